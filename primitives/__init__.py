@@ -1,0 +1,37 @@
+"""The language of optimizers: what a program is, means, costs and turns into."""
+
+from primitives import zoo
+from primitives.analysis import analyse, check, live, semantic_key
+from primitives.encoding import CapacityError, encode
+from primitives.interpreter import INTERPRETER
+from primitives.kinds import Kind
+from primitives.ops import OPS, Op
+from primitives.parsing import parse
+from primitives.program import MAX_STATEMENTS, Parameter, Program, ProgramError, Statement
+from primitives.reference import initial_state, state_memory, step
+from primitives.transform import rule, to_optax
+
+__all__ = [
+    "INTERPRETER",
+    "MAX_STATEMENTS",
+    "OPS",
+    "CapacityError",
+    "Kind",
+    "Op",
+    "Parameter",
+    "Program",
+    "ProgramError",
+    "Statement",
+    "analyse",
+    "check",
+    "encode",
+    "initial_state",
+    "live",
+    "parse",
+    "rule",
+    "semantic_key",
+    "state_memory",
+    "step",
+    "to_optax",
+    "zoo",
+]

@@ -1,0 +1,257 @@
+"""The op table: one row knows everything about an op.
+
+The parser, the kind check, both interpreters, mutation, the command line and the tests iterate this
+table; nothing else lists ops. To add an op, add one row.
+
+A meaning is written once, against an array namespace `xp`: with `jax.numpy` it is what programs
+compute, with `numpy` and float64 it is the reference that tests compare with. Meanings are NumPy's,
+with one exception: division by zero gives zero (Chen et al. 2023, arXiv 2302.06675, omit epsilon,
+and a weight that has had no gradient would otherwise turn into NaN).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any, Literal
+
+from primitives.kinds import Kind, join, meet
+
+Array = Any
+Namespace = Any  # numpy or jax.numpy
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """The reducing part of an op: `inputs(xp, *operands)` are summed or averaged over `scope`.
+
+    Operands are first broadcast to their common kind; a kind smaller than tensor is reduced over
+    its own numbers, not over its broadcast. `scope` SCALAR means the whole model.
+    """
+
+    scope: Kind
+    how: Literal["sum", "mean"]
+    inputs: Callable[..., tuple[Array, ...]]
+
+
+@dataclass(frozen=True)
+class Op:
+    """One op of the language.
+
+    `meaning(xp, *operands)` is elementwise; with a `reduction` it is `meaning(xp, totals,
+    *operands)`, where `totals` are the reduced inputs. `operands` has one letter each: `x` for any
+    kind, `s` for a scalar. `keeps_kind` says that the result has the operands' common kind;
+    otherwise a reduction's result has the kind of its scope.
+    """
+
+    name: str
+    operands: str
+    meaning: Callable[..., Array]
+    summary: str
+    op_set: Literal["paper", "full"] = "paper"
+    commutative: bool = False
+    infix: str | None = None
+    aliases: tuple[str, ...] = ()
+    same_as: str | None = None
+    reduction: Reduction | None = None
+    keeps_kind: bool = True
+    tag: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.blake2b((self.same_as or self.name).encode(), digest_size=8).digest()
+        object.__setattr__(self, "tag", int.from_bytes(digest, "little"))
+
+    @property
+    def arity(self) -> int:
+        """The number of operands."""
+        return len(self.operands)
+
+    def result_kind(self, kinds: tuple[Kind, ...]) -> Kind:
+        """The kind of the result for operands of `kinds`, which must suit `operands`."""
+        if self.arity == 1 and self.reduction is None:
+            return kinds[0]
+        common = reduce(join, kinds, Kind.SCALAR)
+        if self.reduction is None or self.keeps_kind:
+            return common
+        return meet(common, self.reduction.scope)
+
+
+def _named(function: str) -> Callable[..., Array]:
+    return lambda xp, *operands: getattr(xp, function)(*operands)
+
+
+def _unary(name: str, summary: str, meaning: Callable[..., Array] | None = None) -> Op:
+    return Op(name, "x", meaning or _named(name), summary)
+
+
+def _constant(name: str, value: float, summary: str) -> Op:
+    return Op(name, "", lambda xp: xp.asarray(value, dtype=xp.float32), summary)
+
+
+def divide(xp: Namespace, x: Array, y: Array) -> Array:
+    """x / y, and 0 where y is 0."""
+    return xp.where(y == 0, 0.0, x / y)
+
+
+def _power(xp: Namespace, x: Array, y: Array) -> Array:
+    return xp.where((x == 0) & (y < 0), 0.0, xp.power(x, y))
+
+
+def _interp(xp: Namespace, x: Array, y: Array, a: Array) -> Array:
+    return (1 - a) * x + a * y
+
+
+def _squared(xp: Namespace, x: Array, *_: Array) -> tuple[Array, ...]:
+    return (x * x,)
+
+
+def _clip(xp: Namespace, totals: tuple[Array], x: Array, c: Array) -> Array:
+    norm = xp.sqrt(totals[0])
+    return xp.where(norm > c, x * divide(xp, c, norm), x)
+
+
+def _cosine(xp: Namespace, totals: tuple[Array, Array, Array], *_: Array) -> Array:
+    dot, xx, yy = totals
+    return divide(xp, dot, xp.sqrt(xx) * xp.sqrt(yy))
+
+
+def _clip_by_rms(xp: Namespace, totals: tuple[Array], x: Array, c: Array) -> Array:
+    return divide(xp, x, xp.maximum(1.0, divide(xp, xp.sqrt(totals[0]), c)))
+
+
+def _mean(name: str, scope: Kind, summary: str) -> Op:
+    return Op(
+        name,
+        "x",
+        lambda xp, totals, x: totals[0],
+        summary,
+        op_set="full",
+        reduction=Reduction(scope, "mean", lambda xp, x: (x,)),
+        keeps_kind=False,
+    )
+
+
+def _root_total(xp: Namespace, totals: tuple[Array], x: Array) -> Array:
+    return xp.sqrt(totals[0])
+
+
+_TABLE = (
+    _unary("abs", "absolute value"),
+    _unary("cos", "cosine"),
+    _unary("sin", "sine"),
+    _unary("tan", "tangent"),
+    _unary("arcsin", "inverse sine; NaN outside [-1, 1]"),
+    _unary("arccos", "inverse cosine; NaN outside [-1, 1]"),
+    _unary("arctan", "inverse tangent"),
+    _unary("exp", "e to the x"),
+    _unary("log", "natural logarithm; NaN below 0"),
+    _unary("sinh", "hyperbolic sine"),
+    _unary("cosh", "hyperbolic cosine"),
+    _unary("tanh", "hyperbolic tangent"),
+    _unary("arcsinh", "inverse hyperbolic sine"),
+    _unary("arccosh", "inverse hyperbolic cosine; NaN below 1"),
+    _unary("arctanh", "inverse hyperbolic tangent; NaN outside [-1, 1]"),
+    _unary("sign", "-1, 0 or 1"),
+    _unary("exp2", "2 to the x"),
+    _unary("exp10", "10 to the x", lambda xp, x: xp.power(xp.asarray(10.0, dtype=x.dtype), x)),
+    _unary("expm1", "e to the x, minus 1"),
+    _unary("log10", "base-10 logarithm; NaN below 0"),
+    _unary("log2", "base-2 logarithm; NaN below 0"),
+    _unary("log1p", "natural logarithm of 1 + x; NaN below -1"),
+    _unary("square", "x * x"),
+    _unary("sqrt", "square root; NaN below 0"),
+    _unary("cube", "x * x * x", lambda xp, x: x * x * x),
+    _unary("cbrt", "cube root"),
+    _unary("reciprocal", "1 / x, and 0 where x is 0", lambda xp, x: divide(xp, 1.0, x)),
+    Op("add", "xx", lambda xp, x, y: x + y, "x + y", commutative=True, infix="+"),
+    Op("subtract", "xx", lambda xp, x, y: x - y, "x - y", infix="-"),
+    Op("multiply", "xx", lambda xp, x, y: x * y, "x * y", commutative=True, infix="*"),
+    Op("divide", "xx", divide, "x / y, and 0 where y is 0", infix="/"),
+    Op("power", "xx", _power, "x to the y, and 0 where x is 0 and y negative"),
+    Op("maximum", "xx", _named("maximum"), "the larger", commutative=True, aliases=("max",)),
+    Op("minimum", "xx", _named("minimum"), "the smaller", commutative=True, aliases=("min",)),
+    Op(
+        "norm",
+        "x",
+        _root_total,
+        "Euclidean norm of each array",
+        reduction=Reduction(Kind.LEAF, "sum", _squared),
+        keeps_kind=False,
+    ),
+    Op(
+        "global_norm",
+        "x",
+        _root_total,
+        "Euclidean norm of the whole model",
+        reduction=Reduction(Kind.SCALAR, "sum", _squared),
+        keeps_kind=False,
+    ),
+    Op(
+        "dot",
+        "xx",
+        lambda xp, totals, x, y: totals[0],
+        "inner product over the whole model",
+        commutative=True,
+        reduction=Reduction(Kind.SCALAR, "sum", lambda xp, x, y: (x * y,)),
+        keeps_kind=False,
+    ),
+    Op(
+        "cosine_sim",
+        "xx",
+        _cosine,
+        "cosine of the angle over the whole model; 0 for a zero vector",
+        commutative=True,
+        reduction=Reduction(Kind.SCALAR, "sum", lambda xp, x, y: (x * y, x * x, y * y)),
+        keeps_kind=False,
+    ),
+    Op(
+        "clip",
+        "xs",
+        _clip,
+        "x scaled down to global norm c where it is above",
+        reduction=Reduction(Kind.SCALAR, "sum", _squared),
+    ),
+    Op("interp", "xxs", _interp, "(1 - a) x + a y", aliases=("interpolate",)),
+    _constant("get_pi", 3.141592653589793, "the constant pi"),
+    _constant("get_e", 2.718281828459045, "the constant e"),
+    _constant("get_eps", 1e-8, "the constant 1e-8"),
+    Op("ema", "xxs", _interp, "a y + (1 - a) x: interp's other name", "full", same_as="interp"),
+    Op("identity", "x", lambda xp, x: x, "a copy; printed as `x = y`", "full"),
+    Op("negative", "x", lambda xp, x: -x, "-x", "full"),
+    Op(
+        "rms",
+        "x",
+        _root_total,
+        "root mean square of each array",
+        "full",
+        reduction=Reduction(Kind.LEAF, "mean", _squared),
+        keeps_kind=False,
+    ),
+    Op(
+        "clip_by_rms",
+        "xs",
+        _clip_by_rms,
+        "x / max(1, rms(x) / c), for each array",
+        "full",
+        reduction=Reduction(Kind.LEAF, "mean", _squared),
+    ),
+    _mean("row_mean", Kind.ROW, "mean over the last axis"),
+    _mean("col_mean", Kind.COL, "mean over the second-to-last axis"),
+    _mean("matrix_mean", Kind.MATRIX, "mean over the last two axes"),
+)
+
+OPS: dict[str, Op] = {op.name: op for op in _TABLE}
+"""Every op by name, in the table's order."""
+
+ALIASES: dict[str, str] = {alias: op.name for op in _TABLE for alias in op.aliases}
+"""Names that are read but never printed, with the op that each stands for."""
+
+INFIX: dict[str, Op] = {op.infix: op for op in _TABLE if op.infix}
+"""Ops that are written between their operands."""
+
+
+def names(op_set: Literal["paper", "full"] = "full") -> tuple[str, ...]:
+    """The names of an op set, in the table's order; `full` includes `paper`."""
+    return tuple(op.name for op in _TABLE if op_set == "full" or op.op_set == op_set)

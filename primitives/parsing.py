@@ -1,0 +1,316 @@
+"""Text to Program. Python's grammar reads the text; nothing of it is ever executed."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from primitives.analysis import StatementError, analyse
+from primitives.kinds import KINDS
+from primitives.ops import ALIASES, INFIX, OPS
+from primitives.program import (
+    MAX_STATEMENTS,
+    SCHEDULE_INPUTS,
+    Argument,
+    Parameter,
+    Program,
+    ProgramError,
+    Statement,
+)
+
+MAX_CHARACTERS = 100_000
+MAX_NESTING = 50
+_FORM = "write `def train(w, g, ...states, lr):`, assignments, and `return update, ...states`"
+_OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: INFIX["+"].name,
+    ast.Sub: INFIX["-"].name,
+    ast.Mult: INFIX["*"].name,
+    ast.Div: INFIX["/"].name,
+    ast.Pow: "power",
+}
+
+
+def parse(text: str) -> Program:
+    """Reads a program and checks it; `parse(str(program)) == program`.
+
+    Nested expressions are flattened to one op per statement, `#` comments are dropped.
+
+    Raises:
+        ProgramError: not a program, or an ill-kinded one; says line, culprit and remedy.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise ProgramError(
+            f"the text has {len(text):,} characters; a program has at most {MAX_CHARACTERS:,}"
+        )
+    if "\0" in text:
+        raise ProgramError("NUL byte; remove it", text[: text.index("\0")].count("\n") + 1)
+    function = _only_function(_syntax_tree(text))
+    return _Reader(function).read()
+
+
+def _syntax_tree(text: str) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except SyntaxError as error:
+        raise ProgramError(f"{error.msg}; {_FORM}", error.lineno) from None
+    except (RecursionError, MemoryError):
+        raise ProgramError("nested too deeply; use one statement a step") from None
+    except ValueError as error:
+        raise ProgramError(f"{error}; {_FORM}") from None
+
+
+def _only_function(module: ast.Module) -> ast.FunctionDef:
+    for node in module.body:
+        if not isinstance(node, ast.FunctionDef):
+            raise ProgramError(f"{_described(node)} outside the function; {_FORM}", node.lineno)
+    if len(module.body) != 1:
+        line = module.body[1].lineno if module.body else None
+        raise ProgramError(f"{len(module.body)} functions; a program is exactly one", line)
+    function = module.body[0]
+    assert isinstance(function, ast.FunctionDef)
+    if function.decorator_list:
+        raise ProgramError("a decorator; remove it", function.lineno)
+    if function.returns is not None:
+        raise ProgramError("a return annotation; remove it", function.lineno)
+    return function
+
+
+def _described(node: ast.AST) -> str:
+    if isinstance(node, ast.Constant):
+        return f"constant {_shortened(repr(node.value))}"
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(node).__name__).lower()
+    article = "an" if words[0] in "aeiou" else "a"
+    return f"{article} {words}"
+
+
+def _shortened(text: str, limit: int = 40) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the known name nearest to `name`, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def number(value: float, line: int | None = None) -> float:
+    """A constant of the language, finite in float32.
+
+    Raises:
+        ProgramError: it is not.
+    """
+    try:
+        result = float(value)
+        with np.errstate(over="ignore"):
+            finite = math.isfinite(np.float32(result))
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise ProgramError("constant out of range; float32 ends at 3.4e38", line)
+    return result
+
+
+class _Reader:
+    """Reads one function; keeps the line of every statement for error messages."""
+
+    def __init__(self, function: ast.FunctionDef):
+        self.function = function
+        self.statements: list[Statement] = []
+        self.lines: list[int] = []
+        self.used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+        self.fresh = 0
+
+    def read(self) -> Program:
+        parameters = self._parameters()
+        self.defined = {parameter.name for parameter in parameters}
+        self.used |= self.defined
+        *body, last = self.function.body
+        for node in body:
+            self._statement(node)
+        returns = self._returns(last, parameters)
+        program = Program(parameters, tuple(self.statements), returns)
+        try:
+            analyse(program)
+        except StatementError as error:
+            lines = [*self.lines, last.lineno]
+            raise ProgramError(error.reason, lines[error.index]) from None
+        return program
+
+    def _parameters(self) -> tuple[Parameter, ...]:
+        arguments = self.function.args
+        line = self.function.lineno
+        others = (arguments.vararg, arguments.kwarg, *arguments.kwonlyargs, *arguments.posonlyargs)
+        if any(others) or arguments.defaults:
+            raise ProgramError("a special or default parameter; list plain names", line)
+        if len(arguments.args) < 2:
+            raise ProgramError("fewer than two parameters; the first two are w and g", line)
+        parameters = []
+        for argument in arguments.args:
+            if argument.arg in OPS or argument.arg in ALIASES:
+                raise ProgramError(f"parameter {argument.arg!r} has an op's name; rename it", line)
+            parameters.append(self._parameter(argument))
+        for parameter in parameters[:2]:
+            if parameter != Parameter(parameter.name):
+                raise ProgramError(
+                    f"{parameter.name!r} is weights or gradient; only states take a kind", line
+                )
+        return tuple(parameters)
+
+    def _parameter(self, argument: ast.arg) -> Parameter:
+        note = argument.annotation
+        match note:
+            case None:
+                return Parameter(argument.arg)
+            case ast.Name(id=name) if name in KINDS:
+                return Parameter(argument.arg, KINDS[name])
+            case ast.Call(func=ast.Name(id=name), args=[value], keywords=[]) if name in KINDS:
+                initial = self._literal(value)
+                if initial is not None:
+                    return Parameter(argument.arg, KINDS[name], initial)
+        raise ProgramError(
+            f"annotation {_shortened(ast.unparse(note))!r} of {argument.arg!r}; write a kind "
+            f"({', '.join(KINDS)}) or a kind with its initial value, as in tensor(1.0)",
+            argument.lineno,
+        )
+
+    def _literal(self, node: ast.expr) -> float | None:
+        """The number that `node` writes down, or None."""
+        match node:
+            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                return number(value, node.lineno)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+                return None if isinstance(value, bool) else number(-value, node.lineno)
+        return None
+
+    def _statement(self, node: ast.stmt) -> None:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=target)], value=value):
+                if target in OPS or target in ALIASES:
+                    raise ProgramError(f"{target!r} is an op; rename the variable", node.lineno)
+                self._assign(target, value, node.lineno)
+                self.defined.add(target)
+            case ast.Return():
+                raise ProgramError("return before the end; keep the last one", node.lineno)
+            case ast.Assign():
+                raise ProgramError("assign to one name, as in `x = sign(g)`", node.lineno)
+            case _:
+                raise ProgramError(
+                    f"{_described(node)}; only assignments and one return are allowed", node.lineno
+                )
+
+    def _assign(self, target: str, value: ast.expr, line: int) -> None:
+        operation = self._operation(value, 0)
+        if operation is None:
+            operation = ("identity", (self._argument(value, 0),))
+        self._append(Statement(target, *operation), line)
+
+    def _append(self, statement: Statement, line: int) -> None:
+        if len(self.statements) == MAX_STATEMENTS:
+            raise ProgramError(f"more than {MAX_STATEMENTS} statements; shorten the program", line)
+        self.statements.append(statement)
+        self.lines.append(line)
+
+    def _operation(self, node: ast.expr, depth: int) -> tuple[str, tuple[Argument, ...]] | None:
+        """Op and arguments of a compound expression; None for a name or a number."""
+        if depth > MAX_NESTING:
+            raise ProgramError("nested too deeply; use one statement a step", node.lineno)
+        if isinstance(node, ast.Name) or self._literal(node) is not None:
+            return None
+        operands: list[ast.expr]
+        match node:
+            case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:
+                op, operands = _OPERATORS[type(operator)], [left, right]
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                op, operands = "negative", [operand]
+            case ast.Call(func=ast.Name(id=name), args=operands, keywords=[]):
+                op = self._op_name(name, len(operands), node.lineno)
+            case _:
+                raise ProgramError(
+                    f"{_described(node)}; an expression is a name, a number, + - * / or an op",
+                    node.lineno,
+                )
+        return op, tuple(self._argument(operand, depth + 1) for operand in operands)
+
+    def _op_name(self, written: str, count: int, line: int) -> str:
+        op = ALIASES.get(written, written)
+        if op not in OPS:
+            near = suggestion(written, [*OPS, *ALIASES]) or "; `evosearch ops` lists them"
+            raise ProgramError(f"unknown op {written!r}{near}", line)
+        arity = OPS[op].arity
+        if count != arity:
+            raise ProgramError(f"{written!r} takes {arity} operands, not {count}", line)
+        return op
+
+    def _argument(self, node: ast.expr, depth: int) -> Argument:
+        literal = self._literal(node)
+        if literal is not None:
+            return literal
+        if isinstance(node, ast.Name):
+            if node.id not in self.defined:
+                near = suggestion(node.id, self.defined) or "; assign it first"
+                raise ProgramError(f"{node.id!r} has no value here{near}", node.lineno)
+            return node.id
+        operation = self._operation(node, depth)
+        assert operation is not None
+        name = self._fresh_name()
+        self._append(Statement(name, *operation), node.lineno)
+        return name
+
+    def _fresh_name(self) -> str:
+        while True:
+            self.fresh += 1
+            name = f"v{self.fresh}"
+            if name not in self.used:
+                self.used.add(name)
+                self.defined.add(name)
+                return name
+
+    def _returns(self, node: ast.stmt, parameters: tuple[Parameter, ...]) -> tuple[str, ...]:
+        if not isinstance(node, ast.Return):
+            raise ProgramError("no return; end with `return update, ...states`", node.lineno)
+        elements = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+        returned: list[str] = []
+        for element in elements:
+            if not isinstance(element, ast.Name):
+                raise ProgramError("return names, as in `return update, m`", node.lineno)
+            returned.append(element.id)
+        if returned[0] not in self.defined:
+            near = suggestion(returned[0], self.defined) or "; assign it first"
+            raise ProgramError(f"{returned[0]!r} has no value here{near}", node.lineno)
+        self._check_states(returned[1:], parameters, node.lineno)
+        return tuple(returned)
+
+    def _check_states(
+        self, states: list[str], parameters: tuple[Parameter, ...], line: int
+    ) -> None:
+        names = [parameter.name for parameter in parameters]
+        for state in states:
+            if state not in names:
+                raise ProgramError(
+                    f"{state!r} is returned as a state but is not a parameter; add it to `def`",
+                    line,
+                )
+            if state in names[:2]:
+                raise ProgramError(f"{state!r} cannot be a state; only w <- w - update", line)
+            if state in SCHEDULE_INPUTS:
+                raise ProgramError(f"{state!r} is a schedule input; name the state anew", line)
+            if states.count(state) > 1:
+                raise ProgramError(f"state {state!r} is returned twice", line)
+        for parameter in parameters[2:]:
+            if parameter.name not in states and parameter.name not in SCHEDULE_INPUTS:
+                raise ProgramError(
+                    f"parameter {parameter.name!r} is neither returned (a state) nor one of "
+                    f"{', '.join(SCHEDULE_INPUTS)}; return it or drop it",
+                    self.function.lineno,
+                )
+            if parameter.name in SCHEDULE_INPUTS and parameter != Parameter(parameter.name):
+                raise ProgramError(
+                    f"{parameter.name!r} is a schedule input; only states take a kind",
+                    self.function.lineno,
+                )
+

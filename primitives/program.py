@@ -1,0 +1,108 @@
+"""The program: a frozen value, with one text form.
+
+    def train(w, g, m, v, lr):
+        m = interp(g, m, 0.9)
+        ...
+        return update, m, v
+
+The first parameter is the weights, the second the gradient; the names returned after the update are
+the state variables; what is left are schedule inputs, `lr` (the schedule's shape, peak 1) and `t`
+(the step, counted from 1). The training loop does `w <- w - factor * update`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from primitives.kinds import Kind
+from primitives.ops import OPS
+
+MAX_STATEMENTS = 64
+"""The longest program that is read, and that a search grows."""
+
+SCHEDULE_INPUTS = ("lr", "t")
+"""The names that a parameter may have which is neither weights, gradient nor state."""
+
+Argument = str | float
+
+
+class ProgramError(ValueError):
+    """A text or program that is not in the language.
+
+    Attributes:
+        line: the culprit's line, counted from 1; None where no single line is to blame.
+        reason: the culprit and the remedy, without the line.
+    """
+
+    def __init__(self, reason: str, line: int | None = None):
+        self.reason = reason
+        self.line = line
+        super().__init__(reason if line is None else f"line {line}: {reason}")
+
+
+class Parameter(NamedTuple):
+    """A parameter; `kind` and `initial` (its value before the first step) matter for states."""
+
+    name: str
+    kind: Kind = Kind.TENSOR
+    initial: float = 0.0
+
+    def __str__(self) -> str:
+        if self.initial:
+            return f"{self.name}: {self.kind}({self.initial!r})"
+        return self.name if self.kind == Kind.TENSOR else f"{self.name}: {self.kind}"
+
+
+class Statement(NamedTuple):
+    """`target = op(args)`; an argument is a variable's name or a constant."""
+
+    target: str
+    op: str
+    args: tuple[Argument, ...]
+
+    def __str__(self) -> str:
+        args = [arg if isinstance(arg, str) else repr(arg) for arg in self.args]
+        infix = OPS[self.op].infix
+        if infix:
+            return f"{self.target} = {args[0]} {infix} {args[1]}"
+        if self.op == "identity":
+            return f"{self.target} = {args[0]}"
+        return f"{self.target} = {self.op}({', '.join(args)})"
+
+
+@dataclass(frozen=True)
+class Program:
+    """An optimizer: parameters, statements in order, and the returned names, the update first."""
+
+    parameters: tuple[Parameter, ...]
+    statements: tuple[Statement, ...]
+    returns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"def train({', '.join(map(str, self.parameters))}):"]
+        lines += [f"    {statement}" for statement in self.statements]
+        lines.append(f"    return {', '.join(self.returns)}")
+        return "\n".join(lines) + "\n"
+
+    @property
+    def weight(self) -> str:
+        """The name of the weights."""
+        return self.parameters[0].name
+
+    @property
+    def gradient(self) -> str:
+        """The name of the gradient."""
+        return self.parameters[1].name
+
+    @property
+    def update(self) -> str:
+        """The name of what is subtracted from the weights."""
+        return self.returns[0]
+
+    @cached_property
+    def states(self) -> tuple[Parameter, ...]:
+        """The state variables, in the order in which they are returned."""
+        by_name = {parameter.name: parameter for parameter in self.parameters}
+        return tuple(by_name[name] for name in self.returns[1:])
