@@ -14,7 +14,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -23,14 +23,18 @@ from primitives.kinds import Kind, join
 from primitives.ops import OPS, Op
 from primitives.program import MAX_STATEMENTS, Program
 
+Array = Any  # of NumPy as `encode` returns it, of JAX inside the machine
+
 TENSOR_REGISTERS = 24
 SCALAR_REGISTERS = 96
 MAX_INSTRUCTIONS = MAX_STATEMENTS + 16
 OPCODE, OUT, FIRST, KIND, SECTION = 0, 1, 2, 6, 7
 """Columns of an instruction; up to four operands start at FIRST."""
 _WIDTH = 8
+_TINY = float(np.finfo(np.float32).tiny)
 _WEIGHT, _GRADIENT = 0, 1
 _LR, _T = 0, 1
+_INPUTS = {"lr": _LR, "t": _T}
 
 
 class CapacityError(ValueError):
@@ -56,11 +60,11 @@ class Instruction:
 class Code(NamedTuple):
     """An encoded program: arrays of fixed shape, so that one compiled machine runs them all."""
 
-    instructions: np.ndarray  # [MAX_INSTRUCTIONS, 8] int32
-    length: np.ndarray  # () int32
-    rows: np.ndarray  # [TENSOR_REGISTERS] float32, what the registers start with
-    scalars: np.ndarray  # [SCALAR_REGISTERS] float32, likewise
-    update: np.ndarray  # () int32, the register that holds the update after a step
+    instructions: Array  # [MAX_INSTRUCTIONS, 8] int32
+    length: Array  # () int32
+    rows: Array  # [TENSOR_REGISTERS] float32, what the registers start with
+    scalars: Array  # [SCALAR_REGISTERS] float32, likewise
+    update: Array  # () int32, the register that holds the update after a step
 
 
 _FUSED_PAIRS = (
@@ -145,13 +149,19 @@ class _Node:
 class _Encoder:
     def __init__(self, analysis: Analysis):
         self.analysis = analysis
-        self.count = len(analysis.program.parameters)
-        self.kinds = dict(enumerate(analysis.kinds))
-        self.next_value = analysis.state_values()
-        self.constants: dict[float, int] = {}
-        self.folded: dict[int, float] = {}
+        self.parameters = analysis.program.parameters
+        self.count = len(self.parameters)
+        self.kinds = analysis.kinds
+        self.known: dict[int, int | float] = {}  # values that are constants or copies of others
         self.nodes = self._nodes()
+        self.update = self._resolved(analysis.outputs[0])
+        self.next_value = {
+            state: self._resolved(analysis.next_value[state]) for state in analysis.live_states
+        }
+        outputs = (self.update, *self.next_value.values())
+        self.kept = {value for value in outputs if type(value) is int}  # needed after the step
         self._fuse_pairs()
+        self.constants: dict[float, int] = {}
         self.row_values = np.zeros(TENSOR_REGISTERS, np.float32)
         self.scalar_values = np.zeros(SCALAR_REGISTERS, np.float32)
         self.free = {
@@ -161,6 +171,9 @@ class _Encoder:
         self.place: dict[int, tuple[str, int]] = {}
         self.code: list[list[int]] = []
 
+    def _resolved(self, value: int | float) -> int | float:
+        return self.known.get(value, value) if type(value) is int else value
+
     def _nodes(self) -> dict[int, _Node]:
         """The live values in order; constant expressions are folded and copies resolved."""
         program = self.analysis.program
@@ -168,16 +181,18 @@ class _Encoder:
         for index in self.analysis.live_statements:
             op = OPS[program.statements[index].op]
             op = OPS[op.same_as] if op.same_as else op
-            args = tuple(
-                self.folded.get(arg, arg) if type(arg) is int else float(arg)
-                for arg in self.analysis.operands[index]
-            )
+            args = tuple([self._resolved(arg) for arg in self.analysis.operands[index]])
             value = self.count + index
-            folded = _evaluate(op, args) if all(type(arg) is float for arg in args) else math.nan
-            if math.isfinite(folded):
-                self.folded[value] = folded
-            else:
+            if op.name == "identity":
+                self.known[value] = args[0]
+            elif int in map(type, args):
                 nodes[value] = _Node(op, args)
+            else:
+                folded = _evaluate(op, args)
+                if math.isfinite(folded):
+                    self.known[value] = folded
+                else:  # no register may start as infinite or NaN: it is computed instead
+                    nodes[value] = _Node(op, args)
         return nodes
 
     def _fuse_pairs(self) -> None:
@@ -187,30 +202,28 @@ class _Encoder:
             for arg in node.args:
                 if type(arg) is int:
                     readers[arg].append(value)
-        kept = {self.analysis.outputs[0], *self.next_value.values()}
         for outer, position, inner in _FUSED_PAIRS:
-            for value, node in list(self.nodes.items()):
+            for node in list(self.nodes.values()):
                 if node.op.name != outer or node.inner:
                     continue
                 if node.op.commutative and not self._is_pair(node.args[position], inner):
                     node.args = node.args[::-1]
                 arg = node.args[position]
-                if not self._is_pair(arg, inner) or arg in kept or len(readers[arg]) > 1:
+                if not self._is_pair(arg, inner) or arg in self.kept or len(readers[arg]) > 1:
                     continue
-                assert type(arg) is int
                 merged = self.nodes.pop(arg)
                 node.inner, node.position = merged.op, position
                 node.args = (*node.args[:position], *merged.args, *node.args[position + 1 :])
 
-    def _is_pair(self, arg: int | float, inner: str) -> bool:
+    def _is_pair(self, arg: int | float, inner: str) -> TypeGuard[int]:
         """Whether `arg` is computed by a plain `inner` and kept in a tensor register."""
-        if type(arg) is float or arg not in self.nodes:
+        if type(arg) is not int or arg not in self.nodes:
             return False
-        node = self.nodes[int(arg)]
+        node = self.nodes[arg]
         return node.op.name == inner and node.inner is None and self._class(arg) == "T"
 
     def _class(self, arg: int | float) -> str:
-        return "S" if type(arg) is float or self.kinds[int(arg)] == Kind.SCALAR else "T"
+        return "T" if type(arg) is int and self.kinds[arg] else "S"
 
     def encode(self) -> Code:
         self._place_parameters()
@@ -223,8 +236,7 @@ class _Encoder:
         if len(self.code) > MAX_INSTRUCTIONS:
             raise CapacityError(f"{len(self.code)} instructions; at most {MAX_INSTRUCTIONS}")
         instructions = np.zeros((MAX_INSTRUCTIONS, _WIDTH), np.int32)
-        if self.code:
-            instructions[: len(self.code)] = self.code
+        instructions[: len(self.code)] = np.reshape(self.code, (-1, _WIDTH))
         return Code(
             instructions,
             np.asarray(len(self.code), np.int32),
@@ -234,23 +246,21 @@ class _Encoder:
         )
 
     def _place_parameters(self) -> None:
-        program = self.analysis.program
-        for number, parameter in enumerate(program.parameters):
+        for number, parameter in enumerate(self.parameters):
             if number < 2:
                 self.place[number] = ("T", number)
-            elif number not in self.next_value:
-                self.place[number] = ("S", {"lr": _LR, "t": _T}[parameter.name])
-            elif number in self.analysis.live_states:
+            elif number in self.next_value:
                 kept = "S" if parameter.kind == Kind.SCALAR else "T"
                 self.place[number] = (kept, self._take(kept))
                 initial = self.scalar_values if kept == "S" else self.row_values
                 initial[self.place[number][1]] = parameter.initial
+            elif number not in self.analysis.next_value:
+                self.place[number] = ("S", _INPUTS[parameter.name])
 
     def _place_constants(self) -> None:
         """Gives every constant a register of its own, which no temporary ever overwrites."""
         used = [arg for node in self.nodes.values() for arg in node.args]
-        used += [self.folded[value] for value in self.analysis.outputs if value in self.folded]
-        for arg in used:
+        for arg in [*used, self.update, *self.next_value.values()]:
             if type(arg) is float and arg not in self.constants:
                 self.constants[arg] = self._take("S")
                 self.scalar_values[self.constants[arg]] = arg
@@ -264,7 +274,7 @@ class _Encoder:
     def _scheduled(self) -> list[int]:
         """Scalars as early as possible: alternating blocks of scalar and tensor instructions."""
         pending = list(self.nodes)
-        done: set[int] = set(range(self.count)) | set(self.folded)
+        done: set[int] = set(range(self.count))
         order: list[int] = []
         while pending:
             ready = [value for value in pending if self._ready(value, done)]
@@ -284,7 +294,7 @@ class _Encoder:
             for arg in self.nodes[value].args:
                 if type(arg) is int:
                     last[arg] = moment
-        for value in self.analysis.outputs:
+        for value in self.kept:
             last[value] = len(order)
         return last
 
@@ -304,9 +314,10 @@ class _Encoder:
 
     def _target(self, value: int, kept: str, moment: int) -> int:
         """The register of a new value: that of the state it becomes, once the old is not needed."""
-        for state in self.analysis.live_states:
+        for state, becomes in self.next_value.items():
             if (
-                self.next_value[state] == value
+                type(becomes) is int
+                and becomes == value
                 and self.place[state][0] == kept
                 and self.reads.get(state, -1) <= moment
             ):
@@ -335,20 +346,23 @@ class _Encoder:
         return swapped, "".join(kept for kept, _ in swapped)
 
     def _settle(self) -> int:
-        """Moves what is not yet there into the states' registers; the update's register."""
+        """Moves what is not yet there into the states' registers; the update's register.
+
+        A state that becomes another's old value, or two that change places, read a register that a
+        move may overwrite; so such values are saved before any state is written.
+        """
         moves: list[tuple[tuple[str, int], tuple[str, int]]] = []
-        for state in self.analysis.live_states:
-            source = self._output(self.next_value[state])
-            if source == self.place[state]:
+        for state, value in self.next_value.items():
+            source, target = self._operand(value), self.place[state]
+            if source == target:
                 continue
-            if self.next_value[state] in self.analysis.live_states:  # may be overwritten: save it
+            if type(value) is int and value in self.next_value:
                 saved = (source[0], self._take(source[0]))
                 self._move(source, saved)
                 source = saved
-            moves.append((source, self.place[state]))
-        update = self._output(self.analysis.outputs[0])
-        targets = [target for _, target in moves]
-        if update[0] == "S" or update in targets:
+            moves.append((source, target))
+        update = self._operand(self.update)
+        if update[0] == "S" or update in [target for _, target in moves]:
             filled = ("T", self._take("T"))
             self._move(update, filled)
             update = filled
@@ -356,20 +370,18 @@ class _Encoder:
             self._move(source, target)
         return update[1]
 
-    def _output(self, value: int) -> tuple[str, int]:
-        return self._operand(self.folded[value]) if value in self.folded else self.place[value]
-
     def _move(self, source: tuple[str, int], target: tuple[str, int]) -> None:
-        if source != target:
-            opcode = _OPCODES["identity", None, 0, source[0], target[0]]
-            row = [opcode, target[1], source[1], 0, 0, 0, Kind.TENSOR, int(target[0] == "S")]
-            self.code.append(row)
+        opcode = _OPCODES["identity", None, 0, source[0], target[0]]
+        row = [opcode, target[1], source[1], 0, 0, 0, Kind.TENSOR, int(target[0] == "S")]
+        self.code.append(row)
 
 
-def _evaluate(op: Op, args: tuple[float, ...]) -> float:
-    """A constant expression's value, in float32."""
-    numbers = [np.float32(arg) for arg in args]
+def _evaluate(op: Op, args: tuple[int | float, ...]) -> float:
+    """A constant expression's value in float32, where subnormals count as zero."""
+    numbers = [np.float32(arg) if abs(arg) >= _TINY else np.float32(0) for arg in args]
     with np.errstate(all="ignore"):
         if op.reduction:
-            return float(op.meaning(np, op.reduction.inputs(np, *numbers), *numbers))
-        return float(op.meaning(np, *numbers))
+            value = float(op.meaning(np, op.reduction.inputs(np, *numbers), *numbers))
+        else:
+            value = float(op.meaning(np, *numbers))
+    return 0.0 if abs(value) < _TINY else value

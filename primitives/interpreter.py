@@ -29,7 +29,7 @@ from primitives.encoding import (
     Code,
     Instruction,
 )
-from primitives.kinds import Kind, kind_shape, matrix_view
+from primitives.kinds import AXES, Kind, kind_shape, matrix_view
 from primitives.ops import Op
 
 PyTree = Any
@@ -89,11 +89,12 @@ class _Model:
 
     def total(self, x: Array, kind: Array) -> Array:
         """Sum over the own numbers of a value of `kind` that is kept broadcast."""
-        return jnp.sum(self._sums(x, kind))
+        return self._sums(x, kind).sum()
 
     def _sums(self, x: Array, kind: Array) -> Array:
         share = lax.dynamic_index_in_dim(self.share, kind, axis=1, keepdims=False)
-        return jnp.stack([jnp.sum(piece) for piece in self.pieces(x)]) * share
+        sums: Array = jnp.stack([jnp.sum(piece) for piece in self.pieces(x)]) * share
+        return sums
 
     def reduced(self, x: Array, scope: Kind, how: str, kind: Array) -> Array:
         """A reduction within each array, broadcast back to a vector [weights]."""
@@ -101,7 +102,7 @@ class _Model:
             sums = self._sums(x, kind)
             parts = [jnp.broadcast_to(sums[i], (math.prod(s),)) for i, s in enumerate(self.shapes)]
             return jnp.concatenate(parts)
-        axes = {Kind.ROW: -1, Kind.COL: -2, Kind.MATRIX: (-2, -1), Kind.LEAF: None}[scope]
+        axes = AXES[scope]
         parts = []
         for piece, shape in zip(self.pieces(x), self.shapes, strict=True):
             view = piece.reshape(matrix_view(shape))
@@ -165,7 +166,8 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
     scalar_branches = branches(SCALAR_INSTRUCTIONS)
 
     def in_section(i: Array, section: int) -> Array:
-        return (i < code.length) & (field(i, SECTION) == section)
+        running: Array = i < code.length
+        return running & (field(i, SECTION) == section)
 
     def block(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         i, file, scalars = carry
@@ -190,7 +192,7 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
     return file, scalars
 
 
-def _meaning(one: Instruction, model: _Model, operands: list[Array], kind: Any) -> Array:
+def _meaning(one: Instruction, model: _Model, operands: list[Array], kind: Any) -> Any:
     if one.inner is None:
         return _apply(one.op, model, one.layout, operands, kind)
     end = one.position + one.inner.arity
@@ -199,7 +201,7 @@ def _meaning(one: Instruction, model: _Model, operands: list[Array], kind: Any) 
     return one.op.meaning(jnp, *outer)
 
 
-def _apply(op: Op, model: _Model, layout: str, operands: list[Array], kind: Any) -> Array:
+def _apply(op: Op, model: _Model, layout: str, operands: list[Array], kind: Any) -> Any:
     if op.reduction is None:
         return op.meaning(jnp, *operands)
     inputs = op.reduction.inputs(jnp, *operands)

@@ -37,6 +37,15 @@ class Kind(IntEnum):
 KINDS = {str(kind): kind for kind in Kind}
 
 
+AXES: dict[Kind, tuple[int, ...] | None] = {
+    Kind.ROW: (-1,),
+    Kind.COL: (-2,),
+    Kind.MATRIX: (-2, -1),
+    Kind.LEAF: None,
+}
+"""The axes of one array that a reduction to each kind runs over; None for all."""
+
+
 def _join(a: Kind, b: Kind) -> Kind:
     return Kind.TENSOR if {a, b} == {Kind.ROW, Kind.COL} else max(a, b)
 
@@ -45,13 +54,14 @@ def _meet(a: Kind, b: Kind) -> Kind:
     return Kind.MATRIX if {a, b} == {Kind.ROW, Kind.COL} else min(a, b)
 
 
-_JOIN = tuple(tuple(_join(a, b) for b in Kind) for a in Kind)
+JOIN = tuple(tuple(_join(a, b) for b in Kind) for a in Kind)
+"""`JOIN[a][b]` is `join(a, b)`, for loops that cannot afford the call."""
 _MEET = tuple(tuple(_meet(a, b) for b in Kind) for a in Kind)
 
 
 def join(a: Kind, b: Kind) -> Kind:
     """The kind of an elementwise result of `a` and `b`: the smallest both broadcast into."""
-    return _JOIN[a][b]
+    return JOIN[a][b]
 
 
 def meet(a: Kind, b: Kind) -> Kind:
@@ -61,7 +71,7 @@ def meet(a: Kind, b: Kind) -> Kind:
 
 def fits(kind: Kind, declared: Kind) -> bool:
     """Whether a value of `kind` broadcasts into a place declared as `declared`."""
-    return _JOIN[kind][declared] == declared
+    return JOIN[kind][declared] == declared
 
 
 def matrix_view(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -44,6 +44,9 @@ class Op:
     *operands)`, where `totals` are the reduced inputs. `operands` has one letter each: `x` for any
     kind, `s` for a scalar. `keeps_kind` says that the result has the operands' common kind;
     otherwise a reduction's result has the kind of its scope.
+
+    Derived: `arity`; `scalar_places`, the operands that must be scalars; `results`, the result's
+    kind for each common kind of the operands; `tag`, a stable hash of what the op means.
     """
 
     name: str
@@ -57,25 +60,26 @@ class Op:
     same_as: str | None = None
     reduction: Reduction | None = None
     keeps_kind: bool = True
+    arity: int = field(init=False)
+    scalar_places: tuple[int, ...] = field(init=False)
+    results: tuple[Kind, ...] = field(init=False)
     tag: int = field(init=False)
 
     def __post_init__(self) -> None:
+        scope = Kind.TENSOR if self.reduction is None or self.keeps_kind else self.reduction.scope
         digest = hashlib.blake2b((self.same_as or self.name).encode(), digest_size=8).digest()
-        object.__setattr__(self, "tag", int.from_bytes(digest, "little"))
-
-    @property
-    def arity(self) -> int:
-        """The number of operands."""
-        return len(self.operands)
+        derived = {
+            "arity": len(self.operands),
+            "scalar_places": tuple(i for i, want in enumerate(self.operands) if want == "s"),
+            "results": tuple(meet(common, scope) for common in Kind),
+            "tag": int.from_bytes(digest, "little"),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
     def result_kind(self, kinds: tuple[Kind, ...]) -> Kind:
         """The kind of the result for operands of `kinds`, which must suit `operands`."""
-        if self.arity == 1 and self.reduction is None:
-            return kinds[0]
-        common = reduce(join, kinds, Kind.SCALAR)
-        if self.reduction is None or self.keeps_kind:
-            return common
-        return meet(common, self.reduction.scope)
+        return self.results[reduce(join, kinds, Kind.SCALAR)]
 
 
 def _named(function: str) -> Callable[..., Array]:

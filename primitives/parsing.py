@@ -24,8 +24,10 @@ from primitives.program import (
 )
 
 MAX_CHARACTERS = 100_000
-MAX_NESTING = 50
+MAX_NAME = 60
+_FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
 _FORM = "write `def train(w, g, ...states, lr):`, assignments, and `return update, ...states`"
+_TOO_LONG = f"more than {MAX_STATEMENTS} statements; shorten the program"
 _OPERATORS: dict[type[ast.operator], str] = {
     ast.Add: INFIX["+"].name,
     ast.Sub: INFIX["-"].name,
@@ -47,8 +49,9 @@ def parse(text: str) -> Program:
         raise ProgramError(
             f"the text has {len(text):,} characters; a program has at most {MAX_CHARACTERS:,}"
         )
-    if "\0" in text:
-        raise ProgramError("NUL byte; remove it", text[: text.index("\0")].count("\n") + 1)
+    for character in _FORBIDDEN.finditer(text):
+        line = text.count("\n", 0, character.start()) + 1
+        raise ProgramError(f"character {character[0]!r}; remove it", line)
     function = _only_function(_syntax_tree(text))
     return _Reader(function).read()
 
@@ -57,11 +60,11 @@ def _syntax_tree(text: str) -> ast.Module:
     try:
         return ast.parse(text)
     except SyntaxError as error:
-        raise ProgramError(f"{error.msg}; {_FORM}", error.lineno) from None
+        raise ProgramError(f"{_one_line(error.msg)}; {_FORM}", error.lineno) from None
     except (RecursionError, MemoryError):
         raise ProgramError("nested too deeply; use one statement a step") from None
     except ValueError as error:
-        raise ProgramError(f"{error}; {_FORM}") from None
+        raise ProgramError(f"{_one_line(str(error))}; {_FORM}") from None
 
 
 def _only_function(module: ast.Module) -> ast.FunctionDef:
@@ -70,26 +73,62 @@ def _only_function(module: ast.Module) -> ast.FunctionDef:
             raise ProgramError(f"{_described(node)} outside the function; {_FORM}", node.lineno)
     if len(module.body) != 1:
         line = module.body[1].lineno if module.body else None
-        raise ProgramError(f"{len(module.body)} functions; a program is exactly one", line)
+        raise ProgramError(f"{len(module.body)} functions; {_FORM}, once", line)
     function = module.body[0]
     assert isinstance(function, ast.FunctionDef)
+    _require_short_names(function)
     if function.decorator_list:
         raise ProgramError("a decorator; remove it", function.lineno)
     if function.returns is not None:
         raise ProgramError("a return annotation; remove it", function.lineno)
+    if getattr(function, "type_params", None):  # Python 3.12 and later
+        raise ProgramError("type parameters; remove them", function.lineno)
     return function
 
 
+def _require_short_names(function: ast.FunctionDef) -> None:
+    for node in ast.walk(function):
+        name = node.id if isinstance(node, ast.Name) else getattr(node, "arg", None)
+        if isinstance(name, str) and len(name) > MAX_NAME:
+            line = getattr(node, "lineno", function.lineno)
+            raise ProgramError(
+                f"the name {_shortened(name)!r} has {len(name):,} characters; use at most "
+                f"{MAX_NAME}",
+                line,
+            )
+
+
+def _require_distinct(names: list[str], line: int) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ProgramError(f"parameter {name!r} is listed twice; rename one", line)
+
+
 def _described(node: ast.AST) -> str:
-    if isinstance(node, ast.Constant):
-        return f"constant {_shortened(repr(node.value))}"
+    """The culprit in words, short whatever its size."""
+    match node:
+        case ast.Expr(value=value):
+            return _described(value)
+        case ast.Name(id=name):
+            return repr(_shortened(name))
+        case ast.Constant(value=str() | bytes() as value):
+            return f"text {_shortened(repr(value))}"
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            return "a number"
+        case ast.Constant(value=value):
+            return f"the constant {_shortened(repr(value))}"
+        case ast.Call(func=ast.Name(id=name)):
+            return f"a call of {_shortened(name)!r}"
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(node).__name__).lower()
-    article = "an" if words[0] in "aeiou" else "a"
-    return f"{article} {words}"
+    return f"an {words}" if words[0] in "aeio" else f"a {words}"
 
 
 def _shortened(text: str, limit: int = 40) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -149,6 +188,7 @@ class _Reader:
             raise ProgramError("a special or default parameter; list plain names", line)
         if len(arguments.args) < 2:
             raise ProgramError("fewer than two parameters; the first two are w and g", line)
+        _require_distinct([argument.arg for argument in arguments.args], line)
         parameters = []
         for argument in arguments.args:
             if argument.arg in OPS or argument.arg in ALIASES:
@@ -173,7 +213,7 @@ class _Reader:
                 if initial is not None:
                     return Parameter(argument.arg, KINDS[name], initial)
         raise ProgramError(
-            f"annotation {_shortened(ast.unparse(note))!r} of {argument.arg!r}; write a kind "
+            f"annotation of {argument.arg!r} is {_described(note)}; write a kind "
             f"({', '.join(KINDS)}) or a kind with its initial value, as in tensor(1.0)",
             argument.lineno,
         )
@@ -211,14 +251,14 @@ class _Reader:
 
     def _append(self, statement: Statement, line: int) -> None:
         if len(self.statements) == MAX_STATEMENTS:
-            raise ProgramError(f"more than {MAX_STATEMENTS} statements; shorten the program", line)
+            raise ProgramError(_TOO_LONG, line)
         self.statements.append(statement)
         self.lines.append(line)
 
     def _operation(self, node: ast.expr, depth: int) -> tuple[str, tuple[Argument, ...]] | None:
         """Op and arguments of a compound expression; None for a name or a number."""
-        if depth > MAX_NESTING:
-            raise ProgramError("nested too deeply; use one statement a step", node.lineno)
+        if depth == MAX_STATEMENTS:  # each level becomes a statement
+            raise ProgramError(_TOO_LONG, node.lineno)
         if isinstance(node, ast.Name) or self._literal(node) is not None:
             return None
         operands: list[ast.expr]
@@ -227,8 +267,16 @@ class _Reader:
                 op, operands = _OPERATORS[type(operator)], [left, right]
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 op, operands = "negative", [operand]
-            case ast.Call(func=ast.Name(id=name), args=operands, keywords=[]):
+            case ast.Call(keywords=[_, *_]):
+                raise ProgramError("a keyword argument; pass operands by position", node.lineno)
+            case ast.Call(func=ast.Name(id=name), args=operands):
                 op = self._op_name(name, len(operands), node.lineno)
+            case ast.Call(func=func):
+                raise ProgramError(
+                    f"a call of {_described(func)}; ops are called by their bare name, as in "
+                    "`sign(g)`",
+                    node.lineno,
+                )
             case _:
                 raise ProgramError(
                     f"{_described(node)}; an expression is a name, a number, + - * / or an op",
@@ -274,11 +322,9 @@ class _Reader:
         if not isinstance(node, ast.Return):
             raise ProgramError("no return; end with `return update, ...states`", node.lineno)
         elements = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
-        returned: list[str] = []
-        for element in elements:
-            if not isinstance(element, ast.Name):
-                raise ProgramError("return names, as in `return update, m`", node.lineno)
-            returned.append(element.id)
+        returned = [element.id for element in elements if isinstance(element, ast.Name)]
+        if not returned or len(returned) < len(elements):
+            raise ProgramError("return names, as in `return update, m`", node.lineno)
         if returned[0] not in self.defined:
             near = suggestion(returned[0], self.defined) or "; assign it first"
             raise ProgramError(f"{returned[0]!r} has no value here{near}", node.lineno)
@@ -313,4 +359,3 @@ class _Reader:
                     f"{parameter.name!r} is a schedule input; only states take a kind",
                     self.function.lineno,
                 )
-

@@ -16,14 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from primitives.analysis import Analysis, analyse
-from primitives.kinds import Kind, kind_shape, matrix_view
+from primitives.kinds import AXES, Kind, kind_shape, matrix_view
 from primitives.ops import OPS, Op
 from primitives.program import Program
 
 PyTree = Any
 State = tuple[Any, ...]
 
-_AXES = {Kind.ROW: (-1,), Kind.COL: (-2,), Kind.MATRIX: (-2, -1), Kind.LEAF: None}
 _REFERENCE_MODEL = ((1024, 1024), (1024,)) * 2
 
 
@@ -37,8 +36,8 @@ def initial_state(program: Program, params: PyTree, xp: Any = jnp) -> State:
 
     def filled(kind: Kind, value: float) -> Any:
         if kind == Kind.SCALAR:
-            return xp.asarray(value, dtype)
-        return [xp.full(kind_shape(kind, shape), value, dtype) for shape in shapes]
+            return _constant(value, dtype, xp)
+        return [xp.full(kind_shape(kind, shape), np.float32(value), dtype) for shape in shapes]
 
     return tuple(filled(state.kind, state.initial) for state in program.states)
 
@@ -76,8 +75,9 @@ def step(
         values.append(inputs[parameter.name] if own is None else own)
     with np.errstate(all="ignore"):
         for statement, operands in zip(program.statements, analysis.operands, strict=True):
-            args = [values[a] if type(a) is int else xp.asarray(a, dtype) for a in operands]
-            values.append(_apply(OPS[statement.op], args, xp))
+            args = [values[a] if type(a) is int else _constant(a, dtype, xp) for a in operands]
+            value = _apply(OPS[statement.op], args, xp)
+            values.append(value if isinstance(value, list) else xp.asarray(value, dtype))
     update = _spread(values[analysis.outputs[0]], Kind.TENSOR, shapes, xp)
     arrays = [
         array.reshape(shape).astype(leaf.dtype)
@@ -88,6 +88,11 @@ def step(
         for declared, value in zip(program.states, analysis.outputs[1:], strict=True)
     )
     return jax.tree.unflatten(structure, arrays), following
+
+
+def _constant(value: float, dtype: Any, xp: Any) -> Any:
+    """A constant means its float32 value, in float64 too."""
+    return xp.asarray(np.float32(value), dtype)
 
 
 def _views(leaves: list[Any], dtype: Any, xp: Any) -> list[Any]:
@@ -107,40 +112,29 @@ def _spread(value: Any, kind: Kind, shapes: list[tuple[int, ...]], xp: Any) -> A
 
 def _apply(op: Op, args: list[Any], xp: Any) -> Any:
     """One op on values that are lists (one array a leaf) or scalars."""
-    if not any(isinstance(arg, list) for arg in args):
-        return _combine(op, _totals_of_numbers(op, args, xp), args, xp)
+    if not any(isinstance(arg, list) for arg in args):  # a scalar is its own only number
+        totals = (op.reduction.inputs(xp, *args),) if op.reduction else ()
+        return op.meaning(xp, *totals, *args)
     count = next(len(arg) for arg in args if isinstance(arg, list))
     rows = [[arg[i] if isinstance(arg, list) else arg for arg in args] for i in range(count)]
     if op.reduction is None:
         return [op.meaning(xp, *row) for row in rows]
-    totals = [_reduced(op, row, xp) for row in rows]
+    reduced = [_reduced(op, row, xp) for row in rows]
     if op.reduction.scope == Kind.SCALAR:
-        sums = tuple(sum(leaf) for leaf in zip(*totals, strict=True))
+        sums = tuple(sum(leaf) for leaf in zip(*reduced, strict=True))
         if not op.keeps_kind:
             return op.meaning(xp, sums, *args)
-        totals = [sums] * count
-    return [op.meaning(xp, total, *row) for total, row in zip(totals, rows, strict=True)]
-
-
-def _totals_of_numbers(op: Op, args: list[Any], xp: Any) -> tuple[Any, ...]:
-    """The reduction of scalars: each is its own only number."""
-    return op.reduction.inputs(xp, *args) if op.reduction else ()
-
-
-def _combine(op: Op, totals: tuple[Any, ...], args: list[Any], xp: Any) -> Any:
-    return op.meaning(xp, totals, *args) if op.reduction else op.meaning(xp, *args)
+        reduced = [sums] * count
+    return [op.meaning(xp, total, *row) for total, row in zip(reduced, rows, strict=True)]
 
 
 def _reduced(op: Op, args: list[Any], xp: Any) -> tuple[Any, ...]:
     """The sums or means of one leaf, size 1 along the reduced axes; whole-model sums are ()."""
     assert op.reduction is not None
-    any_kind = [arg for arg, want in zip(args, op.operands, strict=True) if want == "x"]
-    full = iter(xp.broadcast_arrays(*any_kind))
-    common = [next(full) if want == "x" else arg for arg, want in zip(args, op.operands, strict=True)]
-    inputs = op.reduction.inputs(xp, *common)
+    inputs = op.reduction.inputs(xp, *xp.broadcast_arrays(*args))
     if op.reduction.scope == Kind.SCALAR:
         return tuple(x.sum() for x in inputs)
-    axes = _AXES[op.reduction.scope]
+    axes = AXES[op.reduction.scope]
     reduce = xp.sum if op.reduction.how == "sum" else xp.mean
     return tuple(reduce(x, axis=axes, keepdims=True) for x in inputs)
 

@@ -55,7 +55,7 @@ def rule(program: Program) -> optax.GradientTransformationExtraArgs:
 class OptaxState(NamedTuple):
     """The steps done so far and the program's state."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # optax names it so
     program: reference.State
 
 
