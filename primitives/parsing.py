@@ -25,6 +25,7 @@ from primitives.program import (
 
 MAX_CHARACTERS = 100_000
 MAX_NAME = 60
+MAX_PARAMETERS = 64
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
 _FORM = "write `def train(w, g, ...states, lr):`, assignments, and `return update, ...states`"
 _TOO_LONG = f"more than {MAX_STATEMENTS} statements; shorten the program"
@@ -99,9 +100,11 @@ def _require_short_names(function: ast.FunctionDef) -> None:
 
 
 def _require_distinct(names: list[str], line: int) -> None:
+    seen: set[str] = set()
     for name in names:
-        if names.count(name) > 1:
+        if name in seen:
             raise ProgramError(f"parameter {name!r} is listed twice; rename one", line)
+        seen.add(name)
 
 
 def _described(node: ast.AST) -> str:
@@ -188,6 +191,10 @@ class _Reader:
             raise ProgramError("a special or default parameter; list plain names", line)
         if len(arguments.args) < 2:
             raise ProgramError("fewer than two parameters; the first two are w and g", line)
+        if len(arguments.args) > MAX_PARAMETERS:
+            raise ProgramError(
+                f"{len(arguments.args):,} parameters; use at most {MAX_PARAMETERS}", line
+            )
         _require_distinct([argument.arg for argument in arguments.args], line)
         parameters = []
         for argument in arguments.args:

@@ -1,0 +1,378 @@
+"""Text and programs: what is read, how it is printed, and how what is not a program is refused."""
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import programs
+
+from primitives import OPS, Kind, Parameter, Program, ProgramError, Statement, check, parse, zoo
+
+DATA = Path(__file__).parent / "data"
+FILES = {path.name: path.read_text() for path in sorted(DATA.glob("*.txt"))}
+ADAMW_AS_PRINTED = """
+def train(w, g, m, v, lr):
+  g2 = square(g)
+  m = interp(g, m, 0.9)
+  v = interp(g2, v, 0.999)
+  sqrt_v = sqrt(v)
+  update = m / sqrt_v
+  wd = w * 0.01
+  update = update + wd
+  lr = lr * 0.001
+  update = update * lr
+  return update, m, v
+"""
+
+
+def body(text):
+    """The program of the given statements, with states m and v."""
+    lines = ["def train(w, g, m, v, lr):", *text.split("\n"), "return g, m, v"]
+    return "\n    ".join(lines)
+
+
+@given(programs(op_set="full"))
+def test_printing_and_parsing_a_program_gives_it_back(program):
+    assert parse(str(program)) == program
+
+
+@given(programs(op_set="paper", kinds=st.just(Kind.TENSOR)))
+def test_programs_over_the_paper_set_survive_printing_too(program):
+    assert parse(str(program)) == program
+    assert check(parse(str(program))) == check(program)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_zoo_programs_parse_print_and_have_a_summary(name):
+    program = zoo.load(name)
+    assert parse(str(program)) == program
+    assert zoo.summary(name).endswith(".")
+
+
+def test_unknown_zoo_program_is_named_with_a_suggestion():
+    with pytest.raises(KeyError, match="no program 'lino' in the zoo; did you mean 'lion'"):
+        zoo.load("lino")
+
+
+@pytest.mark.parametrize("text", [*FILES.values(), ADAMW_AS_PRINTED], ids=[*FILES, "adamw"])
+def test_listings_of_the_paper_parse_as_printed(text):
+    program = parse(text)
+    printed = [line.split() for line in text.strip().splitlines()]
+    assert [line.split() for line in str(program).splitlines()] == printed
+
+
+def test_adamw_as_printed_is_the_zoo_program():
+    assert parse(ADAMW_AS_PRINTED) == zoo.load("adamw_paper")
+
+
+def test_nested_expressions_become_one_op_per_statement():
+    program = parse(
+        "def f(weight, grad, lr):\n  u = -sign(grad) * lr + weight ** 2 / 3\n  return u"
+    )
+    assert [s.op for s in program.statements] == (
+        ["sign", "negative", "multiply", "power", "divide", "add"]
+    )
+
+
+def test_fresh_names_avoid_those_in_use():
+    program = parse("def train(w, g, v1):\n  x = sqrt(g * g)\n  v2 = x\n  return v2, v1")
+    assert program.statements[0].target == "v3"
+
+
+def test_aliases_are_read_and_printed_under_the_ops_own_name():
+    program = parse(body("a = min(w, g)\nb = max(a, g)\nm = interpolate(a, b, 0.5)"))
+    assert [s.op for s in program.statements] == ["minimum", "maximum", "interp"]
+
+
+def test_copies_and_constants_are_statements_of_their_own():
+    program = parse(body("a = g\nb = 0.5\nc = -2"))
+    assert program.statements == (
+        Statement("a", "identity", ("g",)),
+        Statement("b", "identity", (0.5,)),
+        Statement("c", "identity", (-2.0,)),
+    )
+
+
+def test_annotations_give_kind_and_initial_value():
+    header = "w, g, r: row, gain: tensor(1.0), c: col, q: matrix, l: leaf(-2), s: scalar(3e-2), t"
+    program = parse(f"def train({header}):\n  return g, r, gain, c, q, l, s")
+    assert program.parameters[2:] == (
+        Parameter("r", Kind.ROW),
+        Parameter("gain", Kind.TENSOR, 1.0),
+        Parameter("c", Kind.COL),
+        Parameter("q", Kind.MATRIX),
+        Parameter("l", Kind.LEAF, -2.0),
+        Parameter("s", Kind.SCALAR, 0.03),
+        Parameter("t"),
+    )
+    assert "def train(w, g, r: row, gain: tensor(1.0), c: col" in str(program)
+
+
+def test_comments_and_blank_lines_are_dropped():
+    assert parse("# head\n\ndef train(w, g): # here\n\n  # there\n  return g # end\n") == parse(
+        "def train(w, g):\n    return g\n"
+    )
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=list(OPS))
+def test_every_op_is_read_by_name_and_printed_readably(op):
+    args = ["g" if want == "x" else "0.5" for want in op.operands]
+    program = parse(body(f"x = {op.name}({', '.join(args)})"))
+    assert program.statements[0].op == op.name
+    assert parse(str(program)) == program
+
+
+BAD = {
+    # name: (text, line or None, words of the message)
+    "import": ("import os\n" + body("x = g"), 1, ["import", "outside the function"]),
+    "import inside": (body("import os"), 2, ["import", "only assignments"]),
+    "from import": (body("from os import system"), 2, ["import from"]),
+    "dunder import": (body("x = __import__('os')"), 2, ["unknown op '__import__'"]),
+    "unknown op": (body("x = sgn(g)"), 2, ["unknown op 'sgn'", "did you mean 'sign'"]),
+    "unlike any op": (body("x = zzzzzz(g)"), 2, ["unknown op 'zzzzzz'", "evosearch ops"]),
+    "too few operands": (body("x = interp(g, m)"), 2, ["'interp' takes 3 operands, not 2"]),
+    "too many operands": (body("x = sign(g, m)"), 2, ["'sign' takes 1 operands, not 2"]),
+    "attribute": (body("x = g.T"), 2, ["an attribute"]),
+    "method": (body("x = np.sign(g)"), 2, ["an attribute", "bare name"]),
+    "attribute target": (body("g.x = m"), 2, ["assign to one name"]),
+    "subscript": (body("x = g[0]"), 2, ["a subscript"]),
+    "for": (body("for i in g:\n        x = g"), 2, ["a for"]),
+    "while": (body("while g:\n        x = g"), 2, ["a while"]),
+    "if": (body("if g:\n        x = g"), 2, ["an if"]),
+    "conditional": (body("x = g if m else v"), 2, ["an if exp"]),
+    "comprehension": (body("x = [y for y in g]"), 2, ["a list comp"]),
+    "string": (body("x = 'text'"), 2, ["text 'text'"]),
+    "long string": (body(f"x = '{'a' * 50_000}'"), 2, ["text 'aaa"]),
+    "bytes": (body("x = b'text'"), 2, ["text b'text'"]),
+    "docstring": (body("'''Adam.'''"), 2, ["text 'Adam.'"]),
+    "bare call": (body("sign(g)"), 2, ["a call of 'sign'", "only assignments"]),
+    "exec": (body("exec('1')"), 2, ["a call of 'exec'"]),
+    "10,000 statements": (
+        "def train(w, g):\n" + " x = g\n" * 10_000 + " return g",
+        66,
+        ["more than 64 statements"],
+    ),
+    "10 MB": (body("\n".join(["x = g"] * 1_000_000)), None, ["characters", "at most 100,000"]),
+    "deep parentheses": (body("x = " + "(" * 150 + "g" + ")" * 150 + "[0]"), 2, ["a subscript"]),
+    "deeper parentheses": (body("x = " + "(" * 40_000 + "g" + ")" * 40_000), 2, ["nested"]),
+    "deep calls": (body("x = " + "sign(" * 90 + "g" + ")" * 90), 2, ["more than 64 statements"]),
+    "unary chain": (body("x = " + "-" * 900 + "g"), 2, ["more than 64 statements"]),
+    "long unary chain": (body("x = " + "-" * 90_000 + "g"), None, ["nested too deeply"]),
+    "not chain": (body("x = " + "not " * 20_000 + "g"), None, ["nested too deeply"]),
+    "plus chain": (body("x = " + "+".join("g" * 500)), 2, ["more than 64 statements"]),
+    "long plus chain": (body("x = " + "+".join("g" * 40_000)), None, ["nested too deeply"]),
+    "power chain": (body("x = " + "**".join("g" * 20_000)), None, ["nested too deeply"]),
+    "lambda chain": (body("x = " + "lambda: " * 10_000 + "g"), None, ["nested too deeply"]),
+    "attribute chain": (body("x = g" + ".a" * 40_000), None, ["nested too deeply"]),
+    "deep annotation": (f"def train(w, g, m: {'-' * 900}1):\n return g, m", 1, ["annotation of"]),
+    "NUL": (body("x = g\0"), 2, ["'\\x00'", "remove it"]),
+    "lone surrogate": (body("x = g # \ud800"), 2, ["'\\ud800'", "remove it"]),
+    "latin-1 bytes": (
+        b"def train(w, g):\n  return g\xe9".decode("utf-8", "surrogateescape"),
+        2,
+        [],
+    ),
+    "control character": (body("x = g \x01"), 2, ["invalid non-printable character"]),
+    "line separator": (body("x = g \u2028 y"), 2, ["invalid"]),
+    "never assigned": (body("x = sqrt(vv)"), 2, ["'vv' has no value here", "did you mean 'v'"]),
+    "assigned later": (body("x = y + g\ny = g"), 2, ["'y' has no value here"]),
+    "missing return": ("def train(w, g):\n  x = g", 2, ["no return", "return update"]),
+    "early return": (body("return g"), 2, ["return before the end"]),
+    "bare return": ("def train(w, g):\n  return", 2, ["return names"]),
+    "empty return": ("def train(w, g):\n  return ()", 2, ["return names"]),
+    "returned call": ("def train(w, g):\n  return sign(g)", 2, ["return names"]),
+    "starred return": ("def train(w, g, m):\n  return *g, m", 2, ["return names"]),
+    "unassigned return": ("def train(w, g):\n  return update", 2, ["'update' has no value"]),
+    "stateless return": ("def train(w, g):\n  x = g\n  return g, x", 3, ["'x'", "add it to `def`"]),
+    "state returned twice": ("def train(w, g, m):\n  return g, m, m", 2, ["'m' is returned twice"]),
+    "weight as a state": ("def train(w, g):\n  return g, w", 2, ["'w' cannot be a state"]),
+    "lr as a state": ("def train(w, g, lr):\n  return g, lr", 2, ["'lr' is a schedule input"]),
+    "stray parameter": ("def train(w, g, m):\n  return g", 1, ["'m'", "return it or drop it"]),
+    "repeated parameter": ("def train(w, g, m, m):\n  return g, m", 1, ["'m' is listed twice"]),
+    "one parameter": ("def train(w):\n  return w", 1, ["fewer than two parameters"]),
+    "many parameters": (
+        f"def train({', '.join(f'p{i}' for i in range(12_000))}):\n  return p0",
+        1,
+        ["12,000 parameters"],
+    ),
+    "default": ("def train(w, g=1):\n  return g", 1, ["default parameter"]),
+    "varargs": ("def train(w, *g):\n  return w", 1, ["special or default parameter"]),
+    "keyword-only": ("def train(w, g, *, lr):\n  return g", 1, ["special or default"]),
+    "positional-only": ("def train(w, g, /, lr):\n  return g", 1, ["special or default"]),
+    "kwargs": ("def train(w, g, **m):\n  return g", 1, ["special or default"]),
+    "op as a parameter": ("def train(w, sign):\n  return w", 1, ["'sign' has an op's name"]),
+    "op as a variable": (body("max = g"), 2, ["'max' is an op"]),
+    "annotated weights": ("def train(w: row, g):\n  return g", 1, ["only states take a kind"]),
+    "annotated input": ("def train(w, g, lr: row):\n  return g", 1, ["only states take a kind"]),
+    "unknown kind": ("def train(w, g, m: rwo):\n  return g, m", 1, ["'rwo'", "row"]),
+    "huge annotation": (f"def train(w, g, m: 0x{'f' * 9000}):\n  return g, m", 1, ["a number"]),
+    "bad initial": ("def train(w, g, m: row(g)):\n  return g, m", 1, ["a kind with its initial"]),
+    "infinite initial": ("def train(w, g, m: row(1e39)):\n  return g, m", 1, ["out of range"]),
+    "1e400": (body("x = 1e400"), 2, ["constant out of range"]),
+    "beyond float32": (body("x = g * 1e39"), 2, ["constant out of range"]),
+    "5,000 digits": (body("x = " + "9" * 5_000), 2, ["digits"]),
+    "5,000 hexadecimal digits": (body("x = 0x" + "f" * 5_000), 2, ["constant out of range"]),
+    "f-string": (body("x = f'{g}'"), 2, ["a joined str"]),
+    "lambda": (body("x = lambda: g"), 2, ["a lambda"]),
+    "walrus": (body("x = (y := g)"), 2, ["a named expr"]),
+    "starred": (body("x = sign(*g)"), 2, ["a starred"]),
+    "keyword": (body("x = sign(x=g)"), 2, ["keyword argument"]),
+    "double star": (body("x = sign(**g)"), 2, ["keyword argument"]),
+    "class": ("class A:\n  pass", 1, ["a class def"]),
+    "class inside": (body("class A:\n        pass"), 2, ["a class def"]),
+    "function inside": (body("def f():\n        pass"), 2, ["a function def"]),
+    "decorator": ("@f\n" + body("x = g"), 2, ["a decorator"]),
+    "two functions": (body("x = g") + "\n" + body("x = g"), 4, ["2 functions"]),
+    "code after": (body("x = g") + "\nprint(1)", 4, ["a call of 'print'"]),
+    "async": ("async " + body("x = g"), 1, ["an async function def"]),
+    "await": (body("x = await g"), 2, ["an await"]),
+    "yield": (body("x = yield g"), 2, ["a yield"]),
+    "type parameters": ("def train[T](w, g):\n  return g", 1, []),
+    "return annotation": ("def train(w, g) -> int:\n  return g", 1, ["return annotation"]),
+    "bool": (body("x = True"), 2, ["constant True"]),
+    "negated bool": (body("x = -True"), 2, ["constant True"]),
+    "complex": (body("x = 1j"), 2, ["constant 1j"]),
+    "None": (body("x = None"), 2, ["constant None"]),
+    "Ellipsis": (body("x = ..."), 2, ["constant Ellipsis"]),
+    "comparison": (body("x = g < m"), 2, ["a compare"]),
+    "and": (body("x = g and m"), 2, ["a bool op"]),
+    "modulo": (body("x = g % m"), 2, ["a bin op"]),
+    "matrix product": (body("x = g @ m"), 2, ["a bin op"]),
+    "unary plus": (body("x = +g"), 2, ["a unary op"]),
+    "tuple": (body("x = g, m"), 2, ["a tuple"]),
+    "unpacking": (body("x, y = g"), 2, ["assign to one name"]),
+    "two targets": (body("x = y = g"), 2, ["assign to one name"]),
+    "augmented": (body("m += g"), 2, ["an aug assign"]),
+    "annotated assignment": (body("x: int = g"), 2, ["an ann assign"]),
+    "global": (body("global x"), 2, ["a global"]),
+    "delete": (body("del g"), 2, ["a delete"]),
+    "with": (body("with g:\n        x = m"), 2, ["a with"]),
+    "pass": (body("pass"), 2, ["a pass"]),
+    "long name": (body("x = " + "y" * 5_000), 2, ["5,000 characters", "at most"]),
+    "long target": (body("y" * 5_000 + " = g"), 2, ["5,000 characters", "at most"]),
+    "tabs and spaces": (
+        "def train(w, g):\n        x = g\n\ty = g\n  return g",
+        3,
+        ["inconsistent"],
+    ),
+    "indentation": ("def train(w, g):\n   x = g\n return g", 3, ["unindent"]),
+    "no body": ("def train(w, g):\nreturn g", 2, ["indented block"]),
+    "syntax": (body("x = = g"), 2, ["invalid syntax", "write `def train"]),
+    "prose": ("momentum, then sign", 1, ["write `def train"]),
+    "empty": ("", None, ["0 functions", "write `def train"]),
+    "only a comment": ("# nothing", None, ["0 functions"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_not_a_program_is_refused_in_one_line_that_names_the_culprit(case):
+    text, line, words = BAD[case]
+    start = time.perf_counter()
+    with pytest.raises(ProgramError) as refusal:
+        parse(text)
+    assert time.perf_counter() - start < 1
+    message = str(refusal.value)
+    assert len(message.splitlines()) == 1
+    assert len(message) < 400
+    assert refusal.value.line == line
+    assert line is None or message.startswith(f"line {line}: ")
+    for word in words:
+        assert word in message
+
+
+def test_parsing_executes_nothing(tmp_path):
+    target = tmp_path / "executed"
+    attack = f"open({str(target)!r}, 'w').close()"
+    texts = [
+        attack,
+        body(attack),
+        body(f"x = {attack}"),
+        body(f"x = [{attack} for _ in (1,)]"),
+        f"@({attack})\n{body('x = g')}",
+        f"def train(w, g={attack}):\n  return g",
+        f"def train(w, g: {attack}):\n  return g",
+        f"def train(w, g, m: row({attack})):\n  return g, m",
+        f"def train(w, g) -> {attack}:\n  return g",
+        body(f'x = f"{{{attack}}}"'),
+        f"class A:\n  {attack}",
+    ]
+    for text in texts:
+        with pytest.raises(ProgramError):
+            parse(text)
+    assert not target.exists()
+
+
+def parses_or_refuses(text):
+    try:
+        program = parse(text)
+    except ProgramError as refusal:
+        message = str(refusal)
+    else:
+        message = "parsed"
+        assert parse(str(program)) == program
+    assert len(message.splitlines()) == 1
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text):
+    parses_or_refuses(text)
+
+
+@given(st.text(alphabet="defrtunwgmv ,:()=+-*/.10\n\t#'\"[]{}@", max_size=80))
+def test_any_function_body_is_read_or_refused(text):
+    parses_or_refuses("def train(w, g, m):\n " + text + "\n return g, m")
+
+
+@given(programs(max_statements=6), st.data())
+def test_mutated_program_text_is_read_or_refused(program, data):
+    text = str(program)
+    for _ in range(data.draw(st.integers(1, 4))):
+        i, j = sorted(data.draw(st.integers(0, len(text))) for _ in "ij")
+        inserted = data.draw(st.text(alphabet="wgmv0129.e-+*/(),= \n:#_'", max_size=4))
+        text = text[:i] + inserted + text[min(j, i + 6) :]
+    parses_or_refuses(text)
+
+
+ILL_KINDED = {
+    "interp by a tensor": (body("x = interp(g, m, v)"), 2, ["interp", "'v' is a tensor", "scalar"]),
+    "clip by a leaf": (body("n = norm(g)\nx = clip(g, n)"), 3, ["clip", "'n' is a leaf"]),
+    "tensor into row": ("def f(w, g, r: row):\n r = g\n return g, r", 3, ["row", "tensor", "'r'"]),
+    "row into col": ("def f(w, g, c: col):\n c = row_mean(g)\n return g, c", 3, ["`c: row`"]),
+    "leaf into scalar": ("def f(w, g, s: scalar):\n s = rms(g)\n return g, s", 3, ["`s: leaf`"]),
+}
+
+
+@pytest.mark.parametrize("case", ILL_KINDED)
+def test_ill_kinded_programs_name_the_statement_and_the_kinds(case):
+    text, line, words = ILL_KINDED[case]
+    with pytest.raises(ProgramError) as refusal:
+        parse(text)
+    assert refusal.value.line == line
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_hand_made_programs_are_checked_too():
+    known = (Parameter("w"), Parameter("g"), Parameter("m"))
+    good = Statement("m", "sign", ("g",))
+    cases = [
+        ((Statement("m", "sgn", ("g",)),), ("g", "m"), 2, "unknown op 'sgn'"),
+        ((good, Statement("m", "add", ("g",))), ("g", "m"), 3, "'add' takes 2 operands, not 1"),
+        ((good, Statement("m", "sign", ("x",))), ("g", "m"), 3, "'x' has no value"),
+        ((good,), ("x", "m"), 3, "'x' has no value"),
+        ((good, Statement("m", "clip", ("g", "g"))), ("g", "m"), 3, "must be a scalar"),
+    ]
+    for statements, returns, line, words in cases:
+        with pytest.raises(ProgramError, match=words) as refusal:
+            check(Program(known, statements, returns))
+        assert refusal.value.line == line
+
+
+def test_integer_constants_are_numbers_not_values():
+    made = Program(
+        (Parameter("w"), Parameter("g")), (Statement("u", "multiply", ("g", 1)),), ("u",)
+    )
+    assert check(made) == check(parse(str(made)))
+    assert made == parse(str(made))

@@ -1,0 +1,63 @@
+"""Hypothesis strategies for programs, and edits that must or must not change their meaning."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from primitives import OPS, Kind, Parameter, Program, Statement, ops
+from primitives.kinds import fits
+
+STATE_NAMES = ("m", "v", "r", "s")
+LOCAL_NAMES = ("update", "a", "b", "x1", "lr_2", "w", "g")
+
+constants = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 0.9, 0.999, 1e-8, -0.3]),
+    st.floats(-10.0, 10.0, width=32),
+)
+
+kinds = st.sampled_from(list(Kind))
+
+
+@st.composite
+def parameters(draw, max_states=3, kinds=kinds):
+    """The parameters of a program, in any order after the first two, and the states' names."""
+    states = [
+        Parameter(name, draw(kinds), draw(st.sampled_from([0.0, 0.0, 1.0, -0.25])))
+        for name in STATE_NAMES[: draw(st.integers(0, max_states))]
+    ]
+    inputs = [Parameter(name) for name in ("lr", "t") if draw(st.booleans())]
+    rest = draw(st.permutations([*states, *inputs]))
+    order = draw(st.permutations([state.name for state in states]))
+    return (Parameter("w"), Parameter("g"), *rest), tuple(order)
+
+
+@st.composite
+def programs(draw, op_set="full", max_statements=12, max_states=3, kinds=kinds, names=None):
+    """A random valid program over `op_set`, with states of all `kinds`."""
+    known, states = draw(parameters(max_states, kinds))
+    declared = {p.name: p.kind for p in known if p.name in states}
+    environment = {p.name: declared.get(p.name, Kind.SCALAR) for p in known}
+    environment |= {"w": Kind.TENSOR, "g": Kind.TENSOR}
+    op_names = st.sampled_from(names or ops.names(op_set))
+    statements = []
+    for _ in range(draw(st.integers(0, max_statements))):
+        op = OPS[draw(op_names)]
+        args, kind = draw(operands(op, environment))
+        targets = [t for t in (*LOCAL_NAMES, *states) if fits(kind, declared.get(t, Kind.TENSOR))]
+        target = draw(st.sampled_from(targets))
+        statements.append(Statement(target, op.name, args))
+        environment[target] = kind
+    update = "update" if "update" in environment else draw(st.sampled_from(sorted(environment)))
+    return Program(known, tuple(statements), (update, *states))
+
+
+@st.composite
+def operands(draw, op, environment):
+    """Operands that suit `op`, and the kind of its result."""
+    args, own = [], []
+    for want in op.operands:
+        suitable = sorted(n for n, k in environment.items() if want == "x" or k == Kind.SCALAR)
+        name = draw(st.sampled_from([None, *suitable, *suitable]))
+        args.append(draw(constants) if name is None else name)
+        own.append(Kind.SCALAR if name is None else environment[name])
+    return tuple(args), op.result_kind(tuple(own))
