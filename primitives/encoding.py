@@ -118,7 +118,10 @@ def _fused(outer: Op, position: int, inner: Op, inner_layout: str) -> list[Instr
 
 _ALL = _instructions()
 TENSOR_INSTRUCTIONS = tuple(one for one in _ALL if one.result == "T")
-SCALAR_INSTRUCTIONS = tuple(one for one in _ALL if one.result == "S")
+NUMBER_INSTRUCTIONS = tuple(one for one in _ALL if one.result == "S" and "T" not in one.layout)
+SCALAR_INSTRUCTIONS = NUMBER_INSTRUCTIONS + tuple(
+    one for one in _ALL if one.result == "S" and "T" in one.layout
+)
 _OPCODES = {
     (one.op.name, one.inner and one.inner.name, one.position, one.layout, one.result): number
     for table in (TENSOR_INSTRUCTIONS, SCALAR_INSTRUCTIONS)

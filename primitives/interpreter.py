@@ -21,6 +21,7 @@ from jax import lax
 from primitives.encoding import (
     FIRST,
     KIND,
+    NUMBER_INSTRUCTIONS,
     OPCODE,
     OUT,
     SCALAR_INSTRUCTIONS,
@@ -163,7 +164,17 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
         return [branch(one) for one in table]
 
     tensor_branches = branches(TENSOR_INSTRUCTIONS)
-    scalar_branches = branches(SCALAR_INSTRUCTIONS)
+    reductions = branches(SCALAR_INSTRUCTIONS[len(NUMBER_INSTRUCTIONS) :])
+
+    def number(file: Array, scalars: Array, i: Array) -> Array:
+        """Any op on numbers alone: computing all and keeping one takes one kernel, not fifty."""
+        opcode = field(i, OPCODE)
+        operands = [_read(scalars, field(i, FIRST + place)) for place in range(3)]
+        value = jnp.float32(0)
+        for code, one in enumerate(NUMBER_INSTRUCTIONS):
+            result = _meaning(one, model, operands[: len(one.layout)], lambda: field(i, KIND))
+            value = jnp.where(opcode == code, result, value)
+        return value
 
     def in_section(i: Array, section: int) -> Array:
         running: Array = i < code.length
@@ -174,7 +185,8 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
 
         def scalar(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             i, scalars = carry
-            value = lax.switch(field(i, OPCODE), scalar_branches, file, scalars, i)
+            branch = jnp.maximum(field(i, OPCODE) - (len(NUMBER_INSTRUCTIONS) - 1), 0)
+            value = lax.switch(branch, [number, *reductions], file, scalars, i)
             return i + 1, _written(scalars, value, field(i, OUT))
 
         i, scalars = lax.while_loop(lambda c: in_section(c[0], 1), scalar, (i, scalars))

@@ -1,0 +1,167 @@
+"""The configuration of a search: every number that the result depends on, with its meaning."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from evosearch.errors import UsageError
+from primitives import MAX_STATEMENTS, ProgramError, parse
+from primitives.parsing import suggestion
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MutationConfig(_Section):
+    """How children differ from their parents (Chen et al. 2023, arXiv 2302.06675, section 2.2)."""
+
+    op_set: Literal["paper", "full"] = "paper"
+    """The ops that inserted statements are drawn from."""
+    insert: Weight = 1.0
+    """Relative frequency of inserting a random statement."""
+    delete: Weight = 1.0
+    """Relative frequency of deleting a statement."""
+    modify: Weight = 1.0
+    """Relative frequency of changing one argument."""
+    new_variable: Probability = 0.5
+    """How often an inserted statement assigns to a new variable rather than to one in use."""
+    constant: Probability = 0.25
+    """How often a random argument is a constant, drawn from N(0, 1)."""
+    rescale: Probability = 0.75
+    """How often a changed constant is multiplied by 2^a, a from N(0, 1), rather than redrawn."""
+    max_statements: Annotated[int, Field(ge=2, le=MAX_STATEMENTS)] = MAX_STATEMENTS
+    """The longest program that mutation makes."""
+
+    @field_validator("modify")
+    @classmethod
+    def _some_mutation(cls, value: float, info: Any) -> float:
+        if value + info.data.get("insert", 0) + info.data.get("delete", 0) <= 0:
+            raise ValueError("insert, delete and modify are all 0; give one of them a weight")
+        return value
+
+
+class MeasurementConfig(_Section):
+    """How programs are measured, so that luck does not rule (docs/measurement.md)."""
+
+    requests_per_seed: Annotated[int, Field(ge=1)] = 200
+    """After this many requests the seed that new programs are measured on moves on by one."""
+    noise_floor: Annotated[float, Field(gt=0)] = 0.02
+    """Least standard deviation between seeds assumed of a score."""
+    max_seeds: Annotated[int, Field(ge=1)] = 32
+    """A program in the search is measured on at most this many seeds."""
+    challenge_seeds: Annotated[int, Field(ge=2)] = 4
+    """Seeds that a program has been measured on before it may challenge the champion."""
+    test_seeds: Annotated[int, Field(ge=3)] = 12
+    """Fresh seeds on which challenger and champion are compared, each used for one test only."""
+    confirm_seeds: Annotated[int, Field(ge=2)] = 16
+    """Further fresh seeds on which a new champion's reported fitness is measured."""
+    error_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Chance that a run ever takes a champion that is no better; spent as rate / (j (j + 1))."""
+    tuning_seeds: Annotated[int, Field(ge=1)] = 3
+    """Seeds on which the baseline's learning rate is chosen."""
+
+
+class Config(_Section):
+    """A search. `config.toml` in a run's directory holds the resolved one."""
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    """Names of the tasks that fitness is averaged over."""
+    init: str
+    """The program that the population starts as: text in the language."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Everything random follows from it."""
+    programs: Annotated[int, Field(ge=1)] | None = None
+    """Stop when this many programs have been generated."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Stop after this long."""
+    population: Annotated[int, Field(ge=2)] = 1000
+    tournament: Annotated[int, Field(ge=1)] = 2
+    """Programs drawn at random; the fittest of them is the parent."""
+    states: Annotated[int, Field(ge=0, le=8)] = 2
+    """The initial program is given unused states up to this number."""
+    in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Requests in flight: a request is decided from the results of all but the last so many."""
+    mutation: MutationConfig = MutationConfig()
+    measurement: MeasurementConfig = MeasurementConfig()
+
+    @field_validator("init")
+    @classmethod
+    def _init_parses(cls, text: str) -> str:
+        try:
+            return str(parse(text))
+        except ProgramError as error:
+            raise ValueError(str(error)) from None
+
+    def to_toml(self) -> str:
+        """The configuration as TOML; `load` reads it back."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True), multiline_strings=True)
+
+
+def presets() -> tuple[str, ...]:
+    """The names of the presets."""
+    files = resources.files("evosearch").joinpath("presets").iterdir()
+    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """The settings of a preset.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in presets():
+        near = suggestion(name, presets()) or f"; there are {', '.join(presets())}"
+        raise UsageError(f"no preset {name!r}{near}")
+    text = resources.files("evosearch").joinpath("presets", f"{name}.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file.
+
+    Raises:
+        UsageError: it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+
+
+def make_config(settings: dict[str, Any]) -> Config:
+    """Checked settings.
+
+    Raises:
+        UsageError: an unknown key or a value out of range; says which, and what is allowed.
+    """
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise UsageError("; ".join(_explained(e) for e in error.errors())) from None
+
+
+def _explained(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        section = Config if len(error["loc"]) == 1 else _SECTIONS.get(error["loc"][0], Config)
+        near = suggestion(error["loc"][-1], section.model_fields)
+        return f"config key {where!r} does not exist{near}"
+    if error["type"] == "missing":
+        return f"config key {where!r} is missing; set it or start from --preset quick"
+    given = "" if where == "init" else f" = {error['input']!r}"
+    return f"config key {where!r}{given}: {error['msg'].removeprefix('Value error, ')}"
+
+
+_SECTIONS = {"mutation": MutationConfig, "measurement": MeasurementConfig}

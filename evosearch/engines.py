@@ -1,0 +1,129 @@
+"""Two ways to train with a program, and which one a measurement takes.
+
+`interpreter`: the compile-once machine; a new program costs nothing before its first step, and each
+step costs a little more. `compiled`: the program traced and compiled for itself; a second or two
+before its first step, and then the floor. Which is cheaper follows from the number of weights,
+steps and runs, and both agree within tolerance, not bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import jax
+import numpy as np
+
+import proxies
+from evosearch.records import Seed, Stream
+from primitives import INTERPRETER, CapacityError, Program, encode, rule
+from proxies import Task
+
+COMPILE_SECONDS = 2.0
+"""What compiling a training loop for one program costs (2 CPU cores; see `evosearch bench`)."""
+DISPATCH_SECONDS = 2.5e-6
+"""What the interpreter adds to a step for each instruction, whatever its size."""
+ELEMENT_SECONDS = 0.35e-9
+"""What it adds for each instruction and weight: a pass over memory that fusion would save."""
+
+
+class Engine(StrEnum):
+    """How a training was run; stored with every measurement."""
+
+    INTERPRETER = "interpreter"
+    COMPILED = "compiled"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One training: its final loss on data it never saw, +inf if it diverged.
+
+    Attributes:
+        loss: the task's metric.
+        steps: steps that were run; fewer than the budget after a divergence.
+        engine: how it was run.
+        train_loss: [budget] batch losses, NaN after a stop.
+    """
+
+    loss: float
+    steps: int
+    engine: Engine
+    train_loss: np.ndarray
+
+    @property
+    def diverged(self) -> bool:
+        """Whether weights or loss became non-finite."""
+        return not math.isfinite(self.loss)
+
+
+def choose_engine(task: Task, program: Program, runs: int, steps: int | None = None) -> Engine:
+    """The cheaper engine for `runs` trainings of `task` with `program`."""
+    try:
+        instructions = int(encode(program).length)
+    except CapacityError:
+        return Engine.COMPILED
+    per_step = instructions * (DISPATCH_SECONDS + ELEMENT_SECONDS * task.params)
+    extra = runs * (steps or task.steps) * per_step
+    return Engine.INTERPRETER if extra <= COMPILE_SECONDS else Engine.COMPILED
+
+
+def seed_key(run_seed: int, seed: Seed) -> jax.Array:
+    """The JAX key of a seed: different for every run seed, stream and index."""
+    name = f"{run_seed}/{seed.stream}/{seed.index}".encode()
+    digest = hashlib.blake2b(name, digest_size=8).digest()
+    return jax.random.wrap_key_data(np.frombuffer(digest, np.uint32), impl="threefry2x32")
+
+
+class Trainer:
+    """Trains one task with any program; safe to use from several threads.
+
+    Args:
+        task: what to train.
+        steps: the budget; None for the task's own.
+    """
+
+    def __init__(self, task: Task, steps: int | None = None):
+        self.task = task
+        self.steps = steps or task.steps
+        self._data = jax.device_put(task.data)
+        self._schedule = proxies.cosine(self.steps)
+        self._compiled: dict[Program | None, Any] = {}
+        self._lock = threading.Lock()
+
+    def prepare(self, program: Program, engine: Engine) -> None:
+        """Compiles what `run` will need, so that its first call is as fast as the others."""
+        key = program if engine is Engine.COMPILED else None
+        with self._lock:
+            if key not in self._compiled:
+                used = INTERPRETER if key is None else rule(key)
+                self._compiled[key] = proxies.compiled_train.lower(
+                    self.task,
+                    used,
+                    self.steps,
+                    self._schedule,
+                    self._data,
+                    seed_key(0, Seed(Stream.TUNE, 0)),
+                    self._operands(program, engine, 1.0),
+                ).compile()
+
+    def run(self, program: Program, factor: float, key: jax.Array, engine: Engine) -> Outcome:
+        """One training with learning rate `factor` from the seed `key`."""
+        self.prepare(program, engine)
+        compiled = self._compiled[program if engine is Engine.COMPILED else None]
+        curve = compiled(self._data, key, self._operands(program, engine, factor))
+        train_loss, loss, steps, _ = jax.device_get(curve)
+        return Outcome(float(loss), int(steps), engine, train_loss)
+
+    def _operands(self, program: Program, engine: Engine, factor: float) -> tuple[Any, ...]:
+        scale = np.float32(factor)
+        return (scale,) if engine is Engine.COMPILED else (encode(program), scale)
+
+
+def trainers(tasks: list[str]) -> Mapping[str, Trainer]:
+    """A trainer for each task name."""
+    return {name: Trainer(proxies.load(name)) for name in tasks}

@@ -1,0 +1,59 @@
+"""The machine and the libraries: set up before JAX starts, described in a run's record."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("evosearch", "jax", "jaxlib", "numpy", "optax", "scikit-learn", "scipy")
+
+
+def prepare() -> None:
+    """Settings that JAX reads when it starts; call before it is imported.
+
+    Trainings share the cores one each, so a training's own operations stay on its thread; compiled
+    programs are kept in the user's cache; JAX's log lines do not disturb the terminal.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache_directory() / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    logging.getLogger("jax").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="jax")
+
+
+def _cache_directory() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "evosearch"
+
+
+def describe() -> dict[str, Any]:
+    """Versions, devices and data, as kept in a run's `environment.json`."""
+    import jax
+
+    import proxies
+
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "packages": versions,
+        "data_sha256": proxies.digests(),
+    }

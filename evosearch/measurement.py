@@ -1,0 +1,148 @@
+"""Measuring programs on tasks: every score is paired with tuned AdamW on its own seed."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from evosearch.engines import Engine, Outcome, Trainer, choose_engine, seed_key
+from evosearch.errors import EvosearchError
+from evosearch.records import Seed, Stream
+from evosearch.statistics import score
+from evosearch.tuning import Tuner, tune_alike
+from primitives import Program, zoo
+
+BASELINE = "adamw_paper"
+"""The zoo program that fitness is relative to, with one tuned learning rate per task."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One program on one task and seed, beside the baseline."""
+
+    loss: float
+    baseline: float
+    steps: int
+    engine: Engine
+
+    @property
+    def score(self) -> float:
+        """log(baseline / loss), clipped to +-log 4; -log 4 if diverged."""
+        return score(self.loss, self.baseline)
+
+
+class Laboratory:
+    """Measures programs, from any number of threads.
+
+    Args:
+        trainers: by task name.
+        run_seed: all seeds follow from it.
+        rates: for each task the baseline's learning rate; see `tune_baseline`.
+    """
+
+    def __init__(self, trainers: Mapping[str, Trainer], run_seed: int, rates: Mapping[str, float]):
+        self.trainers = trainers
+        self.run_seed = run_seed
+        self.rates = dict(rates)
+        self._baselines: dict[tuple[str, Seed], Future[float]] = {}
+        self._lock = threading.Lock()
+
+    def measure(self, program: Program, seed: Seed) -> dict[str, Measurement]:
+        """`program`, as it is, on one seed of every task."""
+        return {name: self._measure(name, program, seed) for name in self.trainers}
+
+    def remember(self, task: str, seed: Seed, loss: float) -> None:
+        """Takes a baseline loss that was measured earlier."""
+        known: Future[float] = Future()
+        known.set_result(loss)
+        self._baselines[task, seed] = known
+
+    def _measure(self, task: str, program: Program, seed: Seed) -> Measurement:
+        baseline = self._baseline(task, seed)
+        outcome = self._run(task, program, 1.0, seed)
+        return Measurement(outcome.loss, baseline, self.trainers[task].steps, outcome.engine)
+
+    def _baseline(self, task: str, seed: Seed) -> float:
+        """The baseline's loss, trained once for each task and seed whoever asks first."""
+        with self._lock:
+            known = self._baselines.get((task, seed))
+            mine = known is None
+            if known is None:
+                known = self._baselines[task, seed] = Future()
+        if mine:
+            try:
+                outcome = self._run(task, zoo.load(BASELINE), self.rates[task], seed)
+                known.set_result(outcome.loss)
+            except BaseException as error:
+                known.set_exception(error)
+                raise
+        return known.result()
+
+    def _run(self, task: str, program: Program, factor: float, seed: Seed) -> Outcome:
+        trainer = self.trainers[task]
+        engine = choose_engine(trainer.task, program, runs=1, steps=trainer.steps)
+        return trainer.run(program, factor, seed_key(self.run_seed, seed), engine)
+
+
+def tune_baseline(
+    trainers: Mapping[str, Trainer],
+    run_seed: int,
+    seeds: int,
+    executor: Executor,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Tuner]:
+    """The baseline's learning rate for each task, chosen on the run's tuning seeds.
+
+    Raises:
+        EvosearchError: a task on which the baseline has no finite loss at any rate.
+    """
+    program = zoo.load(BASELINE)
+    drawn = [Seed(Stream.TUNE, i) for i in range(seeds)]
+    tuners = {}
+    for name, trainer in trainers.items():
+        progress(f"tuning the baseline on {name}")
+        engine = choose_engine(trainer.task, program, runs=7 * seeds, steps=trainer.steps)
+        tuner = Tuner()
+
+        def mean_losses(
+            trials: list[tuple[str, float]], trainer: Trainer = trainer, engine: Engine = engine
+        ) -> list[float]:
+            return mean_log_losses(
+                [(trainer, program, rate, engine) for _, rate in trials], run_seed, drawn, executor
+            )
+
+        tune_alike({name: tuner}, mean_losses)
+        if not math.isfinite(tuner.losses[tuner.best]):
+            raise EvosearchError(
+                f"task {name!r} cannot be searched on: {BASELINE} has no finite loss at any "
+                f"learning rate from {min(tuner.losses):g} to {max(tuner.losses):g} times its own; "
+                "leave the task out or mend its loss"
+            )
+        tuners[name] = tuner
+    return tuners
+
+
+def mean_log_losses(
+    trials: Sequence[tuple[Trainer, Program, float, Engine]],
+    run_seed: int,
+    seeds: Sequence[Seed],
+    executor: Executor,
+) -> list[float]:
+    """For each trial the mean over seeds of the logarithm of the loss; +inf if any diverged."""
+    futures = [
+        [
+            executor.submit(trainer.run, program, rate, seed_key(run_seed, seed), engine)
+            for seed in seeds
+        ]
+        for trainer, program, rate, engine in trials
+    ]
+    return [float(np.mean([_log(f.result().loss) for f in row])) for row in futures]
+
+
+def _log(loss: float) -> float:
+    return math.log(loss) if loss > 0 else -math.inf

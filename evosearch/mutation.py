@@ -1,0 +1,153 @@
+"""Mutation: one random edit of a program, as in Chen et al. 2023 (arXiv 2302.06675).
+
+Insert a random statement, delete one, or change one argument. An edit whose result is ill-kinded
+is rejected and drawn again from the same parent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from evosearch.config import MutationConfig
+from primitives import OPS, Parameter, Program, Statement, analyse, ops
+from primitives.analysis import Analysis, StatementError
+from primitives.program import Argument
+
+_MAX_DRAFTS = 1000
+
+
+@dataclass(frozen=True)
+class Child:
+    """A valid child.
+
+    Attributes:
+        analysis: the program with what is known about it.
+        mutation: the edit in words, e.g. `insert 3: v2 = sign(m)`.
+        rejects: the drafts that were ill-kinded before it, counted by the kind of edit.
+    """
+
+    analysis: Analysis
+    mutation: str
+    rejects: Counter[str]
+
+
+def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -> Child:
+    """One random edit of `program` that passes abstract execution and changes its text."""
+    rejects: Counter[str] = Counter()
+    weights = np.cumsum([config.insert, config.delete, config.modify])
+    for _ in range(_MAX_DRAFTS):
+        edit = (_insert, _delete, _modify)[
+            int(np.searchsorted(weights, rng.random() * weights[-1], "right"))
+        ]
+        draft = edit(program, rng, config)
+        if draft is None:
+            continue
+        statements, mutation = draft
+        if statements == program.statements:
+            continue
+        try:
+            analysis = analyse(replace(program, statements=statements))
+        except StatementError:
+            rejects[mutation.split(" ", 1)[0]] += 1
+            continue
+        return Child(analysis, mutation, rejects)
+    raise RuntimeError(f"{_MAX_DRAFTS} mutations of one program were all ill-kinded")
+
+
+_Draft = tuple[tuple[Statement, ...], str]
+
+
+def _insert(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
+    body = program.statements
+    if len(body) >= config.max_statements:
+        return None
+    place = int(rng.integers(len(body) + 1))
+    scope = _scope(program, place)
+    table = _op_names(config.op_set)
+    op = table[int(rng.integers(len(table)))]
+    args = tuple(_argument(scope, rng, config) for _ in range(OPS[op].arity))
+    everything = _scope(program, len(body))
+    if rng.random() < config.new_variable:
+        target = _new_name(everything)
+    else:
+        target = everything[int(rng.integers(len(everything)))]
+    statement = Statement(target, op, args)
+    return (*body[:place], statement, *body[place:]), f"insert {place + 1}: {statement}"
+
+
+def _delete(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
+    body = program.statements
+    if len(body) <= 1:
+        return None
+    place = int(rng.integers(len(body)))
+    return body[:place] + body[place + 1 :], f"delete {place + 1}: {body[place]}"
+
+
+def _modify(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
+    body = program.statements
+    place = int(rng.integers(len(body)))
+    old = body[place]
+    if not old.args:
+        return None
+    which = int(rng.integers(len(old.args)))
+    arg = _changed(old.args[which], _scope(program, place), rng, config)
+    new = old._replace(args=(*old.args[:which], arg, *old.args[which + 1 :]))
+    return (*body[:place], new, *body[place + 1 :]), f"modify {place + 1}: {old} -> {new}"
+
+
+def _changed(
+    arg: Argument, scope: list[str], rng: np.random.Generator, config: MutationConfig
+) -> Argument:
+    if isinstance(arg, float) and rng.random() < config.rescale:
+        return _rounded(arg * 2.0 ** float(rng.normal()))
+    return _argument(scope, rng, config)
+
+
+def _argument(scope: list[str], rng: np.random.Generator, config: MutationConfig) -> Argument:
+    if rng.random() < config.constant:
+        return _rounded(float(rng.normal()))
+    return scope[int(rng.integers(len(scope)))]
+
+
+def _rounded(value: float) -> float:
+    """Six digits: as many as float32 holds with certainty, and no more for a reader to skip."""
+    return float(f"{value:.6g}") if abs(value) < 1e38 else 1e38
+
+
+def _scope(program: Program, place: int) -> list[str]:
+    """The variables that have a value before statement `place`, each once."""
+    names = [parameter.name for parameter in program.parameters]
+    names += [statement.target for statement in program.statements[:place]]
+    return list(dict.fromkeys(names))
+
+
+def _new_name(taken: list[str]) -> str:
+    number = len(taken)
+    while f"v{number}" in taken:
+        number += 1
+    return f"v{number}"
+
+
+@lru_cache
+def _op_names(op_set: Any) -> tuple[str, ...]:
+    return ops.names(op_set)
+
+
+def with_states(program: Program, states: int) -> Program:
+    """`program` with unused tensor states added until it has `states` of them."""
+    missing = states - len(program.states)
+    if missing <= 0:
+        return program
+    taken = _scope(program, len(program.statements))
+    spare = (name for name in ("m", "v", *(f"s{i}" for i in range(1, 99))) if name not in taken)
+    added = [next(spare) for _ in range(missing)]
+    return Program(
+        (*program.parameters, *map(Parameter, added)),
+        program.statements,
+        (*program.returns, *added),
+    )

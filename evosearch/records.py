@@ -1,0 +1,132 @@
+"""What is known about programs: their scores by seed, and the tests between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+
+from evosearch.statistics import LARGEST_SCORE, lower_bound, spent_error, standard_error
+from primitives import Program
+
+_FUTILITY_AFTER = 4
+
+
+class Stream(StrEnum):
+    """What a seed is for; no two streams share a seed."""
+
+    TUNE = "tune"
+    SEARCH = "search"
+    TEST = "test"
+    CONFIRM = "confirm"
+    EVAL_TUNE = "eval-tune"
+    EVAL = "eval"
+
+
+class Seed(NamedTuple):
+    """A seed, by its stream and its number there."""
+
+    stream: Stream
+    index: int
+
+
+@dataclass(eq=False)
+class Record:
+    """All that was measured of the programs with one semantic key.
+
+    Attributes:
+        id: the number of the first program with this key.
+        program: that program.
+        key: the semantic key.
+        scores: for each seed the score of each task.
+        asked: seeds that a measurement is under way on.
+        measured_at_last_test: search seeds it had when it last challenged the champion.
+    """
+
+    id: int
+    program: Program
+    key: str
+    scores: dict[Seed, dict[str, float]] = field(default_factory=dict)
+    asked: set[Seed] = field(default_factory=set)
+    measured_at_last_test: int = 0
+    _search: list[float] = field(default_factory=list)
+
+    def add(self, seed: Seed, scores: Mapping[str, float]) -> None:
+        """Takes the scores, by task, of one seed."""
+        self.scores[seed] = dict(scores)
+        if seed.stream is Stream.SEARCH:
+            self._search.append(self.score(seed))
+
+    def score(self, seed: Seed) -> float:
+        """The mean over tasks on one seed."""
+        return float(np.mean(list(self.scores[seed].values())))
+
+    def search_scores(self) -> list[float]:
+        """The scores of the seeds that selection goes by."""
+        return self._search
+
+    def cautious(self, noise_floor: float) -> float:
+        """What selection goes by: the mean minus one standard error; the worst score if unmeasured."""
+        if not self._search:
+            return -LARGEST_SCORE
+        return float(np.mean(self._search)) - standard_error(self._search, noise_floor)
+
+    def hopeful(self, noise_floor: float) -> float:
+        """The mean plus one standard error: what the program might be worth."""
+        if not self._search:
+            return LARGEST_SCORE
+        return float(np.mean(self._search)) + standard_error(self._search, noise_floor)
+
+
+@dataclass
+class Test:
+    """A challenger against the champion, paired on fresh seeds, each used for this test only.
+
+    Attributes:
+        number: 1, 2, ... over the run; fixes the error rate.
+        difference: mean of challenger minus defender so far, once there are pairs.
+        low: its lower confidence bound at the test's error rate, once it is decided.
+        won: the verdict; None while open.
+    """
+
+    __test__ = False  # not a pytest class
+
+    number: int
+    challenger: Record
+    defender: Record
+    seeds: tuple[Seed, ...]
+    difference: float | None = None
+    low: float | None = None
+    won: bool | None = None
+
+    def decide(self, error_rate: float) -> bool:
+        """Whether there is a verdict now.
+
+        Giving up early on a challenger that is behind cannot make a worse program win.
+        """
+        pairs = [
+            self.challenger.score(seed) - self.defender.score(seed)
+            for seed in self.seeds
+            if seed in self.challenger.scores and seed in self.defender.scores
+        ]
+        if not pairs:
+            return False
+        self.difference = float(np.mean(pairs))
+        if len(pairs) == len(self.seeds):
+            self.low = lower_bound(pairs, spent_error(error_rate, self.number))
+            self.won = self.low > 0
+        elif len(pairs) >= _FUTILITY_AFTER and self.difference <= 0:
+            self.won = False
+        return self.won is not None
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A program that won its test (the initial one has none) and the seeds that confirm it."""
+
+    record: Record
+    test: Test | None = None
+    confirmed_on: tuple[Seed, ...] = ()

@@ -1,0 +1,232 @@
+"""A run on disk: making one, reading what it found."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evosearch.config import Config, make_config, read_toml
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.records import Seed, Stream
+from evosearch.statistics import Interval, interval
+from evosearch.store import Store, explained
+from primitives import Program, live, parse, state_memory
+
+CONFIG = "config.toml"
+ENVIRONMENT = "environment.json"
+_Scores = Mapping[Seed, Mapping[str, float]]
+
+
+def make_run_directory(directory: Path, config: Config, environment: Mapping[str, Any]) -> None:
+    """Writes a new run: its configuration, its environment and an empty store.
+
+    Raises:
+        UsageError: the directory holds a run already.
+        EvosearchError: it cannot be written.
+    """
+    Store.create(directory, {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}).close()
+    with explained(directory):
+        (directory / CONFIG).write_text(config.to_toml(), encoding="utf-8")
+        (directory / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
+
+
+def read_config(directory: Path) -> Config:
+    """The configuration that a run was made with.
+
+    Raises:
+        UsageError: the directory holds no run, or its configuration is damaged.
+    """
+    if not (directory / CONFIG).exists():
+        raise UsageError(f"{directory} holds no run ({CONFIG} is missing); check the path")
+    return make_config(read_toml(directory / CONFIG))
+
+
+def evidence(scores: _Scores) -> list[Mapping[str, float]]:
+    """The scores, by task, of the seeds that a program's fitness is reported from.
+
+    Seeds that decided nothing, where there are some; else those that selection went by, whose mean
+    flatters what was selected.
+    """
+    confirmed = [found for seed, found in scores.items() if seed.stream is Stream.CONFIRM]
+    if len(confirmed) > 1:
+        return confirmed
+    return [found for seed, found in scores.items() if seed.stream is Stream.SEARCH]
+
+
+def fitness(found: list[Mapping[str, float]], noise_floor: float) -> Interval:
+    """Mean and 95% interval over seeds of the mean over tasks."""
+    return interval([float(np.mean(list(one.values()))) for one in found], noise_floor)
+
+
+class Run:
+    """A run directory, read; it may still be searched in by another process."""
+
+    def __init__(self, directory: Path | str):
+        self.directory = Path(directory)
+        self.config = read_config(self.directory)
+        self._store = Store.open(self.directory)
+
+    def status(self) -> dict[str, Any]:
+        """Counts, speed and the champion; the document of `evosearch status --json`."""
+        progress = self._store.progress() or {}
+        generated = int(progress.get("generated") or 0)
+        evaluated = int(progress.get("evaluated") or 0)
+        statements = int(progress.get("statements") or 0)
+        live_statements = int(progress.get("live_statements") or 0)
+        elapsed = float(progress.get("elapsed_seconds") or 0.0)
+        return {
+            "run": str(self.directory),
+            "generated": generated,
+            "invalid": int(progress.get("invalid") or 0),
+            "cache_hits": int(progress.get("cache_hits") or 0),
+            "cache_hit_rate": 1 - evaluated / generated if generated else 0.0,
+            "evaluated": evaluated,
+            "redundant_fraction": 1 - live_statements / statements if statements else 0.0,
+            "measurements": int(progress.get("measurements") or 0),
+            "programs_per_second": generated / elapsed if elapsed else 0.0,
+            "elapsed_seconds": elapsed,
+            "best": self.best(),
+            "stop_reason": progress.get("stop_reason"),
+        }
+
+    def best(self) -> dict[str, Any] | None:
+        """The champion, as in `top`; None before the first measurement."""
+        rows = self._store.rows("select key from champions order by number desc limit 1")
+        if not rows:
+            return None
+        found = self._candidates(rows[0]["key"])
+        return found[0] if found else None
+
+    def top(self, n: int | None = 10, *, pareto: bool = False) -> list[dict[str, Any]]:
+        """The best programs by the lower bound of fitness, then id.
+
+        With `pareto` only those that no other beats in fitness (lower bound), live statements and
+        state memory alike.
+        """
+        found = self._candidates()
+        if pareto:
+            found = _front(found)
+        found.sort(key=lambda one: (-one["fitness_low"], one["id"]))
+        return found[:n]
+
+    def program(self, number: int) -> Program:
+        """A generated program by its id.
+
+        Raises:
+            UsageError: there is none of that id.
+        """
+        return parse(self.row(number)["source"])
+
+    def row(self, number: int) -> dict[str, Any]:
+        """What the store knows of a generated program.
+
+        Raises:
+            UsageError: there is none of that id.
+        """
+        rows = self._store.rows("select * from programs where id = ?", number)
+        if not rows:
+            last = self._store.rows("select max(id) as last from programs")[0]["last"]
+            raise UsageError(f"{self.directory} has no program {number}; ids go from 0 to {last}")
+        return dict(rows[0])
+
+    def injected(self, number: int) -> Program:
+        """A program put in by `evosearch inject`, by its number.
+
+        Raises:
+            UsageError: there is none of that number.
+        """
+        rows = self._store.rows("select source from injections where id = ?", number)
+        if not rows:
+            raise UsageError(f"{self.directory} has no injected program i{number}")
+        return parse(rows[0]["source"])
+
+    def champion(self) -> Program:
+        """The champion.
+
+        Raises:
+            EvosearchError: nothing has been measured yet.
+        """
+        best = self.best()
+        if best is None:
+            raise EvosearchError(
+                f"{self.directory} has no champion yet; `evosearch resume {self.directory}`"
+            )
+        return parse(best["source"])
+
+    def tests(self) -> list[dict[str, Any]]:
+        """Every test between a challenger and the champion of its time."""
+        return [dict(row) for row in self._store.rows("select * from tests order by number")]
+
+    def _candidates(self, key: str | None = None) -> list[dict[str, Any]]:
+        """Every measured program, or that with `key`, as `top` shows them."""
+        scores: dict[str, dict[Seed, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        programs: dict[str, int] = {}
+        where, values = ("where key = ?", (key,)) if key else ("", ())
+        query = "select key, program, stream, seed, task, score from measurements"
+        for row in self._store.rows(f"{query} {where} order by rowid", *values):
+            seed = Seed(Stream(row["stream"]), row["seed"])
+            scores[row["key"]][seed][row["task"]] = row["score"]
+            programs[row["key"]] = row["program"]
+        sources = {
+            row["id"]: row["source"]
+            for row in self._store.rows(
+                "select id, source from programs where id in (select program from measurements)"
+            )
+        }
+        found = [(programs[key], key, evidence(scores[key])) for key in scores]
+        return [
+            self._described(number, sources[number], seeds, scores[key])
+            for number, key, seeds in found
+            if seeds
+        ]
+
+    def _described(
+        self, number: int, source: str, seeds: list[Mapping[str, float]], scores: _Scores
+    ) -> dict[str, Any]:
+        mean, low, high = fitness(seeds, self.config.measurement.noise_floor)
+        program = live(parse(source))
+        return {
+            "id": number,
+            "fitness": mean,
+            "fitness_low": low,
+            "fitness_high": high,
+            "per_task": {
+                task: float(np.mean([one[task] for one in seeds])) for task in sorted(seeds[0])
+            },
+            "seeds": len(seeds),
+            "confirmed": any(seed.stream is Stream.CONFIRM for seed in scores),
+            "measurements": sum(len(one) for one in scores.values()),
+            "statements": len(program.statements),
+            "state_memory": state_memory(program),
+            "source": str(program),
+        }
+
+
+def _front(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Pareto front: best first, so that only what came before can dominate."""
+    front: list[dict[str, Any]] = []
+    ordered = sorted(found, key=lambda x: (-x["fitness_low"], x["statements"], x["state_memory"]))
+    for one in ordered:
+        if not any(
+            other["statements"] <= one["statements"]
+            and other["state_memory"] <= one["state_memory"]
+            for other in front
+        ):
+            front.append(one)
+    return front
+
+
+def open_run(path: Path | str) -> Run:
+    """The run in directory `path`.
+
+    Raises:
+        UsageError: there is none.
+        EvosearchError: its database is damaged or of a newer version.
+    """
+    return Run(path)

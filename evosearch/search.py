@@ -1,0 +1,351 @@
+"""The search with its effects: worker threads, the store, the clock.
+
+Evolution decides, workers measure, the store remembers. The main thread asks for requests, commits
+their results in order and writes each to the store before the next is decided. JAX releases
+Python's lock while it trains, so threads keep all cores busy and share one compiled interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from evosearch.config import Config
+from evosearch.engines import Engine, Trainer, choose_engine, trainers
+from evosearch.environment import describe
+from evosearch.errors import EvosearchError
+from evosearch.evolution import Counts, Evolution, Request
+from evosearch.measurement import BASELINE, Laboratory, Measurement, tune_baseline
+from evosearch.records import Champion
+from evosearch.run import Run, make_run_directory, read_config
+from evosearch.store import Store
+from primitives import parse, zoo
+
+_Results = Mapping[str, Measurement]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What an observer may show while the search runs."""
+
+    counts: Counts
+    champion: Champion
+    tests: int
+    programs: int | None
+    minutes: float | None
+    elapsed_seconds: float
+    searching_seconds: float
+
+
+class Observer(Protocol):
+    """Whoever watches a search; called from the searching thread."""
+
+    def phase(self, text: str) -> None:
+        """The search has begun something that takes a while."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """A result has been committed."""
+
+
+class _Silent:
+    def phase(self, text: str) -> None:
+        """Nobody watches."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Nobody watches."""
+
+
+class Search:
+    """A search in a run directory. `run` blocks; `interrupt` may come from a signal handler."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        programs: int | None = None,
+        minutes: float | None = None,
+        workers: int | None = None,
+        observer: Observer | None = None,
+    ):
+        self.directory = directory
+        self.config = read_config(directory)
+        self.programs = self.config.programs if programs is None else programs
+        self.minutes = self.config.minutes if minutes is None else minutes
+        self.workers = workers or os.cpu_count() or 1
+        self.observer = observer or _Silent()
+        self._interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        """Ends the search soon; what is in flight is dropped and measured again on resume."""
+        self._interrupted.set()
+
+    def run(self) -> str:
+        """Searches until a limit is reached or `interrupt` is called; the reason for the stop.
+
+        Raises:
+            EvosearchError: the work cannot go on; everything committed is kept.
+        """
+        self._start = time.monotonic()
+        store = Store.open(self.directory, "search")
+        executor = ThreadPoolExecutor(self.workers, thread_name_prefix="evosearch")
+        try:
+            self._before = float((store.progress() or {}).get("elapsed_seconds") or 0.0)
+            laboratory = self._laboratory(store, executor)
+            if laboratory is None:
+                return self._ended(store, None, "interrupted")
+            return self._search(store, laboratory, executor)
+        except BaseException:
+            store.rollback()
+            raise
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+            store.close()
+
+    def _laboratory(self, store: Store, executor: ThreadPoolExecutor) -> Laboratory | None:
+        """Tasks loaded, engines compiled, baseline tuned (or read from the store)."""
+        self.observer.phase("loading tasks")
+        by_task = trainers(self.config.tasks)
+        self._compile(by_task, executor)
+        rates = store.rates()
+        if set(rates) != set(by_task) and not self._interrupted.is_set():
+            tuners = tune_baseline(
+                by_task,
+                self.config.seed,
+                self.config.measurement.tuning_seeds,
+                executor,
+                self.observer.phase,
+            )
+            for name, tuner in tuners.items():
+                store.add_tuning(name, by_task[name].task.params, tuner)
+            store.commit()
+            rates = store.rates()
+        if self._interrupted.is_set():
+            return None
+        return Laboratory(by_task, self.config.seed, rates)
+
+    def _compile(self, by_task: Mapping[str, Trainer], executor: ThreadPoolExecutor) -> None:
+        program = zoo.load(BASELINE)
+        pending = {
+            name: executor.submit(trainer.prepare, program, Engine.INTERPRETER)
+            for name, trainer in by_task.items()
+            if choose_engine(trainer.task, program, runs=1) is Engine.INTERPRETER
+        }
+        for number, (name, future) in enumerate(pending.items(), 1):
+            self.observer.phase(f"compiling {name} ({number} of {len(pending)})")
+            while not future.done() and not self._interrupted.is_set():
+                _wait(future, 0.1)
+            if self._interrupted.is_set():
+                return
+            future.result()
+
+    def _search(self, store: Store, laboratory: Laboratory, executor: ThreadPoolExecutor) -> str:
+        evolution = Evolution(self.config)
+        replay = _Replay(store, laboratory)
+        if replay.replaying:
+            self.observer.phase("replaying the run so far")
+            store.begin_replay()
+        self._tests_written = 0
+        self._champions_written = 0
+        in_flight: deque[tuple[Request, Future[_Results]]] = deque()
+        searching_since = time.monotonic()
+        while not self._interrupted.is_set():
+            while len(in_flight) < self.config.in_flight:
+                replay.inject(evolution, store)
+                request = evolution.ask(self._limit(evolution))
+                if request is None:
+                    break
+                in_flight.append((request, self._begun(request, replay, laboratory, executor)))
+            if not in_flight:
+                return self._ended(store, evolution, self._reason(evolution))
+            request, future = in_flight.popleft()
+            found = self._waited(request, future)
+            if found is None:
+                break
+            evolution.tell(request, {task: m.score for task, m in found.items()})
+            self._write(store, evolution, request, found)
+            replay.told(request)
+            if not replay.replaying:
+                store.set_progress(evolution.counts, self._elapsed(), None)
+                store.commit()
+            self.observer.update(self._snapshot(evolution, searching_since))
+        for _, future in in_flight:
+            future.cancel()
+        if replay.replaying:
+            store.rollback()
+            return "interrupted"
+        return self._ended(store, evolution, "interrupted")
+
+    def _begun(
+        self,
+        request: Request,
+        replay: _Replay,
+        laboratory: Laboratory,
+        executor: ThreadPoolExecutor,
+    ) -> Future[_Results]:
+        known = replay.take(request)
+        if known is None:
+            return executor.submit(laboratory.measure, request.program, request.seed)
+        done: Future[_Results] = Future()
+        done.set_result(known)
+        return done
+
+    def _waited(self, request: Request, future: Future[_Results]) -> _Results | None:
+        """The result; None if the search is interrupted first."""
+        while not future.done():
+            if self._interrupted.is_set():
+                return None
+            _wait(future, 0.1)
+        try:
+            return future.result()
+        except Exception as error:
+            raise EvosearchError(
+                f"training with program {request.record.id} failed ({type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}); nothing is lost: "
+                f"`evosearch resume {self.directory}`"
+            ) from error
+
+    def _write(self, store: Store, evolution: Evolution, request: Request, found: _Results) -> None:
+        store.add_births(evolution.births)
+        evolution.births.clear()
+        store.add_measurements(request, found)
+        for test in evolution.tests[max(0, self._tests_written - 1) :]:
+            store.add_test(test)
+        self._tests_written = len(evolution.tests)
+        for number in range(self._champions_written, len(evolution.champions)):
+            store.add_champion(number, evolution.champions[number])
+        self._champions_written = len(evolution.champions)
+
+    def _ended(self, store: Store, evolution: Evolution | None, reason: str) -> str:
+        if evolution is not None:
+            store.add_births(evolution.births)
+            store.set_progress(evolution.counts, self._elapsed(), reason)
+        store.commit()
+        return reason
+
+    def _limit(self, evolution: Evolution) -> int | None:
+        """How many programs to generate: the number asked for, or no more once time is up."""
+        spent = time.monotonic() - self._start
+        if self.minutes is not None and spent >= 60 * self.minutes:
+            return evolution.counts.generated
+        return self.programs
+
+    def _reason(self, evolution: Evolution) -> str:
+        enough = self.programs is not None and evolution.counts.generated >= self.programs
+        return "programs" if enough else "minutes"
+
+    def _elapsed(self) -> float:
+        return self._before + time.monotonic() - self._start
+
+    def _snapshot(self, evolution: Evolution, searching_since: float) -> Snapshot:
+        return Snapshot(
+            evolution.counts,
+            evolution.champion,
+            len(evolution.tests),
+            self.programs,
+            self.minutes,
+            time.monotonic() - self._start,
+            time.monotonic() - searching_since,
+        )
+
+
+class _Replay:
+    """Hands out measurements made earlier, so that evolution comes to where it was."""
+
+    def __init__(self, store: Store, laboratory: Laboratory):
+        self._results = store.results()
+        self._at_frontier = not self._results
+        self._outstanding: set[int] = set()
+        self._injections = deque(store.injections(used=True))
+        self._injected: set[int] = set()
+        for (_, seed), found in self._results.items():
+            for task, measurement in found.items():
+                laboratory.remember(task, seed, measurement.baseline)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether some of what is in the store is still to be told."""
+        return not self._at_frontier or bool(self._outstanding)
+
+    def take(self, request: Request) -> dict[str, Measurement] | None:
+        """What was measured for `request`; the first thing unknown is the frontier."""
+        known = self._results.pop((request.record.key, request.seed), None)
+        if known is not None:
+            self._outstanding.add(request.number)
+        if known is None or not self._results:
+            self._at_frontier = True
+        return known
+
+    def told(self, request: Request) -> None:
+        """`request` has been told."""
+        self._outstanding.discard(request.number)
+
+    def inject(self, evolution: Evolution, store: Store) -> None:
+        """Passes on the programs put in by hand, at the request at which they were taken up."""
+        while self._injections and self._injections[0]["request"] == evolution.next_request:
+            self._pass_on(self._injections.popleft(), evolution)
+        if self._at_frontier:
+            for row in store.injections(used=False):
+                if row["id"] not in self._injected:
+                    self._pass_on(row, evolution)
+
+    def _pass_on(self, row: sqlite3.Row, evolution: Evolution) -> None:
+        self._injected.add(row["id"])
+        evolution.inject(row["id"], parse(row["source"]))
+
+
+def _wait(future: Future[object], seconds: float) -> None:
+    """Waits for `future`, at most so long; signals are handled in between."""
+    try:
+        future.exception(timeout=seconds)
+    except TimeoutError:
+        return
+
+
+def search(
+    config: Config,
+    directory: Path | str,
+    *,
+    workers: int | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Starts a run in `directory` and searches until its limit.
+
+    Args:
+        config: what to search; see `evosearch.config`.
+        directory: where the run is kept; made if need be.
+        workers: threads that train; None for one per core. The result does not depend on it.
+        observer: told of progress.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UsageError: the directory holds a run already.
+        EvosearchError: the work cannot go on.
+    """
+    path = Path(directory)
+    make_run_directory(path, config, describe())
+    Search(path, workers=workers, observer=observer).run()
+    return Run(path)
+
+
+def resume(
+    directory: Path | str,
+    *,
+    programs: int | None = None,
+    minutes: float | None = None,
+    workers: int | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Goes on with a run exactly where it stopped, however it stopped; arguments as `search`."""
+    path = Path(directory)
+    Search(path, programs=programs, minutes=minutes, workers=workers, observer=observer).run()
+    return Run(path)

@@ -1,0 +1,324 @@
+"""The run store: one SQLite database a run, written by the searching process alone.
+
+The record is the truth: a search is resumed by replaying its measurements, and every figure that is
+shown is computed from them. (The one other writer is `evosearch inject`, which adds a row to
+`injections`.)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from evosearch.engines import Engine
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.evolution import Birth, Counts, Request
+from evosearch.measurement import Measurement
+from evosearch.records import Champion, Seed, Stream, Test
+from evosearch.tuning import Tuner
+
+SCHEMA_VERSION = 1
+DATABASE = "run.db"
+_MAXIMUM_SECONDS_LOCKED = 10
+
+_SCHEMA = """
+create table meta (key text primary key, value text not null);
+create table programs (
+    id integer primary key, request integer not null, parent integer, mutation text not null,
+    key text not null, source text not null, statements integer not null,
+    live_statements integer not null);
+create index programs_by_key on programs (key);
+create table measurements (
+    request integer not null, reason text not null, program integer not null, key text not null,
+    stream text not null, seed integer not null, task text not null, steps integer not null,
+    schedule text not null, engine text not null, loss real, baseline real, score real not null,
+    primary key (key, stream, seed, task));
+create table tuning (
+    task text primary key, params integer not null, rate real not null, trials text not null);
+create table rejects (request integer not null, program integer not null, reason text not null,
+    count integer not null);
+create table tests (
+    number integer primary key, challenger integer not null, defender integer not null,
+    difference real, low real, won integer);
+create table champions (
+    number integer primary key, program integer not null, key text not null, test integer,
+    confirmed_on text not null);
+create table injections (id integer primary key, source text not null, request integer);
+create table progress (
+    one integer primary key check (one = 1), generated integer, invalid integer,
+    cache_hits integer, evaluated integer, measurements integer, statements integer,
+    live_statements integer, elapsed_seconds real, stop_reason text);
+"""
+_REPLAYED = ("programs", "measurements", "rejects", "tests", "champions")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns what can go wrong with a run's files into one line with a remedy."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "readonly" in text or "unable to open" in text:
+            raise EvosearchError(
+                f"cannot write to {path}: it is read-only or missing; give the directory write "
+                "permission or copy the run elsewhere"
+            ) from None
+        if "full" in text or "disk I/O" in text:
+            raise EvosearchError(
+                f"the disk of {path} is full or failing ({text}); nothing that was committed is "
+                f"lost: free some space, then run `evosearch resume {path.parent}`"
+            ) from None
+        if "locked" in text:
+            raise EvosearchError(
+                f"{path} is locked by another process; wait for it or stop it"
+            ) from None
+        raise EvosearchError(f"{path} is damaged ({text}); restore it from a copy") from None
+    except sqlite3.DatabaseError as error:
+        raise EvosearchError(
+            f"{path} is not a run database or is damaged ({error}); restore it from a copy"
+        ) from None
+    except OSError as error:
+        raise EvosearchError(
+            f"{error.filename or path}: {error.strerror}; nothing that was committed is lost"
+        ) from None
+
+
+class Store:
+    """An open run database; use `create` or `open`."""
+
+    def __init__(self, directory: Path, connection: sqlite3.Connection, lock: int | None):
+        self.directory = directory
+        self.path = directory / DATABASE
+        self._db = connection
+        self._lock = lock
+
+    @classmethod
+    def create(cls, directory: Path, meta: Mapping[str, str]) -> Store:
+        """A new run in `directory`.
+
+        Raises:
+            UsageError: there is a run already.
+            EvosearchError: the directory cannot be written.
+        """
+        path = directory / DATABASE
+        if path.exists():
+            raise UsageError(
+                f"{directory} holds a run already; go on with it by `evosearch resume {directory}` "
+                "or give another --out"
+            )
+        with explained(path):
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = _locked(directory)
+            connection = _connect(path, read_only=False)
+            with connection:
+                connection.executescript(_SCHEMA)
+                rows = {**meta, "schema_version": str(SCHEMA_VERSION)}
+                connection.executemany("insert into meta values (?, ?)", rows.items())
+        return cls(directory, connection, lock)
+
+    @classmethod
+    def open(cls, directory: Path, mode: Literal["read", "search", "inject"] = "read") -> Store:
+        """The run in `directory`; one process at a time may open it to search.
+
+        Raises:
+            UsageError: there is no run.
+            EvosearchError: another process searches in it, or the database is damaged, cannot be
+                written, or was made by a newer version.
+        """
+        path = directory / DATABASE
+        if not path.exists():
+            raise UsageError(f"{directory} holds no run ({DATABASE} is missing); check the path")
+        with explained(path):
+            lock = _locked(directory) if mode == "search" else None
+            store = cls(directory, _connect(path, read_only=mode == "read"), lock)
+            version = int(store.meta("schema_version") or 0)
+            if version > SCHEMA_VERSION:
+                raise EvosearchError(
+                    f"{path} was written by a newer version (schema {version}, this one reads "
+                    f"{SCHEMA_VERSION}); upgrade evosearch"
+                )
+        return store
+
+    def close(self) -> None:
+        """Commits and closes; the run can be opened by others again."""
+        with explained(self.path):
+            self._db.commit()
+            self._db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def commit(self) -> None:
+        """Makes everything written so far survive a kill."""
+        with explained(self.path):
+            self._db.commit()
+
+    def rollback(self) -> None:
+        """Forgets what was written since the last commit."""
+        self._db.rollback()
+
+    # -- what the search writes ------------------------------------------------------------------
+
+    def begin_replay(self) -> None:
+        """Empties what a replay writes anew; until the next commit the old content is safe."""
+        with explained(self.path):
+            for table in _REPLAYED:
+                self._db.execute(f"delete from {table}")
+
+    def add_births(self, births: Iterable[Birth]) -> None:
+        """Writes generated programs and the drafts rejected on the way to them."""
+        rows, rejects, injected = [], [], []
+        for birth in births:
+            program = birth.analysis.program
+            statements, live = len(program.statements), len(birth.analysis.live_statements)
+            rows.append(
+                (birth.id, birth.request, birth.parent, birth.mutation, birth.analysis.key)
+                + (str(program), statements, live)
+            )
+            rejects += [(birth.request, birth.id, why, n) for why, n in birth.rejects.items()]
+            if birth.injection is not None:
+                injected.append((birth.request, birth.injection))
+        with explained(self.path):
+            self._db.executemany("insert into programs values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany("insert into rejects values (?, ?, ?, ?)", rejects)
+            self._db.executemany("update injections set request = ? where id = ?", injected)
+
+    def add_measurements(self, request: Request, found: Mapping[str, Measurement]) -> None:
+        """Writes what one request measured, a row a task."""
+        record, seed = request.record, request.seed
+        rows = [
+            (request.number, request.reason, record.id, record.key, seed.stream, seed.index, task)
+            + (m.steps, "cosine", m.engine, _finite(m.loss), _finite(m.baseline), m.score)
+            for task, m in found.items()
+        ]
+        marks = ", ".join("?" * 13)
+        with explained(self.path):
+            self._db.executemany(f"insert or replace into measurements values ({marks})", rows)
+
+    def add_test(self, test: Test) -> None:
+        """Writes a test, or its verdict."""
+        row = (test.number, test.challenger.id, test.defender.id, test.difference, test.low)
+        with explained(self.path):
+            self._db.execute(
+                "insert or replace into tests values (?, ?, ?, ?, ?, ?)", (*row, test.won)
+            )
+
+    def add_champion(self, number: int, champion: Champion) -> None:
+        """Writes champion `number`, counted from 0."""
+        record, test = champion.record, champion.test
+        seeds = json.dumps([seed.index for seed in champion.confirmed_on])
+        row = (number, record.id, record.key, test.number if test else None, seeds)
+        with explained(self.path):
+            self._db.execute("insert or replace into champions values (?, ?, ?, ?, ?)", row)
+
+    def set_progress(self, counts: Counts, elapsed: float, stop_reason: str | None) -> None:
+        """Writes the counts and the seconds spent."""
+        row = (counts.generated, counts.invalid, counts.cache_hits, counts.evaluated)
+        row += (counts.measurements, counts.statements, counts.live_statements)
+        marks = ", ".join("?" * 10)
+        with explained(self.path):
+            self._db.execute(
+                f"insert or replace into progress values ({marks})", (1, *row, elapsed, stop_reason)
+            )
+
+    def add_tuning(self, task: str, params: int, tuner: Tuner) -> None:
+        """Writes the baseline's learning rate for a task and the trials that chose it."""
+        trials = json.dumps({f"{k:g}": _finite(v) for k, v in sorted(tuner.losses.items())})
+        with explained(self.path):
+            row = (task, params, tuner.best, trials)
+            self._db.execute("insert or replace into tuning values (?, ?, ?, ?)", row)
+
+    # -- what anybody reads ----------------------------------------------------------------------
+
+    def meta(self, key: str) -> str | None:
+        """An entry of the run's description."""
+        row = self._row("select value from meta where key = ?", key)
+        return row["value"] if row else None
+
+    def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """All rows of a query."""
+        with explained(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    def _row(self, query: str, *values: Any) -> sqlite3.Row | None:
+        rows = self.rows(query, *values)
+        return rows[0] if rows else None
+
+    def progress(self) -> dict[str, Any] | None:
+        """The counts as last written."""
+        row = self._row("select * from progress")
+        return dict(row) if row else None
+
+    def rates(self) -> dict[str, float]:
+        """The baseline's learning rate by task."""
+        return {row["task"]: row["rate"] for row in self.rows("select task, rate from tuning")}
+
+    def results(self) -> dict[tuple[str, Seed], dict[str, Measurement]]:
+        """Every measurement, by semantic key and seed, then by task."""
+        found: dict[tuple[str, Seed], dict[str, Measurement]] = {}
+        for row in self.rows("select * from measurements order by rowid"):
+            seed = Seed(Stream(row["stream"]), row["seed"])
+            found.setdefault((row["key"], seed), {})[row["task"]] = Measurement(
+                _number(row["loss"]), _number(row["baseline"]), row["steps"], Engine(row["engine"])
+            )
+        return found
+
+    def injections(self, *, used: bool) -> list[sqlite3.Row]:
+        """Programs put in by hand that the search has, or has not yet, taken up."""
+        which = "is not null" if used else "is null"
+        return self.rows(f"select * from injections where request {which} order by id")
+
+    def inject(self, source: str) -> int:
+        """Puts in a program, to be the next child; its number."""
+        with explained(self.path):
+            cursor = self._db.execute("insert into injections (source) values (?)", (source,))
+            self._db.commit()
+        return int(cursor.lastrowid or 0)
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    mode = "rwc"
+    if read_only:  # a closed run is one file, which can be read where nothing can be written
+        mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
+    connection = sqlite3.connect(
+        f"file:{quote(str(path.absolute()))}?mode={mode}",
+        uri=True,
+        timeout=_MAXIMUM_SECONDS_LOCKED,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    if not read_only:
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = normal")
+    return connection
+
+
+def _locked(directory: Path) -> int:
+    """A lock that the operating system drops when the process ends, however it ends."""
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise EvosearchError(
+            f"another process is searching in {directory}; watch it with "
+            f"`evosearch status {directory}` or stop it first"
+        ) from None
+    return descriptor
+
+
+def _finite(value: float) -> float | None:
+    """SQLite and JSON have no infinity: a loss that diverged is null."""
+    return value if abs(value) < float("inf") else None
+
+
+def _number(value: float | None) -> float:
+    return float("inf") if value is None else value

@@ -1,0 +1,81 @@
+"""Choosing a learning rate: the same number of trials for everyone, an optimum inside the grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+GRID = tuple(2.0**k for k in range(-2, 5))
+"""Factors on a program's own learning rate that are tried first."""
+LARGEST_FACTOR = 2.0**20
+"""A grid that has grown to this factor, or to one over it, grows no further."""
+
+
+@dataclass
+class Tuner:
+    """Minimises a loss over a geometric grid of learning rates.
+
+    The grid grows beyond an edge as long as the best rate lies there; asked for more trials after
+    that, it refines around the best.
+
+    Attributes:
+        losses: the mean loss of every rate tried; +inf where a training diverged.
+    """
+
+    grid: tuple[float, ...] = GRID
+    losses: dict[float, float] = field(default_factory=dict)
+
+    @property
+    def best(self) -> float:
+        """The best rate so far; the smallest of equals."""
+        return min(sorted(self.losses), key=lambda rate: self.losses[rate])
+
+    @property
+    def settled(self) -> bool:
+        """Whether the best rate lies inside the grid, or the grid cannot grow further."""
+        return bool(self.losses) and self._beyond() is None
+
+    def proposals(self) -> list[float]:
+        """The rates to try next: the grid at first, then one at a time."""
+        if not self.losses:
+            return list(self.grid)
+        beyond = self._beyond()
+        return [self._refinement() if beyond is None else beyond]
+
+    def _beyond(self) -> float | None:
+        rates = sorted(self.losses)
+        if not math.isfinite(self.losses[self.best]):
+            step = rates[0] / 2.0  # everything diverged: go down
+        elif self.best == rates[0]:
+            step = rates[0] / 2.0
+        elif self.best == rates[-1]:
+            step = rates[-1] * 2.0
+        else:
+            return None
+        return step if 1 / LARGEST_FACTOR <= step <= LARGEST_FACTOR else None
+
+    def _refinement(self) -> float:
+        """The middle of the wider gap beside the best rate, in logarithms."""
+        rates = sorted(self.losses)
+        place = rates.index(self.best)
+        below = rates[place - 1] if place else rates[0] / 2
+        above = rates[place + 1] if place + 1 < len(rates) else rates[-1] * 2
+        if self.best / below > above / self.best:
+            return math.sqrt(below * self.best)
+        return math.sqrt(self.best * above)
+
+
+def tune_alike(
+    tuners: Mapping[str, Tuner], mean_losses: Callable[[list[tuple[str, float]]], list[float]]
+) -> None:
+    """Runs all tuners until each is settled, with the same number of trials for each.
+
+    Args:
+        tuners: by contender; their `losses` are filled.
+        mean_losses: measures a list of (contender, rate); called once a round.
+    """
+    while not all(tuner.settled for tuner in tuners.values()):
+        trials = [(name, rate) for name, tuner in tuners.items() for rate in tuner.proposals()]
+        for (name, rate), loss in zip(trials, mean_losses(trials), strict=True):
+            tuners[name].losses[rate] = loss
