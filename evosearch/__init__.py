@@ -1,0 +1,40 @@
+"""Discovers optimizers: launch a search, look at what it found, evaluate it on held-out tasks.
+
+    config = evosearch.make_config({**evosearch.load_preset("quick"), "init": text})
+    run = evosearch.search(config)
+    evosearch.evaluate([run.champion()], "topics-transformer", against=["adamw", "lion"])
+
+Names are imported on first use, so that the command line answers at once.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Config": "config",
+    "Evolution": "evolution",
+    "EvosearchError": "errors",
+    "Run": "run",
+    "Search": "driver",
+    "UsageError": "errors",
+    "bench": "benchmark",
+    "evaluate": "evaluation",
+    "load_preset": "config",
+    "make_config": "config",
+    "mutate": "mutation",
+    "open_run": "run",
+    "resume": "driver",
+    "search": "driver",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'evosearch' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"evosearch.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -155,7 +155,9 @@ def make_config(settings: dict[str, Any]) -> Config:
 def _explained(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        section = Config if len(error["loc"]) == 1 else _SECTIONS.get(error["loc"][0], Config)
+        section: type[_Section] = Config
+        if len(error["loc"]) > 1:
+            section = _SECTIONS[error["loc"][0]]
         near = suggestion(error["loc"][-1], section.model_fields)
         return f"config key {where!r} does not exist{near}"
     if error["type"] == "missing":
@@ -164,4 +166,7 @@ def _explained(error: Any) -> str:
     return f"config key {where!r}{given}: {error['msg'].removeprefix('Value error, ')}"
 
 
-_SECTIONS = {"mutation": MutationConfig, "measurement": MeasurementConfig}
+_SECTIONS: dict[str, type[_Section]] = {
+    "mutation": MutationConfig,
+    "measurement": MeasurementConfig,
+}

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import proxies
@@ -74,9 +75,11 @@ def choose_engine(task: Task, program: Program, runs: int, steps: int | None = N
 
 def seed_key(run_seed: int, seed: Seed) -> jax.Array:
     """The JAX key of a seed: different for every run seed, stream and index."""
-    name = f"{run_seed}/{seed.stream}/{seed.index}".encode()
+    name = f"{run_seed}/{seed.stream}/{seed.number}".encode()
     digest = hashlib.blake2b(name, digest_size=8).digest()
-    return jax.random.wrap_key_data(np.frombuffer(digest, np.uint32), impl="threefry2x32")
+    words = jnp.asarray(np.frombuffer(digest, np.uint32))
+    key: jax.Array = jax.random.wrap_key_data(words, impl="threefry2x32")
+    return key
 
 
 class Trainer:

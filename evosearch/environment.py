@@ -42,7 +42,7 @@ def describe() -> dict[str, Any]:
 
     import proxies
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)

@@ -8,8 +8,8 @@ neither the clock nor the number of workers has a say, so replaying the results 
 
 What keeps luck from ruling (docs/measurement.md): a program that comes up again and looks good is
 measured on seeds it has not seen; the seed of first measurements moves on; a would-be champion
-meets the champion on fresh seeds, each used for one test, with an error rate spent over the run; and
-what is reported of a champion comes from further seeds that decided nothing.
+meets the champion on fresh seeds, each used for one test, with an error rate spent over the run;
+and what is reported of a champion comes from further seeds that decided nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from primitives import Program, analyse, parse
 from primitives.analysis import Analysis
 
 _MAX_HITS_IN_A_ROW = 500
+_CONFIRM_EVERY = 8
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Evolution:
         self._population = deque([Individual(0, program, first)] * config.population)
         self._waiting: dict[str, list[Individual]] = {}
         self._wanted: deque[tuple[str, Record, Seed]] = deque()
+        self._to_confirm: deque[tuple[str, Record, Seed]] = deque()
         self._injected: deque[tuple[int, Program]] = deque()
         self._requests = 0
         self._next_fresh = Counter[Stream]()
@@ -128,9 +130,10 @@ class Evolution:
         number = self._requests + 1
         rng = np.random.Generator(np.random.Philox(key=[self.config.seed, number]))
         ended = programs is not None and self.counts.generated >= programs
-        request = self._wanted_request(number) if ended or number % 2 else None
+        request = self._wanted_request(number, ended) if ended or number % 2 == 0 else None
         if request is None and not ended:
-            request = self._child_request(number, rng, programs) or self._wanted_request(number)
+            request = self._child_request(number, rng, programs)
+            request = request or self._wanted_request(number, ended=True)
         if request is not None:
             self._requests = number
         return request
@@ -148,11 +151,11 @@ class Evolution:
         elif seed.stream is Stream.SEARCH:
             self._consider(record)
 
-    def _wanted_request(self, number: int) -> Request | None:
-        if not self._wanted:
-            return None
-        reason, record, seed = self._wanted.popleft()
-        return Request(number, reason, record, seed)
+    def _wanted_request(self, number: int, ended: bool) -> Request | None:
+        """What tests need; now and then, and when there is nothing else, what confirms."""
+        confirm = number % _CONFIRM_EVERY == 0 or (ended and not self._wanted)
+        queue = self._to_confirm if confirm and self._to_confirm else self._wanted
+        return Request(number, *queue.popleft()) if queue else None
 
     def _child_request(
         self, number: int, rng: np.random.Generator, programs: int | None
@@ -262,11 +265,13 @@ class Evolution:
         measured = len(record.search_scores())
         if self._looks_good(record) and measured < limits.challenge_seeds:
             self._want_again(record)
+        due = measured >= max(limits.challenge_seeds, 2 * record.measured_at_last_test)
         if (
             self._test is None
-            and measured >= max(limits.challenge_seeds, 2 * record.measured_at_last_test)
-            and record.cautious(limits.noise_floor)
-            > self.champion.record.cautious(limits.noise_floor)
+            and due
+            and record.promises_more_than(
+                self.champion.record, limits.challenge_seeds, limits.noise_floor
+            )
         ):
             self._start_test(record)
 
@@ -298,8 +303,8 @@ class Evolution:
         for record in (test.challenger, test.defender):
             record.asked -= set(test.seeds)
         if test.won:
+            self._to_confirm.clear()
             seeds = self._fresh(Stream.CONFIRM, self.config.measurement.confirm_seeds)
             self.champion = Champion(test.challenger, test, seeds)
             self.champions.append(self.champion)
-            for seed in seeds:
-                self._want("confirm", test.challenger, seed)
+            self._to_confirm.extend(("confirm", test.challenger, seed) for seed in seeds)

@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evosearch.statistics import LARGEST_SCORE, lower_bound, spent_error, standard_error
+from evosearch.statistics import (
+    LARGEST_SCORE,
+    Interval,
+    interval,
+    lower_bound,
+    spent_error,
+    standard_error,
+)
 from primitives import Program
 
 _FUTILITY_AFTER = 4
@@ -30,7 +37,11 @@ class Seed(NamedTuple):
     """A seed, by its stream and its number there."""
 
     stream: Stream
-    index: int
+    number: int
+
+
+Scores = Mapping[Seed, Mapping[str, float]]
+"""By seed, the score on each task."""
 
 
 @dataclass(eq=False)
@@ -69,10 +80,18 @@ class Record:
         return self._search
 
     def cautious(self, noise_floor: float) -> float:
-        """What selection goes by: the mean minus one standard error; the worst score if unmeasured."""
+        """The mean minus one standard error, which selection goes by; the worst if unmeasured."""
         if not self._search:
             return -LARGEST_SCORE
         return float(np.mean(self._search)) - standard_error(self._search, noise_floor)
+
+    def promises_more_than(self, other: Record, least_seeds: int, noise_floor: float) -> bool:
+        """Whether this looks better by a standard error, paired where enough seeds are shared."""
+        shared = [seed for seed in self.scores if seed in other.scores]
+        if len(shared) < least_seeds:
+            return self.cautious(noise_floor) > other.cautious(noise_floor)
+        ahead = [self.score(seed) - other.score(seed) for seed in shared]
+        return float(np.mean(ahead)) > standard_error(ahead, noise_floor)
 
     def hopeful(self, noise_floor: float) -> float:
         """The mean plus one standard error: what the program might be worth."""
@@ -130,3 +149,20 @@ class Champion:
     record: Record
     test: Test | None = None
     confirmed_on: tuple[Seed, ...] = ()
+
+
+def evidence(scores: Scores) -> list[Mapping[str, float]]:
+    """The scores, by task, of the seeds that a program's fitness is reported from.
+
+    Seeds that decided nothing, where there are some; else those that selection went by, whose mean
+    flatters what was selected.
+    """
+    confirmed = [found for seed, found in scores.items() if seed.stream is Stream.CONFIRM]
+    if len(confirmed) > 1:
+        return confirmed
+    return [found for seed, found in scores.items() if seed.stream is Stream.SEARCH]
+
+
+def fitness(found: list[Mapping[str, float]], noise_floor: float) -> Interval:
+    """Mean and 95% interval over seeds of the mean over tasks."""
+    return interval([float(np.mean(list(one.values()))) for one in found], noise_floor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import defaultdict
@@ -13,14 +14,18 @@ import numpy as np
 
 from evosearch.config import Config, make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.records import Seed, Stream
-from evosearch.statistics import Interval, interval
+from evosearch.records import Scores, Seed, Stream, evidence, fitness
 from evosearch.store import Store, explained
 from primitives import Program, live, parse, state_memory
 
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
-_Scores = Mapping[Seed, Mapping[str, float]]
+
+
+def free_directory(name: str = "search") -> Path:
+    """`runs/NAME`, or the first of `runs/NAME-2`, `runs/NAME-3`, ... that does not exist."""
+    candidates = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+    return next(path for path in candidates if not path.exists())
 
 
 def make_run_directory(directory: Path, config: Config, environment: Mapping[str, Any]) -> None:
@@ -45,23 +50,6 @@ def read_config(directory: Path) -> Config:
     if not (directory / CONFIG).exists():
         raise UsageError(f"{directory} holds no run ({CONFIG} is missing); check the path")
     return make_config(read_toml(directory / CONFIG))
-
-
-def evidence(scores: _Scores) -> list[Mapping[str, float]]:
-    """The scores, by task, of the seeds that a program's fitness is reported from.
-
-    Seeds that decided nothing, where there are some; else those that selection went by, whose mean
-    flatters what was selected.
-    """
-    confirmed = [found for seed, found in scores.items() if seed.stream is Stream.CONFIRM]
-    if len(confirmed) > 1:
-        return confirmed
-    return [found for seed, found in scores.items() if seed.stream is Stream.SEARCH]
-
-
-def fitness(found: list[Mapping[str, float]], noise_floor: float) -> Interval:
-    """Mean and 95% interval over seeds of the mean over tasks."""
-    return interval([float(np.mean(list(one.values()))) for one in found], noise_floor)
 
 
 class Run:
@@ -187,7 +175,7 @@ class Run:
         ]
 
     def _described(
-        self, number: int, source: str, seeds: list[Mapping[str, float]], scores: _Scores
+        self, number: int, source: str, seeds: list[Mapping[str, float]], scores: Scores
     ) -> dict[str, Any]:
         mean, low, high = fitness(seeds, self.config.measurement.noise_floor)
         program = live(parse(source))

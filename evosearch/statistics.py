@@ -35,7 +35,7 @@ def score(loss: float, baseline: float) -> float:
 
 
 def standard_error(scores: Sequence[float], noise_floor: float) -> float:
-    """Standard error of the mean, with a least standard deviation so that few scores stay unsure."""
+    """Standard error of the mean; a least deviation keeps few scores from looking sure."""
     deviation = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
     return max(deviation, noise_floor) / math.sqrt(len(scores))
 

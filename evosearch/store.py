@@ -13,6 +13,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -180,8 +181,8 @@ class Store:
             program = birth.analysis.program
             statements, live = len(program.statements), len(birth.analysis.live_statements)
             rows.append(
-                (birth.id, birth.request, birth.parent, birth.mutation, birth.analysis.key)
-                + (str(program), statements, live)
+                (birth.id, birth.request, birth.parent, birth.mutation)
+                + (birth.analysis.key, str(program), statements, live)
             )
             rejects += [(birth.request, birth.id, why, n) for why, n in birth.rejects.items()]
             if birth.injection is not None:
@@ -195,8 +196,8 @@ class Store:
         """Writes what one request measured, a row a task."""
         record, seed = request.record, request.seed
         rows = [
-            (request.number, request.reason, record.id, record.key, seed.stream, seed.index, task)
-            + (m.steps, "cosine", m.engine, _finite(m.loss), _finite(m.baseline), m.score)
+            (request.number, request.reason, record.id, record.key, seed.stream, seed.number)
+            + (task, m.steps, "cosine", m.engine, _finite(m.loss), _finite(m.baseline), m.score)
             for task, m in found.items()
         ]
         marks = ", ".join("?" * 13)
@@ -205,29 +206,25 @@ class Store:
 
     def add_test(self, test: Test) -> None:
         """Writes a test, or its verdict."""
-        row = (test.number, test.challenger.id, test.defender.id, test.difference, test.low)
+        verdict = (test.difference, test.low, test.won)
+        row = (test.number, test.challenger.id, test.defender.id, *verdict)
         with explained(self.path):
-            self._db.execute(
-                "insert or replace into tests values (?, ?, ?, ?, ?, ?)", (*row, test.won)
-            )
+            self._db.execute("insert or replace into tests values (?, ?, ?, ?, ?, ?)", row)
 
     def add_champion(self, number: int, champion: Champion) -> None:
         """Writes champion `number`, counted from 0."""
         record, test = champion.record, champion.test
-        seeds = json.dumps([seed.index for seed in champion.confirmed_on])
+        seeds = json.dumps([seed.number for seed in champion.confirmed_on])
         row = (number, record.id, record.key, test.number if test else None, seeds)
         with explained(self.path):
             self._db.execute("insert or replace into champions values (?, ?, ?, ?, ?)", row)
 
     def set_progress(self, counts: Counts, elapsed: float, stop_reason: str | None) -> None:
         """Writes the counts and the seconds spent."""
-        row = (counts.generated, counts.invalid, counts.cache_hits, counts.evaluated)
-        row += (counts.measurements, counts.statements, counts.live_statements)
-        marks = ", ".join("?" * 10)
+        row = {"one": 1, **asdict(counts), "elapsed_seconds": elapsed, "stop_reason": stop_reason}
+        columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
         with explained(self.path):
-            self._db.execute(
-                f"insert or replace into progress values ({marks})", (1, *row, elapsed, stop_reason)
-            )
+            self._db.execute(f"insert or replace into progress ({columns}) values ({marks})", row)
 
     def add_tuning(self, task: str, params: int, tuner: Tuner) -> None:
         """Writes the baseline's learning rate for a task and the trials that chose it."""

@@ -16,18 +16,19 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from evosearch.config import Config
 from evosearch.engines import Engine, Trainer, choose_engine, trainers
 from evosearch.environment import describe
 from evosearch.errors import EvosearchError
 from evosearch.evolution import Counts, Evolution, Request
+from evosearch.journal import Journal
 from evosearch.measurement import BASELINE, Laboratory, Measurement, tune_baseline
 from evosearch.records import Champion
-from evosearch.run import Run, make_run_directory, read_config
+from evosearch.run import Run, free_directory, make_run_directory, read_config
 from evosearch.store import Store
-from primitives import parse, zoo
+from primitives import live, parse, zoo
 
 _Results = Mapping[str, Measurement]
 
@@ -42,7 +43,11 @@ class Snapshot:
     programs: int | None
     minutes: float | None
     elapsed_seconds: float
+    """Since this process started the search."""
     searching_seconds: float
+    """The same, without start-up and replay."""
+    replayed: int
+    """Programs that were generated before this process took over."""
 
 
 class Observer(Protocol):
@@ -82,6 +87,7 @@ class Search:
         self.workers = workers or os.cpu_count() or 1
         self.observer = observer or _Silent()
         self._interrupted = threading.Event()
+        self._journal = Journal(directory)
 
     def interrupt(self) -> None:
         """Ends the search soon; what is in flight is dropped and measured again on resume."""
@@ -111,7 +117,7 @@ class Search:
 
     def _laboratory(self, store: Store, executor: ThreadPoolExecutor) -> Laboratory | None:
         """Tasks loaded, engines compiled, baseline tuned (or read from the store)."""
-        self.observer.phase("loading tasks")
+        self._phase("loading tasks")
         by_task = trainers(self.config.tasks)
         self._compile(by_task, executor)
         rates = store.rates()
@@ -121,7 +127,7 @@ class Search:
                 self.config.seed,
                 self.config.measurement.tuning_seeds,
                 executor,
-                self.observer.phase,
+                self._phase,
             )
             for name, tuner in tuners.items():
                 store.add_tuning(name, by_task[name].task.params, tuner)
@@ -139,7 +145,7 @@ class Search:
             if choose_engine(trainer.task, program, runs=1) is Engine.INTERPRETER
         }
         for number, (name, future) in enumerate(pending.items(), 1):
-            self.observer.phase(f"compiling {name} ({number} of {len(pending)})")
+            self._phase(f"compiling {name} ({number} of {len(pending)})")
             while not future.done() and not self._interrupted.is_set():
                 _wait(future, 0.1)
             if self._interrupted.is_set():
@@ -150,12 +156,13 @@ class Search:
         evolution = Evolution(self.config)
         replay = _Replay(store, laboratory)
         if replay.replaying:
-            self.observer.phase("replaying the run so far")
+            self._phase("replaying the run so far")
             store.begin_replay()
         self._tests_written = 0
         self._champions_written = 0
         in_flight: deque[tuple[Request, Future[_Results]]] = deque()
-        searching_since = time.monotonic()
+        self._searching_since = time.monotonic()
+        self._replayed = 0
         while not self._interrupted.is_set():
             while len(in_flight) < self.config.in_flight:
                 replay.inject(evolution, store)
@@ -172,10 +179,13 @@ class Search:
             evolution.tell(request, {task: m.score for task, m in found.items()})
             self._write(store, evolution, request, found)
             replay.told(request)
-            if not replay.replaying:
+            if replay.replaying:
+                self._searching_since = time.monotonic()
+                self._replayed = evolution.counts.generated
+            else:
                 store.set_progress(evolution.counts, self._elapsed(), None)
                 store.commit()
-            self.observer.update(self._snapshot(evolution, searching_since))
+            self.observer.update(self._snapshot(evolution))
         for _, future in in_flight:
             future.cancel()
         if replay.replaying:
@@ -221,9 +231,17 @@ class Search:
         self._tests_written = len(evolution.tests)
         for number in range(self._champions_written, len(evolution.champions)):
             store.add_champion(number, evolution.champions[number])
-        self._champions_written = len(evolution.champions)
+        if self._champions_written < len(evolution.champions):
+            self._champions_written = len(evolution.champions)
+            record = evolution.champion.record
+            self._journal.champion(record.id, live(record.program), evolution.counts.generated)
+
+    def _phase(self, text: str) -> None:
+        self._journal.event("phase", text=text)
+        self.observer.phase(text)
 
     def _ended(self, store: Store, evolution: Evolution | None, reason: str) -> str:
+        self._journal.event("stop", reason=reason)
         if evolution is not None:
             store.add_births(evolution.births)
             store.set_progress(evolution.counts, self._elapsed(), reason)
@@ -244,7 +262,7 @@ class Search:
     def _elapsed(self) -> float:
         return self._before + time.monotonic() - self._start
 
-    def _snapshot(self, evolution: Evolution, searching_since: float) -> Snapshot:
+    def _snapshot(self, evolution: Evolution) -> Snapshot:
         return Snapshot(
             evolution.counts,
             evolution.champion,
@@ -252,7 +270,8 @@ class Search:
             self.programs,
             self.minutes,
             time.monotonic() - self._start,
-            time.monotonic() - searching_since,
+            time.monotonic() - self._searching_since,
+            self._replayed,
         )
 
 
@@ -301,7 +320,7 @@ class _Replay:
         evolution.inject(row["id"], parse(row["source"]))
 
 
-def _wait(future: Future[object], seconds: float) -> None:
+def _wait(future: Future[Any], seconds: float) -> None:
     """Waits for `future`, at most so long; signals are handled in between."""
     try:
         future.exception(timeout=seconds)
@@ -311,7 +330,7 @@ def _wait(future: Future[object], seconds: float) -> None:
 
 def search(
     config: Config,
-    directory: Path | str,
+    directory: Path | str | None = None,
     *,
     workers: int | None = None,
     observer: Observer | None = None,
@@ -320,7 +339,7 @@ def search(
 
     Args:
         config: what to search; see `evosearch.config`.
-        directory: where the run is kept; made if need be.
+        directory: where the run is kept, made if need be; None for a new one under `runs/`.
         workers: threads that train; None for one per core. The result does not depend on it.
         observer: told of progress.
 
@@ -331,7 +350,7 @@ def search(
         UsageError: the directory holds a run already.
         EvosearchError: the work cannot go on.
     """
-    path = Path(directory)
+    path = free_directory() if directory is None else Path(directory)
     make_run_directory(path, config, describe())
     Search(path, workers=workers, observer=observer).run()
     return Run(path)

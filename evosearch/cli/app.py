@@ -1,0 +1,78 @@
+"""The `evosearch` program: its commands, and errors turned into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from evosearch.environment import prepare
+from evosearch.errors import EvosearchError
+
+app = typer.Typer(
+    name="evosearch",
+    help="Discovers optimizers: search for update rules, look at them, evaluate them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def print_json(document: Any) -> None:
+    """The document that `--json` promises; refuses NaN and infinity, which JSON has not."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+class Interrupted(BaseException):
+    """Ctrl-C; a class of its own because the command library turns KeyboardInterrupt into 1."""
+
+
+def main() -> NoReturn:
+    """Runs the command line; exits with 0, 1 (failed), 2 (used wrongly) or 130 (interrupted)."""
+    prepare()
+    for module in ("search", "inspect", "evaluate", "catalogue"):  # the order of `--help`
+        importlib.import_module(f"evosearch.cli.{module}")
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    except Interrupted:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        status = _known(error)
+        if status is None:
+            raise
+        print(f"evosearch: {_one_line(error)}", file=sys.stderr)
+        sys.exit(status)
+    raise AssertionError("the command line always exits")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise Interrupted
+
+
+def _known(error: Exception) -> int | None:
+    """The exit status of an error that is meant for the user; None for a defect of ours."""
+    if isinstance(error, EvosearchError):
+        return error.exit_code
+    from primitives import ProgramError
+    from primitives.zoo import UnknownProgramError
+    from proxies import UnknownTaskError
+
+    return 2 if isinstance(error, ProgramError | UnknownProgramError | UnknownTaskError) else None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n"))

@@ -1,0 +1,99 @@
+"""What there is: `tasks`, `ops`, `zoo`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from evosearch.cli.app import Json, app, print_json
+
+
+@app.command()
+def tasks(
+    split: Annotated[
+        str | None, typer.Option(help="Only this split: search, validation, held-out, diagnostic.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The tasks that optimizers are tried on."""
+    import proxies
+    from evosearch.errors import UsageError
+    from proxies.task import SPLITS
+
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+    loaded = [
+        proxies.load(name) for name in proxies.names() if split in (None, proxies.load(name).split)
+    ]
+    if json:
+        fields = ("name", "split", "params", "steps", "metric", "description")
+        rows = [{field: getattr(task, field) for field in fields} for task in loaded]
+        print_json({"tasks": rows})
+        return
+    _print_table(
+        ("task", "split", "weights", "steps", "metric"),
+        [(t.name, t.split, f"{t.params:,}", f"{t.steps:,}", t.metric) for t in loaded],
+    )
+    print("\n" + "\n".join(f"{t.name}: {t.description}" for t in loaded))
+
+
+@app.command()
+def ops(json: Json = False) -> None:
+    """The ops that programs are made of."""
+    from primitives import OPS
+
+    if json:
+        rows = [{"name": op.name, "arity": op.arity, "set": op.op_set} for op in OPS.values()]
+        print_json({"ops": rows})
+        return
+    _print_table(
+        ("op", "operands", "set", "meaning"),
+        [
+            (
+                op.name if not op.infix else f"{op.name} ({op.infix})",
+                op.operands,
+                op.op_set,
+                op.summary,
+            )
+            for op in OPS.values()
+        ],
+    )
+
+
+@app.command()
+def zoo(json: Json = False) -> None:
+    """The known optimizers, as programs to start from and to compare with."""
+    from primitives import live, state_memory
+    from primitives import zoo as programs
+
+    rows = [
+        (name, len(live(programs.load(name)).statements), state_memory(programs.load(name)))
+        for name in programs.names()
+    ]
+    if json:
+        fields = ("name", "statements", "state_memory")
+        print_json({"zoo": [dict(zip(fields, row, strict=True)) for row in rows]})
+        return
+    _print_table(
+        ("program", "statements", "memory", ""),
+        [(name, str(n), f"{memory:.3g}", programs.summary(name)) for name, n, memory in rows],
+    )
+
+
+def _print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        numbers = all(row[place].replace(",", "").replace(".", "").isdigit() for row in rows)
+        table.add_column(
+            heading,
+            justify="right" if numbers else "left",
+            no_wrap=place < len(headings) - 1,
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,149 @@
+"""Looking: `status`, `top`, `show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evosearch.cli.app import Json, app, print_json
+
+ProgramName = Annotated[
+    str,
+    typer.Argument(
+        help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID."
+    ),
+]
+ProgramName = Annotated[
+    str,
+    typer.Argument(
+        help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID."
+    ),
+]
+RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")]
+
+
+@app.command()
+def status(run: RunDirectory, json: Json = False) -> None:
+    """How a search stands or ended: counts, speed, champion."""
+    from evosearch.run import Run
+
+    document = Run(run).status()
+    if json:
+        print_json(document)
+    else:
+        print_status(document)
+
+
+@app.command()
+def top(
+    run: RunDirectory,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many programs.")] = 10,
+    pareto: Annotated[
+        bool,
+        typer.Option("--pareto", help="Only the front of fitness, statements and state memory."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """The best programs, by the lower bound of their fitness.
+
+    Fitness 0 is tuned AdamW; +0.1 is about 10% lower loss. The fitness of champions comes from
+    seeds that decided nothing; that of other programs from the seeds they were selected by, which
+    flatters them.
+    """
+    from evosearch.run import Run
+
+    found = Run(run).top(n, pareto=pareto)
+    if json:
+        print_json({"programs": found})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "fitness", "95% interval", "seeds", "statements", "memory"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for one in found:
+        table.add_row(
+            str(one["id"]),
+            f"{one['fitness']:+.3f}",
+            f"{one['fitness_low']:+.3f} {one['fitness_high']:+.3f}",
+            str(one["seeds"]),
+            str(one["statements"]),
+            f"{one['state_memory']:.3g}",
+            "confirmed" if one["confirmed"] else "",
+        )
+    console.print(table)
+    if found:
+        console.print(f"\n{found[0]['id']}:\n{found[0]['source']}", highlight=False, markup=False)
+
+
+@app.command()
+def show(
+    program: ProgramName,
+    json: Json = False,
+) -> None:
+    """A program: its text, live statements, kinds, memory and semantic key."""
+    from evosearch.cli.programs import load_program
+    from primitives import check, live, semantic_key, state_memory
+
+    loaded = load_program(program)
+    living = live(loaded)
+    document = {
+        "source": str(loaded),
+        "statements": len(loaded.statements),
+        "live_source": str(living),
+        "live_statements": len(living.statements),
+        "semantic_key": semantic_key(loaded),
+        "kinds": {name: str(kind) for name, kind in check(loaded).items()},
+        "state_memory": state_memory(loaded),
+    }
+    if json:
+        print_json(document)
+        return
+    print(document["source"])
+    dead = len(loaded.statements) - len(living.statements)
+    print(f"{len(living.statements)} live statements, {dead} redundant")
+    if dead:
+        print(f"\nwithout what no update depends on:\n\n{document['live_source']}")
+    print(f"state memory  {document['state_memory']:.4g} numbers per weight")
+    print(f"semantic key  {document['semantic_key']}")
+    small = {name: kind for name, kind in check(loaded).items() if str(kind) != "tensor"}
+    if small:
+        print("kinds         " + ", ".join(f"{name}: {kind}" for name, kind in small.items()))
+
+
+def print_status(document: dict[str, Any]) -> None:
+    """A run's status in words."""
+    from evosearch.live import duration
+
+    evaluated, generated = document["evaluated"], document["generated"]
+    print(
+        f"{document['run']}: {generated:,} programs in {duration(document['elapsed_seconds'])} "
+        f"({document['programs_per_second']:,.0f} per second), {evaluated:,} evaluated in "
+        f"{document['measurements']:,} measurements"
+    )
+    print(
+        f"cache hits {100 * document['cache_hit_rate']:.1f} %, redundant statements "
+        f"{100 * document['redundant_fraction']:.1f} %, invalid drafts {document['invalid']:,}, "
+        f"stopped by: {document['stop_reason'] or 'running, or killed'}"
+    )
+    best = document["best"]
+    if best is None:
+        print("no champion yet")
+        return
+    print(
+        f"\nchampion {best['id']}: fitness {best['fitness']:+.3f}, 95% interval "
+        f"[{best['fitness_low']:+.3f}, {best['fitness_high']:+.3f}] over {best['seeds']} seeds"
+        f"{' that decided nothing' if best['confirmed'] else ''}"
+    )
+    print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))
+    print("  (0 is tuned AdamW, +0.1 about 10% lower loss, on the search's own tasks)\n")
+    print(best["source"])
+    print(
+        f"evaluate it where the search has not been:  evosearch eval {document['run']} "
+        "--task topics-transformer"
+    )

@@ -1,0 +1,62 @@
+"""PROGRAM arguments: a zoo name, a file, `-`, `runs/NAME` or `runs/NAME#ID`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from evosearch.errors import UsageError
+from evosearch.run import Run
+from primitives import Program, ProgramError, parse, zoo
+from primitives.parsing import MAX_CHARACTERS, suggestion
+
+
+def load_program(argument: str) -> Program:
+    """The program that `argument` names.
+
+    Raises:
+        UsageError: there is no such thing, or it cannot be read.
+        ProgramError: it is not a program; the message starts with where it stands.
+    """
+    if argument in zoo.names():
+        return zoo.load(argument)
+    if argument == "-":
+        return _parsed("standard input", _text(sys.stdin.buffer.read(4 * MAX_CHARACTERS)))
+    directory, separator, number = argument.rpartition("#")
+    if separator and Path(directory).is_dir():
+        return _numbered(Run(directory), number)
+    path = Path(argument)
+    if path.is_dir():
+        return Run(path).champion()
+    if path.exists():
+        try:
+            with path.open("rb") as file:
+                content = file.read(4 * MAX_CHARACTERS)
+        except OSError as error:
+            raise UsageError(f"cannot read {argument}: {error.strerror}") from None
+        return _parsed(argument, _text(content))
+    near = suggestion(argument, zoo.names()) or "; `evosearch zoo` lists the known ones"
+    raise UsageError(f"no program {argument!r}: neither a zoo name, nor a file, nor a run{near}")
+
+
+def _numbered(run: Run, number: str) -> Program:
+    if number.isdecimal():
+        return run.program(int(number))
+    if number.startswith("i") and number[1:].isdecimal():
+        return run.injected(int(number[1:]))
+    raise UsageError(f"{number!r} is no program's id; ids are numbers, as `evosearch top` shows")
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ProgramError("not UTF-8 text; save the program as UTF-8", line) from None
+
+
+def _parsed(name: str, text: str) -> Program:
+    try:
+        return parse(text)
+    except ProgramError as error:
+        raise ProgramError(f"{name}: {error}") from None

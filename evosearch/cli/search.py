@@ -1,0 +1,182 @@
+"""Launching: `search`, `resume`, `inject`."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evosearch.cli.app import Json, app, print_json
+from evosearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from evosearch.driver import Search
+
+Programs = Annotated[
+    int | None, typer.Option(min=1, help="Stop when this many programs have been generated.")
+]
+Minutes = Annotated[float | None, typer.Option(min=0.01, help="Stop after this many minutes.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads that train; one per core by default. Changes no result."),
+]
+
+
+@app.command()
+def search(
+    config: Annotated[
+        Path | None, typer.Argument(help="A TOML file of settings; see `config.toml` of any run.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to start from; quick by default.")
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Names of search tasks, comma-separated.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="The program to start from; adamw_paper by default.")
+    ] = None,
+    programs: Programs = None,
+    minutes: Minutes = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Everything random follows from it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's directory; runs/... by default.")
+    ] = None,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """Search for optimizers, live, from a known one.
+
+    Ctrl-C stops; `evosearch resume` goes on exactly where it was. Prints the champion at the end.
+    """
+    from evosearch.config import make_config
+    from evosearch.environment import describe
+    from evosearch.run import free_directory, make_run_directory
+
+    settings = _settings(config, preset)
+    given = {"programs": programs, "minutes": minutes, "seed": seed}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    if programs is not None and minutes is None:
+        settings.pop("minutes", None)
+    if tasks is not None:
+        settings["tasks"] = [name.strip() for name in tasks.split(",") if name.strip()]
+    if init is not None or "init" not in settings:
+        settings["init"] = _initial(init or "adamw_paper")
+    resolved = make_config(settings)
+    _check_tasks(resolved.tasks)
+    directory = out or free_directory(f"{preset or 'quick' if config is None else config.stem}")
+    make_run_directory(directory, resolved, describe())
+    _run(directory, None, None, workers, json)
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")],
+    programs: Programs = None,
+    minutes: Minutes = None,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """Go on with a search exactly where it stopped, however it stopped.
+
+    The result is that of a search that was never interrupted. New limits replace the run's own;
+    --minutes counts from now.
+    """
+    _run(run, programs, minutes, workers, json)
+
+
+@app.command()
+def inject(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")],
+    program: Annotated[str, typer.Argument(metavar="FILE", help="A program, as for `show`.")],
+    json: Json = False,
+) -> None:
+    """Put a program into a running or stopped search as the next child."""
+    from evosearch.cli.programs import load_program
+    from evosearch.store import Store
+
+    source = str(load_program(program))
+    store = Store.open(run, "inject")
+    number = f"i{store.inject(source)}"
+    store.close()
+    if json:
+        print_json({"id": number})
+    else:
+        print(f"injected as {number}: it is the next child; see `evosearch show '{run}#{number}'`")
+
+
+def _settings(config: Path | None, preset: str | None) -> dict[str, Any]:
+    from evosearch.config import load_preset, read_toml
+
+    settings: dict[str, Any] = {}
+    if config is None or preset is not None:
+        settings = load_preset(preset or "quick")
+    if config is not None:
+        settings |= read_toml(config)
+    return settings
+
+
+def _initial(name: str) -> str:
+    from evosearch.cli.programs import load_program
+
+    return str(load_program(name))
+
+
+def _check_tasks(names: list[str]) -> None:
+    """Only search tasks: what a search has touched cannot show that its finds hold elsewhere."""
+    import proxies
+
+    for name in names:
+        split = proxies.load(name).split
+        if split != "search":
+            raise UsageError(
+                f"task {name!r} is a {split} task; search on some of "
+                f"{', '.join(proxies.names('search'))}"
+            )
+
+
+def _run(
+    directory: Path, programs: int | None, minutes: float | None, workers: int | None, json: bool
+) -> None:
+    from rich.console import Console
+
+    from evosearch.cli.inspect import print_status
+    from evosearch.driver import Search
+    from evosearch.live import LiveView
+    from evosearch.run import Run, read_config
+
+    floor = read_config(directory).measurement.noise_floor
+    view = LiveView(Console(stderr=True), str(directory), floor)
+    search = Search(directory, programs=programs, minutes=minutes, workers=workers, observer=view)
+    with _interruptible(search), view:
+        reason = search.run()
+    status = Run(directory).status()
+    if json:
+        print_json(status)
+    else:
+        print_status(status)
+    if reason == "interrupted":
+        typer.echo(f"interrupted; go on with `evosearch resume {directory}`", err=True)
+        raise typer.Exit(130)
+
+
+@contextmanager
+def _interruptible(search: Search) -> Iterator[None]:
+    """The first Ctrl-C or termination signal stops the search cleanly, a second one at once."""
+
+    def handle(number: int, frame: object) -> None:
+        search.interrupt()
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+    before = {which: signal.signal(which, handle) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
