@@ -1,0 +1,30 @@
+"""What optimizers are tried on: data, tasks and the training loop.
+
+>>> import jax, optax, proxies
+>>> task = proxies.load("quadratic")
+>>> curve = proxies.train(task, optax.sgd(0.1), steps=20, key=jax.random.key(0))
+>>> bool(curve.loss < curve.train_loss[0])
+True
+"""
+
+from proxies import tasks
+from proxies.data import digests
+from proxies.registry import UnknownTaskError, load, names, register
+from proxies.task import Split, Task
+from proxies.training import Curve, Schedule, compiled_train, cosine, train
+
+__all__ = [
+    "Curve",
+    "Schedule",
+    "Split",
+    "Task",
+    "UnknownTaskError",
+    "compiled_train",
+    "cosine",
+    "digests",
+    "load",
+    "names",
+    "register",
+    "tasks",
+    "train",
+]

@@ -1,0 +1,245 @@
+"""Classifying handwritten digits: a plain network, a convolution net, a normalised residual net.
+
+Images are shifted by up to one pixel down and right and scaled in intensity at random, for training
+and for evaluation alike, so that a few hundred images serve many seeds. Labels are smoothed, since
+a few confident mistakes would otherwise decide the loss.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from proxies import data
+from proxies.layers import Plan, Weights, gaussian, he, lecun, rms_normalize, smoothed_divergence
+from proxies.registry import register
+from proxies.sampling import Cut, below, choose, cut, halves
+from proxies.task import Split, Task
+
+CLASSES = 10
+SIDE = 8  # pixels
+PIXELS = SIDE * SIDE
+METRIC = "divergence from smoothed labels (nats)"
+
+_FRAMED = SIDE + 1  # a row and a column of zeros above and left make a shift an offset
+_WINDOW = np.add.outer(np.arange(SIDE) * _FRAMED, np.arange(SIDE)).ravel()
+_VIEWS = 4  # augmented views of each evaluation image
+_GAIN = 0.8, 1.2  # the range of the intensity
+_SMOOTHING = 0.1
+_MEAN, _DEVIATION = 0.3, 0.37  # of a pixel, roughly
+
+Model = Callable[[Weights, jax.Array], jax.Array]
+
+
+class Digits(NamedTuple):
+    """`images` `[n, 81]` float32 in 0..1, zero above and left; `labels` `[n]` int32."""
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int32]
+
+
+class Views(NamedTuple):
+    """Which images are seen and how: `item`, `corner` `[batch]` int32, `gain` `[batch]` float32."""
+
+    item: jax.Array
+    corner: jax.Array
+    gain: jax.Array
+
+
+class Batch(NamedTuple):
+    """`pixels` `[batch, 64]` float32, roughly standardised, and `labels` `[batch]` int32."""
+
+    pixels: jax.Array
+    labels: jax.Array
+
+
+def _read(part: data.Part) -> Digits:
+    images, labels = data.digits().part(part)
+    framed = np.pad(images.astype(np.float32) / 16.0, ((0, 0), (1, 0), (1, 0)))
+    return Digits(framed.reshape(len(framed), -1), labels.astype(np.int32))
+
+
+def _views(item: jax.Array, word: jax.Array) -> Views:
+    gain, shift = halves(word)
+    top, left = jnp.divmod(below(shift, 4), 2)
+    low, high = _GAIN
+    return Views(item, top * _FRAMED + left, low + (high - low) / 2**16 * gain)
+
+
+def _partition(digits: Digits, key: jax.Array) -> Cut:
+    return cut(digits.labels.shape[0], key, evaluation=0.4)
+
+
+def _batch(digits: Digits, views: Views) -> Batch:
+    start = views.item * _FRAMED**2 + views.corner
+    pixels = jnp.ravel(digits.images)[start[:, None] + _WINDOW]
+    pixels = (views.gain[:, None] * pixels - _MEAN) / _DEVIATION
+    return Batch(pixels, digits.labels[views.item])
+
+
+def _task(
+    name: str,
+    split: Split,
+    description: str,
+    *,
+    steps: int,
+    batch: int,
+    init: Callable[[jax.Array], Weights],
+    model: Model,
+) -> Task:
+    """The task of training `model`, which maps weights and `[batch, 64]` pixels to logits."""
+    if split == "diagnostic":
+        raise ValueError(f"task {name!r}: digits have no diagnostic part; use one of {data.PARTS}")
+
+    def sample(partition: Cut, key: jax.Array) -> Views:
+        which, how = jax.random.bits(key, (2, batch))
+        return _views(choose(partition.train, which >> 16), how)
+
+    def loss(params: Weights, batch: Batch, key: jax.Array) -> jax.Array:
+        del key
+        return smoothed_divergence(model(params, batch.pixels), batch.labels, _SMOOTHING)
+
+    def evaluate(params: Weights, digits: Digits, partition: Cut, key: jax.Array) -> jax.Array:
+        items = jnp.tile(partition.evaluation, _VIEWS)
+        return loss(params, _batch(digits, _views(items, jax.random.bits(key, items.shape))), key)
+
+    return Task(
+        name=name,
+        split=split,
+        description=description,
+        metric=METRIC,
+        steps=steps,
+        data=_read(split),
+        init=init,
+        partition=_partition,
+        sample=sample,
+        batch=_batch,
+        loss=loss,
+        evaluate=evaluate,
+    )
+
+
+@register("digits-mlp", "search")
+def mlp(
+    name: str | None = None,
+    split: Split = "search",
+    *,
+    hidden: tuple[int, ...] = (40,),
+    batch: int = 64,
+    steps: int = 200,
+) -> Task:
+    """A rectified network on digits; `(40,)` hidden units make 3,010 weights.
+
+    Args:
+        name: None for one that tells the hidden units, as "digits-mlp-400x400".
+        split: whose part of the digits to read.
+        hidden: the units of every hidden layer: `(256,)` for 19,210 weights, `(400, 400)` for
+            190,410.
+        batch: images per step.
+        steps: the training budget.
+
+    Raises:
+        ValueError: `split` is "diagnostic", which has no data.
+    """
+    sizes = (PIXELS, *hidden, CLASSES)
+    layers = range(len(sizes) - 1)
+
+    def init(key: jax.Array) -> Weights:
+        plan: Plan = {}
+        for layer in layers:
+            inputs, outputs = sizes[layer : layer + 2]
+            plan[f"weight_{layer}"] = (inputs, outputs), he(inputs)
+            plan[f"bias_{layer}"] = (outputs,), 0.0
+        return gaussian(key, plan)
+
+    def model(params: Weights, x: jax.Array) -> jax.Array:
+        for layer in layers:
+            if layer:
+                x = jax.nn.relu(x)
+            x = x @ params[f"weight_{layer}"] + params[f"bias_{layer}"]
+        return x
+
+    units = "x".join(map(str, hidden)) or "linear"
+    description = f"handwritten digits, network with {units} hidden units"
+    name = f"digits-mlp-{units}" if name is None else name
+    return _task(name, split, description, steps=steps, batch=batch, init=init, model=model)
+
+
+@register("digits-conv", "search")
+def conv(name: str, split: Split, *, batch: int = 48, steps: int = 200) -> Task:
+    """Two convolutions and a linear layer on digits: 4x4 with stride 2, then 2x2.
+
+    Both are written as products with patches: with so few channels XLA CPU's convolutions are
+    several times slower, their gradients above all.
+
+    Raises:
+        ValueError: `split` is "diagnostic", which has no data.
+    """
+    narrow, wide = 12, 24  # channels
+    outer, inner = 3, 2  # sides of the two feature maps
+    corners = np.add.outer(np.arange(outer) * 2 * SIDE, np.arange(outer) * 2).reshape(-1, 1)
+    patches = corners + np.add.outer(np.arange(4) * SIDE, np.arange(4)).reshape(1, -1)
+
+    def init(key: jax.Array) -> Weights:
+        features = inner * inner * wide
+        plan: Plan = {
+            "conv_0": ((16, narrow), he(16)),
+            "bias_0": ((narrow,), 0.0),
+            "conv_1": ((4 * narrow, wide), he(4 * narrow)),
+            "bias_1": ((wide,), 0.0),
+            "weight": ((features, CLASSES), lecun(features)),
+            "bias": ((CLASSES,), 0.0),
+        }
+        return gaussian(key, plan)
+
+    def model(params: Weights, x: jax.Array) -> jax.Array:
+        x = jax.nn.relu(x[:, patches] @ params["conv_0"] + params["bias_0"])
+        x = x.reshape(-1, outer, outer, narrow)
+        shifted = [x[:, i : i + inner, j : j + inner] for i in range(2) for j in range(2)]
+        x = jnp.concatenate(shifted, axis=-1).reshape(-1, 4 * narrow)
+        x = jax.nn.relu(x @ params["conv_1"] + params["bias_1"])
+        return x.reshape(-1, inner * inner * wide) @ params["weight"] + params["bias"]
+
+    description = "handwritten digits, small convolution net"
+    return _task(name, split, description, steps=steps, batch=batch, init=init, model=model)
+
+
+@register("digits-residual", "held-out")
+def residual(
+    name: str,
+    split: Split,
+    *,
+    width: int = 96,
+    blocks: int = 4,
+    batch: int = 64,
+    steps: int = 1000,
+) -> Task:
+    """A normalised residual network on digits: `x <- x + relu(normalize(x) * gain @ A) @ B`.
+
+    Raises:
+        ValueError: `split` is "diagnostic", which has no data.
+    """
+
+    def init(key: jax.Array) -> Weights:
+        plan: Plan = {
+            "embed": ((PIXELS, width), lecun(PIXELS)),
+            "expand": ((blocks, width, width), he(width)),
+            "contract": ((blocks, width, width), lecun(width * blocks)),
+            "weight": ((width, CLASSES), lecun(width)),
+            "bias": ((CLASSES,), 0.0),
+        }
+        return gaussian(key, plan) | {"gain": jnp.ones((blocks, width))}
+
+    def model(params: Weights, x: jax.Array) -> jax.Array:
+        x = x @ params["embed"]
+        for block in range(blocks):
+            hidden = rms_normalize(x) * params["gain"][block]
+            hidden = jax.nn.relu(hidden @ params["expand"][block])
+            x = x + hidden @ params["contract"][block]
+        return rms_normalize(x) @ params["weight"] + params["bias"]
+
+    description = f"handwritten digits, normalised residual net of {blocks} blocks"
+    return _task(name, split, description, steps=steps, batch=batch, init=init, model=model)

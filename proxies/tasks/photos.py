@@ -1,0 +1,210 @@
+"""Photographs in patches: compressing grey ones, removing noise from coloured ones."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from proxies import data
+from proxies.layers import Plan, Weights, gaussian, he, lecun, rms_normalize
+from proxies.registry import register
+from proxies.sampling import Cut, below, choose, cut, halves
+from proxies.task import Split, Task
+
+_GREY = 0.299, 0.587, 0.114  # the shares of red, green and blue in luma (ITU-R BT.601)
+_MEAN, _DEVIATION = 0.35, 0.25  # of a pixel in 0..1, roughly
+
+
+class Cells(NamedTuple):
+    """`pixels` `[n, 32, 32, channels]` float32, roughly standardised; a cell is an item."""
+
+    pixels: NDArray[np.float32]
+
+
+class Places(NamedTuple):
+    """Which patches are seen: `cell` and `top`, `left` within it, `[batch]` int32."""
+
+    cell: jax.Array
+    top: jax.Array
+    left: jax.Array
+
+
+def _task(
+    name: str,
+    split: Split,
+    description: str,
+    metric: str,
+    *,
+    grey: bool,
+    side: int,
+    batch: int,
+    views: int,
+    steps: int,
+    init: Callable[[jax.Array], Weights],
+    loss: Callable[[Weights, jax.Array, jax.Array], jax.Array],
+) -> Task:
+    """The task of lowering `loss` on `[batch, side, side, channels]` patches.
+
+    The evaluation sees `views` patches of each of its cells.
+    """
+    if split == "diagnostic":
+        raise ValueError(f"task {name!r}: photos have no diagnostic part; use one of {data.PARTS}")
+    (cells,) = data.photos().part(split)
+    pixels = (cells.astype(np.float32) / 255.0 - _MEAN) / _DEVIATION
+    if grey:
+        pixels = pixels @ np.array(_GREY, np.float32)[:, None]
+    offsets = data.CELL - side + 1
+    rows = np.add.outer(np.arange(side) * data.CELL, np.arange(side))
+    channels = pixels.shape[-1]
+    window = np.add.outer(rows * channels, np.arange(channels))
+
+    def partition(cells: Cells, key: jax.Array) -> Cut:
+        return cut(cells.pixels.shape[0], key)
+
+    def places(cell: jax.Array, half: jax.Array) -> Places:
+        return Places(cell, *jnp.divmod(below(half, offsets * offsets), offsets))
+
+    def sample(partition: Cut, key: jax.Array) -> Places:
+        which, where = halves(jax.random.bits(key, (batch,)))
+        return places(choose(partition.train, which), where)
+
+    def read(cells: Cells, sample: Places) -> jax.Array:
+        start = (sample.cell * data.CELL + sample.top) * data.CELL + sample.left
+        return jnp.ravel(cells.pixels)[start[:, None, None, None] * channels + window]
+
+    def evaluate(params: Weights, cells: Cells, partition: Cut, key: jax.Array) -> jax.Array:
+        place_key, loss_key = jax.random.split(key)
+        items = jnp.tile(partition.evaluation, views)
+        where = halves(jax.random.bits(place_key, items.shape))[1]
+        return loss(params, read(cells, places(items, where)), loss_key)
+
+    return Task(
+        name=name,
+        split=split,
+        description=description,
+        metric=metric,
+        steps=steps,
+        data=Cells(pixels.astype(np.float32)),
+        init=init,
+        partition=partition,
+        sample=sample,
+        batch=read,
+        loss=loss,
+        evaluate=evaluate,
+    )
+
+
+@register("photos-autoencoder", "search")
+def autoencoder(
+    name: str, split: Split, *, code: int = 24, batch: int = 64, steps: int = 200
+) -> Task:
+    """An autoencoder of grey 8x8 patches through `code` rectified units.
+
+    Every patch is brought to mean 0 and variance 1 first; otherwise the few with strong edges
+    decide the loss, and the seed that evaluates on them.
+
+    Raises:
+        ValueError: `split` is "diagnostic", which has no data.
+    """
+    side = 8
+    inputs = side * side
+    flat = 0.01  # a variance below which a patch counts as flat and is not stretched
+
+    def init(key: jax.Array) -> Weights:
+        plan: Plan = {
+            "encode": ((inputs, code), he(inputs)),
+            "code_bias": ((code,), 0.0),
+            "decode": ((code, inputs), lecun(code)),
+            "bias": ((inputs,), 0.0),
+        }
+        return gaussian(key, plan)
+
+    def loss(params: Weights, patches: jax.Array, key: jax.Array) -> jax.Array:
+        del key
+        x = patches.reshape(-1, inputs)
+        x = x - jnp.mean(x, axis=-1, keepdims=True)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + flat)
+        codes = jax.nn.relu(x @ params["encode"] + params["code_bias"])
+        return jnp.mean(jnp.square(codes @ params["decode"] + params["bias"] - x))
+
+    return _task(
+        name,
+        split,
+        f"grey patches of photographs, autoencoder through {code} units",
+        "mean squared error (share of a patch's variance)",
+        grey=True,
+        side=side,
+        batch=batch,
+        views=16,
+        steps=steps,
+        init=init,
+        loss=loss,
+    )
+
+
+@register("photos-denoise", "held-out")
+def denoise(
+    name: str,
+    split: Split,
+    *,
+    width: int = 16,
+    blocks: int = 2,
+    batch: int = 16,
+    noise: float = 0.5,
+    steps: int = 600,
+) -> Task:
+    """A normalised residual convolution net that removes noise from 12x12 colour patches.
+
+    Every block is `x <- x + conv(relu(conv(normalize(x) * gain)))`, 3x3; the normalisation is over
+    channels. The net predicts the noise, of deviation `noise`; the mean square of what is left is
+    the loss.
+
+    Raises:
+        ValueError: `split` is "diagnostic", which has no data.
+    """
+    side, colours = 12, 3
+
+    def init(key: jax.Array) -> Weights:
+        plan: Plan = {
+            "enter": ((9 * colours, width), lecun(9 * colours)),
+            "expand": ((blocks, 9 * width, width), he(9 * width)),
+            "contract": ((blocks, 9 * width, width), lecun(9 * width * blocks)),
+            "leave": ((9 * width, colours), 0.1 * lecun(9 * width)),
+        }
+        ones = {"gain": jnp.ones((blocks + 1, width))}
+        return gaussian(key, plan) | ones | {"bias": jnp.zeros((blocks, width))}
+
+    def convolve(x: jax.Array, weight: jax.Array) -> jax.Array:
+        framed = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        rows = jnp.concatenate([framed[:, i : i + side] for i in range(3)], axis=-1)
+        patches = jnp.concatenate([rows[:, :, j : j + side] for j in range(3)], axis=-1)
+        return patches @ weight
+
+    def model(params: Weights, noisy: jax.Array) -> jax.Array:
+        x = convolve(noisy, params["enter"])
+        for block in range(blocks):
+            normal = rms_normalize(x) * params["gain"][block]
+            units = jax.nn.relu(convolve(normal, params["expand"][block]) + params["bias"][block])
+            x = x + convolve(units, params["contract"][block])
+        return convolve(rms_normalize(x) * params["gain"][blocks], params["leave"])
+
+    def loss(params: Weights, patches: jax.Array, key: jax.Array) -> jax.Array:
+        added = noise * jax.random.normal(key, patches.shape, patches.dtype)
+        return jnp.mean(jnp.square(model(params, patches + added) - added))
+
+    return _task(
+        name,
+        split,
+        "noisy colour patches of photographs, residual convolution net",
+        f"mean squared error (noise: {noise**2:g})",
+        grey=False,
+        side=side,
+        batch=batch,
+        views=8,
+        steps=steps,
+        init=init,
+        loss=loss,
+    )

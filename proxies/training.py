@@ -1,0 +1,149 @@
+"""The training loop, written once: for one task, one update rule and one seed."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from proxies.task import PyTree, Task
+
+Schedule: TypeAlias = Callable[[jax.Array], jax.Array]
+"""From a step, counted from 0, to the learning rate's shape, whose peak is 1."""
+
+Rule: TypeAlias = optax.GradientTransformation | optax.GradientTransformationExtraArgs
+
+_PURPOSES = 5  # the independent streams of a seed, named in `compiled_train`
+
+
+class Curve(NamedTuple):
+    """What one training showed.
+
+    Attributes:
+        train_loss: `[steps]` float32, the batch loss before each update; NaN after a stop.
+        loss: float32 scalar, the final evaluation; +inf if diverged.
+        steps: int32 scalar, the steps that were run.
+        diverged: bool scalar; a batch loss, a final weight or the evaluation was not finite.
+    """
+
+    train_loss: jax.Array
+    loss: jax.Array
+    steps: jax.Array
+    diverged: jax.Array
+
+
+class _Carry(NamedTuple):
+    step: jax.Array
+    params: PyTree
+    state: PyTree
+    train_loss: jax.Array
+    finite: jax.Array
+
+
+@cache
+def cosine(steps: int) -> Schedule:
+    """Half a cosine from 1 at step 0 to 0 at `steps`; one object per number of steps.
+
+    Being the same object for equal `steps`, it never makes `compiled_train` compile twice.
+    """
+    schedule: Schedule = optax.cosine_decay_schedule(1.0, steps)
+    return schedule
+
+
+def train(
+    task: Task,
+    rule: Rule,
+    *,
+    steps: int | None = None,
+    schedule: Schedule | None = None,
+    key: jax.Array,
+    operands: tuple[PyTree, ...] = (),
+) -> Curve:
+    """Train `task` with `rule` from the seed `key`.
+
+    `w <- w + rule.update(g, state, w, lr=schedule(step), t=step + 1)` until the budget is spent or
+    the loss stops being finite. It may be called under `jax.vmap` and `jax.jit`.
+
+    Args:
+        task: what to train.
+        rule: an optax pair of `init` and `update`; hashable, compiled once per task. Rules that
+            take no `lr` and `t` never see them.
+        steps: the number of steps, at least 1; None for the task's own budget.
+        schedule: hashable; None for `cosine(steps)`.
+        key: the seed, which decides initial weights, the cut of the data and the batches.
+        operands: further arguments of `rule.init`. Arrays in it are traced, so that a rule that
+            keeps them in its state runs any number of programs without another compilation.
+
+    Raises:
+        ValueError: `steps` is below 1.
+    """
+    steps = task.steps if steps is None else steps
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; train for at least 1")
+    schedule = cosine(steps) if schedule is None else schedule
+    curve: Curve = compiled_train(task, rule, steps, schedule, task.data, key, operands)
+    return curve
+
+
+@partial(jax.jit, static_argnames=("task", "rule", "steps", "schedule"))
+def compiled_train(
+    task: Task,
+    rule: Rule,
+    steps: int,
+    schedule: Schedule,
+    data: PyTree,
+    key: jax.Array,
+    operands: tuple[PyTree, ...],
+) -> Curve:
+    """`train` with every default filled in: compiled once per (task, rule, steps, schedule).
+
+    Use it to compile ahead of time (`compiled_train.lower(...).compile()`) or to hand over data
+    that already lies on a device.
+    """
+    purposes = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(_PURPOSES))
+    init_key, partition_key, sample_key, loss_key, evaluation_key = purposes
+
+    partition = task.partition(data, partition_key)
+    # A counter-based generator inside an XLA CPU loop costs more than a small training step, so
+    # all draws are made here; loss keys that a task ignores are removed by the compiler.
+    samples = jax.vmap(partial(task.sample, partition))(jax.random.split(sample_key, steps))
+    loss_keys = jax.random.split(loss_key, steps)
+    gradient = task.gradient or jax.value_and_grad(task.loss)
+    update = optax.with_extra_args_support(rule).update
+
+    def proceed(carry: _Carry) -> jax.Array:
+        return carry.finite & (carry.step < steps)
+
+    def advance(carry: _Carry) -> _Carry:
+        step, params, state, train_loss, _ = carry
+        sample, loss_key = jax.tree.map(lambda draws: draws[step], (samples, loss_keys))
+        loss, gradients = gradient(params, task.batch(data, sample), loss_key)
+        lr, t = schedule(step), (step + 1).astype(jnp.float32)
+        updates, state = update(gradients, state, params, lr=lr, t=t)
+        params = optax.apply_updates(params, updates)
+        return _Carry(step + 1, params, state, train_loss.at[step].set(loss), jnp.isfinite(loss))
+
+    params = task.init(init_key)
+    start = _Carry(
+        step=jnp.int32(0),
+        params=params,
+        state=_init(rule, params, operands),
+        train_loss=jnp.full(steps, jnp.nan, jnp.float32),
+        finite=jnp.bool_(True),
+    )
+    end = lax.while_loop(proceed, advance, start)
+    loss = task.evaluate(end.params, data, partition, evaluation_key)
+    finite = end.finite & jnp.isfinite(loss) & _all_finite(end.params)
+    return Curve(end.train_loss, jnp.where(finite, loss, jnp.inf), end.step, ~finite)
+
+
+def _init(rule: Rule, params: PyTree, operands: tuple[PyTree, ...]) -> PyTree:
+    init: Callable[..., Any] = rule.init  # optax's type knows no further arguments
+    return init(params, *operands)
+
+
+def _all_finite(tree: PyTree) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))

@@ -1,0 +1,172 @@
+"""One table test over every task: what a search, a funnel and an evaluation rely on."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import proxies
+from proxies import Curve
+
+STEPS = 40
+
+each_task = pytest.mark.parametrize("name", proxies.names())
+each_task_with_data = pytest.mark.parametrize(
+    "name", [name for name in proxies.names() if name not in proxies.names("diagnostic")]
+)
+
+
+def _adam() -> optax.GradientTransformationExtraArgs:
+    """Adam with its rate as operand: all tests of a task, moving or not, share a compilation."""
+    adam = optax.scale_by_adam()
+
+    def init(params: Any, rate: jax.Array) -> Any:
+        return adam.init(params), rate
+
+    def update(updates: Any, state: Any, params: Any = None, *, lr: Any, **extra: Any) -> Any:
+        inner, rate = state
+        updates, inner = adam.update(updates, inner, params)
+        return jax.tree.map(lambda leaf: -lr * rate * leaf, updates), (inner, rate)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+ADAM = _adam()
+
+
+@cache
+def _train(name: str, seed: int, rate: float = 5e-3, repetition: int = 0) -> Curve:
+    del repetition  # tells apart two runs that the cache would make one
+    key, operands = jax.random.key(seed), (jnp.float32(rate),)
+    return proxies.train(proxies.load(name), ADAM, steps=STEPS, key=key, operands=operands)
+
+
+class _Anatomy(NamedTuple):
+    """All that a task does once for a seed."""
+
+    params: Any
+    partition: Any
+    samples: Any
+    loss: jax.Array
+    gradients: Any
+    evaluation: jax.Array
+
+
+@cache
+def _dissector(name: str) -> Any:
+    task = proxies.load(name)
+
+    @jax.jit
+    def dissect(data: Any, key: jax.Array) -> _Anatomy:
+        params, partition = task.init(key), task.partition(data, key)
+        samples = jax.vmap(lambda key: task.sample(partition, key))(jax.random.split(key, 50))
+        batch = task.batch(data, jax.tree.map(lambda draws: draws[0], samples))
+        loss, gradients = jax.value_and_grad(task.loss)(params, batch, key)
+        evaluation = task.evaluate(params, data, partition, key)
+        return _Anatomy(params, partition, samples, loss, gradients, evaluation)
+
+    return dissect
+
+
+@cache
+def _dissect(name: str, seed: int) -> _Anatomy:
+    anatomy: _Anatomy = _dissector(name)(proxies.load(name).data, jax.random.key(seed))
+    return anatomy
+
+
+@each_task
+def test_initial_weights_are_finite_float32_of_the_stated_number(name: str) -> None:
+    leaves = jax.tree.leaves(_dissect(name, 0).params)
+    assert sum(leaf.size for leaf in leaves) == proxies.load(name).params
+    assert all(leaf.dtype == jnp.float32 for leaf in leaves)
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+@each_task
+def test_loss_is_positive_and_its_gradient_reaches_every_array(name: str) -> None:
+    anatomy = _dissect(name, 0)
+    for loss in (anatomy.loss, anatomy.evaluation):
+        assert loss.shape == ()
+        assert loss.dtype == jnp.float32
+        assert 0 < float(loss) < np.inf
+    for gradient in jax.tree.leaves(anatomy.gradients):
+        assert np.isfinite(gradient).all()
+        assert np.any(gradient != 0)
+
+
+@each_task
+def test_training_lowers_the_evaluation(name: str) -> None:
+    trained, untrained = _train(name, 0), _train(name, 0, rate=0.0)
+    assert 0 < float(trained.loss) < float(untrained.loss) < np.inf
+    assert not trained.diverged
+    assert trained.steps == STEPS
+    assert trained.train_loss.shape == (STEPS,)
+    assert np.isfinite(trained.train_loss).all()
+
+
+@each_task
+def test_equal_keys_give_the_same_bits(name: str) -> None:
+    once, again = _train(name, 0), _train(name, 0, repetition=1)
+    assert once is not again
+    assert np.array_equal(once.train_loss, again.train_loss)
+    assert once.loss == again.loss
+
+
+@each_task_with_data
+def test_another_key_gives_another_curve(name: str) -> None:
+    once, other = _train(name, 0), _train(name, 1)
+    assert not np.any(np.equal(once.train_loss, other.train_loss))
+    assert once.loss != other.loss
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "photos-autoencoder", "quadratic"])
+def test_training_under_vmap_agrees_with_training_alone(name: str) -> None:
+    def alone(key: jax.Array) -> Curve:
+        operands = (jnp.float32(5e-3),)
+        return proxies.train(proxies.load(name), ADAM, steps=STEPS, key=key, operands=operands)
+
+    both = jax.vmap(alone)(jnp.stack([jax.random.key(0), jax.random.key(1)]))
+    for seed in (0, 1):
+        curve = _train(name, seed)
+        np.testing.assert_allclose(both.train_loss[seed], curve.train_loss, rtol=1e-3)
+        np.testing.assert_allclose(both.loss[seed], curve.loss, rtol=1e-3)
+
+
+@each_task_with_data
+def test_a_seed_cuts_its_part_into_training_and_evaluation_items(name: str) -> None:
+    items = len(proxies.load(name).data[0])
+    train, evaluation = _dissect(name, 0).partition
+    assert sorted([*train.tolist(), *evaluation.tolist()]) == list(range(items))
+    assert not np.array_equal(train, _dissect(name, 1).partition.train)
+
+
+@each_task_with_data
+def test_batches_are_drawn_from_training_items_alone(name: str) -> None:
+    anatomy = _dissect(name, 0)
+    items, *_ = anatomy.samples
+    assert set(np.ravel(items).tolist()) <= set(anatomy.partition.train.tolist())
+
+
+@each_task_with_data
+def test_evaluation_never_reads_a_training_item(name: str) -> None:
+    data, clean = proxies.load(name).data, _dissect(name, 0)
+    items, *rest = data
+    poisoned = np.array(items)
+    poisoned[np.asarray(clean.partition.train)] = 7
+    anatomy = _dissector(name)(type(data)(poisoned, *rest), jax.random.key(0))
+    assert anatomy.loss != clean.loss
+    assert anatomy.evaluation == clean.evaluation
+
+
+def test_the_benchmark_sizes_of_the_network_are_as_documented() -> None:
+    mlp = proxies.tasks.digits.mlp
+    assert [mlp(hidden=hidden).params for hidden in [(40,), (256,), (400, 400)]] == [
+        3_010,
+        19_210,
+        190_410,
+    ]
+    assert mlp(hidden=(400, 400)).name == "digits-mlp-400x400"

@@ -1,0 +1,131 @@
+"""The training loop against what can be computed by hand."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import proxies
+from proxies import compiled_train, cosine, train
+
+KEY = jax.random.key(0)
+BOWL = proxies.load("quadratic")
+CURVATURES = np.concatenate([np.ravel(c) for c in BOWL.data])
+
+
+def _rule(move: Any) -> optax.GradientTransformationExtraArgs:
+    """A rule that updates every weight by `move(gradient, operand, lr, t)`."""
+
+    def init(params: Any, operand: Any = ()) -> Any:
+        return operand
+
+    def update(updates: Any, state: Any, params: Any = None, *, lr: Any, t: Any) -> Any:
+        return jax.tree.map(lambda gradient: move(gradient, state, lr, t), updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _moves(curve: proxies.Curve) -> np.ndarray:
+    """By how much each update but the last moved the weights, all by the same amount, from 1."""
+    weights = np.sqrt(2 * np.asarray(curve.train_loss, np.float64) / CURVATURES.sum())
+    return np.diff(weights)
+
+
+def _compilations() -> int:
+    return int(compiled_train._cache_size())  # type: ignore[attr-defined]
+
+
+def test_gradient_descent_on_the_bowl_follows_the_closed_form() -> None:
+    rate, steps = 0.1, 12
+    curve = train(BOWL, optax.sgd(rate), steps=steps, key=KEY)
+    weights = (1 - rate * CURVATURES) ** np.arange(steps + 1)[:, None]
+    losses = 0.5 * (CURVATURES * weights**2).sum(axis=1)
+    np.testing.assert_allclose(curve.train_loss, losses[:-1], rtol=1e-5)
+    np.testing.assert_allclose(curve.loss, losses[-1], rtol=1e-5)
+    assert curve.steps == steps
+    assert not curve.diverged
+
+
+def test_a_diverging_run_leaves_early_and_has_infinite_loss() -> None:
+    curve = train(BOWL, optax.sgd(1e12), key=KEY)
+    steps = int(curve.steps)
+    assert curve.diverged
+    assert curve.loss == np.inf
+    assert steps < BOWL.steps
+    assert curve.train_loss.shape == (BOWL.steps,)
+    assert np.isfinite(curve.train_loss[: steps - 1]).all()
+    assert not np.isfinite(curve.train_loss[steps - 1])
+    assert np.isnan(curve.train_loss[steps:]).all()
+
+
+def test_a_last_update_that_breaks_the_weights_counts_as_divergence() -> None:
+    curve = train(BOWL, _rule(lambda g, operand, lr, t: g / 0.0), steps=1, key=KEY)
+    assert np.isfinite(curve.train_loss).all()
+    assert curve.diverged
+    assert curve.loss == np.inf
+    assert curve.steps == 1
+
+
+def test_under_vmap_one_program_diverges_alone() -> None:
+    rule = _rule(lambda g, rate, lr, t: -rate * g)
+    rates = jnp.array([0.1, 1e12, 0.2])
+    curves = jax.vmap(lambda rate: train(BOWL, rule, key=KEY, operands=(rate,)))(rates)
+    assert curves.diverged.tolist() == [False, True, False]
+    assert curves.steps[1] < BOWL.steps == curves.steps[0] == curves.steps[2]
+    alone = train(BOWL, rule, key=KEY, operands=(rates[2],))
+    np.testing.assert_allclose(curves.train_loss[2], alone.train_loss, rtol=1e-5)
+
+
+def test_the_rule_is_handed_the_schedule_and_a_step_counted_from_one() -> None:
+    lrs = train(BOWL, _rule(lambda g, operand, lr, t: jnp.full_like(g, lr)), steps=8, key=KEY)
+    expected = 0.5 * (1 + np.cos(np.pi * np.arange(7) / 8))
+    np.testing.assert_allclose(_moves(lrs), expected, atol=1e-5)
+    steps = train(BOWL, _rule(lambda g, operand, lr, t: jnp.full_like(g, t)), steps=8, key=KEY)
+    np.testing.assert_allclose(_moves(steps), np.arange(1, 8), rtol=1e-5)
+
+
+def test_a_schedule_of_the_caller_replaces_the_cosine() -> None:
+    rule = _rule(lambda g, operand, lr, t: jnp.full_like(g, lr))
+    curve = train(BOWL, rule, steps=8, schedule=optax.constant_schedule(0.5), key=KEY)
+    np.testing.assert_allclose(_moves(curve), np.full(7, 0.5), rtol=1e-5)
+    assert cosine(8) is cosine(8) is not cosine(9)
+
+
+def test_no_recompile_per_operand() -> None:
+    rule = _rule(lambda g, rate, lr, t: -rate * g)
+    before = _compilations()
+    losses = {
+        float(train(BOWL, rule, key=jax.random.key(seed), operands=(jnp.float32(rate),)).loss)
+        for seed, rate in enumerate((0.01, 0.02, 0.03))
+    }
+    assert len(losses) == 3
+    assert _compilations() == before + 1
+
+
+def test_a_task_may_bring_its_own_gradient() -> None:
+    def uphill(params: Any, batch: Any, key: jax.Array) -> Any:
+        loss, gradients = jax.value_and_grad(BOWL.loss)(params, batch, key)
+        return loss, jax.tree.map(jnp.negative, gradients)
+
+    curve = train(replace(BOWL, gradient=uphill), optax.sgd(0.1), steps=5, key=KEY)
+    assert curve.loss > curve.train_loss[0]
+
+
+def test_loss_keys_that_a_task_ignores_cost_nothing() -> None:
+    def noisy(params: Any, batch: Any, key: jax.Array) -> jax.Array:
+        return BOWL.loss(params, batch, key) + jax.random.uniform(key)
+
+    def generators(task: proxies.Task) -> int:
+        arguments = (task, optax.set_to_zero(), 5, cosine(5), task.data, KEY, ())
+        return str(compiled_train.lower(*arguments).compile().as_text()).count("threefry")
+
+    assert generators(BOWL) == 0 < generators(replace(BOWL, loss=noisy))
+
+
+def test_fewer_than_one_step_is_an_error() -> None:
+    with pytest.raises(ValueError, match="train for at least 1"):
+        train(BOWL, optax.sgd(0.1), steps=0, key=KEY)
