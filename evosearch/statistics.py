@@ -15,6 +15,8 @@ import numpy as np
 from scipy import stats
 
 LARGEST_SCORE = math.log(4.0)
+SMALLEST_LOSS = float(np.finfo(np.float32).tiny)
+"""A loss below this counts as this, so that a perfect one has a logarithm."""
 
 
 class Interval(NamedTuple):
@@ -27,11 +29,23 @@ class Interval(NamedTuple):
 
 def score(loss: float, baseline: float) -> float:
     """log(baseline / loss), clipped to +-log 4; a loss that is not finite has the worst score."""
-    if not math.isfinite(loss):
-        return -LARGEST_SCORE
-    if loss <= 0:
-        return LARGEST_SCORE
-    return min(LARGEST_SCORE, max(-LARGEST_SCORE, math.log(baseline / loss)))
+    return -log_ratio(loss, baseline) if math.isfinite(loss) else -LARGEST_SCORE
+
+
+def log_loss(loss: float) -> float:
+    """The logarithm of a loss; +inf if it diverged."""
+    return math.log(max(loss, SMALLEST_LOSS)) if math.isfinite(loss) else math.inf
+
+
+def log_ratio(loss: float, reference: float) -> float:
+    """log(loss / reference), clipped to +-log 4: the paired difference of two losses on a seed.
+
+    Divergence counts as the clip, on either side; two that both diverged are equal.
+    """
+    difference = log_loss(loss) - log_loss(reference)
+    if math.isnan(difference):
+        return 0.0
+    return min(LARGEST_SCORE, max(-LARGEST_SCORE, difference))
 
 
 def standard_error(scores: Sequence[float], noise_floor: float) -> float:
@@ -65,3 +79,23 @@ def lower_bound(differences: Sequence[float], error: float) -> float:
 def spent_error(rate: float, test: int) -> float:
     """The error rate of test number 1, 2, ...: rate / (j (j + 1)), which sums to `rate`."""
     return rate / (test * (test + 1))
+
+
+def p_value(differences: Sequence[float], noise_floor: float) -> float:
+    """Two-sided p-value of a mean of 0 (Student's t), with the least deviation of `interval`."""
+    ratio = abs(float(np.mean(differences))) / standard_error(differences, noise_floor)
+    return float(2 * stats.t.sf(ratio, len(differences) - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for one another; the chance of any false one below a is at most a.
+
+    The i-th smallest of n is multiplied by n - i + 1, and none is below a smaller one's
+    (Holm 1979, Scandinavian Journal of Statistics 6:65).
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted

@@ -16,8 +16,9 @@ LARGEST_FACTOR = 2.0**20
 class Tuner:
     """Minimises a loss over a geometric grid of learning rates.
 
-    The grid grows beyond an edge as long as the best rate lies there; asked for more trials after
-    that, it refines around the best.
+    The grid grows beyond an edge as long as the best rate lies there (a rate that is only as good as
+    its neighbour is no reason to go on); asked for more trials after that, it refines around the
+    best.
 
     Attributes:
         losses: the mean loss of every rate tried; +inf where a training diverged.
@@ -44,13 +45,14 @@ class Tuner:
         return [self._refinement() if beyond is None else beyond]
 
     def _beyond(self) -> float | None:
+        """The next rate beyond the edge that the best lies on; None if it lies inside."""
         rates = sorted(self.losses)
-        if not math.isfinite(self.losses[self.best]):
-            step = rates[0] / 2.0  # everything diverged: go down
-        elif self.best == rates[0]:
-            step = rates[0] / 2.0
+        if self.losses[self.best] == math.inf or len(rates) == 1:
+            step = rates[0] / 2.0  # where everything diverged, only down can help
+        elif self.best == rates[0] and self.losses[rates[0]] < self.losses[rates[1]]:
+            step = rates[0] / max(2.0, rates[1] / rates[0])
         elif self.best == rates[-1]:
-            step = rates[-1] * 2.0
+            step = rates[-1] * max(2.0, rates[-1] / rates[-2])
         else:
             return None
         return step if 1 / LARGEST_FACTOR <= step <= LARGEST_FACTOR else None

@@ -15,12 +15,6 @@ ProgramName = Annotated[
         help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID."
     ),
 ]
-ProgramName = Annotated[
-    str,
-    typer.Argument(
-        help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID."
-    ),
-]
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")]
 
 

@@ -1,0 +1,151 @@
+"""Evolution: its laws, on a laboratory without training."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evosearch.evolution import Evolution
+from evosearch.records import Stream
+from primitives import analyse, zoo
+from tests.evosearch.laboratory import config, evolve, measure, shorter_is_better
+
+
+def test_a_search_is_a_function_of_its_seed() -> None:
+    one, two, other = (Evolution(config(seed=seed)) for seed in (1, 1, 2))
+    for evolution in (one, two, other):
+        evolve(evolution, 400, shorter_is_better)
+    assert [b.analysis.program for b in one.births] == [b.analysis.program for b in two.births]
+    assert [b.analysis.program for b in one.births] != [b.analysis.program for b in other.births]
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 300), st.integers(0, 5))
+def test_replaying_the_results_replays_the_search(cut: int, seed: int) -> None:
+    """Killed after any number of results and resumed, the search is the uninterrupted one."""
+    whole = Evolution(config(seed=seed))
+    requests = evolve(whole, 200, shorter_is_better)
+    known = {
+        (request.record.key, request.seed): measure(request, shorter_is_better, 0.03)
+        for request in requests[:cut]
+    }
+    resumed = Evolution(config(seed=seed))
+    again = evolve(resumed, 200, shorter_is_better)
+    for request in again[:cut]:
+        assert known[request.record.key, request.seed] == measure(request, shorter_is_better, 0.03)
+    assert [b.analysis.program for b in resumed.births] == [b.analysis.program for b in whole.births]
+    assert resumed.champion.record.id == whole.champion.record.id
+
+
+def test_a_search_cut_short_and_extended_is_the_longer_search() -> None:
+    """What an ended search still measures does not change how a longer one goes on."""
+    long = Evolution(config())
+    evolve(long, 600, shorter_is_better)
+    short = Evolution(config())
+    evolve(short, 300, shorter_is_better)
+    assert [b.analysis.program for b in short.births[:301]] == [
+        b.analysis.program for b in long.births[:301]
+    ]
+
+
+def test_it_finds_what_is_better() -> None:
+    evolution = Evolution(config())
+    evolve(evolution, 1500, shorter_is_better)
+    start = shorter_is_better(evolution.champions[0].record.program)
+    assert len(evolution.champions) > 1
+    assert shorter_is_better(evolution.champion.record.program) > start + 0.1
+
+
+def test_on_pure_noise_hardly_any_run_takes_a_new_champion() -> None:
+    """Every program is equal, so each new champion is an error: at most 5 % of runs by design."""
+    wrong = 0
+    for seed in range(60):
+        evolution = Evolution(config(seed=seed, in_flight=4))
+        evolve(evolution, 250, lambda program: 0.0)
+        wrong += len(evolution.champions) > 1
+    assert wrong <= 7  # of 60; more has a chance below 2 % at an error rate of 5 %
+
+
+def test_a_seed_meets_a_program_once_and_fresh_seeds_meet_one_test() -> None:
+    evolution = Evolution(config())
+    requests = evolve(evolution, 800, shorter_is_better)
+    met = Counter((request.record.key, request.seed) for request in requests)
+    assert max(met.values()) == 1
+    fresh: dict[object, set[str]] = {}
+    for request in requests:
+        if request.seed.stream is not Stream.SEARCH:
+            fresh.setdefault(request.seed, set()).add(request.record.key)
+    assert all(len(keys) <= 2 for keys in fresh.values())
+    tests = [set(test.seeds) for test in evolution.tests]
+    assert len(tests) > 1
+    assert sum(map(len, tests)) == len(set().union(*tests))
+
+
+def test_new_programs_of_one_time_meet_the_same_seed_and_the_seed_moves_on() -> None:
+    evolution = Evolution(config(measurement={"requests_per_seed": 50}))
+    first = [r for r in evolve(evolution, 800, shorter_is_better) if r.reason == "child"]
+    by_window: dict[int, set[int]] = {}
+    for request in first:
+        by_window.setdefault(request.number // 50, set()).add(request.seed.number)
+    assert len(by_window) > 3
+    assert all(seeds == {window} for window, seeds in by_window.items())
+
+
+def test_what_looks_good_is_measured_again_on_seeds_that_it_has_not_seen() -> None:
+    evolution = Evolution(config())
+    requests = evolve(evolution, 800, shorter_is_better)
+    again = [request for request in requests if request.reason == "again"]
+    assert len(again) > 20
+    assert len(evolution.champion.record.search_scores()) >= 4
+
+
+def test_a_champion_is_confirmed_on_seeds_that_decided_nothing() -> None:
+    evolution = Evolution(config())
+    evolve(evolution, 1500, shorter_is_better)
+    champion = evolution.champion
+    assert champion.test is not None
+    assert len(champion.confirmed_on) == 16
+    assert set(champion.confirmed_on) <= set(champion.record.scores)
+    assert {seed.stream for seed in champion.confirmed_on} == {Stream.CONFIRM}
+
+
+def test_counts_add_up() -> None:
+    evolution = Evolution(config())
+    requests = evolve(evolution, 700, shorter_is_better)
+    counts = evolution.counts
+    assert counts.generated == 700 == len(evolution.births) - 1
+    assert counts.cache_hits + counts.evaluated == counts.generated
+    assert counts.measurements == 2 * len(requests)
+    assert counts.statements == sum(len(b.analysis.program.statements) for b in evolution.births[1:])
+
+
+def test_an_injected_program_is_the_next_child() -> None:
+    evolution = Evolution(config())
+    lion = zoo.load("lion")
+    first = evolution.ask()
+    assert first is not None
+    evolution.inject(1, lion)
+    second = evolution.ask()
+    while second is not None and second.reason != "child":
+        second = evolution.ask()
+    assert second is not None
+    assert second.record.key == analyse(lion).key
+    assert evolution.births[-1].injection == 1
+
+
+def test_requests_wait_for_no_more_results_than_in_flight() -> None:
+    """Request n is decided from the first n - in_flight results, whenever the others arrive."""
+    few = Evolution(config(in_flight=1))
+    many = Evolution(config(in_flight=8))
+    assert [r.number for r in evolve(few, 100, shorter_is_better)] == sorted(
+        r.number for r in evolve(many, 100, shorter_is_better)
+    )[: len(evolve(Evolution(config(in_flight=1)), 100, shorter_is_better))]
+
+
+@pytest.mark.parametrize("states", [0, 2, 3])
+def test_the_population_starts_as_the_initial_program_with_its_spare_states(states: int) -> None:
+    evolution = Evolution(config(init=str(zoo.load("sgd")), states=states))
+    assert len(evolution.champion.record.program.states) == states

@@ -1,0 +1,104 @@
+"""Mutation: valid, different, reproducible, and drawn as the configuration says."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evosearch.config import MutationConfig
+from evosearch.mutation import mutate, with_states
+from primitives import OPS, Program, analyse, ops, parse, zoo
+
+DEFAULT = MutationConfig()
+
+
+def generator(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=list(key)))
+
+
+def drift(steps: int, rng: np.random.Generator, config: MutationConfig = DEFAULT) -> list[Program]:
+    program = with_states(zoo.load("adamw_paper"), 2)
+    programs = []
+    for _ in range(steps):
+        program = mutate(program, rng, config).analysis.program
+        programs.append(program)
+    return programs
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_every_child_is_valid_and_differs_from_its_parent(seed: int) -> None:
+    rng = generator(seed, 1)
+    parent = zoo.load("lion")
+    for _ in range(20):
+        child = mutate(parent, rng, DEFAULT).analysis.program
+        analyse(child)
+        assert child != parent
+        assert parse(str(child)) == child
+        parent = child
+
+
+def test_the_same_generator_gives_the_same_children() -> None:
+    assert drift(50, generator(3, 4)) == drift(50, generator(3, 4))
+    assert drift(50, generator(3, 4)) != drift(50, generator(3, 5))
+
+
+@pytest.mark.parametrize("edit", ["insert", "delete", "modify"])
+def test_an_edit_with_all_the_weight_is_the_only_one(edit: str) -> None:
+    weights = {"insert": 0.0, "delete": 0.0, "modify": 0.0, edit: 1.0}
+    config = MutationConfig(**weights)
+    parent = zoo.load("adam")
+    words = {mutate(parent, generator(n, 0), config).mutation.split(" ")[0] for n in range(30)}
+    assert words == {edit}
+
+
+def test_an_insertion_changes_the_length_by_one_and_a_change_by_none() -> None:
+    parent = zoo.load("adam")
+    rng = generator(1, 2)
+    difference = {"insert": 1, "delete": -1, "modify": 0}
+    seen = Counter[str]()
+    for _ in range(200):
+        child = mutate(parent, rng, DEFAULT)
+        edit = child.mutation.split(" ")[0]
+        seen[edit] += 1
+        grown = len(child.analysis.program.statements) - len(parent.statements)
+        assert grown == difference[edit]
+    assert min(seen.values()) >= 15
+
+
+def test_programs_never_grow_beyond_the_limit() -> None:
+    config = MutationConfig(max_statements=12, delete=0.1)
+    assert max(len(program.statements) for program in drift(300, generator(7, 7), config)) == 12
+
+
+@pytest.mark.parametrize("op_set", ["paper", "full"])
+def test_inserted_ops_come_from_the_op_set_and_all_of_it(op_set: str) -> None:
+    config = MutationConfig(op_set=op_set, insert=1.0, delete=0.0, modify=0.0)
+    parent = zoo.load("sgd")
+    inserted = set()
+    rng = generator(5, 5)
+    for _ in range(3000):
+        before = set(parent.statements)
+        child = mutate(parent, rng, config).analysis.program
+        inserted |= {s.op for s in child.statements if s not in before}
+    assert inserted == set(ops.names(op_set))
+    assert inserted <= set(OPS)
+
+
+def test_ill_kinded_drafts_are_counted_by_edit() -> None:
+    rejects = Counter[str]()
+    rng = generator(11, 0)
+    for _ in range(300):
+        rejects += mutate(zoo.load("adamw_paper"), rng, DEFAULT).rejects
+    assert rejects["delete"] > 0
+    assert rejects["insert"] > 0
+
+
+def test_plain_sgd_is_given_states_to_grow_into() -> None:
+    padded = with_states(zoo.load("sgd"), 2)
+    assert [state.name for state in padded.states] == ["m", "v"]
+    assert analyse(padded).key == analyse(zoo.load("sgd")).key
+    assert with_states(padded, 2) == padded
