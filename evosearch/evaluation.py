@@ -13,142 +13,20 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 import proxies
+from evosearch.comparison import Evaluation, Result, TaskReport, compare
 from evosearch.engines import Engine, Trainer, choose_engine, seed_key
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.records import Seed, Stream
-from evosearch.statistics import Interval, holm, interval, log_loss, log_ratio, p_value
+from evosearch.statistics import log_loss
 from evosearch.tuning import GRID, Tuner, tune_alike
 from primitives import Program, zoo
 
-ERROR_RATE = 0.05
-"""Chance that a report calls any difference real that is none."""
-ROUNDING = 1e-3
-"""Least standard deviation assumed of a difference: rounding is never a real one."""
-OVERALL = "overall"
-
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many trainings are done and how many there will be."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference of two contenders' log losses over seeds; negative is better.
-
-    Attributes:
-        interval: its mean and 95% interval.
-        p: the chance of so large a mean if there were no difference.
-        p_holm: `p` adjusted for all comparisons of the report.
-    """
-
-    interval: Interval
-    p: float
-    p_holm: float
-
-    @property
-    def real(self) -> bool:
-        """Whether there is a difference, at an error rate of 5% for the whole report."""
-        return self.p_holm < ERROR_RATE
-
-    @property
-    def verdict(self) -> str:
-        """`better`, `worse` or `no real difference`."""
-        if not self.real:
-            return "no real difference"
-        return "better" if self.interval.mean < 0 else "worse"
-
-
-@dataclass(frozen=True)
-class Result:
-    """One contender on one task.
-
-    Attributes:
-        program: its name.
-        source: its text.
-        lr: the tuned factor on its own learning rate.
-        trials: the geometric mean loss on tuning seeds for every factor tried; +inf if diverged.
-        losses: one for each fresh seed; +inf if diverged.
-        versus: the difference to each reference it was compared with.
-    """
-
-    program: str
-    source: str
-    lr: float
-    trials: Mapping[float, float]
-    losses: tuple[float, ...]
-    versus: Mapping[str, Difference]
-
-    @property
-    def diverged(self) -> int:
-        """How many fresh seeds ended in a loss that is not finite."""
-        return sum(not math.isfinite(loss) for loss in self.losses)
-
-    @property
-    def loss(self) -> Interval | None:
-        """Mean and 95% interval; None if any seed diverged, for the mean is infinite then."""
-        return None if self.diverged else interval(self.losses, 0.0)
-
-
-@dataclass(frozen=True)
-class TaskReport:
-    """All contenders on one task."""
-
-    task: str
-    split: str
-    metric: str
-    steps: int
-    results: tuple[Result, ...]
-
-
-@dataclass(frozen=True)
-class Fitness:
-    """One contender over all tasks: log(reference's loss / loss); 0.1 is about 10% lower loss.
-
-    Attributes:
-        program: its name.
-        interval: mean and 95% interval over seeds of the mean over tasks.
-        per_task: the mean over seeds for each task.
-        difference: the same with the sign of a difference, tested; None for the reference.
-    """
-
-    program: str
-    interval: Interval
-    per_task: Mapping[str, float]
-    difference: Difference | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found.
-
-    Attributes:
-        tasks: a report for each task.
-        overall: every contender's fitness, where there are several tasks.
-        reference: the contender that fitness is relative to.
-        seeds: fresh seeds for each result.
-        tuning_seeds: seeds for each trial of a learning rate.
-        comparisons: how many differences were tested together.
-    """
-
-    tasks: tuple[TaskReport, ...]
-    overall: tuple[Fitness, ...]
-    reference: str
-    seeds: int
-    tuning_seeds: int
-    comparisons: int
-
-    def document(self) -> dict[str, Any]:
-        """The evaluation as JSON: of the one task, or `tasks`, `overall` and `reference`."""
-        tasks = [_task_document(report) for report in self.tasks]
-        if not self.overall:
-            return tasks[0]
-        overall = [_fitness_document(fitness) for fitness in self.overall]
-        return {"tasks": tasks, "overall": overall, "reference": self.reference}
 
 
 def evaluate(
@@ -195,20 +73,20 @@ def evaluate(
     ):
         if value < least:
             raise UsageError(f"{name} = {value}: use at least {least}")
-    planned = len(tasks) * len(contenders) * (len(grid) * tuning_seeds + seeds)
+    runs = len(grid) * tuning_seeds + seeds  # of each contender on each task, or more
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
-        trainings = _Trainings(executor, seed, progress, planned)
-        arenas = {one.name: _Arena(Trainer(one, steps), contenders, trainings) for one in tasks}
+        trainings = _Trainings(executor, seed, progress, runs * len(tasks) * len(contenders))
+        arenas = [_Arena(Trainer(one, steps), contenders, runs, trainings) for one in tasks]
         try:
-            trainings.prepare([arena.trainer for arena in arenas.values()])
-            for arena in arenas.values():
-                arena.choose_engines(len(grid) * tuning_seeds + seeds)
+            trainings.compile(arenas)
+            reports = []
+            for arena in arenas:
                 arena.tune(grid, tuning_seeds, references)
-                arena.measure(seeds)
+                reports.append(arena.measure(seeds))
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-    return _compared(arenas, contenders, references, seeds, tuning_seeds)
+    return compare(reports, references, tuning_seeds)
 
 
 def _contenders(
@@ -265,16 +143,11 @@ class _Trainings:
         self._planned = planned
         self._done = 0
 
-    def prepare(self, trainers: Sequence[Trainer]) -> None:
-        """Compiles the interpreter for every task, several at a time."""
-        program = zoo.load("sgd")
-        pending = [
-            (trainer, self._executor.submit(trainer.prepare, program, Engine.INTERPRETER))
-            for trainer in trainers
-            if choose_engine(trainer.task, program, 1, trainer.steps) is Engine.INTERPRETER
-        ]
-        for trainer, future in pending:
-            self._tell(f"{trainer.task.name}: compiling")
+    def compile(self, arenas: Sequence[_Arena]) -> None:
+        """Compiles what the arenas will need, several at a time."""
+        pending = [(arena, self._executor.submit(arena.compile)) for arena in arenas]
+        for arena, future in pending:
+            self._tell(f"{arena.trainer.task.name}: compiling")
             future.result()
 
     def extend(self, trainings: int) -> None:
@@ -311,25 +184,25 @@ class _Trainings:
 class _Arena:
     """All contenders on one task: first tuned, then measured.
 
-    Attributes:
-        tuners: what was tried, by contender.
-        losses: on fresh seeds, by contender.
+    Each takes the engine that is cheaper for about `runs` trainings.
     """
 
-    def __init__(self, trainer: Trainer, contenders: Mapping[str, Program], trainings: _Trainings):
+    def __init__(
+        self, trainer: Trainer, contenders: Mapping[str, Program], runs: int, trainings: _Trainings
+    ):
         self.trainer = trainer
-        self.tuners: dict[str, Tuner] = {}
-        self.losses: dict[str, list[float]] = {}
         self._contenders = contenders
         self._trainings = trainings
-        self._engines: dict[str, Engine] = {}
-
-    def choose_engines(self, runs: int) -> None:
-        """The cheaper engine for each contender, which will be trained about `runs` times."""
+        self._tuners: dict[str, Tuner] = {}
         self._engines = {
-            name: choose_engine(self.trainer.task, program, runs, self.trainer.steps)
-            for name, program in self._contenders.items()
+            name: choose_engine(trainer.task, program, runs, trainer.steps)
+            for name, program in contenders.items()
         }
+
+    def compile(self) -> None:
+        """Compiles what the contenders' engines need."""
+        for name, program in self._contenders.items():
+            self.trainer.prepare(program, self._engines[name])
 
     def tune(self, grid: tuple[float, ...], seeds: int, references: Sequence[str]) -> None:
         """The learning rate of every contender, with as many trials for each.
@@ -338,17 +211,17 @@ class _Arena:
             EvosearchError: a reference has no finite loss at any rate.
         """
         drawn = [Seed(Stream.EVAL_TUNE, number) for number in range(seeds)]
-        self.tuners = {name: Tuner(grid) for name in self._contenders}
+        self._tuners = {name: Tuner(grid) for name in self._contenders}
 
         def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
-            if any(tuner.losses for tuner in self.tuners.values()):
+            if any(tuner.losses for tuner in self._tuners.values()):
                 self._trainings.extend(len(trials) * seeds)
             found = self._losses("tuning", trials, drawn)
             return [float(np.mean([log_loss(loss) for loss in row])) for row in found]
 
-        tune_alike(self.tuners, mean_losses)
+        tune_alike(self._tuners, mean_losses)
         for name in references:
-            tuner = self.tuners[name]
+            tuner = self._tuners[name]
             if tuner.losses[tuner.best] == math.inf:
                 raise EvosearchError(
                     f"reference {name!r} diverges on {self.trainer.task.name!r} at every learning "
@@ -356,151 +229,26 @@ class _Arena:
                     "compare with another"
                 )
 
-    def measure(self, seeds: int) -> None:
-        """The loss of every contender at its best rate on fresh seeds."""
+    def measure(self, seeds: int) -> TaskReport:
+        """Every contender at its best rate on fresh seeds; compared with nobody yet."""
         drawn = [Seed(Stream.EVAL, number) for number in range(seeds)]
-        best = [(name, tuner.best) for name, tuner in self.tuners.items()]
-        self.losses = dict(zip(self.tuners, self._losses("measuring", best, drawn), strict=True))
+        best = [(name, tuner.best) for name, tuner in self._tuners.items()]
+        found = self._losses("measuring", best, drawn)
+        results = [
+            Result(
+                program=name,
+                source=str(self._contenders[name]),
+                lr=rate,
+                trials={r: math.exp(x) for r, x in sorted(self._tuners[name].losses.items())},
+                losses=tuple(losses),
+            )
+            for (name, rate), losses in zip(best, found, strict=True)
+        ]
+        task = self.trainer.task
+        return TaskReport(task.name, task.split, task.metric, self.trainer.steps, tuple(results))
 
     def _losses(
         self, text: str, rates: Sequence[tuple[str, float]], seeds: Sequence[Seed]
     ) -> list[list[float]]:
         jobs = [(self._contenders[name], rate, self._engines[name]) for name, rate in rates]
         return self._trainings.losses(text, self.trainer, jobs, seeds)
-
-
-_Comparison = tuple[str, str, str]
-"""Task (or OVERALL), contender and reference."""
-
-
-def _compared(
-    arenas: Mapping[str, _Arena],
-    contenders: Mapping[str, Program],
-    references: Sequence[str],
-    seeds: int,
-    tuning_seeds: int,
-) -> Evaluation:
-    """The report, with every comparison tested at one error rate."""
-    first = references[0]
-    pairs = [(name, first) for name in contenders if name != first]
-    pairs += [(n, other) for n in contenders if n not in references for other in references[1:]]
-    differences: dict[_Comparison, list[float]] = {
-        (task, name, other): list(map(log_ratio, arena.losses[name], arena.losses[other]))
-        for task, arena in arenas.items()
-        for name, other in pairs
-    }
-    if len(arenas) > 1:
-        for name in contenders:
-            if name != first:
-                by_task = [differences[task, name, first] for task in arenas]
-                differences[OVERALL, name, first] = [float(x) for x in np.mean(by_task, axis=0)]
-    tested = _tested(differences)
-    overall = [_fitness(name, first, arenas, tested) for name in contenders] if arenas else []
-    return Evaluation(
-        tuple(_report(arena, contenders, references, tested) for arena in arenas.values()),
-        tuple(overall) if len(arenas) > 1 else (),
-        first,
-        seeds,
-        tuning_seeds,
-        len(tested),
-    )
-
-
-def _tested(differences: Mapping[_Comparison, Sequence[float]]) -> dict[_Comparison, Difference]:
-    p_values = [p_value(found, ROUNDING) for found in differences.values()]
-    return {
-        comparison: Difference(interval(found, ROUNDING), p, p_holm)
-        for (comparison, found), p, p_holm in zip(
-            differences.items(), p_values, holm(p_values), strict=True
-        )
-    }
-
-
-def _report(
-    arena: _Arena,
-    contenders: Mapping[str, Program],
-    references: Sequence[str],
-    tested: Mapping[_Comparison, Difference],
-) -> TaskReport:
-    task = arena.trainer.task
-    results = [
-        Result(
-            name,
-            str(program),
-            arena.tuners[name].best,
-            {rate: math.exp(loss) for rate, loss in sorted(arena.tuners[name].losses.items())},
-            tuple(arena.losses[name]),
-            {r: tested[task.name, name, r] for r in references if (task.name, name, r) in tested},
-        )
-        for name, program in contenders.items()
-    ]
-    return TaskReport(task.name, task.split, task.metric, arena.trainer.steps, tuple(results))
-
-
-def _fitness(
-    name: str,
-    first: str,
-    tasks: Sequence[str],
-    tested: Mapping[_Comparison, Difference],
-) -> Fitness:
-    if name == first:
-        return Fitness(name, Interval(0.0, 0.0, 0.0), dict.fromkeys(tasks, 0.0), None)
-    difference = tested[OVERALL, name, first]
-    mean, low, high = difference.interval
-    per_task = {task: 0.0 - tested[task, name, first].interval.mean for task in tasks}
-    return Fitness(name, Interval(-mean, -high, -low), per_task, difference)
-
-
-def _task_document(report: TaskReport) -> dict[str, Any]:
-    return {
-        "task": report.task,
-        "split": report.split,
-        "metric": report.metric,
-        "steps": report.steps,
-        "results": [_result_document(result) for result in report.results],
-    }
-
-
-def _result_document(result: Result) -> dict[str, Any]:
-    mean, low, high = result.loss or (None, None, None)
-    return {
-        "program": result.program,
-        "lr": result.lr,
-        "mean": mean,
-        "low": low,
-        "high": high,
-        "seeds": len(result.losses),
-        "scores": [_finite(loss) for loss in result.losses],
-        "diverged": result.diverged,
-        "trials": {f"{rate:g}": _finite(loss) for rate, loss in result.trials.items()},
-        "versus": {name: _difference_document(d) for name, d in result.versus.items()},
-        "source": result.source,
-    }
-
-
-def _difference_document(difference: Difference) -> dict[str, Any]:
-    mean, low, high = difference.interval
-    return {
-        "difference": mean,
-        "low": low,
-        "high": high,
-        "p": difference.p,
-        "p_holm": difference.p_holm,
-        "real": difference.real,
-    }
-
-
-def _fitness_document(fitness: Fitness) -> dict[str, Any]:
-    mean, low, high = fitness.interval
-    return {
-        "program": fitness.program,
-        "fitness": mean,
-        "low": low,
-        "high": high,
-        "per_task": dict(fitness.per_task),
-        "real": fitness.difference is not None and fitness.difference.real,
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -117,7 +117,7 @@ class LiveView:
         header = Table.grid(expand=True)
         header.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         header.add_column(justify="right", no_wrap=True)
-        self._spinner.update(text=Text(f" {self._phase}"))
+        self._spinner.update(text=Text(self._phase))
         header.add_row(Text(self.title, style="bold"), self._spinner)
         if snapshot is None:
             return header
@@ -136,7 +136,7 @@ class LiveView:
         rows.add_row("", self._per_task(snapshot.champion))
         return Group(
             header,
-            ProgressBar(total=1.0, completed=fraction_done(snapshot)),
+            _bar(fraction_done(snapshot)),
             rows,
             Padding(_source(snapshot.champion), (1, 0, 0, 2)),
         )
@@ -156,6 +156,15 @@ class LiveView:
         tasks = sorted(found[0]) if found else []
         means = [f"{task} {sum(one[task] for one in found) / len(found):+.2f}" for task in tasks]
         return "  ".join(means)
+
+
+def _bar(done: float) -> Table:
+    """A bar that also reads without colour, where its empty part is blank."""
+    row = Table.grid(expand=True, padding=(0, 1))
+    row.add_column(ratio=1)
+    row.add_column(justify="right", width=4)
+    row.add_row(ProgressBar(total=1.0, completed=done), f"{100 * done:.0f}%")
+    return row
 
 
 def _source(champion: Champion) -> Text:

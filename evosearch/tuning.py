@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 GRID = tuple(2.0**k for k in range(-2, 5))
 """Factors on a program's own learning rate that are tried first."""
+RESOLUTION = 2.0**0.5
+"""The best rate and its neighbours are at most this factor apart in the end."""
 LARGEST_FACTOR = 2.0**20
 """A grid that has grown to this factor, or to one over it, grows no further."""
 
@@ -16,9 +18,8 @@ LARGEST_FACTOR = 2.0**20
 class Tuner:
     """Minimises a loss over a geometric grid of learning rates.
 
-    The grid grows beyond an edge as long as the best rate lies there (a rate that is only as good as
-    its neighbour is no reason to go on); asked for more trials after that, it refines around the
-    best.
+    The grid grows beyond an edge as long as the best rate lies there and is better than its
+    neighbour; then it refines around the best, and goes on refining if asked for more trials.
 
     Attributes:
         losses: the mean loss of every rate tried; +inf where a training diverged.
@@ -34,8 +35,13 @@ class Tuner:
 
     @property
     def settled(self) -> bool:
-        """Whether the best rate lies inside the grid, or the grid cannot grow further."""
-        return bool(self.losses) and self._beyond() is None
+        """Whether the best rate lies between near neighbours, or the grid cannot grow to it."""
+        if not self.losses or self._beyond() is not None:
+            return False
+        below, above = self._neighbours()
+        if below is None or above is None:
+            return True
+        return max(self.best / below, above / self.best) <= RESOLUTION * 1.0001
 
     def proposals(self) -> list[float]:
         """The rates to try next: the grid at first, then one at a time."""
@@ -57,14 +63,17 @@ class Tuner:
             return None
         return step if 1 / LARGEST_FACTOR <= step <= LARGEST_FACTOR else None
 
+    def _neighbours(self) -> tuple[float | None, float | None]:
+        """The rates next to the best one; None beyond an edge."""
+        below = [rate for rate in self.losses if rate < self.best]
+        above = [rate for rate in self.losses if rate > self.best]
+        return max(below, default=None), min(above, default=None)
+
     def _refinement(self) -> float:
         """The middle of the wider gap beside the best rate, in logarithms."""
-        rates = sorted(self.losses)
-        place = rates.index(self.best)
-        below = rates[place - 1] if place else rates[0] / 2
-        above = rates[place + 1] if place + 1 < len(rates) else rates[-1] * 2
-        if self.best / below > above / self.best:
-            return math.sqrt(below * self.best)
+        below, above = self._neighbours()
+        if above is None or (below is not None and self.best / below > above / self.best):
+            return math.sqrt((below or self.best / 2) * self.best)
         return math.sqrt(self.best * above)
 
 

@@ -36,7 +36,9 @@ def test_replaying_the_results_replays_the_search(cut: int, seed: int) -> None:
     again = evolve(resumed, 200, shorter_is_better)
     for request in again[:cut]:
         assert known[request.record.key, request.seed] == measure(request, shorter_is_better, 0.03)
-    assert [b.analysis.program for b in resumed.births] == [b.analysis.program for b in whole.births]
+    assert [b.analysis.program for b in resumed.births] == [
+        b.analysis.program for b in whole.births
+    ]
     assert resumed.champion.record.id == whole.champion.record.id
 
 
@@ -119,7 +121,9 @@ def test_counts_add_up() -> None:
     assert counts.generated == 700 == len(evolution.births) - 1
     assert counts.cache_hits + counts.evaluated == counts.generated
     assert counts.measurements == 2 * len(requests)
-    assert counts.statements == sum(len(b.analysis.program.statements) for b in evolution.births[1:])
+    assert counts.statements == sum(
+        len(b.analysis.program.statements) for b in evolution.births[1:]
+    )
 
 
 def test_an_injected_program_is_the_next_child() -> None:

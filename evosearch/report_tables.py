@@ -1,0 +1,148 @@
+"""Evaluations as tables and sentences for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evosearch.comparison import Difference, Evaluation, Result, TaskReport
+
+_STYLES = {"better": "green", "worse": "red", "no real difference": "dim"}
+
+
+def render(evaluation: Evaluation, console: Console) -> None:
+    """Prints a table for each task, one of the fitness over several, and what follows in words."""
+    for report in evaluation.tasks:
+        console.print(_task_table(report))
+        console.print()
+    if evaluation.overall:
+        console.print(_overall_table(evaluation))
+        console.print()
+    for sentence in sentences(evaluation):
+        console.print(sentence, highlight=False)
+    console.print(Text(_how(evaluation), style="dim"))
+
+
+def sentences(evaluation: Evaluation) -> list[str]:
+    """What the evaluation says, a sentence for each task and one over all."""
+    found = [_task_sentence(report) for report in evaluation.tasks]
+    if evaluation.overall:
+        found.append(_overall_sentence(evaluation))
+    return found
+
+
+def table(title: str, columns: Sequence[str]) -> Table:
+    """An empty table without frames; the first column and `verdict` are text, others numbers."""
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=0
+    )
+    made.padding = (0, 2, 0, 0)
+    for number, column in enumerate(columns):
+        words = number == 0 or column == "verdict"
+        made.add_column(
+            column,
+            justify="left" if words else "right",
+            no_wrap=number > 0,
+            overflow="fold",
+            header_style="bold",
+        )
+    return made
+
+
+def _task_table(report: TaskReport) -> Table:
+    title = f"{report.task} ({report.split}): {report.metric}, {report.steps} steps"
+    made = table(title, ("program", "lr", "loss", "diverged", "difference", "verdict"))
+    for result in report.results:
+        cells = [result.program, f"{result.lr:.3g}", _loss(result), _diverged(result)]
+        for name, difference in result.versus.items():
+            made.add_row(*cells, f"{percent(difference)} vs {name}", _verdict(difference))
+            cells = [""] * len(cells)
+        if not result.versus:
+            made.add_row(*cells, "", "")
+    return made
+
+
+def _overall_table(evaluation: Evaluation) -> Table:
+    title = f"over {len(evaluation.tasks)} tasks: log({evaluation.reference}'s loss / loss)"
+    made = table(title, ("program", "fitness", "low", "high", "verdict"))
+    for fitness in evaluation.overall:
+        numbers = [f"{number:+.3f}" for number in fitness.interval]
+        if fitness.difference is None:
+            made.add_row(fitness.program, "0", "", "", "the reference")
+        else:
+            made.add_row(fitness.program, *numbers, _verdict(fitness.difference))
+    return made
+
+
+def percent(difference: Difference) -> str:
+    """A difference of log losses as a change of the loss: `-9.5%`."""
+    return f"{100 * math.expm1(difference.interval.mean):+.1f}%"
+
+
+def _loss(result: Result) -> str:
+    loss = result.loss
+    if loss is None:
+        return "-"
+    return f"{loss.mean:#.4g} ±{loss.high - loss.mean:.2g}"
+
+
+def _diverged(result: Result) -> str:
+    return f"{result.diverged}/{len(result.losses)}"
+
+
+def _verdict(difference: Difference) -> Text:
+    return Text(difference.verdict, style=_STYLES[difference.verdict])
+
+
+def _task_sentence(report: TaskReport) -> str:
+    parts = []
+    for result in report.results:
+        by_verdict: dict[str, list[str]] = {}
+        for name, difference in result.versus.items():
+            by_verdict.setdefault(difference.verdict, []).append(name)
+        clauses = [
+            f"not really different from {_listed(names)}"
+            if verdict == "no real difference"
+            else f"{verdict} than {_listed(names)}"
+            for verdict, names in by_verdict.items()
+        ]
+        if result.diverged == len(result.losses):
+            parts.append(f"{result.program} diverged on every seed")
+        elif clauses:
+            parts.append(f"{result.program} is {_listed(clauses)}")
+    return f"On {report.task}, {'; '.join(parts) or 'there is nothing to compare'}."
+
+
+def _overall_sentence(evaluation: Evaluation) -> str:
+    parts = [
+        f"{fitness.program} {_in_words(fitness.difference, evaluation.reference)}"
+        for fitness in evaluation.overall
+        if fitness.difference is not None
+    ]
+    return f"Over all {len(evaluation.tasks)} tasks, {'; '.join(parts)}."
+
+
+def _in_words(difference: Difference, reference: str) -> str:
+    if not difference.real:
+        return f"is not really different from {reference}"
+    change = f"{abs(100 * math.expm1(difference.interval.mean)):.1f}%"
+    how = "below" if difference.interval.mean < 0 else "above"
+    return f"is {difference.verdict}: its loss is {change} {how} that of {reference}"
+
+
+def _how(evaluation: Evaluation) -> str:
+    first = evaluation.tasks[0].results[0]
+    return (
+        f"lr is the factor on a program's own learning rate, the best of as many trials for all, on "
+        f"{evaluation.tuning_seeds} tuning seeds. Losses: mean and half width of its 95% interval "
+        f"over {len(first.losses)} fresh seeds, the same for all. A real difference has p < 0.05 "
+        f"after Holm's correction for {evaluation.comparisons} comparisons."
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,287 @@
+"""The command line: help for everything, JSON that is one document, errors that are one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evosearch
+from evosearch.cli.app import app, main
+from evosearch.driver import search
+from evosearch.run import make_run_directory
+from primitives import OPS, zoo
+from tests.evosearch.laboratory import config
+from tests.evosearch.test_driver import small
+
+COMMANDS = (
+    "search",
+    "resume",
+    "status",
+    "top",
+    "show",
+    "eval",
+    "inject",
+    "tasks",
+    "ops",
+    "zoo",
+    "bench",
+)
+
+
+class Said:
+    """What a command wrote and its exit status."""
+
+    def __init__(self, status: int, out: str, err: str):
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    def call(*words: str | Path) -> Said:
+        monkeypatch.setattr(sys, "argv", ["evosearch", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Said(int(ended.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run."""
+    directory = tmp_path_factory.mktemp("runs") / "found"
+    return search(small(programs=60), directory).directory
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_json(run: Any, command: str) -> None:
+    said = run(command, "--help")
+    assert said.status == 0
+    assert "--json" in said.out
+    assert len(said.out.splitlines()) > 5
+
+
+def test_no_command_is_missing_from_this_table(run: Any) -> None:
+    run("--help")
+    assert {one.name or one.callback.__name__ for one in app.registered_commands} == set(COMMANDS)
+
+
+def test_help_answers_without_importing_jax() -> None:
+    code = (
+        "import sys; sys.argv = ['evosearch', '--help']\n"
+        "from evosearch.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (("tasks",), {"tasks"}),
+        (("ops",), {"ops"}),
+        (("zoo",), {"zoo"}),
+        (
+            ("show", "lion"),
+            {"source", "statements", "live_statements", "semantic_key", "kinds", "state_memory"},
+        ),
+    ],
+)
+def test_json_is_one_document(run: Any, words: tuple[str, ...], keys: set[str]) -> None:
+    said = run(*words, "--json")
+    assert said.status == 0
+    assert keys <= set(json.loads(said.out))
+    assert said.err == ""
+
+
+def test_the_catalogue_lists_every_op_zoo_program_and_task(run: Any) -> None:
+    assert {one["name"] for one in json.loads(run("ops", "--json").out)["ops"]} == set(OPS)
+    listed = json.loads(run("zoo", "--json").out)["zoo"]
+    assert {one["name"] for one in listed} == set(zoo.names())
+    tasks = json.loads(run("tasks", "--json", "--split", "search").out)["tasks"]
+    assert len(tasks) >= 4
+    assert {"name", "split", "params", "steps", "metric"} <= set(tasks[0])
+
+
+def test_status_top_and_show_of_a_run(run: Any, found: Path) -> None:
+    status = json.loads(run("status", found, "--json").out)
+    counts = {"generated", "invalid", "cache_hits", "evaluated", "measurements"}
+    rates = {"cache_hit_rate", "redundant_fraction", "programs_per_second", "elapsed_seconds"}
+    assert counts | rates | {"best", "stop_reason"} <= set(status)
+    fields = {"id", "fitness", "fitness_low", "fitness_high", "per_task", "source"}
+    assert fields <= set(status["best"])
+    top = json.loads(run("top", found, "-n", "5", "--json").out)["programs"]
+    assert len(top) == 5
+    assert fields | {"measurements", "statements", "state_memory"} <= set(top[0])
+    lows = [(-one["fitness_low"], one["id"]) for one in top]
+    assert lows == sorted(lows)
+    champion = json.loads(run("show", found, "--json").out)
+    assert champion["live_source"] == status["best"]["source"]
+    by_number = json.loads(run("show", f"{found}#{top[1]['id']}", "--json").out)
+    assert by_number["live_source"] == top[1]["source"]
+
+
+def test_inject_returns_an_id_that_show_knows(run: Any, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    make_run_directory(directory, config(), {})
+    number = json.loads(run("inject", directory, "lion", "--json").out)["id"]
+    shown = json.loads(run("show", f"{directory}#{number}", "--json").out)
+    assert shown["source"] == str(zoo.load("lion"))
+
+
+def test_programs_come_from_files_and_standard_input(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text(zoo.text("adam"))
+    assert json.loads(run("show", path, "--json").out)["source"] == str(zoo.load("adam"))
+    code = (
+        "import sys; sys.argv = ['evosearch', 'show', '-']; from evosearch.cli import main; main()"
+    )
+    piped = subprocess.run(
+        [sys.executable, "-c", code],
+        input=zoo.text("sgd"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(zoo.load("sgd")) in piped.stdout
+
+
+BAD_PROGRAMS = {
+    "an import": ("import os\n", "line 1"),
+    "an unknown name": ("def train(w, g):\n  u = sgn(g)\n  return u\n", "line 2.*'sign'"),
+    "an attribute": ("def train(w, g):\n  u = g.T\n  return u\n", "line 2.*attribute"),
+    "a loop": ("def train(w, g):\n  for i in g:\n    u = g\n  return u\n", "line 2.*for"),
+    "a string": ("def train(w, g):\n  u = 'x'\n  return u\n", "line 2.*'x'"),
+    "10,000 statements": (
+        "def train(w, g):\n" + "  u = sign(g)\n" * 10_000 + "  return u\n",
+        "more than 64|characters",
+    ),
+    "10 MB": ("def train(w, g):\n  u = g\n  return u\n" + "#" * 10_000_000, "characters"),
+    "deep nesting": (
+        "def train(w, g):\n  u = " + "sign(" * 150 + "g" + ")" * 150 + "\n  return u\n",
+        "deep",
+    ),
+    "a NUL byte": ("def train(w, g):\n  u = g\0\n  return u\n", "line 2.*NUL"),
+    "a name never assigned": ("def train(w, g):\n  u = h * g\n  return u\n", "line 2.*'h'"),
+    "no return": ("def train(w, g):\n  u = g\n", "return"),
+    "a state that is no parameter": ("def train(w, g):\n  m = g\n  return g, m\n", "line 3.*'m'"),
+    "1e400": ("def train(w, g):\n  u = g * 1e400\n  return u\n", "line 2.*range"),
+    "kinds that do not fit": (
+        "def train(w, g, lr):\n  u = clip(g, g)\n  return u\n",
+        r"line 2.*clip\(g, g\).*scalar.*tensor",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", ["show", "search", "eval"])
+@pytest.mark.parametrize("what", BAD_PROGRAMS)
+def test_text_that_is_no_program_is_one_line_and_exit_2(
+    run: Any, tmp_path: Path, what: str, command: str
+) -> None:
+    text, expected = BAD_PROGRAMS[what]
+    path = tmp_path / "bad.txt"
+    path.write_text(text)
+    out = tmp_path / "out"
+    words = {
+        "show": ("show", path),
+        "search": ("search", "--init", path, "--out", out),
+        "eval": ("eval", path, "--task", "digits-mlp"),
+    }[command]
+    said = run(*words)
+    assert said.status == 2
+    assert len(said.err.splitlines()) == 1
+    assert_matches(expected, said.err)
+    assert said.out == ""
+    assert not out.exists()
+
+
+def assert_matches(pattern: str, text: str) -> None:
+    import re
+
+    assert re.search(pattern, text, re.DOTALL), text
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("show", "lino"), "did you mean 'lion'"),
+        (("show", "runs/none#3"), "no program"),
+        (("search", "--tasks", "digits-mpl"), "did you mean 'digits-mlp'"),
+        (("search", "--tasks", "topics-transformer"), "held-out task"),
+        (("search", "--preset", "quik"), "did you mean 'quick'"),
+        (("search", "missing.toml"), "cannot read missing.toml"),
+        (("eval", "lion", "--task", "digits-mpl"), "did you mean 'digits-mlp'"),
+        (("eval", "lion", "--task", "digits-mlp", "--against", "lino"), "did you mean 'lion'"),
+        (("status", "nowhere"), "holds no run"),
+        (("resume", "nowhere"), "holds no run"),
+        (("top", "nowhere"), "holds no run"),
+        (("inject", "nowhere", "lion"), "holds no run"),
+        (("tasks", "--split", "serach"), "no split 'serach'"),
+    ],
+)
+def test_what_does_not_exist_is_named_with_a_remedy(
+    run: Any, words: tuple[str, ...], expected: str
+) -> None:
+    said = run(*words)
+    assert said.status == 2
+    assert expected in said.err
+    assert "Traceback" not in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_a_wrong_setting_in_a_file_is_named_and_nothing_is_written(
+    run: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text('tasks = ["digits-mlp"]\npopulaton = 3\n')
+    said = run("search", path, "--out", tmp_path / "out")
+    assert said.status == 2
+    assert "did you mean 'population'" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_that_holds_a_run_is_refused(run: Any, found: Path) -> None:
+    said = run("search", "--out", found)
+    assert said.status == 2
+    assert f"evosearch resume {found}" in said.err
+
+
+def test_an_unknown_id_says_which_there_are(run: Any, found: Path) -> None:
+    said = run("show", f"{found}#999999")
+    assert said.status == 2
+    assert "ids go from 0 to 60" in said.err
+
+
+def test_a_task_whose_baseline_never_trains_is_refused_before_the_search(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    import jax.numpy as jnp
+
+    import proxies
+
+    broken = replace(
+        proxies.load("digits-mlp"), steps=3, loss=lambda params, batch, key: jnp.float32(jnp.nan)
+    )
+    monkeypatch.setattr(proxies, "load", lambda name: broken)
+    said = run("search", "--tasks", "digits-mlp", "--programs", "5", "--out", tmp_path / "out")
+    assert said.status == 1
+    assert "'digits-mlp' cannot be searched on" in said.err
+    assert "no finite loss" in said.err
+
+
+def test_the_python_names_of_the_three_jobs() -> None:
+    for name in ("search", "open_run", "evaluate", "resume", "make_config", "load_preset"):
+        assert callable(getattr(evosearch, name))
+    with pytest.raises(AttributeError):
+        evosearch.nothing  # noqa: B018

@@ -1,0 +1,70 @@
+"""Configuration: what is wrong is named, and a resolved configuration reads back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evosearch.config import Config, load_preset, make_config, presets, read_toml
+from evosearch.errors import UsageError
+from primitives import zoo
+
+GOOD = {"tasks": ["digits-mlp"], "init": str(zoo.load("adamw_paper"))}
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_resolves_and_reads_back(name: str, tmp_path: Path) -> None:
+    config = make_config({**load_preset(name), "init": GOOD["init"]})
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml())
+    assert make_config(read_toml(path)) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"populaton": 5}, "'populaton' does not exist; did you mean 'population'"),
+        ({"mutation": {"insrt": 1}}, "'mutation.insrt' does not exist; did you mean 'insert'"),
+        ({"population": 1}, "'population' = 1: .*greater than or equal to 2"),
+        ({"population": "many"}, "'population' = 'many': .*integer"),
+        ({"programs": 0}, "'programs' = 0"),
+        ({"minutes": -1}, "'minutes' = -1"),
+        ({"tasks": []}, "'tasks'"),
+        ({"seed": -3}, "'seed' = -3"),
+        ({"measurement": {"error_rate": 1.5}}, "'measurement.error_rate' = 1.5"),
+        ({"mutation": {"insert": 0, "delete": 0, "modify": 0}}, "all 0"),
+        ({"mutation": {"max_statements": 65}}, "'mutation.max_statements' = 65"),
+        ({"mutation": {"op_set": "papr"}}, "'mutation.op_set' = 'papr'"),
+        ({"init": "def train(w, g):\n  return u\n"}, "'init': line 2: 'u' has no value"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        make_config({**GOOD, **settings})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_setting_is_named() -> None:
+    with pytest.raises(UsageError, match="'tasks' is missing"):
+        make_config({"init": GOOD["init"]})
+
+
+def test_an_unknown_preset_is_told_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="did you mean 'quick'"):
+        load_preset("quik")
+
+
+@pytest.mark.parametrize("content", [b"a = [", b"\xff\xfe", b"a == 1"])
+def test_a_file_that_is_not_toml_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"bad\.toml is not TOML"):
+        read_toml(path)
+
+
+def test_settings_are_frozen() -> None:
+    config = make_config(GOOD)
+    assert isinstance(config, Config)
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 3  # type: ignore[misc]

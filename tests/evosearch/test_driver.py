@@ -1,0 +1,241 @@
+"""The driver: workers, kills, interrupts and injections, with real training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evosearch.config import Config, make_config
+from evosearch.driver import Search, Snapshot, resume, search
+from evosearch.environment import describe
+from evosearch.run import Run, make_run_directory
+from evosearch.store import Store
+from primitives import zoo
+
+TASK = "digits-mlp"
+
+
+def small(programs: int = 120, **settings: Any) -> Config:
+    return make_config(
+        {
+            "tasks": [TASK],
+            "init": str(zoo.load("adamw_paper")),
+            "programs": programs,
+            "population": 30,
+            "seed": 1,
+            "measurement": {"test_seeds": 4, "confirm_seeds": 3, "tuning_seeds": 1},
+            **settings,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An uninterrupted search by one worker."""
+    return search(small(), tmp_path_factory.mktemp("runs") / "whole", workers=1)
+
+
+def counted(run: Run) -> dict[str, Any]:
+    """A run's status without what the clock has a say in."""
+    clock = ("run", "elapsed_seconds", "programs_per_second")
+    return {name: value for name, value in run.status().items() if name not in clock}
+
+
+def test_the_result_does_not_depend_on_the_number_of_workers(whole: Run, tmp_path: Path) -> None:
+    two = search(small(), tmp_path / "two", workers=2)
+    assert two.top(None) == whole.top(None)
+    assert counted(two) == counted(whole)
+
+
+class _StopsAfter:
+    """An observer that interrupts the search once it has generated enough."""
+
+    def __init__(self, programs: int):
+        self.programs = programs
+        self.search: Search | None = None
+
+    def phase(self, text: str) -> None:
+        """Not of interest."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        if snapshot.counts.generated >= self.programs and self.search is not None:
+            self.search.interrupt()
+
+
+def test_an_interrupted_search_resumes_to_the_uninterrupted_one(whole: Run, tmp_path: Path) -> None:
+    directory = tmp_path / "interrupted"
+    make_run_directory(directory, small(), describe())
+    for programs in (30, 70):
+        observer = _StopsAfter(programs)
+        observer.search = Search(directory, workers=2, observer=observer)
+        assert observer.search.run() == "interrupted"
+        assert 0 < Run(directory).status()["generated"] < 120
+    assert resume(directory).top(None) == whole.top(None)
+    assert counted(Run(directory)) == counted(whole)
+
+
+def test_a_finished_search_is_extended_to_the_longer_search(whole: Run, tmp_path: Path) -> None:
+    directory = tmp_path / "extended"
+    search(small(programs=60), directory)
+    assert resume(directory, programs=120).top(None) == whole.top(None)
+
+
+def _command(*words: str | Path) -> list[str]:
+    code = "from evosearch.cli import main; main()"
+    return [sys.executable, "-c", code, *map(str, words)]
+
+
+def _killed_after_progress(words: list[str], directory: Path, more: int) -> None:
+    """Starts a command and kills it once the store has `more` requests than before."""
+    before = _requests(directory)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and _requests(directory) < before + more:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+
+
+def _requests(directory: Path) -> int:
+    if not (directory / "config.toml").exists():
+        return 0
+    store = Store.open(directory)
+    count = store.rows("select count(distinct request) as n from measurements")[0]["n"]
+    store.close()
+    return int(count)
+
+
+def test_a_search_killed_and_resumed_is_the_uninterrupted_one(whole: Run, tmp_path: Path) -> None:
+    directory = tmp_path / "killed"
+    make_run_directory(directory, small(), describe())
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        resumed = _command("resume", directory, "--workers", "2")
+        _killed_after_progress(resumed, directory, int(rng.integers(3, 30)))
+    assert resume(directory).top(None) == whole.top(None)
+    assert counted(Run(directory)) == counted(whole)
+
+
+def test_ctrl_c_stops_cleanly_says_how_to_resume_and_exits_with_130(tmp_path: Path) -> None:
+    directory = tmp_path / "stopped"
+    make_run_directory(directory, small(programs=100_000), describe())
+    process = subprocess.Popen(
+        _command("resume", directory, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while _requests(directory) < 5:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["stop_reason"] == "interrupted"
+    assert f"evosearch resume {directory}" in err.decode()
+    assert "Traceback" not in err.decode()
+
+
+def test_an_injected_program_becomes_the_next_child_and_is_replayed(tmp_path: Path) -> None:
+    directory = tmp_path / "injected"
+    config = small(programs=40)
+    search(config, directory)
+    store = Store.open(directory, "inject")
+    number = store.inject(str(zoo.load("lion")))
+    store.close()
+    run = resume(directory, programs=60)
+    rows = Store.open(directory).rows("select * from programs where mutation like 'injected%'")
+    assert [row["mutation"] for row in rows] == [f"injected {number}"]
+    assert run.injected(number) == zoo.load("lion")
+    before = run.top(None)
+    assert resume(directory, programs=60).top(None) == before
+
+
+def test_a_time_limit_ends_the_search_with_a_confirmed_or_the_first_champion(
+    tmp_path: Path,
+) -> None:
+    run = search(small(programs=None, minutes=0.12), tmp_path / "timed")
+    status = run.status()
+    assert status["stop_reason"] == "minutes"
+    best = status["best"]
+    assert best is not None
+    assert best["confirmed"] or best["id"] == 0
+
+
+def test_a_run_leaves_its_config_environment_log_and_best_program(whole: Run) -> None:
+    names = {path.name for path in whole.directory.iterdir()}
+    assert {"config.toml", "environment.json", "log.jsonl", "best.txt", "run.db"} <= names
+    events = [json.loads(line) for line in (whole.directory / "log.jsonl").open()]
+    assert {"phase", "champion", "stop"} <= {event["event"] for event in events}
+    environment = json.loads((whole.directory / "environment.json").read_text())
+    assert environment["packages"]["jax"]
+    assert environment["data_sha256"]
+    assert (whole.directory / "best.txt").read_text() == whole.status()["best"]["source"]
+
+
+def test_the_front_holds_no_program_that_another_beats_in_everything(whole: Run) -> None:
+    front = whole.top(None, pareto=True)
+    assert front[0] == whole.top(1)[0]
+    measures = [(-p["fitness_low"], p["statements"], p["state_memory"]) for p in front]
+    for one in measures:
+        assert not any(
+            other != one and all(a <= b for a, b in zip(other, one, strict=True))
+            for other in measures
+        )
+
+
+def test_a_failing_worker_names_the_program_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evosearch.errors import EvosearchError
+    from evosearch.measurement import Laboratory
+
+    directory = tmp_path / "failing"
+    make_run_directory(directory, small(), describe())
+    original = Laboratory.measure
+    calls = iter(range(1000))
+
+    def failing(self: Laboratory, *args: Any) -> Any:
+        if next(calls) == 20:
+            raise MemoryError("out of memory")
+        return original(self, *args)
+
+    monkeypatch.setattr(Laboratory, "measure", failing)
+    with pytest.raises(EvosearchError, match=r"program \d+ failed \(MemoryError.*evosearch resume"):
+        Search(directory, workers=1).run()
+    assert Run(directory).status()["measurements"] >= 20 - 1
+    monkeypatch.setattr(Laboratory, "measure", original)
+    assert Search(directory).run() == "programs"
+
+
+@pytest.mark.slow
+def test_the_quick_preset_killed_ten_times_gives_the_same_top_document(tmp_path: Path) -> None:
+    """2,000 programs with one worker, with two, and killed at ten random moments (minutes)."""
+    words = ("--preset", "quick", "--seed", "1", "--programs", "2000", "--json")
+
+    def top(directory: Path) -> Any:
+        return json.loads(subprocess.check_output(_command("top", directory, "-n", "50", "--json")))
+
+    tops = []
+    for workers in (1, 2):
+        directory = tmp_path / f"workers{workers}"
+        arguments = (*words, "--out", str(directory), "--workers", str(workers))
+        subprocess.run(_command("search", *arguments), check=True, stdout=subprocess.DEVNULL)
+        tops.append(top(directory))
+    directory = tmp_path / "killed"
+    rng = np.random.default_rng(int(os.environ.get("KILL_SEED", "0")))
+    _killed_after_progress(
+        _command("search", *words, "--out", directory), directory, int(rng.integers(1, 120))
+    )
+    for _ in range(9):
+        _killed_after_progress(_command("resume", directory), directory, int(rng.integers(1, 120)))
+    subprocess.run(_command("resume", directory), check=True, stdout=subprocess.DEVNULL)
+    tops.append(top(directory))
+    assert tops[0] == tops[1] == tops[2]

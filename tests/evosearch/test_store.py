@@ -1,0 +1,142 @@
+"""The store: what can go wrong with a run's files is one line with a remedy, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.evolution import Evolution
+from evosearch.run import Run, make_run_directory
+from evosearch.store import DATABASE, Store
+from tests.evosearch.laboratory import config, evolve, shorter_is_better
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    directory = tmp_path / "run"
+    make_run_directory(directory, config(), {})
+    return directory
+
+
+def test_a_second_run_in_the_same_directory_is_refused_with_the_resume_command(run: Path) -> None:
+    with pytest.raises(UsageError, match=f"evosearch resume {run}"):
+        Store.create(run, {})
+
+
+def test_a_second_search_on_the_same_run_is_refused_and_reading_is_not(run: Path) -> None:
+    store = Store.open(run, "search")
+    with pytest.raises(EvosearchError, match="another process is searching"):
+        Store.open(run, "search")
+    assert Run(run).status()["generated"] == 0
+    store.close()
+    Store.open(run, "search").close()
+
+
+def test_the_lock_ends_with_its_process_however_it_ends(run: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from evosearch.store import Store; "
+        "Store.open(Path(sys.argv[1]), 'search'); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(run)], check=False)
+    assert killed.returncode == -9
+    Store.open(run, "search").close()
+
+
+def _newer(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("update meta set value = '99' where key = 'schema_version'")
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"this is not a database " * 500)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _removed(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_newer, "newer version .*upgrade"),
+        (_garbage, "not a run database or is damaged"),
+        (_cut, "damaged"),
+        (_emptied, "damaged"),
+        (_removed, "holds no run"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["read", "search"])
+def test_a_database_that_cannot_be_read_is_explained(
+    run: Path, damage: Callable[[Path], None], said: str, mode: str
+) -> None:
+    damage(run / DATABASE)
+    with pytest.raises((EvosearchError, UsageError), match=said) as caught:
+        Store.open(run, mode)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_explained_and_what_was_committed_stays(run: Path) -> None:
+    evolution = Evolution(config())
+    evolve(evolution, 300, shorter_is_better)
+    store = Store.open(run, "search")
+    store.add_births(evolution.births[:10])
+    store.commit()
+    pages = store.rows("pragma page_count")[0][0]
+    store.rows(f"pragma max_page_count = {pages + 2}")
+    with pytest.raises(EvosearchError, match="disk .*full.*evosearch resume"):
+        store.add_births(evolution.births[10:])
+    store.rollback()
+    store.close()
+    assert Run(run).row(9)["id"] == 9
+
+
+@pytest.mark.skipif(os.name != "posix", reason="users and modes are POSIX")
+def test_a_read_only_run_is_explained_and_can_still_be_read(run: Path) -> None:
+    """In a child process that gives up root, since root writes anywhere."""
+    for path in (*run.iterdir(), run):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for path in (run.parent, *run.parent.parents):
+        if path.stat().st_uid == os.geteuid() and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        said = []
+        for mode in ("search", "inject"):
+            try:
+                Store.open(run, mode).inject("")  # type: ignore[arg-type]
+            except EvosearchError as error:
+                said.append(str(error))
+        said.append(str(Run(run).status()["generated"]))
+        os.write(write_end, "\n".join(said).encode())
+        os._exit(0)
+    os.close(write_end)
+    os.waitpid(child, 0)
+    with os.fdopen(read_end) as pipe:
+        search, inject, generated = pipe.read().split("\n")
+    run.chmod(0o755)
+    assert "read-only" in search or "Permission denied" in search
+    assert "read-only" in inject or "Permission denied" in inject
+    assert generated == "0"
+
+
+def test_an_unwritable_place_for_a_run_is_explained() -> None:
+    with pytest.raises(EvosearchError, match="/proc/"):
+        make_run_directory(Path("/proc/no/run"), config(), {})
