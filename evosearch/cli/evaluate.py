@@ -1,0 +1,124 @@
+"""Comparing: `eval` (programs on tasks) and `bench` (engines on this machine)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evosearch.cli.app import Json, app, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from primitives import Program
+
+
+@app.command("eval")
+def evaluate(
+    programs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PROGRAM...", help="Zoo names, files, -, runs/NAME or runs/NAME#ID."
+        ),
+    ],
+    task: Annotated[
+        str,
+        typer.Option(help="A task, several with commas between, or a split such as held-out."),
+    ],
+    against: Annotated[
+        str, typer.Option(help="Zoo programs to compare with; the first is the reference.")
+    ] = "adamw,lion",
+    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds to report from.")] = 16,
+    lrs: Annotated[
+        str | None,
+        typer.Option(help="Factors on a program's own learning rate to start tuning from."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps; the task's own by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="All seeds follow from it.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare programs on a task, each at its best learning rate, on seeds never used before.
+
+    Every contender's learning rate (a factor on its own) is tuned with the same number of trials on
+    tuning seeds, extending the grid until the best lies inside it. Then all are trained on the same
+    fresh seeds: mean and 95% interval, paired differences, and which of those are real.
+    """
+    from rich.console import Console
+
+    from evosearch.evaluation import evaluate as compare
+    from evosearch.report_tables import render
+
+    named = _named(programs)
+    console = Console(stderr=True)
+    with _progress(console) as progress:
+        bar = progress.add_task("starting", total=None)
+        evaluation = compare(
+            named,
+            _tasks(task),
+            against=_listed(against),
+            seeds=seeds,
+            lrs=_numbers(lrs),
+            steps=steps,
+            seed=seed,
+            workers=workers,
+            progress=lambda text, done, total: progress.update(
+                bar, description=text, completed=done, total=total
+            ),
+        )
+    if json:
+        print_json(evaluation.document())
+    else:
+        render(evaluation, Console())
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _named(arguments: list[str]) -> dict[str, Program]:
+    from evosearch.cli.programs import load_program
+
+    return {argument: load_program(argument) for argument in arguments}
+
+
+def _tasks(text: str) -> list[str]:
+    import proxies
+    from proxies.task import SPLITS
+
+    return list(proxies.names(text)) if text in SPLITS else _listed(text)
+
+
+def _listed(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(word) for word in _listed(text)]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers; write 0.1,1,10") from None

@@ -1,4 +1,4 @@
-"""The store: what can go wrong with a run's files is one line with a remedy, and nothing is lost."""
+"""The store: what goes wrong with a run's files is one line with a remedy; nothing is lost."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_full_disk_is_explained_and_what_was_committed_stays(run: Path) -> Non
     store.commit()
     pages = store.rows("pragma page_count")[0][0]
     store.rows(f"pragma max_page_count = {pages + 2}")
-    with pytest.raises(EvosearchError, match="disk .*full.*evosearch resume"):
+    with pytest.raises(EvosearchError, match=r"disk .*full.*evosearch resume"):
         store.add_births(evolution.births[10:])
     store.rollback()
     store.close()
