@@ -55,6 +55,8 @@ class MeasurementConfig(_Section):
 
     requests_per_seed: Annotated[int, Field(ge=1)] = 200
     """After this many requests the seed that new programs are measured on moves on by one."""
+    hurdle: Annotated[float, Field(le=0)] = -1.0
+    """A score below it on one task spares a program the tasks after that one, as -log 4 each."""
     noise_floor: Annotated[float, Field(gt=0)] = 0.02
     """Least standard deviation between seeds assumed of a score."""
     max_seeds: Annotated[int, Field(ge=1)] = 32
@@ -75,7 +77,7 @@ class Config(_Section):
     """A search. `config.toml` in a run's directory holds the resolved one."""
 
     tasks: Annotated[list[str], Field(min_length=1)]
-    """Names of the tasks that fitness is averaged over."""
+    """Names of the tasks that fitness is averaged over; in this order, so put cheap ones first."""
     init: str
     """The program that the population starts as: text in the language."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

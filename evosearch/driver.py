@@ -135,7 +135,7 @@ class Search:
             rates = store.rates()
         if self._interrupted.is_set():
             return None
-        return Laboratory(by_task, self.config.seed, rates)
+        return Laboratory(by_task, self.config.seed, rates, self.config.measurement.hurdle)
 
     def _compile(self, by_task: Mapping[str, Trainer], executor: ThreadPoolExecutor) -> None:
         program = zoo.load(BASELINE)

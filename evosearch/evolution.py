@@ -23,6 +23,7 @@ import numpy as np
 from evosearch.config import Config
 from evosearch.mutation import Child, mutate, with_states
 from evosearch.records import Champion, Record, Seed, Stream, Test
+from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, analyse, parse
 from primitives.analysis import Analysis
 
@@ -139,10 +140,13 @@ class Evolution:
         return request
 
     def tell(self, request: Request, scores: Mapping[str, float]) -> None:
-        """Takes the scores, by task, that `request` asked for; requests are told in order."""
+        """Takes the scores, by task, that `request` asked for; requests are told in order.
+
+        A task that is missing was spared by the hurdle and counts as the worst score.
+        """
         record, seed = request.record, request.seed
         record.asked.discard(seed)
-        record.add(seed, scores)
+        record.add(seed, {t: scores.get(t, -LARGEST_SCORE) for t in self.config.tasks})
         self.counts.measurements += len(scores)
         for individual in self._waiting.pop(record.key, ()):
             self._join(individual)

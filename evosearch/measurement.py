@@ -21,6 +21,10 @@ BASELINE = "adamw_paper"
 """The zoo program that fitness is relative to, with one tuned learning rate per task."""
 
 
+_COARSE_GRID = (1.0, 4.0, 16.0, 64.0)
+"""Where the baseline's tuning starts: short trainings like rates above the program's own."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One program on one task and seed, beside the baseline."""
@@ -43,18 +47,31 @@ class Laboratory:
         trainers: by task name.
         run_seed: all seeds follow from it.
         rates: for each task the baseline's learning rate; see `tune_baseline`.
+        hurdle: a score below it on one task spares the tasks after that one.
     """
 
-    def __init__(self, trainers: Mapping[str, Trainer], run_seed: int, rates: Mapping[str, float]):
+    def __init__(
+        self,
+        trainers: Mapping[str, Trainer],
+        run_seed: int,
+        rates: Mapping[str, float],
+        hurdle: float,
+    ):
         self.trainers = trainers
         self.run_seed = run_seed
         self.rates = dict(rates)
+        self.hurdle = hurdle
         self._baselines: dict[tuple[str, Seed], Future[float]] = {}
         self._lock = threading.Lock()
 
     def measure(self, program: Program, seed: Seed) -> dict[str, Measurement]:
-        """`program`, as it is, on one seed of every task."""
-        return {name: self._measure(name, program, seed) for name in self.trainers}
+        """`program`, as it is, on one seed of every task, up to the first below the hurdle."""
+        found: dict[str, Measurement] = {}
+        for name in self.trainers:
+            found[name] = self._measure(name, program, seed)
+            if found[name].score < self.hurdle:
+                break
+        return found
 
     def remember(self, task: str, seed: Seed, loss: float) -> None:
         """Takes a baseline loss that was measured earlier."""
@@ -103,27 +120,25 @@ def tune_baseline(
     """
     program = zoo.load(BASELINE)
     drawn = [Seed(Stream.TUNE, i) for i in range(seeds)]
-    tuners = {}
-    for name, trainer in trainers.items():
-        progress(f"tuning the baseline on {name}")
-        engine = choose_engine(trainer.task, program, runs=7 * seeds, steps=trainer.steps)
-        tuner = Tuner()
+    engines = {
+        name: choose_engine(trainer.task, program, runs=10 * seeds, steps=trainer.steps)
+        for name, trainer in trainers.items()
+    }
+    tuners = {name: Tuner(_COARSE_GRID) for name in trainers}
 
-        def mean_losses(
-            trials: list[tuple[str, float]], trainer: Trainer = trainer, engine: Engine = engine
-        ) -> list[float]:
-            return mean_log_losses(
-                [(trainer, program, rate, engine) for _, rate in trials], run_seed, drawn, executor
-            )
+    def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
+        progress(f"tuning the baseline, {sum(len(t.losses) for t in tuners.values())} trials done")
+        jobs = [(trainers[name], program, rate, engines[name]) for name, rate in trials]
+        return mean_log_losses(jobs, run_seed, drawn, executor)
 
-        tune_alike({name: tuner}, mean_losses)
+    tune_alike(tuners, mean_losses)
+    for name, tuner in tuners.items():
         if not math.isfinite(tuner.losses[tuner.best]):
             raise EvosearchError(
                 f"task {name!r} cannot be searched on: {BASELINE} has no finite loss at any "
                 f"learning rate from {min(tuner.losses):g} to {max(tuner.losses):g} times its own; "
                 "leave the task out or mend its loss"
             )
-        tuners[name] = tuner
     return tuners
 
 

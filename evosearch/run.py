@@ -167,11 +167,12 @@ class Run:
                 "select id, source from programs where id in (select program from measurements)"
             )
         }
-        found = [(programs[key], key, evidence(scores[key])) for key in scores]
-        return [
-            self._described(number, sources[number], seeds, scores[key])
-            for number, key, seeds in found
-            if seeds
+        found = [(programs[key], evidence(scores[key]), scores[key]) for key in scores]
+        tasks = len(self.config.tasks)
+        return [  # what missed the hurdle on a task has no mean to report
+            self._described(number, sources[number], seeds, of_key)
+            for number, seeds, of_key in found
+            if seeds and all(len(one) == tasks for one in seeds)
         ]
 
     def _described(
