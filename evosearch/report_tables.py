@@ -1,15 +1,17 @@
-"""Evaluations as tables and sentences for a terminal."""
+"""Evaluations and benchmarks as tables for a terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evosearch.comparison import Difference, Evaluation, Result, TaskReport
+from evosearch.comparison import ROUNDING, Difference, Evaluation, Result, TaskReport
+from evosearch.statistics import LARGEST_SCORE
 
 _STYLES = {"better": "green", "worse": "red", "no real difference": "dim"}
 
@@ -27,6 +29,44 @@ def render(evaluation: Evaluation, console: Console) -> None:
     console.print(Text(_how(evaluation), style="dim"))
 
 
+def render_benchmark(document: Mapping[str, Any], console: Console) -> None:
+    """Prints what `benchmark.bench` measured."""
+    made = table(
+        f"One training on {document['device']}: ms, and times the floor",
+        ("weights", "steps", "program", "floor", "interpreter", "jit program", "jit update"),
+    )
+    for row in document["sizes"]:
+        ways = ("interpreter", "jit_per_program", "jit_update")
+        cells = [f"{row[f'{way}_ms']:.0f} ({row['ratios'][way]:.3g}x)" for way in ways]
+        floor = f"{row['fused_ms']:.0f}"
+        made.add_row(f"{row['weights']:,}", str(row["steps"]), row["program"], floor, *cells)
+    console.print(made)
+    console.print()
+    for row in document["sizes"]:
+        console.print(
+            f"{row['weights']:,} weights, {row['program']}: the {row['engine']} engine is picked "
+            f"for one training, at {row['engine_to_floor_and_compile']:.2g}x floor and compile "
+            f"({row['compile_ms']:.0f} ms)",
+            highlight=False,
+        )
+    if document["abstract_us"] is not None:
+        console.print(
+            f"A mutation with abstract execution takes {document['abstract_us']:.0f} microseconds.",
+            highlight=False,
+        )
+    if document["search"] is not None:
+        console.print(_search_sentence(document["search"]), highlight=False)
+
+
+def _search_sentence(search: Mapping[str, float]) -> str:
+    return (
+        f"A search with the quick preset generates {search['generated_per_second']:.0f} and "
+        f"measures {search['measured_per_second']:.1f} programs per second, keeps "
+        f"{search['cpu_seconds_per_second']:.2f} cores busy and needs "
+        f"{search['startup_seconds']:.1f} s to its first measured child."
+    )
+
+
 def sentences(evaluation: Evaluation) -> list[str]:
     """What the evaluation says, a sentence for each task and one over all."""
     found = [_task_sentence(report) for report in evaluation.tasks]
@@ -36,13 +76,13 @@ def sentences(evaluation: Evaluation) -> list[str]:
 
 
 def table(title: str, columns: Sequence[str]) -> Table:
-    """An empty table without frames; the first column and `verdict` are text, others numbers."""
+    """An empty table without frames; the first column, `program` and `verdict` are text."""
     made = Table(
         title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=0
     )
     made.padding = (0, 2, 0, 0)
     for number, column in enumerate(columns):
-        words = number == 0 or column == "verdict"
+        words = number == 0 or column in ("program", "verdict")
         made.add_column(
             column,
             justify="left" if words else "right",
@@ -55,7 +95,7 @@ def table(title: str, columns: Sequence[str]) -> Table:
 
 def _task_table(report: TaskReport) -> Table:
     title = f"{report.task} ({report.split}): {report.metric}, {report.steps} steps"
-    made = table(title, ("program", "lr", "loss", "diverged", "difference", "verdict"))
+    made = table(title, ("program", "lr", "loss", "div.", "difference", "verdict"))
     for result in report.results:
         cells = [result.program, f"{result.lr:.3g}", _loss(result), _diverged(result)]
         for name, difference in result.versus.items():
@@ -79,8 +119,11 @@ def _overall_table(evaluation: Evaluation) -> Table:
 
 
 def percent(difference: Difference) -> str:
-    """A difference of log losses as a change of the loss: `-9.5%`."""
-    return f"{100 * math.expm1(difference.interval.mean):+.1f}%"
+    """A difference of log losses as a change of the loss: `-9.5%`; `>= +300%` at the clip."""
+    mean = difference.interval.mean
+    if abs(mean) > LARGEST_SCORE - ROUNDING:
+        return f"{'>=' if mean > 0 else '<='} {100 * math.expm1(mean):+.0f}%"
+    return f"{100 * math.expm1(mean):+.1f}%"
 
 
 def _loss(result: Result) -> str:
@@ -129,18 +172,17 @@ def _overall_sentence(evaluation: Evaluation) -> str:
 def _in_words(difference: Difference, reference: str) -> str:
     if not difference.real:
         return f"is not really different from {reference}"
-    change = f"{abs(100 * math.expm1(difference.interval.mean)):.1f}%"
-    how = "below" if difference.interval.mean < 0 else "above"
-    return f"is {difference.verdict}: its loss is {change} {how} that of {reference}"
+    return f"is {difference.verdict}: its loss is {percent(difference)} against {reference}"
 
 
 def _how(evaluation: Evaluation) -> str:
-    first = evaluation.tasks[0].results[0]
+    seeds = len(evaluation.tasks[0].results[0].losses)
     return (
-        f"lr is the factor on a program's own learning rate, the best of as many trials for all, on "
-        f"{evaluation.tuning_seeds} tuning seeds. Losses: mean and half width of its 95% interval "
-        f"over {len(first.losses)} fresh seeds, the same for all. A real difference has p < 0.05 "
-        f"after Holm's correction for {evaluation.comparisons} comparisons."
+        "lr: the factor on a program's own learning rate, the best of as many trials for all, on "
+        f"{evaluation.tuning_seeds} tuning seeds. loss: mean and half width of its 95% interval "
+        f"over {seeds} fresh seeds, the same for all. div.: seeds that diverged. A difference is "
+        "real if its p-value, by Holm's correction for all comparisons "
+        f"({evaluation.comparisons}), is below 0.05."
     )
 
 

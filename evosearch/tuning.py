@@ -61,7 +61,8 @@ class Tuner:
             step = rates[-1] * max(2.0, rates[-1] / rates[-2])
         else:
             return None
-        return step if 1 / LARGEST_FACTOR <= step <= LARGEST_FACTOR else None
+        step = min(LARGEST_FACTOR, max(1 / LARGEST_FACTOR, step))
+        return None if step in self.losses else step
 
     def _neighbours(self) -> tuple[float | None, float | None]:
         """The rates next to the best one; None beyond an edge."""

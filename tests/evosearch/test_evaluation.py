@@ -1,0 +1,244 @@
+"""Evaluation: fair tuning, paired seeds, honest verdicts, a document that is JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from evosearch.comparison import Evaluation, Result, TaskReport, compare
+from evosearch.engines import seed_key
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.evaluation import evaluate
+from evosearch.records import Seed, Stream
+from evosearch.report_tables import render, sentences
+from primitives import parse, zoo
+
+DIVERGES = parse(
+    "def train(w, g, lr):\n    u = g - g\n    u = u - 1\n    u = log(u)\n    return u\n"
+)
+STUCK = parse("def train(w, g, lr):\n    u = g * 0.0\n    return u\n")
+TASK = "digits-mlp"
+
+
+@pytest.fixture(scope="module")
+def one() -> Evaluation:
+    """Five contenders on one task, briefly."""
+    return evaluate(
+        {"mine": zoo.load("adamw"), "stuck": STUCK, "diverges": DIVERGES},
+        TASK,
+        against=["adamw", "momentum"],
+        seeds=4,
+        steps=15,
+        tuning_seeds=1,
+        lrs=[4, 16, 64],
+        workers=2,
+    )
+
+
+def result(evaluation: Evaluation, program: str, task: int = 0) -> Result:
+    return next(r for r in evaluation.tasks[task].results if r.program == program)
+
+
+def test_the_document_of_one_task_has_the_promised_fields(one: Evaluation) -> None:
+    document = one.document()
+    assert list(document) == ["task", "split", "metric", "steps", "results"]
+    assert (document["task"], document["split"], document["steps"]) == (TASK, "search", 15)
+    assert [r["program"] for r in document["results"]] == [
+        "mine", "stuck", "diverges", "adamw", "momentum",
+    ]  # fmt: skip
+    mine = document["results"][0]
+    assert list(mine) == [
+        "program", "lr", "mean", "low", "high", "seeds", "scores", "diverged", "trials", "versus",
+        "source",
+    ]  # fmt: skip
+    assert list(mine["versus"]) == ["adamw", "momentum"]
+    assert set(mine["versus"]["adamw"]) == {"difference", "low", "high", "p", "p_holm", "real"}
+    assert mine["low"] < mine["mean"] < mine["high"]
+    assert mine["mean"] == pytest.approx(np.mean(mine["scores"]))
+    assert mine["seeds"] == len(mine["scores"]) == 4
+    assert parse(mine["source"]) == zoo.load("adamw")
+
+
+def test_the_document_is_json_without_infinities(one: Evaluation) -> None:
+    document = json.loads(json.dumps(one.document(), allow_nan=False))
+    diverged = document["results"][2]
+    assert diverged["mean"] is diverged["low"] is diverged["high"] is None
+    assert diverged["scores"] == [None] * 4
+    assert set(diverged["trials"].values()) == {None}
+
+
+def test_every_contender_gets_as_many_trials(one: Evaluation) -> None:
+    assert len({len(result.trials) for result in one.tasks[0].results}) == 1
+
+
+def test_the_best_rate_is_inside_the_grid(one: Evaluation) -> None:
+    for name in ("adamw", "momentum"):
+        found = result(one, name)
+        assert min(found.trials) < found.lr < max(found.trials)
+
+
+def test_a_program_against_itself_has_no_difference(one: Evaluation) -> None:
+    difference = result(one, "mine").versus["adamw"]
+    assert difference.interval.mean == 0
+    assert difference.p == 1
+    assert difference.verdict == "no real difference"
+    assert result(one, "mine").losses == result(one, "adamw").losses
+
+
+def test_a_clearly_worse_program_is_really_worse(one: Evaluation) -> None:
+    assert result(one, "stuck").versus["adamw"].verdict == "worse"
+
+
+def test_divergence_is_counted_and_is_the_worst_difference(one: Evaluation) -> None:
+    found = result(one, "diverges")
+    assert found.diverged == 4
+    assert found.loss is None
+    assert found.versus["adamw"].interval.mean == pytest.approx(math.log(4))
+    assert found.versus["adamw"].verdict == "worse"
+
+
+def test_a_reference_is_compared_with_the_first_only(one: Evaluation) -> None:
+    assert not result(one, "adamw").versus
+    assert list(result(one, "momentum").versus) == ["adamw"]
+    assert one.comparisons == 3 * 2 + 1
+
+
+def test_the_result_does_not_depend_on_the_number_of_workers() -> None:
+    def document(workers: int) -> dict[str, Any]:
+        return evaluate(
+            [zoo.load("sgd")], TASK, seeds=2, steps=4, tuning_seeds=1, workers=workers
+        ).document()
+
+    assert document(1) == document(3)
+
+
+@pytest.fixture(scope="module")
+def several() -> Evaluation:
+    """Two tasks, one of which has nothing random."""
+    return evaluate(
+        [zoo.load("sgd")], ["quadratic", TASK], seeds=3, steps=10, tuning_seeds=1, workers=2
+    )
+
+
+def test_over_several_tasks_the_fitness_is_the_mean_paired_log_ratio(several: Evaluation) -> None:
+    losses = {
+        name: np.array([result(several, name, task).losses for task in range(2)])
+        for name in ("sgd", "adamw")
+    }
+    by_task = np.clip(np.log(losses["adamw"] / losses["sgd"]), -math.log(4), math.log(4))
+    sgd, adamw = several.overall
+    assert (sgd.program, adamw.program) == ("sgd", "adamw")
+    assert sgd.interval.mean == pytest.approx(np.mean(by_task))
+    assert sgd.interval.low < sgd.interval.mean < sgd.interval.high
+    assert sgd.per_task == pytest.approx({"quadratic": by_task[0].mean(), TASK: by_task[1].mean()})
+    assert adamw.interval == (0, 0, 0)
+
+
+def test_the_document_of_several_tasks_has_the_promised_fields(several: Evaluation) -> None:
+    document = json.loads(json.dumps(several.document(), allow_nan=False))
+    assert list(document) == ["tasks", "overall", "reference"]
+    assert [report["task"] for report in document["tasks"]] == ["quadratic", TASK]
+    assert set(document["overall"][0]) >= {"program", "fitness", "low", "high", "per_task"}
+    assert document["reference"] == "adamw"
+
+
+def test_report_seeds_differ_from_tuning_seeds_and_from_all_of_a_search() -> None:
+    keys = {
+        tuple(jax.random.key_data(seed_key(0, Seed(stream, number))).tolist())
+        for stream in Stream
+        for number in range(50)
+    }
+    assert len(keys) == len(Stream) * 50
+
+
+def test_progress_ends_when_everything_is_done() -> None:
+    told: list[tuple[str, int, int]] = []
+    evaluate(
+        [zoo.load("sgd")],
+        "quadratic",
+        seeds=2,
+        steps=3,
+        tuning_seeds=1,
+        progress=lambda text, done, total: told.append((text, done, total)),
+    )
+    assert told[0][0] == "quadratic: compiling"
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert told[-1][1] == told[-1][2] > 0
+
+
+def test_a_reference_that_always_diverges_is_named() -> None:
+    with pytest.raises(EvosearchError, match="reference 'broken' diverges on 'quadratic'"):
+        evaluate({}, "quadratic", against={"broken": DIVERGES}, seeds=2, tuning_seeds=1, steps=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        ({"task": "digits-mpl"}, "did you mean 'digits-mlp'"),
+        ({"task": []}, "no task"),
+        ({"against": ["adanw"]}, "did you mean 'adamw'"),
+        ({"against": []}, "nothing to compare with"),
+        ({"against": {"sgd": STUCK}}, "'sgd' names a program and another reference"),
+        ({"seeds": 1}, "seeds = 1"),
+        ({"tuning_seeds": 0}, "tuning_seeds = 0"),
+        ({"steps": 0}, "steps = 0"),
+        ({"workers": 0}, "workers = 0"),
+        ({"lrs": []}, "none given"),
+        ({"lrs": [1.0, -1.0]}, "-1.0"),
+        ({"lrs": [math.nan]}, "nan"),
+    ],
+)
+def test_a_wrong_argument_is_named_before_any_training(
+    arguments: dict[str, Any], culprit: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        evaluate({"sgd": zoo.load("sgd")}, **{"task": "quadratic", **arguments})
+    assert culprit in str(caught.value)
+
+
+def made_up(**losses: list[float]) -> TaskReport:
+    results = [Result(name, "", 1.0, {1.0: 1.0}, tuple(found)) for name, found in losses.items()]
+    return TaskReport("made-up", "held-out", "nats", 10, tuple(results))
+
+
+def test_a_chance_difference_among_many_contenders_is_not_real() -> None:
+    rng = np.random.default_rng(1)
+    noise = {f"p{i}": list(np.exp(0.1 * rng.normal(size=8))) for i in range(40)}
+    evaluation = compare([made_up(reference=[1.0] * 8, **noise)], ["reference"], 3)
+    differences = [d for r in evaluation.tasks[0].results for d in r.versus.values()]
+    assert min(difference.p for difference in differences) < 0.05
+    assert not any(difference.real for difference in differences)
+
+
+def test_a_small_difference_on_the_same_seeds_is_real_though_the_intervals_overlap() -> None:
+    base = [0.5, 1.0, 2.0, 3.0, 4.0]
+    better = [0.97 * loss for loss in base]
+    evaluation = compare([made_up(better=better, reference=base)], ["reference"], 3)
+    found = result(evaluation, "better")
+    assert found.versus["reference"].verdict == "better"
+    assert found.loss is not None
+    assert found.loss.high > 1.0
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_tables_fit_the_terminal(one: Evaluation, several: Evaluation, width: int) -> None:
+    for evaluation in (one, several):
+        console = Console(width=width)
+        with console.capture() as capture:
+            render(evaluation, console)
+        assert max(map(len, capture.get().splitlines())) <= width
+        for result in evaluation.tasks[0].results:
+            for difference in result.versus.values():
+                assert difference.verdict in capture.get()
+
+
+def test_the_last_lines_say_in_words_what_is_real(one: Evaluation, several: Evaluation) -> None:
+    assert "mine is not really different from adamw" in sentences(one)[0]
+    assert "diverges diverged on every seed" in sentences(one)[0]
+    assert sentences(several)[-1].startswith("Over all 2 tasks, sgd is ")

@@ -1,0 +1,92 @@
+"""Tuning of learning rates: interior optima, equal effort, an end in all cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evosearch.tuning import GRID, LARGEST_FACTOR, RESOLUTION, Tuner, tune_alike
+
+Loss = Callable[[float], float]
+
+
+def tuned(grid: tuple[float, ...] = GRID, **losses: Loss) -> dict[str, Tuner]:
+    tuners = {name: Tuner(grid) for name in losses}
+    tune_alike(tuners, lambda trials: [losses[name](rate) for name, rate in trials])
+    return tuners
+
+
+def bowl(best: float) -> Loss:
+    """A loss that is least at the rate 2^best and diverges far above it."""
+
+    def loss(rate: float) -> float:
+        distance = math.log2(rate) - best
+        return math.inf if distance > 3 else distance**2
+
+    return loss
+
+
+@given(st.floats(-18, 18))
+def test_the_best_rate_is_found_wherever_it_lies(best: float) -> None:
+    tuner = tuned(it=bowl(best))["it"]
+    assert min(tuner.losses) < tuner.best < max(tuner.losses)
+    assert abs(math.log2(tuner.best) - best) <= 0.5
+
+
+@given(st.lists(st.floats(-12, 12), min_size=2, max_size=4))
+def test_every_contender_gets_as_many_trials(bests: list[float]) -> None:
+    tuners = tuned(**{f"p{number}": bowl(best) for number, best in enumerate(bests)})
+    assert len({len(tuner.losses) for tuner in tuners.values()}) == 1
+
+
+@pytest.mark.parametrize(
+    "grid", [GRID, (1.0,), (0.1, 1.0, 10.0), (0.001, 1000.0)], ids=["own", "one", "coarse", "two"]
+)
+def test_any_starting_grid_ends_with_near_neighbours_around_the_best(
+    grid: tuple[float, ...],
+) -> None:
+    tuner = tuned(grid, it=bowl(1.3))["it"]
+    rates = sorted(tuner.losses)
+    place = rates.index(tuner.best)
+    assert 0 < place < len(rates) - 1
+    assert rates[place + 1] / rates[place - 1] <= RESOLUTION**2 * 1.001
+    assert abs(math.log2(tuner.best) - 1.3) <= 0.5
+
+
+def test_a_settled_contender_refines_while_another_still_looks() -> None:
+    tuners = tuned(near=bowl(1.1), far=bowl(9.0))
+    assert abs(math.log2(tuners["near"].best) - 1.1) < abs(math.log2(2.0) - 1.1)
+
+
+def test_a_contender_that_always_diverges_ends_at_the_smallest_rate() -> None:
+    tuners = tuned(never=lambda rate: math.inf, other=bowl(0.0))
+    assert tuners["never"].losses[tuners["never"].best] == math.inf
+    assert tuners["never"].best == min(tuners["never"].losses) >= 1 / LARGEST_FACTOR
+    assert len(tuners["never"].losses) == len(tuners["other"].losses)
+
+
+@pytest.mark.parametrize("rate", [2.0**-9, 2.0**-19])
+def test_a_contender_that_needs_a_tiny_rate_gets_it(rate: float) -> None:
+    tuner = tuned(it=lambda tried: math.inf if tried > 2 * rate else abs(math.log(tried / rate)))
+    assert tuner["it"].best == rate
+
+
+@pytest.mark.parametrize("slope", [1, -1], ids=["smaller", "larger"])
+def test_a_loss_without_an_optimum_ends_at_the_limit(slope: int) -> None:
+    tuner = tuned(it=lambda rate: slope * math.log(rate))["it"]
+    assert tuner.best == LARGEST_FACTOR**-slope
+
+
+def test_a_loss_that_no_rate_changes_needs_no_further_trials() -> None:
+    assert len(tuned(flat=lambda rate: 1.0)["flat"].losses) == len(GRID)
+
+
+@given(st.dictionaries(st.sampled_from(GRID), st.sampled_from([-2.0, 0.0, 1.0, math.inf])))
+def test_tuning_ends_whatever_the_losses(table: dict[float, float]) -> None:
+    tuners = tuned(odd=lambda rate: table.get(rate, 0.5), other=bowl(3.0))
+    assert len(tuners["odd"].losses) <= 60
+    assert len(tuners["odd"].losses) == len(tuners["other"].losses)
