@@ -1,0 +1,87 @@
+"""Training a step at a time from Python: what one would write without an interpreter.
+
+The benchmark's third way. The gradient is compiled once for a task, the update for every program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.experimental.compilation_cache import compilation_cache
+
+import proxies
+from primitives import Program, rule
+from proxies import Task
+
+PyTree = Any
+
+
+class Stepwise:
+    """Trains one task with any program in a Python loop over steps.
+
+    The same work as `proxies.compiled_train`, from other draws; it never stops early.
+    """
+
+    def __init__(self, task: Task, steps: int):
+        self._steps = steps
+        self._data = jax.device_put(task.data)
+        schedule = proxies.cosine(steps)
+        self._rates = [np.float32(schedule(jnp.int32(step))) for step in range(steps)]
+
+        def begin(data: PyTree, key: jax.Array) -> tuple[PyTree, ...]:
+            init_key, partition_key, sample_key, loss_key, end_key = jax.random.split(key, 5)
+            partition = task.partition(data, partition_key)
+            sample = partial(task.sample, partition)
+            samples = jax.vmap(sample)(jax.random.split(sample_key, steps))
+            return task.init(init_key), partition, samples, loss_key, end_key
+
+        def gradient(
+            params: PyTree, data: PyTree, samples: PyTree, key: jax.Array, step: jax.Array
+        ) -> PyTree:
+            sample = jax.tree.map(lambda draws: draws[step], samples)
+            compute = task.gradient or jax.value_and_grad(task.loss)
+            _, gradients = compute(params, task.batch(data, sample), key)
+            return gradients
+
+        self._begin = jax.jit(begin)
+        self._gradient = jax.jit(gradient)
+        self._evaluate = jax.jit(task.evaluate)
+
+    def run(self, program: Program, key: jax.Array) -> float:
+        """The final loss of a training with `program`; compiles its update if that is new."""
+        used = rule(program)
+
+        def update(
+            gradients: PyTree, state: PyTree, params: PyTree, lr: jax.Array, t: jax.Array
+        ) -> tuple[PyTree, PyTree]:
+            updates, state = used.update(gradients, state, params, lr=lr, t=t)
+            return optax.apply_updates(params, updates), state
+
+        advance = jax.jit(update)
+        params, partition, samples, loss_key, end_key = self._begin(self._data, key)
+        state = used.init(params)
+        for step, lr in enumerate(self._rates):
+            gradients = self._gradient(params, self._data, samples, loss_key, np.int32(step))
+            params, state = advance(gradients, state, params, lr, np.float32(step + 1))
+        return float(self._evaluate(params, self._data, partition, end_key))
+
+
+@contextmanager
+def uncached_compilation() -> Iterator[None]:
+    """Compiles without JAX's persistent cache, so that a compilation costs what it costs."""
+    config: Any = jax.config
+    enabled = config.jax_enable_compilation_cache
+    config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX decides once whether to use it; this makes it decide anew
+    try:
+        yield
+    finally:
+        config.update("jax_enable_compilation_cache", enabled)
+        compilation_cache.reset_cache()
