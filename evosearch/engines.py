@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ import numpy as np
 import proxies
 from evosearch.records import Seed, Stream
 from primitives import INTERPRETER, CapacityError, Program, encode, rule
+from primitives.encoding import Code
 from proxies import Task
 
 COMPILE_SECONDS = 2.0
@@ -64,15 +66,24 @@ class Outcome:
 
 def choose_engine(task: Task, program: Program, runs: int, steps: int | None = None) -> Engine:
     """The cheaper engine for `runs` trainings of `task` with `program`."""
-    try:
-        instructions = int(encode(program).length)
-    except CapacityError:
+    code = _code(program)
+    if code is None:
         return Engine.COMPILED
-    per_step = instructions * (DISPATCH_SECONDS + ELEMENT_SECONDS * task.params)
+    per_step = int(code.length) * (DISPATCH_SECONDS + ELEMENT_SECONDS * task.params)
     extra = runs * (steps or task.steps) * per_step
     return Engine.INTERPRETER if extra <= COMPILE_SECONDS else Engine.COMPILED
 
 
+@lru_cache(maxsize=256)
+def _code(program: Program) -> Code | None:
+    """The encoded program, which all tasks and seeds share; None if the machine is too small."""
+    try:
+        return encode(program)
+    except CapacityError:
+        return None
+
+
+@lru_cache(maxsize=1024)
 def seed_key(run_seed: int, seed: Seed) -> jax.Array:
     """The JAX key of a seed: different for every run seed, stream and index."""
     name = f"{run_seed}/{seed.stream}/{seed.number}".encode()
@@ -124,7 +135,7 @@ class Trainer:
 
     def _operands(self, program: Program, engine: Engine, factor: float) -> tuple[Any, ...]:
         scale = np.float32(factor)
-        return (scale,) if engine is Engine.COMPILED else (encode(program), scale)
+        return (scale,) if engine is Engine.COMPILED else (_code(program), scale)
 
 
 def trainers(tasks: list[str]) -> Mapping[str, Trainer]:

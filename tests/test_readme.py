@@ -1,0 +1,66 @@
+"""The README is true: its commands exist as written, its Python runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+COMMANDS = [
+    shlex.split(line, comments=True)[1:]
+    for language, block in BLOCKS
+    if not language
+    for line in block.splitlines()
+    if line.startswith("evosearch ")
+]
+QUICK = ("status", "top", "show", "tasks", "ops", "zoo")
+
+
+def evosearch(*words: str) -> subprocess.CompletedProcess[str]:
+    code = "from evosearch.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_there_are_exactly_two_set_up_commands_each_one_line() -> None:
+    lines = [line for _, block in BLOCKS for line in block.splitlines() if "pip install" in line]
+    assert len(lines) == 2
+    assert all(line.startswith("python3.11 -m venv .venv && .venv/bin/pip") for line in lines)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_the_options_that_the_readme_gives_it(words: list[str]) -> None:
+    known = evosearch(words[0], "--help").stdout
+    for word in words[1:]:
+        if word.startswith("-"):
+            assert word in known
+
+
+@pytest.mark.parametrize("words", [w for w in COMMANDS if w[0] in QUICK], ids=" ".join)
+def test_commands_that_look_at_things_work_as_written(words: list[str]) -> None:
+    done = evosearch(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("code", [block for language, block in BLOCKS if language == "python"])
+def test_the_python_runs(code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_program_in_the_readme_is_lion() -> None:
+    from primitives import parse, zoo
+
+    text = next(block for _, block in BLOCKS if block.startswith("def train"))
+    assert parse(text) == zoo.load("lion")
