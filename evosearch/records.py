@@ -64,16 +64,19 @@ class Record:
     asked: set[Seed] = field(default_factory=set)
     measured_at_last_test: int = 0
     _search: list[float] = field(default_factory=list)
+    _estimate: tuple[float, float] | None = None  # of the search scores, until the next one
 
     def add(self, seed: Seed, scores: Mapping[str, float]) -> None:
         """Takes the scores, by task, of one seed."""
         self.scores[seed] = dict(scores)
         if seed.stream is Stream.SEARCH:
             self._search.append(self.score(seed))
+            self._estimate = None
 
     def score(self, seed: Seed) -> float:
         """The mean over tasks on one seed."""
-        return float(np.mean(list(self.scores[seed].values())))
+        by_task = self.scores[seed]
+        return sum(by_task.values()) / len(by_task)
 
     def search_scores(self) -> list[float]:
         """The scores of the seeds that selection goes by."""
@@ -83,7 +86,8 @@ class Record:
         """The mean minus one standard error, which selection goes by; the worst if unmeasured."""
         if not self._search:
             return -LARGEST_SCORE
-        return float(np.mean(self._search)) - standard_error(self._search, noise_floor)
+        mean, error = self._estimated(noise_floor)
+        return mean - error
 
     def promises_more_than(self, other: Record, least_seeds: int, noise_floor: float) -> bool:
         """Whether this looks better by a standard error, paired where enough seeds are shared."""
@@ -97,7 +101,14 @@ class Record:
         """The mean plus one standard error: what the program might be worth."""
         if not self._search:
             return LARGEST_SCORE
-        return float(np.mean(self._search)) + standard_error(self._search, noise_floor)
+        mean, error = self._estimated(noise_floor)
+        return mean + error
+
+    def _estimated(self, noise_floor: float) -> tuple[float, float]:
+        if self._estimate is None:
+            mean = sum(self._search) / len(self._search)
+            self._estimate = mean, standard_error(self._search, noise_floor)
+        return self._estimate
 
 
 @dataclass

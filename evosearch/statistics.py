@@ -50,8 +50,10 @@ def log_ratio(loss: float, reference: float) -> float:
 
 def standard_error(scores: Sequence[float], noise_floor: float) -> float:
     """Standard error of the mean; a least deviation keeps few scores from looking sure."""
-    deviation = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
-    return max(deviation, noise_floor) / math.sqrt(len(scores))
+    count = len(scores)
+    mean = sum(scores) / count
+    deviation = math.sqrt(sum((one - mean) ** 2 for one in scores) / max(1, count - 1))
+    return max(deviation, noise_floor) / math.sqrt(count)
 
 
 def interval(scores: Sequence[float], noise_floor: float, level: float = 0.95) -> Interval:
