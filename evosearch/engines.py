@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,12 +28,13 @@ from primitives import INTERPRETER, CapacityError, Program, encode, rule
 from primitives.encoding import Code
 from proxies import Task
 
-COMPILE_SECONDS = 2.0
+COMPILE_SECONDS = 2.5
 """What compiling a training loop for one program costs (2 CPU cores; see `evosearch bench`)."""
-DISPATCH_SECONDS = 2.5e-6
+DISPATCH_SECONDS = 2e-6
 """What the interpreter adds to a step for each instruction, whatever its size."""
-ELEMENT_SECONDS = 0.35e-9
-"""What it adds for each instruction and weight: a pass over memory that fusion would save."""
+ELEMENT_SECONDS = 1.3e-9
+"""What it adds for each instruction and weight where the registers outgrow the caches; less below
+that, where it does not decide."""
 
 
 class Engine(StrEnum):
@@ -107,12 +109,12 @@ class Trainer:
         self._data = jax.device_put(task.data)
         self._schedule = proxies.cosine(self.steps)
         self._compiled: dict[Program | None, Any] = {}
-        self._lock = threading.Lock()
+        self._locks: defaultdict[Program | None, threading.Lock] = defaultdict(threading.Lock)
 
     def prepare(self, program: Program, engine: Engine) -> None:
         """Compiles what `run` will need, so that its first call is as fast as the others."""
         key = program if engine is Engine.COMPILED else None
-        with self._lock:
+        with self._locks[key]:
             if key not in self._compiled:
                 used = INTERPRETER if key is None else rule(key)
                 self._compiled[key] = proxies.compiled_train.lower(

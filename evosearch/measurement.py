@@ -13,7 +13,7 @@ import numpy as np
 from evosearch.engines import Engine, Outcome, Trainer, choose_engine, seed_key
 from evosearch.errors import EvosearchError
 from evosearch.records import Seed, Stream
-from evosearch.statistics import score
+from evosearch.statistics import log_loss, score
 from evosearch.tuning import Tuner, tune_alike
 from primitives import Program, zoo
 
@@ -156,8 +156,4 @@ def mean_log_losses(
         ]
         for trainer, program, rate, engine in trials
     ]
-    return [float(np.mean([_log(f.result().loss) for f in row])) for row in futures]
-
-
-def _log(loss: float) -> float:
-    return math.log(loss) if loss > 0 else -math.inf
+    return [float(np.mean([log_loss(f.result().loss) for f in row])) for row in futures]

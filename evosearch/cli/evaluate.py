@@ -122,3 +122,36 @@ def _numbers(text: str | None) -> list[float] | None:
         return [float(word) for word in _listed(text)]
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a list of numbers; write 0.1,1,10") from None
+
+
+@app.command()
+def bench(
+    repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats of each way.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="How long to search with the quick preset; 0 for not.")
+    ] = 30.0,
+    json: Json = False,
+) -> None:
+    """How fast everything is on this machine, each way beside the others; a few minutes.
+
+    The floor is the training loop fused by XLA for one program, without its compilation. Beside it:
+    the compile-once interpreter, compiling the whole loop for each new program, and compiling the
+    update alone. Then mutation with abstract execution, and the quick preset end to end.
+    """
+    from rich.console import Console
+
+    from evosearch.benchmark import bench as measure
+    from evosearch.report_tables import render_benchmark
+
+    console = Console(stderr=True)
+    with _progress(console) as progress:
+        bar = progress.add_task("starting", total=None)
+        document = measure(
+            repeats=repeats,
+            seconds=seconds,
+            progress=lambda text: progress.update(bar, description=text),
+        )
+    if json:
+        print_json(document)
+    else:
+        render_benchmark(document, Console())
