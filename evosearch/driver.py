@@ -8,7 +8,6 @@ Python's lock while it trains, so threads keep all cores busy and share one comp
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -19,16 +18,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evosearch.config import Config
-from evosearch.engines import Engine, Trainer, choose_engine, trainers
 from evosearch.environment import describe
 from evosearch.errors import EvosearchError
 from evosearch.evolution import Counts, Evolution, Request
 from evosearch.journal import Journal
-from evosearch.measurement import BASELINE, Laboratory, Measurement, tune_baseline
+from evosearch.measurement import Laboratory, Measurement
 from evosearch.records import Champion
+from evosearch.replay import Replay
 from evosearch.run import Run, free_directory, make_run_directory, read_config
+from evosearch.startup import make_laboratory
 from evosearch.store import Store
-from primitives import live, parse, zoo
+from primitives import live
 
 _Results = Mapping[str, Measurement]
 
@@ -104,7 +104,9 @@ class Search:
         executor = ThreadPoolExecutor(self.workers, thread_name_prefix="evosearch")
         try:
             self._before = float((store.progress() or {}).get("elapsed_seconds") or 0.0)
-            laboratory = self._laboratory(store, executor)
+            laboratory = make_laboratory(
+                self.config, store, executor, self.workers, self._phase, self._interrupted
+            )
             if laboratory is None:
                 return self._ended(store, None, "interrupted")
             return self._search(store, laboratory, executor)
@@ -115,46 +117,9 @@ class Search:
             executor.shutdown(wait=True, cancel_futures=True)
             store.close()
 
-    def _laboratory(self, store: Store, executor: ThreadPoolExecutor) -> Laboratory | None:
-        """Tasks loaded, engines compiled, baseline tuned (or read from the store)."""
-        self._phase("loading tasks")
-        by_task = trainers(self.config.tasks)
-        self._compile(by_task, executor)
-        rates = store.rates()
-        if set(rates) != set(by_task) and not self._interrupted.is_set():
-            tuners = tune_baseline(
-                by_task,
-                self.config.seed,
-                self.config.measurement.tuning_seeds,
-                executor,
-                self._phase,
-            )
-            for name, tuner in tuners.items():
-                store.add_tuning(name, by_task[name].task.params, tuner)
-            store.commit()
-            rates = store.rates()
-        if self._interrupted.is_set():
-            return None
-        return Laboratory(by_task, self.config.seed, rates, self.config.measurement.hurdle)
-
-    def _compile(self, by_task: Mapping[str, Trainer], executor: ThreadPoolExecutor) -> None:
-        program = zoo.load(BASELINE)
-        pending = {
-            name: executor.submit(trainer.prepare, program, Engine.INTERPRETER)
-            for name, trainer in by_task.items()
-            if choose_engine(trainer.task, program, runs=1) is Engine.INTERPRETER
-        }
-        for number, (name, future) in enumerate(pending.items(), 1):
-            self._phase(f"compiling {name} ({number} of {len(pending)})")
-            while not future.done() and not self._interrupted.is_set():
-                _wait(future, 0.1)
-            if self._interrupted.is_set():
-                return
-            future.result()
-
     def _search(self, store: Store, laboratory: Laboratory, executor: ThreadPoolExecutor) -> str:
         evolution = Evolution(self.config)
-        replay = _Replay(store, laboratory)
+        replay = Replay(store, laboratory)
         if replay.replaying:
             self._phase("replaying the run so far")
             store.begin_replay()
@@ -196,7 +161,7 @@ class Search:
     def _begun(
         self,
         request: Request,
-        replay: _Replay,
+        replay: Replay,
         laboratory: Laboratory,
         executor: ThreadPoolExecutor,
     ) -> Future[_Results]:
@@ -273,51 +238,6 @@ class Search:
             time.monotonic() - self._searching_since,
             self._replayed,
         )
-
-
-class _Replay:
-    """Hands out measurements made earlier, so that evolution comes to where it was."""
-
-    def __init__(self, store: Store, laboratory: Laboratory):
-        self._results = store.results()
-        self._at_frontier = not self._results
-        self._outstanding: set[int] = set()
-        self._injections = deque(store.injections(used=True))
-        self._injected: set[int] = set()
-        for (_, seed), found in self._results.items():
-            for task, measurement in found.items():
-                laboratory.remember(task, seed, measurement.baseline)
-
-    @property
-    def replaying(self) -> bool:
-        """Whether some of what is in the store is still to be told."""
-        return not self._at_frontier or bool(self._outstanding)
-
-    def take(self, request: Request) -> dict[str, Measurement] | None:
-        """What was measured for `request`; the first thing unknown is the frontier."""
-        known = self._results.pop((request.record.key, request.seed), None)
-        if known is not None:
-            self._outstanding.add(request.number)
-        if known is None or not self._results:
-            self._at_frontier = True
-        return known
-
-    def told(self, request: Request) -> None:
-        """`request` has been told."""
-        self._outstanding.discard(request.number)
-
-    def inject(self, evolution: Evolution, store: Store) -> None:
-        """Passes on the programs put in by hand, at the request at which they were taken up."""
-        while self._injections and self._injections[0]["request"] == evolution.next_request:
-            self._pass_on(self._injections.popleft(), evolution)
-        if self._at_frontier:
-            for row in store.injections(used=False):
-                if row["id"] not in self._injected:
-                    self._pass_on(row, evolution)
-
-    def _pass_on(self, row: sqlite3.Row, evolution: Evolution) -> None:
-        self._injected.add(row["id"])
-        evolution.inject(row["id"], parse(row["source"]))
 
 
 def _wait(future: Future[Any], seconds: float) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,6 +34,10 @@ DISPATCH_SECONDS = 2e-6
 ELEMENT_SECONDS = 1.3e-9
 """What it adds for each instruction and weight where the registers outgrow the caches; less below
 that, where it does not decide."""
+
+
+_KEPT_COMPILED = 64
+"""So many compiled programs are kept per task, so that a long search does not fill the memory."""
 
 
 class Engine(StrEnum):
@@ -109,31 +112,43 @@ class Trainer:
         self._data = jax.device_put(task.data)
         self._schedule = proxies.cosine(self.steps)
         self._compiled: dict[Program | None, Any] = {}
-        self._locks: defaultdict[Program | None, threading.Lock] = defaultdict(threading.Lock)
+        self._locks: dict[Program | None, threading.Lock] = {}
+        self._lock = threading.Lock()
 
     def prepare(self, program: Program, engine: Engine) -> None:
         """Compiles what `run` will need, so that its first call is as fast as the others."""
-        key = program if engine is Engine.COMPILED else None
-        with self._locks[key]:
-            if key not in self._compiled:
-                used = INTERPRETER if key is None else rule(key)
-                self._compiled[key] = proxies.compiled_train.lower(
-                    self.task,
-                    used,
-                    self.steps,
-                    self._schedule,
-                    self._data,
-                    seed_key(0, Seed(Stream.TUNE, 0)),
-                    self._operands(program, engine, 1.0),
-                ).compile()
+        self._executable(program, engine)
 
     def run(self, program: Program, factor: float, key: jax.Array, engine: Engine) -> Outcome:
         """One training with learning rate `factor` from the seed `key`."""
-        self.prepare(program, engine)
-        compiled = self._compiled[program if engine is Engine.COMPILED else None]
-        curve = compiled(self._data, key, self._operands(program, engine, factor))
+        execute = self._executable(program, engine)
+        curve = execute(self._data, key, self._operands(program, engine, factor))
         train_loss, loss, steps, _ = jax.device_get(curve)
         return Outcome(float(loss), int(steps), engine, train_loss)
+
+    def _executable(self, program: Program, engine: Engine) -> Any:
+        """Compiled once for each program, or once for all (key None); others compile meanwhile."""
+        key = program if engine is Engine.COMPILED else None
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key in self._compiled:
+                return self._compiled[key]
+            executable = proxies.compiled_train.lower(
+                self.task,
+                INTERPRETER if key is None else rule(key),
+                self.steps,
+                self._schedule,
+                self._data,
+                seed_key(0, Seed(Stream.TUNE, 0)),
+                self._operands(program, engine, 1.0),
+            ).compile()
+        with self._lock:
+            self._compiled[key] = executable
+            programs = [known for known in self._compiled if known is not None]
+            for oldest in programs[:-_KEPT_COMPILED]:
+                del self._compiled[oldest], self._locks[oldest]
+        return executable
 
     def _operands(self, program: Program, engine: Engine, factor: float) -> tuple[Any, ...]:
         scale = np.float32(factor)

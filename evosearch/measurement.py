@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
@@ -107,39 +107,30 @@ class Laboratory:
 
 
 def tune_baseline(
-    trainers: Mapping[str, Trainer],
-    run_seed: int,
-    seeds: int,
-    executor: Executor,
-    progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, Tuner]:
-    """The baseline's learning rate for each task, chosen on the run's tuning seeds.
+    name: str, trainer: Trainer, run_seed: int, seeds: int, executor: Executor
+) -> Tuner:
+    """The baseline's learning rate for the task `name`, chosen on the run's tuning seeds.
 
     Raises:
-        EvosearchError: a task on which the baseline has no finite loss at any rate.
+        EvosearchError: the baseline has no finite loss at any rate.
     """
     program = zoo.load(BASELINE)
     drawn = [Seed(Stream.TUNE, i) for i in range(seeds)]
-    engines = {
-        name: choose_engine(trainer.task, program, runs=10 * seeds, steps=trainer.steps)
-        for name, trainer in trainers.items()
-    }
-    tuners = {name: Tuner(_COARSE_GRID) for name in trainers}
+    engine = choose_engine(trainer.task, program, runs=10 * seeds, steps=trainer.steps)
+    tuner = Tuner(_COARSE_GRID)
 
     def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
-        progress(f"tuning the baseline, {sum(len(t.losses) for t in tuners.values())} trials done")
-        jobs = [(trainers[name], program, rate, engines[name]) for name, rate in trials]
+        jobs = [(trainer, program, rate, engine) for _, rate in trials]
         return mean_log_losses(jobs, run_seed, drawn, executor)
 
-    tune_alike(tuners, mean_losses)
-    for name, tuner in tuners.items():
-        if not math.isfinite(tuner.losses[tuner.best]):
-            raise EvosearchError(
-                f"task {name!r} cannot be searched on: {BASELINE} has no finite loss at any "
-                f"learning rate from {min(tuner.losses):g} to {max(tuner.losses):g} times its own; "
-                "leave the task out or mend its loss"
-            )
-    return tuners
+    tune_alike({name: tuner}, mean_losses)
+    if not math.isfinite(tuner.losses[tuner.best]):
+        raise EvosearchError(
+            f"task {name!r} cannot be searched on: {BASELINE} has no finite loss at any "
+            f"learning rate from {min(tuner.losses):g} to {max(tuner.losses):g} times its own; "
+            "leave the task out or mend its loss"
+        )
+    return tuner
 
 
 def mean_log_losses(

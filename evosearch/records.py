@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -90,12 +91,17 @@ class Record:
         return mean - error
 
     def promises_more_than(self, other: Record, least_seeds: int, noise_floor: float) -> bool:
-        """Whether this looks better by a standard error, paired where enough seeds are shared."""
+        """Whether this looks better by two standard errors of the difference.
+
+        Paired where at least `least_seeds` are shared, else by the search scores of each.
+        """
         shared = [seed for seed in self.scores if seed in other.scores]
-        if len(shared) < least_seeds:
-            return self.cautious(noise_floor) > other.cautious(noise_floor)
-        ahead = [self.score(seed) - other.score(seed) for seed in shared]
-        return float(np.mean(ahead)) > standard_error(ahead, noise_floor)
+        if len(shared) >= least_seeds:
+            ahead = [self.score(seed) - other.score(seed) for seed in shared]
+            return sum(ahead) / len(ahead) > 2 * standard_error(ahead, noise_floor)
+        mean, error = self._estimated(noise_floor)
+        others_mean, others_error = other._estimated(noise_floor)
+        return mean - others_mean > 2 * math.hypot(error, others_error)
 
     def hopeful(self, noise_floor: float) -> float:
         """The mean plus one standard error: what the program might be worth."""

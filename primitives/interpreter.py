@@ -144,7 +144,7 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
     program = code.instructions
 
     def field(i: Array, column: int) -> Array:
-        start = (i, jnp.int32(column))
+        start = (i, np.int32(column))
         cut = lax.dynamic_slice(program, start, (1, 1), allow_negative_indices=False)
         return cut.reshape(())
 
@@ -170,7 +170,7 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
         """Any op on numbers alone: computing all and keeping one takes one kernel, not fifty."""
         opcode = field(i, OPCODE)
         operands = [_read(scalars, field(i, FIRST + place)) for place in range(3)]
-        value = jnp.float32(0)
+        value = np.float32(0)
         for code, one in enumerate(NUMBER_INSTRUCTIONS):
             result = _meaning(one, model, operands[: len(one.layout)], lambda: field(i, KIND))
             value = jnp.where(opcode == code, result, value)
@@ -199,7 +199,7 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
         i, file = lax.while_loop(lambda c: in_section(c[0], 0), tensor, (i, file))
         return i, file, scalars
 
-    start = (jnp.int32(0), file, scalars)
+    start = (np.int32(0), file, scalars)
     _, file, scalars = lax.while_loop(lambda c: c[0] < code.length, block, start)
     return file, scalars
 
@@ -232,13 +232,13 @@ def _read(file: Array, register: Array) -> Array:
     """One register of a file: a vector, or a number from the scalar file."""
     if file.ndim == 1:
         return lax.dynamic_slice(file, (register,), (1,), allow_negative_indices=False).reshape(())
-    start = (register, jnp.int32(0))
+    start = (register, np.int32(0))
     row = lax.dynamic_slice(file, start, (1, file.shape[1]), allow_negative_indices=False)
     return row.reshape(-1)
 
 
 def _written(file: Array, value: Array, register: Array | int) -> Array:
-    start = (jnp.int32(register),) + (jnp.int32(0),) * (file.ndim - 1)
+    start = (register,) + (np.int32(0),) * (file.ndim - 1)
     return lax.dynamic_update_slice(file, value[None], start, allow_negative_indices=False)
 
 

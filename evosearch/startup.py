@@ -1,0 +1,76 @@
+"""From a configuration to a laboratory: tasks loaded, engines compiled, the baseline tuned."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from evosearch.config import Config
+from evosearch.engines import Engine, Trainer, choose_engine, trainers
+from evosearch.measurement import BASELINE, Laboratory, tune_baseline
+from evosearch.store import Store
+from evosearch.tuning import Tuner
+from primitives import zoo
+
+
+def make_laboratory(
+    config: Config,
+    store: Store,
+    executor: ThreadPoolExecutor,
+    workers: int,
+    phase: Callable[[str], None],
+    interrupted: threading.Event,
+) -> Laboratory | None:
+    """A laboratory that is ready to measure; None if interrupted meanwhile.
+
+    The baseline's learning rates come from the store, or are tuned and kept there. Tracing holds
+    Python's lock and training does not, so one task is tuned while the next is compiled.
+
+    Raises:
+        EvosearchError: a task on which the baseline never trains, or the store fails.
+    """
+    phase("loading tasks")
+    by_task = trainers(config.tasks)
+    known = store.rates()
+    compiling = threading.Semaphore(workers)
+
+    def ready(name: str, trainer: Trainer) -> Tuner | None:
+        program = zoo.load(BASELINE)
+        if choose_engine(trainer.task, program, runs=1) is Engine.INTERPRETER:
+            with compiling:
+                if not interrupted.is_set():
+                    trainer.prepare(program, Engine.INTERPRETER)
+        if name in known or interrupted.is_set():
+            return None
+        seeds = config.measurement.tuning_seeds
+        return tune_baseline(name, trainer, config.seed, seeds, executor)
+
+    with ThreadPoolExecutor(len(by_task), thread_name_prefix="start-up") as chains:
+        pending = {chains.submit(ready, *item): item[0] for item in by_task.items()}
+        _followed(pending, phase, interrupted)
+    if interrupted.is_set():
+        return None
+    for future, name in pending.items():
+        tuner = future.result()
+        if tuner is not None:
+            store.add_tuning(name, by_task[name].task.params, tuner)
+    store.commit()
+    return Laboratory(by_task, config.seed, store.rates(), config.measurement.hurdle)
+
+
+def _followed(
+    pending: dict[Future[Tuner | None], str],
+    phase: Callable[[str], None],
+    interrupted: threading.Event,
+) -> None:
+    """Says how far the tasks are until all are ready, one has failed, or it is interrupted."""
+    waiting = set(pending)
+    while waiting and not interrupted.is_set():
+        names = [name for future, name in pending.items() if future in waiting]
+        phase(f"compiling and tuning the baseline: {', '.join(names)}")
+        done: set[Future[Tuner | None]] = set()
+        while not done and not interrupted.is_set():
+            done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
