@@ -24,8 +24,11 @@ _FACTOR = 0x9E3779B97F4A7C15
 
 
 def _mix(h: int, x: int) -> int:
-    """One round of a 64-bit hash; written out because keys outlive a process (unlike `hash`)."""
-    h = ((h ^ x) * _FACTOR) & _MASK
+    """One round of a 64-bit hash; written out because keys outlive a process (unlike `hash`).
+
+    Not symmetric: a state that keeps its value mixes a colour with itself.
+    """
+    h = (h * _FACTOR + x) & _MASK
     return h ^ (h >> 29)
 
 
@@ -108,6 +111,6 @@ def _hash_terms(hashes: list[int], nodes: list[_Node], colours: dict[int, int]) 
             places.reverse()
         h = op.tag
         for place in places:  # `_mix`, in line: this loop is most of the work
-            h = ((h ^ hashes[place]) * _FACTOR) & _MASK
+            h = (h * _FACTOR + hashes[place]) & _MASK
             h ^= h >> 29
         hashes[value] = h

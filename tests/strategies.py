@@ -32,32 +32,42 @@ def parameters(draw, max_states=3, kinds=kinds):
 
 
 @st.composite
-def programs(draw, op_set="full", max_statements=12, max_states=3, kinds=kinds, names=None):
-    """A random valid program over `op_set`, with states of all `kinds`."""
+def programs(
+    draw, op_set="full", min_statements=0, max_statements=12, max_states=3, kinds=kinds, names=None
+):
+    """A random valid program over `op_set` (or `names`), with states of all `kinds`.
+
+    Statements prefer to read what was written last and no one has read yet, and the update is what
+    was written last, so that much of the program is live.
+    """
     known, states = draw(parameters(max_states, kinds))
     declared = {p.name: p.kind for p in known if p.name in states}
     environment = {p.name: declared.get(p.name, Kind.SCALAR) for p in known}
     environment |= {"w": Kind.TENSOR, "g": Kind.TENSOR}
+    unread = ["g", *states]
     op_names = st.sampled_from(names or ops.names(op_set))
     statements = []
-    for _ in range(draw(st.integers(0, max_statements))):
+    for _ in range(draw(st.integers(min_statements, max_statements))):
         op = OPS[draw(op_names)]
-        args, kind = draw(operands(op, environment))
+        args = draw(operands(op, environment, unread))
+        kind = op.result_kind(tuple(environment.get(arg, Kind.SCALAR) for arg in args))
         targets = [t for t in (*LOCAL_NAMES, *states) if fits(kind, declared.get(t, Kind.TENSOR))]
-        target = draw(st.sampled_from(targets))
+        target = draw(st.sampled_from([t for t in targets if t not in unread] or targets))
         statements.append(Statement(target, op.name, args))
         environment[target] = kind
-    update = "update" if "update" in environment else draw(st.sampled_from(sorted(environment)))
+        unread = [*(name for name in unread if name not in (*args, target)), target]
+    update = unread[-1] if unread else "g"
     return Program(known, tuple(statements), (update, *states))
 
 
 @st.composite
-def operands(draw, op, environment):
-    """Operands that suit `op`, and the kind of its result."""
-    args, own = [], []
+def operands(draw, op, environment, unread=()):
+    """Operands that suit `op`."""
+    args = []
     for want in op.operands:
         suitable = sorted(n for n, k in environment.items() if want == "x" or k == Kind.SCALAR)
-        name = draw(st.sampled_from([None, *suitable, *suitable]))
+        fresh = [name for name in unread if name in suitable and name not in args]
+        pool = [*fresh[-2:] * 4, *suitable, *[None] * (1 if want == "x" else 4)]
+        name = draw(st.sampled_from(pool))
         args.append(draw(constants) if name is None else name)
-        own.append(Kind.SCALAR if name is None else environment[name])
-    return tuple(args), op.result_kind(tuple(own))
+    return tuple(args)

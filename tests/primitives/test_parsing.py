@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import programs
 
 from primitives import OPS, Kind, Parameter, Program, ProgramError, Statement, check, parse, zoo
+from tests.strategies import programs
 
 DATA = Path(__file__).parent / "data"
 FILES = {path.name: path.read_text() for path in sorted(DATA.glob("*.txt"))}
@@ -325,6 +325,7 @@ def test_any_function_body_is_read_or_refused(text):
     parses_or_refuses("def train(w, g, m):\n " + text + "\n return g, m")
 
 
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")  # Python's own, on `1and`
 @given(programs(max_statements=6), st.data())
 def test_mutated_program_text_is_read_or_refused(program, data):
     text = str(program)

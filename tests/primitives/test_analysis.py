@@ -1,0 +1,471 @@
+"""Abstract execution: kinds, liveness across steps, and the semantic key."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from primitives import (
+    OPS,
+    Kind,
+    Parameter,
+    Program,
+    Statement,
+    analyse,
+    check,
+    initial_state,
+    live,
+    parse,
+    semantic_key,
+    step,
+    zoo,
+)
+from primitives.kinds import kind_shape
+from tests.strategies import constants, operands, programs
+
+DATA = Path(__file__).parent / "data"
+RAW_LION = parse((DATA / "raw_lion.txt").read_text())
+PRUNED_LION = parse((DATA / "lion_pruned.txt").read_text())
+LIVELY = programs(min_statements=5, max_statements=12)
+
+
+def updates(program, steps=4, seed=0):
+    """The updates of some steps in float64, as one array [steps, weights]."""
+    rng = np.random.default_rng(seed)
+    weights = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=4)}
+    state = initial_state(program, weights, np)
+    made = []
+    for t in range(1, steps + 1):
+        grads = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=4)}
+        update, state = step(program, state, weights, grads, lr=1 / t, t=t, xp=np)
+        made.append(np.concatenate([update["a"].ravel(), update["b"]]))
+    return np.stack(made)
+
+
+def same(a, b):
+    """Equal up to the order of operands and the doubles' last digits."""
+    return np.allclose(a, b, rtol=1e-6, atol=1e-9, equal_nan=True)
+
+
+# --- liveness ---
+
+
+def test_raw_lion_has_one_live_state_and_eleven_live_statements():
+    """`m = cosh(update)` is returned, but the next step overwrites m before it reads it."""
+    analysis = analyse(RAW_LION)
+    assert [RAW_LION.parameters[number].name for number in analysis.live_states] == ["v"]
+    assert str(live(RAW_LION)) == (
+        "def train(w, g, v, lr):\n"
+        "    g = clip(g, lr)\n"
+        "    g = arcsin(g)\n"
+        "    m = interp(g, v, 0.8999999761581421)\n"
+        "    v1 = m * m\n"
+        "    v = interp(g, m, 1.109133005142212)\n"
+        "    lr = lr * 0.0002171761734643951\n"
+        "    update = m * lr\n"
+        "    v1 = sqrt(v1)\n"
+        "    update = update / v1\n"
+        "    wd = lr * 0.4601978361606598\n"
+        "    wd = wd * w\n"
+        "    update = update + wd\n"
+        "    return update, v\n"
+    )
+
+
+def test_pruned_lion_has_one_live_state():
+    assert [p.name for p in live(PRUNED_LION).states] == ["v"]
+    assert "cosh" not in str(live(PRUNED_LION))
+
+
+def test_listings_of_the_paper_run():
+    assert np.isfinite(updates(PRUNED_LION, 20)).all()
+    assert np.isfinite(updates(RAW_LION, 20)).all()
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_the_zoo_is_live_throughout(name):
+    assert live(zoo.load(name)) == zoo.load(name)
+
+
+def test_a_state_read_only_by_itself_is_dead():
+    program = parse("def train(w, g, m, v):\n  m = m * 0.9\n  v = g + v\n  return v, m, v")
+    assert [p.name for p in live(program).states] == ["v"]
+
+
+def test_states_that_feed_only_each_other_are_dead():
+    program = parse("def train(w, g, m, v):\n  x = m + g\n  m = v\n  v = x\n  return g, m, v")
+    assert live(program) == parse("def train(w, g):\n  return g")
+
+
+def test_a_state_read_through_another_state_is_live():
+    program = parse("def train(w, g, m, v):\n  u = m\n  m = v\n  v = g\n  return u, m, v")
+    assert live(program) == program
+
+
+@settings(max_examples=60)
+@given(LIVELY)
+def test_live_keeps_updates_and_key_and_is_idempotent(program):
+    lean = live(program)
+    assert live(lean) == lean
+    assert semantic_key(lean) == semantic_key(program)
+    assert len(lean.statements) == len(analyse(program).live_statements)
+    assert parse(str(lean)) == lean
+    np.testing.assert_array_equal(updates(lean), updates(program))
+
+
+# --- kinds ---
+
+
+@settings(max_examples=60)
+@given(programs(max_statements=12))
+def test_values_have_the_shapes_that_check_says(program):
+    kinds = check(program)
+    for state in program.states:
+        shape = kind_shape(state.kind, (2, 3, 4))
+        (_, *following) = step_shapes(program)
+        assert following[program.states.index(state)] == shape
+    assert set(kinds) == {p.name for p in program.parameters} | {
+        s.target for s in program.statements
+    }
+
+
+def step_shapes(program):
+    ones = np.ones((2, 3, 4))
+    update, following = step(program, initial_state(program, ones, np), ones, ones, xp=np)
+    return [update.shape, *(x[0].shape if isinstance(x, list) else x.shape for x in following)]
+
+
+def test_check_names_every_variable_with_its_kind():
+    kinds = check(zoo.load("adafactor"))
+    assert kinds["r"] == kinds["row_scale"] == Kind.ROW
+    assert kinds["c"] == Kind.COL
+    assert kinds["update"] == Kind.TENSOR
+    assert kinds["decay"] == kinds["lr"] == kinds["t"] == Kind.SCALAR
+    assert kinds["scale"] == Kind.LEAF
+
+
+# --- the key: what it does not depend on ---
+
+
+def renamed(program, rng):
+    """Every variable under another name, each version of a variable under its own."""
+    fresh = {p.name: f"p{i}" for i, p in enumerate(program.parameters)}
+    inputs = {p.name for p in program.parameters[2:]} - set(program.returns[1:])
+    fresh |= {name: name for name in inputs}
+    states = {name: fresh[name] for name in program.returns[1:]}
+    count = rng.integers(100)
+    statements = []
+    for target, op, args in program.statements:
+        args = tuple(fresh.get(arg, arg) if isinstance(arg, str) else arg for arg in args)
+        count += 1
+        fresh[target] = f"x{count}"
+        statements.append(Statement(fresh[target], op, args))
+    parameters = tuple(
+        p if p.name in inputs else p._replace(name=f"p{i}")
+        for i, p in enumerate(program.parameters)
+    )
+    finals = [Statement(states[s], "identity", (fresh[s],)) for s in states]
+    returns = (fresh[program.update], *states.values())
+    if returns[0] in states.values():  # the update is an old state, which is about to be replaced
+        statements.append(Statement("kept", "identity", (returns[0],)))
+        returns = ("kept", *returns[1:])
+    # all copies are taken before any state is replaced
+    copies = [Statement(f"copy{i}", "identity", final.args) for i, final in enumerate(finals)]
+    finals = [
+        Statement(f.target, "identity", (c.target,)) for f, c in zip(finals, copies, strict=True)
+    ]
+    return Program(parameters, (*statements, *copies, *finals), returns)
+
+
+def commuted(program, rng):
+    """The operands of commutative ops exchanged at random."""
+    return Program(
+        program.parameters,
+        tuple(
+            s._replace(args=s.args[::-1]) if OPS[s.op].commutative and rng.random() < 0.7 else s
+            for s in program.statements
+        ),
+        program.returns,
+    )
+
+
+def reordered(program, rng):
+    """Neighbouring statements that do not touch each other exchanged at random."""
+    statements = list(program.statements)
+    for i in rng.integers(max(1, len(statements) - 1), size=20):
+        a, b = (*statements[i : i + 2], None, None)[:2]
+        if b and a.target not in (*b.args, b.target) and b.target not in a.args:
+            statements[i : i + 2] = [b, a]
+    return Program(program.parameters, tuple(statements), program.returns)
+
+
+def padded(program, rng):
+    """Statements and a state that no one reads, in random places."""
+    statements = list(program.statements)
+    for number in range(4):
+        statements.insert(
+            rng.integers(len(statements) + 1),
+            Statement(f"dead{number}", "sin", (program.gradient,)),
+        )
+    statements.append(Statement("unread", "add", (program.update, "unread")))
+    parameters = (*program.parameters, Parameter("unread", Kind.TENSOR, 1.0))
+    return Program(parameters, tuple(statements), (*program.returns, "unread"))
+
+
+def permuted(program, rng):
+    """Parameters after the first two, and the returned states, in another order."""
+    rest = [program.parameters[i] for i in rng.permutation(range(2, len(program.parameters)))]
+    states = [program.returns[i] for i in rng.permutation(range(1, len(program.returns)))]
+    return Program((*program.parameters[:2], *rest), program.statements, (program.update, *states))
+
+
+def duplicated(program, rng):
+    """Every state kept twice, the second read in some places."""
+    twin = {name: f"{name}_twin" for name in program.returns[1:]}
+    initial = {p.name for p in program.parameters}
+    statements = []
+    for s in program.statements:
+        args = tuple(
+            twin[a] if a in twin and a in initial and rng.random() < 0.5 else a for a in s.args
+        )
+        statements.append(s._replace(args=args))
+        initial.discard(s.target)
+    statements += [Statement(twin[name], "identity", (name,)) for name in twin]
+    parameters = [*program.parameters]
+    parameters += [p._replace(name=twin[p.name]) for p in program.states]
+    return Program(tuple(parameters), tuple(statements), (*program.returns, *twin.values()))
+
+
+def recomputed(program, rng):
+    """Every value computed twice, the second read in some places."""
+    statements = []
+    for s in program.statements:
+        statements += [s._replace(target="again"), s]
+        if rng.random() < 0.5:
+            statements[-1] = Statement(s.target, "identity", ("again",))
+    return Program(program.parameters, tuple(statements), program.returns)
+
+
+REWRITES = [renamed, commuted, reordered, padded, permuted, duplicated, recomputed]
+
+
+@pytest.mark.parametrize("rewrite", REWRITES)
+@settings(max_examples=50)
+@given(program=LIVELY, seed=st.integers(0, 2**32 - 1))
+def test_the_key_does_not_depend_on(rewrite, program, seed):
+    rewritten = rewrite(program, np.random.default_rng(seed))
+    assert same(updates(rewritten), updates(program)), "the rewrite itself is wrong"
+    assert semantic_key(rewritten) == semantic_key(program)
+
+
+@settings(max_examples=40)
+@given(program=LIVELY, seed=st.integers(0, 2**32 - 1), order=st.permutations(REWRITES))
+def test_the_key_does_not_depend_on_all_of_these_together(program, seed, order):
+    rng = np.random.default_rng(seed)
+    rewritten = program
+    for rewrite in order[:4]:
+        rewritten = rewrite(rewritten, rng)
+    assert semantic_key(rewritten) == semantic_key(program)
+
+
+def test_interp_and_ema_are_one_op_and_copies_are_free():
+    a = parse("def train(w, g, m):\n  m = interp(g, m, 0.9)\n  return m, m")
+    b = parse("def train(x, y, s):\n  z = s\n  s = ema(y, z, 0.9)\n  u = s\n  return u, s")
+    assert semantic_key(a) == semantic_key(b)
+
+
+def test_constants_are_the_same_when_their_float32_values_are():
+    template = "def train(w, g):\n  u = g * {}\n  return u"
+    keys = [semantic_key(parse(template.format(x))) for x in ("0.1", "0.10000000149", "0.1000001")]
+    assert keys[0] == keys[1] != keys[2]
+
+
+# --- the key: what it does depend on ---
+
+
+@st.composite
+def edited(draw, source):
+    """A program and the same with one argument, op, constant, return or initial value changed."""
+    program = draw(source)
+    what = draw(st.sampled_from(["statement", "statement", "statement", "update", "parameter"]))
+    if what == "update":
+        names = [p.name for p in program.parameters] + [s.target for s in program.statements]
+        returns = (draw(st.sampled_from(names)), *program.returns[1:])
+        return program, Program(program.parameters, program.statements, returns)
+    if what == "parameter":
+        assume(program.states)
+        chosen = draw(st.sampled_from(program.states))
+        changed = chosen._replace(initial=draw(constants))
+        parameters = tuple(changed if p == chosen else p for p in program.parameters)
+        return program, Program(parameters, program.statements, program.returns)
+    index = draw(st.sampled_from(analyse(program).live_statements or (0,)))
+    before = [p.name for p in program.parameters]
+    before += [s.target for s in program.statements[:index]]
+    environment = {name: kind for name, kind in check(program).items() if name in before}
+    op = OPS[program.statements[index].op]
+    same_arity = [o for o in OPS.values() if o.operands == op.operands]
+    other = draw(st.sampled_from([op, *same_arity]))
+    args = draw(operands(other, environment))
+    statement = Statement(program.statements[index].target, other.name, args)
+    statements = (*program.statements[:index], statement, *program.statements[index + 1 :])
+    return program, Program(program.parameters, statements, program.returns)
+
+
+def is_valid(program):
+    try:
+        return parse(str(program)) == program
+    except ValueError:
+        return False
+
+
+SMALL = programs(
+    min_statements=2,
+    max_statements=5,
+    names=[
+        "add",
+        "multiply",
+        "interp",
+        "subtract",
+        "square",
+        "negative",
+        "dot",
+        "norm",
+        "identity",
+    ],
+)
+
+
+@settings(max_examples=300)
+@given(edited(SMALL))
+def test_equal_keys_mean_equal_updates(pair):
+    program, other = pair
+    assume(is_valid(other))
+    if semantic_key(program) == semantic_key(other):
+        assert same(updates(program), updates(other))
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        programs(
+            min_statements=1, max_statements=3, names=["add", "multiply", "identity"],
+            kinds=st.just(Kind.TENSOR),
+        ),
+        min_size=8, max_size=16,
+    )
+)  # fmt: skip
+def test_programs_of_equal_key_in_a_crowd_have_equal_updates(crowd):
+    by_key = {}
+    for program in crowd:
+        first = by_key.setdefault(semantic_key(program), program)
+        assert same(updates(program), updates(first))
+
+
+TELL_APART = {
+    "operand order": ("u = g - w", "u = w - g"),
+    "a constant": ("u = g * 0.5", "u = g * 0.25"),
+    "an op": ("u = sin(g)", "u = cos(g)"),
+    "which input": ("u = g * lr", "u = g * t"),
+    "old or new state": ("u = m\nm = g", "m = g\nu = m"),
+    "a delay of two steps": ("u = m\nm = g", "u = m\nm = v\nv = g"),
+    "which state feeds which": ("u = m - v\nm = g\nv = w", "u = m - v\nm = w\nv = g"),
+    "norm or global norm": ("n = norm(g)\nu = g / n", "n = global_norm(g)\nu = g / n"),
+    "constants of opposite sign": ("u = g * 1.0", "u = g * -1.0"),
+    "a shared state or two": (
+        "u = m + v\nm = m + g\nv = v + g",
+        "u = m + v\nm = m + g\nv = v + w",
+    ),
+    "states crossed over": ("u = m\nm = m + g\nv = v + g", "u = m\nx = m + g\nm = v - g\nv = x"),
+}
+
+
+@pytest.mark.parametrize("what", TELL_APART)
+def test_the_key_tells_apart(what):
+    one, other = (
+        parse("\n    ".join(["def train(w, g, m, v, lr, t):", *body.split("\n"), "return u, m, v"]))
+        for body in TELL_APART[what]
+    )
+    assert not same(updates(one), updates(other))
+    assert semantic_key(one) != semantic_key(other)
+
+
+@pytest.mark.parametrize("body", ["u = g + m\n  m = lr * 2", "u = m\n  m = lr * 2", "u = m"])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("m", "m: tensor(1.0)"), ("m: leaf", "m: scalar"), ("m: scalar(1.0)", "m: scalar(2.0)")],
+)
+def test_the_key_depends_on_kind_and_initial_value_of_a_state(one, other, body):
+    a, b = (parse(f"def train(w, g, {m}, lr):\n  {body}\n  return u, m") for m in (one, other))
+    assert semantic_key(a) != semantic_key(b)
+
+
+def test_states_that_keep_their_value_are_told_apart_by_it():
+    """Regression: a colour mixed with itself used to hash to the same number for all colours."""
+    text = "def train(w, g, m: tensor({}), v: tensor({})):\n  u = m - v\n  return u, m, v"
+    keys = [semantic_key(parse(text.format(*x))) for x in [(1, 2), (2, 1), (1, 3), (3, 1), (2, 2)]]
+    assert len(set(keys)) == 5
+
+
+def test_long_delay_lines_of_different_length_have_different_keys():
+    def delay(n):
+        states = [f"s{i}" for i in range(n)]
+        moves = [f"s{i} = s{i + 1}" for i in range(n - 1)]
+        lines = ["u = s0", *moves, f"s{n - 1} = g", f"return u, {', '.join(states)}"]
+        return parse(f"def train(w, g, {', '.join(states)}):\n  " + "\n  ".join(lines))
+
+    assert len({semantic_key(delay(n)) for n in range(1, 12)}) == 11
+
+
+GOLDEN = {
+    "adafactor": "8940c7ed415b767b",
+    "adam": "e97eee245af4088a",
+    "adamw": "4c13f840ad489ca0",
+    "adamw_paper": "7c278f74cafaa379",
+    "lion": "a3b8f75cef281905",
+    "momentum": "50b1f686683e7aa7",
+    "rmsprop": "1b5aca09b4c07580",
+    "sgd": "3a0e71a6a1b5302c",
+}
+
+
+def test_keys_of_the_zoo_never_change():
+    """Stored runs hold keys: a change here needs a migration."""
+    assert {name: semantic_key(zoo.load(name)) for name in zoo.names()} == GOLDEN
+
+
+def test_keys_do_not_depend_on_the_process():
+    code = "from primitives import zoo, semantic_key; print(semantic_key(zoo.load('adafactor')))"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONHASHSEED": "7", "JAX_PLATFORMS": "cpu"},
+        check=True,
+    )
+    assert run.stdout.strip() == GOLDEN["adafactor"]
+
+
+def test_the_reference_keys_are_distinct():
+    keys = [semantic_key(p) for p in [*map(zoo.load, zoo.names()), RAW_LION, PRUNED_LION]]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_search_program_is_analysed_in_microseconds():
+    """Measured: 45 microseconds. The bound leaves room for a loaded machine."""
+    padding = "".join(f"    x{i} = interp(g, m, 0.{i + 1})\n" for i in range(11))
+    head, rest = str(zoo.load("adamw_paper")).split("\n", 1)
+    program = parse(head + "\n" + padding + rest)
+    assert len(program.statements) == 20
+
+    def seconds():
+        start = time.perf_counter()
+        for _ in range(100):
+            assert analyse(program).key
+        return (time.perf_counter() - start) / 100
+
+    assert min(seconds() for _ in range(10)) < 500e-6

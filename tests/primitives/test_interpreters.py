@@ -1,0 +1,334 @@
+"""The interpreters: the compile-once machine computes what the reference computes."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from primitives import (
+    INTERPRETER,
+    OPS,
+    CapacityError,
+    Kind,
+    Parameter,
+    Program,
+    Statement,
+    encode,
+    initial_state,
+    parse,
+    rule,
+    state_memory,
+    step,
+    zoo,
+)
+from primitives.kinds import kind_shape
+from tests.strategies import programs
+
+SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
+ULPS = 2e-6  # the noise that tells how exact a result can be: 16 units in float32's last place
+
+NUMPY32 = SimpleNamespace(**vars(np))  # not `np` itself, with which `step` takes float64
+
+machine_update = jax.jit(INTERPRETER.update)
+
+
+def stream(seed, steps=3):
+    """Weights, and for each step gradients and a schedule value."""
+    rng = np.random.default_rng(seed)
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    grads = []
+    for _ in range(steps):
+        drawn = {name: rng.normal(size=s).astype(np.float32) for name, s in SHAPES.items()}
+        drawn["vector"][:2] = 0.0  # weights that have had no gradient
+        grads.append(drawn)
+    return weights, grads, [1.0, 0.75, 0.3][:steps]
+
+
+def run_machine(program, weights, grads, schedule):
+    state = INTERPRETER.init(weights, encode(program), -1.0)
+    for number, (g, lr) in enumerate(zip(grads, schedule, strict=True), 1):
+        update, state = machine_update(g, state, weights, lr=lr, t=float(number))
+        yield update
+
+
+def run_reference(program, weights, grads, schedule, xp=jnp):
+    state = initial_state(program, weights, xp)
+    for number, (g, lr) in enumerate(zip(grads, schedule, strict=True), 1):
+        update, state = step(program, state, weights, g, lr=lr, t=float(number), xp=xp)
+        yield update
+
+
+def with_noise(program, rng):
+    """`program` with every intermediate value off by a factor near 1."""
+    statements = []
+    for s in program.statements:
+        factor = 1.0 + ULPS * rng.choice([-1.0, 1.0])
+        statements += [s, Statement(s.target, "multiply", (s.target, factor))]
+    return Program(program.parameters, tuple(statements), program.returns)
+
+
+def noisy(tree, rng):
+    return jax.tree.map(lambda x: np.float32(x * (1 + ULPS * rng.uniform(-1, 1, x.shape))), tree)
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(tree)])
+
+
+def assert_agree(program, ours, seed=0, noises=3, steps=3, xp=jnp):
+    """The updates in `ours` are the reference's, as exactly as float32 determines them.
+
+    How exactly that is, the reference itself tells: it runs again with inputs and intermediate
+    values off by a few units in the last place, and where its results then differ, so may ours.
+    Returns the share of numbers that this decides.
+    """
+    weights, grads, schedule = stream(seed, steps)
+    want = [flat(update) for update in run_reference(program, weights, grads, schedule, xp)]
+    runs = []
+    for k in range(noises):
+        rng = np.random.default_rng([seed, k])
+        disturbed = with_noise(program, rng), noisy(weights, rng), noisy(grads, rng)
+        runs.append([flat(u) for u in run_reference(*disturbed, schedule, xp=NUMPY32)])
+    decided = 0.0
+    for number, update in enumerate(ours(weights, grads, schedule)):
+        a, b, c = flat(update), want[number], np.stack([run[number] for run in runs])
+        finite = np.isfinite(b) & np.isfinite(c).all(0)
+        never_finite = ~np.isfinite(b) & ~np.isfinite(c).any(0)
+        assert not np.isfinite(a[never_finite]).any(), f"step {number + 1}: finite\n{program}"
+        with np.errstate(all="ignore"):
+            spread = np.abs(c - b).max(0)
+            bound = 1e-5 * (1 + np.abs(b)) + 8 * spread
+            wrong = finite & ~(np.abs(a - b) <= bound)
+            tight = never_finite | (finite & (spread <= 1e-3 * (1 + np.abs(b))))
+        assert not wrong.any(), f"step {number + 1}: {a[wrong]} not {b[wrong]}\n{program}"
+        decided += tight.mean() / len(want)
+    return decided
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_machine_runs_the_zoo(name):
+    program = zoo.load(name)
+    assert assert_agree(program, lambda *data: run_machine(program, *data)) == 1.0
+
+
+@pytest.mark.parametrize("op", [op for op in OPS.values() if op.arity], ids=lambda op: op.name)
+def test_machine_runs_every_op_on_every_layout_and_kind(op):
+    """Each pair of a tensor, a row, a leaf, a scalar and a number is one program."""
+    values = ["w", "r", "n", "lr", 0.5]
+    for first in values:
+        others = values if len(op.operands) > 1 and op.operands[1] == "x" else ["lr"]
+        for second in others:
+            names = {"x": iter([first, second]), "s": iter([0.25])}
+            args = tuple(next(names[want]) for want in op.operands)
+            program = Program(
+                (Parameter("w"), Parameter("g"), Parameter("lr")),
+                (
+                    Statement("r", "row_mean", ("g",)),
+                    Statement("n", "norm", ("g",)),
+                    Statement("u", op.name, args),
+                    Statement("u", "tanh", ("u",)),
+                ),
+                ("u",),
+            )
+            assert_agree(
+                program, lambda *data, p=program: run_machine(p, *data), noises=1, steps=1, xp=np
+            )
+
+
+CASES = {
+    "states change places": """def train(w, g, a: tensor(1.0), b):
+    update = a - b
+    c = a + g
+    a = b
+    b = c
+    return update, a, b""",
+    "a delay line": """def train(w, g, a, b, c):
+    update = c * 0.5
+    c = b
+    b = a
+    a = g
+    return update, a, b, c""",
+    "a rotation": """def train(w, g, a: tensor(1.0), b: tensor(2.0), c: tensor(3.0)):
+    update = a
+    x = a
+    a = b
+    b = c
+    c = x
+    return update, a, b, c""",
+    "update is a state": "def train(w, g, m):\n    m = interp(g, m, 0.9)\n    return m, m",
+    "update is the old state": "def train(w, g, m):\n    u = m\n    m = g\n    return u, m",
+    "update is the gradient": "def train(w, g):\n    return g",
+    "update is lr": "def train(w, g, lr):\n    return lr",
+    "update is a number": "def train(w, g):\n    u = 0.5\n    return u",
+    "update is a folded number": "def train(w, g):\n    u = sqrt(2.0) * get_pi()\n    return u",
+    "one value, two states": """def train(w, g, m, v):
+    u = m / (v + 1.0)
+    m = g * 0.5
+    v = m
+    return u, m, v""",
+    "state set to a number": "def train(w, g, m):\n    u = m + g\n    m = 3.0\n    return u, m",
+    "constants that look like value numbers": """def train(w, g, m, v):
+    a = g * 2.0
+    u = m + v
+    u = u + a
+    m = 4.0
+    v = 5.0
+    return u, m, v""",
+    "scalar states": """def train(w, g, s: scalar(1.0), n: scalar):
+    n = global_norm(g) + n
+    s = s * 0.5
+    u = g * s / n
+    return u, s, n""",
+    "NaN from constants alone": "def train(w, g):\n    u = g + log(-1.0)\n    return u",
+    "states of every kind": """def f(w, g, a: leaf, b: matrix, c: row, d: col, e: scalar, lr, t):
+    a = interp(norm(g), a, 0.5)
+    b = interp(matrix_mean(g), b, 0.5)
+    c = interp(row_mean(g), c, 0.5)
+    d = interp(col_mean(g), d, 0.5)
+    e = interp(dot(w, g), e, 0.5)
+    n = norm(c) + norm(d) * norm(b)
+    k = dot(a, c) + dot(c, d) + cosine_sim(b, d)
+    u = g * a + b * c - d / e + n * k
+    u = u * lr / t
+    return u, a, b, c, d, e""",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_machine_moves_states_and_outputs_rightly(case):
+    program = parse(CASES[case])
+    assert assert_agree(program, lambda *data: run_machine(program, *data)) == 1.0
+
+
+def test_subnormal_constants_count_as_zero():
+    weights, grads, schedule = stream(0, 1)
+    program = parse("def train(w, g):\n    u = g + 1.0 / 1e-40\n    return u")
+    for run in (run_machine, run_reference):
+        np.testing.assert_array_equal(flat(*run(program, weights, grads, schedule)), flat(grads))
+
+
+@settings(max_examples=50)
+@given(programs(min_statements=8, max_statements=16, max_states=4), st.integers(0, 99))
+def test_machine_agrees_with_the_reference(program, seed):
+    decided = assert_agree(program, lambda *data: run_machine(program, *data), seed)
+    event(f"decided: {round(decided, 1)}")
+
+
+@settings(max_examples=25)
+@given(programs(min_statements=4, max_statements=10), st.integers(0, 99))
+def test_rule_is_the_reference_step(program, seed):
+    def ours(weights, grads, schedule):
+        transformation = rule(program)
+        state = transformation.init(weights, 2.0)
+        for number, (g, lr) in enumerate(zip(grads, schedule, strict=True), 1):
+            updates, state = transformation.update(g, state, weights, lr=lr, t=float(number))
+            yield jax.tree.map(lambda x: x / -2.0, updates)
+
+    assert_agree(program, ours, seed, noises=1)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "lion"])
+def test_float64_numpy_agrees_with_float32_jax(name):
+    program = zoo.load(name)
+    assert_agree(program, lambda *data: run_reference(program, *data, xp=np))
+
+
+def test_machine_is_compiled_once_for_all_programs():
+    before = machine_update._cache_size()
+    weights, grads, schedule = stream(0)
+    for name in zoo.names():
+        list(run_machine(zoo.load(name), weights, grads, schedule))
+    assert machine_update._cache_size() <= max(before, 1)
+
+
+def test_factor_scales_the_update():
+    weights, grads, _ = stream(0)
+    program = zoo.load("lion")
+    once, twice = (
+        machine_update(
+            grads[0], INTERPRETER.init(weights, encode(program), factor), weights, lr=1.0, t=1.0
+        )[0]
+        for factor in (1.0, 2.0)
+    )
+    np.testing.assert_allclose(flat(twice), 2 * flat(once), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_updates_have_the_weights_own_dtypes(dtype):
+    weights, grads, _ = stream(0)
+    weights, grads = jax.tree.map(lambda x: jnp.asarray(x, dtype), (weights, grads[0]))
+    program = zoo.load("adamw")
+    state = INTERPRETER.init(weights, encode(program))
+    by_machine, _ = jax.eval_shape(INTERPRETER.update, grads, state, weights)
+    by_rule, state = rule(program).update(grads, rule(program).init(weights), weights)
+    for update in (by_machine, by_rule):
+        assert {x.dtype for x in jax.tree.leaves(update)} == {jnp.dtype(dtype)}
+    assert {x.dtype for x in jax.tree.leaves(state.program)} == {jnp.dtype("float32")}
+
+
+def test_the_update_needs_the_weights():
+    for transformation, arguments in (
+        (rule(zoo.load("sgd")), ()),
+        (INTERPRETER, (encode(zoo.load("sgd")),)),
+    ):
+        state = transformation.init({"a": jnp.ones(2)}, *arguments)
+        with pytest.raises(ValueError, match="pass params"):
+            transformation.update({"a": jnp.ones(2)}, state)
+
+
+@pytest.mark.parametrize("values", [30, 60])
+def test_only_programs_with_many_values_at_once_exceed_the_machine(values):
+    states = tuple(Parameter(f"m{i}") for i in range(values))
+    shift = tuple(Statement(f"m{i}", "interp", ("g", f"m{i}", 0.5)) for i in range(values))
+    total = tuple(Statement("u", "add", ("u" if i else "g", f"m{i}")) for i in range(values))
+    program = Program(
+        (Parameter("w"), Parameter("g"), *states),
+        (*shift, *total),
+        ("u", *(s.name for s in states)),
+    )
+    with pytest.raises(CapacityError, match="more than 24"):
+        encode(program)
+
+
+def test_a_full_length_program_fits():
+    lines = [f"x{i} = {'sin' if i % 2 else 'cos'}(x{i - 1})" for i in range(1, 63)]
+    text = "def train(w, g, lr):\n " + "\n ".join(["x0 = g", *lines, "u = x62 * lr"])
+    program = parse(text + "\n return u")
+    assert len(program.statements) == 64
+    assert_agree(program, lambda *data: run_machine(program, *data), noises=1)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_states_are_kept_at_their_own_size(kind):
+    program = parse(f"def train(w, g, m: {kind}(0.5)):\n  u = g * m\n  return u, m")
+    large = {"a": jax.ShapeDtypeStruct((4096, 4096), jnp.float32)}
+    (state,) = jax.eval_shape(lambda tree: initial_state(program, tree), large)
+    sizes = {"tensor": (4096, 4096), "row": (4096, 1), "col": (1, 4096)}
+    sizes |= {"matrix": (1, 1), "leaf": (1, 1), "scalar": ()}
+    assert [x.shape for x in jax.tree.leaves(state)] == [sizes[str(kind)]]
+    weights, grads, _ = stream(0)
+    _, (after,) = step(program, initial_state(program, weights), weights, grads[0])
+    got = [x.shape for x in jax.tree.leaves(after)]
+    want = [kind_shape(kind, x.shape) for x in jax.tree.leaves(weights)]
+    assert got == (want if kind != Kind.SCALAR else [()])
+
+
+@pytest.mark.parametrize(
+    ("name", "memory"),
+    [("adamw", 2), ("adamw_paper", 2), ("lion", 1), ("momentum", 1), ("sgd", 0)],
+)
+def test_state_memory_counts_numbers_per_weight(name, memory):
+    assert state_memory(zoo.load(name)) == memory
+
+
+def test_factored_states_cost_next_to_nothing():
+    assert state_memory(zoo.load("adafactor")) == pytest.approx(0.003, rel=0.05)
+
+
+def test_dead_states_cost_nothing():
+    program = parse("def train(w, g, m, v):\n  m = interp(g, m, 0.9)\n  v = m\n  return m, m, v")
+    assert state_memory(program) == 1
