@@ -50,7 +50,7 @@ def describe() -> dict[str, Any]:
             versions[name] = None
     return {
         "python": sys.version.split()[0],
-        "platform": platform.platform(),
+        "system": platform.system(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "devices": [device.device_kind for device in jax.devices()],
