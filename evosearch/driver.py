@@ -150,6 +150,8 @@ class Search:
             else:
                 store.set_progress(evolution.counts, self._elapsed(), None)
                 store.commit()
+                record = evolution.champion.record
+                self._journal.champion(record.id, live(record.program), evolution.counts.generated)
             self.observer.update(self._snapshot(evolution))
         for _, future in in_flight:
             future.cancel()
@@ -196,10 +198,7 @@ class Search:
         self._tests_written = len(evolution.tests)
         for number in range(self._champions_written, len(evolution.champions)):
             store.add_champion(number, evolution.champions[number])
-        if self._champions_written < len(evolution.champions):
-            self._champions_written = len(evolution.champions)
-            record = evolution.champion.record
-            self._journal.champion(record.id, live(record.program), evolution.counts.generated)
+        self._champions_written = len(evolution.champions)
 
     def _phase(self, text: str) -> None:
         self._journal.event("phase", text=text)

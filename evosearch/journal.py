@@ -20,6 +20,7 @@ class Journal:
 
     def __init__(self, directory: Path):
         self.directory = directory
+        self._best: str | None = None
 
     def event(self, kind: str, **fields: Any) -> None:
         """Appends one event."""
@@ -30,9 +31,16 @@ class Journal:
             file.write(line + "\n")
 
     def champion(self, number: int, program: Program, generated: int) -> None:
-        """Notes a new champion and keeps its text, whole at any moment, in `best.txt`."""
-        self.event("champion", id=number, generated=generated, source=str(program))
+        """Notes a champion that is new; `best.txt` holds its text, whole at any moment."""
+        text = str(program)
         path = self.directory / BEST
         with explained(path):
-            path.with_suffix(".new").write_text(str(program), encoding="utf-8")
+            if self._best is None and path.exists():
+                self._best = path.read_text(encoding="utf-8")
+        if text == self._best:
+            return
+        self._best = text
+        self.event("champion", id=number, generated=generated, source=text)
+        with explained(path):
+            path.with_suffix(".new").write_text(text, encoding="utf-8")
             os.replace(path.with_suffix(".new"), path)
