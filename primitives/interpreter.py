@@ -166,11 +166,11 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
     tensor_branches = branches(TENSOR_INSTRUCTIONS)
     reductions = branches(SCALAR_INSTRUCTIONS[len(NUMBER_INSTRUCTIONS) :])
 
-    def number(file: Array, scalars: Array, i: Array) -> Array:
+    def number(file: Array, scalars: Array, i: Array) -> Any:
         """Any op on numbers alone: computing all and keeping one takes one kernel, not fifty."""
         opcode = field(i, OPCODE)
         operands = [_read(scalars, field(i, FIRST + place)) for place in range(3)]
-        value = np.float32(0)
+        value: Any = np.float32(0)
         for code, one in enumerate(NUMBER_INSTRUCTIONS):
             result = _meaning(one, model, operands[: len(one.layout)], lambda: field(i, KIND))
             value = jnp.where(opcode == code, result, value)
@@ -199,7 +199,7 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
         i, file = lax.while_loop(lambda c: in_section(c[0], 0), tensor, (i, file))
         return i, file, scalars
 
-    start = (np.int32(0), file, scalars)
+    start: tuple[Any, Array, Array] = (np.int32(0), file, scalars)
     _, file, scalars = lax.while_loop(lambda c: c[0] < code.length, block, start)
     return file, scalars
 

@@ -171,13 +171,24 @@ CASES = {
     v = m
     return u, m, v""",
     "state set to a number": "def train(w, g, m):\n    u = m + g\n    m = 3.0\n    return u, m",
-    "constants that look like value numbers": """def train(w, g, m, v):
-    a = g * 2.0
-    u = m + v
-    u = u + a
-    m = 4.0
-    v = 5.0
+    "a constant that looks like a value's number": """def train(w, g, m, v):
+    a = sign(m)
+    b = cos(g)
+    u = a + b
+    u = u + v
+    m = 5.0
+    v = b
     return u, m, v""",
+    "a state's next value is read once": """def train(w, g, m, v):
+    u = m / (v + 1.0)
+    v = square(g)
+    m = interp(v, m, 0.9)
+    return u, m, v""",
+    "the update is read once": """def train(w, g, m):
+    u = g * w
+    m = m + u
+    u = u
+    return u, m""",
     "scalar states": """def train(w, g, s: scalar(1.0), n: scalar):
     n = global_norm(g) + n
     s = s * 0.5
@@ -206,9 +217,11 @@ def test_machine_moves_states_and_outputs_rightly(case):
 
 def test_subnormal_constants_count_as_zero():
     weights, grads, schedule = stream(0, 1)
-    program = parse("def train(w, g):\n    u = g + 1.0 / 1e-40\n    return u")
-    for run in (run_machine, run_reference):
-        np.testing.assert_array_equal(flat(*run(program, weights, grads, schedule)), flat(grads))
+    for zero in ("1.0 / 1e-40", "1e-40 * 1e38", "1e-30 * 1e-10 * 1e38"):
+        program = parse(f"def train(w, g):\n    u = g + {zero}\n    return u")
+        for run in (run_machine, run_reference):
+            update = flat(*run(program, weights, grads, schedule))
+            np.testing.assert_array_equal(update, flat(grads))
 
 
 @settings(max_examples=50)
