@@ -29,6 +29,7 @@ def prepare() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     logging.getLogger("jax").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="jax")
+    warnings.filterwarnings("ignore", category=SyntaxWarning)  # of program text, which is read only
 
 
 def _cache_directory() -> Path:

@@ -55,7 +55,7 @@ def same(a, b):
 # --- liveness ---
 
 
-def test_raw_lion_has_one_live_state_and_eleven_live_statements():
+def test_raw_lion_has_one_live_state_and_twelve_live_statements():
     """`m = cosh(update)` is returned, but the next step overwrites m before it reads it."""
     analysis = analyse(RAW_LION)
     assert [RAW_LION.parameters[number].name for number in analysis.live_states] == ["v"]
