@@ -30,7 +30,7 @@ def evaluate(
     against: Annotated[
         str, typer.Option(help="Zoo programs to compare with; the first is the reference.")
     ] = "adamw,lion",
-    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds to report from.")] = 16,
+    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds to report from.")] = 8,
     lrs: Annotated[
         str | None,
         typer.Option(help="Factors on a program's own learning rate to start tuning from."),
@@ -129,7 +129,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats of each way.")] = 5,
     seconds: Annotated[
         float, typer.Option(min=0, help="How long to search with the quick preset; 0 for not.")
-    ] = 30.0,
+    ] = 60.0,
     json: Json = False,
 ) -> None:
     """How fast everything is on this machine, each way beside the others; a few minutes.

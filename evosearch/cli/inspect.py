@@ -139,5 +139,5 @@ def print_status(document: dict[str, Any]) -> None:
     print(best["source"])
     print(
         f"evaluate it where the search has not been:  evosearch eval {document['run']} "
-        "--task topics-transformer"
+        "--task digits-residual"
     )
