@@ -84,7 +84,7 @@ class Config(_Section):
     """Everything random follows from it."""
     programs: Annotated[int, Field(ge=1)] | None = None
     """Stop when this many programs have been generated."""
-    minutes: Annotated[float, Field(gt=0)] | None = None
+    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Stop after this long."""
     population: Annotated[int, Field(ge=2)] = 1000
     tournament: Annotated[int, Field(ge=1)] = 2
@@ -95,6 +95,14 @@ class Config(_Section):
     """Requests in flight: a request is decided from the results of all but the last so many."""
     mutation: MutationConfig = MutationConfig()
     measurement: MeasurementConfig = MeasurementConfig()
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_differ(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} stands there twice; name each task once")
+        return names
 
     @field_validator("init")
     @classmethod

@@ -206,7 +206,9 @@ class Search:
 
     def _ended(self, store: Store, evolution: Evolution | None, reason: str) -> str:
         self._journal.event("stop", reason=reason)
-        if evolution is not None:
+        if evolution is None:
+            store.set_stop_reason(reason)
+        else:
             store.add_births(evolution.births)
             store.set_progress(evolution.counts, self._elapsed(), reason)
         store.commit()

@@ -69,7 +69,7 @@ class LiveView:
         self._next_line = 0.0
         self._champion: Champion | None = None
         self._live: Live | None = None
-        if console.is_terminal:
+        if console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(
                 get_renderable=self.render,
                 console=console,

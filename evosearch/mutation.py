@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from evosearch.config import MutationConfig
+from evosearch.errors import UsageError
 from primitives import OPS, Parameter, Program, Statement, analyse, ops
 from primitives.analysis import Analysis, StatementError
 from primitives.program import Argument
@@ -56,7 +57,11 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
             rejects[mutation.split(" ", 1)[0]] += 1
             continue
         return Child(analysis, mutation, rejects)
-    raise RuntimeError(f"{_MAX_DRAFTS} mutations of one program were all ill-kinded")
+    raise UsageError(
+        f"no mutation of program `{program.statements[-1] if program.statements else program}` "
+        f"is possible: {_MAX_DRAFTS} drafts failed; give insert, delete and modify weights, or "
+        "raise max_statements, in [mutation] of the configuration"
+    )
 
 
 _Draft = tuple[tuple[Statement, ...], str]

@@ -174,10 +174,13 @@ def evidence(scores: Scores) -> list[Mapping[str, float]]:
     Seeds that decided nothing, where there are some; else those that selection went by, whose mean
     flatters what was selected.
     """
-    confirmed = [found for seed, found in scores.items() if seed.stream is Stream.CONFIRM]
-    if len(confirmed) > 1:
-        return confirmed
-    return [found for seed, found in scores.items() if seed.stream is Stream.SEARCH]
+    used = Stream.CONFIRM if is_confirmed(scores) else Stream.SEARCH
+    return [found for seed, found in scores.items() if seed.stream is used]
+
+
+def is_confirmed(scores: Scores) -> bool:
+    """Whether there are seeds that decided nothing, two or more."""
+    return sum(seed.stream is Stream.CONFIRM for seed in scores) > 1
 
 
 def fitness(found: list[Mapping[str, float]], noise_floor: float) -> Interval:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +26,7 @@ def render(evaluation: Evaluation, console: Console) -> None:
         console.print(_overall_table(evaluation))
         console.print()
     for sentence in sentences(evaluation):
-        console.print(sentence, highlight=False)
+        console.print(sentence, highlight=False, markup=False)
     console.print(Text(_how(evaluation), style="dim"))
 
 
@@ -97,9 +98,9 @@ def _task_table(report: TaskReport) -> Table:
     title = f"{report.task} ({report.split}): {report.metric}, {report.steps} steps"
     made = table(title, ("program", "lr", "loss", "div.", "difference", "verdict"))
     for result in report.results:
-        cells = [result.program, f"{result.lr:.3g}", _loss(result), _diverged(result)]
+        cells = [escape(result.program), f"{result.lr:.3g}", _loss(result), _diverged(result)]
         for name, difference in result.versus.items():
-            made.add_row(*cells, f"{percent(difference)} vs {name}", _verdict(difference))
+            made.add_row(*cells, f"{percent(difference)} vs {escape(name)}", _verdict(difference))
             cells = [""] * len(cells)
         if not result.versus:
             made.add_row(*cells, "", "")
@@ -112,9 +113,9 @@ def _overall_table(evaluation: Evaluation) -> Table:
     for fitness in evaluation.overall:
         numbers = [f"{number:+.3f}" for number in fitness.interval]
         if fitness.difference is None:
-            made.add_row(fitness.program, "0", "", "", "the reference")
+            made.add_row(escape(fitness.program), "0", "", "", "the reference")
         else:
-            made.add_row(fitness.program, *numbers, _verdict(fitness.difference))
+            made.add_row(escape(fitness.program), *numbers, _verdict(fitness.difference))
     return made
 
 

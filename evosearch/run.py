@@ -14,7 +14,8 @@ import numpy as np
 
 from evosearch.config import Config, make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.records import Scores, Seed, Stream, evidence, fitness
+from evosearch.records import Scores, Seed, Stream, evidence, fitness, is_confirmed
+from evosearch.statistics import LARGEST_SCORE
 from evosearch.store import Store, explained
 from primitives import Program, live, parse, state_memory
 
@@ -49,7 +50,10 @@ def read_config(directory: Path) -> Config:
     """
     if not (directory / CONFIG).exists():
         raise UsageError(f"{directory} holds no run ({CONFIG} is missing); check the path")
-    return make_config(read_toml(directory / CONFIG))
+    try:
+        return make_config(read_toml(directory / CONFIG))
+    except UsageError as error:
+        raise UsageError(f"{directory / CONFIG}: {error}; restore it from a copy") from None
 
 
 class Run:
@@ -168,12 +172,17 @@ class Run:
             )
         }
         found = [(programs[key], evidence(scores[key]), scores[key]) for key in scores]
-        tasks = len(self.config.tasks)
-        return [  # what missed the hurdle on a task has no mean to report
-            self._described(number, sources[number], seeds, of_key)
-            for number, seeds, of_key in found
-            if seeds and all(len(one) == tasks for one in seeds)
-        ]
+        tasks = self.config.tasks
+        described = []
+        for number, seeds, of_key in found:
+            spared = any(len(one) < len(tasks) for one in seeds)
+            if not seeds or (spared and key is None):
+                continue  # what missed the hurdle has no mean to report, unless it is the champion
+            whole: list[Mapping[str, float]] = [
+                {task: one.get(task, -LARGEST_SCORE) for task in tasks} for one in seeds
+            ]
+            described.append(self._described(number, sources[number], whole, of_key))
+        return described
 
     def _described(
         self, number: int, source: str, seeds: list[Mapping[str, float]], scores: Scores
@@ -189,7 +198,7 @@ class Run:
                 task: float(np.mean([one[task] for one in seeds])) for task in sorted(seeds[0])
             },
             "seeds": len(seeds),
-            "confirmed": any(seed.stream is Stream.CONFIRM for seed in scores),
+            "confirmed": is_confirmed(scores),
             "measurements": sum(len(one) for one in scores.values()),
             "statements": len(program.statements),
             "state_memory": state_memory(program),

@@ -67,8 +67,8 @@ def _followed(
     """Says how far the tasks are until all are ready, one has failed, or it is interrupted."""
     waiting = set(pending)
     while waiting and not interrupted.is_set():
-        names = [name for future, name in pending.items() if future in waiting]
-        phase(f"compiling and tuning the baseline: {', '.join(names)}")
+        ready = len(pending) - len(waiting)
+        phase(f"compiling and tuning the baseline: {ready} of {len(pending)} tasks ready")
         done: set[Future[Tuner | None]] = set()
         while not done and not interrupted.is_set():
             done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)

@@ -226,6 +226,13 @@ class Store:
         with explained(self.path):
             self._db.execute(f"insert or replace into progress ({columns}) values ({marks})", row)
 
+    def set_stop_reason(self, reason: str) -> None:
+        """Writes why the search stopped before it got anywhere new."""
+        if self.progress() is None:
+            self.set_progress(Counts(), 0.0, reason)
+        with explained(self.path):
+            self._db.execute("update progress set stop_reason = ?", (reason,))
+
     def add_tuning(self, task: str, params: int, tuner: Tuner) -> None:
         """Writes the baseline's learning rate for a task and the trials that chose it."""
         trials = json.dumps({f"{k:g}": _finite(v) for k, v in sorted(tuner.losses.items())})

@@ -50,6 +50,9 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        print(f"evosearch: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
         status = _known(error)
         if status is None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evosearch.cli.app import Json, app, print_json
+from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
     from primitives import Program
 
@@ -42,11 +45,12 @@ def evaluate(
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
     json: Json = False,
 ) -> None:
-    """Compare programs on a task, each at its best learning rate, on seeds never used before.
+    """Compare programs on a task, each at its best learning rate, on seeds no search has used.
 
     Every contender's learning rate (a factor on its own) is tuned with the same number of trials on
     tuning seeds, extending the grid until the best lies inside it. Then all are trained on the same
-    fresh seeds: mean and 95% interval, paired differences, and which of those are real.
+    fresh seeds: mean and 95% interval, paired differences, and which of those are real. The seeds
+    follow from --seed: who chooses among many ideas by them should confirm the choice on another.
     """
     from rich.console import Console
 
@@ -55,8 +59,7 @@ def evaluate(
 
     named = _named(programs)
     console = Console(stderr=True)
-    with _progress(console) as progress:
-        bar = progress.add_task("starting", total=None)
+    with _reporting(console) as report:
         evaluation = compare(
             named,
             _tasks(task),
@@ -66,9 +69,7 @@ def evaluate(
             steps=steps,
             seed=seed,
             workers=workers,
-            progress=lambda text, done, total: progress.update(
-                bar, description=text, completed=done, total=total
-            ),
+            progress=report,
         )
     if json:
         print_json(evaluation.document())
@@ -76,7 +77,12 @@ def evaluate(
         render(evaluation, Console())
 
 
-def _progress(console: Console) -> Progress:
+@contextmanager
+def _reporting(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on a terminal; anywhere else a line now and then."""
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield _Lines(console)
+        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -86,16 +92,29 @@ def _progress(console: Console) -> Progress:
         TimeRemainingColumn,
     )
 
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn())
+    counts = (MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, *counts, console=console, transient=True) as progress:
+        bar = progress.add_task("starting", total=None)
+
+        def report(text: str, done: int, total: int | None) -> None:
+            progress.update(bar, description=text, completed=done, total=total)
+
+        yield report
+
+
+class _Lines:
+    """Prints what is being done, at most every ten seconds."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.next = 0.0
+
+    def __call__(self, text: str, done: int, total: int | None) -> None:
+        if time.monotonic() >= self.next:
+            self.next = time.monotonic() + 10
+            of = f" ({done} of {total} trainings)" if total else ""
+            self.console.print(f"{text}{of}", markup=False, highlight=False)
 
 
 def _named(arguments: list[str]) -> dict[str, Program]:
@@ -108,7 +127,11 @@ def _tasks(text: str) -> list[str]:
     import proxies
     from proxies.task import SPLITS
 
-    return list(proxies.names(text)) if text in SPLITS else _listed(text)
+    if text not in SPLITS:
+        return _listed(text)
+    if not proxies.names(text):
+        raise UsageError(f"the split {text!r} has no tasks yet; `evosearch tasks` lists them all")
+    return list(proxies.names(text))
 
 
 def _listed(text: str) -> list[str]:
@@ -144,12 +167,9 @@ def bench(
     from evosearch.report_tables import render_benchmark
 
     console = Console(stderr=True)
-    with _progress(console) as progress:
-        bar = progress.add_task("starting", total=None)
+    with _reporting(console) as report:
         document = measure(
-            repeats=repeats,
-            seconds=seconds,
-            progress=lambda text: progress.update(bar, description=text),
+            repeats=repeats, seconds=seconds, progress=lambda text: report(text, 0, None)
         )
     if json:
         print_json(document)

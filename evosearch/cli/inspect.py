@@ -64,7 +64,7 @@ def top(
         table.add_row(
             str(one["id"]),
             f"{one['fitness']:+.3f}",
-            f"{one['fitness_low']:+.3f} {one['fitness_high']:+.3f}",
+            f"[{one['fitness_low']:+.3f}, {one['fitness_high']:+.3f}]",
             str(one["seeds"]),
             str(one["statements"]),
             f"{one['state_memory']:.3g}",
@@ -100,7 +100,7 @@ def show(
         return
     print(document["source"])
     dead = len(loaded.statements) - len(living.statements)
-    print(f"{len(living.statements)} live statements, {dead} redundant")
+    print(f"live statements {len(living.statements)}, redundant {dead}")
     if dead:
         print(f"\nwithout what no update depends on:\n\n{document['live_source']}")
     print(f"state memory  {document['state_memory']:.4g} numbers per weight")
@@ -108,6 +108,13 @@ def show(
     small = {name: kind for name, kind in check(loaded).items() if str(kind) != "tensor"}
     if small:
         print("kinds         " + ", ".join(f"{name}: {kind}" for name, kind in small.items()))
+
+
+def _verdict(best: dict[str, Any]) -> str:
+    """The champion against the baseline, in words."""
+    if best["fitness_low"] > 0:
+        return "better than tuned AdamW"
+    return "worse than tuned AdamW" if best["fitness_high"] < 0 else "no different from tuned AdamW"
 
 
 def print_status(document: dict[str, Any]) -> None:
@@ -135,7 +142,8 @@ def print_status(document: dict[str, Any]) -> None:
         f"{' that decided nothing' if best['confirmed'] else ''}"
     )
     print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))
-    print("  (0 is tuned AdamW, +0.1 about 10% lower loss, on the search's own tasks)\n")
+    print(f"  {_verdict(best)} (0; +0.1 is about 10% lower loss) on the search's own tasks,")
+    print("  where a rate or a schedule that suits their horizon counts as much as a new rule\n")
     print(best["source"])
     print(
         f"evaluate it where the search has not been:  evosearch eval {document['run']} "

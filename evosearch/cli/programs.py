@@ -21,7 +21,7 @@ def load_program(argument: str) -> Program:
     if argument in zoo.names():
         return zoo.load(argument)
     if argument == "-":
-        return _parsed("standard input", _text(sys.stdin.buffer.read(4 * MAX_CHARACTERS)))
+        return _parsed("standard input", sys.stdin.buffer.read(4 * MAX_CHARACTERS))
     directory, separator, number = argument.rpartition("#")
     if separator and Path(directory).is_dir():
         return _numbered(Run(directory), number)
@@ -34,7 +34,7 @@ def load_program(argument: str) -> Program:
                 content = file.read(4 * MAX_CHARACTERS)
         except OSError as error:
             raise UsageError(f"cannot read {argument}: {error.strerror}") from None
-        return _parsed(argument, _text(content))
+        return _parsed(argument, content)
     near = suggestion(argument, zoo.names()) or "; `evosearch zoo` lists the known ones"
     raise UsageError(f"no program {argument!r}: neither a zoo name, nor a file, nor a run{near}")
 
@@ -47,16 +47,11 @@ def _numbered(run: Run, number: str) -> Program:
     raise UsageError(f"{number!r} is no program's id; ids are numbers, as `evosearch top` shows")
 
 
-def _text(content: bytes) -> str:
+def _parsed(name: str, content: bytes) -> Program:
     try:
-        return content.decode("utf-8")
+        return parse(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ProgramError("not UTF-8 text; save the program as UTF-8", line) from None
-
-
-def _parsed(name: str, text: str) -> Program:
-    try:
-        return parse(text)
+        raise ProgramError(f"{name}: line {line}: not UTF-8 text; save it as UTF-8") from None
     except ProgramError as error:
         raise ProgramError(f"{name}: {error}") from None

@@ -249,6 +249,18 @@ def test_a_wrong_setting_in_a_file_is_named_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_names_with_brackets_are_printed_as_they_are(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a[red]").mkdir()
+    Path("a[red]/x.txt").write_text(zoo.text("sgd"))
+    said = run("eval", "a[red]/x.txt", "--task", "quadratic", "--seeds", "2", "--steps", "5")
+    assert said.status == 0
+    assert "a[red]/x.txt" in said.out.replace("\n", "")
+    assert "trainings" in said.err
+
+
 def test_a_directory_that_holds_a_run_is_refused(run: Any, found: Path) -> None:
     said = run("search", "--out", found)
     assert said.status == 2

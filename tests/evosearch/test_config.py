@@ -31,6 +31,8 @@ def test_every_preset_resolves_and_reads_back(name: str, tmp_path: Path) -> None
         ({"programs": 0}, "'programs' = 0"),
         ({"minutes": -1}, "'minutes' = -1"),
         ({"tasks": []}, "'tasks'"),
+        ({"tasks": ["digits-mlp", "digits-mlp"]}, "'digits-mlp' stands there twice"),
+        ({"minutes": float("inf")}, "'minutes' = inf"),
         ({"seed": -3}, "'seed' = -3"),
         ({"measurement": {"error_rate": 1.5}}, "'measurement.error_rate' = 1.5"),
         ({"mutation": {"insert": 0, "delete": 0, "modify": 0}}, "all 0"),

@@ -191,6 +191,16 @@ def test_the_front_holds_no_program_that_another_beats_in_everything(whole: Run)
         )
 
 
+def test_a_champion_that_misses_the_hurdle_is_still_shown(tmp_path: Path) -> None:
+    """The initial program diverges: its fitness is the worst there is, and no task is left out."""
+    tasks = [TASK, "photos-autoencoder"]
+    init = "def train(w, g, lr):\n    update = g * -1e30\n    return update\n"
+    run = search(small(programs=5, tasks=tasks, init=init), tmp_path / "hopeless")
+    best = run.status()["best"]
+    assert best["fitness"] == pytest.approx(-np.log(4))
+    assert set(best["per_task"]) == set(tasks)
+
+
 def test_a_failing_worker_names_the_program_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

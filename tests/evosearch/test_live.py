@@ -98,6 +98,14 @@ def test_piped_to_a_file_it_prints_plain_lines_now_and_then() -> None:
     )
 
 
+def test_a_dumb_terminal_gets_plain_lines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    file = io.StringIO()
+    with LiveView(Console(file=file, force_terminal=True), "runs/quick", 0.02) as view:
+        view.phase("loading tasks")
+    assert file.getvalue() == "runs/quick: loading tasks\n"
+
+
 def test_time_left_is_the_nearer_of_the_two_limits() -> None:
     by_programs = snapshot()
     left = seconds_left(by_programs)

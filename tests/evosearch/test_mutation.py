@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evosearch.config import MutationConfig
+from evosearch.errors import UsageError
 from evosearch.mutation import mutate, with_states
 from primitives import OPS, Program, analyse, ops, parse, zoo
 
@@ -95,6 +96,12 @@ def test_ill_kinded_drafts_are_counted_by_edit() -> None:
         rejects += mutate(zoo.load("adamw_paper"), rng, DEFAULT).rejects
     assert rejects["delete"] > 0
     assert rejects["insert"] > 0
+
+
+def test_a_configuration_that_allows_no_mutation_is_explained() -> None:
+    config = MutationConfig(insert=0.0, modify=0.0, delete=1.0)
+    with pytest.raises(UsageError, match=r"no mutation.*\[mutation\]"):
+        mutate(zoo.load("sgd"), generator(0, 0), config)
 
 
 def test_plain_sgd_is_given_states_to_grow_into() -> None:
