@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evosearch.evolution import Evolution
+from evosearch.evolution import Evolution, Request
 from evosearch.records import Stream
 from primitives import analyse, zoo
 from tests.evosearch.laboratory import config, evolve, measure, shorter_is_better
@@ -24,18 +24,25 @@ def test_a_search_is_a_function_of_its_seed() -> None:
 
 @settings(max_examples=15)
 @given(st.integers(1, 300), st.integers(0, 5))
-def test_replaying_the_results_replays_the_search(cut: int, seed: int) -> None:
-    """Killed after any number of results and resumed, the search is the uninterrupted one."""
+def test_replaying_stored_results_replays_the_search(cut: int, seed: int) -> None:
+    """What was told before the cut comes from a store, and only what is new is measured."""
     whole = Evolution(config(seed=seed))
-    requests = evolve(whole, 200, shorter_is_better)
-    known = {
-        (request.record.key, request.seed): measure(request, shorter_is_better, 0.03)
-        for request in requests[:cut]
-    }
+    told = evolve(whole, 200, shorter_is_better)
+    stored = {(r.record.key, r.seed): measure(r, shorter_is_better, 0.03) for r in told[:cut]}
     resumed = Evolution(config(seed=seed))
-    again = evolve(resumed, 200, shorter_is_better)
-    for request in again[:cut]:
-        assert known[request.record.key, request.seed] == measure(request, shorter_is_better, 0.03)
+    measured = 0
+    waiting: list[Request] = []
+    while True:
+        while len(waiting) < resumed.config.in_flight and (request := resumed.ask(200)):
+            waiting.append(request)
+        if not waiting:
+            break
+        request = waiting.pop(0)
+        scores = stored.pop((request.record.key, request.seed), None)
+        measured += scores is None
+        resumed.tell(request, scores or measure(request, shorter_is_better, 0.03))
+    assert stored == {}
+    assert measured == max(0, len(told) - cut)
     assert [b.analysis.program for b in resumed.births] == [
         b.analysis.program for b in whole.births
     ]
@@ -140,13 +147,15 @@ def test_an_injected_program_is_the_next_child() -> None:
     assert evolution.births[-1].injection == 1
 
 
-def test_requests_wait_for_no_more_results_than_in_flight() -> None:
-    """Request n is decided from the first n - in_flight results, whenever the others arrive."""
-    few = Evolution(config(in_flight=1))
-    many = Evolution(config(in_flight=8))
-    assert [r.number for r in evolve(few, 100, shorter_is_better)] == sorted(
-        r.number for r in evolve(many, 100, shorter_is_better)
-    )[: len(evolve(Evolution(config(in_flight=1)), 100, shorter_is_better))]
+def test_a_request_waits_only_for_results_that_left_the_flight() -> None:
+    """The first in_flight requests are decided before any result is told."""
+    evolution = Evolution(config(in_flight=8))
+    early = [evolution.ask() for _ in range(8)]
+    later = Evolution(config(in_flight=8))
+    told = evolve(later, 100, shorter_is_better)
+    assert [(r.record.key, r.seed) for r in early if r] == [
+        (r.record.key, r.seed) for r in told[:8]
+    ]
 
 
 @pytest.mark.parametrize("states", [0, 2, 3])
