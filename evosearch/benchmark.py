@@ -21,7 +21,7 @@ import numpy as np
 
 from evosearch.config import Config, load_preset, make_config
 from evosearch.driver import Search, Snapshot
-from evosearch.engines import Engine, Outcome, Trainer, choose_engine, seed_key
+from evosearch.engines import Engine, Outcome, Trainer, seed_key
 from evosearch.environment import describe
 from evosearch.measurement import BASELINE
 from evosearch.mutation import mutate, with_states
@@ -119,7 +119,7 @@ class _Comparison:
 
     def __init__(self, size: Size):
         self.task = digits.mlp(hidden=size.hidden, steps=size.steps)
-        self._trainer = Trainer(self.task)
+        self._trainer = Trainer(self.task, ops=quick().ops)
         self._stepwise = Stepwise(self.task, size.steps)
         self._key = seed_key(0, Seed(Stream.EVAL_TUNE, 0))
 
@@ -148,7 +148,7 @@ class _Comparison:
                     times[way].append(1000 * (time.perf_counter() - start))
         medians = {way: median(found) for way, found in times.items()}
         floor, whole = medians["fused_ms"], medians["jit_per_program_ms"]
-        engine = choose_engine(self.task, program, runs=1)
+        engine = self._trainer.choose_engine(program, runs=1)
         taken = medians["interpreter_ms"] if engine is Engine.INTERPRETER else whole
         return {
             "program": name,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evosearch.errors import UsageError
 from primitives import MAX_STATEMENTS, ProgramError, parse
+from primitives.ops import names
 from primitives.parsing import suggestion
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -111,6 +112,11 @@ class Config(_Section):
             return str(parse(text))
         except ProgramError as error:
             raise ValueError(str(error)) from None
+
+    @property
+    def ops(self) -> frozenset[str]:
+        """What the search's programs are made of: the ops that it inserts and the first one's."""
+        return frozenset(names(self.mutation.op_set)) | parse(self.init).ops
 
     def to_toml(self) -> str:
         """The configuration as TOML; `load` reads it back."""

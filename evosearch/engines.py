@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -23,8 +22,9 @@ import numpy as np
 
 import proxies
 from evosearch.records import Seed, Stream
-from primitives import INTERPRETER, CapacityError, Program, encode, rule
+from primitives import ALL_OPS, CapacityError, Program, encode, interpreter, rule
 from primitives.encoding import Code
+from primitives.instructions import OpNames
 from proxies import Task
 
 COMPILE_SECONDS = 2.5
@@ -69,21 +69,11 @@ class Outcome:
         return not math.isfinite(self.loss)
 
 
-def choose_engine(task: Task, program: Program, runs: int, steps: int | None = None) -> Engine:
-    """The cheaper engine for `runs` trainings of `task` with `program`."""
-    code = _code(program)
-    if code is None:
-        return Engine.COMPILED
-    per_step = int(code.length) * (DISPATCH_SECONDS + ELEMENT_SECONDS * task.params)
-    extra = runs * (steps or task.steps) * per_step
-    return Engine.INTERPRETER if extra <= COMPILE_SECONDS else Engine.COMPILED
-
-
 @lru_cache(maxsize=256)
-def _code(program: Program) -> Code | None:
-    """The encoded program, which all tasks and seeds share; None if the machine is too small."""
+def _code(program: Program, ops: OpNames) -> Code | None:
+    """The encoded program, which all tasks and seeds share; None if it does not fit the machine."""
     try:
-        return encode(program)
+        return encode(program, ops)
     except CapacityError:
         return None
 
@@ -104,16 +94,28 @@ class Trainer:
     Args:
         task: what to train.
         steps: the budget; None for the task's own.
+        ops: what the interpreter knows; fewer take less time to compile. A program with others is
+            compiled for itself.
     """
 
-    def __init__(self, task: Task, steps: int | None = None):
+    def __init__(self, task: Task, steps: int | None = None, ops: OpNames = ALL_OPS):
         self.task = task
+        self.ops = ops
         self.steps = steps or task.steps
         self._data = jax.device_put(task.data)
         self._schedule = proxies.cosine(self.steps)
         self._compiled: dict[Program | None, Any] = {}
         self._locks: dict[Program | None, threading.Lock] = {}
         self._lock = threading.Lock()
+
+    def choose_engine(self, program: Program, runs: int) -> Engine:
+        """The cheaper engine for `runs` trainings with `program`."""
+        code = _code(program, self.ops)
+        if code is None:
+            return Engine.COMPILED
+        per_step = int(code.length) * (DISPATCH_SECONDS + ELEMENT_SECONDS * self.task.params)
+        extra = runs * self.steps * per_step
+        return Engine.INTERPRETER if extra <= COMPILE_SECONDS else Engine.COMPILED
 
     def prepare(self, program: Program, engine: Engine) -> None:
         """Compiles what `run` will need, so that its first call is as fast as the others."""
@@ -136,7 +138,7 @@ class Trainer:
                 return self._compiled[key]
             executable = proxies.compiled_train.lower(
                 self.task,
-                INTERPRETER if key is None else rule(key),
+                interpreter(self.ops) if key is None else rule(key),
                 self.steps,
                 self._schedule,
                 self._data,
@@ -152,9 +154,4 @@ class Trainer:
 
     def _operands(self, program: Program, engine: Engine, factor: float) -> tuple[Any, ...]:
         scale = np.float32(factor)
-        return (scale,) if engine is Engine.COMPILED else (_code(program), scale)
-
-
-def trainers(tasks: list[str]) -> Mapping[str, Trainer]:
-    """A trainer for each task name."""
-    return {name: Trainer(proxies.load(name)) for name in tasks}
+        return (scale,) if engine is Engine.COMPILED else (_code(program, self.ops), scale)

@@ -18,7 +18,7 @@ import numpy as np
 
 import proxies
 from evosearch.comparison import Evaluation, Result, TaskReport, compare
-from evosearch.engines import Engine, Trainer, choose_engine, seed_key
+from evosearch.engines import Engine, Trainer, seed_key
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.records import Seed, Stream
 from evosearch.statistics import log_loss
@@ -76,7 +76,8 @@ def evaluate(
     runs = len(grid) * tuning_seeds + seeds  # of each contender on each task, or more
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
         trainings = _Trainings(executor, seed, progress, runs * len(tasks) * len(contenders))
-        arenas = [_Arena(Trainer(one, steps), contenders, runs, trainings) for one in tasks]
+        ops = frozenset[str]().union(*(program.ops for program in contenders.values()))
+        arenas = [_Arena(Trainer(one, steps, ops), contenders, runs, trainings) for one in tasks]
         try:
             trainings.compile(arenas)
             reports = []
@@ -195,8 +196,7 @@ class _Arena:
         self._trainings = trainings
         self._tuners: dict[str, Tuner] = {}
         self._engines = {
-            name: choose_engine(trainer.task, program, runs, trainer.steps)
-            for name, program in contenders.items()
+            name: trainer.choose_engine(program, runs) for name, program in contenders.items()
         }
 
     def compile(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evosearch.engines import Engine, Outcome, Trainer, choose_engine, seed_key
+from evosearch.engines import Engine, Outcome, Trainer, seed_key
 from evosearch.errors import EvosearchError
 from evosearch.records import Seed, Stream
 from evosearch.statistics import log_loss, score
@@ -102,7 +102,7 @@ class Laboratory:
 
     def _run(self, task: str, program: Program, factor: float, seed: Seed) -> Outcome:
         trainer = self.trainers[task]
-        engine = choose_engine(trainer.task, program, runs=1, steps=trainer.steps)
+        engine = trainer.choose_engine(program, runs=1)
         return trainer.run(program, factor, seed_key(self.run_seed, seed), engine)
 
 
@@ -116,7 +116,7 @@ def tune_baseline(
     """
     program = zoo.load(BASELINE)
     drawn = [Seed(Stream.TUNE, i) for i in range(seeds)]
-    engine = choose_engine(trainer.task, program, runs=10 * seeds, steps=trainer.steps)
+    engine = trainer.choose_engine(program, runs=10 * seeds)
     tuner = Tuner(_COARSE_GRID)
 
     def mean_losses(trials: list[tuple[str, float]]) -> list[float]:

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+import proxies
 from evosearch.config import Config
-from evosearch.engines import Engine, Trainer, choose_engine, trainers
+from evosearch.engines import Engine, Trainer
 from evosearch.measurement import BASELINE, Laboratory, tune_baseline
 from evosearch.store import Store
 from evosearch.tuning import Tuner
@@ -31,13 +32,13 @@ def make_laboratory(
         EvosearchError: a task on which the baseline never trains, or the store fails.
     """
     phase("loading tasks")
-    by_task = trainers(config.tasks)
+    by_task = {name: Trainer(proxies.load(name), ops=config.ops) for name in config.tasks}
     known = store.rates()
     compiling = threading.Semaphore(workers)
 
     def ready(name: str, trainer: Trainer) -> Tuner | None:
         program = zoo.load(BASELINE)
-        if choose_engine(trainer.task, program, runs=1) is Engine.INTERPRETER:
+        if trainer.choose_engine(program, runs=1) is Engine.INTERPRETER:
             with compiling:
                 if not interrupted.is_set():
                     trainer.prepare(program, Engine.INTERPRETER)

@@ -3,7 +3,8 @@
 from primitives import zoo
 from primitives.analysis import analyse, check, live, semantic_key
 from primitives.encoding import CapacityError, encode
-from primitives.interpreter import INTERPRETER
+from primitives.instructions import ALL_OPS
+from primitives.interpreter import interpreter
 from primitives.kinds import Kind
 from primitives.ops import OPS, Op
 from primitives.parsing import parse
@@ -12,7 +13,7 @@ from primitives.reference import initial_state, state_memory, step
 from primitives.transform import rule, to_optax
 
 __all__ = [
-    "INTERPRETER",
+    "ALL_OPS",
     "MAX_STATEMENTS",
     "OPS",
     "CapacityError",
@@ -26,6 +27,7 @@ __all__ = [
     "check",
     "encode",
     "initial_state",
+    "interpreter",
     "live",
     "parse",
     "rule",

@@ -1,24 +1,27 @@
-"""Programs as data: the instruction table, and the encoder from programs to instructions.
+"""The encoder: programs as data, for the compile-once machine.
 
-The machine has a file of tensor registers, each a vector over all weights of the model, and a file
-of scalar registers. A value smaller than a tensor and larger than a scalar is kept broadcast in a
-tensor register; ops that sum it learn its kind from the instruction. Each op has one instruction
-for each layout of its operands ("TS": first tensor, second scalar), so that no scalar is ever
-spread to a vector and no operand is copied that an op does not read.
+See `primitives.instructions` for what the machine can do.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from primitives.analysis import Analysis, analyse
+from primitives.instructions import (
+    ALL_OPS,
+    FUSED_PAIRS,
+    Instruction,
+    OpNames,
+    instruction_set,
+    signature,
+)
 from primitives.kinds import Kind, join
 from primitives.ops import OPS, Op
 from primitives.program import MAX_STATEMENTS, Program
@@ -38,105 +41,32 @@ _INPUTS = {"lr": _LR, "t": _T}
 
 
 class CapacityError(ValueError):
-    """The program needs more registers than the machine has; compile it instead."""
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """`op` for one layout of its operands; a `T` or an `S` each.
-
-    With `inner`, operand `position` of `op` is first computed as `inner` of its own operands, so
-    that a common pair of statements costs one pass over memory; `layout` then lists the operands
-    with the inner ones in that place.
-    """
-
-    op: Op
-    layout: str
-    result: str
-    inner: Op | None = None
-    position: int = 0
+    """The machine has too few registers for the program, or lacks an op; compile it instead."""
 
 
 class Code(NamedTuple):
-    """An encoded program: arrays of fixed shape, so that one compiled machine runs them all."""
+    """An encoded program: arrays of fixed shape, so that one compiled machine runs them all.
+
+    The step of a program is `rows[update] * scalars[scale]`: most end with a multiplication by
+    the learning rate, which then costs no pass over memory of its own.
+    """
 
     instructions: Array  # [MAX_INSTRUCTIONS, 8] int32
     length: Array  # () int32
     rows: Array  # [TENSOR_REGISTERS] float32, what the registers start with
     scalars: Array  # [SCALAR_REGISTERS] float32, likewise
-    update: Array  # () int32, the register that holds the update after a step
+    update: Array  # () int32
+    scale: Array  # () int32
 
 
-_FUSED_PAIRS = (
-    ("interp", 0, "square"),
-    ("divide", 1, "sqrt"),
-    ("add", 1, "multiply"),
-    ("subtract", 1, "multiply"),
-    ("multiply", 0, "sign"),
-)
-"""Pairs of statements that come up in most adaptive optimizers and their descendants."""
-
-
-def _layouts(op: Op) -> list[str]:
-    choices = ["TS" if want == "x" else "S" for want in op.operands]
-    layouts = ["".join(choice) for choice in itertools.product(*choices)]
-    return [one for one in layouts if not (op.commutative and one == "ST")]
-
-
-def _result_class(op: Op, layout: str) -> str:
-    to_scalar = op.reduction and not op.keeps_kind and op.reduction.scope == Kind.SCALAR
-    return "S" if to_scalar or "T" not in layout else "T"
-
-
-def _instructions() -> list[Instruction]:
-    table = []
-    for op in OPS.values():
-        if op.arity and op.same_as is None:
-            table += [Instruction(op, layout, _result_class(op, layout)) for layout in _layouts(op)]
-    table.append(Instruction(OPS["identity"], "S", "T"))
-    for outer, position, inner in _FUSED_PAIRS:
-        for inner_layout in _layouts(OPS[inner]):
-            if "T" in inner_layout:
-                table += _fused(OPS[outer], position, OPS[inner], inner_layout)
-    return table
-
-
-def _fused(outer: Op, position: int, inner: Op, inner_layout: str) -> list[Instruction]:
-    choices = ["TS" if want == "x" else "S" for want in outer.operands]
-    choices[position] = "T"
-    return [
-        Instruction(
-            outer,
-            "".join(layout[:position]) + inner_layout + "".join(layout[position + 1 :]),
-            "T",
-            inner,
-            position,
-        )
-        for layout in itertools.product(*choices)
-    ]
-
-
-_ALL = _instructions()
-TENSOR_INSTRUCTIONS = tuple(one for one in _ALL if one.result == "T")
-NUMBER_INSTRUCTIONS = tuple(one for one in _ALL if one.result == "S" and "T" not in one.layout)
-SCALAR_INSTRUCTIONS = NUMBER_INSTRUCTIONS + tuple(
-    one for one in _ALL if one.result == "S" and "T" in one.layout
-)
-_OPCODES = {
-    (one.op.name, one.inner and one.inner.name, one.position, one.layout, one.result): number
-    for table in (TENSOR_INSTRUCTIONS, SCALAR_INSTRUCTIONS)
-    for number, one in enumerate(table)
-}
-
-
-def encode(program: Program) -> Code:
-    """`program`'s live statements as instructions.
+def encode(program: Program, ops: OpNames = ALL_OPS) -> Code:
+    """`program`'s live statements as instructions of the machine for `ops`.
 
     Raises:
-        CapacityError: it needs more registers than there are.
+        CapacityError: it needs more registers than there are, or another op.
         StatementError: it is ill-kinded.
     """
-    return _Encoder(analyse(program)).encode()
+    return _Encoder(analyse(program), ops).encode()
 
 
 @dataclass
@@ -150,8 +80,9 @@ class _Node:
 
 
 class _Encoder:
-    def __init__(self, analysis: Analysis):
+    def __init__(self, analysis: Analysis, ops: OpNames):
         self.analysis = analysis
+        self.opcodes = instruction_set(ops).opcodes
         self.parameters = analysis.program.parameters
         self.count = len(self.parameters)
         self.kinds = analysis.kinds
@@ -161,7 +92,9 @@ class _Encoder:
         self.next_value = {
             state: self._resolved(analysis.next_value[state]) for state in analysis.live_states
         }
-        outputs = (self.update, *self.next_value.values())
+        self.scale: int | float = 1.0
+        self._split_off_scale()
+        outputs = (self.update, self.scale, *self.next_value.values())
         self.kept = {value for value in outputs if type(value) is int}  # needed after the step
         self._fuse_pairs()
         self.constants: dict[float, int] = {}
@@ -198,14 +131,33 @@ class _Encoder:
                     nodes[value] = _Node(op, args)
         return nodes
 
-    def _fuse_pairs(self) -> None:
-        """Merges a value into its only reader where the pair has an instruction of its own."""
+    def _readers(self) -> dict[int, list[int]]:
         readers: dict[int, list[int]] = defaultdict(list)
         for value, node in self.nodes.items():
             for arg in node.args:
                 if type(arg) is int:
                     readers[arg].append(value)
-        for outer, position, inner in _FUSED_PAIRS:
+        return readers
+
+    def _split_off_scale(self) -> None:
+        """Leaves a last multiplication by a number to whoever applies the update."""
+        update = self.update
+        if type(update) is not int or update not in self.nodes:
+            return
+        node = self.nodes[update]
+        wanted = self._readers()[update] or update in self.next_value.values()
+        if node.op.name != "multiply" or wanted:
+            return
+        for tensor, number in (node.args, node.args[::-1]):
+            if self._class(tensor) == "T" and self._class(number) == "S":
+                del self.nodes[update]
+                self.update, self.scale = tensor, number
+                return
+
+    def _fuse_pairs(self) -> None:
+        """Merges a value into its only reader where the pair has an instruction of its own."""
+        readers = self._readers()
+        for outer, position, inner in FUSED_PAIRS:
             for node in list(self.nodes.values()):
                 if node.op.name != outer or node.inner:
                     continue
@@ -235,7 +187,7 @@ class _Encoder:
         self.reads = self._last_reads(order)
         for moment, value in enumerate(order):
             self._emit_node(value, moment)
-        update = self._settle()
+        update, scale = self._settle()
         if len(self.code) > MAX_INSTRUCTIONS:
             raise CapacityError(f"{len(self.code)} instructions; at most {MAX_INSTRUCTIONS}")
         instructions = np.zeros((MAX_INSTRUCTIONS, _WIDTH), np.int32)
@@ -246,6 +198,7 @@ class _Encoder:
             self.row_values,
             self.scalar_values,
             np.asarray(update, np.int32),
+            np.asarray(scale, np.int32),
         )
 
     def _place_parameters(self) -> None:
@@ -263,7 +216,7 @@ class _Encoder:
     def _place_constants(self) -> None:
         """Gives every constant a register of its own, which no temporary ever overwrites."""
         used = [arg for node in self.nodes.values() for arg in node.args]
-        for arg in [*used, self.update, *self.next_value.values()]:
+        for arg in [*used, self.update, self.scale, *self.next_value.values()]:
             if type(arg) is float and arg not in self.constants:
                 self.constants[arg] = self._take("S")
                 self.scalar_values[self.constants[arg]] = arg
@@ -331,13 +284,19 @@ class _Encoder:
         if node.op.commutative and node.inner is None and operands[0][0] < operands[1][0]:
             operands.reverse()
         layout = "".join(kept for kept, _ in operands)
-        inner = node.inner and node.inner.name
-        if inner and (node.op.name, inner, node.position, layout, out[0]) not in _OPCODES:
+        one = Instruction(node.op, layout, out[0], node.inner, node.position)
+        if node.inner and signature(one) not in self.opcodes:
             operands, layout = self._swapped_inner(node, operands)
-        opcode = _OPCODES[node.op.name, inner, node.position, layout, out[0]]
+            one = replace(one, layout=layout)
         kinds = [self.kinds[a] if type(a) is int else Kind.SCALAR for a in node.args]
+        kind = reduce(join, kinds, Kind.SCALAR)
+        if signature(one) not in self.opcodes:
+            raise CapacityError(f"the machine has no {node.op.name!r} of such operands")
+        if node.op.matrixwise and kind != Kind.TENSOR:
+            raise CapacityError(f"the machine has no {node.op.name!r} of a {kind}")
+        section, opcode = self.opcodes[signature(one)]
         row = [opcode, out[1], *(register for _, register in operands)]
-        row += [0] * (KIND - len(row)) + [reduce(join, kinds, Kind.SCALAR), int(out[0] == "S")]
+        row += [0] * (KIND - len(row)) + [kind, section]
         self.code.append(row)
 
     def _swapped_inner(
@@ -348,8 +307,8 @@ class _Encoder:
         swapped = [*operands[:p], operands[p + 1], operands[p], *operands[p + 2 :]]
         return swapped, "".join(kept for kept, _ in swapped)
 
-    def _settle(self) -> int:
-        """Moves what is not yet there into the states' registers; the update's register.
+    def _settle(self) -> tuple[int, int]:
+        """Moves what is not yet there into the states' registers; those of update and scale.
 
         A state that becomes another's old value, or two that change places, read a register that a
         move may overwrite; so such values are saved before any state is written.
@@ -360,23 +319,28 @@ class _Encoder:
             if source == target:
                 continue
             if type(value) is int and value in self.next_value:
-                saved = (source[0], self._take(source[0]))
-                self._move(source, saved)
-                source = saved
+                source = self._saved(source, source[0])
             moves.append((source, target))
-        update = self._operand(self.update)
-        if update[0] == "S" or update in [target for _, target in moves]:
-            filled = ("T", self._take("T"))
-            self._move(update, filled)
-            update = filled
+        overwritten = [target for _, target in moves]
+        update, scale = self._operand(self.update), self._operand(self.scale)
+        if update[0] == "S" or update in overwritten:
+            update = self._saved(update, "T")
+        if scale in overwritten:
+            scale = self._saved(scale, "S")
         for source, target in moves:
             self._move(source, target)
-        return update[1]
+        return update[1], scale[1]
+
+    def _saved(self, source: tuple[str, int], kept: str) -> tuple[str, int]:
+        """A copy of a register in a free one."""
+        copy = (kept, self._take(kept))
+        self._move(source, copy)
+        return copy
 
     def _move(self, source: tuple[str, int], target: tuple[str, int]) -> None:
-        opcode = _OPCODES["identity", None, 0, source[0], target[0]]
-        row = [opcode, target[1], source[1], 0, 0, 0, Kind.TENSOR, int(target[0] == "S")]
-        self.code.append(row)
+        copy = Instruction(OPS["identity"], source[0], target[0])
+        section, opcode = self.opcodes[signature(copy)]
+        self.code.append([opcode, target[1], source[1], 0, 0, 0, Kind.TENSOR, section])
 
 
 def _evaluate(op: Op, args: tuple[int | float, ...]) -> float:

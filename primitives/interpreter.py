@@ -1,15 +1,19 @@
 """The compile-once interpreter: one compiled machine that runs every program as data.
 
-`INTERPRETER` is an optax transformation whose state carries the register files and the encoded
+`interpreter(ops)` is an optax transformation whose state carries the register files and the encoded
 program, so that a training loop compiled once trains with any program, learning rate and seed.
-Blocks of scalar and of tensor instructions alternate; each instruction is one true branch
+Blocks of scalar and of tensor instructions alternate. Each tensor instruction is one true branch
 (`lax.switch`) that reads its operands from the file and returns one value, which is written into
-the file in place. (A branch that returned the file would make XLA copy all of it.)
+the file in place. (A branch that returned the file would make XLA copy all of it.) Instructions
+that give a number share a few branches, which compute all of theirs and keep one: cheap to run on
+numbers, and far cheaper to compile.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -18,18 +22,8 @@ import numpy as np
 import optax
 from jax import lax
 
-from primitives.encoding import (
-    FIRST,
-    KIND,
-    NUMBER_INSTRUCTIONS,
-    OPCODE,
-    OUT,
-    SCALAR_INSTRUCTIONS,
-    SECTION,
-    TENSOR_INSTRUCTIONS,
-    Code,
-    Instruction,
-)
+from primitives.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
+from primitives.instructions import ALL_OPS, Instruction, InstructionSet, OpNames, instruction_set
 from primitives.kinds import AXES, Kind, kind_shape, matrix_view
 from primitives.ops import Op
 
@@ -97,6 +91,14 @@ class _Model:
         sums: Array = jnp.stack([jnp.sum(piece) for piece in self.pieces(x)]) * share
         return sums
 
+    def matrixwise(self, op: Op, operands: list[Array]) -> Array:
+        """An op on the trailing matrices of each array."""
+        parts = []
+        for *pieces, shape in zip(*map(self.pieces, operands), self.shapes, strict=True):
+            views = [piece.reshape(matrix_view(shape)) for piece in pieces]
+            parts.append(op.meaning(jnp, *views).reshape(-1))
+        return jnp.concatenate(parts)
+
     def reduced(self, x: Array, scope: Kind, how: str, kind: Array) -> Array:
         """A reduction within each array, broadcast back to a vector [weights]."""
         if scope == Kind.LEAF and how == "sum":
@@ -120,13 +122,12 @@ def _init(params: PyTree, code: Code, factor: Array | float = 1.0) -> MachineSta
 
 
 def _update(
+    instructions: InstructionSet,
     grads: PyTree,
     state: MachineState,
-    params: PyTree | None = None,
-    *,
-    lr: Array | float = 1.0,
-    t: Array | float = 1.0,
-    **_: Any,
+    params: PyTree | None,
+    lr: Array | float,
+    t: Array | float,
 ) -> tuple[PyTree, MachineState]:
     if params is None:
         raise ValueError("the update of a program reads the weights; pass params")
@@ -134,12 +135,15 @@ def _update(
     file = _written(state.file, model.ravel(params), 0)
     file = _written(file, model.ravel(grads), 1)
     scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
-    file, scalars = _run(model, state.code, file, scalars)
-    updates = model.unravel(_read(file, state.code.update) * -state.factor)
+    file, scalars = _run(instructions, model, state.code, file, scalars)
+    update = _read(file, state.code.update) * _read(scalars, state.code.scale)
+    updates = model.unravel(update * -state.factor)
     return updates, MachineState(file, scalars, state.code, state.factor)
 
 
-def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array, Array]:
+def _run(
+    instructions: InstructionSet, model: _Model, code: Code, file: Array, scalars: Array
+) -> tuple[Array, Array]:
     """All instructions of one step."""
     program = code.instructions
 
@@ -148,55 +152,49 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
         cut = lax.dynamic_slice(program, start, (1, 1), allow_negative_indices=False)
         return cut.reshape(())
 
-    def branches(table: tuple[Instruction, ...]) -> list[Any]:
-        def branch(one: Instruction) -> Any:
-            def compute(file: Array, scalars: Array, i: Array) -> Array:
-                operands = [
-                    _read(file if kept == "T" else scalars, field(i, FIRST + place))
-                    for place, kept in enumerate(one.layout)
-                ]
-                value = _meaning(one, model, operands, lambda: field(i, KIND))
-                shape = (model.size,) if one.result == "T" else ()
-                return jnp.broadcast_to(value, shape).astype(jnp.float32)
+    def operands(one: Instruction, file: Array, scalars: Array, i: Array) -> list[Array]:
+        return [
+            _read(file if kept == "T" else scalars, field(i, FIRST + place))
+            for place, kept in enumerate(one.layout)
+        ]
 
-            return compute
+    def tensor_branch(one: Instruction) -> Any:
+        def compute(file: Array, scalars: Array, i: Array) -> Array:
+            value = _tensor(one, model, operands(one, file, scalars, i), lambda: field(i, KIND))
+            return jnp.broadcast_to(value, (model.size,)).astype(jnp.float32)
 
-        return [branch(one) for one in table]
+        return compute
 
-    tensor_branches = branches(TENSOR_INSTRUCTIONS)
-    reductions = branches(SCALAR_INSTRUCTIONS[len(NUMBER_INSTRUCTIONS) :])
+    def scalar_branch(group: tuple[Instruction, ...]) -> Any:
+        def compute(file: Array, scalars: Array, i: Array) -> Array:
+            known = [operands(one, file, scalars, i) for one in group]
+            return _number(group, model, known, field(i, OPCODE), field(i, KIND))
 
-    def number(file: Array, scalars: Array, i: Array) -> Any:
-        """Any op on numbers alone: computing all and keeping one takes one kernel, not fifty."""
-        opcode = field(i, OPCODE)
-        operands = [_read(scalars, field(i, FIRST + place)) for place in range(3)]
-        value: Any = np.float32(0)
-        for code, one in enumerate(NUMBER_INSTRUCTIONS):
-            result = _meaning(one, model, operands[: len(one.layout)], lambda: field(i, KIND))
-            value = jnp.where(opcode == code, result, value)
-        return value
+        return compute
 
-    def in_section(i: Array, section: int) -> Array:
+    tensor_branches = [tensor_branch(one) for one in instructions.tensors]
+    scalar_branches = [scalar_branch(group) for group in instructions.scalars]
+
+    def in_section(i: Array, scalar: bool) -> Array:
         running: Array = i < code.length
-        return running & (field(i, SECTION) == section)
+        return running & ((field(i, SECTION) > 0) == scalar)
 
     def block(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         i, file, scalars = carry
 
         def scalar(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             i, scalars = carry
-            branch = jnp.maximum(field(i, OPCODE) - (len(NUMBER_INSTRUCTIONS) - 1), 0)
-            value = lax.switch(branch, [number, *reductions], file, scalars, i)
+            value = lax.switch(field(i, SECTION) - 1, scalar_branches, file, scalars, i)
             return i + 1, _written(scalars, value, field(i, OUT))
 
-        i, scalars = lax.while_loop(lambda c: in_section(c[0], 1), scalar, (i, scalars))
+        i, scalars = lax.while_loop(lambda c: in_section(c[0], True), scalar, (i, scalars))
 
         def tensor(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             i, file = carry
             value = lax.switch(field(i, OPCODE), tensor_branches, file, scalars, i)
             return i + 1, _written(file, value, field(i, OUT))
 
-        i, file = lax.while_loop(lambda c: in_section(c[0], 0), tensor, (i, file))
+        i, file = lax.while_loop(lambda c: in_section(c[0], False), tensor, (i, file))
         return i, file, scalars
 
     start: tuple[Any, Array, Array] = (np.int32(0), file, scalars)
@@ -204,28 +202,56 @@ def _run(model: _Model, code: Code, file: Array, scalars: Array) -> tuple[Array,
     return file, scalars
 
 
-def _meaning(one: Instruction, model: _Model, operands: list[Array], kind: Any) -> Any:
-    if one.inner is None:
-        return _apply(one.op, model, one.layout, operands, kind)
-    end = one.position + one.inner.arity
-    inner = one.inner.meaning(jnp, *operands[one.position : end])
-    outer = [*operands[: one.position], inner, *operands[end:]]
-    return one.op.meaning(jnp, *outer)
-
-
-def _apply(op: Op, model: _Model, layout: str, operands: list[Array], kind: Any) -> Any:
-    if op.reduction is None:
-        return op.meaning(jnp, *operands)
-    inputs = op.reduction.inputs(jnp, *operands)
-    if "T" not in layout:
-        return op.meaning(jnp, inputs, *operands)
+def _tensor(one: Instruction, model: _Model, operands: list[Array], kind: Any) -> Any:
+    """The value of an instruction that gives a tensor register; `kind` is called if needed."""
+    if one.inner:
+        end = one.position + one.inner.arity
+        inner = one.inner.meaning(jnp, *operands[one.position : end])
+        operands = [*operands[: one.position], inner, *operands[end:]]
+    if one.op.matrixwise:
+        return model.matrixwise(one.op, operands)
+    if one.op.reduction is None:
+        return one.op.meaning(jnp, *operands)
+    inputs = one.op.reduction.inputs(jnp, *operands)
     spread = [jnp.broadcast_to(x, (model.size,)) for x in inputs]
-    if op.reduction.scope == Kind.SCALAR:
-        totals = tuple(model.total(x, kind()) for x in spread)
+    if one.op.reduction.scope == Kind.SCALAR:
+        totals = [model.total(x, kind()) for x in spread]
     else:
-        scope, how = op.reduction.scope, op.reduction.how
-        totals = tuple(model.reduced(x, scope, how, kind()) for x in spread)
-    return op.meaning(jnp, totals, *operands)
+        scope, how = one.op.reduction.scope, one.op.reduction.how
+        totals = [model.reduced(x, scope, how, kind()) for x in spread]
+    return one.op.meaning(jnp, tuple(totals), *operands)
+
+
+def _number(
+    group: tuple[Instruction, ...],
+    model: _Model,
+    operands: list[list[Array]],
+    opcode: Array,
+    kind: Array,
+) -> Array:
+    """The value of the instruction `opcode` of a group that gives a number."""
+
+    def chosen(values: Sequence[Any]) -> Any:
+        value = values[0]
+        for number, other in enumerate(values[1:], 1):
+            value = jnp.where(opcode == number, other, value)
+        return value
+
+    pairs = list(zip(group, operands, strict=True))
+    inputs = [
+        one.op.reduction.inputs(jnp, *args) if one.op.reduction else () for one, args in pairs
+    ]
+    if any("T" in one.layout for one in group):
+        slots = [
+            jnp.broadcast_to(chosen(slot), (model.size,)) for slot in zip(*inputs, strict=True)
+        ]
+        sums = tuple(model.total(slot, kind) for slot in slots)
+        inputs = [sums] * len(group)
+    meanings = [
+        one.op.meaning(jnp, *([own] if one.op.reduction else []), *args)
+        for (one, args), own in zip(pairs, inputs, strict=True)
+    ]
+    return jnp.asarray(chosen(meanings), jnp.float32)
 
 
 def _read(file: Array, register: Array) -> Array:
@@ -242,5 +268,24 @@ def _written(file: Array, value: Array, register: Array | int) -> Array:
     return lax.dynamic_update_slice(file, value[None], start, allow_negative_indices=False)
 
 
-INTERPRETER = optax.GradientTransformationExtraArgs(_init, _update)  # type: ignore[arg-type]
-"""The rule that runs any program: `init(params, code, factor)`, then `update(..., lr=, t=)`."""
+@cache
+def interpreter(ops: OpNames = ALL_OPS) -> optax.GradientTransformationExtraArgs:
+    """The rule for any program of `ops`: `init(params, code, factor)`, `update(..., lr=, t=)`.
+
+    The code is that of `encode(program, ops)`. Equal `ops` give the same object, so that a jitted
+    function which takes it as a static argument is compiled once.
+    """
+    instructions = instruction_set(ops)
+
+    def update(
+        grads: PyTree,
+        state: MachineState,
+        params: PyTree | None = None,
+        *,
+        lr: Array | float = 1.0,
+        t: Array | float = 1.0,
+        **_: Any,
+    ) -> tuple[PyTree, MachineState]:
+        return _update(instructions, grads, state, params, lr, t)
+
+    return optax.GradientTransformationExtraArgs(_init, update)  # type: ignore[arg-type]

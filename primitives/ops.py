@@ -43,7 +43,8 @@ class Op:
     `meaning(xp, *operands)` is elementwise; with a `reduction` it is `meaning(xp, totals,
     *operands)`, where `totals` are the reduced inputs. `operands` has one letter each: `x` for any
     kind, `s` for a scalar. `keeps_kind` says that the result has the operands' common kind;
-    otherwise a reduction's result has the kind of its scope.
+    otherwise a reduction's result has the kind of its scope. A `matrixwise` meaning acts on the
+    trailing matrix of each array instead of on each number.
 
     Derived: `arity`; `scalar_places`, the operands that must be scalars; `results`, the result's
     kind for each common kind of the operands; `tag`, a stable hash of what the op means.
@@ -60,6 +61,7 @@ class Op:
     same_as: str | None = None
     reduction: Reduction | None = None
     keeps_kind: bool = True
+    matrixwise: bool = False
     arity: int = field(init=False)
     scalar_places: tuple[int, ...] = field(init=False)
     results: tuple[Kind, ...] = field(init=False)
@@ -123,6 +125,30 @@ def _cosine(xp: Namespace, totals: tuple[Array, Array, Array], *_: Array) -> Arr
 
 def _clip_by_rms(xp: Namespace, totals: tuple[Array], x: Array, c: Array) -> Array:
     return divide(xp, x, xp.maximum(1.0, divide(xp, xp.sqrt(totals[0]), c)))
+
+
+def _clamp(xp: Namespace, x: Array, low: Array, high: Array) -> Array:
+    return xp.minimum(xp.maximum(x, low), high)
+
+
+def _mod(xp: Namespace, x: Array, y: Array) -> Array:
+    return xp.where(y == 0, 0.0, xp.mod(x, y))
+
+
+_NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
+"""The quintic of Jordan et al. 2024 (Muon), which brings singular values near 1 in five steps."""
+
+
+def _orthogonalize(xp: Namespace, x: Array) -> Array:
+    if x.ndim < 2:
+        return _orthogonalize(xp, x.reshape(1, 1)).reshape(x.shape)
+    wide = x if x.shape[-2] <= x.shape[-1] else xp.swapaxes(x, -1, -2)
+    u = divide(xp, wide, xp.sqrt(xp.sum(wide * wide, axis=(-2, -1), keepdims=True)))
+    a, b, c = _NEWTON_SCHULZ
+    for _ in range(5):
+        gram = u @ xp.swapaxes(u, -1, -2)
+        u = a * u + (b * gram + c * gram @ gram) @ u
+    return u if wide is x else xp.swapaxes(u, -1, -2)
 
 
 def _mean(name: str, scope: Kind, summary: str) -> Op:
@@ -241,9 +267,38 @@ _TABLE = (
         "full",
         reduction=Reduction(Kind.LEAF, "mean", _squared),
     ),
+    Op("clamp", "xss", _clamp, "x kept within [low, high]", "full"),
+    Op("mod", "xx", _mod, "x modulo y, with the sign of y, and 0 where y is 0", "full"),
+    Op(
+        "greater", "xx", lambda xp, x, y: xp.where(x > y, 1.0, 0.0), "1 where x > y, else 0", "full"
+    ),
+    Op(
+        "equal",
+        "xx",
+        lambda xp, x, y: xp.where(x == y, 1.0, 0.0),
+        "1 where x equals y, else 0",
+        "full",
+        commutative=True,
+    ),
+    Op(
+        "where",
+        "xxx",
+        lambda xp, c, x, y: xp.where(c != 0, x, y),
+        "x where c is not 0, y elsewhere",
+        "full",
+    ),
+    _mean("mean", Kind.LEAF, "mean of each array"),
     _mean("row_mean", Kind.ROW, "mean over the last axis"),
     _mean("col_mean", Kind.COL, "mean over the second-to-last axis"),
     _mean("matrix_mean", Kind.MATRIX, "mean over the last two axes"),
+    Op(
+        "orthogonalize",
+        "x",
+        _orthogonalize,
+        "the nearest orthogonal matrix, roughly: five Newton-Schulz steps on each matrix",
+        "full",
+        matrixwise=True,
+    ),
 )
 
 OPS: dict[str, Op] = {op.name: op for op in _TABLE}

@@ -101,6 +101,11 @@ class Program:
         """The name of what is subtracted from the weights."""
         return self.returns[0]
 
+    @property
+    def ops(self) -> frozenset[str]:
+        """The names of the ops that it is made of."""
+        return frozenset(statement.op for statement in self.statements)
+
     @cached_property
     def states(self) -> tuple[Parameter, ...]:
         """The state variables, in the order in which they are returned."""

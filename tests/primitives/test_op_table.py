@@ -25,7 +25,7 @@ GRADS = {"a": np.array([[0.5, -1.0], [0.0, 2.0]]), "b": np.array([1.0, -3.0])}
 
 def program_of(op):
     """The program whose update is `op` of w, g and constants, as far as it takes them."""
-    tensors = iter(["w", "g"])
+    tensors = iter(["w", "g", "w"])
     args = tuple(next(tensors) if want == "x" else 0.75 for want in op.operands)
     return Program(
         (Parameter("w"), Parameter("g")), (Statement("update", op.name, args),), ("update",)
@@ -96,6 +96,14 @@ REDUCTIONS = {
     "rms(clip_by_rms(w, 1.0))": {"a": 1.0, "b": 1.0},
     "clip_by_rms(w, 9.0)": MODEL,
     "interp(w, g, 0.25)": {"a": [[0.875, 1.25], [2.25, 3.5]], "b": [4.0, 3.75]},
+    "mean(w)": {"a": 2.5, "b": 5.5},
+    "clamp(w, 2.0, 3.5)": {"a": [[2.0, 2.0], [3.0, 3.5]], "b": [3.5, 3.5]},
+    "mod(w, g)": {"a": [[0.0, 0.0], [0.0, 0.0]], "b": [0.0, 0.0]},
+    "mod(w, 2.0)": {"a": [[1.0, 0.0], [1.0, 0.0]], "b": [1.0, 0.0]},
+    "mod(g, w)": {"a": [[0.5, 1.0], [0.0, 2.0]], "b": [1.0, 3.0]},
+    "greater(w, 2.0)": {"a": [[0.0, 0.0], [1.0, 1.0]], "b": [1.0, 1.0]},
+    "equal(w, 2.0)": {"a": [[0.0, 1.0], [0.0, 0.0]], "b": [0.0, 0.0]},
+    "where(g, w, 7.0)": {"a": [[1.0, 2.0], [7.0, 4.0]], "b": [5.0, 6.0]},
     "ema(w, g, 0.25)": {"a": [[0.875, 1.25], [2.25, 3.5]], "b": [4.0, 3.75]},
 }
 
@@ -112,7 +120,7 @@ def test_reductions_act_on_a_values_own_numbers(expression, xp):
 
 
 T, R, C, M, L, S = (KINDS[k] for k in ("tensor", "row", "col", "matrix", "leaf", "scalar"))
-RESULTS = {"norm": L, "rms": L, "global_norm": S, "dot": S, "cosine_sim": S} | {
+RESULTS = {"norm": L, "rms": L, "mean": L, "global_norm": S, "dot": S, "cosine_sim": S} | {
     "row_mean": R, "col_mean": C, "matrix_mean": M, "get_pi": S, "get_e": S, "get_eps": S
 }  # fmt: skip
 
