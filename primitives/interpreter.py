@@ -37,12 +37,15 @@ class MachineState(NamedTuple):
     Attributes:
         file: [registers, weights] float32; row 0 is the weights, row 1 the gradient.
         scalars: [registers] float32; 0 is lr, 1 is t.
+        share: [kinds, weights] float32, how many own numbers of a value of a kind each of its
+            broadcast elements stands for: sums over a value are weighted with it.
         code: the program.
         factor: () float32, the learning rate: what the update is multiplied with.
     """
 
     file: Array
     scalars: Array
+    share: Array
     code: Code
     factor: Array
 
@@ -56,20 +59,28 @@ class _Model:
         self.dtypes = [leaf.dtype for leaf in leaves]
         self.bounds = np.cumsum([0] + [math.prod(shape) for shape in self.shapes])
         self.size = int(self.bounds[-1])
-        self.share = jnp.asarray(
-            [
-                [math.prod(kind_shape(kind, s)) / max(1, math.prod(s)) for kind in Kind]
-                for s in self.shapes
-            ],
-            jnp.float32,
-        )  # [arrays, kinds]: how many own numbers a kind has, per broadcast element
 
-    def ravel(self, tree: PyTree) -> Array:
-        """All numbers of `tree` as one float32 vector [weights]."""
-        return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in jax.tree.leaves(tree)])
+    def share(self) -> Array:
+        """For every kind and weight the own numbers of a value per broadcast element."""
+        parts = []
+        for shape in self.shapes:
+            size = math.prod(shape)
+            own = [math.prod(kind_shape(kind, shape)) / max(1, size) for kind in Kind]
+            parts.append(jnp.broadcast_to(jnp.float32(own)[:, None], (len(Kind), size)))
+        return jnp.concatenate(parts, axis=1)
+
+    def enter(self, file: Array, tree: PyTree, register: int) -> Array:
+        """The file with all numbers of `tree` in a register, as float32.
+
+        Array by array: joining them first would test for each number which array it comes from.
+        """
+        for leaf, start in zip(jax.tree.leaves(tree), self.bounds[:-1], strict=True):
+            numbers = jnp.ravel(leaf).astype(jnp.float32)[None]
+            file = lax.dynamic_update_slice(file, numbers, (register, int(start)))
+        return file
 
     def unravel(self, vector: Array) -> PyTree:
-        """The inverse of `ravel`, in the model's own shapes and dtypes."""
+        """A register's numbers [weights] as a tree, in the model's own shapes and dtypes."""
         leaves = [
             piece.reshape(shape).astype(dtype)
             for piece, shape, dtype in zip(
@@ -78,18 +89,9 @@ class _Model:
         ]
         return jax.tree.unflatten(self.structure, leaves)
 
-    def pieces(self, vector: Array) -> list[Array]:
-        """The part of `vector` that belongs to each array."""
-        return [vector[a:b] for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
-
-    def total(self, x: Array, kind: Array) -> Array:
-        """Sum over the own numbers of a value of `kind` that is kept broadcast."""
-        return self._sums(x, kind).sum()
-
-    def _sums(self, x: Array, kind: Array) -> Array:
-        share = lax.dynamic_index_in_dim(self.share, kind, axis=1, keepdims=False)
-        sums: Array = jnp.stack([jnp.sum(piece) for piece in self.pieces(x)]) * share
-        return sums
+    def pieces(self, x: Array) -> list[Array]:
+        """The part of `x`, [weights], that belongs to each array."""
+        return [x[a:b] for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
 
     def matrixwise(self, op: Op, operands: list[Array]) -> Array:
         """An op on the trailing matrices of each array."""
@@ -99,18 +101,14 @@ class _Model:
             parts.append(op.meaning(jnp, *views).reshape(-1))
         return jnp.concatenate(parts)
 
-    def reduced(self, x: Array, scope: Kind, how: str, kind: Array) -> Array:
+    def reduced(self, x: Array, scope: Kind, how: str) -> Array:
         """A reduction within each array, broadcast back to a vector [weights]."""
-        if scope == Kind.LEAF and how == "sum":
-            sums = self._sums(x, kind)
-            parts = [jnp.broadcast_to(sums[i], (math.prod(s),)) for i, s in enumerate(self.shapes)]
-            return jnp.concatenate(parts)
-        axes = AXES[scope]
+        reduce = jnp.sum if how == "sum" else jnp.mean
         parts = []
         for piece, shape in zip(self.pieces(x), self.shapes, strict=True):
             view = piece.reshape(matrix_view(shape))
-            mean = jnp.mean(view, axis=axes, keepdims=True)
-            parts.append(jnp.broadcast_to(mean, view.shape).reshape(-1))
+            value = reduce(view, axis=AXES[scope], keepdims=True)
+            parts.append(jnp.broadcast_to(value, view.shape).reshape(-1))
         return jnp.concatenate(parts)
 
 
@@ -118,7 +116,8 @@ def _init(params: PyTree, code: Code, factor: Array | float = 1.0) -> MachineSta
     model = _Model(params)
     file = jnp.broadcast_to(jnp.asarray(code.rows)[:, None], (code.rows.shape[0], model.size))
     code = Code(*map(jnp.asarray, code))
-    return MachineState(file, jnp.asarray(code.scalars), code, jnp.asarray(factor, jnp.float32))
+    scale = jnp.asarray(factor, jnp.float32)
+    return MachineState(file, jnp.asarray(code.scalars), model.share(), code, scale)
 
 
 def _update(
@@ -132,17 +131,21 @@ def _update(
     if params is None:
         raise ValueError("the update of a program reads the weights; pass params")
     model = _Model(params)
-    file = _written(state.file, model.ravel(params), 0)
-    file = _written(file, model.ravel(grads), 1)
+    file = model.enter(model.enter(state.file, params, 0), grads, 1)
     scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
-    file, scalars = _run(instructions, model, state.code, file, scalars)
+    file, scalars = _run(instructions, model, state.code, state.share, file, scalars)
     update = _read(file, state.code.update) * _read(scalars, state.code.scale)
     updates = model.unravel(update * -state.factor)
-    return updates, MachineState(file, scalars, state.code, state.factor)
+    return updates, state._replace(file=file, scalars=scalars)
 
 
 def _run(
-    instructions: InstructionSet, model: _Model, code: Code, file: Array, scalars: Array
+    instructions: InstructionSet,
+    model: _Model,
+    code: Code,
+    share: Array,
+    file: Array,
+    scalars: Array,
 ) -> tuple[Array, Array]:
     """All instructions of one step."""
     program = code.instructions
@@ -158,9 +161,12 @@ def _run(
             for place, kept in enumerate(one.layout)
         ]
 
+    def own(i: Array) -> Array:
+        return _read(share, field(i, KIND))
+
     def tensor_branch(one: Instruction) -> Any:
         def compute(file: Array, scalars: Array, i: Array) -> Array:
-            value = _tensor(one, model, operands(one, file, scalars, i), lambda: field(i, KIND))
+            value = _tensor(one, model, operands(one, file, scalars, i), lambda: own(i))
             return jnp.broadcast_to(value, (model.size,)).astype(jnp.float32)
 
         return compute
@@ -168,7 +174,7 @@ def _run(
     def scalar_branch(group: tuple[Instruction, ...]) -> Any:
         def compute(file: Array, scalars: Array, i: Array) -> Array:
             known = [operands(one, file, scalars, i) for one in group]
-            return _number(group, model, known, field(i, OPCODE), field(i, KIND))
+            return _number(group, known, field(i, OPCODE), lambda: own(i))
 
         return compute
 
@@ -202,8 +208,11 @@ def _run(
     return file, scalars
 
 
-def _tensor(one: Instruction, model: _Model, operands: list[Array], kind: Any) -> Any:
-    """The value of an instruction that gives a tensor register; `kind` is called if needed."""
+def _tensor(one: Instruction, model: _Model, operands: list[Array], own: Any) -> Any:
+    """The value of an instruction that gives a tensor register.
+
+    `own()` is what its operands' own numbers weigh in a sum, [weights].
+    """
     if one.inner:
         end = one.position + one.inner.arity
         inner = one.inner.meaning(jnp, *operands[one.position : end])
@@ -214,22 +223,20 @@ def _tensor(one: Instruction, model: _Model, operands: list[Array], kind: Any) -
         return one.op.meaning(jnp, *operands)
     inputs = one.op.reduction.inputs(jnp, *operands)
     spread = [jnp.broadcast_to(x, (model.size,)) for x in inputs]
-    if one.op.reduction.scope == Kind.SCALAR:
-        totals = [model.total(x, kind()) for x in spread]
+    scope, how = one.op.reduction.scope, one.op.reduction.how
+    if how == "sum":
+        spread = [x * own() for x in spread]
+    if scope == Kind.SCALAR:
+        totals = [x.sum() for x in spread]
     else:
-        scope, how = one.op.reduction.scope, one.op.reduction.how
-        totals = [model.reduced(x, scope, how, kind()) for x in spread]
+        totals = [model.reduced(x, scope, how) for x in spread]
     return one.op.meaning(jnp, tuple(totals), *operands)
 
 
 def _number(
-    group: tuple[Instruction, ...],
-    model: _Model,
-    operands: list[list[Array]],
-    opcode: Array,
-    kind: Array,
+    group: tuple[Instruction, ...], operands: list[list[Array]], opcode: Array, own: Any
 ) -> Array:
-    """The value of the instruction `opcode` of a group that gives a number."""
+    """The value of the instruction `opcode` of a group that gives a number; `own` as above."""
 
     def chosen(values: Sequence[Any]) -> Any:
         value = values[0]
@@ -242,11 +249,9 @@ def _number(
         one.op.reduction.inputs(jnp, *args) if one.op.reduction else () for one, args in pairs
     ]
     if any("T" in one.layout for one in group):
-        slots = [
-            jnp.broadcast_to(chosen(slot), (model.size,)) for slot in zip(*inputs, strict=True)
-        ]
-        sums = tuple(model.total(slot, kind) for slot in slots)
-        inputs = [sums] * len(group)
+        weights = own()
+        summed = [chosen(slot) * weights for slot in zip(*inputs, strict=True)]
+        inputs = [tuple(jnp.stack(summed).sum(-1))] * len(group)
     meanings = [
         one.op.meaning(jnp, *([own] if one.op.reduction else []), *args)
         for (one, args), own in zip(pairs, inputs, strict=True)

@@ -12,17 +12,32 @@ class Cut(NamedTuple):
     Attributes:
         train: `[n]` int32, the items that batches are drawn from.
         evaluation: `[m]` int32, the items that the final loss is measured on.
+        view: `[m]` uint32, 16 random bits for each of those: how the evaluation looks at it.
     """
 
     train: jax.Array
     evaluation: jax.Array
+    view: jax.Array
 
 
 def cut(items: int, key: jax.Array, evaluation: float = 0.25) -> Cut:
     """Cut `range(items)` at random; `evaluation` is the share kept from training."""
-    order = jnp.argsort(jax.random.bits(key, (items,))).astype(jnp.int32)
+    words = jax.random.bits(key, (items,))
+    order = jnp.argsort(words).astype(jnp.int32)
     kept = round(items * evaluation)
-    return Cut(train=order[kept:], evaluation=order[:kept])
+    # The order is decided by a word's upper half, which leaves its lower half random.
+    return Cut(order[kept:], order[:kept], halves(words[order[:kept]])[1])
+
+
+def spread(half: jax.Array, copies: int) -> jax.Array:
+    """Turn 16 random bits `[n]` into `[copies * n]`, evenly spread for each item.
+
+    Steps of the golden ratio leave no large gaps, whatever their number (a rotation of a
+    low-discrepancy sequence, Cranley and Patterson 1976).
+    """
+    golden = 40503  # 2**16 / 1.618...
+    steps = jnp.arange(copies, dtype=jnp.uint32)[:, None] * golden
+    return ((half + steps) & 0xFFFF).ravel()
 
 
 def halves(words: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Plan, Weights, gaussian, he, lecun, rms_normalize, smoothed_divergence
 from proxies.registry import register
-from proxies.sampling import Cut, below, choose, cut, halves
+from proxies.sampling import Cut, below, choose, cut, halves, spread
 from proxies.task import Split, Task
 
 CLASSES = 10
@@ -62,11 +62,11 @@ def _read(part: data.Part) -> Digits:
     return Digits(framed.reshape(len(framed), -1), labels.astype(np.int32))
 
 
-def _views(item: jax.Array, word: jax.Array) -> Views:
-    gain, shift = halves(word)
-    top, left = jnp.divmod(below(shift, 4), 2)
+def _views(item: jax.Array, half: jax.Array) -> Views:
+    """Two of 16 random bits decide the shift, fourteen the gain."""
+    top, left = jnp.divmod(below(half, 4), 2)
     low, high = _GAIN
-    return Views(item, top * _FRAMED + left, low + (high - low) / 2**16 * gain)
+    return Views(item, top * _FRAMED + left, low + (high - low) / 2**14 * (half & 0x3FFF))
 
 
 def _partition(digits: Digits, key: jax.Array) -> Cut:
@@ -95,8 +95,8 @@ def _task(
         raise ValueError(f"task {name!r}: digits have no diagnostic part; use one of {data.PARTS}")
 
     def sample(partition: Cut, key: jax.Array) -> Views:
-        which, how = jax.random.bits(key, (2, batch))
-        return _views(choose(partition.train, which >> 16), how)
+        which, how = halves(jax.random.bits(key, (batch,)))
+        return _views(choose(partition.train, which), how)
 
     def loss(params: Weights, batch: Batch, key: jax.Array) -> jax.Array:
         del key
@@ -104,7 +104,7 @@ def _task(
 
     def evaluate(params: Weights, digits: Digits, partition: Cut, key: jax.Array) -> jax.Array:
         items = jnp.tile(partition.evaluation, _VIEWS)
-        return loss(params, _batch(digits, _views(items, jax.random.bits(key, items.shape))), key)
+        return loss(params, _batch(digits, _views(items, spread(partition.view, _VIEWS))), key)
 
     return Task(
         name=name,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Plan, Weights, gaussian, he, lecun, rms_normalize
 from proxies.registry import register
-from proxies.sampling import Cut, below, choose, cut, halves
+from proxies.sampling import Cut, below, choose, cut, halves, spread
 from proxies.task import Split, Task
 
 _GREY = 0.299, 0.587, 0.114  # the shares of red, green and blue in luma (ITU-R BT.601)
@@ -76,10 +76,9 @@ def _task(
         return jnp.ravel(cells.pixels)[start[:, None, None, None] * channels + window]
 
     def evaluate(params: Weights, cells: Cells, partition: Cut, key: jax.Array) -> jax.Array:
-        place_key, loss_key = jax.random.split(key)
         items = jnp.tile(partition.evaluation, views)
-        where = halves(jax.random.bits(place_key, items.shape))[1]
-        return loss(params, read(cells, places(items, where)), loss_key)
+        seen = places(items, spread(partition.view, views))
+        return loss(params, read(cells, seen), key)
 
     return Task(
         name=name,

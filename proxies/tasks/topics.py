@@ -129,8 +129,7 @@ def transformer(
         return cross_entropy(model(params, batch[:, :-1]), batch[:, 1:])
 
     def evaluate(params: Weights, text: Text, partition: Cut, key: jax.Array) -> jax.Array:
-        _, where = halves(jax.random.bits(key, partition.evaluation.shape))
-        return loss(params, read(text, windows(partition.evaluation, where)), key)
+        return loss(params, read(text, windows(partition.evaluation, partition.view)), key)
 
     return Task(
         name=name,

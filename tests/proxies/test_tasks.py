@@ -139,7 +139,7 @@ def test_training_under_vmap_agrees_with_training_alone(name: str) -> None:
 @each_task_with_data
 def test_a_seed_cuts_its_part_into_training_and_evaluation_items(name: str) -> None:
     items = len(proxies.load(name).data[0])
-    train, evaluation = _dissect(name, 0).partition
+    train, evaluation, _ = _dissect(name, 0).partition
     assert sorted([*train.tolist(), *evaluation.tolist()]) == list(range(items))
     assert not np.array_equal(train, _dissect(name, 1).partition.train)
 
