@@ -1,0 +1,221 @@
+"""Oracles written from the papers in NumPy, for what neither optax nor torch has.
+
+A rule for one array is `rule(memory, w, g, t)`, where `memory` is a dict of the array's own. None
+is written as the zoo's program is: where a paper gives a sum over the past, so does the rule.
+"""
+
+from collections import defaultdict
+
+import numpy as np
+
+from tests.primitives.oracles import single
+
+B1, B2, EPS, RATE = single(0.9), single(0.999), single(1e-8), single(1e-3)
+
+
+def average(memory, name, x, beta):
+    """The average of all `x` so far, those before discounted by `beta`, starting from zero."""
+    memory[name] = beta * memory.get(name, 0.0) + (1 - beta) * x
+    return memory[name]
+
+
+def discounted(past, beta):
+    """The sum of beta^age times what was seen that many steps ago, over all steps."""
+    return sum(beta**age * x for age, x in enumerate(reversed(past)))
+
+
+def ratio(x, y):
+    """x / y, and 0 where y is 0."""
+    return np.divide(x, y, out=np.zeros(np.broadcast(x, y).shape), where=np.asarray(y) != 0)
+
+
+def adamw_paper(memory, w, g, t):
+    """Chen et al. 2023, program 4, with 0 / 0 = 0."""
+    m = average(memory, "m", g, B1)
+    v = average(memory, "v", g * g, B2)
+    return RATE * (ratio(m, np.sqrt(v)) + single(0.01) * w)
+
+
+def eadam(memory, w, g, t):
+    """Yuan and Gao 2020: v_t = beta2 v_(t-1) + (1 - beta2) g^2 + epsilon."""
+    past = memory.setdefault("past", [])
+    past.append(g)
+    m_hat = (1 - B1) * discounted(past, B1) / (1 - B1**t)
+    epsilons = EPS * (1 - B2**t) / (1 - B2)
+    v = (1 - B2) * discounted([x**2 for x in past], B2) + epsilons
+    return RATE * m_hat / np.sqrt(v / (1 - B2**t))
+
+
+def adax(memory, w, g, t):
+    """Li et al. 2020; epsilon where their code has it, beside the root of v before correction."""
+    b2 = single(1e-4)
+    past = memory.setdefault("past", [])
+    past.append(g * g)
+    m = average(memory, "m", g, B1)
+    v = b2 * discounted(past, 1 + b2)
+    correction = (1 + b2) ** t - 1
+    return single(1.5e-3) * np.sqrt(correction) * m / (np.sqrt(v) + single(1e-12))
+
+
+def amos(memory, w, g, t):
+    """Tian and Parikh 2022, algorithm 1, with slots reduced over the second-to-last axis."""
+    axis = -2 if g.ndim >= 2 else None
+    xi, quarter = single(0.01), 0.25
+    rms = np.sqrt(np.mean(w * w))
+    eta = memory.setdefault("eta", rms if rms > 0 else 0.5)
+    b = memory.get("b", 0.0)
+    g2 = np.mean(g * g, axis=axis, keepdims=True)
+    v_hat = average(memory, "v", g2, B2) / (1 - B2**t)
+    v_hat = np.maximum(v_hat, single(2.3509887e-38) / (1 - B2**t))
+    c = (1 + quarter * np.sqrt(xi) * b) ** -0.5
+    d = (1 + quarter * np.sqrt(xi * eta) * b) ** -1.0
+    gamma = c * g2 / v_hat * xi**2
+    memory["b"] = b + gamma * (1 + b)
+    return d * (xi * eta * g / np.sqrt(v_hat) + gamma / 2 * w)
+
+
+def adam_accumulated(memory, w, g, t):
+    """Zhang et al. 2023, algorithm 1: moments decay before a cycle, gradients are over its length.
+
+    The loss of each of the k micro-batches is over k, and so are their gradients.
+    """
+    k = 4
+    if t % k == 1:
+        memory["m"] = B1 * memory.get("m", 0.0)
+        memory["v"] = B2 * memory.get("v", 0.0)
+    memory["m"] = memory["m"] + (1 - B1) * (g / k)
+    memory["v"] = memory["v"] + (1 - B2) * (g / k) ** 2
+    if t % k:
+        return np.zeros_like(w)
+    cycle = t // k
+    m_hat = memory["m"] / (1 - B1**cycle)
+    v_hat = memory["v"] / (1 - B2**cycle)
+    return RATE * m_hat / (np.sqrt(v_hat) + EPS)
+
+
+def adam_corrected_decay(memory, w, g, t):
+    """Shazeer and Stern 2018, section 7.1."""
+    decay = B2 * (1 - B2 ** (t - 1)) / (1 - B2**t)
+    return RATE * g / (np.sqrt(average(memory, "v", g * g, decay)) + EPS)
+
+
+def adam_power_decay(memory, w, g, t):
+    """Shazeer and Stern 2018, section 7.2."""
+    decay = 1 - float(t) ** -single(0.8)
+    return RATE * g / (np.sqrt(average(memory, "v", g * g, decay)) + EPS)
+
+
+def adafactor_scaled(memory, g, t):
+    """Shazeer and Stern 2018, algorithm 4 (matrices: sums of rows and columns) and 5 (vectors)."""
+    decay = 1 - float(t) ** -single(0.8)
+    g2 = g * g + single(1e-30)
+    if g.ndim >= 2:
+        rows = average(memory, "rows", g2.sum(axis=-1, keepdims=True), decay)
+        columns = average(memory, "columns", g2.sum(axis=-2, keepdims=True), decay)
+        v_hat = rows * columns / rows.sum(axis=-2, keepdims=True)
+    else:
+        v_hat = average(memory, "v", g2, decay)
+    u = g / np.sqrt(v_hat)
+    return u / max(1.0, np.sqrt(np.mean(u * u)))
+
+
+def adafactor(memory, w, g, t):
+    """Shazeer and Stern 2018, algorithms 4 to 6."""
+    step = max(single(1e-3), np.sqrt(np.mean(w * w))) * min(single(0.01), t**-0.5)
+    return step * adafactor_scaled(memory, g, t)
+
+
+def adafactor_momentum(memory, w, g, t):
+    """An average of Adafactor's updates, as in the authors' code."""
+    return average(memory, "m", adafactor(memory, w, g, t), B1)
+
+
+def adafactor_external(memory, w, g, t):
+    """Shazeer and Stern 2018, section 7, with a step size given from outside."""
+    return RATE * adafactor_scaled(memory, g, t)
+
+
+def cautious_lion(memory, w, g, t):
+    """Liang et al. 2024, algorithm 2 on Lion, with the published code's floor of the share."""
+    before = memory.get("m", np.zeros_like(g))
+    direction = np.sign(B1 * before + (1 - B1) * g)
+    average(memory, "m", g, single(0.99))
+    moves = direction * g > 0
+    kept = np.where(moves, direction, 0.0) / max(moves.sum() / moves.size, single(1e-3))
+    return single(1e-4) * (kept + single(0.1) * w)
+
+
+def row_adagrad(memory, w, g, t):
+    """Gupta et al. 2014: one accumulator a row, of the row's mean square."""
+    rows = np.mean(g * g, axis=-1, keepdims=True) if g.ndim >= 2 else g * g
+    memory["v"] = memory.get("v", 0.0) + rows
+    return single(0.01) * ratio(g, np.sqrt(memory["v"]))
+
+
+def exponentiated_gradient(memory, w, g, t):
+    """Kivinen and Warmuth 1997, EG without normalisation: w <- w exp(-rate g)."""
+    return w - w * np.exp(-single(0.1) * g)
+
+
+def each_array(rule):
+    """A rule for one array, on all arrays."""
+
+    def start(weights):
+        memory = defaultdict(dict)
+        count = 0
+
+        def step(weights, grads):
+            nonlocal count
+            count += 1
+            return {key: rule(memory[key], w, grads[key], count) for key, w in weights.items()}
+
+        return step
+
+    return start
+
+
+def eg_step_size(weights):
+    """Amid et al. 2022, with signs and directions, and with the bounds of the authors' code."""
+    gains = {key: np.ones_like(w) for key, w in weights.items()}
+    averages = {key: np.zeros_like(w) for key, w in weights.items()}
+    momenta = {key: np.zeros_like(w) for key, w in weights.items()}
+    size = 1.0
+
+    def flat(tree):
+        return np.concatenate([np.ravel(tree[key]) for key in weights])
+
+    def step(weights, grads):
+        nonlocal size
+        g, m = flat(grads), flat(momenta)
+        lengths = np.linalg.norm(g) * np.linalg.norm(m)
+        cosine = g @ m / lengths if lengths else 0.0
+        size = np.clip(size * np.exp(single(1e-3) * cosine), single(0.1), 10.0)
+        for key, grad in grads.items():
+            agreement = np.sign(averages[key] * grad)
+            gains[key] = gains[key] * np.exp(single(0.01) * agreement)
+            gains[key] = np.clip(gains[key], single(0.01), 100.0)
+            averages[key] = B1 * averages[key] + (1 - B1) * grad
+            momenta[key] = B1 * momenta[key] + gains[key] * grad
+        return {key: size * momenta[key] for key in weights}
+
+    return step
+
+
+ORACLES = {"eg_step_size": eg_step_size} | {
+    rule.__name__: each_array(rule)
+    for rule in (
+        adafactor,
+        adafactor_external,
+        adafactor_momentum,
+        adam_accumulated,
+        adam_corrected_decay,
+        adam_power_decay,
+        adamw_paper,
+        adax,
+        amos,
+        cautious_lion,
+        eadam,
+        exponentiated_gradient,
+        row_adagrad,
+    )
+}

@@ -1,0 +1,111 @@
+"""Oracles from optax, with its defaults and its places for epsilon."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+from tests.primitives.oracles import single
+
+B1, B2, EPS = single(0.9), single(0.999), single(1e-8)
+ADAM = {"b1": B1, "b2": B2, "eps": EPS}
+
+
+def adafactor(learning_rate, **options):
+    return optax.adafactor(
+        learning_rate,
+        min_dim_size_to_factor=1,
+        decay_rate=single(0.8),
+        clipping_threshold=1.0,
+        eps=single(1e-30),
+        **options,
+    )
+
+
+def relative_step(count):
+    return jnp.minimum(single(1e-2), (count + 1.0) ** -0.5)
+
+
+def muon_of_matrices():
+    """Muon on trailing matrices, a vector as n x 1 and a number as 1 x 1, as programs see them."""
+
+    def views(tree):
+        return jax.tree.map(lambda x: x.reshape(-1, *matrix(x.shape)), tree)
+
+    def matrix(shape):
+        return shape[-2:] if len(shape) >= 2 else (*shape, 1) if shape else (1, 1)
+
+    def numbers(tree):
+        rows_to_columns = MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+        return jax.tree.map(lambda _: rows_to_columns, tree)
+
+    muon = optax.contrib.muon(
+        single(0.02),
+        (3.4445, -4.775, 2.0315),
+        beta=single(0.95),
+        eps=1e-30,  # guards a matrix of zeros, where programs have 0 / 0 = 0
+        muon_weight_dimension_numbers=numbers,
+    )
+
+    def update(grads, state, params):
+        updates, state = muon.update(views(grads), state, views(params))
+        return jax.tree.map(lambda u, w: u.reshape(w.shape), updates, params), state
+
+    return optax.GradientTransformation(lambda params: muon.init(views(params)), update)
+
+
+OPTIMIZERS = {
+    "adabelief": lambda: optax.adabelief(
+        single(1e-3), B1, B2, eps=single(1e-16), eps_root=single(1e-16)
+    ),
+    "adadelta": lambda: optax.adadelta(1.0, rho=B1, eps=single(1e-6)),
+    "adafactor": lambda: adafactor(relative_step),
+    "adafactor_external": lambda: adafactor(single(1e-3), multiply_by_parameter_scale=False),
+    "adafactor_momentum": lambda: adafactor(relative_step, momentum=B1, dtype_momentum=jnp.float64),
+    "adagrad": lambda: optax.adagrad(single(0.01), single(0.1), eps=single(1e-7)),
+    "adam": lambda: optax.adam(single(1e-3), **ADAM),
+    "adam_corrected_decay": lambda: optax.adam(single(1e-3), b1=0.0, b2=B2, eps=EPS),
+    "adam_no_momentum": lambda: optax.adam(single(1e-3), b1=0.0, b2=B2, eps=EPS),
+    "adamax": lambda: optax.adamax(single(2e-3), **ADAM),
+    "adamw": lambda: optax.adamw(single(1e-3), **ADAM, weight_decay=single(0.01)),
+    "amsgrad": lambda: optax.amsgrad(single(1e-3), **ADAM),
+    "lamb": lambda: optax.lamb(single(1e-3), B1, B2, eps=single(1e-6), weight_decay=single(0.01)),
+    "lars": lambda: optax.lars(
+        1.0, weight_decay=single(5e-4), trust_coefficient=single(1e-3), momentum=B1
+    ),
+    "lion": lambda: optax.lion(single(1e-4), B1, single(0.99), weight_decay=single(0.1)),
+    "momentum": lambda: optax.sgd(1.0, momentum=B1),
+    "momentum_accumulated": lambda: optax.MultiSteps(
+        optax.sgd(1.0, momentum=B1), 4, accumulator_dtype=jnp.float64
+    ),
+    "muon": muon_of_matrices,
+    "nadam": lambda: optax.nadam(single(2e-3), **ADAM),
+    "nesterov": lambda: optax.sgd(1.0, momentum=B1, nesterov=True),
+    "rmsprop": lambda: optax.rmsprop(single(1e-3), decay=B1, eps=EPS, eps_in_sqrt=True),
+    "sgd": lambda: optax.sgd(1.0),
+    "sign_sgd": lambda: optax.sign_sgd(single(1e-4)),
+    "signum": lambda: optax.signum(single(1e-4), beta=B1),
+    "yogi": lambda: optax.chain(
+        optax.scale_by_yogi(B1, B2, single(1e-3), initial_accumulator_value=single(1e-6)),
+        optax.scale_by_learning_rate(single(0.01)),
+    ),
+}
+
+
+def oracle(name):
+    def start(weights):
+        with jax.enable_x64(True):
+            optimizer = OPTIMIZERS[name]()
+            state = optimizer.init(jax.tree.map(jnp.asarray, weights))
+        update = jax.jit(optimizer.update)
+
+        def step(weights, grads):
+            nonlocal state
+            with jax.enable_x64(True):
+                updates, state = update(grads, state, weights)
+            return jax.tree.map(lambda x: -np.asarray(x), updates)
+
+        return step
+
+    return start
