@@ -31,48 +31,51 @@ class Moment(NamedTuple):
     update: dict
 
 
+def moments(name, weights, grads, first=1):
+    """The steps of a program on the trees of gradients in `grads`, counted from `first`."""
+    program = zoo.load(name)
+    state = initial_state(program, weights, np)
+    for t, g in enumerate(grads, first):
+        update, following = step(program, state, weights, g, t=t, xp=np)
+        yield Moment(t, weights, g, state, update)
+        weights = {key: np.asarray(weights[key] - update[key]) for key in weights}
+        state = following
+
+
 @lru_cache
 def trajectory(name):
     """Steps of a program on random gradients: matrix, vector, number, stack, and zeros.
 
     Some weights have no gradient at first, and the bias starts at zero.
     """
-    program = zoo.load(name)
     rng = np.random.default_rng(0)
     weights = {key: rng.normal(size=shape) for key, shape in SHAPES.items()}
     weights["bias"] = np.zeros(SHAPES["bias"])
-    state = initial_state(program, weights, np)
-    moments = []
-    for t in range(1, STEPS + 1):
-        grads = {key: rng.normal(size=shape) for key, shape in SHAPES.items()}
-        if t <= 3:
-            grads["vector"][:2] = grads["matrix"][1] = 0.0
-        update, following = step(program, state, weights, grads, t=t, xp=np)
-        moments.append(Moment(t, weights, grads, state, update))
-        weights = {key: np.asarray(weights[key] - update[key]) for key in weights}
-        state = following
-    return moments
+    grads = [{key: rng.normal(size=s) for key, s in SHAPES.items()} for _ in range(STEPS)]
+    for early in grads[:3]:
+        early["vector"][:2] = early["matrix"][1] = 0.0
+    return list(moments(name, weights, grads))
 
 
 def relative(ours, theirs):
     """The largest difference within each array, relative to the array's largest number."""
 
     def within(a, b):
+        assert np.isfinite(b).all()
         largest = np.abs(b).max()
-        return np.abs(a - b).max() / largest if largest else np.abs(a).max()
+        return np.abs(a - b).max() / (largest or 1.0)
 
-    assert all(np.isfinite(x).all() for x in theirs.values())
-    return max(within(np.asarray(ours[key]), np.asarray(theirs[key])) for key in theirs)
+    return np.max([within(np.asarray(ours[key]), np.asarray(theirs[key])) for key in theirs])
 
 
-def difference(name, source):
-    """The largest relative difference of a program in float64 from an oracle, over all steps.
+def difference(name, source, steps=None):
+    """The largest relative difference of a program in float64 from an oracle, over all `steps`.
 
-    Both keep their own state from the first step on.
+    Both keep their own state from the first step on. Without `steps`, those of `trajectory`.
     """
-    moments = trajectory(name)
-    their_step = ORACLES[name, source](moments[0].weights)
-    return max(relative(m.update, their_step(m.weights, m.grads)) for m in moments)
+    steps = list(steps or trajectory(name))
+    their_step = ORACLES[name, source](steps[0].weights)
+    return np.max([relative(m.update, their_step(m.weights, m.grads, m.t)) for m in steps])
 
 
 def float32_difference(name):
@@ -83,9 +86,11 @@ def float32_difference(name):
     def single(tree):
         return jax.tree.map(np.float32, tree)
 
-    return max(
-        relative(compiled(single(m.state), single(m.weights), single(m.grads), m.t), m.update)
-        for m in trajectory(name)
+    return np.max(
+        [
+            relative(compiled(single(m.state), single(m.weights), single(m.grads), m.t), m.update)
+            for m in trajectory(name)
+        ]
     )
 
 

@@ -1,9 +1,10 @@
 """Independent implementations of the zoo's optimizers, all in float64.
 
-An oracle is a function of the initial weights that returns a step, `step(weights, grads)`, which
-keeps its own state and gives what is to be subtracted from the weights. Weights are dicts of
-NumPy arrays. A program's constants mean their float32 values, so oracles take them through
-`single`: what is compared is then formulas alone, to the last digits.
+An oracle is a function of the initial weights that returns a step, `step(weights, grads, t)`, which
+keeps its own state and gives what is to be subtracted from the weights. Weights are dicts of NumPy
+arrays; the step's number t is for those that do not count by themselves. A program's constants
+mean their float32 values, so oracles take them through `single`: what is compared is then formulas
+alone, to the last digits.
 """
 
 import numpy as np

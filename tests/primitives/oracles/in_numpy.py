@@ -162,12 +162,9 @@ def each_array(rule):
 
     def start(weights):
         memory = defaultdict(dict)
-        count = 0
 
-        def step(weights, grads):
-            nonlocal count
-            count += 1
-            return {key: rule(memory[key], w, grads[key], count) for key, w in weights.items()}
+        def step(weights, grads, t):
+            return {key: rule(memory[key], w, grads[key], t) for key, w in weights.items()}
 
         return step
 
@@ -184,7 +181,7 @@ def eg_step_size(weights):
     def flat(tree):
         return np.concatenate([np.ravel(tree[key]) for key in weights])
 
-    def step(weights, grads):
+    def step(weights, grads, t):
         nonlocal size
         g, m = flat(grads), flat(momenta)
         lengths = np.linalg.norm(g) * np.linalg.norm(m)

@@ -100,7 +100,7 @@ def oracle(name):
             state = optimizer.init(jax.tree.map(jnp.asarray, weights))
         update = jax.jit(optimizer.update)
 
-        def step(weights, grads):
+        def step(weights, grads, t):
             nonlocal state
             with jax.enable_x64(True):
                 updates, state = update(grads, state, weights)

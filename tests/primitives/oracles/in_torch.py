@@ -25,7 +25,7 @@ def oracle(name):
         tensors = {key: torch.tensor(w, dtype=torch.float64) for key, w in weights.items()}
         optimizer = OPTIMIZERS[name](tensors.values())
 
-        def step(weights, grads):
+        def step(weights, grads, t):
             for key, tensor in tensors.items():
                 tensor.copy_(torch.as_tensor(weights[key]))
                 tensor.grad = torch.as_tensor(grads[key])
