@@ -33,7 +33,7 @@ def evaluate(
     programs: Mapping[str, Program] | Sequence[Program],
     task: str | Sequence[str],
     *,
-    against: Sequence[str] | Mapping[str, Program] = ("adamw",),
+    against: Sequence[str] | Mapping[str, Program] = ("adamw", "lion"),
     seeds: int = 16,
     lrs: Sequence[float] | None = None,
     steps: int | None = None,
@@ -108,6 +108,8 @@ def _contenders(
     for name in programs.keys() & against.keys():
         if programs[name] != against[name]:
             raise UsageError(f"{name!r} names a program and another reference; rename the program")
+    if programs and programs.keys() <= against.keys() and len(against) < 2:
+        raise UsageError(f"{', '.join(programs)} would be compared with itself; name others")
     return {**programs, **against}, list(against)
 
 

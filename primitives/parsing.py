@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import math
 import re
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -22,6 +20,7 @@ from primitives.program import (
     ProgramError,
     Statement,
 )
+from primitives.wording import described, one_line, shortened, suggestion
 
 MAX_CHARACTERS = 100_000
 MAX_NAME = 60
@@ -61,17 +60,17 @@ def _syntax_tree(text: str) -> ast.Module:
     try:
         return ast.parse(text)
     except SyntaxError as error:
-        raise ProgramError(f"{_one_line(error.msg)}; {_FORM}", error.lineno) from None
+        raise ProgramError(f"{one_line(error.msg)}; {_FORM}", error.lineno) from None
     except (RecursionError, MemoryError):
         raise ProgramError("nested too deeply; use one statement a step") from None
     except ValueError as error:
-        raise ProgramError(f"{_one_line(str(error))}; {_FORM}") from None
+        raise ProgramError(f"{one_line(str(error))}; {_FORM}") from None
 
 
 def _only_function(module: ast.Module) -> ast.FunctionDef:
     for node in module.body:
         if not isinstance(node, ast.FunctionDef):
-            raise ProgramError(f"{_described(node)} outside the function; {_FORM}", node.lineno)
+            raise ProgramError(f"{described(node)} outside the function; {_FORM}", node.lineno)
     if len(module.body) != 1:
         line = module.body[1].lineno if module.body else None
         raise ProgramError(f"{len(module.body)} functions; {_FORM}, once", line)
@@ -93,7 +92,7 @@ def _require_short_names(function: ast.FunctionDef) -> None:
         if isinstance(name, str) and len(name) > MAX_NAME:
             line = getattr(node, "lineno", function.lineno)
             raise ProgramError(
-                f"the name {_shortened(name)!r} has {len(name):,} characters; use at most "
+                f"the name {shortened(name)!r} has {len(name):,} characters; use at most "
                 f"{MAX_NAME}",
                 line,
             )
@@ -105,39 +104,6 @@ def _require_distinct(names: list[str], line: int) -> None:
         if name in seen:
             raise ProgramError(f"parameter {name!r} is listed twice; rename one", line)
         seen.add(name)
-
-
-def _described(node: ast.AST) -> str:
-    """The culprit in words, short whatever its size."""
-    match node:
-        case ast.Expr(value=value):
-            return _described(value)
-        case ast.Name(id=name):
-            return repr(_shortened(name))
-        case ast.Constant(value=str() | bytes() as value):
-            return f"text {_shortened(repr(value))}"
-        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-            return "a number"
-        case ast.Constant(value=value):
-            return f"the constant {_shortened(repr(value))}"
-        case ast.Call(func=ast.Name(id=name)):
-            return f"a call of {_shortened(name)!r}"
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(node).__name__).lower()
-    return f"an {words}" if words[0] in "aeio" else f"a {words}"
-
-
-def _shortened(text: str, limit: int = 40) -> str:
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known name nearest to `name`, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def number(value: float, line: int | None = None) -> float:
@@ -220,7 +186,7 @@ class _Reader:
                 if initial is not None:
                     return Parameter(argument.arg, KINDS[name], initial)
         raise ProgramError(
-            f"annotation of {argument.arg!r} is {_described(note)}; write a kind "
+            f"annotation of {argument.arg!r} is {described(note)}; write a kind "
             f"({', '.join(KINDS)}) or a kind with its initial value, as in tensor(1.0)",
             argument.lineno,
         )
@@ -247,7 +213,7 @@ class _Reader:
                 raise ProgramError("assign to one name, as in `x = sign(g)`", node.lineno)
             case _:
                 raise ProgramError(
-                    f"{_described(node)}; only assignments and one return are allowed", node.lineno
+                    f"{described(node)}; only assignments and one return are allowed", node.lineno
                 )
 
     def _assign(self, target: str, value: ast.expr, line: int) -> None:
@@ -280,13 +246,13 @@ class _Reader:
                 op = self._op_name(name, len(operands), node.lineno)
             case ast.Call(func=func):
                 raise ProgramError(
-                    f"a call of {_described(func)}; ops are called by their bare name, as in "
+                    f"a call of {described(func)}; ops are called by their bare name, as in "
                     "`sign(g)`",
                     node.lineno,
                 )
             case _:
                 raise ProgramError(
-                    f"{_described(node)}; an expression is a name, a number, + - * / or an op",
+                    f"{described(node)}; an expression is a name, a number, + - * / or an op",
                     node.lineno,
                 )
         return op, tuple(self._argument(operand, depth + 1) for operand in operands)

@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 def evaluate(
     programs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="PROGRAM...", help="Zoo names, files, -, runs/NAME or runs/NAME#ID."
-        ),
+        typer.Argument(metavar="PROGRAM", help="Zoo names, files, -, runs/NAME or runs/NAME#ID."),
     ],
     task: Annotated[
         str,
         typer.Option(help="A task, several with commas between, or a split such as held-out."),
     ],
     against: Annotated[
-        str, typer.Option(help="Zoo programs to compare with; the first is the reference.")
+        str,
+        typer.Option(
+            help="What to compare with, several with commas between: zoo names, files, runs. "
+            "Fitness is relative to the first."
+        ),
     ] = "adamw,lion",
     seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds to report from.")] = 8,
     lrs: Annotated[
@@ -63,7 +65,7 @@ def evaluate(
         evaluation = compare(
             named,
             _tasks(task),
-            against=_listed(against),
+            against=_named(_listed(against)),
             seeds=seeds,
             lrs=_numbers(lrs),
             steps=steps,

@@ -8,7 +8,8 @@ from pathlib import Path
 from evosearch.errors import UsageError
 from evosearch.run import Run
 from primitives import Program, ProgramError, parse, zoo
-from primitives.parsing import MAX_CHARACTERS, suggestion
+from primitives.parsing import MAX_CHARACTERS
+from primitives.wording import suggestion
 
 
 def load_program(argument: str) -> Program:

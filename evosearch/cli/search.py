@@ -32,13 +32,20 @@ def search(
         Path | None, typer.Argument(help="A TOML file of settings; see `config.toml` of any run.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Settings to start from; quick by default.")
+        str | None,
+        typer.Option(
+            help="Settings to start from; quick (under five minutes on two cores) by default."
+        ),
     ] = None,
     tasks: Annotated[
         str | None, typer.Option(help="Names of search tasks, comma-separated.")
     ] = None,
     init: Annotated[
-        str | None, typer.Option(help="The program to start from; adamw_paper by default.")
+        str | None,
+        typer.Option(
+            help="The program to start from: a zoo name, a file, - or another run's champion; "
+            "adamw_paper by default."
+        ),
     ] = None,
     programs: Programs = None,
     minutes: Minutes = None,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
-from primitives.parsing import parse, suggestion
+from primitives.parsing import parse
 from primitives.program import Program
+from primitives.wording import suggestion
 
 
 class UnknownProgramError(KeyError):

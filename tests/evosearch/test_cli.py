@@ -159,7 +159,7 @@ BAD_PROGRAMS = {
     "an import": ("import os\n", "line 1"),
     "an unknown name": ("def train(w, g):\n  u = sgn(g)\n  return u\n", "line 2.*'sign'"),
     "an attribute": ("def train(w, g):\n  u = g.T\n  return u\n", "line 2.*attribute"),
-    "a loop": ("def train(w, g):\n  for i in g:\n    u = g\n  return u\n", "line 2.*for"),
+    "a loop": ("def train(w, g):\n  for i in g:\n    u = g\n  return u\n", "line 2.*loop"),
     "a string": ("def train(w, g):\n  u = 'x'\n  return u\n", "line 2.*'x'"),
     "10,000 statements": (
         "def train(w, g):\n" + "  u = sign(g)\n" * 10_000 + "  return u\n",

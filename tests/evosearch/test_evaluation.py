@@ -122,7 +122,13 @@ def test_the_result_does_not_depend_on_the_number_of_workers() -> None:
 def several() -> Evaluation:
     """Two tasks, one of which has nothing random."""
     return evaluate(
-        [zoo.load("sgd")], ["quadratic", TASK], seeds=3, steps=10, tuning_seeds=1, workers=2
+        [zoo.load("sgd")],
+        ["quadratic", TASK],
+        against=["adamw"],
+        seeds=3,
+        steps=10,
+        tuning_seeds=1,
+        workers=2,
     )
 
 
@@ -184,6 +190,7 @@ def test_a_reference_that_always_diverges_is_named() -> None:
         ({"task": []}, "no task"),
         ({"against": ["adanw"]}, "did you mean 'adamw'"),
         ({"against": []}, "nothing to compare with"),
+        ({"against": ["sgd"]}, "sgd would be compared with itself"),
         ({"against": {"sgd": STUCK}}, "'sgd' names a program and another reference"),
         ({"seeds": 1}, "seeds = 1"),
         ({"tuning_seeds": 0}, "tuning_seeds = 0"),
