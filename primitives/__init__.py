@@ -6,6 +6,7 @@ from primitives.encoding import CapacityError, encode
 from primitives.instructions import ALL_OPS
 from primitives.interpreter import interpreter
 from primitives.kinds import Kind
+from primitives.latex import Equation, equations, to_latex
 from primitives.ops import OPS, Op
 from primitives.parsing import parse
 from primitives.program import MAX_STATEMENTS, Parameter, Program, ProgramError, Statement
@@ -17,6 +18,7 @@ __all__ = [
     "MAX_STATEMENTS",
     "OPS",
     "CapacityError",
+    "Equation",
     "Kind",
     "Op",
     "Parameter",
@@ -26,6 +28,7 @@ __all__ = [
     "analyse",
     "check",
     "encode",
+    "equations",
     "initial_state",
     "interpreter",
     "live",
@@ -34,6 +37,7 @@ __all__ = [
     "semantic_key",
     "state_memory",
     "step",
+    "to_latex",
     "to_optax",
     "zoo",
 ]

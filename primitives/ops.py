@@ -12,15 +12,21 @@ and a weight that has had no gradient would otherwise turn into NaN).
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
+from inspect import signature
 from typing import Any, Literal
 
+from primitives.formula import ONE, Formula, formula
 from primitives.kinds import Kind, join, meet
+from primitives.notation import Cases, Form, Relation, Symbol
 
 Array = Any
 Namespace = Any  # numpy or jax.numpy
+
+_OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,9 @@ class Op:
     otherwise a reduction's result has the kind of its scope. A `matrixwise` meaning acts on the
     trailing matrix of each array instead of on each number.
 
+    `latex` says how the op is written: a pattern with its operands at #1, #2, ... or a function
+    that builds the formula from theirs; by default its operator, or else a call under its name.
+
     Derived: `arity`; `scalar_places`, the operands that must be scalars; `results`, the result's
     kind for each common kind of the operands; `tag`, a stable hash of what the op means.
     """
@@ -62,6 +71,7 @@ class Op:
     reduction: Reduction | None = None
     keeps_kind: bool = True
     matrixwise: bool = False
+    latex: str | Callable[..., Formula] | None = None
     arity: int = field(init=False)
     scalar_places: tuple[int, ...] = field(init=False)
     results: tuple[Kind, ...] = field(init=False)
@@ -83,17 +93,42 @@ class Op:
         """The kind of the result for operands of `kinds`, which must suit `operands`."""
         return self.results[reduce(join, kinds, Kind.SCALAR)]
 
+    def formula(self, *operands: Formula) -> Formula:
+        """How a person writes the op's result."""
+        if callable(self.latex):
+            return self.latex(*operands)
+        if self.infix:
+            written: Formula = _OPERATORS[self.infix](*operands)
+            return written
+        places = ", ".join(f"#{place}" for place in range(1, self.arity + 1))
+        name = self.name.replace("_", r"\_")
+        pattern = self.latex or rf"\operatorname{{{name}}}({places})"
+        return Form(pattern, self.name, operands)
+
+    @property
+    def operand_names(self) -> tuple[str, ...]:
+        """What the operands are called where the op is explained."""
+        if callable(self.latex):
+            return tuple(signature(self.latex).parameters)
+        return ("x", "y", "z")[: self.arity]
+
 
 def _named(function: str) -> Callable[..., Array]:
     return lambda xp, *operands: getattr(xp, function)(*operands)
 
 
-def _unary(name: str, summary: str, meaning: Callable[..., Array] | None = None) -> Op:
-    return Op(name, "x", meaning or _named(name), summary)
+def _unary(
+    name: str,
+    summary: str,
+    meaning: Callable[..., Array] | None = None,
+    latex: str | Callable[..., Formula] | None = None,
+) -> Op:
+    return Op(name, "x", meaning or _named(name), summary, latex=latex)
 
 
-def _constant(name: str, value: float, summary: str) -> Op:
-    return Op(name, "", lambda xp: xp.asarray(value, dtype=xp.float32), summary)
+def _constant(name: str, value: float, summary: str, written: Formula) -> Op:
+    meaning = lambda xp: xp.asarray(value, dtype=xp.float32)  # noqa: E731
+    return Op(name, "", meaning, summary, latex=lambda: written)
 
 
 def divide(xp: Namespace, x: Array, y: Array) -> Array:
@@ -151,7 +186,7 @@ def _orthogonalize(xp: Namespace, x: Array) -> Array:
     return u if wide is x else xp.swapaxes(u, -1, -2)
 
 
-def _mean(name: str, scope: Kind, summary: str) -> Op:
+def _mean(name: str, scope: Kind, summary: str, latex: str | None = None) -> Op:
     return Op(
         name,
         "x",
@@ -160,6 +195,7 @@ def _mean(name: str, scope: Kind, summary: str) -> Op:
         op_set="full",
         reduction=Reduction(scope, "mean", lambda xp, x: (x,)),
         keeps_kind=False,
+        latex=latex,
     )
 
 
@@ -167,41 +203,97 @@ def _root_total(xp: Namespace, totals: tuple[Array], x: Array) -> Array:
     return xp.sqrt(totals[0])
 
 
+def _interp_formula(x: Formula, y: Formula, a: Formula) -> Formula:
+    return a * y + (1 - a) * x
+
+
+def _clip_formula(x: Formula, c: Formula) -> Formula:
+    return x * OPS["minimum"].formula(ONE, c / OPS["global_norm"].formula(x))
+
+
+def _clip_by_rms_formula(x: Formula, c: Formula) -> Formula:
+    return x / OPS["maximum"].formula(ONE, OPS["rms"].formula(x) / c)
+
+
+def _clamp_formula(x: Formula, low: Formula, high: Formula) -> Formula:
+    return OPS["minimum"].formula(OPS["maximum"].formula(x, low), high)
+
+
 _TABLE = (
-    _unary("abs", "absolute value"),
-    _unary("cos", "cosine"),
-    _unary("sin", "sine"),
-    _unary("tan", "tangent"),
-    _unary("arcsin", "inverse sine; NaN outside [-1, 1]"),
-    _unary("arccos", "inverse cosine; NaN outside [-1, 1]"),
-    _unary("arctan", "inverse tangent"),
-    _unary("exp", "e to the x"),
-    _unary("log", "natural logarithm; NaN below 0"),
-    _unary("sinh", "hyperbolic sine"),
-    _unary("cosh", "hyperbolic cosine"),
-    _unary("tanh", "hyperbolic tangent"),
-    _unary("arcsinh", "inverse hyperbolic sine"),
-    _unary("arccosh", "inverse hyperbolic cosine; NaN below 1"),
-    _unary("arctanh", "inverse hyperbolic tangent; NaN outside [-1, 1]"),
+    _unary("abs", "absolute value", latex=r"\lvert #1 \rvert"),
+    _unary("cos", "cosine", latex=r"\cos(#1)"),
+    _unary("sin", "sine", latex=r"\sin(#1)"),
+    _unary("tan", "tangent", latex=r"\tan(#1)"),
+    _unary("arcsin", "inverse sine; NaN outside [-1, 1]", latex=r"\arcsin(#1)"),
+    _unary("arccos", "inverse cosine; NaN outside [-1, 1]", latex=r"\arccos(#1)"),
+    _unary("arctan", "inverse tangent", latex=r"\arctan(#1)"),
+    _unary("exp", "e to the x", latex=r"\exp(#1)"),
+    _unary("log", "natural logarithm; NaN below 0", latex=r"\log(#1)"),
+    _unary("sinh", "hyperbolic sine", latex=r"\sinh(#1)"),
+    _unary("cosh", "hyperbolic cosine", latex=r"\cosh(#1)"),
+    _unary("tanh", "hyperbolic tangent", latex=r"\tanh(#1)"),
+    _unary("arcsinh", "inverse hyperbolic sine", latex=r"\operatorname{arsinh}(#1)"),
+    _unary("arccosh", "inverse hyperbolic cosine; NaN below 1", latex=r"\operatorname{arcosh}(#1)"),
+    _unary(
+        "arctanh",
+        "inverse hyperbolic tangent; NaN outside [-1, 1]",
+        latex=r"\operatorname{artanh}(#1)",
+    ),
     _unary("sign", "-1, 0 or 1"),
-    _unary("exp2", "2 to the x"),
-    _unary("exp10", "10 to the x", lambda xp, x: xp.power(xp.asarray(10.0, dtype=x.dtype), x)),
-    _unary("expm1", "e to the x, minus 1"),
-    _unary("log10", "base-10 logarithm; NaN below 0"),
-    _unary("log2", "base-2 logarithm; NaN below 0"),
-    _unary("log1p", "natural logarithm of 1 + x; NaN below -1"),
-    _unary("square", "x * x"),
-    _unary("sqrt", "square root; NaN below 0"),
-    _unary("cube", "x * x * x", lambda xp, x: x * x * x),
-    _unary("cbrt", "cube root"),
-    _unary("reciprocal", "1 / x, and 0 where x is 0", lambda xp, x: divide(xp, 1.0, x)),
+    _unary("exp2", "2 to the x", latex=lambda x: 2**x),
+    _unary(
+        "exp10",
+        "10 to the x",
+        lambda xp, x: xp.power(xp.asarray(10.0, dtype=x.dtype), x),
+        latex=lambda x: 10**x,
+    ),
+    _unary("expm1", "e to the x, minus 1", latex=lambda x: OPS["exp"].formula(x) - 1),
+    _unary("log10", "base-10 logarithm; NaN below 0", latex=r"\log_{10}(#1)"),
+    _unary("log2", "base-2 logarithm; NaN below 0", latex=r"\log_2(#1)"),
+    _unary(
+        "log1p",
+        "natural logarithm of 1 + x; NaN below -1",
+        latex=lambda x: OPS["log"].formula(1 + x),
+    ),
+    _unary("square", "x * x", latex=lambda x: x**2),
+    _unary("sqrt", "square root; NaN below 0", latex=r"\sqrt{#1}"),
+    _unary("cube", "x * x * x", lambda xp, x: x * x * x, latex=lambda x: x**3),
+    _unary("cbrt", "cube root", latex=r"\sqrt[3]{#1}"),
+    _unary(
+        "reciprocal",
+        "1 / x, and 0 where x is 0",
+        lambda xp, x: divide(xp, 1.0, x),
+        latex=lambda x: 1 / x,
+    ),
     Op("add", "xx", lambda xp, x, y: x + y, "x + y", commutative=True, infix="+"),
     Op("subtract", "xx", lambda xp, x, y: x - y, "x - y", infix="-"),
     Op("multiply", "xx", lambda xp, x, y: x * y, "x * y", commutative=True, infix="*"),
     Op("divide", "xx", divide, "x / y, and 0 where y is 0", infix="/"),
-    Op("power", "xx", _power, "x to the y, and 0 where x is 0 and y negative"),
-    Op("maximum", "xx", _named("maximum"), "the larger", commutative=True, aliases=("max",)),
-    Op("minimum", "xx", _named("minimum"), "the smaller", commutative=True, aliases=("min",)),
+    Op(
+        "power",
+        "xx",
+        _power,
+        "x to the y, and 0 where x is 0 and y negative",
+        latex=lambda x, y: x**y,
+    ),
+    Op(
+        "maximum",
+        "xx",
+        _named("maximum"),
+        "the larger",
+        commutative=True,
+        aliases=("max",),
+        latex=r"\max(#1, #2)",
+    ),
+    Op(
+        "minimum",
+        "xx",
+        _named("minimum"),
+        "the smaller",
+        commutative=True,
+        aliases=("min",),
+        latex=r"\min(#1, #2)",
+    ),
     Op(
         "norm",
         "x",
@@ -209,6 +301,7 @@ _TABLE = (
         "Euclidean norm of each array",
         reduction=Reduction(Kind.LEAF, "sum", _squared),
         keeps_kind=False,
+        latex=r"\lVert #1 \rVert_2",
     ),
     Op(
         "global_norm",
@@ -217,6 +310,7 @@ _TABLE = (
         "Euclidean norm of the whole model",
         reduction=Reduction(Kind.SCALAR, "sum", _squared),
         keeps_kind=False,
+        latex=r"\lVert #1 \rVert_{\mathrm{model}}",
     ),
     Op(
         "dot",
@@ -226,6 +320,7 @@ _TABLE = (
         commutative=True,
         reduction=Reduction(Kind.SCALAR, "sum", lambda xp, x, y: (x * y,)),
         keeps_kind=False,
+        latex=r"\langle #1, #2 \rangle",
     ),
     Op(
         "cosine_sim",
@@ -235,6 +330,7 @@ _TABLE = (
         commutative=True,
         reduction=Reduction(Kind.SCALAR, "sum", lambda xp, x, y: (x * y, x * x, y * y)),
         keeps_kind=False,
+        latex=r"\cos\angle(#1, #2)",
     ),
     Op(
         "clip",
@@ -242,14 +338,25 @@ _TABLE = (
         _clip,
         "x scaled down to global norm c where it is above",
         reduction=Reduction(Kind.SCALAR, "sum", _squared),
+        latex=_clip_formula,
     ),
-    Op("interp", "xxs", _interp, "(1 - a) x + a y", aliases=("interpolate",)),
-    _constant("get_pi", 3.141592653589793, "the constant pi"),
-    _constant("get_e", 2.718281828459045, "the constant e"),
-    _constant("get_eps", 1e-8, "the constant 1e-8"),
-    Op("ema", "xxs", _interp, "a y + (1 - a) x: interp's other name", "full", same_as="interp"),
-    Op("identity", "x", lambda xp, x: x, "a copy; printed as `x = y`", "full"),
-    Op("negative", "x", lambda xp, x: -x, "-x", "full"),
+    Op(
+        "interp", "xxs", _interp, "(1 - a) x + a y", aliases=("interpolate",), latex=_interp_formula
+    ),
+    _constant("get_pi", 3.141592653589793, "the constant pi", Symbol(r"\pi", "pi", small=True)),
+    _constant("get_e", 2.718281828459045, "the constant e", Symbol("e", "e", small=True)),
+    _constant("get_eps", 1e-8, "the constant 1e-8", formula(1e-8)),
+    Op(
+        "ema",
+        "xxs",
+        _interp,
+        "a y + (1 - a) x: interp's other name",
+        "full",
+        same_as="interp",
+        latex=_interp_formula,
+    ),
+    Op("identity", "x", lambda xp, x: x, "a copy; printed as `x = y`", "full", latex=lambda x: x),
+    Op("negative", "x", lambda xp, x: -x, "-x", "full", latex=lambda x: -x),
     Op(
         "rms",
         "x",
@@ -266,11 +373,17 @@ _TABLE = (
         "x / max(1, rms(x) / c), for each array",
         "full",
         reduction=Reduction(Kind.LEAF, "mean", _squared),
+        latex=_clip_by_rms_formula,
     ),
-    Op("clamp", "xss", _clamp, "x kept within [low, high]", "full"),
+    Op("clamp", "xss", _clamp, "x kept within [low, high]", "full", latex=_clamp_formula),
     Op("mod", "xx", _mod, "x modulo y, with the sign of y, and 0 where y is 0", "full"),
     Op(
-        "greater", "xx", lambda xp, x, y: xp.where(x > y, 1.0, 0.0), "1 where x > y, else 0", "full"
+        "greater",
+        "xx",
+        lambda xp, x, y: xp.where(x > y, 1.0, 0.0),
+        "1 where x > y, else 0",
+        "full",
+        latex=lambda x, y: Relation(">", ">", x, y),
     ),
     Op(
         "equal",
@@ -279,6 +392,7 @@ _TABLE = (
         "1 where x equals y, else 0",
         "full",
         commutative=True,
+        latex=lambda x, y: Relation("=", "==", x, y),
     ),
     Op(
         "where",
@@ -286,11 +400,27 @@ _TABLE = (
         lambda xp, c, x, y: xp.where(c != 0, x, y),
         "x where c is not 0, y elsewhere",
         "full",
+        latex=lambda c, x, y: Cases(c, x, y),
     ),
     _mean("mean", Kind.LEAF, "mean of each array"),
-    _mean("row_mean", Kind.ROW, "mean over the last axis"),
-    _mean("col_mean", Kind.COL, "mean over the second-to-last axis"),
-    _mean("matrix_mean", Kind.MATRIX, "mean over the last two axes"),
+    _mean(
+        "row_mean",
+        Kind.ROW,
+        "mean over the last axis",
+        latex=r"\operatorname{mean}_{\mathrm{row}}(#1)",
+    ),
+    _mean(
+        "col_mean",
+        Kind.COL,
+        "mean over the second-to-last axis",
+        latex=r"\operatorname{mean}_{\mathrm{col}}(#1)",
+    ),
+    _mean(
+        "matrix_mean",
+        Kind.MATRIX,
+        "mean over the last two axes",
+        latex=r"\operatorname{mean}_{\mathrm{matrix}}(#1)",
+    ),
     Op(
         "orthogonalize",
         "x",
@@ -298,6 +428,7 @@ _TABLE = (
         "the nearest orthogonal matrix, roughly: five Newton-Schulz steps on each matrix",
         "full",
         matrixwise=True,
+        latex=r"\operatorname{NewtonSchulz}_5(#1)",
     ),
 )
 
