@@ -3,6 +3,7 @@
 from primitives import zoo
 from primitives.analysis import analyse, check, live, semantic_key
 from primitives.encoding import CapacityError, encode
+from primitives.graph import to_dot, to_graph
 from primitives.instructions import ALL_OPS
 from primitives.interpreter import interpreter
 from primitives.kinds import Kind
@@ -11,6 +12,7 @@ from primitives.ops import OPS, Op
 from primitives.parsing import parse
 from primitives.program import MAX_STATEMENTS, Parameter, Program, ProgramError, Statement
 from primitives.reference import initial_state, state_memory, step
+from primitives.svg import to_svg
 from primitives.transform import rule, to_optax
 
 __all__ = [
@@ -37,7 +39,10 @@ __all__ = [
     "semantic_key",
     "state_memory",
     "step",
+    "to_dot",
+    "to_graph",
     "to_latex",
     "to_optax",
+    "to_svg",
     "zoo",
 ]
