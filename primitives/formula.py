@@ -48,8 +48,8 @@ class Formula:
 
     @cached_property
     def rank(self) -> int:
-        """Numbers 0, what is smaller than an array 1, arrays 2, fractions of arrays 3."""
-        return min(2, max(1, *(operand.rank for operand in self.operands), 1))
+        """Its place in a product: numbers, what is smaller than an array, arrays."""
+        return 3 if any(operand.rank >= 3 for operand in self.operands) else 2
 
     def latex(self) -> str:
         """LaTeX, for math mode."""
@@ -205,7 +205,7 @@ def _folded(a: Formula, b: Formula, operation: str) -> Formula | None:
     if x is None or y is None:
         return None
     result = getattr(_EXACT, operation)(x, y).normalize(_EXACT)
-    longest = max(4, *(len(one.normalize(_EXACT).as_tuple().digits) for one in (x, y)))
+    longest = max(6, *(len(one.normalize(_EXACT).as_tuple().digits) for one in (x, y)))
     return _number(result) if len(result.as_tuple().digits) <= longest else None
 
 
@@ -327,7 +327,7 @@ class Quotient(Formula):
     @cached_property
     def rank(self) -> int:
         """Fractions of arrays go last."""
-        return 3 if super().rank == 2 else 1
+        return 4 if super().rank == 3 else 2
 
     @cached_property
     def height(self) -> int:

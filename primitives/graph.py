@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import networkx as nx
-
 from primitives.analysis import Analysis, analyse
 from primitives.formula import formula
 from primitives.kinds import Kind
@@ -41,6 +39,8 @@ class _Builder:
     """Adds the nodes that an update depends on, each after its operands."""
 
     def __init__(self, analysis: Analysis):
+        import networkx as nx  # here, because only pictures need it and it takes 0.1 s
+
         self.analysis = analysis
         self.program = analysis.program
         self.built = nx.DiGraph()

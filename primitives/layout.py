@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
-import networkx as nx
-
-from primitives.graph import Graph
+from primitives.graph import UPDATE, Graph
 
 SWEEPS = 12
 Slot = tuple[str, int]
@@ -40,6 +38,8 @@ def box(node: str) -> Slot:
 
 def layer_numbers(graph: Graph) -> dict[str, int]:
     """The layer of each node: ops right after their operands, sources right before their use."""
+    import networkx as nx
+
     forward = nx.DiGraph()
     forward.add_nodes_from(graph)
     forward.add_edges_from((u, v) for u, v, loop in graph.edges(data="loop") if not loop)
@@ -58,6 +58,8 @@ def layer_numbers(graph: Graph) -> dict[str, int]:
 
 def arrange(graph: Graph) -> tuple[dict[str, int], Layers]:
     """Layers of `graph` and the order of slots in them."""
+    import networkx as nx
+
     numbers = layer_numbers(graph)
     rows: list[list[Slot]] = [[] for _ in range(max(numbers.values()) + 1)]
     above: dict[Slot, list[Slot]] = defaultdict(list)
@@ -72,7 +74,7 @@ def arrange(graph: Graph) -> tuple[dict[str, int], Layers]:
             above[after].append(before)
             below[before].append(after)
 
-    for target in reversed(list(nx.dfs_preorder_nodes(graph.reverse(copy=False), "update"))):
+    for target in reversed(list(nx.dfs_preorder_nodes(graph.reverse(copy=False), UPDATE))):
         place(box(target), numbers[target])
     for target in numbers:
         place(box(target), numbers[target])

@@ -35,7 +35,7 @@ class Symbol(Formula):
     @property
     def rank(self) -> int:
         """What is smaller than an array goes before arrays."""
-        return 1 if self.small else 2
+        return 1 if self.small else 3
 
     def latex(self) -> str:  # noqa: D102
         return self.written

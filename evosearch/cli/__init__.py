@@ -1,6 +1,6 @@
 """The command line: one module for each thing that a user does.
 
-`search` launches and resumes, `inspect` looks at runs and programs, `evaluate` compares,
+`search` launches and resumes, `inspect` looks at runs, `show` at programs, `evaluate` compares,
 `catalogue` lists what there is. Libraries are imported inside commands, so that `--help` answers
 at once.
 """

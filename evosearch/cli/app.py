@@ -59,7 +59,7 @@ class Interrupted(BaseException):
 def main() -> NoReturn:
     """Runs the command line; exits with 0, 1 (failed), 2 (used wrongly) or 130 (interrupted)."""
     prepare()
-    for module in ("search", "inspect", "evaluate", "catalogue"):  # the order of `--help`
+    for module in ("search", "inspect", "show", "evaluate", "catalogue"):  # the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")
     signal.signal(signal.SIGINT, _interrupt)
     try:

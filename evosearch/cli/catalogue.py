@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from evosearch.cli.app import Json, app, print_json
+
+_PIPED = 1000
+"""The width of tables that no terminal shows: nothing is wrapped."""
 
 
 @app.command()
@@ -35,29 +39,53 @@ def tasks(
         ("task", "split", "weights", "steps", "metric"),
         [(t.name, t.split, f"{t.params:,}", f"{t.steps:,}", t.metric) for t in loaded],
     )
-    print("\n" + "\n".join(f"{t.name}: {t.description}" for t in loaded))
+    print(
+        "\nweights: how many train. steps: in one training."
+        "\nmetric: what is reported, the lower the better."
+        "\nsplit: a search sees search tasks only; held-out tasks are for the final comparison.\n"
+    )
+    print("\n".join(f"{t.name}: {t.description}" for t in loaded))
 
 
 @app.command()
-def ops(json: Json = False) -> None:
+def ops(
+    json: Json = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of docs/language.md.")
+    ] = False,
+) -> None:
     """The ops that programs are made of."""
-    from primitives import OPS
+    from primitives import OPS, language
 
     if json:
-        rows = [{"name": op.name, "arity": op.arity, "set": op.op_set} for op in OPS.values()]
+        rows = [
+            {
+                "name": op.name,
+                "arity": op.arity,
+                "set": op.op_set,
+                "operands": op.operands,
+                "result": language.result(op),
+                "meaning": op.summary,
+                "latex": language.latex(op),
+            }
+            for op in OPS.values()
+        ]
         print_json({"ops": rows})
         return
+    if markdown:
+        print(language.markdown(), end="")
+        return
     _print_table(
-        ("op", "operands", "set", "meaning"),
+        ("op", "operands", "result", "set", "meaning"),
         [
-            (
-                op.name if not op.infix else f"{op.name} ({op.infix})",
-                op.operands,
-                op.op_set,
-                op.summary,
-            )
+            (language.call(op), op.operands or "-", language.result(op), op.op_set, op.summary)
             for op in OPS.values()
         ],
+    )
+    print(
+        "\noperands: x takes a value of any kind, s a scalar (one number for the whole model)."
+        "\nresult: common is the kind that the operands broadcast to; others are the largest."
+        "\nset: a search samples from paper unless told otherwise; programs may use all."
     )
 
 
@@ -79,6 +107,10 @@ def zoo(json: Json = False) -> None:
         ("program", "statements", "memory", ""),
         [(name, str(n), f"{memory:.3g}", programs.summary(name)) for name, n, memory in rows],
     )
+    print(
+        "\nstatements: live ones. memory: numbers of state per weight, in two 1024 x 1024 layers"
+        "\nwith biases. `evosearch show NAME` gives text, equations and paper."
+    )
 
 
 def _print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
@@ -96,4 +128,4 @@ def _print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None
         )
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _PIPED, markup=False).print(table)

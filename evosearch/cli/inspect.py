@@ -1,4 +1,4 @@
-"""Looking: `status`, `top`, `show`."""
+"""Looking at runs: `status`, `top`."""
 
 from __future__ import annotations
 
@@ -73,41 +73,6 @@ def top(
     console.print(table)
     if found:
         console.print(f"\n{found[0]['id']}:\n{found[0]['source']}", highlight=False, markup=False)
-
-
-@app.command()
-def show(
-    program: ProgramName,
-    json: Json = False,
-) -> None:
-    """A program: its text, live statements, kinds, memory and semantic key."""
-    from evosearch.cli.programs import load_program
-    from primitives import check, live, semantic_key, state_memory
-
-    loaded = load_program(program)
-    living = live(loaded)
-    document = {
-        "source": str(loaded),
-        "statements": len(loaded.statements),
-        "live_source": str(living),
-        "live_statements": len(living.statements),
-        "semantic_key": semantic_key(loaded),
-        "kinds": {name: str(kind) for name, kind in check(loaded).items()},
-        "state_memory": state_memory(loaded),
-    }
-    if json:
-        print_json(document)
-        return
-    print(document["source"])
-    dead = len(loaded.statements) - len(living.statements)
-    print(f"live statements {len(living.statements)}, redundant {dead}")
-    if dead:
-        print(f"\nwithout what no update depends on:\n\n{document['live_source']}")
-    print(f"state memory  {document['state_memory']:.4g} numbers per weight")
-    print(f"semantic key  {document['semantic_key']}")
-    small = {name: kind for name, kind in check(loaded).items() if str(kind) != "tensor"}
-    if small:
-        print("kinds         " + ", ".join(f"{name}: {kind}" for name, kind in small.items()))
 
 
 def _verdict(best: dict[str, Any]) -> str:

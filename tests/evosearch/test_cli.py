@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import evosearch
+import proxies
 from evosearch.cli.app import app, main
 from evosearch.driver import search
 from evosearch.run import make_run_directory
-from primitives import OPS, zoo
+from primitives import OPS, equations, language, to_dot, to_graph, to_latex, zoo
 from tests.evosearch.laboratory import config
 from tests.evosearch.test_driver import small
 
@@ -90,7 +91,8 @@ def test_help_answers_without_importing_jax() -> None:
         (("zoo",), {"zoo"}),
         (
             ("show", "lion"),
-            {"source", "statements", "live_statements", "semantic_key", "kinds", "state_memory"},
+            {"source", "statements", "live_statements", "semantic_key", "kinds", "state_memory"}
+            | {"live_source", "description", "equations", "latex"},
         ),
     ],
 )
@@ -153,6 +155,71 @@ def test_programs_come_from_files_and_standard_input(
         check=True,
     )
     assert str(zoo.load("sgd")) in piped.stdout
+
+
+def test_show_gives_header_text_equations_memory_and_kinds(run: Any) -> None:
+    said = run("show", "adafactor")
+    header = [line[2:] for line in zoo.text("adafactor").splitlines() if line.startswith("# ")]
+    assert said.out.startswith("\n".join(header))
+    assert str(zoo.load("adafactor")) in said.out
+    for equation in equations(zoo.load("adafactor")):
+        assert f"    {equation}\n" in said.out
+    assert "per weight" in said.out
+    assert "row: r" in said.out
+
+
+def test_show_as_latex_is_latex_and_nothing_else(run: Any) -> None:
+    assert run("show", "lion", "--as", "latex").out == to_latex(zoo.load("lion")) + "\n"
+    assert json.loads(run("show", "lion", "--json").out)["latex"] == to_latex(zoo.load("lion"))
+
+
+def test_show_as_graph_prints_dot(run: Any) -> None:
+    said = run("show", "lion", "--as", "graph")
+    assert said.out.startswith("digraph")
+    assert said.out == to_dot(to_graph(zoo.load("lion")))
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("x.svg", "<svg"),
+        ("x.dot", "digraph"),
+        ("x.tex", "\\begin{align*}"),
+        ("x.txt", "Lion"),
+    ],
+)
+def test_show_writes_what_the_suffix_says(run: Any, tmp_path: Path, name: str, start: str) -> None:
+    path = tmp_path / name
+    said = run("show", "lion", "-o", path)
+    assert said.status == 0
+    assert said.out == f"wrote {path}\n"
+    assert path.read_text().startswith(start)
+    with_json = run("show", "lion", "-o", path, "--json")
+    assert json.loads(with_json.out)["path"] == str(path)
+
+
+def test_show_refuses_a_graph_in_a_file_that_cannot_hold_one(run: Any, tmp_path: Path) -> None:
+    said = run("show", "lion", "--as", "graph", "-o", tmp_path / "lion.png")
+    assert said.status == 2
+    assert ".svg or .dot" in said.err
+    assert not (tmp_path / "lion.png").exists()
+
+
+def test_tables_that_no_terminal_shows_are_whole(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command, names in {"ops": OPS, "zoo": zoo.names(), "tasks": proxies.names()}.items():
+        lines = run(command).out.splitlines()
+        table = lines[: lines.index("")]
+        assert len(table) == len(names) + 1
+    ops = run("ops").out
+    for op in OPS.values():
+        assert op.summary in ops
+    assert "s a scalar" in ops
+    assert "per weight" in run("zoo").out
+
+
+def test_ops_prints_the_table_of_the_docs(run: Any) -> None:
+    assert run("ops", "--markdown").out == language.markdown()
 
 
 BAD_PROGRAMS = {
@@ -279,8 +346,6 @@ def test_a_task_whose_baseline_never_trains_is_refused_before_the_search(
     from dataclasses import replace
 
     import jax.numpy as jnp
-
-    import proxies
 
     broken = replace(
         proxies.load("digits-mlp"), steps=3, loss=lambda params, batch, key: jnp.float32(jnp.nan)

@@ -28,7 +28,7 @@ ADAFACTOR = r"""
     \mathrm{row\_scale}_t &= \sqrt{\frac{r_t}{MATRIX(r_t)}} \\
     u_t &= \frac{g_t}{\mathrm{row\_scale}_t \sqrt{c_t}} \\
     \mathrm{scale}_t &= \max(\operatorname{rms}(w_{t-1}), 0.001) \\
-    \mathrm{relative\_step}_t &= \min(t^{-0.5}, 0.01) \eta_t \\
+    \mathrm{relative\_step}_t &= \eta_t \min(t^{-0.5}, 0.01) \\
     w_t &= w_{t-1} - \mathrm{scale}_t \mathrm{relative\_step}_t FRACTION
 """
 for mean in ("row", "col", "matrix"):

@@ -1,0 +1,134 @@
+"""`show`: one program as text, equations, LaTeX or a graph."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.inspect import ProgramName
+from evosearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from primitives import Program
+
+
+class Form(StrEnum):
+    """What `show` shows."""
+
+    TEXT = "text"
+    LATEX = "latex"
+    GRAPH = "graph"
+
+
+_FORM_OF = {".tex": Form.LATEX, ".dot": Form.GRAPH, ".gv": Form.GRAPH, ".svg": Form.GRAPH}
+
+
+@app.command()
+def show(
+    program: ProgramName,
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--as", help="Text by default, or what the suffix of -o says; graph prints DOT."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Write to a file; a graph to .svg or .dot."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """A program: its text, equations, live statements, kinds, memory and semantic key.
+
+    --as latex gives the equations for a paper, --as graph the dataflow with the states' loops:
+    `evosearch show lion -o lion.svg` draws it.
+    """
+    from evosearch.cli.programs import load_program
+
+    loaded = load_program(program)
+    suffix = output.suffix.lower() if output else ""
+    if form is None:
+        form = _FORM_OF.get(suffix, Form.TEXT)
+    if form == Form.GRAPH and output and _FORM_OF.get(suffix) != Form.GRAPH:
+        raise UsageError(f"a graph is written to .svg or .dot, and {output} is neither")
+    document = describe(program, loaded)
+    if output:
+        output.write_text(_written(form, suffix, loaded, document), encoding="utf-8")
+        document["path"] = str(output)
+    if json:
+        print_json(document)
+    elif output:
+        print(f"wrote {output}")
+    else:
+        print(_written(form, suffix, loaded, document), end="")
+
+
+def describe(name: str, program: Program) -> dict[str, Any]:
+    """The document of `show --json`; `name` is how the user called the program."""
+    from primitives import check, equations, live, semantic_key, state_memory, to_latex
+
+    living = live(program)
+    return {
+        "description": _description(name),
+        "source": str(program),
+        "statements": len(program.statements),
+        "live_source": str(living),
+        "live_statements": len(living.statements),
+        "semantic_key": semantic_key(program),
+        "kinds": {variable: str(kind) for variable, kind in check(program).items()},
+        "state_memory": state_memory(program),
+        "equations": [str(equation) for equation in equations(program)],
+        "latex": to_latex(program),
+    }
+
+
+def _description(name: str) -> list[str]:
+    """The lines of a zoo program's header: idea, paper, hyperparameters, notes."""
+    from primitives import zoo
+
+    if name not in zoo.names():
+        return []
+    return [line.lstrip("# ") for line in zoo.text(name).splitlines() if line.startswith("#")]
+
+
+def _written(form: Form, suffix: str, program: Program, document: dict[str, Any]) -> str:
+    from primitives import to_dot, to_graph, to_svg
+
+    if form == Form.LATEX:
+        return f"{document['latex']}\n"
+    if form == Form.GRAPH:
+        return to_svg(to_graph(program)) if suffix == ".svg" else to_dot(to_graph(program))
+    return _text(document)
+
+
+def _text(document: dict[str, Any]) -> str:
+    parts = ["\n".join(document["description"]), document["source"].rstrip()]
+    statements, alive = document["statements"], document["live_statements"]
+    if alive < statements:
+        live_source = document["live_source"].rstrip()
+        parts.append(f"without what no update depends on:\n\n{live_source}")
+    equations = "\n".join(f"    {equation}" for equation in document["equations"])
+    parts.append(f"one step, from t-1 to t:\n\n{equations}")
+    memory = f"{document['state_memory']:.4g} number{'s' * (document['state_memory'] != 1)}"
+    facts = [
+        f"statements    {statements}, of which {alive} live",
+        f"state memory  {memory} per weight (of two 1024 x 1024 layers with biases)",
+        *_kinds(document["kinds"]),
+        f"semantic key  {document['semantic_key']}",
+    ]
+    parts.append("\n".join(facts))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _kinds(kinds: dict[str, str]) -> list[str]:
+    """One line for each kind but tensor, which most variables are."""
+    lines: list[str] = []
+    for kind in dict.fromkeys(kinds.values()):
+        if kind != "tensor":
+            listed = ", ".join(name for name, own in kinds.items() if own == kind)
+            lines.append(f"{'' if lines else 'kinds':14}{kind}: {listed}")
+    return lines
