@@ -129,8 +129,11 @@ def assert_same(program, inputs, tolerance=1e-6):
 INPUTS = [(0.3, 1.0), (-1.2, 0.75), (0.9, 0.5)]
 
 
-@settings(max_examples=400)
-@given(programs(max_statements=12))
+ARITHMETIC = ("add", "subtract", "multiply", "divide", "negative", "reciprocal", "interp", "square")
+
+
+@settings(max_examples=300)
+@given(programs(max_statements=12) | programs(max_statements=10, names=ARITHMETIC))
 def test_equations_compute_what_the_program_does(program):
     program = exact(program)
     try:
