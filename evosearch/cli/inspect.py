@@ -9,12 +9,6 @@ import typer
 
 from evosearch.cli.app import Json, app, print_json
 
-ProgramName = Annotated[
-    str,
-    typer.Argument(
-        help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID."
-    ),
-]
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,11 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evosearch.cli.app import Json, app, print_json
-from evosearch.cli.inspect import ProgramName
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
     from primitives import Program
+
+ProgramName = Annotated[
+    str,
+    typer.Argument(
+        help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID."
+    ),
+]
 
 
 class Form(StrEnum):
@@ -86,13 +94,14 @@ def describe(name: str, program: Program) -> dict[str, Any]:
     }
 
 
-def _description(name: str) -> list[str]:
-    """The lines of a zoo program's header: idea, paper, hyperparameters, notes."""
+def _description(name: str) -> dict[str, Any] | None:
+    """What a zoo program's header says; None for other programs."""
     from primitives import zoo
 
     if name not in zoo.names():
-        return []
-    return [line.lstrip("# ") for line in zoo.text(name).splitlines() if line.startswith("#")]
+        return None
+    entry = zoo.entry(name)
+    return asdict(entry) | {"hyperparameters": dict(entry.hyperparameters)}
 
 
 def _written(form: Form, suffix: str, program: Program, document: dict[str, Any]) -> str:
@@ -106,7 +115,7 @@ def _written(form: Form, suffix: str, program: Program, document: dict[str, Any]
 
 
 def _text(document: dict[str, Any]) -> str:
-    parts = ["\n".join(document["description"]), document["source"].rstrip()]
+    parts = [_header(document["description"]), document["source"].rstrip()]
     statements, alive = document["statements"], document["live_statements"]
     if alive < statements:
         live_source = document["live_source"].rstrip()
@@ -122,6 +131,14 @@ def _text(document: dict[str, Any]) -> str:
     ]
     parts.append("\n".join(facts))
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _header(description: dict[str, Any] | None) -> str:
+    if description is None:
+        return ""
+    defaults = ", ".join(f"{k} {v:g}" for k, v in description["hyperparameters"].items())
+    lines = [f"{description['title']}: {description['idea']}", description["paper"], defaults]
+    return "\n".join([*lines, *textwrap.wrap(description["notes"], 100)])
 
 
 def _kinds(kinds: dict[str, str]) -> list[str]:

@@ -159,8 +159,12 @@ def test_programs_come_from_files_and_standard_input(
 
 def test_show_gives_header_text_equations_memory_and_kinds(run: Any) -> None:
     said = run("show", "adafactor")
-    header = [line[2:] for line in zoo.text("adafactor").splitlines() if line.startswith("# ")]
-    assert said.out.startswith("\n".join(header))
+    entry = zoo.entry("adafactor")
+    assert said.out.startswith(f"{entry.title}: {entry.idea}\n{entry.paper}\n")
+    assert "epsilon1 1e-30, clipping threshold 1" in said.out
+    assert entry.notes in " ".join(said.out.split())
+    description = json.loads(run("show", "adafactor", "--json").out)["description"]
+    assert description["hyperparameters"] == dict(entry.hyperparameters)
     assert str(zoo.load("adafactor")) in said.out
     for equation in equations(zoo.load("adafactor")):
         assert f"    {equation}\n" in said.out
