@@ -37,7 +37,7 @@ class _Drawing:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.numbers, self.layers = arrange(graph)
-        self.width = {node: _box_width(data) for node, data in graph.nodes(data=True)}
+        self.width = {node: _box_width(graph, node) for node in graph}
         self.height = {node: _box_height(graph, node) for node in graph}
         sizes = {
             slot: self.height[slot[0]] if slot[1] < 0 else _PASSING
@@ -186,9 +186,14 @@ class _Drawing:
         return strokes
 
 
-def _box_width(data: dict[str, str]) -> float:
+def _box_width(graph: Graph, node: str) -> float:
+    data = graph.nodes[node]
     text = max(_CHARACTER * len(data["label"]), _SMALL * len(data["caption"]))
-    return text + (12 if data["role"] == "constant" else 30)
+    if data["role"] == "constant":
+        return text + 12
+    names = [n for _, _, mark in graph.in_edges(node, data="mark") for n in mark.split(", ")]
+    marks = _SMALL * max(map(len, names), default=0)
+    return text + 2 * max(15.0, marks + 8)
 
 
 def _box_height(graph: Graph, node: str) -> float:

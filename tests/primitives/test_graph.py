@@ -135,6 +135,15 @@ def assert_readable(graph):
                     assert not through
 
 
+def test_names_of_operands_stand_beside_the_label():
+    for group in ET.fromstring(to_svg(to_graph(zoo.load("eg_step_size")))).iter(f"{SVG}g"):
+        label = group.find(f"{SVG}text")
+        if label.text == "clamp":
+            left = float(group.find(f"{SVG}rect").get("x"))
+            starts = float(label.get("x")) - 7.3 * len("clamp") / 2
+            assert starts - left >= 5.8 * len("high") + 4
+
+
 @settings(max_examples=60)
 @given(programs(max_statements=40))
 def test_in_a_picture_no_box_lies_on_another_and_no_arrow_goes_through_one(program):
