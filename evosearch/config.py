@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from evosearch.conditions import Rounds
 from evosearch.errors import UsageError
 from primitives import MAX_STATEMENTS, ProgramError, parse
 from primitives.ops import names
 from primitives.wording import suggestion
+from proxies.schedules import SCHEDULES
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -72,6 +74,24 @@ class MeasurementConfig(_Section):
     """Chance that a run ever takes a champion that is no better; spent as rate / (j (j + 1))."""
     tuning_seeds: Annotated[int, Field(ge=1)] = 3
     """Seeds on which the baseline's learning rate is chosen."""
+    budgets: Annotated[list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1)] = [1.0]
+    """Factors on a task's steps that the seeds go round, so that no horizon is learnt by heart."""
+    schedules: Annotated[list[str], Field(min_length=1)] = ["cosine"]
+    """Schedules that the seeds go round likewise; with as many as budgets they go in pairs."""
+
+    @field_validator("schedules")
+    @classmethod
+    def _schedules_exist(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in SCHEDULES:
+                near = suggestion(name, SCHEDULES) or f"; there are {', '.join(SCHEDULES)}"
+                raise ValueError(f"no schedule {name!r}{near}")
+        return names
+
+    @property
+    def rounds(self) -> Rounds:
+        """The conditions of each seed."""
+        return Rounds(tuple(self.budgets), tuple(self.schedules))
 
 
 class Config(_Section):

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import proxies
+from evosearch.conditions import Conditions
 from evosearch.records import Seed, Stream
 from primitives import ALL_OPS, CapacityError, Program, encode, interpreter, rule
 from primitives.encoding import Code
@@ -57,7 +58,7 @@ class Outcome:
         loss: the task's metric.
         steps: steps that were run; fewer than the budget after a divergence.
         engine: how it was run.
-        train_loss: [budget] batch losses, NaN after a stop.
+        train_loss: [longest budget] batch losses, NaN after a stop.
     """
 
     loss: float
@@ -96,16 +97,24 @@ class Trainer:
     Args:
         task: what to train.
         steps: the budget; None for the task's own.
+        longest: the most steps that `run` may be asked for, as a factor on the budget.
         ops: what the interpreter knows; fewer take less time to compile. A program with others is
             compiled for itself.
     """
 
-    def __init__(self, task: Task, steps: int | None = None, ops: OpNames = ALL_OPS):
+    def __init__(
+        self,
+        task: Task,
+        steps: int | None = None,
+        *,
+        longest: float = 1.0,
+        ops: OpNames = ALL_OPS,
+    ):
         self.task = task
         self.ops = ops
         self.steps = steps or task.steps
         self._data = jax.device_put(task.data)
-        self._schedule = proxies.cosine(self.steps)
+        self._longest = max(1, round(self.steps * longest))
         self._compiled: dict[Program | None, Any] = {}
         self._locks: dict[Program | None, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -123,10 +132,21 @@ class Trainer:
         """Compiles what `run` will need, so that its first call is as fast as the others."""
         self._executable(program, engine)
 
-    def run(self, program: Program, factor: float, key: jax.Array, engine: Engine) -> Outcome:
-        """One training with learning rate `factor` from the seed `key`."""
+    def run(
+        self,
+        program: Program,
+        factor: float,
+        key: jax.Array,
+        engine: Engine,
+        conditions: Conditions | None = None,
+    ) -> Outcome:
+        """One training with learning rate `factor` from the seed `key`.
+
+        `conditions` are by default the whole budget with a cosine.
+        """
         execute = self._executable(program, engine)
-        curve = execute(self._data, key, self._operands(program, engine, factor))
+        operands = self._operands(program, engine, factor)
+        curve = execute(self._data, key, *self._course(conditions), operands)
         train_loss, loss, steps, _ = jax.device_get(curve)
         return Outcome(float(loss), int(steps), engine, train_loss)
 
@@ -141,10 +161,9 @@ class Trainer:
             executable = proxies.compiled_train.lower(
                 self.task,
                 interpreter(self.ops) if key is None else rule(key),
-                self.steps,
-                self._schedule,
                 self._data,
                 seed_key(0, Seed(Stream.TUNE, 0)),
+                *self._course(None),
                 self._operands(program, engine, 1.0),
             ).compile(compiler_options=_COMPILER_OPTIONS if key is None else None)
         with self._lock:
@@ -153,6 +172,12 @@ class Trainer:
             for oldest in programs[:-_KEPT_COMPILED]:
                 del self._compiled[oldest], self._locks[oldest]
         return executable
+
+    def _course(self, conditions: Conditions | None) -> tuple[Any, Any]:
+        """The learning rate's shape at each step, and how many steps."""
+        conditions = conditions or Conditions(self.steps)
+        shape = proxies.named_shape(conditions.schedule, conditions.steps, self._longest)
+        return shape, np.int32(conditions.steps)
 
     def _operands(self, program: Program, engine: Engine, factor: float) -> tuple[Any, ...]:
         scale = np.float32(factor)

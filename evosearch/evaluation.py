@@ -77,7 +77,9 @@ def evaluate(
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
         trainings = _Trainings(executor, seed, progress, runs * len(tasks) * len(contenders))
         ops = frozenset[str]().union(*(program.ops for program in contenders.values()))
-        arenas = [_Arena(Trainer(one, steps, ops), contenders, runs, trainings) for one in tasks]
+        arenas = [
+            _Arena(Trainer(one, steps, ops=ops), contenders, runs, trainings) for one in tasks
+        ]
         try:
             trainings.compile(arenas)
             reports = []

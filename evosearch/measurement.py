@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import numpy as np
 
+from evosearch.conditions import Conditions, Rounds
 from evosearch.engines import Engine, Outcome, Trainer, seed_key
 from evosearch.errors import EvosearchError
-from evosearch.records import Seed, Stream
+from evosearch.records import Seed
 from evosearch.statistics import log_loss, score
 from evosearch.tuning import Tuner, tune_alike
 from primitives import Program, zoo
@@ -32,6 +33,7 @@ class Measurement:
     loss: float
     baseline: float
     steps: int
+    schedule: str
     engine: Engine
 
     @property
@@ -48,6 +50,7 @@ class Laboratory:
         run_seed: all seeds follow from it.
         rates: for each task the baseline's learning rate; see `tune_baseline`.
         hurdle: a score below it on one task spares the tasks after that one.
+        rounds: the conditions of each seed.
     """
 
     def __init__(
@@ -56,11 +59,14 @@ class Laboratory:
         run_seed: int,
         rates: Mapping[str, float],
         hurdle: float,
+        rounds: Rounds,
     ):
         self.trainers = trainers
         self.run_seed = run_seed
         self.rates = dict(rates)
         self.hurdle = hurdle
+        self.rounds = rounds
+        self._places = {task: place for place, task in enumerate(trainers)}
         self._baselines: dict[tuple[str, Seed], Future[float]] = {}
         self._lock = threading.Lock()
 
@@ -82,7 +88,11 @@ class Laboratory:
     def _measure(self, task: str, program: Program, seed: Seed) -> Measurement:
         baseline = self._baseline(task, seed)
         outcome = self._run(task, program, 1.0, seed)
-        return Measurement(outcome.loss, baseline, self.trainers[task].steps, outcome.engine)
+        under = self._conditions(task, seed)
+        return Measurement(outcome.loss, baseline, under.steps, under.schedule, outcome.engine)
+
+    def _conditions(self, task: str, seed: Seed) -> Conditions:
+        return self.rounds.of(seed, self._places[task], self.trainers[task].steps)
 
     def _baseline(self, task: str, seed: Seed) -> float:
         """The baseline's loss, trained once for each task and seed whoever asks first."""
@@ -103,25 +113,44 @@ class Laboratory:
     def _run(self, task: str, program: Program, factor: float, seed: Seed) -> Outcome:
         trainer = self.trainers[task]
         engine = trainer.choose_engine(program, runs=1)
-        return trainer.run(program, factor, seed_key(self.run_seed, seed), engine)
+        key = seed_key(self.run_seed, seed)
+        return trainer.run(program, factor, key, engine, self._conditions(task, seed))
 
 
 def tune_baseline(
-    name: str, trainer: Trainer, run_seed: int, seeds: int, executor: Executor
+    name: str,
+    trainer: Trainer,
+    run_seed: int,
+    under: Mapping[Seed, Conditions],
+    executor: Executor,
 ) -> Tuner:
-    """The baseline's learning rate for the task `name`, chosen on the run's tuning seeds.
+    """The baseline's learning rate for the task `name`, chosen on some seeds.
+
+    Args:
+        name: the task's.
+        trainer: trains it.
+        run_seed: all seeds follow from it.
+        under: the tuning seeds, and the conditions of each.
+        executor: runs the trainings.
 
     Raises:
         EvosearchError: the baseline has no finite loss at any rate.
     """
     program = zoo.load(BASELINE)
-    drawn = [Seed(Stream.TUNE, i) for i in range(seeds)]
-    engine = trainer.choose_engine(program, runs=10 * seeds)
+    engine = trainer.choose_engine(program, runs=10 * len(under))
     tuner = Tuner(_COARSE_GRID)
 
     def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
-        jobs = [(trainer, program, rate, engine) for _, rate in trials]
-        return mean_log_losses(jobs, run_seed, drawn, executor)
+        futures = [
+            [
+                executor.submit(
+                    trainer.run, program, rate, seed_key(run_seed, seed), engine, conditions
+                )
+                for seed, conditions in under.items()
+            ]
+            for _, rate in trials
+        ]
+        return [float(np.mean([log_loss(f.result().loss) for f in row])) for row in futures]
 
     tune_alike({name: tuner}, mean_losses)
     if not math.isfinite(tuner.losses[tuner.best]):
@@ -131,20 +160,3 @@ def tune_baseline(
             "leave the task out or mend its loss"
         )
     return tuner
-
-
-def mean_log_losses(
-    trials: Sequence[tuple[Trainer, Program, float, Engine]],
-    run_seed: int,
-    seeds: Sequence[Seed],
-    executor: Executor,
-) -> list[float]:
-    """For each trial the mean over seeds of the logarithm of the loss; +inf if any diverged."""
-    futures = [
-        [
-            executor.submit(trainer.run, program, rate, seed_key(run_seed, seed), engine)
-            for seed in seeds
-        ]
-        for trainer, program, rate, engine in trials
-    ]
-    return [float(np.mean([log_loss(f.result().loss) for f in row])) for row in futures]

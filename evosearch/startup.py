@@ -10,6 +10,7 @@ import proxies
 from evosearch.config import Config
 from evosearch.engines import Engine, Trainer
 from evosearch.measurement import BASELINE, Laboratory, tune_baseline
+from evosearch.records import Seed, Stream
 from evosearch.store import Store
 from evosearch.tuning import Tuner
 from primitives import zoo
@@ -32,7 +33,11 @@ def make_laboratory(
         EvosearchError: a task on which the baseline never trains, or the store fails.
     """
     phase("loading tasks")
-    by_task = {name: Trainer(proxies.load(name), ops=config.ops) for name in config.tasks}
+    rounds = config.measurement.rounds
+    by_task = {
+        name: Trainer(proxies.load(name), longest=rounds.longest, ops=config.ops)
+        for name in config.tasks
+    }
     known = store.rates()
     compiling = threading.Semaphore(workers)
 
@@ -44,8 +49,10 @@ def make_laboratory(
                     trainer.prepare(program, Engine.INTERPRETER)
         if name in known or interrupted.is_set():
             return None
-        seeds = config.measurement.tuning_seeds
-        return tune_baseline(name, trainer, config.seed, seeds, executor)
+        place = config.tasks.index(name)
+        seeds = [Seed(Stream.TUNE, n) for n in range(config.measurement.tuning_seeds)]
+        under = {seed: rounds.of(seed, place, trainer.steps) for seed in seeds}
+        return tune_baseline(name, trainer, config.seed, under, executor)
 
     with ThreadPoolExecutor(len(by_task), thread_name_prefix="start-up") as chains:
         pending = {chains.submit(ready, *item): item[0] for item in by_task.items()}
@@ -57,7 +64,7 @@ def make_laboratory(
         if tuner is not None:
             store.add_tuning(name, by_task[name].task.params, tuner)
     store.commit()
-    return Laboratory(by_task, config.seed, store.rates(), config.measurement.hurdle)
+    return Laboratory(by_task, config.seed, store.rates(), config.measurement.hurdle, rounds)
 
 
 def _followed(

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental.compilation_cache import compilation_cache
@@ -32,8 +31,7 @@ class Stepwise:
     def __init__(self, task: Task, steps: int):
         self._steps = steps
         self._data = jax.device_put(task.data)
-        schedule = proxies.cosine(steps)
-        self._rates = [np.float32(schedule(jnp.int32(step))) for step in range(steps)]
+        self._rates = proxies.named_shape("cosine", steps, steps)
 
         def begin(data: PyTree, key: jax.Array) -> tuple[PyTree, ...]:
             init_key, partition_key, sample_key, loss_key, end_key = jax.random.split(key, 5)

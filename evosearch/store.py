@@ -197,7 +197,7 @@ class Store:
         record, seed = request.record, request.seed
         rows = [
             (request.number, request.reason, record.id, record.key, seed.stream, seed.number)
-            + (task, m.steps, "cosine", m.engine, _finite(m.loss), _finite(m.baseline), m.score)
+            + (task, m.steps, m.schedule, m.engine, _finite(m.loss), _finite(m.baseline), m.score)
             for task, m in found.items()
         ]
         marks = ", ".join("?" * 13)
@@ -271,7 +271,11 @@ class Store:
         for row in self.rows("select * from measurements order by rowid"):
             seed = Seed(Stream(row["stream"]), row["seed"])
             found.setdefault((row["key"], seed), {})[row["task"]] = Measurement(
-                _number(row["loss"]), _number(row["baseline"]), row["steps"], Engine(row["engine"])
+                _number(row["loss"]),
+                _number(row["baseline"]),
+                row["steps"],
+                row["schedule"],
+                Engine(row["engine"]),
             )
         return found
 

@@ -10,19 +10,21 @@ True
 from proxies import tasks
 from proxies.data import digests
 from proxies.registry import UnknownTaskError, load, names, register
+from proxies.schedules import SCHEDULES, Schedule, named_shape
 from proxies.task import Split, Task
-from proxies.training import Curve, Schedule, compiled_train, cosine, train
+from proxies.training import Curve, compiled_train, train
 
 __all__ = [
+    "SCHEDULES",
     "Curve",
     "Schedule",
     "Split",
     "Task",
     "UnknownTaskError",
     "compiled_train",
-    "cosine",
     "digests",
     "load",
+    "named_shape",
     "names",
     "register",
     "tasks",

@@ -1,7 +1,7 @@
 """The training loop, written once: for one task, one update rule and one seed."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -9,10 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from proxies.schedules import Schedule, cosine, shape
 from proxies.task import PyTree, Task
-
-Schedule: TypeAlias = Callable[[jax.Array], jax.Array]
-"""From a step, counted from 0, to the learning rate's shape, whose peak is 1."""
 
 Rule: TypeAlias = optax.GradientTransformation | optax.GradientTransformationExtraArgs
 
@@ -21,7 +19,7 @@ class Curve(NamedTuple):
     """What one training showed.
 
     Attributes:
-        train_loss: `[steps]` float32, the batch loss before each update; NaN after a stop.
+        train_loss: `[budget]` float32, the batch loss before each update; NaN after a stop.
         loss: float32 scalar, the final evaluation; +inf if diverged.
         steps: int32 scalar, the steps that were run.
         diverged: bool scalar; a batch loss, a final weight or the evaluation was not finite.
@@ -39,16 +37,6 @@ class _Carry(NamedTuple):
     state: PyTree
     train_loss: jax.Array
     finite: jax.Array
-
-
-@cache
-def cosine(steps: int) -> Schedule:
-    """Half a cosine from 1 at step 0 to 0 at `steps`; one object per number of steps.
-
-    Being the same object for equal `steps`, it never makes `compiled_train` compile twice.
-    """
-    schedule: Schedule = optax.cosine_decay_schedule(1.0, steps)
-    return schedule
 
 
 def train(
@@ -70,7 +58,7 @@ def train(
         rule: an optax pair of `init` and `update`; hashable, compiled once per task. Rules that
             take no `lr` and `t` never see them.
         steps: the number of steps, at least 1; None for the task's own budget.
-        schedule: hashable; None for `cosine(steps)`.
+        schedule: None for `cosine(steps)`.
         key: the seed, which decides initial weights, the cut of the data and the batches.
         operands: further arguments of `rule.init`. Arrays in it are traced, so that a rule that
             keeps them in its state runs any number of programs without another compilation.
@@ -81,27 +69,33 @@ def train(
     steps = task.steps if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps is {steps}; train for at least 1")
-    schedule = cosine(steps) if schedule is None else schedule
-    curve: Curve = compiled_train(task, rule, steps, schedule, task.data, key, operands)
+    lrs = shape(cosine(steps) if schedule is None else schedule, steps)
+    curve: Curve = compiled_train(task, rule, task.data, key, lrs, jnp.int32(steps), operands)
     return curve
 
 
-@partial(jax.jit, static_argnames=("task", "rule", "steps", "schedule"))
+@partial(jax.jit, static_argnames=("task", "rule"))
 def compiled_train(
     task: Task,
     rule: Rule,
-    steps: int,
-    schedule: Schedule,
     data: PyTree,
     key: jax.Array,
+    lrs: jax.Array,
+    steps: jax.Array,
     operands: tuple[PyTree, ...],
 ) -> Curve:
-    """`train` with every default filled in: compiled once per (task, rule, steps, schedule).
+    """`train` with every default filled in: compiled once per (task, rule, budget).
 
-    Use it to compile ahead of time (`compiled_train.lower(...).compile()`) or to hand over data
-    that already lies on a device.
+    Use it to compile ahead of time (`compiled_train.lower(...).compile()`), to hand over data that
+    already lies on a device, or to train with various schedules and numbers of steps, neither of
+    which is compiled in.
+
+    Args:
+        lrs: `[budget]` float32, the learning rate's shape at each step.
+        steps: int32 scalar, at most the budget: how many to train.
     """
-    keys = _streams(key, 3 + 2 * steps)
+    budget = lrs.shape[0]
+    keys = _streams(key, 3 + 2 * budget)
     init_key, partition_key, evaluation_key = keys[:3]
     sample_keys, loss_keys = keys[3::2], keys[4::2]
 
@@ -119,8 +113,8 @@ def compiled_train(
         step, params, state, train_loss, _ = carry
         sample, loss_key = jax.tree.map(lambda draws: draws[step], (samples, loss_keys))
         loss, gradients = gradient(params, task.batch(data, sample), loss_key)
-        lr, t = schedule(step), (step + 1).astype(jnp.float32)
-        updates, state = update(gradients, state, params, lr=lr, t=t)
+        t = (step + 1).astype(jnp.float32)
+        updates, state = update(gradients, state, params, lr=lrs[step], t=t)
         params = optax.apply_updates(params, updates)
         return _Carry(step + 1, params, state, train_loss.at[step].set(loss), jnp.isfinite(loss))
 
@@ -129,7 +123,7 @@ def compiled_train(
         step=jnp.int32(0),
         params=params,
         state=_init(rule, params, operands),
-        train_loss=jnp.full(steps, jnp.nan, jnp.float32),
+        train_loss=jnp.full(budget, jnp.nan, jnp.float32),
         finite=jnp.bool_(True),
     )
     end = lax.while_loop(proceed, advance, start)

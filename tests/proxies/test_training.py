@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import proxies
-from proxies import compiled_train, cosine, train
+from proxies import SCHEDULES, compiled_train, named_shape, train
 
 KEY = jax.random.key(0)
 BOWL = proxies.load("quadratic")
@@ -92,7 +92,29 @@ def test_a_schedule_of_the_caller_replaces_the_cosine() -> None:
     rule = _rule(lambda g, operand, lr, t: jnp.full_like(g, lr))
     curve = train(BOWL, rule, steps=8, schedule=optax.constant_schedule(0.5), key=KEY)
     np.testing.assert_allclose(_moves(curve), np.full(7, 0.5), rtol=1e-5)
-    assert cosine(8) is cosine(8) is not cosine(9)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 3, 200])
+def test_a_schedule_has_peak_1_and_is_0_after_its_last_step(name: str, steps: int) -> None:
+    shape = named_shape(name, steps, steps + 5)
+    assert shape.shape == (steps + 5,)
+    assert not shape[steps:].any()
+    assert (shape >= 0).all()
+    assert shape.max() == (1.0 if steps > 1 else shape[0])
+
+
+def test_one_compilation_serves_every_schedule_and_number_of_steps() -> None:
+    rule = optax.sgd(0.1)
+    before = _compilations()
+    for name, steps in (("cosine", 12), ("constant", 12), ("linear", 5)):
+        shape = jnp.asarray(named_shape(name, steps, 12))
+        curve = compiled_train(BOWL, rule, BOWL.data, KEY, shape, jnp.int32(steps), ())
+        alone = train(BOWL, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
+        assert curve.steps == alone.steps == steps
+        np.testing.assert_array_equal(curve.train_loss[:steps], alone.train_loss)
+        np.testing.assert_array_equal(curve.loss, alone.loss)
+    assert _compilations() == before + 2  # budgets of 12 and of 5
 
 
 def test_no_recompile_per_operand() -> None:
@@ -120,7 +142,8 @@ def test_loss_keys_that_a_task_ignores_cost_nothing() -> None:
         return BOWL.loss(params, batch, key) + jax.random.uniform(key)
 
     def scrambles(task: proxies.Task) -> int:
-        arguments = (task, optax.set_to_zero(), 5, cosine(5), task.data, KEY, ())
+        shape = named_shape("cosine", 5, 5)
+        arguments = (task, optax.set_to_zero(), task.data, KEY, shape, np.int32(5), ())
         return str(compiled_train.lower(*arguments).compile().as_text()).count(" xor(")
 
     assert scrambles(BOWL) == 0 < scrambles(replace(BOWL, loss=noisy))

@@ -1,0 +1,47 @@
+"""Under which conditions a seed trains: how long, and with which schedule.
+
+A search on one horizon and one schedule learns that horizon and that schedule. So the conditions go
+round with the seeds, differently on each task, and what wins under only some of them does not win.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evosearch.records import Seed
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Steps that are trained, and the name of the schedule over them."""
+
+    steps: int
+    schedule: str = "cosine"
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Conditions by seed.
+
+    Attributes:
+        budgets: factors on a task's own steps; consecutive seeds go through all of them.
+        schedules: names in `proxies.SCHEDULES`, likewise.
+    """
+
+    budgets: tuple[float, ...] = (1.0,)
+    schedules: tuple[str, ...] = ("cosine",)
+
+    @property
+    def longest(self) -> float:
+        """The largest factor on a task's own steps."""
+        return max(self.budgets)
+
+    def of(self, seed: Seed, place: int, steps: int) -> Conditions:
+        """The conditions of `seed` on a task of so many steps.
+
+        Its `place` in the search's list shifts the round, so that a seed is not long, or short, on
+        every task at once.
+        """
+        turn = seed.number + place
+        factor = self.budgets[turn % len(self.budgets)]
+        return Conditions(max(1, round(steps * factor)), self.schedules[turn % len(self.schedules)])
