@@ -8,7 +8,8 @@ from primitives.instructions import ALL_OPS
 from primitives.interpreter import interpreter
 from primitives.kinds import Kind
 from primitives.latex import Equation, equations, to_latex
-from primitives.ops import OPS, Op
+from primitives.op import Op
+from primitives.ops import OPS
 from primitives.parsing import parse
 from primitives.program import MAX_STATEMENTS, Parameter, Program, ProgramError, Statement
 from primitives.reference import initial_state, state_memory, step

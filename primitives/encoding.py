@@ -23,7 +23,8 @@ from primitives.instructions import (
     signature,
 )
 from primitives.kinds import Kind, join
-from primitives.ops import OPS, Op
+from primitives.op import Op
+from primitives.ops import OPS
 from primitives.program import MAX_STATEMENTS, Program
 
 Array = Any  # of NumPy as `encode` returns it, of JAX inside the machine

@@ -7,7 +7,8 @@ from typing import Any
 from primitives.analysis import Analysis, analyse
 from primitives.formula import formula
 from primitives.kinds import Kind
-from primitives.ops import OPS, Op
+from primitives.op import Op
+from primitives.ops import OPS
 from primitives.program import Program
 
 Graph = Any  # networkx.DiGraph

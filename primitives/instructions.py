@@ -16,7 +16,8 @@ from functools import cache
 from typing import TypeAlias
 
 from primitives.kinds import Kind
-from primitives.ops import OPS, Op
+from primitives.op import Op
+from primitives.ops import OPS
 
 OpNames: TypeAlias = frozenset[str]
 

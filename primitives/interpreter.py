@@ -25,7 +25,7 @@ from jax import lax
 from primitives.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
 from primitives.instructions import ALL_OPS, Instruction, InstructionSet, OpNames, instruction_set
 from primitives.kinds import AXES, Kind, kind_shape, matrix_view
-from primitives.ops import Op
+from primitives.op import Op
 
 PyTree = Any
 Array = jax.Array

@@ -16,7 +16,8 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-from primitives.ops import OPS, Op
+from primitives.op import Op
+from primitives.ops import OPS
 from primitives.program import SCHEDULE_INPUTS, Program
 
 _MASK = (1 << 64) - 1

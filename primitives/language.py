@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from primitives.kinds import Kind
 from primitives.notation import symbol
-from primitives.ops import OPS, Op
+from primitives.op import Op
+from primitives.ops import OPS
 
 HEADINGS = ("op", "operands", "result", "set", "meaning", "LaTeX")
 

@@ -15,7 +15,8 @@ from primitives.analysis import Analysis, analyse
 from primitives.formula import ZERO, Formula, formula
 from primitives.kinds import Kind
 from primitives.notation import Cases, Symbol, letter, symbol
-from primitives.ops import OPS, Op
+from primitives.op import Op
+from primitives.ops import OPS
 from primitives.program import Program
 
 _LONGEST = 8

@@ -11,106 +11,16 @@ and a weight that has had no gradient would otherwise turn into NaN).
 
 from __future__ import annotations
 
-import hashlib
-import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import reduce
-from inspect import signature
 from typing import Any, Literal
 
 from primitives.formula import ONE, Formula, formula
-from primitives.kinds import Kind, join, meet
-from primitives.notation import Cases, Form, Relation, Symbol
+from primitives.kinds import AXES, Kind
+from primitives.notation import Cases, Relation, Symbol
+from primitives.op import Op, Reduction
 
 Array = Any
 Namespace = Any  # numpy or jax.numpy
-
-_OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """The reducing part of an op: `inputs(xp, *operands)` are summed or averaged over `scope`.
-
-    Operands are first broadcast to their common kind; a kind smaller than tensor is reduced over
-    its own numbers, not over its broadcast. `scope` SCALAR means the whole model.
-    """
-
-    scope: Kind
-    how: Literal["sum", "mean"]
-    inputs: Callable[..., tuple[Array, ...]]
-
-
-@dataclass(frozen=True)
-class Op:
-    """One op of the language.
-
-    `meaning(xp, *operands)` is elementwise; with a `reduction` it is `meaning(xp, totals,
-    *operands)`, where `totals` are the reduced inputs. `operands` has one letter each: `x` for any
-    kind, `s` for a scalar. `keeps_kind` says that the result has the operands' common kind;
-    otherwise a reduction's result has the kind of its scope. A `matrixwise` meaning acts on the
-    trailing matrix of each array instead of on each number.
-
-    `latex` says how the op is written: a pattern with its operands at #1, #2, ... or a function
-    that builds the formula from theirs; by default its operator, or else a call under its name.
-
-    Derived: `arity`; `scalar_places`, the operands that must be scalars; `results`, the result's
-    kind for each common kind of the operands; `tag`, a stable hash of what the op means.
-    """
-
-    name: str
-    operands: str
-    meaning: Callable[..., Array]
-    summary: str
-    op_set: Literal["paper", "full"] = "paper"
-    commutative: bool = False
-    infix: str | None = None
-    aliases: tuple[str, ...] = ()
-    same_as: str | None = None
-    reduction: Reduction | None = None
-    keeps_kind: bool = True
-    matrixwise: bool = False
-    latex: str | Callable[..., Formula] | None = None
-    arity: int = field(init=False)
-    scalar_places: tuple[int, ...] = field(init=False)
-    results: tuple[Kind, ...] = field(init=False)
-    tag: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        scope = Kind.TENSOR if self.reduction is None or self.keeps_kind else self.reduction.scope
-        digest = hashlib.blake2b((self.same_as or self.name).encode(), digest_size=8).digest()
-        derived = {
-            "arity": len(self.operands),
-            "scalar_places": tuple(i for i, want in enumerate(self.operands) if want == "s"),
-            "results": tuple(meet(common, scope) for common in Kind),
-            "tag": int.from_bytes(digest, "little"),
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
-
-    def result_kind(self, kinds: tuple[Kind, ...]) -> Kind:
-        """The kind of the result for operands of `kinds`, which must suit `operands`."""
-        return self.results[reduce(join, kinds, Kind.SCALAR)]
-
-    def formula(self, *operands: Formula) -> Formula:
-        """How a person writes the op's result."""
-        if callable(self.latex):
-            return self.latex(*operands)
-        if self.infix:
-            written: Formula = _OPERATORS[self.infix](*operands)
-            return written
-        places = ", ".join(f"#{place}" for place in range(1, self.arity + 1))
-        name = self.name.replace("_", r"\_")
-        pattern = self.latex or rf"\operatorname{{{name}}}({places})"
-        return Form(pattern, self.name, operands)
-
-    @property
-    def operand_names(self) -> tuple[str, ...]:
-        """What the operands are called where the op is explained."""
-        if callable(self.latex):
-            return tuple(signature(self.latex).parameters)
-        return ("x", "y", "z")[: self.arity]
 
 
 def _named(function: str) -> Callable[..., Array]:
@@ -121,9 +31,14 @@ def _unary(
     name: str,
     summary: str,
     meaning: Callable[..., Array] | None = None,
+    *,
     latex: str | Callable[..., Formula] | None = None,
+    code: str | None = None,
+    torch: str | None = None,
 ) -> Op:
-    return Op(name, "x", meaning or _named(name), summary, latex=latex)
+    meaning = meaning or _named(name)
+    code = code or f"xp.{name}(_0)"
+    return Op(name, "x", meaning, summary, latex=latex, code=code, torch=torch)
 
 
 def _constant(name: str, value: float, summary: str, written: Formula) -> Op:
@@ -187,6 +102,8 @@ def _orthogonalize(xp: Namespace, x: Array) -> Array:
 
 
 def _mean(name: str, scope: Kind, summary: str, latex: str | None = None) -> Op:
+    axes = AXES[scope]
+    axis = axes[0] if axes and len(axes) == 1 else axes
     return Op(
         name,
         "x",
@@ -196,6 +113,8 @@ def _mean(name: str, scope: Kind, summary: str, latex: str | None = None) -> Op:
         reduction=Reduction(scope, "mean", lambda xp, x: (x,)),
         keeps_kind=False,
         latex=latex,
+        code="xp.mean(_0)" if axes is None else f"xp.mean(_0, axis={axis}, keepdims=True)",
+        torch=None if axes is None else f"torch.mean(_0, dim={axis}, keepdim=True)",
     )
 
 
@@ -218,6 +137,8 @@ def _clip_by_rms_formula(x: Formula, c: Formula) -> Formula:
 def _clamp_formula(x: Formula, low: Formula, high: Formula) -> Formula:
     return OPS["minimum"].formula(OPS["maximum"].formula(x, low), high)
 
+
+_INTERP_CODE = "_2 * _1 + (1 - _2) * _0"
 
 _TABLE = (
     _unary("abs", "absolute value", latex=r"\lvert #1 \rvert"),
@@ -246,6 +167,8 @@ _TABLE = (
         "10 to the x",
         lambda xp, x: xp.power(xp.asarray(10.0, dtype=x.dtype), x),
         latex=lambda x: 10**x,
+        code="xp.power(10.0, _0)",
+        torch="torch.pow(10.0, _0)",
     ),
     _unary("expm1", "e to the x, minus 1", latex=lambda x: OPS["exp"].formula(x) - 1),
     _unary("log10", "base-10 logarithm; NaN below 0", latex=r"\log_{10}(#1)"),
@@ -257,13 +180,19 @@ _TABLE = (
     ),
     _unary("square", "x * x", latex=lambda x: x**2),
     _unary("sqrt", "square root; NaN below 0", latex=r"\sqrt{#1}"),
-    _unary("cube", "x * x * x", lambda xp, x: x * x * x, latex=lambda x: x**3),
-    _unary("cbrt", "cube root", latex=r"\sqrt[3]{#1}"),
+    _unary("cube", "x * x * x", lambda xp, x: x * x * x, latex=lambda x: x**3, code="_0 ** 3"),
+    _unary(
+        "cbrt",
+        "cube root",
+        latex=r"\sqrt[3]{#1}",
+        torch="torch.sign(_0) * torch.abs(_0) ** (1 / 3)",
+    ),
     _unary(
         "reciprocal",
         "1 / x, and 0 where x is 0",
         lambda xp, x: divide(xp, 1.0, x),
         latex=lambda x: 1 / x,
+        code="1 / _0",
     ),
     Op("add", "xx", lambda xp, x, y: x + y, "x + y", commutative=True, infix="+"),
     Op("subtract", "xx", lambda xp, x, y: x - y, "x - y", infix="-"),
@@ -275,6 +204,7 @@ _TABLE = (
         _power,
         "x to the y, and 0 where x is 0 and y negative",
         latex=lambda x, y: x**y,
+        code="_0 ** _1",
     ),
     Op(
         "maximum",
@@ -284,6 +214,7 @@ _TABLE = (
         commutative=True,
         aliases=("max",),
         latex=r"\max(#1, #2)",
+        code="xp.maximum(_0, _1)",
     ),
     Op(
         "minimum",
@@ -293,6 +224,7 @@ _TABLE = (
         commutative=True,
         aliases=("min",),
         latex=r"\min(#1, #2)",
+        code="xp.minimum(_0, _1)",
     ),
     Op(
         "norm",
@@ -302,6 +234,8 @@ _TABLE = (
         reduction=Reduction(Kind.LEAF, "sum", _squared),
         keeps_kind=False,
         latex=r"\lVert #1 \rVert_2",
+        code="xp.linalg.norm(_0)",
+        torch="torch.linalg.vector_norm(_0)",
     ),
     Op(
         "global_norm",
@@ -341,7 +275,13 @@ _TABLE = (
         latex=_clip_formula,
     ),
     Op(
-        "interp", "xxs", _interp, "(1 - a) x + a y", aliases=("interpolate",), latex=_interp_formula
+        "interp",
+        "xxs",
+        _interp,
+        "(1 - a) x + a y",
+        aliases=("interpolate",),
+        latex=_interp_formula,
+        code=_INTERP_CODE,
     ),
     _constant("get_pi", 3.141592653589793, "the constant pi", Symbol(r"\pi", "pi", small=True)),
     _constant("get_e", 2.718281828459045, "the constant e", Symbol("e", "e", small=True)),
@@ -354,9 +294,18 @@ _TABLE = (
         "full",
         same_as="interp",
         latex=_interp_formula,
+        code=_INTERP_CODE,
     ),
-    Op("identity", "x", lambda xp, x: x, "a copy; printed as `x = y`", "full", latex=lambda x: x),
-    Op("negative", "x", lambda xp, x: -x, "-x", "full", latex=lambda x: -x),
+    Op(
+        "identity",
+        "x",
+        lambda xp, x: x,
+        "a copy; printed as `x = y`",
+        "full",
+        latex=lambda x: x,
+        code="_0",
+    ),
+    Op("negative", "x", lambda xp, x: -x, "-x", "full", latex=lambda x: -x, code="-_0"),
     Op(
         "rms",
         "x",
@@ -365,6 +314,7 @@ _TABLE = (
         "full",
         reduction=Reduction(Kind.LEAF, "mean", _squared),
         keeps_kind=False,
+        code="xp.sqrt(xp.mean(xp.square(_0)))",
     ),
     Op(
         "clip_by_rms",
@@ -374,9 +324,26 @@ _TABLE = (
         "full",
         reduction=Reduction(Kind.LEAF, "mean", _squared),
         latex=_clip_by_rms_formula,
+        code="_0 / xp.maximum(1, xp.sqrt(xp.mean(xp.square(_0))) / _1)",
     ),
-    Op("clamp", "xss", _clamp, "x kept within [low, high]", "full", latex=_clamp_formula),
-    Op("mod", "xx", _mod, "x modulo y, with the sign of y, and 0 where y is 0", "full"),
+    Op(
+        "clamp",
+        "xss",
+        _clamp,
+        "x kept within [low, high]",
+        "full",
+        latex=_clamp_formula,
+        code="xp.minimum(xp.maximum(_0, _1), _2)",
+    ),
+    Op(
+        "mod",
+        "xx",
+        _mod,
+        "x modulo y, with the sign of y, and 0 where y is 0",
+        "full",
+        code="xp.mod(_0, _1)",
+        torch="torch.remainder(_0, _1)",
+    ),
     Op(
         "greater",
         "xx",
@@ -384,6 +351,8 @@ _TABLE = (
         "1 where x > y, else 0",
         "full",
         latex=lambda x, y: Relation(">", ">", x, y),
+        code="xp.where(_0 > _1, 1.0, 0.0)",
+        torch="(_0 > _1).to(like.dtype)",
     ),
     Op(
         "equal",
@@ -393,6 +362,8 @@ _TABLE = (
         "full",
         commutative=True,
         latex=lambda x, y: Relation("=", "==", x, y),
+        code="xp.where(_0 == _1, 1.0, 0.0)",
+        torch="(_0 == _1).to(like.dtype)",
     ),
     Op(
         "where",
@@ -401,6 +372,7 @@ _TABLE = (
         "x where c is not 0, y elsewhere",
         "full",
         latex=lambda c, x, y: Cases(c, x, y),
+        code="xp.where(_0 != 0, _1, _2)",
     ),
     _mean("mean", Kind.LEAF, "mean of each array"),
     _mean(
@@ -428,6 +400,7 @@ _TABLE = (
         "the nearest orthogonal matrix, roughly: five Newton-Schulz steps on each matrix",
         "full",
         matrixwise=True,
+        code="_orthogonalize(_0)",
         latex=r"\operatorname{NewtonSchulz}_5(#1)",
     ),
 )

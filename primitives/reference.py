@@ -17,7 +17,8 @@ import numpy as np
 
 from primitives.analysis import Analysis, analyse
 from primitives.kinds import AXES, Kind, kind_shape, matrix_view
-from primitives.ops import OPS, Op
+from primitives.op import Op
+from primitives.ops import OPS
 from primitives.program import Program
 
 PyTree = Any

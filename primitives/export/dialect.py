@@ -1,0 +1,265 @@
+"""How ops are written in JAX and in PyTorch, and the helpers that a file needs for them."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from primitives.export import source
+from primitives.export.ranges import Range
+from primitives.export.values import IRRATIONAL, Value
+from primitives.kinds import Kind
+from primitives.ops import OPS
+
+_OPERATORS = (
+    *("add", "subtract", "multiply", "divide", "power", "interp", "ema", "negative"),
+    *("greater", "equal", "clip_scale"),
+)
+"""What is written with operators alone, for which one tensor among numbers is enough."""
+_INFIX = ("add", "subtract", "multiply", "divide")
+_SWAPPED = re.compile("_0 (>|==) _1")
+"""A comparison, which reads better with its number last."""
+
+
+class Dialect:
+    """One target's way to write ops; collects the helpers that it needs.
+
+    Args:
+        ranges: what is known of each value; a division by what is proved nonzero is a plain one.
+    """
+
+    namespace = ""
+    helpers: dict[str, str] = {}
+
+    def __init__(self, ranges: dict[Value, Range]):
+        self.ranges = ranges
+        self.used: set[str] = set()
+
+    def write(self, value: Value, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
+        """The code of `value`'s op over `_0`, `_1`, ..., and other names in it.
+
+        Changes `args` where the code needs them in another form.
+        """
+        if value.op in _INFIX and not all(arg.op == "number" for arg in value.args):
+            for place, arg in enumerate(value.args):
+                if arg.op == "number" and arg.name not in IRRATIONAL.values():
+                    args[place] = source.literal(arg.number)
+        exponent = value.args[-1]
+        if value.op == "power" and exponent.op == "number" and isinstance(args[1], ast.Constant):
+            args[1] = source.literal(exponent.number)
+        code = self._code(value)
+        self.used |= {
+            node.id
+            for node in ast.walk(source.template(code))
+            if isinstance(node, ast.Name) and node.id in self.helpers
+        }
+        return code, {"xp": source.name(self.namespace)}
+
+    def _code(self, value: Value) -> str:
+        guarded = self._guarded(value)
+        if guarded:
+            return guarded
+        if value.op == "clip_scale":
+            return "xp.where(_0 > _1, _1 / _0, 1.0)"
+        if value.op == "orthogonalize" and value.kind <= Kind.LEAF:
+            return "_orthogonalize(_0.reshape(1, 1)).reshape(())"
+        code = self.form(value)
+        if value.op in ("greater", "equal") and value.args[0].op == "number":
+            return _SWAPPED.sub(r"_1 \1 _0", code).replace("_1 > _0", "_1 < _0")
+        return code
+
+    def form(self, value: Value) -> str:
+        """The code of an op at numbers where it is NumPy's."""
+        raise NotImplementedError
+
+    def _guarded(self, value: Value) -> str | None:
+        """The code of a division by what may be zero."""
+        known = [self.ranges[arg] for arg in value.args]
+        match value.op:
+            case "divide" if not known[1].nonzero:
+                return "_divide(_0, _1)"
+            case "reciprocal" if not known[0].nonzero:
+                return "_divide(1.0, _0)"
+            case "power" if not known[0].nonzero and known[1].low < 0:
+                return "_power(_0, _1)"
+            case "mod" if not known[1].nonzero:
+                return "_mod(_0, _1)"
+            case "clip_scale" if known[1].low < 0:
+                return "xp.where(_0 > _1, _divide(_1, _0), 1.0)"
+        return None
+
+    def helper_lines(self) -> list[str]:
+        """The helpers' definitions, two blank lines before each."""
+        needed = set(self.used)
+        if "_orthogonalize" in needed:
+            needed.add("_divide")
+        lines: list[str] = []
+        for name, text in self.helpers.items():
+            if name in needed:
+                lines += ["", "", *text.strip("\n").split("\n")]
+        return lines
+
+
+class Jax(Dialect):
+    """Code over `jax.numpy`."""
+
+    namespace = "jnp"
+    helpers = {
+        "_divide": '''
+def _divide(x, y):
+    """x / y, and 0 where y is 0."""
+    return jnp.where(y == 0, 0.0, x / jnp.where(y == 0, 1.0, y))
+''',
+        "_power": '''
+def _power(x, y):
+    """x to the y, and 0 where x is 0 and y negative."""
+    singular = (x == 0) & (y < 0)
+    return jnp.where(singular, 0.0, jnp.power(jnp.where(singular, 1.0, x), y))
+''',
+        "_mod": '''
+def _mod(x, y):
+    """x modulo y, with the sign of y, and 0 where y is 0."""
+    return jnp.where(y == 0, 0.0, jnp.mod(x, jnp.where(y == 0, 1.0, y)))
+''',
+        "_orthogonalize": '''
+def _orthogonalize(x):
+    """Five Newton-Schulz steps from each matrix towards the nearest orthogonal one."""
+    wide = x if x.shape[-2] <= x.shape[-1] else jnp.swapaxes(x, -1, -2)
+    u = _divide(wide, jnp.linalg.norm(wide, axis=(-2, -1), keepdims=True))
+    for _ in range(5):
+        gram = u @ jnp.swapaxes(u, -1, -2)
+        u = 3.4445 * u + (-4.775 * gram + 2.0315 * gram @ gram) @ u
+    return u if wide is x else jnp.swapaxes(u, -1, -2)
+''',
+    }
+
+    def form(self, value: Value) -> str:
+        """See `Dialect.form`."""
+        if value.op == "spread":
+            return "xp.broadcast_arrays(_0, _1)[0]"
+        code = OPS[value.op].code
+        assert code is not None, value.op
+        return code
+
+
+class Torch(Dialect):
+    """Code over `torch`; numbers that are the same for all weights stay Python's where they can."""
+
+    namespace = "torch"
+    helpers = {
+        "_tensor": '''
+def _tensor(x: float | Tensor, like: Tensor) -> Tensor:
+    """`x` as a tensor with the type and on the device of `like`."""
+    return torch.as_tensor(x, dtype=like.dtype, device=like.device)
+''',
+        "_divide": '''
+def _divide(x: float | Tensor, y: Tensor) -> Tensor:
+    """x / y, and 0 where y is 0."""
+    return torch.where(y == 0, 0.0, x / y)
+''',
+        "_power": '''
+def _power(x: Tensor, y: Tensor) -> Tensor:
+    """x to the y, and 0 where x is 0 and y negative."""
+    return torch.where((x == 0) & (y < 0), 0.0, x**y)
+''',
+        "_mod": '''
+def _mod(x: Tensor, y: Tensor) -> Tensor:
+    """x modulo y, with the sign of y, and 0 where y is 0."""
+    return torch.where(y == 0, 0.0, torch.remainder(x, y))
+''',
+        "_orthogonalize": '''
+def _orthogonalize(x: Tensor) -> Tensor:
+    """Five Newton-Schulz steps from each matrix towards the nearest orthogonal one."""
+    wide = x if x.shape[-2] <= x.shape[-1] else x.mT
+    u = _divide(wide, torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True))
+    for _ in range(5):
+        gram = u @ u.mT
+        u = 3.4445 * u + (-4.775 * gram + 2.0315 * gram @ gram) @ u
+    return u if wide is x else u.mT
+''',
+    }
+    _host_forms = {
+        "maximum": "max(_0, _1)",
+        "minimum": "min(_0, _1)",
+        "sqrt": "_0 ** 0.5",
+    }
+
+    def __init__(self, ranges: dict[Value, Range]):
+        super().__init__(ranges)
+        self.like = "grad"
+        self._on_host: dict[Value, bool] = {}
+
+    def on_host(self, value: Value) -> bool:
+        """Whether `value` is a Python number: the arithmetic that gives it can neither overflow
+        nor leave the real numbers.
+        """
+        if value not in self._on_host:
+            leaf = value.op in ("number", "hyperparameter", "t", "lr")
+            self._on_host[value] = leaf or self._stays_on_host(value)
+        return self._on_host[value]
+
+    def _stays_on_host(self, value: Value) -> bool:
+        if value.op in ("state", "total") or not value.args:
+            return False
+        if not all(map(self.on_host, value.args)):
+            return False
+        known = [self.ranges[arg] for arg in value.args]
+        match value.op:
+            case "add" | "subtract" | "multiply" | "negative" | "maximum" | "minimum":
+                return True
+            case "interp" | "ema":
+                return True
+            case "divide":
+                return known[1].nonzero
+            case "sqrt":
+                return known[0].low >= 0
+            case "power":
+                shrinks = known[0].high <= 1 and known[1].low >= 0
+                return known[0].low >= 0 and (shrinks or (known[0].low >= 1 and known[1].high <= 0))
+        return False
+
+    def write(self, value: Value, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
+        """See `Dialect.write`; Python numbers become tensors where PyTorch wants them."""
+        code, extra = super().write(value, args)
+        for place in self._wrapped(value, code):
+            code = re.sub(rf"\b_{place}\b", f"_tensor(_{place}, like)", code)
+            self.used.add("_tensor")
+        return code, extra | {"like": source.name(self.like)}
+
+    def _wrapped(self, value: Value, code: str) -> list[int]:
+        """The operands that are Python numbers and must be tensors."""
+        if self.on_host(value):
+            return []
+        numbers = [place for place, arg in enumerate(value.args) if self.on_host(arg)]
+        if code.startswith(("_divide", "_power", "_mod")):
+            dividend = value.op == "divide"  # may stay a number; a divisor may not
+            return [place for place in numbers if place or not dividend]
+        if value.op == "where":
+            both = {1, 2} <= set(numbers)
+            return [place for place in numbers if place == 0 or (both and place == 1)]
+        if value.op in _OPERATORS:
+            return numbers[:1] if len(numbers) == len(value.args) else []
+        if value.op in ("maximum", "minimum") and len(numbers) == 1:
+            return []
+        return numbers
+
+    def form(self, value: Value) -> str:
+        """See `Dialect.form`."""
+        if value.op == "spread":
+            return "torch.broadcast_tensors(_0, _1)[0]"
+        if self.on_host(value) and value.op in self._host_forms:
+            return self._host_forms[value.op]
+        if value.op in ("maximum", "minimum"):
+            bound = value.op[:3]
+            for tensor, number in ((0, 1), (1, 0)):
+                if self.on_host(value.args[number]) and not self.on_host(value.args[tensor]):
+                    return f"torch.clamp(_{tensor}, {bound_name(bound)}=_{number})"
+        op = OPS[value.op]
+        code = op.torch or op.code
+        assert code is not None, value.op
+        return code
+
+
+def bound_name(bound: str) -> str:
+    """The end that `torch.clamp` keeps for a maximum (`min`) and for a minimum (`max`)."""
+    return {"max": "min", "min": "max"}[bound]

@@ -1,0 +1,281 @@
+"""A program as an optax file: the State, `scale_by_NAME`, and the alias NAME."""
+
+from __future__ import annotations
+
+from primitives.export import source
+from primitives.export.dialect import Jax
+from primitives.export.naming import camel_case, provenance, state_names, title
+from primitives.export.optax_update import BODY, Update
+from primitives.export.ranges import ranges
+from primitives.export.values import Graph, StateVariable, Value
+from primitives.kinds import Kind
+from primitives.program import Program
+from primitives.roles import Hyperparameter
+
+_TAKEN = (
+    "jax",
+    "jnp",
+    "optax",
+    "updates",
+    "state",
+    "params",
+    "count",
+    "grads",
+    "weights",
+    "direction",
+    "schedule",
+    "mask",
+    "leaves",
+    "learning_rate",
+    "init_fn",
+    "update_fn",
+    "lr",
+    "t",
+    "g",
+    "w",
+    "p",
+    "u",
+)
+_PLACES = {
+    Kind.ROW: "[..., :1]",
+    Kind.COL: "[..., :1, :]",
+    Kind.MATRIX: "[..., :1, :1]",
+}
+
+
+class OptaxFile:
+    """The source of a program's optax file.
+
+    Args:
+        graph: what one step computes.
+        name: the alias's name; see `naming.checked_name`.
+        summary: the optimizer's idea in one line.
+        program: the program as it was given, for the provenance.
+    """
+
+    def __init__(self, graph: Graph, name: str, summary: str, program: Program):
+        self.graph, self.name, self.summary, self.program = graph, name, summary, program
+        self.state_class = f"ScaleBy{camel_case(name)}State"
+        found = graph.roles
+        decoupled = found.decoupled is not None
+        self.weight_decay = next(
+            (h for h in found.hyperparameters if decoupled and h.role == "weight decay"), None
+        )
+        self.own = tuple(h for h in found.hyperparameters if h is not self.weight_decay)
+        self.names = source.Names({*_TAKEN, name, f"scale_by_{name}", *(h.name for h in self.own)})
+        self.states = state_names(graph, "optax", self.names)
+        self.dialect = Jax(ranges(graph))
+        self.counts = graph.reads("t") or graph.reads("lr")
+        self.has_state = bool(graph.states) or self.counts
+
+    def text(self) -> str:
+        """The whole file."""
+        update = Update(self).lines()
+        body = [*self._state(), *self._transformation(update), *self._alias()]
+        helpers = self._helpers(body)
+        lines = [
+            *source.docstring([*title(self.name, self.summary), "", *provenance(self.program)]),
+            "",
+            *self._imports([*helpers, *body]),
+            *self.graph.constants(),
+            *helpers,
+            *body,
+        ]
+        return source.joined(lines)
+
+    def _imports(self, body: list[str]) -> list[str]:
+        lines = []
+        if self.weight_decay:
+            lines.append("from collections.abc import Callable")
+        typing = ["Any"] * bool(self.weight_decay) + ["NamedTuple"] * self.has_state
+        if typing:
+            lines.append(f"from typing import {', '.join(typing)}")
+        used = "\n".join(body)
+        modules = ["import jax"] * ("jax." in used)
+        if "jnp." in used:
+            modules.append("import jax.numpy as jnp")
+        return [*lines, *[""] * bool(lines), *modules, "import optax"]
+
+    def _helpers(self, body: list[str]) -> list[str]:
+        used = "\n".join(body)
+        lines: list[str] = []
+        if "_float" in used or "_matrix" in used:
+            lines += [
+                "",
+                "",
+                "def _float(x):",
+                '    """`x` in float32, or in its own type where that is wider."""',
+                "    return x.astype(jnp.promote_types(x.dtype, jnp.float32))",
+            ]
+        if "_matrix" in used:
+            lines += [
+                "",
+                "",
+                "def _matrix(x):",
+                '    """`x` as float matrices: a vector is n x 1, a number 1 x 1."""',
+                "    return _float(x).reshape(x.shape + (1,) * (2 - x.ndim))",
+            ]
+        return [*lines, *self.dialect.helper_lines()]
+
+    # -- the state ------------------------------------------------------------------------------
+
+    def _state(self) -> list[str]:
+        if not self.has_state:
+            return []
+        lines = ["", "", f"class {self.state_class}(NamedTuple):"]
+        lines += source.docstring([f"State of `scale_by_{self.name}`."], indent=4)
+        lines.append("")
+        if self.counts:
+            lines.append("    count: jax.Array  # the steps done")
+        for state in self.graph.states:
+            kind = state.parameter.kind
+            annotation = "jax.Array" if kind == Kind.SCALAR else "optax.Updates"
+            note = {
+                Kind.TENSOR: "",
+                Kind.ROW: "  # one number for each row",
+                Kind.COL: "  # one number for each column",
+                Kind.MATRIX: "  # one number for each matrix",
+                Kind.LEAF: "  # one number for each array",
+                Kind.SCALAR: "  # one number for the whole model",
+            }[kind]
+            lines.append(f"    {self.states[state.parameter.name]}: {annotation}{note}")
+        return lines
+
+    def _init(self) -> list[str]:
+        space = " " * 4
+        if not self.has_state:
+            return [
+                f"{space}def init_fn(params):",
+                f"{space}    del params",
+                f"{space}    return optax.EmptyState()",
+            ]
+        lines = [f"{space}def init_fn(params):"]
+        if not self.graph.states:
+            lines.append(f"{space}    del params")
+        fields = []
+        if self.counts:
+            fields.append("count=jnp.zeros([], jnp.int32)")
+        for state in self.graph.states:
+            name = self.states[state.parameter.name]
+            lines += self._start(name, state)
+            fields.append(f"{name}={name}")
+        return [*lines, *source.call(f"return {self.state_class}(", fields, indent=BODY)]
+
+    def _start(self, name: str, state: StateVariable) -> list[str]:
+        """The lines that make the first value of a state."""
+        initial, kind = state.initial, state.parameter.kind
+        zero = initial.op == "number" and initial.number == 0
+        value = "" if zero else _initial(initial)
+        if kind == Kind.SCALAR:
+            dtype = "jnp.result_type(jnp.float32, *jax.tree.leaves(params))"
+            return source.call(f"{name} = jnp.asarray(", [value or "0.0", dtype], indent=BODY)
+        if kind == Kind.LEAF:
+            made = f"jnp.full((), {value or '0.0'}, _float(p).dtype)"
+        else:
+            like = f"_matrix(p){_PLACES[kind]}" if kind in _PLACES else "_float(p)"
+            made = f"jnp.full_like({like}, {value})" if value else f"jnp.zeros_like({like})"
+        return source.call(f"{name} = jax.tree.map(", [f"lambda p: {made}", "params"], indent=BODY)
+
+    # -- the functions --------------------------------------------------------------------------
+
+    def _transformation(self, update: list[str]) -> list[str]:
+        arguments = [_argument(one) for one in self.own]
+        if self.graph.reads("lr"):
+            arguments.append("schedule: optax.ScalarOrSchedule = 1.0")
+        after = "weight decay and learning rate" if self.weight_decay else "the learning rate"
+        words = f"Rescale updates as `{self.name}` does, before {after}."
+        return [
+            "",
+            "",
+            *source.call(
+                f"def scale_by_{self.name}(",
+                arguments,
+                ") -> optax.GradientTransformation:",
+            ),
+            *source.docstring(
+                [*source.paragraph(words), *_arguments(self._described(self.own))], indent=4
+            ),
+            "",
+            *self._init(),
+            "",
+            *update,
+            "",
+            "    return optax.GradientTransformation(init_fn, update_fn)",
+        ]
+
+    def _described(self, hyperparameters: tuple[Hyperparameter, ...]) -> list[tuple[str, str]]:
+        described = [(h.name, _meaning(h)) for h in hyperparameters]
+        if self.graph.reads("lr"):
+            text = (
+                "the shape that the program calls `lr`, peak 1: a number or a function of the step"
+            )
+            described.append(("schedule", text))
+        return described
+
+    def _alias(self) -> list[str]:
+        rate = self.graph.roles.learning_rate
+        arguments = [f"learning_rate: optax.ScalarOrSchedule = {source.number(rate.value)}"]
+        arguments += [_argument(one) for one in self.own]
+        described = [("learning_rate", "a factor on the update, fixed or a schedule")]
+        described += self._described(self.own)
+        schedule = self.graph.reads("lr")
+        if self.weight_decay:
+            arguments.append(_argument(self.weight_decay))
+            described.append((self.weight_decay.name, "strength of the decoupled weight decay"))
+        if schedule:
+            arguments.append("schedule: optax.ScalarOrSchedule = 1.0")
+        if self.weight_decay:
+            arguments.append("mask: Any | Callable[[optax.Params], Any] | None = None")
+            described.append(
+                (
+                    "mask",
+                    "a tree of booleans, or a function of the parameters that gives one: "
+                    "which of them decay",
+                )
+            )
+        passed = [h.name for h in self.own] + ["schedule"] * schedule
+        chain = source.call(f"scale_by_{self.name}(", passed, "),", indent=BODY)
+        if self.weight_decay:
+            chain.append(f"        optax.add_decayed_weights({self.weight_decay.name}, mask),")
+        chain.append("        optax.scale_by_learning_rate(learning_rate),")
+        words = self.summary or f"The optimizer {camel_case(self.name)}."
+        return [
+            "",
+            "",
+            *source.call(
+                f"def {self.name}(", arguments, ") -> optax.GradientTransformationExtraArgs:"
+            ),
+            *source.docstring(
+                [*_indented(title(self.name, words)), *_arguments(described)], indent=4
+            ),
+            "    return optax.chain(",
+            *chain,
+            "    )",
+        ]
+
+
+def _initial(value: Value) -> str:
+    return value.name if value.op == "hyperparameter" else source.number(value.number)
+
+
+def _argument(one: Hyperparameter) -> str:
+    return f"{one.name}: float = {source.number(one.value)}"
+
+
+def _meaning(one: Hyperparameter) -> str:
+    interval = str(one.interval)
+    return one.role if interval == "(-inf, inf)" else f"{one.role}, in {interval}"
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [lines[0], *("    " + line for line in lines[1:])]
+
+
+def _arguments(described: list[tuple[str, str]]) -> list[str]:
+    """The `Args` section of a docstring."""
+    if not described:
+        return []
+    lines = ["", "    Args:"]
+    for name, words in described:
+        lines += source.paragraph(f"{name}: {words}.", indent=8, hanging=4)
+    return lines

@@ -1,0 +1,281 @@
+"""A program as a PyTorch file: one subclass of `torch.optim.Optimizer`."""
+
+from __future__ import annotations
+
+import math
+
+from primitives.export import source
+from primitives.export.dialect import Torch
+from primitives.export.naming import camel_case, provenance, state_names, title
+from primitives.export.ranges import ranges
+from primitives.export.torch_step import Step
+from primitives.export.values import Graph, StateVariable
+from primitives.kinds import Kind
+from primitives.program import Program
+from primitives.roles import NOT_NEGATIVE, Hyperparameter
+
+_TAKEN = (
+    "torch",
+    "group",
+    "groups",
+    "state",
+    "params",
+    "p",
+    "grad",
+    "weights",
+    "lr",
+    "step",
+    "t",
+    "schedule",
+    "self",
+    "closure",
+    "loss",
+    "model",
+    "like",
+    "name",
+    "value",
+    "found",
+    "defaults",
+    "matrix",
+    "shape",
+    "saved",
+)
+_PLACES = {
+    Kind.TENSOR: "grad",
+    Kind.ROW: "grad[..., :1]",
+    Kind.COL: "grad[..., :1, :]",
+    Kind.MATRIX: "grad[..., :1, :1]",
+}
+
+
+class TorchFile:
+    """The source of a program's PyTorch file; the arguments are those of `OptaxFile`."""
+
+    def __init__(self, graph: Graph, name: str, summary: str, program: Program):
+        self.graph, self.name, self.summary, self.program = graph, name, summary, program
+        self.class_name = camel_case(name)
+        self.hyperparameters = graph.roles.hyperparameters
+        taken = {*_TAKEN, name, *(h.name for h in self.hyperparameters)}
+        self.names = source.Names(taken)
+        self.states = state_names(graph, "torch", self.names)
+        self.dialect = Torch(ranges(graph))
+        self.per_array = [s for s in graph.states if s.parameter.kind != Kind.SCALAR]
+        self.of_model = [s for s in graph.states if s.parameter.kind == Kind.SCALAR]
+        self.reads_t, self.shaped = graph.reads("t"), graph.reads("lr")
+        self.counts = self.reads_t or self.shaped
+        decoupled = graph.roles.decoupled is not None
+        self.weight_decay = next(
+            (h for h in self.hyperparameters if decoupled and h.role == "weight decay"), None
+        )
+
+    def text(self) -> str:
+        """The whole file."""
+        step = Step(self).lines()
+        body = [
+            *self._class(),
+            *self._constructor(),
+            *self._arrays(),
+            *(self._model_method() if self.of_model else []),
+            "",
+            *step,
+            *self._loading(),
+        ]
+        lines = [
+            *source.docstring([*title(self.name, self.summary), "", *provenance(self.program)]),
+            "",
+            "from __future__ import annotations",
+            "",
+            "from collections.abc import Callable, Iterable, Iterator",
+            *(["from copy import deepcopy"] if self.graph.states else []),
+            "from typing import Any",
+            "",
+            "import torch",
+            "from torch import Tensor",
+            *self.graph.constants(),
+            *self._view(),
+            *self.dialect.helper_lines(),
+            *body,
+        ]
+        return source.joined(lines)
+
+    def _view(self) -> list[str]:
+        if not self.graph.by_matrix:
+            return []
+        return [
+            "",
+            "",
+            "def _matrix(x: Tensor) -> Tensor:",
+            '    """A view of `x` with at least two axes: a vector is n x 1, a number 1 x 1."""',
+            "    return x.reshape(x.shape + (1,) * (2 - x.ndim))",
+        ]
+
+    # -- constructor ----------------------------------------------------------------------------
+
+    def _class(self) -> list[str]:
+        words = self.summary or f"{self.class_name}: an optimizer found by program search."
+        rate = "lr: the learning rate, a factor on the update; what schedulers change."
+        lines = ["", "", f"class {self.class_name}(torch.optim.Optimizer):"]
+        doc = [
+            *_indented(title(self.name, words)),
+            "",
+            "    Args:",
+            *source.paragraph("params: parameters, or groups of them.", 8, 4),
+            *source.paragraph(rate, 8, 4),
+        ]
+        for one in self.hyperparameters:
+            doc += source.paragraph(f"{one.name}: {_meaning(one)}.", 8, 4)
+        if self.shaped:
+            words = (
+                "schedule: the shape that the program calls `lr`, peak 1: a function of the steps "
+                "done, the same for all groups and not part of the state_dict; 1 by default. `lr` "
+                "is a factor beside it, since the update is not proportional to the shape."
+            )
+            doc += source.paragraph(words, 8, 4)
+        return [*lines, *source.docstring(doc, indent=4)]
+
+    def _constructor(self) -> list[str]:
+        rate = self.graph.roles.learning_rate
+        arguments = [
+            "self",
+            "params: Iterable[Tensor] | Iterable[dict[str, Any]]",
+            f"lr: float = {source.number(rate.value)}",
+            *(f"{one.name}: float = {source.number(one.value)}" for one in self.hyperparameters),
+        ]
+        if self.shaped:
+            arguments.append("schedule: Callable[[int], float] | None = None")
+        lines = [
+            "",
+            *source.call("def __init__(", arguments, ") -> None:", indent=4),
+        ]
+        checked = [("lr", NOT_NEGATIVE), *((h.name, h.interval) for h in self.hyperparameters)]
+        for name, interval in checked:
+            condition = _outside(name, interval.low, interval.high, interval.above, interval.below)
+            if condition:
+                message = f'f"{name} must be in {interval}, not {{{name}}}"'
+                lines.append(f"        if {condition}:")
+                lines += source.call("raise ValueError(", [message], indent=12)
+        if self.shaped:
+            lines.append("        self.schedule = schedule")
+        names = ["lr", *(h.name for h in self.hyperparameters)]
+        lines += source.call("defaults = {", [f'"{one}": {one}' for one in names], "}", indent=8)
+        return [*lines, "        super().__init__(params, defaults)"]
+
+    # -- states -----------------------------------------------------------------------------------
+
+    def _arrays(self) -> list[str]:
+        """The methods that give parameters with gradients, and their states."""
+        refusal = f'"{self.class_name} takes no sparse gradients"'
+        lines = [
+            "",
+            "    def _with_gradients(self) -> Iterator[tuple[dict[str, Any], Tensor]]:",
+            '        """Each parameter that has a gradient, with its group."""',
+            "        for group in self.param_groups:",
+            '            for p in group["params"]:',
+            "                if p.grad is None:",
+            "                    continue",
+            "                if p.grad.is_sparse:",
+            *source.call("raise RuntimeError(", [refusal], indent=20),
+            "                yield group, p",
+        ]
+        if not self.per_array and not self.own_steps:
+            return lines
+        lines += [
+            "",
+            "    def _state(self, p: Tensor) -> dict[str, Any]:",
+            '        """What is kept for `p`, in float32 at least; made at its first step."""',
+            "        state = self.state[p]",
+            "        if not state:",
+        ]
+        if self.own_steps:
+            lines.append('            state["step"] = 0')
+        if self.per_array:
+            wide = "p.detach().to(torch.promote_types(p.dtype, torch.float32))"
+            small = any(
+                s.parameter.kind in (Kind.ROW, Kind.COL, Kind.MATRIX) for s in self.per_array
+            )
+            lines.append(f"            like = {wide}")
+            if small:
+                lines.append("            matrix = _matrix(like)")
+        for state in self.per_array:
+            lines += self._start(state)
+        return [*lines, "        return state"]
+
+    @property
+    def own_steps(self) -> bool:
+        """Whether steps are counted for each parameter (otherwise for the model, if at all)."""
+        return self.counts and not self.of_model
+
+    def _start(self, state: StateVariable) -> list[str]:
+        name, kind = self.states[state.parameter.name], state.parameter.kind
+        value = self._initial(state)
+        place = _PLACES.get(kind, "").replace("grad", "like" if kind == Kind.TENSOR else "matrix")
+        zero = value == "0.0"
+        if kind == Kind.LEAF:
+            made = "like.new_zeros(())" if zero else f"like.new_full((), {value})"
+        else:
+            made = f"torch.zeros_like({place})" if zero else f"torch.full_like({place}, {value})"
+        return [f'            state["{name}"] = {made}']
+
+    def _initial(self, state: StateVariable) -> str:
+        if state.initial.op == "hyperparameter":
+            return f'self.defaults["{state.initial.name}"]'
+        return source.number(state.initial.number)
+
+    def _model_method(self) -> list[str]:
+        lines = [
+            "",
+            "    def _model(self, like: Tensor) -> dict[str, Any]:",
+            '        """The numbers that are kept for the whole model, with the type of `like`."""',
+            '        model = self.state["model"]',
+            "        if not model:",
+        ]
+        if self.counts:
+            lines.append('            model["step"] = 0')
+        for state in self.of_model:
+            name = self.states[state.parameter.name]
+            lines.append(f'            model["{name}"] = like.new_full((), {self._initial(state)})')
+        return [*lines, "        return model"]
+
+    def _loading(self) -> list[str]:
+        """The method that undoes what PyTorch does to states when it loads them."""
+        if not self.graph.states:
+            return []
+        lines = [
+            "",
+            "    def load_state_dict(self, state_dict: dict[str, Any]) -> None:",
+            '        """Restores `state_dict`; states keep the types they were saved with."""',
+            "        state_dict = deepcopy(state_dict)",
+            "        super().load_state_dict(state_dict)",
+        ]
+        if not self.per_array:
+            return lines
+        return [
+            *lines,
+            "        # It has cast states to the types of their parameters; undo that.",
+            '        params = [p for group in self.param_groups for p in group["params"]]',
+            '        saved = [i for group in state_dict["param_groups"] for i in group["params"]]',
+            "        for p, i in zip(params, saved, strict=True):",
+            '            for name, value in state_dict["state"].get(i, {}).items():',
+            "                if isinstance(value, Tensor):",
+            "                    self.state[p][name] = value.to(p.device)",
+        ]
+
+
+def _outside(name: str, low: float, high: float, above: bool, below: bool) -> str:
+    """The condition under which `name` is not in an interval; "" where everything is."""
+    left = f"{low:g} {'<' if above else '<='} " if math.isfinite(low) else ""
+    right = f" {'<' if below else '<='} {high:g}" if math.isfinite(high) else ""
+    if left and right:
+        return f"not {left}{name}{right}"
+    if left:
+        return f"not {name} {'>' if above else '>='} {low:g}"
+    return f"not {name}{right}" if right else ""
+
+
+def _meaning(one: Hyperparameter) -> str:
+    interval = str(one.interval)
+    return one.role if interval == "(-inf, inf)" else f"{one.role}, in {interval}"
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [lines[0], *("    " + line for line in lines[1:])]
