@@ -170,3 +170,37 @@ def test_to_optax_needs_the_weights():
     optimizer = to_optax(zoo.load("sgd"))
     with pytest.raises(ValueError, match="pass params"):
         optimizer.update({"a": jnp.ones(2)}, optimizer.init({"a": jnp.ones(2)}))
+
+
+def test_to_optax_takes_the_programs_constants_as_hyperparameters():
+    weights, grads = {"a": jnp.ones(3)}, {"a": jnp.array([1.0, -2.0, 0.5])}
+    ours = to_optax(zoo.load("adamw"), b1=0.5, weight_decay=0.0, eps=1e-3)
+    theirs = optax.adamw(1e-3, b1=0.5, weight_decay=0.0, eps=1e-3)
+    own, other = ours.init(weights), theirs.init(weights)
+    for _ in range(3):
+        update, own = ours.update(grads, own, weights)
+        wanted, other = theirs.update(grads, other, weights)
+        np.testing.assert_allclose(update["a"], wanted["a"], rtol=1e-5)
+
+
+def test_hyperparameters_can_be_injected_and_scheduled():
+    def lion(b1, weight_decay):
+        return to_optax(zoo.load("lion"), b1=b1, weight_decay=weight_decay)
+
+    injected = optax.inject_hyperparams(lion)(b1=lambda count: 0.9, weight_decay=0.1)
+    weights, grads = {"a": jnp.ones((2, 2))}, {"a": jnp.full((2, 2), 3.0)}
+    update, _ = jax.jit(injected.update)(grads, injected.init(weights), weights)
+    plain = to_optax(zoo.load("lion"))
+    wanted, _ = plain.update(grads, plain.init(weights), weights)
+    np.testing.assert_allclose(update["a"], wanted["a"], rtol=1e-6)
+
+
+def test_a_hyperparameter_that_does_not_exist_is_named():
+    with pytest.raises(TypeError, match="no hyperparameter 'wieght_decay'; did you mean 'weight_"):
+        to_optax(zoo.load("lion"), wieght_decay=0.1)
+
+
+def test_the_start_of_a_state_is_a_hyperparameter():
+    size = {"a": jnp.ones(3)}
+    state = to_optax(zoo.load("eg_step_size"), initial_size=2.0).init(size)
+    assert any(np.all(np.asarray(x) == 2.0) for x in jax.tree.leaves(state.program))
