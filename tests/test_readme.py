@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -23,11 +24,32 @@ COMMANDS = [
 QUICK = ("status", "top", "show", "tasks", "ops", "zoo")
 
 
-def evosearch(*words: str) -> subprocess.CompletedProcess[str]:
-    code = "from evosearch.cli import main; main()"
+def python(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
+
+
+def evosearch(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return python("-c", "from evosearch.cli import main; main()", *words, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the example run, in which all of the README's exports have been written."""
+    directory = tmp_path_factory.mktemp("desk")
+    (directory / "runs").symlink_to(ROOT / "runs")
+    for words in COMMANDS:
+        if words[0] == "export":
+            done = evosearch(*words, cwd=directory)
+            assert done.returncode == 0, done.stderr
+    return directory
 
 
 def test_there_are_exactly_two_set_up_commands_each_one_line() -> None:
@@ -52,10 +74,8 @@ def test_commands_that_look_at_things_work_as_written(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("code", [block for language, block in BLOCKS if language == "python"])
-def test_the_python_runs(code: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def test_the_python_runs(code: str, desk: Path) -> None:
+    done = python("-c", code, cwd=desk)
     assert done.returncode == 0, done.stderr
 
 

@@ -59,7 +59,14 @@ class Interrupted(BaseException):
 def main() -> NoReturn:
     """Runs the command line; exits with 0, 1 (failed), 2 (used wrongly) or 130 (interrupted)."""
     prepare()
-    for module in ("search", "inspect", "show", "evaluate", "catalogue"):  # the order of `--help`
+    for module in (
+        "search",
+        "inspect",
+        "show",
+        "export",
+        "evaluate",
+        "catalogue",
+    ):  # the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")
     signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -91,10 +98,14 @@ def _known(error: Exception) -> int | None:
     if isinstance(error, EvosearchError):
         return error.exit_code
     from primitives import ProgramError
+    from primitives.export import ExportError, OptimizerNameError
     from primitives.zoo import UnknownProgramError
     from proxies import UnknownTaskError
 
-    return 2 if isinstance(error, ProgramError | UnknownProgramError | UnknownTaskError) else None
+    wrongly_used = ProgramError | UnknownProgramError | UnknownTaskError | OptimizerNameError
+    if isinstance(error, wrongly_used):
+        return 2
+    return 1 if isinstance(error, ExportError) else None
 
 
 def _one_line(error: Exception) -> str:

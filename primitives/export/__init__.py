@@ -8,13 +8,28 @@ statements, and `optax_file` and `torch_file` write the files around them.
 from __future__ import annotations
 
 from primitives.export.check import Report, check, load
-from primitives.export.naming import Exported, ExportError, Target, checked_name
+from primitives.export.naming import (
+    Exported,
+    ExportError,
+    OptimizerNameError,
+    Target,
+    checked_name,
+)
 from primitives.export.optax_file import OptaxFile
 from primitives.export.torch_file import TorchFile
 from primitives.export.values import graph
 from primitives.program import Program
 
-__all__ = ["ExportError", "Exported", "Report", "Target", "check", "export", "load"]
+__all__ = [
+    "ExportError",
+    "Exported",
+    "OptimizerNameError",
+    "Report",
+    "Target",
+    "check",
+    "export",
+    "load",
+]
 
 
 def export(program: Program, target: Target, name: str, summary: str = "") -> Exported:
@@ -30,7 +45,7 @@ def export(program: Program, target: Target, name: str, summary: str = "") -> Ex
         summary: the optimizer's idea in one line, for the docstrings.
 
     Raises:
-        ExportError: `name` cannot name an optimizer.
+        OptimizerNameError: `name` cannot name an optimizer.
         ProgramError: the program is ill-kinded.
     """
     lowered = graph(program)

@@ -40,6 +40,10 @@ class ExportError(ValueError):
     """A program that is not exported; the message says why."""
 
 
+class OptimizerNameError(ExportError):
+    """A name that no optimizer can have in Python; the message says what can."""
+
+
 @dataclass(frozen=True)
 class Exported:
     """An exported file.
@@ -65,15 +69,17 @@ def checked_name(name: str) -> str:
     """`name`, if it can be a function's or a module's: lower-case letters, digits, underscores.
 
     Raises:
-        ExportError: it cannot.
+        OptimizerNameError: it cannot.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or keyword.iskeyword(name):
-        raise ExportError(
+        raise OptimizerNameError(
             f"{name!r} cannot name an optimizer; use up to 40 lower-case letters, digits and "
             "underscores, the first a letter"
         )
     if name in _IMPORTED or name in source.Names().taken:
-        raise ExportError(f"{name!r} has a meaning in Python or in the file; choose another name")
+        raise OptimizerNameError(
+            f"{name!r} has a meaning in Python or in the file; choose another name"
+        )
     return name
 
 

@@ -111,7 +111,8 @@ def call(head: str, args: Iterable[str], tail: str = ")", indent: int = 0) -> li
     if len(line) <= WIDTH:
         return [line]
     inner = f"{space}    {', '.join(args)}"
-    if len(inner) <= WIDTH and not head.endswith("{"):
+    lone_parameter = head.startswith("def ") and len(args) == 1  # it gets a comma even so
+    if len(inner) <= WIDTH and not head.endswith("{") and not lone_parameter:
         return [f"{space}{head}", inner, f"{space}{tail}"]
     return [f"{space}{head}", *(f"{space}    {arg}," for arg in args), f"{space}{tail}"]
 

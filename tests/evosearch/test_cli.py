@@ -12,7 +12,7 @@ import pytest
 
 import evosearch
 import proxies
-from evosearch.cli.app import app, main
+from evosearch.cli.app import app
 from evosearch.driver import search
 from evosearch.run import make_run_directory
 from primitives import OPS, equations, language, to_dot, to_graph, to_latex, zoo
@@ -25,6 +25,7 @@ COMMANDS = (
     "status",
     "top",
     "show",
+    "export",
     "eval",
     "inject",
     "tasks",
@@ -32,25 +33,6 @@ COMMANDS = (
     "zoo",
     "bench",
 )
-
-
-class Said:
-    """What a command wrote and its exit status."""
-
-    def __init__(self, status: int, out: str, err: str):
-        self.status, self.out, self.err = status, out, err
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    def call(*words: str | Path) -> Said:
-        monkeypatch.setattr(sys, "argv", ["evosearch", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Said(int(ended.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,86 @@
+"""Every zoo program as a file for optax and for PyTorch: the same program, in code to be read."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from primitives import parse, zoo
+from primitives.export import Exported, ExportError, OptimizerNameError, check, export
+from primitives.export.check import TOLERANCE
+
+TARGETS = ("optax", "torch")
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+@cache
+def exported(name: str, target: str) -> Exported:
+    return export(zoo.load(name), target, name, zoo.summary(name))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", zoo.names())
+def test_an_exported_file_is_the_program_in_float64(name, target):
+    report = check(exported(name, target))
+    assert report.steps == 100
+    assert report.largest_difference <= TOLERANCE == 1e-9
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["lion", "adamw"])
+def test_exported_files_that_are_pinned(name, target):
+    """Written anew by `evosearch export NAME --to TARGET`."""
+    golden = GOLDENS / f"{name}_{target}.py.txt"
+    assert exported(name, target).source == golden.read_text(encoding="utf-8")
+
+
+def test_exported_files_are_formatted_and_without_a_finding(tmp_path):
+    for name in zoo.names():
+        for target in TARGETS:
+            path = tmp_path / f"{name}_{target}.py"
+            path.write_text(exported(name, target).source, encoding="utf-8")
+    ruff = [sys.executable, "-m", "ruff"]
+    for command in (
+        ["format", "--check", "--isolated", "--line-length", "100"],
+        ["check", "--isolated", "--line-length", "100", "--select", "E,F,W,I,B,UP,SIM,C4"],
+    ):
+        done = subprocess.run(
+            [*ruff, *command, str(tmp_path)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_file_that_is_not_the_program_is_refused_with_step_and_array(target):
+    file = exported("momentum", target)
+    broken = Exported(
+        parse(str(file.program).replace("0.9", "0.8")),
+        file.target,
+        file.name,
+        file.source.replace("+ g", "+ 1.01 * g").replace("(grad)", "(1.01 * grad)"),
+        file.states,
+        file.hyperparameters,
+    )
+    assert broken.source != file.source
+    with pytest.raises(ExportError, match=r"step 1, (update|m)"):
+        check(broken)
+
+
+@pytest.mark.parametrize("name", ["", "a;b", "Adam W", "class", "jax", "1st", "x" * 41, 'a"""b'])
+def test_a_name_that_is_no_name_is_refused(name):
+    with pytest.raises(OptimizerNameError):
+        export(zoo.load("sgd"), "optax", name)
+
+
+def test_a_summary_cannot_leave_its_docstring():
+    summary = 'Idea. """ + __import__("os").system("exit 3") + """ \\'
+    for target in TARGETS:
+        file = export(zoo.load("sgd"), target, "mine", summary)
+        compile(file.source, "mine.py", "exec")
+        check(file)
+        assert file.source.count('"""') % 2 == 0
+        calls = [node for node in ast.walk(ast.parse(file.source)) if isinstance(node, ast.Call)]
+        assert not any(getattr(call.func, "id", "") == "__import__" for call in calls)
