@@ -12,7 +12,8 @@ import optax
 
 from primitives import reference
 from primitives.program import Program
-from primitives.roles import INITIAL, Place, lift, roles
+from primitives.roles import lift, roles
+from primitives.structure import INITIAL, Place
 from primitives.wording import suggestion
 
 PyTree = Any

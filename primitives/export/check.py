@@ -23,7 +23,8 @@ from primitives.export.naming import Exported, ExportError, camel_case
 from primitives.export.values import Graph, graph
 from primitives.kinds import Kind
 from primitives.program import Program, Statement
-from primitives.roles import INITIAL, Place, lift, roles
+from primitives.roles import lift, roles
+from primitives.structure import INITIAL, Place
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
 """What a file is tried on: a matrix, a vector, a single weight and a stack of matrices."""

@@ -16,7 +16,8 @@ from primitives.analysis import analyse
 from primitives.kinds import Kind, join, meet
 from primitives.ops import OPS
 from primitives.program import Parameter, Program
-from primitives.roles import INITIAL, Hyperparameter, Place, Roles, roles
+from primitives.roles import Hyperparameter, Roles, roles
+from primitives.structure import INITIAL, Place
 
 LEAVES = ("weights", "gradient", "lr", "t", "state", "number", "hyperparameter")
 
