@@ -1,0 +1,357 @@
+"""The semantic key: equal for programs that compute the same update, and for no others."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from primitives import (
+    OPS,
+    Kind,
+    Parameter,
+    Program,
+    Statement,
+    analyse,
+    check,
+    parse,
+    semantic_key,
+    zoo,
+)
+from tests.primitives.probes import LIVELY, PRUNED_LION, RAW_LION, same, updates
+from tests.strategies import constants, operands, programs
+
+# --- the key: what it does not depend on ---
+
+
+def renamed(program, rng):
+    """Every variable under another name, each version of a variable under its own."""
+    fresh = {p.name: f"p{i}" for i, p in enumerate(program.parameters)}
+    inputs = {p.name for p in program.parameters[2:]} - set(program.returns[1:])
+    fresh |= {name: name for name in inputs}
+    states = {name: fresh[name] for name in program.returns[1:]}
+    count = rng.integers(100)
+    statements = []
+    for target, op, args in program.statements:
+        args = tuple(fresh.get(arg, arg) if isinstance(arg, str) else arg for arg in args)
+        count += 1
+        fresh[target] = f"x{count}"
+        statements.append(Statement(fresh[target], op, args))
+    parameters = tuple(
+        p if p.name in inputs else p._replace(name=f"p{i}")
+        for i, p in enumerate(program.parameters)
+    )
+    finals = [Statement(states[s], "identity", (fresh[s],)) for s in states]
+    returns = (fresh[program.update], *states.values())
+    if returns[0] in states.values():  # the update is an old state, which is about to be replaced
+        statements.append(Statement("kept", "identity", (returns[0],)))
+        returns = ("kept", *returns[1:])
+    # all copies are taken before any state is replaced
+    copies = [Statement(f"copy{i}", "identity", final.args) for i, final in enumerate(finals)]
+    finals = [
+        Statement(f.target, "identity", (c.target,)) for f, c in zip(finals, copies, strict=True)
+    ]
+    return Program(parameters, (*statements, *copies, *finals), returns)
+
+
+def commuted(program, rng):
+    """The operands of commutative ops exchanged at random."""
+    return Program(
+        program.parameters,
+        tuple(
+            s._replace(args=s.args[::-1]) if OPS[s.op].commutative and rng.random() < 0.7 else s
+            for s in program.statements
+        ),
+        program.returns,
+    )
+
+
+def reordered(program, rng):
+    """Neighbouring statements that do not touch each other exchanged at random."""
+    statements = list(program.statements)
+    for i in rng.integers(max(1, len(statements) - 1), size=20):
+        a, b = (*statements[i : i + 2], None, None)[:2]
+        if b and a.target not in (*b.args, b.target) and b.target not in a.args:
+            statements[i : i + 2] = [b, a]
+    return Program(program.parameters, tuple(statements), program.returns)
+
+
+def padded(program, rng):
+    """Statements and a state that no one reads, in random places."""
+    statements = list(program.statements)
+    for number in range(4):
+        statements.insert(
+            rng.integers(len(statements) + 1),
+            Statement(f"dead{number}", "sin", (program.gradient,)),
+        )
+    statements.append(Statement("unread", "add", (program.update, "unread")))
+    parameters = (*program.parameters, Parameter("unread", Kind.TENSOR, 1.0))
+    return Program(parameters, tuple(statements), (*program.returns, "unread"))
+
+
+def permuted(program, rng):
+    """Parameters after the first two, and the returned states, in another order."""
+    rest = [program.parameters[i] for i in rng.permutation(range(2, len(program.parameters)))]
+    states = [program.returns[i] for i in rng.permutation(range(1, len(program.returns)))]
+    return Program((*program.parameters[:2], *rest), program.statements, (program.update, *states))
+
+
+def duplicated(program, rng):
+    """Every state kept twice, the second read in some places."""
+    twin = {name: f"{name}_twin" for name in program.returns[1:]}
+    initial = {p.name for p in program.parameters}
+    statements = []
+    for s in program.statements:
+        args = tuple(
+            twin[a] if a in twin and a in initial and rng.random() < 0.5 else a for a in s.args
+        )
+        statements.append(s._replace(args=args))
+        initial.discard(s.target)
+    statements += [Statement(twin[name], "identity", (name,)) for name in twin]
+    parameters = [*program.parameters]
+    parameters += [p._replace(name=twin[p.name]) for p in program.states]
+    return Program(tuple(parameters), tuple(statements), (*program.returns, *twin.values()))
+
+
+def recomputed(program, rng):
+    """Every value computed twice, the second read in some places."""
+    statements = []
+    for s in program.statements:
+        statements += [s._replace(target="again"), s]
+        if rng.random() < 0.5:
+            statements[-1] = Statement(s.target, "identity", ("again",))
+    return Program(program.parameters, tuple(statements), program.returns)
+
+
+REWRITES = [renamed, commuted, reordered, padded, permuted, duplicated, recomputed]
+
+
+@pytest.mark.parametrize("rewrite", REWRITES)
+@settings(max_examples=50)
+@given(program=LIVELY, seed=st.integers(0, 2**32 - 1))
+def test_the_key_does_not_depend_on(rewrite, program, seed):
+    rewritten = rewrite(program, np.random.default_rng(seed))
+    assert same(updates(rewritten), updates(program)), "the rewrite itself is wrong"
+    assert semantic_key(rewritten) == semantic_key(program)
+
+
+@settings(max_examples=40)
+@given(program=LIVELY, seed=st.integers(0, 2**32 - 1), order=st.permutations(REWRITES))
+def test_the_key_does_not_depend_on_all_of_these_together(program, seed, order):
+    rng = np.random.default_rng(seed)
+    rewritten = program
+    for rewrite in order[:4]:
+        rewritten = rewrite(rewritten, rng)
+    assert semantic_key(rewritten) == semantic_key(program)
+
+
+def test_interp_and_ema_are_one_op_and_copies_are_free():
+    a = parse("def train(w, g, m):\n  m = interp(g, m, 0.9)\n  return m, m")
+    b = parse("def train(x, y, s):\n  z = s\n  s = ema(y, z, 0.9)\n  u = s\n  return u, s")
+    assert semantic_key(a) == semantic_key(b)
+
+
+def test_constants_are_the_same_when_their_float32_values_are():
+    template = "def train(w, g):\n  u = g * {}\n  return u"
+    keys = [semantic_key(parse(template.format(x))) for x in ("0.1", "0.10000000149", "0.1000001")]
+    assert keys[0] == keys[1] != keys[2]
+
+
+# --- the key: what it does depend on ---
+
+
+@st.composite
+def edited(draw, source):
+    """A program and the same with one argument, op, constant, return or initial value changed."""
+    program = draw(source)
+    what = draw(st.sampled_from(["statement", "statement", "statement", "update", "parameter"]))
+    if what == "update":
+        names = [p.name for p in program.parameters] + [s.target for s in program.statements]
+        returns = (draw(st.sampled_from(names)), *program.returns[1:])
+        return program, Program(program.parameters, program.statements, returns)
+    if what == "parameter":
+        assume(program.states)
+        chosen = draw(st.sampled_from(program.states))
+        changed = chosen._replace(initial=draw(constants))
+        parameters = tuple(changed if p == chosen else p for p in program.parameters)
+        return program, Program(parameters, program.statements, program.returns)
+    index = draw(st.sampled_from(analyse(program).live_statements or (0,)))
+    before = [p.name for p in program.parameters]
+    before += [s.target for s in program.statements[:index]]
+    environment = {name: kind for name, kind in check(program).items() if name in before}
+    op = OPS[program.statements[index].op]
+    same_arity = [o for o in OPS.values() if o.operands == op.operands]
+    other = draw(st.sampled_from([op, *same_arity]))
+    args = draw(operands(other, environment))
+    statement = Statement(program.statements[index].target, other.name, args)
+    statements = (*program.statements[:index], statement, *program.statements[index + 1 :])
+    return program, Program(program.parameters, statements, program.returns)
+
+
+def is_valid(program):
+    try:
+        return parse(str(program)) == program
+    except ValueError:
+        return False
+
+
+SMALL = programs(
+    min_statements=2,
+    max_statements=5,
+    names=[
+        "add",
+        "multiply",
+        "interp",
+        "subtract",
+        "square",
+        "negative",
+        "dot",
+        "norm",
+        "identity",
+    ],
+)
+
+
+@settings(max_examples=300)
+@given(edited(SMALL))
+def test_equal_keys_mean_equal_updates(pair):
+    program, other = pair
+    assume(is_valid(other))
+    if semantic_key(program) == semantic_key(other):
+        assert same(updates(program), updates(other))
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        programs(
+            min_statements=1, max_statements=3, names=["add", "multiply", "identity"],
+            kinds=st.just(Kind.TENSOR),
+        ),
+        min_size=8, max_size=16,
+    )
+)  # fmt: skip
+def test_programs_of_equal_key_in_a_crowd_have_equal_updates(crowd):
+    by_key = {}
+    for program in crowd:
+        first = by_key.setdefault(semantic_key(program), program)
+        assert same(updates(program), updates(first))
+
+
+TELL_APART = {
+    "operand order": ("u = g - w", "u = w - g"),
+    "a constant": ("u = g * 0.5", "u = g * 0.25"),
+    "an op": ("u = sin(g)", "u = cos(g)"),
+    "which input": ("u = g * lr", "u = g * t"),
+    "old or new state": ("u = m\nm = g", "m = g\nu = m"),
+    "a delay of two steps": ("u = m\nm = g", "u = m\nm = v\nv = g"),
+    "which state feeds which": ("u = m - v\nm = g\nv = w", "u = m - v\nm = w\nv = g"),
+    "norm or global norm": ("n = norm(g)\nu = g / n", "n = global_norm(g)\nu = g / n"),
+    "constants of opposite sign": ("u = g * 1.0", "u = g * -1.0"),
+    "a shared state or two": (
+        "u = m + v\nm = m + g\nv = v + g",
+        "u = m + v\nm = m + g\nv = v + w",
+    ),
+    "states crossed over": ("u = m\nm = m + g\nv = v + g", "u = m\nx = m + g\nm = v - g\nv = x"),
+}
+
+
+@pytest.mark.parametrize("what", TELL_APART)
+def test_the_key_tells_apart(what):
+    one, other = (
+        parse("\n    ".join(["def train(w, g, m, v, lr, t):", *body.split("\n"), "return u, m, v"]))
+        for body in TELL_APART[what]
+    )
+    assert not same(updates(one), updates(other))
+    assert semantic_key(one) != semantic_key(other)
+
+
+@pytest.mark.parametrize("body", ["u = g + m\n  m = lr * 2", "u = m\n  m = lr * 2", "u = m"])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("m", "m: tensor(1.0)"), ("m: leaf", "m: scalar"), ("m: scalar(1.0)", "m: scalar(2.0)")],
+)
+def test_the_key_depends_on_kind_and_initial_value_of_a_state(one, other, body):
+    a, b = (parse(f"def train(w, g, {m}, lr):\n  {body}\n  return u, m") for m in (one, other))
+    assert semantic_key(a) != semantic_key(b)
+
+
+def test_states_that_keep_their_value_are_told_apart_by_it():
+    """Regression: a colour mixed with itself used to hash to the same number for all colours."""
+    text = "def train(w, g, m: tensor({}), v: tensor({})):\n  u = m - v\n  return u, m, v"
+    keys = [semantic_key(parse(text.format(*x))) for x in [(1, 2), (2, 1), (1, 3), (3, 1), (2, 2)]]
+    assert len(set(keys)) == 5
+
+
+def test_long_delay_lines_of_different_length_have_different_keys():
+    def delay(n):
+        states = [f"s{i}" for i in range(n)]
+        moves = [f"s{i} = s{i + 1}" for i in range(n - 1)]
+        lines = ["u = s0", *moves, f"s{n - 1} = g", f"return u, {', '.join(states)}"]
+        return parse(f"def train(w, g, {', '.join(states)}):\n  " + "\n  ".join(lines))
+
+    assert len({semantic_key(delay(n)) for n in range(1, 12)}) == 11
+
+
+GOLDEN = {
+    "adabelief": "85c00f64386a3ecb",
+    "adadelta": "bc23487199943851",
+    "adafactor": "8940c7ed415b767b",
+    "adafactor_external": "e36e1897f2e9450a",
+    "adafactor_momentum": "821cc29b00552c50",
+    "adagrad": "b49e88d5b6d44562",
+    "adam": "e97eee245af4088a",
+    "adam_accumulated": "a3aa75b8ca9f1143",
+    "adam_corrected_decay": "f37a6ea18e89372e",
+    "adam_l2": "d978ea0b60108b43",
+    "adam_no_momentum": "1c0a0ce0a929bdf7",
+    "adam_power_decay": "3a2e0dc341cf9a4b",
+    "adamax": "92ed7b23099e4b96",
+    "adamw": "4c13f840ad489ca0",
+    "adamw_paper": "7c278f74cafaa379",
+    "adax": "e7f9b3d8338af133",
+    "amos": "8628770726328ea2",
+    "amsgrad": "8816465bf6c24610",
+    "cautious_lion": "977b1067f93dd3bb",
+    "eadam": "0f6ab37f07dd30e0",
+    "eg_step_size": "0287e342a3e88b7c",
+    "exponentiated_gradient": "5276c14c8f47e2a6",
+    "lamb": "61a0c1f4f97ca950",
+    "lars": "da768654a16f4a33",
+    "lion": "a3b8f75cef281905",
+    "momentum": "50b1f686683e7aa7",
+    "momentum_accumulated": "f77a48124df820b2",
+    "muon": "83fbffbd80368d5f",
+    "nadam": "1ae0695ce1a6cf8f",
+    "nesterov": "61b9cc13be73f008",
+    "rmsprop": "1b5aca09b4c07580",
+    "row_adagrad": "8cf9fd7e8bdadfbe",
+    "sgd": "3a0e71a6a1b5302c",
+    "sign_sgd": "225b49546b61d334",
+    "signum": "4cca86f47325ea2a",
+    "yogi": "7adbab82be931b0d",
+}
+
+
+def test_keys_of_the_zoo_never_change():
+    """Stored runs hold keys: a change here needs a migration."""
+    assert {name: semantic_key(zoo.load(name)) for name in zoo.names()} == GOLDEN
+
+
+def test_keys_do_not_depend_on_the_process():
+    code = "from primitives import zoo, semantic_key; print(semantic_key(zoo.load('adafactor')))"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONHASHSEED": "7", "JAX_PLATFORMS": "cpu"},
+        check=True,
+    )
+    assert run.stdout.strip() == GOLDEN["adafactor"]
+
+
+def test_the_reference_keys_are_distinct():
+    keys = [semantic_key(p) for p in [*map(zoo.load, zoo.names()), RAW_LION, PRUNED_LION]]
+    assert len(set(keys)) == len(keys)
