@@ -78,6 +78,7 @@ class TorchFile:
             *(self._model_method() if self.of_model else []),
             "",
             *step,
+            *self._pickling(),
             *self._loading(),
         ]
         lines = [
@@ -235,6 +236,17 @@ class TorchFile:
             name = self.states[state.parameter.name]
             lines.append(f'            model["{name}"] = like.new_full((), {self._initial(state)})')
         return [*lines, "        return model"]
+
+    def _pickling(self) -> list[str]:
+        """The method that keeps what PyTorch would not when it copies or pickles an optimizer."""
+        if not self.shaped:
+            return []
+        return [
+            "",
+            "    def __getstate__(self) -> dict[str, Any]:",
+            '        """What a copy of the optimizer keeps."""',
+            '        return {**super().__getstate__(), "schedule": self.schedule}',
+        ]
 
     def _loading(self) -> list[str]:
         """The method that undoes what PyTorch does to states when it loads them."""
