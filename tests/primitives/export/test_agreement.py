@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from primitives import initial_state, step, zoo
-from tests.primitives.export.files import alias, exported, optimizer_class
+from tests.primitives.export.files import alias, optimizer_class
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
 STEPS = 100
