@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from evosearch.config import Config
 from evosearch.environment import describe
-from evosearch.errors import EvosearchError
+from evosearch.errors import EvosearchError, UsageError
 from evosearch.evolution import Counts, Evolution, Request
 from evosearch.journal import Journal
 from evosearch.measurement import Laboratory, Measurement
@@ -103,7 +103,9 @@ class Search:
         store = Store.open(self.directory, "search")
         executor = ThreadPoolExecutor(self.workers, thread_name_prefix="evosearch")
         try:
-            self._before = float((store.progress() or {}).get("elapsed_seconds") or 0.0)
+            before = store.progress() or {}
+            self._before = float(before.get("elapsed_seconds") or 0.0)
+            self._check_limit(before.get("generated") or 0)
             laboratory = make_laboratory(
                 self.config, store, executor, self.workers, self._phase, self._interrupted
             )
@@ -116,6 +118,14 @@ class Search:
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
             store.close()
+
+    def _check_limit(self, generated: int) -> None:
+        """A limit below what the run has is a mistake: replaying up to it would drop the rest."""
+        if self.programs is not None and self.programs < generated:
+            raise UsageError(
+                f"{self.directory} has {generated:,} programs already, more than the limit of "
+                f"{self.programs:,}, which counts them too; go on with a larger --programs"
+            )
 
     def _search(self, store: Store, laboratory: Laboratory, executor: ThreadPoolExecutor) -> str:
         evolution = Evolution(self.config)
@@ -131,7 +141,9 @@ class Search:
         while not self._interrupted.is_set():
             while len(in_flight) < self.config.in_flight:
                 replay.inject(evolution, store)
-                request = evolution.ask(self._limit(evolution))
+                # The clock ends no replay: it would drop what is not yet replayed.
+                limit = self.programs if replay.replaying else self._limit(evolution)
+                request = evolution.ask(limit)
                 if request is None:
                     break
                 in_flight.append((request, self._begun(request, replay, laboratory, executor)))

@@ -69,6 +69,10 @@ def top(
         console.print(f"\n{found[0]['id']}:\n{found[0]['source']}", highlight=False, markup=False)
 
 
+def _seeds(best: dict[str, Any]) -> str:
+    return f"{best['seeds']} seed{'' if best['seeds'] == 1 else 's'}"
+
+
 def _verdict(best: dict[str, Any]) -> str:
     """The champion against the baseline, in words."""
     if best["fitness_low"] > 0:
@@ -97,7 +101,7 @@ def print_status(document: dict[str, Any]) -> None:
         return
     print(
         f"\nchampion {best['id']}: fitness {best['fitness']:+.3f}, 95% interval "
-        f"[{best['fitness_low']:+.3f}, {best['fitness_high']:+.3f}] over {best['seeds']} seeds"
+        f"[{best['fitness_low']:+.3f}, {best['fitness_high']:+.3f}] over {_seeds(best)}"
         f"{' that decided nothing' if best['confirmed'] else ''}"
     )
     print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))

@@ -92,8 +92,8 @@ def resume(
 ) -> None:
     """Go on with a search exactly where it stopped, however it stopped.
 
-    The result is that of a search that was never interrupted. New limits replace the run's own;
-    --minutes counts from now.
+    The result is that of a search that was never interrupted. New limits replace the run's own:
+    --programs counts those that the run has already, --minutes counts from now.
     """
     _run(run, programs, minutes, workers, json)
 

@@ -32,7 +32,12 @@ class Form(StrEnum):
     GRAPH = "graph"
 
 
-_FORM_OF = {".tex": Form.LATEX, ".dot": Form.GRAPH, ".gv": Form.GRAPH, ".svg": Form.GRAPH}
+_SUFFIXES = {
+    Form.TEXT: (".txt", ".md", ""),
+    Form.LATEX: (".tex",),
+    Form.GRAPH: (".svg", ".dot", ".gv"),
+}
+_FORM_OF = {suffix: form for form, suffixes in _SUFFIXES.items() for suffix in suffixes}
 
 
 @app.command()
@@ -61,8 +66,11 @@ def show(
     suffix = output.suffix.lower() if output else ""
     if form is None:
         form = _FORM_OF.get(suffix, Form.TEXT)
-    if form == Form.GRAPH and output and _FORM_OF.get(suffix) != Form.GRAPH:
-        raise UsageError(f"a graph is written to .svg or .dot, and {output} is neither")
+    if output and suffix not in _SUFFIXES[form]:
+        raise UsageError(
+            f"{output}: {form} is written to a file that ends in {', '.join(_SUFFIXES[form])}; "
+            "a graph to .svg or .dot, LaTeX to .tex"
+        )
     document = describe(program, loaded)
     if output:
         output.write_text(_written(form, suffix, loaded, document), encoding="utf-8")

@@ -166,6 +166,18 @@ def test_show_as_graph_prints_dot(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [("l.png",), ("l.svg", "--as", "latex"), ("l.tex", "--as", "graph")]
+)
+def test_show_refuses_a_suffix_of_another_form(
+    run: Any, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    said = run("show", "lion", "-o", tmp_path / words[0], *words[1:])
+    assert said.status == 2
+    assert words[0] in said.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("name", "start"),
     [
         ("x.svg", "<svg"),

@@ -17,6 +17,7 @@ import pytest
 from evosearch.config import Config, make_config
 from evosearch.driver import Search, Snapshot, resume, search
 from evosearch.environment import describe
+from evosearch.errors import UsageError
 from evosearch.run import Run, make_run_directory
 from evosearch.store import Store
 from primitives import zoo
@@ -167,6 +168,16 @@ def test_a_time_limit_ends_the_search_with_a_confirmed_or_the_first_champion(
     best = status["best"]
     assert best is not None
     assert best["confirmed"] or best["id"] == 0
+
+
+def test_no_limit_of_a_resume_takes_away_what_the_run_has(tmp_path: Path) -> None:
+    run = search(small(60), tmp_path / "run")
+    before = run.top(100)
+    with pytest.raises(UsageError, match="60 programs already"):
+        resume(run.directory, programs=12)
+    assert Run(run.directory).top(100) == before
+    resume(run.directory, programs=70, minutes=1e-6)
+    assert Run(run.directory).status()["generated"] >= 60
 
 
 def test_a_run_leaves_its_config_environment_log_and_best_program(whole: Run) -> None:
