@@ -1,6 +1,7 @@
 """The language of optimizers: what a program is, means, costs and turns into."""
 
 from primitives import zoo
+from primitives.algebra import Derivation, Domain, Step, simplify
 from primitives.analysis import analyse, check, live, semantic_key
 from primitives.encoding import CapacityError, encode
 from primitives.graph import to_dot, to_graph
@@ -21,6 +22,8 @@ __all__ = [
     "MAX_STATEMENTS",
     "OPS",
     "CapacityError",
+    "Derivation",
+    "Domain",
     "Equation",
     "Kind",
     "Op",
@@ -28,6 +31,7 @@ __all__ = [
     "Program",
     "ProgramError",
     "Statement",
+    "Step",
     "analyse",
     "check",
     "encode",
@@ -38,6 +42,7 @@ __all__ = [
     "parse",
     "rule",
     "semantic_key",
+    "simplify",
     "state_memory",
     "step",
     "to_dot",

@@ -24,7 +24,7 @@ _MASK = (1 << 64) - 1
 _FACTOR = 0x9E3779B97F4A7C15
 
 
-def _mix(h: int, x: int) -> int:
+def mix(h: int, x: int) -> int:
     """One round of a 64-bit hash; written out because keys outlive a process (unlike `hash`).
 
     Not symmetric: a state that keeps its value mixes a colour with itself.
@@ -36,20 +36,20 @@ def _mix(h: int, x: int) -> int:
 _Node = tuple[int, Op, list[int]]
 """A live statement: its value's number, its op, and where its operands' hashes are."""
 
-_WEIGHT, _GRADIENT = _mix(0x1EAF, 1), _mix(0x1EAF, 2)
-_INPUT = {name: _mix(0x1EAF, number) for number, name in enumerate(SCHEDULE_INPUTS, 3)}
+_WEIGHT, _GRADIENT = mix(0x1EAF, 1), mix(0x1EAF, 2)
+_INPUT = {name: mix(0x1EAF, number) for number, name in enumerate(SCHEDULE_INPUTS, 3)}
 
 
 @lru_cache(maxsize=65536)
 def _constant(value: float) -> int:
     """A constant's hash: that of its float32 value, which programs compute with; -0.0 is 0.0."""
-    return _mix(0xC0457, int.from_bytes(struct.pack("<f", value + 0.0), "little") + 1)
+    return mix(0xC0457, int.from_bytes(struct.pack("<f", value + 0.0), "little") + 1)
 
 
 @lru_cache(maxsize=4096)
 def _fresh(kind: int, initial: float) -> int:
     """The colour that a state starts with."""
-    return _mix(_mix(0x57A7E, kind), _constant(initial))
+    return mix(mix(0x57A7E, kind), _constant(initial))
 
 
 def semantic_hash(
@@ -89,14 +89,14 @@ def semantic_hash(
         _hash_terms(hashes, nodes, colours)
         if known == len(colours):
             break
-        refined = {state: _mix(first[state], hashes[v]) for state, v in next_value.items()}
+        refined = {state: mix(first[state], hashes[v]) for state, v in next_value.items()}
         told_apart = len(set(refined.values()))
         if told_apart == known:  # the partition is stable: what is left are duplicates
             break
         colours, known = refined, told_apart
     h = hashes[update]
     for colour, turned_into in sorted({(colours[s], hashes[v]) for s, v in next_value.items()}):
-        h = _mix(_mix(h, colour), turned_into)
+        h = mix(mix(h, colour), turned_into)
     return h
 
 
@@ -111,7 +111,7 @@ def _hash_terms(hashes: list[int], nodes: list[_Node], colours: dict[int, int]) 
         if op.commutative and hashes[places[0]] > hashes[places[1]]:
             places.reverse()
         h = op.tag
-        for place in places:  # `_mix`, in line: this loop is most of the work
+        for place in places:  # `mix`, in line: this loop is most of the work
             h = (h * _FACTOR + hashes[place]) & _MASK
             h ^= h >> 29
         hashes[value] = h

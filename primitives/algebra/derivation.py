@@ -1,0 +1,261 @@
+"""Simplification, one recorded step at a time.
+
+A step is taken where it leaves fewer statements, or as many that are less nested; every step is
+first computed on probe streams, both ways. What is left is then written in one form of many that
+are equally long, so that equal rules end at equal programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from primitives.algebra.context import Context
+from primitives.algebra.domains import Domain
+from primitives.algebra.probes import Probe
+from primitives.algebra.rule import Rule
+from primitives.algebra.rules import BY_ROOT, CANONICAL
+from primitives.algebra.states import STATE_RULES, StateRule
+from primitives.algebra.terms import (
+    Graph,
+    Term,
+    Terms,
+    may_replace,
+    read,
+    rebuilder,
+    substitute,
+)
+from primitives.algebra.wording import equation
+from primitives.algebra.writing import write
+from primitives.analysis import live
+from primitives.program import Program
+
+
+class ProbeError(AssertionError):
+    """A rewrite changed what a program computes: a bug of its rule."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rewrite of a program.
+
+    Attributes:
+        rule: the rule's name.
+        reason: the equation used, and where it holds.
+        before, after: the program.
+        domain: where it holds.
+    """
+
+    rule: str
+    reason: str
+    before: Program
+    after: Program
+    domain: Domain
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """How a program was simplified.
+
+    Attributes:
+        program: the result.
+        steps: what was done, in order.
+        refused: names of rules whose rewrite failed its numeric check and was not taken.
+    """
+
+    program: Program
+    steps: tuple[Step, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    @property
+    def domain(self) -> Domain:
+        """Where the result computes what the program did: the narrowest domain of its steps."""
+        return max((step.domain for step in self.steps), default=Domain.ALWAYS)
+
+
+def simplify(program: Program, *, within: Domain = Domain.REAL, strict: bool = False) -> Derivation:
+    """`program` without what its update does not need, in its shortest form that rules find.
+
+    The result has no more statements than `program`, and is its own simplification.
+
+    Args:
+        program: a valid program.
+        within: only rules that hold at least on this domain are used.
+        strict: raise where a rewrite fails its numeric check, instead of leaving it out.
+
+    Raises:
+        ProgramError: the program is ill-kinded.
+        ProbeError: a rewrite failed its check and `strict` is set.
+    """
+    return _Derivation(program, within, strict).run()
+
+
+@dataclass
+class _Derivation:
+    source: Program
+    within: Domain
+    strict: bool
+    steps: list[Step] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def run(self) -> Derivation:
+        self.program = self.source
+        self.probe: Probe | None = None
+        self._record(live(self.source), "dead", "statements and states that no update reads")
+        self.terms = Terms()
+        self.graph, self.named = read(self.program, self.terms)
+        written = write(self.graph, self.program, self.named)
+        if len(written.statements) > len(self.program.statements):
+            return self._done()
+        self._record(written, "written-once", "each value once, copies followed, in one order")
+        self._renew()
+        seen = set()
+        while True:
+            self._shorten()
+            if self.graph.roots in seen:
+                return self._done()
+            seen.add(self.graph.roots)
+            if not self._canonical():
+                return self._done()
+
+    def _done(self) -> Derivation:
+        return Derivation(self.program, tuple(self.steps), tuple(dict.fromkeys(self.refused)))
+
+    def _renew(self) -> None:
+        self.context = Context(self.graph, self.terms, self.source.weight)
+
+    def _probe(self) -> Probe:
+        if self.probe is None:
+            self.probe = Probe(self.graph, self.source.weight)
+        return self.probe
+
+    def _shorten(self) -> bool:
+        """Takes rewrites that make the program shorter until none does; whether there were any."""
+        changed = False
+        while self._shorten_values() or self._shorten_states():
+            changed = True
+        return changed
+
+    def _shorten_values(self) -> bool:
+        """Tries all terms, then those that a rewrite touched, until none is left."""
+        changed = False
+        pending = set(self.graph.live)
+        while pending:
+            for term in self.graph.live:
+                if term not in pending or term not in self.graph.uses:
+                    continue
+                pending.discard(term)
+                before = self.graph
+                if term.is_call and self._shorten_at(term):
+                    pending |= _touched(before, self.graph)
+                    changed = True
+            pending &= set(self.graph.live)
+        return changed
+
+    def _shorten_at(self, term: Term) -> bool:
+        for rule in BY_ROOT[term.op]:
+            if rule.domain <= self.within:
+                new = rule.rewrite(self.context, term)
+                if new is not None and self._try(rule, term, new, canonical=False):
+                    return True
+        return False
+
+    def _shorten_states(self) -> bool:
+        for rule in STATE_RULES:
+            if rule.domain <= self.within:
+                for graph, reason in rule.rewrite(self.context):
+                    if self._try_states(rule, graph, reason):
+                        return True
+        return False
+
+    def _canonical(self) -> bool:
+        """Writes arithmetic in its one form, where that is as short; whether anything changed."""
+        changed = False
+        for old in self.graph.live:
+            if old not in self.graph.uses or not old.is_call:
+                continue
+            for rule in CANONICAL:
+                if old.op not in rule.roots or rule.domain > self.within:
+                    continue
+                new = rule.rewrite(self.context, old)
+                if new is not None and self._try(rule, old, new, canonical=True):
+                    changed = True
+                    break
+        return changed
+
+    def _try(self, rule: Rule, old: Term, new: Term, *, canonical: bool) -> bool:
+        if new is old or not may_replace(self.graph, self.terms, old, new):
+            return False
+        graph = substitute(self.graph, self.terms, {old: new})
+        if not self._is_better(graph, folds=rule.folds, canonical=canonical):
+            return False
+        if not self._probe().agrees(old, new, rule.domain):
+            self._refuse(rule.name, f"{old!r} = {new!r}")
+            return False
+        self._keep_names(old, new)
+        written = write(graph, self.program, self.named)
+        if len(written.statements) > len(self.program.statements):
+            return False
+        self.graph = graph
+        reason = f"{equation(old, new, self.named)}, {rule.domain.meaning}"
+        self._record(written, rule.name, reason, rule.domain)
+        self._renew()
+        return True
+
+    def _keep_names(self, old: Term, new: Term) -> None:
+        """What reads the new term keeps the name of what read the old one."""
+        rebuild = rebuilder(self.terms, {old: new})
+        for term in self.graph.live:
+            name = self.named.get(term)
+            value = rebuild(term)
+            if name is not None and value.is_call:
+                self.named.setdefault(value, name)
+
+    def _is_better(self, graph: Graph, *, folds: bool, canonical: bool) -> bool:
+        if graph.size != self.graph.size:
+            return graph.size < self.graph.size
+        return canonical or (folds and _nesting(graph) < _nesting(self.graph))
+
+    def _try_states(self, rule: StateRule, graph: Graph, reason: str) -> bool:
+        if graph.size >= self.graph.size and len(graph.states) >= len(self.graph.states):
+            return False
+        if graph.size > self.graph.size:
+            return False
+        if not self._probe().same_updates(graph, rule.domain):
+            self._refuse(rule.name, reason)
+            return False
+        if graph.update.is_call and self.program.update not in graph.following:
+            self.named.setdefault(graph.update, self.program.update)
+        written = write(graph, self.program, self.named)
+        if len(written.statements) > len(self.program.statements):
+            return False
+        self.graph, self.probe = graph, None
+        self._record(written, rule.name, f"{reason}, {rule.domain.meaning}", rule.domain)
+        self._renew()
+        return True
+
+    def _refuse(self, name: str, reason: str) -> None:
+        if self.strict:
+            raise ProbeError(f"{name}: {reason} fails on the probes\n{self.program}")
+        self.refused.append(name)
+
+    def _record(
+        self, after: Program, rule: str, reason: str, domain: Domain = Domain.ALWAYS
+    ) -> None:
+        if after != self.program:
+            self.steps.append(Step(rule, reason, self.program, after, domain))
+            self.program = after
+
+
+def _touched(before: Graph, after: Graph) -> set[Term]:
+    """The terms of `after` that are new or made of terms that are, or that are read anew."""
+    found: set[Term] = set()
+    for term in after.live:
+        known = before.uses.get(term)
+        changed = known is None or (known > 1) != (after.uses[term] > 1)
+        if changed or not found.isdisjoint(term.args):
+            found.add(term)
+    return found
+
+
+def _nesting(graph: Graph) -> int:
+    return sum(term.depth for term in graph.live)

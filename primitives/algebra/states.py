@@ -1,0 +1,252 @@
+"""Rules on states: constants, duplicates, multiples, and states kept at another scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+from primitives.algebra.arithmetic import common_factor, product_form, sum_form
+from primitives.algebra.context import Context
+from primitives.algebra.domains import Domain
+from primitives.algebra.forms import Expander, Reach
+from primitives.algebra.numbers import Coefficient
+from primitives.algebra.terms import (
+    LEAF,
+    Graph,
+    Term,
+    may_replace,
+    rebuilder,
+    shortest,
+    substitute,
+    without_dead_states,
+)
+from primitives.program import Parameter
+
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class StateRule:
+    """One way to rewrite a program's states.
+
+    Attributes:
+        name: the rule's name.
+        equation: what it says.
+        domain: where it holds.
+        rewrite: gives equal graphs, each with its reason.
+    """
+
+    name: str
+    equation: str
+    domain: Domain
+    rewrite: Callable[[Context], Iterable[tuple[Graph, str]]]
+
+
+def _leaves(context: Context) -> dict[str, Term]:
+    return {s.name: context.terms.leaf(s.name, s.kind) for s in context.graph.states}
+
+
+def _constant(context: Context) -> Iterator[tuple[Graph, str]]:
+    """A state that starts at c and, being c, stays c."""
+    graph, terms = context.graph, context.terms
+    for state, leaf in zip(graph.states, _leaves(context).values(), strict=True):
+        value = terms.constant(state.initial)
+        following = rebuilder(terms, {leaf: value})(graph.following[state.name])
+        held = context.range(following)
+        stays = following is value or (held.low == held.high == value.value)
+        if stays and may_replace(graph, terms, leaf, value):
+            yield substitute(graph, terms, {leaf: value}), f"{state.name} = {value!r} at every step"
+
+
+def _duplicates(context: Context) -> Iterator[tuple[Graph, str]]:
+    """States that start alike and, being alike, turn into the same."""
+    graph, terms = context.graph, context.terms
+    classes = _classes(context)
+    replaced: dict[Term, Term] = {}
+    for members in classes:
+        first, *others = members
+        kept = terms.leaf(first.name, first.kind)
+        replaced.update({terms.leaf(s.name, s.kind): kept for s in others})
+    if replaced:
+        pairs = ", ".join(f"{other!r} = {kept!r}" for other, kept in replaced.items())
+        yield substitute(graph, terms, replaced), f"{pairs} at every step"
+
+
+def _classes(context: Context) -> list[list[Parameter]]:
+    """The coarsest partition of the states that the next step does not tear apart."""
+    graph, terms = context.graph, context.terms
+    leaves = _leaves(context)
+    group: dict[str, object] = {s.name: (s.kind, s.initial) for s in graph.states}
+    while True:
+        first: dict[object, str] = {}
+        for name, mark in group.items():
+            first.setdefault(mark, name)
+        rebuild = rebuilder(terms, {leaves[n]: leaves[first[m]] for n, m in group.items()})
+        refined = {n: (first[m], rebuild(graph.following[n])) for n, m in group.items()}
+        if len(set(refined.values())) == len(first):
+            break
+        group = dict(refined)
+    found: dict[object, list[Parameter]] = {}
+    for state in graph.states:
+        found.setdefault(group[state.name], []).append(state)
+    return list(found.values())
+
+
+def _multiples(context: Context) -> Iterator[tuple[Graph, str]]:
+    """Two states of which one is c times the other at every step.
+
+    The factor is guessed from what the states turn into, and holds if the second, written with c
+    times the first in its own place, turns into c times what the first turns into.
+    """
+    graph, terms = context.graph, context.terms
+    for one, other in combinations(graph.states, 2):
+        for first, second in ((one, other), (other, one)):
+            if first.kind != second.kind:
+                continue
+            for factor in _factors(context, first.name, second.name):
+                if abs(second.initial - factor * first.initial) > _ROUNDING * abs(second.initial):
+                    continue
+                scaled = terms.call("multiply", terms.leaf(first.name, first.kind), factor)
+                replaced = {terms.leaf(second.name, second.kind): scaled}
+                rebuild = rebuilder(terms, replaced)
+                mine = rebuild(graph.following[second.name])
+                theirs = terms.call("multiply", rebuild(graph.following[first.name]), factor)
+                if _same_sum(context, mine, theirs):
+                    replaced[graph.following[second.name]] = theirs
+                    yield (
+                        substitute(graph, terms, replaced),
+                        f"{second.name} = {first.name} * {factor!r} at every step",
+                    )
+
+
+def _factors(context: Context, first: str, second: str) -> Iterator[float]:
+    """Ratios of the coefficients with which both states take in the same thing."""
+    seen = set()
+    expander = Expander(context, Reach.ALL)
+    sums = [expander.sum(context.graph.following[name]) for name in (first, second)]
+    for x in sums[0]:
+        for y in sums[1]:
+            if x.key == y.key:
+                ratio = y.coefficient.value / x.coefficient.value
+                found = Coefficient(ratio, abs(ratio), abs(ratio), False).written()
+                if found and found not in seen:
+                    seen.add(found)
+                    yield found
+
+
+def _same_sum(context: Context, x: Term, y: Term) -> bool:
+    """Whether two terms are one sum of products."""
+    sums: list[Mapping[object, Coefficient]] = []
+    for term in (x, y):
+        expander = Expander(context, Reach.ALL)
+        sums.append({form.key: form.coefficient for form in expander.sum(term)})
+    one, other = sums
+    return one.keys() == other.keys() and all(
+        abs(one[key].value - other[key].value) <= one[key].slack + other[key].slack for key in one
+    )
+
+
+def _rescaled(context: Context) -> Iterator[tuple[Graph, str]]:
+    """A state kept as c times itself, where that saves a multiplication."""
+    graph, terms = context.graph, context.terms
+    for state, leaf in zip(graph.states, _leaves(context).values(), strict=True):
+        for factor in _scales(context, state.name):
+            inverse = Coefficient(1 / factor, 1 / abs(factor), 1 / abs(factor), False).written()
+            if inverse is None:
+                continue
+            old = graph.following[state.name]
+            replaced = {leaf: terms.call("multiply", leaf, inverse)}
+            scaled = terms.call("multiply", rebuilder(terms, replaced)(old), factor)
+            for form in (sum_form, common_factor):
+                kept = form(context, scaled) or scaled
+                draft = _kept_as(context, state, factor, replaced, kept, inverse)
+                reason = f"{state.name} is kept times {shortest(factor)!r}"
+                yield _tidied(context, draft, state.name), reason
+
+
+def _kept_as(
+    context: Context,
+    state: Parameter,
+    factor: float,
+    replaced: Mapping[Term, Term],
+    kept: Term,
+    inverse: float,
+) -> Graph:
+    """The graph in which `state` is kept times `factor` and turns into `kept`."""
+    graph, terms = context.graph, context.terms
+    old = graph.following[state.name]
+    read = {old: terms.call("multiply", kept, inverse)} if old.is_call else {}
+    rebuild = rebuilder(terms, {**replaced, **read})
+    following = {name: rebuild(term) for name, term in graph.following.items()}
+    following[state.name] = kept
+    states = tuple(
+        s._replace(initial=s.initial * factor) if s.name == state.name else s for s in graph.states
+    )
+    return without_dead_states(Graph(rebuild(graph.update), following, states))
+
+
+def _scales(context: Context, state: str) -> list[float]:
+    """What the state's value, old or new, is multiplied by, and what goes into it is divided by."""
+    graph = context.graph
+    values = {graph.following[state]}
+    values |= {t for t in graph.live if t.op == LEAF and t.name == state}
+    found: dict[float, None] = {}
+    for term in graph.live:
+        if term.op not in ("multiply", "divide"):
+            continue
+        for x, c in (term.args, term.args[::-1]):
+            if x in values and c.is_constant and c.value:
+                found[c.value if term.op == "multiply" else 1 / c.value] = None
+    for form in Expander(context, Reach.ALL).sum(graph.following[state]):
+        size = form.coefficient.value
+        if abs(size) != 1 and not values & form.powers.keys():
+            found[1 / size] = None
+    return list(found)
+
+
+def _tidied(context: Context, graph: Graph, state: str) -> Graph:
+    """`graph` with what reads `state` written anew, wherever that makes it shorter."""
+    here = Context(graph, context.terms, context.weight)
+    for term in graph.live:
+        if not term.is_call or term not in graph.uses or state not in term.leaves:
+            continue
+        for form in (sum_form, product_form):
+            new = form(here, term)
+            if new is None or new is term or not may_replace(graph, context.terms, term, new):
+                continue
+            shorter = substitute(graph, context.terms, {term: new})
+            if shorter.size < graph.size:
+                graph = shorter
+                here = Context(graph, context.terms, context.weight)
+                break
+    return graph
+
+
+STATE_RULES: tuple[StateRule, ...] = (
+    StateRule(
+        "constant-state",
+        "m = c at every step, if m starts at c and c turns into c",
+        Domain.FINITE,
+        _constant,
+    ),
+    StateRule(
+        "duplicate-states",
+        "m = v at every step, if they start alike and turn into the same",
+        Domain.ALWAYS,
+        _duplicates,
+    ),
+    StateRule(
+        "multiple-states",
+        "v = c * m at every step, if v starts and goes on so",
+        Domain.REAL,
+        _multiples,
+    ),
+    StateRule(
+        "rescaled-state",
+        "a state m may be kept as c * m, with what it turns into times c and its readers over c",
+        Domain.REAL,
+        _rescaled,
+    ),
+)
+"""Every rule on states, in the order in which they are tried."""

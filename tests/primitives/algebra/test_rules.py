@@ -1,0 +1,399 @@
+"""Each rule does what its row says, and where it says so."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from primitives import OPS, initial_state, parse, step
+from primitives.algebra import Domain, simplify
+from primitives.algebra.catalogue import markdown
+from primitives.algebra.context import Context
+from primitives.algebra.numbers import Coefficient, neat
+from primitives.algebra.probes import STEPS, Probe, run, streams
+from primitives.algebra.ranges import Ranges
+from primitives.algebra.rules import BY_ROOT, CANONICAL, RULES
+from primitives.algebra.terms import LEAF, Terms, may_replace, reachable, read
+from primitives.algebra.writing import write
+from primitives.kinds import Kind
+from primitives.ops import OPS as TABLE
+from tests.strategies import programs
+
+EXAMPLES = {
+    "constant": [("2.0 * 3.0", "6.0"), ("sqrt(4.0)", "2.0"), ("log(0.0)", None)],
+    "times-zero": [("g * 0.0", "0.0"), ("0.0 / g", "0.0"), ("g / 0.5", None)],
+    "over-zero": [("g / 0.0", "0.0"), ("mod(g, 0.0)", "0.0"), ("0.0 / g", None)],
+    "power-zero": [("power(g, 0.0)", "1.0"), ("power(1.0, g)", "1.0"), ("power(0.0, g)", None)],
+    "log-of-exp": [("log(exp(g))", "g"), ("log(exp2(g))", None)],
+    "exp-of-log": [("exp(log(g))", "g")],
+    "log2-of-exp2": [("log2(exp2(g))", "g")],
+    "exp2-of-log2": [("exp2(log2(g))", "g")],
+    "log10-of-exp10": [("log10(exp10(g))", "g")],
+    "exp10-of-log10": [("exp10(log10(g))", "g")],
+    "log1p-of-expm1": [("log1p(expm1(g))", "g")],
+    "expm1-of-log1p": [("expm1(log1p(g))", "g")],
+    "arcsinh-of-sinh": [("arcsinh(sinh(g))", "g")],
+    "sinh-of-arcsinh": [("sinh(arcsinh(g))", "g")],
+    "cosh-of-arccosh": [("cosh(arccosh(g))", "g")],
+    "arccosh-of-cosh": [("arccosh(cosh(g))", "abs(g)")],
+    "arctanh-of-tanh": [("arctanh(tanh(g))", "g")],
+    "tanh-of-arctanh": [("tanh(arctanh(g))", "g")],
+    "sin-of-arcsin": [("sin(arcsin(g))", "g")],
+    "cos-of-arccos": [("cos(arccos(g))", "g")],
+    "tan-of-arctan": [("tan(arctan(g))", "g"), ("arctan(tan(g))", None)],
+    "sign-of-tanh": [("sign(tanh(g))", "sign(g)")],
+    "sign-of-sinh": [("sign(sinh(g))", "sign(g)")],
+    "sign-of-arctan": [("sign(arctan(g))", "sign(g)")],
+    "sign-of-arcsinh": [("sign(arcsinh(g))", "sign(g)")],
+    "sign-of-expm1": [("sign(expm1(g))", "sign(g)")],
+    "sign-of-arcsin": [("sign(arcsin(g))", "sign(g)")],
+    "sign-of-arctanh": [("sign(arctanh(g))", "sign(g)")],
+    "sign-of-log1p": [("sign(log1p(g))", "sign(g)"), ("sign(sin(g))", None)],
+    "known-sign": [("sign(cosh(g))", "1.0"), ("sign(-1.0 - abs(g))", "-1.0"), ("sign(lr)", None)],
+    "sign-of-clip": [("sign(clip(g, 0.5))", "sign(g)"), ("sign(clip(g, lr))", None)],
+    "sign-of-clamp": [
+        ("sign(clamp(g, -0.5, 2.0))", "sign(g)"),
+        ("sign(clamp(g, 0.0, 2.0))", None),
+    ],
+    "known-absolute": [("abs(lr)", "lr"), ("abs(abs(g))", "abs(g)"), ("abs(g)", None)],
+    "even": [("cosh(-g)", "cosh(g)"), ("norm(abs(g))", "norm(g)"), ("norm(cube(g))", None)],
+    "odd": [("-tanh(-g)", "tanh(g)"), ("-row_mean(-g)", "row_mean(g)"), ("-exp(-g)", None)],
+    "extreme-of-same": [("maximum(g, g)", "g"), ("minimum(w, g)", None)],
+    "known-extreme": [
+        ("maximum(tanh(g), cosh(w))", "cosh(w)"),
+        ("minimum(tanh(g), cosh(w))", "tanh(g)"),
+        ("maximum(t, 1.0)", "t"),
+        ("maximum(lr, 1.0)", None),
+    ],
+    "extreme-nested": [
+        ("maximum(maximum(g, 1.0), 2.0)", "maximum(g, 2.0)"),
+        ("minimum(minimum(g, w), w)", "minimum(g, w)"),
+        ("minimum(maximum(g, 1.0), 2.0)", None),
+    ],
+    "extreme-absorbs": [
+        ("maximum(g, minimum(g, w))", "g"),
+        ("minimum(maximum(w, g), g)", "g"),
+        ("minimum(minimum(w, g), g)", None),
+    ],
+    "opposites": [("maximum(-g, g)", "abs(g)"), ("maximum(-g, w)", None)],
+    "clamp": [
+        ("minimum(maximum(g, -0.5), lr)", "clamp(g, -0.5, lr)"),
+        ("minimum(maximum(g, w), 2.0)", None),
+    ],
+    "clamp-within": [
+        ("clamp(sign(g), -1.0, 2.0)", "sign(g)"),
+        ("clamp(tanh(g), -0.5, 1.0)", None),
+    ],
+    "average": [
+        ("g * (1.0 - lr) + w * lr", "interp(g, w, lr)"),
+        ("g * (1.0 - lr) + m * lr", "interp(g, m, lr)"),
+        ("g * (2.0 - lr) + w * lr", None),
+    ],
+    "lerp": [("g + (w - g) * lr", "interp(g, w, lr)"), ("g + (g - w) * lr", None)],
+    "interp-of-same": [("interp(g, g, lr)", "g"), ("interp(g, w, lr)", None)],
+    "where-same": [("where(w, g, g)", "g"), ("where(w, g, m)", None)],
+    "where-known": [
+        ("where(1.0, g, w)", "g"),
+        ("where(0.0, g, w)", "w"),
+        ("where(cosh(m), g, w)", "g"),
+        ("where(lr, g, w)", None),
+    ],
+    "where-itself": [("where(g, g, 0.0)", "g"), ("where(g, g, 1.0)", None)],
+    "where-greater": [
+        ("where(greater(g, w), g, w)", "maximum(g, w)"),
+        ("where(greater(g, w), w, g)", "minimum(g, w)"),
+        ("where(greater(g, w), w, m)", None),
+    ],
+    "not-greater": [
+        ("greater(g, g)", "0.0"),
+        ("greater(tanh(g), 1.0)", "0.0"),
+        ("greater(g, 1.0)", None),
+    ],
+    "greater": [("greater(cosh(g), 0.5)", "1.0"), ("greater(cosh(g), 1.0)", None)],
+    "equal-to-itself": [("equal(g, g)", "1.0"), ("equal(g, w)", None)],
+    "unequal": [("equal(cosh(g), 0.5)", "0.0"), ("equal(cosh(g), 1.5)", None)],
+    "mod-of-same": [("mod(g, g)", "0.0"), ("mod(g, w)", None)],
+    "mod-nested": [("mod(mod(g, w), w)", "mod(g, w)"), ("mod(mod(g, w), g)", None)],
+    "mean-of-means": [
+        ("row_mean(row_mean(g))", "row_mean(g)"),
+        ("mean(lr)", "lr"),
+        ("mean(row_mean(g))", None),
+        ("col_mean(row_mean(g))", None),
+    ],
+    "norm-of-number": [
+        ("norm(lr)", "abs(lr)"),
+        ("norm(mean(g))", "abs(mean(g))"),
+        ("global_norm(mean(g))", None),
+    ],
+    "dot-of-numbers": [("dot(lr, t)", "lr * t"), ("dot(lr, mean(g))", None)],
+    "root-of-dot": [("sqrt(dot(g, g))", "global_norm(g)"), ("sqrt(dot(g, w))", None)],
+    "squared-norm": [("square(global_norm(g))", "dot(g, g)"), ("square(norm(g))", None)],
+    "root-mean-square": [
+        ("sqrt(mean(square(g)))", "rms(g)"),
+        ("sqrt(row_mean(square(g)))", None),
+        ("sqrt(mean(square(lr)))", None),
+    ],
+    "clip-twice": [
+        ("clip(clip(g, lr), lr)", "clip(g, lr)"),
+        ("clip_by_rms(clip(g, lr), lr)", None),
+    ],
+    "scale-free": [
+        ("cosine_sim(g * 2.0, w)", "cosine_sim(g, w)"),
+        ("orthogonalize(g / 2.0)", "orthogonalize(g)"),
+        ("cosine_sim(g * -2.0, w)", None),
+        ("orthogonalize(g * lr)", None),
+    ],
+    "product-of-exp": [("exp(g) * exp(w)", "exp(g + w)"), ("exp(g) * exp2(w)", None)],
+    "sum-of-logs": [("log(g) + log(w)", "log(g * w)"), ("log(g) + log2(w)", None)],
+    "log1p": [("log(g + 1.0)", "log1p(g)"), ("log(g + 2.0)", None)],
+    "expm1": [("exp(g) - 1.0", "expm1(g)"), ("exp(g) - 2.0", None)],
+    "power-form": [
+        ("g / sqrt(g * g)", "sign(g)"),
+        ("g * g / abs(g)", "abs(g)"),
+        ("square(sqrt(cosh(g)))", "cosh(g)"),
+        ("reciprocal(w / g)", "g / w"),
+        ("reciprocal(reciprocal(g))", "g"),
+        ("sqrt(square(g))", "abs(g)"),
+        ("sign(g * 0.5)", "sign(g)"),
+        ("sign(cosh(g) * w)", "sign(w)"),
+        ("sign(sign(g))", "sign(g)"),
+        ("sign(cube(g))", "sign(g)"),
+        ("cube(cbrt(g))", "g"),
+        ("-(-g)", "g"),
+        ("power(g, 1.0)", "g"),
+        ("cosh(g) / cosh(g)", "1.0"),
+        ("g / g", None),
+        ("sign(g) * sign(g)", "square(sign(g))"),
+    ],
+    "linear-form": [
+        ("g * 0.1 + w * 0.9", "interp(g, w, 0.9)"),
+        ("g - g", "0.0"),
+        ("(g + w) - w", "g"),
+        ("g - (-w)", "g + w"),
+        ("g + g", "g * 2.0"),
+        ("interp(g, w, 0.0)", "g"),
+        ("g + 0.0", "g"),
+    ],
+    "common-factor": [("g * lr + w * lr", "(g + w) * lr"), ("g * lr + w * t", None)],
+    "fold": [("interp(g, interp(g, m, 0.9), 0.5)", "interp(g, m, 0.45)")],
+    "named-power": [
+        ("power(g, 2.0)", "square(g)"),
+        ("power(g, 0.5)", "sqrt(g)"),
+        ("power(g, 4.0)", None),
+    ],
+}
+"""For each rule, what it makes of an expression; None where it must leave it alone."""
+
+ROWS = [*RULES, *(rule for rule in CANONICAL if rule.name == "named-power")]
+ROWS_WITH_EXAMPLES = [
+    pytest.param(rule, before, after, id=f"{rule.name}: {before}")
+    for rule in ROWS
+    for before, after in EXAMPLES.get(rule.name, [])
+]
+
+
+def graph_of(expression, terms):
+    text = f"def train(w, g, m, lr, t):\n  u = {expression}\n  m = g + m\n  x = u + m * 0.7\n"
+    program = parse(text + "  return x, m")
+    graph, _ = read(program, terms)
+    wanted = parse(f"def train(w, g, m, lr, t):\n  u = {expression}\n  return u, m")
+    return graph, read(wanted, terms)[0].update
+
+
+def rewritten(rule, before):
+    terms = Terms()
+    graph, old = graph_of(before, terms)
+    return graph, terms, old, rule.rewrite(Context(graph, terms, "w"), old)
+
+
+def test_every_rule_has_an_example():
+    assert set(EXAMPLES) == {rule.name for rule in ROWS}
+
+
+def test_rule_names_are_distinct():
+    names = [rule.name for rule in ROWS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_rules_look_at_ops_that_there_are(rule):
+    assert rule.roots
+    assert rule.roots <= set(OPS)
+    assert all(rule in BY_ROOT[op] for op in rule.roots)
+
+
+@pytest.mark.parametrize(("rule", "before", "after"), ROWS_WITH_EXAMPLES)
+def test_a_rule_makes_of_an_expression_what_its_equation_says(rule, before, after):
+    _, terms, old, new = rewritten(rule, before)
+    if after is None:
+        assert new is None or new is old
+    else:
+        assert new is graph_of(after, terms)[1], f"{before} became {new}"
+
+
+@pytest.mark.parametrize(
+    ("rule", "before", "after"), [row for row in ROWS_WITH_EXAMPLES if row.values[2]]
+)
+def test_a_rule_holds_on_the_probe_streams(rule, before, after):
+    graph, _, old, new = rewritten(rule, before)
+    assert Probe(graph, "w").agrees(old, new, rule.domain)
+
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.3, 3.7, 1e-3, 1e10, -1e10, 1e30, -3e38]
+SPECIAL += [1e-30, 1.2e-38, 1e-40, -1e-45, np.inf, -np.inf, np.nan]
+
+
+def flushed(x):
+    """Subnormals count as zero."""
+    x = np.asarray(x, np.float32)
+    return np.where(np.abs(x) < np.finfo(np.float32).tiny, np.float32(0), x)
+
+
+def in_float32(root):
+    """The value of a term for all pairs of special values of w and g, each a model of its own."""
+    w, g = (flushed(x).ravel() for x in np.meshgrid(SPECIAL, SPECIAL))
+    leaves = {"w": w, "g": g, "m": flushed(g[::-1]), "lr": np.float32(0.5), "t": np.float32(3)}
+    values = {}
+    for term in reachable([root]):
+        if term.op == LEAF:
+            values[term] = leaves[term.name]
+        elif term.is_constant:
+            values[term] = np.float32(term.value)
+        else:
+            op = TABLE[term.op]
+            args = [values[arg] for arg in term.args]
+            with np.errstate(all="ignore"):
+                totals = (op.reduction.inputs(np, *args),) if op.reduction else ()
+                values[term] = flushed(op.meaning(np, *totals, *args))
+    shape = w.shape
+    finite = np.logical_and.reduce(
+        [np.broadcast_to(np.isfinite(v), shape) for v in values.values()]
+    )
+    return np.broadcast_to(values[root], shape), finite
+
+
+@pytest.mark.parametrize(
+    ("rule", "before", "after"),
+    [
+        row
+        for row in ROWS_WITH_EXAMPLES
+        if row.values[2] and row.values[0].domain < Domain.REAL and "orthog" not in row.values[1]
+    ],
+)
+def test_a_rule_holds_in_float32_on_special_values(rule, before, after):
+    """On zeros, signed zeros, subnormals, huge values, and as its domain says on inf and NaN."""
+    _, _, old, new = rewritten(rule, before)
+    (a, finite), (b, _) = in_float32(old), in_float32(new)
+    where = finite if rule.domain == Domain.FINITE else np.ones_like(finite)
+    assert where.any()
+    np.testing.assert_allclose(a[where], b[where], rtol=1e-5, atol=2e-38)
+
+
+@settings(max_examples=80)
+@given(programs(min_statements=2, max_statements=12))
+def test_probes_compute_what_the_reference_interpreter_does(program):
+    """The stacked streams are models of two arrays of two matrices."""
+    terms = Terms()
+    graph, _ = read(program, terms)
+    with np.errstate(all="ignore"):
+        updates = run(graph, program.weight, 0).update
+    given = streams()
+    for number in (0, 3, 8):
+
+        def model(stacked, step_number, number=number):
+            return list(stacked[step_number, number])
+
+        state = initial_state(program, model(given.weights, 0), np)
+        for i in range(STEPS):
+            made, state = step(
+                program,
+                state,
+                model(given.weights, i),
+                model(given.grads, i),
+                lr=given.lr[i],
+                t=i + 1,
+                xp=np,
+            )
+            scale = np.nanmax(np.abs(np.stack(made)), initial=0.0, where=np.isfinite(made))
+            np.testing.assert_allclose(
+                updates[i, number], np.stack(made), rtol=1e-6, atol=1e-9 * scale, equal_nan=True
+            )
+
+
+@settings(max_examples=150)
+@given(programs(min_statements=2, max_statements=12))
+def test_values_stay_in_the_ranges_that_the_analysis_gives(program):
+    terms = Terms()
+    graph, _ = read(program, terms)
+    ranges = Ranges(graph)
+    probe = Probe(graph, program.weight)
+    with np.errstate(all="ignore"):
+        for term in graph.live:
+            value = np.asarray(probe.value(term))
+            value = np.where(np.abs(value) < 1.1754944e-38, 0, value)
+            value = np.where(np.abs(value) > 3.4e38, np.nan, value)
+            low, high = ranges(term)
+            slack = 1e-5 * max(abs(x) for x in (low, high, 1e-30) if np.isfinite(x))
+            assert not (value < low - slack).any(), (term, low)
+            assert not (value > high + slack).any(), (term, high)
+
+
+def test_the_probes_catch_a_wrong_rule():
+    wrong = [("norm(g)", "global_norm(g)"), ("g / g", "1.0"), ("row_mean(g)", "col_mean(g)")]
+    wrong += [("sqrt(square(g))", "g"), ("mean(g)", "matrix_mean(g)"), ("g * lr", "g * lr * lr")]
+    wrong += [("g + 1e-6", "g"), ("interp(g, w, 0.9)", "interp(g, w, 0.9001)"), ("sign(g)", "1.0")]
+    for before, after in wrong:
+        terms = Terms()
+        graph, old = graph_of(before, terms)
+        _, new = graph_of(after, terms)
+        assert not Probe(graph, "w").agrees(old, new, Domain.REAL), before
+
+
+def test_a_sum_that_cancels_within_one_op_is_within_rounding():
+    """Regression: (1 - a) x + a x for a huge a, with x a number of the program."""
+    program = parse("def train(w, g):\n  u = interp(0.999, 0.999, dot(w, w))\n  return u")
+    assert "interp" not in str(simplify(program, strict=True).program)
+
+
+def test_a_smaller_kind_may_not_stand_where_numbers_are_counted():
+    terms = Terms()
+    graph, old = graph_of("equal(w, w)", terms)
+    assert may_replace(graph, terms, old, terms.constant(1.0))
+    graph, _ = graph_of("norm(equal(w, w))", terms)
+    assert not may_replace(graph, terms, old, terms.constant(1.0))
+    assert not may_replace(graph, terms, terms.constant(1.0), terms.leaf("g", Kind.TENSOR))
+
+
+def test_coefficients_are_written_with_the_fewest_digits_that_do_not_matter():
+    assert neat(0.1 * (1 + 1e-8), 1e-7) == float(np.float32(0.1))
+    assert neat(1 / 3, 1e-9) is None
+    assert neat(1e39, 1e30) is None
+    assert Coefficient.of(0.8999999761581421).written() == 0.8999999761581421
+    assert Coefficient.of(3.0).times(Coefficient.of(0.1)).written() == float(np.float32(0.3))
+
+
+def test_small_growth_is_not_lost_in_a_coefficient_near_one():
+    """1.0001 has no float32 that keeps the digits of 0.0001."""
+    program = parse("def train(w, g, v):\n  v = v + v * 1e-6\n  v = v + g\n  u = v\n  return u, v")
+    assert "1e-06" in str(simplify(program).program)
+
+
+@settings(max_examples=60)
+@given(programs(min_statements=1, max_statements=14), st.randoms(use_true_random=False))
+def test_writing_what_was_read_keeps_the_graph(program, random):
+    terms = Terms()
+    graph, named = read(program, terms)
+    written = write(graph, program, named)
+    again, _ = read(written, terms)
+    assert parse(str(written)) == written
+    assert again.update is graph.update
+    assert again.following == graph.following
+    assert len(written.statements) <= len(program.statements)
+
+
+def test_the_documented_rules_are_the_rules():
+    """Regenerate with `python -c "from primitives.algebra.catalogue import markdown; ..."`."""
+    page = Path(__file__).parents[3] / "docs" / "simplification.md"
+    assert markdown() in page.read_text(encoding="utf-8")
