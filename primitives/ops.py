@@ -185,7 +185,7 @@ _TABLE = (
         "cbrt",
         "cube root",
         latex=r"\sqrt[3]{#1}",
-        torch="torch.sign(_0) * torch.abs(_0) ** (1 / 3)",
+        torch="_cbrt(_0)",
     ),
     _unary(
         "reciprocal",

@@ -167,6 +167,11 @@ def _mod(x: Tensor, y: Tensor) -> Tensor:
     """x modulo y, with the sign of y, and 0 where y is 0."""
     return torch.where(y == 0, 0.0, torch.remainder(x, y))
 ''',
+        "_cbrt": '''
+def _cbrt(x: Tensor) -> Tensor:
+    """The cube root, that of negative numbers too."""
+    return torch.sign(x) * torch.abs(x) ** (1 / 3)
+''',
         "_orthogonalize": '''
 def _orthogonalize(x: Tensor) -> Tensor:
     """Five Newton-Schulz steps from each matrix towards the nearest orthogonal one."""

@@ -347,3 +347,16 @@ def test_starts_of_states_are_arguments():
     optimizer = optimizer_class(name)(params, initial_size=2.0)
     size = optimizer._model(params[0])["size"]
     assert float(size) == 2.0
+
+
+@EVERY
+def test_a_step_mixes_no_devices(name):
+    """The device `meta` computes nothing and takes, like a GPU, only what is on it or a number."""
+    params = [torch.zeros(shape, device="meta") for shape in SHAPES.values()]
+    optimizer = optimizer_class(name)(params)
+    for _ in range(2):
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+    kept = [x for state in optimizer.state.values() for x in state.values() if torch.is_tensor(x)]
+    assert all(x.device.type == "meta" for x in kept)
