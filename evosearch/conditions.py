@@ -13,10 +13,19 @@ from evosearch.records import Seed
 
 @dataclass(frozen=True)
 class Conditions:
-    """Steps that are trained, and the name of the schedule over them."""
+    """How a seed trains, whatever the program.
+
+    Attributes:
+        steps: how many.
+        schedule: a name in `proxies.SCHEDULES`.
+        decay: weight decay outside the program: without updates the training would shrink all
+            weights by about exp(-decay), spread over the steps as the schedule is. Unlike a decay
+            per step it means the same at any budget and learning rate.
+    """
 
     steps: int
     schedule: str = "cosine"
+    decay: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evosearch.conditions import Rounds
 from evosearch.errors import UsageError
+from evosearch.statistics import LARGEST_SCORE
 from primitives import MAX_STATEMENTS, ProgramError, parse
 from primitives.ops import names
 from primitives.wording import suggestion
@@ -59,7 +60,10 @@ class MeasurementConfig(_Section):
     requests_per_seed: Annotated[int, Field(ge=1)] = 200
     """After this many requests the seed that new programs are measured on moves on by one."""
     hurdle: Annotated[float, Field(le=0)] = -1.0
-    """A score below it on one task spares a program the tasks after that one, as -log 4 each."""
+    """A program with a lower score on a task, or part of the way through its training, is spared
+    the rest of it and the tasks after it; what it is spared counts as -log 4."""
+    largest_gain: Annotated[float, Field(gt=0)] = LARGEST_SCORE
+    """A task's score counts at most this much, so that no single task carries a program."""
     noise_floor: Annotated[float, Field(gt=0)] = 0.02
     """Least standard deviation between seeds assumed of a score."""
     max_seeds: Annotated[int, Field(ge=1)] = 32

@@ -129,7 +129,7 @@ class Search:
 
     def _search(self, store: Store, laboratory: Laboratory, executor: ThreadPoolExecutor) -> str:
         evolution = Evolution(self.config)
-        replay = Replay(store, laboratory)
+        replay = Replay(store)
         if replay.replaying:
             self._phase("replaying the run so far")
             store.begin_replay()

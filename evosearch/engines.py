@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 import proxies
 from evosearch.conditions import Conditions
@@ -59,12 +60,14 @@ class Outcome:
         steps: steps that were run; fewer than the budget after a divergence.
         engine: how it was run.
         train_loss: [longest budget] batch losses, NaN after a stop.
+        stopped: it exceeded its limits; the loss is that of half-trained weights.
     """
 
     loss: float
     steps: int
     engine: Engine
-    train_loss: np.ndarray
+    train_loss: NDArray[np.float32]
+    stopped: bool
 
     @property
     def diverged(self) -> bool:
@@ -139,16 +142,24 @@ class Trainer:
         key: jax.Array,
         engine: Engine,
         conditions: Conditions | None = None,
+        limits: NDArray[np.float32] | None = None,
     ) -> Outcome:
-        """One training with learning rate `factor` from the seed `key`.
+        """One training.
 
-        `conditions` are by default the whole budget with a cosine.
+        Args:
+            program: what to train with.
+            factor: on its learning rate.
+            key: the seed.
+            engine: how to run it.
+            conditions: by default the whole budget with a cosine.
+            limits: [longest budget] what the smoothed batch loss may be; None for anything.
         """
         execute = self._executable(program, engine)
         operands = self._operands(program, engine, factor)
-        curve = execute(self._data, key, *self._course(conditions), operands)
-        train_loss, loss, steps, _ = jax.device_get(curve)
-        return Outcome(float(loss), int(steps), engine, train_loss)
+        found = jax.device_get(execute(self._data, key, self._course(conditions, limits), operands))
+        return Outcome(
+            float(found.loss), int(found.steps), engine, found.train_loss, bool(found.stopped)
+        )
 
     def _executable(self, program: Program, engine: Engine) -> Any:
         """Compiled once for each program, or once for all (key None); others compile meanwhile."""
@@ -163,7 +174,7 @@ class Trainer:
                 interpreter(self.ops) if key is None else rule(key),
                 self._data,
                 seed_key(0, Seed(Stream.TUNE, 0)),
-                *self._course(None),
+                self._course(None, None),
                 self._operands(program, engine, 1.0),
             ).compile(compiler_options=_COMPILER_OPTIONS if key is None else None)
         with self._lock:
@@ -173,11 +184,14 @@ class Trainer:
                 del self._compiled[oldest], self._locks[oldest]
         return executable
 
-    def _course(self, conditions: Conditions | None) -> tuple[Any, Any]:
-        """The learning rate's shape at each step, and how many steps."""
+    def _course(
+        self, conditions: Conditions | None, limits: NDArray[np.float32] | None
+    ) -> proxies.Course:
         conditions = conditions or Conditions(self.steps)
         shape = proxies.named_shape(conditions.schedule, conditions.steps, self._longest)
-        return shape, np.int32(conditions.steps)
+        course = proxies.Course.plain(shape, conditions.steps)
+        decays = conditions.decay * shape / shape.sum() if conditions.decay else course.decays
+        return course._replace(decays=decays, limits=course.limits if limits is None else limits)
 
     def _operands(self, program: Program, engine: Engine, factor: float) -> tuple[Any, ...]:
         scale = np.float32(factor)

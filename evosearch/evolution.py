@@ -98,8 +98,7 @@ class Evolution:
         self.records: dict[str, Record] = {}
         program = with_states(parse(config.init), config.states)
         analysis = analyse(program)
-        first = Record(0, program, analysis.key)
-        self.records[analysis.key] = first
+        first = self._record(0, program, analysis.key)
         self.births.append(Birth(0, 0, None, "initial", analysis))
         self.champion = Champion(first)
         self.champions = [self.champion]
@@ -201,8 +200,7 @@ class Evolution:
         record = self.records.get(analysis.key)
         known = record is not None
         if record is None:
-            record = Record(self.counts.generated, program, analysis.key)
-            self.records[analysis.key] = record
+            record = self._record(self.counts.generated, program, analysis.key)
         self.counts.invalid += child.rejects.total()
         self.counts.statements += len(program.statements)
         self.counts.live_statements += len(analysis.live_statements)
@@ -218,6 +216,11 @@ class Evolution:
             )
         )
         return Individual(self.counts.generated, program, record), known
+
+    def _record(self, number: int, program: Program, key: str) -> Record:
+        record = Record(number, program, key, self.config.measurement.largest_gain)
+        self.records[key] = record
+        return record
 
     def _tournament(self, rng: np.random.Generator) -> Individual:
         size = self.config.tournament

@@ -13,6 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from evosearch.config import MeasurementConfig
 from evosearch.driver import Snapshot
 from evosearch.records import Champion, evidence, fitness
 from primitives import live
@@ -56,13 +57,13 @@ class LiveView:
     Args:
         console: where to draw; a file or a pipe gets plain lines.
         title: what is searched in, e.g. the run's directory.
-        noise_floor: of the run's configuration, for the champion's interval.
+        limits: of the run's configuration, for the champion's fitness and interval.
     """
 
-    def __init__(self, console: Console, title: str, noise_floor: float):
+    def __init__(self, console: Console, title: str, limits: MeasurementConfig):
         self.console = console
         self.title = title
-        self.noise_floor = noise_floor
+        self.limits = limits
         self._phase = "starting"
         self._snapshot: Snapshot | None = None
         self._spinner = Spinner("dots")
@@ -145,7 +146,7 @@ class LiveView:
         found = evidence(champion.record.scores)
         if not found:
             return f"#{champion.record.id}, not measured yet"
-        mean, low, high = fitness(found, self.noise_floor)
+        mean, low, high = fitness(found, self.limits.noise_floor, self.limits.largest_gain)
         return (
             f"#{champion.record.id}  fitness {mean:+.3f}  95% [{low:+.3f}, {high:+.3f}]  "
             f"{len(found)} seed{'s' if len(found) > 1 else ''}"

@@ -9,19 +9,21 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+import proxies
 from evosearch.conditions import Conditions, Rounds
 from evosearch.engines import Engine, Outcome, Trainer, seed_key
 from evosearch.errors import EvosearchError
 from evosearch.records import Seed
-from evosearch.statistics import log_loss, score
+from evosearch.statistics import LARGEST_SCORE, log_loss, score
 from evosearch.tuning import Tuner, tune_alike
 from primitives import Program, zoo
 
 BASELINE = "adamw_paper"
 """The zoo program that fitness is relative to, with one tuned learning rate per task."""
-
-
+_HURDLE_FROM = 1 / 8
+"""The share of a training after which it may miss the hurdle."""
 _COARSE_GRID = (1.0, 4.0, 16.0, 64.0)
 """Where the baseline's tuning starts: short trainings like rates above the program's own."""
 
@@ -35,11 +37,21 @@ class Measurement:
     steps: int
     schedule: str
     engine: Engine
+    stopped: bool = False
+    """Its curve was so far behind the baseline's that the training was ended after `steps`."""
 
     @property
     def score(self) -> float:
-        """log(baseline / loss), clipped to +-log 4; -log 4 if diverged."""
-        return score(self.loss, self.baseline)
+        """log(baseline / loss), clipped to +-log 4; -log 4 if diverged or stopped."""
+        return -LARGEST_SCORE if self.stopped else score(self.loss, self.baseline)
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """The baseline on one task and seed: its loss, and the limits that follow from its curve."""
+
+    loss: float
+    limits: NDArray[np.float32]
 
 
 class Laboratory:
@@ -49,7 +61,8 @@ class Laboratory:
         trainers: by task name.
         run_seed: all seeds follow from it.
         rates: for each task the baseline's learning rate; see `tune_baseline`.
-        hurdle: a score below it on one task spares the tasks after that one.
+        hurdle: a program behind the baseline by more than this (a score, so below 0) on one task
+            is spared the rest of the training, from an eighth of it on, and the tasks after it.
         rounds: the conditions of each seed.
     """
 
@@ -67,7 +80,7 @@ class Laboratory:
         self.hurdle = hurdle
         self.rounds = rounds
         self._places = {task: place for place, task in enumerate(trainers)}
-        self._baselines: dict[tuple[str, Seed], Future[float]] = {}
+        self._baselines: dict[tuple[str, Seed], Future[_Baseline]] = {}
         self._lock = threading.Lock()
 
     def measure(self, program: Program, seed: Seed) -> dict[str, Measurement]:
@@ -79,23 +92,24 @@ class Laboratory:
                 break
         return found
 
-    def remember(self, task: str, seed: Seed, loss: float) -> None:
-        """Takes a baseline loss that was measured earlier."""
-        known: Future[float] = Future()
-        known.set_result(loss)
-        self._baselines[task, seed] = known
-
     def _measure(self, task: str, program: Program, seed: Seed) -> Measurement:
         baseline = self._baseline(task, seed)
-        outcome = self._run(task, program, 1.0, seed)
+        outcome = self._run(task, program, 1.0, seed, baseline.limits)
         under = self._conditions(task, seed)
-        return Measurement(outcome.loss, baseline, under.steps, under.schedule, outcome.engine)
+        return Measurement(
+            loss=outcome.loss,
+            baseline=baseline.loss,
+            steps=outcome.steps if outcome.stopped else under.steps,
+            schedule=under.schedule,
+            engine=outcome.engine,
+            stopped=outcome.stopped,
+        )
 
     def _conditions(self, task: str, seed: Seed) -> Conditions:
         return self.rounds.of(seed, self._places[task], self.trainers[task].steps)
 
-    def _baseline(self, task: str, seed: Seed) -> float:
-        """The baseline's loss, trained once for each task and seed whoever asks first."""
+    def _baseline(self, task: str, seed: Seed) -> _Baseline:
+        """The baseline's course, trained once for each task and seed by whoever asks first."""
         with self._lock:
             known = self._baselines.get((task, seed))
             mine = known is None
@@ -104,17 +118,30 @@ class Laboratory:
         if mine:
             try:
                 outcome = self._run(task, zoo.load(BASELINE), self.rates[task], seed)
-                known.set_result(outcome.loss)
+                known.set_result(_Baseline(outcome.loss, self._limits(outcome)))
             except BaseException as error:
                 known.set_exception(error)
                 raise
         return known.result()
 
-    def _run(self, task: str, program: Program, factor: float, seed: Seed) -> Outcome:
+    def _limits(self, baseline: Outcome) -> NDArray[np.float32]:
+        """[longest budget] what the smoothed batch loss of others may be at each step."""
+        limits = np.exp(-self.hurdle) * proxies.smoothed(baseline.train_loss)
+        limits[: math.ceil(_HURDLE_FROM * baseline.steps)] = np.inf
+        return np.where(np.isfinite(limits), limits, np.inf).astype(np.float32)
+
+    def _run(
+        self,
+        task: str,
+        program: Program,
+        factor: float,
+        seed: Seed,
+        limits: NDArray[np.float32] | None = None,
+    ) -> Outcome:
         trainer = self.trainers[task]
         engine = trainer.choose_engine(program, runs=1)
         key = seed_key(self.run_seed, seed)
-        return trainer.run(program, factor, key, engine, self._conditions(task, seed))
+        return trainer.run(program, factor, key, engine, self._conditions(task, seed), limits)
 
 
 def tune_baseline(

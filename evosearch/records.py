@@ -13,6 +13,7 @@ import numpy as np
 from evosearch.statistics import (
     LARGEST_SCORE,
     Interval,
+    bounded_mean,
     interval,
     lower_bound,
     spent_error,
@@ -53,6 +54,7 @@ class Record:
         id: the number of the first program with this key.
         program: that program.
         key: the semantic key.
+        largest_gain: what a single task may add to a seed's score, times the number of tasks.
         scores: for each seed the score of each task.
         asked: seeds that a measurement is under way on.
         measured_at_last_test: search seeds it had when it last challenged the champion.
@@ -61,6 +63,7 @@ class Record:
     id: int
     program: Program
     key: str
+    largest_gain: float = LARGEST_SCORE
     scores: dict[Seed, dict[str, float]] = field(default_factory=dict)
     asked: set[Seed] = field(default_factory=set)
     measured_at_last_test: int = 0
@@ -75,9 +78,8 @@ class Record:
             self._estimate = None
 
     def score(self, seed: Seed) -> float:
-        """The mean over tasks on one seed."""
-        by_task = self.scores[seed]
-        return sum(by_task.values()) / len(by_task)
+        """The bounded mean over tasks on one seed."""
+        return bounded_mean(self.scores[seed], self.largest_gain)
 
     def search_scores(self) -> list[float]:
         """The scores of the seeds that selection goes by."""
@@ -183,6 +185,8 @@ def is_confirmed(scores: Scores) -> bool:
     return sum(seed.stream is Stream.CONFIRM for seed in scores) > 1
 
 
-def fitness(found: list[Mapping[str, float]], noise_floor: float) -> Interval:
-    """Mean and 95% interval over seeds of the mean over tasks."""
-    return interval([float(np.mean(list(one.values()))) for one in found], noise_floor)
+def fitness(
+    found: list[Mapping[str, float]], noise_floor: float, largest_gain: float = LARGEST_SCORE
+) -> Interval:
+    """Mean and 95% interval over seeds of the bounded mean over tasks."""
+    return interval([bounded_mean(one, largest_gain) for one in found], noise_floor)

@@ -6,7 +6,7 @@ import sqlite3
 from collections import deque
 
 from evosearch.evolution import Evolution, Request
-from evosearch.measurement import Laboratory, Measurement
+from evosearch.measurement import Measurement
 from evosearch.store import Store
 from primitives import parse
 
@@ -14,15 +14,12 @@ from primitives import parse
 class Replay:
     """Hands out measurements made earlier, so that evolution comes to where it was."""
 
-    def __init__(self, store: Store, laboratory: Laboratory):
+    def __init__(self, store: Store):
         self._results = store.results()
         self._at_frontier = not self._results
         self._outstanding: set[int] = set()
         self._injections = deque(store.injections(used=True))
         self._injected: set[int] = set()
-        for (_, seed), found in self._results.items():
-            for task, measurement in found.items():
-                laboratory.remember(task, seed, measurement.baseline)
 
     @property
     def replaying(self) -> bool:

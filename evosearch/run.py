@@ -160,10 +160,12 @@ class Run:
         scores: dict[str, dict[Seed, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
         programs: dict[str, int] = {}
         where, values = ("where key = ?", (key,)) if key else ("", ())
-        query = "select key, program, stream, seed, task, score from measurements"
+        query = "select key, program, stream, seed, task, score, stopped from measurements"
         for row in self._store.rows(f"{query} {where} order by rowid", *values):
             seed = Seed(Stream(row["stream"]), row["seed"])
-            scores[row["key"]][seed][row["task"]] = row["score"]
+            of_seed = scores[row["key"]][seed]
+            if not row["stopped"]:
+                of_seed[row["task"]] = row["score"]
             programs[row["key"]] = row["program"]
         sources = {
             row["id"]: row["source"]
@@ -187,7 +189,8 @@ class Run:
     def _described(
         self, number: int, source: str, seeds: list[Mapping[str, float]], scores: Scores
     ) -> dict[str, Any]:
-        mean, low, high = fitness(seeds, self.config.measurement.noise_floor)
+        limits = self.config.measurement
+        mean, low, high = fitness(seeds, limits.noise_floor, limits.largest_gain)
         program = live(parse(source))
         return {
             "id": number,

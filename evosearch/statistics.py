@@ -1,14 +1,14 @@
 """Scores, estimates and intervals: what may be concluded from measurements.
 
 The fitness of one measurement is log(baseline loss / loss) on the same task and seed, clipped to
-+-log 4, with divergence at -log 4; the score of a seed is the mean over tasks. 0 is tuned AdamW and
-+0.1 is about 10% lower loss.
++-log 4, with divergence at -log 4; the score of a seed is the mean over tasks, each bounded above.
+0 is tuned AdamW and +0.1 is about 10% lower loss.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,14 @@ class Interval(NamedTuple):
 def score(loss: float, baseline: float) -> float:
     """log(baseline / loss), clipped to +-log 4; a loss that is not finite has the worst score."""
     return -log_ratio(loss, baseline) if math.isfinite(loss) else -LARGEST_SCORE
+
+
+def bounded_mean(scores: Mapping[str, float], largest_gain: float) -> float:
+    """The score of a seed: the mean over tasks, in which each counts at most `largest_gain`.
+
+    So no single task carries a program; losses count in full.
+    """
+    return sum(min(one, largest_gain) for one in scores.values()) / len(scores)
 
 
 def log_loss(loss: float) -> float:

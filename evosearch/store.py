@@ -25,7 +25,7 @@ from evosearch.measurement import Measurement
 from evosearch.records import Champion, Seed, Stream, Test
 from evosearch.tuning import Tuner
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DATABASE = "run.db"
 _MAXIMUM_SECONDS_LOCKED = 10
 
@@ -40,7 +40,7 @@ create table measurements (
     request integer not null, reason text not null, program integer not null, key text not null,
     stream text not null, seed integer not null, task text not null, steps integer not null,
     schedule text not null, engine text not null, loss real, baseline real, score real not null,
-    primary key (key, stream, seed, task));
+    stopped integer not null, primary key (key, stream, seed, task));
 create table tuning (
     task text primary key, params integer not null, rate real not null, trials text not null);
 create table rejects (request integer not null, program integer not null, reason text not null,
@@ -132,7 +132,7 @@ class Store:
         Raises:
             UsageError: there is no run.
             EvosearchError: another process searches in it, or the database is damaged, cannot be
-                written, or was made by a newer version.
+                written, or was made by another version.
         """
         path = directory / DATABASE
         if not path.exists():
@@ -141,10 +141,15 @@ class Store:
             lock = _locked(directory) if mode == "search" else None
             store = cls(directory, _connect(path, read_only=mode == "read"), lock)
             version = int(store.meta("schema_version") or 0)
-            if version > SCHEMA_VERSION:
+            if version != SCHEMA_VERSION:
+                age, remedy = (
+                    ("a newer", "upgrade evosearch")
+                    if version > SCHEMA_VERSION
+                    else ("an older", f"search anew: `evosearch search {directory}/config.toml`")
+                )
                 raise EvosearchError(
-                    f"{path} was written by a newer version (schema {version}, this one reads "
-                    f"{SCHEMA_VERSION}); upgrade evosearch"
+                    f"{path} was written by {age} version (schema {version}, this one reads "
+                    f"{SCHEMA_VERSION}); {remedy}"
                 )
         return store
 
@@ -197,10 +202,11 @@ class Store:
         record, seed = request.record, request.seed
         rows = [
             (request.number, request.reason, record.id, record.key, seed.stream, seed.number)
-            + (task, m.steps, m.schedule, m.engine, _finite(m.loss), _finite(m.baseline), m.score)
+            + (task, m.steps, m.schedule, m.engine, _finite(m.loss), _finite(m.baseline))
+            + (m.score, m.stopped)
             for task, m in found.items()
         ]
-        marks = ", ".join("?" * 13)
+        marks = ", ".join("?" * 14)
         with explained(self.path):
             self._db.executemany(f"insert or replace into measurements values ({marks})", rows)
 
@@ -276,6 +282,7 @@ class Store:
                 row["steps"],
                 row["schedule"],
                 Engine(row["engine"]),
+                bool(row["stopped"]),
             )
         return found
 

@@ -12,10 +12,11 @@ from proxies.data import digests
 from proxies.registry import UnknownTaskError, load, names, register
 from proxies.schedules import SCHEDULES, Schedule, named_shape
 from proxies.task import Split, Task
-from proxies.training import Curve, compiled_train, train
+from proxies.training import Course, Curve, compiled_train, smoothed, train
 
 __all__ = [
     "SCHEDULES",
+    "Course",
     "Curve",
     "Schedule",
     "Split",
@@ -27,6 +28,7 @@ __all__ = [
     "named_shape",
     "names",
     "register",
+    "smoothed",
     "tasks",
     "train",
 ]

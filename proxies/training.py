@@ -6,13 +6,41 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
+from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from proxies.schedules import Schedule, cosine, shape
 from proxies.task import PyTree, Task
 
 Rule: TypeAlias = optax.GradientTransformation | optax.GradientTransformationExtraArgs
+
+_SMOOTHING = 0.9  # of batch losses that are held against limits
+
+
+class Course(NamedTuple):
+    """How a training is to go, step by step; none of it is compiled in.
+
+    Attributes:
+        lrs: `[budget]` float32, the learning rate's shape.
+        decays: `[budget]` float32, the share of the weights that is taken off beside the rule's
+            update: weight decay that no rate scales.
+        limits: `[budget]` float32; the training is stopped once its `smoothed` batch loss is above.
+        steps: int32 scalar, at most the budget: how many to train.
+    """
+
+    lrs: jax.Array | NDArray[np.float32]
+    decays: jax.Array | NDArray[np.float32]
+    limits: jax.Array | NDArray[np.float32]
+    steps: jax.Array | np.int32
+
+    @classmethod
+    def plain(cls, lrs: jax.Array | NDArray[np.float32], steps: int) -> "Course":
+        """A course without decay and limits."""
+        nothing = np.zeros(lrs.shape[0], np.float32)
+        return cls(lrs, nothing, nothing + np.float32(np.inf), np.int32(steps))
 
 
 class Curve(NamedTuple):
@@ -23,12 +51,14 @@ class Curve(NamedTuple):
         loss: float32 scalar, the final evaluation; +inf if diverged.
         steps: int32 scalar, the steps that were run.
         diverged: bool scalar; a batch loss, a final weight or the evaluation was not finite.
+        stopped: bool scalar; it exceeded its limits, and `loss` is that of half-trained weights.
     """
 
     train_loss: jax.Array
     loss: jax.Array
     steps: jax.Array
     diverged: jax.Array
+    stopped: jax.Array
 
 
 class _Carry(NamedTuple):
@@ -36,7 +66,24 @@ class _Carry(NamedTuple):
     params: PyTree
     state: PyTree
     train_loss: jax.Array
+    smooth_loss: jax.Array
     finite: jax.Array
+    within: jax.Array
+
+
+def smoothed(losses: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Batch losses averaged exponentially over about ten steps, as the loop does for its limits.
+
+    Args:
+        losses: `[steps]`.
+
+    Returns:
+        `[steps]`, the average up to each step with its start-up bias corrected.
+    """
+    weights = 1 - _SMOOTHING ** np.arange(1, len(losses) + 1)
+    averages = lfilter([1 - _SMOOTHING], [1, -_SMOOTHING], losses.astype(np.float64))
+    corrected: NDArray[np.float64] = averages / weights
+    return corrected
 
 
 def train(
@@ -70,7 +117,8 @@ def train(
     if steps < 1:
         raise ValueError(f"steps is {steps}; train for at least 1")
     lrs = shape(cosine(steps) if schedule is None else schedule, steps)
-    curve: Curve = compiled_train(task, rule, task.data, key, lrs, jnp.int32(steps), operands)
+    course = Course.plain(lrs, steps)
+    curve: Curve = compiled_train(task, rule, task.data, key, course, operands)
     return curve
 
 
@@ -80,21 +128,16 @@ def compiled_train(
     rule: Rule,
     data: PyTree,
     key: jax.Array,
-    lrs: jax.Array,
-    steps: jax.Array,
+    course: Course,
     operands: tuple[PyTree, ...],
 ) -> Curve:
     """`train` with every default filled in: compiled once per (task, rule, budget).
 
     Use it to compile ahead of time (`compiled_train.lower(...).compile()`), to hand over data that
-    already lies on a device, or to train with various schedules and numbers of steps, neither of
-    which is compiled in.
-
-    Args:
-        lrs: `[budget]` float32, the learning rate's shape at each step.
-        steps: int32 scalar, at most the budget: how many to train.
+    already lies on a device, or to train on various courses, none of which is compiled in.
     """
-    budget = lrs.shape[0]
+    budget = course.lrs.shape[0]
+    lrs, decays, limits = map(jnp.asarray, course[:3])
     keys = _streams(key, 3 + 2 * budget)
     init_key, partition_key, evaluation_key = keys[:3]
     sample_keys, loss_keys = keys[3::2], keys[4::2]
@@ -107,16 +150,26 @@ def compiled_train(
     update = optax.with_extra_args_support(rule).update
 
     def proceed(carry: _Carry) -> jax.Array:
-        return carry.finite & (carry.step < steps)
+        return carry.finite & carry.within & (carry.step < course.steps)
 
     def advance(carry: _Carry) -> _Carry:
-        step, params, state, train_loss, _ = carry
+        step, params, state, train_loss, smooth_loss, *_ = carry
         sample, loss_key = jax.tree.map(lambda draws: draws[step], (samples, loss_keys))
         loss, gradients = gradient(params, task.batch(data, sample), loss_key)
         t = (step + 1).astype(jnp.float32)
         updates, state = update(gradients, state, params, lr=lrs[step], t=t)
+        updates = jax.tree.map(lambda u, w: u - decays[step] * w, updates, params)
         params = optax.apply_updates(params, updates)
-        return _Carry(step + 1, params, state, train_loss.at[step].set(loss), jnp.isfinite(loss))
+        smooth_loss = _SMOOTHING * smooth_loss + (1 - _SMOOTHING) * loss
+        return _Carry(
+            step=step + 1,
+            params=params,
+            state=state,
+            train_loss=train_loss.at[step].set(loss),
+            smooth_loss=smooth_loss,
+            finite=jnp.isfinite(loss),
+            within=smooth_loss <= limits[step] * (1 - _SMOOTHING**t),
+        )
 
     params = task.init(init_key)
     start = _Carry(
@@ -124,12 +177,20 @@ def compiled_train(
         params=params,
         state=_init(rule, params, operands),
         train_loss=jnp.full(budget, jnp.nan, jnp.float32),
+        smooth_loss=jnp.float32(0.0),
         finite=jnp.bool_(True),
+        within=jnp.bool_(True),
     )
     end = lax.while_loop(proceed, advance, start)
     loss = task.evaluate(end.params, data, partition, evaluation_key)
     finite = end.finite & jnp.isfinite(loss) & _all_finite(end.params)
-    return Curve(end.train_loss, jnp.where(finite, loss, jnp.inf), end.step, ~finite)
+    return Curve(
+        train_loss=end.train_loss,
+        loss=jnp.where(finite, loss, jnp.inf),
+        steps=end.step,
+        diverged=~finite,
+        stopped=end.finite & ~end.within,
+    )
 
 
 def _streams(key: jax.Array, count: int) -> jax.Array:

@@ -158,8 +158,7 @@ def _run(
     from evosearch.live import LiveView
     from evosearch.run import Run, read_config
 
-    floor = read_config(directory).measurement.noise_floor
-    view = LiveView(Console(stderr=True), str(directory), floor)
+    view = LiveView(Console(stderr=True), str(directory), read_config(directory).measurement)
     search = Search(directory, programs=programs, minutes=minutes, workers=workers, observer=view)
     with _interruptible(search), view:
         reason = search.run()

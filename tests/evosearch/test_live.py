@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from evosearch.config import MeasurementConfig
 from evosearch.driver import Snapshot
 from evosearch.evolution import Counts
 from evosearch.live import LiveView, duration, fraction_done, seconds_left
@@ -36,7 +37,7 @@ def snapshot() -> Snapshot:
 
 def drawn(width: int, seen: Snapshot | None) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
-    view = LiveView(console, "runs/quick", 0.02)
+    view = LiveView(console, "runs/quick", MeasurementConfig())
     view.phase("compiling digits-mlp (1 of 4)")
     if seen is not None:
         view.update(seen)
@@ -87,7 +88,7 @@ def test_a_slow_start_says_what_it_is_doing() -> None:
 
 def test_piped_to_a_file_it_prints_plain_lines_now_and_then() -> None:
     file = io.StringIO()
-    with LiveView(Console(file=file, width=80), "runs/quick", 0.02) as view:
+    with LiveView(Console(file=file, width=80), "runs/quick", MeasurementConfig()) as view:
         view.phase("loading tasks")
         for _ in range(100):
             view.update(snapshot())
@@ -101,7 +102,9 @@ def test_piped_to_a_file_it_prints_plain_lines_now_and_then() -> None:
 def test_a_dumb_terminal_gets_plain_lines_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     file = io.StringIO()
-    with LiveView(Console(file=file, force_terminal=True), "runs/quick", 0.02) as view:
+    with LiveView(
+        Console(file=file, force_terminal=True), "runs/quick", MeasurementConfig()
+    ) as view:
         view.phase("loading tasks")
     assert file.getvalue() == "runs/quick: loading tasks\n"
 

@@ -54,6 +54,11 @@ def _newer(path: Path) -> None:
         db.execute("update meta set value = '99' where key = 'schema_version'")
 
 
+def _older(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("update meta set value = '1' where key = 'schema_version'")
+
+
 def _garbage(path: Path) -> None:
     path.write_bytes(b"this is not a database " * 500)
 
@@ -74,6 +79,7 @@ def _removed(path: Path) -> None:
     ("damage", "said"),
     [
         (_newer, "newer version .*upgrade"),
+        (_older, "older version .*search anew"),
         (_garbage, "not a run database or is damaged"),
         (_cut, "damaged"),
         (_emptied, "damaged"),

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import proxies
-from proxies import SCHEDULES, compiled_train, named_shape, train
+from proxies import SCHEDULES, Course, compiled_train, named_shape, smoothed, train
 
 KEY = jax.random.key(0)
 BOWL = proxies.load("quadratic")
@@ -109,7 +109,7 @@ def test_one_compilation_serves_every_schedule_and_number_of_steps() -> None:
     before = _compilations()
     for name, steps in (("cosine", 12), ("constant", 12), ("linear", 5)):
         shape = jnp.asarray(named_shape(name, steps, 12))
-        curve = compiled_train(BOWL, rule, BOWL.data, KEY, shape, jnp.int32(steps), ())
+        curve = compiled_train(BOWL, rule, BOWL.data, KEY, Course.plain(shape, steps), ())
         alone = train(BOWL, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
         assert curve.steps == alone.steps == steps
         np.testing.assert_array_equal(curve.train_loss[:steps], alone.train_loss)
@@ -142,8 +142,8 @@ def test_loss_keys_that_a_task_ignores_cost_nothing() -> None:
         return BOWL.loss(params, batch, key) + jax.random.uniform(key)
 
     def scrambles(task: proxies.Task) -> int:
-        shape = named_shape("cosine", 5, 5)
-        arguments = (task, optax.set_to_zero(), task.data, KEY, shape, np.int32(5), ())
+        course = Course.plain(named_shape("cosine", 5, 5), 5)
+        arguments = (task, optax.set_to_zero(), task.data, KEY, course, ())
         return str(compiled_train.lower(*arguments).compile().as_text()).count(" xor(")
 
     assert scrambles(BOWL) == 0 < scrambles(replace(BOWL, loss=noisy))
@@ -152,3 +152,31 @@ def test_loss_keys_that_a_task_ignores_cost_nothing() -> None:
 def test_fewer_than_one_step_is_an_error() -> None:
     with pytest.raises(ValueError, match="train for at least 1"):
         train(BOWL, optax.sgd(0.1), steps=0, key=KEY)
+
+
+def test_a_training_stops_where_its_smoothed_loss_exceeds_the_limit() -> None:
+    whole = train(BOWL, optax.sgd(0.1), steps=12, key=KEY)
+    smooth = smoothed(np.asarray(whole.train_loss))
+    limits = np.full(12, np.inf, np.float32)
+    limits[7:] = smooth[7:] - 1e-3
+    course = Course.plain(np.ones(12, np.float32), 12)
+    curve = compiled_train(BOWL, optax.sgd(0.1), BOWL.data, KEY, course._replace(limits=limits), ())
+    assert bool(curve.stopped)
+    assert not bool(curve.diverged)
+    assert curve.steps == 8
+    np.testing.assert_array_equal(curve.train_loss[:8], whole.train_loss[:8])
+    assert np.isnan(curve.train_loss[8:]).all()
+    assert curve.loss > whole.loss
+    limits[7:] = smooth[7:] + 1e-3
+    above = compiled_train(BOWL, optax.sgd(0.1), BOWL.data, KEY, course._replace(limits=limits), ())
+    assert not bool(above.stopped)
+    assert above.loss == whole.loss
+
+
+def test_decay_takes_its_share_off_the_weights_beside_the_update() -> None:
+    rate, steps = 0.1, 12
+    decays = np.linspace(0.0, 0.2, steps, dtype=np.float32)
+    course = Course.plain(np.ones(steps, np.float32), steps)._replace(decays=decays)
+    curve = compiled_train(BOWL, optax.sgd(rate), BOWL.data, KEY, course, ())
+    weights = np.prod(1 - decays[:, None] - rate * CURVATURES, axis=0)
+    np.testing.assert_allclose(curve.loss, 0.5 * (CURVATURES * weights**2).sum(), rtol=1e-5)

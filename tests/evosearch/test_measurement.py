@@ -1,0 +1,115 @@
+"""Measuring real programs on real tasks: the hurdle, and how often it errs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+import proxies
+from evosearch.conditions import Rounds
+from evosearch.config import MutationConfig, load_preset
+from evosearch.engines import Trainer
+from evosearch.measurement import Laboratory, Measurement
+from evosearch.mutation import mutate
+from evosearch.records import Seed, Stream
+from evosearch.statistics import LARGEST_SCORE
+from primitives import Program, parse, zoo
+
+SEED = Seed(Stream.SEARCH, 0)
+RATES = {
+    "digits-mlp": 8.0,
+    "photos-autoencoder": 5.66,
+    "digits-conv": 4.0,
+    "topics-attention": 5.66,
+}
+"""About the baseline's best rates."""
+CRAWLING = parse(
+    "def train(w, g, lr):\n    rate = lr * 0.001\n    update = rate * g\n    return update\n",
+)
+
+
+def laboratory(hurdle: float, rates: Mapping[str, float]) -> Laboratory:
+    trainers = {name: Trainer(proxies.load(name)) for name in rates}
+    return Laboratory(trainers, 0, rates, hurdle, Rounds())
+
+
+@pytest.fixture(scope="module")
+def digits() -> Laboratory:
+    return laboratory(-1.0, {"digits-mlp": 8.0})
+
+
+def with_hurdle(given: Laboratory, hurdle: float, rate: float = 8.0) -> Laboratory:
+    return Laboratory(given.trainers, 0, {"digits-mlp": rate}, hurdle, Rounds())
+
+
+def test_a_score_is_paired_with_the_baseline_on_its_own_seed(digits: Laboratory) -> None:
+    program = zoo.load("adamw_paper")
+    at_its_own_rate = with_hurdle(digits, -1.0, rate=1.0)
+    for number in range(3):
+        seed = Seed(Stream.SEARCH, number)
+        slow = digits.measure(program, seed)["digits-mlp"]
+        assert slow.score == pytest.approx(math.log(slow.baseline / slow.loss))
+        assert slow.score < -0.2
+        assert at_its_own_rate.measure(program, seed)["digits-mlp"].score == 0.0
+
+
+def test_a_program_far_behind_is_stopped_and_what_is_left_is_spared(digits: Laboratory) -> None:
+    found = digits.measure(CRAWLING, SEED)["digits-mlp"]
+    assert found.stopped
+    assert 200 / 8 <= found.steps < 200
+    assert found.score == -LARGEST_SCORE
+    whole = with_hurdle(digits, -10.0).measure(CRAWLING, SEED)["digits-mlp"]
+    assert not whole.stopped
+    assert whole.steps == 200
+    assert whole.score < -1.0
+
+
+@pytest.mark.slow
+def test_the_hurdle_stops_hardly_any_program_that_would_have_been_good() -> None:
+    """Random descendants of known optimizers, trained to the end with and without the hurdle."""
+    tasks = load_preset("quick")["tasks"]
+    rates = {name: RATES[name] for name in tasks}
+    stopping, free = laboratory(-1.0, rates), laboratory(-10.0, rates)
+    programs = _descendants(250)
+    total_good = total_wronged = 0
+    for task in tasks:
+        pairs = [
+            (_alone(stopping, task, program), _alone(free, task, program)) for program in programs
+        ]
+        stopped = [whole.score for cut, whole in pairs if cut.stopped]
+        steps = sum(cut.steps for cut, _ in pairs) / sum(whole.steps for _, whole in pairs)
+        good = sum(whole.score > -0.2 for _, whole in pairs)
+        wronged = sum(score > -0.2 for score in stopped)
+        print(
+            f"{task}: {len(stopped)} of {len(pairs)} stopped, {steps:.0%} of the steps run; "
+            f"{good} would end above -0.2, {wronged} of the stopped ones, "
+            f"the best of which at {max(stopped):+.2f}"
+        )
+        assert len(stopped) > len(pairs) / 5
+        assert good > 5
+        total_good, total_wronged = total_good + good, total_wronged + wronged
+    assert total_wronged <= total_good / 50
+
+
+def _descendants(count: int) -> list[Program]:
+    """Programs one to six mutations from one in the zoo."""
+    rng = np.random.default_rng(0)
+    config = MutationConfig()
+    found = []
+    for number in range(count):
+        program = zoo.load(("adamw_paper", "lion", "momentum")[number % 3])
+        for _ in range(1 + int(rng.integers(6))):
+            program = mutate(program, rng, config).analysis.program
+        found.append(program)
+    return found
+
+
+def _alone(laboratory: Laboratory, task: str, program: Program) -> Measurement:
+    trainer = laboratory.trainers[task]
+    single = Laboratory(
+        {task: trainer}, 0, {task: laboratory.rates[task]}, laboratory.hurdle, Rounds()
+    )
+    return single.measure(program, SEED)[task]
