@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evosearch.tuning import GRID, LARGEST_FACTOR, RESOLUTION, Tuner, tune_alike
+from evosearch.tuning import (
+    DECAYS,
+    GRID,
+    LARGEST_FACTOR,
+    RESOLUTION,
+    Setting,
+    SettingTuner,
+    Tuner,
+    tune_alike,
+)
 
 Loss = Callable[[float], float]
 
@@ -90,3 +99,48 @@ def test_tuning_ends_whatever_the_losses(table: dict[float, float]) -> None:
     tuners = tuned(odd=lambda rate: table.get(rate, 0.5), other=bowl(3.0))
     assert len(tuners["odd"].losses) <= 60
     assert len(tuners["odd"].losses) == len(tuners["other"].losses)
+
+
+def settings_tuned(**losses: Callable[[Setting], float]) -> dict[str, SettingTuner]:
+    tuners = {name: SettingTuner(GRID, DECAYS) for name in losses}
+    tune_alike(tuners, lambda trials: [losses[name](setting) for name, setting in trials])
+    return tuners
+
+
+def valley(rate: float, decay: float) -> Callable[[Setting], float]:
+    """Least at the rate 2^rate and the decay `decay`; the more decay, the smaller the best rate."""
+
+    def loss(tried: Setting) -> float:
+        distance = math.log2(tried.lr) - rate + 0.1 * (tried.decay - decay)
+        return distance**2 + math.log((0.05 + tried.decay) / (0.05 + decay)) ** 2
+
+    return loss
+
+
+@given(st.floats(-5, 5), st.sampled_from([0.0, 0.12, 0.3, 0.8, 3.0, 9.0]))
+def test_rate_and_decay_are_found_together(rate: float, decay: float) -> None:
+    best = settings_tuned(it=valley(rate, decay))["it"].best
+    assert abs(math.log((0.05 + best.decay) / (0.05 + decay))) <= math.log(3)
+    assert abs(math.log2(best.lr) - rate + 0.1 * (best.decay - decay)) <= 0.5
+
+
+def test_who_needs_no_decay_gets_as_many_trials_as_who_does() -> None:
+    tuners = settings_tuned(none=valley(0.0, 0.0), much=valley(2.0, 9.0))
+    assert tuners["none"].best.decay == 0.0
+    assert tuners["much"].best.decay > max(DECAYS)
+    assert len(tuners["none"].losses) == len(tuners["much"].losses)
+
+
+def test_without_decays_only_rates_are_tried() -> None:
+    tuner = SettingTuner()
+    tune_alike({"it": tuner}, lambda trials: [(math.log2(s.lr) - 1.1) ** 2 for _, s in trials])
+    assert {setting.decay for setting in tuner.losses} == {0.0}
+    assert abs(math.log2(tuner.best.lr) - 1.1) <= 0.5
+
+
+@given(st.lists(st.sampled_from([-2.0, 0.0, 1.0, math.inf]), min_size=12, max_size=12))
+def test_tuning_of_settings_ends_whatever_the_losses(table: list[float]) -> None:
+    def loss(setting: Setting) -> float:
+        return table[(round(math.log2(setting.lr)) + round(10 * setting.decay)) % len(table)]
+
+    assert len(settings_tuned(odd=loss)["odd"].losses) <= 120
