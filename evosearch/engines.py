@@ -19,10 +19,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from numpy.typing import NDArray
 
 import proxies
 from evosearch.conditions import Conditions
+from evosearch.contenders import Contender, Library
 from evosearch.records import Seed, Stream
 from primitives import ALL_OPS, CapacityError, Program, encode, interpreter, rule
 from primitives.encoding import Code
@@ -118,12 +120,14 @@ class Trainer:
         self.steps = steps or task.steps
         self._data = jax.device_put(task.data)
         self._longest = max(1, round(self.steps * longest))
-        self._compiled: dict[Program | None, Any] = {}
-        self._locks: dict[Program | None, threading.Lock] = {}
+        self._compiled: dict[Contender | None, Any] = {}
+        self._locks: dict[Contender | None, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def choose_engine(self, program: Program, runs: int) -> Engine:
+    def choose_engine(self, program: Contender, runs: int) -> Engine:
         """The cheaper engine for `runs` trainings with `program`."""
+        if isinstance(program, Library):
+            return Engine.COMPILED
         code = _code(program, self.ops)
         if code is None:
             return Engine.COMPILED
@@ -131,13 +135,13 @@ class Trainer:
         extra = runs * self.steps * per_step
         return Engine.INTERPRETER if extra <= COMPILE_SECONDS else Engine.COMPILED
 
-    def prepare(self, program: Program, engine: Engine) -> None:
+    def prepare(self, program: Contender, engine: Engine) -> None:
         """Compiles what `run` will need, so that its first call is as fast as the others."""
         self._executable(program, engine)
 
     def run(
         self,
-        program: Program,
+        program: Contender,
         factor: float,
         key: jax.Array,
         engine: Engine,
@@ -161,7 +165,7 @@ class Trainer:
             float(found.loss), int(found.steps), engine, found.train_loss, bool(found.stopped)
         )
 
-    def _executable(self, program: Program, engine: Engine) -> Any:
+    def _executable(self, program: Contender, engine: Engine) -> Any:
         """Compiled once for each program, or once for all (key None); others compile meanwhile."""
         key = program if engine is Engine.COMPILED else None
         with self._lock:
@@ -171,11 +175,12 @@ class Trainer:
                 return self._compiled[key]
             executable = proxies.compiled_train.lower(
                 self.task,
-                interpreter(self.ops) if key is None else rule(key),
+                self._rule(key),
                 self._data,
                 seed_key(0, Seed(Stream.TUNE, 0)),
                 self._course(None, None),
                 self._operands(program, engine, 1.0),
+                weights=key.evaluated if isinstance(key, Library) and key.weights else None,
             ).compile(compiler_options=_COMPILER_OPTIONS if key is None else None)
         with self._lock:
             self._compiled[key] = executable
@@ -183,6 +188,11 @@ class Trainer:
             for oldest in programs[:-_KEPT_COMPILED]:
                 del self._compiled[oldest], self._locks[oldest]
         return executable
+
+    def _rule(self, contender: Contender | None) -> optax.GradientTransformationExtraArgs:
+        if contender is None:
+            return interpreter(self.ops)
+        return contender.rule() if isinstance(contender, Library) else rule(contender)
 
     def _course(
         self, conditions: Conditions | None, limits: NDArray[np.float32] | None
@@ -193,6 +203,8 @@ class Trainer:
         decays = conditions.decay * shape / shape.sum() if conditions.decay else course.decays
         return course._replace(decays=decays, limits=course.limits if limits is None else limits)
 
-    def _operands(self, program: Program, engine: Engine, factor: float) -> tuple[Any, ...]:
+    def _operands(self, program: Contender, engine: Engine, factor: float) -> tuple[Any, ...]:
         scale = np.float32(factor)
-        return (scale,) if engine is Engine.COMPILED else (_code(program, self.ops), scale)
+        if engine is Engine.COMPILED or isinstance(program, Library):
+            return (scale,)
+        return _code(program, self.ops), scale

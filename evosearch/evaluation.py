@@ -1,70 +1,92 @@
-"""Evaluating programs: every contender at its best learning rate, on seeds nothing else has used.
+"""Evaluating programs: every contender at its best setting, on seeds nothing else has used.
 
-The learning rate of every contender is tuned with the same number of trials on tuning seeds. Then
-all train on the same fresh seeds, so that differences are paired: log(loss / reference's loss) on a
-seed, clipped to +-log 4, where a divergence counts as the clip. Which differences are real is
-decided over all comparisons of the report together (Holm 1979). Over several tasks the fitness is
-that of a search: minus the difference to the first reference, averaged over tasks.
+The learning rate of every contender, and its weight decay if asked, is tuned with the same number
+of trials on tuning seeds. Then all train on the same fresh seeds, so that differences are paired:
+log(loss / reference's loss) on a seed, clipped to +-log 4, where a divergence counts as the clip.
+Which differences are real is decided over all comparisons of the report together (Holm 1979). Over
+several tasks the fitness is that of a search: minus the difference to the first reference,
+averaged over tasks.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 import proxies
-from evosearch.comparison import Evaluation, Result, TaskReport, compare
-from evosearch.engines import Engine, Trainer, seed_key
+from evosearch.comparison import compare
+from evosearch.contenders import Contender, find
+from evosearch.engines import Outcome, Trainer
 from evosearch.errors import EvosearchError, UsageError
+from evosearch.ledger import Ledger
 from evosearch.records import Seed, Stream
+from evosearch.results import Evaluation, Result, TaskReport
 from evosearch.statistics import log_loss
-from evosearch.tuning import GRID, Tuner, tune_alike
+from evosearch.trainings import Job, Progress, Trainings
+from evosearch.tuning import GRID, RESOLUTION, Setting, SettingTuner, tune_alike
 from primitives import Program, zoo
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many trainings are done and how many there will be."""
+from primitives.wording import suggestion
 
 
 def evaluate(
-    programs: Mapping[str, Program] | Sequence[Program],
+    programs: Mapping[str, Contender] | Sequence[Program],
     task: str | Sequence[str],
     *,
-    against: Sequence[str] | Mapping[str, Program] = ("adamw", "lion"),
+    against: Sequence[str] | Mapping[str, Contender] = ("adamw", "lion"),
     seeds: int = 16,
     lrs: Sequence[float] | None = None,
+    decays: Sequence[float] = (),
+    resolution: float = RESOLUTION,
     steps: int | None = None,
+    schedule: str = "cosine",
     seed: int = 0,
     tuning_seeds: int = 3,
     workers: int | None = None,
     progress: Progress = lambda text, done, total: None,
+    ledger: Ledger | None = None,
+    trainers: dict[str, Trainer] | None = None,
 ) -> Evaluation:
-    """Compares programs with references on tasks, each at its best learning rate.
+    """Compares programs with references on tasks, each at its best setting.
 
     Args:
         programs: by name; without names they are named as in the zoo, or numbered.
         task: the name of a task, or several, over which fitness is averaged.
-        against: the references: names in the zoo, or programs by name. Fitness is relative to the
-            first.
+        against: the references: names in the zoo or of `evosearch.contenders`, or programs by
+            name. Fitness is relative to the first.
         seeds: fresh seeds that the report is from, the same for all contenders.
         lrs: factors on a program's own learning rate that are tried first; None for 1/4 to 16. More
             are tried until the best lies inside, as many for every contender.
+        decays: weight decays outside every contender that are tried first (see
+            `evosearch.conditions.Conditions`), in rising order; none for no such decay.
+        resolution: the best rate's neighbours are at most this factor away in the end.
         steps: the training budget; None for each task's own.
+        schedule: of the learning rate; a name in `proxies.SCHEDULES`.
         seed: all seeds follow from it; the result does not depend on `workers`.
         tuning_seeds: seeds on which learning rates are chosen.
         workers: threads that train; None for one per core.
         progress: told how far the evaluation is.
+        ledger: trainings that it holds are not made again, new ones are added; None for none.
+        trainers: by task name, taken from here and left here, so that a later call compiles
+            nothing anew; all programs of these calls must use only the ops of the first one's.
 
     Raises:
-        UsageError: no such task or reference, a name for two programs, a number out of range.
+        UsageError: no such task, schedule or reference, a name for two programs, a number out of
+            range.
         EvosearchError: a reference that diverges at every learning rate.
     """
     contenders, references = _contenders(programs, against)
     tasks = _load(task)
-    grid = _grid(lrs)
+    grid = _positive("lrs", lrs, GRID)
+    decays = _positive("decays", decays, ()) if decays else ()
+    if schedule not in proxies.SCHEDULES:
+        near = suggestion(schedule, proxies.SCHEDULES)
+        raise UsageError(
+            f"no schedule {schedule!r}{near or '; there are ' + ', '.join(proxies.SCHEDULES)}"
+        )
     for name, value, least in (
         ("seeds", seeds, 2),
         ("tuning_seeds", tuning_seeds, 1),
@@ -73,38 +95,49 @@ def evaluate(
     ):
         if value < least:
             raise UsageError(f"{name} = {value}: use at least {least}")
-    runs = len(grid) * tuning_seeds + seeds  # of each contender on each task, or more
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
-        trainings = _Trainings(executor, seed, progress, runs * len(tasks) * len(contenders))
-        ops = frozenset[str]().union(*(program.ops for program in contenders.values()))
-        arenas = [
-            _Arena(Trainer(one, steps, ops=ops), contenders, runs, trainings) for one in tasks
-        ]
+    ledger = ledger or Ledger()
+    for split in {one.split for one in tasks}:
+        ledger.log(split, [one.name for one in tasks if one.split == split], list(contenders))
+    # Of each contender on each task, or more.
+    runs = (len(grid) + len(decays)) * tuning_seeds + seeds
+    ops = frozenset[str]().union(
+        *(one.ops for one in contenders.values() if isinstance(one, Program))
+    )
+    trainers = {} if trainers is None else trainers
+    for one in tasks:
+        trainers.setdefault(one.name, Trainer(one, steps, ops=ops))
+    threads = workers or os.cpu_count() or 1
+    # As many tasks at a time as workers: while one compiles, another keeps the others busy.
+    with ThreadPoolExecutor(threads) as executor, ThreadPoolExecutor(threads) as tasks_at_a_time:
+        planned = runs * len(tasks) * len(contenders)
+        trainings = Trainings(executor, ledger, seed, schedule, progress, planned)
+
+        def report(task: proxies.Task) -> TaskReport:
+            arena = _Arena(trainers[task.name], contenders, runs, trainings)
+            tuners = {name: SettingTuner(grid, decays, {}, resolution) for name in contenders}
+            arena.tune(tuners, tuning_seeds, references)
+            return arena.measure(seeds)
+
+        reports = [tasks_at_a_time.submit(report, one) for one in tasks]
         try:
-            trainings.compile(arenas)
-            reports = []
-            for arena in arenas:
-                arena.tune(grid, tuning_seeds, references)
-                reports.append(arena.measure(seeds))
+            found = [one.result() for one in reports]
         except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
+            for pool in (tasks_at_a_time, executor):
+                pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return compare(reports, references, tuning_seeds)
+    return compare(found, references, tuning_seeds)
 
 
 def _contenders(
-    programs: Mapping[str, Program] | Sequence[Program],
-    against: Sequence[str] | Mapping[str, Program],
-) -> tuple[dict[str, Program], list[str]]:
+    programs: Mapping[str, Contender] | Sequence[Program],
+    against: Sequence[str] | Mapping[str, Contender],
+) -> tuple[dict[str, Contender], list[str]]:
     """All contenders by name, the given programs first, and the names of the references."""
     if not isinstance(programs, Mapping):
         known = {zoo.load(name): name for name in zoo.names()}
         programs = {known.get(p, f"program {i}"): p for i, p in enumerate(programs, 1)}
     if not isinstance(against, Mapping):
-        try:
-            against = {name: zoo.load(name) for name in against}
-        except zoo.UnknownProgramError as error:
-            raise UsageError(str(error)) from None
+        against = {name: find(name) for name in against}
     if not against:
         raise UsageError("there is nothing to compare with; name a reference, as adamw")
     for name in programs.keys() & against.keys():
@@ -125,65 +158,14 @@ def _load(task: str | Sequence[str]) -> list[proxies.Task]:
         raise UsageError(str(error)) from None
 
 
-def _grid(lrs: Sequence[float] | None) -> tuple[float, ...]:
-    rates = GRID if lrs is None else tuple(sorted(set(lrs)))
-    wrong = [rate for rate in rates if not (rate > 0 and math.isfinite(rate))]
-    if wrong or not rates:
-        raise UsageError(f"lrs: {wrong or 'none given'}; learning rates are positive numbers")
-    return rates
-
-
-_Job = tuple[Program, float, Engine]
-
-
-class _Trainings:
-    """Runs trainings on all workers and tells how far they are."""
-
-    def __init__(
-        self, executor: ThreadPoolExecutor, run_seed: int, progress: Progress, planned: int
-    ):
-        self._executor = executor
-        self._run_seed = run_seed
-        self._progress = progress
-        self._planned = planned
-        self._done = 0
-
-    def compile(self, arenas: Sequence[_Arena]) -> None:
-        """Compiles what the arenas will need, several at a time."""
-        pending = [(arena, self._executor.submit(arena.compile)) for arena in arenas]
-        for arena, future in pending:
-            self._tell(f"{arena.trainer.task.name}: compiling")
-            future.result()
-
-    def extend(self, trainings: int) -> None:
-        """There will be more trainings than planned."""
-        self._planned += trainings
-
-    def losses(
-        self, text: str, trainer: Trainer, jobs: Sequence[_Job], seeds: Sequence[Seed]
-    ) -> list[list[float]]:
-        """The loss of every job on every seed."""
-        futures = [
-            [
-                self._executor.submit(
-                    trainer.run, program, rate, seed_key(self._run_seed, seed), engine
-                )
-                for seed in seeds
-            ]
-            for program, rate, engine in jobs
-        ]
-        found: list[list[float]] = []
-        for row in futures:
-            found.append([])
-            for future in row:
-                self._tell(f"{trainer.task.name}: {text}")
-                found[-1].append(future.result().loss)
-                self._done += 1
-        self._tell(f"{trainer.task.name}: {text}")
-        return found
-
-    def _tell(self, text: str) -> None:
-        self._progress(text, self._done, self._planned)
+def _positive(
+    name: str, given: Sequence[float] | None, default: tuple[float, ...]
+) -> tuple[float, ...]:
+    numbers = default if given is None else tuple(sorted(set(given)))
+    wrong = [number for number in numbers if not (number > 0 and math.isfinite(number))]
+    if wrong or not numbers:
+        raise UsageError(f"{name}: {wrong or 'none given'}; give positive numbers")
+    return numbers
 
 
 class _Arena:
@@ -193,66 +175,65 @@ class _Arena:
     """
 
     def __init__(
-        self, trainer: Trainer, contenders: Mapping[str, Program], runs: int, trainings: _Trainings
+        self, trainer: Trainer, contenders: Mapping[str, Contender], runs: int, trainings: Trainings
     ):
         self.trainer = trainer
         self._contenders = contenders
         self._trainings = trainings
-        self._tuners: dict[str, Tuner] = {}
-        self._engines = {
-            name: trainer.choose_engine(program, runs) for name, program in contenders.items()
-        }
+        self._tuners: Mapping[str, SettingTuner] = {}
+        self._engines = {name: trainer.choose_engine(one, runs) for name, one in contenders.items()}
 
-    def compile(self) -> None:
-        """Compiles what the contenders' engines need."""
-        for name, program in self._contenders.items():
-            self.trainer.prepare(program, self._engines[name])
-
-    def tune(self, grid: tuple[float, ...], seeds: int, references: Sequence[str]) -> None:
-        """The learning rate of every contender, with as many trials for each.
+    def tune(
+        self, tuners: Mapping[str, SettingTuner], seeds: int, references: Sequence[str]
+    ) -> None:
+        """The setting of every contender, with as many trials for each.
 
         Raises:
             EvosearchError: a reference has no finite loss at any rate.
         """
         drawn = [Seed(Stream.EVAL_TUNE, number) for number in range(seeds)]
-        self._tuners = {name: Tuner(grid) for name in self._contenders}
+        self._tuners = tuners
 
-        def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
-            if any(tuner.losses for tuner in self._tuners.values()):
+        def mean_losses(trials: list[tuple[str, Setting]]) -> list[float]:
+            if any(tuner.losses for tuner in tuners.values()):
                 self._trainings.extend(len(trials) * seeds)
-            found = self._losses("tuning", trials, drawn)
-            return [float(np.mean([log_loss(loss) for loss in row])) for row in found]
+            found = self._outcomes("tuning", trials, drawn)
+            return [float(np.mean([log_loss(one.loss) for one in row])) for row in found]
 
-        tune_alike(self._tuners, mean_losses)
+        tune_alike(tuners, mean_losses)
         for name in references:
-            tuner = self._tuners[name]
-            if tuner.losses[tuner.best] == math.inf:
+            tried = tuners[name].losses
+            if min(tried.values()) == math.inf:
                 raise EvosearchError(
                     f"reference {name!r} diverges on {self.trainer.task.name!r} at every learning "
-                    f"rate from {min(tuner.losses):g} to {max(tuner.losses):g} times its own; "
+                    f"rate from {min(tried).lr:g} to {max(tried).lr:g} times its own; "
                     "compare with another"
                 )
 
     def measure(self, seeds: int) -> TaskReport:
-        """Every contender at its best rate on fresh seeds; compared with nobody yet."""
+        """Every contender at its best setting on fresh seeds; compared with nobody yet."""
         drawn = [Seed(Stream.EVAL, number) for number in range(seeds)]
         best = [(name, tuner.best) for name, tuner in self._tuners.items()]
-        found = self._losses("measuring", best, drawn)
+        found = self._outcomes("measuring", best, drawn)
         results = [
             Result(
                 program=name,
                 source=str(self._contenders[name]),
-                lr=rate,
-                trials={r: math.exp(x) for r, x in sorted(self._tuners[name].losses.items())},
-                losses=tuple(losses),
+                lr=setting.lr,
+                decay=setting.decay,
+                trials={s: math.exp(x) for s, x in sorted(self._tuners[name].losses.items())},
+                losses=tuple(one.loss for one in row),
+                curve=tuple(float(x) for x in np.mean([one.train_loss for one in row], axis=0)),
             )
-            for (name, rate), losses in zip(best, found, strict=True)
+            for (name, setting), row in zip(best, found, strict=True)
         ]
         task = self.trainer.task
         return TaskReport(task.name, task.split, task.metric, self.trainer.steps, tuple(results))
 
-    def _losses(
-        self, text: str, rates: Sequence[tuple[str, float]], seeds: Sequence[Seed]
-    ) -> list[list[float]]:
-        jobs = [(self._contenders[name], rate, self._engines[name]) for name, rate in rates]
-        return self._trainings.losses(text, self.trainer, jobs, seeds)
+    def _outcomes(
+        self, text: str, settings: Sequence[tuple[str, Setting]], seeds: Sequence[Seed]
+    ) -> list[list[Outcome]]:
+        jobs = [
+            Job(self._contenders[name], setting, self._engines[name]) for name, setting in settings
+        ]
+        return self._trainings.outcomes(text, self.trainer, jobs, seeds)

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from evosearch.comparison import ROUNDING, Difference, Evaluation, Result, TaskReport
+from evosearch.comparison import ROUNDING
+from evosearch.results import Difference, Evaluation, Result, TaskReport
 from evosearch.statistics import LARGEST_SCORE
 
 _STYLES = {"better": "green", "worse": "red", "no real difference": "dim"}
@@ -25,9 +26,11 @@ def render(evaluation: Evaluation, console: Console) -> None:
     if evaluation.overall:
         console.print(_overall_table(evaluation))
         console.print()
+        console.print(_standings_table(evaluation))
+        console.print()
     for sentence in sentences(evaluation):
         console.print(sentence, highlight=False, markup=False)
-    console.print(Text(_how(evaluation), style="dim"))
+    console.print(Text(how(evaluation), style="dim"))
 
 
 def render_benchmark(document: Mapping[str, Any], console: Console) -> None:
@@ -96,9 +99,10 @@ def table(title: str, columns: Sequence[str]) -> Table:
 
 def _task_table(report: TaskReport) -> Table:
     title = f"{report.task} ({report.split}): {report.metric}, {report.steps} steps"
-    made = table(title, ("program", "lr", "loss", "div.", "difference", "verdict"))
+    made = table(title, ("program", "lr", "decay", "loss", "div.", "difference", "verdict"))
     for result in report.results:
-        cells = [escape(result.program), f"{result.lr:.3g}", _loss(result), _diverged(result)]
+        settings = (f"{result.lr:.3g}", f"{result.decay:g}")
+        cells = [escape(result.program), *settings, _loss(result), _diverged(result)]
         for name, difference in result.versus.items():
             made.add_row(*cells, f"{percent(difference)} vs {escape(name)}", _verdict(difference))
             cells = [""] * len(cells)
@@ -116,6 +120,20 @@ def _overall_table(evaluation: Evaluation) -> Table:
             made.add_row(escape(fitness.program), "0", "", "", "the reference")
         else:
             made.add_row(escape(fitness.program), *numbers, _verdict(fitness.difference))
+    return made
+
+
+def _standings_table(evaluation: Evaluation) -> Table:
+    title = f"standings: geometric mean of loss / {evaluation.reference}'s loss"
+    made = table(title, ("program", "ratio", "low", "high", "wins", "losses", "ties", "mean rank"))
+    for standing in evaluation.standings:
+        counts = (standing.wins, standing.losses, standing.ties)
+        made.add_row(
+            escape(standing.program),
+            *(f"{number:.3f}" for number in standing.ratio),
+            *map(str, counts),
+            f"{standing.mean_rank:.1f}",
+        )
     return made
 
 
@@ -176,11 +194,13 @@ def _in_words(difference: Difference, reference: str) -> str:
     return f"is {difference.verdict}: its loss is {percent(difference)} against {reference}"
 
 
-def _how(evaluation: Evaluation) -> str:
+def how(evaluation: Evaluation) -> str:
+    """How to read the tables."""
     seeds = len(evaluation.tasks[0].results[0].losses)
     return (
-        "lr: the factor on a program's own learning rate, the best of as many trials for all, on "
-        f"{evaluation.tuning_seeds} tuning seeds. loss: mean and half width of its 95% interval "
+        "lr: the factor on a program's own learning rate, and decay: weight decay outside it, the "
+        f"best of as many trials for all, on {evaluation.tuning_seeds} tuning seeds. loss: mean "
+        "and half width of its 95% interval "
         f"over {seeds} fresh seeds, the same for all. div.: seeds that diverged. A difference is "
         "real if its p-value, by Holm's correction for all comparisons "
         f"({evaluation.comparisons}), is below 0.05."

@@ -122,7 +122,7 @@ def train(
     return curve
 
 
-@partial(jax.jit, static_argnames=("task", "rule"))
+@partial(jax.jit, static_argnames=("task", "rule", "weights"))
 def compiled_train(
     task: Task,
     rule: Rule,
@@ -130,11 +130,14 @@ def compiled_train(
     key: jax.Array,
     course: Course,
     operands: tuple[PyTree, ...],
+    weights: Callable[[PyTree, PyTree], PyTree] | None = None,
 ) -> Curve:
     """`train` with every default filled in: compiled once per (task, rule, budget).
 
     Use it to compile ahead of time (`compiled_train.lower(...).compile()`), to hand over data that
     already lies on a device, or to train on various courses, none of which is compiled in.
+    `weights` maps the final weights and the rule's state to the weights that are evaluated, for
+    rules that average; None for the final weights.
     """
     budget = course.lrs.shape[0]
     lrs, decays, limits = map(jnp.asarray, course[:3])
@@ -182,7 +185,8 @@ def compiled_train(
         within=jnp.bool_(True),
     )
     end = lax.while_loop(proceed, advance, start)
-    loss = task.evaluate(end.params, data, partition, evaluation_key)
+    evaluated = end.params if weights is None else weights(end.params, end.state)
+    loss = task.evaluate(evaluated, data, partition, evaluation_key)
     finite = end.finite & jnp.isfinite(loss) & _all_finite(end.params)
     return Curve(
         train_loss=end.train_loss,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,7 @@ from evosearch.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from primitives import Program
+    from evosearch.contenders import Contender
 
 
 @app.command("eval")
@@ -25,58 +26,107 @@ def evaluate(
         typer.Argument(metavar="PROGRAM", help="Zoo names, files, -, runs/NAME or runs/NAME#ID."),
     ],
     task: Annotated[
-        str,
+        str | None,
         typer.Option(help="A task, several with commas between, or a split such as held-out."),
-    ],
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="All tasks of a split, weight decay tuned too: search, held-out, ..."),
+    ] = None,
     against: Annotated[
         str,
         typer.Option(
-            help="What to compare with, several with commas between: zoo names, files, runs. "
-            "Fitness is relative to the first."
+            help="What to compare with, several with commas between: zoo names, files, runs, and "
+            "of optax: optax:sgd, optax:adamw, optax:muon, optax:schedule_free_adamw. Fitness is "
+            "relative to the first."
         ),
     ] = "adamw,lion",
     seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds to report from.")] = 8,
+    tuning_seeds: Annotated[int, typer.Option(min=1, help="Seeds to tune on.")] = 2,
     lrs: Annotated[
         str | None,
         typer.Option(help="Factors on a program's own learning rate to start tuning from."),
     ] = None,
+    decays: Annotated[
+        str | None,
+        typer.Option(
+            help="Weight decays outside every contender to start tuning from; none to tune none. "
+            "A decay of 0.3 would shrink the weights by e^-0.3 over a training without updates.",
+            show_default="none; with --suite 0.1,0.3,1",
+        ),
+    ] = None,
+    schedule: Annotated[
+        str, typer.Option(help="Of the learning rate: cosine, linear, constant, cyclical, ...")
+    ] = "cosine",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps; the task's own by default.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="All seeds follow from it.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Train anew what runs/evaluations.db has already."),
+    ] = False,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--out", help="Write the report too: .md, .json, .svg or .png."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Compare programs on a task, each at its best learning rate, on seeds no search has used.
+    """Compare programs on tasks, each at its best setting, on seeds no search has used.
 
     Every contender's learning rate (a factor on its own) is tuned with the same number of trials on
-    tuning seeds, extending the grid until the best lies inside it. Then all are trained on the same
-    fresh seeds: mean and 95% interval, paired differences, and which of those are real. The seeds
-    follow from --seed: who chooses among many ideas by them should confirm the choice on another.
+    tuning seeds, extending the grid until the best lies inside it, and so is weight decay outside
+    the contenders if asked. Then all are trained on the same fresh seeds: mean and 95% interval,
+    paired differences, and which of those are real; over several tasks ranks, wins and the mean
+    loss ratio. The seeds follow from --seed: who chooses among many ideas by them should confirm
+    the choice on another. Every training is kept in runs/evaluations.db and never made twice; so
+    are looks at held-out tasks.
     """
     from rich.console import Console
 
     from evosearch.evaluation import evaluate as compare
+    from evosearch.ledger import LEDGER, Ledger
     from evosearch.report_tables import render
+    from evosearch.reports import check, write
+    from evosearch.tuning import DECAYS
 
+    if (task is None) == (suite is None):
+        raise UsageError("say what to evaluate on: either --task NAME or --suite SPLIT")
+    for path in out or ():
+        check(path)
+    if decays is None:
+        tried: Sequence[float] | None = DECAYS if suite is not None else ()
+    else:
+        tried = () if decays == "none" else _numbers(decays)
     named = _named(programs)
+    tasks = _tasks(task or suite or "")
     console = Console(stderr=True)
+    ledger = Ledger(None if fresh else LEDGER)
     with _reporting(console) as report:
         evaluation = compare(
             named,
-            _tasks(task),
+            tasks,
             against=_named(_listed(against)),
             seeds=seeds,
+            tuning_seeds=tuning_seeds,
             lrs=_numbers(lrs),
+            decays=tried or (),
+            schedule=schedule,
             steps=steps,
             seed=seed,
             workers=workers,
             progress=report,
+            ledger=ledger,
         )
+    for path in out or ():
+        write(evaluation, path)
     if json:
         print_json(evaluation.document())
     else:
         render(evaluation, Console())
+        if ledger.path and (looks := ledger.looks("held-out")) and suite == "held-out":
+            console.print(f"look {looks} at held-out tasks, by {ledger.path}", highlight=False)
 
 
 @contextmanager
@@ -119,10 +169,14 @@ class _Lines:
             self.console.print(f"{text}{of}", markup=False, highlight=False)
 
 
-def _named(arguments: list[str]) -> dict[str, Program]:
+def _named(arguments: list[str]) -> dict[str, Contender]:
     from evosearch.cli.programs import load_program
+    from evosearch.contenders import PREFIX, find
 
-    return {argument: load_program(argument) for argument in arguments}
+    return {
+        argument: find(argument) if argument.startswith(PREFIX) else load_program(argument)
+        for argument in arguments
+    }
 
 
 def _tasks(text: str) -> list[str]:

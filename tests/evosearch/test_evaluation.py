@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,12 +12,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from evosearch.comparison import Evaluation, Result, TaskReport, compare
-from evosearch.engines import seed_key
+from evosearch import contenders, reports
+from evosearch.comparison import compare
+from evosearch.engines import Trainer, seed_key
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.evaluation import evaluate
+from evosearch.ledger import Ledger
 from evosearch.records import Seed, Stream
 from evosearch.report_tables import render, sentences
+from evosearch.results import Evaluation, Result, TaskReport
 from primitives import parse, zoo
 
 DIVERGES = parse(
@@ -54,8 +58,8 @@ def test_the_document_of_one_task_has_the_promised_fields(one: Evaluation) -> No
     ]  # fmt: skip
     mine = document["results"][0]
     assert list(mine) == [
-        "program", "lr", "mean", "low", "high", "seeds", "scores", "diverged", "trials", "versus",
-        "source",
+        "program", "lr", "decay", "mean", "low", "high", "seeds", "scores", "diverged", "trials",
+        "curve", "versus", "source",
     ]  # fmt: skip
     assert list(mine["versus"]) == ["adamw", "momentum"]
     assert set(mine["versus"]["adamw"]) == {"difference", "low", "high", "p", "p_holm", "real"}
@@ -70,7 +74,7 @@ def test_the_document_is_json_without_infinities(one: Evaluation) -> None:
     diverged = document["results"][2]
     assert diverged["mean"] is diverged["low"] is diverged["high"] is None
     assert diverged["scores"] == [None] * 4
-    assert set(diverged["trials"].values()) == {None}
+    assert {trial["loss"] for trial in diverged["trials"]} == {None}
 
 
 def test_every_contender_gets_as_many_trials(one: Evaluation) -> None:
@@ -80,7 +84,7 @@ def test_every_contender_gets_as_many_trials(one: Evaluation) -> None:
 def test_the_best_rate_is_inside_the_grid(one: Evaluation) -> None:
     for name in ("adamw", "momentum"):
         found = result(one, name)
-        assert min(found.trials) < found.lr < max(found.trials)
+        assert min(found.trials).lr < found.lr < max(found.trials).lr
 
 
 def test_a_program_against_itself_has_no_difference(one: Evaluation) -> None:
@@ -148,7 +152,7 @@ def test_over_several_tasks_the_fitness_is_the_mean_paired_log_ratio(several: Ev
 
 def test_the_document_of_several_tasks_has_the_promised_fields(several: Evaluation) -> None:
     document = json.loads(json.dumps(several.document(), allow_nan=False))
-    assert list(document) == ["tasks", "overall", "reference"]
+    assert list(document) == ["tasks", "overall", "standings", "reference"]
     assert [report["task"] for report in document["tasks"]] == ["quadratic", TASK]
     assert set(document["overall"][0]) >= {"program", "fitness", "low", "high", "per_task"}
     assert document["reference"] == "adamw"
@@ -173,7 +177,7 @@ def test_progress_ends_when_everything_is_done() -> None:
         tuning_seeds=1,
         progress=lambda text, done, total: told.append((text, done, total)),
     )
-    assert told[0][0] == "quadratic: compiling"
+    assert told[0][0] == "quadratic: tuning"
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert told[-1][1] == told[-1][2] > 0
 
@@ -249,3 +253,128 @@ def test_the_last_lines_say_in_words_what_is_real(one: Evaluation, several: Eval
     assert "mine is not really different from adamw" in sentences(one)[0]
     assert "diverges diverged on every seed" in sentences(one)[0]
     assert sentences(several)[-1].startswith("Over all 2 tasks, sgd is ")
+
+
+def test_what_a_ledger_holds_is_not_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger()
+    arguments = {
+        "against": ["adamw"],
+        "seeds": 2,
+        "steps": 4,
+        "tuning_seeds": 1,
+        "workers": 2,
+        "ledger": ledger,
+    }
+    first = evaluate([zoo.load("sgd")], TASK, **arguments)
+
+    def run(trainer: Trainer, *rest: Any) -> Any:
+        raise AssertionError(f"trained again: {rest}")
+
+    monkeypatch.setattr(Trainer, "run", run)
+    assert evaluate([zoo.load("sgd")], TASK, **arguments).document() == first.document()
+    with pytest.raises(AssertionError, match="trained again"):
+        evaluate([zoo.load("sgd")], TASK, **{**arguments, "steps": 5})
+
+
+def test_weight_decay_is_tuned_for_all_alike_and_helps_who_needs_it() -> None:
+    """On the bowl every weight wants to be zero, which `stuck` never reaches by itself."""
+    found = evaluate(
+        {"stuck": STUCK, "sgd": zoo.load("sgd")},
+        "quadratic",
+        against=["adamw"],
+        seeds=2,
+        steps=20,
+        tuning_seeds=1,
+        decays=[0.1, 1.0],
+    )
+    assert result(found, "stuck").decay >= 3.0
+    assert result(found, "stuck").loss.mean < 0.01  # type: ignore[union-attr]
+    assert len({len(one.trials) for one in found.tasks[0].results}) == 1
+
+
+@pytest.mark.parametrize("name", contenders.library_names())
+def test_optimizers_of_optax_take_part_as_they_are(name: str) -> None:
+    found = evaluate(
+        {name: contenders.find(name)},
+        TASK,
+        against=["sgd"],
+        seeds=2,
+        steps=30,
+        tuning_seeds=1,
+        lrs=[1.0, 4.0],
+    )
+    mine = result(found, name)
+    assert mine.diverged == 0
+    assert np.isfinite(mine.curve).all()
+    assert max(mine.losses) < 2.0 < mine.curve[0]
+
+
+def test_sgd_of_optax_is_the_zoos_at_a_tenth_of_the_rate() -> None:
+    found = evaluate(
+        {"theirs": contenders.find("optax:sgd"), "ours": zoo.load("sgd")},
+        TASK,
+        against=["adamw"],
+        seeds=2,
+        steps=30,
+        tuning_seeds=1,
+        lrs=[0.1, 1.0, 10.0],
+    )
+    theirs, ours = (
+        {s.lr: loss for s, loss in one.trials.items()} for one in found.tasks[0].results[:2]
+    )
+    for rate in (0.1, 1.0):
+        assert theirs[10 * rate] == pytest.approx(ours[rate], rel=1e-3)
+
+
+def test_standings_count_wins_rank_and_pool_ratios(several: Evaluation) -> None:
+    sgd = next(one for one in several.standings if one.program == "sgd")
+    adamw = next(one for one in several.standings if one.program == "adamw")
+    assert sgd.wins + sgd.losses + sgd.ties == adamw.ties == 2
+    assert sgd.mean_rank + adamw.mean_rank == 3
+    assert sgd.ratio.mean == pytest.approx(math.exp(-several.overall[0].interval.mean))
+    assert sgd.ratio.low <= sgd.ratio.mean <= sgd.ratio.high
+    assert adamw.ratio == (1, 1, 1)
+    assert several.standings[0].ratio.mean == min(sgd.ratio.mean, 1)
+
+
+def test_a_bootstrap_over_tasks_is_as_wide_as_the_tasks_differ() -> None:
+    def report(task: str, losses: tuple[float, ...]) -> TaskReport:
+        others = tuple(1.0 for _ in losses)
+        made = [
+            Result("it", "", 1.0, {}, losses),
+            Result("ref", "", 1.0, {}, others),
+        ]
+        return TaskReport(task, "search", "loss", 10, tuple(made))
+
+    alike = compare([report(t, (0.9, 0.9, 0.9)) for t in "abcd"], ["ref"], 1)
+    assert alike.standings[0].ratio == pytest.approx((0.9, 0.9, 0.9))
+    losses = {"a": 0.5, "b": 0.5, "c": 2.0, "d": 2.0}
+    mixed = compare([report(task, (x,) * 3) for task, x in losses.items()], ["ref"], 1)
+    ratio = next(one.ratio for one in mixed.standings if one.program == "it")
+    assert ratio.mean == pytest.approx(1.0)
+    assert ratio.low == pytest.approx(0.5, rel=0.1)
+    assert ratio.high == pytest.approx(2.0, rel=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".md", ".json", ".svg", ".png"])
+def test_reports_are_written_whole(several: Evaluation, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"report{suffix}"
+    reports.check(path)
+    reports.write(several, path)
+    content = path.read_bytes()
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    if suffix == ".png":
+        assert content.startswith(b"\x89PNG")
+        return
+    for word in (b"sgd", b"adamw", TASK.encode()):
+        assert word in content
+
+
+@pytest.mark.parametrize(
+    ("name", "culprit"), [("report.txt", "use one of .md"), ("no/where.md", "not a directory")]
+)
+def test_a_report_that_cannot_be_written_is_refused_before_any_training(
+    tmp_path: Path, name: str, culprit: str
+) -> None:
+    with pytest.raises(UsageError, match=culprit):
+        reports.check(tmp_path / name)
