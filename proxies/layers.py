@@ -1,10 +1,14 @@
-"""The few parts that the models are built from: initial weights, losses, one normalisation."""
+"""The few parts that the models are built from: initial weights, layers, losses."""
 
+import itertools
 import math
+from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 
 Weights: TypeAlias = dict[str, jax.Array]
 
@@ -37,9 +41,103 @@ def lecun(inputs: int) -> float:
     return math.sqrt(1.0 / inputs)
 
 
+def network_plan(sizes: tuple[int, ...], last: Callable[[int], float] = he) -> Plan:
+    """The weights of `network`.
+
+    Args:
+        sizes: the numbers of units of all layers, inputs and outputs included.
+        last: the deviation of the last layer's weights, from its number of inputs.
+    """
+    plan: Plan = {}
+    for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        deviation = last if layer == len(sizes) - 2 else he
+        plan[f"weight_{layer}"] = (inputs, outputs), deviation(inputs)
+        plan[f"bias_{layer}"] = (outputs,), 0.0
+    return plan
+
+
+def network(params: Weights, x: jax.Array) -> jax.Array:
+    """Apply the linear layers of `network_plan`, rectified in between, to `[batch, inputs]`."""
+    for layer in range(len(params) // 2):
+        if layer:
+            x = jax.nn.relu(x)
+        x = x @ params[f"weight_{layer}"] + params[f"bias_{layer}"]
+    return x
+
+
 def rms_normalize(x: jax.Array) -> jax.Array:
     """Divide by the root mean square over the last axis; no state, no statistics of the batch."""
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+
+
+def normalize_patches(patches: jax.Array) -> jax.Array:
+    """Bring each of `[..., pixels]` to mean 0 and variance 1; a flat one is not stretched."""
+    flat = 0.01  # the variance of a patch that counts as flat
+    centred = patches - jnp.mean(patches, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + flat)
+
+
+def convolve(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """Convolve `[batch, h, w, channels]`, zero beyond the border, with a 3x3 `weight`.
+
+    It is written as a product of patches with `[9 * channels, outputs]`: with so few channels XLA
+    CPU's convolutions are several times slower, their gradients above all.
+    """
+    height, width = x.shape[1:3]
+    framed = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows = jnp.concatenate([framed[:, i : i + height] for i in range(3)], axis=-1)
+    patches = jnp.concatenate([rows[:, :, j : j + width] for j in range(3)], axis=-1)
+    return patches @ weight
+
+
+def transformer_plan(layers: int, width: int) -> Plan:
+    """The weights of `transform`: residual branches share the scale between them."""
+    depth, hidden = 2 * layers, 2 * width
+    plan: Plan = {}
+    for layer in range(layers):
+        plan |= {
+            f"attend_{layer}": ((width, 3 * width), lecun(width)),
+            f"join_{layer}": ((width, width), lecun(width * depth)),
+            f"expand_{layer}": ((width, hidden), he(width)),
+            f"contract_{layer}": ((hidden, width), lecun(hidden * depth)),
+        }
+    return plan
+
+
+def transform(
+    params: Weights, x: jax.Array, layers: int, heads: int, mask: NDArray[np.float32] | None = None
+) -> jax.Array:
+    """Apply a transformer, normalised before every sublayer, without normalisation state.
+
+    Args:
+        params: weights of `transformer_plan`, among others.
+        x: `[batch, places, width]`.
+        layers: pairs of an attention and a rectified sublayer of `2 * width` units.
+        heads: attention heads; they divide the width.
+        mask: `[places, places]`, added to the scores of a reader (row) for what it reads.
+    """
+    for layer in range(layers):
+        heard = _attend(rms_normalize(x) @ params[f"attend_{layer}"], heads, mask)
+        x = x + heard @ params[f"join_{layer}"]
+        units = jax.nn.relu(rms_normalize(x) @ params[f"expand_{layer}"])
+        x = x + units @ params[f"contract_{layer}"]
+    return rms_normalize(x)
+
+
+def causal(places: int) -> NDArray[np.float32]:
+    """The mask `[places, places]` that hides what comes later."""
+    return np.triu(np.full((places, places), -1e9, np.float32), 1)
+
+
+def _attend(x: jax.Array, heads: int, mask: NDArray[np.float32] | None) -> jax.Array:
+    _, places, triple = x.shape
+    width = triple // 3
+    split_heads = (-1, places, heads, width // heads)
+    query, key, value = (part.reshape(split_heads) for part in jnp.split(x, 3, axis=-1))
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * (width // heads) ** -0.5
+    weights = jax.nn.softmax(scores if mask is None else scores + mask)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(-1, places, width)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -41,6 +41,8 @@ class Task:
             that `sample` never returns.
         gradient: `(params, batch, key) -> (loss, gradients)`; None stands for the gradient of
             `loss`. For two-player losses and sampled gradients.
+        source: the name of the data, in `proxies.data.SOURCES`; "none" for a formula.
+        delay: gradients are those of the weights so many steps ago.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Task:
     loss: Callable[[PyTree, PyTree, jax.Array], jax.Array]
     evaluate: Callable[[PyTree, PyTree, PyTree, jax.Array], jax.Array]
     gradient: Callable[[PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]] | None = None
+    source: str = "none"
+    delay: int = 0
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -65,6 +69,8 @@ class Task:
             )
         if self.steps < 1:
             raise ValueError(f"task {self.name!r}: steps is {self.steps}; use at least 1")
+        if self.delay < 0:
+            raise ValueError(f"task {self.name!r}: delay is {self.delay}; use at least 0")
 
     @property
     def params(self) -> int:

@@ -47,7 +47,8 @@ class Curve(NamedTuple):
     """What one training showed.
 
     Attributes:
-        train_loss: `[budget]` float32, the batch loss before each update; NaN after a stop.
+        train_loss: `[budget]` float32, the batch loss before each update, of the weights that gave
+            its gradient; NaN after a stop.
         loss: float32 scalar, the final evaluation; +inf if diverged.
         steps: int32 scalar, the steps that were run.
         diverged: bool scalar; a batch loss, a final weight or the evaluation was not finite.
@@ -64,6 +65,7 @@ class Curve(NamedTuple):
 class _Carry(NamedTuple):
     step: jax.Array
     params: PyTree
+    past: PyTree  # the weights of the last `delay` steps; step t is kept at t modulo `delay`
     state: PyTree
     train_loss: jax.Array
     smooth_loss: jax.Array
@@ -156,9 +158,14 @@ def compiled_train(
         return carry.finite & carry.within & (carry.step < course.steps)
 
     def advance(carry: _Carry) -> _Carry:
-        step, params, state, train_loss, smooth_loss, *_ = carry
+        step, params, past, state, train_loss, smooth_loss, *_ = carry
         sample, loss_key = jax.tree.map(lambda draws: draws[step], (samples, loss_keys))
-        loss, gradients = gradient(params, task.batch(data, sample), loss_key)
+        seen = params
+        if task.delay:
+            slot = step % task.delay
+            seen = jax.tree.map(lambda weights: weights[slot], past)
+            past = jax.tree.map(lambda all, now: all.at[slot].set(now), past, params)
+        loss, gradients = gradient(seen, task.batch(data, sample), loss_key)
         t = (step + 1).astype(jnp.float32)
         updates, state = update(gradients, state, params, lr=lrs[step], t=t)
         updates = jax.tree.map(lambda u, w: u - decays[step] * w, updates, params)
@@ -167,6 +174,7 @@ def compiled_train(
         return _Carry(
             step=step + 1,
             params=params,
+            past=past,
             state=state,
             train_loss=train_loss.at[step].set(loss),
             smooth_loss=smooth_loss,
@@ -178,6 +186,9 @@ def compiled_train(
     start = _Carry(
         step=jnp.int32(0),
         params=params,
+        past=jax.tree.map(lambda leaf: jnp.stack([leaf] * task.delay), params)
+        if task.delay
+        else (),
         state=_init(rule, params, operands),
         train_loss=jnp.full(budget, jnp.nan, jnp.float32),
         smooth_loss=jnp.float32(0.0),

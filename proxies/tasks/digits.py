@@ -6,7 +6,8 @@ a few confident mistakes would otherwise decide the loss.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxies import data
-from proxies.layers import Plan, Weights, gaussian, he, lecun, rms_normalize, smoothed_divergence
+from proxies.layers import (
+    Plan,
+    Weights,
+    gaussian,
+    he,
+    lecun,
+    network,
+    network_plan,
+    rms_normalize,
+    smoothed_divergence,
+)
 from proxies.registry import register
 from proxies.sampling import Cut, below, choose, cut, halves, spread
-from proxies.task import Split, Task
+from proxies.task import PyTree, Split, Task
 
 CLASSES = 10
 SIDE = 8  # pixels
 PIXELS = SIDE * SIDE
-METRIC = "divergence from smoothed labels (nats)"
 
 _FRAMED = SIDE + 1  # a row and a column of zeros above and left make a shift an offset
 _WINDOW = np.add.outer(np.arange(SIDE) * _FRAMED, np.arange(SIDE)).ravel()
@@ -31,7 +41,7 @@ _GAIN = 0.8, 1.2  # the range of the intensity
 _SMOOTHING = 0.1
 _MEAN, _DEVIATION = 0.3, 0.37  # of a pixel, roughly
 
-Model = Callable[[Weights, jax.Array], jax.Array]
+Model: TypeAlias = Callable[[Weights, jax.Array], jax.Array]
 
 
 class Digits(NamedTuple):
@@ -54,6 +64,13 @@ class Batch(NamedTuple):
 
     pixels: jax.Array
     labels: jax.Array
+
+
+Loss: TypeAlias = Callable[[PyTree, Batch, jax.Array], jax.Array]
+"""From weights, images and a key to a positive number."""
+
+Gradient: TypeAlias = Callable[[PyTree, Batch, jax.Array], tuple[jax.Array, PyTree]]
+"""From weights, images and a key to the loss and gradients."""
 
 
 def _read(part: data.Part) -> Digits:
@@ -80,7 +97,66 @@ def _batch(digits: Digits, views: Views) -> Batch:
     return Batch(pixels, digits.labels[views.item])
 
 
-def _task(
+def build(
+    name: str,
+    split: Split,
+    description: str,
+    *,
+    metric: str,
+    steps: int,
+    batch: int,
+    init: Callable[[jax.Array], PyTree],
+    loss: Loss,
+    error: Loss | None = None,
+    gradient: Gradient | None = None,
+    delay: int = 0,
+) -> Task:
+    """The task of lowering a loss on a `Batch` of digits.
+
+    Args:
+        name: the task's name.
+        split: whose part of the digits to read; a diagnostic task may see what a search sees.
+        description: one line for people.
+        metric: what `error` returns, with its unit.
+        steps: the training budget.
+        batch: images per step.
+        init: initial weights.
+        loss: what is trained, positive.
+        error: what is measured on the evaluation's images, positive; None for `loss`.
+        gradient: its own gradient, if the task has one; see `Task`.
+        delay: gradients are those of the weights so many steps ago.
+    """
+    measured = loss if error is None else error
+
+    def sample(partition: Cut, key: jax.Array) -> Views:
+        which, how = halves(jax.random.bits(key, (batch,)))
+        return _views(choose(partition.train, which), how)
+
+    def evaluate(params: PyTree, digits: Digits, partition: Cut, key: jax.Array) -> jax.Array:
+        items = jnp.tile(partition.evaluation, _VIEWS)
+        seen = _batch(digits, _views(items, spread(partition.view, _VIEWS)))
+        return measured(params, seen, key)
+
+    return Task(
+        name=name,
+        split=split,
+        description=description,
+        metric=metric,
+        steps=steps,
+        data=_read("search" if split == "diagnostic" else split),
+        init=init,
+        partition=_partition,
+        sample=sample,
+        batch=_batch,
+        loss=loss,
+        evaluate=evaluate,
+        gradient=gradient,
+        source="digits",
+        delay=delay,
+    )
+
+
+def classify(
     name: str,
     split: Split,
     description: str,
@@ -89,36 +165,24 @@ def _task(
     batch: int,
     init: Callable[[jax.Array], Weights],
     model: Model,
+    delay: int = 0,
 ) -> Task:
     """The task of training `model`, which maps weights and `[batch, 64]` pixels to logits."""
-    if split == "diagnostic":
-        raise ValueError(f"task {name!r}: digits have no diagnostic part; use one of {data.PARTS}")
-
-    def sample(partition: Cut, key: jax.Array) -> Views:
-        which, how = halves(jax.random.bits(key, (batch,)))
-        return _views(choose(partition.train, which), how)
 
     def loss(params: Weights, batch: Batch, key: jax.Array) -> jax.Array:
         del key
         return smoothed_divergence(model(params, batch.pixels), batch.labels, _SMOOTHING)
 
-    def evaluate(params: Weights, digits: Digits, partition: Cut, key: jax.Array) -> jax.Array:
-        items = jnp.tile(partition.evaluation, _VIEWS)
-        return loss(params, _batch(digits, _views(items, spread(partition.view, _VIEWS))), key)
-
-    return Task(
-        name=name,
-        split=split,
-        description=description,
-        metric=METRIC,
+    return build(
+        name,
+        split,
+        f"handwritten digits, {description}",
+        metric="divergence from smoothed labels (nats)",
         steps=steps,
-        data=_read(split),
+        batch=batch,
         init=init,
-        partition=_partition,
-        sample=sample,
-        batch=_batch,
         loss=loss,
-        evaluate=evaluate,
+        delay=delay,
     )
 
 
@@ -140,45 +204,33 @@ def mlp(
             190,410.
         batch: images per step.
         steps: the training budget.
-
-    Raises:
-        ValueError: `split` is "diagnostic", which has no data.
     """
     sizes = (PIXELS, *hidden, CLASSES)
-    layers = range(len(sizes) - 1)
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {}
-        for layer in layers:
-            inputs, outputs = sizes[layer : layer + 2]
-            plan[f"weight_{layer}"] = (inputs, outputs), he(inputs)
-            plan[f"bias_{layer}"] = (outputs,), 0.0
-        return gaussian(key, plan)
-
-    def model(params: Weights, x: jax.Array) -> jax.Array:
-        for layer in layers:
-            if layer:
-                x = jax.nn.relu(x)
-            x = x @ params[f"weight_{layer}"] + params[f"bias_{layer}"]
-        return x
+        return gaussian(key, network_plan(sizes))
 
     units = "x".join(map(str, hidden)) or "linear"
-    description = f"handwritten digits, network with {units} hidden units"
+    description = f"network with {units} hidden units"
     name = f"digits-mlp-{units}" if name is None else name
-    return _task(name, split, description, steps=steps, batch=batch, init=init, model=model)
+    return classify(name, split, description, steps=steps, batch=batch, init=init, model=network)
 
 
 @register("digits-conv", "search")
-def conv(name: str, split: Split, *, batch: int = 48, steps: int = 200) -> Task:
-    """Two convolutions and a linear layer on digits: 4x4 with stride 2, then 2x2.
+def conv(
+    name: str,
+    split: Split,
+    *,
+    narrow: int = 12,
+    wide: int = 24,
+    batch: int = 48,
+    steps: int = 200,
+) -> Task:
+    """Convolutions to `narrow` and `wide` channels, 4x4 with stride 2 and 2x2; a linear layer.
 
     Both are written as products with patches: with so few channels XLA CPU's convolutions are
     several times slower, their gradients above all.
-
-    Raises:
-        ValueError: `split` is "diagnostic", which has no data.
     """
-    narrow, wide = 12, 24  # channels
     outer, inner = 3, 2  # sides of the two feature maps
     corners = np.add.outer(np.arange(outer) * 2 * SIDE, np.arange(outer) * 2).reshape(-1, 1)
     patches = corners + np.add.outer(np.arange(4) * SIDE, np.arange(4)).reshape(1, -1)
@@ -203,8 +255,8 @@ def conv(name: str, split: Split, *, batch: int = 48, steps: int = 200) -> Task:
         x = jax.nn.relu(x @ params["conv_1"] + params["bias_1"])
         return x.reshape(-1, inner * inner * wide) @ params["weight"] + params["bias"]
 
-    description = "handwritten digits, small convolution net"
-    return _task(name, split, description, steps=steps, batch=batch, init=init, model=model)
+    description = f"convolution net of {narrow} and {wide} channels"
+    return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
 
 
 @register("digits-residual", "held-out")
@@ -217,11 +269,7 @@ def residual(
     batch: int = 64,
     steps: int = 1000,
 ) -> Task:
-    """A normalised residual network on digits: `x <- x + relu(normalize(x) * gain @ A) @ B`.
-
-    Raises:
-        ValueError: `split` is "diagnostic", which has no data.
-    """
+    """A normalised residual network on digits: `x <- x + relu(normalize(x) * gain @ A) @ B`."""
 
     def init(key: jax.Array) -> Weights:
         plan: Plan = {
@@ -241,5 +289,12 @@ def residual(
             x = x + hidden @ params["contract"][block]
         return rms_normalize(x) @ params["weight"] + params["bias"]
 
-    description = f"handwritten digits, normalised residual net of {blocks} blocks"
-    return _task(name, split, description, steps=steps, batch=batch, init=init, model=model)
+    description = f"normalised residual net of {blocks} blocks"
+    return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
+
+
+# About 10 and 100 times the product of weights, steps and batch.
+register("digits-mlp-10x", "validation")(partial(mlp, hidden=(96,), batch=128, steps=400))
+register("digits-mlp-100x", "validation")(partial(mlp, hidden=(128, 128), batch=128, steps=1200))
+register("digits-conv-10x", "validation")(partial(conv, narrow=20, wide=40, batch=96, steps=450))
+register("digits-conv-100x", "validation")(partial(conv, narrow=48, wide=96, batch=96, steps=1000))

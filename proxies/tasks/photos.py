@@ -1,7 +1,8 @@
 """Photographs in patches: compressing grey ones, removing noise from coloured ones."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxies import data
-from proxies.layers import Plan, Weights, gaussian, he, lecun, rms_normalize
+from proxies.layers import (
+    Plan,
+    Weights,
+    convolve,
+    gaussian,
+    he,
+    lecun,
+    network,
+    network_plan,
+    normalize_patches,
+    rms_normalize,
+)
 from proxies.registry import register
 from proxies.sampling import Cut, below, choose, cut, halves, spread
 from proxies.task import Split, Task
@@ -32,6 +44,10 @@ class Places(NamedTuple):
     left: jax.Array
 
 
+Loss: TypeAlias = Callable[[Weights, jax.Array, jax.Array], jax.Array]
+"""From weights, patches `[batch, side, side, channels]` and a key to a positive number."""
+
+
 def _task(
     name: str,
     split: Split,
@@ -44,11 +60,12 @@ def _task(
     views: int,
     steps: int,
     init: Callable[[jax.Array], Weights],
-    loss: Callable[[Weights, jax.Array, jax.Array], jax.Array],
+    loss: Loss,
+    error: Loss | None = None,
 ) -> Task:
     """The task of lowering `loss` on `[batch, side, side, channels]` patches.
 
-    The evaluation sees `views` patches of each of its cells.
+    The evaluation is by `error`, or else by `loss`, on `views` patches of each of its cells.
     """
     if split == "diagnostic":
         raise ValueError(f"task {name!r}: photos have no diagnostic part; use one of {data.PARTS}")
@@ -60,6 +77,7 @@ def _task(
     rows = np.add.outer(np.arange(side) * data.CELL, np.arange(side))
     channels = pixels.shape[-1]
     window = np.add.outer(rows * channels, np.arange(channels))
+    measured = loss if error is None else error
 
     def partition(cells: Cells, key: jax.Array) -> Cut:
         return cut(cells.pixels.shape[0], key)
@@ -78,7 +96,7 @@ def _task(
     def evaluate(params: Weights, cells: Cells, partition: Cut, key: jax.Array) -> jax.Array:
         items = jnp.tile(partition.evaluation, views)
         seen = places(items, spread(partition.view, views))
-        return loss(params, read(cells, seen), key)
+        return measured(params, read(cells, seen), key)
 
     return Task(
         name=name,
@@ -93,41 +111,46 @@ def _task(
         batch=read,
         loss=loss,
         evaluate=evaluate,
+        source="photos",
     )
 
 
 @register("photos-autoencoder", "search")
 def autoencoder(
-    name: str, split: Split, *, code: int = 24, batch: int = 64, steps: int = 200
+    name: str,
+    split: Split,
+    *,
+    hidden: tuple[int, ...] = (),
+    code: int = 24,
+    batch: int = 64,
+    steps: int = 200,
 ) -> Task:
     """An autoencoder of grey 8x8 patches through `code` rectified units.
 
     Every patch is brought to mean 0 and variance 1 first; otherwise the few with strong edges
     decide the loss, and the seed that evaluates on them.
 
+    Args:
+        name: the task's name.
+        split: whose part of the photographs to read.
+        hidden: the units of the layers before the code; those after it mirror them.
+        code: the units of the narrowest layer.
+        batch: patches per step.
+        steps: the training budget.
+
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
     """
     side = 8
-    inputs = side * side
-    flat = 0.01  # a variance below which a patch counts as flat and is not stretched
+    sizes = (side * side, *hidden, code, *reversed(hidden), side * side)
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {
-            "encode": ((inputs, code), he(inputs)),
-            "code_bias": ((code,), 0.0),
-            "decode": ((code, inputs), lecun(code)),
-            "bias": ((inputs,), 0.0),
-        }
-        return gaussian(key, plan)
+        return gaussian(key, network_plan(sizes, last=lecun))
 
     def loss(params: Weights, patches: jax.Array, key: jax.Array) -> jax.Array:
         del key
-        x = patches.reshape(-1, inputs)
-        x = x - jnp.mean(x, axis=-1, keepdims=True)
-        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + flat)
-        codes = jax.nn.relu(x @ params["encode"] + params["code_bias"])
-        return jnp.mean(jnp.square(codes @ params["decode"] + params["bias"] - x))
+        x = normalize_patches(patches.reshape(-1, side * side))
+        return jnp.mean(jnp.square(network(params, x) - x))
 
     return _task(
         name,
@@ -142,6 +165,12 @@ def autoencoder(
         init=init,
         loss=loss,
     )
+
+
+register("photos-autoencoder-10x", "validation")(partial(autoencoder, code=40, batch=96, steps=800))
+register("photos-autoencoder-100x", "validation")(
+    partial(autoencoder, hidden=(128,), code=32, batch=128, steps=1250)
+)
 
 
 @register("photos-denoise", "held-out")
@@ -175,12 +204,6 @@ def denoise(
         }
         ones = {"gain": jnp.ones((blocks + 1, width))}
         return gaussian(key, plan) | ones | {"bias": jnp.zeros((blocks, width))}
-
-    def convolve(x: jax.Array, weight: jax.Array) -> jax.Array:
-        framed = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        rows = jnp.concatenate([framed[:, i : i + side] for i in range(3)], axis=-1)
-        patches = jnp.concatenate([rows[:, :, j : j + side] for j in range(3)], axis=-1)
-        return patches @ weight
 
     def model(params: Weights, noisy: jax.Array) -> jax.Array:
         x = convolve(noisy, params["enter"])

@@ -1,5 +1,7 @@
-"""Predicting the next character of English text with small causal transformers."""
+"""Predicting the next character of English text, with small causal transformers."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxies import data
-from proxies.layers import Plan, Weights, cross_entropy, gaussian, he, lecun, rms_normalize
+from proxies.layers import (
+    Plan,
+    Weights,
+    causal,
+    cross_entropy,
+    gaussian,
+    lecun,
+    transform,
+    transformer_plan,
+)
 from proxies.registry import register
 from proxies.sampling import Cut, below, choose, cut, halves
 from proxies.task import Split, Task
@@ -34,84 +45,38 @@ def _partition(text: Text, key: jax.Array) -> Cut:
     return cut(text.blocks.shape[0], key)
 
 
-@register("topics-attention", "search")
-def attention(name: str, split: Split) -> Task:
-    """One layer with one head, 4,416 weights.
-
-    Raises:
-        ValueError: `split` is "diagnostic", which has no data.
-    """
-    return transformer(name, split, layers=1, heads=1, width=16, context=16, batch=4, steps=200)
-
-
-@register("topics-transformer", "held-out")
-def transformer(
+def language_model(
     name: str,
     split: Split,
+    description: str,
     *,
-    layers: int = 2,
-    heads: int = 4,
-    width: int = 48,
-    context: int = 32,
-    batch: int = 16,
-    steps: int = 1000,
+    context: int,
+    batch: int,
+    steps: int,
+    init: Callable[[jax.Array], Weights],
+    model: Callable[[Weights, jax.Array], jax.Array],
 ) -> Task:
-    """A causal transformer, normalised before every sublayer, without normalisation state.
+    """The task of training `model` to predict each character from at most `context` before it.
 
     Args:
         name: the task's name.
         split: whose part of the text to read.
-        layers: pairs of an attention and a rectified sublayer of `2 * width` units.
-        heads: attention heads; they divide `width`.
-        width: numbers per character.
+        description: one line for people.
         context: characters that a prediction sees at most, below the block length of 128.
         batch: windows of `context` characters per step.
         steps: the training budget.
+        init: initial weights.
+        model: maps weights and codes `[batch, context]` to logits `[batch, context, 64]`.
 
     Raises:
-        ValueError: `split` is "diagnostic", which has no data; or the sizes do not fit.
+        ValueError: `split` is "diagnostic", which has no data; or `context` does not fit.
     """
     if split == "diagnostic":
         raise ValueError(f"task {name!r}: text has no diagnostic part; use one of {data.PARTS}")
-    if width % heads:
-        raise ValueError(f"task {name!r}: width {width} is not a multiple of heads {heads}")
     if not 0 < context < data.BLOCK:
         raise ValueError(f"task {name!r}: context is {context}; use 1 to {data.BLOCK - 1}")
-
     starts = data.BLOCK - context  # a window holds one character more than its context
     window = np.arange(context + 1)
-    hidden = 2 * width
-    future = np.triu(np.full((context, context), -1e9, np.float32), 1)
-
-    def init(key: jax.Array) -> Weights:
-        depth = 2 * layers  # residual branches share the scale between them
-        plan: Plan = {"embed": ((SYMBOLS, width), 1.0), "position": ((context, width), 0.5)}
-        for layer in range(layers):
-            plan |= {
-                f"attend_{layer}": ((width, 3 * width), lecun(width)),
-                f"join_{layer}": ((width, width), lecun(width * depth)),
-                f"expand_{layer}": ((width, hidden), he(width)),
-                f"contract_{layer}": ((hidden, width), lecun(hidden * depth)),
-            }
-        plan |= {"weight": ((width, SYMBOLS), lecun(width)), "bias": ((SYMBOLS,), 0.0)}
-        return gaussian(key, plan)
-
-    def mix(x: jax.Array) -> jax.Array:
-        split_heads = (-1, context, heads, width // heads)
-        query, key, value = (part.reshape(split_heads) for part in jnp.split(x, 3, axis=-1))
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * (width // heads) ** -0.5
-        heard = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores + future), value)
-        return heard.reshape(-1, context, width)
-
-    def model(params: Weights, codes: jax.Array) -> jax.Array:
-        # A product with one-hot rows: the gradient of a look-up would be a scatter, slow on CPU.
-        x = jax.nn.one_hot(codes, SYMBOLS) @ params["embed"] + params["position"]
-        for layer in range(layers):
-            heard = mix(rms_normalize(x) @ params[f"attend_{layer}"])
-            x = x + heard @ params[f"join_{layer}"]
-            units = jax.nn.relu(rms_normalize(x) @ params[f"expand_{layer}"])
-            x = x + units @ params[f"contract_{layer}"]
-        return rms_normalize(x) @ params["weight"] + params["bias"]
 
     def windows(block: jax.Array, half: jax.Array) -> Windows:
         return Windows(block, below(half, starts))
@@ -134,7 +99,7 @@ def transformer(
     return Task(
         name=name,
         split=split,
-        description=f"next character of English text, transformer of {layers} layers",
+        description=description,
         metric=METRIC,
         steps=steps,
         data=Text(*data.topics().part(split)),
@@ -144,4 +109,74 @@ def transformer(
         batch=read,
         loss=loss,
         evaluate=evaluate,
+        source="topics",
     )
+
+
+@register("topics-transformer", "held-out")
+def transformer(
+    name: str,
+    split: Split,
+    *,
+    layers: int = 2,
+    heads: int = 4,
+    width: int = 48,
+    context: int = 32,
+    batch: int = 16,
+    steps: int = 1000,
+) -> Task:
+    """A causal transformer.
+
+    Args:
+        name: the task's name.
+        split: whose part of the text to read.
+        layers: pairs of an attention and a rectified sublayer.
+        heads: attention heads; they divide `width`.
+        width: numbers per character.
+        context: characters that a prediction sees at most, below the block length of 128.
+        batch: windows of `context` characters per step.
+        steps: the training budget.
+
+    Raises:
+        ValueError: `split` is "diagnostic", which has no data; or the sizes do not fit.
+    """
+    if width % heads:
+        raise ValueError(f"task {name!r}: width {width} is not a multiple of heads {heads}")
+
+    def init(key: jax.Array) -> Weights:
+        plan: Plan = {"embed": ((SYMBOLS, width), 1.0), "position": ((context, width), 0.5)}
+        plan |= transformer_plan(layers, width)
+        plan |= {"weight": ((width, SYMBOLS), lecun(width)), "bias": ((SYMBOLS,), 0.0)}
+        return gaussian(key, plan)
+
+    def model(params: Weights, codes: jax.Array) -> jax.Array:
+        # A product with one-hot rows: the gradient of a look-up would be a scatter, slow on CPU.
+        x = jax.nn.one_hot(codes, SYMBOLS) @ params["embed"] + params["position"]
+        x = transform(params, x, layers, heads, causal(context))
+        return x @ params["weight"] + params["bias"]
+
+    description = f"next character of English text, transformer of {layers} layers"
+    return language_model(
+        name,
+        split,
+        description,
+        context=context,
+        batch=batch,
+        steps=steps,
+        init=init,
+        model=model,
+    )
+
+
+_attention = partial(transformer, layers=1, heads=1)
+
+# 4,416 weights, and about 10 and 100 times the product of weights, steps and batch.
+register("topics-attention", "search")(
+    partial(_attention, width=16, context=16, batch=4, steps=200)
+)
+register("topics-attention-10x", "validation")(
+    partial(_attention, width=24, context=24, batch=8, steps=520)
+)
+register("topics-attention-100x", "validation")(
+    partial(transformer, layers=2, heads=2, width=48, context=32, batch=8, steps=1000)
+)

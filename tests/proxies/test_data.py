@@ -1,13 +1,19 @@
 """The sources and their one cut, and the registry that keeps tasks to their part."""
 
+from dataclasses import replace
+
+import jax
 import numpy as np
 import pytest
 
 import proxies
 from proxies import UnknownTaskError, data
 
-SOURCES = (data.digits(), data.photos(), data.topics())
+SOURCES = [source() for source in data.SOURCES.values()]
 SHARES: dict[data.Part, float] = {"search": 0.5, "validation": 0.2, "held-out": 0.3}
+
+FORMULAS = [name for name in proxies.names() if proxies.load(name).source == "none"]
+"""Tasks without data."""
 
 each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
 
@@ -60,31 +66,46 @@ def test_the_alphabet_has_64_characters_and_covers_the_text() -> None:
 
 def test_a_digest_tells_any_change_of_the_data() -> None:
     digests = proxies.digests()
-    assert set(digests) == {"digits", "photos", "topics"}
+    assert set(digests) == set(data.SOURCES)
     assert digests == proxies.digests()
     assert all(len(digest) == 64 for digest in digests.values())
     digits = data.digits()
     images, labels = digits.arrays
     changed = images.copy()
     changed[0, 0, 0] += 1
-    assert data.Source("digits", digits.groups, (changed, labels)).digest() != digests["digits"]
+    assert replace(digits, arrays=(changed, labels)).digest() != digests["digits"]
 
 
-@pytest.mark.parametrize("name", [n for n in proxies.names() if n != "quadratic"])
+@pytest.mark.parametrize("name", [n for n in proxies.names() if n not in FORMULAS])
 def test_a_task_reads_only_the_part_of_its_split(name: str) -> None:
     task = proxies.load(name)
-    source = {source.name: source for source in SOURCES}[name.partition("-")[0]]
+    source = data.SOURCES[task.source]()
+    mine = "search" if task.split == "diagnostic" else task.split
     read = len(task.data[0])
-    assert [part for part in data.PARTS if read == len(source.part(part)[0])] == [task.split]
+    assert [part for part in data.PARTS if read == len(source.part(part)[0])] == [mine]
+
+
+@pytest.mark.parametrize("name", proxies.names("search"))
+def test_a_search_task_has_validation_tasks_of_10_and_100_times_the_work(name: str) -> None:
+    def work(task: proxies.Task) -> int:
+        sample = jax.eval_shape(
+            lambda key: task.sample(task.partition(task.data, key), key), jax.random.key(0)
+        )
+        return task.params * task.steps * jax.tree.leaves(sample)[0].size
+
+    small = work(proxies.load(name))
+    for times in (10, 100):
+        large = proxies.load(f"{name}-{times}x")
+        assert large.split == "validation"
+        assert large.params != proxies.load(name).params
+        assert work(large) / small == pytest.approx(times, rel=0.15)
+
+
+def test_formulas_are_for_diagnosis_alone() -> None:
+    assert set(FORMULAS) <= set(proxies.names("diagnostic"))
 
 
 def test_tasks_are_listed_by_split_and_loaded_once() -> None:
-    assert set(proxies.names("search")) == {
-        "digits-mlp",
-        "digits-conv",
-        "topics-attention",
-        "photos-autoencoder",
-    }
     by_split = [name for split in proxies.task.SPLITS for name in proxies.names(split)]
     assert sorted(by_split) == sorted(proxies.names())
     for name in proxies.names():
@@ -109,9 +130,28 @@ def test_a_taken_name_and_an_unknown_split_are_refused() -> None:
         proxies.register("new", "test")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("family", ["digits-conv", "topics-transformer", "photos-denoise"])
+@pytest.mark.parametrize("family", ["topics-transformer", "photos-denoise"])
 def test_a_family_with_data_refuses_the_diagnostic_split(family: str) -> None:
     from proxies.registry import _rows
 
     with pytest.raises(ValueError, match="no diagnostic part"):
         _rows[family][1](family, "diagnostic")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "zero"),
+        (13, "thirteen"),
+        (40, "forty"),
+        (305, "three hundred five"),
+        (4721, "four thousand seven hundred twenty-one"),
+        (9000, "nine thousand"),
+    ],
+)
+def test_numbers_are_spelled_in_english(number: int, words: str) -> None:
+    assert data.spell(number) == words
+    digits, codes = (array[number] for array in data.numbers().arrays)
+    assert int("".join(map(str, digits))) == number
+    assert "".join(data.SPELL[code] for code in codes).rstrip("\0") == words
+    assert codes[-1] == 0
