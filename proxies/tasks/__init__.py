@@ -1,5 +1,39 @@
 """The task families; importing this package registers every task."""
 
-from proxies.tasks import digits, photos, quadratic, topics
+from proxies.tasks import (
+    adversarial,
+    contrastive,
+    deep,
+    denoising,
+    digits,
+    finetuning,
+    landscapes,
+    numbers,
+    photos,
+    quadratic,
+    recurrent,
+    sampled,
+    tables,
+    teacher,
+    topics,
+    vision,
+)
 
-__all__ = ["digits", "photos", "quadratic", "topics"]
+__all__ = [
+    "adversarial",
+    "contrastive",
+    "deep",
+    "denoising",
+    "digits",
+    "finetuning",
+    "landscapes",
+    "numbers",
+    "photos",
+    "quadratic",
+    "recurrent",
+    "sampled",
+    "tables",
+    "teacher",
+    "topics",
+    "vision",
+]

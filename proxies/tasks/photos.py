@@ -48,7 +48,7 @@ Loss: TypeAlias = Callable[[Weights, jax.Array, jax.Array], jax.Array]
 """From weights, patches `[batch, side, side, channels]` and a key to a positive number."""
 
 
-def _task(
+def build(
     name: str,
     split: Split,
     description: str,
@@ -152,7 +152,7 @@ def autoencoder(
         x = normalize_patches(patches.reshape(-1, side * side))
         return jnp.mean(jnp.square(network(params, x) - x))
 
-    return _task(
+    return build(
         name,
         split,
         f"grey patches of photographs, autoencoder through {code} units",
@@ -217,7 +217,7 @@ def denoise(
         added = noise * jax.random.normal(key, patches.shape, patches.dtype)
         return jnp.mean(jnp.square(model(params, patches + added) - added))
 
-    return _task(
+    return build(
         name,
         split,
         "noisy colour patches of photographs, residual convolution net",

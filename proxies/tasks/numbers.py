@@ -1,0 +1,100 @@
+"""Translating numbers into English words, character by character."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from proxies import data
+from proxies.layers import Plan, Weights, causal, gaussian, lecun, transform, transformer_plan
+from proxies.registry import register
+from proxies.sampling import Cut, choose, cut, halves
+from proxies.task import Split, Task
+
+_DIGITS = 4
+_LETTERS = len(data.SPELL)
+
+
+class Pairs(NamedTuple):
+    """`words` `[n, 43]` uint8, indices in `SPELL`, and `digits` `[n, 4]`; a number is an item."""
+
+    words: NDArray[np.uint8] | jax.Array
+    digits: NDArray[np.uint8] | jax.Array
+
+
+@register("numbers-translate", "held-out")
+def translate(
+    name: str,
+    split: Split,
+    *,
+    layers: int = 2,
+    heads: int = 2,
+    width: int = 40,
+    batch: int = 8,
+    steps: int = 1000,
+) -> Task:
+    """A transformer that writes "four thousand seven hundred twenty-one" after reading 4721.
+
+    Source and target are one sequence: places that read the digits see all of them, places that
+    write see the digits and what was written before (a prefix language model, Raffel et al. 2020).
+    The loss counts the words and their end, not what fills them up.
+
+    Raises:
+        ValueError: `split` is "diagnostic", which has no data; or `heads` does not divide `width`.
+    """
+    if split == "diagnostic":
+        raise ValueError(f"task {name!r}: numbers have no diagnostic part; use one of {data.PARTS}")
+    if width % heads:
+        raise ValueError(f"task {name!r}: width {width} is not a multiple of heads {heads}")
+    places = _DIGITS + data.SPELLED - 1  # the last character is predicted and never read
+    mask = causal(places)
+    mask[:, :_DIGITS] = 0.0
+    symbols = _LETTERS + 10
+    digits, words = data.numbers().part(split)
+
+    def init(key: jax.Array) -> Weights:
+        plan: Plan = {"embed": ((symbols, width), 1.0), "position": ((places, width), 0.5)}
+        plan |= transformer_plan(layers, width)
+        plan |= {"weight": ((width, _LETTERS), lecun(width)), "bias": ((_LETTERS,), 0.0)}
+        return gaussian(key, plan)
+
+    def partition(pairs: Pairs, key: jax.Array) -> Cut:
+        return cut(pairs.words.shape[0], key, evaluation=0.1)
+
+    def sample(partition: Cut, key: jax.Array) -> jax.Array:
+        return choose(partition.train, halves(jax.random.bits(key, (batch,)))[0])
+
+    def read(pairs: Pairs, items: jax.Array) -> Pairs:
+        return Pairs(*(jnp.asarray(array)[items] for array in pairs))
+
+    def loss(params: Weights, seen: Pairs, key: jax.Array) -> jax.Array:
+        del key
+        codes = jnp.concatenate([seen.digits + _LETTERS, seen.words[:, :-1]], axis=1)
+        x = jax.nn.one_hot(codes, symbols) @ params["embed"] + params["position"]
+        x = transform(params, x, layers, heads, mask)[:, _DIGITS - 1 :]
+        logits = x @ params["weight"] + params["bias"]
+        hot = jax.nn.one_hot(seen.words, _LETTERS)
+        surprise = -jnp.sum(hot * jax.nn.log_softmax(logits), axis=-1)
+        written = jnp.pad(seen.words[:, :-1] != 0, ((0, 0), (1, 0)), constant_values=True)
+        return jnp.sum(surprise * written) / jnp.sum(written)
+
+    def evaluate(params: Weights, pairs: Pairs, partition: Cut, key: jax.Array) -> jax.Array:
+        return loss(params, read(pairs, partition.evaluation), key)
+
+    return Task(
+        name=name,
+        split=split,
+        description=f"numbers into English words, transformer of {layers} layers",
+        metric="cross-entropy (nats per character)",
+        steps=steps,
+        data=Pairs(words, digits),
+        init=init,
+        partition=partition,
+        sample=sample,
+        batch=read,
+        loss=loss,
+        evaluate=evaluate,
+        source="numbers",
+    )

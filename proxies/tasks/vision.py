@@ -1,0 +1,92 @@
+"""Classifying handwritten digits with a vision transformer and a normalised convolution net."""
+
+import jax
+import jax.numpy as jnp
+
+from proxies.layers import (
+    Plan,
+    Weights,
+    convolve,
+    gaussian,
+    he,
+    lecun,
+    rms_normalize,
+    transform,
+    transformer_plan,
+)
+from proxies.registry import register
+from proxies.task import Split, Task
+from proxies.tasks.digits import CLASSES, SIDE, classify
+
+
+@register("digits-vit", "held-out")
+def vit(
+    name: str,
+    split: Split,
+    *,
+    layers: int = 2,
+    heads: int = 4,
+    width: int = 40,
+    batch: int = 32,
+    steps: int = 800,
+) -> Task:
+    """A vision transformer that reads 16 patches of 2x2 pixels (Dosovitskiy et al. 2021)."""
+    side = 2
+    rows = SIDE // side
+    places, pixels = rows * rows, side * side
+
+    def init(key: jax.Array) -> Weights:
+        plan: Plan = {"embed": ((pixels, width), lecun(pixels)), "position": ((places, width), 0.5)}
+        plan |= transformer_plan(layers, width)
+        plan |= {"weight": ((width, CLASSES), lecun(width)), "bias": ((CLASSES,), 0.0)}
+        return gaussian(key, plan)
+
+    def model(params: Weights, x: jax.Array) -> jax.Array:
+        grid = x.reshape(-1, rows, side, rows, side).transpose(0, 1, 3, 2, 4)
+        x = grid.reshape(-1, places, pixels) @ params["embed"] + params["position"]
+        x = jnp.mean(transform(params, x, layers, heads), axis=1)
+        return x @ params["weight"] + params["bias"]
+
+    description = f"vision transformer of {layers} layers"
+    return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
+
+
+@register("digits-resnet", "held-out")
+def resnet(
+    name: str,
+    split: Split,
+    *,
+    width: int = 24,
+    blocks: int = 2,
+    batch: int = 32,
+    steps: int = 600,
+) -> Task:
+    """A residual convolution net, normalised over channels: `x <- x + conv(relu(conv(norm(x))))`.
+
+    The 3x3 convolutions see 8x8 pixels at first and 4x4 averages of 2x2 after the first block.
+    """
+
+    def init(key: jax.Array) -> Weights:
+        plan: Plan = {
+            "enter": ((9, width), lecun(9)),
+            "expand": ((blocks, 9 * width, width), he(9 * width)),
+            "contract": ((blocks, 9 * width, width), lecun(9 * width * blocks)),
+            "weight": ((width, CLASSES), lecun(width)),
+            "bias": ((CLASSES,), 0.0),
+        }
+        return gaussian(key, plan) | {"gain": jnp.ones((blocks + 1, width))}
+
+    def model(params: Weights, x: jax.Array) -> jax.Array:
+        x = convolve(x.reshape(-1, SIDE, SIDE, 1), params["enter"])
+        for block in range(blocks):
+            normal = rms_normalize(x) * params["gain"][block]
+            units = jax.nn.relu(convolve(normal, params["expand"][block]))
+            x = x + convolve(units, params["contract"][block])
+            if block == 0:
+                half = SIDE // 2
+                x = jnp.mean(x.reshape(-1, half, 2, half, 2, width), axis=(2, 4))
+        features = jnp.mean(rms_normalize(x) * params["gain"][blocks], axis=(1, 2))
+        return features @ params["weight"] + params["bias"]
+
+    description = f"normalised residual convolution net of {blocks} blocks"
+    return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
