@@ -3,19 +3,31 @@
 These tasks serve diagnosis; they see the part of the digits that a search sees.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 import jax
-import jax.numpy as jnp
-from jax.nn import initializers
 
-from proxies.layers import Weights, rms_normalize
+from proxies.layers import Plan, Weights, gaussian, he, lecun, rms_normalize
 from proxies.registry import register
 from proxies.task import Split, Task
 from proxies.tasks.digits import CLASSES, PIXELS, classify
 
-Initializer = Callable[..., jax.Array]
+Deviation: TypeAlias = Callable[[int, int], float]
+"""From a layer's inputs and outputs to the standard deviation of its weights."""
+
+STARTS: dict[str, Deviation] = {
+    "naive": lambda inputs, outputs: 0.1,
+    "lecun": lambda inputs, outputs: lecun(inputs),
+    "xavier": lambda inputs, outputs: math.sqrt(2.0 / (inputs + outputs)),
+    "kaiming": lambda inputs, outputs: he(inputs),
+}
+"""How weights begin: LeCun et al. 1998, Glorot & Bengio 2010, He et al. 2015, all normal.
+
+They are the starts of `jax.nn.initializers`, whose many draws would take 6 s to compile.
+"""
 
 
 def deep(
@@ -35,7 +47,7 @@ def deep(
     Args:
         name: the task's name.
         split: whose part of the digits to read; "diagnostic" for the search's.
-        start: how weights begin, a key of `INITIALIZERS`.
+        start: how weights begin, a key of `STARTS`.
         normalized: whether the input of every square layer is divided by its root mean square.
         delay: gradients are those of the weights so many steps ago.
         depth: the number of square layers.
@@ -43,22 +55,26 @@ def deep(
         batch: images per step.
         steps: the training budget.
     """
-    draw = INITIALIZERS[start]
+    deviation = STARTS[start]
 
     def init(key: jax.Array) -> Weights:
-        keys = jax.random.split(key, 3)
-        return {
-            "enter": draw()(keys[0], (PIXELS, width), jnp.float32),
-            "square": draw(batch_axis=0)(keys[1], (depth, width, width), jnp.float32),
-            "leave": draw()(keys[2], (width, CLASSES), jnp.float32),
-            "bias": jnp.zeros((depth, width)),
+        plan: Plan = {
+            "enter": ((PIXELS, width), deviation(PIXELS, width)),
+            "square": ((depth, width, width), deviation(width, width)),
+            "leave": ((width, CLASSES), deviation(width, CLASSES)),
+            "bias": ((depth, width), 0.0),
         }
+        return gaussian(key, plan)
 
     def model(params: Weights, x: jax.Array) -> jax.Array:
         x = x @ params["enter"]
-        for weight, bias in zip(params["square"], params["bias"], strict=True):
+
+        def layer(x: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            weight, bias = row
             x = rms_normalize(x) if normalized else x
-            x = jax.nn.relu(x @ weight + bias)
+            return jax.nn.relu(x @ weight + bias), None
+
+        x, _ = jax.lax.scan(layer, x, (params["square"], params["bias"]))
         return x @ params["leave"]
 
     told = [f"{start} start", *["normalised"] * normalized, *[f"delay {delay}"] * bool(delay)]
@@ -73,20 +89,6 @@ def deep(
         delay=delay,
     )
 
-
-def _naive(batch_axis: int | tuple[()] = ()) -> Initializer:
-    """One deviation for every layer, whatever its size."""
-    del batch_axis
-    return initializers.normal(0.1)
-
-
-INITIALIZERS: dict[str, Callable[..., Initializer]] = {
-    "naive": _naive,
-    "lecun": initializers.lecun_normal,
-    "xavier": initializers.glorot_normal,
-    "kaiming": initializers.he_normal,
-}
-"""How weights begin: N(0, 0.1^2), LeCun et al. 1998, Glorot & Bengio 2010, He et al. 2015."""
 
 register("deep-naive", "diagnostic")(partial(deep, start="naive"))
 register("deep-lecun", "diagnostic")(partial(deep, start="lecun"))

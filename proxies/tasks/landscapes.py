@@ -60,7 +60,7 @@ def _landscape(
 def valley(name: str, split: Split, *, size: int = 16, condition: float = 1e4) -> Task:
     """A quadratic of the given condition number whose axes are not the weights' own.
 
-    The curvatures are 1 down to `1 / condition`, evenly in the logarithm; a reflection (Householder)
+    The curvatures are 1 down to `1 / condition`, evenly in the logarithm; a Householder reflection
     turns the axes, so that no step size per weight makes up for them.
     """
     curvatures = np.logspace(0, -np.log10(condition), size)
@@ -81,7 +81,7 @@ def rosenbrock(name: str, split: Split) -> Task:
 
     def height(w: jax.Array) -> jax.Array:
         x, y = w
-        return (1.0 - x) ** 2 + 100.0 * (y - x**2) ** 2
+        return jnp.square(1.0 - x) + 100.0 * jnp.square(y - x**2)
 
     start = np.array([-1.2, 1.0])
     return _landscape(name, split, "Rosenbrock's curved valley", height, start, steps=2000)
@@ -106,7 +106,7 @@ def saddle(name: str, split: Split) -> Task:
 
     def height(w: jax.Array) -> jax.Array:
         x, y = w
-        return 0.5 * x**2 + 0.25 * (y**2 - 1.0) ** 2
+        return 0.5 * jnp.square(x) + 0.25 * jnp.square(y**2 - 1.0)
 
     return _landscape(name, split, "saddle, met almost on its ridge", height, np.array([1.0, 1e-3]))
 
@@ -115,7 +115,7 @@ def _chain(name: str, split: Split, description: str, *, depth: int, weight: flo
     """The scalar chain `(w_1 w_2 ... w_n - 1)^2 / 2` with all weights equal at first."""
 
     def height(w: jax.Array) -> jax.Array:
-        return 0.5 * (jnp.prod(w) - 1.0) ** 2
+        return 0.5 * jnp.square(jnp.prod(w) - 1.0)
 
     # A spread of 1% keeps the weights from moving as one.
     start = weight * np.linspace(0.99, 1.01, depth)
@@ -183,9 +183,9 @@ register("curvature-slope", "diagnostic")(
 def reddi(name: str, split: Split, *, rare: int = 101, wall: float = 100.0) -> Task:
     """The convex problem on which Adam goes the wrong way (Reddi et al. 2018, section 3).
 
-    Each step's loss is `1010 x` with probability 1/101 and `-10 x` otherwise, on -1 <= x <= 1. The
-    mean is `x / 10.1 * ...` rising, so -1 is best; rules that divide the rare large gradient by its
-    own size go to +1. Instead of a projection, a parabola outside keeps `x` near the interval.
+    Each step's loss is `1010 x` with probability 1/101 and `-10 x` otherwise, on -1 <= x <= 1. In
+    the mean that is `10/101 x`, so -1 is best; a rule that divides the rare large gradient by its
+    own size goes to +1. Instead of a projection, a parabola outside keeps `x` near the interval.
     """
     high, low = 10.0 * rare, -10.0
     mean = (high + (rare - 1) * low) / rare
@@ -203,8 +203,7 @@ def reddi(name: str, split: Split, *, rare: int = 101, wall: float = 100.0) -> T
     def loss(params: Weights, slope: jax.Array, key: jax.Array) -> jax.Array:
         del key
         x = params["x"][0]
-        # From the interval's lower end for its slope, so that it is positive, and in a gentle bowl.
-        return jnp.abs(slope) * 2.0 + slope * x + outside(x)
+        return 2.0 * jnp.abs(slope) + slope * x + outside(x)  # shifted, so that it is positive
 
     def evaluate(
         params: Weights, data: tuple[()], partition: tuple[()], key: jax.Array

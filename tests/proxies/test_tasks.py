@@ -12,11 +12,15 @@ import pytest
 import proxies
 from proxies import Curve
 
-STEPS = 40
+STEPS = {"photos-denoise": 20, "digits-resnet": 20, "digits-smoothing": 20}
+"""Training steps of the costly tasks; 40 for the others."""
+
+RATES = {"digits-smoothing": 0.1, "plateau": 0.05}
+"""Learning rates where 0.005 moves too little in so few steps."""
 
 each_task = pytest.mark.parametrize("name", proxies.names())
 each_task_with_data = pytest.mark.parametrize(
-    "name", [name for name in proxies.names() if name not in proxies.names("diagnostic")]
+    "name", [name for name in proxies.names() if proxies.load(name).source != "none"]
 )
 
 
@@ -39,10 +43,12 @@ ADAM = _adam()
 
 
 @cache
-def _train(name: str, seed: int, rate: float = 5e-3, repetition: int = 0) -> Curve:
+def _train(name: str, seed: int, rate: float | None = None, repetition: int = 0) -> Curve:
     del repetition  # tells apart two runs that the cache would make one
+    rate = RATES.get(name, 5e-3) if rate is None else rate
     key, operands = jax.random.key(seed), (jnp.float32(rate),)
-    return proxies.train(proxies.load(name), ADAM, steps=STEPS, key=key, operands=operands)
+    task, steps = proxies.load(name), STEPS.get(name, 40)
+    return proxies.train(task, ADAM, steps=steps, key=key, operands=operands)
 
 
 class _Anatomy(NamedTuple):
@@ -65,7 +71,8 @@ def _dissector(name: str) -> Any:
         params, partition = task.init(key), task.partition(data, key)
         samples = jax.vmap(lambda key: task.sample(partition, key))(jax.random.split(key, 50))
         batch = task.batch(data, jax.tree.map(lambda draws: draws[0], samples))
-        loss, gradients = jax.value_and_grad(task.loss)(params, batch, key)
+        gradient = task.gradient or jax.value_and_grad(task.loss)
+        loss, gradients = gradient(params, batch, key)
         evaluation = task.evaluate(params, data, partition, key)
         return _Anatomy(params, partition, samples, loss, gradients, evaluation)
 
@@ -101,10 +108,11 @@ def test_loss_is_positive_and_its_gradient_reaches_every_array(name: str) -> Non
 @each_task
 def test_training_lowers_the_evaluation(name: str) -> None:
     trained, untrained = _train(name, 0), _train(name, 0, rate=0.0)
-    assert 0 < float(trained.loss) < float(untrained.loss) < np.inf
+    steps = STEPS.get(name, 40)
+    assert 0 < float(trained.loss) < 0.99 * float(untrained.loss) < np.inf
     assert not trained.diverged
-    assert trained.steps == STEPS
-    assert trained.train_loss.shape == (STEPS,)
+    assert trained.steps == steps
+    assert trained.train_loss.shape == (steps,)
     assert np.isfinite(trained.train_loss).all()
 
 
@@ -127,7 +135,7 @@ def test_another_key_gives_another_curve(name: str) -> None:
 def test_training_under_vmap_agrees_with_training_alone(name: str) -> None:
     def alone(key: jax.Array) -> Curve:
         operands = (jnp.float32(5e-3),)
-        return proxies.train(proxies.load(name), ADAM, steps=STEPS, key=key, operands=operands)
+        return proxies.train(proxies.load(name), ADAM, steps=40, key=key, operands=operands)
 
     both = jax.vmap(alone)(jnp.stack([jax.random.key(0), jax.random.key(1)]))
     for seed in (0, 1):
@@ -147,7 +155,7 @@ def test_a_seed_cuts_its_part_into_training_and_evaluation_items(name: str) -> N
 @each_task_with_data
 def test_batches_are_drawn_from_training_items_alone(name: str) -> None:
     anatomy = _dissect(name, 0)
-    items, *_ = anatomy.samples
+    items = jax.tree.leaves(anatomy.samples)[0]
     assert set(np.ravel(items).tolist()) <= set(anatomy.partition.train.tolist())
 
 
