@@ -10,7 +10,7 @@ PyTree: TypeAlias = Any
 """Nested tuples, dicts and named tuples of arrays."""
 
 Split: TypeAlias = Literal["search", "validation", "held-out", "diagnostic"]
-"""Who may touch a task; `diagnostic` tasks measure nothing and serve the tests."""
+"""Who may touch a task; `diagnostic` ones are for looking at, and see no data but a search's."""
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 

@@ -100,10 +100,10 @@ def evaluate(
     else:
         tried = () if decays == "none" else _numbers(decays)
     named = _named(programs)
-    tasks = _tasks(task or suite or "")
+    tasks = task_names(task or suite or "")
     console = Console(stderr=True)
     ledger = Ledger(None if fresh else LEDGER)
-    with _reporting(console) as report:
+    with reporting(console) as report:
         evaluation = compare(
             named,
             tasks,
@@ -130,7 +130,7 @@ def evaluate(
 
 
 @contextmanager
-def _reporting(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
+def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
     """A bar on a terminal; anywhere else a line now and then."""
     if not console.is_terminal or console.is_dumb_terminal:
         yield _Lines(console)
@@ -179,7 +179,8 @@ def _named(arguments: list[str]) -> dict[str, Contender]:
     }
 
 
-def _tasks(text: str) -> list[str]:
+def task_names(text: str) -> list[str]:
+    """The tasks that `text` names: a split, or names with commas between."""
     import proxies
     from proxies.task import SPLITS
 
@@ -223,7 +224,7 @@ def bench(
     from evosearch.report_tables import render_benchmark
 
     console = Console(stderr=True)
-    with _reporting(console) as report:
+    with reporting(console) as report:
         document = measure(
             repeats=repeats, seconds=seconds, progress=lambda text: report(text, 0, None)
         )

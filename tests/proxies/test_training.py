@@ -180,3 +180,20 @@ def test_decay_takes_its_share_off_the_weights_beside_the_update() -> None:
     curve = compiled_train(BOWL, optax.sgd(rate), BOWL.data, KEY, course, ())
     weights = np.prod(1 - decays[:, None] - rate * CURVATURES, axis=0)
     np.testing.assert_allclose(curve.loss, 0.5 * (CURVATURES * weights**2).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("delay", [1, 3])
+def test_a_delayed_gradient_is_that_of_earlier_weights(delay: int) -> None:
+    rate, steps = 0.1, 8
+    curve = train(replace(BOWL, delay=delay), optax.sgd(rate), steps=steps, key=KEY)
+    weights = [np.ones_like(CURVATURES)] * (delay + 1)  # those before the first are the first
+    for _ in range(steps):
+        weights.append(weights[-1] - rate * CURVATURES * weights[-1 - delay])
+    losses = [0.5 * (CURVATURES * one**2).sum() for one in weights]
+    np.testing.assert_allclose(curve.train_loss, losses[:steps], rtol=1e-5)
+    np.testing.assert_allclose(curve.loss, losses[-1], rtol=1e-5)
+
+
+def test_a_negative_delay_is_an_error() -> None:
+    with pytest.raises(ValueError, match="delay is -1"):
+        replace(BOWL, delay=-1)

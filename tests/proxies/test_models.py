@@ -1,0 +1,142 @@
+"""What single tasks promise beyond the table of all tasks."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.nn import initializers
+
+import proxies
+from proxies import data, layers
+from proxies.tasks import adversarial, deep, finetuning
+
+KEY = jax.random.key(0)
+
+
+def _first_batch(task: proxies.Task) -> Any:
+    partition = task.partition(task.data, KEY)
+    return task.batch(task.data, task.sample(partition, KEY))
+
+
+def test_a_causal_transformer_never_looks_ahead() -> None:
+    plan = layers.transformer_plan(layers=2, width=8)
+    params = layers.gaussian(KEY, plan)
+    x = jax.random.normal(jax.random.key(1), (3, 6, 8))
+    changed = x.at[:, 4:].add(1.0)
+    one, other = (layers.transform(params, y, 2, 2, layers.causal(6)) for y in (x, changed))
+    np.testing.assert_allclose(one[:, :4], other[:, :4], rtol=1e-5)
+    assert np.all(np.any(np.abs(one - other)[:, 4:] > 1e-3, axis=-1))
+
+
+def test_a_convolution_agrees_with_the_library_s() -> None:
+    x = jax.random.normal(KEY, (2, 5, 6, 3))
+    weight = jax.random.normal(jax.random.key(1), (27, 4))
+    expected = jax.lax.conv_general_dilated(
+        x, weight.reshape(3, 3, 3, 4), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    # The patches run over columns outside rows.
+    swapped = weight.reshape(3, 3, 3, 4).swapaxes(0, 1).reshape(27, 4)
+    np.testing.assert_allclose(layers.convolve(x, swapped), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_sampled_gradient_of_the_policy_is_unbiased() -> None:
+    task = proxies.load("digits-policy")
+    params, batch = task.init(KEY), _first_batch(task)
+    keys = jax.random.split(jax.random.key(1), 4000)
+    assert task.gradient is not None
+    sampled = jax.lax.map(lambda key: task.gradient(params, batch, key)[1], keys, batch_size=100)
+    exact = jax.grad(task.loss)(params, batch, KEY)
+    for name, gradients in sampled.items():
+        error = np.std(gradients, axis=0) / np.sqrt(len(keys))
+        deviations = (np.mean(gradients, axis=0) - exact[name]) / np.maximum(error, 1e-9)
+        assert np.mean(np.square(deviations)) < 1.5, name
+
+
+def test_smoothing_points_up_the_error() -> None:
+    task = proxies.load("digits-smoothing")
+    params, batch = task.init(KEY), _first_batch(task)
+    assert task.gradient is not None
+    gradients = [task.gradient(params, batch, jax.random.key(seed))[1] for seed in range(20)]
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *gradients)
+    scale = 0.5 / float(optax.global_norm(mean))
+
+    def error(side: float) -> float:
+        moved = jax.tree.map(lambda w, g: w + side * scale * g, params, mean)
+        return float(task.loss(moved, batch, KEY))
+
+    assert error(-1.0) < error(0.0) < error(1.0)
+
+
+def test_generator_and_critic_have_losses_of_their_own() -> None:
+    task = proxies.load("digits-gan")
+    params, batch = task.init(KEY), _first_batch(task)
+    assert task.gradient is not None
+    loss, gradients = task.gradient(params, batch, KEY)
+    shared = jax.grad(task.loss)(params, batch, KEY)
+    assert loss == pytest.approx(float(task.loss(params, batch, KEY)))
+    jax.tree.map(np.testing.assert_allclose, gradients["critic"], shared["critic"])
+    # What lowers the critic's loss through the generator is what the generator must not do.
+    cosine = sum(
+        jnp.vdot(g, s)
+        for g, s in zip(
+            jax.tree.leaves(gradients["generator"]),
+            jax.tree.leaves(shared["generator"]),
+            strict=True,
+        )
+    )
+    assert cosine < 0
+
+
+def test_the_sliced_distance_of_a_shift_is_its_mean_squared_projection() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((50, 6)).astype(np.float32)
+    directions = np.linalg.qr(rng.standard_normal((6, 6)))[0].astype(np.float32)
+    shift = np.arange(6, dtype=np.float32)
+    shuffled = rng.permutation(points) + shift
+    distance = adversarial.sliced_wasserstein(
+        jnp.asarray(points), jnp.asarray(shuffled), directions
+    )
+    assert distance == pytest.approx(np.square(shift).sum() / 6, rel=1e-5)
+
+
+def test_fine_tuning_starts_from_photographs_of_its_own_part() -> None:
+    assert len(finetuning._patches("held-out")) == 16 * len(data.photos().part("held-out")[0])
+    trained = proxies.load("digits-finetune").init(KEY)
+    untrained = finetuning.finetune("untrained", "held-out", pre_steps=0).init(KEY)
+    for name in ("weight_0", "bias_0", "weight_1", "bias_1"):
+        assert not np.array_equal(trained[name], untrained[name])
+    for name in ("weight_2", "bias_2"):
+        assert np.array_equal(trained[name], untrained[name])
+
+
+@pytest.mark.parametrize(
+    ("start", "known"),
+    [
+        ("naive", initializers.normal(0.1)),
+        ("lecun", initializers.lecun_normal()),
+        ("xavier", initializers.glorot_normal()),
+        ("kaiming", initializers.he_normal()),
+    ],
+)
+def test_starts_are_as_wide_as_the_library_s(start: str, known: Any) -> None:
+    drawn = known(KEY, (400, 300), jnp.float32)
+    assert deep.STARTS[start](400, 300) == pytest.approx(float(drawn.std()), rel=0.02)
+
+
+def test_the_deep_network_s_variants_differ_in_what_they_are_named_for() -> None:
+    spread = {
+        start: float(proxies.load(f"deep-{start}").init(KEY)["enter"].std())
+        for start in deep.STARTS
+    }
+    for start, deviation in spread.items():
+        assert deviation == pytest.approx(deep.STARTS[start](64, 32), rel=0.05)
+    assert proxies.load("deep-delayed").delay > 0 == proxies.load("deep-kaiming").delay
+
+
+def test_about_half_of_a_row_s_features_are_hidden_in_ever_different_ways() -> None:
+    rows = _first_batch(proxies.load("tumours-impute"))
+    assert float(rows.hidden.mean()) == pytest.approx(0.5, abs=0.05)
+    assert len(np.unique(np.asarray(rows.hidden), axis=0)) > 60
