@@ -65,6 +65,7 @@ def main() -> NoReturn:
         "show",
         "export",
         "evaluate",
+        "tasks",
         "catalogue",
     ):  # the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")

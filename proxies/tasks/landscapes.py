@@ -9,10 +9,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.fft import dct
 
 from proxies.layers import Weights
 from proxies.registry import register
 from proxies.task import Split, Task
+
+_SHIFT = 1e-9
+"""Added to all heights, since a loss is positive; differences below it are none."""
 
 
 def _landscape(
@@ -32,7 +36,7 @@ def _landscape(
 
     def loss(params: Weights, batch: tuple[()], key: jax.Array) -> jax.Array:
         del batch, key
-        return height(params["w"])
+        return height(params["w"]) + _SHIFT
 
     def evaluate(
         params: Weights, data: tuple[()], partition: tuple[()], key: jax.Array
@@ -44,7 +48,7 @@ def _landscape(
         name=name,
         split=split,
         description=description,
-        metric="height above the minimum",
+        metric=f"height above the minimum, plus {_SHIFT:g}",
         steps=steps,
         data=(),
         init=init,
@@ -60,19 +64,19 @@ def _landscape(
 def valley(name: str, split: Split, *, size: int = 16, condition: float = 1e4) -> Task:
     """A quadratic of the given condition number whose axes are not the weights' own.
 
-    The curvatures are 1 down to `1 / condition`, evenly in the logarithm; a Householder reflection
-    turns the axes, so that no step size per weight makes up for them.
+    The curvatures are 1 down to `1 / condition`, evenly in the logarithm; the axes are cosines (the
+    orthogonal matrix DCT-II), so that every weight has a part in every curvature and no step size
+    per weight makes up for them.
     """
-    curvatures = np.logspace(0, -np.log10(condition), size)
-    normal = np.arange(1, size + 1) / np.linalg.norm(np.arange(1, size + 1))
-    turn = np.eye(size) - 2.0 * np.outer(normal, normal)
-    matrix = (turn * curvatures) @ turn
+    curvatures = jnp.asarray(np.logspace(0, -np.log10(condition), size), jnp.float32)
+    axes = dct(np.eye(size), norm="ortho")  # `[weight, axis]`
 
     def height(w: jax.Array) -> jax.Array:
-        return 0.5 * w @ jnp.asarray(matrix, jnp.float32) @ w
+        # A sum of squares, so that rounding never makes it negative.
+        return 0.5 * jnp.sum(curvatures * jnp.square(w @ jnp.asarray(axes, jnp.float32)))
 
     description = f"quadratic of condition number {condition:g}, {size} turned axes"
-    return _landscape(name, split, description, height, turn @ np.ones(size))
+    return _landscape(name, split, description, height, axes @ np.ones(size))
 
 
 @register("rosenbrock", "diagnostic")
@@ -180,44 +184,43 @@ register("curvature-slope", "diagnostic")(
 
 
 @register("reddi", "diagnostic")
-def reddi(name: str, split: Split, *, rare: int = 101, wall: float = 100.0) -> Task:
-    """The convex problem on which Adam goes the wrong way (Reddi et al. 2018, section 3).
+def reddi(name: str, split: Split, *, rare: int = 8000, steps: int = 400_000) -> Task:
+    """A convex online problem on which Adam goes the wrong way (Reddi et al. 2018, theorem 3).
 
-    Each step's loss is `1010 x` with probability 1/101 and `-10 x` otherwise, on -1 <= x <= 1. In
-    the mean that is `10/101 x`, so -1 is best; a rule that divides the rare large gradient by its
-    own size goes to +1. Instead of a projection, a parabola outside keeps `x` near the interval.
+    Each step's loss is `s x + x^2 / 2` where the slope `s` is -1 but for one step in `rare`, at
+    random, where it is `2 rare - 1`. In the mean that is `x + x^2 / 2`, lowest at -1. A rule that
+    divides the rare large slope by its own size, and has forgotten it before the next, goes to +1
+    instead, where the common losses are lowest: Adam does with a memory `1 / (1 - beta_2)` well
+    below `rare`, AMSGrad never does. The paper has straight lines on an interval; the parabola
+    stands for its projection.
     """
-    high, low = 10.0 * rare, -10.0
-    mean = (high + (rare - 1) * low) / rare
-
-    def outside(x: jax.Array) -> jax.Array:
-        return 0.5 * wall * jnp.square(jnp.maximum(jnp.abs(x) - 1.0, 0.0))
+    high = 2.0 * rare - 1.0
 
     def init(key: jax.Array) -> Weights:
         del key
         return {"x": jnp.zeros(1)}
 
     def sample(partition: tuple[()], key: jax.Array) -> jax.Array:
-        return jnp.where(jax.random.randint(key, (), 0, rare) == 0, high, low)
+        seldom = jax.random.bits(key) < jnp.uint32(2**32 // rare)
+        return jnp.where(seldom, high, -1.0)
 
     def loss(params: Weights, slope: jax.Array, key: jax.Array) -> jax.Array:
         del key
         x = params["x"][0]
-        return 2.0 * jnp.abs(slope) + slope * x + outside(x)  # shifted, so that it is positive
+        return 0.5 * jnp.square(x + slope) + _SHIFT  # a square: the same but for a constant
 
     def evaluate(
         params: Weights, data: tuple[()], partition: tuple[()], key: jax.Array
     ) -> jax.Array:
         del data, partition, key
-        x = params["x"][0]
-        return mean * (jnp.clip(x, -1.0, 1.0) + 1.0) + outside(x) + 1e-3
+        return 0.5 * jnp.square(params["x"][0] + 1.0) + _SHIFT
 
     return Task(
         name=name,
         split=split,
         description="convex online problem on which Adam fails and AMSGrad does not",
-        metric="mean loss above the minimum, plus 0.001",
-        steps=4000,
+        metric=f"mean loss above the minimum, plus {_SHIFT:g}",
+        steps=steps,
         data=(),
         init=init,
         partition=lambda data, key: (),

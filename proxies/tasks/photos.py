@@ -182,7 +182,7 @@ def denoise(
     blocks: int = 2,
     batch: int = 16,
     noise: float = 0.5,
-    steps: int = 600,
+    steps: int = 450,
 ) -> Task:
     """A normalised residual convolution net that removes noise from 12x12 colour patches.
 

@@ -75,7 +75,7 @@ def teacher(
     def partition(points: Points, key: jax.Array) -> Lesson:
         train, evaluation, _ = cut(points.inputs.shape[0], key)
         plan: Plan = {"a": ((_INPUTS, _TEACHER), lecun(_INPUTS)), "b": ((_TEACHER, _OUTPUTS), 1.0)}
-        drawn = gaussian(key, plan)
+        drawn = gaussian(jax.random.fold_in(key, 1), plan)
         units = jnp.tanh(2.0 * points.inputs @ drawn["a"])
         return Lesson(train, evaluation, units @ drawn["b"] / math.sqrt(_TEACHER))
 

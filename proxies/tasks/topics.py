@@ -155,7 +155,8 @@ def transformer(
         x = transform(params, x, layers, heads, causal(context))
         return x @ params["weight"] + params["bias"]
 
-    description = f"next character of English text, transformer of {layers} layers"
+    depth = "1 layer" if layers == 1 else f"{layers} layers"
+    description = f"next character of English text, transformer of {depth}"
     return language_model(
         name,
         split,

@@ -94,6 +94,26 @@ def test_the_catalogue_lists_every_op_zoo_program_and_task(run: Any) -> None:
     assert {"name", "split", "params", "steps", "metric"} <= set(tasks[0])
 
 
+def test_a_task_is_shown_with_its_data_weights_and_metric(run: Any) -> None:
+    task, source = proxies.load("digits-mlp"), proxies.data.digits()
+    said = run("tasks", task.name).out
+    shown = json.loads(run("tasks", task.name, "--json").out)
+    for text in (task.description, task.metric, source.provenance, "weight_0 64x40"):
+        assert text in " ".join(said.split())
+    assert shown["weights"]["weight_0"] == [64, 40]
+    assert shown["items"] == len(source.part("search")[0])
+    assert "8 steps ago" in run("tasks", "deep-delayed").out
+
+
+def test_signal_to_noise_is_measured_and_told(run: Any) -> None:
+    said = run("tasks", "--snr", "--task", "saddle", "--seeds", "2", "--json")
+    (one,) = json.loads(said.out)["tasks"]
+    assert one["task"] == "saddle"
+    assert one["signal"] > 0 == one["noise"]  # nothing in it is random
+    assert "saddle" in said.err
+    assert "saddle" in run("tasks", "saddle", "--snr", "--seeds", "2").out
+
+
 def test_status_top_and_show_of_a_run(run: Any, found: Path) -> None:
     status = json.loads(run("status", found, "--json").out)
     counts = {"generated", "invalid", "cache_hits", "evaluated", "measurements"}
@@ -205,10 +225,14 @@ def test_show_refuses_a_graph_in_a_file_that_cannot_hold_one(run: Any, tmp_path:
 
 def test_tables_that_no_terminal_shows_are_whole(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for command, names in {"ops": OPS, "zoo": zoo.names(), "tasks": proxies.names()}.items():
+    for command, names in {"ops": OPS, "zoo": zoo.names()}.items():
         lines = run(command).out.splitlines()
         table = lines[: lines.index("")]
         assert len(table) == len(names) + 1
+    tables = run("tasks").out.split("\n\n")
+    for split, lines in zip(proxies.task.SPLITS, map(str.splitlines, tables), strict=False):
+        assert lines[0].startswith(split)
+        assert [line.split()[0] for line in lines[2:]] == list(proxies.names(split))
     ops = run("ops").out
     for op in OPS.values():
         assert op.summary in ops
@@ -291,6 +315,8 @@ def assert_matches(pattern: str, text: str) -> None:
         (("top", "nowhere"), "holds no run"),
         (("inject", "nowhere", "lion"), "holds no run"),
         (("tasks", "--split", "serach"), "no split 'serach'"),
+        (("tasks", "digits-mpl"), "did you mean 'digits-mlp'"),
+        (("tasks", "--task", "digits-mlp"), "--task goes with --snr"),
     ],
 )
 def test_what_does_not_exist_is_named_with_a_remedy(

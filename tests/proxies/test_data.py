@@ -1,13 +1,15 @@
 """The sources and their one cut, and the registry that keeps tasks to their part."""
 
+import itertools
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
 import proxies
-from proxies import UnknownTaskError, data
+from proxies import UnknownTaskError, data, registry
 
 SOURCES = [source() for source in data.SOURCES.values()]
 SHARES: dict[data.Part, float] = {"search": 0.5, "validation": 0.2, "held-out": 0.3}
@@ -76,13 +78,67 @@ def test_a_digest_tells_any_change_of_the_data() -> None:
     assert replace(digits, arrays=(changed, labels)).digest() != digests["digits"]
 
 
-@pytest.mark.parametrize("name", [n for n in proxies.names() if n not in FORMULAS])
-def test_a_task_reads_only_the_part_of_its_split(name: str) -> None:
-    task = proxies.load(name)
-    source = data.SOURCES[task.source]()
-    mine = "search" if task.split == "diagnostic" else task.split
-    read = len(task.data[0])
-    assert [part for part in data.PARTS if read == len(source.part(part)[0])] == [mine]
+@each_source
+def test_the_parts_share_no_row(source: data.Source) -> None:
+    rows = {
+        part: {row.tobytes() for row in source.part(part)[0]}  # what is seen, without its answers
+        for part in data.PARTS
+    }
+    assert all(rows.values())
+    for one, other in itertools.combinations(data.PARTS, 2):
+        assert not rows[one] & rows[other]
+
+
+def _spoilt(source: data.Source, part: data.Part) -> data.Source:
+    """The same source but for what lies outside of `part`."""
+    foreign = [source.part_of(group) != part for group in source.groups]
+    arrays = tuple(array.copy() for array in source.arrays)
+    for array in arrays:
+        array[foreign] += 1
+    return replace(source, arrays=arrays)
+
+
+def _all_arrays(task: proxies.Task) -> list[np.ndarray]:
+    """Its data, and the arrays that its functions hold on to."""
+
+    def first_step(data: Any, key: jax.Array) -> Any:
+        params, partition = task.init(key), task.partition(data, key)
+        batch = task.batch(data, task.sample(partition, key))
+        gradient = None if task.gradient is None else task.gradient(params, batch, key)
+        loss = task.loss(params, batch, key)
+        return loss, gradient, task.evaluate(params, data, partition, key)
+
+    held = jax.make_jaxpr(first_step)(task.data, jax.random.key(0)).consts
+    return [np.asarray(array) for array in (*jax.tree.leaves(task.data), *held)]
+
+
+@pytest.mark.parametrize("split", proxies.task.SPLITS)
+def test_the_tasks_of_a_split_read_only_its_part(
+    split: proxies.task.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = "search" if split == "diagnostic" else split
+    known = {name: _all_arrays(proxies.load(name)) for name in proxies.names(split)}
+    for source in SOURCES:
+        spoilt = _spoilt(source, part)
+        assert spoilt.digest() != source.digest()
+        monkeypatch.setattr(data, source.name, lambda spoilt=spoilt: spoilt)
+    for name, arrays in known.items():
+        afresh = registry._rows[name][1](name, split)
+        for array, again in zip(arrays, _all_arrays(afresh), strict=True):
+            np.testing.assert_array_equal(array, again, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"), [("digits-mlp", "digits"), ("digits-finetune", "photos")]
+)
+def test_a_task_that_reads_another_part_would_be_noticed(
+    name: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt = _spoilt(data.SOURCES[source](), "search")
+    build = registry._rows[name][1]
+    arrays = _all_arrays(build(name, "held-out"))
+    monkeypatch.setattr(data, source, lambda: spoilt)
+    assert not all(map(np.array_equal, arrays, _all_arrays(build(name, "held-out"))))
 
 
 @pytest.mark.parametrize("name", proxies.names("search"))
@@ -132,10 +188,8 @@ def test_a_taken_name_and_an_unknown_split_are_refused() -> None:
 
 @pytest.mark.parametrize("family", ["topics-transformer", "photos-denoise"])
 def test_a_family_with_data_refuses_the_diagnostic_split(family: str) -> None:
-    from proxies.registry import _rows
-
     with pytest.raises(ValueError, match="no diagnostic part"):
-        _rows[family][1](family, "diagnostic")
+        registry._rows[family][1](family, "diagnostic")
 
 
 @pytest.mark.parametrize(

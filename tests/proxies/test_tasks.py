@@ -15,21 +15,35 @@ from proxies import Curve
 from proxies.schedules import cosine, shape
 from proxies.training import _streams
 
-STEPS = {"photos-denoise": 20, "digits-resnet": 20, "digits-smoothing": 20, "digits-gan": 200}
-"""Training steps of the costly tasks and of one that is worse at first; 40 for the others."""
+STEPS = {
+    **dict.fromkeys(("photos-denoise", "photos-diffusion", "topics-lstm"), 10),
+    **dict.fromkeys(("topics-transformer", "numbers-translate"), 10),
+    **dict.fromkeys(("digits-resnet", "digits-smoothing"), 20),
+    "digits-gan": 1500,
+}
+"""Training steps of the costly tasks and of the one that is worse at first; 40 for the others."""
 
-RATES = {"digits-smoothing": 0.1, "plateau": 0.05, "curvature-slope": 0.5, "digits-gan": 1e-3}
-"""Learning rates where 0.005 moves too little in so few steps."""
+RATES = {
+    **dict.fromkeys(("topics-transformer", "topics-lstm"), 0.02),
+    **dict.fromkeys(("plateau", "curvature-flat", "digits-smoothing"), 0.1),
+    "chain-vanishing": 0.05,
+    "deep-delayed": 0.002,
+    "digits-gan": 2e-3,
+    "curvature-slope": 0.5,
+}
+"""Learning rates where 0.005 moves too little in so few steps, or too much."""
 
 QUICKLY = {"xla_backend_optimization_level": "0"}
-"""Compiling takes most of the time here."""
+"""Compiling takes most of the time here, but for many steps."""
+
+LIKE_OTHERS = {*proxies.names("validation"), "deep-naive", "deep-lecun", "deep-xavier"}
+"""These differ from other tasks in numbers alone; `-m slow` tries them too."""
 
 
 def _rows(names: Iterable[str]) -> list[Any]:
-    """The validation tasks are the search's with other numbers; `-m slow` tries them too."""
-    validation = proxies.names("validation")
     return [
-        pytest.param(name, marks=[pytest.mark.slow] if name in validation else []) for name in names
+        pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_OTHERS else [])
+        for name in names
     ]
 
 
@@ -46,10 +60,12 @@ def _adam() -> optax.GradientTransformationExtraArgs:
     def init(params: Any, rate: jax.Array) -> Any:
         return adam.init(params), rate
 
-    def update(updates: Any, state: Any, params: Any = None, *, lr: Any, **extra: Any) -> Any:
+    def update(updates: Any, state: Any, params: Any = None, *, lr: Any, t: Any) -> Any:
         inner, rate = state
+        reached = [jnp.any(leaf) & jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(updates)]
+        step = jnp.where(jnp.all(jnp.stack(reached)) | (t > 1), -lr * rate, jnp.nan)
         updates, inner = adam.update(updates, inner, params)
-        return jax.tree.map(lambda leaf: -lr * rate * leaf, updates), (inner, rate)
+        return jax.tree.map(lambda leaf: step * leaf, updates), (inner, rate)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -58,12 +74,11 @@ ADAM = _adam()
 
 
 class _Anatomy(NamedTuple):
-    """A training with what it is made of: the start, the batches, the first gradient."""
+    """A training with what it is made of: the start, the cut and the batches."""
 
     params: Any
     partition: Any
     samples: Any
-    gradients: Any
     curve: Curve
 
 
@@ -77,14 +92,12 @@ def _dissector(name: str) -> Any:
         keys = _streams(key, 3 + 2 * steps)  # the training's own, so that nothing is done twice
         params, partition = task.init(keys[0]), task.partition(data, keys[1])
         samples = jax.vmap(lambda key: task.sample(partition, key))(keys[3::2])
-        batch = task.batch(data, jax.tree.map(lambda draws: draws[0], samples))
-        _, gradients = (task.gradient or jax.value_and_grad(task.loss))(params, batch, keys[4])
         lrs = shape(cosine(steps), steps)
         curve = proxies.compiled_train(task, ADAM, data, key, lrs, jnp.int32(steps), (rate,))
-        return _Anatomy(params, partition, samples, gradients, curve)
+        return _Anatomy(params, partition, samples, curve)
 
     example = task.data, jax.random.key(0), jnp.float32(0.0)
-    return dissect.lower(*example).compile(compiler_options=QUICKLY)
+    return dissect.lower(*example).compile(compiler_options=QUICKLY if steps < 1000 else None)
 
 
 @cache
@@ -114,17 +127,15 @@ def test_loss_is_positive_and_its_gradient_reaches_every_array(name: str) -> Non
     curve = _train(name, 0, moving=False)
     for loss in (*curve.train_loss, curve.loss):
         assert loss.dtype == jnp.float32
-        assert 0 < float(loss) < np.inf
-    for gradient in jax.tree.leaves(_dissect(name, 0).gradients):
-        assert np.isfinite(gradient).all()
-        assert np.any(gradient != 0)
+        assert 0 < float(loss) < np.inf  # not NaN, which `ADAM` makes where no gradient comes
+    assert not curve.diverged
 
 
 @pytest.mark.parametrize("name", _rows(name for name in proxies.names() if name != "reddi"))
 def test_training_lowers_the_evaluation(name: str) -> None:
     trained, untrained = _train(name, 0), _train(name, 0, moving=False)
     steps = STEPS.get(name, 40)
-    assert 0 < float(trained.loss) < 0.99 * float(untrained.loss) < np.inf
+    assert 0 < float(trained.loss) < 0.95 * float(untrained.loss) < np.inf
     assert not trained.diverged
     assert trained.steps == steps
     assert trained.train_loss.shape == (steps,)

@@ -1,0 +1,185 @@
+"""What optimizers are tried on: `tasks` lists it, shows one, and measures signal to noise."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.catalogue import print_table
+from evosearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from proxies import Task
+
+_USES = {
+    "search": "cheap proxies, which a search sees",
+    "validation": "the same families with 10 and 100 times the work, to choose among winners",
+    "held-out": "for the final comparison; never read by a search",
+    "diagnostic": "formulas and one deep network, to look at how a rule behaves",
+}
+"""What each split is for."""
+
+
+@app.command()
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="One task, in detail.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Only this split: search, validation, held-out, diagnostic.")
+    ] = None,
+    snr: Annotated[
+        bool, typer.Option("--snr", help="Measure signal to noise: do tasks tell optimizers apart?")
+    ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(help="With --snr: these tasks, with commas between; the search's by default."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=2, help="With --snr: fresh seeds for each optimizer.")
+    ] = 8,
+    json: Json = False,
+) -> None:
+    """The tasks that optimizers are tried on.
+
+    With --snr, known optimizers are tuned alike on each task, and the spread of their mean log
+    losses is compared with the spread between seeds.
+    """
+    import proxies
+    from proxies.task import SPLITS
+
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+    if snr:
+        _measure(task or name or split or "search", seeds, json)
+        return
+    if task is not None:
+        raise UsageError("--task goes with --snr; `evosearch tasks NAME` shows one task")
+    if name is not None:
+        one = proxies.load(name)
+        if json:
+            print_json({**_row(one), "weights": _weights(one), "items": _items(one)})
+        else:
+            _print_detail(one)
+        return
+    loaded = [
+        one for one in map(proxies.load, proxies.names()) if split is None or one.split == split
+    ]
+    if json:
+        print_json({"tasks": [_row(one) for one in loaded]})
+    else:
+        _print_tables(loaded)
+
+
+def _row(task: Task) -> dict[str, Any]:
+    """A task as JSON."""
+    fields = ("name", "split", "params", "steps", "metric", "description", "source", "delay")
+    return {
+        **{field: getattr(task, field) for field in fields},
+        "sampled_gradient": task.gradient is not None,
+        "provenance": _provenance(task),
+    }
+
+
+def _provenance(task: Task) -> str:
+    from proxies import data
+
+    return "a formula" if task.source == "none" else data.SOURCES[task.source]().provenance
+
+
+def _items(task: Task) -> int | None:
+    """How many items its part of the data has; None for a formula."""
+    return None if task.source == "none" else len(task.data[0])
+
+
+def _weights(task: Task) -> dict[str, list[int]]:
+    """The shape of every array of weights."""
+    import jax
+
+    weights = jax.eval_shape(task.init, jax.random.key(0))
+    return {
+        "/".join(str(getattr(part, "key", part)) for part in path): list(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
+    }
+
+
+def _print_tables(loaded: list[Task]) -> None:
+    from proxies import data
+
+    for split, use in _USES.items():
+        rows: list[tuple[str, ...]] = [
+            (one.name, f"{one.params:,}", f"{one.steps:,}", f"{one.description}; {one.metric}")
+            for one in loaded
+            if one.split == split
+        ]
+        if rows:
+            print(f"{split}: {use}")
+            print_table(("task", "weights", "steps", "what; metric"), rows)
+            print()
+    print("weights: how many train. steps: in one training. metric: the lower the better.")
+    sources = {one.source for one in loaded} - {"none"}
+    if sources:
+        print("data, each source cut into a part for search, validation and held-out:")
+    for source in data.SOURCES:
+        if source in sources:
+            print(f"  {source}: {data.SOURCES[source]().provenance}")
+
+
+def _print_detail(task: Task) -> None:
+    from evosearch.tuning import GRID
+
+    items = _items(task)
+    part = "search" if task.split == "diagnostic" else task.split
+    shapes = [
+        f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in _weights(task).items()
+    ]
+    gradient = "of the loss" if task.gradient is None else "the task's own (players, or sampled)"
+    delay = f", of the weights {task.delay} steps ago" if task.delay else ""
+    print(f"{task.name}: {task.description}\n")
+    for label, text in (
+        ("split", f"{task.split}, {_USES[task.split]}"),
+        ("data", _provenance(task)),
+        ("items", "" if items is None else f"{items:,} in the {part} part; a seed cuts them anew"),
+        ("weights", f"{task.params:,}: {', '.join(shapes)}"),
+        ("steps", f"{task.steps:,}"),
+        ("gradient", gradient + delay),
+        ("metric", f"{task.metric}; the lower the better"),
+        ("rates", f"tried first: {GRID[0]:g} to {GRID[-1]:g} times a program's own"),
+    ):
+        if text:
+            print(
+                textwrap.fill(text, 100, initial_indent=f"{label:10}", subsequent_indent=" " * 10)
+            )
+
+
+def _measure(names: str, seeds: int, json: bool) -> None:
+    """Measures and prints signal to noise."""
+    from rich.console import Console
+
+    from evosearch.cli.evaluate import reporting, task_names
+    from evosearch.signal_to_noise import OPTIMIZERS, signal_to_noise
+
+    with reporting(Console(stderr=True)) as report:
+        found = signal_to_noise(task_names(names), seeds=seeds, progress=report)
+    if json:
+        print_json({"tasks": [one.document() for one in found]})
+        return
+    numbers = ("signal", "noise", "ratio", "paired", "paired_ratio")
+    print_table(
+        ("task", "signal", "noise", "ratio", "paired noise", "paired ratio", "best", "left out"),
+        [
+            (
+                one.task,
+                *(f"{getattr(one, number):.3f}" for number in numbers),
+                min(one.losses, key=lambda name: one.losses[name]),
+                ", ".join(one.left_out),
+            )
+            for one in found
+        ],
+    )
+    print(
+        f"\nsignal: spread of mean log losses of {', '.join(OPTIMIZERS)}, each at its best rate."
+        "\nnoise: deviation of log losses between the seeds of one; paired: less what all share."
+        "\nleft out: diverged on a fresh seed."
+    )
