@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from evosearch.comparison import TaskReport
 from evosearch.errors import EvosearchError
-from evosearch.evaluation import Progress, evaluate
+from evosearch.evaluation import evaluate
+from evosearch.results import TaskReport
 from evosearch.statistics import log_loss
+from evosearch.trainings import Progress
 
 OPTIMIZERS = ("sgd", "momentum", "sign_sgd", "adam", "adamw", "lion", "adafactor")
 """The zoo's programs that are spread over a task."""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evosearch.comparison import Result, TaskReport
+from evosearch.results import Result, TaskReport
 from evosearch.errors import EvosearchError
 from evosearch.signal_to_noise import from_report
 
