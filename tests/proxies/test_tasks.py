@@ -14,6 +14,7 @@ import proxies
 from proxies import Curve
 from proxies.schedules import cosine, shape
 from proxies.training import _streams
+from tests.proxies.compiling import QUICKLY, quick_jit
 
 STEPS = {
     **dict.fromkeys(("photos-denoise", "photos-diffusion", "topics-lstm"), 10),
@@ -32,9 +33,6 @@ RATES = {
     "curvature-slope": 0.5,
 }
 """Learning rates where 0.005 moves too little in so few steps, or too much."""
-
-QUICKLY = {"xla_backend_optimization_level": "0"}
-"""Compiling takes most of the time here, but for many steps."""
 
 LIKE_OTHERS = {*proxies.names("validation"), "deep-naive", "deep-lecun", "deep-xavier"}
 """These differ from other tasks in numbers alone; `-m slow` tries them too."""
@@ -163,7 +161,7 @@ def test_training_under_vmap_agrees_with_training_alone(name: str) -> None:
         operands = (jnp.float32(5e-3),)
         return proxies.train(proxies.load(name), ADAM, steps=40, key=key, operands=operands)
 
-    both = jax.vmap(alone)(jnp.stack([jax.random.key(0), jax.random.key(1)]))
+    both = quick_jit(jax.vmap(alone))(jnp.stack([jax.random.key(0), jax.random.key(1)]))
     for seed in (0, 1):
         curve = _train(name, seed)
         np.testing.assert_allclose(both.train_loss[seed], curve.train_loss, rtol=1e-3)
@@ -189,9 +187,9 @@ def test_batches_are_drawn_from_training_items_alone(name: str) -> None:
 def test_evaluation_never_reads_a_training_item(name: str) -> None:
     data, clean = proxies.load(name).data, _dissect(name, 0, moving=False)
     items, *rest = data
-    poisoned = np.array(items)
-    poisoned[np.asarray(clean.partition.train)] = 7
-    anatomy = _dissector(name)(type(data)(poisoned, *rest), jax.random.key(0), jnp.float32(0.0))
+    swapped, train = np.array(items), np.asarray(clean.partition.train)
+    swapped[train] = np.roll(swapped[train], 1, axis=0)
+    anatomy = _dissector(name)(type(data)(swapped, *rest), jax.random.key(0), jnp.float32(0.0))
     assert not np.array_equal(anatomy.curve.train_loss, clean.curve.train_loss)
     assert anatomy.curve.loss == clean.curve.loss
 
