@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from evosearch.results import Result, TaskReport
 from evosearch.errors import EvosearchError
+from evosearch.results import Result, TaskReport
 from evosearch.signal_to_noise import from_report
 
 

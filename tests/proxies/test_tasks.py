@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import proxies
-from proxies import Curve
+from proxies import Course, Curve
 from proxies.schedules import cosine, shape
 from proxies.training import _streams
 from tests.proxies.compiling import QUICKLY, quick_jit
@@ -90,8 +90,8 @@ def _dissector(name: str) -> Any:
         keys = _streams(key, 3 + 2 * steps)  # the training's own, so that nothing is done twice
         params, partition = task.init(keys[0]), task.partition(data, keys[1])
         samples = jax.vmap(lambda key: task.sample(partition, key))(keys[3::2])
-        lrs = shape(cosine(steps), steps)
-        curve = proxies.compiled_train(task, ADAM, data, key, lrs, jnp.int32(steps), (rate,))
+        course = Course.plain(shape(cosine(steps), steps), steps)
+        curve = proxies.compiled_train(task, ADAM, data, key, course, (rate,))
         return _Anatomy(params, partition, samples, curve)
 
     example = task.data, jax.random.key(0), jnp.float32(0.0)
