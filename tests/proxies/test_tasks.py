@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -202,3 +203,15 @@ def test_the_benchmark_sizes_of_the_network_are_as_documented() -> None:
         190_410,
     ]
     assert mlp(hidden=(400, 400)).name == "digits-mlp-400x400"
+
+
+def test_every_task_and_source_is_documented_as_it_is() -> None:
+    text = (Path(proxies.__file__).parents[1] / "docs" / "tasks.md").read_text()
+    for task in map(proxies.load, proxies.names()):
+        row = f"| `{task.name}` | {task.params:,} | {task.steps:,} |"
+        assert row in text
+        assert f"| {task.description} | {task.metric} |" in text
+    for name, source in proxies.data.SOURCES.items():
+        sizes = " / ".join(f"{len(source().part(part)[0]):,}" for part in proxies.data.PARTS)
+        if name != "topics":  # whose size is Python's affair
+            assert f"| `{name}` | {source().provenance} | {sizes} |" in text
