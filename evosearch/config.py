@@ -116,6 +116,8 @@ class Config(_Section):
     """Programs drawn at random; the fittest of them is the parent."""
     states: Annotated[int, Field(ge=0, le=8)] = 2
     """The initial program is given unused states up to this number."""
+    validation_seeds: Annotated[int, Field(ge=0, le=64)] = 0
+    """Each new champion is validated on so many seeds of 10x the tasks' work; 0 for not at all."""
     in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
     """Requests in flight: a request is decided from the results of all but the last so many."""
     mutation: MutationConfig = MutationConfig()

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from evosearch.replay import Replay
 from evosearch.run import Run, free_directory, make_run_directory, read_config
 from evosearch.startup import make_laboratory
 from evosearch.store import Store
+from evosearch.validation import Validator, fitness_on
 from primitives import live
 
 _Results = Mapping[str, Measurement]
@@ -48,6 +49,8 @@ class Snapshot:
     """The same, without start-up and replay."""
     replayed: int
     """Programs that were generated before this process took over."""
+    validated: Sequence[tuple[Champion, float]]
+    """Champions in order, each with its fitness on validation tasks."""
 
 
 class Observer(Protocol):
@@ -102,6 +105,7 @@ class Search:
         self._start = time.monotonic()
         store = Store.open(self.directory, "search")
         executor = ThreadPoolExecutor(self.workers, thread_name_prefix="evosearch")
+        self._validator = Validator(self.config, self._interrupted)
         try:
             before = store.progress() or {}
             self._before = float(before.get("elapsed_seconds") or 0.0)
@@ -117,6 +121,7 @@ class Search:
             raise
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
+            self._validator.close()
             store.close()
 
     def _check_limit(self, generated: int) -> None:
@@ -135,6 +140,8 @@ class Search:
             store.begin_replay()
         self._tests_written = 0
         self._champions_written = 0
+        self._validations = store.validations()
+        self._validated = 0
         in_flight: deque[tuple[Request, Future[_Results]]] = deque()
         self._searching_since = time.monotonic()
         self._replayed = 0
@@ -148,6 +155,7 @@ class Search:
                     break
                 in_flight.append((request, self._begun(request, replay, laboratory, executor)))
             if not in_flight:
+                self._finish_validation(store, evolution)
                 return self._ended(store, evolution, self._reason(evolution))
             request, future = in_flight.popleft()
             found = self._waited(request, future)
@@ -160,6 +168,7 @@ class Search:
                 self._searching_since = time.monotonic()
                 self._replayed = evolution.counts.generated
             else:
+                self._validate(store, evolution)
                 store.set_progress(evolution.counts, self._elapsed(), None)
                 store.commit()
                 record = evolution.champion.record
@@ -212,6 +221,30 @@ class Search:
             store.add_champion(number, evolution.champions[number])
         self._champions_written = len(evolution.champions)
 
+    def _validate(self, store: Store, evolution: Evolution) -> None:
+        """Begins with champions that are new and keeps what has been found of earlier ones."""
+        for number in range(self._validated, len(evolution.champions)):
+            record = evolution.champions[number].record
+            if record.id not in self._validations:
+                self._validator.begin(number, record.program)
+        self._validated = len(evolution.champions)
+        while self._validator.problems:
+            self._journal.event("validation", problem=self._validator.problems.pop())
+        for number, found in self._validator.finished().items():
+            program = evolution.champions[number].record.id
+            self._validations[program] = found
+            store.add_validation(number, program, found)
+
+    def _finish_validation(self, store: Store, evolution: Evolution) -> None:
+        self._validate(store, evolution)
+        while self._validator.waiting and not self._interrupted.is_set():
+            left = self._validator.waiting
+            self._phase(f"validating champions on 10x the work: {left} left")
+            while self._validator.waiting == left and not self._interrupted.is_set():
+                time.sleep(0.1)
+                self._validate(store, evolution)
+            store.commit()
+
     def _phase(self, text: str) -> None:
         self._journal.event("phase", text=text)
         self.observer.phase(text)
@@ -250,7 +283,16 @@ class Search:
             time.monotonic() - self._start,
             time.monotonic() - self._searching_since,
             self._replayed,
+            self._curve(evolution),
         )
+
+    def _curve(self, evolution: Evolution) -> list[tuple[Champion, float]]:
+        largest = self.config.measurement.largest_gain
+        return [
+            (champion, fitness_on(self._validations[champion.record.id], largest))
+            for champion in evolution.champions
+            if self._validations.get(champion.record.id)
+        ]
 
 
 def _wait(future: Future[Any], seconds: float) -> None:

@@ -29,6 +29,7 @@ from evosearch.statistics import log_loss
 from evosearch.trainings import Job, Progress, Trainings
 from evosearch.tuning import GRID, RESOLUTION, Setting, SettingTuner, tune_alike
 from primitives import Program, zoo
+from primitives.instructions import OpNames
 from primitives.wording import suggestion
 
 
@@ -47,8 +48,10 @@ def evaluate(
     tuning_seeds: int = 3,
     workers: int | None = None,
     progress: Progress = lambda text, done, total: None,
+    streams: tuple[Stream, Stream] = (Stream.EVAL_TUNE, Stream.EVAL),
     ledger: Ledger | None = None,
     trainers: dict[str, Trainer] | None = None,
+    ops: OpNames = frozenset(),
 ) -> Evaluation:
     """Compares programs with references on tasks, each at its best setting.
 
@@ -69,9 +72,11 @@ def evaluate(
         tuning_seeds: seeds on which learning rates are chosen.
         workers: threads that train; None for one per core.
         progress: told how far the evaluation is.
+        streams: where the seeds to tune on and the fresh seeds are from.
         ledger: trainings that it holds are not made again, new ones are added; None for none.
         trainers: by task name, taken from here and left here, so that a later call compiles
-            nothing anew; all programs of these calls must use only the ops of the first one's.
+            nothing anew.
+        ops: what the programs of later calls with these trainers may use beyond this one's.
 
     Raises:
         UsageError: no such task, schedule or reference, a name for two programs, a number out of
@@ -100,9 +105,7 @@ def evaluate(
         ledger.log(split, [one.name for one in tasks if one.split == split], list(contenders))
     # Of each contender on each task, or more.
     runs = (len(grid) + len(decays)) * tuning_seeds + seeds
-    ops = frozenset[str]().union(
-        *(one.ops for one in contenders.values() if isinstance(one, Program))
-    )
+    ops = ops.union(*(one.ops for one in contenders.values() if isinstance(one, Program)))
     trainers = {} if trainers is None else trainers
     for one in tasks:
         trainers.setdefault(one.name, Trainer(one, steps, ops=ops))
@@ -113,7 +116,7 @@ def evaluate(
         trainings = Trainings(executor, ledger, seed, schedule, progress, planned)
 
         def report(task: proxies.Task) -> TaskReport:
-            arena = _Arena(trainers[task.name], contenders, runs, trainings)
+            arena = _Arena(trainers[task.name], contenders, runs, trainings, streams)
             tuners = {name: SettingTuner(grid, decays, {}, resolution) for name in contenders}
             arena.tune(tuners, tuning_seeds, references)
             return arena.measure(seeds)
@@ -175,8 +178,14 @@ class _Arena:
     """
 
     def __init__(
-        self, trainer: Trainer, contenders: Mapping[str, Contender], runs: int, trainings: Trainings
+        self,
+        trainer: Trainer,
+        contenders: Mapping[str, Contender],
+        runs: int,
+        trainings: Trainings,
+        streams: tuple[Stream, Stream],
     ):
+        self._tuning_stream, self._report_stream = streams
         self.trainer = trainer
         self._contenders = contenders
         self._trainings = trainings
@@ -191,7 +200,7 @@ class _Arena:
         Raises:
             EvosearchError: a reference has no finite loss at any rate.
         """
-        drawn = [Seed(Stream.EVAL_TUNE, number) for number in range(seeds)]
+        drawn = [Seed(self._tuning_stream, number) for number in range(seeds)]
         self._tuners = tuners
 
         def mean_losses(trials: list[tuple[str, Setting]]) -> list[float]:
@@ -212,7 +221,7 @@ class _Arena:
 
     def measure(self, seeds: int) -> TaskReport:
         """Every contender at its best setting on fresh seeds; compared with nobody yet."""
-        drawn = [Seed(Stream.EVAL, number) for number in range(seeds)]
+        drawn = [Seed(self._report_stream, number) for number in range(seeds)]
         best = [(name, tuner.best) for name, tuner in self._tuners.items()]
         found = self._outcomes("measuring", best, drawn)
         results = [

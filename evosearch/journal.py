@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from evosearch.store import explained
+from evosearch.files import explained
 from primitives import Program
 
 LOG = "log.jsonl"

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from evosearch.engines import Engine, Outcome
-from evosearch.store import explained
+from evosearch.files import explained
 from proxies import Task
 
 LEDGER = Path("runs") / "evaluations.db"

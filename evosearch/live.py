@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -20,6 +21,7 @@ from primitives import live
 
 _SECONDS_BETWEEN_LINES = 10.0
 _FRAMES_PER_SECOND = 4
+_CHAMPIONS_SHOWN = 6
 
 
 def duration(seconds: float) -> str:
@@ -135,6 +137,9 @@ class LiveView:
         )
         rows.add_row("champion", Text(self._best(snapshot.champion), style="bold green"))
         rows.add_row("", self._per_task(snapshot.champion))
+        if snapshot.validated:
+            rows.add_row("fitness of champions", self._curve(snapshot, self._found))
+            rows.add_row("on 10x the work", self._curve(snapshot, lambda one: one[1]))
         return Group(
             header,
             _bar(fraction_done(snapshot)),
@@ -151,6 +156,15 @@ class LiveView:
             f"#{champion.record.id}  fitness {mean:+.3f}  95% [{low:+.3f}, {high:+.3f}]  "
             f"{len(found)} seed{'s' if len(found) > 1 else ''}"
         )
+
+    def _curve(self, snapshot: Snapshot, of: Callable[[tuple[Champion, float]], float]) -> str:
+        """The last few champions that are validated, the latest last."""
+        return "  ".join(f"{of(one):+.3f}" for one in snapshot.validated[-_CHAMPIONS_SHOWN:])
+
+    def _found(self, one: tuple[Champion, float]) -> float:
+        return fitness(
+            evidence(one[0].record.scores), self.limits.noise_floor, self.limits.largest_gain
+        ).mean
 
     def _per_task(self, champion: Champion) -> str:
         found = evidence(champion.record.scores)

@@ -31,6 +31,8 @@ class Stream(StrEnum):
     SEARCH = "search"
     TEST = "test"
     CONFIRM = "confirm"
+    VALIDATE_TUNE = "validate-tune"
+    VALIDATE = "validate"
     EVAL_TUNE = "eval-tune"
     EVAL = "eval"
 

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 
 from evosearch.errors import UsageError
+from evosearch.files import explained
 from evosearch.report_tables import how, percent, sentences
 from evosearch.results import Evaluation, Result, TaskReport
-from evosearch.store import explained
 
 _PLOTS = (".svg", ".png", ".pdf")
 _SUFFIXES = (".md", ".json", *_PLOTS)

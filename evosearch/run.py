@@ -14,9 +14,10 @@ import numpy as np
 
 from evosearch.config import Config, make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError
+from evosearch.files import explained
 from evosearch.records import Scores, Seed, Stream, evidence, fitness, is_confirmed
 from evosearch.statistics import LARGEST_SCORE
-from evosearch.store import Store, explained
+from evosearch.store import Store
 from primitives import Program, live, parse, state_memory
 
 CONFIG = "config.toml"

@@ -11,8 +11,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +20,11 @@ from urllib.parse import quote
 from evosearch.engines import Engine
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.evolution import Birth, Counts, Request
+from evosearch.files import explained
 from evosearch.measurement import Measurement
 from evosearch.records import Champion, Seed, Stream, Test
 from evosearch.tuning import Tuner
+from evosearch.validation import Validation
 
 SCHEMA_VERSION = 2
 DATABASE = "run.db"
@@ -51,6 +52,10 @@ create table tests (
 create table champions (
     number integer primary key, program integer not null, key text not null, test integer,
     confirmed_on text not null);
+create table validations (
+    champion integer not null, program integer not null, task text not null, seed integer not null,
+    lr real not null, loss real, baseline real, score real not null,
+    primary key (program, task, seed));
 create table injections (id integer primary key, source text not null, request integer);
 create table progress (
     one integer primary key check (one = 1), generated integer, invalid integer,
@@ -58,38 +63,6 @@ create table progress (
     live_statements integer, elapsed_seconds real, stop_reason text);
 """
 _REPLAYED = ("programs", "measurements", "rejects", "tests", "champions")
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns what can go wrong with a run's files into one line with a remedy."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        text = str(error)
-        if "readonly" in text or "unable to open" in text:
-            raise EvosearchError(
-                f"cannot write to {path}: it is read-only or missing; give the directory write "
-                "permission or copy the run elsewhere"
-            ) from None
-        if "full" in text or "disk I/O" in text:
-            raise EvosearchError(
-                f"the disk of {path} is full or failing ({text}); nothing that was committed is "
-                f"lost: free some space, then run `evosearch resume {path.parent}`"
-            ) from None
-        if "locked" in text:
-            raise EvosearchError(
-                f"{path} is locked by another process; wait for it or stop it"
-            ) from None
-        raise EvosearchError(f"{path} is damaged ({text}); restore it from a copy") from None
-    except sqlite3.DatabaseError as error:
-        raise EvosearchError(
-            f"{path} is not a run database or is damaged ({error}); restore it from a copy"
-        ) from None
-    except OSError as error:
-        raise EvosearchError(
-            f"{error.filename or path}: {error.strerror}; nothing that was committed is lost"
-        ) from None
 
 
 class Store:
@@ -225,6 +198,17 @@ class Store:
         with explained(self.path):
             self._db.execute("insert or replace into champions values (?, ?, ?, ?, ?)", row)
 
+    def add_validation(self, champion: int, program: int, found: Iterable[Validation]) -> None:
+        """Writes what champion number `champion` gave on validation tasks."""
+        rows = [
+            (champion, program, v.task, v.seed, v.lr, _finite(v.loss), _finite(v.baseline), v.score)
+            for v in found
+        ]
+        with explained(self.path):
+            self._db.executemany(
+                "insert or replace into validations values (?, ?, ?, ?, ?, ?, ?, ?)", rows
+            )
+
     def set_progress(self, counts: Counts, elapsed: float, stop_reason: str | None) -> None:
         """Writes the counts and the seconds spent."""
         row = {"one": 1, **asdict(counts), "elapsed_seconds": elapsed, "stop_reason": stop_reason}
@@ -283,6 +267,21 @@ class Store:
                 row["schedule"],
                 Engine(row["engine"]),
                 bool(row["stopped"]),
+            )
+        return found
+
+    def validations(self) -> dict[int, list[Validation]]:
+        """What champions gave on validation tasks, by the program's id, the first one first."""
+        found: dict[int, list[Validation]] = {}
+        for row in self.rows("select * from validations order by champion, task, seed"):
+            found.setdefault(row["program"], []).append(
+                Validation(
+                    row["task"],
+                    row["seed"],
+                    row["lr"],
+                    _number(row["loss"]),
+                    _number(row["baseline"]),
+                )
             )
         return found
 
