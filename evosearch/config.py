@@ -98,6 +98,21 @@ class MeasurementConfig(_Section):
         return Rounds(tuple(self.budgets), tuple(self.schedules))
 
 
+class FunnelConfig(_Section):
+    """The funnel through validation tasks (docs/measurement.md), a number a stage: 10x, 100x."""
+
+    at_end: bool = False
+    """Whether a search ends with it."""
+    entrants: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (16, 4)
+    """How many programs enter a stage at most."""
+    seeds: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] = (4, 6)
+    """Fresh seeds of each entrant."""
+    tuning_seeds: Annotated[int, Field(ge=1)] = 1
+    """Seeds of each trial of a learning rate."""
+    confirm_seeds: Annotated[int, Field(ge=2)] = 8
+    """Further fresh seeds at the largest scale that the winner is reported from."""
+
+
 class Config(_Section):
     """A search. `config.toml` in a run's directory holds the resolved one."""
 
@@ -122,6 +137,7 @@ class Config(_Section):
     """Requests in flight: a request is decided from the results of all but the last so many."""
     mutation: MutationConfig = MutationConfig()
     measurement: MeasurementConfig = MeasurementConfig()
+    funnel: FunnelConfig = FunnelConfig()
 
     @field_validator("tasks")
     @classmethod
@@ -211,4 +227,5 @@ def _explained(error: Any) -> str:
 _SECTIONS: dict[str, type[_Section]] = {
     "mutation": MutationConfig,
     "measurement": MeasurementConfig,
+    "funnel": FunnelConfig,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -18,10 +19,12 @@ from evosearch.files import explained
 from evosearch.records import Scores, Seed, Stream, evidence, fitness, is_confirmed
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.store import Store
+from evosearch.validation import fitness_on
 from primitives import Program, live, parse, state_memory
 
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
+FUNNEL = "funnel.json"
 
 
 def free_directory(name: str = "search") -> Path:
@@ -151,6 +154,48 @@ class Run:
                 f"{self.directory} has no champion yet; `evosearch resume {self.directory}`"
             )
         return parse(best["source"])
+
+    def keep_funnel(self, document: Mapping[str, Any]) -> None:
+        """Keeps what `evosearch.funnel` found of this run's programs.
+
+        Raises:
+            EvosearchError: it cannot be written.
+        """
+        path = self.directory / FUNNEL
+        with explained(path):
+            path.with_suffix(".new").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+            os.replace(path.with_suffix(".new"), path)
+
+    def funnel(self) -> dict[str, Any] | None:
+        """What `keep_funnel` kept last; None if this run went through no funnel."""
+        path = self.directory / FUNNEL
+        with explained(path):
+            text = path.read_text("utf-8") if path.exists() else "null"
+        document: dict[str, Any] | None = json.loads(text)
+        return document
+
+    def winner(self) -> Program:
+        """The program that came through the funnel.
+
+        Raises:
+            UsageError: there was no funnel, or nothing came through.
+        """
+        document = self.funnel()
+        if document is None:
+            raise UsageError(
+                f"{self.directory} has no winner yet; `evosearch funnel {self.directory}` finds it"
+            )
+        if document["winner"] is None:
+            raise UsageError(f"no program of {self.directory} came through the funnel")
+        return parse(document["winner"]["source"])
+
+    def validation(self) -> list[dict[str, Any]]:
+        """The curve of meta-overfitting: each validated champion's fitness there, in order."""
+        largest = self.config.measurement.largest_gain
+        return [
+            {"id": number, "fitness": fitness_on(found, largest)}
+            for number, found in self._store.validations().items()
+        ]
 
     def tests(self) -> list[dict[str, Any]]:
         """Every test between a challenger and the champion of its time."""

@@ -65,6 +65,7 @@ def main() -> NoReturn:
         "show",
         "export",
         "evaluate",
+        "funnel",
         "tasks",
         "catalogue",
     ):  # the order of `--help`

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.progress import reporting
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from evosearch.contenders import Contender
 
 
@@ -127,46 +124,6 @@ def evaluate(
         render(evaluation, Console())
         if ledger.path and (looks := ledger.looks("held-out")) and suite == "held-out":
             console.print(f"look {looks} at held-out tasks, by {ledger.path}", highlight=False)
-
-
-@contextmanager
-def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar on a terminal; anywhere else a line now and then."""
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield _Lines(console)
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn())
-    counts = (MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, *counts, console=console, transient=True) as progress:
-        bar = progress.add_task("starting", total=None)
-
-        def report(text: str, done: int, total: int | None) -> None:
-            progress.update(bar, description=text, completed=done, total=total)
-
-        yield report
-
-
-class _Lines:
-    """Prints what is being done, at most every ten seconds."""
-
-    def __init__(self, console: Console):
-        self.console = console
-        self.next = 0.0
-
-    def __call__(self, text: str, done: int, total: int | None) -> None:
-        if time.monotonic() >= self.next:
-            self.next = time.monotonic() + 10
-            of = f" ({done} of {total} trainings)" if total else ""
-            self.console.print(f"{text}{of}", markup=False, highlight=False)
 
 
 def _named(arguments: list[str]) -> dict[str, Contender]:

@@ -1,4 +1,4 @@
-"""PROGRAM arguments: a zoo name, a file, `-`, `runs/NAME` or `runs/NAME#ID`."""
+"""PROGRAM arguments: a zoo name, a file, `-`, `runs/NAME`, `runs/NAME#ID`, `runs/NAME#winner`."""
 
 from __future__ import annotations
 
@@ -41,11 +41,15 @@ def load_program(argument: str) -> Program:
 
 
 def _numbered(run: Run, number: str) -> Program:
+    if number == "winner":
+        return run.winner()
     if number.isdecimal():
         return run.program(int(number))
     if number.startswith("i") and number[1:].isdecimal():
         return run.injected(int(number[1:]))
-    raise UsageError(f"{number!r} is no program's id; ids are numbers, as `evosearch top` shows")
+    raise UsageError(
+        f"{number!r} is no program's id; ids are numbers, as `evosearch top` shows, or winner"
+    )
 
 
 def _parsed(name: str, content: bytes) -> Program:

@@ -153,6 +153,7 @@ def _run(
 ) -> None:
     from rich.console import Console
 
+    from evosearch.cli.funnel import measured, print_funnel
     from evosearch.cli.inspect import print_status
     from evosearch.driver import Search
     from evosearch.live import LiveView
@@ -163,10 +164,16 @@ def _run(
     with _interruptible(search), view:
         reason = search.run()
     status = Run(directory).status()
+    found = None
+    if reason != "interrupted" and read_config(directory).funnel.at_end:
+        run = Run(directory)
+        found = measured([run], run.config.funnel, workers)
     if json:
-        print_json(status)
+        print_json(status | ({"funnel": found.document()} if found else {}))
     else:
         print_status(status)
+        if found:
+            print_funnel(found)
     if reason == "interrupted":
         typer.echo(f"interrupted; go on with `evosearch resume {directory}`", err=True)
         raise typer.Exit(130)

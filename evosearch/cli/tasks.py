@@ -157,7 +157,8 @@ def _measure(names: str, seeds: int, json: bool) -> None:
     """Measures and prints signal to noise."""
     from rich.console import Console
 
-    from evosearch.cli.evaluate import reporting, task_names
+    from evosearch.cli.evaluate import task_names
+    from evosearch.cli.progress import reporting
     from evosearch.signal_to_noise import OPTIMIZERS, signal_to_noise
 
     with reporting(Console(stderr=True)) as report:

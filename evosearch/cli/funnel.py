@@ -1,0 +1,105 @@
+"""From a run to its winner: `funnel`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.progress import reporting
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from evosearch.config import FunnelConfig
+    from evosearch.funnel import Funnelled, Stage
+    from evosearch.run import Run
+
+
+@app.command()
+def funnel(
+    runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="One or more runs.")],
+    entrants: Annotated[
+        int | None, typer.Option(min=1, help="How many programs enter; the run's own by default.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
+    json: Json = False,
+) -> None:
+    """Take the best programs of runs through 10x and 100x the work; name the winner.
+
+    Only what beats the tuned baseline on a stage goes on. Every entrant and the baseline are tuned
+    alike. The winner's figures are from seeds that chose nothing. It is kept in each run's
+    directory; every command that takes a program takes it as runs/NAME#winner.
+    """
+    from evosearch.run import Run
+
+    opened = [Run(path) for path in runs]
+    config = opened[0].config.funnel
+    if entrants is not None:
+        config = config.model_copy(update={"entrants": (entrants, config.entrants[1])})
+    found = measured(opened, config, workers)
+    if json:
+        print_json(found.document())
+    else:
+        print_funnel(found)
+
+
+def measured(runs: list[Run], config: FunnelConfig, workers: int | None) -> Funnelled:
+    """The funnel with progress on the terminal; its document is kept in each run."""
+    from rich.console import Console
+
+    from evosearch.funnel import funnel as through
+    from evosearch.ledger import LEDGER, Ledger
+
+    with reporting(Console(stderr=True)) as report:
+        found = through(
+            runs, config=config, workers=workers, progress=report, ledger=Ledger(LEDGER)
+        )
+    for run in runs:
+        run.keep_funnel(found.document())
+    return found
+
+
+def print_funnel(found: Funnelled) -> None:
+    """The stages as tables, and the winner."""
+    from rich.console import Console
+
+    console = Console()
+    for stage in found.stages:
+        console.print(_table(stage))
+        console.print()
+    if found.winner is None:
+        console.print(
+            f"no program beats the tuned baseline at {found.stages[-1].scale} the work: "
+            "what the search found does not carry over",
+            highlight=False,
+        )
+        return
+    mean, low, high = found.winner.fitness
+    console.print(
+        f"winner {found.winner.name}: fitness {mean:+.3f}, 95% interval [{low:+.3f}, {high:+.3f}] "
+        "at 100x the work, on seeds that chose nothing",
+        highlight=False,
+        markup=False,
+    )
+    tasks = found.winner.per_task.items()
+    console.print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in tasks), highlight=False)
+    console.print(f"\n{found.winner.source}", highlight=False, markup=False)
+
+
+def _table(stage: Stage) -> Table:
+    from rich.markup import escape
+
+    from evosearch.report_tables import table
+
+    title = f"{stage.scale} the work: {stage.through} of {len(stage.entrants)} go on"
+    made = table(title, ("program", "fitness", "low", "high", "best task", "worst task"))
+    for place, entrant in enumerate(stage.entrants):
+        ordered = sorted(entrant.per_task.items(), key=lambda pair: pair[1])
+        style = "" if place < stage.through else "dim"
+        numbers = [f"{number:+.3f}" for number in entrant.fitness]
+        ends = [f"{task} {score:+.3f}" for task, score in (ordered[-1], ordered[0])]
+        made.add_row(escape(entrant.name), *numbers, *ends, style=style)
+    return made
