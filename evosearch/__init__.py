@@ -19,7 +19,7 @@ _HOMES = {
     "UsageError": "errors",
     "bench": "benchmark",
     "evaluate": "evaluation",
-    "load_preset": "config",
+    "load_preset": "presets",
     "make_config": "config",
     "mutate": "mutation",
     "open_run": "run",

@@ -19,12 +19,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from evosearch.config import Config, load_preset, make_config
+from evosearch.config import Config, make_config
 from evosearch.driver import Search, Snapshot
 from evosearch.engines import Engine, Outcome, Trainer, seed_key
 from evosearch.environment import describe
 from evosearch.measurement import BASELINE
 from evosearch.mutation import mutate, with_states
+from evosearch.presets import load_preset
 from evosearch.records import Seed, Stream
 from evosearch.run import make_run_directory
 from evosearch.stepwise import Stepwise, uncached_compilation

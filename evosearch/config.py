@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +36,8 @@ class MutationConfig(_Section):
     """Relative frequency of deleting a statement."""
     modify: Weight = 1.0
     """Relative frequency of changing one argument."""
+    tune: Annotated[Weight, Field(validate_default=True)] = 0.0
+    """Relative frequency of changing one constant to another."""
     new_variable: Probability = 0.5
     """How often an inserted statement assigns to a new variable rather than to one in use."""
     constant: Probability = 0.25
@@ -46,11 +47,12 @@ class MutationConfig(_Section):
     max_statements: Annotated[int, Field(ge=2, le=MAX_STATEMENTS)] = MAX_STATEMENTS
     """The longest program that mutation makes."""
 
-    @field_validator("modify")
+    @field_validator("tune")
     @classmethod
     def _some_mutation(cls, value: float, info: Any) -> float:
-        if value + info.data.get("insert", 0) + info.data.get("delete", 0) <= 0:
-            raise ValueError("insert, delete and modify are all 0; give one of them a weight")
+        # A weight that is wrong in itself is missing here and has its own message.
+        if value + sum(info.data.get(name, 1.0) for name in ("insert", "delete", "modify")) <= 0:
+            raise ValueError("insert, delete, modify and tune are all 0; give one of them a weight")
         return value
 
 
@@ -129,6 +131,10 @@ class Config(_Section):
     population: Annotated[int, Field(ge=2)] = 1000
     tournament: Annotated[int, Field(ge=1)] = 2
     """Programs drawn at random; the fittest of them is the parent."""
+    restart_every: Annotated[int, Field(ge=1)] | None = None
+    """After this many programs the population starts anew; without it, never."""
+    restart_from: Literal["initial", "best"] = "initial"
+    """What it starts anew as: the initial program, or the champion of the time."""
     states: Annotated[int, Field(ge=0, le=8)] = 2
     """The initial program is given unused states up to this number."""
     validation_seeds: Annotated[int, Field(ge=0, le=64)] = 0
@@ -163,25 +169,6 @@ class Config(_Section):
     def to_toml(self) -> str:
         """The configuration as TOML; `load` reads it back."""
         return tomli_w.dumps(self.model_dump(exclude_none=True), multiline_strings=True)
-
-
-def presets() -> tuple[str, ...]:
-    """The names of the presets."""
-    files = resources.files("evosearch").joinpath("presets").iterdir()
-    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
-
-
-def load_preset(name: str) -> dict[str, Any]:
-    """The settings of a preset.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
-    if name not in presets():
-        near = suggestion(name, presets()) or f"; there are {', '.join(presets())}"
-        raise UsageError(f"no preset {name!r}{near}")
-    text = resources.files("evosearch").joinpath("presets", f"{name}.toml").read_text("utf-8")
-    return tomllib.loads(text)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 Warm start: the population is the initial program. A step draws a tournament, mutates the fittest,
 appends the child, and the oldest dies (Real et al. 2019, arXiv 1802.01548; Chen et al. 2023, arXiv
-2302.06675). Every measurement, of a child, again, or for a test, is a numbered request. Request n
-is decided by a generator keyed by (run seed, n) from the results of requests 1 .. n - in_flight;
-neither the clock nor the number of workers has a say, so replaying the results replays the search.
+2302.06675). If the configuration says so, the population now and then starts anew, from the initial
+program or the champion; what is known of programs stays. Every measurement, of a child, again, or
+for a test, is a numbered request. Request n is decided by a generator keyed by (run seed, n) from
+the results of requests 1 .. n - in_flight; neither the clock nor the number of workers has a say,
+so replaying the results replays the search.
 
 What keeps luck from ruling (docs/measurement.md): a program that comes up again and looks good is
 measured on seeds it has not seen; the seed of first measurements moves on; a would-be champion
@@ -103,7 +105,8 @@ class Evolution:
         self.champion = Champion(first)
         self.champions = [self.champion]
         self.tests: list[Test] = []
-        self._population = deque([Individual(0, program, first)] * config.population)
+        self._initial = Individual(0, program, first)
+        self._population = deque([self._initial] * config.population)
         self._waiting: dict[str, list[Individual]] = {}
         self._wanted: deque[tuple[str, Record, Seed]] = deque()
         self._to_confirm: deque[tuple[str, Record, Seed]] = deque()
@@ -167,6 +170,7 @@ class Evolution:
         for _ in range(_MAX_HITS_IN_A_ROW):
             if programs is not None and self.counts.generated >= programs:
                 return None
+            self._restart_if_due()
             individual, known = self._child(number, rng)
             if not known:
                 self.counts.evaluated += 1
@@ -227,6 +231,19 @@ class Evolution:
         drawn = [self._population[int(i)] for i in rng.integers(len(self._population), size=size)]
         floor = self.config.measurement.noise_floor
         return max(drawn, key=lambda individual: individual.record.cautious(floor))
+
+    def _restart_if_due(self) -> None:
+        """Now and then the population starts anew; what is still measured joins it no more."""
+        every = self.config.restart_every
+        if every is None or self.counts.generated == 0 or self.counts.generated % every:
+            return
+        start = self._initial
+        if self.config.restart_from == "best":
+            best = self.champion.record
+            start = Individual(best.id, best.program, best)
+        self._population = deque([start] * self.config.population)
+        for individuals in self._waiting.values():
+            individuals.clear()
 
     def _join(self, individual: Individual) -> None:
         self._population.append(individual)

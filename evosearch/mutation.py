@@ -1,7 +1,8 @@
 """Mutation: one random edit of a program, as in Chen et al. 2023 (arXiv 2302.06675).
 
-Insert a random statement, delete one, or change one argument. An edit whose result is ill-kinded
-is rejected and drawn again from the same parent.
+Insert a random statement, delete one, or change one argument; and, for a search of constants alone,
+change one constant to another. An edit whose result is ill-kinded is rejected and drawn again from
+the same parent.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class Child:
 def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -> Child:
     """One random edit of `program` that passes abstract execution and changes its text."""
     rejects: Counter[str] = Counter()
-    weights = np.cumsum([config.insert, config.delete, config.modify])
+    weights = np.cumsum([config.insert, config.delete, config.modify, config.tune])
     for _ in range(_MAX_DRAFTS):
-        edit = (_insert, _delete, _modify)[
+        edit = (_insert, _delete, _modify, _tune)[
             int(np.searchsorted(weights, rng.random() * weights[-1], "right"))
         ]
         draft = edit(program, rng, config)
@@ -59,8 +60,8 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
         return Child(analysis, mutation, rejects)
     raise UsageError(
         f"no mutation of program `{program.statements[-1] if program.statements else program}` "
-        f"is possible: {_MAX_DRAFTS} drafts failed; give insert, delete and modify weights, or "
-        "raise max_statements, in [mutation] of the configuration"
+        f"is possible: {_MAX_DRAFTS} drafts failed; give insert, delete and modify weights (tune "
+        "needs a constant), or raise max_statements, in [mutation] of the configuration"
     )
 
 
@@ -100,23 +101,48 @@ def _modify(program: Program, rng: np.random.Generator, config: MutationConfig) 
     if not old.args:
         return None
     which = int(rng.integers(len(old.args)))
-    arg = _changed(old.args[which], _scope(program, place), rng, config)
-    new = old._replace(args=(*old.args[:which], arg, *old.args[which + 1 :]))
-    return (*body[:place], new, *body[place + 1 :]), f"modify {place + 1}: {old} -> {new}"
-
-
-def _changed(
-    arg: Argument, scope: list[str], rng: np.random.Generator, config: MutationConfig
-) -> Argument:
+    arg = old.args[which]
     if isinstance(arg, float) and rng.random() < config.rescale:
-        return _rounded(arg * 2.0 ** float(rng.normal()))
-    return _argument(scope, rng, config)
+        changed: Argument = _rescaled(arg, rng)
+    else:
+        changed = _argument(_scope(program, place), rng, config)
+    return _with_argument(program, place, which, changed, "modify")
+
+
+def _tune(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
+    constants = [
+        (place, which, arg)
+        for place, statement in enumerate(program.statements)
+        for which, arg in enumerate(statement.args)
+        if isinstance(arg, float)
+    ]
+    if not constants:
+        return None
+    place, which, old = constants[int(rng.integers(len(constants)))]
+    new = _rescaled(old, rng) if rng.random() < config.rescale else _constant(rng)
+    return _with_argument(program, place, which, new, "tune")
+
+
+def _with_argument(program: Program, place: int, which: int, arg: Argument, edit: str) -> _Draft:
+    body = program.statements
+    old = body[place]
+    new = old._replace(args=(*old.args[:which], arg, *old.args[which + 1 :]))
+    return (*body[:place], new, *body[place + 1 :]), f"{edit} {place + 1}: {old} -> {new}"
 
 
 def _argument(scope: list[str], rng: np.random.Generator, config: MutationConfig) -> Argument:
     if rng.random() < config.constant:
-        return _rounded(float(rng.normal()))
+        return _constant(rng)
     return scope[int(rng.integers(len(scope)))]
+
+
+def _constant(rng: np.random.Generator) -> float:
+    return _rounded(float(rng.normal()))
+
+
+def _rescaled(constant: float, rng: np.random.Generator) -> float:
+    """`constant` times 2^a, a from N(0, 1)."""
+    return _rounded(constant * 2.0 ** float(rng.normal()))
 
 
 def _rounded(value: float) -> float:

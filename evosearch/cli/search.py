@@ -12,6 +12,7 @@ import typer
 
 from evosearch.cli.app import Json, app, print_json
 from evosearch.errors import UsageError
+from evosearch.presets import baselines, presets
 
 if TYPE_CHECKING:
     from evosearch.driver import Search
@@ -34,8 +35,13 @@ def search(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Settings to start from; quick (under five minutes on two cores) by default."
+            help=f"Settings to start from: {', '.join(presets())}; quick by default, which takes "
+            "less than five minutes on two cores."
         ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help=f"Search as a baseline does, to compare with: {', '.join(baselines())}."),
     ] = None,
     tasks: Annotated[
         str | None, typer.Option(help="Names of search tasks, comma-separated.")
@@ -66,7 +72,7 @@ def search(
     from evosearch.environment import describe
     from evosearch.run import free_directory, make_run_directory
 
-    settings = _settings(config, preset)
+    settings = _settings(config, preset, baseline)
     given = {"programs": programs, "minutes": minutes, "seed": seed}
     settings |= {name: value for name, value in given.items() if value is not None}
     if programs is not None and minutes is None:
@@ -77,7 +83,7 @@ def search(
         settings["init"] = _initial(init or "adamw_paper")
     resolved = make_config(settings)
     _check_tasks(resolved.tasks)
-    directory = out or free_directory(f"{preset or 'quick' if config is None else config.stem}")
+    directory = out or free_directory(_directory_name(config, preset, baseline))
     make_run_directory(directory, resolved, describe())
     _run(directory, None, None, workers, json)
 
@@ -118,15 +124,23 @@ def inject(
         print(f"injected as {number}: it is the next child; see `evosearch show '{run}#{number}'`")
 
 
-def _settings(config: Path | None, preset: str | None) -> dict[str, Any]:
-    from evosearch.config import load_preset, read_toml
+def _settings(config: Path | None, preset: str | None, baseline: str | None) -> dict[str, Any]:
+    from evosearch.config import read_toml
+    from evosearch.presets import load_baseline, load_preset, over
 
     settings: dict[str, Any] = {}
     if config is None or preset is not None:
         settings = load_preset(preset or "quick")
     if config is not None:
-        settings |= read_toml(config)
+        settings = over(settings, read_toml(config))
+    if baseline is not None:
+        settings = over(settings, load_baseline(baseline))
     return settings
+
+
+def _directory_name(config: Path | None, preset: str | None, baseline: str | None) -> str:
+    name = (preset or "quick") if config is None else config.stem
+    return f"{name}-{baseline}" if baseline else name
 
 
 def _initial(name: str) -> str:

@@ -307,6 +307,7 @@ def assert_matches(pattern: str, text: str) -> None:
         (("search", "--tasks", "digits-mpl"), "did you mean 'digits-mlp'"),
         (("search", "--tasks", "topics-transformer"), "held-out task"),
         (("search", "--preset", "quik"), "did you mean 'quick'"),
+        (("search", "--baseline", "tunig"), "did you mean 'tuning'"),
         (("search", "missing.toml"), "cannot read missing.toml"),
         (("eval", "lion", "--task", "digits-mpl"), "did you mean 'digits-mlp'"),
         (("eval", "lion", "--task", "digits-mlp", "--against", "lino"), "did you mean 'lion'"),

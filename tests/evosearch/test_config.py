@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from evosearch.config import Config, load_preset, make_config, presets, read_toml
+from evosearch.config import Config, make_config, read_toml
 from evosearch.errors import UsageError
+from evosearch.presets import baselines, load_baseline, load_preset, over, presets
 from primitives import zoo
 
 GOOD = {"tasks": ["digits-mlp"], "init": str(zoo.load("adamw_paper"))}
@@ -19,6 +20,37 @@ def test_every_preset_resolves_and_reads_back(name: str, tmp_path: Path) -> None
     path = tmp_path / "config.toml"
     path.write_text(config.to_toml())
     assert make_config(read_toml(path)) == config
+
+
+def changed(base: dict[str, object], laid: dict[str, object]) -> set[str]:
+    """The settings, by section and name, that differ."""
+    names: set[str] = set()
+    for name in base:
+        one, other = base[name], laid[name]
+        if isinstance(one, dict) and isinstance(other, dict):
+            names |= {f"{name}.{inner}" for inner in changed(one, other)}
+        elif one != other:
+            names.add(name)
+    return names
+
+
+BASELINES = {
+    "random": {"tournament"},
+    "restarts": {"restart_every"},
+    "restarts-from-best": {"restart_every", "restart_from"},
+    "tuning": {"mutation.insert", "mutation.delete", "mutation.modify", "mutation.tune"},
+}
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_baseline_differs_from_its_preset_in_what_makes_it_one(name: str) -> None:
+    """Also from a preset, or a file, that has the same section with other settings."""
+    assert set(BASELINES) == set(baselines())
+    settings = over({**load_preset(name), "init": GOOD["init"]}, {"mutation": {"op_set": "full"}})
+    base = make_config(settings).model_dump()
+    for baseline, differences in BASELINES.items():
+        laid = make_config(over(settings, load_baseline(baseline))).model_dump()
+        assert changed(base, laid) == differences
 
 
 @pytest.mark.parametrize(
@@ -36,6 +68,10 @@ def test_every_preset_resolves_and_reads_back(name: str, tmp_path: Path) -> None
         ({"seed": -3}, "'seed' = -3"),
         ({"measurement": {"error_rate": 1.5}}, "'measurement.error_rate' = 1.5"),
         ({"mutation": {"insert": 0, "delete": 0, "modify": 0}}, "all 0"),
+        ({"mutation": {"tune": -1}}, "'mutation.tune' = -1"),
+        ({"mutation": {"insert": -1, "delete": 0, "modify": 0}}, "'mutation.insert' = -1"),
+        ({"restart_every": 0}, "'restart_every' = 0"),
+        ({"restart_from": "worst"}, "'restart_from' = 'worst': .*'initial' or 'best'"),
         ({"mutation": {"max_statements": 65}}, "'mutation.max_statements' = 65"),
         ({"mutation": {"op_set": "papr"}}, "'mutation.op_set' = 'papr'"),
         ({"init": "def train(w, g):\n  return u\n"}, "'init': line 2: 'u' has no value"),
@@ -52,9 +88,11 @@ def test_a_missing_setting_is_named() -> None:
         make_config({"init": GOOD["init"]})
 
 
-def test_an_unknown_preset_is_told_the_known_ones() -> None:
+def test_an_unknown_preset_or_baseline_is_told_the_known_ones() -> None:
     with pytest.raises(UsageError, match="did you mean 'quick'"):
         load_preset("quik")
+    with pytest.raises(UsageError, match="no baseline 'annealing'; there are random, restarts"):
+        load_baseline("annealing")
 
 
 @pytest.mark.parametrize("content", [b"a = [", b"\xff\xfe", b"a == 1"])

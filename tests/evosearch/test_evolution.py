@@ -22,14 +22,23 @@ def test_a_search_is_a_function_of_its_seed() -> None:
     assert [b.analysis.program for b in one.births] != [b.analysis.program for b in other.births]
 
 
-@settings(max_examples=15)
-@given(st.integers(1, 300), st.integers(0, 5))
-def test_replaying_stored_results_replays_the_search(cut: int, seed: int) -> None:
+RESTARTS: list[dict[str, object]] = [
+    {},
+    {"restart_every": 60},
+    {"restart_every": 45, "restart_from": "best"},
+]
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 300), st.integers(0, 5), st.sampled_from(RESTARTS))
+def test_replaying_stored_results_replays_the_search(
+    cut: int, seed: int, restarts: dict[str, object]
+) -> None:
     """What was told before the cut comes from a store, and only what is new is measured."""
-    whole = Evolution(config(seed=seed))
+    whole = Evolution(config(seed=seed, **restarts))
     told = evolve(whole, 200, shorter_is_better)
     stored = {(r.record.key, r.seed): measure(r, shorter_is_better, 0.03) for r in told[:cut]}
-    resumed = Evolution(config(seed=seed))
+    resumed = Evolution(config(seed=seed, **restarts))
     measured = 0
     waiting: list[Request] = []
     while True:
@@ -49,15 +58,74 @@ def test_replaying_stored_results_replays_the_search(cut: int, seed: int) -> Non
     assert resumed.champion.record.id == whole.champion.record.id
 
 
-def test_a_search_cut_short_and_extended_is_the_longer_search() -> None:
+@pytest.mark.parametrize("restarts", RESTARTS)
+def test_a_search_cut_short_and_extended_is_the_longer_search(restarts: dict[str, object]) -> None:
     """What an ended search still measures does not change how a longer one goes on."""
-    long = Evolution(config())
+    long = Evolution(config(**restarts))
     evolve(long, 600, shorter_is_better)
-    short = Evolution(config())
+    short = Evolution(config(**restarts))
     evolve(short, 300, shorter_is_better)
     assert [b.analysis.program for b in short.births[:301]] == [
         b.analysis.program for b in long.births[:301]
     ]
+
+
+def ancestor_in(evolution: Evolution, first: int, number: int) -> int:
+    """The first forebear of a program that was born before program `first`."""
+    parents = {birth.id: birth.parent for birth in evolution.births}
+    while number >= first:
+        parent = parents[number]
+        assert parent is not None
+        number = parent
+    return number
+
+
+def test_after_a_restart_everything_descends_from_the_initial_program() -> None:
+    evolution = Evolution(config(restart_every=200))
+    evolve(evolution, 600, shorter_is_better)
+    for birth in evolution.births[1:]:
+        life = 200 * ((birth.id - 1) // 200)
+        assert ancestor_in(evolution, life + 1, birth.id) == 0
+    endless = Evolution(config())
+    evolve(endless, 600, shorter_is_better)
+    assert any(ancestor_in(endless, 401, birth.id) != 0 for birth in endless.births[401:])
+
+
+def test_after_a_restart_from_the_best_everything_descends_from_the_champion_of_the_time() -> None:
+    evolution = Evolution(config(seed=4, restart_every=400, restart_from="best"))
+    evolve(evolution, 1200, shorter_is_better)
+    champions = {champion.record.id for champion in evolution.champions}
+    starts = []
+    for life in range(400, 1200, 400):
+        found = {ancestor_in(evolution, life + 1, life + n) for n in range(1, 401)}
+        assert len(found) == 1
+        starts.append(found.pop())
+    assert set(starts) <= champions
+    assert len(set(starts)) > 1
+
+
+def test_a_restart_keeps_what_is_known() -> None:
+    """Records, champion and tests; so the same program is not measured twice on one seed."""
+    evolution = Evolution(config(restart_every=100))
+    requests = evolve(evolution, 1500, shorter_is_better)
+    met = Counter((request.record.key, request.seed) for request in requests)
+    assert max(met.values()) == 1
+    measured = [len(record.scores) for record in evolution.records.values()]
+    assert min(measured) > 0
+    assert len(evolution.champions) > 1
+
+
+def test_without_selection_good_and_bad_programs_have_as_many_children() -> None:
+    """The baseline `random`: a parent is drawn from the population whatever it is worth."""
+
+    def mean_of_parents(tournament: int) -> float:
+        evolution = Evolution(config(tournament=tournament, population=50))
+        evolve(evolution, 1000, shorter_is_better)
+        programs = {birth.id: birth.analysis.program for birth in evolution.births}
+        parents = [b.parent for b in evolution.births if b.parent is not None]
+        return sum(shorter_is_better(programs[p]) for p in parents) / len(parents)
+
+    assert mean_of_parents(1) < mean_of_parents(2) - 0.1
 
 
 def test_it_finds_what_is_better() -> None:

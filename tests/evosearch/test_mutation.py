@@ -47,9 +47,13 @@ def test_the_same_generator_gives_the_same_children() -> None:
     assert drift(50, generator(3, 4)) != drift(50, generator(3, 5))
 
 
-@pytest.mark.parametrize("edit", ["insert", "delete", "modify"])
+NONE = {"insert": 0.0, "delete": 0.0, "modify": 0.0, "tune": 0.0}
+TUNE = MutationConfig(**{**NONE, "tune": 1.0})
+
+
+@pytest.mark.parametrize("edit", NONE)
 def test_an_edit_with_all_the_weight_is_the_only_one(edit: str) -> None:
-    weights = {"insert": 0.0, "delete": 0.0, "modify": 0.0, edit: 1.0}
+    weights = {**NONE, edit: 1.0}
     config = MutationConfig(**weights)
     parent = zoo.load("adam")
     words = {mutate(parent, generator(n, 0), config).mutation.split(" ")[0] for n in range(30)}
@@ -68,6 +72,46 @@ def test_an_insertion_changes_the_length_by_one_and_a_change_by_none() -> None:
         grown = len(child.analysis.program.statements) - len(parent.statements)
         assert grown == difference[edit]
     assert min(seen.values()) >= 15
+
+
+def constants(program: Program) -> list[float]:
+    return [a for statement in program.statements for a in statement.args if isinstance(a, float)]
+
+
+def test_tuning_changes_one_constant_of_any_statement_and_nothing_else() -> None:
+    """AdamW's two decays, its weight decay and its learning rate."""
+    parent = zoo.load("adamw_paper")
+    before = constants(parent)
+    touched = Counter[int]()
+    for n in range(400):
+        child = mutate(parent, generator(n, 1), TUNE).analysis.program
+        after = constants(child)
+        different = [place for place, value in enumerate(after) if value != before[place]]
+        assert len(different) == 1
+        touched[different[0]] += 1
+        assert str(child).count("\n") == str(parent).count("\n")
+        assert [s.op for s in child.statements] == [s.op for s in parent.statements]
+    assert set(touched) == {0, 1, 2, 3}
+    assert min(touched.values()) >= 70  # 100 on average, with a deviation of 8.7
+
+
+def test_tuning_multiplies_by_a_power_of_two_or_draws_anew() -> None:
+    """The logarithm of the factor is from N(0, 1); a constant drawn anew is from N(0, 1) itself."""
+    parent = parse("def train(w, g, lr):\n    update = g * 1e-20\n    return update\n")
+    values = np.array(
+        [constants(mutate(parent, generator(n, 2), TUNE).analysis.program)[0] for n in range(600)]
+    )
+    scaled = values[np.abs(values) < 1e-10]
+    assert 0.69 < len(scaled) / len(values) < 0.81  # `rescale` is 0.75
+    assert abs(np.log2(scaled / 1e-20).mean()) < 0.2
+    assert 0.9 < np.log2(scaled / 1e-20).std() < 1.1
+    assert 0.8 < values[np.abs(values) > 1e-10].std() < 1.2
+
+
+def test_a_program_without_constants_cannot_be_tuned() -> None:
+    parent = parse("def train(w, g, lr):\n    update = g * lr\n    return update\n")
+    with pytest.raises(UsageError, match="tune needs a constant"):
+        mutate(parent, generator(0, 0), TUNE)
 
 
 def test_programs_never_grow_beyond_the_limit() -> None:
