@@ -226,7 +226,7 @@ def search_speed(
 def quick() -> Config:
     """The quick preset without its limits."""
     settings = {**load_preset("quick"), "init": str(zoo.load(BASELINE))}
-    return make_config({**settings, "programs": None, "minutes": None})
+    return make_config({**settings, "programs": None, "trainings": None, "minutes": None})
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ class Config(_Section):
     """Everything random follows from it."""
     programs: Annotated[int, Field(ge=1)] | None = None
     """Stop when this many programs have been generated."""
+    trainings: Annotated[int, Field(ge=1)] | None = None
+    """Stop when so many trainings have been made, the baseline's included (docs/measurement.md)."""
     minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Stop after this long."""
     population: Annotated[int, Field(ge=2)] = 1000

@@ -41,7 +41,10 @@ class Snapshot:
     counts: Counts
     champion: Champion
     tests: int
+    trainings: int
     programs: int | None
+    """The limit, as the next two."""
+    trainings_limit: int | None
     minutes: float | None
     elapsed_seconds: float
     """Since this process started the search."""
@@ -49,6 +52,8 @@ class Snapshot:
     """The same, without start-up and replay."""
     replayed: int
     """Programs that were generated before this process took over."""
+    replayed_trainings: int
+    """Trainings that were made before."""
     validated: Sequence[tuple[Champion, float]]
     """Champions in order, each with its fitness on validation tasks."""
 
@@ -79,13 +84,16 @@ class Search:
         directory: Path,
         *,
         programs: int | None = None,
+        trainings: int | None = None,
         minutes: float | None = None,
         workers: int | None = None,
         observer: Observer | None = None,
     ):
         self.directory = directory
         self.config = read_config(directory)
-        self.programs = self.config.programs if programs is None else programs
+        self.programs, self.trainings = programs, trainings
+        if programs is None and trainings is None:
+            self.programs, self.trainings = self.config.programs, self.config.trainings
         self.minutes = self.config.minutes if minutes is None else minutes
         self.workers = workers or os.cpu_count() or 1
         self.observer = observer or _Silent()
@@ -109,7 +117,7 @@ class Search:
         try:
             before = store.progress() or {}
             self._before = float(before.get("elapsed_seconds") or 0.0)
-            self._check_limit(before.get("generated") or 0)
+            self._check_limits(store, before.get("generated") or 0)
             laboratory = make_laboratory(
                 self.config, store, executor, self.workers, self._phase, self._interrupted
             )
@@ -124,13 +132,20 @@ class Search:
             self._validator.close()
             store.close()
 
-    def _check_limit(self, generated: int) -> None:
+    def _check_limits(self, store: Store, generated: int) -> None:
         """A limit below what the run has is a mistake: replaying up to it would drop the rest."""
-        if self.programs is not None and self.programs < generated:
-            raise UsageError(
-                f"{self.directory} has {generated:,} programs already, more than the limit of "
-                f"{self.programs:,}, which counts them too; go on with a larger --programs"
-            )
+        last_request = store.rows("select max(request) as last from programs")[0]["last"] or 0
+        # What was known when the last program was generated; tests go on beyond the limit.
+        trainings = store.trainings(last_request - self.config.in_flight)
+        for name, has, limit in (
+            ("programs", generated, self.programs),
+            ("trainings", trainings + 1, self.trainings),
+        ):
+            if limit is not None and limit < has:
+                raise UsageError(
+                    f"{self.directory} has {has:,} {name} already, more than the limit of "
+                    f"{limit:,}, which counts them too; go on with a larger --{name}"
+                )
 
     def _search(self, store: Store, laboratory: Laboratory, executor: ThreadPoolExecutor) -> str:
         evolution = Evolution(self.config)
@@ -144,13 +159,13 @@ class Search:
         self._validated = 0
         in_flight: deque[tuple[Request, Future[_Results]]] = deque()
         self._searching_since = time.monotonic()
-        self._replayed = 0
+        self._replayed = self._replayed_trainings = 0
         while not self._interrupted.is_set():
             while len(in_flight) < self.config.in_flight:
                 replay.inject(evolution, store)
                 # The clock ends no replay: it would drop what is not yet replayed.
                 limit = self.programs if replay.replaying else self._limit(evolution)
-                request = evolution.ask(limit)
+                request = evolution.ask(limit, self.trainings)
                 if request is None:
                     break
                 in_flight.append((request, self._begun(request, replay, laboratory, executor)))
@@ -167,6 +182,7 @@ class Search:
             if replay.replaying:
                 self._searching_since = time.monotonic()
                 self._replayed = evolution.counts.generated
+                self._replayed_trainings = evolution.trainings
             else:
                 self._validate(store, evolution)
                 store.set_progress(evolution.counts, self._elapsed(), None)
@@ -267,8 +283,10 @@ class Search:
         return self.programs
 
     def _reason(self, evolution: Evolution) -> str:
-        enough = self.programs is not None and evolution.counts.generated >= self.programs
-        return "programs" if enough else "minutes"
+        if self.programs is not None and evolution.counts.generated >= self.programs:
+            return "programs"
+        enough = self.trainings is not None and evolution.trainings >= self.trainings
+        return "trainings" if enough else "minutes"
 
     def _elapsed(self) -> float:
         return self._before + time.monotonic() - self._start
@@ -278,11 +296,14 @@ class Search:
             evolution.counts,
             evolution.champion,
             len(evolution.tests),
+            evolution.trainings,
             self.programs,
+            self.trainings,
             self.minutes,
             time.monotonic() - self._start,
             time.monotonic() - self._searching_since,
             self._replayed,
+            self._replayed_trainings,
             self._curve(evolution),
         )
 
@@ -335,11 +356,23 @@ def resume(
     directory: Path | str,
     *,
     programs: int | None = None,
+    trainings: int | None = None,
     minutes: float | None = None,
     workers: int | None = None,
     observer: Observer | None = None,
 ) -> Run:
-    """Goes on with a run exactly where it stopped, however it stopped; arguments as `search`."""
+    """Goes on with a run exactly where it stopped, however it stopped; arguments as `search`.
+
+    `programs` and `trainings` count what the run has already, and either replaces both of the
+    run's own; `minutes` count from now.
+    """
     path = Path(directory)
-    Search(path, programs=programs, minutes=minutes, workers=workers, observer=observer).run()
+    Search(
+        path,
+        programs=programs,
+        trainings=trainings,
+        minutes=minutes,
+        workers=workers,
+        observer=observer,
+    ).run()
     return Run(path)

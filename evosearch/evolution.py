@@ -113,6 +113,7 @@ class Evolution:
         self._injected: deque[tuple[int, Program]] = deque()
         self._requests = 0
         self._next_fresh = Counter[Stream]()
+        self._met: set[tuple[str, Seed]] = set()
         self._test: Test | None = None
         self._want_again(first)
 
@@ -121,18 +122,27 @@ class Evolution:
         """The number of the next request."""
         return self._requests + 1
 
+    @property
+    def trainings(self) -> int:
+        """Trainings told so far, and the baseline's: one for each task and seed among them."""
+        return self.counts.measurements + len(self._met)
+
     def inject(self, number: int, program: Program) -> None:
         """Makes `program` the next child; `number` is the injection's own."""
         self._injected.append((number, with_states(program, self.config.states)))
 
-    def ask(self, programs: int | None = None) -> Request | None:
-        """The next measurement to make; None once `programs` have been generated.
+    def ask(self, programs: int | None = None, trainings: int | None = None) -> Request | None:
+        """The next measurement to make; None at a limit.
 
         What champions and tests still need is asked for even then.
+
+        Args:
+            programs: no more are generated.
+            trainings: once so many have been told no more programs are generated.
         """
         number = self._requests + 1
         rng = np.random.Generator(np.random.Philox(key=[self.config.seed, number]))
-        ended = programs is not None and self.counts.generated >= programs
+        ended = _reached(self.counts.generated, programs) or _reached(self.trainings, trainings)
         request = self._wanted_request(number, ended) if ended or number % 2 == 0 else None
         if request is None and not ended:
             request = self._child_request(number, rng, programs)
@@ -150,6 +160,7 @@ class Evolution:
         record.asked.discard(seed)
         record.add(seed, {t: scores.get(t, -LARGEST_SCORE) for t in self.config.tasks})
         self.counts.measurements += len(scores)
+        self._met.update((task, seed) for task in scores)
         for individual in self._waiting.pop(record.key, ()):
             self._join(individual)
         if seed.stream is Stream.TEST:
@@ -168,7 +179,7 @@ class Evolution:
     ) -> Request | None:
         """Children until one needs a measurement; children that are known join at once."""
         for _ in range(_MAX_HITS_IN_A_ROW):
-            if programs is not None and self.counts.generated >= programs:
+            if _reached(self.counts.generated, programs):
                 return None
             self._restart_if_due()
             individual, known = self._child(number, rng)
@@ -332,3 +343,7 @@ class Evolution:
             self.champion = Champion(test.challenger, test, seeds)
             self.champions.append(self.champion)
             self._to_confirm.extend(("confirm", test.challenger, seed) for seed in seeds)
+
+
+def _reached(count: int, limit: int | None) -> bool:
+    return limit is not None and count >= limit

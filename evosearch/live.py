@@ -32,10 +32,12 @@ def duration(seconds: float) -> str:
 
 
 def fraction_done(snapshot: Snapshot) -> float:
-    """How much of the search is done, by programs or by time, whichever is nearer its limit."""
+    """How much of the search is done, by whatever is nearest its limit."""
     done = 0.0
     if snapshot.programs is not None:
         done = snapshot.counts.generated / snapshot.programs
+    if snapshot.trainings_limit is not None:
+        done = max(done, snapshot.trainings / snapshot.trainings_limit)
     if snapshot.minutes is not None:
         done = max(done, snapshot.elapsed_seconds / (60 * snapshot.minutes))
     return min(1.0, done)
@@ -44,10 +46,13 @@ def fraction_done(snapshot: Snapshot) -> float:
 def seconds_left(snapshot: Snapshot) -> float | None:
     """An estimate from the pace so far; None before there is one."""
     estimates = []
-    made = snapshot.counts.generated - snapshot.replayed
-    if snapshot.programs is not None and made > 0 and snapshot.searching_seconds > 1:
-        pace = made / snapshot.searching_seconds
-        estimates.append((snapshot.programs - snapshot.counts.generated) / pace)
+    for count, before, limit in (
+        (snapshot.counts.generated, snapshot.replayed, snapshot.programs),
+        (snapshot.trainings, snapshot.replayed_trainings, snapshot.trainings_limit),
+    ):
+        if limit is not None and count > before and snapshot.searching_seconds > 1:
+            pace = (count - before) / snapshot.searching_seconds
+            estimates.append((limit - count) / pace)
     if snapshot.minutes is not None:
         estimates.append(60 * snapshot.minutes - snapshot.elapsed_seconds)
     return max(0.0, min(estimates)) if estimates else None
@@ -193,6 +198,8 @@ def _share(part: int, whole: int) -> str:
 def _programs(snapshot: Snapshot) -> str:
     left = seconds_left(snapshot)
     of = f" of {snapshot.programs:,}" if snapshot.programs is not None else ""
+    if snapshot.trainings_limit is not None:
+        of += f", {snapshot.trainings:,} of {snapshot.trainings_limit:,} trainings"
     spent = f", {duration(snapshot.elapsed_seconds)} spent"
     return f"{snapshot.counts.generated:,}{of}{spent}" + (
         f", {duration(left)} left" if left is not None else ""

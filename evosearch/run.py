@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from evosearch.config import Config, make_config, read_toml
+from evosearch.cost import Cost, running_cost
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.files import explained
 from evosearch.records import Scores, Seed, Stream, evidence, fitness, is_confirmed
@@ -76,6 +77,7 @@ class Run:
         statements = int(progress.get("statements") or 0)
         live_statements = int(progress.get("live_statements") or 0)
         elapsed = float(progress.get("elapsed_seconds") or 0.0)
+        cost = self.cost()
         return {
             "run": str(self.directory),
             "generated": generated,
@@ -85,6 +87,8 @@ class Run:
             "evaluated": evaluated,
             "redundant_fraction": 1 - live_statements / statements if statements else 0.0,
             "measurements": int(progress.get("measurements") or 0),
+            "trainings": cost.trainings,
+            "weight_updates": cost.updates,
             "programs_per_second": generated / elapsed if elapsed else 0.0,
             "elapsed_seconds": elapsed,
             "best": self.best(),
@@ -201,6 +205,73 @@ class Run:
         """Every test between a challenger and the champion of its time."""
         return [dict(row) for row in self._store.rows("select * from tests order by number")]
 
+    def cost(self) -> Cost:
+        """What the search has cost so far."""
+        return next(reversed(self._running_cost().values()), Cost())
+
+    def champions(self) -> list[dict[str, Any]]:
+        """Every champion in order, the initial program first, with what the search had cost.
+
+        The fitness is from the seeds that confirm a champion, which decided nothing; that of the
+        initial program, which nothing selected, from its search seeds. Without such seeds, as of a
+        champion that was dethroned before, it is None.
+        """
+        after = self._running_cost()
+        decided = self._test_requests()
+        found = []
+        for row in self._store.rows("select * from champions order by number"):
+            described = self._candidates(row["key"])[:1]
+            known = bool(described) and (described[0]["confirmed"] or row["number"] == 0)
+            last = decided[row["test"]] if row["test"] is not None else 0
+            cost = after.get(last, Cost())
+            found.append(
+                {
+                    "number": row["number"],
+                    "id": row["program"],
+                    "trainings": cost.trainings,
+                    "weight_updates": cost.updates,
+                    **{
+                        name: described[0][name] if known else None
+                        for name in ("fitness", "fitness_low", "fitness_high", "per_task", "seeds")
+                    },
+                }
+            )
+        return found
+
+    def validations(self) -> dict[int, dict[str, Any]]:
+        """The validation of champions, by their number; empty if there is none.
+
+        Fitness as in `champions`, on validation tasks.
+        """
+        if not self._store.rows("select 1 from sqlite_master where name = 'validations'"):
+            return {}
+        scores: dict[int, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        of_program: dict[int, list[int]] = defaultdict(list)
+        for row in self._store.rows("select number, program from champions order by number"):
+            of_program[row["program"]].append(row["number"])
+        for row in self._store.rows("select program, task, seed, score from validations"):
+            for number in of_program[row["program"]]:
+                scores[number][row["seed"]][row["task"]] = row["score"]
+        found = {}
+        for number, by_seed in sorted(scores.items()):
+            tasks = max(map(len, by_seed.values()))  # a seed that is being measured has fewer
+            found[number] = self._estimated([one for one in by_seed.values() if len(one) == tasks])
+        return found
+
+    def _running_cost(self) -> dict[int, Cost]:
+        """What the search had cost after each request."""
+        query = "select task, params from tuning"
+        weights = {row["task"]: row["params"] for row in self._store.rows(query)}
+        query = "select request, task, stream, seed, steps from measurements order by request"
+        return running_cost(self._store.rows(query), weights)
+
+    def _test_requests(self) -> dict[int, int]:
+        """The last request of each test; the n-th took the n-th lot of test seeds."""
+        lot = self.config.measurement.test_seeds
+        query = "select seed / ? + 1 as test, max(request) as last from measurements"
+        rows = self._store.rows(f"{query} where stream = ? group by 1", lot, Stream.TEST)
+        return {row["test"]: row["last"] for row in rows}
+
     def _candidates(self, key: str | None = None) -> list[dict[str, Any]]:
         """Every measured program, or that with `key`, as `top` shows them."""
         scores: dict[str, dict[Seed, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
@@ -235,11 +306,22 @@ class Run:
     def _described(
         self, number: int, source: str, seeds: list[Mapping[str, float]], scores: Scores
     ) -> dict[str, Any]:
-        limits = self.config.measurement
-        mean, low, high = fitness(seeds, limits.noise_floor, limits.largest_gain)
         program = live(parse(source))
         return {
             "id": number,
+            **self._estimated(seeds),
+            "confirmed": is_confirmed(scores),
+            "measurements": sum(len(one) for one in scores.values()),
+            "statements": len(program.statements),
+            "state_memory": state_memory(program),
+            "source": str(program),
+        }
+
+    def _estimated(self, seeds: list[Mapping[str, float]]) -> dict[str, Any]:
+        """Fitness and its interval from scores by task, one mapping a seed."""
+        limits = self.config.measurement
+        mean, low, high = fitness(seeds, limits.noise_floor, limits.largest_gain)
+        return {
             "fitness": mean,
             "fitness_low": low,
             "fitness_high": high,
@@ -247,11 +329,6 @@ class Run:
                 task: float(np.mean([one[task] for one in seeds])) for task in sorted(seeds[0])
             },
             "seeds": len(seeds),
-            "confirmed": is_confirmed(scores),
-            "measurements": sum(len(one) for one in scores.values()),
-            "statements": len(program.statements),
-            "state_memory": state_memory(program),
-            "source": str(program),
         }
 
 

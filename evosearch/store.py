@@ -285,6 +285,15 @@ class Store:
             )
         return found
 
+    def trainings(self, requests: int) -> int:
+        """Trainings for the first so many requests, with the baseline's, one for each seed."""
+        row = self._row(
+            "select count(*) + count(distinct task || ' ' || stream || ' ' || seed) as trainings "
+            "from measurements where request <= ?",
+            requests,
+        )
+        return int(row["trainings"]) if row else 0
+
     def injections(self, *, used: bool) -> list[sqlite3.Row]:
         """Programs put in by hand that the search has, or has not yet, taken up."""
         which = "is not null" if used else "is null"

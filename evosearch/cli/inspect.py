@@ -91,6 +91,10 @@ def print_status(document: dict[str, Any]) -> None:
         f"{document['measurements']:,} measurements"
     )
     print(
+        f"cost: {document['trainings']:,} trainings, the baseline's included, with "
+        f"{document['weight_updates']:.3g} weight updates (steps times weights)"
+    )
+    print(
         f"cache hits {100 * document['cache_hit_rate']:.1f} %, redundant statements "
         f"{100 * document['redundant_fraction']:.1f} %, invalid drafts {document['invalid']:,}, "
         f"stopped by: {document['stop_reason'] or 'running, or killed'}"

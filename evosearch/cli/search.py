@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Programs = Annotated[
     int | None, typer.Option(min=1, help="Stop when this many programs have been generated.")
 ]
+Trainings = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stop after this many trainings; compares searches at equal cost."),
+]
 Minutes = Annotated[float | None, typer.Option(min=0.01, help="Stop after this many minutes.")]
 Workers = Annotated[
     int | None,
@@ -54,6 +58,7 @@ def search(
         ),
     ] = None,
     programs: Programs = None,
+    trainings: Trainings = None,
     minutes: Minutes = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Everything random follows from it.")
@@ -73,10 +78,11 @@ def search(
     from evosearch.run import free_directory, make_run_directory
 
     settings = _settings(config, preset, baseline)
-    given = {"programs": programs, "minutes": minutes, "seed": seed}
+    if programs is not None or trainings is not None:
+        for limit in ("programs", "trainings", "minutes"):
+            settings.pop(limit, None)
+    given = {"programs": programs, "trainings": trainings, "minutes": minutes, "seed": seed}
     settings |= {name: value for name, value in given.items() if value is not None}
-    if programs is not None and minutes is None:
-        settings.pop("minutes", None)
     if tasks is not None:
         settings["tasks"] = [name.strip() for name in tasks.split(",") if name.strip()]
     if init is not None or "init" not in settings:
@@ -85,13 +91,14 @@ def search(
     _check_tasks(resolved.tasks)
     directory = out or free_directory(_directory_name(config, preset, baseline))
     make_run_directory(directory, resolved, describe())
-    _run(directory, None, None, workers, json)
+    _run(directory, workers, json)
 
 
 @app.command()
 def resume(
     run: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")],
     programs: Programs = None,
+    trainings: Trainings = None,
     minutes: Minutes = None,
     workers: Workers = None,
     json: Json = False,
@@ -99,9 +106,9 @@ def resume(
     """Go on with a search exactly where it stopped, however it stopped.
 
     The result is that of a search that was never interrupted. New limits replace the run's own:
-    --programs counts those that the run has already, --minutes counts from now.
+    --programs and --trainings count those that the run has already, --minutes counts from now.
     """
-    _run(run, programs, minutes, workers, json)
+    _run(run, workers, json, programs=programs, trainings=trainings, minutes=minutes)
 
 
 @app.command()
@@ -163,7 +170,13 @@ def _check_tasks(names: list[str]) -> None:
 
 
 def _run(
-    directory: Path, programs: int | None, minutes: float | None, workers: int | None, json: bool
+    directory: Path,
+    workers: int | None,
+    json: bool,
+    *,
+    programs: int | None = None,
+    trainings: int | None = None,
+    minutes: float | None = None,
 ) -> None:
     from rich.console import Console
 
@@ -174,7 +187,14 @@ def _run(
     from evosearch.run import Run, read_config
 
     view = LiveView(Console(stderr=True), str(directory), read_config(directory).measurement)
-    search = Search(directory, programs=programs, minutes=minutes, workers=workers, observer=view)
+    search = Search(
+        directory,
+        programs=programs,
+        trainings=trainings,
+        minutes=minutes,
+        workers=workers,
+        observer=view,
+    )
     with _interruptible(search), view:
         reason = search.run()
     status = Run(directory).status()

@@ -42,17 +42,18 @@ def measure(request: Request, worth: Worth, deviation: float) -> dict[str, float
 
 def evolve(
     evolution: Evolution,
-    programs: int,
+    programs: int | None,
     worth: Worth,
     deviation: float = 0.03,
     in_flight: int | None = None,
+    trainings: int | None = None,
 ) -> list[Request]:
     """Runs a search to its end; the requests in the order told."""
     told: list[Request] = []
     waiting: list[Request] = []
     while True:
         while len(waiting) < (in_flight or evolution.config.in_flight):
-            request = evolution.ask(programs)
+            request = evolution.ask(programs, trainings)
             if request is None:
                 break
             waiting.append(request)

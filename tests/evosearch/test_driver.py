@@ -180,6 +180,24 @@ def test_no_limit_of_a_resume_takes_away_what_the_run_has(tmp_path: Path) -> Non
     assert Run(run.directory).status()["generated"] >= 60
 
 
+def test_a_limit_of_trainings_is_kept_resumed_and_raised_like_one_of_programs(
+    tmp_path: Path,
+) -> None:
+    long = search(small(programs=None, trainings=120), tmp_path / "long")
+    assert long.status()["stop_reason"] == "trainings"
+    assert long.status()["trainings"] >= 120
+    directory = tmp_path / "short"
+    search(small(programs=None, trainings=60), directory)
+    before = Run(directory).top(None)
+    assert resume(directory).top(None) == before
+    with pytest.raises(UsageError, match=r"trainings already.*--trainings"):
+        resume(directory, trainings=30)
+    assert resume(directory, trainings=120).top(None) == long.top(None)
+    assert counted(Run(directory)) == counted(long)
+    with pytest.raises(UsageError, match="more than the limit of 60"):
+        resume(directory)  # by its own limit, which would drop what came after
+
+
 def test_a_run_leaves_its_config_environment_log_and_best_program(whole: Run) -> None:
     names = {path.name for path in whole.directory.iterdir()}
     assert {"config.toml", "environment.json", "log.jsonl", "best.txt", "run.db"} <= names

@@ -29,7 +29,7 @@ RESTARTS: list[dict[str, object]] = [
 ]
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(st.integers(1, 300), st.integers(0, 5), st.sampled_from(RESTARTS))
 def test_replaying_stored_results_replays_the_search(
     cut: int, seed: int, restarts: dict[str, object]
@@ -68,6 +68,20 @@ def test_a_search_cut_short_and_extended_is_the_longer_search(restarts: dict[str
     assert [b.analysis.program for b in short.births[:301]] == [
         b.analysis.program for b in long.births[:301]
     ]
+
+
+def test_a_search_cut_short_by_trainings_is_the_beginning_of_the_longer_search() -> None:
+    """No program is generated once so many trainings are told; tests under way come on top."""
+    long = Evolution(config())
+    evolve(long, None, shorter_is_better, trainings=700)
+    short = Evolution(config())
+    requests = evolve(short, None, shorter_is_better, trainings=400)
+    births = [birth.analysis.program for birth in short.births]
+    assert births == [b.analysis.program for b in long.births[: len(births)]]
+    assert 100 < len(births) < len(long.births)
+    told = [r for r in requests if r.number <= short.births[-1].request - short.config.in_flight]
+    seeds = {request.seed for request in told}
+    assert 400 - 2 * 4 <= 2 * (len(told) + len(seeds)) < 400 <= short.trainings
 
 
 def ancestor_in(evolution: Evolution, first: int, number: int) -> int:

@@ -27,11 +27,14 @@ def snapshot() -> Snapshot:
         counts=Counts(8213, 1200, 7214, 999, 7000, 100_000, 39_000),
         champion=Champion(record),
         tests=14,
+        trainings=3000,
         programs=20_000,
+        trainings_limit=None,
         minutes=4.5,
         elapsed_seconds=70.0,
         searching_seconds=60.0,
         replayed=0,
+        replayed_trainings=0,
     )
 
 
@@ -117,6 +120,15 @@ def test_time_left_is_the_nearer_of_the_two_limits() -> None:
     assert seconds_left(replace(by_programs, minutes=1.5)) == pytest.approx(20)
     assert seconds_left(replace(by_programs, programs=None, minutes=None)) is None
     assert fraction_done(replace(by_programs, minutes=1.25)) == pytest.approx(70 / 75)
+
+
+def test_a_limit_of_trainings_counts_like_one_of_programs() -> None:
+    seen = replace(snapshot(), programs=None, minutes=None, trainings_limit=4000)
+    assert fraction_done(seen) == pytest.approx(3000 / 4000)
+    assert seconds_left(seen) == pytest.approx(60 * 1000 / 3000)
+    resumed = replace(seen, replayed_trainings=1500)
+    assert seconds_left(resumed) == pytest.approx(60 * 1000 / 1500)
+    assert "8,213, 3,000 of 4,000 trainings, 1:10 spent" in drawn(80, seen)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (123.9, "2:03"), (3723, "1:02:03")])

@@ -1,0 +1,114 @@
+"""The cost of a search: counted from its measurements, and as its own count has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from evosearch.cost import Cost, running_cost
+from evosearch.engines import Engine
+from evosearch.evolution import Evolution
+from evosearch.measurement import Measurement
+from evosearch.run import Run, make_run_directory
+from evosearch.store import Store
+from evosearch.tuning import Tuner
+from tests.evosearch.laboratory import config, evolve, measure, shorter_is_better
+
+WEIGHTS = {"one": 1000, "two": 30}
+
+
+def row(request: int, task: str, seed: int, steps: int) -> dict[str, Any]:
+    return {"request": request, "task": task, "stream": "search", "seed": seed, "steps": steps}
+
+
+def test_a_training_costs_its_steps_times_its_weights_and_the_baseline_trains_once_a_seed() -> None:
+    rows = [
+        row(1, "one", 0, 50),
+        row(1, "two", 0, 200),
+        row(2, "one", 0, 7),  # stopped early
+        row(4, "one", 1, 50),
+    ]
+    assert running_cost(rows, WEIGHTS) == {  # type: ignore[arg-type]
+        1: Cost(4, 2 * (50 * 1000 + 200 * 30)),
+        2: Cost(5, 2 * (50 * 1000 + 200 * 30) + 7 * 1000),
+        4: Cost(7, 2 * (50 * 1000 + 200 * 30) + 7 * 1000 + 2 * 50 * 1000),
+    }
+
+
+def test_the_baseline_of_a_seed_whose_first_program_was_stopped_costs_a_whole_training() -> None:
+    rows = [row(1, "one", 0, 7), row(2, "one", 0, 50)]
+    assert running_cost(rows, WEIGHTS)[1] == Cost(2, 57 * 1000)  # type: ignore[arg-type]
+
+
+def stored(directory: Path, programs: int) -> Evolution:
+    """A search without training, written as the driver writes one."""
+    make_run_directory(directory, config(), {})
+    evolution = Evolution(config())
+    store = Store.open(directory, "search")
+    for task, weights in WEIGHTS.items():
+        store.add_tuning(task, weights, Tuner(losses={1.0: 0.0}))
+    for request in evolve(evolution, programs, shorter_is_better):
+        scores = measure(request, shorter_is_better, 0.03)
+        store.add_measurements(
+            request,
+            {
+                task: Measurement(
+                    2.0, 2.0 * 2.718281828459045**score, 100, "cosine", Engine.COMPILED
+                )
+                for task, score in scores.items()
+            },
+        )
+    store.add_births(evolution.births)
+    for test in evolution.tests:
+        store.add_test(test)
+    for number, champion in enumerate(evolution.champions):
+        store.add_champion(number, champion)
+    store.close()
+    return evolution
+
+
+def test_the_store_and_the_search_count_the_same_trainings(tmp_path: Path) -> None:
+    evolution = stored(tmp_path / "run", 1200)
+    run = Run(tmp_path / "run")
+    assert run.cost().trainings == evolution.trainings
+    assert run.cost().updates == evolution.trainings // 2 * 100 * sum(WEIGHTS.values())
+    store = Store.open(tmp_path / "run")
+    assert store.trainings(evolution.next_request) == evolution.trainings
+    assert store.trainings(0) == 0
+
+
+def test_champions_have_the_cost_at_which_their_tests_were_decided(tmp_path: Path) -> None:
+    evolution = stored(tmp_path / "run", 1600)
+    champions = Run(tmp_path / "run").champions()
+    assert [one["id"] for one in champions] == [c.record.id for c in evolution.champions]
+    assert len(champions) > 2
+    costs = [one["trainings"] for one in champions]
+    assert costs[0] == 0
+    assert costs == sorted(costs)
+    assert costs[-1] < evolution.trainings
+
+    again = Evolution(config())
+    seen: dict[int, int] = {}
+    waiting = []
+    while len(again.champions) < len(evolution.champions):
+        while len(waiting) < again.config.in_flight and (request := again.ask(1600)):
+            waiting.append(request)
+        request = waiting.pop(0)
+        again.tell(request, measure(request, shorter_is_better, 0.03))
+        seen.setdefault(len(again.champions) - 1, again.trainings)
+    assert costs[1:] == [seen[number] for number in range(1, len(champions))]
+
+
+def test_a_champions_fitness_comes_from_seeds_that_decided_nothing(tmp_path: Path) -> None:
+    evolution = stored(tmp_path / "run", 1600)
+    champions = Run(tmp_path / "run").champions()
+    for found, champion in zip(champions[1:], evolution.champions[1:], strict=True):
+        scores = [champion.record.scores.get(seed) for seed in champion.confirmed_on]
+        known = [sum(s.values()) / 2 for s in scores if s is not None]
+        if len(known) < 2:
+            assert found["fitness"] is None
+        else:
+            assert abs(found["fitness"] - sum(known) / len(known)) < 1e-9
+            assert found["seeds"] == len(known)
+    assert champions[-1]["seeds"] == 16
+    assert set(champions[-1]["per_task"]) == {"one", "two"}
