@@ -35,6 +35,7 @@ class Stream(StrEnum):
     VALIDATE = "validate"
     EVAL_TUNE = "eval-tune"
     EVAL = "eval"
+    AUDIT = "audit"
 
 
 class Seed(NamedTuple):

@@ -205,6 +205,10 @@ class Run:
         """Every test between a challenger and the champion of its time."""
         return [dict(row) for row in self._store.rows("select * from tests order by number")]
 
+    def rates(self) -> dict[str, float]:
+        """The baseline's learning rate on each task, as far as it is tuned."""
+        return self._store.rates()
+
     def cost(self) -> Cost:
         """What the search has cost so far."""
         return next(reversed(self._running_cost().values()), Cost())

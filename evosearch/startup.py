@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import proxies
@@ -14,6 +14,22 @@ from evosearch.records import Seed, Stream
 from evosearch.store import Store
 from evosearch.tuning import Tuner
 from primitives import zoo
+
+
+def load_trainers(config: Config) -> dict[str, Trainer]:
+    """What trains each task of a search; nothing is compiled yet."""
+    longest = config.measurement.rounds.longest
+    return {
+        name: Trainer(proxies.load(name), longest=longest, ops=config.ops) for name in config.tasks
+    }
+
+
+def laboratory_of(
+    config: Config, trainers: Mapping[str, Trainer], rates: Mapping[str, float]
+) -> Laboratory:
+    """A laboratory that measures as the search does, with the baseline at `rates`."""
+    limits = config.measurement
+    return Laboratory(trainers, config.seed, rates, limits.hurdle, limits.rounds)
 
 
 def make_laboratory(
@@ -34,10 +50,7 @@ def make_laboratory(
     """
     phase("loading tasks")
     rounds = config.measurement.rounds
-    by_task = {
-        name: Trainer(proxies.load(name), longest=rounds.longest, ops=config.ops)
-        for name in config.tasks
-    }
+    by_task = load_trainers(config)
     known = store.rates()
     compiling = threading.Semaphore(workers)
 
@@ -64,7 +77,7 @@ def make_laboratory(
         if tuner is not None:
             store.add_tuning(name, by_task[name].task.params, tuner)
     store.commit()
-    return Laboratory(by_task, config.seed, store.rates(), config.measurement.hurdle, rounds)
+    return laboratory_of(config, by_task, store.rates())
 
 
 def _followed(

@@ -67,6 +67,7 @@ def main() -> NoReturn:
         "evaluate",
         "funnel",
         "tasks",
+        "compare",
         "catalogue",
     ):  # the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")

@@ -27,6 +27,7 @@ COMMANDS = (
     "show",
     "export",
     "eval",
+    "audit",
     "inject",
     "tasks",
     "ops",

@@ -1,0 +1,137 @@
+"""Audits: fresh seeds against what runs report, with real training where reports are planted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evosearch.audit import Audit, Audited, audit
+from evosearch.engines import Engine
+from evosearch.errors import UsageError
+from evosearch.evolution import Birth, Request
+from evosearch.measurement import BASELINE, Measurement
+from evosearch.records import Champion, Record, Seed, Stream
+from evosearch.run import Run, make_run_directory
+from evosearch.run_tables import verdict
+from evosearch.statistics import Interval
+from evosearch.store import Store
+from evosearch.tuning import Tuner
+from primitives import Program, analyse, parse, zoo
+from tests.evosearch.test_driver import TASK, small
+
+HALF_AS_FAST = parse(str(zoo.load(BASELINE)).replace("0.001\n", "0.0005\n"))
+
+
+def champions(directory: Path, programs: Sequence[tuple[Program, float]], rate: float = 1.0) -> Run:
+    """A run whose champions are `programs`, each with a planted score on its confirming seeds."""
+    make_run_directory(directory, small(), {})
+    store = Store.open(directory, "search")
+    store.add_tuning(TASK, 3010, Tuner(losses={rate: 0.0}))
+    first = Record(0, zoo.load(BASELINE), "initial")
+    store.add_births([Birth(0, 0, None, "initial", analyse(first.program))])
+    store.add_champion(0, Champion(first))
+    for n, (program, score) in enumerate(programs, 1):
+        analysis = analyse(program)
+        record = Record(n, analysis.program, analysis.key)
+        store.add_births([Birth(n, n, 0, "modify", analysis)])
+        seeds = tuple(Seed(Stream.CONFIRM, 3 * n + k) for k in range(3))
+        for seed in seeds:
+            found = Measurement(1.0, 2.718281828459045**score, 200, "cosine", Engine.INTERPRETER)
+            store.add_measurements(Request(n, "confirm", record, seed), {TASK: found})
+        store.add_champion(n, Champion(record, None, seeds))
+    store.close()
+    return Run(directory)
+
+
+def test_the_baseline_itself_is_worth_zero_on_fresh_seeds_whatever_was_reported(
+    tmp_path: Path,
+) -> None:
+    """And what is not the baseline is not: half its rate costs a tenth of the loss or more."""
+    run = champions(tmp_path / "run", [(zoo.load(BASELINE), 0.2), (HALF_AS_FAST, 0.3)])
+    before = (run.directory / "run.db").read_bytes()
+    told: list[tuple[int, int]] = []
+    found = audit([run], seeds=4, progress=lambda text, done, total: told.append((done, total)))
+    same, slower = found.champions
+    assert (same.id, slower.id) == (1, 2)
+    assert same.fresh.mean == 0.0
+    assert same.reported.mean == pytest.approx(0.2)
+    assert same.difference == pytest.approx(0.2)
+    assert slower.fresh.mean < -0.1
+    assert slower.per_task[TASK] == pytest.approx(slower.fresh.mean)
+    assert found.mean == pytest.approx((0.2 + slower.difference) / 2)
+    assert told[-1] == (16, 16)
+    assert (run.directory / "run.db").read_bytes() == before
+
+
+def test_a_program_audited_again_is_worth_the_same_and_on_other_seeds_another(
+    tmp_path: Path,
+) -> None:
+    """Every champion has seeds of its own, so that their differences are independent."""
+    programs = [(HALF_AS_FAST, 0.0)]
+    one = audit([champions(tmp_path / "one", programs)], seeds=4, workers=1).champions[0]
+    two = audit([champions(tmp_path / "two", programs)], seeds=4, workers=2).champions[0]
+    assert one.fresh == two.fresh
+    second = [(zoo.load(BASELINE), 0.0), *programs]
+    other = audit([champions(tmp_path / "other", second)], seeds=4).champions[1]
+    assert other.fresh != one.fresh
+
+
+def test_a_run_without_a_confirmed_champion_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no champion to audit"):
+        audit([champions(tmp_path / "run", [])])
+
+
+def audited(*differences: float) -> Audit:
+    fresh = Interval(0.1, 0.05, 0.15)
+    found = [
+        Audited("run", n, Interval(0.1 + d, 0.0 + d, 0.2 + d), fresh, {TASK: 0.1})
+        for n, d in enumerate(differences)
+    ]
+    return Audit(tuple(found), 64)
+
+
+@pytest.mark.parametrize(
+    ("differences", "agrees", "said"),
+    [
+        ((0.02, -0.01, 0.02), True, "within two standard errors of zero, so the reports hold"),
+        ((0.02, 0.01, 0.02), False, "more than two .* so the reports flatter"),
+        ((-0.02, -0.01, -0.02), False, "more than two .* so the reports understate"),
+        ((0.02,), None, "one champion cannot tell chance from a bias"),
+    ],
+)
+def test_the_verdict_is_two_standard_errors(
+    differences: tuple[float, ...], agrees: bool | None, said: str
+) -> None:
+    found = audited(*differences)
+    assert found.agrees is agrees
+    assert_said(said, verdict(found))
+    json.dumps(found.document(), allow_nan=False)
+
+
+def assert_said(pattern: str, text: str) -> None:
+    import re
+
+    assert re.search(pattern, text), text
+
+
+def test_the_standard_error_is_that_of_the_mean_difference() -> None:
+    found = audited(0.01, 0.02, 0.03)
+    assert found.mean == pytest.approx(0.02)
+    assert found.standard_error == pytest.approx(0.01 / 3**0.5)
+    assert found.champions[0].half_width == pytest.approx(0.1)
+
+
+def test_the_command_prints_every_champion_and_the_verdict(run: Any, tmp_path: Path) -> None:
+    directory = champions(tmp_path / "run", [(HALF_AS_FAST, 0.3)]).directory
+    said = run("audit", directory, "--seeds", "2", "--json")
+    document = json.loads(said.out)
+    assert document["seeds"] == 2
+    assert document["champions"][0]["reported"]["mean"] == pytest.approx(0.3)
+    assert document["standard_error"] is None
+    assert "one champion cannot tell" in " ".join(
+        run("audit", directory, "--seeds", "2").out.split()
+    )
