@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,22 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.trainings + other.trainings, self.updates + other.updates)
+
+
+class Unit(StrEnum):
+    """What cost is counted in."""
+
+    UPDATES = "updates"
+    TRAININGS = "trainings"
+
+    @property
+    def words(self) -> str:
+        """The unit for people."""
+        return {"updates": "weight updates", "trainings": "trainings"}[self]
+
+    def of(self, cost: Cost) -> int:
+        """`cost` in this unit."""
+        return cost.updates if self is Unit.UPDATES else cost.trainings
 
 
 def running_cost(rows: Iterable[sqlite3.Row], weights: Mapping[str, int]) -> dict[int, Cost]:

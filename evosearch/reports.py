@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from evosearch.errors import UsageError
@@ -12,21 +14,21 @@ from evosearch.files import explained
 from evosearch.report_tables import how, percent, sentences
 from evosearch.results import Evaluation, Result, TaskReport
 
-_PLOTS = (".svg", ".png", ".pdf")
-_SUFFIXES = (".md", ".json", *_PLOTS)
+PLOTS = (".svg", ".png", ".pdf")
+_SUFFIXES = (".md", ".json", *PLOTS)
 
 
-def check(path: Path) -> None:
-    """Whether `write` can write `path`, before anything expensive.
+def check(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
+    """Whether a report can be written to `path`, before anything expensive.
 
     Raises:
         UsageError: the suffix is unknown, the directory is missing, or plots need a library.
     """
-    if path.suffix not in _SUFFIXES:
-        raise UsageError(f"cannot write {path}: use one of {', '.join(_SUFFIXES)}")
+    if path.suffix not in suffixes:
+        raise UsageError(f"cannot write {path}: use one of {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: {path.parent} is not a directory; make it first")
-    if path.suffix in _PLOTS:
+    if path.suffix in PLOTS:
         from evosearch.plots import require
 
         require()
@@ -38,9 +40,8 @@ def write(evaluation: Evaluation, path: Path) -> None:
     Raises:
         EvosearchError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}")
-    with explained(path):
-        if path.suffix in _PLOTS:
+    with whole(path) as partial:
+        if path.suffix in PLOTS:
             from evosearch.plots.suite import draw
 
             draw(evaluation, partial, path.suffix.removeprefix("."))
@@ -49,6 +50,18 @@ def write(evaluation: Evaluation, path: Path) -> None:
             partial.write_text(document + "\n", encoding="utf-8")
         else:
             partial.write_text(markdown(evaluation), encoding="utf-8")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write what becomes `path` once all of it is written.
+
+    Raises:
+        EvosearchError: the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}")
+    with explained(path):
+        yield partial
         os.replace(partial, path)
 
 

@@ -9,8 +9,46 @@ import typer
 
 from evosearch.cli.app import Json, app, print_json
 from evosearch.cli.progress import reporting
+from evosearch.cost import Unit
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.")]
+
+
+@app.command()
+def compare(
+    runs: Runs,
+    by: Annotated[
+        Unit, typer.Option(help="What cost is counted in: weight updates (steps times weights).")
+    ] = Unit.UPDATES,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Draw the curves too: .svg, .png or .pdf.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare searches at equal cost: the champion so far, and its validation, against cost.
+
+    Runs that differ in nothing but their seed are one row. Make searches to compare with by
+    `search --baseline`.
+    """
+    from rich.console import Console
+
+    from evosearch.curves import compare_runs
+    from evosearch.reports import PLOTS, check, whole
+    from evosearch.run import Run
+    from evosearch.run_tables import render_comparison
+
+    if out is not None:
+        check(out, PLOTS)
+    found = compare_runs([Run(path) for path in runs], by)
+    if out is not None:
+        from evosearch.plots.curves import draw
+
+        with whole(out) as partial:
+            draw(found, partial, out.suffix.removeprefix("."))
+    if json:
+        print_json({**found.document(), "path": str(out)} if out else found.document())
+    else:
+        render_comparison(found, Console())
 
 
 @app.command()

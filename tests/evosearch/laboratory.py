@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from evosearch.config import Config, make_config
+from evosearch.engines import Engine
 from evosearch.evolution import Evolution, Request
+from evosearch.measurement import Measurement
+from evosearch.run import make_run_directory
+from evosearch.store import Store
+from evosearch.tuning import Tuner
 from primitives import Program, zoo
 
+WEIGHTS = {"one": 1000, "two": 30}
+"""Of the tasks, in a run that is stored."""
 Worth = Callable[[Program], float]
 
 
@@ -68,3 +77,27 @@ def shorter_is_better(program: Program) -> float:
     """Worth for tests: fewer statements and more of `sign`, bounded."""
     signs = sum(statement.op == "sign" for statement in program.statements)
     return 0.2 * min(signs, 3) - 0.02 * len(program.statements)
+
+
+def stored(directory: Path, programs: int, **settings: object) -> Evolution:
+    """A search without training, written as the driver writes one; steps are 100."""
+    make_run_directory(directory, config(**settings), {})
+    evolution = Evolution(config(**settings))
+    store = Store.open(directory, "search")
+    for task, weights in WEIGHTS.items():
+        store.add_tuning(task, weights, Tuner(losses={1.0: 0.0}))
+    for request in evolve(evolution, programs, shorter_is_better):
+        scores = measure(request, shorter_is_better, 0.03)
+        found = {
+            task: Measurement(1.0, math.exp(score), 100, "cosine", Engine.COMPILED)
+            for task, score in scores.items()
+        }
+        store.add_measurements(request, found)
+    store.add_births(evolution.births)
+    for test in evolution.tests:
+        store.add_test(test)
+    for number, champion in enumerate(evolution.champions):
+        store.add_champion(number, champion)
+    store.set_progress(evolution.counts, 1.0, "programs")
+    store.close()
+    return evolution

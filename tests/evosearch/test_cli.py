@@ -27,6 +27,7 @@ COMMANDS = (
     "show",
     "export",
     "eval",
+    "compare",
     "audit",
     "inject",
     "tasks",

@@ -6,15 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from evosearch.cost import Cost, running_cost
-from evosearch.engines import Engine
 from evosearch.evolution import Evolution
-from evosearch.measurement import Measurement
-from evosearch.run import Run, make_run_directory
+from evosearch.run import Run
 from evosearch.store import Store
-from evosearch.tuning import Tuner
-from tests.evosearch.laboratory import config, evolve, measure, shorter_is_better
-
-WEIGHTS = {"one": 1000, "two": 30}
+from tests.evosearch.laboratory import WEIGHTS, config, measure, shorter_is_better, stored
 
 
 def row(request: int, task: str, seed: int, steps: int) -> dict[str, Any]:
@@ -40,35 +35,8 @@ def test_the_baseline_of_a_seed_whose_first_program_was_stopped_costs_a_whole_tr
     assert running_cost(rows, WEIGHTS)[1] == Cost(2, 57 * 1000)  # type: ignore[arg-type]
 
 
-def stored(directory: Path, programs: int) -> Evolution:
-    """A search without training, written as the driver writes one."""
-    make_run_directory(directory, config(), {})
-    evolution = Evolution(config())
-    store = Store.open(directory, "search")
-    for task, weights in WEIGHTS.items():
-        store.add_tuning(task, weights, Tuner(losses={1.0: 0.0}))
-    for request in evolve(evolution, programs, shorter_is_better):
-        scores = measure(request, shorter_is_better, 0.03)
-        store.add_measurements(
-            request,
-            {
-                task: Measurement(
-                    2.0, 2.0 * 2.718281828459045**score, 100, "cosine", Engine.COMPILED
-                )
-                for task, score in scores.items()
-            },
-        )
-    store.add_births(evolution.births)
-    for test in evolution.tests:
-        store.add_test(test)
-    for number, champion in enumerate(evolution.champions):
-        store.add_champion(number, champion)
-    store.close()
-    return evolution
-
-
 def test_the_store_and_the_search_count_the_same_trainings(tmp_path: Path) -> None:
-    evolution = stored(tmp_path / "run", 1200)
+    evolution = stored(tmp_path / "run", programs=1200)
     run = Run(tmp_path / "run")
     assert run.cost().trainings == evolution.trainings
     assert run.cost().updates == evolution.trainings // 2 * 100 * sum(WEIGHTS.values())
@@ -78,7 +46,7 @@ def test_the_store_and_the_search_count_the_same_trainings(tmp_path: Path) -> No
 
 
 def test_champions_have_the_cost_at_which_their_tests_were_decided(tmp_path: Path) -> None:
-    evolution = stored(tmp_path / "run", 1600)
+    evolution = stored(tmp_path / "run", programs=1600)
     champions = Run(tmp_path / "run").champions()
     assert [one["id"] for one in champions] == [c.record.id for c in evolution.champions]
     assert len(champions) > 2
@@ -100,7 +68,7 @@ def test_champions_have_the_cost_at_which_their_tests_were_decided(tmp_path: Pat
 
 
 def test_a_champions_fitness_comes_from_seeds_that_decided_nothing(tmp_path: Path) -> None:
-    evolution = stored(tmp_path / "run", 1600)
+    evolution = stored(tmp_path / "run", programs=1600)
     champions = Run(tmp_path / "run").champions()
     for found, champion in zip(champions[1:], evolution.champions[1:], strict=True):
         scores = [champion.record.scores.get(seed) for seed in champion.confirmed_on]

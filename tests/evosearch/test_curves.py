@@ -1,0 +1,173 @@
+"""Searches side by side: curves, groups, equal cost; on stored searches without training."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evosearch.cost import Unit
+from evosearch.curves import Curve, compare_runs
+from evosearch.errors import UsageError
+from evosearch.run import Run, make_run_directory
+from evosearch.store import DATABASE
+from tests.evosearch.laboratory import config, stored
+
+TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two seeds of one search, and one of another that costs less."""
+    root = tmp_path_factory.mktemp("runs")
+    stored(root / "full", programs=1200, seed=0)
+    stored(root / "full-2", programs=1200, seed=1)
+    stored(root / "constants-1", programs=150, seed=0, mutation=TUNING)
+    return [root / "full", root / "full-2", root / "constants-1"]
+
+
+def opened(paths: list[Path]) -> list[Run]:
+    return [Run(path) for path in paths]
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_group(runs: list[Path]) -> None:
+    comparison = compare_runs(opened(runs))
+    assert [(group.name, len(group.runs)) for group in comparison.groups] == [
+        ("full", 2),
+        ("constants-1", 1),
+    ]
+    assert comparison.groups[0].settings == {}
+    assert comparison.groups[1].settings == {f"mutation.{k}": v for k, v in TUNING.items()}
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_groups_are_compared_up_to_the_cost_of_the_cheapest_run(
+    runs: list[Path], unit: Unit
+) -> None:
+    costs = [run.cost() for run in opened(runs)]
+    spent = [cost.updates if unit is Unit.UPDATES else cost.trainings for cost in costs]
+    comparison = compare_runs(opened(runs), unit)
+    assert comparison.costs[-1] == min(spent) == spent[2]
+    assert list(comparison.costs) == sorted(comparison.costs)
+
+
+def test_a_group_is_the_mean_and_range_of_the_champions_at_a_cost(runs: list[Path]) -> None:
+    comparison = compare_runs(opened(runs), Unit.TRAININGS)
+    for cost in (*comparison.costs, 10**9):
+        found = []
+        for run in opened(runs[:2]):
+            known = [one for one in run.champions() if one["fitness"] is not None]
+            found.append([one for one in known if one["trainings"] <= cost][-1])
+        values = [one["fitness"] for one in found]
+        mean, low, high = comparison.groups[0].fitness(cost) or (None, None, None)
+        assert (mean, low, high) == (pytest.approx(sum(values) / 2), min(values), max(values))
+        per_task = comparison.groups[0].per_task(cost)
+        for task in ("one", "two"):
+            assert per_task[task] == pytest.approx(sum(o["per_task"][task] for o in found) / 2)
+
+
+def test_a_curve_is_the_last_champion_and_not_the_luckiest() -> None:
+    curve = Curve((0, 10, 20), ({"fitness": 0.0}, {"fitness": 0.3}, {"fitness": 0.2}))
+    found = [curve.at(cost) for cost in (-1, 0, 9, 10, 19, 20, 99)]
+    assert [one and one["fitness"] for one in found] == [None, 0.0, 0.0, 0.3, 0.3, 0.2, 0.2]
+
+
+def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="same search with the same seed"):
+        compare_runs(opened([runs[0], runs[0]]))
+    make_run_directory(tmp_path / "empty", config(), {})
+    with pytest.raises(UsageError, match="empty has no measurements"):
+        compare_runs([Run(tmp_path / "empty")])
+    make_run_directory(tmp_path / "other", config(tasks=["one", "three"]), {})
+    with pytest.raises(UsageError, match="other was searched on other tasks than"):
+        compare_runs([Run(runs[0]), Run(tmp_path / "other")])
+
+
+def validated(directory: Path, scores: dict[int, list[tuple[str, int, float]]]) -> Run:
+    """`directory` with rows of validation by program."""
+    with sqlite3.connect(directory / DATABASE) as database:
+        database.execute(
+            "create table if not exists validations (champion integer, program integer, "
+            "task text, seed integer, loss real, baseline real, score real, "
+            "primary key (program, task, seed))"
+        )
+        database.executemany(
+            "insert into validations values (1, ?, ?, ?, 1.0, 1.0, ?)",
+            [(program, *row) for program, rows in scores.items() for row in rows],
+        )
+    database.close()
+    return Run(directory)
+
+
+def test_validation_is_the_mean_over_whole_seeds_of_each_champion(tmp_path: Path) -> None:
+    evolution = stored(tmp_path / "run", programs=1200)
+    assert Run(tmp_path / "run").validations() == {}
+    first, last = evolution.champions[1], evolution.champion
+    run = validated(
+        tmp_path / "run",
+        {
+            first.record.id: [("big", 0, 0.1), ("deep", 0, 0.2), ("big", 1, 0.3), ("deep", 1, 0.4)],
+            last.record.id: [("big", 0, 0.5), ("deep", 0, 0.6), ("big", 1, 0.0)],  # goes on
+        },
+    )
+    found = run.validations()
+    number = len(evolution.champions) - 1
+    assert list(found) == [1, number]
+    assert found[1]["fitness"] == pytest.approx(0.25)
+    assert found[1]["per_task"] == pytest.approx({"big": 0.2, "deep": 0.3})
+    assert found[1]["seeds"] == 2
+    assert found[number]["fitness"] == pytest.approx(0.55)
+    group = compare_runs([run], Unit.TRAININGS).groups[0]
+    costs = [one["trainings"] for one in run.champions()]
+    assert group.validation(costs[1] - 1) is None
+    assert (group.validation(costs[1]) or (None,))[0] == pytest.approx(0.25)
+    assert (group.validation(costs[-1]) or (None,))[0] == pytest.approx(0.55)
+
+
+def test_the_command_prints_a_row_for_each_cost_and_search(run: Any, runs: list[Path]) -> None:
+    document = json.loads(run("compare", *runs, "--json").out)
+    assert document["unit"] == "weight updates"
+    assert [one["name"] for one in document["groups"]] == ["full", "constants-1"]
+    fitness = document["groups"][0]["fitness"]
+    assert len(fitness) == len(document["costs"]) == 5
+    said = run("compare", *runs, "--by", "trainings")
+    assert said.status == 0
+    lines = said.out.splitlines()
+    assert sum("full" in line for line in lines[:15]) == 5
+    shown = f"{fitness[-1]['mean']:+.3f} {fitness[-1]['low']:+.3f} {fitness[-1]['high']:+.3f}"
+    assert shown in " ".join(said.out.split())
+    assert "constants-1 differs from full in: mutation.insert = 0.0" in said.out
+    assert "validation" not in said.out
+
+
+def test_the_command_draws_a_line_for_each_search(
+    run: Any, runs: list[Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "curves.svg"
+    assert run("compare", *runs, "-o", path).status == 0
+    text = path.read_text()
+    assert "<svg" in text
+    assert "full" in text
+    assert "constants-1" in text
+    assert "validation tasks" not in text
+    again = tmp_path / "again.svg"
+    assert json.loads(run("compare", *runs, "-o", again, "--json").out)["path"] == str(again)
+    assert again.read_bytes() == path.read_bytes()
+    refused = run("compare", *runs, "-o", tmp_path / "curves.txt")
+    assert refused.status == 2
+    assert "use one of .svg, .png, .pdf" in refused.err
+
+
+def test_validation_has_its_columns_and_its_panel(run: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    evolution = stored(tmp_path / "run", programs=1200)
+    number = evolution.champions[1].record.id
+    validated(tmp_path / "run", {number: [("big", 0, 0.25), ("big", 1, 0.25)]})
+    said = run("compare", tmp_path / "run", "-o", tmp_path / "curves.svg")
+    assert "validation" in said.out
+    assert "+0.250" in said.out
+    assert "validation tasks" in (tmp_path / "curves.svg").read_text()
