@@ -22,7 +22,7 @@ from evosearch.run import Run
 
 _SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Of the cheapest run's cost: where groups are compared."""
-_NOT_THE_SEARCH = ("seed", "programs", "trainings", "minutes")
+_NOT_THE_SEARCH = ("seed", "programs", "trainings", "minutes", "validation_seeds")
 """Settings in which the runs of a group may differ."""
 
 

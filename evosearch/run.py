@@ -248,18 +248,15 @@ class Run:
         Fitness as in `champions`, on validation tasks.
         """
         if not self._store.rows("select 1 from sqlite_master where name = 'validations'"):
-            return {}
-        scores: dict[int, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-        of_program: dict[int, list[int]] = defaultdict(list)
-        for row in self._store.rows("select number, program from champions order by number"):
-            of_program[row["program"]].append(row["number"])
-        for row in self._store.rows("select program, task, seed, score from validations"):
-            for number in of_program[row["program"]]:
-                scores[number][row["seed"]][row["task"]] = row["score"]
+            return {}  # a run of before there was validation
+        by_program = self._store.validations()
         found = {}
-        for number, by_seed in sorted(scores.items()):
-            tasks = max(map(len, by_seed.values()))  # a seed that is being measured has fewer
-            found[number] = self._estimated([one for one in by_seed.values() if len(one) == tasks])
+        for row in self._store.rows("select number, program from champions order by number"):
+            by_seed: dict[int, dict[str, float]] = defaultdict(dict)
+            for one in by_program.get(row["program"], ()):
+                by_seed[one.seed][one.task] = one.score
+            if by_seed:
+                found[row["number"]] = self._estimated(list(by_seed.values()))
         return found
 
     def _running_cost(self) -> dict[int, Cost]:

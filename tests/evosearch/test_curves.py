@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from evosearch.cost import Unit
 from evosearch.curves import Curve, compare_runs
 from evosearch.errors import UsageError
 from evosearch.run import Run, make_run_directory
-from evosearch.store import DATABASE
+from evosearch.store import DATABASE, Store
+from evosearch.validation import Validation
 from tests.evosearch.laboratory import config, stored
 
 TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
@@ -86,35 +88,31 @@ def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) ->
         compare_runs([Run(runs[0]), Run(tmp_path / "other")])
 
 
-def validated(directory: Path, scores: dict[int, list[tuple[str, int, float]]]) -> Run:
-    """`directory` with rows of validation by program."""
-    with sqlite3.connect(directory / DATABASE) as database:
-        database.execute(
-            "create table if not exists validations (champion integer, program integer, "
-            "task text, seed integer, loss real, baseline real, score real, "
-            "primary key (program, task, seed))"
-        )
-        database.executemany(
-            "insert into validations values (1, ?, ?, ?, 1.0, 1.0, ?)",
-            [(program, *row) for program, rows in scores.items() for row in rows],
-        )
-    database.close()
+Found = list[tuple[str, int, float]]
+
+
+def validated(directory: Path, champions: dict[int, tuple[int, Found]]) -> Run:
+    """`directory` with scores (task, seed, score) by champion, each with its program's id."""
+    store = Store.open(directory, "search")
+    for number, (program, found) in champions.items():
+        rows = [Validation(task, seed, 1.0, 1.0, math.exp(score)) for task, seed, score in found]
+        store.add_validation(number, program, rows)
+    store.close()
     return Run(directory)
 
 
-def test_validation_is_the_mean_over_whole_seeds_of_each_champion(tmp_path: Path) -> None:
+def test_validation_is_the_mean_over_seeds_of_each_champion(tmp_path: Path) -> None:
     evolution = stored(tmp_path / "run", programs=1200)
     assert Run(tmp_path / "run").validations() == {}
-    first, last = evolution.champions[1], evolution.champion
+    first, number = evolution.champions[1].record.id, len(evolution.champions) - 1
     run = validated(
         tmp_path / "run",
         {
-            first.record.id: [("big", 0, 0.1), ("deep", 0, 0.2), ("big", 1, 0.3), ("deep", 1, 0.4)],
-            last.record.id: [("big", 0, 0.5), ("deep", 0, 0.6), ("big", 1, 0.0)],  # goes on
+            1: (first, [("big", 0, 0.1), ("deep", 0, 0.2), ("big", 1, 0.3), ("deep", 1, 0.4)]),
+            number: (evolution.champion.record.id, [("big", 0, 0.5), ("deep", 0, 0.6)]),
         },
     )
     found = run.validations()
-    number = len(evolution.champions) - 1
     assert list(found) == [1, number]
     assert found[1]["fitness"] == pytest.approx(0.25)
     assert found[1]["per_task"] == pytest.approx({"big": 0.2, "deep": 0.3})
@@ -125,6 +123,16 @@ def test_validation_is_the_mean_over_whole_seeds_of_each_champion(tmp_path: Path
     assert group.validation(costs[1] - 1) is None
     assert (group.validation(costs[1]) or (None,))[0] == pytest.approx(0.25)
     assert (group.validation(costs[-1]) or (None,))[0] == pytest.approx(0.55)
+
+
+def test_a_run_of_before_there_was_validation_has_none(tmp_path: Path) -> None:
+    stored(tmp_path / "run", programs=300)
+    with sqlite3.connect(tmp_path / "run" / DATABASE) as database:
+        database.execute("drop table validations")
+    database.close()
+    run = Run(tmp_path / "run")
+    assert run.validations() == {}
+    assert not compare_runs([run]).validated
 
 
 def test_the_command_prints_a_row_for_each_cost_and_search(run: Any, runs: list[Path]) -> None:
@@ -165,8 +173,8 @@ def test_the_command_draws_a_line_for_each_search(
 def test_validation_has_its_columns_and_its_panel(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     evolution = stored(tmp_path / "run", programs=1200)
-    number = evolution.champions[1].record.id
-    validated(tmp_path / "run", {number: [("big", 0, 0.25), ("big", 1, 0.25)]})
+    first = evolution.champions[1].record.id
+    validated(tmp_path / "run", {1: (first, [("big", 0, 0.25), ("big", 1, 0.25)])})
     said = run("compare", tmp_path / "run", "-o", tmp_path / "curves.svg")
     assert "validation" in said.out
     assert "+0.250" in said.out

@@ -35,6 +35,7 @@ def snapshot() -> Snapshot:
         searching_seconds=60.0,
         replayed=0,
         replayed_trainings=0,
+        validated=(),
     )
 
 
