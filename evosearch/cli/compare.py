@@ -11,7 +11,7 @@ from evosearch.cli.app import Json, app, print_json
 from evosearch.cli.progress import reporting
 from evosearch.cost import Unit
 
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Directories of runs.")]
 
 
 @app.command()
