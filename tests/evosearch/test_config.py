@@ -35,7 +35,7 @@ def changed(base: dict[str, object], laid: dict[str, object]) -> set[str]:
 
 
 BASELINES = {
-    "random": {"tournament"},
+    "random": {"tournament", "restart_every"},
     "restarts": {"restart_every"},
     "restarts-from-best": {"restart_every", "restart_from"},
     "tuning": {"mutation.insert", "mutation.delete", "mutation.modify", "mutation.tune"},

@@ -130,7 +130,7 @@ def test_a_restart_keeps_what_is_known() -> None:
 
 
 def test_without_selection_good_and_bad_programs_have_as_many_children() -> None:
-    """The baseline `random`: a parent is drawn from the population whatever it is worth."""
+    """As in the baseline `random`: a parent is drawn from the population whatever it is worth."""
 
     def mean_of_parents(tournament: int) -> float:
         evolution = Evolution(config(tournament=tournament, population=50))
