@@ -24,7 +24,7 @@ BASELINE = "adamw_paper"
 """The zoo program that fitness is relative to, with one tuned learning rate per task."""
 _HURDLE_FROM = 1 / 8
 """The share of a training after which it may miss the hurdle."""
-_COARSE_GRID = (1.0, 4.0, 16.0, 64.0)
+COARSE_GRID = (1.0, 4.0, 16.0, 64.0)
 """Where the baseline's tuning starts: short trainings like rates above the program's own."""
 
 
@@ -165,7 +165,7 @@ def tune_baseline(
     """
     program = zoo.load(BASELINE)
     engine = trainer.choose_engine(program, runs=10 * len(under))
-    tuner = Tuner(_COARSE_GRID)
+    tuner = Tuner(COARSE_GRID)
 
     def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
         futures = [

@@ -36,6 +36,10 @@ class Stream(StrEnum):
     EVAL_TUNE = "eval-tune"
     EVAL = "eval"
     AUDIT = "audit"
+    SIMPLIFY_TUNE = "simplify-tune"
+    SIMPLIFY_SCREEN = "simplify-screen"
+    SIMPLIFY = "simplify"
+    SIMPLIFY_CONFIRM = "simplify-confirm"
 
 
 class Seed(NamedTuple):

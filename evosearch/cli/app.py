@@ -63,6 +63,7 @@ def main() -> NoReturn:
         "search",
         "inspect",
         "show",
+        "simplify",
         "export",
         "evaluate",
         "funnel",

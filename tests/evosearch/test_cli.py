@@ -25,6 +25,7 @@ COMMANDS = (
     "status",
     "top",
     "show",
+    "simplify",
     "export",
     "eval",
     "compare",

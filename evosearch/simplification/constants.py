@@ -1,0 +1,159 @@
+"""Constants: rounded to the fewest digits that cost nothing, and, on request, tuned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import minimize
+
+from evosearch.records import Stream
+from evosearch.simplification.effect import Effects, OnStep, drawn
+from evosearch.simplification.record import Step
+from evosearch.statistics import LARGEST_SCORE
+from primitives import Program, Statement
+
+Place = tuple[int, int]
+"""A statement and an operand."""
+
+_MOST_DIGITS = 6
+TUNING_TRIALS = 60
+_SEEDS_OF_A_TRIAL = 8
+_FIRST_STEP = 0.4
+"""The size of the first simplex around the program's own constants, in `_Coordinate`'s units."""
+
+
+def constants(program: Program) -> dict[Place, float]:
+    """Every constant operand, by its place."""
+    return {
+        (index, operand): arg
+        for index, statement in enumerate(program.statements)
+        for operand, arg in enumerate(statement.args)
+        if not isinstance(arg, str)
+    }
+
+
+def with_constants(program: Program, values: dict[Place, float]) -> Program:
+    """`program` with other constants at some places."""
+    statements = []
+    for index, statement in enumerate(program.statements):
+        args = tuple(values.get((index, n), arg) for n, arg in enumerate(statement.args))
+        statements.append(Statement(statement.target, statement.op, args))
+    return replace(program, statements=tuple(statements))
+
+
+def roundings(value: float) -> Iterator[float]:
+    """`value` with one digit, two and so on, as long as that is not yet `value` itself."""
+    seen = set()
+    for digits in range(1, _MOST_DIGITS + 1):
+        rounded = float(f"{value:.{digits}g}")
+        if np.float32(rounded) == np.float32(value):
+            return
+        if rounded not in seen:
+            seen.add(rounded)
+            yield rounded
+
+
+def round_constants(
+    program: Program, effects: Effects, on_step: OnStep, against: Program | None = None
+) -> Program:
+    """`program` with the fewest digits that cost less than the limit, one constant at a time.
+
+    Args:
+        program: whose constants are rounded.
+        effects: decides, by the rule for statements.
+        on_step: told of each step.
+        against: what costs are against, by default the original program.
+    """
+    for place, value in constants(program).items():
+        for rounded in roundings(value):
+            shorter = with_constants(program, {place: rounded})
+            effects.trials.say(f"rounding {value:g} to {rounded:g}")
+            decision = effects.decide(shorter, against)
+            if decision.taken:
+                cost = effects.cost(shorter, decision.seeds)
+                reason = f"{value!r} is {rounded!r} in `{program.statements[place[0]]}`"
+                on_step(Step("round", reason, program, shorter, cost=cost))
+                program = shorter
+                break
+    return program
+
+
+@dataclass(frozen=True)
+class _Coordinate:
+    """A constant as a number without bounds: log of a size, log-odds of a share."""
+
+    place: Place
+    value: float
+
+    def at(self, x: float) -> float:
+        """The constant that is `x` away from the program's own."""
+        if 0.5 <= self.value < 1:
+            rest = (1 - self.value) * math.exp(-x)
+            return 1 - min(rest, 1.0)
+        return self.value * math.exp(x)
+
+
+def tune(
+    program: Program, effects: Effects, on_step: OnStep, trials: int = TUNING_TRIALS
+) -> Program:
+    """`program` with constants that train better, if that is surely so; else `program`.
+
+    The simplex method of Nelder and Mead (1965, Computer Journal 7:308) minimises the mean log loss
+    on a few seeds, the same for every trial; whether what it ends at is better than `program` is
+    decided on others.
+
+    Args:
+        program: whose constants are tuned.
+        effects: measures and decides.
+        on_step: told of the step.
+        trials: settings of the constants that are tried.
+    """
+    axes = [_Coordinate(place, value) for place, value in constants(program).items() if value]
+    if not axes:
+        return program
+    objective = _objective(program, axes, effects, trials)
+    start = np.zeros(len(axes))
+    simplex = np.vstack([start, _FIRST_STEP * np.eye(len(axes))])
+    found = minimize(
+        objective,
+        start,
+        method="Nelder-Mead",
+        options={"maxfev": trials, "initial_simplex": simplex},
+    )
+    tuned = _at(program, axes, found.x)
+    effects.trials.say("deciding on the tuned constants")
+    decision = effects.decide(tuned, program, limit=0.0)
+    if not decision.taken:
+        return program
+    cost = effects.cost(tuned, decision.seeds)
+    reason = (
+        f"constants after {found.nfev} trials of Nelder-Mead on {_SEEDS_OF_A_TRIAL} seeds: better "
+        f"than before on {decision.seeds} other seeds"
+    )
+    on_step(Step("tune", reason, program, tuned, cost=cost))
+    return tuned
+
+
+def _objective(
+    program: Program, axes: Sequence[_Coordinate], effects: Effects, trials: int
+) -> Callable[[np.ndarray], float]:
+    seeds = drawn(Stream.SIMPLIFY_TUNE, _SEEDS_OF_A_TRIAL)
+    done = 0
+
+    def mean_cost(x: np.ndarray) -> float:
+        nonlocal done
+        done += 1
+        effects.trials.say(f"tuning constants: trial {done} of at most {trials}")
+        candidate = _at(program, axes, x)
+        found = effects.trials.differences(candidate, program, seeds)
+        return float(found.mean()) if np.isfinite(found).all() else LARGEST_SCORE
+
+    return mean_cost
+
+
+def _at(program: Program, axes: Sequence[_Coordinate], x: np.ndarray) -> Program:
+    values = {one.place: float(f"{one.at(shift):.6g}") for one, shift in zip(axes, x, strict=True)}
+    return with_constants(program, values)

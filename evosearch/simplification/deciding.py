@@ -1,0 +1,87 @@
+"""When a cost is small enough: seeds are added until that is decided, and noise never decides it.
+
+A candidate is looked at after 32, 64, 128 and 256 seeds, paired with the original program. At each
+look it is taken if a one-sided upper bound of its mean cost (Student's t over seeds) is below the
+limit at error rate 0.05 / 4, so that over all looks (Bonferroni) a candidate that costs the limit
+or more is taken with a chance of at most 5%. Giving up early, where the lower bound at the same
+rate is above the limit, cannot take a candidate that should stay out, and what is undecided at the
+last look stays out too.
+
+A divergence where the original does not diverge is a refusal, however rare: the mean over few seeds
+knows little of rare events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evosearch.statistics import lower_bound
+
+LIMIT = 0.01
+"""A cost in log loss that a simpler rule is worth."""
+LOOKS = (32, 64, 128, 256)
+"""How many seeds there are at each look; the last is the most that a decision may take."""
+ERROR_RATE = 0.05
+"""The chance of taking a candidate that costs the limit or more, over all looks."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A mean with one-sided bounds, each at `ERROR_RATE` over so many looks."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a candidate is taken.
+
+    Attributes:
+        taken: its cost is surely below the limit.
+        seeds: how many it took.
+        why: of a refusal, in words.
+    """
+
+    taken: bool
+    seeds: int
+    why: str = ""
+
+
+def bounds(costs: Sequence[float] | np.ndarray, looks: int = len(LOOKS)) -> Bounds:
+    """One-sided bounds of the mean of `costs`, one for each seed."""
+    values = [float(cost) for cost in costs]
+    error = ERROR_RATE / looks
+    low = lower_bound(values, error)
+    high = -lower_bound([-cost for cost in values], error)
+    return Bounds(float(np.mean(values)), low, high)
+
+
+def decide(
+    costs: Callable[[int], tuple[np.ndarray, bool]],
+    *,
+    limit: float = LIMIT,
+    looks: Sequence[int] = LOOKS,
+) -> Decision:
+    """Adds seeds until it is decided whether the mean cost is below `limit`.
+
+    Args:
+        costs: gives the cost on each of the first so many seeds, and whether the candidate
+            diverged where the original did not.
+        limit: in log loss.
+        looks: how many seeds there are at each look.
+    """
+    for seeds in looks:
+        found, diverged = costs(seeds)
+        if diverged:
+            return Decision(False, seeds, "diverges where the original does not")
+        held = bounds(found, len(looks))
+        if held.high < limit:
+            return Decision(True, seeds)
+        if held.low > limit:
+            return Decision(False, seeds, f"costs more than {limit:g}")
+    return Decision(False, looks[-1], f"not shown to cost less than {limit:g}")

@@ -1,0 +1,154 @@
+"""Dropping what costs next to nothing: statement by statement, then in pairs, always measured.
+
+Every candidate is one edit away from the program so far, but its cost is against the original, so
+that small costs cannot add up. Candidates are ordered by their mean cost on screening seeds, which
+decide nothing else; then, from the cheapest on, each is decided on seeds of its own stream
+(`deciding`), and the first that is taken becomes the program, from which it all starts again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from evosearch.records import Seed, Stream
+from evosearch.simplification.deciding import LIMIT, LOOKS, Decision, bounds, decide
+from evosearch.simplification.edits import Edit, edits, pairs
+from evosearch.simplification.record import Ablation, Cost, Step
+from evosearch.simplification.trials import Trials
+from primitives import Program, semantic_key
+
+SCREENING_SEEDS = 8
+_FIRST_SCREENING_SEEDS = 2
+_PAIRS = 12
+"""So many pairs, the best on the first screening seeds, are screened on all of them."""
+
+OnStep = Callable[[Step], None]
+
+
+def drawn(stream: Stream, count: int) -> list[Seed]:
+    """The first so many seeds of a stream."""
+    return [Seed(stream, number) for number in range(count)]
+
+
+@dataclass
+class Effects:
+    """Decides what may go.
+
+    Attributes:
+        trials: trains; its original program is what costs are measured against.
+        limit: a cost in log loss that a simpler rule is worth.
+        looks: how many seeds there are at each look of a decision.
+        considered: how many candidates were decided on, taken or not.
+    """
+
+    trials: Trials
+    on_step: OnStep = lambda step: None
+    limit: float = LIMIT
+    looks: Sequence[int] = LOOKS
+    considered: int = 0
+    _refused: set[str] = field(default_factory=set)
+
+    def decide(
+        self,
+        program: Program,
+        against: Program | None = None,
+        *,
+        limit: float | None = None,
+        stream: Stream = Stream.SIMPLIFY,
+    ) -> Decision:
+        """Whether the cost of `program` is surely below the limit.
+
+        Args:
+            program: the candidate.
+            against: what it is compared with, by default the original.
+            limit: in log loss; by default that of all effects.
+            stream: where the seeds come from.
+        """
+        self.considered += 1
+        reference = against or self.trials.original
+
+        def costs(count: int) -> tuple[np.ndarray, bool]:
+            seeds = drawn(stream, count)
+            found = self.trials.differences(program, reference, seeds).mean(axis=0)
+            return found, self.trials.diverges(program, seeds)
+
+        return decide(costs, limit=self.limit if limit is None else limit, looks=self.looks)
+
+    def confirm(self, program: Program) -> Cost:
+        """The cost of `program` on seeds that decided nothing, as many as its decision takes."""
+        self.trials.say("confirming on fresh seeds")
+        decision = self.decide(program, stream=Stream.SIMPLIFY_CONFIRM)
+        seeds = drawn(Stream.SIMPLIFY_CONFIRM, decision.seeds)
+        return self.trials.cost(program, seeds, looks=len(self.looks))
+
+    def cost(self, program: Program, seeds: int) -> Cost:
+        """The cost on the seeds of a decision."""
+        return self.trials.cost(program, drawn(Stream.SIMPLIFY, seeds), looks=len(self.looks))
+
+    def drop(self, program: Program) -> Program:
+        """`program` without what costs next to nothing, each step told to `on_step`."""
+        while True:
+            step = self._best("drop", program, edits(program))
+            if step is None:
+                step = self._best("drop-pair", program, self._promising(pairs(program)))
+            if step is None:
+                return program
+            self.on_step(step)
+            program = step.after
+
+    def _promising(self, candidates: list[Edit]) -> list[Edit]:
+        """The best few of many, on the first screening seeds."""
+        few = drawn(Stream.SIMPLIFY_SCREEN, _FIRST_SCREENING_SEEDS)
+        self.trials.say(f"screening {len(candidates)} pairs of statements")
+        self.trials.request([one.program for one in candidates], few)
+        costs = [float(self._screened(one, few)) for one in candidates]
+        order = sorted(range(len(candidates)), key=lambda place: costs[place])
+        return [candidates[place] for place in order[:_PAIRS]]
+
+    def _screened(self, edit: Edit, seeds: Sequence[Seed]) -> float:
+        return float(self.trials.differences(edit.program, self.trials.original, seeds).mean())
+
+    def _best(self, rule: str, program: Program, candidates: list[Edit]) -> Step | None:
+        """The cheapest edit that is taken, as a step; None if all are refused."""
+        seeds = drawn(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
+        candidates = [one for one in candidates if semantic_key(one.program) not in self._refused]
+        self.trials.request([one.program for one in candidates], seeds)
+        ordered: list[tuple[float, int]] = []
+        for place, edit in enumerate(candidates):
+            self.trials.say(f"screening: {edit.described(program)}")
+            found = self.trials.differences(edit.program, self.trials.original, seeds)
+            hopeless = bounds(found.mean(axis=0), 1).low > self.limit
+            if hopeless or self.trials.diverges(edit.program, seeds):
+                self._refused.add(semantic_key(edit.program))
+            else:
+                ordered.append((float(found.mean()), place))
+        for _, place in sorted(ordered):
+            edit = candidates[place]
+            self.trials.say(f"deciding: {edit.described(program)}")
+            decision = self.decide(edit.program)
+            if decision.taken:
+                cost = self.cost(edit.program, decision.seeds)
+                return Step(rule, edit.described(program), program, edit.program, cost=cost)
+            self._refused.add(semantic_key(edit.program))
+        return None
+
+    def ablations(self, program: Program, seeds: int) -> tuple[Ablation, ...]:
+        """`program` without each of its statements, in the way that costs least, one at a time."""
+        by_statement: dict[int, list[Edit]] = {}
+        for edit in edits(program):
+            by_statement.setdefault(edit.changes[0][0], []).append(edit)
+        few = drawn(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
+        many = drawn(Stream.SIMPLIFY_CONFIRM, seeds)
+        found = []
+        for index, candidates in sorted(by_statement.items()):
+            statement = str(program.statements[index])
+            self.trials.say(f"ablation: without `{statement}`")
+            self.trials.request([one.program for one in candidates], few)
+            costs = [self.trials.differences(one.program, program, few) for one in candidates]
+            best = candidates[int(np.argmin([one.mean() for one in costs]))]
+            cost = self.trials.cost(best.program, many, against=program, looks=1)
+            found.append(Ablation(statement, str(best.changes[0][1]), best.program, cost))
+        return tuple(found)

@@ -1,0 +1,91 @@
+"""From a raw program to a rule that a person understands: algebra, effect, constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evosearch.errors import UsageError
+from evosearch.simplification.constants import TUNING_TRIALS, round_constants, tune
+from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS
+from evosearch.simplification.effect import SCREENING_SEEDS, Effects, OnStep
+from evosearch.simplification.record import Simplification, Step
+from evosearch.simplification.trials import TUNING_SEEDS, Progress, Trials
+from primitives import Program
+from primitives import simplify as by_algebra
+
+
+def simplify_by_algebra(program: Program, on_step: OnStep = lambda step: None) -> Simplification:
+    """`program` after the rules of `primitives.simplify`, without a training."""
+    derivation = by_algebra(program)
+    steps = tuple(map(Step.of_algebra, derivation.steps))
+    for step in steps:
+        on_step(step)
+    return Simplification(program, derivation.program, steps)
+
+
+def simplify(
+    program: Program,
+    tasks: Sequence[str],
+    *,
+    tuning: bool = False,
+    seed: int = 0,
+    limit: float = LIMIT,
+    looks: Sequence[int] = LOOKS,
+    workers: int | None = None,
+    on_step: OnStep = lambda step: None,
+    progress: Progress = lambda text, done, total: None,
+) -> Simplification:
+    """`program` as a rule that a person would write, with every step and why it is allowed.
+
+    Algebra first; then, measured against `program` on the tasks, statements whose removal costs
+    less than `limit`, alone and in pairs; then constants with as few digits as cost no more. At the
+    end the whole is measured on seeds that decided nothing, and without each of its statements.
+
+    Args:
+        program: a valid program.
+        tasks: names of the tasks to measure on.
+        tuning: whether to tune the constants before they are rounded.
+        seed: all seeds follow from it; the result does not depend on `workers`.
+        limit: a cost in log loss that a simpler rule is worth.
+        looks: how many seeds there are at each look of a decision.
+        workers: threads that train; None for one per core.
+        on_step: told of each step as it is taken.
+        progress: told what is going on.
+
+    Raises:
+        UsageError: no tasks.
+        EvosearchError: the program trains on a task at no learning rate.
+    """
+    if not tasks:
+        raise UsageError("no task to measure on; `evosearch tasks` lists them")
+    algebra = simplify_by_algebra(program, on_step)
+    steps = list(algebra.steps)
+
+    def take(step: Step) -> None:
+        steps.append(step)
+        on_step(step)
+
+    with Trials(
+        program, tasks, seed, program.ops | algebra.program.ops, workers, progress
+    ) as trials:
+        effects = Effects(trials, take, limit, looks)
+        shorter = effects.drop(algebra.program)
+        tuned = tune(shorter, effects, take) if tuning else shorter
+        against = tuned if tuned is not shorter else None
+        result = round_constants(tuned, effects, take, against)
+        confirmation = effects.confirm(result)
+        ablations = effects.ablations(result, looks[0])
+        settings = {
+            "limit": limit,
+            "error_rate": ERROR_RATE,
+            "looks": list(looks),
+            "screening_seeds": SCREENING_SEEDS,
+            "tuning_seeds": TUNING_SEEDS,
+            "constant_trials": TUNING_TRIALS if tuning else 0,
+            "seed": seed,
+            "candidates": effects.considered,
+            "trainings": trials.trainings,
+        }
+        return Simplification(
+            program, result, tuple(steps), trials.factors, confirmation, ablations, settings
+        )

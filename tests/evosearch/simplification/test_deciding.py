@@ -1,0 +1,66 @@
+"""Seeds are added until it is decided, and noise never argues for dropping anything."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS, bounds, decide
+
+
+def decided(values, diverged_from=None):
+    def costs(count):
+        return values[:count], diverged_from is not None and count >= diverged_from
+
+    return decide(costs)
+
+
+def test_a_candidate_that_costs_the_limit_is_seldom_taken() -> None:
+    """At most 5% of the time over all looks; 400 draws at the very limit."""
+    taken = 0
+    for seed in range(400):
+        costs = np.random.default_rng(seed).normal(LIMIT, 0.05, LOOKS[-1])
+        taken += decided(costs).taken
+    assert 0 < taken <= 400 * ERROR_RATE
+
+
+def test_what_costs_nothing_is_taken_once_there_are_enough_seeds() -> None:
+    looks = [
+        decided(np.random.default_rng(seed).normal(0.0, 0.02, LOOKS[-1])) for seed in range(100)
+    ]
+    assert sum(one.taken for one in looks) >= 95
+    assert len({one.seeds for one in looks if one.taken}) > 1
+
+
+@pytest.mark.parametrize("cost", [0.02, 0.1, 1.0])
+def test_what_costs_more_is_given_up_early(cost: float) -> None:
+    decision = decided(np.random.default_rng(0).normal(cost, 0.01, LOOKS[-1]))
+    assert not decision.taken
+    assert decision.seeds == LOOKS[0]
+    assert "costs more" in decision.why
+
+
+def test_noise_never_argues_for_dropping() -> None:
+    decision = decided(np.random.default_rng(1).normal(0.0, 1.0, LOOKS[-1]))
+    assert not decision.taken
+    assert decision.seeds == LOOKS[-1]
+    assert "not shown" in decision.why
+
+
+def test_one_divergence_is_a_refusal() -> None:
+    gains = np.full(LOOKS[-1], -0.5) + np.random.default_rng(0).normal(0, 1e-3, LOOKS[-1])
+    assert decided(gains).taken
+    decision = decided(gains, diverged_from=LOOKS[0])
+    assert not decision.taken
+    assert "diverges" in decision.why
+
+
+def test_bounds_widen_with_the_number_of_looks() -> None:
+    costs = np.random.default_rng(0).normal(size=32)
+    once, often = bounds(costs, 1), bounds(costs, 4)
+    assert often.low < once.low < once.mean < once.high < often.high
+
+
+def test_equal_programs_cost_nothing_for_sure() -> None:
+    held = bounds(np.zeros(32))
+    assert held.low == held.mean == held.high == 0

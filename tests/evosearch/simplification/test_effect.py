@@ -1,0 +1,194 @@
+"""What goes costs next to nothing against the original, cheapest first, alone or in pairs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from evosearch.records import Stream
+from evosearch.simplification import Simplification, simplify
+from evosearch.simplification.constants import round_constants, tune
+from evosearch.simplification.deciding import LIMIT, bounds
+from evosearch.simplification.effect import Effects
+from evosearch.simplification.record import Cost, Step
+from primitives import Program, parse, semantic_key
+from primitives import simplify as by_algebra
+
+
+class KnownCosts:
+    """Stands for `Trials`: programs cost what a function says, and noise of a given deviation."""
+
+    def __init__(self, original: Program, worth: Callable[[Program], float], noise: float = 0.003):
+        self.original, self.worth, self.noise = original, worth, noise
+        self.tasks = ("one", "two")
+        self.asked: list[Program] = []
+
+    def say(self, text, done=0, total=None):
+        """Nobody watches."""
+
+    def request(self, programs, seeds):
+        self.asked += programs
+
+    def differences(self, program, reference, seeds):
+        difference = self.worth(reference) - self.worth(program)
+        return difference + np.array(
+            [[self._draw(program, reference, seed, task) for seed in seeds] for task in self.tasks]
+        )
+
+    def _draw(self, program, reference, seed, task):
+        keys = semantic_key(program), semantic_key(reference)
+        if keys[0] == keys[1]:
+            return 0.0
+        entropy = hashlib.blake2b(f"{keys}{seed}{task}".encode(), digest_size=8).digest()
+        return np.random.default_rng(int.from_bytes(entropy, "little")).normal(0, self.noise)
+
+    def diverges(self, program, seeds):
+        return False
+
+    def cost(self, program, seeds, *, against=None, looks):
+        found = self.differences(program, against or self.original, seeds)
+        held = bounds(found.mean(axis=0), looks)
+        return Cost(held.mean, held.low, held.high, {}, len(seeds))
+
+
+def effects_of(text: str, worth: Callable[[Program], float]) -> tuple[Effects, list[Step]]:
+    steps: list[Step] = []
+    program = by_algebra(parse(text)).program
+    return Effects(KnownCosts(program, worth), steps.append), steps
+
+
+SINES = (
+    "def train(w, g, lr):\n  a = sin(g)\n  b = tanh(a)\n  c = arctan(b)\n  u = c * lr\n  return u"
+)
+
+
+def ops(program: Program) -> set[str]:
+    return set(program.ops)
+
+
+def test_statements_go_in_the_order_of_least_cost() -> None:
+    worths = {"sin": 0.002, "tanh": -0.01, "arctan": 1.0, "multiply": 1.0}
+    effects, steps = effects_of(SINES, lambda p: sum(worths.get(op, 0) for op in ops(p)))
+    result = effects.drop(effects.trials.original)
+    assert [sorted(ops(s.before) - ops(s.after)) for s in steps] == [["tanh"], ["sin"]]
+    assert ops(result) == {"arctan", "multiply"}
+    for step in steps:
+        assert step.rule == "drop"
+        assert step.cost.high < LIMIT
+        assert "becomes" in step.reason
+
+
+def test_small_costs_do_not_add_up() -> None:
+    """Each statement is worth 0.006: one may go, not two, for the cost is against the original."""
+    effects, steps = effects_of(SINES, lambda p: 0.006 * len(ops(p) - {"multiply"}) + has_lr(p))
+    effects.drop(effects.trials.original)
+    assert len(steps) == 1
+
+
+def has_lr(program: Program) -> float:
+    return float("multiply" in ops(program))
+
+
+def test_what_only_works_together_goes_together() -> None:
+    """Neither sin nor arctan may go alone; without both nothing is lost."""
+
+    def worth(program: Program) -> float:
+        halves = len(ops(program) & {"sin", "arctan"})
+        return has_lr(program) + ("tanh" in ops(program)) - 0.5 * (halves == 1)
+
+    effects, steps = effects_of(SINES, worth)
+    result = effects.drop(effects.trials.original)
+    assert [step.rule for step in steps] == ["drop-pair"]
+    assert ops(result) == {"tanh", "multiply"}
+
+
+def test_deciding_uses_seeds_that_screening_has_not_seen() -> None:
+    streams: list[set[Stream]] = []
+    effects, _ = effects_of(SINES, lambda p: float(len(ops(p))))
+    differences = effects.trials.differences
+
+    def watched(program, reference, seeds):
+        streams.append({seed.stream for seed in seeds})
+        return differences(program, reference, seeds)
+
+    effects.trials.differences = watched
+    effects.drop(effects.trials.original)
+    effects.decide(effects.trials.original)
+    effects.confirm(effects.trials.original)
+    assert {Stream.SIMPLIFY_SCREEN} in streams
+    assert {Stream.SIMPLIFY} in streams
+    assert {Stream.SIMPLIFY_CONFIRM} in streams
+    assert all(len(one) == 1 for one in streams)
+
+
+def decay_worth(best: float, width: float, slope: float = 10.0) -> Callable[[Program], float]:
+    """Worth by the one constant below 1: nothing is lost within `width` of the best."""
+
+    def worth(program: Program) -> float:
+        values = [a for s in program.statements for a in s.args if isinstance(a, float)]
+        return -min(1.0, max(0.0, abs(max(values) - best) - width) * slope)
+
+    return worth
+
+
+MOMENTUM = "def train(w, g, m, lr):\n  m = interp(g, m, 0.9187)\n  u = m * lr\n  return u, m"
+
+
+@pytest.mark.parametrize(("width", "rounded"), [(0.05, "0.9"), (0.003, "0.92"), (0.0, "0.9187")])
+def test_constants_keep_the_fewest_digits_that_cost_nothing(width: float, rounded: str) -> None:
+    effects, steps = effects_of(MOMENTUM, decay_worth(0.9187, width, slope=100.0))
+    result = round_constants(effects.trials.original, effects, steps.append)
+    assert f", {rounded})" in str(result)
+    assert len(steps) == (rounded != "0.9187")
+
+
+def test_tuning_finds_a_better_constant_and_says_how_many_trials_it_took() -> None:
+    effects, steps = effects_of(MOMENTUM, decay_worth(0.98, 0.0))
+    result = tune(effects.trials.original, effects, steps.append, trials=30)
+    (value,) = [a for s in result.statements for a in s.args if isinstance(a, float)]
+    assert value == pytest.approx(0.98, abs=0.004)
+    assert steps[0].rule == "tune"
+    assert "trials of Nelder-Mead" in steps[0].reason
+    assert steps[0].cost.high < 0
+
+
+def test_tuning_that_finds_nothing_better_changes_nothing() -> None:
+    effects, steps = effects_of(MOMENTUM, decay_worth(0.9187, 0.0))
+    assert tune(effects.trials.original, effects, steps.append, 20) == effects.trials.original
+    assert steps == []
+
+
+NOISY = """
+def train(w, g, m, v, lr):
+    x = w - w
+    g = g + x
+    v = cosh(v)
+    m = interp(g, m, 0.5003)
+    a = g * 0.00001
+    m2 = m + a
+    u = m2 * lr
+    u = u * 0.0997
+    return u, m, v
+"""
+
+
+def quickly(workers: int) -> Simplification:
+    return simplify(parse(NOISY), ["quadratic"], looks=(8, 16), workers=workers)
+
+
+def test_a_program_of_useless_statements_becomes_momentum_whoever_works() -> None:
+    found = quickly(workers=2)
+    assert found == quickly(workers=1)
+    assert ops(found.program) <= {"ema", "multiply"}
+    assert any(step.rule == "drop" and step.cost.high < LIMIT for step in found.steps)
+    assert found.confirmation.high < LIMIT
+    assert found.confirmation.seeds >= 8
+    assert len(found.ablations) >= 1
+    assert found.settings["trainings"] > 0
+    assert set(found.tasks) == {"quadratic"}
+    chain = [found.source, *(step.after for step in found.steps)]
+    assert [step.before for step in found.steps] == chain[:-1]
+    assert chain[-1] == found.program

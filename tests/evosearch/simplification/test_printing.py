@@ -1,0 +1,92 @@
+"""What people read, and the data behind it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra
+from evosearch.simplification.printing import print_result, print_step
+from primitives import parse, zoo
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+RAW_LION = ROOT / "tests/primitives/data/raw_lion.txt"
+COST = Cost(-0.0123, -0.02, -0.0046, {"one": (-0.02, 0.001), "two": (-0.0046, 0.002)}, 32, 0.07)
+
+
+def printed(found: Simplification) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    for number, step in enumerate(found.steps, 1):
+        print_step(number, step, console)
+    print_result(found, console)
+    return console.file.getvalue()
+
+
+def measured() -> Simplification:
+    source = parse("def train(w, g, lr):\n  a = arcsin(g)\n  u = a * lr\n  return u")
+    program = parse("def train(w, g, lr):\n  u = g * lr\n  return u")
+    step = Step("drop", "`a = arcsin(g)` becomes g", source, program, cost=COST)
+    ablation = Ablation("u = g * lr", "g", parse("def train(w, g):\n  return g"), COST)
+    tasks = {"one": 4.0, "two": 1.0}
+    return Simplification(source, program, (step,), tasks, COST, (ablation,), {"limit": 0.01})
+
+
+def test_raw_lion_by_algebra_reads_as_it_should(run: Any) -> None:
+    """At most 10 statements and one state; every step with its rule, domain and statements."""
+    golden = (HERE / "goldens/raw_lion_algebra.txt").read_text(encoding="utf-8")
+    said = run("simplify", RAW_LION, "--algebra-only")
+    assert said.status == 0
+    assert said.out == golden
+    found = json.loads(run("simplify", RAW_LION, "--algebra-only", "--json").out)
+    assert found["statements"] <= 10
+    assert found["states"] == 1
+    assert "sign(" in found["source"]
+    assert {"rule", "reason", "before", "after", "domain", "cost"} == set(found["steps"][0])
+
+
+def test_measured_steps_show_their_bounds() -> None:
+    golden = (HERE / "goldens/measured.txt").read_text(encoding="utf-8")
+    assert printed(measured()) == golden
+
+
+def test_a_derivation_is_data() -> None:
+    for found in (measured(), simplify_by_algebra(parse(RAW_LION.read_text(encoding="utf-8")))):
+        assert Simplification.read(json.loads(json.dumps(found.document()))) == found
+
+
+def test_the_result_is_written_as_program_or_derivation(run: Any, tmp_path: Path) -> None:
+    program, derivation = tmp_path / "short.txt", tmp_path / "short.json"
+    assert run("simplify", RAW_LION, "--algebra-only", "-o", program).status == 0
+    assert run("simplify", RAW_LION, "--algebra-only", "-o", derivation).status == 0
+    document = json.loads(derivation.read_text(encoding="utf-8"))
+    assert program.read_text(encoding="utf-8") == document["source"]
+
+
+def test_algebra_only_measures_on_no_task(run: Any) -> None:
+    said = run("simplify", "lion", "--algebra-only", "--tune")
+    assert said.status == 2
+    assert "--algebra-only" in said.err
+
+
+def test_a_program_of_a_run_is_named_by_its_id(run: Any) -> None:
+    example = ROOT / "runs/example"
+    by_id = run("simplify", example, "3", "--algebra-only", "--json")
+    assert by_id.out == run("simplify", f"{example}#3", "--algebra-only", "--json").out
+    assert json.loads(by_id.out)["original"] == run_program(example, 3)
+
+
+def run_program(directory: Path, number: int) -> str:
+    from evosearch import open_run
+
+    return str(open_run(directory).program(number))
+
+
+def test_known_optimizers_have_nothing_to_simplify(run: Any) -> None:
+    said = run("simplify", "lion", "--algebra-only", "--json")
+    found = json.loads(said.out)
+    assert found["statements"] == len(zoo.load("lion").statements)
