@@ -125,7 +125,7 @@ def tune(
     )
     tuned = _at(program, axes, found.x)
     effects.trials.say("deciding on the tuned constants")
-    decision = effects.decide(tuned, program, limit=0.0)
+    decision = effects.is_better(tuned, program)
     if not decision.taken:
         return program
     cost = effects.cost(tuned, decision.seeds)

@@ -1,11 +1,11 @@
 """When a cost is small enough: seeds are added until that is decided, and noise never decides it.
 
 A candidate is looked at after 32, 64, 128 and 256 seeds, paired with the original program. At each
-look it is taken if a one-sided upper bound of its mean cost (Student's t over seeds) is below the
-limit at error rate 0.05 / 4, so that over all looks (Bonferroni) a candidate that costs the limit
-or more is taken with a chance of at most 5%. Giving up early, where the lower bound at the same
-rate is above the limit, cannot take a candidate that should stay out, and what is undecided at the
-last look stays out too.
+look it is taken if the one-sided upper bound of its mean cost (Student's t over seeds) is below the
+limit on every task, each at error rate 0.05 / 4. So a candidate that costs the limit or more on any
+task is taken with a chance of at most 5% over all looks (Bonferroni; over tasks nothing is to be
+shared, since all bounds must hold). Giving up early, where a lower bound is above the limit, cannot
+take a candidate that should stay out, and what is undecided at the last look stays out too.
 
 A divergence where the original does not diverge is a refusal, however rare: the mean over few seeds
 knows little of rare events.
@@ -67,10 +67,10 @@ def decide(
     limit: float = LIMIT,
     looks: Sequence[int] = LOOKS,
 ) -> Decision:
-    """Adds seeds until it is decided whether the mean cost is below `limit`.
+    """Adds seeds until it is decided whether the mean cost is below `limit` on every task.
 
     Args:
-        costs: gives the cost on each of the first so many seeds, and whether the candidate
+        costs: gives the costs on the first so many seeds, [tasks, seeds], and whether the candidate
             diverged where the original did not.
         limit: in log loss.
         looks: how many seeds there are at each look.
@@ -79,9 +79,9 @@ def decide(
         found, diverged = costs(seeds)
         if diverged:
             return Decision(False, seeds, "diverges where the original does not")
-        held = bounds(found, len(looks))
-        if held.high < limit:
+        held = [bounds(row, len(looks)) for row in found]
+        if all(one.high < limit for one in held):
             return Decision(True, seeds)
-        if held.low > limit:
+        if any(one.low > limit for one in held):
             return Decision(False, seeds, f"costs more than {limit:g}")
     return Decision(False, looks[-1], f"not shown to cost less than {limit:g}")

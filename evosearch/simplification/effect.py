@@ -55,16 +55,13 @@ class Effects:
         self,
         program: Program,
         against: Program | None = None,
-        *,
-        limit: float | None = None,
         stream: Stream = Stream.SIMPLIFY,
     ) -> Decision:
-        """Whether the cost of `program` is surely below the limit.
+        """Whether the cost of `program` is surely below the limit on every task.
 
         Args:
             program: the candidate.
             against: what it is compared with, by default the original.
-            limit: in log loss; by default that of all effects.
             stream: where the seeds come from.
         """
         self.considered += 1
@@ -72,10 +69,20 @@ class Effects:
 
         def costs(count: int) -> tuple[np.ndarray, bool]:
             seeds = drawn(stream, count)
-            found = self.trials.differences(program, reference, seeds).mean(axis=0)
+            found = self.trials.differences(program, reference, seeds)
             return found, self.trials.diverges(program, seeds)
 
-        return decide(costs, limit=self.limit if limit is None else limit, looks=self.looks)
+        return decide(costs, limit=self.limit, looks=self.looks)
+
+    def is_better(self, program: Program, than: Program) -> Decision:
+        """Whether `program` is surely better than another, in the mean over tasks."""
+
+        def costs(count: int) -> tuple[np.ndarray, bool]:
+            seeds = drawn(Stream.SIMPLIFY, count)
+            found = self.trials.differences(program, than, seeds)
+            return found.mean(axis=0, keepdims=True), self.trials.diverges(program, seeds)
+
+        return decide(costs, limit=0.0, looks=self.looks)
 
     def confirm(self, program: Program) -> Cost:
         """The cost of `program` on seeds that decided nothing, as many as its decision takes."""
@@ -120,7 +127,7 @@ class Effects:
         for place, edit in enumerate(candidates):
             self.trials.say(f"screening: {edit.described(program)}")
             found = self.trials.differences(edit.program, self.trials.original, seeds)
-            hopeless = bounds(found.mean(axis=0), 1).low > self.limit
+            hopeless = any(bounds(row, len(self.looks)).low > self.limit for row in found)
             if hopeless or self.trials.diverges(edit.program, seeds):
                 self._refused.add(semantic_key(edit.program))
             else:

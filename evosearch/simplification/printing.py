@@ -10,7 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from evosearch.simplification.record import Cost, Simplification, Step
-from primitives import Program
+from primitives import Program, zoo
+from primitives.description import describe
+from primitives.nearest import Nearest, nearest
+
+_FAR = 0.9
 
 
 def print_step(number: int, step: Step, console: Console) -> None:
@@ -47,8 +51,10 @@ def print_result(found: Simplification, console: Console) -> None:
     """The result, its confirmation on fresh seeds and the ablation table."""
     console.print(Text(str(found.program)))
     source, program = found.source, found.program
+    console.print(Text(describe(program)))
+    console.print(Text(compared(nearest(program))))
     console.print(
-        f"{len(source.statements)} statements and {_states(source)} became "
+        f"\n{len(source.statements)} statements and {_states(source)} became "
         f"{len(program.statements)} and {_states(program)}, in {len(found.steps)} "
         f"step{'s' * (len(found.steps) != 1)}.",
         highlight=False,
@@ -67,6 +73,17 @@ def _print_table(title: str, table: Table, console: Console) -> None:
     console.print()
     console.print(Text(title, style="bold"))
     console.print(table)
+
+
+def compared(found: Nearest) -> str:
+    """The nearest known optimizer in words, and what differs."""
+    title = zoo.entry(found.name).title
+    if found.distance > _FAR:
+        return f"It is unlike any known optimizer; {title} is nearest."
+    same = "It has the shape of" if found.distance == 0 else "The nearest known optimizer is"
+    changes = [f"    {line[:2]}{line[2:].strip()}" for line in found.diff]
+    ending = f"; from it to this:\n{chr(10).join(changes)}" if changes else ", and its constants."
+    return f"{same} {title}{ending}"
 
 
 def _states(program: Program) -> str:

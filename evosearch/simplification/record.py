@@ -12,6 +12,8 @@ from typing import Any
 
 from primitives import Program, parse
 from primitives import Step as AlgebraStep
+from primitives.description import describe
+from primitives.nearest import nearest
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ class Simplification:
             "source": str(self.program),
             "statements": len(self.program.statements),
             "states": len(self.program.states),
+            "description": describe(self.program),
+            "nearest": nearest(self.program).document(),
             "original": str(self.source),
             "original_statements": len(self.source.statements),
             "steps": [step.document() for step in self.steps],

@@ -10,17 +10,36 @@ from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS
 from evosearch.simplification.effect import SCREENING_SEEDS, Effects, OnStep
 from evosearch.simplification.record import Simplification, Step
 from evosearch.simplification.trials import TUNING_SEEDS, Progress, Trials
-from primitives import Program
+from primitives import Domain, Program
 from primitives import simplify as by_algebra
+from primitives.canonical import canonical
 
 
 def simplify_by_algebra(program: Program, on_step: OnStep = lambda step: None) -> Simplification:
     """`program` after the rules of `primitives.simplify`, without a training."""
-    derivation = by_algebra(program)
-    steps = tuple(map(Step.of_algebra, derivation.steps))
-    for step in steps:
+    steps: list[Step] = []
+
+    def take(step: Step) -> None:
+        steps.append(step)
         on_step(step)
-    return Simplification(program, derivation.program, steps)
+
+    result = _named(_by_algebra(program, take), take)
+    return Simplification(program, result, tuple(steps))
+
+
+def _by_algebra(program: Program, on_step: OnStep) -> Program:
+    derivation = by_algebra(program)
+    for step in derivation.steps:
+        on_step(Step.of_algebra(step))
+    return derivation.program
+
+
+def _named(program: Program, on_step: OnStep) -> Program:
+    named = canonical(program)
+    if named != program:
+        reason = "states and values are named by their roles"
+        on_step(Step("names", reason, program, named, str(Domain.ALWAYS)))
+    return named
 
 
 def simplify(
@@ -58,21 +77,19 @@ def simplify(
     """
     if not tasks:
         raise UsageError("no task to measure on; `evosearch tasks` lists them")
-    algebra = simplify_by_algebra(program, on_step)
-    steps = list(algebra.steps)
+    steps: list[Step] = []
 
     def take(step: Step) -> None:
         steps.append(step)
         on_step(step)
 
-    with Trials(
-        program, tasks, seed, program.ops | algebra.program.ops, workers, progress
-    ) as trials:
+    algebra = _by_algebra(program, take)
+    with Trials(program, tasks, seed, program.ops | algebra.ops, workers, progress) as trials:
         effects = Effects(trials, take, limit, looks)
-        shorter = effects.drop(algebra.program)
+        shorter = effects.drop(algebra)
         tuned = tune(shorter, effects, take) if tuning else shorter
         against = tuned if tuned is not shorter else None
-        result = round_constants(tuned, effects, take, against)
+        result = _named(round_constants(tuned, effects, take, against), take)
         confirmation = effects.confirm(result)
         ablations = effects.ablations(result, looks[0])
         settings = {

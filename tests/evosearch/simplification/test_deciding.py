@@ -10,7 +10,9 @@ from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS, bounds, 
 
 def decided(values, diverged_from=None):
     def costs(count):
-        return values[:count], diverged_from is not None and count >= diverged_from
+        return np.atleast_2d(values)[
+            :, :count
+        ], diverged_from is not None and count >= diverged_from
 
     return decide(costs)
 
@@ -45,6 +47,12 @@ def test_noise_never_argues_for_dropping() -> None:
     assert not decision.taken
     assert decision.seeds == LOOKS[-1]
     assert "not shown" in decision.why
+
+
+def test_a_cost_on_one_task_is_not_made_up_for_by_another() -> None:
+    costs = np.random.default_rng(2).normal(0, 0.01, (2, LOOKS[-1])) + [[0.03], [-0.2]]
+    assert not decided(costs).taken
+    assert decided(costs - [[0.03], [0.0]]).taken
 
 
 def test_one_divergence_is_a_refusal() -> None:

@@ -1,0 +1,124 @@
+"""Canonical names, descriptions and the nearest known optimizer."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from primitives import parse, semantic_key, simplify, zoo
+from primitives.canonical import canonical
+from primitives.description import describe
+from primitives.nearest import nearest
+from tests.primitives.algebra.obfuscation import obfuscated
+from tests.primitives.test_analysis import RAW_LION
+from tests.strategies import programs
+
+
+@settings(max_examples=100)
+@given(programs(min_statements=1, max_statements=20))
+def test_names_are_all_that_changes(program):
+    named = canonical(program)
+    assert semantic_key(named) == semantic_key(program)
+    assert parse(str(named)) == named
+    assert canonical(named) == named
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_zoo_programs_keep_their_key_and_can_be_described(name):
+    program = zoo.load(name)
+    assert semantic_key(canonical(program)) == semantic_key(program)
+    text = describe(program)
+    assert text[-1] == "."
+    assert len(text.split()) < 200
+    assert text == describe(canonical(program)) or "state" in text
+
+
+def test_lion_reads_as_people_write_it():
+    assert str(canonical(simplify(zoo.load("lion")).program)) == (
+        "def train(w, g, momentum, lr):\n"
+        "    update = interp(g, momentum, 0.9)\n"
+        "    momentum = ema(g, momentum, 0.99)\n"
+        "    update = sign(update)\n"
+        "    weight_decay = w * 0.1\n"
+        "    update = update + weight_decay\n"
+        "    lr = lr * 0.0001\n"
+        "    update = update * lr\n"
+        "    return update, momentum\n"
+    )
+
+
+def test_adam_has_its_two_moments_and_their_corrections():
+    named = canonical(simplify(zoo.load("adamw")).program)
+    assert [state.name for state in named.states] == ["momentum", "second_moment"]
+    targets = [statement.target for statement in named.statements]
+    words = ["corrected_momentum", "corrected_second_moment", "denominator", "weight_decay"]
+    assert set(words) <= set(targets)
+    assert targets[-1] == "update"
+
+
+def test_a_name_is_not_taken_from_a_value_that_is_still_read():
+    text = (
+        "def train(w, g, m, lr):\n  a = g * 2.0\n  b = a * g\n  m = interp(b, m, 0.9)\n"
+        "  u = m * lr\n  r = lr * 0.1\n  u = u * r\n  return u, m"
+    )
+    named = canonical(parse(text))
+    assert semantic_key(named) == semantic_key(parse(text))
+    assert "g2 = g * 2.0" in str(named)
+
+
+DESCRIPTIONS = {
+    "sgd": "The gradient. No state.",
+    "lion": "The sign of an interpolation between the gradient and momentum, with decoupled weight "
+    "decay of 0.1. One state per weight: momentum, an average of the gradient with decay 0.99. "
+    "Learning rate 0.0001.",
+    "adamw": "Momentum corrected for its start over (the root of the second moment corrected for "
+    "its start plus 1e-08), with decoupled weight decay of 0.01. Two states per weight: momentum, "
+    "an average of the gradient with decay 0.9; the second moment, an average of the square of the "
+    "gradient with decay 0.999. Learning rate 0.001.",
+    "momentum": "Momentum. One state per weight: momentum, a decaying sum of the gradient.",
+    "row_adagrad": "The gradient over the root of the sum of squares. One state per row: the sum "
+    "of squares, a sum of the row means of the square of the gradient. Learning rate 0.01.",
+}
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_known_optimizers_are_described_in_the_words_of_the_field(name):
+    assert describe(canonical(simplify(zoo.load(name)).program)) == DESCRIPTIONS[name]
+
+
+@settings(max_examples=60)
+@given(programs(min_statements=1, max_statements=20))
+def test_every_program_has_a_description(program):
+    assert describe(program)[-1] == "."
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_known_optimizer_is_nearest_to_itself(name):
+    found = nearest(zoo.load(name))
+    assert (found.name, found.distance, found.diff) == (name, 0.0, [])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_obfuscated_optimizers_are_nearest_to_what_they_were(seed):
+    names = ["lion", "adamw", "signum", "rmsprop", "amsgrad"]
+    name = names[seed % len(names)]
+    found = nearest(obfuscated(zoo.load(name), np.random.default_rng(seed)))
+    assert found.name == name
+    assert found.distance == 0.0
+
+
+def test_raw_lion_is_lion_with_clip_and_arcsin():
+    found = nearest(RAW_LION)
+    assert found.name == "lion"
+    assert 0 < found.distance < 1
+    assert [line[2:].strip() for line in found.diff if "arcsin" in line or "clip" in line] == [
+        "g = clip(g, lr)",
+        "g = arcsin(g)",
+    ]
+
+
+def test_other_constants_are_all_that_differs():
+    text = str(zoo.load("lion")).replace("0.99)", "0.98)")
+    found = nearest(parse(text))
+    assert (found.name, found.distance) == ("lion", 0.0)
+    assert [line[0] for line in found.diff] == ["-", "+"]
+    assert "0.98" in found.diff[1]
