@@ -100,8 +100,7 @@ class Run:
         rows = self._store.rows("select key from champions order by number desc limit 1")
         if not rows:
             return None
-        found = self._candidates(rows[0]["key"])
-        return found[0] if found else None
+        return self.measured(rows[0]["key"])
 
     def top(self, n: int | None = 10, *, pareto: bool = False) -> list[dict[str, Any]]:
         """The best programs by the lower bound of fitness, then id.
@@ -201,6 +200,15 @@ class Run:
             for number, found in self._store.validations().items()
         ]
 
+    def champions(self) -> list[dict[str, Any]]:
+        """Every champion in order: its number, program, key and the test that it won."""
+        return [dict(row) for row in self._store.rows("select * from champions order by number")]
+
+    def measured(self, key: str) -> dict[str, Any] | None:
+        """What is known of the programs with a semantic key, as `top` shows it; None if nothing."""
+        found = self._candidates(key)
+        return found[0] if found else None
+
     def tests(self) -> list[dict[str, Any]]:
         """Every test between a challenger and the champion of its time."""
         return [dict(row) for row in self._store.rows("select * from tests order by number")]
@@ -285,12 +293,9 @@ class Run:
             if not row["stopped"]:
                 of_seed[row["task"]] = row["score"]
             programs[row["key"]] = row["program"]
-        sources = {
-            row["id"]: row["source"]
-            for row in self._store.rows(
-                "select id, source from programs where id in (select program from measurements)"
-            )
-        }
+        which = f"select program from measurements {where}"
+        query = f"select id, source from programs where id in ({which})"
+        sources = {row["id"]: row["source"] for row in self._store.rows(query, *values)}
         found = [(programs[key], evidence(scores[key]), scores[key]) for key in scores]
         tasks = self.config.tasks
         described = []

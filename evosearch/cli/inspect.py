@@ -1,4 +1,4 @@
-"""Looking at runs: `status`, `top`."""
+"""Looking at runs: `status`, `top`, `lineage`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from evosearch.cli.app import Json, app, print_json
+from evosearch.errors import UsageError
 
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")]
 
@@ -67,6 +68,38 @@ def top(
     console.print(table)
     if found:
         console.print(f"\n{found[0]['id']}:\n{found[0]['source']}", highlight=False, markup=False)
+
+
+@app.command()
+def lineage(
+    run: RunDirectory,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Draw the tree into an .svg file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The family tree of a run's champions: what made each, from the seed program on.
+
+    Mutations that change nothing of what a program computes are folded. ● is a champion. One
+    program's ancestors are in `evosearch show DIR#ID`.
+    """
+    from evosearch.family import rows, to_svg, to_text
+    from evosearch.lineage import family
+    from evosearch.run import Run
+
+    if output is not None and output.suffix.lower() != ".svg":
+        raise UsageError(f"{output}: a family tree is drawn into a file that ends in .svg")
+    tree = family(Run(run))
+    found = rows(tree)
+    if output is not None:
+        output.write_text(to_svg(found), encoding="utf-8")
+    if json:
+        ancestors = [row.ancestor.document() | {"champion": row.champion} for row in found]
+        print_json({"ancestors": ancestors, "edges": [list(edge) for edge in sorted(tree.edges)]})
+    elif output is not None:
+        print(f"wrote {output}")
+    else:
+        print("\n".join(to_text(found)))
 
 
 def _seeds(best: dict[str, Any]) -> str:

@@ -40,6 +40,18 @@ def load_program(argument: str) -> Program:
     raise UsageError(f"no program {argument!r}: neither a zoo name, nor a file, nor a run{near}")
 
 
+def place_in_run(argument: str) -> tuple[Run, int] | None:
+    """The run and the id of a generated program that `argument` names; None for other programs."""
+    directory, _, number = argument.rpartition("#")
+    if number.isdecimal() and Path(directory).is_dir():
+        return Run(directory), int(number)
+    if argument in zoo.names() or not Path(argument).is_dir():
+        return None
+    run = Run(argument)
+    best = run.best()
+    return (run, best["id"]) if best else None
+
+
 def _numbered(run: Run, number: str) -> Program:
     if number == "winner":
         return run.winner()

@@ -55,12 +55,13 @@ def show(
     ] = None,
     json: Json = False,
 ) -> None:
-    """A program: its text, equations, live statements, kinds, memory and semantic key.
+    """A program: its text, simplified and in words, equations, neighbours, ancestors and facts.
 
     --as latex gives the equations for a paper, --as graph the dataflow with the states' loops:
     `evosearch show lion -o lion.svg` draws it.
     """
-    from evosearch.cli.programs import load_program
+    from evosearch.cli.programs import load_program, place_in_run
+    from evosearch.inspection import inspected
 
     loaded = load_program(program)
     suffix = output.suffix.lower() if output else ""
@@ -72,6 +73,8 @@ def show(
             "a graph to .svg or .dot, LaTeX to .tex"
         )
     document = describe(program, loaded)
+    if json or form == Form.TEXT:
+        document |= inspected(loaded, place_in_run(program))
     if output:
         output.write_text(_written(form, suffix, loaded, document), encoding="utf-8")
         document["path"] = str(output)
@@ -84,7 +87,7 @@ def show(
 
 
 def describe(name: str, program: Program) -> dict[str, Any]:
-    """The document of `show --json`; `name` is how the user called the program."""
+    """What is read off a program; `name` is how the user called it."""
     from primitives import check, equations, live, semantic_key, state_memory, to_latex
 
     living = live(program)
@@ -128,9 +131,11 @@ def _text(document: dict[str, Any]) -> str:
     if alive < statements:
         live_source = document["live_source"].rstrip()
         parts.append(f"without what no update depends on:\n\n{live_source}")
+    parts += _readable(document)
     equations = "\n".join(f"    {equation}" for equation in document["equations"])
     parts.append(f"one step, from t-1 to t:\n\n{equations}")
     memory = f"{document['state_memory']:.4g} number{'s' * (document['state_memory'] != 1)}"
+    parts.append(_ancestors(document["lineage"]))
     facts = [
         f"statements    {statements}, of which {alive} live",
         f"state memory  {memory} per weight (of two 1024 x 1024 layers with biases)",
@@ -139,6 +144,38 @@ def _text(document: dict[str, Any]) -> str:
     ]
     parts.append("\n".join(facts))
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _readable(document: dict[str, Any]) -> list[str]:
+    """The simplified program, if that is news, with its description and the nearest known one."""
+    from evosearch.simplification.printing import compared
+    from primitives import parse
+    from primitives.nearest import nearest
+
+    simplified = parse(document["simplified"])
+    parts = []
+    if not _is_zoo_text(document):
+        how = "by algebra and measurement" if document["measured"] else "by algebra"
+        steps = len(document["derivation"])
+        parts.append(f"simplified {how}, in {steps} steps:\n\n{str(simplified).rstrip()}")
+    parts.append(textwrap.fill(document["in_words"], 100))
+    if not _is_zoo_text(document):
+        parts.append(compared(nearest(simplified)))
+    return parts
+
+
+def _is_zoo_text(document: dict[str, Any]) -> bool:
+    return document["description"] is not None
+
+
+def _ancestors(found: list[dict[str, Any]] | None) -> str:
+    from evosearch.inspection import lineage_lines
+    from evosearch.lineage import Ancestor
+
+    if not found:
+        return ""
+    head = f"{'id':>8}  {'fitness':>12}  seeds  mutation"
+    return "\n".join(["lineage:\n", head, *lineage_lines([Ancestor(**one) for one in found])])
 
 
 def _header(description: dict[str, Any] | None) -> str:

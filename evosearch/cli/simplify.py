@@ -47,14 +47,16 @@ def simplify(
     measurement: statements go whose removal costs less than 0.01 log loss against the original
     program, by an upper 95% bound over seeds that are added until it is decided; constants get the
     fewest digits that cost no more. Every cost is shown with its bounds, and at the end what the
-    result costs on fresh seeds, and what each of its statements is worth. Minutes on two cores.
+    result costs on fresh seeds, and what each of its statements is worth. Minutes on two cores. The
+    derivation of a run's program is kept in the run.
     """
     from rich.console import Console
 
     from evosearch.cli.evaluate import reporting
-    from evosearch.cli.programs import load_program
+    from evosearch.cli.programs import load_program, place_in_run
     from evosearch.simplification import simplify as simplified
     from evosearch.simplification import simplify_by_algebra
+    from evosearch.simplification.kept import keep
     from evosearch.simplification.printing import print_result, print_step
 
     if algebra_only and (tune or task):
@@ -85,6 +87,10 @@ def simplify(
                 progress=report,
             )
     document = found.document()
+    place = None if algebra_only else place_in_run(name)
+    if place is not None:
+        run, own = place
+        document["kept"] = str(keep(run.directory, own, found))
     if output is not None:
         as_json = output.suffix.lower() == ".json"
         text = f"{json_text.dumps(document, indent=2)}\n" if as_json else str(found.program)
@@ -93,6 +99,8 @@ def simplify(
         print_json(document)
     else:
         print_result(found, shown)
+        if place is not None:
+            typer.echo(f"\nkept in {document['kept']}; `evosearch show {name}` shows it")
 
 
 def measuring_tasks(program: str, task: str | None) -> list[str]:

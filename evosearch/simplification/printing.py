@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from difflib import ndiff
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,18 +16,19 @@ from primitives.description import describe
 from primitives.nearest import Nearest, nearest
 
 _FAR = 0.9
+_INDENT = (0, 0, 0, 3)
 
 
 def print_step(number: int, step: Step, console: Console) -> None:
     """A step: its rule, why it is allowed, and the statements that it changes."""
     domain = f"  [{step.domain}]" if step.domain else ""
     console.print(Text.assemble((f"{number}. {step.rule}", "bold"), (domain, "cyan")))
-    console.print(Text(f"   {step.reason}"))
+    console.print(Padding(Text(step.reason), _INDENT))
     if step.cost:
-        console.print(Text(f"   {in_words(step.cost)}", style="cyan"))
+        console.print(Padding(Text(in_words(step.cost), style="cyan"), _INDENT))
     for sign, line in changed_lines(step.before, step.after):
         style = {"-": "red", "+": "green"}[sign]
-        console.print(Text(f"   {sign} {line.strip()}", style=style))
+        console.print(Padding(Text(f"{sign} {line.strip()}", style=style), _INDENT))
     console.print()
 
 

@@ -105,7 +105,7 @@ class Trials:
         self.request([program, reference], seeds)
         found = np.empty((len(self.tasks), len(seeds)))
         for column, seed in enumerate(seeds):
-            self._progress(self._doing, column, len(seeds))
+            self._progress(self._doing, column * len(found), found.size)
             for row, task in enumerate(self.tasks):
                 loss, other = (self._loss(task, one, seed) for one in (program, reference))
                 found[row, column] = log_ratio(loss, other)
@@ -174,7 +174,8 @@ class Trials:
         """Compiles the tasks' interpreters, then tunes the original and the baseline on each."""
         seeds = [Seed(Stream.SIMPLIFY_TUNE, number) for number in range(TUNING_SEEDS)]
         for number, (task, trainer) in enumerate(self._trainers.items()):
-            self.say(f"{task}: compiling, tuning the learning rate", number, len(self._trainers))
+            left = len(self._trainers) - number
+            self.say(f"compiling and tuning learning rates: {left} tasks to go")
             trainer.prepare(self.original, trainer.choose_engine(self.original, _FEW_RUNS))
             under = {seed: Conditions(trainer.steps) for seed in seeds}
             baseline = tune_baseline(task, trainer, self.seed, under, self._executor)

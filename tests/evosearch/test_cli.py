@@ -26,6 +26,7 @@ COMMANDS = (
     "top",
     "show",
     "simplify",
+    "lineage",
     "export",
     "eval",
     "compare",

@@ -7,11 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from evosearch.driver import search
+from evosearch.errors import EvosearchError
+from evosearch.run import make_run_directory
 from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra
+from evosearch.simplification.kept import keep, kept
 from evosearch.simplification.printing import print_result, print_step
 from primitives import parse, zoo
+from tests.evosearch.laboratory import config
+from tests.evosearch.test_driver import small
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -73,20 +80,40 @@ def test_algebra_only_measures_on_no_task(run: Any) -> None:
     assert "--algebra-only" in said.err
 
 
-def test_a_program_of_a_run_is_named_by_its_id(run: Any) -> None:
-    example = ROOT / "runs/example"
-    by_id = run("simplify", example, "3", "--algebra-only", "--json")
-    assert by_id.out == run("simplify", f"{example}#3", "--algebra-only", "--json").out
-    assert json.loads(by_id.out)["original"] == run_program(example, 3)
-
-
-def run_program(directory: Path, number: int) -> str:
-    from evosearch import open_run
-
-    return str(open_run(directory).program(number))
+def test_a_program_of_a_run_is_named_by_its_id(run: Any, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    make_run_directory(directory, config(), {})
+    number = json.loads(run("inject", directory, "adamw", "--json").out)["id"]
+    by_id = run("simplify", directory, number, "--algebra-only", "--json")
+    assert by_id.out == run("simplify", f"{directory}#{number}", "--algebra-only", "--json").out
+    assert json.loads(by_id.out)["original"] == str(zoo.load("adamw"))
 
 
 def test_known_optimizers_have_nothing_to_simplify(run: Any) -> None:
     said = run("simplify", "lion", "--algebra-only", "--json")
     found = json.loads(said.out)
     assert found["statements"] == len(zoo.load("lion").statements)
+
+
+def test_a_run_keeps_the_derivation_and_show_shows_it(run: Any, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    make_run_directory(directory, config(), {})
+    assert kept(directory, 7) is None
+    path = keep(directory, 7, measured())
+    assert path.parent.parent == directory
+    assert kept(directory, 7) == measured()
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(EvosearchError, match="damaged"):
+        kept(directory, 7)
+
+
+def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
+    directory = search(small(programs=5), tmp_path / "run").directory
+    number = json.loads(run("status", directory, "--json").out)["best"]["id"]
+    assert not json.loads(run("show", directory, "--json").out)["measured"]
+    keep(directory, number, measured())
+    shown = json.loads(run("show", directory, "--json").out)
+    assert shown["measured"]
+    assert shown["simplified"] == str(measured().program)
+    assert shown["ablations"][0]["cost"]["seeds"] == 32
+    assert "by algebra and measurement" in run("show", directory).out

@@ -1,0 +1,47 @@
+"""Derivations that are kept in a run: a JSON file for each program that was simplified."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from evosearch.errors import EvosearchError
+from evosearch.simplification.record import Simplification
+from evosearch.store import explained
+
+DIRECTORY = "derivations"
+
+
+def path_of(run: Path, number: int) -> Path:
+    """Where the derivation of a run's program is kept."""
+    return run / DIRECTORY / f"{number}.json"
+
+
+def keep(run: Path, number: int, found: Simplification) -> Path:
+    """Writes the derivation of a run's program, in place of an older one; where it is.
+
+    Raises:
+        EvosearchError: the run cannot be written.
+    """
+    path = path_of(run, number)
+    with explained(path):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(found.document(), indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def kept(run: Path, number: int) -> Simplification | None:
+    """The derivation of a run's program, if there is one.
+
+    Raises:
+        EvosearchError: the file is damaged.
+    """
+    path = path_of(run, number)
+    if not path.exists():
+        return None
+    try:
+        return Simplification.read(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvosearchError(
+            f"{path} is damaged ({error}); remove it, and run `evosearch simplify {run} {number}`"
+        ) from None
