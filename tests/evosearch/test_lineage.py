@@ -22,7 +22,7 @@ from tests.evosearch.test_driver import small
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("runs") / "found"
-    return search(small(programs=120), directory)
+    return search(small(programs=60), directory)
 
 
 def test_a_lineage_leads_from_the_seed_program_with_drift_folded(found: Run) -> None:
