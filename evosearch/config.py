@@ -143,6 +143,8 @@ class Config(_Section):
     """Each new champion is validated on so many seeds of 10x the tasks' work; 0 for not at all."""
     in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
     """Requests in flight: a request is decided from the results of all but the last so many."""
+    simplify: bool = False
+    """End with the champion simplified, as `evosearch simplify` does it."""
     mutation: MutationConfig = MutationConfig()
     measurement: MeasurementConfig = MeasurementConfig()
     funnel: FunnelConfig = FunnelConfig()

@@ -197,6 +197,8 @@ def _run(
     )
     with _interruptible(search), view:
         reason = search.run()
+    if reason != "interrupted" and read_config(directory).simplify:
+        _simplify_champion(directory, workers, json)
     status = Run(directory).status()
     found = None
     if reason != "interrupted" and read_config(directory).funnel.at_end:
@@ -211,6 +213,25 @@ def _run(
     if reason == "interrupted":
         typer.echo(f"interrupted; go on with `evosearch resume {directory}`", err=True)
         raise typer.Exit(130)
+
+
+def _simplify_champion(directory: Path, workers: int | None, json: bool) -> None:
+    """Simplifies the run's champion, shows how and keeps the derivation in the run."""
+    from rich.console import Console
+
+    from evosearch.cli.simplify import measured
+    from evosearch.run import Run
+    from evosearch.simplification.kept import keep, kept
+    from evosearch.simplification.printing import Printer
+
+    run = Run(directory)
+    best = run.best()
+    if best is None or kept(directory, best["id"]) is not None:
+        return
+    printer = Printer(Console(quiet=json))
+    found = measured(run.champion(), run.config.tasks, printer, workers=workers)
+    keep(directory, best["id"], found)
+    printer.result(found)
 
 
 @contextmanager

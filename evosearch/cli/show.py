@@ -30,14 +30,16 @@ class Form(StrEnum):
     TEXT = "text"
     LATEX = "latex"
     GRAPH = "graph"
+    BEHAVIOUR = "behaviour"
 
 
 _SUFFIXES = {
     Form.TEXT: (".txt", ".md", ""),
     Form.LATEX: (".tex",),
     Form.GRAPH: (".svg", ".dot", ".gv"),
+    Form.BEHAVIOUR: (".png", ".pdf", ".svg"),
 }
-_FORM_OF = {suffix: form for form, suffixes in _SUFFIXES.items() for suffix in suffixes}
+_FORM_OF = {suffix: form for form in reversed(Form) for suffix in _SUFFIXES[form]}
 
 
 @app.command()
@@ -58,7 +60,9 @@ def show(
     """A program: its text, simplified and in words, equations, neighbours, ancestors and facts.
 
     --as latex gives the equations for a paper, --as graph the dataflow with the states' loops:
-    `evosearch show lion -o lion.svg` draws it.
+    `evosearch show lion -o lion.svg` draws it. --as behaviour -o lion.png plots what the rule does
+    on scalar streams: update against gradient, its response to a step, a spike, noise and a flat
+    region, and its step size over time.
     """
     from evosearch.cli.programs import load_program, place_in_run
     from evosearch.inspection import inspected
@@ -72,11 +76,16 @@ def show(
             f"{output}: {form} is written to a file that ends in {', '.join(_SUFFIXES[form])}; "
             "a graph to .svg or .dot, LaTeX to .tex"
         )
+    if form == Form.BEHAVIOUR and output is None:
+        raise UsageError("--as behaviour draws a picture: say where, by -o FILE.png, .pdf or .svg")
     document = describe(program, loaded)
     if json or form == Form.TEXT:
         document |= inspected(loaded, place_in_run(program))
-    if output:
+    if output and form == Form.BEHAVIOUR:
+        _plot(program, loaded, output)
+    elif output:
         output.write_text(_written(form, suffix, loaded, document), encoding="utf-8")
+    if output:
         document["path"] = str(output)
     if json:
         print_json(document)
@@ -84,6 +93,16 @@ def show(
         print(f"wrote {output}")
     else:
         print(_written(form, suffix, loaded, document), end="")
+
+
+def _plot(name: str, program: Program, path: Path) -> None:
+    from evosearch import plots
+    from evosearch.behaviour import behaviour
+
+    plots.require()
+    from evosearch.plots.behaviour import draw
+
+    draw(behaviour(program), name, path, path.suffix[1:].lower())
 
 
 def describe(name: str, program: Program) -> dict[str, Any]:

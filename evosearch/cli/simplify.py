@@ -13,7 +13,9 @@ from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from evosearch.simplification import Step
+    from evosearch.simplification import Simplification
+    from evosearch.simplification.printing import Printer
+    from primitives import Program
 
 
 @app.command()
@@ -52,55 +54,65 @@ def simplify(
     """
     from rich.console import Console
 
-    from evosearch.cli.evaluate import reporting
     from evosearch.cli.programs import load_program, place_in_run
-    from evosearch.simplification import simplify as simplified
     from evosearch.simplification import simplify_by_algebra
     from evosearch.simplification.kept import keep
-    from evosearch.simplification.printing import print_result, print_step
+    from evosearch.simplification.printing import Printer
 
     if algebra_only and (tune or task):
         raise UsageError("--algebra-only measures nothing: leave out --task and --tune")
     name = program if number is None else f"{program}#{number}"
     loaded = load_program(name)
-    shown = Console(quiet=json)
-    count = 0
-
-    def show(step: Step) -> None:
-        nonlocal count
-        count += 1
-        print_step(count, step, shown)
-
+    printer = Printer(Console(quiet=json))
+    place = None
     if algebra_only:
-        found = simplify_by_algebra(loaded, show)
+        found = simplify_by_algebra(loaded, printer.step)
     else:
         tasks = measuring_tasks(name, task)
-        console = shown if shown.is_terminal and not json else Console(stderr=True)
-        with reporting(console) as report:
-            found = simplified(
-                loaded,
-                tasks,
-                tuning=tune,
-                seed=seed,
-                workers=workers,
-                on_step=show,
-                progress=report,
-            )
+        found = measured(loaded, tasks, printer, tuning=tune, seed=seed, workers=workers)
+        place = place_in_run(name)
     document = found.document()
-    place = None if algebra_only else place_in_run(name)
     if place is not None:
-        run, own = place
-        document["kept"] = str(keep(run.directory, own, found))
+        document["kept"] = str(keep(place[0].directory, place[1], found))
     if output is not None:
         as_json = output.suffix.lower() == ".json"
         text = f"{json_text.dumps(document, indent=2)}\n" if as_json else str(found.program)
         output.write_text(text, encoding="utf-8")
     if json:
         print_json(document)
-    else:
-        print_result(found, shown)
-        if place is not None:
-            typer.echo(f"\nkept in {document['kept']}; `evosearch show {name}` shows it")
+        return
+    printer.result(found)
+    if place is not None:
+        print(f"\nkept in {document['kept']}; `evosearch show {name}` shows it")
+
+
+def measured(
+    program: Program,
+    tasks: list[str],
+    printer: Printer,
+    *,
+    tuning: bool = False,
+    seed: int = 0,
+    workers: int | None = None,
+) -> Simplification:
+    """Simplifies with measurement; steps are printed as they are taken, progress beside them."""
+    from rich.console import Console
+
+    from evosearch.cli.evaluate import reporting
+    from evosearch.simplification import simplify as simplified
+
+    shown = printer.console
+    console = shown if shown.is_terminal and not shown.quiet else Console(stderr=True)
+    with reporting(console) as report:
+        return simplified(
+            program,
+            tasks,
+            tuning=tuning,
+            seed=seed,
+            workers=workers,
+            on_step=printer.step,
+            progress=report,
+        )
 
 
 def measuring_tasks(program: str, task: str | None) -> list[str]:

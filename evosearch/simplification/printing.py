@@ -19,6 +19,23 @@ _FAR = 0.9
 _INDENT = (0, 0, 0, 3)
 
 
+class Printer:
+    """Prints a derivation as it grows, and the result."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self._count = 0
+
+    def step(self, step: Step) -> None:
+        """The next step."""
+        self._count += 1
+        print_step(self._count, step, self.console)
+
+    def result(self, found: Simplification) -> None:
+        """What the steps led to."""
+        print_result(found, self.console)
+
+
 def print_step(number: int, step: Step, console: Console) -> None:
     """A step: its rule, why it is allowed, and the statements that it changes."""
     domain = f"  [{step.domain}]" if step.domain else ""

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from evosearch.driver import search
 from evosearch.errors import EvosearchError
-from evosearch.run import make_run_directory
+from evosearch.run import Run, make_run_directory
 from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra
 from evosearch.simplification.kept import keep, kept
-from evosearch.simplification.printing import print_result, print_step
+from evosearch.simplification.printing import Printer
 from primitives import parse, zoo
 from tests.evosearch.laboratory import config
 from tests.evosearch.test_driver import small
@@ -28,9 +28,10 @@ COST = Cost(-0.0123, -0.02, -0.0046, {"one": (-0.02, 0.001), "two": (-0.0046, 0.
 
 def printed(found: Simplification) -> str:
     console = Console(file=io.StringIO(), width=100)
-    for number, step in enumerate(found.steps, 1):
-        print_step(number, step, console)
-    print_result(found, console)
+    printer = Printer(console)
+    for step in found.steps:
+        printer.step(step)
+    printer.result(found)
     return console.file.getvalue()
 
 
@@ -117,3 +118,26 @@ def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
     assert shown["simplified"] == str(measured().program)
     assert shown["ablations"][0]["cost"]["seeds"] == 32
     assert "by algebra and measurement" in run("show", directory).out
+
+
+def test_a_search_may_end_with_its_champion_simplified(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def simplified(program: Any, tasks: Any, **settings: Any) -> Simplification:
+        asked.append((program, tasks))
+        settings["on_step"](measured().steps[0])
+        return measured()
+
+    monkeypatch.setattr("evosearch.simplification.simplify", simplified)
+    settings = tmp_path / "settings.toml"
+    settings.write_text(small(programs=3, simplify=True).to_toml(), encoding="utf-8")
+    directory = tmp_path / "run"
+    said = run("search", settings, "--out", directory)
+    assert said.status == 0, said.err
+    assert "1. drop" in said.out
+    assert asked == [(Run(directory).champion(), ["digits-mlp"])]
+    assert kept(directory, Run(directory).best()["id"]) == measured()
+    run("resume", directory, "--programs", "4")
+    assert len(asked) == 1
