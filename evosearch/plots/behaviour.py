@@ -49,8 +49,9 @@ def _response(ax: Axes, title: str, gradient: Series, update: Series) -> None:
 
 
 def _step_sizes(ax: Axes, found: Behaviour) -> None:
-    for colour, (scale, sizes) in zip(COLOURS, found.step_sizes.items(), strict=False):
-        ax.plot(sizes, color=colour, label=f"gradients of deviation {scale:g}")
+    styles = zip(COLOURS, ("-", "--", ":"), found.step_sizes.items(), strict=False)
+    for colour, line, (scale, sizes) in styles:
+        ax.plot(sizes, line, color=colour, label=f"gradients of deviation {scale:g}")
     ax.set_yscale("log")
     ax.set_xlabel("step")
     ax.set_ylabel("root mean square of the update")

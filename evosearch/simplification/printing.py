@@ -40,12 +40,12 @@ def print_step(number: int, step: Step, console: Console) -> None:
     """A step: its rule, why it is allowed, and the statements that it changes."""
     domain = f"  [{step.domain}]" if step.domain else ""
     console.print(Text.assemble((f"{number}. {step.rule}", "bold"), (domain, "cyan")))
-    console.print(Padding(Text(step.reason), _INDENT))
+    console.print(Padding(Text(step.reason), _INDENT, expand=False))
     if step.cost:
-        console.print(Padding(Text(in_words(step.cost), style="cyan"), _INDENT))
+        console.print(Padding(Text(in_words(step.cost), style="cyan"), _INDENT, expand=False))
     for sign, line in changed_lines(step.before, step.after):
         style = {"-": "red", "+": "green"}[sign]
-        console.print(Padding(Text(f"{sign} {line.strip()}", style=style), _INDENT))
+        console.print(Padding(Text(f"{sign} {line.strip()}", style=style), _INDENT, expand=False))
     console.print()
 
 

@@ -14,17 +14,17 @@ _REACHES = (Reach.OWN, Reach.ALL, Reach.PRODUCTS)
 
 def sum_form(context: Context, term: Term) -> Term | None:
     """`term` as a sum of products, opened as far as makes the program shortest."""
-    return _shortest(context, term, lambda e: Builder(context).sum(e.sum(term)))
+    return _shortest(context, "sum", term, lambda e: Builder(context).sum(e.sum(term)))
 
 
 def product_form(context: Context, term: Term) -> Term | None:
     """`term` as a product of powers, opened as far as makes the program shortest."""
-    return _shortest(context, term, lambda e: Builder(context).product(e.product(term)))
+    return _shortest(context, "product", term, lambda e: Builder(context).product(e.product(term)))
 
 
 def common_factor(context: Context, term: Term) -> Term | None:
     """The sum `term` as a common factor times a sum."""
-    return _shortest(context, term, lambda e: Builder(context).common_factor(e.sum(term)))
+    return _shortest(context, "factor", term, lambda e: Builder(context).common_factor(e.sum(term)))
 
 
 def folded_sum(context: Context, term: Term) -> Term | None:
@@ -36,9 +36,17 @@ def folded_sum(context: Context, term: Term) -> Term | None:
 
 
 def _shortest(
-    context: Context, term: Term, written: Callable[[Expander], Term | None]
+    context: Context, form: str, term: Term, written: Callable[[Expander], Term | None]
 ) -> Term | None:
     """The candidate that makes the shortest program; the first of equals."""
+    if (form, term) not in context.forms:
+        context.forms[form, term] = _written_shortest(context, term, written)
+    return context.forms[form, term]
+
+
+def _written_shortest(
+    context: Context, term: Term, written: Callable[[Expander], Term | None]
+) -> Term | None:
     candidates: dict[Term, None] = {}
     own = Expander(context, Reach.OWN)
     for reach in _REACHES:

@@ -34,6 +34,11 @@ class Context:
         return self._ranges(term)
 
     @cached_property
+    def forms(self) -> dict[tuple[str, Term], Term | None]:
+        """Terms in normal form, by the form's name: rules ask again and again in one graph."""
+        return {}
+
+    @cached_property
     def rank(self) -> Callable[[Term], Rank]:
         """A sort key that does not depend on names."""
         return ranking(self.graph, self.weight)
