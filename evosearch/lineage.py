@@ -94,7 +94,7 @@ def family(run: Run) -> nx.DiGraph[int]:
     tree: nx.DiGraph[int] = nx.DiGraph()
     for place, champion in enumerate(run.champions()):
         before: Ancestor | None = None
-        for ancestor in lineage(run, champion["program"]):
+        for ancestor in lineage(run, champion["id"]):
             if ancestor.id not in tree:
                 tree.add_node(ancestor.id, ancestor=ancestor, champion=None)
             if before is not None:

@@ -20,7 +20,6 @@ from evosearch.files import explained
 from evosearch.records import Scores, Seed, Stream, evidence, fitness, is_confirmed
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.store import Store
-from evosearch.validation import fitness_on
 from primitives import Program, live, parse, state_memory
 
 CONFIG = "config.toml"
@@ -192,18 +191,6 @@ class Run:
             raise UsageError(f"no program of {self.directory} came through the funnel")
         return parse(document["winner"]["source"])
 
-    def validation(self) -> list[dict[str, Any]]:
-        """The curve of meta-overfitting: each validated champion's fitness there, in order."""
-        largest = self.config.measurement.largest_gain
-        return [
-            {"id": number, "fitness": fitness_on(found, largest)}
-            for number, found in self._store.validations().items()
-        ]
-
-    def champions(self) -> list[dict[str, Any]]:
-        """Every champion in order: its number, program, key and the test that it won."""
-        return [dict(row) for row in self._store.rows("select * from champions order by number")]
-
     def measured(self, key: str) -> dict[str, Any] | None:
         """What is known of the programs with a semantic key, as `top` shows it; None if nothing."""
         found = self._candidates(key)
@@ -255,8 +242,6 @@ class Run:
 
         Fitness as in `champions`, on validation tasks.
         """
-        if not self._store.rows("select 1 from sqlite_master where name = 'validations'"):
-            return {}  # a run of before there was validation
         by_program = self._store.validations()
         found = {}
         for row in self._store.rows("select number, program from champions order by number"):

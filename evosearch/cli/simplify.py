@@ -98,7 +98,7 @@ def measured(
     """Simplifies with measurement; steps are printed as they are taken, progress beside them."""
     from rich.console import Console
 
-    from evosearch.cli.evaluate import reporting
+    from evosearch.cli.progress import reporting
     from evosearch.simplification import simplify as simplified
 
     shown = printer.console
@@ -118,7 +118,7 @@ def measured(
 def measuring_tasks(program: str, task: str | None) -> list[str]:
     """The tasks to measure on: those asked for, else the run's own, else a quick search's."""
     from evosearch.cli.evaluate import task_names
-    from evosearch.config import load_preset
+    from evosearch.presets import load_preset
     from evosearch.run import CONFIG, read_config
 
     if task is not None:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from evosearch.errors import EvosearchError
+from evosearch.files import explained
 from evosearch.simplification.record import Simplification
-from evosearch.store import explained
 
 DIRECTORY = "derivations"
 
