@@ -10,10 +10,11 @@ import pytest
 
 import proxies
 from evosearch.conditions import Rounds
-from evosearch.config import MutationConfig, load_preset
+from evosearch.config import MutationConfig
 from evosearch.engines import Trainer
 from evosearch.measurement import Laboratory, Measurement
 from evosearch.mutation import mutate
+from evosearch.presets import load_preset
 from evosearch.records import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, parse, zoo
