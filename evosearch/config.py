@@ -149,6 +149,13 @@ class Config(_Section):
     measurement: MeasurementConfig = MeasurementConfig()
     funnel: FunnelConfig = FunnelConfig()
 
+    @field_validator("validation_seeds")
+    @classmethod
+    def _an_interval_takes_two(cls, seeds: int) -> int:
+        if seeds == 1:
+            raise ValueError("one seed gives no interval; use 0 for no validation, or at least 2")
+        return seeds
+
     @field_validator("tasks")
     @classmethod
     def _tasks_differ(cls, names: list[str]) -> list[str]:

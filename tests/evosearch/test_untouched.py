@@ -1,0 +1,116 @@
+"""Nothing that search or funnel does touches what evaluations are made on."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proxies
+from evosearch.config import make_config
+from evosearch.funnel import SCALES
+from evosearch.records import Stream
+from evosearch.validation import counterparts
+from primitives import zoo
+
+SCRIPT = """
+import json, sys
+from proxies.data import Source
+
+read = []
+part_of_source = Source.part
+
+def part(source, name):
+    read.append((source.name, name))
+    return part_of_source(source, name)
+
+Source.part = part
+sys.argv = ["evosearch", "search", "config.toml", "--out", "run", "--workers", "2"]
+from evosearch.cli.app import main
+try:
+    main()
+finally:
+    json.dump(read, open("read.json", "w"))
+"""
+EVALUATION = {Stream.EVAL_TUNE, Stream.EVAL}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search with validation, tests of champions and the funnel, in a process that is watched."""
+    path = tmp_path_factory.mktemp("untouched")
+    config = make_config(
+        {
+            "tasks": ["points-teacher"],
+            "init": str(zoo.load("adamw_paper")),
+            "programs": 60,
+            "population": 10,
+            "validation_seeds": 2,
+            "measurement": {"challenge_seeds": 2, "test_seeds": 3, "confirm_seeds": 2},
+            "funnel": {
+                "at_end": True,
+                "entrants": [3, 2],
+                "seeds": [2, 2],
+                "confirm_seeds": 2,
+            },
+        }
+    )
+    (path / "config.toml").write_text(config.to_toml())
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=path, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def rows(path: Path, query: str) -> list[Any]:
+    with sqlite3.connect(path) as db:
+        return [row[0] for row in db.execute(query)]
+
+
+def test_no_held_out_array_is_read(searched: Path) -> None:
+    read = {part for _, part in json.loads((searched / "read.json").read_text())}
+    assert read == {"search", "validation"}
+
+
+def test_no_held_out_task_or_evaluation_seed_is_trained(searched: Path) -> None:
+    held_out = set(proxies.names("held-out"))
+    run, ledger = searched / "run" / "run.db", searched / "runs" / "evaluations.db"
+    assert set(rows(run, "select distinct task from measurements")) == {"points-teacher"}
+    assert set(rows(run, "select distinct task from validations")) == {"points-teacher-10x"}
+    streams = set(map(Stream, rows(run, "select distinct stream from measurements")))
+    assert streams <= {Stream.SEARCH, Stream.TEST, Stream.CONFIRM}
+    trained = rows(ledger, "select description from trainings")
+    assert len(trained) > 20
+    for description in trained:
+        assert description.split()[0] in ("points-teacher-10x", "points-teacher-100x")
+        assert not any(repr(stream) in description for stream in EVALUATION)
+        assert any(repr(stream) in description for stream in Stream)
+    assert set(rows(ledger, "select distinct split from evaluations")) == {"validation"}
+    assert not held_out & set(rows(ledger, "select distinct tasks from evaluations"))
+
+
+def test_the_funnel_is_kept_with_its_evidence(searched: Path) -> None:
+    document = json.loads((searched / "run" / "funnel.json").read_text())
+    stages = document["stages"]
+    assert stages[0]["scale"] == "10x"
+    for stage in stages:
+        lows = [one["fitness_low"] for one in stage["entrants"]]
+        assert lows == sorted(lows, reverse=True)
+        ahead = sum(low > 0 for low in lows)
+        assert stage["through"] == (min(ahead, 1) if stage["scale"] == "100x" else ahead)
+    if document["winner"]:
+        assert set(document["winner"]["per_task"]) == {"points-teacher-100x"}
+
+
+def test_counterparts_are_validation_tasks() -> None:
+    for scale in SCALES:
+        found = counterparts(proxies.names("search"), scale)
+        assert len(found) == len(proxies.names("search"))
+        assert {proxies.load(name).split for name in found} == {"validation"}
+    assert counterparts(["my_task.py:task"], "10x") == []
