@@ -73,7 +73,8 @@ class MeasurementConfig(_Section):
     challenge_seeds: Annotated[int, Field(ge=2)] = 4
     """Seeds that a program has been measured on before it may challenge the champion."""
     test_seeds: Annotated[int, Field(ge=3)] = 12
-    """Fresh seeds on which challenger and champion are compared, each used for one test only."""
+    """Fresh seeds on which challenger and champion are compared, each used for one test only; up
+    to four times as many if that decides nothing."""
     confirm_seeds: Annotated[int, Field(ge=2)] = 16
     """Further fresh seeds on which a new champion's reported fitness is measured."""
     error_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05

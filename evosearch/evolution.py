@@ -312,12 +312,18 @@ class Evolution:
 
     def _start_test(self, challenger: Record) -> None:
         challenger.measured_at_last_test = len(challenger.search_scores())
-        seeds = self._fresh(Stream.TEST, self.config.measurement.test_seeds)
-        self._test = Test(len(self.tests) + 1, challenger, self.champion.record, seeds)
-        self.tests.append(self._test)
+        first = self.config.measurement.test_seeds
+        test = Test(len(self.tests) + 1, challenger, self.champion.record, (), first)
+        self._test = test
+        self.tests.append(test)
+        self._extend(test, first)
+
+    def _extend(self, test: Test, count: int) -> None:
+        seeds = self._fresh(Stream.TEST, count)
+        test.seeds += seeds
         for seed in seeds:
-            self._want("test", challenger, seed)
-            self._want("test", self.champion.record, seed)
+            self._want("test", test.challenger, seed)
+            self._want("test", test.defender, seed)
 
     def _fresh(self, stream: Stream, count: int) -> tuple[Seed, ...]:
         """Seeds that nothing has been measured on."""
@@ -331,7 +337,11 @@ class Evolution:
 
     def _advance_test(self) -> None:
         test = self._test
-        if test is None or not test.decide(self.config.measurement.error_rate):
+        if test is None:
+            return
+        if not test.decide(self.config.measurement.error_rate):
+            if test.wants:
+                self._extend(test, test.wants)
             return
         self._test = None
         self._wanted = deque(item for item in self._wanted if item[0] != "test")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from evosearch.comparison import ROUNDING
@@ -23,7 +24,8 @@ from evosearch.run import Run
 from evosearch.statistics import Interval, bounded_mean, interval, log_ratio
 from evosearch.trainings import Progress
 from evosearch.validation import COARSE, COARSE_GRID, counterparts
-from primitives import Program, parse, semantic_key, zoo
+from primitives import Program, parse, simplify, zoo
+from primitives.canonical import canonical
 
 SCALES = ("10x", "100x")
 """The work of each stage, relative to a search's tasks."""
@@ -180,21 +182,33 @@ def funnel(
 
 
 def candidates(runs: Sequence[Run], count: int) -> dict[str, Program]:
-    """The best `count` programs of several runs by the lower bound of fitness, each once.
+    """The best `count` programs of several runs by the lower bound of fitness, each rule once.
 
-    The runs take turns, so that each has its best among them.
+    Programs that differ in constants or in dead and redundant statements are one rule, of which the
+    best enters. The runs take turns, so that each has its best among them.
     """
     rows = [[(run, one) for one in run.top(None) if one["seeds"] > 1] for run in runs]
-    turns = [pair for turn in range(count) for row in rows for pair in row[turn : turn + 1]]
+    turns = [pair for of_one_turn in zip_longest(*rows) for pair in of_one_turn if pair]
     found: dict[str, Program] = {}
-    keys: set[str] = set()
+    rules: set[str] = set()
     for run, one in turns:
+        if len(found) == count:
+            break
         program = parse(one["source"])
-        key = semantic_key(program)
-        if key not in keys and len(found) < count:
-            keys.add(key)
+        rule = _without_constants(program)
+        if rule not in rules:
+            rules.add(rule)
             found[f"{run.directory}#{one['id']}"] = program
     return found
+
+
+def _without_constants(program: Program) -> str:
+    """The simplified program under canonical names, with a mark for every number."""
+    body = canonical(simplify(program).program)
+    return "\n".join(
+        " ".join([target, op, *("#" if isinstance(arg, float) else arg for arg in args)])
+        for target, op, args in body.statements
+    )
 
 
 def _entrants(evaluation: Evaluation, bound: float) -> list[Entrant]:

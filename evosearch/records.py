@@ -22,6 +22,9 @@ from evosearch.statistics import (
 from primitives import Program
 
 _FUTILITY_AFTER = 4
+_STAGES = (1, 2, 4)
+"""A test is looked at when so many times its first seeds are measured, at a third of its error
+rate each time."""
 
 
 class Stream(StrEnum):
@@ -132,8 +135,10 @@ class Test:
 
     Attributes:
         number: 1, 2, ... over the run; fixes the error rate.
+        seeds: those asked for so far, a whole number of stages.
+        first: how many seeds the first stage has.
         difference: mean of challenger minus defender so far, once there are pairs.
-        low: its lower confidence bound at the test's error rate, once it is decided.
+        low: its lower confidence bound at the error rate of a look, as of the last one.
         won: the verdict; None while open.
     """
 
@@ -143,6 +148,7 @@ class Test:
     challenger: Record
     defender: Record
     seeds: tuple[Seed, ...]
+    first: int
     difference: float | None = None
     low: float | None = None
     won: bool | None = None
@@ -150,7 +156,8 @@ class Test:
     def decide(self, error_rate: float) -> bool:
         """Whether there is a verdict now.
 
-        Giving up early on a challenger that is behind cannot make a worse program win.
+        The stages share the test's error rate. Giving up early on a challenger that is behind
+        cannot make a worse program win.
         """
         pairs = [
             self.challenger.score(seed) - self.defender.score(seed)
@@ -161,11 +168,24 @@ class Test:
             return False
         self.difference = float(np.mean(pairs))
         if len(pairs) == len(self.seeds):
-            self.low = lower_bound(pairs, spent_error(error_rate, self.number))
-            self.won = self.low > 0
-        elif len(pairs) >= _FUTILITY_AFTER and self.difference <= 0:
+            self.low = lower_bound(pairs, spent_error(error_rate, self.number) / len(_STAGES))
+            if self.low > 0:
+                self.won = True
+            elif len(pairs) == _STAGES[-1] * self.first:
+                self.won = False
+        if self.won is None and len(pairs) >= _FUTILITY_AFTER and self.difference <= 0:
             self.won = False
         return self.won is not None
+
+    @property
+    def wants(self) -> int:
+        """How many more seeds the next stage takes; 0 while some of this one's are open."""
+        measured = sum(
+            seed in self.challenger.scores and seed in self.defender.scores for seed in self.seeds
+        )
+        if self.won is not None or measured < len(self.seeds):
+            return 0
+        return next(m * self.first for m in _STAGES if m * self.first > measured) - measured
 
 
 @dataclass(frozen=True)

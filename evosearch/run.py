@@ -260,11 +260,14 @@ class Run:
         return running_cost(self._store.rows(query), weights)
 
     def _test_requests(self) -> dict[int, int]:
-        """The last request of each test; the n-th took the n-th lot of test seeds."""
-        lot = self.config.measurement.test_seeds
-        query = "select seed / ? + 1 as test, max(request) as last from measurements"
-        rows = self._store.rows(f"{query} where stream = ? group by 1", lot, Stream.TEST)
-        return {row["test"]: row["last"] for row in rows}
+        """The last request of each test."""
+        query = "select seed, max(request) as last from measurements where stream = ? group by 1"
+        last = {row["seed"]: row["last"] for row in self._store.rows(query, Stream.TEST)}
+        tests = self._store.rows("select number, seeds from tests")
+        return {
+            row["number"]: max((last.get(seed, 0) for seed in json.loads(row["seeds"])), default=0)
+            for row in tests
+        }
 
     def _candidates(self, key: str | None = None) -> list[dict[str, Any]]:
         """Every measured program, or that with `key`, as `top` shows them."""

@@ -48,7 +48,7 @@ create table rejects (request integer not null, program integer not null, reason
     count integer not null);
 create table tests (
     number integer primary key, challenger integer not null, defender integer not null,
-    difference real, low real, won integer);
+    seeds text not null, difference real, low real, won integer);
 create table champions (
     number integer primary key, program integer not null, key text not null, test integer,
     confirmed_on text not null);
@@ -185,10 +185,11 @@ class Store:
 
     def add_test(self, test: Test) -> None:
         """Writes a test, or its verdict."""
+        seeds = json.dumps([seed.number for seed in test.seeds])
         verdict = (test.difference, test.low, test.won)
-        row = (test.number, test.challenger.id, test.defender.id, *verdict)
+        row = (test.number, test.challenger.id, test.defender.id, seeds, *verdict)
         with explained(self.path):
-            self._db.execute("insert or replace into tests values (?, ?, ?, ?, ?, ?)", row)
+            self._db.execute("insert or replace into tests values (?, ?, ?, ?, ?, ?, ?)", row)
 
     def add_champion(self, number: int, champion: Champion) -> None:
         """Writes champion `number`, counted from 0."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from evosearch.cost import Unit
 from evosearch.curves import Curve, compare_runs
 from evosearch.errors import UsageError
 from evosearch.run import Run, make_run_directory
-from evosearch.store import DATABASE, Store
+from evosearch.store import Store
 from evosearch.validation import Validation
 from tests.evosearch.laboratory import config, stored
 
@@ -123,16 +122,6 @@ def test_validation_is_the_mean_over_seeds_of_each_champion(tmp_path: Path) -> N
     assert group.validation(costs[1] - 1) is None
     assert (group.validation(costs[1]) or (None,))[0] == pytest.approx(0.25)
     assert (group.validation(costs[-1]) or (None,))[0] == pytest.approx(0.55)
-
-
-def test_a_run_of_before_there_was_validation_has_none(tmp_path: Path) -> None:
-    stored(tmp_path / "run", programs=300)
-    with sqlite3.connect(tmp_path / "run" / DATABASE) as database:
-        database.execute("drop table validations")
-    database.close()
-    run = Run(tmp_path / "run")
-    assert run.validations() == {}
-    assert not compare_runs([run]).validated
 
 
 def test_the_command_prints_a_row_for_each_cost_and_search(run: Any, runs: list[Path]) -> None:
