@@ -106,6 +106,7 @@ class Evolution:
         self.champions = [self.champion]
         self.tests: list[Test] = []
         self._initial = Individual(0, program, first)
+        self._leader = first
         self._population = deque([self._initial] * config.population)
         self._waiting: dict[str, list[Individual]] = {}
         self._wanted: deque[tuple[str, Record, Seed]] = deque()
@@ -253,10 +254,14 @@ class Evolution:
             best = self.champion.record
             start = Individual(best.id, best.program, best)
         self._population = deque([start] * self.config.population)
+        self._leader = start.record
         for individuals in self._waiting.values():
             individuals.clear()
 
     def _join(self, individual: Individual) -> None:
+        floor = self.config.measurement.noise_floor
+        if individual.record.cautious(floor) > self._leader.cautious(floor):
+            self._leader = individual.record
         self._population.append(individual)
         self._population.popleft()
 
@@ -283,14 +288,15 @@ class Evolution:
         self._wanted.append(("again", record, seed))
 
     def _looks_good(self, record: Record) -> bool:
-        """Whether `record` might be better than the champion and has seeds left to be tried on."""
+        """Whether `record` might be better than the best since the last restart.
+
+        And whether it has seeds left to be tried on.
+        """
         limits = self.config.measurement
         tried = len(record.search_scores()) + len(record.asked)
         if tried >= limits.max_seeds or record.asked:
             return False
-        return record.hopeful(limits.noise_floor) > self.champion.record.cautious(
-            limits.noise_floor
-        )
+        return record.hopeful(limits.noise_floor) > self._leader.cautious(limits.noise_floor)
 
     def _consider(self, record: Record) -> None:
         """After a measurement in the search: measure again, or challenge the champion."""

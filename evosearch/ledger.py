@@ -30,7 +30,7 @@ from evosearch.files import explained
 from proxies import Task
 
 LEDGER = Path("runs") / "evaluations.db"
-"""Where the command line keeps it, relative to the working directory."""
+"""Where commands keep it, relative to the working directory."""
 _SCHEMA = """
 create table if not exists trainings (
     key text primary key, description text not null, loss real, steps integer not null,
@@ -60,6 +60,11 @@ class Ledger:
             self._db = sqlite3.connect(path or ":memory:", timeout=30, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
             self._db.executescript(_SCHEMA)
+
+    @classmethod
+    def local(cls) -> Ledger:
+        """The one of the working directory, which every command uses."""
+        return cls(LEDGER)
 
     def get(self, key: str) -> Outcome | None:
         """What the training with this key gave; None if it was never made."""

@@ -16,7 +16,7 @@ from evosearch.config import Config
 from evosearch.engines import Trainer
 from evosearch.errors import EvosearchError
 from evosearch.evaluation import evaluate
-from evosearch.ledger import LEDGER, Ledger
+from evosearch.ledger import Ledger
 from evosearch.measurement import BASELINE
 from evosearch.records import Stream
 from evosearch.statistics import LARGEST_SCORE, bounded_mean, score
@@ -110,7 +110,7 @@ class Validator:
 
     def _validate(self, program: Program) -> list[Validation]:
         if self._ledger is None:
-            self._ledger = Ledger(LEDGER)
+            self._ledger = Ledger.local()
         try:
             evaluation = evaluate(
                 {_IT: program},

@@ -83,7 +83,7 @@ def evaluate(
     from rich.console import Console
 
     from evosearch.evaluation import evaluate as compare
-    from evosearch.ledger import LEDGER, Ledger
+    from evosearch.ledger import Ledger
     from evosearch.report_tables import render
     from evosearch.reports import check, write
     from evosearch.tuning import DECAYS
@@ -99,7 +99,7 @@ def evaluate(
     named = _named(programs)
     tasks = task_names(task or suite or "")
     console = Console(stderr=True)
-    ledger = Ledger(None if fresh else LEDGER)
+    ledger = Ledger() if fresh else Ledger.local()
     with reporting(console) as report:
         evaluation = compare(
             named,

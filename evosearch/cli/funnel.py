@@ -51,11 +51,11 @@ def measured(runs: list[Run], config: FunnelConfig, workers: int | None) -> Funn
     from rich.console import Console
 
     from evosearch.funnel import funnel as through
-    from evosearch.ledger import LEDGER, Ledger
+    from evosearch.ledger import Ledger
 
     with reporting(Console(stderr=True)) as report:
         found = through(
-            runs, config=config, workers=workers, progress=report, ledger=Ledger(LEDGER)
+            runs, config=config, workers=workers, progress=report, ledger=Ledger.local()
         )
     for run in runs:
         run.keep_funnel(found.document())

@@ -31,6 +31,7 @@ COMMANDS = (
     "eval",
     "compare",
     "audit",
+    "funnel",
     "inject",
     "tasks",
     "ops",
@@ -411,3 +412,38 @@ def test_the_python_names_of_the_three_jobs() -> None:
         assert callable(getattr(evosearch, name))
     with pytest.raises(AttributeError):
         evosearch.nothing  # noqa: B018
+
+
+def test_eval_over_tasks_writes_reports_and_counts_looks(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("eval", "sgd", "--task", "quadratic,valley", "--against", "adamw", "--lrs", "1,4")
+    small = ("--steps", "5", "--seeds", "2", "--tuning-seeds", "1", "--decays", "0.1")
+    said = run(*words, *small, "-o", "report.md", "-o", "report.json", "--json")
+    assert said.status == 0, said.err
+    document = json.loads(said.out)
+    assert json.loads((tmp_path / "report.json").read_text()) == document
+    assert {trial["decay"] for trial in document["tasks"][0]["results"][0]["trials"]} >= {0.0, 0.1}
+    assert [one["program"] for one in document["standings"]]
+    assert "| sgd |" in (tmp_path / "report.md").read_text()
+    again = run(*words, *small)
+    assert again.status == 0
+    assert "geometric mean" in again.out
+
+
+@pytest.mark.parametrize(
+    ("words", "culprit"),
+    [
+        (("eval", "lion"), "either --task NAME or --suite SPLIT"),
+        (("eval", "lion", "--task", "quadratic", "--suite", "search"), "either --task NAME"),
+        (("eval", "lion", "--task", "quadratic", "-o", "a.txt"), "use one of .md"),
+        (("eval", "optax:moun", "--task", "quadratic"), "did you mean 'optax:muon'"),
+        (("eval", "lion", "--task", "quadratic", "--schedule", "cosin"), "did you mean 'cosine'"),
+        (("show", "runs/example#winner"), "evosearch funnel runs/example"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(run: Any, words: tuple[str, ...], culprit: str) -> None:
+    said = run(*words)
+    assert said.status == 2
+    assert culprit in said.err
