@@ -118,7 +118,7 @@ def training_key(task: Task, *parts: Any) -> str:
 
     `parts` are what else decides it, as text: contender, setting, steps, schedule, seed, engine.
     """
-    words = [task.name, _data_digest(task), _code_digest(), *map(str, parts)]
+    words = [task.name, task.source, _data_digest(task), _code_digest(), *map(str, parts)]
     return hashlib.blake2b("\x00".join(words).encode(), digest_size=16).hexdigest()
 
 

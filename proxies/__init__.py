@@ -9,7 +9,9 @@ True
 
 from proxies import tasks
 from proxies.data import digests
-from proxies.registry import UnknownTaskError, load, names, register
+from proxies.loading import load
+from proxies.own import OwnTaskError
+from proxies.registry import UnknownTaskError, names, register
 from proxies.schedules import SCHEDULES, Schedule, named_shape
 from proxies.task import Split, Task
 from proxies.training import Course, Curve, compiled_train, smoothed, train
@@ -18,6 +20,7 @@ __all__ = [
     "SCHEDULES",
     "Course",
     "Curve",
+    "OwnTaskError",
     "Schedule",
     "Split",
     "Task",

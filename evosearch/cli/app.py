@@ -104,9 +104,10 @@ def _known(error: Exception) -> int | None:
     from primitives import ProgramError
     from primitives.export import ExportError, OptimizerNameError
     from primitives.zoo import UnknownProgramError
-    from proxies import UnknownTaskError
+    from proxies import OwnTaskError, UnknownTaskError
 
-    wrongly_used = ProgramError | UnknownProgramError | UnknownTaskError | OptimizerNameError
+    tasks = UnknownTaskError | OwnTaskError
+    wrongly_used = ProgramError | UnknownProgramError | tasks | OptimizerNameError
     if isinstance(error, wrongly_used):
         return 2
     return 1 if isinstance(error, ExportError) else None

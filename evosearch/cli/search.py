@@ -48,7 +48,11 @@ def search(
         typer.Option(help=f"Search as a baseline does, to compare with: {', '.join(baselines())}."),
     ] = None,
     tasks: Annotated[
-        str | None, typer.Option(help="Names of search tasks, comma-separated.")
+        str | None,
+        typer.Option(
+            help="Search tasks, comma-separated: names, or your own as my_task.py:task, table.npz, "
+            "notes.txt (docs/your-own-task.md)."
+        ),
     ] = None,
     init: Annotated[
         str | None,
@@ -185,6 +189,7 @@ def _run(
     from evosearch.driver import Search
     from evosearch.live import LiveView
     from evosearch.run import Run, read_config
+    from evosearch.validation import counterparts
 
     view = LiveView(Console(stderr=True), str(directory), read_config(directory).measurement)
     search = Search(
@@ -201,9 +206,12 @@ def _run(
         _simplify_champion(directory, workers, json)
     status = Run(directory).status()
     found = None
-    if reason != "interrupted" and read_config(directory).funnel.at_end:
-        run = Run(directory)
-        found = measured([run], run.config.funnel, workers)
+    run = Run(directory)
+    if reason != "interrupted" and run.config.funnel.at_end:
+        if counterparts(run.config.tasks, "100x"):
+            found = measured([run], run.config.funnel, workers)
+        else:
+            typer.echo("no funnel: none of the tasks has a validation task at 100x", err=True)
     if json:
         print_json(status | ({"funnel": found.document()} if found else {}))
     else:

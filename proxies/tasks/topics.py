@@ -169,14 +169,12 @@ def transformer(
     )
 
 
-_attention = partial(transformer, layers=1, heads=1)
+attention = partial(transformer, layers=1, heads=1)
 
 # 4,416 weights, and about 10 and 100 times the product of weights, steps and batch.
-register("topics-attention", "search")(
-    partial(_attention, width=16, context=16, batch=4, steps=200)
-)
+register("topics-attention", "search")(partial(attention, width=16, context=16, batch=4, steps=200))
 register("topics-attention-10x", "validation")(
-    partial(_attention, width=24, context=24, batch=8, steps=520)
+    partial(attention, width=24, context=24, batch=8, steps=520)
 )
 register("topics-attention-100x", "validation")(
     partial(transformer, layers=2, heads=2, width=48, context=32, batch=8, steps=1000)
