@@ -79,6 +79,17 @@ def test_the_python_runs(code: str, desk: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_tasks_of_the_guide_to_ones_own_are_tasks(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "your-own-task.md").read_text(encoding="utf-8")
+    arrays, factory = re.findall(r"^```python\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
+    assert python("-c", arrays, cwd=tmp_path).returncode == 0
+    (tmp_path / "my_task.py").write_text(factory)
+    for name, said in (("wine.npz@held-out", "3 classes"), ("my_task.py:task", "exponentials")):
+        done = evosearch("tasks", name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+
+
 def test_the_program_in_the_readme_is_lion() -> None:
     from primitives import parse, zoo
 

@@ -85,7 +85,9 @@ def _row(task: Task) -> dict[str, Any]:
 def _provenance(task: Task) -> str:
     from proxies import data
 
-    return "a formula" if task.source == "none" else data.SOURCES[task.source]().provenance
+    if task.source in data.SOURCES:
+        return data.SOURCES[task.source]().provenance
+    return "a formula" if task.source == "none" else task.source
 
 
 def _items(task: Task) -> int | None:
