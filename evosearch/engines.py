@@ -63,6 +63,7 @@ class Outcome:
         engine: how it was run.
         train_loss: [longest budget] batch losses, NaN after a stop.
         stopped: it exceeded its limits; the loss is that of half-trained weights.
+        update_rms: [longest budget] sizes of the updates; [0] unless the trainer observes.
     """
 
     loss: float
@@ -70,6 +71,7 @@ class Outcome:
     engine: Engine
     train_loss: NDArray[np.float32]
     stopped: bool
+    update_rms: NDArray[np.float32]
 
     @property
     def diverged(self) -> bool:
@@ -105,6 +107,7 @@ class Trainer:
         longest: the most steps that `run` may be asked for, as a factor on the budget.
         ops: what the interpreter knows; fewer take less time to compile. A program with others is
             compiled for itself.
+        observe: whether outcomes have the sizes of updates.
     """
 
     def __init__(
@@ -114,10 +117,12 @@ class Trainer:
         *,
         longest: float = 1.0,
         ops: OpNames = ALL_OPS,
+        observe: bool = False,
     ):
         self.task = task
         self.ops = ops
         self.steps = steps or task.steps
+        self._observe = observe
         self._data = jax.device_put(task.data)
         self._longest = max(1, round(self.steps * longest))
         self._compiled: dict[Contender | None, Any] = {}
@@ -158,12 +163,47 @@ class Trainer:
             conditions: by default the whole budget with a cosine.
             limits: [longest budget] what the smoothed batch loss may be; None for anything.
         """
+        curve = self._curve(program, factor, key, engine, conditions, limits)
+        found = jax.device_get(curve._replace(params=None))
+        return Outcome(
+            float(found.loss),
+            int(found.steps),
+            engine,
+            found.train_loss,
+            bool(found.stopped),
+            found.update_rms,
+        )
+
+    def sharpness(
+        self,
+        program: Contender,
+        factor: float,
+        key: jax.Array,
+        engine: Engine,
+        conditions: Conditions | None = None,
+    ) -> float:
+        """The largest eigenvalue of the loss's Hessian after a training as in `run`.
+
+        NaN if it diverged. Only for a trainer that observes.
+        """
+        curve = self._curve(program, factor, key, engine, conditions, None)
+        if not math.isfinite(float(curve.loss)):
+            return math.nan
+        return float(proxies.sharpness(self.task, curve.params, self._data, key))
+
+    def _curve(
+        self,
+        program: Contender,
+        factor: float,
+        key: jax.Array,
+        engine: Engine,
+        conditions: Conditions | None,
+        limits: NDArray[np.float32] | None,
+    ) -> proxies.Curve:
         execute = self._executable(program, engine)
         operands = self._operands(program, engine, factor)
-        found = jax.device_get(execute(self._data, key, self._course(conditions, limits), operands))
-        return Outcome(
-            float(found.loss), int(found.steps), engine, found.train_loss, bool(found.stopped)
-        )
+        curve: proxies.Curve = execute(self._data, key, self._course(conditions, limits), operands)
+        return curve
 
     def _executable(self, program: Contender, engine: Engine) -> Any:
         """Compiled once for each program, or once for all (key None); others compile meanwhile."""
@@ -181,6 +221,7 @@ class Trainer:
                 self._course(None, None),
                 self._operands(program, engine, 1.0),
                 weights=key.evaluated if isinstance(key, Library) and key.weights else None,
+                observe=self._observe,
             ).compile(compiler_options=_COMPILER_OPTIONS if key is None else None)
         with self._lock:
             self._compiled[key] = executable

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 
 import proxies
 from evosearch.comparison import compare
@@ -31,6 +32,8 @@ from evosearch.tuning import GRID, RESOLUTION, Setting, SettingTuner, tune_alike
 from primitives import Program, zoo
 from primitives.instructions import OpNames
 from primitives.wording import suggestion
+
+_SHARPNESS_SEEDS = 3
 
 
 def evaluate(
@@ -48,6 +51,7 @@ def evaluate(
     tuning_seeds: int = 3,
     workers: int | None = None,
     progress: Progress = lambda text, done, total: None,
+    sharpness: bool = False,
     streams: tuple[Stream, Stream] = (Stream.EVAL_TUNE, Stream.EVAL),
     ledger: Ledger | None = None,
     trainers: dict[str, Trainer] | None = None,
@@ -72,6 +76,7 @@ def evaluate(
         tuning_seeds: seeds on which learning rates are chosen.
         workers: threads that train; None for one per core.
         progress: told how far the evaluation is.
+        sharpness: whether to measure the sharpness of the minimum that each contender ends at.
         streams: where the seeds to tune on and the fresh seeds are from.
         ledger: trainings that it holds are not made again, new ones are added; None for none.
         trainers: by task name, taken from here and left here, so that a later call compiles
@@ -108,7 +113,7 @@ def evaluate(
     ops = ops.union(*(one.ops for one in contenders.values() if isinstance(one, Program)))
     trainers = {} if trainers is None else trainers
     for one in tasks:
-        trainers.setdefault(one.name, Trainer(one, steps, ops=ops))
+        trainers.setdefault(one.name, Trainer(one, steps, ops=ops, observe=True))
     threads = workers or os.cpu_count() or 1
     # As many tasks at a time as workers: while one compiles, another keeps the others busy.
     with ThreadPoolExecutor(threads) as executor, ThreadPoolExecutor(threads) as tasks_at_a_time:
@@ -119,7 +124,7 @@ def evaluate(
             arena = _Arena(trainers[task.name], contenders, runs, trainings, streams)
             tuners = {name: SettingTuner(grid, decays, {}, resolution) for name in contenders}
             arena.tune(tuners, tuning_seeds, references)
-            return arena.measure(seeds)
+            return arena.measure(seeds, sharpness=sharpness)
 
         reports = [tasks_at_a_time.submit(report, one) for one in tasks]
         try:
@@ -171,6 +176,10 @@ def _positive(
     return numbers
 
 
+def _mean_curve(curves: Sequence[NDArray[np.float32]]) -> tuple[float, ...]:
+    return tuple(float(x) for x in np.mean(curves, axis=0))
+
+
 class _Arena:
     """All contenders on one task: first tuned, then measured.
 
@@ -219,7 +228,7 @@ class _Arena:
                     "compare with another"
                 )
 
-    def measure(self, seeds: int) -> TaskReport:
+    def measure(self, seeds: int, *, sharpness: bool) -> TaskReport:
         """Every contender at its best setting on fresh seeds; compared with nobody yet."""
         drawn = [Seed(self._report_stream, number) for number in range(seeds)]
         best = [(name, tuner.best) for name, tuner in self._tuners.items()]
@@ -232,12 +241,22 @@ class _Arena:
                 decay=setting.decay,
                 trials={s: math.exp(x) for s, x in sorted(self._tuners[name].losses.items())},
                 losses=tuple(one.loss for one in row),
-                curve=tuple(float(x) for x in np.mean([one.train_loss for one in row], axis=0)),
+                curve=_mean_curve([one.train_loss for one in row]),
+                update_rms=_mean_curve([one.update_rms for one in row]),
+                sharpness=self._sharpness(name, setting, drawn) if sharpness else None,
             )
             for (name, setting), row in zip(best, found, strict=True)
         ]
         task = self.trainer.task
         return TaskReport(task.name, task.split, task.metric, self.trainer.steps, tuple(results))
+
+    def _sharpness(self, name: str, setting: Setting, seeds: Sequence[Seed]) -> float:
+        """The geometric mean over the first few seeds."""
+        job = Job(self._contenders[name], setting, self._engines[name])
+        found = [
+            self._trainings.sharpness(self.trainer, job, seed) for seed in seeds[:_SHARPNESS_SEEDS]
+        ]
+        return float(np.exp(np.mean(np.log(np.abs(found)))))
 
     def _outcomes(
         self, text: str, settings: Sequence[tuple[str, Setting]], seeds: Sequence[Seed]

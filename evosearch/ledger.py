@@ -34,7 +34,8 @@ LEDGER = Path("runs") / "evaluations.db"
 _SCHEMA = """
 create table if not exists trainings (
     key text primary key, description text not null, loss real, steps integer not null,
-    engine text not null, curve blob not null, seconds real not null, written text not null);
+    engine text not null, curve blob not null, update_rms blob not null,
+    seconds real not null, written text not null);
 create table if not exists evaluations (
     id integer primary key, written text not null, split text not null, tasks text not null,
     contenders text not null, command text not null);
@@ -70,26 +71,28 @@ class Ledger:
         """What the training with this key gave; None if it was never made."""
         with self._lock, explained(self.path or Path(":memory:")):
             row = self._db.execute(
-                "select loss, steps, engine, curve from trainings where key = ?", (key,)
+                "select loss, steps, engine, curve, update_rms from trainings where key = ?", (key,)
             ).fetchone()
         if row is None:
             return None
-        loss, steps, engine, curve = row
+        loss, steps, engine, curve, update_rms = row
         return Outcome(
             float("inf") if loss is None else loss,
             steps,
             Engine(engine),
             np.frombuffer(curve, np.float32),
             stopped=False,
+            update_rms=np.frombuffer(update_rms, np.float32),
         )
 
     def put(self, key: str, description: str, outcome: Outcome, seconds: float) -> None:
         """Keeps a training; `description` is for people."""
         loss = outcome.loss if np.isfinite(outcome.loss) else None
         curve = outcome.train_loss.astype(np.float32).tobytes()
-        row = (key, description, loss, outcome.steps, outcome.engine, curve, seconds, _now())
+        sizes = outcome.update_rms.astype(np.float32).tobytes()
+        row = (key, description, loss, outcome.steps, outcome.engine, curve, sizes, seconds, _now())
         with self._lock, explained(self.path or Path(":memory:")), self._db:
-            self._db.execute("insert or replace into trainings values (?,?,?,?,?,?,?,?)", row)
+            self._db.execute("insert or replace into trainings values (?,?,?,?,?,?,?,?,?)", row)
 
     def log(self, split: str, tasks: Sequence[str], contenders: Sequence[str]) -> None:
         """Notes that an evaluation of `contenders` on tasks of `split` begins."""

@@ -99,10 +99,14 @@ def table(title: str, columns: Sequence[str]) -> Table:
 
 def _task_table(report: TaskReport) -> Table:
     title = f"{report.task} ({report.split}): {report.metric}, {report.steps} steps"
-    made = table(title, ("program", "lr", "decay", "loss", "div.", "difference", "verdict"))
+    sharp = any(result.sharpness is not None for result in report.results)
+    columns = ["program", "lr", "decay", "loss", "div.", "difference", "verdict"]
+    made = table(title, [*columns[:5], "sharpness", *columns[5:]] if sharp else columns)
     for result in report.results:
         settings = (f"{result.lr:.3g}", f"{result.decay:g}")
         cells = [escape(result.program), *settings, _loss(result), _diverged(result)]
+        if sharp:
+            cells.append("-" if result.sharpness is None else f"{result.sharpness:.3g}")
         for name, difference in result.versus.items():
             made.add_row(*cells, f"{percent(difference)} vs {escape(name)}", _verdict(difference))
             cells = [""] * len(cells)

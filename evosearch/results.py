@@ -65,6 +65,9 @@ class Result:
         trials: the geometric mean loss on tuning seeds for every setting tried; +inf if diverged.
         losses: one for each fresh seed; +inf if diverged.
         curve: the smoothed batch loss at evenly spaced steps, the mean over fresh seeds.
+        update_rms: the root mean square of the updates, likewise.
+        sharpness: the largest eigenvalue of the loss's Hessian at the end, the geometric mean of
+            its size over a few seeds; None if it was not asked for, NaN if a training diverged.
         versus: the difference to each reference that it was compared with.
     """
 
@@ -75,6 +78,8 @@ class Result:
     losses: tuple[float, ...]
     decay: float = 0.0
     curve: tuple[float, ...] = ()
+    update_rms: tuple[float, ...] = ()
+    sharpness: float | None = None
     versus: Mapping[str, Difference] = field(default_factory=dict)
 
     @property
@@ -105,6 +110,8 @@ class Result:
                 for (lr, decay), loss in self.trials.items()
             ],
             "curve": [_finite(loss) for loss in self.curve],
+            "update_rms": [_finite(size) for size in self.update_rms],
+            "sharpness": None if self.sharpness is None else _finite(self.sharpness),
             "versus": {name: difference.document() for name, difference in self.versus.items()},
             "source": self.source,
         }

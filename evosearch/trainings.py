@@ -90,14 +90,28 @@ class Trainings:
         self.tell(text)
         return found
 
+    def sharpness(self, trainer: Trainer, job: Job, seed: Seed) -> float:
+        """The sharpness where the training of `job` on `seed` ends."""
+        self.tell(f"{trainer.task.name}: sharpness")
+        key = seed_key(self._run_seed, seed)
+        under = self._conditions(trainer, job)
+        work = self.executor.submit(
+            trainer.sharpness, job.contender, job.setting.lr, key, job.engine, under
+        )
+        return work.result()
+
+    def _conditions(self, trainer: Trainer, job: Job) -> Conditions:
+        contender = job.contender
+        schedule = contender.schedule if isinstance(contender, Library) else None
+        return Conditions(trainer.steps, schedule or self._schedule, job.setting.decay)
+
     def tell(self, text: str) -> None:
         """Tells the observer how far the evaluation is, and at what."""
         self._progress(text, self._done, max(self._done, self._planned))
 
     def _outcome(self, trainer: Trainer, job: Job, seed: Seed) -> Outcome:
         contender, setting, engine = job
-        schedule = contender.schedule if isinstance(contender, Library) else None
-        under = Conditions(trainer.steps, schedule or self._schedule, setting.decay)
+        under = self._conditions(trainer, job)
         words = (contender, setting.lr, under, self._run_seed, *seed, engine)
         key = training_key(trainer.task, *words)
         known = self._ledger.get(key)
@@ -105,17 +119,21 @@ class Trainings:
             return known
         start = time.perf_counter()
         outcome = trainer.run(contender, setting.lr, seed_key(self._run_seed, seed), engine, under)
-        outcome = replace(outcome, train_loss=condensed(outcome.train_loss[: under.steps]))
+        outcome = replace(
+            outcome,
+            train_loss=condensed(outcome.train_loss[: under.steps]),
+            update_rms=condensed(outcome.update_rms[: under.steps]),
+        )
         description = f"{trainer.task.name} {under} lr {setting.lr:g} {seed}\n{contender}"
         self._ledger.put(key, description, outcome, time.perf_counter() - start)
         return outcome
 
 
 def condensed(losses: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The smoothed batch losses at `CURVE_POINTS` evenly spaced steps, the last one included.
+    """Batch losses, or sizes of updates, smoothed, at `CURVE_POINTS` evenly spaced steps.
 
     Args:
-        losses: `[steps]`; NaN after a stop.
+        losses: `[steps]`; NaN after a stop. The last step is among those kept.
     """
     places = np.linspace(0, len(losses) - 1, CURVE_POINTS).round().astype(int)
     points: NDArray[np.float32] = proxies.smoothed(losses)[places].astype(np.float32)

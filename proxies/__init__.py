@@ -13,6 +13,7 @@ from proxies.loading import load
 from proxies.own import OwnTaskError
 from proxies.registry import UnknownTaskError, names, register
 from proxies.schedules import SCHEDULES, Schedule, named_shape
+from proxies.sharpness import sharpness
 from proxies.task import Split, Task
 from proxies.training import Course, Curve, compiled_train, smoothed, train
 
@@ -31,6 +32,7 @@ __all__ = [
     "named_shape",
     "names",
     "register",
+    "sharpness",
     "smoothed",
     "tasks",
     "train",

@@ -53,6 +53,9 @@ class Curve(NamedTuple):
         steps: int32 scalar, the steps that were run.
         diverged: bool scalar; a batch loss, a final weight or the evaluation was not finite.
         stopped: bool scalar; it exceeded its limits, and `loss` is that of half-trained weights.
+        update_rms: `[budget]` float32, the root mean square of each update over all weights, 0
+            after a stop; `[0]` unless it was asked for.
+        params: the final weights, if they were asked for.
     """
 
     train_loss: jax.Array
@@ -60,6 +63,8 @@ class Curve(NamedTuple):
     steps: jax.Array
     diverged: jax.Array
     stopped: jax.Array
+    update_rms: jax.Array
+    params: PyTree
 
 
 class _Carry(NamedTuple):
@@ -69,6 +74,7 @@ class _Carry(NamedTuple):
     state: PyTree
     train_loss: jax.Array
     smooth_loss: jax.Array
+    update_rms: jax.Array
     finite: jax.Array
     within: jax.Array
 
@@ -124,7 +130,7 @@ def train(
     return curve
 
 
-@partial(jax.jit, static_argnames=("task", "rule", "weights"))
+@partial(jax.jit, static_argnames=("task", "rule", "weights", "observe"))
 def compiled_train(
     task: Task,
     rule: Rule,
@@ -133,13 +139,15 @@ def compiled_train(
     course: Course,
     operands: tuple[PyTree, ...],
     weights: Callable[[PyTree, PyTree], PyTree] | None = None,
+    observe: bool = False,
 ) -> Curve:
     """`train` with every default filled in: compiled once per (task, rule, budget).
 
     Use it to compile ahead of time (`compiled_train.lower(...).compile()`), to hand over data that
     already lies on a device, or to train on various courses, none of which is compiled in.
     `weights` maps the final weights and the rule's state to the weights that are evaluated, for
-    rules that average; None for the final weights.
+    rules that average; None for the final weights. With `observe` the curve has the updates' sizes
+    and the final weights too.
     """
     budget = course.lrs.shape[0]
     lrs, decays, limits = map(jnp.asarray, course[:3])
@@ -158,7 +166,7 @@ def compiled_train(
         return carry.finite & carry.within & (carry.step < course.steps)
 
     def advance(carry: _Carry) -> _Carry:
-        step, params, past, state, train_loss, smooth_loss, *_ = carry
+        step, params, past, state, train_loss, smooth_loss, update_rms, *_ = carry
         sample, loss_key = jax.tree.map(lambda draws: draws[step], (samples, loss_keys))
         seen = params
         if task.delay:
@@ -170,6 +178,8 @@ def compiled_train(
         updates, state = update(gradients, state, params, lr=lrs[step], t=t)
         updates = jax.tree.map(lambda u, w: u - decays[step] * w, updates, params)
         params = optax.apply_updates(params, updates)
+        if observe:
+            update_rms = update_rms.at[step].set(_rms(updates))
         smooth_loss = _SMOOTHING * smooth_loss + (1 - _SMOOTHING) * loss
         return _Carry(
             step=step + 1,
@@ -178,6 +188,7 @@ def compiled_train(
             state=state,
             train_loss=train_loss.at[step].set(loss),
             smooth_loss=smooth_loss,
+            update_rms=update_rms,
             finite=jnp.isfinite(loss),
             within=smooth_loss <= limits[step] * (1 - _SMOOTHING**t),
         )
@@ -192,6 +203,7 @@ def compiled_train(
         state=_init(rule, params, operands),
         train_loss=jnp.full(budget, jnp.nan, jnp.float32),
         smooth_loss=jnp.float32(0.0),
+        update_rms=jnp.zeros(budget if observe else 0, jnp.float32),
         finite=jnp.bool_(True),
         within=jnp.bool_(True),
     )
@@ -205,7 +217,15 @@ def compiled_train(
         steps=end.step,
         diverged=~finite,
         stopped=end.finite & ~end.within,
+        update_rms=end.update_rms,
+        params=end.params if observe else None,
     )
+
+
+def _rms(updates: PyTree) -> jax.Array:
+    leaves = jax.tree.leaves(updates)
+    total = jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in leaves]).sum()
+    return jnp.sqrt(total / sum(leaf.size for leaf in leaves))
 
 
 def _streams(key: jax.Array, count: int) -> jax.Array:

@@ -60,6 +60,12 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="All seeds follow from it.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
+    sharpness: Annotated[
+        bool,
+        typer.Option(
+            "--sharpness", help="Also the largest Hessian eigenvalue where each training ends."
+        ),
+    ] = False,
     fresh: Annotated[
         bool,
         typer.Option("--fresh", help="Train anew what runs/evaluations.db has already."),
@@ -110,6 +116,7 @@ def evaluate(
             lrs=_numbers(lrs),
             decays=tried or (),
             schedule=schedule,
+            sharpness=sharpness,
             steps=steps,
             seed=seed,
             workers=workers,

@@ -59,7 +59,7 @@ def test_the_document_of_one_task_has_the_promised_fields(one: Evaluation) -> No
     mine = document["results"][0]
     assert list(mine) == [
         "program", "lr", "decay", "mean", "low", "high", "seeds", "scores", "diverged", "trials",
-        "curve", "versus", "source",
+        "curve", "update_rms", "sharpness", "versus", "source",
     ]  # fmt: skip
     assert list(mine["versus"]) == ["adamw", "momentum"]
     assert set(mine["versus"]["adamw"]) == {"difference", "low", "high", "p", "p_holm", "real"}
@@ -286,7 +286,11 @@ def test_weight_decay_is_tuned_for_all_alike_and_helps_who_needs_it() -> None:
         steps=20,
         tuning_seeds=1,
         decays=[0.1, 1.0],
+        sharpness=True,
     )
+    assert {one.sharpness for one in found.tasks[0].results} == {
+        pytest.approx(result(found, "sgd").sharpness)
+    }
     assert result(found, "stuck").decay >= 3.0
     assert result(found, "stuck").loss.mean < 0.01  # type: ignore[union-attr]
     assert len({len(one.trials) for one in found.tasks[0].results}) == 1

@@ -10,7 +10,15 @@ import optax
 import pytest
 
 import proxies
-from proxies import SCHEDULES, Course, compiled_train, named_shape, smoothed, train
+from proxies import (
+    SCHEDULES,
+    Course,
+    compiled_train,
+    named_shape,
+    sharpness,
+    smoothed,
+    train,
+)
 
 KEY = jax.random.key(0)
 BOWL = proxies.load("quadratic")
@@ -197,3 +205,23 @@ def test_a_delayed_gradient_is_that_of_earlier_weights(delay: int) -> None:
 def test_a_negative_delay_is_an_error() -> None:
     with pytest.raises(ValueError, match="delay is -1"):
         replace(BOWL, delay=-1)
+
+
+def test_an_observed_training_gives_the_sizes_of_its_updates_and_its_weights() -> None:
+    rate, steps = 0.1, 12
+    course = Course.plain(np.ones(steps, np.float32), steps)
+    arguments = (BOWL, optax.sgd(rate), BOWL.data, KEY, course, ())
+    plain, seen = compiled_train(*arguments), compiled_train(*arguments, observe=True)
+    weights = (1 - rate * CURVATURES) ** np.arange(steps + 1)[:, None]
+    sizes = np.sqrt(np.mean(np.diff(weights, axis=0) ** 2, axis=1))
+    np.testing.assert_allclose(seen.update_rms, sizes, rtol=1e-4)
+    final = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(seen.params)])
+    np.testing.assert_allclose(np.sort(final), np.sort(weights[-1]), rtol=1e-4)
+    assert plain.update_rms.shape == (0,)
+    assert plain.params is None
+    np.testing.assert_allclose(plain.loss, seen.loss, rtol=1e-5)
+
+
+def test_the_sharpness_of_the_bowl_is_its_largest_curvature() -> None:
+    found = sharpness(BOWL, BOWL.init(KEY), BOWL.data, KEY)
+    assert float(found) == pytest.approx(CURVATURES.max(), rel=1e-3)
