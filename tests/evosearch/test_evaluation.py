@@ -288,9 +288,8 @@ def test_weight_decay_is_tuned_for_all_alike_and_helps_who_needs_it() -> None:
         decays=[0.1, 1.0],
         sharpness=True,
     )
-    assert {one.sharpness for one in found.tasks[0].results} == {
-        pytest.approx(result(found, "sgd").sharpness)
-    }
+    sharp = [one.sharpness for one in found.tasks[0].results]
+    assert sharp == pytest.approx([sharp[0]] * len(sharp))  # the bowl is as sharp everywhere
     assert result(found, "stuck").decay >= 3.0
     assert result(found, "stuck").loss.mean < 0.01  # type: ignore[union-attr]
     assert len({len(one.trials) for one in found.tasks[0].results}) == 1
