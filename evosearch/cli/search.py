@@ -202,8 +202,6 @@ def _run(
     )
     with _interruptible(search), view:
         reason = search.run()
-    if reason != "interrupted" and read_config(directory).simplify:
-        _simplify_champion(directory, workers, json)
     status = Run(directory).status()
     found = None
     run = Run(directory)
@@ -218,13 +216,15 @@ def _run(
         print_status(status)
         if found:
             print_funnel(found)
+    if reason != "interrupted" and read_config(directory).simplify:
+        _simplify_best(directory, workers, json)
     if reason == "interrupted":
         typer.echo(f"interrupted; go on with `evosearch resume {directory}`", err=True)
         raise typer.Exit(130)
 
 
-def _simplify_champion(directory: Path, workers: int | None, json: bool) -> None:
-    """Simplifies the run's champion, shows how and keeps the derivation in the run."""
+def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
+    """Simplifies the funnel's winner, or the champion; shows how and keeps it in the run."""
     from rich.console import Console
 
     from evosearch.cli.simplify import measured
@@ -233,12 +233,15 @@ def _simplify_champion(directory: Path, workers: int | None, json: bool) -> None
     from evosearch.simplification.printing import Printer
 
     run = Run(directory)
-    best = run.best()
-    if best is None or kept(directory, best["id"]) is not None:
+    best, winner = run.best(), (run.funnel() or {}).get("winner")
+    if best is None:
+        return
+    number = int(winner["name"].rpartition("#")[2]) if winner else best["id"]
+    if kept(directory, number) is not None:
         return
     printer = Printer(Console(quiet=json))
-    found = measured(run.champion(), run.config.tasks, printer, workers=workers)
-    keep(directory, best["id"], found)
+    found = measured(run.program(number), run.config.tasks, printer, workers=workers)
+    keep(directory, number, found)
     printer.result(found)
 
 

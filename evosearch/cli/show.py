@@ -39,7 +39,12 @@ _SUFFIXES = {
     Form.GRAPH: (".svg", ".dot", ".gv"),
     Form.BEHAVIOUR: (".png", ".pdf", ".svg"),
 }
-_FORM_OF = {suffix: form for form in reversed(Form) for suffix in _SUFFIXES[form]}
+_FORM_OF = {
+    suffix: form
+    for form, suffixes in _SUFFIXES.items()
+    if form != Form.BEHAVIOUR  # an .svg without --as is the graph
+    for suffix in suffixes
+}
 
 
 @app.command()

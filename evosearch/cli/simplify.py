@@ -62,17 +62,16 @@ def simplify(
     if algebra_only and (tune or task):
         raise UsageError("--algebra-only measures nothing: leave out --task and --tune")
     name = program if number is None else f"{program}#{number}"
-    loaded = load_program(name)
+    place = place_in_run(name)
+    loaded = place[0].program(place[1]) if place else load_program(name)
     printer = Printer(Console(quiet=json))
-    place = None
     if algebra_only:
         found = simplify_by_algebra(loaded, printer.step)
     else:
         tasks = measuring_tasks(name, task)
         found = measured(loaded, tasks, printer, tuning=tune, seed=seed, workers=workers)
-        place = place_in_run(name)
     document = found.document()
-    if place is not None:
+    if place and not algebra_only:
         document["kept"] = str(keep(place[0].directory, place[1], found))
     if output is not None:
         as_json = output.suffix.lower() == ".json"
@@ -82,7 +81,7 @@ def simplify(
         print_json(document)
         return
     printer.result(found)
-    if place is not None:
+    if "kept" in document:
         print(f"\nkept in {document['kept']}; `evosearch show {name}` shows it")
 
 

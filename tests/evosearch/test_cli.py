@@ -27,6 +27,7 @@ COMMANDS = (
     "show",
     "simplify",
     "lineage",
+    "funnel",
     "export",
     "eval",
     "compare",

@@ -137,7 +137,8 @@ def test_a_search_may_end_with_its_champion_simplified(
     said = run("search", settings, "--out", directory)
     assert said.status == 0, said.err
     assert "1. drop" in said.out
-    assert asked == [(Run(directory).champion(), ["digits-mlp"])]
-    assert kept(directory, Run(directory).best()["id"]) == measured()
+    number = Run(directory).best()["id"]
+    assert asked == [(Run(directory).program(number), ["digits-mlp"])]
+    assert kept(directory, number) == measured()
     run("resume", directory, "--programs", "4")
     assert len(asked) == 1
