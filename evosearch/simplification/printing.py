@@ -82,10 +82,18 @@ def print_result(found: Simplification, console: Console) -> None:
         seeds = found.confirmation.seeds
         title = f"Cost against the original, in log loss, on {seeds} seeds that decided nothing:"
         _print_table(title, confirmation_table(found.confirmation), console)
+        console.print(Text(_verdict(found)))
     if found.ablations:
         seeds = found.ablations[0].cost.seeds
         title = f"Without one statement: cost against the result, in log loss, on {seeds} seeds:"
         _print_table(title, ablation_table(found), console)
+
+
+def _verdict(found: Simplification) -> str:
+    limit = f"{found.settings['limit']:g}"
+    if found.unconfirmed:
+        return f"Not shown to cost less than {limit} on {', '.join(found.unconfirmed)}."
+    return f"It costs less than {limit} on every task."
 
 
 def _print_table(title: str, table: Table, console: Console) -> None:

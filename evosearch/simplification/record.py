@@ -150,6 +150,14 @@ class Simplification:
     ablations: tuple[Ablation, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def unconfirmed(self) -> list[str]:
+        """The tasks on which fresh seeds do not show that the result costs less than the limit."""
+        if self.confirmation is None:
+            return []
+        limit = self.settings["limit"]
+        return [task for task, (_, high) in self.confirmation.per_task.items() if high >= limit]
+
     def document(self) -> dict[str, Any]:
         """The derivation as JSON."""
         return {
@@ -163,6 +171,7 @@ class Simplification:
             "steps": [step.document() for step in self.steps],
             "tasks": dict(self.tasks),
             "confirmation": self.confirmation and self.confirmation.document(),
+            "unconfirmed": self.unconfirmed,
             "ablations": [one.document() for one in self.ablations],
             "settings": dict(self.settings),
         }

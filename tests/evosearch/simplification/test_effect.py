@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from evosearch.config import load_preset
 from evosearch.records import Stream
 from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.constants import round_constants, tune
@@ -16,6 +18,9 @@ from evosearch.simplification.effect import Effects
 from evosearch.simplification.record import Cost, Step
 from primitives import Program, parse, semantic_key
 from primitives import simplify as by_algebra
+from primitives.nearest import nearest
+
+ROOT = Path(__file__).parents[3]
 
 
 class KnownCosts:
@@ -192,3 +197,22 @@ def test_a_program_of_useless_statements_becomes_momentum_whoever_works() -> Non
     chain = [found.source, *(step.after for step in found.steps)]
     assert [step.before for step in found.steps] == chain[:-1]
     assert chain[-1] == found.program
+
+
+@pytest.mark.slow
+def test_raw_lion_becomes_lion() -> None:
+    """Seven statements, beta1 0.9, one momentum; clip and arcsin go by effect, within bounds."""
+    raw = parse((ROOT / "tests/primitives/data/raw_lion.txt").read_text(encoding="utf-8"))
+    found = simplify(raw, load_preset("quick")["tasks"])
+    assert [one.op for one in found.program.statements] == [
+        "interp", "ema", "sign", "multiply", "add", "multiply", "multiply",
+    ]  # fmt: skip
+    assert [state.name for state in found.program.states] == ["momentum"]
+    assert "interp(g, momentum, 0.9)" in str(found.program)
+    assert nearest(found.program).name == "lion"
+    assert nearest(found.program).distance == 0
+    dropped = {op: s.cost for s in found.steps if s.cost for op in ops(s.before) - ops(s.after)}
+    assert {"clip", "arcsin"} == set(dropped)
+    assert all(cost.high < LIMIT for cost in dropped.values())
+    assert found.confirmation.seeds >= 32
+    assert found.unconfirmed == []

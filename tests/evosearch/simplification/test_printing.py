@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ def test_raw_lion_by_algebra_reads_as_it_should(run: Any) -> None:
 def test_measured_steps_show_their_bounds() -> None:
     golden = (HERE / "goldens/measured.txt").read_text(encoding="utf-8")
     assert printed(measured()) == golden
+
+
+def test_what_fresh_seeds_do_not_show_is_said() -> None:
+    found = measured()
+    assert found.unconfirmed == []
+    assert "It costs less than 0.01 on every task." in printed(found)
+    doubtful = replace(found, confirmation=replace(COST, per_task={"one": (0.0, 0.02)}))
+    assert doubtful.unconfirmed == ["one"]
+    assert "Not shown to cost less than 0.01 on one." in printed(doubtful)
 
 
 def test_a_derivation_is_data() -> None:
