@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evosearch.config import load_preset
+from evosearch.presets import load_preset
 from evosearch.records import Stream
 from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.constants import round_constants, tune
