@@ -12,21 +12,21 @@ from typing import Any
 
 _HOMES = {
     "Config": "config",
-    "Evolution": "evolution",
+    "Evolution": "searching.evolution",
     "EvosearchError": "errors",
-    "Run": "run",
-    "Search": "driver",
+    "Run": "searching.run",
+    "Search": "searching.driver",
     "UsageError": "errors",
-    "audit": "audit",
-    "bench": "benchmark",
-    "compare_runs": "curves",
-    "evaluate": "evaluation",
+    "audit": "findings.audit",
+    "bench": "benchmarking.benchmark",
+    "compare_runs": "findings.curves",
+    "evaluate": "evaluating.evaluation",
     "load_preset": "presets",
     "make_config": "config",
-    "mutate": "mutation",
-    "open_run": "run",
-    "resume": "driver",
-    "search": "driver",
+    "mutate": "searching.mutation",
+    "open_run": "searching.run",
+    "resume": "searching.driver",
+    "search": "searching.driver",
 }
 
 __all__ = list(_HOMES)

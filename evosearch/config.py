@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from evosearch.conditions import Rounds
 from evosearch.errors import UsageError
 from evosearch.statistics import LARGEST_SCORE
+from evosearch.training.conditions import Rounds
 from primitives import MAX_STATEMENTS, ProgramError, parse
 from primitives.ops import names
 from primitives.wording import suggestion

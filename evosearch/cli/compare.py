@@ -9,7 +9,7 @@ import typer
 
 from evosearch.cli.app import Json, app, print_json
 from evosearch.cli.progress import reporting
-from evosearch.cost import Unit
+from evosearch.searching.cost import Unit
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Directories of runs.")]
 
@@ -32,10 +32,10 @@ def compare(
     """
     from rich.console import Console
 
-    from evosearch.curves import compare_runs
-    from evosearch.reports import PLOTS, check, whole
-    from evosearch.run import Run
-    from evosearch.run_tables import render_comparison
+    from evosearch.evaluating.reports import PLOTS, check, whole
+    from evosearch.findings.curves import compare_runs
+    from evosearch.findings.run_tables import render_comparison
+    from evosearch.searching.run import Run
 
     if out is not None:
         check(out, PLOTS)
@@ -66,9 +66,9 @@ def audit(
     """
     from rich.console import Console
 
-    from evosearch.audit import audit as measure
-    from evosearch.run import Run
-    from evosearch.run_tables import render_audit
+    from evosearch.findings.audit import audit as measure
+    from evosearch.findings.run_tables import render_audit
+    from evosearch.searching.run import Run
 
     with reporting(Console(stderr=True)) as report:
         found = measure([Run(path) for path in runs], seeds=seeds, workers=workers, progress=report)

@@ -13,7 +13,7 @@ from evosearch.cli.progress import reporting
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from evosearch.contenders import Contender
+    from evosearch.training.contenders import Contender
 
 
 @app.command("eval")
@@ -88,11 +88,11 @@ def evaluate(
     """
     from rich.console import Console
 
-    from evosearch.evaluation import evaluate as compare
-    from evosearch.ledger import Ledger
-    from evosearch.report_tables import render
-    from evosearch.reports import check, write
-    from evosearch.tuning import DECAYS
+    from evosearch.evaluating.evaluation import evaluate as compare
+    from evosearch.evaluating.ledger import Ledger
+    from evosearch.evaluating.report_tables import render
+    from evosearch.evaluating.reports import check, write
+    from evosearch.training.tuning import DECAYS
 
     if (task is None) == (suite is None):
         raise UsageError("say what to evaluate on: either --task NAME or --suite SPLIT")
@@ -135,7 +135,7 @@ def evaluate(
 
 def _named(arguments: list[str]) -> dict[str, Contender]:
     from evosearch.cli.programs import load_program
-    from evosearch.contenders import PREFIX, find
+    from evosearch.training.contenders import PREFIX, find
 
     return {
         argument: find(argument) if argument.startswith(PREFIX) else load_program(argument)
@@ -184,8 +184,8 @@ def bench(
     """
     from rich.console import Console
 
-    from evosearch.benchmark import bench as measure
-    from evosearch.report_tables import render_benchmark
+    from evosearch.benchmarking.benchmark import bench as measure
+    from evosearch.evaluating.report_tables import render_benchmark
 
     console = Console(stderr=True)
     with reporting(console) as report:

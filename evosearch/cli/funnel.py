@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from evosearch.config import FunnelConfig
-    from evosearch.funnel import Funnelled, Stage
-    from evosearch.run import Run
+    from evosearch.findings.funnel import Funnelled, Stage
+    from evosearch.searching.run import Run
 
 
 @app.command()
@@ -33,7 +33,7 @@ def funnel(
     alike. The winner's figures are from seeds that chose nothing. It is kept in each run's
     directory; every command that takes a program takes it as runs/NAME#winner.
     """
-    from evosearch.run import Run
+    from evosearch.searching.run import Run
 
     opened = [Run(path) for path in runs]
     config = opened[0].config.funnel
@@ -50,8 +50,8 @@ def measured(runs: list[Run], config: FunnelConfig, workers: int | None) -> Funn
     """The funnel with progress on the terminal; its document is kept in each run."""
     from rich.console import Console
 
-    from evosearch.funnel import funnel as through
-    from evosearch.ledger import Ledger
+    from evosearch.evaluating.ledger import Ledger
+    from evosearch.findings.funnel import funnel as through
 
     with reporting(Console(stderr=True)) as report:
         found = through(
@@ -92,7 +92,7 @@ def print_funnel(found: Funnelled) -> None:
 def _table(stage: Stage) -> Table:
     from rich.markup import escape
 
-    from evosearch.report_tables import table
+    from evosearch.evaluating.report_tables import table
 
     title = f"{stage.scale} the work: {stage.through} of {len(stage.entrants)} go on"
     made = table(title, ("program", "fitness", "low", "high", "best task", "worst task"))

@@ -16,7 +16,7 @@ RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The run's dir
 @app.command()
 def status(run: RunDirectory, json: Json = False) -> None:
     """How a search stands or ended: counts, speed, champion."""
-    from evosearch.run import Run
+    from evosearch.searching.run import Run
 
     document = Run(run).status()
     if json:
@@ -41,7 +41,7 @@ def top(
     seeds that decided nothing; that of other programs from the seeds they were selected by, which
     flatters them.
     """
-    from evosearch.run import Run
+    from evosearch.searching.run import Run
 
     found = Run(run).top(n, pareto=pareto)
     if json:
@@ -83,9 +83,9 @@ def lineage(
     Mutations that change nothing of what a program computes are folded. ● is a champion. One
     program's ancestors are in `evosearch show DIR#ID`.
     """
-    from evosearch.family import rows, to_svg, to_text
-    from evosearch.lineage import family
-    from evosearch.run import Run
+    from evosearch.findings.family import rows, to_svg, to_text
+    from evosearch.findings.lineage import family
+    from evosearch.searching.run import Run
 
     if output is not None and output.suffix.lower() != ".svg":
         raise UsageError(f"{output}: a family tree is drawn into a file that ends in .svg")
@@ -115,7 +115,7 @@ def _verdict(best: dict[str, Any]) -> str:
 
 def print_status(document: dict[str, Any]) -> None:
     """A run's status in words."""
-    from evosearch.live import duration
+    from evosearch.searching.live import duration
 
     evaluated, generated = document["evaluated"], document["generated"]
     print(

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from evosearch.errors import UsageError
-from evosearch.run import Run
+from evosearch.searching.run import Run
 from primitives import Program, ProgramError, parse, zoo
 from primitives.parsing import MAX_CHARACTERS
 from primitives.wording import suggestion

@@ -15,7 +15,7 @@ from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
 
 if TYPE_CHECKING:
-    from evosearch.driver import Search
+    from evosearch.searching.driver import Search
 
 Programs = Annotated[
     int | None, typer.Option(min=1, help="Stop when this many programs have been generated.")
@@ -79,7 +79,7 @@ def search(
     """
     from evosearch.config import make_config
     from evosearch.environment import describe
-    from evosearch.run import free_directory, make_run_directory
+    from evosearch.searching.run import free_directory, make_run_directory
 
     settings = _settings(config, preset, baseline)
     if programs is not None or trainings is not None:
@@ -123,7 +123,7 @@ def inject(
 ) -> None:
     """Put a program into a running or stopped search as the next child."""
     from evosearch.cli.programs import load_program
-    from evosearch.store import Store
+    from evosearch.searching.store import Store
 
     source = str(load_program(program))
     store = Store.open(run, "inject")
@@ -186,10 +186,10 @@ def _run(
 
     from evosearch.cli.funnel import measured, print_funnel
     from evosearch.cli.inspect import print_status
-    from evosearch.driver import Search
-    from evosearch.live import LiveView
-    from evosearch.run import Run, read_config
-    from evosearch.validation import counterparts
+    from evosearch.searching.driver import Search
+    from evosearch.searching.live import LiveView
+    from evosearch.searching.run import Run, read_config
+    from evosearch.searching.validation import counterparts
 
     view = LiveView(Console(stderr=True), str(directory), read_config(directory).measurement)
     search = Search(
@@ -228,7 +228,7 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     from rich.console import Console
 
     from evosearch.cli.simplify import measured
-    from evosearch.run import Run
+    from evosearch.searching.run import Run
     from evosearch.simplification.kept import keep, kept
     from evosearch.simplification.printing import Printer
 

@@ -70,7 +70,7 @@ def show(
     region, and its step size over time.
     """
     from evosearch.cli.programs import load_program, place_in_run
-    from evosearch.inspection import inspected
+    from evosearch.findings.inspection import inspected
 
     loaded = load_program(program)
     suffix = output.suffix.lower() if output else ""
@@ -102,7 +102,7 @@ def show(
 
 def _plot(name: str, program: Program, path: Path) -> None:
     from evosearch import plots
-    from evosearch.behaviour import behaviour
+    from evosearch.findings.behaviour import behaviour
 
     plots.require()
     from evosearch.plots.behaviour import draw
@@ -193,8 +193,8 @@ def _is_zoo_text(document: dict[str, Any]) -> bool:
 
 
 def _ancestors(found: list[dict[str, Any]] | None) -> str:
-    from evosearch.inspection import lineage_lines
-    from evosearch.lineage import Ancestor
+    from evosearch.findings.inspection import lineage_lines
+    from evosearch.findings.lineage import Ancestor
 
     if not found:
         return ""

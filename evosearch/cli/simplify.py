@@ -118,7 +118,7 @@ def measuring_tasks(program: str, task: str | None) -> list[str]:
     """The tasks to measure on: those asked for, else the run's own, else a quick search's."""
     from evosearch.cli.evaluate import task_names
     from evosearch.presets import load_preset
-    from evosearch.run import CONFIG, read_config
+    from evosearch.searching.run import CONFIG, read_config
 
     if task is not None:
         return task_names(task)

@@ -129,7 +129,7 @@ def _print_tables(loaded: list[Task]) -> None:
 
 
 def _print_detail(task: Task) -> None:
-    from evosearch.tuning import GRID
+    from evosearch.training.tuning import GRID
 
     items = _items(task)
     part = "search" if task.split == "diagnostic" else task.split
@@ -161,7 +161,7 @@ def _measure(names: str, seeds: int, json: bool) -> None:
 
     from evosearch.cli.evaluate import task_names
     from evosearch.cli.progress import reporting
-    from evosearch.signal_to_noise import OPTIMIZERS, signal_to_noise
+    from evosearch.evaluating.signal_to_noise import OPTIMIZERS, signal_to_noise
 
     with reporting(Console(stderr=True)) as report:
         found = signal_to_noise(task_names(names), seeds=seeds, progress=report)

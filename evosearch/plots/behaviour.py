@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from evosearch.behaviour import Behaviour, Series
+from evosearch.findings.behaviour import Behaviour, Series
 from evosearch.plots.figure import COLOURS, panels, save
 
 _TITLES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from evosearch.curves import Curve, Group, RunComparison, Searched, Spread
+from evosearch.findings.curves import Curve, Group, RunComparison, Searched, Spread
 from evosearch.plots.figure import COLOURS, panels, save
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from evosearch.evaluating.results import Evaluation, TaskReport
 from evosearch.plots.figure import COLOURS, panels, save
-from evosearch.results import Evaluation, TaskReport
 
 
 def draw(evaluation: Evaluation, path: Path, form: str) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize
 
-from evosearch.records import Stream
 from evosearch.simplification.effect import Effects, OnStep, drawn
 from evosearch.simplification.record import Step
 from evosearch.statistics import LARGEST_SCORE
+from evosearch.training.seeds import Stream
 from primitives import Program, Statement
 
 Place = tuple[int, int]

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evosearch.records import Seed, Stream
 from evosearch.simplification.deciding import LIMIT, LOOKS, Decision, bounds, decide
 from evosearch.simplification.edits import Edit, edits, pairs
 from evosearch.simplification.record import Ablation, Cost, Step
 from evosearch.simplification.trials import Trials
+from evosearch.training.seeds import Seed, Stream
 from primitives import Program, semantic_key
 
 SCREENING_SEEDS = 8

@@ -11,15 +11,15 @@ from types import TracebackType
 import numpy as np
 
 import proxies
-from evosearch.conditions import Conditions
-from evosearch.engines import Trainer, seed_key
 from evosearch.errors import EvosearchError
-from evosearch.measurement import BASELINE, COARSE_GRID, tune_baseline
-from evosearch.records import Seed, Stream
+from evosearch.searching.measurement import BASELINE, COARSE_GRID, tune_baseline
 from evosearch.simplification.deciding import bounds
 from evosearch.simplification.record import Cost
 from evosearch.statistics import log_loss, log_ratio
-from evosearch.tuning import Tuner, tune_alike
+from evosearch.training.conditions import Conditions
+from evosearch.training.engines import Trainer, seed_key
+from evosearch.training.seeds import Seed, Stream
+from evosearch.training.tuning import Tuner, tune_alike
 from primitives import Program, semantic_key, zoo
 from primitives.instructions import OpNames
 

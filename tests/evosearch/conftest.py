@@ -13,7 +13,7 @@ from evosearch.cli.app import main
 
 @pytest.fixture(autouse=True)
 def _ledger_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evosearch.ledger.LEDGER", tmp_path / "evaluations.db")
+    monkeypatch.setattr("evosearch.evaluating.ledger.LEDGER", tmp_path / "evaluations.db")
 
 
 class Said:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from evosearch.config import Config, make_config
-from evosearch.engines import Engine
-from evosearch.evolution import Evolution, Request
-from evosearch.measurement import Measurement
-from evosearch.run import make_run_directory
-from evosearch.store import Store
-from evosearch.tuning import Tuner
+from evosearch.searching.evolution import Evolution, Request
+from evosearch.searching.measurement import Measurement
+from evosearch.searching.run import make_run_directory
+from evosearch.searching.store import Store
+from evosearch.training.engines import Engine
+from evosearch.training.tuning import Tuner
 from primitives import Program, zoo
 
 WEIGHTS = {"one": 1000, "two": 30}

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from evosearch.audit import Audit, Audited, audit
-from evosearch.engines import Engine
 from evosearch.errors import UsageError
-from evosearch.evolution import Birth, Request
-from evosearch.measurement import BASELINE, Measurement
-from evosearch.records import Champion, Record, Seed, Stream
-from evosearch.run import Run, make_run_directory
-from evosearch.run_tables import verdict
+from evosearch.findings.audit import Audit, Audited, audit
+from evosearch.findings.run_tables import verdict
+from evosearch.searching.evolution import Birth, Request
+from evosearch.searching.measurement import BASELINE, Measurement
+from evosearch.searching.records import Champion, Record
+from evosearch.searching.run import Run, make_run_directory
+from evosearch.searching.store import Store
 from evosearch.statistics import Interval
-from evosearch.store import Store
-from evosearch.tuning import Tuner
+from evosearch.training.engines import Engine
+from evosearch.training.seeds import Seed, Stream
+from evosearch.training.tuning import Tuner
 from primitives import Program, analyse, parse, zoo
 from tests.evosearch.test_driver import TASK, small
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evosearch.behaviour import STEPS, WEIGHT, behaviour
+from evosearch.findings.behaviour import STEPS, WEIGHT, behaviour
 from primitives import parse, zoo
 
 SGD = parse("def train(w, g, lr):\n  u = g * 0.1\n  u = u * lr\n  return u")

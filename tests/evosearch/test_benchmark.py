@@ -9,7 +9,7 @@ import jax
 import pytest
 from rich.console import Console
 
-from evosearch.benchmark import (
+from evosearch.benchmarking.benchmark import (
     TWENTY_STATEMENTS,
     Size,
     abstract_microseconds,
@@ -18,9 +18,9 @@ from evosearch.benchmark import (
     quick,
     search_speed,
 )
+from evosearch.benchmarking.stepwise import Stepwise, uncached_compilation
 from evosearch.config import make_config
-from evosearch.report_tables import render_benchmark
-from evosearch.stepwise import Stepwise, uncached_compilation
+from evosearch.evaluating.report_tables import render_benchmark
 from primitives import live, parse, semantic_key, zoo
 from proxies.tasks import digits
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from evosearch.conditions import Conditions, Rounds
 from evosearch.config import make_config
 from evosearch.errors import UsageError
-from evosearch.records import Seed, Stream
+from evosearch.training.conditions import Conditions, Rounds
+from evosearch.training.seeds import Seed, Stream
 from primitives import zoo
 
 ROUNDS = Rounds((0.5, 1.0, 2.0), ("cosine", "linear"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evosearch.cost import Cost, running_cost
-from evosearch.evolution import Evolution
-from evosearch.run import Run
-from evosearch.store import Store
+from evosearch.searching.cost import Cost, running_cost
+from evosearch.searching.evolution import Evolution
+from evosearch.searching.run import Run
+from evosearch.searching.store import Store
 from tests.evosearch.laboratory import WEIGHTS, config, measure, shorter_is_better, stored
 
 

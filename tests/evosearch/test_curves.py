@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from evosearch.cost import Unit
-from evosearch.curves import Curve, compare_runs
 from evosearch.errors import UsageError
-from evosearch.run import Run, make_run_directory
-from evosearch.store import Store
-from evosearch.validation import Validation
+from evosearch.findings.curves import Curve, compare_runs
+from evosearch.searching.cost import Unit
+from evosearch.searching.run import Run, make_run_directory
+from evosearch.searching.store import Store
+from evosearch.searching.validation import Validation
 from tests.evosearch.laboratory import config, stored
 
 TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from evosearch.config import Config, make_config
-from evosearch.driver import Search, Snapshot, resume, search
 from evosearch.environment import describe
 from evosearch.errors import UsageError
-from evosearch.run import Run, make_run_directory
-from evosearch.store import Store
+from evosearch.searching.driver import Search, Snapshot, resume, search
+from evosearch.searching.run import Run, make_run_directory
+from evosearch.searching.store import Store
 from primitives import zoo
 
 TASK = "digits-mlp"
@@ -234,7 +234,7 @@ def test_a_failing_worker_names_the_program_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evosearch.errors import EvosearchError
-    from evosearch.measurement import Laboratory
+    from evosearch.searching.measurement import Laboratory
 
     directory = tmp_path / "failing"
     make_run_directory(directory, small(), describe())

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from evosearch.evolution import Evolution
-from evosearch.records import evidence, fitness
+from evosearch.searching.evolution import Evolution
+from evosearch.searching.records import evidence, fitness
 from primitives import Program, live, zoo
 from tests.evosearch.laboratory import Worth, config, evolve
 

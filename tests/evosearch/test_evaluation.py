@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from evosearch import contenders, reports
-from evosearch.comparison import compare
-from evosearch.engines import Trainer, seed_key
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.evaluation import evaluate
-from evosearch.ledger import Ledger
-from evosearch.records import Seed, Stream
-from evosearch.report_tables import render, sentences
-from evosearch.results import Evaluation, Result, TaskReport
+from evosearch.evaluating import reports
+from evosearch.evaluating.comparison import compare
+from evosearch.evaluating.evaluation import evaluate
+from evosearch.evaluating.ledger import Ledger
+from evosearch.evaluating.report_tables import render, sentences
+from evosearch.evaluating.results import Evaluation, Result, TaskReport
+from evosearch.training import contenders
+from evosearch.training.engines import Trainer, seed_key
+from evosearch.training.seeds import Seed, Stream
 from primitives import parse, zoo
 
 DIVERGES = parse(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evosearch.evolution import Evolution, Request
-from evosearch.records import Stream
+from evosearch.searching.evolution import Evolution, Request
+from evosearch.training.seeds import Stream
 from primitives import analyse, zoo
 from tests.evosearch.laboratory import config, evolve, measure, shorter_is_better
 

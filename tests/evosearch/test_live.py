@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from evosearch.config import MeasurementConfig
-from evosearch.driver import Snapshot
-from evosearch.evolution import Counts
-from evosearch.live import LiveView, duration, fraction_done, seconds_left
-from evosearch.records import Champion, Record, Seed, Stream
+from evosearch.searching.driver import Snapshot
+from evosearch.searching.evolution import Counts
+from evosearch.searching.live import LiveView, duration, fraction_done, seconds_left
+from evosearch.searching.records import Champion, Record
+from evosearch.training.seeds import Seed, Stream
 from primitives import semantic_key, zoo
 
 

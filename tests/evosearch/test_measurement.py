@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import proxies
-from evosearch.conditions import Rounds
 from evosearch.config import MutationConfig
-from evosearch.engines import Trainer
-from evosearch.measurement import Laboratory, Measurement
-from evosearch.mutation import mutate
 from evosearch.presets import load_preset
-from evosearch.records import Seed, Stream
+from evosearch.searching.measurement import Laboratory, Measurement
+from evosearch.searching.mutation import mutate
 from evosearch.statistics import LARGEST_SCORE
+from evosearch.training.conditions import Rounds
+from evosearch.training.engines import Trainer
+from evosearch.training.seeds import Seed, Stream
 from primitives import Program, parse, zoo
 
 SEED = Seed(Stream.SEARCH, 0)

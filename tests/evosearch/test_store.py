@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.evolution import Evolution
-from evosearch.run import Run, make_run_directory
-from evosearch.store import DATABASE, Store
+from evosearch.searching.evolution import Evolution
+from evosearch.searching.run import Run, make_run_directory
+from evosearch.searching.store import DATABASE, Store
 from tests.evosearch.laboratory import config, evolve, shorter_is_better
 
 
@@ -41,7 +41,7 @@ def test_a_second_search_on_the_same_run_is_refused_and_reading_is_not(run: Path
 
 def test_the_lock_ends_with_its_process_however_it_ends(run: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from evosearch.store import Store; "
+        "import os, sys; from pathlib import Path; from evosearch.searching.store import Store; "
         "Store.open(Path(sys.argv[1]), 'search'); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(run)], check=False)
@@ -115,8 +115,8 @@ _AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from evosearch.errors import EvosearchError
-from evosearch.run import Run
-from evosearch.store import Store
+from evosearch.searching.run import Run
+from evosearch.searching.store import Store
 directory = Path(sys.argv[1])
 Run(directory).status()  # whatever is imported late is imported now
 if os.geteuid() == 0:

@@ -13,9 +13,9 @@ import pytest
 
 import proxies
 from evosearch.config import make_config
-from evosearch.funnel import SCALES
-from evosearch.records import Stream
-from evosearch.validation import counterparts
+from evosearch.findings.funnel import SCALES
+from evosearch.searching.validation import counterparts
+from evosearch.training.seeds import Stream
 from primitives import zoo
 
 SCRIPT = """

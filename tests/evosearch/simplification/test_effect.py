@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from evosearch.presets import load_preset
-from evosearch.records import Stream
 from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.constants import round_constants, tune
 from evosearch.simplification.deciding import LIMIT, bounds
 from evosearch.simplification.effect import Effects
 from evosearch.simplification.record import Cost, Step
+from evosearch.training.seeds import Stream
 from primitives import Program, parse, semantic_key
 from primitives import simplify as by_algebra
 from primitives.nearest import nearest

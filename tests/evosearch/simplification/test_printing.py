@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from evosearch.driver import search
 from evosearch.errors import EvosearchError
-from evosearch.run import Run, make_run_directory
+from evosearch.searching.driver import search
+from evosearch.searching.run import Run, make_run_directory
 from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra
 from evosearch.simplification.kept import keep, kept
 from evosearch.simplification.printing import Printer

@@ -1,0 +1,1 @@
+"""How fast everything is, each way beside the others."""

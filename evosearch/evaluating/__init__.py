@@ -1,0 +1,1 @@
+"""Evaluation: contenders tuned alike, fresh seeds, what is real, and reports."""

@@ -1,0 +1,215 @@
+"""Evaluations and benchmarks as tables for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from evosearch.evaluating.comparison import ROUNDING
+from evosearch.evaluating.results import Difference, Evaluation, Result, TaskReport
+from evosearch.statistics import LARGEST_SCORE
+
+_STYLES = {"better": "green", "worse": "red", "no real difference": "dim"}
+
+
+def render(evaluation: Evaluation, console: Console) -> None:
+    """Prints a table for each task, one of the fitness over several, and what follows in words."""
+    for report in evaluation.tasks:
+        console.print(_task_table(report))
+        console.print()
+    if evaluation.overall:
+        console.print(_overall_table(evaluation))
+        console.print()
+        console.print(_standings_table(evaluation))
+        console.print()
+    for sentence in sentences(evaluation):
+        console.print(sentence, highlight=False, markup=False)
+    console.print(Text(how(evaluation), style="dim"))
+
+
+def render_benchmark(document: Mapping[str, Any], console: Console) -> None:
+    """Prints what `benchmark.bench` measured."""
+    made = table(
+        f"One training on {document['device']}: ms, and times the floor",
+        ("weights", "steps", "program", "floor", "interpreter", "jit program", "jit update"),
+    )
+    for row in document["sizes"]:
+        ways = ("interpreter", "jit_per_program", "jit_update")
+        cells = [f"{row[f'{way}_ms']:.0f} ({row['ratios'][way]:.3g}x)" for way in ways]
+        floor = f"{row['fused_ms']:.0f}"
+        made.add_row(f"{row['weights']:,}", str(row["steps"]), row["program"], floor, *cells)
+    console.print(made)
+    console.print()
+    for row in document["sizes"]:
+        console.print(
+            f"{row['weights']:,} weights, {row['program']}: the {row['engine']} engine is picked "
+            f"for one training, at {row['engine_to_floor_and_compile']:.2g}x floor and compile "
+            f"({row['compile_ms']:.0f} ms)",
+            highlight=False,
+        )
+    if document["abstract_us"] is not None:
+        console.print(
+            f"A mutation with abstract execution takes {document['abstract_us']:.0f} microseconds.",
+            highlight=False,
+        )
+    if document["search"] is not None:
+        console.print(_search_sentence(document["search"]), highlight=False)
+
+
+def _search_sentence(search: Mapping[str, float]) -> str:
+    return (
+        f"A search with the quick preset generates {search['generated_per_second']:.0f} and "
+        f"measures {search['measured_per_second']:.1f} programs per second, keeps "
+        f"{search['cpu_seconds_per_second']:.2f} cores busy and needs "
+        f"{search['startup_seconds']:.1f} s to its first measured child."
+    )
+
+
+def sentences(evaluation: Evaluation) -> list[str]:
+    """What the evaluation says, a sentence for each task and one over all."""
+    found = [_task_sentence(report) for report in evaluation.tasks]
+    if evaluation.overall:
+        found.append(_overall_sentence(evaluation))
+    return found
+
+
+def table(title: str, columns: Sequence[str]) -> Table:
+    """An empty table without frames; the first column, `program` and `verdict` are text."""
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=0
+    )
+    made.padding = (0, 2, 0, 0)
+    for number, column in enumerate(columns):
+        words = number == 0 or column in ("program", "verdict")
+        made.add_column(
+            column,
+            justify="left" if words else "right",
+            no_wrap=number > 0,
+            overflow="fold",
+            header_style="bold",
+        )
+    return made
+
+
+def _task_table(report: TaskReport) -> Table:
+    title = f"{report.task} ({report.split}): {report.metric}, {report.steps} steps"
+    sharp = any(result.sharpness is not None for result in report.results)
+    columns = ["program", "lr", "decay", "loss", "div.", "difference", "verdict"]
+    made = table(title, [*columns[:5], "sharpness", *columns[5:]] if sharp else columns)
+    for result in report.results:
+        settings = (f"{result.lr:.3g}", f"{result.decay:g}")
+        cells = [escape(result.program), *settings, _loss(result), _diverged(result)]
+        if sharp:
+            cells.append("-" if result.sharpness is None else f"{result.sharpness:.3g}")
+        for name, difference in result.versus.items():
+            made.add_row(*cells, f"{percent(difference)} vs {escape(name)}", _verdict(difference))
+            cells = [""] * len(cells)
+        if not result.versus:
+            made.add_row(*cells, "", "")
+    return made
+
+
+def _overall_table(evaluation: Evaluation) -> Table:
+    title = f"over {len(evaluation.tasks)} tasks: log({evaluation.reference}'s loss / loss)"
+    made = table(title, ("program", "fitness", "low", "high", "verdict"))
+    for fitness in evaluation.overall:
+        numbers = [f"{number:+.3f}" for number in fitness.interval]
+        if fitness.difference is None:
+            made.add_row(escape(fitness.program), "0", "", "", "the reference")
+        else:
+            made.add_row(escape(fitness.program), *numbers, _verdict(fitness.difference))
+    return made
+
+
+def _standings_table(evaluation: Evaluation) -> Table:
+    title = f"standings: geometric mean of loss / {evaluation.reference}'s loss"
+    made = table(title, ("program", "ratio", "low", "high", "wins", "losses", "ties", "mean rank"))
+    for standing in evaluation.standings:
+        counts = (standing.wins, standing.losses, standing.ties)
+        made.add_row(
+            escape(standing.program),
+            *(f"{number:.3f}" for number in standing.ratio),
+            *map(str, counts),
+            f"{standing.mean_rank:.1f}",
+        )
+    return made
+
+
+def percent(difference: Difference) -> str:
+    """A difference of log losses as a change of the loss: `-9.5%`; `>= +300%` at the clip."""
+    mean = difference.interval.mean
+    if abs(mean) > LARGEST_SCORE - ROUNDING:
+        return f"{'>=' if mean > 0 else '<='} {100 * math.expm1(mean):+.0f}%"
+    return f"{100 * math.expm1(mean):+.1f}%"
+
+
+def _loss(result: Result) -> str:
+    loss = result.loss
+    if loss is None:
+        return "-"
+    return f"{loss.mean:#.4g} ±{loss.high - loss.mean:.2g}"
+
+
+def _diverged(result: Result) -> str:
+    return f"{result.diverged}/{len(result.losses)}"
+
+
+def _verdict(difference: Difference) -> Text:
+    return Text(difference.verdict, style=_STYLES[difference.verdict])
+
+
+def _task_sentence(report: TaskReport) -> str:
+    parts = []
+    for result in report.results:
+        by_verdict: dict[str, list[str]] = {}
+        for name, difference in result.versus.items():
+            by_verdict.setdefault(difference.verdict, []).append(name)
+        clauses = [
+            f"not really different from {_listed(names)}"
+            if verdict == "no real difference"
+            else f"{verdict} than {_listed(names)}"
+            for verdict, names in by_verdict.items()
+        ]
+        if result.diverged == len(result.losses):
+            parts.append(f"{result.program} diverged on every seed")
+        elif clauses:
+            parts.append(f"{result.program} is {_listed(clauses)}")
+    return f"On {report.task}, {'; '.join(parts) or 'there is nothing to compare'}."
+
+
+def _overall_sentence(evaluation: Evaluation) -> str:
+    parts = [
+        f"{fitness.program} {_in_words(fitness.difference, evaluation.reference)}"
+        for fitness in evaluation.overall
+        if fitness.difference is not None
+    ]
+    return f"Over all {len(evaluation.tasks)} tasks, {'; '.join(parts)}."
+
+
+def _in_words(difference: Difference, reference: str) -> str:
+    if not difference.real:
+        return f"is not really different from {reference}"
+    return f"is {difference.verdict}: its loss is {percent(difference)} against {reference}"
+
+
+def how(evaluation: Evaluation) -> str:
+    """How to read the tables."""
+    seeds = len(evaluation.tasks[0].results[0].losses)
+    return (
+        "lr: the factor on a program's own learning rate, and decay: weight decay outside it, the "
+        f"best of as many trials for all, on {evaluation.tuning_seeds} tuning seeds. loss: mean "
+        "and half width of its 95% interval "
+        f"over {seeds} fresh seeds, the same for all. div.: seeds that diverged. A difference is "
+        "real if its p-value, by Holm's correction for all comparisons "
+        f"({evaluation.comparisons}), is below 0.05."
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

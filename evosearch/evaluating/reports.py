@@ -1,0 +1,113 @@
+"""Evaluations as files: Markdown, JSON, and plots."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from evosearch.errors import UsageError
+from evosearch.evaluating.report_tables import how, percent, sentences
+from evosearch.evaluating.results import Evaluation, Result, TaskReport
+from evosearch.files import explained
+
+PLOTS = (".svg", ".png", ".pdf")
+_SUFFIXES = (".md", ".json", *PLOTS)
+
+
+def check(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
+    """Whether a report can be written to `path`, before anything expensive.
+
+    Raises:
+        UsageError: the suffix is unknown, the directory is missing, or plots need a library.
+    """
+    if path.suffix not in suffixes:
+        raise UsageError(f"cannot write {path}: use one of {', '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: {path.parent} is not a directory; make it first")
+    if path.suffix in PLOTS:
+        from evosearch.plots import require
+
+        require()
+
+
+def write(evaluation: Evaluation, path: Path) -> None:
+    """Writes `evaluation` in the form that the suffix of `path` names; whole or not at all.
+
+    Raises:
+        EvosearchError: the file cannot be written.
+    """
+    with whole(path) as partial:
+        if path.suffix in PLOTS:
+            from evosearch.plots.suite import draw
+
+            draw(evaluation, partial, path.suffix.removeprefix("."))
+        elif path.suffix == ".json":
+            document = json.dumps(evaluation.document(), indent=2, allow_nan=False)
+            partial.write_text(document + "\n", encoding="utf-8")
+        else:
+            partial.write_text(markdown(evaluation), encoding="utf-8")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write what becomes `path` once all of it is written.
+
+    Raises:
+        EvosearchError: the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}")
+    with explained(path):
+        yield partial
+        os.replace(partial, path)
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """The evaluation as Markdown: the standings first, then a table for each task."""
+    parts = []
+    if evaluation.standings:
+        parts.append(_standings(evaluation))
+    parts += [_task(report) for report in evaluation.tasks]
+    parts.append("\n".join(sentences(evaluation)))
+    parts.append(how(evaluation))
+    return "\n\n".join(parts) + "\n"
+
+
+def _standings(evaluation: Evaluation) -> str:
+    header = (
+        f"| contender | loss / {evaluation.reference}'s | 95% interval | wins | losses | ties | "
+        "mean rank |"
+    )
+    rows = [
+        f"| {one.program} | {one.ratio.mean:.3f} | {one.ratio.low:.3f} to {one.ratio.high:.3f} | "
+        f"{one.wins} | {one.losses} | {one.ties} | {one.mean_rank:.1f} |"
+        for one in evaluation.standings
+    ]
+    title = f"### {len(evaluation.tasks)} tasks together\n"
+    return "\n".join([title, header, "| --- |" + " ---: |" * 6, *rows])
+
+
+def _task(report: TaskReport) -> str:
+    title = f"### {report.task} ({report.split})\n\n{report.metric}, {report.steps} steps\n"
+    header = "| contender | lr | decay | loss | diverged | against | difference | verdict |"
+    rows = [row for result in report.results for row in _rows(result)]
+    return "\n".join([title, header, "| --- |" + " ---: |" * 4 + " --- | ---: | --- |", *rows])
+
+
+def _rows(result: Result) -> list[str]:
+    loss = "-" if result.loss is None else f"{result.loss.mean:.4g}"
+    if result.loss is not None and math.isfinite(result.loss.high):
+        loss += f" ± {result.loss.high - result.loss.mean:.2g}"
+    cells = f"| {result.program} | {result.lr:.3g} | {result.decay:g} | {loss} | "
+    cells += f"{result.diverged}/{len(result.losses)} |"
+    if not result.versus:
+        return [f"{cells} | | |"]
+    return [
+        f"{cells if first else '| | | | | |'} {name} | {percent(one)} | {one.verdict} |"
+        for first, (name, one) in zip(
+            [True] + [False] * len(result.versus), result.versus.items(), strict=False
+        )
+    ]

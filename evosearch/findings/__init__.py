@@ -1,0 +1,1 @@
+"""What a finished search says: the funnel, audits, comparisons, ancestors, behaviour."""

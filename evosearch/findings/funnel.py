@@ -1,0 +1,237 @@
+"""The funnel: the best programs of runs on 10x, then 100x the work, and the winner's evidence.
+
+Only what beats the tuned baseline goes on (Chen et al. 2023, section 2.3). Every entrant of a stage
+and the baseline are tuned alike. Who goes on is chosen by seeds that are then spent: the winner is
+measured anew, beside the baseline, on seeds that chose nothing, and that is what is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from evosearch.config import FunnelConfig
+from evosearch.errors import UsageError
+from evosearch.evaluating.comparison import ROUNDING
+from evosearch.evaluating.evaluation import evaluate
+from evosearch.evaluating.ledger import Ledger
+from evosearch.evaluating.results import Evaluation
+from evosearch.evaluating.trainings import Progress
+from evosearch.searching.measurement import BASELINE
+from evosearch.searching.run import Run
+from evosearch.searching.validation import COARSE, COARSE_GRID, counterparts
+from evosearch.statistics import Interval, bounded_mean, interval, log_ratio
+from evosearch.training.seeds import Stream
+from primitives import Program, parse, simplify, zoo
+from primitives.canonical import canonical
+
+SCALES = ("10x", "100x")
+"""The work of each stage, relative to a search's tasks."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A program that a stage measured.
+
+    Attributes:
+        name: `runs/NAME#ID`.
+        source: its text.
+        fitness: mean and 95% interval over seeds of the bounded mean over tasks; 0 is the tuned
+            baseline.
+        per_task: the mean over seeds for each task.
+    """
+
+    name: str
+    source: str
+    fitness: Interval
+    per_task: Mapping[str, float]
+
+    def document(self) -> dict[str, Any]:
+        """The entrant as JSON."""
+        mean, low, high = self.fitness
+        numbers = {"fitness": mean, "fitness_low": low, "fitness_high": high}
+        return {"name": self.name, **numbers, "per_task": self.per_task, "source": self.source}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, the best entrant first.
+
+    Attributes:
+        scale: its work, relative to the search's tasks.
+        seeds: the fresh seeds of each entrant.
+        entrants: all that were measured.
+        through: how many went on, or won.
+    """
+
+    scale: str
+    seeds: int
+    entrants: tuple[Entrant, ...]
+    through: int
+
+    def document(self) -> dict[str, Any]:
+        """The stage as JSON."""
+        return {
+            "scale": self.scale,
+            "seeds": self.seeds,
+            "through": self.through,
+            "entrants": [one.document() for one in self.entrants],
+        }
+
+
+@dataclass(frozen=True)
+class Funnelled:
+    """What came through.
+
+    Attributes:
+        stages: in order; fewer than `SCALES` if nothing was left.
+        winner: as measured at the largest scale on seeds that chose nothing; None if no program
+            beat the baseline up to there.
+    """
+
+    stages: tuple[Stage, ...]
+    winner: Entrant | None
+
+    def document(self) -> dict[str, Any]:
+        """The funnel as JSON."""
+        return {
+            "stages": [stage.document() for stage in self.stages],
+            "winner": self.winner and self.winner.document(),
+        }
+
+
+def funnel(
+    runs: Sequence[Run],
+    *,
+    config: FunnelConfig | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda text, done, total: None,
+    ledger: Ledger | None = None,
+) -> Funnelled:
+    """Takes the best distinct programs of `runs` through the stages.
+
+    Args:
+        runs: whose tasks' counterparts are trained; all of them searched on the same tasks.
+        config: how many enter and on how many seeds; None for the first run's.
+        workers: threads that train; None for one per core.
+        progress: told how far it is.
+        ledger: where trainings are kept.
+
+    Raises:
+        UsageError: no runs, runs of different tasks, or tasks without counterparts.
+        EvosearchError: the baseline diverges on a task.
+    """
+    if not runs:
+        raise UsageError("no run to take programs from; give one or more directories")
+    first = runs[0].config
+    for run in runs[1:]:
+        if run.config.tasks != first.tasks:
+            raise UsageError(
+                f"{run.directory} searched on {', '.join(run.config.tasks)} and {runs[0].directory}"
+                f" on {', '.join(first.tasks)}; take runs through the funnel that share their tasks"
+            )
+    config = config or first.funnel
+    bound = first.measurement.largest_gain
+    left = candidates(runs, config.entrants[0])
+    if not left:
+        raise UsageError(
+            f"{runs[0].directory} has no program with two measurements yet; search further: "
+            f"`evosearch resume {runs[0].directory}`"
+        )
+    stages: list[Stage] = []
+    for scale, most, seeds in zip(SCALES, config.entrants, config.seeds, strict=True):
+        tasks = counterparts(first.tasks, scale)
+        if not tasks:
+            raise UsageError(
+                f"none of {', '.join(first.tasks)} has a validation task at {scale} the work; "
+                "`evosearch tasks` lists them"
+            )
+        left = dict(list(left.items())[:most])
+
+        def measured(
+            programs: Mapping[str, Program], stream: Stream, seeds: int, tasks: list[str] = tasks
+        ) -> Evaluation:
+            return evaluate(
+                programs,
+                tasks,
+                against={BASELINE: zoo.load(BASELINE)},
+                seeds=seeds,
+                tuning_seeds=config.tuning_seeds,
+                lrs=COARSE_GRID,
+                resolution=COARSE,
+                seed=first.seed,
+                streams=(Stream.VALIDATE_TUNE, stream),
+                workers=workers,
+                progress=progress,
+                ledger=ledger,
+            )
+
+        found = _entrants(measured(left, Stream.VALIDATE, seeds), bound)
+        found.sort(key=lambda one: -one.fitness.low)
+        ahead = [one for one in found if one.fitness.low > 0]
+        last = scale == SCALES[-1]
+        through = ahead[:1] if last else ahead
+        stages.append(Stage(scale, seeds, tuple(found), len(through)))
+        left = {one.name: left[one.name] for one in through}
+        if not left:
+            return Funnelled(tuple(stages), None)
+    confirmed = measured(left, Stream.CONFIRM, config.confirm_seeds)
+    return Funnelled(tuple(stages), _entrants(confirmed, bound)[0])
+
+
+def candidates(runs: Sequence[Run], count: int) -> dict[str, Program]:
+    """The best `count` programs of several runs by the lower bound of fitness, each rule once.
+
+    Programs that differ in constants or in dead and redundant statements are one rule, of which the
+    best enters. The runs take turns, so that each has its best among them.
+    """
+    rows = [[(run, one) for one in run.top(None) if one["seeds"] > 1] for run in runs]
+    turns = [pair for of_one_turn in zip_longest(*rows) for pair in of_one_turn if pair]
+    found: dict[str, Program] = {}
+    rules: set[str] = set()
+    for run, one in turns:
+        if len(found) == count:
+            break
+        program = parse(one["source"])
+        rule = _without_constants(program)
+        if rule not in rules:
+            rules.add(rule)
+            found[f"{run.directory}#{one['id']}"] = program
+    return found
+
+
+def _without_constants(program: Program) -> str:
+    """The simplified program under canonical names, with a mark for every number."""
+    body = canonical(simplify(program).program)
+    return "\n".join(
+        " ".join([target, op, *("#" if isinstance(arg, float) else arg for arg in args)])
+        for target, op, args in body.statements
+    )
+
+
+def _entrants(evaluation: Evaluation, bound: float) -> list[Entrant]:
+    """Everything in the evaluation but the baseline, in its order."""
+    by_task = {
+        report.task: {result.program: result.losses for result in report.results}
+        for report in evaluation.tasks
+    }
+    found = []
+    for result in evaluation.tasks[0].results:
+        if result.program == BASELINE:
+            continue
+        scores = {
+            task: [
+                -log_ratio(loss, other)
+                for loss, other in zip(losses[result.program], losses[BASELINE], strict=True)
+            ]
+            for task, losses in by_task.items()
+        }
+        by_seed = [
+            bounded_mean(dict(zip(scores, of_seed, strict=True)), bound)
+            for of_seed in zip(*scores.values(), strict=True)
+        ]
+        per_task = {task: sum(of_task) / len(of_task) for task, of_task in scores.items()}
+        found.append(Entrant(result.program, result.source, interval(by_seed, ROUNDING), per_task))
+    return found

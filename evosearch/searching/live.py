@@ -1,0 +1,220 @@
+"""The live view of a search: a panel on a terminal, a line now and then anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from evosearch.config import MeasurementConfig
+from evosearch.searching.driver import Snapshot
+from evosearch.searching.records import Champion, evidence, fitness
+from primitives import live
+
+_SECONDS_BETWEEN_LINES = 10.0
+_FRAMES_PER_SECOND = 4
+_CHAMPIONS_SHOWN = 6
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03`, `2:03` or `0:07`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def fraction_done(snapshot: Snapshot) -> float:
+    """How much of the search is done, by whatever is nearest its limit."""
+    done = 0.0
+    if snapshot.programs is not None:
+        done = snapshot.counts.generated / snapshot.programs
+    if snapshot.trainings_limit is not None:
+        done = max(done, snapshot.trainings / snapshot.trainings_limit)
+    if snapshot.minutes is not None:
+        done = max(done, snapshot.elapsed_seconds / (60 * snapshot.minutes))
+    return min(1.0, done)
+
+
+def seconds_left(snapshot: Snapshot) -> float | None:
+    """An estimate from the pace so far; None before there is one."""
+    estimates = []
+    for count, before, limit in (
+        (snapshot.counts.generated, snapshot.replayed, snapshot.programs),
+        (snapshot.trainings, snapshot.replayed_trainings, snapshot.trainings_limit),
+    ):
+        if limit is not None and count > before and snapshot.searching_seconds > 1:
+            pace = (count - before) / snapshot.searching_seconds
+            estimates.append((limit - count) / pace)
+    if snapshot.minutes is not None:
+        estimates.append(60 * snapshot.minutes - snapshot.elapsed_seconds)
+    return max(0.0, min(estimates)) if estimates else None
+
+
+class LiveView:
+    """Watches a search; a context manager that owns the terminal meanwhile.
+
+    Args:
+        console: where to draw; a file or a pipe gets plain lines.
+        title: what is searched in, e.g. the run's directory.
+        limits: of the run's configuration, for the champion's fitness and interval.
+    """
+
+    def __init__(self, console: Console, title: str, limits: MeasurementConfig):
+        self.console = console
+        self.title = title
+        self.limits = limits
+        self._phase = "starting"
+        self._snapshot: Snapshot | None = None
+        self._spinner = Spinner("dots")
+        self._next_line = 0.0
+        self._champion: Champion | None = None
+        self._live: Live | None = None
+        if console.is_terminal and not console.is_dumb_terminal:
+            self._live = Live(
+                get_renderable=self.render,
+                console=console,
+                refresh_per_second=_FRAMES_PER_SECOND,
+                transient=True,
+            )
+
+    def __enter__(self) -> LiveView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def phase(self, text: str) -> None:
+        """Shows what the search has begun."""
+        self._phase = text
+        if not self._live:
+            self._say(text)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Takes the state after a result; draws at most a few times a second."""
+        self._snapshot = snapshot
+        self._phase = "searching"
+        if self._live:
+            return
+        now = time.monotonic()
+        if now >= self._next_line:
+            self._next_line = now + _SECONDS_BETWEEN_LINES
+            self._say(_line(snapshot, self._best(snapshot.champion)))
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"{self.title}: {text}", highlight=False, soft_wrap=True, markup=False)
+
+    def render(self) -> RenderableType:
+        """The panel as it stands."""
+        snapshot = self._snapshot
+        header = Table.grid(expand=True)
+        header.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        header.add_column(justify="right", no_wrap=True)
+        self._spinner.update(text=Text(self._phase))
+        header.add_row(Text(self.title, style="bold"), self._spinner)
+        if snapshot is None:
+            return header
+        counts = snapshot.counts
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(style="dim", no_wrap=True)
+        rows.add_column(overflow="fold")
+        rows.add_row("programs", _programs(snapshot))
+        rows.add_row("speed", _speed(snapshot))
+        rows.add_row(
+            "cache hits",
+            f"{_share(counts.cache_hits, counts.generated)}   redundant statements "
+            f"{_share(counts.statements - counts.live_statements, counts.statements)}",
+        )
+        rows.add_row("champion", Text(self._best(snapshot.champion), style="bold green"))
+        rows.add_row("", self._per_task(snapshot.champion))
+        if snapshot.validated:
+            rows.add_row("fitness of champions", self._curve(snapshot, self._found))
+            rows.add_row("on 10x the work", self._curve(snapshot, lambda one: one[1]))
+        return Group(
+            header,
+            _bar(fraction_done(snapshot)),
+            rows,
+            Padding(_source(snapshot.champion), (1, 0, 0, 2)),
+        )
+
+    def _best(self, champion: Champion) -> str:
+        found = evidence(champion.record.scores)
+        if not found:
+            return f"#{champion.record.id}, not measured yet"
+        mean, low, high = fitness(found, self.limits.noise_floor, self.limits.largest_gain)
+        return (
+            f"#{champion.record.id}  fitness {mean:+.3f}  95% [{low:+.3f}, {high:+.3f}]  "
+            f"{len(found)} seed{'s' if len(found) > 1 else ''}"
+        )
+
+    def _curve(self, snapshot: Snapshot, of: Callable[[tuple[Champion, float]], float]) -> str:
+        """The last few champions that are validated, the latest last."""
+        return "  ".join(f"{of(one):+.3f}" for one in snapshot.validated[-_CHAMPIONS_SHOWN:])
+
+    def _found(self, one: tuple[Champion, float]) -> float:
+        return fitness(
+            evidence(one[0].record.scores), self.limits.noise_floor, self.limits.largest_gain
+        ).mean
+
+    def _per_task(self, champion: Champion) -> str:
+        found = evidence(champion.record.scores)
+        tasks = sorted(found[0]) if found else []
+        means = [f"{task} {sum(one[task] for one in found) / len(found):+.2f}" for task in tasks]
+        return "  ".join(means)
+
+
+def _bar(done: float) -> Table:
+    """A bar that also reads without colour, where its empty part is blank."""
+    row = Table.grid(expand=True, padding=(0, 1))
+    row.add_column(ratio=1)
+    row.add_column(justify="right", width=4)
+    row.add_row(ProgressBar(total=1.0, completed=done), f"{100 * done:.0f}%")
+    return row
+
+
+def _source(champion: Champion) -> Text:
+    return Text(str(live(champion.record.program)).rstrip(), no_wrap=True, overflow="ellipsis")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _programs(snapshot: Snapshot) -> str:
+    left = seconds_left(snapshot)
+    of = f" of {snapshot.programs:,}" if snapshot.programs is not None else ""
+    if snapshot.trainings_limit is not None:
+        of += f", {snapshot.trainings:,} of {snapshot.trainings_limit:,} trainings"
+    spent = f", {duration(snapshot.elapsed_seconds)} spent"
+    return f"{snapshot.counts.generated:,}{of}{spent}" + (
+        f", {duration(left)} left" if left is not None else ""
+    )
+
+
+def _speed(snapshot: Snapshot) -> str:
+    seconds = max(snapshot.searching_seconds, 1e-9)
+    made = snapshot.counts.generated - snapshot.replayed
+    return (
+        f"{made / seconds:,.0f} programs/s   {snapshot.counts.evaluated:,} evaluated   "
+        f"{snapshot.tests} champion test{'' if snapshot.tests == 1 else 's'}"
+    )
+
+
+def _line(snapshot: Snapshot, best: str) -> str:
+    hits = _share(snapshot.counts.cache_hits, snapshot.counts.generated)
+    return f"{_programs(snapshot)}; cache hits {hits}; champion {best}"

@@ -1,0 +1,351 @@
+"""A run on disk: making one, reading what it found."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evosearch.config import Config, make_config, read_toml
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.files import explained
+from evosearch.searching.cost import Cost, running_cost
+from evosearch.searching.records import Scores, evidence, fitness, is_confirmed
+from evosearch.searching.store import Store
+from evosearch.statistics import LARGEST_SCORE
+from evosearch.training.seeds import Seed, Stream
+from primitives import Program, live, parse, state_memory
+
+CONFIG = "config.toml"
+ENVIRONMENT = "environment.json"
+FUNNEL = "funnel.json"
+
+
+def free_directory(name: str = "search") -> Path:
+    """`runs/NAME`, or the first of `runs/NAME-2`, `runs/NAME-3`, ... that does not exist."""
+    candidates = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+    return next(path for path in candidates if not path.exists())
+
+
+def make_run_directory(directory: Path, config: Config, environment: Mapping[str, Any]) -> None:
+    """Writes a new run: its configuration, its environment and an empty store.
+
+    Raises:
+        UsageError: the directory holds a run already.
+        EvosearchError: it cannot be written.
+    """
+    Store.create(directory, {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}).close()
+    with explained(directory):
+        (directory / CONFIG).write_text(config.to_toml(), encoding="utf-8")
+        (directory / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
+
+
+def read_config(directory: Path) -> Config:
+    """The configuration that a run was made with.
+
+    Raises:
+        UsageError: the directory holds no run, or its configuration is damaged.
+    """
+    if not (directory / CONFIG).exists():
+        raise UsageError(f"{directory} holds no run ({CONFIG} is missing); check the path")
+    try:
+        return make_config(read_toml(directory / CONFIG))
+    except UsageError as error:
+        raise UsageError(f"{directory / CONFIG}: {error}; restore it from a copy") from None
+
+
+class Run:
+    """A run directory, read; it may still be searched in by another process."""
+
+    def __init__(self, directory: Path | str):
+        self.directory = Path(directory)
+        self.config = read_config(self.directory)
+        self._store = Store.open(self.directory)
+
+    def status(self) -> dict[str, Any]:
+        """Counts, speed and the champion; the document of `evosearch status --json`."""
+        progress = self._store.progress() or {}
+        generated = int(progress.get("generated") or 0)
+        evaluated = int(progress.get("evaluated") or 0)
+        statements = int(progress.get("statements") or 0)
+        live_statements = int(progress.get("live_statements") or 0)
+        elapsed = float(progress.get("elapsed_seconds") or 0.0)
+        cost = self.cost()
+        return {
+            "run": str(self.directory),
+            "generated": generated,
+            "invalid": int(progress.get("invalid") or 0),
+            "cache_hits": int(progress.get("cache_hits") or 0),
+            "cache_hit_rate": 1 - evaluated / generated if generated else 0.0,
+            "evaluated": evaluated,
+            "redundant_fraction": 1 - live_statements / statements if statements else 0.0,
+            "measurements": int(progress.get("measurements") or 0),
+            "trainings": cost.trainings,
+            "weight_updates": cost.updates,
+            "programs_per_second": generated / elapsed if elapsed else 0.0,
+            "elapsed_seconds": elapsed,
+            "best": self.best(),
+            "stop_reason": progress.get("stop_reason"),
+        }
+
+    def best(self) -> dict[str, Any] | None:
+        """The champion, as in `top`; None before the first measurement."""
+        rows = self._store.rows("select key from champions order by number desc limit 1")
+        if not rows:
+            return None
+        return self.measured(rows[0]["key"])
+
+    def top(self, n: int | None = 10, *, pareto: bool = False) -> list[dict[str, Any]]:
+        """The best programs by the lower bound of fitness, then id.
+
+        With `pareto` only those that no other beats in fitness (lower bound), live statements and
+        state memory alike.
+        """
+        found = self._candidates()
+        if pareto:
+            found = _front(found)
+        found.sort(key=lambda one: (-one["fitness_low"], one["id"]))
+        return found[:n]
+
+    def program(self, number: int) -> Program:
+        """A generated program by its id.
+
+        Raises:
+            UsageError: there is none of that id.
+        """
+        return parse(self.row(number)["source"])
+
+    def row(self, number: int) -> dict[str, Any]:
+        """What the store knows of a generated program.
+
+        Raises:
+            UsageError: there is none of that id.
+        """
+        rows = self._store.rows("select * from programs where id = ?", number)
+        if not rows:
+            last = self._store.rows("select max(id) as last from programs")[0]["last"]
+            raise UsageError(f"{self.directory} has no program {number}; ids go from 0 to {last}")
+        return dict(rows[0])
+
+    def injected(self, number: int) -> Program:
+        """A program put in by `evosearch inject`, by its number.
+
+        Raises:
+            UsageError: there is none of that number.
+        """
+        rows = self._store.rows("select source from injections where id = ?", number)
+        if not rows:
+            raise UsageError(f"{self.directory} has no injected program i{number}")
+        return parse(rows[0]["source"])
+
+    def champion(self) -> Program:
+        """The champion.
+
+        Raises:
+            EvosearchError: nothing has been measured yet.
+        """
+        best = self.best()
+        if best is None:
+            raise EvosearchError(
+                f"{self.directory} has no champion yet; `evosearch resume {self.directory}`"
+            )
+        return parse(best["source"])
+
+    def keep_funnel(self, document: Mapping[str, Any]) -> None:
+        """Keeps what `evosearch.findings.funnel` found of this run's programs.
+
+        Raises:
+            EvosearchError: it cannot be written.
+        """
+        path = self.directory / FUNNEL
+        with explained(path):
+            path.with_suffix(".new").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+            os.replace(path.with_suffix(".new"), path)
+
+    def funnel(self) -> dict[str, Any] | None:
+        """What `keep_funnel` kept last; None if this run went through no funnel."""
+        path = self.directory / FUNNEL
+        with explained(path):
+            text = path.read_text("utf-8") if path.exists() else "null"
+        document: dict[str, Any] | None = json.loads(text)
+        return document
+
+    def winner(self) -> Program:
+        """The program that came through the funnel.
+
+        Raises:
+            UsageError: there was no funnel, or nothing came through.
+        """
+        document = self.funnel()
+        if document is None:
+            raise UsageError(
+                f"{self.directory} has no winner yet; `evosearch funnel {self.directory}` finds it"
+            )
+        if document["winner"] is None:
+            raise UsageError(f"no program of {self.directory} came through the funnel")
+        return parse(document["winner"]["source"])
+
+    def measured(self, key: str) -> dict[str, Any] | None:
+        """What is known of the programs with a semantic key, as `top` shows it; None if nothing."""
+        found = self._candidates(key)
+        return found[0] if found else None
+
+    def tests(self) -> list[dict[str, Any]]:
+        """Every test between a challenger and the champion of its time."""
+        return [dict(row) for row in self._store.rows("select * from tests order by number")]
+
+    def rates(self) -> dict[str, float]:
+        """The baseline's learning rate on each task, as far as it is tuned."""
+        return self._store.rates()
+
+    def cost(self) -> Cost:
+        """What the search has cost so far."""
+        return next(reversed(self._running_cost().values()), Cost())
+
+    def champions(self) -> list[dict[str, Any]]:
+        """Every champion in order, the initial program first, with what the search had cost.
+
+        The fitness is from the seeds that confirm a champion, which decided nothing; that of the
+        initial program, which nothing selected, from its search seeds. Without such seeds, as of a
+        champion that was dethroned before, it is None.
+        """
+        after = self._running_cost()
+        decided = self._test_requests()
+        found = []
+        for row in self._store.rows("select * from champions order by number"):
+            described = self._candidates(row["key"])[:1]
+            known = bool(described) and (described[0]["confirmed"] or row["number"] == 0)
+            last = decided[row["test"]] if row["test"] is not None else 0
+            cost = after.get(last, Cost())
+            found.append(
+                {
+                    "number": row["number"],
+                    "id": row["program"],
+                    "trainings": cost.trainings,
+                    "weight_updates": cost.updates,
+                    **{
+                        name: described[0][name] if known else None
+                        for name in ("fitness", "fitness_low", "fitness_high", "per_task", "seeds")
+                    },
+                }
+            )
+        return found
+
+    def validations(self) -> dict[int, dict[str, Any]]:
+        """The validation of champions, by their number; empty if there is none.
+
+        Fitness as in `champions`, on validation tasks.
+        """
+        by_program = self._store.validations()
+        found = {}
+        for row in self._store.rows("select number, program from champions order by number"):
+            by_seed: dict[int, dict[str, float]] = defaultdict(dict)
+            for one in by_program.get(row["program"], ()):
+                by_seed[one.seed][one.task] = one.score
+            if by_seed:
+                found[row["number"]] = self._estimated(list(by_seed.values()))
+        return found
+
+    def _running_cost(self) -> dict[int, Cost]:
+        """What the search had cost after each request."""
+        query = "select task, params from tuning"
+        weights = {row["task"]: row["params"] for row in self._store.rows(query)}
+        query = "select request, task, stream, seed, steps from measurements order by request"
+        return running_cost(self._store.rows(query), weights)
+
+    def _test_requests(self) -> dict[int, int]:
+        """The last request of each test."""
+        query = "select seed, max(request) as last from measurements where stream = ? group by 1"
+        last = {row["seed"]: row["last"] for row in self._store.rows(query, Stream.TEST)}
+        tests = self._store.rows("select number, seeds from tests")
+        return {
+            row["number"]: max((last.get(seed, 0) for seed in json.loads(row["seeds"])), default=0)
+            for row in tests
+        }
+
+    def _candidates(self, key: str | None = None) -> list[dict[str, Any]]:
+        """Every measured program, or that with `key`, as `top` shows them."""
+        scores: dict[str, dict[Seed, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        programs: dict[str, int] = {}
+        where, values = ("where key = ?", (key,)) if key else ("", ())
+        query = "select key, program, stream, seed, task, score, stopped from measurements"
+        for row in self._store.rows(f"{query} {where} order by rowid", *values):
+            seed = Seed(Stream(row["stream"]), row["seed"])
+            of_seed = scores[row["key"]][seed]
+            if not row["stopped"]:
+                of_seed[row["task"]] = row["score"]
+            programs[row["key"]] = row["program"]
+        which = f"select program from measurements {where}"
+        query = f"select id, source from programs where id in ({which})"
+        sources = {row["id"]: row["source"] for row in self._store.rows(query, *values)}
+        found = [(programs[key], evidence(scores[key]), scores[key]) for key in scores]
+        tasks = self.config.tasks
+        described = []
+        for number, seeds, of_key in found:
+            spared = any(len(one) < len(tasks) for one in seeds)
+            if not seeds or (spared and key is None):
+                continue  # what missed the hurdle has no mean to report, unless it is the champion
+            whole: list[Mapping[str, float]] = [
+                {task: one.get(task, -LARGEST_SCORE) for task in tasks} for one in seeds
+            ]
+            described.append(self._described(number, sources[number], whole, of_key))
+        return described
+
+    def _described(
+        self, number: int, source: str, seeds: list[Mapping[str, float]], scores: Scores
+    ) -> dict[str, Any]:
+        program = live(parse(source))
+        return {
+            "id": number,
+            **self._estimated(seeds),
+            "confirmed": is_confirmed(scores),
+            "measurements": sum(len(one) for one in scores.values()),
+            "statements": len(program.statements),
+            "state_memory": state_memory(program),
+            "source": str(program),
+        }
+
+    def _estimated(self, seeds: list[Mapping[str, float]]) -> dict[str, Any]:
+        """Fitness and its interval from scores by task, one mapping a seed."""
+        limits = self.config.measurement
+        mean, low, high = fitness(seeds, limits.noise_floor, limits.largest_gain)
+        return {
+            "fitness": mean,
+            "fitness_low": low,
+            "fitness_high": high,
+            "per_task": {
+                task: float(np.mean([one[task] for one in seeds])) for task in sorted(seeds[0])
+            },
+            "seeds": len(seeds),
+        }
+
+
+def _front(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Pareto front: best first, so that only what came before can dominate."""
+    front: list[dict[str, Any]] = []
+    ordered = sorted(found, key=lambda x: (-x["fitness_low"], x["statements"], x["state_memory"]))
+    for one in ordered:
+        if not any(
+            other["statements"] <= one["statements"]
+            and other["state_memory"] <= one["state_memory"]
+            for other in front
+        ):
+            front.append(one)
+    return front
+
+
+def open_run(path: Path | str) -> Run:
+    """The run in directory `path`.
+
+    Raises:
+        UsageError: there is none.
+        EvosearchError: its database is damaged or of a newer version.
+    """
+    return Run(path)

@@ -1,0 +1,97 @@
+"""From a configuration to a laboratory: tasks loaded, engines compiled, the baseline tuned."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+import proxies
+from evosearch.config import Config
+from evosearch.searching.measurement import BASELINE, Laboratory, tune_baseline
+from evosearch.searching.store import Store
+from evosearch.training.engines import Engine, Trainer
+from evosearch.training.seeds import Seed, Stream
+from evosearch.training.tuning import Tuner
+from primitives import zoo
+
+
+def load_trainers(config: Config) -> dict[str, Trainer]:
+    """What trains each task of a search; nothing is compiled yet."""
+    longest = config.measurement.rounds.longest
+    return {
+        name: Trainer(proxies.load(name), longest=longest, ops=config.ops) for name in config.tasks
+    }
+
+
+def laboratory_of(
+    config: Config, trainers: Mapping[str, Trainer], rates: Mapping[str, float]
+) -> Laboratory:
+    """A laboratory that measures as the search does, with the baseline at `rates`."""
+    limits = config.measurement
+    return Laboratory(trainers, config.seed, rates, limits.hurdle, limits.rounds)
+
+
+def make_laboratory(
+    config: Config,
+    store: Store,
+    executor: ThreadPoolExecutor,
+    workers: int,
+    phase: Callable[[str], None],
+    interrupted: threading.Event,
+) -> Laboratory | None:
+    """A laboratory that is ready to measure; None if interrupted meanwhile.
+
+    The baseline's learning rates come from the store, or are tuned and kept there. Tracing holds
+    Python's lock and training does not, so one task is tuned while the next is compiled.
+
+    Raises:
+        EvosearchError: a task on which the baseline never trains, or the store fails.
+    """
+    phase("loading tasks")
+    rounds = config.measurement.rounds
+    by_task = load_trainers(config)
+    known = store.rates()
+    compiling = threading.Semaphore(workers)
+
+    def ready(name: str, trainer: Trainer) -> Tuner | None:
+        program = zoo.load(BASELINE)
+        if trainer.choose_engine(program, runs=1) is Engine.INTERPRETER:
+            with compiling:
+                if not interrupted.is_set():
+                    trainer.prepare(program, Engine.INTERPRETER)
+        if name in known or interrupted.is_set():
+            return None
+        place = config.tasks.index(name)
+        seeds = [Seed(Stream.TUNE, n) for n in range(config.measurement.tuning_seeds)]
+        under = {seed: rounds.of(seed, place, trainer.steps) for seed in seeds}
+        return tune_baseline(name, trainer, config.seed, under, executor)
+
+    with ThreadPoolExecutor(len(by_task), thread_name_prefix="start-up") as chains:
+        pending = {chains.submit(ready, *item): item[0] for item in by_task.items()}
+        _followed(pending, phase, interrupted)
+    if interrupted.is_set():
+        return None
+    for future, name in pending.items():
+        tuner = future.result()
+        if tuner is not None:
+            store.add_tuning(name, by_task[name].task.params, tuner)
+    store.commit()
+    return laboratory_of(config, by_task, store.rates())
+
+
+def _followed(
+    pending: dict[Future[Tuner | None], str],
+    phase: Callable[[str], None],
+    interrupted: threading.Event,
+) -> None:
+    """Says how far the tasks are until all are ready, one has failed, or it is interrupted."""
+    waiting = set(pending)
+    while waiting and not interrupted.is_set():
+        ready = len(pending) - len(waiting)
+        phase(f"compiling and tuning the baseline: {ready} of {len(pending)} tasks ready")
+        done: set[Future[Tuner | None]] = set()
+        while not done and not interrupted.is_set():
+            done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()

@@ -1,0 +1,149 @@
+"""Champions on validation tasks while the search goes on: the curve of meta-overfitting.
+
+A fitness that grows while validation does not is what a search fools itself with (Chen et al. 2023,
+section 2.3). Validation decides nothing in the search, so it runs beside it, on its own thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import proxies
+from evosearch.config import Config
+from evosearch.errors import EvosearchError
+from evosearch.evaluating.evaluation import evaluate
+from evosearch.evaluating.ledger import Ledger
+from evosearch.searching.measurement import BASELINE
+from evosearch.statistics import LARGEST_SCORE, bounded_mean, score
+from evosearch.training.engines import Trainer
+from evosearch.training.seeds import Stream
+from primitives import Program, zoo
+
+STREAMS = (Stream.VALIDATE_TUNE, Stream.VALIDATE)
+"""Where validation takes seeds from: to tune on and to measure on."""
+COARSE_GRID = (0.25, 1.0, 4.0, 16.0)
+"""Factors on a learning rate that validation starts from; it refines to a factor of 2."""
+COARSE = 2.0
+_IT = "the champion"
+
+
+def counterparts(tasks: Sequence[str], scale: str) -> list[str]:
+    """The validation tasks that are those `tasks` at `scale`, 10x or 100x the work.
+
+    A task without one, as a user's own may be, is left out.
+    """
+    known = proxies.names("validation")
+    return [f"{task}-{scale}" for task in tasks if f"{task}-{scale}" in known]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One program on one validation task and seed, both it and the baseline at their best rate."""
+
+    task: str
+    seed: int
+    lr: float
+    loss: float
+    baseline: float
+
+    @property
+    def score(self) -> float:
+        """As in the search."""
+        return score(self.loss, self.baseline)
+
+
+def fitness_on(found: Sequence[Validation], largest_gain: float = LARGEST_SCORE) -> float:
+    """The bounded mean over tasks of the mean score over seeds."""
+    by_task: dict[str, list[float]] = {}
+    for one in found:
+        by_task.setdefault(one.task, []).append(one.score)
+    return bounded_mean({t: sum(x) / len(x) for t, x in by_task.items()}, largest_gain)
+
+
+class Validator:
+    """Validates programs, one after the other, on a thread of its own.
+
+    Attributes:
+        problems: why programs could not be validated; a search goes on without.
+
+    Args:
+        config: of the search; its tasks' counterparts at 10x the work are trained.
+        interrupted: once set, what has not ended is given up.
+        ledger: where the baseline's trainings are kept.
+    """
+
+    def __init__(self, config: Config, interrupted: threading.Event, ledger: Ledger | None = None):
+        self.tasks = counterparts(config.tasks, "10x") if config.validation_seeds else []
+        self.problems: list[str] = []
+        self._config = config
+        self._interrupted = interrupted
+        self._ledger = ledger
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="validation")
+        self._trainers: dict[str, Trainer] = {}
+        self._pending: dict[int, Future[list[Validation]]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many programs are not validated yet."""
+        return len(self._pending)
+
+    def begin(self, number: int, program: Program) -> None:
+        """Validates `program`, some time; `number` is the caller's name for it."""
+        if self.tasks:
+            self._pending[number] = self._executor.submit(self._validate, program)
+
+    def finished(self) -> dict[int, list[Validation]]:
+        """What has been validated since the last call, by number.
+
+        Raises:
+            Exception: whatever a validation failed with.
+        """
+        done = [number for number, future in self._pending.items() if future.done()]
+        return {number: self._pending.pop(number).result() for number in done}
+
+    def close(self) -> None:
+        """Gives up what has not begun and waits for what has."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _validate(self, program: Program) -> list[Validation]:
+        if self._ledger is None:
+            self._ledger = Ledger.local()
+        try:
+            evaluation = evaluate(
+                {_IT: program},
+                self.tasks,
+                against={BASELINE: zoo.load(BASELINE)},
+                seeds=self._config.validation_seeds,
+                tuning_seeds=1,
+                lrs=COARSE_GRID,
+                resolution=COARSE,
+                seed=self._config.seed,
+                streams=STREAMS,
+                workers=1,
+                progress=self._check,
+                ledger=self._ledger,
+                trainers=self._trainers,
+                ops=self._config.ops,
+            )
+        except _InterruptedError:
+            return []
+        except EvosearchError as error:
+            self.problems.append(str(error))
+            return []
+        return [
+            Validation(report.task, seed, mine.lr, loss, baseline)
+            for report in evaluation.tasks
+            for mine, other in [report.results]
+            for seed, (loss, baseline) in enumerate(zip(mine.losses, other.losses, strict=True))
+        ]
+
+    def _check(self, text: str, done: int, total: int) -> None:
+        if self._interrupted.is_set():
+            raise _InterruptedError
+
+
+class _InterruptedError(Exception):
+    """The search ends before a validation does."""

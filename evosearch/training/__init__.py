@@ -1,0 +1,1 @@
+"""One training: seeds, conditions, contenders, engines, and tuning alike for all."""

@@ -1,0 +1,251 @@
+"""Two ways to train with a program, and which one a measurement takes.
+
+`interpreter`: the compile-once machine; a new program costs nothing before its first step, and each
+step costs a little more. `compiled`: the program traced and compiled for itself; a second or two
+before its first step, and then the floor. Which is cheaper follows from the number of weights,
+steps and runs, and both agree within tolerance, not bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from numpy.typing import NDArray
+
+import proxies
+from evosearch.training.conditions import Conditions
+from evosearch.training.contenders import Contender, Library
+from evosearch.training.seeds import Seed, Stream
+from primitives import ALL_OPS, CapacityError, Program, encode, interpreter, rule
+from primitives.encoding import Code
+from primitives.instructions import OpNames
+from proxies import Task
+
+COMPILE_SECONDS = 2.5
+"""What compiling a training loop for one program costs (2 CPU cores; see `evosearch bench`)."""
+DISPATCH_SECONDS = 2e-6
+"""What the interpreter adds to a step for each instruction, whatever its size."""
+ELEMENT_SECONDS = 1.3e-9
+"""What it adds for each instruction and weight where the registers outgrow the caches; less below
+that, where it does not decide."""
+
+
+_COMPILER_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+"""For the interpreter: as fast as at the highest level, and an eighth less time to compile."""
+_KEPT_COMPILED = 64
+"""So many compiled programs are kept per task, so that a long search does not fill the memory."""
+
+
+class Engine(StrEnum):
+    """How a training was run; stored with every measurement."""
+
+    INTERPRETER = "interpreter"
+    COMPILED = "compiled"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One training: its final loss on data it never saw, +inf if it diverged.
+
+    Attributes:
+        loss: the task's metric.
+        steps: steps that were run; fewer than the budget after a divergence.
+        engine: how it was run.
+        train_loss: [longest budget] batch losses, NaN after a stop.
+        stopped: it exceeded its limits; the loss is that of half-trained weights.
+        update_rms: [longest budget] sizes of the updates; [0] unless the trainer observes.
+    """
+
+    loss: float
+    steps: int
+    engine: Engine
+    train_loss: NDArray[np.float32]
+    stopped: bool
+    update_rms: NDArray[np.float32]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether weights or loss became non-finite."""
+        return not math.isfinite(self.loss)
+
+
+@lru_cache(maxsize=256)
+def _code(program: Program, ops: OpNames) -> Code | None:
+    """The encoded program, which all tasks and seeds share; None if it does not fit the machine."""
+    try:
+        return encode(program, ops)
+    except CapacityError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def seed_key(run_seed: int, seed: Seed) -> jax.Array:
+    """The JAX key of a seed: different for every run seed, stream and index."""
+    name = f"{run_seed}/{seed.stream}/{seed.number}".encode()
+    digest = hashlib.blake2b(name, digest_size=8).digest()
+    words = jnp.asarray(np.frombuffer(digest, np.uint32))
+    key: jax.Array = jax.random.wrap_key_data(words, impl="threefry2x32")
+    return key
+
+
+class Trainer:
+    """Trains one task with any program; safe to use from several threads.
+
+    Args:
+        task: what to train.
+        steps: the budget; None for the task's own.
+        longest: the most steps that `run` may be asked for, as a factor on the budget.
+        ops: what the interpreter knows; fewer take less time to compile. A program with others is
+            compiled for itself.
+        observe: whether outcomes have the sizes of updates.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        steps: int | None = None,
+        *,
+        longest: float = 1.0,
+        ops: OpNames = ALL_OPS,
+        observe: bool = False,
+    ):
+        self.task = task
+        self.ops = ops
+        self.steps = steps or task.steps
+        self._observe = observe
+        self._data = jax.device_put(task.data)
+        self._longest = max(1, round(self.steps * longest))
+        self._compiled: dict[Contender | None, Any] = {}
+        self._locks: dict[Contender | None, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def choose_engine(self, program: Contender, runs: int) -> Engine:
+        """The cheaper engine for `runs` trainings with `program`."""
+        if isinstance(program, Library):
+            return Engine.COMPILED
+        code = _code(program, self.ops)
+        if code is None:
+            return Engine.COMPILED
+        per_step = int(code.length) * (DISPATCH_SECONDS + ELEMENT_SECONDS * self.task.params)
+        extra = runs * self.steps * per_step
+        return Engine.INTERPRETER if extra <= COMPILE_SECONDS else Engine.COMPILED
+
+    def prepare(self, program: Contender, engine: Engine) -> None:
+        """Compiles what `run` will need, so that its first call is as fast as the others."""
+        self._executable(program, engine)
+
+    def run(
+        self,
+        program: Contender,
+        factor: float,
+        key: jax.Array,
+        engine: Engine,
+        conditions: Conditions | None = None,
+        limits: NDArray[np.float32] | None = None,
+    ) -> Outcome:
+        """One training.
+
+        Args:
+            program: what to train with.
+            factor: on its learning rate.
+            key: the seed.
+            engine: how to run it.
+            conditions: by default the whole budget with a cosine.
+            limits: [longest budget] what the smoothed batch loss may be; None for anything.
+        """
+        curve = self._curve(program, factor, key, engine, conditions, limits)
+        found = jax.device_get(curve._replace(params=None))
+        return Outcome(
+            float(found.loss),
+            int(found.steps),
+            engine,
+            found.train_loss,
+            bool(found.stopped),
+            found.update_rms,
+        )
+
+    def sharpness(
+        self,
+        program: Contender,
+        factor: float,
+        key: jax.Array,
+        engine: Engine,
+        conditions: Conditions | None = None,
+    ) -> float:
+        """The largest eigenvalue of the loss's Hessian after a training as in `run`.
+
+        NaN if it diverged. Only for a trainer that observes.
+        """
+        curve = self._curve(program, factor, key, engine, conditions, None)
+        if not math.isfinite(float(curve.loss)):
+            return math.nan
+        return float(proxies.sharpness(self.task, curve.params, self._data, key))
+
+    def _curve(
+        self,
+        program: Contender,
+        factor: float,
+        key: jax.Array,
+        engine: Engine,
+        conditions: Conditions | None,
+        limits: NDArray[np.float32] | None,
+    ) -> proxies.Curve:
+        execute = self._executable(program, engine)
+        operands = self._operands(program, engine, factor)
+        curve: proxies.Curve = execute(self._data, key, self._course(conditions, limits), operands)
+        return curve
+
+    def _executable(self, program: Contender, engine: Engine) -> Any:
+        """Compiled once for each program, or once for all (key None); others compile meanwhile."""
+        key = program if engine is Engine.COMPILED else None
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key in self._compiled:
+                return self._compiled[key]
+            executable = proxies.compiled_train.lower(
+                self.task,
+                self._rule(key),
+                self._data,
+                seed_key(0, Seed(Stream.TUNE, 0)),
+                self._course(None, None),
+                self._operands(program, engine, 1.0),
+                weights=key.evaluated if isinstance(key, Library) and key.weights else None,
+                observe=self._observe,
+            ).compile(compiler_options=_COMPILER_OPTIONS if key is None else None)
+        with self._lock:
+            self._compiled[key] = executable
+            programs = [known for known in self._compiled if known is not None]
+            for oldest in programs[:-_KEPT_COMPILED]:
+                del self._compiled[oldest], self._locks[oldest]
+        return executable
+
+    def _rule(self, contender: Contender | None) -> optax.GradientTransformationExtraArgs:
+        if contender is None:
+            return interpreter(self.ops)
+        return contender.rule() if isinstance(contender, Library) else rule(contender)
+
+    def _course(
+        self, conditions: Conditions | None, limits: NDArray[np.float32] | None
+    ) -> proxies.Course:
+        conditions = conditions or Conditions(self.steps)
+        shape = proxies.named_shape(conditions.schedule, conditions.steps, self._longest)
+        course = proxies.Course.plain(shape, conditions.steps)
+        decays = conditions.decay * shape / shape.sum() if conditions.decay else course.decays
+        return course._replace(decays=decays, limits=course.limits if limits is None else limits)
+
+    def _operands(self, program: Contender, engine: Engine, factor: float) -> tuple[Any, ...]:
+        scale = np.float32(factor)
+        if engine is Engine.COMPILED or isinstance(program, Library):
+            return (scale,)
+        return _code(program, self.ops), scale
