@@ -44,6 +44,9 @@ class MutationConfig(_Section):
     """How often a random argument is a constant, drawn from N(0, 1)."""
     rescale: Probability = 0.75
     """How often a changed constant is multiplied by 2^a, a from N(0, 1), rather than redrawn."""
+    keep_schedule: bool = False
+    """Whether all from the first statement with `lr` on stays, but for its constants: the search is
+    for rules then, not for schedules."""
     max_statements: Annotated[int, Field(ge=2, le=MAX_STATEMENTS)] = MAX_STATEMENTS
     """The longest program that mutation makes."""
 

@@ -21,6 +21,7 @@ from primitives.analysis import Analysis, StatementError
 from primitives.program import Argument
 
 _MAX_DRAFTS = 1000
+_LR = "lr"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
         statements, mutation = draft
         if statements == program.statements:
             continue
+        if config.keep_schedule and _schedule(statements) != _schedule(program.statements):
+            continue
         try:
             analysis = analyse(replace(program, statements=statements))
         except StatementError:
@@ -66,6 +69,15 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
 
 
 _Draft = tuple[tuple[Statement, ...], str]
+
+
+def _schedule(body: tuple[Statement, ...]) -> tuple[object, ...]:
+    """All from the first statement with `lr` on, but for the constants in it."""
+    uses = [place for place, (target, _, args) in enumerate(body) if _LR in (target, *args)]
+    return tuple(
+        (target, op, *(None if isinstance(arg, float) else arg for arg in args))
+        for target, op, args in body[min(uses, default=len(body)) :]
+    )
 
 
 def _insert(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:

@@ -153,3 +153,24 @@ def test_plain_sgd_is_given_states_to_grow_into() -> None:
     assert [state.name for state in padded.states] == ["m", "v"]
     assert analyse(padded).key == analyse(zoo.load("sgd")).key
     assert with_states(padded, 2) == padded
+
+
+@pytest.mark.parametrize("name", ["adamw_paper", "lion", "adam"])
+def test_the_schedule_is_kept_out_of_reach(name: str) -> None:
+    config = MutationConfig(keep_schedule=True)
+    rng = generator(5, 6)
+    program = with_states(zoo.load(name), 2)
+    uses = [number for number, one in enumerate(program.statements) if "lr" in one.args]
+    tail = len(program.statements) - uses[0]
+    lengths, constants = set(), set()
+    for _ in range(300):
+        program = mutate(program, rng, config).analysis.program
+        kept = program.statements[-tail:]
+        assert [(one.target, one.op) for one in kept] == [
+            (one.target, one.op) for one in zoo.load(name).statements[-tail:]
+        ]
+        assert not any("lr" in (one.target, *one.args) for one in program.statements[:-tail])
+        lengths.add(len(program.statements))
+        constants.add(str(kept[0]))
+    assert len(lengths) > 5
+    assert len(constants) > 3
