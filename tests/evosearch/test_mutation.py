@@ -157,7 +157,7 @@ def test_plain_sgd_is_given_states_to_grow_into() -> None:
 
 @pytest.mark.parametrize("name", ["adamw_paper", "lion", "adam"])
 def test_the_schedule_is_kept_out_of_reach(name: str) -> None:
-    config = MutationConfig(keep_schedule=True)
+    config = MutationConfig(keep_schedule=True, tune=1.0)
     rng = generator(5, 6)
     program = with_states(zoo.load(name), 2)
     uses = [number for number, one in enumerate(program.statements) if "lr" in one.args]
