@@ -48,13 +48,13 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "tasks": ["points-teacher"],
             "init": str(zoo.load("adamw_paper")),
-            "programs": 60,
+            "programs": 40,
             "population": 10,
             "validation_seeds": 2,
             "measurement": {"challenge_seeds": 2, "test_seeds": 3, "confirm_seeds": 2},
             "funnel": {
                 "at_end": True,
-                "entrants": [3, 2],
+                "entrants": [2, 1],
                 "seeds": [2, 2],
                 "confirm_seeds": 2,
             },

@@ -135,13 +135,13 @@ def assert_same_updates(program, derivation):
         assert same.all(), f"{name}\n{program}{derivation.program}{derivation.steps}"
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(programs(min_statements=3, max_statements=12))
 def test_simplification_keeps_the_update(program):
     assert_same_updates(program, simplify(program, strict=True))
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(programs(min_statements=3, max_statements=12, names=ARITHMETIC))
 def test_simplification_of_arithmetic_keeps_the_update(program):
     assert_same_updates(program, simplify(program, strict=True))
@@ -155,7 +155,7 @@ def test_rules_that_always_hold_keep_the_update_even_where_it_is_not_finite(prog
     assert_same_updates(program, derivation)
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(programs(min_statements=3, max_statements=20))
 def test_simplification_is_idempotent_and_never_lengthens(program):
     once = simplify(program, strict=True).program
@@ -246,7 +246,7 @@ def test_obfuscated_optimizers_become_what_they_were():
     assert len(lost) <= ALLOWED * ROUND_TRIPS, lost
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(name=st.sampled_from(zoo.names()), seed=st.integers(0, 2**32 - 1))
 def test_an_obfuscation_is_the_optimizer_in_more_statements(name, seed):
     program = obfuscated(zoo.load(name), np.random.default_rng(seed))
@@ -328,7 +328,7 @@ def test_ones_of_every_weight_are_not_the_number_one():
     assert simplify(number).program == parse("def train(w, g):\n  return g")
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(programs(min_statements=3, max_statements=14))
 def test_states_keep_their_kinds(program):
     declared = {state.name: state.kind for state in program.states}

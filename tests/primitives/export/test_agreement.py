@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from primitives import initial_state, step, zoo
-from tests.primitives.export.files import alias, optimizer_class
+from tests.primitives.export.files import MOST_IN_SLOW, alias, optimizer_class
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
 STEPS = 100
@@ -168,7 +168,7 @@ def test_the_exported_torch_file_is_pytorchs_own_optimizer_but_for_epsilon(name,
 
 
 @pytest.mark.parametrize("target", ["optax", "torch"])
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", MOST_IN_SLOW)
 def test_float32_trajectories_are_the_reference_interpreters(name, target):
     weights, grads = single(START), single(GRADS)
     wanted = in_reference(name)

@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from primitives import zoo
-from tests.primitives.export.files import alias
+from tests.primitives.export.files import MOST_IN_SLOW, alias
 
 STEPS = 10_000
 RATES = 10.0 ** np.arange(-3.5, 2.1, 0.25)
@@ -28,7 +27,7 @@ def loss(rosenbrock, x):
     return jnp.where(rosenbrock, valley, parabola)
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", MOST_IN_SLOW)
 def test_it_finds_the_bottom_at_one_of_a_few_rates(name):
     """With a rate that falls to zero, without decay (which moves the bottom)."""
     arguments = inspect.signature(alias(name)).parameters
