@@ -96,6 +96,9 @@ def _table(stage: Stage) -> Table:
 
     title = f"{stage.scale} the work: {stage.through} of {len(stage.entrants)} go on"
     made = table(title, ("program", "fitness", "low", "high", "best task", "worst task"))
+    made.columns[0].no_wrap = True
+    for column in made.columns[-2:]:
+        column.no_wrap = False
     for place, entrant in enumerate(stage.entrants):
         ordered = sorted(entrant.per_task.items(), key=lambda pair: pair[1])
         style = "" if place < stage.through else "dim"
