@@ -229,7 +229,7 @@ def test_subnormal_constants_count_as_zero():
             np.testing.assert_array_equal(update, flat(grads))
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(programs(min_statements=8, max_statements=16, max_states=4), st.integers(0, 99))
 def test_machine_agrees_with_the_reference(program, seed):
     decided = assert_agree(program, lambda *data: run_machine(program, *data), seed)

@@ -223,7 +223,7 @@ def assert_parses(text):
         assert line.count(r"\left") == line.count(r"\right")
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(programs(max_statements=30))
 def test_every_valid_program_renders_and_parses(program):
     text = to_latex(program)
@@ -233,7 +233,7 @@ def test_every_valid_program_renders_and_parses(program):
     assert not re.search(r"'_(\w|\{[^{}]*\})\^", text)  # no second superscript
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(
     st.text(
         st.sampled_from("abcmuvxyz_0123456789\u03b1\u03b2\xe9\u0436\xba"), min_size=1, max_size=12
@@ -245,7 +245,7 @@ def test_every_name_parses_as_a_symbol(name):
     assert_parses(symbol(name, "t-1", primes=len(name) % 6).latex())
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_a_numeral_has_the_value_that_the_program_computes_with(value):
     written = formula(value).latex()

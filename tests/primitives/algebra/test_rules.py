@@ -291,7 +291,7 @@ def test_a_rule_holds_in_float32_on_special_values(rule, before, after):
     np.testing.assert_allclose(a[where], b[where], rtol=1e-5, atol=2e-38)
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(programs(min_statements=2, max_statements=12))
 def test_probes_compute_what_the_reference_interpreter_does(program):
     """The stacked streams are models of two arrays of two matrices."""
@@ -322,7 +322,7 @@ def test_probes_compute_what_the_reference_interpreter_does(program):
             )
 
 
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(programs(min_statements=2, max_statements=12))
 def test_values_stay_in_the_ranges_that_the_analysis_gives(program):
     terms = Terms()
@@ -380,7 +380,7 @@ def test_small_growth_is_not_lost_in_a_coefficient_near_one():
     assert "1e-06" in str(simplify(program).program)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(programs(min_statements=1, max_statements=14), st.randoms(use_true_random=False))
 def test_writing_what_was_read_keeps_the_graph(program, random):
     terms = Terms()

@@ -147,7 +147,7 @@ def test_simplification_of_arithmetic_keeps_the_update(program):
     assert_same_updates(program, simplify(program, strict=True))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(programs(min_statements=3, max_statements=10, names=ARITHMETIC))
 def test_rules_that_always_hold_keep_the_update_even_where_it_is_not_finite(program):
     derivation = simplify(program, within=Domain.ALWAYS, strict=True)
@@ -155,7 +155,7 @@ def test_rules_that_always_hold_keep_the_update_even_where_it_is_not_finite(prog
     assert_same_updates(program, derivation)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(programs(min_statements=3, max_statements=20))
 def test_simplification_is_idempotent_and_never_lengthens(program):
     once = simplify(program, strict=True).program
@@ -166,7 +166,7 @@ def test_simplification_is_idempotent_and_never_lengthens(program):
     assert parse(str(once)) == once
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(programs(min_statements=3, max_statements=15, names=ARITHMETIC))
 def test_a_derivation_is_a_chain_of_programs_that_do_not_grow(program):
     derivation = simplify(program)
