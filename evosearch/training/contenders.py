@@ -82,7 +82,7 @@ _LIBRARY = {
 }
 
 
-def library_names() -> tuple[str, ...]:
+def optax_names() -> tuple[str, ...]:
     """The names of optax's optimizers that may take part."""
     return tuple(_LIBRARY)
 

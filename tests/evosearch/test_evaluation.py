@@ -296,7 +296,7 @@ def test_weight_decay_is_tuned_for_all_alike_and_helps_who_needs_it() -> None:
     assert len({len(one.trials) for one in found.tasks[0].results}) == 1
 
 
-@pytest.mark.parametrize("name", contenders.library_names())
+@pytest.mark.parametrize("name", contenders.optax_names())
 def test_optimizers_of_optax_take_part_as_they_are(name: str) -> None:
     found = evaluate(
         {name: contenders.find(name)},
