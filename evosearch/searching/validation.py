@@ -67,7 +67,7 @@ class Validator:
     """Validates programs, one after the other, on a thread of its own.
 
     Attributes:
-        problems: why programs could not be validated; a search goes on without.
+        problems: why programs could not be validated; a search goes on and its log says so.
 
     Args:
         config: of the search; its tasks' counterparts at 10x the work are trained.
