@@ -56,6 +56,8 @@ class Curve(NamedTuple):
         update_rms: `[budget]` float32, the root mean square of each update over all weights, 0
             after a stop; `[0]` unless it was asked for.
         params: the final weights, if they were asked for.
+        path: the weights before each update, each array with a first axis `[budget]`, 0 after a
+            stop; None unless it was asked for.
     """
 
     train_loss: jax.Array
@@ -65,6 +67,7 @@ class Curve(NamedTuple):
     stopped: jax.Array
     update_rms: jax.Array
     params: PyTree
+    path: PyTree
 
 
 class _Carry(NamedTuple):
@@ -75,6 +78,7 @@ class _Carry(NamedTuple):
     train_loss: jax.Array
     smooth_loss: jax.Array
     update_rms: jax.Array
+    path: PyTree
     finite: jax.Array
     within: jax.Array
 
@@ -130,7 +134,7 @@ def train(
     return curve
 
 
-@partial(jax.jit, static_argnames=("task", "rule", "weights", "observe"))
+@partial(jax.jit, static_argnames=("task", "rule", "weights", "observe", "trace"))
 def compiled_train(
     task: Task,
     rule: Rule,
@@ -140,6 +144,7 @@ def compiled_train(
     operands: tuple[PyTree, ...],
     weights: Callable[[PyTree, PyTree], PyTree] | None = None,
     observe: bool = False,
+    trace: bool = False,
 ) -> Curve:
     """`train` with every default filled in: compiled once per (task, rule, budget).
 
@@ -147,7 +152,7 @@ def compiled_train(
     already lies on a device, or to train on various courses, none of which is compiled in.
     `weights` maps the final weights and the rule's state to the weights that are evaluated, for
     rules that average; None for the final weights. With `observe` the curve has the updates' sizes
-    and the final weights too.
+    and the final weights too, with `trace` all weights on the way.
     """
     budget = course.lrs.shape[0]
     lrs, decays, limits = map(jnp.asarray, course[:3])
@@ -166,7 +171,7 @@ def compiled_train(
         return carry.finite & carry.within & (carry.step < course.steps)
 
     def advance(carry: _Carry) -> _Carry:
-        step, params, past, state, train_loss, smooth_loss, update_rms, *_ = carry
+        step, params, past, state, train_loss, smooth_loss, update_rms, path, *_ = carry
         sample, loss_key = jax.tree.map(lambda draws: draws[step], (samples, loss_keys))
         seen = params
         if task.delay:
@@ -175,6 +180,8 @@ def compiled_train(
             past = jax.tree.map(lambda all, now: all.at[slot].set(now), past, params)
         loss, gradients = gradient(seen, task.batch(data, sample), loss_key)
         t = (step + 1).astype(jnp.float32)
+        if trace:
+            path = jax.tree.map(lambda all, now: all.at[step].set(now), path, params)
         updates, state = update(gradients, state, params, lr=lrs[step], t=t)
         updates = jax.tree.map(lambda u, w: u - decays[step] * w, updates, params)
         params = optax.apply_updates(params, updates)
@@ -189,6 +196,7 @@ def compiled_train(
             train_loss=train_loss.at[step].set(loss),
             smooth_loss=smooth_loss,
             update_rms=update_rms,
+            path=path,
             finite=jnp.isfinite(loss),
             within=smooth_loss <= limits[step] * (1 - _SMOOTHING**t),
         )
@@ -204,6 +212,7 @@ def compiled_train(
         train_loss=jnp.full(budget, jnp.nan, jnp.float32),
         smooth_loss=jnp.float32(0.0),
         update_rms=jnp.zeros(budget if observe else 0, jnp.float32),
+        path=jax.tree.map(lambda leaf: jnp.zeros((budget, *leaf.shape)), params) if trace else None,
         finite=jnp.bool_(True),
         within=jnp.bool_(True),
     )
@@ -219,6 +228,7 @@ def compiled_train(
         stopped=end.finite & ~end.within,
         update_rms=end.update_rms,
         params=end.params if observe else None,
+        path=end.path,
     )
 
 

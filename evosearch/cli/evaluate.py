@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from evosearch.cli.progress import reporting
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
+    from evosearch.evaluating.trajectories import Landscape
     from evosearch.training.contenders import Contender
 
 
@@ -30,6 +31,14 @@ def evaluate(
         str | None,
         typer.Option(help="All tasks of a split, weight decay tuned too: search, held-out, ..."),
     ] = None,
+    landscapes: Annotated[
+        bool,
+        typer.Option(
+            "--landscapes",
+            help="On the landscapes, formulas of a few weights, and draw the programs' ways: to "
+            "the picture among -o, landscapes.svg by default.",
+        ),
+    ] = False,
     against: Annotated[
         str,
         typer.Option(
@@ -91,44 +100,55 @@ def evaluate(
     from evosearch.evaluating.evaluation import evaluate as compare
     from evosearch.evaluating.ledger import Ledger
     from evosearch.evaluating.report_tables import render
-    from evosearch.evaluating.reports import check, write
+    from evosearch.evaluating.reports import PLOTS, check, write
+    from evosearch.evaluating.trajectories import names, trajectories
     from evosearch.training.tuning import DECAYS
 
-    if (task is None) == (suite is None):
-        raise UsageError("say what to evaluate on: either --task NAME or --suite SPLIT")
-    for path in out or ():
+    if (task is not None) + (suite is not None) + landscapes != 1:
+        raise UsageError(
+            "say what to evaluate on: either --task NAME or --suite SPLIT or --landscapes"
+        )
+    out = out or []
+    if landscapes and not any(path.suffix in PLOTS for path in out):
+        out = [*out, Path("landscapes.svg")]
+    for path in out:
         check(path)
     if decays is None:
         tried: Sequence[float] | None = DECAYS if suite is not None else ()
     else:
         tried = () if decays == "none" else _numbers(decays)
     named = _named(programs)
-    tasks = task_names(task or suite or "")
     console = Console(stderr=True)
     ledger = Ledger() if fresh else Ledger.local()
+    how: dict[str, Any] = {
+        "seeds": seeds,
+        "tuning_seeds": tuning_seeds,
+        "lrs": _numbers(lrs),
+        "decays": tried or (),
+        "schedule": schedule,
+        "sharpness": sharpness,
+        "steps": steps,
+        "seed": seed,
+        "workers": workers,
+        "ledger": ledger,
+    }
+    references = _named(_listed(against))
+    seen: Sequence[Landscape] = ()
     with reporting(console) as report:
-        evaluation = compare(
-            named,
-            tasks,
-            against=_named(_listed(against)),
-            seeds=seeds,
-            tuning_seeds=tuning_seeds,
-            lrs=_numbers(lrs),
-            decays=tried or (),
-            schedule=schedule,
-            sharpness=sharpness,
-            steps=steps,
-            seed=seed,
-            workers=workers,
-            progress=report,
-            ledger=ledger,
-        )
-    for path in out or ():
-        write(evaluation, path)
+        if landscapes:
+            evaluation, seen = trajectories(named, references, names(), progress=report, **how)
+        else:
+            tasks = task_names(task or suite or "")
+            evaluation = compare(named, tasks, against=references, progress=report, **how)
+    for path in out:
+        write(evaluation, path, seen)
     if json:
         print_json(evaluation.document())
     else:
         render(evaluation, Console())
+        if landscapes:
+            drawn = ", ".join(str(path) for path in out if path.suffix in PLOTS)
+            console.print(f"trajectories: {drawn}", highlight=False)
         if ledger.path and (looks := ledger.looks("held-out")) and suite == "held-out":
             console.print(f"look {looks} at held-out tasks, by {ledger.path}", highlight=False)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from evosearch.errors import UsageError
 from evosearch.evaluating.report_tables import how, percent, sentences
 from evosearch.evaluating.results import Evaluation, Result, TaskReport
+from evosearch.evaluating.trajectories import Landscape
 from evosearch.files import explained
 
 PLOTS = (".svg", ".png", ".pdf")
@@ -34,17 +35,24 @@ def check(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
         require()
 
 
-def write(evaluation: Evaluation, path: Path) -> None:
+def write(evaluation: Evaluation, path: Path, landscapes: Sequence[Landscape] = ()) -> None:
     """Writes `evaluation` in the form that the suffix of `path` names; whole or not at all.
+
+    The picture is that of the trajectories on `landscapes` where there are any.
 
     Raises:
         EvosearchError: the file cannot be written.
     """
     with whole(path) as partial:
         if path.suffix in PLOTS:
-            from evosearch.plots.suite import draw
+            from evosearch.plots import landscapes as trajectories
+            from evosearch.plots import suite
 
-            draw(evaluation, partial, path.suffix.removeprefix("."))
+            form = path.suffix.removeprefix(".")
+            if landscapes:
+                trajectories.draw(landscapes, partial, form)
+            else:
+                suite.draw(evaluation, partial, form)
         elif path.suffix == ".json":
             document = json.dumps(evaluation.document(), indent=2, allow_nan=False)
             partial.write_text(document + "\n", encoding="utf-8")

@@ -108,6 +108,7 @@ class Trainer:
         ops: what the interpreter knows; fewer take less time to compile. A program with others is
             compiled for itself.
         observe: whether outcomes have the sizes of updates.
+        trace: whether the `path` of a training can be asked for; takes memory for all of it.
     """
 
     def __init__(
@@ -118,11 +119,13 @@ class Trainer:
         longest: float = 1.0,
         ops: OpNames = ALL_OPS,
         observe: bool = False,
+        trace: bool = False,
     ):
         self.task = task
         self.ops = ops
         self.steps = steps or task.steps
         self._observe = observe
+        self._trace = trace
         self._data = jax.device_put(task.data)
         self._longest = max(1, round(self.steps * longest))
         self._compiled: dict[Contender | None, Any] = {}
@@ -164,7 +167,7 @@ class Trainer:
             limits: [longest budget] what the smoothed batch loss may be; None for anything.
         """
         curve = self._curve(program, factor, key, engine, conditions, limits)
-        found = jax.device_get(curve._replace(params=None))
+        found = jax.device_get(curve._replace(params=None, path=None))
         return Outcome(
             float(found.loss),
             int(found.steps),
@@ -190,6 +193,23 @@ class Trainer:
         if not math.isfinite(float(curve.loss)):
             return math.nan
         return float(proxies.sharpness(self.task, curve.params, self._data, key))
+
+    def path(
+        self,
+        program: Contender,
+        factor: float,
+        key: jax.Array,
+        engine: Engine,
+        conditions: Conditions | None = None,
+    ) -> NDArray[np.float32]:
+        """`[steps, weights]`, the weights before each update of a training as in `run`.
+
+        As many steps as were run. Only for a trainer that traces.
+        """
+        curve = self._curve(program, factor, key, engine, conditions, None)
+        steps = int(curve.steps)
+        leaves = [np.asarray(leaf)[:steps] for leaf in jax.tree.leaves(curve.path)]
+        return np.concatenate([leaf.reshape(steps, -1) for leaf in leaves], axis=1)
 
     def _curve(
         self,
@@ -222,6 +242,7 @@ class Trainer:
                 self._operands(program, engine, 1.0),
                 weights=key.evaluated if isinstance(key, Library) and key.weights else None,
                 observe=self._observe,
+                trace=self._trace,
             ).compile(compiler_options=_COMPILER_OPTIONS if key is None else None)
         with self._lock:
             self._compiled[key] = executable

@@ -1,0 +1,58 @@
+"""The ways of programs on landscapes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import proxies
+from evosearch.errors import UsageError
+from evosearch.evaluating.trajectories import Landscape, names, trajectories
+from evosearch.plots import landscapes as plot
+from primitives import zoo
+
+
+@pytest.fixture(scope="module")
+def saddle() -> tuple[Landscape, float]:
+    """SGD and Lion on the saddle, and SGD's learning rate."""
+    evaluation, (found,) = trajectories(
+        {"sgd": zoo.load("sgd")},
+        {"lion": zoo.load("lion")},
+        ["saddle"],
+        schedule="constant",
+        seeds=2,
+        tuning_seeds=1,
+    )
+    return found, evaluation.tasks[0].results[0].lr
+
+
+def test_gradient_descent_goes_down_the_saddle_as_the_formula_says(
+    saddle: tuple[Landscape, float],
+) -> None:
+    """Along `x^2 / 2` each step takes the same share off."""
+    found, lr = saddle
+    sgd = found.trajectories[0]
+    assert sgd.program == "sgd"
+    x, y = sgd.weights[:20].T
+    np.testing.assert_allclose(x, (1 - lr) ** np.arange(20), rtol=1e-3, atol=1e-6)
+    height = 0.5 * x**2 + 0.25 * (y**2 - 1) ** 2 + 1e-9
+    np.testing.assert_allclose(sgd.heights[:20], height, rtol=1e-3)
+    assert sgd.steps.tolist() == list(range(500))
+
+
+def test_a_picture_has_every_program_and_ends_where_they_end(
+    saddle: tuple[Landscape, float], tmp_path: Path
+) -> None:
+    path = tmp_path / "saddle.svg"
+    plot.draw([saddle[0]], path, "svg")
+    text = path.read_text(encoding="utf-8")
+    for word in ("sgd", "lion", "saddle", "second weight"):
+        assert f">{word}" in text
+
+
+def test_landscapes_are_the_diagnostic_tasks_without_data() -> None:
+    assert {"rosenbrock", "saddle", "reddi", "valley"} <= set(names())
+    assert not any(name.startswith("deep-") for name in names())
+    assert all(proxies.load(name).split == "diagnostic" for name in names())
+    with pytest.raises(UsageError, match="'digits-mlp' is no landscape; there are"):
+        trajectories({"sgd": zoo.load("sgd")}, {"lion": zoo.load("lion")}, ["digits-mlp"])
