@@ -36,8 +36,11 @@ class MutationConfig(_Section):
     """Relative frequency of deleting a statement."""
     modify: Weight = 1.0
     """Relative frequency of changing one argument."""
-    tune: Annotated[Weight, Field(validate_default=True)] = 0.0
+    tune: Weight = 0.0
     """Relative frequency of changing one constant to another."""
+    wrap: Annotated[Weight, Field(validate_default=True)] = 0.0
+    """Relative frequency of applying a random op to a value in use: unlike an inserted statement,
+    whose result is seldom used, it takes effect at once."""
     new_variable: Probability = 0.5
     """How often an inserted statement assigns to a new variable rather than to one in use."""
     constant: Probability = 0.25
@@ -50,12 +53,13 @@ class MutationConfig(_Section):
     max_statements: Annotated[int, Field(ge=2, le=MAX_STATEMENTS)] = MAX_STATEMENTS
     """The longest program that mutation makes."""
 
-    @field_validator("tune")
+    @field_validator("wrap")
     @classmethod
     def _some_mutation(cls, value: float, info: Any) -> float:
         # A weight that is wrong in itself is missing here and has its own message.
-        if value + sum(info.data.get(name, 1.0) for name in ("insert", "delete", "modify")) <= 0:
-            raise ValueError("insert, delete, modify and tune are all 0; give one of them a weight")
+        others = ("insert", "delete", "modify", "tune")
+        if value + sum(info.data.get(name, 1.0) for name in others) <= 0:
+            raise ValueError(f"{', '.join(others)} and wrap are all 0; give one of them a weight")
         return value
 
 

@@ -1,8 +1,8 @@
 """Mutation: one random edit of a program, as in Chen et al. 2023 (arXiv 2302.06675).
 
-Insert a random statement, delete one, or change one argument; and, for a search of constants alone,
-change one constant to another. An edit whose result is ill-kinded is rejected and drawn again from
-the same parent.
+Insert a random statement, delete one, or change one argument; and, beyond the paper, wrap a value
+that is in use in a random op, or change one constant to another, for a search of constants alone.
+An edit whose result is ill-kinded is rejected and drawn again from the same parent.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Child:
 def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -> Child:
     """One random edit of `program` that passes abstract execution and changes its text."""
     rejects: Counter[str] = Counter()
-    weights = np.cumsum([config.insert, config.delete, config.modify, config.tune])
+    weights = np.cumsum([config.insert, config.delete, config.modify, config.tune, config.wrap])
     for _ in range(_MAX_DRAFTS):
-        edit = (_insert, _delete, _modify, _tune)[
+        edit = (_insert, _delete, _modify, _tune, _wrap)[
             int(np.searchsorted(weights, rng.random() * weights[-1], "right"))
         ]
         draft = edit(program, rng, config)
@@ -133,6 +133,33 @@ def _tune(program: Program, rng: np.random.Generator, config: MutationConfig) ->
     place, which, old = constants[int(rng.integers(len(constants)))]
     new = _rescaled(old, rng) if rng.random() < config.rescale else _constant(rng)
     return _with_argument(program, place, which, new, "tune")
+
+
+def _wrap(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
+    """A random op on an operand of a statement, for that statement alone, or on its result."""
+    body = program.statements
+    if len(body) >= config.max_statements:
+        return None
+    table = [op for op in _op_names(config.op_set) if OPS[op].arity]
+    op = table[int(rng.integers(len(table)))]
+    place = int(rng.integers(len(body)))
+    target, used_by, args = body[place]
+    variables = [which for which, arg in enumerate(args) if isinstance(arg, str)]
+    chosen = int(rng.integers(len(variables) + 1))
+    result = chosen == len(variables)
+    scope = _scope(program, place + result)
+    inside: list[Argument] = [_argument(scope, rng, config) for _ in range(OPS[op].arity)]
+    where = int(rng.integers(len(inside)))
+    if result:
+        inside[where] = target
+        wrapped = Statement(target, op, tuple(inside))
+        return (*body[: place + 1], wrapped, *body[place + 1 :]), f"wrap {place + 2}: {wrapped}"
+    which = variables[chosen]
+    inside[where] = args[which]
+    wrapped = Statement(_new_name(_scope(program, len(body))), op, tuple(inside))
+    user = Statement(target, used_by, (*args[:which], wrapped.target, *args[which + 1 :]))
+    text = f"wrap {place + 1}: {wrapped}; {user}"
+    return (*body[:place], wrapped, user, *body[place + 1 :]), text
 
 
 def _with_argument(program: Program, place: int, which: int, arg: Argument, edit: str) -> _Draft:

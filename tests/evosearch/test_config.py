@@ -38,7 +38,13 @@ BASELINES = {
     "random": {"tournament", "restart_every"},
     "restarts": {"restart_every"},
     "restarts-from-best": {"restart_every", "restart_from"},
-    "tuning": {"mutation.insert", "mutation.delete", "mutation.modify", "mutation.tune"},
+    "tuning": {
+        "mutation.insert",
+        "mutation.delete",
+        "mutation.modify",
+        "mutation.tune",
+        "mutation.wrap",
+    },
 }
 
 
@@ -46,7 +52,9 @@ BASELINES = {
 def test_a_baseline_differs_from_its_preset_in_what_makes_it_one(name: str) -> None:
     """Also from a preset, or a file, that has the same section with other settings."""
     assert set(BASELINES) == set(baselines())
-    settings = over({**load_preset(name), "init": GOOD["init"]}, {"mutation": {"op_set": "full"}})
+    settings = over(
+        {**load_preset(name), "init": GOOD["init"]}, {"mutation": {"op_set": "full", "wrap": 0.5}}
+    )
     base = make_config(settings).model_dump()
     for baseline, differences in BASELINES.items():
         laid = make_config(over(settings, load_baseline(baseline))).model_dump()

@@ -47,7 +47,7 @@ def test_the_same_generator_gives_the_same_children() -> None:
     assert drift(50, generator(3, 4)) != drift(50, generator(3, 5))
 
 
-NONE = {"insert": 0.0, "delete": 0.0, "modify": 0.0, "tune": 0.0}
+NONE = {"insert": 0.0, "delete": 0.0, "modify": 0.0, "tune": 0.0, "wrap": 0.0}
 TUNE = MutationConfig(**{**NONE, "tune": 1.0})
 
 
@@ -72,6 +72,28 @@ def test_an_insertion_changes_the_length_by_one_and_a_change_by_none() -> None:
         grown = len(child.analysis.program.statements) - len(parent.statements)
         assert grown == difference[edit]
     assert min(seen.values()) >= 15
+
+
+def test_a_wrapped_value_takes_effect_where_it_is_used_or_everywhere_after() -> None:
+    parent = zoo.load("lion")
+    config = MutationConfig(**{**NONE, "wrap": 1.0}, op_set="full")
+    ways = Counter[str]()
+    for n in range(200):
+        child = mutate(parent, generator(n, 3), config).analysis
+        body = child.program.statements
+        assert len(body) == len(parent.statements) + 1
+        new = [place for place, statement in enumerate(body) if statement not in parent.statements]
+        wrapped = body[new[0]]
+        if len(new) == 1:
+            assert wrapped.target in wrapped.args
+            ways["result"] += 1
+        else:
+            assert new == [new[0], new[0] + 1]
+            assert wrapped.target in body[new[1]].args
+            assert body[new[1]].op == parent.statements[new[0]].op
+            ways["operand"] += 1
+        assert new[0] in child.live_statements
+    assert min(ways.values()) > 30
 
 
 def constants(program: Program) -> list[float]:
