@@ -50,6 +50,9 @@ class MutationConfig(_Section):
     keep_schedule: bool = False
     """Whether all from the first statement with `lr` on stays, but for its constants: the search is
     for rules then, not for schedules."""
+    keep_step_size: Probability = 0.0
+    """How often a child of another shape, not just with other constants, is given the learning
+    rate at which its steps, on noise, are as large as its parent's."""
     max_statements: Annotated[int, Field(ge=2, le=MAX_STATEMENTS)] = MAX_STATEMENTS
     """The longest program that mutation makes."""
 

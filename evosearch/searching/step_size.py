@@ -1,0 +1,83 @@
+"""How large a program's steps are, and a program with steps of another size.
+
+A new shape of rule, tried at the learning rate of its parent, mostly fails for the size of its
+steps alone: the sign of an update is larger than the update, an orthogonal matrix smaller. On noise
+that looks like the gradients of a training the sizes can be compared without one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from primitives import Program, live
+from primitives.reference import initial_state, step
+
+_STEPS = 4
+_SHAPES = ((24, 16), (16,))
+_WEIGHTS = 0.2
+"""Deviation of the weights."""
+_GRADIENTS = 0.01
+"""Typical deviation of a gradient; from weight to weight it varies by a factor of about e."""
+
+
+def matched(child: Program, parent: Program) -> Program:
+    """`child` with the constant on its learning rate changed so that it steps as far as `parent`.
+
+    `child` itself if it has no such constant (`lr * 0.001`) or either has no finite step size.
+    """
+    places = [place for place, one in enumerate(child.statements) if _is_rate(one.op, one.args)]
+    if not places:
+        return child
+    ratio = step_size(live(parent)) / step_size(live(child))
+    if not (math.isfinite(ratio) and ratio > 0):
+        return child
+    place = places[-1]
+    body = list(child.statements)
+    args = tuple(
+        float(f"{arg * ratio:.6g}") if isinstance(arg, float) else arg for arg in body[place].args
+    )
+    body[place] = body[place]._replace(args=args)
+    return replace(child, statements=tuple(body))
+
+
+def _is_rate(op: str, args: tuple[str | float, ...]) -> bool:
+    return op == "multiply" and "lr" in args and any(isinstance(arg, float) for arg in args)
+
+
+@lru_cache(maxsize=4096)
+def step_size(program: Program) -> float:
+    """The root mean square of the first updates on noise, the geometric mean over them.
+
+    NaN if one is not finite or all of an array's are zero.
+    """
+    weights, gradients = _noise()
+    state = initial_state(program, weights, np)
+    sizes = []
+    for number, gradient in enumerate(gradients, start=1):
+        update, state = step(program, state, weights, gradient, t=float(number), xp=np)
+        sizes.append(np.sqrt(np.mean(np.concatenate([u.ravel() ** 2 for u in update]))))
+        if not 0 < sizes[-1] < math.inf:
+            return math.nan
+    return float(np.exp(np.mean(np.log(sizes))))
+
+
+@lru_cache(maxsize=1)
+def _noise() -> tuple[list[NDArray[np.float64]], list[list[NDArray[np.float64]]]]:
+    """Weights, and for each step gradients: a direction that stays, and as much noise again."""
+    rng = np.random.default_rng(0)
+    weights = [_WEIGHTS * rng.standard_normal(shape) for shape in _SHAPES]
+    scales = [_GRADIENTS * np.exp(rng.standard_normal(shape)) for shape in _SHAPES]
+    directions = [rng.standard_normal(shape) for shape in _SHAPES]
+    steps = [
+        [
+            scale * (direction + rng.standard_normal(scale.shape))
+            for scale, direction in zip(scales, directions, strict=True)
+        ]
+        for _ in range(_STEPS)
+    ]
+    return weights, steps

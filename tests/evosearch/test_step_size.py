@@ -1,0 +1,56 @@
+"""Step sizes on noise, and programs with steps of another size."""
+
+import math
+
+import numpy as np
+import pytest
+
+from evosearch.config import MutationConfig
+from evosearch.searching.mutation import mutate
+from evosearch.searching.step_size import matched, step_size
+from primitives import live, parse, zoo
+
+HALVED = parse("def train(w, g, lr):\n    lr = lr * 0.5\n    update = g * lr\n    return update\n")
+
+
+def test_the_step_of_a_sign_is_its_rate_and_scaling_scales_it() -> None:
+    assert step_size(zoo.load("sign_sgd")) == pytest.approx(1e-4, rel=1e-6)
+    assert step_size(HALVED) == pytest.approx(0.5 * step_size(zoo.load("sgd")))
+    assert 0.005 < step_size(zoo.load("sgd")) < 0.1  # of the size of the gradients
+
+
+@pytest.mark.parametrize("name", ["lion", "adamw_paper", "sign_sgd", "lamb", "adafactor"])
+def test_a_program_is_given_steps_as_large_as_anothers(name: str) -> None:
+    child = matched(HALVED, zoo.load(name))
+    assert step_size(child) == pytest.approx(step_size(zoo.load(name)), rel=1e-4)
+    assert [one.op for one in child.statements] == [one.op for one in HALVED.statements]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["update = g * lr", "lr = lr * 0.5\n    update = sqrt(g)", "lr = lr * 0.5\n    update = w - w"],
+)
+def test_a_program_without_a_rate_or_a_size_stays(body: str) -> None:
+    program = parse(f"def train(w, g, lr):\n    {body}\n    return update\n")
+    assert matched(program, zoo.load("lion")) == program
+    assert math.isnan(step_size(program)) == (body != "update = g * lr")
+
+
+def test_mutation_keeps_the_size_of_steps_where_the_shape_changes() -> None:
+    """A constant that was changed, as the learning rate's own, is left as it was drawn."""
+    parent = zoo.load("adamw_paper")
+    config = MutationConfig(wrap=1.0, op_set="full", keep_schedule=True, keep_step_size=1.0)
+    before = step_size(parent)
+    kept = constants = 0
+    for n in range(300):
+        rng = np.random.Generator(np.random.Philox(key=[n, 8]))
+        child = mutate(parent, rng, config)
+        if child.mutation.endswith("; steps kept"):
+            size = step_size(live(child.analysis.program))
+            assert size == pytest.approx(before, rel=1e-3)
+            kept += 1
+        elif child.mutation.startswith("modify"):
+            ops = [one.op for one in child.analysis.program.statements]
+            constants += ops == [one.op for one in parent.statements]
+    assert kept > 50
+    assert constants > 5
