@@ -206,7 +206,7 @@ class Search:
     ) -> Future[_Results]:
         known = replay.take(request)
         if known is None:
-            return executor.submit(laboratory.measure, request.program, request.seed)
+            return executor.submit(laboratory.measure, request.program, request.seed, request.floor)
         done: Future[_Results] = Future()
         done.set_result(known)
         return done

@@ -16,6 +16,7 @@ and what is reported of a champion comes from further seeds that decided nothing
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,12 +46,17 @@ class Individual:
 
 @dataclass(frozen=True)
 class Request:
-    """A measurement to make: `program` on one seed of all tasks."""
+    """A measurement to make: `program` on one seed of all tasks.
+
+    It may end with the task after which the mean over all tasks is below `floor`, were the program
+    even with the baseline on the rest.
+    """
 
     number: int
     reason: str
     record: Record
     seed: Seed
+    floor: float = -math.inf
 
     @property
     def program(self) -> Program:
@@ -156,7 +162,7 @@ class Evolution:
     def tell(self, request: Request, scores: Mapping[str, float]) -> None:
         """Takes the scores, by task, that `request` asked for; requests are told in order.
 
-        A task that is missing was spared by the hurdle and counts as the worst score.
+        A task that is missing was spared by hurdle or race and counts as the worst score.
         """
         record, seed = request.record, request.seed
         record.asked.discard(seed)
@@ -190,7 +196,7 @@ class Evolution:
                 seed = self._search_seed(individual.record, number)
                 self._waiting[individual.record.key] = [individual]
                 individual.record.asked.add(seed)
-                return Request(number, "child", individual.record, seed)
+                return Request(number, "child", individual.record, seed, self._race_floor())
             self.counts.cache_hits += 1
             if individual.record.key in self._waiting:
                 self._waiting[individual.record.key].append(individual)
@@ -265,6 +271,13 @@ class Evolution:
             self._leader = individual.record
         self._population.append(individual)
         self._population.popleft()
+
+    def _race_floor(self) -> float:
+        """What a new program may not be below; nothing until the leader itself is measured."""
+        limits = self.config.measurement
+        if limits.race is None or not self._leader.search_scores():
+            return -math.inf
+        return self._leader.cautious(limits.noise_floor) - limits.race
 
     def _search_seed(self, record: Record, number: int) -> Seed:
         """The current seed, or the first after it that `record` has not been asked on.

@@ -83,12 +83,20 @@ class Laboratory:
         self._baselines: dict[tuple[str, Seed], Future[_Baseline]] = {}
         self._lock = threading.Lock()
 
-    def measure(self, program: Program, seed: Seed) -> dict[str, Measurement]:
-        """`program`, as it is, on one seed of every task, up to the first below the hurdle."""
+    def measure(
+        self, program: Program, seed: Seed, floor: float = -math.inf
+    ) -> dict[str, Measurement]:
+        """`program`, as it is, on one seed of every task, up to the first below the hurdle.
+
+        Or up to that after which the mean over all tasks is below `floor`, if the program were even
+        with the baseline on the rest.
+        """
         found: dict[str, Measurement] = {}
+        total = 0.0
         for name in self.trainers:
             found[name] = self._measure(name, program, seed)
-            if found[name].score < self.hurdle:
+            total += found[name].score
+            if found[name].score < self.hurdle or total / len(self.trainers) < floor:
                 break
         return found
 

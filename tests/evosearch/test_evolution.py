@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -191,6 +193,19 @@ def test_what_looks_good_is_measured_again_on_seeds_that_it_has_not_seen() -> No
     again = [request for request in requests if request.reason == "again"]
     assert len(again) > 20
     assert len(evolution.champion.record.search_scores()) >= 4
+
+
+def test_only_new_programs_race_and_only_against_the_best_since_the_restart() -> None:
+    evolution = Evolution(config(measurement={"race": 0.1}, restart_every=100))
+    requests = evolve(evolution, 300, shorter_is_better)
+    floors = [request.floor for request in requests if request.reason == "child"]
+    assert floors[0] == -math.inf  # nothing is known of the initial program yet
+    assert all(request.floor == -math.inf for request in requests if request.reason != "child")
+    known = [floor for floor in floors if floor > -math.inf]
+    assert len(known) > 50
+    rises = sum(a < b for a, b in pairwise(known))
+    falls = sum(a > b for a, b in pairwise(known))
+    assert rises > falls > 0  # it rises with the leader, and falls with a restart
 
 
 def test_a_champion_is_confirmed_on_seeds_that_decided_nothing() -> None:

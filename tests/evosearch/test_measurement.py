@@ -15,7 +15,7 @@ from evosearch.searching.measurement import Laboratory, Measurement
 from evosearch.searching.mutation import mutate
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.conditions import Rounds
-from evosearch.training.engines import Trainer
+from evosearch.training.engines import Engine, Trainer
 from evosearch.training.seeds import Seed, Stream
 from primitives import Program, parse, zoo
 
@@ -66,6 +66,16 @@ def test_a_program_far_behind_is_stopped_and_what_is_left_is_spared(digits: Labo
     assert not whole.stopped
     assert whole.steps == 200
     assert whole.score < -1.0
+
+
+def test_a_race_ends_once_the_rest_could_not_be_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four tasks on each of which the loss is e^0.2 times the baseline's."""
+    four = Laboratory(dict.fromkeys("abcd"), 0, {}, -1.0, Rounds())
+    loss = math.exp(0.2)
+    behind = Measurement(loss, 1.0, 200, "cosine", Engine.INTERPRETER)
+    monkeypatch.setattr(four, "_measure", lambda task, program, seed: behind)
+    for floor, measured in ((-math.inf, "abcd"), (-0.21, "abcd"), (-0.12, "abc"), (-0.01, "a")):
+        assert "".join(four.measure(CRAWLING, SEED, floor)) == measured
 
 
 @pytest.mark.slow
