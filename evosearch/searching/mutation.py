@@ -62,7 +62,7 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
             rejects[mutation.split(" ", 1)[0]] += 1
             continue
         if config.keep_step_size and rng.random() < config.keep_step_size:
-            analysis, mutation = _with_steps_kept(program, analysis, mutation)
+            analysis, mutation = _with_steps_kept(program, analysis, mutation, config)
         return Child(analysis, mutation, rejects)
     raise UsageError(
         f"no mutation of program `{program.statements[-1] if program.statements else program}` "
@@ -71,12 +71,14 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
     )
 
 
-def _with_steps_kept(parent: Program, child: Analysis, mutation: str) -> tuple[Analysis, str]:
+def _with_steps_kept(
+    parent: Program, child: Analysis, mutation: str, config: MutationConfig
+) -> tuple[Analysis, str]:
     """`child` with steps as large as its parent's, if it is another rule and not just constants."""
     if _shape(child.program) == _shape(parent) or child.key == analyse(parent).key:
         return child, mutation
     kept = matched(child.program, parent)
-    if kept == child.program:
+    if kept == child.program or len(kept.statements) > config.max_statements:
         return child, mutation
     return analyse(kept), f"{mutation}; steps kept"
 

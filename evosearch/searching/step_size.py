@@ -14,9 +14,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from primitives import Program, live
+from primitives import Program, Statement, live
 from primitives.reference import initial_state, step
 
+_LR = "lr"
 _STEPS = 4
 _SHAPES = ((24, 16), (16,))
 _WEIGHTS = 0.2
@@ -28,25 +29,33 @@ _GRADIENTS = 0.01
 def matched(child: Program, parent: Program) -> Program:
     """`child` with the constant on its learning rate changed so that it steps as far as `parent`.
 
-    `child` itself if it has no such constant (`lr * 0.001`) or either has no finite step size.
+    The last one (`lr * 0.001`); where there is none, a first statement `lr = lr * c` is put before
+    the learning rate's first use. `child` itself if it has no use of it, or if either has no finite
+    step size.
     """
-    places = [place for place, one in enumerate(child.statements) if _is_rate(one.op, one.args)]
-    if not places:
+    uses = [place for place, one in enumerate(child.statements) if _LR in one.args]
+    if not uses:
         return child
     ratio = step_size(live(parent)) / step_size(live(child))
     if not (math.isfinite(ratio) and ratio > 0):
         return child
-    place = places[-1]
     body = list(child.statements)
-    args = tuple(
-        float(f"{arg * ratio:.6g}") if isinstance(arg, float) else arg for arg in body[place].args
-    )
-    body[place] = body[place]._replace(args=args)
+    rates = [place for place in uses if _is_rate(body[place])]
+    if rates:
+        body[rates[-1]] = _scaled(body[rates[-1]], ratio)
+    else:
+        body.insert(uses[0], _scaled(Statement(_LR, "multiply", (_LR, 1.0)), ratio))
     return replace(child, statements=tuple(body))
 
 
-def _is_rate(op: str, args: tuple[str | float, ...]) -> bool:
-    return op == "multiply" and "lr" in args and any(isinstance(arg, float) for arg in args)
+def _is_rate(statement: Statement) -> bool:
+    return statement.op == "multiply" and any(isinstance(arg, float) for arg in statement.args)
+
+
+def _scaled(statement: Statement, ratio: float) -> Statement:
+    """With its constant, rounded to six digits as in mutation."""
+    args = (float(f"{a * ratio:.6g}") if isinstance(a, float) else a for a in statement.args)
+    return statement._replace(args=tuple(args))
 
 
 @lru_cache(maxsize=4096)

@@ -26,14 +26,17 @@ def test_a_program_is_given_steps_as_large_as_anothers(name: str) -> None:
     assert [one.op for one in child.statements] == [one.op for one in HALVED.statements]
 
 
-@pytest.mark.parametrize(
-    "body",
-    ["update = g * lr", "lr = lr * 0.5\n    update = sqrt(g)", "lr = lr * 0.5\n    update = w - w"],
-)
-def test_a_program_without_a_rate_or_a_size_stays(body: str) -> None:
-    program = parse(f"def train(w, g, lr):\n    {body}\n    return update\n")
+def test_a_program_without_a_constant_on_its_rate_is_given_one() -> None:
+    child = matched(zoo.load("sgd"), zoo.load("lion"))
+    assert step_size(child) == pytest.approx(step_size(zoo.load("lion")), rel=1e-4)
+    assert str(child.statements[0]).startswith("lr = lr * 0.0")
+
+
+@pytest.mark.parametrize("update", ["sqrt(g) * lr", "0.0 * lr", "g * 0.5"])
+def test_a_program_without_a_rate_or_a_size_stays(update: str) -> None:
+    program = parse(f"def train(w, g, lr):\n    update = {update}\n    return update\n")
     assert matched(program, zoo.load("lion")) == program
-    assert math.isnan(step_size(program)) == (body != "update = g * lr")
+    assert math.isnan(step_size(program)) == ("lr" in update)
 
 
 def test_mutation_keeps_the_size_of_steps_where_the_shape_changes() -> None:
