@@ -4,8 +4,9 @@ A candidate is looked at after 32, 64, 128 and 256 seeds, paired with the origin
 look it is taken if the one-sided upper bound of its mean cost (Student's t over seeds) is below the
 limit on every task, each at error rate 0.05 / 4. So a candidate that costs the limit or more on any
 task is taken with a chance of at most 5% over all looks (Bonferroni; over tasks nothing is to be
-shared, since all bounds must hold). Giving up early, where a lower bound is above the limit, cannot
-take a candidate that should stay out, and what is undecided at the last look stays out too.
+shared, since all bounds must hold). Giving up early cannot take a candidate that should stay out:
+it is done where a lower bound is above the limit, and where the last look would not take it even if
+the mean came down half-way to the lower bound. What is undecided at the last look stays out too.
 
 A divergence where the original does not diverge is a refusal, however rare: the mean over few seeds
 knows little of rare events.
@@ -13,6 +14,7 @@ knows little of rare events.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -84,4 +86,11 @@ def decide(
             return Decision(True, seeds)
         if any(one.low > limit for one in held):
             return Decision(False, seeds, f"costs more than {limit:g}")
-    return Decision(False, looks[-1], f"not shown to cost less than {limit:g}")
+        if any(_hoped_for(one, seeds / looks[-1]) > limit for one in held):
+            break
+    return Decision(False, seeds, f"not shown to cost less than {limit:g}")
+
+
+def _hoped_for(now: Bounds, share: float) -> float:
+    """The upper bound at the last look, where `share` of its seeds are measured; optimistic."""
+    return (now.mean + now.low) / 2 + (now.high - now.mean) * math.sqrt(share)
