@@ -57,8 +57,9 @@ def simplify(
     """`program` as a rule that a person would write, with every step and why it is allowed.
 
     Algebra first; then, measured against `program` on the tasks, statements whose removal costs
-    less than `limit`, alone and in pairs; then constants with as few digits as cost no more. At the
-    end the whole is measured on seeds that decided nothing, and without each of its statements.
+    less than `limit`, alone and in pairs; then constants with as few digits as cost no more; after
+    both, algebra again on what they made possible. At the end the whole is measured on seeds that
+    decided nothing, and without each of its statements.
 
     Args:
         program: a valid program.
@@ -86,10 +87,11 @@ def simplify(
     algebra = _by_algebra(program, take)
     with Trials(program, tasks, seed, program.ops | algebra.ops, workers, progress) as trials:
         effects = Effects(trials, take, limit, looks)
-        shorter = effects.drop(algebra)
+        shorter = _by_algebra(effects.drop(algebra), take)
         tuned = tune(shorter, effects, take) if tuning else shorter
         against = tuned if tuned is not shorter else None
-        result = _named(round_constants(tuned, effects, take, against), take)
+        rounded = round_constants(tuned, effects, take, against)
+        result = _named(_by_algebra(rounded, take), take)
         confirmation = effects.confirm(result)
         ablations = effects.ablations(result, looks[0])
         settings = {
