@@ -22,8 +22,11 @@ from evosearch.searching.run import Run
 
 _SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Of the cheapest run's cost: where groups are compared."""
-_NOT_THE_SEARCH = ("seed", "programs", "trainings", "minutes", "validation_seeds")
-"""Settings in which the runs of a group may differ."""
+_NOT_THE_SEARCH = (
+    *("seed", "programs", "trainings", "minutes"),
+    *("validation_seeds", "funnel", "simplify"),
+)
+"""Settings in which the runs of a group may differ: chance, limits, and what comes after."""
 
 
 class Curve(NamedTuple):

@@ -73,6 +73,11 @@ _HOW = (
 )
 
 
+def _short(cost: float) -> str:
+    """Three digits of a large number."""
+    return f"{cost:,.0f}" if cost < 1e6 else f"{cost:.3g}"
+
+
 def _at_costs(comparison: RunComparison) -> Table:
     columns = [comparison.unit.words, "search", "runs", "fitness", "lowest", "highest"]
     if comparison.validated:
@@ -80,7 +85,7 @@ def _at_costs(comparison: RunComparison) -> Table:
     made = table("the champion so far at equal cost", columns)
     made.columns[1].justify = "left"
     for cost in comparison.costs:
-        shown = f"{cost:,}"
+        shown = _short(cost)
         for group in comparison.groups:
             cells = [shown, escape(group.name), str(len(group.runs)), *_spread(group.fitness(cost))]
             if comparison.validated:
@@ -94,7 +99,7 @@ def _by_task(comparison: RunComparison) -> Table:
     cost = comparison.costs[-1]
     by_task = {group.name: group.per_task(cost) for group in comparison.groups}
     tasks = list(next((scores for scores in by_task.values() if scores), ()))
-    made = table(f"mean score on each task at {cost:,}", ("search", *tasks))
+    made = table(f"mean score on each task at {_short(cost)}", ("search", *tasks))
     for name, scores in by_task.items():
         made.add_row(escape(name), *(f"{scores[t]:+.3f}" if scores else "-" for t in tasks))
     return made

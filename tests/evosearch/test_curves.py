@@ -87,6 +87,16 @@ def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) ->
         compare_runs([Run(runs[0]), Run(tmp_path / "other")])
 
 
+def test_searches_that_differ_in_seed_limits_and_what_comes_after_are_one_group(
+    tmp_path: Path,
+) -> None:
+    stored(tmp_path / "mine-1", programs=200, seed=1)
+    after: dict[str, object] = {"simplify": True, "funnel": {"entrants": [3, 2]}}
+    stored(tmp_path / "mine-2", programs=300, seed=2, **after)
+    (group,) = compare_runs(opened([tmp_path / "mine-1", tmp_path / "mine-2"])).groups
+    assert group.name == "mine"
+
+
 Found = list[tuple[str, int, float]]
 
 
