@@ -1,0 +1,32 @@
+"""What docs/results.md says of the programs in docs/winners."""
+
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+
+from primitives import live, parse, simplify
+
+DOCS = Path(__file__).parent.parent / "docs"
+WINNERS = sorted((DOCS / "winners").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", WINNERS, ids=lambda path: path.stem)
+def test_a_winner_is_shown_as_it_lies_there_without_dead_statements(path: Path) -> None:
+    text = path.read_text(encoding="utf-8").strip()
+    assert indent(text, "    ") in (DOCS / "results.md").read_text(encoding="utf-8")
+    program = parse(text)
+    assert live(program) == program
+
+
+def test_every_winner_has_its_simplified_form() -> None:
+    names = {path.stem for path in WINNERS}
+    raw = {name for name in names if not name.endswith("-simplified")}
+    assert names == raw | {f"{name}-simplified" for name in raw}
+    assert raw
+
+
+def test_the_winner_of_seed_2_becomes_orthogonalized_momentum_by_algebra_alone() -> None:
+    raw = parse((DOCS / "winners" / "standard-2.txt").read_text(encoding="utf-8"))
+    ops = [statement.op for statement in simplify(raw).program.statements]
+    assert ops == ["ema", "orthogonalize", "multiply", "add", "multiply", "multiply"]
