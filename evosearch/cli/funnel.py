@@ -103,6 +103,9 @@ def _table(stage: Stage) -> Table:
         ordered = sorted(entrant.per_task.items(), key=lambda pair: pair[1])
         style = "" if place < stage.through else "dim"
         numbers = [f"{number:+.3f}" for number in entrant.fitness]
-        ends = [f"{task} {score:+.3f}" for task, score in (ordered[-1], ordered[0])]
+        ends = [
+            f"{task.removesuffix(f'-{stage.scale}')} {score:+.3f}"
+            for task, score in (ordered[-1], ordered[0])
+        ]
         made.add_row(escape(entrant.name), *numbers, *ends, style=style)
     return made
