@@ -76,8 +76,8 @@ class MeasurementConfig(_Section):
     the rest of it and the tasks after it; what it is spared counts as -log 4."""
     race: Annotated[float, Field(ge=0)] | None = None
     """On its first seed a program is spared the tasks that are left once it would, were it even
-    with the baseline on them, be behind the best since the last restart by more than this; what it
-    is spared counts as -log 4. None for never."""
+    with the baseline on them, be behind the best since the last restart, or behind the baseline if
+    that is less, by more than this; what it is spared counts as -log 4. None for never."""
     largest_gain: Annotated[float, Field(gt=0)] = LARGEST_SCORE
     """A task's score counts at most this much, so that no single task carries a program."""
     noise_floor: Annotated[float, Field(gt=0)] = 0.02

@@ -273,11 +273,15 @@ class Evolution:
         self._population.popleft()
 
     def _race_floor(self) -> float:
-        """What a new program may not be below; nothing until the leader itself is measured."""
+        """What a new program may not be below; nothing until the leader itself is measured.
+
+        A leader ahead of the baseline counts as even with it, as the tasks that are left do: else
+        nobody who is as good could survive the first task.
+        """
         limits = self.config.measurement
         if limits.race is None or not self._leader.search_scores():
             return -math.inf
-        return self._leader.cautious(limits.noise_floor) - limits.race
+        return min(0.0, self._leader.cautious(limits.noise_floor)) - limits.race
 
     def _search_seed(self, record: Record, number: int) -> Seed:
         """The current seed, or the first after it that `record` has not been asked on.

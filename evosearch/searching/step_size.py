@@ -62,7 +62,7 @@ def _scaled(statement: Statement, ratio: float) -> Statement:
 def step_size(program: Program) -> float:
     """The root mean square of the first updates on noise, the geometric mean over them.
 
-    NaN if one is not finite or all of an array's are zero.
+    NaN if one is not finite or zero.
     """
     weights, gradients = _noise()
     state = initial_state(program, weights, np)

@@ -208,6 +208,13 @@ def test_only_new_programs_race_and_only_against_the_best_since_the_restart() ->
     assert rises > falls > 0  # it rises with the leader, and falls with a restart
 
 
+def test_whoever_is_even_with_the_baseline_may_finish_however_good_the_best_is() -> None:
+    evolution = Evolution(config(measurement={"race": 0.1}))
+    requests = evolve(evolution, 100, lambda program: 1.0 + shorter_is_better(program))
+    floors = {request.floor for request in requests if request.reason == "child"}
+    assert floors == {-math.inf, -0.1}
+
+
 def test_a_champion_is_confirmed_on_seeds_that_decided_nothing() -> None:
     evolution = Evolution(config())
     evolve(evolution, 1500, shorter_is_better)
