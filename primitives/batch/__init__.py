@@ -1,0 +1,33 @@
+"""One step of many programs at once, each with its own instructions.
+
+`gangs` runs anywhere through XLA; `kernel` is for NVIDIA's GPUs. Both compute what
+`primitives.machine` computes for one program.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+from jax import lax
+
+from primitives.arrays import Arrays
+from primitives.batch.gangs import run_gangs
+from primitives.batch.kernel import run_kernel
+from primitives.encoding import Code
+from primitives.instructions import InstructionSet
+
+
+def run_batch(
+    instructions: InstructionSet,
+    model: Arrays,
+    code: Code,
+    share: jax.Array,
+    file: jax.Array,
+    scalars: jax.Array,
+) -> Any:
+    """One step of every lane by the way that suits the device; see `gangs.run_gangs`."""
+    return lax.platform_dependent(
+        *(code, share, file, scalars),
+        cuda=partial(run_kernel, instructions, model),
+        default=partial(run_gangs, instructions, model),
+    )
