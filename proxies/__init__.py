@@ -10,12 +10,13 @@ True
 from proxies import tasks
 from proxies.data import digests
 from proxies.loading import load
+from proxies.loop import Course, Curve
 from proxies.own import OwnTaskError
 from proxies.registry import UnknownTaskError, names, register
 from proxies.schedules import SCHEDULES, Schedule, named_shape
 from proxies.sharpness import sharpness
 from proxies.task import Split, Task
-from proxies.training import Course, Curve, compiled_train, smoothed, train
+from proxies.training import compiled_train, smoothed, train
 
 __all__ = [
     "SCHEDULES",

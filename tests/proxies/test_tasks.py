@@ -14,7 +14,7 @@ import pytest
 import proxies
 from proxies import Course, Curve
 from proxies.schedules import cosine, shape
-from proxies.training import _streams
+from proxies.loop import _streams
 from tests.proxies.compiling import QUICKLY, quick_jit
 
 STEPS = {
