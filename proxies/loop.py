@@ -100,7 +100,7 @@ class Progress(NamedTuple):
     state: PyTree
     train_loss: jax.Array
     smooth_loss: jax.Array
-    update_rms: jax.Array
+    update_rms: PyTree  # an array, or None
     path: PyTree
     finite: jax.Array
     within: jax.Array
@@ -151,7 +151,7 @@ class Loop:
             state=_init(self.rule, params, operands),
             train_loss=jnp.full(budget, jnp.nan, jnp.float32),
             smooth_loss=jnp.float32(0.0),
-            update_rms=jnp.zeros(budget if self.observe else 0, jnp.float32),
+            update_rms=jnp.zeros(budget, jnp.float32) if self.observe else None,
             path=jax.tree.map(lambda leaf: jnp.zeros((budget, *leaf.shape)), params)
             if self.trace
             else None,
@@ -211,7 +211,7 @@ class Loop:
             steps=end.step,
             diverged=~finite,
             stopped=end.finite & ~end.within,
-            update_rms=end.update_rms,
+            update_rms=end.update_rms if self.observe else jnp.zeros(0, jnp.float32),
             params=end.params if self.observe else None,
             path=end.path,
         )

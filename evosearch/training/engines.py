@@ -1,9 +1,10 @@
-"""Two ways to train with a program, and which one a measurement takes.
+"""Three ways to train with a program, and which one a measurement takes.
 
 `interpreter`: the compile-once machine; a new program costs nothing before its first step, and each
 step costs a little more. `compiled`: the program traced and compiled for itself; a second or two
 before its first step, and then the floor. Which is cheaper follows from the number of weights,
-steps and runs, and both agree within tolerance, not bit for bit.
+steps and runs. `batched`: the compile-once machine, with many programs side by side; what a search
+takes where it was asked for batches. All agree within tolerance, not bit for bit.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import optax
 from numpy.typing import NDArray
 
 import proxies
+from evosearch.training.batching import Batch, Batching
 from evosearch.training.conditions import Conditions
 from evosearch.training.contenders import Contender, Library
 from evosearch.training.seeds import Seed, Stream
@@ -30,6 +32,8 @@ from primitives import ALL_OPS, CapacityError, Program, encode, interpreter, rul
 from primitives.encoding import Code
 from primitives.instructions import OpNames
 from proxies import Task
+from proxies.lanes import Entry
+from proxies.loop import Loop
 
 COMPILE_SECONDS = 2.5
 """What compiling a training loop for one program costs (2 CPU cores; see `evosearch bench`)."""
@@ -41,7 +45,7 @@ that, where it does not decide."""
 
 
 _COMPILER_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
-"""For the interpreter: as fast as at the highest level, and an eighth less time to compile."""
+"""For the interpreter on CPU: as fast as at the highest level, an eighth less time to compile."""
 _KEPT_COMPILED = 64
 """So many compiled programs are kept per task, so that a long search does not fill the memory."""
 
@@ -51,6 +55,7 @@ class Engine(StrEnum):
 
     INTERPRETER = "interpreter"
     COMPILED = "compiled"
+    BATCHED = "batched"
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,10 @@ def seed_key(run_seed: int, seed: Seed) -> jax.Array:
     return key
 
 
+def _words(key: jax.Array) -> NDArray[np.uint32]:
+    return np.asarray(jax.random.key_data(key))
+
+
 class Trainer:
     """Trains one task with any program; safe to use from several threads.
 
@@ -109,6 +118,7 @@ class Trainer:
             compiled for itself.
         observe: whether outcomes have the sizes of updates.
         trace: whether the `path` of a training can be asked for; takes memory for all of it.
+        batching: how trainings share devices; None for one at a time in each thread.
     """
 
     def __init__(
@@ -120,12 +130,16 @@ class Trainer:
         ops: OpNames = ALL_OPS,
         observe: bool = False,
         trace: bool = False,
+        batching: Batching | None = None,
     ):
         self.task = task
         self.ops = ops
         self.steps = steps or task.steps
         self._observe = observe
         self._trace = trace
+        self._batching = batching
+        self._batch: Batch | None = None
+        self._batch_lock = threading.Lock()
         self._data = jax.device_put(task.data)
         self._longest = max(1, round(self.steps * longest))
         self._compiled: dict[Contender | None, Any] = {}
@@ -139,13 +153,18 @@ class Trainer:
         code = _code(program, self.ops)
         if code is None:
             return Engine.COMPILED
+        if self._batching is not None:
+            return Engine.BATCHED
         per_step = int(code.length) * (DISPATCH_SECONDS + ELEMENT_SECONDS * self.task.params)
         extra = runs * self.steps * per_step
         return Engine.INTERPRETER if extra <= COMPILE_SECONDS else Engine.COMPILED
 
     def prepare(self, program: Contender, engine: Engine) -> None:
         """Compiles what `run` will need, so that its first call is as fast as the others."""
-        self._executable(program, engine)
+        if engine is Engine.BATCHED:
+            self._shared_batch(self._operands(program, engine, 1.0))
+        else:
+            self._executable(program, engine)
 
     def run(
         self,
@@ -220,10 +239,26 @@ class Trainer:
         conditions: Conditions | None,
         limits: NDArray[np.float32] | None,
     ) -> proxies.Curve:
-        execute = self._executable(program, engine)
         operands = self._operands(program, engine, factor)
-        curve: proxies.Curve = execute(self._data, key, self._course(conditions, limits), operands)
+        course = self._course(conditions, limits)
+        if engine is Engine.BATCHED:
+            return self._shared_batch(operands).train(Entry(_words(key), course, operands))
+        execute = self._executable(program, engine)
+        curve: proxies.Curve = execute(self._data, key, course, operands)
         return curve
+
+    def _shared_batch(self, operands: tuple[Any, ...]) -> Batch:
+        """The batch of all threads, made by the first of them with its own `operands`."""
+        assert self._batching is not None
+        with self._batch_lock:
+            if self._batch is None:
+                loop = Loop(self.task, interpreter(self.ops), None, self._observe, self._trace)
+                key = _words(seed_key(0, Seed(Stream.TUNE, 0)))
+                example = Entry(key, self._course(None, None), operands)
+                on_cpu = self._batching.devices[0].platform == "cpu"
+                options = _COMPILER_OPTIONS if on_cpu else None
+                self._batch = Batch(loop, self.task.data, example, self._batching, options)
+            return self._batch
 
     def _executable(self, program: Contender, engine: Engine) -> Any:
         """Compiled once for each program, or once for all (key None); others compile meanwhile."""
