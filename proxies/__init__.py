@@ -12,6 +12,7 @@ from proxies.data import digests
 from proxies.loading import load
 from proxies.loop import Course, Curve
 from proxies.own import OwnTaskError
+from proxies.precision import in_bfloat16
 from proxies.registry import UnknownTaskError, names, register
 from proxies.schedules import SCHEDULES, Schedule, named_shape
 from proxies.sharpness import sharpness
@@ -29,6 +30,7 @@ __all__ = [
     "UnknownTaskError",
     "compiled_train",
     "digests",
+    "in_bfloat16",
     "load",
     "named_shape",
     "names",
