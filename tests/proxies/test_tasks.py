@@ -13,8 +13,8 @@ import pytest
 
 import proxies
 from proxies import Course, Curve
-from proxies.schedules import cosine, shape
 from proxies.loop import _streams
+from proxies.schedules import cosine, shape
 from tests.proxies.compiling import QUICKLY, quick_jit
 
 STEPS = {
