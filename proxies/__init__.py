@@ -11,9 +11,12 @@ from proxies import tasks
 from proxies.data import digests
 from proxies.loading import load
 from proxies.loop import Course, Curve
+from proxies.memory import fits, memory
 from proxies.own import OwnTaskError
+from proxies.precision import in_bfloat16
 from proxies.registry import UnknownTaskError, names, register
 from proxies.schedules import SCHEDULES, Schedule, named_shape
+from proxies.sharding import over_devices
 from proxies.sharpness import sharpness
 from proxies.task import Split, Task
 from proxies.training import compiled_train, smoothed, train
@@ -29,9 +32,13 @@ __all__ = [
     "UnknownTaskError",
     "compiled_train",
     "digests",
+    "fits",
+    "in_bfloat16",
     "load",
+    "memory",
     "named_shape",
     "names",
+    "over_devices",
     "register",
     "sharpness",
     "smoothed",

@@ -91,9 +91,56 @@ def convolve(x: jax.Array, weight: jax.Array) -> jax.Array:
     return patches @ weight
 
 
-def transformer_plan(layers: int, width: int) -> Plan:
-    """The weights of `transform`: residual branches share the scale between them."""
-    depth, hidden = 2 * layers, 2 * width
+def patches(x: jax.Array, side: int) -> jax.Array:
+    """Cut `[batch, h, w, channels]` into squares: `[batch, places, side * side * channels]`.
+
+    Places run row by row; `side` divides `h` and `w`.
+    """
+    _, height, width, channels = x.shape
+    grid = x.reshape(-1, height // side, side, width // side, side, channels)
+    squares = grid.transpose(0, 1, 3, 2, 4, 5)
+    return squares.reshape(-1, height // side * (width // side), side * side * channels)
+
+
+def patch_plan(
+    places: int, pixels: int, layers: int, width: int, classes: int, ratio: int = 2
+) -> Plan:
+    """The weights of `classify_patches`: `places` patches of `pixels` numbers."""
+    plan: Plan = {"embed": ((pixels, width), lecun(pixels)), "position": ((places, width), 0.5)}
+    plan |= transformer_plan(layers, width, ratio)
+    return plan | {"weight": ((width, classes), lecun(width)), "bias": ((classes,), 0.0)}
+
+
+def classify_patches(params: Weights, x: jax.Array, layers: int, heads: int) -> jax.Array:
+    """A vision transformer (Dosovitskiy et al. 2021): from `[batch, places, pixels]` to logits."""
+    x = x @ params["embed"] + params["position"]
+    x = jnp.mean(transform(params, x, layers, heads), axis=1)
+    return x @ params["weight"] + params["bias"]
+
+
+def token_plan(symbols: int, context: int, layers: int, width: int, ratio: int = 2) -> Plan:
+    """The weights of `predict_tokens`."""
+    plan: Plan = {"embed": ((symbols, width), 1.0), "position": ((context, width), 0.5)}
+    plan |= transformer_plan(layers, width, ratio)
+    return plan | {"weight": ((width, symbols), lecun(width)), "bias": ((symbols,), 0.0)}
+
+
+def predict_tokens(params: Weights, codes: jax.Array, layers: int, heads: int) -> jax.Array:
+    """A causal transformer: from `[batch, context]` codes to logits `[batch, context, symbols]`."""
+    embed = params["embed"]
+    # A product with one-hot rows: the gradient of a look-up would be a scatter, slow on CPU and
+    # added up in any order on a GPU.
+    hot = jax.nn.one_hot(codes, embed.shape[0], dtype=embed.dtype)
+    x = transform(params, hot @ embed + params["position"], layers, heads, causal(codes.shape[1]))
+    return x @ params["weight"] + params["bias"]
+
+
+def transformer_plan(layers: int, width: int, ratio: int = 2) -> Plan:
+    """The weights of `transform`: residual branches share the scale between them.
+
+    A rectified sublayer has `ratio * width` units.
+    """
+    depth, hidden = 2 * layers, ratio * width
     plan: Plan = {}
     for layer in range(layers):
         plan |= {
@@ -113,7 +160,7 @@ def transform(
     Args:
         params: weights of `transformer_plan`, among others.
         x: `[batch, places, width]`.
-        layers: pairs of an attention and a rectified sublayer of `2 * width` units.
+        layers: pairs of an attention and a rectified sublayer.
         heads: attention heads; they divide the width.
         mask: `[places, places]`, added to the scores of a reader (row) for what it reads.
     """
@@ -136,16 +183,17 @@ def _attend(x: jax.Array, heads: int, mask: NDArray[np.float32] | None) -> jax.A
     split_heads = (-1, places, heads, width // heads)
     query, key, value = (part.reshape(split_heads) for part in jnp.split(x, 3, axis=-1))
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * (width // heads) ** -0.5
-    weights = jax.nn.softmax(scores if mask is None else scores + mask)
+    weights = jax.nn.softmax(scores if mask is None else scores + mask.astype(scores.dtype))
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(-1, places, width)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Return the mean cross-entropy in nats of `logits` `[..., classes]` on `labels` `[...]`.
 
-    Labels are spread out rather than gathered: the gradient of a gather is a scatter, which XLA
-    CPU runs one row at a time.
+    Logits of less precision are brought to float32 first. Labels are spread out rather than
+    gathered: the gradient of a gather is a scatter, which XLA CPU runs one row at a time.
     """
+    logits = _precise(logits)
     hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return -jnp.mean(jnp.sum(hot * jax.nn.log_softmax(logits), axis=-1))
 
@@ -161,9 +209,14 @@ def smoothed_divergence(logits: jax.Array, labels: jax.Array, smoothing: float) 
         labels: `[...]`, in `range(classes)`.
         smoothing: the probability `s` that a label is drawn afresh from all classes.
     """
+    logits = _precise(logits)
     classes = logits.shape[-1]
     rest = smoothing / classes
     right = 1.0 - smoothing + rest
     entropy = -right * math.log(right) - (classes - 1) * rest * math.log(rest)
     target = (1.0 - smoothing) * jax.nn.one_hot(labels, classes, dtype=logits.dtype) + rest
     return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)) - entropy
+
+
+def _precise(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,6 +1,6 @@
 """Tasks by name: registered ones, and those that a user brings."""
 
-from proxies import own, registry
+from proxies import own, precision, registry
 from proxies.task import Task
 
 
@@ -8,10 +8,13 @@ def load(name: str) -> Task:
     """The task `name`, built on first use; always the same object, so that it compiles once.
 
     Args:
-        name: a registered name, or a file as in `proxies.own`.
+        name: a registered name, or a file as in `proxies.own`; with "+bfloat16" behind it, the
+            same task as `proxies.in_bfloat16` makes it.
 
     Raises:
         UnknownTaskError: there is no such task.
         OwnTaskError: a user's file cannot be made a task.
     """
+    if name.endswith(precision.SUFFIX):
+        return precision.in_bfloat16(load(name.removesuffix(precision.SUFFIX)))
     return own.load(name) if own.is_own(name) else registry.load(name)

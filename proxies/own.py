@@ -3,7 +3,9 @@
     my_task.py:task             the `Task` that the function `task` in the file returns
     table.npz                   arrays `x` and `y`: a network; integers in `y` are classes
     table.npz:linear            the same with a linear model
+    images.npz:paper-vit        images 64x64 in `x`, classes in `y`: a vision transformer
     notes.txt                   a text: next characters with attention; or notes.txt:recurrent, ...
+    notes.txt:paper-transformer next words with a transformer
     table.npz:network@held-out  the same, on rows that a search never sees
 
 Rows of arrays, and blocks of text, are cut into a search, a validation and a held-out part by a
@@ -13,11 +15,11 @@ hash of their content, as the bundled data are: duplicates fall into one part.
 import hashlib
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +28,12 @@ from numpy.typing import NDArray
 
 from proxies import data
 from proxies.layers import Weights, cross_entropy, gaussian, lecun, network, network_plan
-from proxies.sampling import Cut, choose, cut, halves
+from proxies.registry import Factory
+from proxies.sampling import Cut, cut, draw
 from proxies.task import Split, Task
-from proxies.tasks import recurrent, topics
+from proxies.tasks import paper, recurrent, topics
 
-_NAME = re.compile(r"(?P<path>.+(?P<suffix>\.py|\.npz|\.txt))(:(?P<what>\w+))?(@(?P<part>[\w-]+))?")
+_NAME = re.compile(r"(?P<path>.+\.(py|npz|txt))(:(?P<what>[\w-]+))?(@(?P<part>[\w-]+))?")
 _LEAST_ITEMS = 32
 
 
@@ -57,20 +60,19 @@ def load(name: str) -> Task:
         raise OwnTaskError(f"task {name!r}: name a .py, .npz or .txt file")
     path, what = Path(parts["path"]), parts["what"]
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     except OSError as error:
         raise OwnTaskError(f"task {name!r}: cannot read {path}: {error.strerror}") from None
-    digest = hashlib.sha256(content).hexdigest()[:12]
     if path.suffix == ".py":
         task = _from_python(name, path, what)
     else:
-        models = _TABLE_MODELS if path.suffix == ".npz" else _TEXT_MODELS
+        models = _MODELS[path.suffix]
         model = what or next(iter(models))
         if model not in models:
             known = ", ".join(models)
             raise OwnTaskError(f"task {name!r}: no model {model!r} for {path.suffix}; use {known}")
-        make = _from_arrays if path.suffix == ".npz" else _from_text
-        task = make(name, path, _split(name, parts["part"] or "search"), model)
+        task = models[model](name, path, _split(name, parts["part"] or "search"))
     return replace(task, name=name, source=f"{path} ({digest})")
 
 
@@ -104,10 +106,6 @@ def _from_python(name: str, path: Path, function: str | None) -> Task:
     return made
 
 
-_TABLE_MODELS = {"network": (32,), "linear": ()}
-"""Sizes of hidden layers by the model's name."""
-
-
 class Table(NamedTuple):
     """`x` `[n, features]` float32, standardised, and `y`: `[n]` int32 or `[n, outputs]` float32."""
 
@@ -115,21 +113,17 @@ class Table(NamedTuple):
     y: NDArray[np.number]
 
 
-def _from_arrays(name: str, path: Path, split: Split, model: str) -> Task:
+def _network(name: str, path: Path, split: Split, *, hidden: tuple[int, ...]) -> Task:
     x, y = _arrays(name, path)
+    x = x.reshape(len(x), -1).astype(np.float64)
     classes = int(y.max()) + 1 if y.ndim == 1 and np.issubdtype(y.dtype, np.integer) else 0
-    rows = _rows_of(split, [row.tobytes() for row in x])
-    if len(rows) < _LEAST_ITEMS:
-        raise OwnTaskError(
-            f"task {name!r}: {path} has {len(rows)} rows in its {split} part; give at least "
-            f"{_LEAST_ITEMS} in each part"
-        )
+    rows = _rows_of(name, path, split, "rows", (row.tobytes() for row in x))
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
     if not classes:
         y = y.reshape(len(y), -1).astype(np.float32)
         y = (y - y.mean(axis=0)) / np.maximum(y.std(axis=0), 1e-6)
     table = Table(x[rows].astype(np.float32), y[rows].astype(np.int32 if classes else np.float32))
-    sizes = (x.shape[1], *_TABLE_MODELS[model], classes or y.shape[1])
+    sizes = (x.shape[1], *hidden, classes or y.shape[1])
     batch = min(64, len(rows) // 2)
 
     def init(key: jax.Array) -> Weights:
@@ -139,7 +133,7 @@ def _from_arrays(name: str, path: Path, split: Split, model: str) -> Task:
         return cut(table.x.shape[0], key)
 
     def sample(partition: Cut, key: jax.Array) -> jax.Array:
-        return choose(partition.train, halves(jax.random.bits(key, (batch,)))[0])
+        return draw(partition.train, key, batch)[0]
 
     def read(table: Table, item: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.asarray(table.x)[item], jnp.asarray(table.y)[item]
@@ -153,6 +147,7 @@ def _from_arrays(name: str, path: Path, split: Split, model: str) -> Task:
     def evaluate(params: Weights, table: Table, partition: Cut, key: jax.Array) -> jax.Array:
         return loss(params, read(table, partition.evaluation), key)
 
+    model = "network" if hidden else "linear"
     kind = f"{classes} classes" if classes else f"{y.shape[1]} numbers"
     return Task(
         name=name,
@@ -170,7 +165,27 @@ def _from_arrays(name: str, path: Path, split: Split, model: str) -> Task:
     )
 
 
-def _arrays(name: str, path: Path) -> tuple[NDArray[np.float64], NDArray[np.generic]]:
+def _paper_vit(name: str, path: Path, split: Split) -> Task:
+    x, y = _arrays(name, path)
+    shape = (paper.SIDE, paper.SIDE, 3)
+    if x.shape[1:] != shape:
+        has = "x".join(map(str, x.shape[1:])) or "single numbers"
+        wanted = "x".join(map(str, shape))
+        raise OwnTaskError(f"task {name!r}: the images in x are {has}; resize them to {wanted}")
+    if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
+        raise OwnTaskError(f"task {name!r}: x holds {x.dtype}; save images as uint8 or float32")
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise OwnTaskError(
+            f"task {name!r}: y holds {y.dtype} of shape {y.shape}; save a whole number, the class, "
+            "for each image"
+        )
+    rows = _rows_of(name, path, split, "images", (image.tobytes() for image in x))
+    pixels = x[rows] if x.dtype == np.uint8 else x[rows].astype(np.float32)
+    images = paper.Images.of(pixels, y[rows].astype(np.int32))
+    return paper.vit(name, split, images, int(y.max()) + 1, of=path.name)
+
+
+def _arrays(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in ("x", "y") if key not in file]
@@ -184,7 +199,9 @@ def _arrays(name: str, path: Path) -> tuple[NDArray[np.float64], NDArray[np.gene
         raise OwnTaskError(f"task {name!r}: {path} is no .npz of arrays ({error})") from None
     if len(x) != len(y):
         raise OwnTaskError(f"task {name!r}: x has {len(x)} rows and y {len(y)}; give them as many")
-    x = x.reshape(len(x), -1).astype(np.float64)
+    for key, array in {"x": x, "y": y}.items():
+        if array.dtype.kind not in "biuf":
+            raise OwnTaskError(f"task {name!r}: {key} holds {array.dtype}; save numbers")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise OwnTaskError(f"task {name!r}: {path} holds NaN or infinity; remove those rows")
     if np.issubdtype(y.dtype, np.integer) and y.ndim == 1 and y.min() < 0:
@@ -192,29 +209,14 @@ def _arrays(name: str, path: Path) -> tuple[NDArray[np.float64], NDArray[np.gene
     return x, y
 
 
-_TEXT_MODELS: dict[str, Callable[[str, Split], Task]] = {
-    "attention": partial(topics.attention, width=16, context=16, batch=4, steps=200),
-    "recurrent": recurrent.recurrent,
-    "transformer": topics.transformer,
-    "lstm": recurrent.lstm,
-}
-
-
-def _from_text(name: str, path: Path, split: Split, model: str) -> Task:
-    try:
-        text = path.read_text(encoding="utf-8").lower()
-    except UnicodeDecodeError:
-        raise OwnTaskError(f"task {name!r}: {path} is not UTF-8 text; save it as UTF-8") from None
+def _characters(name: str, path: Path, split: Split, *, model: Factory) -> Task:
     code = {character: index for index, character in enumerate(data.ALPHABET)}
+    text = _text(name, path).lower()
     codes = np.array([code.get(character, 0) for character in text], np.uint8)
     blocks = codes[: codes.size // data.BLOCK * data.BLOCK].reshape(-1, data.BLOCK)
-    rows = _rows_of(split, [block.tobytes() for block in blocks])
-    if len(rows) < _LEAST_ITEMS:
-        raise OwnTaskError(
-            f"task {name!r}: {path} has {len(rows)} blocks of {data.BLOCK} characters in its "
-            f"{split} part; give at least {_LEAST_ITEMS} in each part, so a longer text"
-        )
-    task = _TEXT_MODELS[model](name, split)
+    what = f"blocks of {data.BLOCK} characters"
+    rows = _rows_of(name, path, split, what, (block.tobytes() for block in blocks))
+    task = model(name, split)
     return replace(
         task,
         data=topics.Text(blocks[rows]),
@@ -222,8 +224,59 @@ def _from_text(name: str, path: Path, split: Split, model: str) -> Task:
     )
 
 
-def _rows_of(part: Split, items: list[bytes]) -> list[int]:
-    """The items that fall into `part`, by a hash of their content."""
+def _paper_transformer(name: str, path: Path, split: Split) -> Task:
+    words = paper.words(_text(name, path))
+    blocks = [words[start : start + data.BLOCK] for start in range(0, len(words), data.BLOCK)]
+    blocks = [block for block in blocks if len(block) == data.BLOCK]
+    pick = partial(_rows_of, name, path, what=f"blocks of {data.BLOCK} words")
+    items = [" ".join(block).encode() for block in blocks]
+    # What a search may see decides what a word is, so that all parts are the same task.
+    code = paper.codes_of(word for row in pick("search", items=items) for word in blocks[row])
+    rows = pick(split, items=items)
+    codes = [[code.get(word, 0) for word in blocks[row]] for row in rows]
+    text = topics.Text(np.array(codes, np.uint16))
+    return paper.transformer(name, split, text, of=path.name)
+
+
+def _text(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise OwnTaskError(f"task {name!r}: {path} is not UTF-8 text; save it as UTF-8") from None
+
+
+def _rows_of(name: str, path: Path, part: Split, what: str, items: Iterable[bytes]) -> list[int]:
+    """The items that fall into `part`, by a hash of their content.
+
+    Raises:
+        OwnTaskError: there are too few of them.
+    """
     groups = [hashlib.sha256(item).hexdigest() for item in items]
     source = data.Source("own", "a user's own data", tuple(groups), ())
-    return [place for place, group in enumerate(groups) if source.part_of(group) == part]
+    rows = [place for place, group in enumerate(groups) if source.part_of(group) == part]
+    if len(rows) < _LEAST_ITEMS:
+        raise OwnTaskError(
+            f"task {name!r}: {path} has {len(rows)} {what} in its {part} part; give at least "
+            f"{_LEAST_ITEMS} in each part, so about {5 * _LEAST_ITEMS} in all"
+        )
+    return rows
+
+
+_MODELS: dict[str, dict[str, Callable[[str, Path, Split], Task]]] = {
+    ".npz": {
+        "network": partial(_network, hidden=(32,)),
+        "linear": partial(_network, hidden=()),
+        "paper-vit": _paper_vit,
+    },
+    ".txt": {
+        "attention": partial(
+            _characters,
+            model=partial(topics.attention, width=16, context=16, batch=4, steps=200),
+        ),
+        "recurrent": partial(_characters, model=recurrent.recurrent),
+        "transformer": partial(_characters, model=topics.transformer),
+        "lstm": partial(_characters, model=recurrent.lstm),
+        "paper-transformer": _paper_transformer,
+    },
+}
+"""What makes a task of a file, by its ending and the model's name; the first is the default."""

@@ -1,5 +1,6 @@
 """Cheap randomness: a seed's cut of the items, and many small draws from few random words."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -53,3 +54,31 @@ def below(half: jax.Array, bound: int) -> jax.Array:
 def choose(items: jax.Array, half: jax.Array) -> jax.Array:
     """Draw entries of `items` (at most 2**16 of them), with replacement, by 16 random bits each."""
     return items[below(half, items.shape[0])]
+
+
+def draw(items: jax.Array, key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Draw `count` entries of `items`, with replacement, and as many times 16 random bits.
+
+    One random word serves both while it can; more than 2**16 items take a word of their own.
+    """
+    if items.shape[0] <= 2**16:
+        which, rest = halves(jax.random.bits(key, (count,)))
+        return choose(items, which), rest
+    words, rest = jax.random.bits(key, (2, count))
+    return items[words % items.shape[0]], halves(rest)[1]
+
+
+def averaged(
+    error: Callable[[jax.Array, jax.Array], jax.Array], partition: Cut, at_once: int
+) -> jax.Array:
+    """The mean of `error(item, half)` over a cut's evaluation, `at_once` items at a time.
+
+    What an error needs of memory is needed for so many items only.
+
+    Args:
+        error: from the index of an item and its 16 random bits, each `[1]`, to a scalar.
+        partition: whose `evaluation` and `view` are gone through.
+        at_once: how many items are computed together.
+    """
+    alone = partition.evaluation[:, None], partition.view[:, None]
+    return jnp.mean(jax.lax.map(lambda seen: error(*seen), alone, batch_size=at_once))

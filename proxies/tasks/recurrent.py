@@ -38,13 +38,14 @@ def recurrent(
         return gaussian(key, plan)
 
     def model(params: Weights, codes: jax.Array) -> jax.Array:
-        x = jax.nn.one_hot(codes, SYMBOLS) @ params["embed"] + params["recur_bias"]
+        hot = jax.nn.one_hot(codes, SYMBOLS, dtype=params["embed"].dtype)
+        x = hot @ params["embed"] + params["recur_bias"]
 
         def advance(state: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
             state = jnp.tanh(now + state @ params["recur"])
             return state, state
 
-        start = jnp.zeros((codes.shape[0], width))
+        start = jnp.zeros((codes.shape[0], width), x.dtype)
         _, states = jax.lax.scan(advance, start, x.swapaxes(0, 1))
         return states.swapaxes(0, 1) @ params["weight"] + params["bias"]
 
@@ -96,7 +97,8 @@ def lstm(
         return gaussian(key, plan) | {"gate_bias": open_gates}
 
     def model(params: Weights, codes: jax.Array) -> jax.Array:
-        x = jax.nn.one_hot(codes, SYMBOLS) @ params["embed"] + params["gate_bias"]
+        hot = jax.nn.one_hot(codes, SYMBOLS, dtype=params["embed"].dtype)
+        x = hot @ params["embed"] + params["gate_bias"]
 
         def advance(
             state: tuple[jax.Array, jax.Array], now: jax.Array
@@ -107,7 +109,7 @@ def lstm(
             heard = jax.nn.sigmoid(shown) * jnp.tanh(cell)
             return (heard, cell), heard
 
-        start = jnp.zeros((codes.shape[0], width))
+        start = jnp.zeros((codes.shape[0], width), x.dtype)
         _, states = jax.lax.scan(advance, (start, start), x.swapaxes(0, 1))
         return states.swapaxes(0, 1) @ params["weight"] + params["bias"]
 

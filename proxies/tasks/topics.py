@@ -10,18 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxies import data
-from proxies.layers import (
-    Plan,
-    Weights,
-    causal,
-    cross_entropy,
-    gaussian,
-    lecun,
-    transform,
-    transformer_plan,
-)
+from proxies.layers import Weights, cross_entropy, gaussian, predict_tokens, token_plan
 from proxies.registry import register
-from proxies.sampling import Cut, below, choose, cut, halves
+from proxies.sampling import Cut, averaged, below, cut, draw
 from proxies.task import Split, Task
 
 SYMBOLS = len(data.ALPHABET)
@@ -29,9 +20,9 @@ METRIC = "cross-entropy (nats per character)"
 
 
 class Text(NamedTuple):
-    """`blocks` `[n, 128]` uint8, indices in the alphabet; a block is an item."""
+    """`blocks` `[n, 128]`, indices of symbols; a block is an item."""
 
-    blocks: NDArray[np.uint8]
+    blocks: NDArray[np.unsignedinteger]
 
 
 class Windows(NamedTuple):
@@ -39,10 +30,6 @@ class Windows(NamedTuple):
 
     block: jax.Array
     start: jax.Array
-
-
-def _partition(text: Text, key: jax.Array) -> Cut:
-    return cut(text.blocks.shape[0], key)
 
 
 def language_model(
@@ -73,17 +60,59 @@ def language_model(
     """
     if split == "diagnostic":
         raise ValueError(f"task {name!r}: text has no diagnostic part; use one of {data.PARTS}")
+    return next_symbols(
+        name,
+        split,
+        description,
+        text=Text(*data.topics().part(split)),
+        metric=METRIC,
+        source="topics",
+        context=context,
+        batch=batch,
+        steps=steps,
+        init=init,
+        model=model,
+    )
+
+
+def next_symbols(
+    name: str,
+    split: Split,
+    description: str,
+    *,
+    text: Text,
+    metric: str,
+    source: str,
+    context: int,
+    batch: int,
+    steps: int,
+    init: Callable[[jax.Array], Weights],
+    model: Callable[[Weights, jax.Array], jax.Array],
+    evaluated: int | None = None,
+) -> Task:
+    """`language_model` on any text, of characters or words.
+
+    With `evaluated` at most so many blocks are kept for the evaluation, and it goes through them
+    a batch at a time; None for a quarter of all blocks, at once.
+
+    Raises:
+        ValueError: `context` does not fit.
+    """
     if not 0 < context < data.BLOCK:
         raise ValueError(f"task {name!r}: context is {context}; use 1 to {data.BLOCK - 1}")
-    starts = data.BLOCK - context  # a window holds one character more than its context
+    starts = data.BLOCK - context  # a window holds one symbol more than its context
     window = np.arange(context + 1)
+
+    def partition(text: Text, key: jax.Array) -> Cut:
+        blocks = text.blocks.shape[0]
+        most = blocks if evaluated is None else evaluated
+        return cut(blocks, key, min(0.25, most / blocks))
 
     def windows(block: jax.Array, half: jax.Array) -> Windows:
         return Windows(block, below(half, starts))
 
     def sample(partition: Cut, key: jax.Array) -> Windows:
-        which, where = halves(jax.random.bits(key, (batch,)))
-        return windows(choose(partition.train, which), where)
+        return windows(*draw(partition.train, key, batch))
 
     def read(text: Text, sample: Windows) -> jax.Array:
         places = sample.block * data.BLOCK + sample.start
@@ -94,22 +123,27 @@ def language_model(
         return cross_entropy(model(params, batch[:, :-1]), batch[:, 1:])
 
     def evaluate(params: Weights, text: Text, partition: Cut, key: jax.Array) -> jax.Array:
-        return loss(params, read(text, windows(partition.evaluation, partition.view)), key)
+        def error(block: jax.Array, half: jax.Array) -> jax.Array:
+            return loss(params, read(text, windows(block, half)), key)
+
+        if evaluated is None:
+            return error(partition.evaluation, partition.view)
+        return averaged(error, partition, batch)
 
     return Task(
         name=name,
         split=split,
         description=description,
-        metric=METRIC,
+        metric=metric,
         steps=steps,
-        data=Text(*data.topics().part(split)),
+        data=text,
         init=init,
-        partition=_partition,
+        partition=partition,
         sample=sample,
         batch=read,
         loss=loss,
         evaluate=evaluate,
-        source="topics",
+        source=source,
     )
 
 
@@ -144,16 +178,10 @@ def transformer(
         raise ValueError(f"task {name!r}: width {width} is not a multiple of heads {heads}")
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {"embed": ((SYMBOLS, width), 1.0), "position": ((context, width), 0.5)}
-        plan |= transformer_plan(layers, width)
-        plan |= {"weight": ((width, SYMBOLS), lecun(width)), "bias": ((SYMBOLS,), 0.0)}
-        return gaussian(key, plan)
+        return gaussian(key, token_plan(SYMBOLS, context, layers, width))
 
     def model(params: Weights, codes: jax.Array) -> jax.Array:
-        # A product with one-hot rows: the gradient of a look-up would be a scatter, slow on CPU.
-        x = jax.nn.one_hot(codes, SYMBOLS) @ params["embed"] + params["position"]
-        x = transform(params, x, layers, heads, causal(context))
-        return x @ params["weight"] + params["bias"]
+        return predict_tokens(params, codes, layers, heads)
 
     depth = "1 layer" if layers == 1 else f"{layers} layers"
     description = f"next character of English text, transformer of {depth}"

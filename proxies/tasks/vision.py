@@ -6,13 +6,14 @@ import jax.numpy as jnp
 from proxies.layers import (
     Plan,
     Weights,
+    classify_patches,
     convolve,
     gaussian,
     he,
     lecun,
+    patch_plan,
+    patches,
     rms_normalize,
-    transform,
-    transformer_plan,
 )
 from proxies.registry import register
 from proxies.task import Split, Task
@@ -32,20 +33,14 @@ def vit(
 ) -> Task:
     """A vision transformer that reads 16 patches of 2x2 pixels (Dosovitskiy et al. 2021)."""
     side = 2
-    rows = SIDE // side
-    places, pixels = rows * rows, side * side
+    places, pixels = (SIDE // side) ** 2, side * side
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {"embed": ((pixels, width), lecun(pixels)), "position": ((places, width), 0.5)}
-        plan |= transformer_plan(layers, width)
-        plan |= {"weight": ((width, CLASSES), lecun(width)), "bias": ((CLASSES,), 0.0)}
-        return gaussian(key, plan)
+        return gaussian(key, patch_plan(places, pixels, layers, width, CLASSES))
 
     def model(params: Weights, x: jax.Array) -> jax.Array:
-        grid = x.reshape(-1, rows, side, rows, side).transpose(0, 1, 3, 2, 4)
-        x = grid.reshape(-1, places, pixels) @ params["embed"] + params["position"]
-        x = jnp.mean(transform(params, x, layers, heads), axis=1)
-        return x @ params["weight"] + params["bias"]
+        squares = patches(x.reshape(-1, SIDE, SIDE, 1), side)
+        return classify_patches(params, squares, layers, heads)
 
     description = f"vision transformer of {layers} layers"
     return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 import proxies
 from proxies import OwnTaskError, data, own
+from proxies.tasks import paper
+from tests.proxies.compiling import quick_jit
 
 FACTORY = """
 import dataclasses
@@ -27,9 +30,10 @@ def broken():
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files that are tasks, and some that are none."""
+    tmp_path = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((600, 5))
     classes = (x[:, 0] + x[:, 1] ** 2 > 1).astype(int)
@@ -44,6 +48,20 @@ def folder(tmp_path: Path) -> Path:
     words = ["quick", "brown", "fox", "jumps", "over", "lazy", "dog", "while", "it", "rains\n"]
     (tmp_path / "notes.txt").write_text(" ".join(rng.choice(words, 6000)))
     (tmp_path / "brief.txt").write_text("too short")
+    images = rng.integers(0, 200, (240, 64, 64, 3), np.uint8)
+    labels = np.arange(240) % 3
+    images[labels == 1, :32] += 50
+    images[labels == 2, 32:] += 50
+    np.savez(tmp_path / "images.npz", x=images, y=labels)
+    np.savez(tmp_path / "floats.npz", x=images.astype(np.float64) / 255, y=labels)
+    np.savez(tmp_path / "few.npz", x=images[:80], y=labels[:80])
+    np.savez(tmp_path / "channels.npz", x=images[:64].transpose(0, 3, 1, 2), y=labels[:64])
+    np.savez(tmp_path / "integers.npz", x=images[:64].astype(np.int64), y=labels[:64])
+    np.savez(tmp_path / "targets.npz", x=images[:64], y=labels[:64] / 2)
+    np.savez(tmp_path / "texts.npz", x=np.array(["a", "b"]), y=np.arange(2))
+    names = np.array([f"word{number}" for number in range(4000)])
+    drawn = np.minimum(rng.zipf(1.3, 40_000), 4000) - 1
+    (tmp_path / "words.txt").write_text(" ".join(names[drawn]))
     return tmp_path
 
 
@@ -73,7 +91,10 @@ def test_a_file_becomes_a_task_that_trains(
     assert improvement(task, steps, 0.02) < at_most
 
 
-@pytest.mark.parametrize("name", ["classes.npz", "notes.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["classes.npz", "notes.txt", "images.npz:paper-vit", "words.txt:paper-transformer"],
+)
 def test_the_parts_of_a_users_data_share_nothing(folder: Path, name: str) -> None:
     parts = {part: proxies.load(f"{folder}/{name}@{part}") for part in data.PARTS}
     rows = {
@@ -94,13 +115,24 @@ def test_the_parts_of_a_users_data_share_nothing(folder: Path, name: str) -> Non
         ("task.py:number", "returned int; return a proxies.Task"),
         ("task.py:broken", "failed with ZeroDivisionError"),
         ("short.npz", "give at least 32 in each part"),
-        ("brief.txt", "a longer text"),
+        ("brief.txt", "has 0 blocks of 128 characters in its search part"),
         ("unequal.npz", "x has 600 rows and y 599"),
         ("nan.npz", "NaN or infinity"),
         ("nameless.npz", "has a; save arrays x and y"),
         ("none.npz", "no .npz of arrays"),
         ("classes.npz:forest", "use network, linear"),
         ("classes.npz@test", "use one of search, validation, held-out"),
+        ("texts.npz", "x holds <U1; save numbers"),
+        ("classes.npz:paper-vit", "the images in x are 5; resize them to 64x64x3"),
+        ("channels.npz:paper-vit", "are 3x64x64; resize them to 64x64x3"),
+        ("integers.npz:paper-vit", "x holds int64; save images as uint8 or float32"),
+        ("targets.npz:paper-vit", "a whole number, the class, for each image"),
+        (
+            "few.npz:paper-vit@validation",
+            r"1\d images in its validation part; .* so about 160 in all",
+        ),
+        ("brief.txt:paper-transformer", "has 0 blocks of 128 words in its search part"),
+        ("notes.txt:paper-vit", "no model 'paper-vit' for .txt; use attention"),
     ],
 )
 def test_a_file_that_is_no_task_is_explained(folder: Path, name: str, culprit: str) -> None:
@@ -112,3 +144,48 @@ def test_a_file_that_is_no_task_is_explained(folder: Path, name: str, culprit: s
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-mlp-10x", "adamw", "a.csv"])
 def test_other_names_are_not_files(name: str) -> None:
     assert not own.is_own(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"), [("floats.npz:paper-vit", 3), ("words.txt:paper-transformer", 3_000)]
+)
+def test_the_papers_models_read_a_users_data(folder: Path, name: str, classes: int) -> None:
+    task = proxies.load(f"{folder}/{name}")
+
+    @quick_jit
+    def first_loss(data: Any, key: jax.Array) -> jax.Array:
+        batch = task.batch(data, task.sample(task.partition(data, key), key))
+        return task.loss(task.init(key), batch, key)
+
+    loss = float(first_loss(task.data, jax.random.key(0)))
+    assert 0.9 * np.log(classes) < loss < np.log(classes) + 1.0  # before it has learned anything
+    assert task.name == f"{folder}/{name}"
+    assert name.split(":")[0] in task.source
+
+
+def test_images_are_kept_as_they_are_and_standardised_as_batches_are_read(folder: Path) -> None:
+    read = {}
+    for name in ("images", "floats"):
+        task = proxies.load(f"{folder}/{name}.npz:paper-vit@validation")
+        rows = np.arange(len(task.data.labels))
+        read[name] = task.batch(task.data, rows)
+        np.testing.assert_allclose(read[name].pixels.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
+        np.testing.assert_allclose(read[name].pixels.std(axis=(0, 1, 2)), 1.0, rtol=1e-4)
+    assert proxies.load(f"{folder}/images.npz:paper-vit").data.pixels.dtype == np.uint8
+
+
+def test_only_words_of_the_search_part_have_a_code_of_their_own(folder: Path) -> None:
+    """The held-out part decides nothing about what a search sees, and has other words."""
+    parts = [proxies.load(f"{folder}/words.txt:paper-transformer@{part}") for part in data.PARTS]
+    blocks = [np.asarray(task.data.blocks) for task in parts]
+    assert blocks[0].max() < paper.SYMBOLS
+    assert [np.any(part == 0) for part in blocks] == [False, True, True]
+    counts = np.bincount(blocks[0].ravel())[1:]
+    assert np.all(np.diff(counts) <= 0)  # frequent words first
+
+
+def test_of_many_words_the_frequent_ones_have_codes() -> None:
+    code = paper.codes_of([*"babab", *map(str, range(4000))])
+    assert len(code) == paper.SYMBOLS - 1
+    assert (code["b"], code["a"], code["0"]) == (1, 2, 3)
+    assert paper.words("Don't\nPANIC!") == ["don", "'", "t", "\n", "panic", "!"]
