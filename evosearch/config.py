@@ -128,6 +128,8 @@ class FunnelConfig(_Section):
     """Seeds of each trial of a learning rate."""
     confirm_seeds: Annotated[int, Field(ge=2)] = 8
     """Further fresh seeds at the largest scale that the winner is reported from."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What losses and gradients are computed in; weights and evaluations stay float32."""
 
 
 class Config(_Section):
@@ -158,6 +160,10 @@ class Config(_Section):
     """Each new champion is validated on so many seeds of 10x the tasks' work; 0 for not at all."""
     in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
     """Requests in flight: a request is decided from the results of all but the last so many."""
+    batch: Annotated[int, Field(ge=1, le=16384)] = 1
+    """Programs of a task that train side by side on each search task, where memory holds so many;
+    1 for one in each thread. There are then as many requests in flight as fill the batches, but no
+    more than half a population."""
     simplify: bool = False
     """End with the champion simplified, as `evosearch simplify` does it."""
     mutation: MutationConfig = MutationConfig()
@@ -191,6 +197,12 @@ class Config(_Section):
     def ops(self) -> frozenset[str]:
         """What the search's programs are made of: the ops that it inserts and the first one's."""
         return frozenset(names(self.mutation.op_set)) | parse(self.init).ops
+
+    @property
+    def requests(self) -> int:
+        """Requests in flight, with the batches filled."""
+        filled = min(self.batch * len(self.tasks), self.population // 2) if self.batch > 1 else 1
+        return max(self.in_flight, filled)
 
     def to_toml(self) -> str:
         """The configuration as TOML; `load` reads it back."""

@@ -11,6 +11,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from evosearch.errors import UsageError
+
 _PACKAGES = ("evosearch", "jax", "jaxlib", "numpy", "optax", "scikit-learn", "scipy")
 
 
@@ -30,6 +32,37 @@ def prepare() -> None:
     logging.getLogger("jax").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="jax")
     warnings.filterwarnings("ignore", category=SyntaxWarning)  # of program text, which is read only
+
+
+def use_device(kind: str | None, *, batched: bool = False) -> str:
+    """Settles what JAX computes on, before it computes anything; what that is: cpu, gpu or tpu.
+
+    Args:
+        kind: cpu, gpu or tpu; None for the best there is.
+        batched: on CPU, every core is a device of its own, which batches are spread over.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    import jax
+
+    config: Any = jax.config
+    if kind is not None:
+        config.update("jax_platforms", kind)
+    if batched and kind in (None, "cpu"):
+        config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    try:
+        found: str = jax.default_backend()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        remedy = {"gpu": 'pip install "jax[cuda12]"', "tpu": 'pip install "jax[tpu]"'}.get(
+            kind or ""
+        )
+        raise UsageError(
+            f"JAX finds no {kind} here ({reason}); {remedy or 'mend the installation'}, "
+            "or use --device cpu"
+        ) from None
+    return found
 
 
 def _cache_directory() -> Path:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -24,7 +25,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
+
+class DeviceKind(StrEnum):
+    """What JAX can compute on."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+    TPU = "tpu"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+Device = Annotated[
+    DeviceKind | None,
+    typer.Option(help="What to compute on; by default a GPU or TPU if JAX finds one."),
+]
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Device, Json, app, print_json
 from evosearch.cli.progress import reporting
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ def funnel(
         int | None, typer.Option(min=1, help="How many programs enter; the run's own by default.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Compute losses and gradients in bfloat16.")
+    ] = False,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Take the best programs of runs through 10x and 100x the work; name the winner.
@@ -33,12 +37,16 @@ def funnel(
     alike. The winner's figures are from seeds that chose nothing. It is kept in each run's
     directory; every command that takes a program takes it as runs/NAME#winner.
     """
+    from evosearch.environment import use_device
     from evosearch.searching.run import Run
 
+    use_device(device)
     opened = [Run(path) for path in runs]
     config = opened[0].config.funnel
     if entrants is not None:
         config = config.model_copy(update={"entrants": (entrants, config.entrants[1])})
+    if bfloat16:
+        config = config.model_copy(update={"precision": "bfloat16"})
     found = measured(opened, config, workers)
     if json:
         print_json(found.document())
@@ -104,7 +112,7 @@ def _table(stage: Stage) -> Table:
         style = "" if place < stage.through else "dim"
         numbers = [f"{number:+.3f}" for number in entrant.fitness]
         ends = [
-            f"{task.removesuffix(f'-{stage.scale}')} {score:+.3f}"
+            f"{task.replace(f'-{stage.scale}', '')} {score:+.3f}"
             for task, score in (ordered[-1], ordered[0])
         ]
         made.add_row(escape(entrant.name), *numbers, *ends, style=style)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Device, Json, app, print_json
 from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
 
@@ -29,6 +29,8 @@ Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Threads that train; one per core by default. Changes no result."),
 ]
+
+_ACCELERATOR_BATCH = 512
 
 
 @app.command()
@@ -71,6 +73,16 @@ def search(
         Path | None, typer.Option(help="The run's directory; runs/... by default.")
     ] = None,
     workers: Workers = None,
+    device: Device = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=16384,
+            help="Programs that train side by side on each task; as many as memory holds, up to "
+            f"{_ACCELERATOR_BATCH}, on a GPU or TPU, and 1 on CPU, by default.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Search for optimizers, live, from a known one.
@@ -78,7 +90,7 @@ def search(
     Ctrl-C stops; `evosearch resume` goes on exactly where it was. Prints the champion at the end.
     """
     from evosearch.config import make_config
-    from evosearch.environment import describe
+    from evosearch.environment import describe, use_device
     from evosearch.searching.run import free_directory, make_run_directory
 
     settings = _settings(config, preset, baseline)
@@ -91,6 +103,9 @@ def search(
         settings["tasks"] = [name.strip() for name in tasks.split(",") if name.strip()]
     if init is not None or "init" not in settings:
         settings["init"] = _initial(init or "adamw_paper")
+    wanted = batch or settings.get("batch")
+    kind = use_device(device, batched=(wanted or 1) > 1)
+    settings["batch"] = wanted or (1 if kind == "cpu" else _ACCELERATOR_BATCH)
     resolved = make_config(settings)
     _check_tasks(resolved.tasks)
     directory = out or free_directory(_directory_name(config, preset, baseline))
@@ -105,6 +120,7 @@ def resume(
     trainings: Trainings = None,
     minutes: Minutes = None,
     workers: Workers = None,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Go on with a search exactly where it stopped, however it stopped.
@@ -112,6 +128,10 @@ def resume(
     The result is that of a search that was never interrupted. New limits replace the run's own:
     --programs and --trainings count those that the run has already, --minutes counts from now.
     """
+    from evosearch.environment import use_device
+    from evosearch.searching.run import read_config
+
+    use_device(device, batched=read_config(run).batch > 1)
     _run(run, workers, json, programs=programs, trainings=trainings, minutes=minutes)
 
 

@@ -26,6 +26,7 @@ from evosearch.statistics import Interval, bounded_mean, interval, log_ratio
 from evosearch.training.seeds import Stream
 from primitives import Program, parse, simplify, zoo
 from primitives.canonical import canonical
+from proxies.precision import SUFFIX as BFLOAT16
 
 SCALES = ("10x", "100x")
 """The work of each stage, relative to a search's tasks."""
@@ -148,6 +149,8 @@ def funnel(
                 f"none of {', '.join(first.tasks)} has a validation task at {scale} the work; "
                 "`evosearch tasks` lists them"
             )
+        if config.precision == "bfloat16":
+            tasks = [f"{task}{BFLOAT16}" for task in tasks]
         left = dict(list(left.items())[:most])
 
         def measured(

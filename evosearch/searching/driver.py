@@ -112,7 +112,9 @@ class Search:
         """
         self._start = time.monotonic()
         store = Store.open(self.directory, "search")
-        executor = ThreadPoolExecutor(self.workers, thread_name_prefix="evosearch")
+        # In a batch, a thread for each request: it only waits.
+        threads = self.workers if self.config.batch == 1 else self.config.requests
+        executor = ThreadPoolExecutor(threads, thread_name_prefix="evosearch")
         self._validator = Validator(self.config, self._interrupted)
         try:
             before = store.progress() or {}
@@ -136,7 +138,7 @@ class Search:
         """A limit below what the run has is a mistake: replaying up to it would drop the rest."""
         last_request = store.rows("select max(request) as last from programs")[0]["last"] or 0
         # What was known when the last program was generated; tests go on beyond the limit.
-        trainings = store.trainings(last_request - self.config.in_flight)
+        trainings = store.trainings(last_request - self.config.requests)
         for name, has, limit in (
             ("programs", generated, self.programs),
             ("trainings", trainings + 1, self.trainings),
@@ -161,7 +163,7 @@ class Search:
         self._searching_since = time.monotonic()
         self._replayed = self._replayed_trainings = 0
         while not self._interrupted.is_set():
-            while len(in_flight) < self.config.in_flight:
+            while len(in_flight) < self.config.requests:
                 replay.inject(evolution, store)
                 # The clock ends no replay: it would drop what is not yet replayed.
                 limit = self.programs if replay.replaying else self._limit(evolution)

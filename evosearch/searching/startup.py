@@ -10,17 +10,25 @@ import proxies
 from evosearch.config import Config
 from evosearch.searching.measurement import BASELINE, Laboratory, tune_baseline
 from evosearch.searching.store import Store
+from evosearch.training.batching import Batching
 from evosearch.training.engines import Engine, Trainer
 from evosearch.training.seeds import Seed, Stream
 from evosearch.training.tuning import Tuner
 from primitives import zoo
 
 
-def load_trainers(config: Config) -> dict[str, Trainer]:
-    """What trains each task of a search; nothing is compiled yet."""
+def load_trainers(
+    config: Config, told: Callable[[str], None] = lambda text: None
+) -> dict[str, Trainer]:
+    """What trains each task of a search; nothing is compiled yet.
+
+    `told` hears of batches that turn out to be too large.
+    """
     longest = config.measurement.rounds.longest
+    batching = Batching(config.batch, told=told) if config.batch > 1 else None
     return {
-        name: Trainer(proxies.load(name), longest=longest, ops=config.ops) for name in config.tasks
+        name: Trainer(proxies.load(name), longest=longest, ops=config.ops, batching=batching)
+        for name in config.tasks
     }
 
 
@@ -50,16 +58,17 @@ def make_laboratory(
     """
     phase("loading tasks")
     rounds = config.measurement.rounds
-    by_task = load_trainers(config)
+    by_task = load_trainers(config, phase)
     known = store.rates()
     compiling = threading.Semaphore(workers)
 
     def ready(name: str, trainer: Trainer) -> Tuner | None:
         program = zoo.load(BASELINE)
-        if trainer.choose_engine(program, runs=1) is Engine.INTERPRETER:
+        engine = trainer.choose_engine(program, runs=1)
+        if engine is not Engine.COMPILED:
             with compiling:
                 if not interrupted.is_set():
-                    trainer.prepare(program, Engine.INTERPRETER)
+                    trainer.prepare(program, engine)
         if name in known or interrupted.is_set():
             return None
         place = config.tasks.index(name)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 import proxies
@@ -101,6 +102,16 @@ def seed_key(run_seed: int, seed: Seed) -> jax.Array:
     words = jnp.asarray(np.frombuffer(digest, np.uint32))
     key: jax.Array = jax.random.wrap_key_data(words, impl="threefry2x32")
     return key
+
+
+def _over_enough_devices(task: Task, rule: proxies.loop.Rule, steps: int) -> Task:
+    """The task over all local accelerators where the memory of one does not hold a training."""
+    devices = jax.local_devices()
+    if len(devices) == 1 or devices[0].platform == "cpu":  # those share one memory
+        return task
+    if proxies.fits(task, rule, steps=steps):
+        return task
+    return proxies.over_devices(task, Mesh(np.array(devices), ("device",)))
 
 
 def _words(key: jax.Array) -> NDArray[np.uint32]:
@@ -268,9 +279,10 @@ class Trainer:
         with lock:
             if key in self._compiled:
                 return self._compiled[key]
+            rule = self._rule(key)
             executable = proxies.compiled_train.lower(
-                self.task,
-                self._rule(key),
+                self.task if key is None else _over_enough_devices(self.task, rule, self._longest),
+                rule,
                 self._data,
                 seed_key(0, Seed(Stream.TUNE, 0)),
                 self._course(None, None),
