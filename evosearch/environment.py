@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def use_device(kind: str | None, *, batched: bool = False) -> str:
     if kind is not None:
         config.update("jax_platforms", kind)
     if batched and kind in (None, "cpu"):
-        config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+        with suppress(RuntimeError):  # JAX computes already, with as many as it then found
+            config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     try:
         found: str = jax.default_backend()
     except RuntimeError as error:

@@ -1,5 +1,6 @@
-"""What all tests share: Hypothesis without deadlines, the same examples on every run."""
+"""What all tests share: Hypothesis without deadlines, with the same examples; two devices."""
 
+import jax
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -9,3 +10,5 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("evosearch")
+
+jax.config.update("jax_num_cpu_devices", 2)  # before JAX looks for its devices

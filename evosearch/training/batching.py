@@ -88,6 +88,7 @@ class Batch:
         wanted = max(self._least, batching.lanes - batching.lanes % self._least)
         fitting = lanes_that_fit(loop, data, example, batching.devices)
         self.lanes = wanted if fitting is None else max(self._least, min(wanted, fitting))
+        self._lanes: Any = None
         self._make_lanes()
 
     def train(self, entry: Entry) -> Curve:
@@ -112,6 +113,8 @@ class Batch:
                     self._serving = False
                     return
             try:
+                if self._lanes is None:
+                    self._make_lanes()
                 self._fill()
                 self._advance()
             except Exception as error:
@@ -140,11 +143,11 @@ class Batch:
 
     def _failed(self, error: Exception) -> None:
         """Everybody anew in a smaller batch where memory ran out; otherwise everybody fails."""
+        self._lanes = None
         try:
             self._halve(error)
             self._waiting.extendleft(reversed(self._active.values()))
             self._active.clear()
-            self._make_lanes()
         except Exception as fatal:
             with self._lock:
                 failed = [*self._active.values(), *self._waiting]
@@ -155,7 +158,6 @@ class Batch:
 
     def _make_lanes(self) -> None:
         """As many as memory holds, up to `lanes`."""
-        self._lanes: Any = None  # frees the memory of the old ones first
         while self._lanes is None:
             try:
                 self._lanes = self._make(lanes=self.lanes)
@@ -164,9 +166,7 @@ class Batch:
 
     def _halve(self, error: Exception) -> None:
         """Half as many lanes if `error` says that memory ran out; raises it otherwise."""
-        if not (
-            isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
-        ):
+        if "RESOURCE_EXHAUSTED" not in str(error):  # as JAX says it on every device
             raise error
         if self.lanes == self._least:
             raise EvosearchError(

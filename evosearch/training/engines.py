@@ -306,7 +306,7 @@ class Trainer:
     def _course(
         self, conditions: Conditions | None, limits: NDArray[np.float32] | None
     ) -> proxies.Course:
-        conditions = conditions or Conditions(self.steps)
+        conditions = conditions or Conditions(min(self.steps, self._longest))
         shape = proxies.named_shape(conditions.schedule, conditions.steps, self._longest)
         course = proxies.Course.plain(shape, conditions.steps)
         decays = conditions.decay * shape / shape.sum() if conditions.decay else course.decays

@@ -1,11 +1,7 @@
 """Trainings over several devices, and the memory that they need."""
 
-import json
 import math
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,26 +12,59 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import proxies
-from proxies import sharding
+from proxies import Course, compiled_train, sharding
+from proxies.schedules import cosine, shape
+from tests.proxies.compiling import quick_jit
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("topics-attention", "digits-gan")
 """A transformer, and a gradient of the task's own."""
+STEPS = 12
+WIDE = proxies.tasks.digits.mlp(hidden=(512,) * 4)
+
+
+def two_devices() -> jax.sharding.Mesh:
+    return jax.sharding.Mesh(np.array(jax.devices()[:2]), ("device",))
+
+
+def curve(task: proxies.Task) -> proxies.Curve:
+    course = Course.plain(shape(cosine(STEPS), STEPS), STEPS)
+    train = quick_jit(
+        lambda data, key: compiled_train(
+            task, optax.adamw(3e-3), data, key, course, (), observe=True
+        )
+    )
+    return train(task.data, jax.random.key(0))
 
 
 @cache
-def on_two_devices() -> dict[str, Any]:
-    """What `two_devices.py` found; JAX fixes the number of devices when it starts."""
-    command = [sys.executable, "-m", "tests.proxies.two_devices", *NAMES]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+def compared(name: str) -> dict[str, Any]:
+    """A training on two devices beside the same on one."""
+    task = proxies.load(name)
+    one, two = curve(task), curve(proxies.over_devices(task, two_devices()))
+    return {
+        "one": [*one.train_loss.tolist(), float(one.loss)],
+        "two": [*two.train_loss.tolist(), float(two.loss)],
+        "weights": [
+            {
+                "shape": leaf.shape,
+                "devices": len({shard.device for shard in leaf.addressable_shards}),
+                "share": leaf.addressable_shards[0].data.size / leaf.size,
+            }
+            for leaf in jax.tree.leaves(two.params)
+        ],
+        "same_weights": all(
+            map(
+                lambda a, b: bool(np.allclose(a, b, rtol=1e-3, atol=1e-5)),
+                jax.tree.leaves(one.params),
+                jax.tree.leaves(two.params),
+            )
+        ),
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_over_two_devices_has_the_curve_of_one(name: str) -> None:
-    found = on_two_devices()["tasks"][name]
+    found = compared(name)
     np.testing.assert_allclose(found["two"], found["one"], rtol=1e-4)
     assert found["same_weights"]
     assert len(set(found["one"])) == len(found["one"])  # it was trained at all
@@ -43,7 +72,7 @@ def test_a_training_over_two_devices_has_the_curve_of_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_large_weights_lie_half_on_each_device(name: str) -> None:
-    weights = on_two_devices()["tasks"][name]["weights"]
+    weights = compared(name)["weights"]
     assert all(leaf["devices"] == 2 for leaf in weights)
     large = [leaf for leaf in weights if math.prod(leaf["shape"]) >= sharding.TINY]
     assert large
@@ -51,9 +80,10 @@ def test_large_weights_lie_half_on_each_device(name: str) -> None:
 
 
 def test_two_devices_need_less_memory_each_than_one_alone() -> None:
-    found = on_two_devices()
-    one, two = found["memory"]
-    kept = 4 * found["weights"] * 3  # weights and Adam's two averages, in bytes
+    adam = optax.adam(1e-3)
+    tasks = WIDE, proxies.over_devices(WIDE, two_devices())
+    one, two = (proxies.memory(task, adam, steps=3) for task in tasks)
+    kept = 4 * WIDE.params * 3  # weights and Adam's two averages, in bytes
     assert kept < one
     assert kept / 2 < two < 0.7 * one
 
