@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,10 +83,22 @@ def test_the_python_runs(code: str, desk: Path) -> None:
 
 def test_the_tasks_of_the_guide_to_ones_own_are_tasks(tmp_path: Path) -> None:
     guide = (ROOT / "docs" / "your-own-task.md").read_text(encoding="utf-8")
-    arrays, factory = re.findall(r"^```python\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
+    arrays, images, factory = re.findall(r"^```python\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
     assert python("-c", arrays, cwd=tmp_path).returncode == 0
+    for name in ("cats", "dogs"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(70):
+            noise = np.random.default_rng([number]).integers(0, 256, (80, 90, 3))
+            Image.fromarray(noise.astype(np.uint8)).save(
+                tmp_path / "photos" / name / f"{number}.jpg"
+            )
+    assert python("-c", images, cwd=tmp_path).returncode == 0
     (tmp_path / "my_task.py").write_text(factory)
-    for name, said in (("wine.npz@held-out", "3 classes"), ("my_task.py:task", "exponentials")):
+    for name, said in (
+        ("wine.npz@held-out", "3 classes"),
+        ("images.npz:paper-vit", "2 classes"),
+        ("my_task.py:task", "exponentials"),
+    ):
         done = evosearch("tasks", name, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
