@@ -57,12 +57,9 @@ def use_device(kind: str | None, *, batched: bool = False) -> str:
         found: str = jax.default_backend()
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        remedy = {"gpu": 'pip install "jax[cuda12]"', "tpu": 'pip install "jax[tpu]"'}.get(
-            kind or ""
-        )
+        extra = "cuda12" if kind == "gpu" else kind
         raise UsageError(
-            f"JAX finds no {kind} here ({reason}); {remedy or 'mend the installation'}, "
-            "or use --device cpu"
+            f'JAX finds no {kind} here ({reason}); pip install "jax[{extra}]" or use --device cpu'
         ) from None
     return found
 

@@ -83,6 +83,12 @@ def search(
             f"{_ACCELERATOR_BATCH}, on a GPU or TPU, and 1 on CPU, by default.",
         ),
     ] = None,
+    search_only: Annotated[
+        bool,
+        typer.Option(
+            "--search-only", help="Leave out the funnel and the simplification at the preset's end."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Search for optimizers, live, from a known one.
@@ -101,6 +107,9 @@ def search(
     settings |= {name: value for name, value in given.items() if value is not None}
     if tasks is not None:
         settings["tasks"] = [name.strip() for name in tasks.split(",") if name.strip()]
+    if search_only:
+        settings["simplify"] = False
+        settings["funnel"] = {**settings.get("funnel", {}), "at_end": False}
     if init is not None or "init" not in settings:
         settings["init"] = _initial(init or "adamw_paper")
     wanted = batch or settings.get("batch")

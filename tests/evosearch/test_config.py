@@ -39,6 +39,7 @@ BASELINES = {
     "restarts": {"restart_every"},
     "restarts-from-best": {"restart_every", "restart_from"},
     "tuning": {
+        "restart_every",
         "mutation.insert",
         "mutation.delete",
         "mutation.modify",
@@ -53,7 +54,8 @@ def test_a_baseline_differs_from_its_preset_in_what_makes_it_one(name: str) -> N
     """Also from a preset, or a file, that has the same section with other settings."""
     assert set(BASELINES) == set(baselines())
     settings = over(
-        {**load_preset(name), "init": GOOD["init"]}, {"mutation": {"op_set": "full", "wrap": 0.5}}
+        {**load_preset(name), "init": GOOD["init"]},
+        {"mutation": {"op_set": "full", "wrap": 0.5, "tune": 0.5}},
     )
     base = make_config(settings).model_dump()
     for baseline, differences in BASELINES.items():
