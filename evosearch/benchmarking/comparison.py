@@ -93,7 +93,7 @@ class Comparison:
         self._instructions = instruction_set(effort.ops)
         self._programs = {BASELINE: zoo.load(BASELINE), **effort.programs}
         self._mutants = mutants(max(*effort.lanes, 1 + effort.jitted), effort.ops)
-        self._naive_on: str | None = None  # the task where that took too long
+        self._naive_took: str | None = None  # where that was too long to do again
 
     def rows(self, task: Task) -> list[dict[str, Any]]:
         """A row for each size of the batch and each kind of programs in it."""
@@ -143,33 +143,29 @@ class Comparison:
             alone = BASELINE if name == MIXED else name
             floor, batched = took.get(("floor", alone)), took.get(("batched", name))
             naive = took.get(("naive", name))
-            training = None
-            if batched is not None:
-                self._progress(f"{where}: a whole training of {name}")
-                training = timed["batched", name].way.training_seconds(
-                    timed["batched", name].operands
-                )
-            rows.append(
-                {
-                    "task": task.name,
-                    "weights": task.params,
-                    "steps": steps,
-                    "lanes": lanes,
-                    "program": name,
-                    "floor_ms": floor,
-                    "batched_ms": batched,
-                    "naive_vmap_ms": naive,
-                    "ratios": {
-                        "batched": _ratio(batched, floor),
-                        "naive_vmap": _ratio(naive, floor),
-                    },
-                    "jit_s": jitted[name],
-                    "training_s": training,
-                    "programs_per_second": _ratio(lanes, training),
-                    "times_jit": _ratio(lanes * jitted[name], training),
-                    "roofline": self._roofline(task, programs, batched, flops),
-                }
-            )
+            self._progress(f"{where}: a whole training of {name}")
+            whole = timed.get(("batched", name))
+            training = whole.way.training_seconds(whole.operands) if whole else None
+            row = {
+                "task": task.name,
+                "weights": task.params,
+                "steps": steps,
+                "lanes": lanes,
+                "program": name,
+                "floor_ms": floor,
+                "batched_ms": batched,
+                "naive_vmap_ms": naive,
+                "ratios": {
+                    "batched": _ratio(batched, floor),
+                    "naive_vmap": _ratio(naive, floor),
+                },
+                "jit_s": jitted[name],
+                "training_s": training,
+                "programs_per_second": _ratio(lanes, training),
+                "times_jit": _ratio(lanes * jitted[name], training),
+                "roofline": self._roofline(task, programs, batched, flops),
+            }
+            rows.append(row)
         return rows
 
     def _timed(
@@ -201,30 +197,22 @@ class Comparison:
             tried("floor", rule(program), {name: [(FACTOR,)] * lanes})
         filled = {name: coded(programs, self._effort) for name, programs in batches.items()}
         tried("batched", interpreter(self._effort.ops), filled)
-        if self._naive_allowed(task, where, lanes):
+        if self._naive_allowed(where, lanes):
             start = perf_counter()
             naive = naive_interpreter(self._effort.ops)
             tried("naive", naive, {BASELINE: filled[BASELINE]})
-            if perf_counter() - start > self._effort.naive_seconds:
-                self._naive_on = task.name
-                timed.pop(("naive", BASELINE), None)
-                self._too_slow(where)
+            took = perf_counter() - start
+            if took > self._effort.naive_seconds:
+                self._naive_took = f"compiling it took {took:.0f} s for {where}"
         return timed
 
-    def _naive_allowed(self, task: Task, where: str, lanes: int) -> bool:
+    def _naive_allowed(self, where: str, lanes: int) -> bool:
+        why = self._naive_took
         if lanes > self._effort.naive_lanes:
-            why = f"tried with at most {self._effort.naive_lanes} lanes"
+            why = f"it is tried with at most {self._effort.naive_lanes} lanes"
+        if why is not None:
             self._skipped.append(Skipped(f"{where}: naive vmap", why))
-            return False
-        if self._naive_on is not None:
-            self._too_slow(where)
-            return False
-        return True
-
-    def _too_slow(self, where: str) -> None:
-        limit = f"more than {self._effort.naive_seconds:g} s"
-        why = f"compiling it and its first steps took {limit} on {self._naive_on}"
-        self._skipped.append(Skipped(f"{where}: naive vmap", why))
+        return why is None
 
     def _roofline(
         self, task: Task, programs: Sequence[Program], batched: float | None, flops: float | None

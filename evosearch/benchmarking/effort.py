@@ -35,7 +35,7 @@ class Effort:
         timed_steps: at most so many are timed together.
         jitted: programs that are compiled for themselves, and stand for all of a batch.
         naive_lanes: batches up to this size are tried without the rule for batches too.
-        naive_seconds: once that took longer than this on a task it is not tried on the next.
+        naive_seconds: once compiling that took longer than this it is not done again.
         paper: stand-ins for the paper's proxies.
         paper_lanes: how many of them train side by side, where memory holds so many.
         paper_steps: that are timed together.
@@ -76,7 +76,7 @@ class Effort:
             timed_steps=20 if on_cpu else 50,
             jitted=3,
             naive_lanes=64,
-            naive_seconds=120.0,
+            naive_seconds=60.0,
             paper=(*stand_ins, *faster),
             paper_lanes=2 if on_cpu else 64,
             paper_steps=2 if on_cpu else 20,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,9 +18,9 @@ import proxies
 from evosearch.benchmarking import batches, ways
 from evosearch.benchmarking.batch_tables import render_batches
 from evosearch.benchmarking.batches import bench_batches
-from evosearch.benchmarking.comparison import unless_too_large
+from evosearch.benchmarking.comparison import Comparison, unless_too_large
 from evosearch.benchmarking.effort import Effort, mutants
-from evosearch.benchmarking.roofline import gradient_flops, register_bytes
+from evosearch.benchmarking.roofline import Rates, gradient_flops, register_bytes
 from evosearch.presets import load_preset
 from primitives import encode, interpreter, parse, semantic_key, zoo
 from primitives.instructions import instruction_set
@@ -41,8 +42,8 @@ def tiny(**changes: Any) -> Effort:
         steps=8,
         timed_steps=3,
         jitted=1,
-        naive_lanes=2,
-        naive_seconds=600.0,
+        naive_lanes=4,
+        naive_seconds=0.0,
         paper=(TASK,),
         paper_lanes=2,
         paper_steps=1,
@@ -76,7 +77,7 @@ def test_the_document_has_the_promised_fields(document: dict[str, Any]) -> None:
     assert document["search"] is None
     (one,) = document["skipped"]
     assert one["what"] == f"{TASK.name}, 4 lanes: naive vmap"
-    assert "at most 2 lanes" in one["why"]
+    assert re.fullmatch(rf"compiling it took \d+ s for {TASK.name}, 2 lanes", one["why"])
     json.dumps(document, allow_nan=False)
 
 
@@ -173,6 +174,16 @@ def test_the_naive_interpreter_computes_what_the_interpreter_does() -> None:
         found.append(jax.jit(jax.vmap(update), compiler_options=QUICKLY)(stacked))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
     assert np.abs(found[0]).max() > 0
+
+
+def test_large_batches_are_not_tried_without_the_rule_for_batches() -> None:
+    skipped: list[Any] = []
+    compared = Comparison(tiny(), Rates(1.0, {"float32": 1.0}), 1, skipped, print)
+    assert compared._naive_allowed("here, 4 lanes", 4)
+    assert not compared._naive_allowed("here, 5 lanes", 5)
+    assert [tuple(one) for one in skipped] == [
+        ("here, 5 lanes: naive vmap", "it is tried with at most 4 lanes")
+    ]
 
 
 def test_what_the_memory_does_not_hold_is_skipped_and_said() -> None:
