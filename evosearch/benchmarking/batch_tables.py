@@ -86,11 +86,11 @@ def _beside(ms: float | None, ratio: float | None) -> str:
 
 def _rates(rates: Mapping[str, Any]) -> str:
     flops = " and ".join(
-        f"{rate / 1e12:.3g} TFLOP/s of {precision}"
+        f"{rate / 1e9:,.0f} GFLOP/s of {precision}"
         for precision, rate in rates["flops_per_second"].items()
     )
     moved = rates["bytes_per_second"] / 1e9
-    return f"The device was measured to copy {moved:,.3g} GB/s and to multiply matrices at {flops}."
+    return f"The device was measured to copy {moved:,.0f} GB/s and to multiply matrices at {flops}."
 
 
 def _on_paper(one: Mapping[str, Any]) -> str:
