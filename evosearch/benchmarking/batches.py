@@ -82,7 +82,7 @@ def bench_batches(
             "flops_per_second": dict(rates.flops_per_second),
         },
         "batches": rows,
-        "throughput": _throughput(rows),
+        "throughput": _throughput(rows, len(effort.tasks)),
         "paper": [found for found in on_paper if found],
         "abstract_us": abstract,
         "search": _search(max(effort.lanes), seconds, progress) if seconds else None,
@@ -90,7 +90,7 @@ def bench_batches(
     }
 
 
-def _throughput(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _throughput(rows: Sequence[dict[str, Any]], tasks: int) -> list[dict[str, Any]]:
     """Mutants per second on all tasks by the size of the batch, where all were measured."""
 
     def lanes(row: dict[str, Any]) -> int:
@@ -100,7 +100,7 @@ def _throughput(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for size, group in groupby(mixed, lanes):
         seconds = [row["training_s"] for row in group]
-        if None not in seconds:
+        if len(seconds) == tasks and None not in seconds:
             found.append({"lanes": size, "programs_per_second": size / sum(seconds)})
     return found
 

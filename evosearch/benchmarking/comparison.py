@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
-import jax
 import numpy as np
 
 from evosearch.benchmarking.benchmark import Progress, fresh
@@ -50,8 +50,8 @@ def unless_too_large(what: str, skipped: list[Skipped], make: Callable[[], _Made
     """What `make` returns; None, and noted, if the device's memory does not hold it."""
     try:
         return make()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):  # as JAX says it on every device
             raise
         skipped.append(Skipped(what, "the device's memory does not hold it"))
         return None
@@ -100,11 +100,11 @@ class Comparison:
         self._progress(f"{task.name}: each program compiled for itself")
         jitted = {name: self._jitted(task, self._some(name)) for name in (*self._programs, MIXED)}
         flops = gradient_flops(task)
-        if flops is None:
-            self._skipped.append(Skipped(f"{task.name}: flops", "JAX does not count them here"))
-        return [
-            row for lanes in self._effort.lanes for row in self._of_size(task, lanes, jitted, flops)
-        ]
+        rows = []
+        for lanes in self._effort.lanes:
+            measured = partial(self._of_size, task, lanes, jitted, flops)
+            rows += unless_too_large(f"{task.name}, {lanes} lanes", self._skipped, measured) or []
+        return rows
 
     def _some(self, name: str) -> list[Program]:
         if name == MIXED:
@@ -124,7 +124,7 @@ class Comparison:
         return median(found)
 
     def _of_size(
-        self, task: Task, lanes: int, jitted: Mapping[str, float], flops: float | None
+        self, task: Task, lanes: int, jitted: Mapping[str, float], flops: float
     ) -> list[dict[str, Any]]:
         steps = self._effort.steps or task.steps
         where = f"{task.name}, {lanes} lanes"
@@ -215,20 +215,19 @@ class Comparison:
         return why is None
 
     def _roofline(
-        self, task: Task, programs: Sequence[Program], batched: float | None, flops: float | None
+        self, task: Task, programs: Sequence[Program], batched: float | None, flops: float
     ) -> dict[str, Any]:
         """A step at the device's measured rates: all flops, and then all bytes."""
         codes = [encode(program, self._effort.ops) for program in programs]
         moved = register_bytes(codes, self._instructions, task.params)
-        computed = None if flops is None else flops * len(programs)
-        at_best = 1000 * moved / self._rates.bytes_per_second
-        if computed is not None:
-            at_best += 1000 * computed / self._rates.flops_per_second["float32"]
+        computed = flops * len(programs)
+        at_best = moved / self._rates.bytes_per_second
+        at_best += computed / self._rates.flops_per_second["float32"]
         return {
             "bytes": moved,
             "flops": computed,
-            "ms": at_best,
-            "share": _ratio(at_best, batched),
+            "ms": 1000 * at_best,
+            "share": _ratio(1000 * at_best, batched),
         }
 
 

@@ -43,14 +43,14 @@ class Way:
         self.lanes, self.steps = lanes, steps
         self._course = Course.plain(named_shape("cosine", steps, steps), steps)
         device = jax.devices()[0]
-        on_cpu = device.platform == "cpu" and len(example) > 1
+        programs_as_data = len(example) > 1  # a program and the factor, not the factor alone
         self._batch = Lanes(
             Loop(task, rule),
             task.data,
             self._entry(0, example),
             lanes,
             [device],
-            _COMPILER_OPTIONS if on_cpu else None,
+            _COMPILER_OPTIONS if programs_as_data and device.platform == "cpu" else None,
         )
 
     def step_ms(self, operands: Sequence[Operands], steps: int) -> float:
