@@ -76,7 +76,7 @@ class Effort:
             timed_steps=20 if on_cpu else 50,
             jitted=3,
             naive_lanes=64,
-            naive_seconds=60.0,
+            naive_seconds=120.0,
             paper=(*stand_ins, *faster),
             paper_lanes=2 if on_cpu else 64,
             paper_steps=2 if on_cpu else 20,
