@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Device, Json, app, print_json
 from evosearch.cli.progress import reporting
 from evosearch.errors import UsageError
 
@@ -194,25 +194,68 @@ def bench(
     seconds: Annotated[
         float, typer.Option(min=0, help="How long to search with the quick preset; 0 for not.")
     ] = 60.0,
+    device: Device = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure batches of so many programs side by side, several sizes with commas "
+            "between; 64,256,1024 on a GPU or TPU, and none on CPU, by default."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """How fast everything is on this machine, each way beside the others; a few minutes.
 
-    The floor is the training loop fused by XLA for one program, without its compilation. Beside it:
-    the compile-once interpreter, compiling the whole loop for each new program, and compiling the
-    update alone. Then mutation with abstract execution, and the quick preset end to end.
+    On CPU, one training. The floor is the training loop fused by XLA for one program, without its
+    compilation. Beside it: the compile-once interpreter, compiling the whole loop for each new
+    program, and compiling the update alone. On a GPU or TPU, or with --batch, batches: the floor is
+    one program fused under vmap over seeds; beside it the interpreter with a program in each lane,
+    and each program compiled for itself; the device's roofline; and the paper's proxies. Then
+    mutation with abstract execution, and the quick preset end to end.
     """
     from rich.console import Console
 
-    from evosearch.benchmarking.benchmark import bench as measure
-    from evosearch.evaluating.report_tables import render_benchmark
+    from evosearch.environment import use_device
 
+    sizes = _sizes(batch)
+    kind = use_device(device, batched=bool(sizes))
     console = Console(stderr=True)
-    with reporting(console) as report:
-        document = measure(
-            repeats=repeats, seconds=seconds, progress=lambda text: report(text, 0, None)
-        )
+    if sizes or kind != "cpu":
+        from evosearch.benchmarking.batch_tables import render_batches
+        from evosearch.benchmarking.batches import bench_batches
+        from evosearch.benchmarking.effort import Effort
+
+        with reporting(console) as report:
+            document = bench_batches(
+                Effort.usual(sizes),
+                repeats=repeats,
+                seconds=seconds,
+                progress=lambda text: report(text, 0, None),
+            )
+        show = render_batches
+    else:
+        from evosearch.benchmarking.benchmark import bench as measure
+        from evosearch.evaluating.report_tables import render_benchmark
+
+        with reporting(console) as report:
+            document = measure(
+                repeats=repeats, seconds=seconds, progress=lambda text: report(text, 0, None)
+            )
+        show = render_benchmark
     if json:
         print_json(document)
     else:
-        render_benchmark(document, Console())
+        show(document, Console())
+
+
+def _sizes(text: str | None) -> list[int]:
+    """The sizes of batches that `text` lists; none for the device's own."""
+    try:
+        sizes = [int(word) for word in _listed(text or "")]
+    except ValueError:
+        sizes = [0]
+    if any(not 1 <= size <= 16384 for size in sizes) or (text is not None and not sizes):
+        raise typer.BadParameter(
+            f"{text!r} is not a list of batch sizes from 1 to 16384; write 64,256,1024"
+        )
+    return sizes

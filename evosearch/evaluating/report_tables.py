@@ -59,10 +59,11 @@ def render_benchmark(document: Mapping[str, Any], console: Console) -> None:
             highlight=False,
         )
     if document["search"] is not None:
-        console.print(_search_sentence(document["search"]), highlight=False)
+        console.print(search_sentence(document["search"]), highlight=False)
 
 
-def _search_sentence(search: Mapping[str, float]) -> str:
+def search_sentence(search: Mapping[str, float]) -> str:
+    """How fast a timed search was, from `benchmark.search_speed`."""
     return (
         f"A search with the quick preset generates {search['generated_per_second']:.0f} and "
         f"measures {search['measured_per_second']:.1f} programs per second, keeps "

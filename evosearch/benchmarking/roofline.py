@@ -1,0 +1,122 @@
+"""What a step of a batch has to move and to compute, and how fast this device can (a roofline)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from primitives.encoding import OPCODE, SECTION, Code
+from primitives.instructions import InstructionSet
+from proxies import Task
+
+_REPEATS = 5
+_IN_A_ROW = 8  # timed together, so that telling the device to begin does not count
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one device was measured to do.
+
+    Attributes:
+        bytes_per_second: read and written by adding a number to a large array.
+        flops_per_second: of large matrix products, by the precision of the factors; float32 as JAX
+            multiplies it by default, which on some devices is with fewer bits.
+    """
+
+    bytes_per_second: float
+    flops_per_second: Mapping[str, float]
+
+
+def measure_rates(numbers: int, side: int) -> Rates:
+    """The rates of JAX's first device.
+
+    Args:
+        numbers: float32 numbers in the array that is copied; more than caches hold.
+        side: rows and columns of the matrices.
+    """
+    moved = jax.jit(lambda x: x + 1, donate_argnums=0)
+    seconds = _seconds_each(moved, jnp.zeros(numbers, jnp.float32))
+    flops = {}
+    multiplied = jax.jit(jnp.matmul)
+    for precision in (jnp.float32, jnp.bfloat16):
+        factor = jnp.full((side, side), 1 / side, precision)
+        took = _seconds_each(partial(multiplied, factor), factor)
+        flops[jnp.dtype(precision).name] = 2.0 * side**3 / took
+    return Rates(2 * 4 * numbers / seconds, flops)
+
+
+def _seconds_each(step: Callable[[jax.Array], jax.Array], x: jax.Array) -> float:
+    """The median time of a step that is applied to its own result."""
+    x = step(x).block_until_ready()
+    found = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        for _ in range(_IN_A_ROW):
+            x = step(x)
+        x.block_until_ready()
+        found.append((time.perf_counter() - start) / _IN_A_ROW)
+    return median(found)
+
+
+def register_bytes(codes: Sequence[Code], instructions: InstructionSet, weights: int) -> int:
+    """Bytes of registers that the programs' instructions read and write in one step.
+
+    Four for each weight, tensor operand and tensor result. A machine that keeps a register in a
+    cache from one instruction to the next moves less than this from memory.
+    """
+    registers = 0
+    for code in codes:
+        for row in code.instructions[: int(code.length)]:
+            section, opcode = int(row[SECTION]), int(row[OPCODE])
+            group = instructions.scalars[section - 1] if section else instructions.tensors
+            registers += group[opcode].layout.count("T") + (section == 0)
+    return 4 * weights * registers
+
+
+def gradient_flops(task: Task) -> float:
+    """Operations of the matrix products and convolutions in one loss and gradient.
+
+    Counted in what JAX traces, since XLA counts none where it leaves them to a library. What a
+    condition may compute counts as if it did, and the body of a loop of unknown length once.
+    """
+    key = jax.random.key(0)
+
+    def drawn(data: Any, key: jax.Array) -> tuple[Any, Any]:
+        sample = task.sample(task.partition(data, key), key)
+        return task.init(key), task.batch(data, sample)
+
+    params, batch = jax.eval_shape(drawn, task.data, key)
+    gradient = task.gradient or jax.value_and_grad(task.loss)
+    return _flops(jax.make_jaxpr(gradient)(params, batch, key).jaxpr)
+
+
+def _flops(traced: Any) -> float:
+    """Of a jaxpr, and of those inside it."""
+    total = 0.0
+    for equation in traced.eqns:
+        settings = equation.params
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = settings["dimension_numbers"]
+            left, result = equation.invars[0].aval, equation.outvars[0].aval
+            total += 2 * result.size * math.prod(left.shape[axis] for axis in contracted)
+        elif equation.primitive.name == "conv_general_dilated":
+            filters, result = equation.invars[1].aval, equation.outvars[0].aval
+            features = filters.shape[settings["dimension_numbers"].rhs_spec[0]]
+            total += 2 * result.size * filters.size / features
+        else:
+            inside = [part for part in jax.tree.leaves(list(settings.values())) if _is_traced(part)]
+            times = settings.get("length", 1) if equation.primitive.name == "scan" else 1
+            total += times * sum(_flops(getattr(part, "jaxpr", part)) for part in inside)
+    return total
+
+
+def _is_traced(value: Any) -> bool:
+    return hasattr(getattr(value, "jaxpr", value), "eqns")

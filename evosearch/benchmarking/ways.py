@@ -1,0 +1,106 @@
+"""Ways to train a batch of programs side by side, filled with programs and timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from primitives import interpreter
+from primitives.arrays import Arrays
+from primitives.instructions import OpNames, instruction_set
+from primitives.interpreter import MachineState
+from primitives.machine import read, run
+from proxies import Task, named_shape
+from proxies.lanes import Entry, Lanes
+from proxies.loop import Course, Loop, Rule
+
+Operands: TypeAlias = tuple[Any, ...]
+"""Of one lane: further arguments of the rule's `init`."""
+
+_COMPILER_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": "1"}
+"""For the interpreter on CPU, as searches compile it."""
+
+
+class Way:
+    """A batch of trainings of one task on JAX's first device, all with one rule.
+
+    Args:
+        task: what to train.
+        rule: one program, or the machine for all.
+        example: operands of a lane; all others have their shapes.
+        lanes: how many train side by side.
+        steps: of each training; at least 2.
+    """
+
+    def __init__(self, task: Task, rule: Rule, example: Operands, lanes: int, steps: int):
+        self.lanes, self.steps = lanes, steps
+        self._course = Course.plain(named_shape("cosine", steps, steps), steps)
+        device = jax.devices()[0]
+        programs_as_data = len(example) > 1  # a program and the factor, not the factor alone
+        self._batch = Lanes(
+            Loop(task, rule),
+            task.data,
+            self._entry(0, example),
+            lanes,
+            [device],
+            _COMPILER_OPTIONS if programs_as_data and device.platform == "cpu" else None,
+        )
+
+    def step_ms(self, operands: Sequence[Operands], steps: int) -> float:
+        """Milliseconds of a step of the whole batch: the mean of so many after the first."""
+        self._fill(operands)
+        self._batch.advance(1)
+        start = time.perf_counter()
+        self._batch.advance(steps)
+        return 1000 * (time.perf_counter() - start) / steps
+
+    def training_seconds(self, operands: Sequence[Operands]) -> float:
+        """Seconds for all of it: drawn, trained for all steps, evaluated and read."""
+        start = time.perf_counter()
+        self._fill(operands)
+        self._batch.advance(self.steps)
+        for slots in self._groups():
+            self._batch.finish(slots)
+        return time.perf_counter() - start
+
+    def _fill(self, operands: Sequence[Operands]) -> None:
+        for slots in self._groups():
+            self._batch.load(slots, [self._entry(slot, operands[slot]) for slot in slots])
+
+    def _groups(self) -> list[range]:
+        size = self._batch.gang
+        return [range(first, min(self.lanes, first + size)) for first in range(0, self.lanes, size)]
+
+    def _entry(self, number: int, operands: Operands) -> Entry:
+        return Entry(np.array([0, number], np.uint32), self._course, operands)
+
+
+@cache
+def naive_interpreter(ops: OpNames) -> optax.GradientTransformationExtraArgs:
+    """`interpreter(ops)` without its rule for batches: `jax.vmap` runs every branch of every op."""
+    instructions, machine = instruction_set(ops), interpreter(ops)
+
+    def update(
+        grads: Any,
+        state: MachineState,
+        params: Any = None,
+        *,
+        lr: jax.Array | float = 1.0,
+        t: jax.Array | float = 1.0,
+        **_: Any,
+    ) -> tuple[Any, MachineState]:
+        model = Arrays(params)
+        file = model.enter(model.enter(state.file, params, 0), grads, 1)
+        scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
+        file, scalars = run(instructions, model, state.code, state.share, file, scalars)
+        step = read(file, state.code.update) * read(scalars, state.code.scale)
+        return model.unravel(step * -state.factor), state._replace(file=file, scalars=scalars)
+
+    return optax.GradientTransformationExtraArgs(machine.init, update)  # type: ignore[arg-type]

@@ -1,0 +1,305 @@
+"""The benchmark of batches: the promised document, from a tiny run of every part."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+import proxies
+from evosearch.benchmarking import batches, roofline, ways
+from evosearch.benchmarking.batch_tables import render_batches
+from evosearch.benchmarking.batches import bench_batches
+from evosearch.benchmarking.comparison import Comparison, unless_too_large
+from evosearch.benchmarking.effort import Effort, mutants
+from evosearch.benchmarking.roofline import Rates, gradient_flops, register_bytes
+from evosearch.presets import load_preset
+from primitives import encode, interpreter, parse, semantic_key, zoo
+from primitives.instructions import instruction_set
+from proxies.tasks import digits, paper
+from tests.proxies.compiling import QUICKLY
+
+OPS = zoo.load("adamw_paper").ops | zoo.load("lion").ops
+PROGRAMS = ["adamw_paper", "lion", "mutants"]
+TASK = proxies.load("quadratic")
+
+
+def tiny(**changes: Any) -> Effort:
+    effort = Effort(
+        tasks=(TASK,),
+        programs={"lion": zoo.load("lion")},
+        lanes=(2, 4),
+        ops=OPS,
+        steps=8,
+        timed_steps=3,
+        jitted=1,
+        naive_lanes=4,
+        naive_seconds=0.0,
+        paper=(TASK,),
+        paper_lanes=2,
+        paper_steps=1,
+        copied=2**16,
+        side=64,
+        mutants=400,
+    )
+    return replace(effort, **changes)
+
+
+@pytest.fixture(scope="module")
+def document() -> Iterator[dict[str, Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ways, "_COMPILER_OPTIONS", QUICKLY)
+        yield bench_batches(tiny(), repeats=1, seconds=0)
+
+
+def test_the_document_has_the_promised_fields(document: dict[str, Any]) -> None:
+    assert set(document) == (
+        {"device", "jax", "date", "environment", "rates", "batches", "throughput", "paper"}
+        | {"abstract_us", "search", "skipped"}
+    )
+    assert document["jax"] == jax.__version__
+    assert document["rates"]["bytes_per_second"] > 0
+    assert set(document["rates"]["flops_per_second"]) == {"float32", "bfloat16"}
+    rows = [(row["lanes"], row["program"]) for row in document["batches"]]
+    assert rows == [(lanes, program) for lanes in (2, 4) for program in PROGRAMS]
+    for row in document["batches"]:
+        assert (row["task"], row["steps"], row["weights"]) == (TASK.name, 8, TASK.params)
+        assert all(row[way] > 0 for way in ("batched_ms", "jit_s", "training_s"))
+    assert document["search"] is None
+    (one,) = document["skipped"]
+    assert one["what"] == f"{TASK.name}, 4 lanes: naive vmap"
+    assert re.fullmatch(rf"compiling it took \d+ s for {TASK.name}, 2 lanes", one["why"])
+    json.dumps(document, allow_nan=False)
+
+
+def test_ratios_are_to_the_floor_of_the_program_or_of_the_baseline(
+    document: dict[str, Any],
+) -> None:
+    baseline, lion, mixed = document["batches"][:3]
+    for row in document["batches"]:
+        assert row["ratios"]["batched"] == pytest.approx(row["batched_ms"] / row["floor_ms"])
+    assert mixed["floor_ms"] == baseline["floor_ms"] != lion["floor_ms"]
+    naive = baseline["naive_vmap_ms"]
+    assert baseline["ratios"]["naive_vmap"] == pytest.approx(naive / baseline["floor_ms"])
+    assert lion["naive_vmap_ms"] is lion["ratios"]["naive_vmap"] is None
+
+
+def test_rates_follow_from_the_time_of_a_whole_training(document: dict[str, Any]) -> None:
+    for row in document["batches"]:
+        assert row["programs_per_second"] == pytest.approx(row["lanes"] / row["training_s"])
+        one_by_one = row["lanes"] * row["jit_s"]
+        assert row["times_jit"] == pytest.approx(one_by_one / row["training_s"])
+        assert row["training_s"] > 0.001 * row["batched_ms"]
+    mixed = [row for row in document["batches"] if row["program"] == "mutants"]
+    for row, all_tasks in zip(mixed, document["throughput"], strict=True):
+        assert row["lanes"] == all_tasks["lanes"]
+        assert row["programs_per_second"] == pytest.approx(all_tasks["programs_per_second"])
+    (found,) = document["paper"]
+    seconds = paper.STEPS / found["steps_per_second"]
+    assert found["programs_per_device_hour"] == pytest.approx(2 * 3600 / seconds)
+
+
+def test_the_roofline_is_bytes_and_flops_at_the_measured_rates(document: dict[str, Any]) -> None:
+    rates = document["rates"]
+    for row in document["batches"]:
+        roof = row["roofline"]
+        best = roof["bytes"] / rates["bytes_per_second"]
+        best += roof["flops"] / rates["flops_per_second"]["float32"]
+        assert roof["ms"] == pytest.approx(1000 * best)
+        assert roof["share"] == pytest.approx(roof["ms"] / row["batched_ms"])
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_the_terminal(document: dict[str, Any], width: int) -> None:
+    console = Console(width=width)
+    with console.capture() as capture:
+        render_batches(document, console)
+    text = capture.get()
+    assert max(map(len, text.splitlines())) <= width
+    assert all(program in text for program in PROGRAMS)
+    assert "device-hour" in text
+
+
+def test_the_mutants_are_different_programs_that_the_machine_runs() -> None:
+    found = mutants(100, OPS)
+    assert found[0].statements == zoo.load("adamw_paper").statements
+    assert len({semantic_key(program) for program in found}) == 100
+    for program in found:
+        encode(program, OPS)
+
+
+def test_register_bytes_are_those_of_tensor_operands_and_results() -> None:
+    text = """def train(w, g, m, lr):
+    m = interp(g, m, 0.9)
+    u = sign(m)
+    n = global_norm(g)
+    s = lr / n
+    u = u * s
+    return u, m
+"""
+    ops = frozenset(["interp", "sign", "global_norm", "divide", "multiply"])
+    code = encode(parse(text), ops)
+    registers = 3 + 2 + 1  # of the average, the sign and the norm; the last factor is no register
+    assert register_bytes([code], instruction_set(ops), 10) == 4 * 10 * registers
+    assert register_bytes([code] * 3, instruction_set(ops), 10) == 3 * 4 * 10 * registers
+
+
+def test_the_flops_of_a_network_are_those_of_its_matrix_products() -> None:
+    task = digits.mlp(hidden=(256,), steps=1)
+    products = 2 * 64 * (2 * 64 * 256 + 3 * 256 * 10)  # of a batch of 64, forwards and backwards
+    assert gradient_flops(task) == products
+
+
+@pytest.mark.parametrize("name", [*load_preset("quick")["tasks"], "paper-vit"])
+def test_flops_are_most_of_those_that_xla_counts(name: str) -> None:
+    task = paper.vit_stand_in() if name == "paper-vit" else proxies.load(name)
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(lambda data: task.sample(task.partition(data, key), key), task.data)
+    batch = jax.eval_shape(task.batch, task.data, shapes)
+    gradient = jax.jit(jax.value_and_grad(task.loss))
+    counted = gradient.lower(jax.eval_shape(task.init, key), batch, key).cost_analysis()
+    assert isinstance(counted, dict)
+    assert 0.7 < gradient_flops(task) / counted["flops"] <= 1
+
+
+def test_the_flops_of_a_scan_are_those_of_all_its_steps() -> None:
+    def scanned(x: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda x, _: (x @ x, None), x, length=5)[0]
+
+    assert roofline._flops(jax.make_jaxpr(jax.jit(scanned))(jnp.ones((4, 4))).jaxpr) == 5 * 2 * 4**3
+
+
+def test_the_naive_interpreter_computes_what_the_interpreter_does() -> None:
+    codes = [encode(zoo.load(name), OPS) for name in ("lion", "adamw_paper")]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *codes)
+    weights, slopes = jnp.arange(4.0), jnp.array([1.0, -2.0, 0.0, 3.0])
+    found = []
+    for machine in (interpreter(OPS), ways.naive_interpreter(OPS)):
+
+        def update(code: Any, machine: Any = machine) -> jax.Array:
+            state = machine.init(weights, code, 1.0)
+            step: jax.Array = machine.update(slopes, state, weights, lr=0.5, t=1.0)[0]
+            return step
+
+        found.append(jax.jit(jax.vmap(update), compiler_options=QUICKLY)(stacked))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+    assert np.abs(found[0]).max() > 0
+
+
+def test_large_batches_are_not_tried_without_the_rule_for_batches() -> None:
+    skipped: list[Any] = []
+    compared = Comparison(tiny(), Rates(1.0, {"float32": 1.0}), 1, skipped, print)
+    assert compared._naive_allowed("here, 4 lanes", 4)
+    assert not compared._naive_allowed("here, 5 lanes", 5)
+    assert [tuple(one) for one in skipped] == [
+        ("here, 5 lanes: naive vmap", "it is tried with at most 4 lanes")
+    ]
+
+
+def test_what_the_memory_does_not_hold_is_skipped_and_said() -> None:
+    def too_large() -> int:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    def broken() -> int:
+        raise jax.errors.JaxRuntimeError("INTERNAL: broken")
+
+    skipped: list[Any] = []
+    assert unless_too_large("this", skipped, too_large) is None
+    assert unless_too_large("that", skipped, lambda: 3) == 3
+    assert [one.what for one in skipped] == ["this"]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="broken"):
+        unless_too_large("other", skipped, broken)
+
+
+def test_the_papers_proxies_take_as_many_lanes_as_the_memory_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def step(task: Any, lanes: int, *_: Any) -> float:
+        if lanes > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return 50.0
+
+    monkeypatch.setattr(batches, "_step_on_paper", step)
+    skipped: list[Any] = []
+    found = batches._on_paper(TASK, tiny(paper_lanes=8), 1, skipped, print)
+    assert found is not None
+    assert (found["lanes"], found["steps_per_second"]) == (2, 20)
+    assert found["programs_per_device_hour"] == 2 * 3600 * 20 / paper.STEPS
+    assert len(skipped) == 2
+
+
+def test_the_usual_effort_is_the_quick_presets_tasks() -> None:
+    effort = Effort.usual([16])
+    assert [task.name for task in effort.tasks] == load_preset("quick")["tasks"]
+    assert [task.name for task in effort.paper[:2]] == ["paper-vit", "paper-transformer"]
+    assert effort.lanes == (16,)
+
+
+class Asked:
+    """Stands for both benchmarks, and notes which is asked for what."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, default: str):
+        self.calls: list[Any] = []
+        self.device: Any = None
+
+        def use_device(kind: str | None, *, batched: bool = False) -> str:
+            self.device = kind, batched
+            return kind or default
+
+        def single(**_: Any) -> dict[str, Any]:
+            self.calls.append("single")
+            return {}
+
+        def batched(effort: Effort, **_: Any) -> dict[str, Any]:
+            self.calls.append(effort.lanes)
+            return {}
+
+        monkeypatch.setattr("evosearch.environment.use_device", use_device)
+        monkeypatch.setattr("evosearch.benchmarking.benchmark.bench", single)
+        monkeypatch.setattr("evosearch.benchmarking.batches.bench_batches", batched)
+
+
+@pytest.mark.parametrize(
+    ("default", "words", "asked"),
+    [
+        ("cpu", (), "single"),
+        ("gpu", ("--device", "cpu"), "single"),
+        ("cpu", ("--batch", "16, 64"), (16, 64)),
+        ("gpu", (), (16, 64)),  # a CPU's usual sizes, since that is what tests run on
+        ("cpu", ("--device", "gpu", "--batch", "8"), (8,)),
+    ],
+)
+def test_batches_are_measured_on_accelerators_and_on_request(
+    run: Any, monkeypatch: pytest.MonkeyPatch, default: str, words: tuple[str, ...], asked: Any
+) -> None:
+    stand_in = Asked(monkeypatch, default)
+    assert run("bench", "--json", *words).status == 0
+    assert stand_in.calls == [asked]
+    assert stand_in.device[1] == ("--batch" in words)
+
+
+@pytest.mark.parametrize("sizes", ["", "0", "16,many", "99999"])
+def test_wrong_sizes_are_one_line_that_says_what_to_write(run: Any, sizes: str) -> None:
+    said = run("bench", "--batch", sizes)
+    assert said.status == 2
+    assert "64,256,1024" in said.err
+
+
+@pytest.mark.gpu
+def test_the_smallest_benchmark_runs_on_a_gpu() -> None:
+    if jax.default_backend() != "gpu":
+        pytest.skip("JAX finds no GPU here")
+    usual = Effort.usual([8])
+    small = {"tasks": usual.tasks[:1], "paper": (), "steps": 20, "naive_lanes": 0, "jitted": 1}
+    found = bench_batches(replace(usual, copied=2**24, side=2048, **small), repeats=1, seconds=3)
+    assert all(row["ratios"]["batched"] > 0 for row in found["batches"])
+    assert all(row["roofline"]["share"] > 0 for row in found["batches"])
+    assert found["search"]["measured_per_second"] > 0
