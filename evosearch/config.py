@@ -163,7 +163,7 @@ class Config(_Section):
     batch: Annotated[int, Field(ge=1, le=16384)] = 1
     """Programs of a task that train side by side on each search task, where memory holds so many;
     1 for one in each thread. There are then as many requests in flight as fill the batches, but no
-    more than half a population."""
+    more than a population."""
     simplify: bool = False
     """End with the champion simplified, as `evosearch simplify` does it."""
     mutation: MutationConfig = MutationConfig()
@@ -201,8 +201,17 @@ class Config(_Section):
     @property
     def requests(self) -> int:
         """Requests in flight, with the batches filled."""
-        filled = min(self.batch * len(self.tasks), self.population // 2) if self.batch > 1 else 1
+        filled = min(self.batch * len(self.tasks), self.population) if self.batch > 1 else 1
         return max(self.in_flight, filled)
+
+    @property
+    def lanes(self) -> int:
+        """Trainings side by side on a task: what would mostly be empty is left out.
+
+        A program trains on one task after the other, so the requests in flight are spread over the
+        tasks: twice an even share leaves room for the task that most of them are at.
+        """
+        return min(self.batch, -(-2 * self.requests // len(self.tasks)))
 
     def to_toml(self) -> str:
         """The configuration as TOML; `load` reads it back."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from evosearch.training.engines import interpreter_options
 from primitives import interpreter
 from primitives.arrays import Arrays
 from primitives.instructions import OpNames, instruction_set
@@ -23,9 +24,6 @@ from proxies.loop import Course, Loop, Rule
 
 Operands: TypeAlias = tuple[Any, ...]
 """Of one lane: further arguments of the rule's `init`."""
-
-_COMPILER_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": "1"}
-"""For the interpreter on CPU, as searches compile it."""
 
 
 class Way:
@@ -50,7 +48,7 @@ class Way:
             self._entry(0, example),
             lanes,
             [device],
-            _COMPILER_OPTIONS if programs_as_data and device.platform == "cpu" else None,
+            interpreter_options(device.platform) if programs_as_data else None,
         )
 
     def step_ms(self, operands: Sequence[Operands], steps: int) -> float:

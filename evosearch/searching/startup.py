@@ -25,7 +25,7 @@ def load_trainers(
     `told` hears of batches that turn out to be too large.
     """
     longest = config.measurement.rounds.longest
-    batching = Batching(config.batch, told=told) if config.batch > 1 else None
+    batching = Batching(config.lanes, told=told) if config.batch > 1 else None
     return {
         name: Trainer(proxies.load(name), longest=longest, ops=config.ops, batching=batching)
         for name in config.tasks

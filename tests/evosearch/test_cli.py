@@ -381,9 +381,10 @@ def test_a_batch_is_a_part_of_the_configuration(
     assert run("search", "--batch", "64", "--out", "batches").status == 0
     threads, batches = read_config(Path("threads")), read_config(Path("batches"))
     assert (threads.batch, threads.requests) == (1, threads.in_flight)
-    assert (batches.batch, batches.requests) == (64, batches.population // 2)
-    assert run("search", "--batch", "16", "--out", "few").status == 0
-    assert read_config(Path("few")).requests == 16 * len(batches.tasks)
+    assert (batches.batch, batches.requests) == (64, 64 * len(batches.tasks))
+    assert run("search", "--batch", "4096", "--out", "many").status == 0
+    many = read_config(Path("many"))
+    assert (many.requests, many.lanes) == (many.population, many.population // 2)
 
 
 def test_a_device_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> None:
