@@ -285,6 +285,7 @@ class Trainer:
             if key in self._compiled:
                 return self._compiled[key]
             rule = self._rule(key)
+            options = interpreter_options(jax.default_backend()) if key is None else None
             executable = proxies.compiled_train.lower(
                 self.task if key is None else _over_enough_devices(self.task, rule, self._longest),
                 rule,
