@@ -296,9 +296,7 @@ class Trainer:
                 weights=key.evaluated if isinstance(key, Library) and key.weights else None,
                 observe=self._observe,
                 trace=self._trace,
-            ).compile(
-                compiler_options=interpreter_options(jax.default_backend()) if key is None else None
-            )
+            ).compile(compiler_options=options)
         with self._lock:
             self._compiled[key] = executable
             programs = [known for known in self._compiled if known is not None]
