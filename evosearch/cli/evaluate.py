@@ -83,6 +83,7 @@ def evaluate(
         list[Path] | None,
         typer.Option("-o", "--out", help="Write the report too: .md, .json, .svg or .png."),
     ] = None,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Compare programs on tasks, each at its best setting, on seeds no search has used.
@@ -97,6 +98,7 @@ def evaluate(
     """
     from rich.console import Console
 
+    from evosearch.environment import use_device
     from evosearch.evaluating.evaluation import evaluate as compare
     from evosearch.evaluating.ledger import Ledger
     from evosearch.evaluating.report_tables import render
@@ -108,6 +110,7 @@ def evaluate(
         raise UsageError(
             "say what to evaluate on: either --task NAME or --suite SPLIT or --landscapes"
         )
+    use_device(device)
     out = out or []
     if landscapes and not any(path.suffix in PLOTS for path in out):
         out = [*out, Path("landscapes.svg")]
