@@ -27,6 +27,8 @@ def prepare() -> None:
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # A product of float32 matrices is one of float32, on devices too that would round its factors.
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "float32")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache_directory() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
@@ -48,8 +50,8 @@ def use_device(kind: str | None, *, batched: bool = False) -> str:
     import jax
 
     config: Any = jax.config
-    if kind is not None:
-        config.update("jax_platforms", kind)
+    if kind is not None:  # "gpu" would ask JAX for every maker's
+        config.update("jax_platforms", "cuda" if kind == "gpu" else kind)
     if batched and kind in (None, "cpu"):
         with suppress(RuntimeError):  # JAX computes already, with as many as it then found
             config.update("jax_num_cpu_devices", os.cpu_count() or 1)
@@ -57,9 +59,10 @@ def use_device(kind: str | None, *, batched: bool = False) -> str:
         found: str = jax.default_backend()
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        extra = "cuda12" if kind == "gpu" else kind
+        extra = "cuda" if kind == "gpu" else kind
         raise UsageError(
-            f'JAX finds no {kind} here ({reason}); pip install "jax[{extra}]" or use --device cpu'
+            f"JAX finds no {kind} here ({reason}); install evosearch with its extra "
+            f"{extra!r} (pip install '.[{extra}]'), or use --device cpu"
         ) from None
     return found
 

@@ -82,12 +82,12 @@ def _run(instructions: InstructionSet, model: Arrays) -> Any:
         def spread(leaf: Array, is_batched: bool) -> Array:
             return leaf if is_batched else jnp.broadcast_to(leaf, (lanes, *leaf.shape))
 
-        own_code, own_share, *own_files = batched
+        own_code, _, *own_files = batched
         code, (file, scalars) = jax.tree.map(
             spread, (code, (file, scalars)), (own_code, tuple(own_files))
         )
-        share = share[0] if own_share else share
-        return run_batch(instructions, model, code, share, file, scalars), (True, True)
+        # The share is the model's, not a lane's, and empty lanes have none.
+        return run_batch(instructions, model, code, model.share(), file, scalars), (True, True)
 
     return alone
 

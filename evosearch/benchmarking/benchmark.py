@@ -269,6 +269,10 @@ class _Stopwatch:
         """Passes on what the search is doing."""
         self._progress(f"search: {text}")
 
+    def notice(self, text: str) -> None:
+        """Passes it on too."""
+        self._progress(f"search: {text}")
+
     def update(self, snapshot: Snapshot) -> None:
         """The first result is the initial program's, the second the first child's."""
         now = _Moment.now(snapshot)

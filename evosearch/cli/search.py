@@ -115,6 +115,12 @@ def search(
     wanted = batch or settings.get("batch")
     kind = use_device(device, batched=(wanted or 1) > 1)
     settings["batch"] = wanted or (1 if kind == "cpu" else _ACCELERATOR_BATCH)
+    if kind != "cpu" and settings["batch"] == 1:
+        typer.echo(
+            f"one program at a time, as the settings have it: --batch "
+            f"{_ACCELERATOR_BATCH} keeps the {kind} busy",
+            err=True,
+        )
     resolved = make_config(settings)
     _check_tasks(resolved.tasks)
     directory = out or free_directory(_directory_name(config, preset, baseline))

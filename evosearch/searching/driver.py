@@ -64,12 +64,18 @@ class Observer(Protocol):
     def phase(self, text: str) -> None:
         """The search has begun something that takes a while."""
 
+    def notice(self, text: str) -> None:
+        """Something happened that a person should know of, though the search goes on."""
+
     def update(self, snapshot: Snapshot) -> None:
         """A result has been committed."""
 
 
 class _Silent:
     def phase(self, text: str) -> None:
+        """Nobody watches."""
+
+    def notice(self, text: str) -> None:
         """Nobody watches."""
 
     def update(self, snapshot: Snapshot) -> None:
@@ -98,6 +104,7 @@ class Search:
         self.workers = workers or os.cpu_count() or 1
         self.observer = observer or _Silent()
         self._interrupted = threading.Event()
+        self._notices: deque[str] = deque()  # from any thread
         self._journal = Journal(directory)
 
     def interrupt(self) -> None:
@@ -121,7 +128,13 @@ class Search:
             self._before = float(before.get("elapsed_seconds") or 0.0)
             self._check_limits(store, before.get("generated") or 0)
             laboratory = make_laboratory(
-                self.config, store, executor, self.workers, self._phase, self._interrupted
+                self.config,
+                store,
+                executor,
+                self.workers,
+                self._phase,
+                self._notices.append,
+                self._interrupted,
             )
             if laboratory is None:
                 return self._ended(store, None, "interrupted")
@@ -191,6 +204,10 @@ class Search:
                 store.commit()
                 record = evolution.champion.record
                 self._journal.champion(record.id, live(record.program), evolution.counts.generated)
+            while self._notices:
+                text = self._notices.popleft()
+                self._journal.event("notice", text=text)
+                self.observer.notice(text)
             self.observer.update(self._snapshot(evolution))
         for _, future in in_flight:
             future.cancel()

@@ -105,6 +105,10 @@ class LiveView:
         if not self._live:
             self._say(text)
 
+    def notice(self, text: str) -> None:
+        """A line that stays."""
+        self._say(text)
+
     def update(self, snapshot: Snapshot) -> None:
         """Takes the state after a result; draws at most a few times a second."""
         self._snapshot = snapshot

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import proxies
 from evosearch.config import Config
+from evosearch.errors import EvosearchError
 from evosearch.searching.measurement import BASELINE, Laboratory, tune_baseline
 from evosearch.searching.store import Store
 from evosearch.training.batching import Batching
@@ -18,14 +19,15 @@ from primitives import zoo
 
 
 def load_trainers(
-    config: Config, told: Callable[[str], None] = lambda text: None
+    config: Config, notice: Callable[[str], None] = lambda text: None
 ) -> dict[str, Trainer]:
     """What trains each task of a search; nothing is compiled yet.
 
-    `told` hears of batches that turn out to be too large.
+    `notice` hears, from any thread, of batches that turn out to be too large.
     """
     longest = config.measurement.rounds.longest
-    batching = Batching(config.lanes, told=told) if config.batch > 1 else None
+    each = 1 / len(config.tasks)  # the tasks' batches share the devices
+    batching = Batching(config.lanes, memory=each, told=notice) if config.batch > 1 else None
     return {
         name: Trainer(proxies.load(name), longest=longest, ops=config.ops, batching=batching)
         for name in config.tasks
@@ -46,6 +48,7 @@ def make_laboratory(
     executor: ThreadPoolExecutor,
     workers: int,
     phase: Callable[[str], None],
+    notice: Callable[[str], None],
     interrupted: threading.Event,
 ) -> Laboratory | None:
     """A laboratory that is ready to measure; None if interrupted meanwhile.
@@ -54,11 +57,11 @@ def make_laboratory(
     Python's lock and training does not, so one task is tuned while the next is compiled.
 
     Raises:
-        EvosearchError: a task on which the baseline never trains, or the store fails.
+        EvosearchError: a task that does not train, with the baseline at least, or the store fails.
     """
     phase("loading tasks")
     rounds = config.measurement.rounds
-    by_task = load_trainers(config, phase)
+    by_task = load_trainers(config, notice)
     known = store.rates()
     compiling = threading.Semaphore(workers)
 
@@ -103,4 +106,12 @@ def _followed(
         while not done and not interrupted.is_set():
             done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
         for future in done:
-            future.result()
+            try:
+                future.result()
+            except EvosearchError:
+                raise
+            except Exception as error:
+                said = str(error).splitlines()[0] if str(error) else ""
+                raise EvosearchError(
+                    f"task {pending[future]!r} does not train: {type(error).__name__}: {said}"
+                ) from error

@@ -25,7 +25,7 @@ from proxies.lanes import Entry, Lanes
 from proxies.loop import Loop
 
 _VISITS = 16  # between a training's beginning and its end, to see who has ended
-_MEMORY_SHARE = 0.8  # of a device's memory that lanes may fill
+_MEMORY_SHARE = 0.8  # of a device's free memory; the rest is for other trainings and fragments
 _WORKING_COPIES = 3  # of a lane's state: gradients, values on the way, what is loaded meanwhile
 
 _Waiting: TypeAlias = tuple[Entry, "Future[Curve]"]
@@ -40,13 +40,16 @@ class Batching:
     """How trainings of a task share devices.
 
     Attributes:
-        lanes: at most so many side by side; fewer where the devices' memory holds fewer.
-        devices: where.
+        lanes: at most so many side by side, equally many on each device; fewer where the devices'
+            memory holds fewer.
+        devices: where; only as many of them as there are lanes.
+        memory: the share of the devices' free memory that lanes may fill.
         told: told when a batch turns out to be too large.
     """
 
     lanes: int
     devices: Sequence[jax.Device] = field(default_factory=jax.local_devices)
+    memory: float = 1.0
     told: Callable[[str], None] = _silent
 
 
@@ -69,24 +72,20 @@ class Batch:
         batching: Batching,
         compiler_options: dict[str, Any] | None = None,
     ):
+        devices = batching.devices[: batching.lanes]
         self._make = partial(
-            Lanes,
-            loop,
-            data,
-            example,
-            devices=batching.devices,
-            compiler_options=compiler_options,
+            Lanes, loop, data, example, devices=devices, compiler_options=compiler_options
         )
         self._name = loop.task.name
         self._told = batching.told
-        self._least = len(batching.devices)
+        self._least = len(devices)
         self._steps = max(1, math.ceil(example.course.lrs.shape[0] / _VISITS))
         self._active: dict[int, _Waiting] = {}
         self._waiting: deque[_Waiting] = deque()
         self._lock = threading.Lock()
         self._serving = False
-        wanted = max(self._least, batching.lanes - batching.lanes % self._least)
-        fitting = lanes_that_fit(loop, data, example, batching.devices)
+        wanted = batching.lanes - batching.lanes % self._least
+        fitting = lanes_that_fit(loop, data, example, devices, batching.memory)
         self.lanes = wanted if fitting is None else max(self._least, min(wanted, fitting))
         self._lanes: Any = None
         self._make_lanes()
@@ -179,19 +178,23 @@ class Batch:
 
 
 def lanes_that_fit(
-    loop: Loop, data: Any, example: Entry, devices: Sequence[jax.Device]
+    loop: Loop, data: Any, example: Entry, devices: Sequence[jax.Device], share: float = 1.0
 ) -> int | None:
-    """How many trainings the devices' memory holds side by side; None where nobody says.
+    """How many trainings a share of the devices' memory holds; None where nobody says.
 
     A bound from what a lane keeps: its registers, draws and weights, and copies while it works.
     """
     memory = [device.memory_stats() for device in devices]
-    limits = [stats["bytes_limit"] for stats in memory if stats and "bytes_limit" in stats]
+    limits = [
+        stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+        for stats in memory
+        if stats and "bytes_limit" in stats
+    ]
     if len(limits) < len(devices):
         return None
     key = jax.random.wrap_key_data(jnp.asarray(example.key))
     one = jax.eval_shape(loop.begin, data, key, example.course, example.operands)
     of_each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
     shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
-    room = _MEMORY_SHARE * min(limits) - shared
+    room = share * _MEMORY_SHARE * min(limits) - shared
     return max(0, int(room // (_WORKING_COPIES * of_each))) * len(devices)

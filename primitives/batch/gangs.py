@@ -94,21 +94,16 @@ def forms_of(tensors: tuple[Instruction, ...]) -> Forms:
     found = [places[one.op.name, one.inner, one.position] for one in tensors]
     width = KIND - FIRST
     layouts = [one.layout.ljust(width) for one in tensors]
-    kept = [
-        tuple("".join(sorted(set(place) - {" "})) for place in zip(*its, strict=True))
-        for form in range(len(members))
-        if (
-            its := [
-                layout for layout, (mine, _) in zip(layouts, found, strict=True) if mine == form
-            ]
-        )
-    ]
+    kept = [[""] * width for _ in members]
+    for (form, _), layout in zip(found, layouts, strict=True):
+        for place, where in enumerate(layout):
+            kept[form][place] = "".join(sorted({*kept[form][place], *where.strip()}))
     return Forms(
         tuple(map(tuple, members)),
         np.array([form for form, _ in found], np.int32),
         np.array([member for _, member in found], np.int32),
         np.array([[where == "T" for where in layout] for layout in layouts]),
-        tuple(kept),
+        tuple(map(tuple, kept)),
     )
 
 
@@ -206,7 +201,7 @@ class Gangs:
 
     def _chosen(self, wanted: Array, kinds: int) -> tuple[Array, Array]:
         """What most lanes want, and a gang of those; a number beyond the lanes stands for none."""
-        counts = jnp.zeros(kinds, jnp.int32).at[wanted].add(wanted >= 0, mode="drop")
+        counts = jnp.sum(wanted[:, None] == jnp.arange(kinds), axis=0)
         most = jnp.argmax(counts).astype(jnp.int32)
         (lanes,) = jnp.nonzero(wanted == most, size=self._gang, fill_value=wanted.shape[0])
         return most, lanes

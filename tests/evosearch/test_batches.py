@@ -56,7 +56,7 @@ def tiny(**changes: Any) -> Effort:
 @pytest.fixture(scope="module")
 def document() -> Iterator[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ways, "_COMPILER_OPTIONS", QUICKLY)
+        patch.setattr(ways, "interpreter_options", lambda platform: QUICKLY)
         yield bench_batches(tiny(), repeats=1, seconds=0)
 
 

@@ -395,7 +395,8 @@ def test_a_device_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> 
     )
     assert done.returncode == 2
     assert "JAX finds no tpu here" in done.stderr
-    assert 'pip install "jax[tpu]" or use --device cpu' in done.stderr
+    assert "(pip install '.[tpu]'), or use --device cpu" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
 

@@ -64,6 +64,9 @@ class _StopsAfter:
         self.programs = programs
         self.search: Search | None = None
 
+    def notice(self, text: str) -> None:
+        pass
+
     def phase(self, text: str) -> None:
         """Not of interest."""
 

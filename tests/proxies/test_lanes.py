@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import proxies
-from primitives import encode, interpreter, zoo
+from primitives import encode, interpreter, parse, zoo
 from proxies import Course
 from proxies.lanes import Entry, Lanes
 from proxies.loop import Loop
@@ -101,6 +101,28 @@ def test_each_device_holds_its_share_of_the_lanes():
     leaves = jax.tree.leaves(lanes(2)._state)
     assert {len(leaf.addressable_shards) for leaf in leaves} == {2}
     assert {leaf.addressable_shards[0].data.shape[0] for leaf in leaves} == {4}
+
+
+def test_a_lane_needs_none_of_the_lanes_before_it():
+    """A norm of rows, which have fewer numbers than the weights, while the first lane is empty."""
+    words, course, _ = entry(0)
+    program = parse(
+        "def train(w, g, lr):\n    u = g / norm(row_mean(abs(g)))\n    u = u * lr\n    return u"
+    )
+    ops = frozenset(["abs", "divide", "multiply", "norm", "row_mean"])
+    rows = Loop(loop().task, interpreter(ops))
+    one = Entry(words, course, (encode(program, ops), np.float32(0.1)))
+    batch = Lanes(rows, rows.task.data, one, 4, jax.devices()[:1], compiler_options=QUICKLY)
+    found = []
+    for slot in (2, 0):
+        batch.load([slot], [one])
+        batch.advance(BUDGET)
+        found += batch.finish([slot])
+    np.testing.assert_array_equal(found[0].train_loss, found[1].train_loss)
+    key = jax.random.wrap_key_data(words)
+    alone = jax.jit(proxies.compiled_train, static_argnums=(0, 1), compiler_options=QUICKLY)
+    want = alone(rows.task, rows.rule, rows.task.data, key, course, one.operands)
+    np.testing.assert_allclose(found[0].train_loss, want.train_loss, rtol=1e-3)
 
 
 def test_what_cannot_be_a_batch_is_refused():
