@@ -79,11 +79,13 @@ def _short(cost: float) -> str:
 
 
 def _at_costs(comparison: RunComparison) -> Table:
-    columns = [comparison.unit.words, "search", "runs", "fitness", "lowest", "highest"]
+    columns = [str(comparison.unit), "search", "runs", "fitness", "lowest", "highest"]
     if comparison.validated:
         columns += ["validation", "lowest", "highest"]
-    made = table("the champion so far at equal cost", columns)
+    made = table(f"the champion so far at equal cost in {comparison.unit.words}", columns)
     made.columns[1].justify = "left"
+    for column in made.columns:
+        column.no_wrap = True
     for cost in comparison.costs:
         shown = _short(cost)
         for group in comparison.groups:
@@ -99,9 +101,10 @@ def _by_task(comparison: RunComparison) -> Table:
     cost = comparison.costs[-1]
     by_task = {group.name: group.per_task(cost) for group in comparison.groups}
     tasks = list(next((scores for scores in by_task.values() if scores), ()))
-    made = table(f"mean score on each task at {_short(cost)}", ("search", *tasks))
-    for name, scores in by_task.items():
-        made.add_row(escape(name), *(f"{scores[t]:+.3f}" if scores else "-" for t in tasks))
+    made = table(f"mean score on each task at {_short(cost)}", ("task", *map(escape, by_task)))
+    for task in tasks:
+        scored = [f"{scores[task]:+.3f}" if scores else "-" for scores in by_task.values()]
+        made.add_row(task, *scored)
     return made
 
 
