@@ -68,7 +68,8 @@ def render_comparison(comparison: RunComparison, console: Console) -> None:
 
 _HOW = (
     "The fitness is that of the champion at a cost, from the seeds that confirmed it and decided "
-    "nothing; 0 is tuned AdamW. Mean, lowest and highest over runs that differ in their seeds. The "
+    "nothing; at 10x: on validation tasks of ten times the work; 0 is tuned AdamW. Mean, lowest "
+    "and highest over runs that differ in their seeds. The "
     "last cost is all of the cheapest run."
 )
 
@@ -81,7 +82,7 @@ def _short(cost: float) -> str:
 def _at_costs(comparison: RunComparison) -> Table:
     columns = [str(comparison.unit), "search", "runs", "fitness", "lowest", "highest"]
     if comparison.validated:
-        columns += ["validation", "lowest", "highest"]
+        columns += ["at 10x", "lowest", "highest"]
     made = table(f"the champion so far at equal cost in {comparison.unit.words}", columns)
     made.columns[1].justify = "left"
     for column in made.columns:
