@@ -63,15 +63,16 @@ def render_comparison(comparison: RunComparison, console: Console) -> None:
     console.print()
     for group in comparison.groups[1:]:
         console.print(_difference(group, comparison.groups[0]), highlight=False, markup=False)
-    console.print(Text(_HOW, style="dim"))
+    how = _HOW + _AT_10X if comparison.validated else _HOW
+    console.print(Text(how, style="dim"))
 
 
 _HOW = (
     "The fitness is that of the champion at a cost, from the seeds that confirmed it and decided "
-    "nothing; at 10x: on validation tasks of ten times the work; 0 is tuned AdamW. Mean, lowest "
-    "and highest over runs that differ in their seeds. The "
+    "nothing; 0 is tuned AdamW. Mean, lowest and highest over runs that differ in their seeds. The "
     "last cost is all of the cheapest run."
 )
+_AT_10X = " At 10x: on validation tasks of ten times the work."
 
 
 def _short(cost: float) -> str:
