@@ -81,7 +81,7 @@ def _short(cost: float) -> str:
 
 
 def _at_costs(comparison: RunComparison) -> Table:
-    columns = [str(comparison.unit), "search", "runs", "fitness", "lowest", "highest"]
+    columns = [str(comparison.unit), "search", "fitness", "lowest", "highest"]
     if comparison.validated:
         columns += ["at 10x", "lowest", "highest"]
     made = table(f"the champion so far at equal cost in {comparison.unit.words}", columns)
@@ -91,7 +91,7 @@ def _at_costs(comparison: RunComparison) -> Table:
     for cost in comparison.costs:
         shown = _short(cost)
         for group in comparison.groups:
-            cells = [shown, escape(group.name), str(len(group.runs)), *_spread(group.fitness(cost))]
+            cells = [shown, escape(group.name), *_spread(group.fitness(cost))]
             if comparison.validated:
                 cells += _spread(group.validation(cost))
             made.add_row(*cells)
@@ -101,9 +101,13 @@ def _at_costs(comparison: RunComparison) -> Table:
 
 def _by_task(comparison: RunComparison) -> Table:
     cost = comparison.costs[-1]
-    by_task = {group.name: group.per_task(cost) for group in comparison.groups}
+    by_task = {
+        f"{group.name} ({len(group.runs)})": group.per_task(cost) for group in comparison.groups
+    }
     tasks = list(next((scores for scores in by_task.values() if scores), ()))
-    made = table(f"mean score on each task at {_short(cost)}", ("task", *map(escape, by_task)))
+    made = table(
+        f"mean score on each task at {_short(cost)} (runs)", ("task", *map(escape, by_task))
+    )
     for task in tasks:
         scored = [f"{scores[task]:+.3f}" if scores else "-" for scores in by_task.values()]
         made.add_row(task, *scored)
