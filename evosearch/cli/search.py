@@ -115,14 +115,9 @@ def search(
     wanted = batch or settings.get("batch")
     kind = use_device(device, batched=(wanted or 1) > 1)
     settings["batch"] = wanted or (1 if kind == "cpu" else _ACCELERATOR_BATCH)
-    if kind != "cpu" and settings["batch"] == 1:
-        typer.echo(
-            f"one program at a time, as the settings have it: --batch "
-            f"{_ACCELERATOR_BATCH} keeps the {kind} busy",
-            err=True,
-        )
     resolved = make_config(settings)
     _check_tasks(resolved.tasks)
+    _check_batch(resolved.batch, kind)
     directory = out or free_directory(_directory_name(config, preset, baseline))
     make_run_directory(directory, resolved, describe())
     _run(directory, workers, json)
@@ -146,7 +141,8 @@ def resume(
     from evosearch.environment import use_device
     from evosearch.searching.run import read_config
 
-    use_device(device, batched=read_config(run).batch > 1)
+    batch = read_config(run).batch
+    _check_batch(batch, use_device(device, batched=batch > 1))
     _run(run, workers, json, programs=programs, trainings=trainings, minutes=minutes)
 
 
@@ -206,6 +202,16 @@ def _check_tasks(names: list[str]) -> None:
                 f"task {name!r} is a {split} task; search on some of "
                 f"{', '.join(proxies.names('search'))}"
             )
+
+
+def _check_batch(batch: int, kind: str) -> None:
+    """Says so where an accelerator is to train one program at a time."""
+    if batch == 1 and kind != "cpu":
+        typer.echo(
+            f"one program at a time, as the settings have it; a search with --batch "
+            f"{_ACCELERATOR_BATCH} would keep the {kind} busy",
+            err=True,
+        )
 
 
 def _run(

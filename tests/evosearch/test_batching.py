@@ -140,7 +140,7 @@ def test_a_search_in_batches_scores_as_one_without(tmp_path):
         {
             "tasks": ["digits-mlp"],
             "init": str(zoo.load("adamw_paper")),
-            "programs": 300,
+            "programs": 200,
             "population": 300,
             "batch": 64,
             "seed": 5,
@@ -157,7 +157,7 @@ def test_a_search_in_batches_scores_as_one_without(tmp_path):
     apart = config.model_copy(update={"batch": 1})
     laboratory = laboratory_of(apart, load_trainers(apart), rates)
     compared = stopped = 0
-    for (key, seed), found in list(results.items())[:120]:
+    for (key, seed), found in list(results.items())[:80]:
         again = laboratory.measure(parse(sources[key]), seed)
         for task, one in found.items():
             assert one.engine is Engine.BATCHED
@@ -169,5 +169,5 @@ def test_a_search_in_batches_scores_as_one_without(tmp_path):
             else:
                 assert one.loss == pytest.approx(again[task].loss, rel=1e-3)
                 compared += 1
-    assert compared > 60
-    assert stopped > 3
+    assert compared > 40
+    assert stopped > 1

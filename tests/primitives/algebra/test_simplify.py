@@ -121,9 +121,9 @@ def in_range(program, values):
 
 
 @np.errstate(all="ignore")
-def assert_same_updates(program, derivation):
+def assert_same_updates(program, derivation, streams=None):
     rng = np.random.default_rng(0)
-    for name in STREAMS:
+    for name in streams or STREAMS:
         (a, clean), (b, _) = run(program, name), run(derivation.program, name)
         spread = 2.0**-23 * np.abs(a)
         for _ in range(2):
@@ -135,19 +135,19 @@ def assert_same_updates(program, derivation):
         assert same.all(), f"{name}\n{program}{derivation.program}{derivation.steps}"
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(programs(min_statements=3, max_statements=12))
 def test_simplification_keeps_the_update(program):
     assert_same_updates(program, simplify(program, strict=True))
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(programs(min_statements=3, max_statements=12, names=ARITHMETIC))
 def test_simplification_of_arithmetic_keeps_the_update(program):
     assert_same_updates(program, simplify(program, strict=True))
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(programs(min_statements=3, max_statements=10, names=ARITHMETIC))
 def test_rules_that_always_hold_keep_the_update_even_where_it_is_not_finite(program):
     derivation = simplify(program, within=Domain.ALWAYS, strict=True)
@@ -155,7 +155,7 @@ def test_rules_that_always_hold_keep_the_update_even_where_it_is_not_finite(prog
     assert_same_updates(program, derivation)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(programs(min_statements=3, max_statements=20))
 def test_simplification_is_idempotent_and_never_lengthens(program):
     once = simplify(program, strict=True).program
@@ -166,7 +166,7 @@ def test_simplification_is_idempotent_and_never_lengthens(program):
     assert parse(str(once)) == once
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(programs(min_statements=3, max_statements=15, names=ARITHMETIC))
 def test_a_derivation_is_a_chain_of_programs_that_do_not_grow(program):
     derivation = simplify(program)
@@ -329,7 +329,7 @@ def test_ones_of_every_weight_are_not_the_number_one():
     assert simplify(number).program == parse("def train(w, g):\n  return g")
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(programs(min_statements=3, max_statements=14))
 def test_states_keep_their_kinds(program):
     declared = {state.name: state.kind for state in program.states}
@@ -347,4 +347,4 @@ def test_every_op_can_be_simplified():
     for op in OPS.values():
         args = ", ".join("lr" if want == "s" else "g" for want in op.operands)
         program = parse(f"def train(w, g, lr):\n  u = {op.name}({args})\n  return u")
-        assert_same_updates(program, simplify(program, strict=True))
+        assert_same_updates(program, simplify(program, strict=True), list(STREAMS)[:2])
