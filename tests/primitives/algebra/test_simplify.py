@@ -347,4 +347,4 @@ def test_every_op_can_be_simplified():
     for op in OPS.values():
         args = ", ".join("lr" if want == "s" else "g" for want in op.operands)
         program = parse(f"def train(w, g, lr):\n  u = {op.name}({args})\n  return u")
-        assert_same_updates(program, simplify(program, strict=True), list(STREAMS)[:2])
+        assert_same_updates(program, simplify(program, strict=True), STREAMS[:2])
