@@ -214,7 +214,7 @@ SMALL = programs(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(edited(SMALL))
 def test_equal_keys_mean_equal_updates(pair):
     program, other = pair
