@@ -27,7 +27,10 @@ Trainings = Annotated[
 Minutes = Annotated[float | None, typer.Option(min=0.01, help="Stop after this many minutes.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads that train; one per core by default. Changes no result."),
+    typer.Option(
+        min=1,
+        help="Threads that train; one per core by default, not used in batches. Changes no result.",
+    ),
 ]
 
 _ACCELERATOR_BATCH = 512

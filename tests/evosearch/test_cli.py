@@ -356,50 +356,6 @@ def test_a_baseline_lies_over_any_settings_and_a_limit_replaces_theirs(
     assert (restarts.programs, restarts.trainings, restarts.minutes) == (20_000, None, 2)
 
 
-def test_a_search_can_leave_out_what_its_preset_ends_with(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from evosearch.searching.run import read_config
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("evosearch.cli.search._run", lambda *given, **named: None)
-    for words, ends in (((), True), (("--search-only",), False)):
-        assert run("search", "--preset", "standard", *words, "--out", f"{ends}").status == 0
-        made = read_config(Path(f"{ends}"))
-        assert (made.funnel.at_end, made.simplify) == (ends, ends)
-        assert made.funnel.entrants == (10, 4)
-
-
-def test_a_batch_is_a_part_of_the_configuration(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from evosearch.searching.run import read_config
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("evosearch.cli.search._run", lambda *given, **named: None)
-    assert run("search", "--device", "cpu", "--out", "threads").status == 0
-    assert run("search", "--batch", "64", "--out", "batches").status == 0
-    threads, batches = read_config(Path("threads")), read_config(Path("batches"))
-    assert (threads.batch, threads.requests) == (1, threads.in_flight)
-    assert (batches.batch, batches.requests) == (64, 64 * len(batches.tasks))
-    assert run("search", "--batch", "4096", "--out", "many").status == 0
-    many = read_config(Path("many"))
-    assert (many.requests, many.lanes) == (many.population, many.population // 2)
-
-
-def test_a_device_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> None:
-    command = "from evosearch.cli import main; main()"
-    words = ("search", "--device", "tpu", "--out", str(tmp_path / "run"))
-    done = subprocess.run(
-        [sys.executable, "-c", command, *words], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2
-    assert "JAX finds no tpu here" in done.stderr
-    assert "(pip install '.[tpu]'), or use --device cpu" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_wrong_setting_in_a_file_is_named_and_nothing_is_written(
     run: Any, tmp_path: Path
 ) -> None:
