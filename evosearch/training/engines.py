@@ -158,6 +158,7 @@ class Trainer:
         self._batch: Batch | None = None
         self._batch_lock = threading.Lock()
         self._data = jax.device_put(task.data)
+        self._params = task.params
         self._longest = max(1, round(self.steps * longest))
         self._compiled: dict[Contender | None, Any] = {}
         self._locks: dict[Contender | None, threading.Lock] = {}
@@ -172,7 +173,7 @@ class Trainer:
             return Engine.COMPILED
         if self._batching is not None:
             return Engine.BATCHED
-        per_step = int(code.length) * (DISPATCH_SECONDS + ELEMENT_SECONDS * self.task.params)
+        per_step = int(code.length) * (DISPATCH_SECONDS + ELEMENT_SECONDS * self._params)
         extra = runs * self.steps * per_step
         return Engine.INTERPRETER if extra <= COMPILE_SECONDS else Engine.COMPILED
 
