@@ -31,7 +31,7 @@ def simplify(
         str | None,
         typer.Option(
             help="Tasks to measure on, with commas between, or a split; by default those of the "
-            "run, else of the quick preset."
+            "run, else four cheap ones."
         ),
     ] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Tune the constants too.")] = False,
@@ -115,14 +115,14 @@ def measured(
 
 
 def measuring_tasks(program: str, task: str | None) -> list[str]:
-    """The tasks to measure on: those asked for, else the run's own, else a quick search's."""
+    """The tasks to measure on: those asked for, else the run's own, else the usual ones."""
     from evosearch.cli.evaluate import task_names
-    from evosearch.presets import load_preset
     from evosearch.searching.run import CONFIG, read_config
+    from evosearch.simplification.simplifier import DEFAULT_TASKS
 
     if task is not None:
         return task_names(task)
     directory = Path(program.rpartition("#")[0] or program)
     if (directory / CONFIG).exists():
         return list(read_config(directory).tasks)
-    return list(load_preset("quick")["tasks"])
+    return list(DEFAULT_TASKS)

@@ -14,6 +14,9 @@ from primitives import Domain, Program
 from primitives import simplify as by_algebra
 from primitives.canonical import canonical
 
+DEFAULT_TASKS = ("digits-mlp", "photos-autoencoder", "digits-conv", "topics-attention")
+"""Cheap ones of different shapes, for programs that come from no run."""
+
 
 def simplify_by_algebra(program: Program, on_step: OnStep = lambda step: None) -> Simplification:
     """`program` after the rules of `primitives.simplify`, without a training."""

@@ -10,7 +10,6 @@ import pytest
 
 import proxies
 from evosearch.config import MutationConfig
-from evosearch.presets import load_preset
 from evosearch.searching.measurement import Laboratory, Measurement
 from evosearch.searching.mutation import mutate
 from evosearch.statistics import LARGEST_SCORE
@@ -81,12 +80,10 @@ def test_a_race_ends_once_the_rest_could_not_be_enough(monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_the_hurdle_stops_hardly_any_program_that_would_have_been_good() -> None:
     """Random descendants of known optimizers, trained to the end with and without the hurdle."""
-    tasks = load_preset("quick")["tasks"]
-    rates = {name: RATES[name] for name in tasks}
-    stopping, free = laboratory(-1.0, rates), laboratory(-10.0, rates)
+    stopping, free = laboratory(-1.0, RATES), laboratory(-10.0, RATES)
     programs = _descendants(250)
     total_good = total_wronged = 0
-    for task in tasks:
+    for task in RATES:
         pairs = [
             (_alone(stopping, task, program), _alone(free, task, program)) for program in programs
         ]

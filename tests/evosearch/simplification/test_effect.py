@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evosearch.presets import load_preset
 from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.constants import round_constants, tune
 from evosearch.simplification.deciding import LIMIT, bounds
 from evosearch.simplification.effect import Effects
 from evosearch.simplification.record import Cost, Step
+from evosearch.simplification.simplifier import DEFAULT_TASKS
 from evosearch.training.seeds import Stream
 from primitives import Program, parse, semantic_key
 from primitives import simplify as by_algebra
@@ -203,7 +203,7 @@ def test_a_program_of_useless_statements_becomes_momentum_whoever_works() -> Non
 def test_raw_lion_becomes_lion() -> None:
     """Seven statements, beta1 0.9, one momentum; clip and arcsin go by effect, within bounds."""
     raw = parse((ROOT / "tests/primitives/data/raw_lion.txt").read_text(encoding="utf-8"))
-    found = simplify(raw, load_preset("quick")["tasks"])
+    found = simplify(raw, DEFAULT_TASKS)
     assert [one.op for one in found.program.statements] == [
         "interp", "ema", "sign", "multiply", "add", "multiply", "multiply",
     ]  # fmt: skip
