@@ -14,7 +14,7 @@ import math
 import threading
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
@@ -157,12 +157,16 @@ class Trainer:
         self._batching = batching
         self._batch: Batch | None = None
         self._batch_lock = threading.Lock()
-        self._data = jax.device_put(task.data)
         self._params = task.params
         self._longest = max(1, round(self.steps * longest))
         self._compiled: dict[Contender | None, Any] = {}
         self._locks: dict[Contender | None, threading.Lock] = {}
         self._lock = threading.Lock()
+
+    @cached_property
+    def _data(self) -> Any:
+        """On the device, from the first training that is not in a batch on; a batch has its own."""
+        return jax.device_put(self.task.data)
 
     def choose_engine(self, program: Contender, runs: int) -> Engine:
         """The cheaper engine for `runs` trainings with `program`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,18 @@ def test_a_program_far_behind_is_stopped_and_what_is_left_is_spared(digits: Labo
     assert not whole.stopped
     assert whole.steps == 200
     assert whole.score < -1.0
+
+
+def test_a_training_traces_nothing(digits: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be known of a task beforehand is not found out at every training."""
+    trainer = digits.trainers["digits-mlp"]
+    found = digits.measure(CRAWLING, SEED)
+
+    def traced(key: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(trainer, "task", replace(trainer.task, init=traced))
+    assert digits.measure(CRAWLING, SEED) == found
 
 
 def test_a_race_ends_once_the_rest_could_not_be_enough(monkeypatch: pytest.MonkeyPatch) -> None:
