@@ -19,7 +19,7 @@ from proxies.schedules import SCHEDULES, Schedule, named_shape
 from proxies.sharding import over_devices
 from proxies.sharpness import sharpness
 from proxies.task import Split, Task
-from proxies.training import compiled_train, smoothed, train
+from proxies.training import compile_train, compiled_train, smoothed, train
 
 __all__ = [
     "SCHEDULES",
@@ -30,6 +30,7 @@ __all__ = [
     "Split",
     "Task",
     "UnknownTaskError",
+    "compile_train",
     "compiled_train",
     "digests",
     "fits",

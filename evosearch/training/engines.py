@@ -28,6 +28,7 @@ import proxies
 from evosearch.training.batching import Batch, Batching
 from evosearch.training.conditions import Conditions
 from evosearch.training.contenders import Contender, Library
+from evosearch.training.executables import EXECUTABLES
 from evosearch.training.seeds import Seed, Stream
 from primitives import ALL_OPS, CapacityError, Program, encode, interpreter, rule
 from primitives.encoding import Code
@@ -43,10 +44,6 @@ DISPATCH_SECONDS = 2e-6
 ELEMENT_SECONDS = 1.3e-9
 """What it adds for each instruction and weight where the registers outgrow the caches; less below
 that, where it does not decide."""
-
-
-_KEPT_COMPILED = 64
-"""So many compiled programs are kept per task, so that a long search does not fill the memory."""
 
 
 class Engine(StrEnum):
@@ -120,6 +117,10 @@ def _over_enough_devices(task: Task, rule: proxies.loop.Rule, steps: int) -> Tas
     return proxies.over_devices(task, Mesh(np.array(devices), ("device",)))
 
 
+def _weights(contender: Contender | None) -> Any:
+    return contender.evaluated if isinstance(contender, Library) and contender.weights else None
+
+
 def _words(key: jax.Array) -> NDArray[np.uint32]:
     return np.asarray(jax.random.key_data(key))
 
@@ -159,9 +160,7 @@ class Trainer:
         self._batch_lock = threading.Lock()
         self._params = task.params
         self._longest = max(1, round(self.steps * longest))
-        self._compiled: dict[Contender | None, Any] = {}
-        self._locks: dict[Contender | None, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._own = object()  # what its executables are known by
 
     @cached_property
     def _data(self) -> Any:
@@ -282,32 +281,26 @@ class Trainer:
             return self._batch
 
     def _executable(self, program: Contender, engine: Engine) -> Any:
-        """Compiled once for each program, or once for all (key None); others compile meanwhile."""
-        key = program if engine is Engine.COMPILED else None
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            if key in self._compiled:
-                return self._compiled[key]
-            rule = self._rule(key)
-            options = interpreter_options(jax.default_backend()) if key is None else None
-            executable = proxies.compiled_train.lower(
-                self.task if key is None else _over_enough_devices(self.task, rule, self._longest),
+        """Compiled once for each program, or once for all."""
+        contender = program if engine is Engine.COMPILED else None
+
+        def compiled() -> Any:
+            rule = self._rule(contender)
+            plain = contender is None
+            return proxies.compile_train(
+                self.task if plain else _over_enough_devices(self.task, rule, self._longest),
                 rule,
                 self._data,
                 seed_key(0, Seed(Stream.TUNE, 0)),
                 self._course(None, None),
                 self._operands(program, engine, 1.0),
-                weights=key.evaluated if isinstance(key, Library) and key.weights else None,
+                weights=_weights(contender),
                 observe=self._observe,
                 trace=self._trace,
-            ).compile(compiler_options=options)
-        with self._lock:
-            self._compiled[key] = executable
-            programs = [known for known in self._compiled if known is not None]
-            for oldest in programs[:-_KEPT_COMPILED]:
-                del self._compiled[oldest], self._locks[oldest]
-        return executable
+                compiler_options=interpreter_options(jax.default_backend()) if plain else None,
+            )
+
+        return EXECUTABLES.get((self._own, contender), compiled)
 
     def _rule(self, contender: Contender | None) -> optax.GradientTransformationExtraArgs:
         if contender is None:

@@ -1,6 +1,8 @@
 """The training loop against what can be computed by hand."""
 
+import gc
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ import proxies
 from proxies import (
     SCHEDULES,
     Course,
+    compile_train,
     compiled_train,
     named_shape,
     sharpness,
@@ -20,6 +23,7 @@ from proxies import (
     train,
 )
 
+MAPS = Path("/proc/self/maps")
 KEY = jax.random.key(0)
 BOWL = proxies.load("quadratic")
 CURVATURES = np.concatenate([np.ravel(c) for c in BOWL.data])
@@ -45,6 +49,26 @@ def _moves(curve: proxies.Curve) -> np.ndarray:
 
 def _compilations() -> int:
     return int(compiled_train._cache_size())  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="the system does not list memory maps")
+def test_an_executable_that_nobody_holds_takes_no_memory_maps() -> None:
+    def maps() -> int:
+        gc.collect()
+        return len(MAPS.read_text().splitlines())
+
+    def compiled(rate: float) -> Any:
+        given = BOWL.data, KEY, Course.plain(np.ones(5, np.float32), 5), ()
+        return compile_train(BOWL, optax.sgd(rate), *given)
+
+    compiled(0.1)  # whatever the first of all takes
+    before = maps()
+    held = [compiled(rate) for rate in (0.2, 0.3, 0.4)]
+    taken = maps() - before
+    assert held[0](BOWL.data, KEY, Course.plain(np.ones(5, np.float32), 5), ()).steps == 5
+    held.clear()
+    assert taken > 30
+    assert maps() - before < taken / 4
 
 
 def test_gradient_descent_on_the_bowl_follows_the_closed_form() -> None:

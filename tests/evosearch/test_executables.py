@@ -1,0 +1,46 @@
+"""Executables are made once, and those least used go."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from evosearch.training.executables import Executables
+
+
+def test_the_least_recently_used_go_and_are_made_again() -> None:
+    made: list[str] = []
+    kept = Executables(kept=2)
+
+    def get(key: str) -> str:
+        return str(kept.get(key, lambda: made.append(key) or f"{key}{len(made)}"))  # type: ignore[func-returns-value]
+
+    assert [get(key) for key in "aabacab"] == ["a1", "a1", "b2", "a1", "c3", "a1", "b4"]
+    assert made == ["a", "b", "c", "b"]
+
+
+def test_threads_that_want_the_same_wait_for_one() -> None:
+    kept, made, begun = Executables(), [], threading.Event()
+
+    def compiled() -> object:
+        made.append(object())
+        begun.wait(10)
+        return made[-1]
+
+    with ThreadPoolExecutor(4) as threads:
+        futures = [threads.submit(kept.get, "same", compiled) for _ in range(4)]
+        other = kept.get("other", lambda: "meanwhile")
+        begun.set()
+        assert {id(future.result()) for future in futures} == {id(made[0])}
+    assert (len(made), other) == (1, "meanwhile")
+
+
+def test_what_could_not_be_compiled_is_tried_again() -> None:
+    kept = Executables()
+
+    def failing() -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        kept.get("it", failing)
+    assert kept.get("it", lambda: "compiled") == "compiled"
