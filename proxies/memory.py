@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from proxies.loop import Course, Rule
 from proxies.task import PyTree, Task
-from proxies.training import compiled_train
+from proxies.training import compile_train
 
 _USABLE = 0.9  # of a device's memory: the rest is for what the plan does not know
 
@@ -42,8 +42,7 @@ def memory(
         task.data,
         operands,
     )
-    lowered = compiled_train.lower(task, rule, data, key, course, further)
-    planned = lowered.compile().memory_analysis()
+    planned = compile_train(task, rule, data, key, course, further).memory_analysis()
     if planned is None:
         raise RuntimeError(f"JAX's {jax.default_backend()} backend does not tell its memory plan")
     needed: int = (

@@ -81,8 +81,8 @@ def compiled_train(
 ) -> Curve:
     """`train` with every default filled in: compiled once per (task, rule, budget).
 
-    Use it to compile ahead of time (`compiled_train.lower(...).compile()`), to hand over data that
-    already lies on a device, or to train on various courses, none of which is compiled in.
+    Use it to hand over data that already lies on a device, or to train on various courses, none of
+    which is compiled in.
     `weights`, `observe` and `trace` are those of `Loop`.
     """
     loop = Loop(task, rule, weights, observe, trace)
@@ -94,23 +94,23 @@ def compiled_train(
 def compile_train(
     task: Task,
     rule: Rule,
-    *operands: Any,
+    data: PyTree,
+    key: jax.Array,
+    course: Course,
+    operands: tuple[PyTree, ...],
+    *,
+    weights: Callable[[PyTree, PyTree], PyTree] | None = None,
+    observe: bool = False,
+    trace: bool = False,
     compiler_options: dict[str, Any] | None = None,
-    **flags: Any,
 ) -> Compiled:
     """`compiled_train` ahead of time, in an executable that goes when nobody holds it any more.
 
     JAX keeps what it compiled for a function as long as the function lives, and `compiled_train`
-    lives for ever; a CPU's executable takes some 500 of the 65,530 memory maps that Linux gives a
-    process. So this compiles a function of its own.
-
-    Args:
-        task: as for `compiled_train`, like all but the last.
-        rule: likewise.
-        operands: those of `compiled_train` that are arrays, which have the executable's shapes.
-        compiler_options: of XLA.
-        flags: `weights`, `observe` and `trace`.
+    lives for ever. So this compiles a function of its own. Arguments are those of `compiled_train`,
+    arrays or their shapes, and XLA's options.
     """
     train: Any = compiled_train
-    alone = partial(train.__wrapped__, task, rule, **flags)
-    return jax.jit(alone).lower(*operands).compile(compiler_options=compiler_options)
+    alone = partial(train.__wrapped__, task, rule, weights=weights, observe=observe, trace=trace)
+    lowered = jax.jit(alone).lower(data, key, course, operands)
+    return lowered.compile(compiler_options=compiler_options)

@@ -39,7 +39,8 @@ class Executables:
                 made.set_result(compiled())
             except BaseException as error:
                 with self._lock:
-                    self._made.pop(key, None)
+                    if self._made.get(key) is made:
+                        del self._made[key]
                 made.set_exception(error)
         return made.result()
 

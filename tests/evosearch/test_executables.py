@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -12,10 +13,19 @@ def test_the_least_recently_used_go_and_are_made_again() -> None:
     made: list[str] = []
     kept = Executables(kept=2)
 
-    def get(key: str) -> str:
-        return str(kept.get(key, lambda: made.append(key) or f"{key}{len(made)}"))  # type: ignore[func-returns-value]
+    def compiled(key: str) -> str:
+        made.append(key)
+        return f"{key}{len(made)}"
 
-    assert [get(key) for key in "aabacab"] == ["a1", "a1", "b2", "a1", "c3", "a1", "b4"]
+    assert [kept.get(key, partial(compiled, key)) for key in "aabacab"] == [
+        "a1",
+        "a1",
+        "b2",
+        "a1",
+        "c3",
+        "a1",
+        "b4",
+    ]
     assert made == ["a", "b", "c", "b"]
 
 
