@@ -75,9 +75,9 @@ class MeasurementConfig(_Section):
     """A program with a lower score on a task, or part of the way through its training, is spared
     the rest of it and the tasks after it; what it is spared counts as -log 4."""
     race: Annotated[float, Field(ge=0)] | None = None
-    """On its first seed a program is spared the tasks that are left once it would, were it even
-    with the baseline on them, be behind the best since the last restart, or behind the baseline if
-    that is less, by more than this; what it is spared counts as -log 4. None for never."""
+    """On its first seed a program is spared the tasks that are left once it would, were it even on
+    them with the best since the last restart, be behind that by more than this; what it is spared
+    counts as -log 4. None for never."""
     largest_gain: Annotated[float, Field(gt=0)] = LARGEST_SCORE
     """A task's score counts at most this much, so that no single task carries a program."""
     noise_floor: Annotated[float, Field(gt=0)] = 0.02
@@ -128,6 +128,8 @@ class FunnelConfig(_Section):
     """Seeds of each trial of a learning rate."""
     confirm_seeds: Annotated[int, Field(ge=2)] = 8
     """Further fresh seeds at the largest scale that the winner is reported from."""
+    largest_gain: Annotated[float, Field(gt=0)] | None = None
+    """A task's score counts at most this much; None for as much as in the search."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What losses and gradients are computed in; weights and evaluations stay float32."""
 

@@ -134,7 +134,7 @@ def funnel(
                 f" on {', '.join(first.tasks)}; take runs through the funnel that share their tasks"
             )
     config = config or first.funnel
-    bound = first.measurement.largest_gain
+    bound = config.largest_gain or first.measurement.largest_gain
     left = candidates(runs, config.entrants[0])
     if not left:
         raise UsageError(

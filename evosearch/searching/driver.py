@@ -225,7 +225,9 @@ class Search:
     ) -> Future[_Results]:
         known = replay.take(request)
         if known is None:
-            return executor.submit(laboratory.measure, request.program, request.seed, request.floor)
+            return executor.submit(
+                laboratory.measure, request.program, request.seed, request.floors
+            )
         done: Future[_Results] = Future()
         done.set_result(known)
         return done

@@ -16,7 +16,6 @@ and what is reported of a champion comes from further seeds that decided nothing
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,15 +47,15 @@ class Individual:
 class Request:
     """A measurement to make: `program` on one seed of all tasks.
 
-    It may end with the task after which the mean over all tasks is below `floor`, were the program
-    even with the baseline on the rest.
+    It may end with the task after which the sum of its scores so far is below the task's in
+    `floors`.
     """
 
     number: int
     reason: str
     record: Record
     seed: Seed
-    floor: float = -math.inf
+    floors: Mapping[str, float] | None = None
 
     @property
     def program(self) -> Program:
@@ -196,7 +195,7 @@ class Evolution:
                 seed = self._search_seed(individual.record, number)
                 self._waiting[individual.record.key] = [individual]
                 individual.record.asked.add(seed)
-                return Request(number, "child", individual.record, seed, self._race_floor())
+                return Request(number, "child", individual.record, seed, self._race_floors())
             self.counts.cache_hits += 1
             if individual.record.key in self._waiting:
                 self._waiting[individual.record.key].append(individual)
@@ -272,16 +271,20 @@ class Evolution:
         self._population.append(individual)
         self._population.popleft()
 
-    def _race_floor(self) -> float:
-        """What a new program may not be below; nothing until the leader itself is measured.
+    def _race_floors(self) -> dict[str, float] | None:
+        """What a new program's scores may not sum up to less than after each task.
 
-        A leader ahead of the baseline counts as even with it, as the tasks that are left do: else
-        nobody who is as good could survive the first task.
+        The leader's own sum there, less what the race allows for the mean over all tasks; None
+        until the leader itself is measured.
         """
         limits = self.config.measurement
         if limits.race is None or not self._leader.search_scores():
-            return -math.inf
-        return min(0.0, self._leader.cautious(limits.noise_floor)) - limits.race
+            return None
+        means = self._leader.task_means()
+        mean = sum(means.values()) / len(means)
+        allowed = limits.race + mean - self._leader.cautious(limits.noise_floor)
+        sums = np.cumsum([means[task] for task in self.config.tasks]) - len(means) * allowed
+        return dict(zip(self.config.tasks, sums.tolist(), strict=True))
 
     def _search_seed(self, record: Record, number: int) -> Seed:
         """The current seed, or the first after it that `record` has not been asked on.

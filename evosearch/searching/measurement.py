@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import proxies
+from evosearch.config import MeasurementConfig
 from evosearch.errors import EvosearchError
 from evosearch.statistics import LARGEST_SCORE, log_loss, score
-from evosearch.training.conditions import Conditions, Rounds
+from evosearch.training.conditions import Conditions
 from evosearch.training.engines import Engine, Outcome, Trainer, seed_key
 from evosearch.training.seeds import Seed
 from evosearch.training.tuning import Tuner, tune_alike
@@ -61,9 +62,9 @@ class Laboratory:
         trainers: by task name.
         run_seed: all seeds follow from it.
         rates: for each task the baseline's learning rate; see `tune_baseline`.
-        hurdle: a program behind the baseline by more than this (a score, so below 0) on one task
-            is spared the rest of the training, from an eighth of it on, and the tasks after it.
-        rounds: the conditions of each seed.
+        limits: among them the conditions of each seed, and the hurdle: a program with a lower score
+            on one task is spared the rest of the training, from an eighth of it on, and the tasks
+            after it.
     """
 
     def __init__(
@@ -71,32 +72,30 @@ class Laboratory:
         trainers: Mapping[str, Trainer],
         run_seed: int,
         rates: Mapping[str, float],
-        hurdle: float,
-        rounds: Rounds,
+        limits: MeasurementConfig,
     ):
         self.trainers = trainers
         self.run_seed = run_seed
         self.rates = dict(rates)
-        self.hurdle = hurdle
-        self.rounds = rounds
+        self.limits = limits
         self._places = {task: place for place, task in enumerate(trainers)}
         self._baselines: dict[tuple[str, Seed], Future[_Baseline]] = {}
         self._lock = threading.Lock()
 
     def measure(
-        self, program: Program, seed: Seed, floor: float = -math.inf
+        self, program: Program, seed: Seed, floors: Mapping[str, float] | None = None
     ) -> dict[str, Measurement]:
         """`program`, as it is, on one seed of every task, up to the first below the hurdle.
 
-        Or up to that after which the mean over all tasks is below `floor`, if the program were even
-        with the baseline on the rest.
+        Or up to that after which the sum of its bounded scores is below the task's in `floors`.
         """
         found: dict[str, Measurement] = {}
         total = 0.0
         for name in self.trainers:
             found[name] = self._measure(name, program, seed)
-            total += found[name].score
-            if found[name].score < self.hurdle or total / len(self.trainers) < floor:
+            total += min(found[name].score, self.limits.largest_gain)
+            behind = floors is not None and total < floors[name]
+            if behind or found[name].score < self.limits.hurdle:
                 break
         return found
 
@@ -114,7 +113,7 @@ class Laboratory:
         )
 
     def _conditions(self, task: str, seed: Seed) -> Conditions:
-        return self.rounds.of(seed, self._places[task], self.trainers[task].steps)
+        return self.limits.rounds.of(seed, self._places[task], self.trainers[task].steps)
 
     def _baseline(self, task: str, seed: Seed) -> _Baseline:
         """The baseline's course, trained once for each task and seed by whoever asks first."""
@@ -134,7 +133,7 @@ class Laboratory:
 
     def _limits(self, baseline: Outcome) -> NDArray[np.float32]:
         """[longest budget] what the smoothed batch loss of others may be at each step."""
-        limits = np.exp(-self.hurdle) * proxies.smoothed(baseline.train_loss)
+        limits = np.exp(-self.limits.hurdle) * proxies.smoothed(baseline.train_loss)
         limits[: math.ceil(_HURDLE_FROM * baseline.steps)] = np.inf
         return np.where(np.isfinite(limits), limits, np.inf).astype(np.float32)
 

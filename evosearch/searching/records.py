@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import numpy as np
 
@@ -68,6 +69,14 @@ class Record:
     def search_scores(self) -> list[float]:
         """The scores of the seeds that selection goes by."""
         return self._search
+
+    def task_means(self) -> dict[str, float]:
+        """By task, the mean bounded score on the seeds that selection goes by; there is one."""
+        found = [scores for seed, scores in self.scores.items() if seed.stream is Stream.SEARCH]
+        return {
+            task: fmean(min(scores[task], self.largest_gain) for scores in found)
+            for task in found[0]
+        }
 
     def cautious(self, noise_floor: float) -> float:
         """The mean minus one standard error, which selection goes by; the worst if unmeasured."""

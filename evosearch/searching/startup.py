@@ -38,8 +38,7 @@ def laboratory_of(
     config: Config, trainers: Mapping[str, Trainer], rates: Mapping[str, float]
 ) -> Laboratory:
     """A laboratory that measures as the search does, with the baseline at `rates`."""
-    limits = config.measurement
-    return Laboratory(trainers, config.seed, rates, limits.hurdle, limits.rounds)
+    return Laboratory(trainers, config.seed, rates, config.measurement)
 
 
 def make_laboratory(

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import proxies
-from evosearch.config import MutationConfig
+from evosearch.config import MeasurementConfig, MutationConfig
 from evosearch.searching.measurement import Laboratory, Measurement
 from evosearch.searching.mutation import mutate
 from evosearch.statistics import LARGEST_SCORE
-from evosearch.training.conditions import Rounds
 from evosearch.training.engines import Engine, Trainer
 from evosearch.training.seeds import Seed, Stream
 from primitives import Program, parse, zoo
@@ -34,7 +33,7 @@ CRAWLING = parse(
 
 def laboratory(hurdle: float, rates: Mapping[str, float]) -> Laboratory:
     trainers = {name: Trainer(proxies.load(name)) for name in rates}
-    return Laboratory(trainers, 0, rates, hurdle, Rounds())
+    return Laboratory(trainers, 0, rates, MeasurementConfig(hurdle=hurdle))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def digits() -> Laboratory:
 
 
 def with_hurdle(given: Laboratory, hurdle: float, rate: float = 8.0) -> Laboratory:
-    return Laboratory(given.trainers, 0, {"digits-mlp": rate}, hurdle, Rounds())
+    return Laboratory(given.trainers, 0, {"digits-mlp": rate}, MeasurementConfig(hurdle=hurdle))
 
 
 def test_a_score_is_paired_with_the_baseline_on_its_own_seed(digits: Laboratory) -> None:
@@ -80,14 +79,21 @@ def test_a_training_traces_nothing(digits: Laboratory, monkeypatch: pytest.Monke
     assert digits.measure(CRAWLING, SEED) == found
 
 
-def test_a_race_ends_once_the_rest_could_not_be_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four tasks on each of which the loss is e^0.2 times the baseline's."""
-    four = Laboratory(dict.fromkeys("abcd"), 0, {}, -1.0, Rounds())
-    loss = math.exp(0.2)
-    behind = Measurement(loss, 1.0, 200, "cosine", Engine.INTERPRETER)
-    monkeypatch.setattr(four, "_measure", lambda task, program, seed: behind)
-    for floor, measured in ((-math.inf, "abcd"), (-0.21, "abcd"), (-0.12, "abc"), (-0.01, "a")):
-        assert "".join(four.measure(CRAWLING, SEED, floor)) == measured
+def test_a_race_ends_with_the_task_after_which_the_bounded_scores_sum_up_to_too_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scores of +0.5, -0.2, -0.2 and -0.2, of which the first counts +0.3."""
+    four = Laboratory(dict.fromkeys("abcd"), 0, {}, MeasurementConfig(largest_gain=0.3))
+    scores = {"a": 0.5, "b": -0.2, "c": -0.2, "d": -0.2}
+
+    def measured(task: str, program: Program, seed: Seed) -> Measurement:
+        return Measurement(math.exp(-scores[task]), 1.0, 200, "cosine", Engine.INTERPRETER)
+
+    monkeypatch.setattr(four, "_measure", measured)
+    assert "".join(four.measure(CRAWLING, SEED)) == "abcd"
+    for least, ended in ((-0.4, "d"), (0.0, "c"), (0.2, "b"), (0.4, "a")):
+        floors = dict.fromkeys("abcd", least)
+        assert list(four.measure(CRAWLING, SEED, floors))[-1] == ended
 
 
 @pytest.mark.slow
@@ -130,7 +136,5 @@ def _descendants(count: int) -> list[Program]:
 
 def _alone(laboratory: Laboratory, task: str, program: Program) -> Measurement:
     trainer = laboratory.trainers[task]
-    single = Laboratory(
-        {task: trainer}, 0, {task: laboratory.rates[task]}, laboratory.hurdle, Rounds()
-    )
+    single = Laboratory({task: trainer}, 0, {task: laboratory.rates[task]}, laboratory.limits)
     return single.measure(program, SEED)[task]
