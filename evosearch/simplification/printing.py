@@ -131,14 +131,17 @@ def confirmation_table(cost: Cost) -> Table:
 
 
 def ablation_table(found: Simplification) -> Table:
-    """What each statement of the result is worth, alone."""
+    """What each statement of the result is worth, alone, in the mean and where it is worth most."""
     table = Table(box=None, pad_edge=False)
     table.add_column("statement", no_wrap=True)
     table.add_column("read instead")
     table.add_column("cost", justify="right")
     table.add_column("95% bounds", justify="right", no_wrap=True)
+    table.add_column("most, on a task")
     for one in found.ablations:
         cost = one.cost
         held = f"[{cost.low:+.4f}, {cost.high:+.4f}]"
-        table.add_row(Text(one.statement), one.instead, f"{cost.mean:+.4f}", Text(held))
+        task, (most, _) = max(cost.per_task.items(), key=lambda pair: pair[1][0])
+        numbers = (f"{cost.mean:+.4f}", Text(held), f"{most:+.4f} {task}")
+        table.add_row(Text(one.statement), one.instead, *numbers)
     return table
