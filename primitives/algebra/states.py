@@ -24,6 +24,8 @@ from primitives.algebra.terms import (
 from primitives.program import Parameter
 
 _ROUNDING = 1e-6
+_MOST_TO_RESCALE = 32
+"""Statements of the longest program whose states are rescaled, which takes long on long ones."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ def _same_sum(context: Context, x: Term, y: Term) -> bool:
 def _rescaled(context: Context) -> Iterator[tuple[Graph, str]]:
     """A state kept as c times itself, where that saves a multiplication."""
     graph, terms = context.graph, context.terms
+    if graph.size > _MOST_TO_RESCALE:
+        return
     for state, leaf in zip(graph.states, _leaves(context).values(), strict=True):
         for factor in _scales(context, state.name):
             inverse = Coefficient(1 / factor, 1 / abs(factor), 1 / abs(factor), False).written()
@@ -244,7 +248,8 @@ STATE_RULES: tuple[StateRule, ...] = (
     ),
     StateRule(
         "rescaled-state",
-        "a state m may be kept as c * m, with what it turns into times c and its readers over c",
+        "a state m may be kept as c * m, with what it turns into times c and its readers over c, "
+        f"in programs of at most {_MOST_TO_RESCALE} statements",
         Domain.REAL,
         _rescaled,
     ),
