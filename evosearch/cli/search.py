@@ -271,7 +271,7 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     """Simplifies the funnel's winner, or the champion; shows how and keeps it in the run."""
     from rich.console import Console
 
-    from evosearch.cli.simplify import measured
+    from evosearch.cli.simplify import measured, ten_times
     from evosearch.searching.run import Run
     from evosearch.simplification.kept import keep, kept
     from evosearch.simplification.printing import Printer
@@ -284,7 +284,9 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     if kept(directory, number) is not None:
         return
     printer = Printer(Console(quiet=json))
-    found = measured(run.program(number), run.config.tasks, printer, workers=workers)
+    tasks = run.config.tasks
+    program = run.program(number)
+    found = measured(program, ten_times(tasks), printer, screening=tasks, workers=workers)
     keep(directory, number, found)
     printer.result(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,8 +31,8 @@ def simplify(
     task: Annotated[
         str | None,
         typer.Option(
-            help="Tasks to measure on, with commas between, or a split; by default those of the "
-            "run, else four cheap ones."
+            help="Tasks to measure on, with commas between, or a split; by default those of ten "
+            "times the work of the run's, which screen the candidates, else four cheap ones."
         ),
     ] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Tune the constants too.")] = False,
@@ -46,7 +47,8 @@ def simplify(
     """Simplify a program, step by step, with the reason for each.
 
     First algebra: rules that hold for every program, each with the domain on which it holds. Then
-    measurement: statements go whose removal costs less than 0.01 log loss against the original
+    measurement, of a run's program on tasks of ten times the work of those that it was found on:
+    statements go whose removal costs less than 0.01 log loss against the original
     program, by an upper 95% bound over seeds that are added until it is decided; constants get the
     fewest digits that cost no more. Every cost is shown with its bounds, and at the end what the
     result costs on fresh seeds, and what each of its statements is worth. Minutes on two cores. The
@@ -68,8 +70,10 @@ def simplify(
     if algebra_only:
         found = simplify_by_algebra(loaded, printer.step)
     else:
-        tasks = measuring_tasks(name, task)
-        found = measured(loaded, tasks, printer, tuning=tune, seed=seed, workers=workers)
+        tasks, screening = measuring_tasks(name, task)
+        found = measured(
+            loaded, tasks, printer, screening=screening, tuning=tune, seed=seed, workers=workers
+        )
     document = found.document()
     if place and not algebra_only:
         document["kept"] = str(keep(place[0].directory, place[1], found))
@@ -90,6 +94,7 @@ def measured(
     tasks: list[str],
     printer: Printer,
     *,
+    screening: list[str] | None = None,
     tuning: bool = False,
     seed: int = 0,
     workers: int | None = None,
@@ -106,6 +111,7 @@ def measured(
         return simplified(
             program,
             tasks,
+            screening=screening,
             tuning=tuning,
             seed=seed,
             workers=workers,
@@ -114,15 +120,28 @@ def measured(
         )
 
 
-def measuring_tasks(program: str, task: str | None) -> list[str]:
-    """The tasks to measure on: those asked for, else the run's own, else the usual ones."""
+def measuring_tasks(program: str, task: str | None) -> tuple[list[str], list[str]]:
+    """The tasks to measure on and those to screen on.
+
+    Those asked for; else, for a program of a run, those of ten times the work of the run's, and the
+    run's; else the usual ones.
+    """
     from evosearch.cli.evaluate import task_names
     from evosearch.searching.run import CONFIG, read_config
     from evosearch.simplification.simplifier import DEFAULT_TASKS
 
     if task is not None:
-        return task_names(task)
+        tasks = task_names(task)
+        return tasks, tasks
     directory = Path(program.rpartition("#")[0] or program)
     if (directory / CONFIG).exists():
-        return list(read_config(directory).tasks)
-    return list(DEFAULT_TASKS)
+        tasks = list(read_config(directory).tasks)
+        return ten_times(tasks), tasks
+    return list(DEFAULT_TASKS), list(DEFAULT_TASKS)
+
+
+def ten_times(tasks: Sequence[str]) -> list[str]:
+    """The validation tasks of ten times the work; a task that has none, itself."""
+    from evosearch.searching.validation import counterparts
+
+    return [(*counterparts([task], "10x"), task)[0] for task in tasks]

@@ -1,9 +1,10 @@
 """Dropping what costs next to nothing: statement by statement, then in pairs, always measured.
 
 Every candidate is one edit away from the program so far, but its cost is against the original, so
-that small costs cannot add up. Candidates are ordered by their mean cost on screening seeds, which
-decide nothing else; then, from the cheapest on, each is decided on seeds of its own stream
-(`deciding`), and the first that is taken becomes the program, from which it all starts again.
+that small costs cannot add up. Candidates are ordered by their mean cost on screening seeds, of
+cheaper tasks where there are some, which decide nothing else; then, from the cheapest on, each is
+decided on seeds of its own stream (`deciding`), and the first that is taken becomes the program,
+from which it all starts again.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ class Effects:
 
     Attributes:
         trials: trains; its original program is what costs are measured against.
+        screening: trains the same on the tasks that candidates are screened on.
         limit: a cost in log loss that a simpler rule is worth.
         looks: how many seeds there are at each look of a decision.
         considered: how many candidates were decided on, taken or not.
     """
 
     trials: Trials
+    screening: Trials
     on_step: OnStep = lambda step: None
     limit: float = LIMIT
     looks: Sequence[int] = LOOKS
@@ -109,26 +112,27 @@ class Effects:
     def _promising(self, candidates: list[Edit]) -> list[Edit]:
         """The best few of many, on the first screening seeds."""
         few = drawn(Stream.SIMPLIFY_SCREEN, _FIRST_SCREENING_SEEDS)
-        self.trials.say(f"screening {len(candidates)} pairs of statements")
-        self.trials.request([one.program for one in candidates], few)
+        self.screening.say(f"screening {len(candidates)} pairs of statements")
+        self.screening.request([one.program for one in candidates], few)
         costs = [float(self._screened(one, few)) for one in candidates]
         order = sorted(range(len(candidates)), key=lambda place: costs[place])
         return [candidates[place] for place in order[:_PAIRS]]
 
     def _screened(self, edit: Edit, seeds: Sequence[Seed]) -> float:
-        return float(self.trials.differences(edit.program, self.trials.original, seeds).mean())
+        found = self.screening.differences(edit.program, self.screening.original, seeds)
+        return float(found.mean())
 
     def _best(self, rule: str, program: Program, candidates: list[Edit]) -> Step | None:
         """The cheapest edit that is taken, as a step; None if all are refused."""
         seeds = drawn(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
         candidates = [one for one in candidates if semantic_key(one.program) not in self._refused]
-        self.trials.request([one.program for one in candidates], seeds)
+        self.screening.request([one.program for one in candidates], seeds)
         ordered: list[tuple[float, int]] = []
         for place, edit in enumerate(candidates):
-            self.trials.say(f"screening: {edit.described(program)}")
-            found = self.trials.differences(edit.program, self.trials.original, seeds)
+            self.screening.say(f"screening: {edit.described(program)}")
+            found = self.screening.differences(edit.program, self.screening.original, seeds)
             hopeless = any(bounds(row, len(self.looks)).low > self.limit for row in found)
-            if hopeless or self.trials.diverges(edit.program, seeds):
+            if hopeless or self.screening.diverges(edit.program, seeds):
                 self._refused.add(semantic_key(edit.program))
             else:
                 ordered.append((float(found.mean()), place))
@@ -152,10 +156,11 @@ class Effects:
         found = []
         for index, candidates in sorted(by_statement.items()):
             statement = str(program.statements[index])
-            self.trials.say(f"ablation: without `{statement}`")
-            self.trials.request([one.program for one in candidates], few)
-            costs = [self.trials.differences(one.program, program, few) for one in candidates]
+            self.screening.say(f"ablation: without `{statement}`")
+            self.screening.request([one.program for one in candidates], few)
+            costs = [self.screening.differences(one.program, program, few) for one in candidates]
             best = candidates[int(np.argmin([one.mean() for one in costs]))]
+            self.trials.say(f"ablation: without `{statement}`")
             cost = self.trials.cost(best.program, many, against=program, looks=1)
             found.append(Ablation(statement, str(best.changes[0][1]), best.program, cost))
         return tuple(found)

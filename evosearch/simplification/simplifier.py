@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from evosearch.errors import UsageError
 from evosearch.simplification.constants import TUNING_TRIALS, round_constants, tune
@@ -49,6 +50,7 @@ def simplify(
     program: Program,
     tasks: Sequence[str],
     *,
+    screening: Sequence[str] | None = None,
     tuning: bool = False,
     seed: int = 0,
     limit: float = LIMIT,
@@ -67,6 +69,7 @@ def simplify(
     Args:
         program: a valid program.
         tasks: names of the tasks to measure on.
+        screening: of cheaper ones to screen candidates on; None for `tasks`.
         tuning: whether to tune the constants before they are rounded.
         seed: all seeds follow from it; the result does not depend on `workers`.
         limit: a cost in log loss that a simpler rule is worth.
@@ -88,8 +91,15 @@ def simplify(
         on_step(step)
 
     algebra = _by_algebra(program, take)
-    with Trials(program, tasks, seed, program.ops | algebra.ops, workers, progress) as trials:
-        effects = Effects(trials, take, limit, looks)
+    with ExitStack() as opened:
+
+        def opened_on(tasks: Sequence[str]) -> Trials:
+            ops = program.ops | algebra.ops
+            return opened.enter_context(Trials(program, tasks, seed, ops, workers, progress))
+
+        trials = opened_on(tasks)
+        cheap = opened_on(screening) if screening is not None and screening != tasks else trials
+        effects = Effects(trials, cheap, take, limit, looks)
         shorter = _by_algebra(effects.drop(algebra), take)
         tuned = tune(shorter, effects, take) if tuning else shorter
         against = tuned if tuned is not shorter else None
@@ -102,11 +112,12 @@ def simplify(
             "error_rate": ERROR_RATE,
             "looks": list(looks),
             "screening_seeds": SCREENING_SEEDS,
+            "screening_tasks": list(effects.screening.tasks),
             "tuning_seeds": TUNING_SEEDS,
             "constant_trials": TUNING_TRIALS if tuning else 0,
             "seed": seed,
             "candidates": effects.considered,
-            "trainings": trials.trainings,
+            "trainings": sum(one.trainings for one in {trials, effects.screening}),
         }
         return Simplification(
             program, result, tuple(steps), trials.factors, confirmation, ablations, settings

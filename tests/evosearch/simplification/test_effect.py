@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,8 +62,8 @@ class KnownCosts:
 
 def effects_of(text: str, worth: Callable[[Program], float]) -> tuple[Effects, list[Step]]:
     steps: list[Step] = []
-    program = by_algebra(parse(text)).program
-    return Effects(KnownCosts(program, worth), steps.append), steps
+    trials = KnownCosts(by_algebra(parse(text)).program, worth)
+    return Effects(trials, trials, steps.append), steps
 
 
 SINES = (
@@ -108,6 +109,14 @@ def test_what_only_works_together_goes_together() -> None:
     result = effects.drop(effects.trials.original)
     assert [step.rule for step in steps] == ["drop-pair"]
     assert ops(result) == {"tanh", "multiply"}
+
+
+def test_what_only_screening_finds_useless_stays() -> None:
+    """Screening is on cheaper tasks, where both sin and tanh are worth nothing."""
+    program = by_algebra(parse(SINES)).program
+    deciding = KnownCosts(program, lambda p: has_lr(p) + ("tanh" in ops(p)) + ("arctan" in ops(p)))
+    screening = KnownCosts(program, lambda p: has_lr(p) + ("arctan" in ops(p)))
+    assert ops(Effects(deciding, screening).drop(program)) == {"tanh", "arctan", "multiply"}
 
 
 def test_deciding_uses_seeds_that_screening_has_not_seen() -> None:
@@ -180,8 +189,8 @@ def train(w, g, m, v, lr):
 """
 
 
-def quickly(workers: int) -> Simplification:
-    return simplify(parse(NOISY), ["quadratic"], looks=(8, 16), workers=workers)
+def quickly(workers: int, **settings: Any) -> Simplification:
+    return simplify(parse(NOISY), ["quadratic"], looks=(8, 16), workers=workers, **settings)
 
 
 def test_a_program_of_useless_statements_becomes_momentum_whoever_works() -> None:
@@ -216,3 +225,10 @@ def test_raw_lion_becomes_lion() -> None:
     assert all(cost.high < LIMIT for cost in dropped.values())
     assert found.confirmation.seeds >= 32
     assert found.unconfirmed == []
+
+
+def test_candidates_may_be_screened_on_cheaper_tasks() -> None:
+    found = quickly(workers=2, screening=["rosenbrock"])
+    assert set(found.tasks) == {"quadratic"}
+    assert found.settings["screening_tasks"] == ["rosenbrock"]
+    assert set(found.confirmation.per_task) == {"quadratic"}

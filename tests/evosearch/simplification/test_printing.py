@@ -135,8 +135,8 @@ def test_a_search_may_end_with_its_champion_simplified(
 ) -> None:
     asked = []
 
-    def simplified(program: Any, tasks: Any, **settings: Any) -> Simplification:
-        asked.append((program, tasks))
+    def simplified(program: Any, tasks: Any, screening: Any, **settings: Any) -> Simplification:
+        asked.append((program, tasks, screening))
         settings["on_step"](measured().steps[0])
         return measured()
 
@@ -148,7 +148,7 @@ def test_a_search_may_end_with_its_champion_simplified(
     assert said.status == 0, said.err
     assert "1. drop" in said.out
     number = Run(directory).best()["id"]
-    assert asked == [(Run(directory).program(number), ["digits-mlp"])]
+    assert asked == [(Run(directory).program(number), ["digits-mlp-10x"], ["digits-mlp"])]
     assert kept(directory, number) == measured()
     run("resume", directory, "--programs", "4")
     assert len(asked) == 1
