@@ -91,14 +91,14 @@ def simplify(
         on_step(step)
 
     algebra = _by_algebra(program, take)
+
+    def trials_on(names: Sequence[str]) -> Trials:
+        return Trials(program, names, seed, program.ops | algebra.ops, workers, progress)
+
     with ExitStack() as opened:
-
-        def opened_on(tasks: Sequence[str]) -> Trials:
-            ops = program.ops | algebra.ops
-            return opened.enter_context(Trials(program, tasks, seed, ops, workers, progress))
-
-        trials = opened_on(tasks)
-        cheap = opened_on(screening) if screening is not None and screening != tasks else trials
+        trials = cheap = opened.enter_context(trials_on(tasks))
+        if screening is not None and list(screening) != list(tasks):
+            cheap = opened.enter_context(trials_on(screening))
         effects = Effects(trials, cheap, take, limit, looks)
         shorter = _by_algebra(effects.drop(algebra), take)
         tuned = tune(shorter, effects, take) if tuning else shorter
@@ -112,12 +112,12 @@ def simplify(
             "error_rate": ERROR_RATE,
             "looks": list(looks),
             "screening_seeds": SCREENING_SEEDS,
-            "screening_tasks": list(effects.screening.tasks),
+            "screening_tasks": list(cheap.tasks),
             "tuning_seeds": TUNING_SEEDS,
             "constant_trials": TUNING_TRIALS if tuning else 0,
             "seed": seed,
             "candidates": effects.considered,
-            "trainings": sum(one.trainings for one in {trials, effects.screening}),
+            "trainings": sum(one.trainings for one in {trials, cheap}),
         }
         return Simplification(
             program, result, tuple(steps), trials.factors, confirmation, ablations, settings
