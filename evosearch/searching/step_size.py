@@ -69,7 +69,8 @@ def step_size(program: Program) -> float:
     sizes = []
     for number, gradient in enumerate(gradients, start=1):
         update, state = step(program, state, weights, gradient, t=float(number), xp=np)
-        sizes.append(np.sqrt(np.mean(np.concatenate([u.ravel() ** 2 for u in update]))))
+        with np.errstate(over="ignore"):  # what overflows is not finite
+            sizes.append(np.sqrt(np.mean(np.concatenate([u.ravel() ** 2 for u in update]))))
         if not 0 < sizes[-1] < math.inf:
             return math.nan
     return float(np.exp(np.mean(np.log(sizes))))
