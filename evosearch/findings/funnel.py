@@ -1,8 +1,9 @@
 """The funnel: the best programs of runs on 10x, then 100x the work, and the winner's evidence.
 
-Only what beats the tuned baseline goes on (Chen et al. 2023, section 2.3). Every entrant of a stage
-and the baseline are tuned alike. Who goes on is chosen by seeds that are then spent: the winner is
-measured anew, beside the baseline, on seeds that chose nothing, and that is what is reported.
+Only what surely beats the tuned baseline goes on (Chen et al. 2023, section 2.3), best mean first.
+Every entrant of a stage and the baseline are tuned alike. Who goes on is chosen by seeds that are
+then spent: the winner is measured anew, beside the baseline, on seeds that chose nothing, and that
+is what is reported.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage, the best entrant first.
+    """One stage: those that beat the baseline by their lower bound first, the best mean foremost.
 
     Attributes:
         scale: its work, relative to the search's tasks.
@@ -172,7 +173,7 @@ def funnel(
             )
 
         found = _entrants(measured(left, Stream.VALIDATE, seeds), bound)
-        found.sort(key=lambda one: -one.fitness.low)
+        found.sort(key=lambda one: (one.fitness.low > 0, one.fitness.mean), reverse=True)
         ahead = [one for one in found if one.fitness.low > 0]
         last = scale == SCALES[-1]
         through = ahead[:1] if last else ahead
