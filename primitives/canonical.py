@@ -149,14 +149,6 @@ class _Namer(Structure):
         depends = self.depends[value]
         if depends and all(self.names[number] == "lr" for number in depends):
             return "lr"
-        states = depends & self.next_value.keys()
-        if (
-            1 in depends
-            and not states
-            and self.order(value) == 1
-            and len(self._variables(index)) == 1
-        ):
-            return "g"
         if "t" in self.names and depends == {self.names.index("t")}:
             return {"subtract": "correction", "power": "decayed"}.get(op, "step")
         if op == "divide":
@@ -165,6 +157,14 @@ class _Namer(Structure):
                 return f"corrected_{corrected}"
         if self._only_divides(value):
             return "denominator"
+        states = depends & self.next_value.keys()
+        if (
+            1 in depends
+            and not states
+            and self.order(value) == 1
+            and len(self._variables(index)) == 1
+        ):
+            return "g"
         return _NAMES.get(op, f"{op}_value")
 
     def _state_of(self, value: int | float) -> str:
