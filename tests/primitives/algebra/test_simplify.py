@@ -135,19 +135,19 @@ def assert_same_updates(program, derivation, streams=STREAMS):
         assert same.all(), f"{name}\n{program}{derivation.program}{derivation.steps}"
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(programs(min_statements=3, max_statements=12))
 def test_simplification_keeps_the_update(program):
     assert_same_updates(program, simplify(program, strict=True))
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(programs(min_statements=3, max_statements=12, names=ARITHMETIC))
 def test_simplification_of_arithmetic_keeps_the_update(program):
     assert_same_updates(program, simplify(program, strict=True))
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(programs(min_statements=3, max_statements=10, names=ARITHMETIC))
 def test_rules_that_always_hold_keep_the_update_even_where_it_is_not_finite(program):
     derivation = simplify(program, within=Domain.ALWAYS, strict=True)
@@ -216,7 +216,7 @@ def test_raw_lion_becomes_a_sign_of_one_average():
 @pytest.mark.parametrize("name", zoo.names())
 def test_simplification_keeps_the_updates_of_the_zoo(name):
     derivation = simplify(zoo.load(name), strict=True)
-    assert_same_updates(zoo.load(name), derivation)
+    assert_same_updates(zoo.load(name), derivation, ("mixed", "sparse"))
     assert len(derivation.program.states) == len(zoo.load(name).states)
 
 
