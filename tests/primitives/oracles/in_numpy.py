@@ -157,6 +157,29 @@ def exponentiated_gradient(memory, w, g, t):
     return w - w * np.exp(-single(0.1) * g)
 
 
+def newton_schulz(x):
+    """Five steps of Jordan et al. 2024 on the singular values themselves; a vector is one column."""
+    u, s, v = np.linalg.svd(x.reshape(*(x.shape if x.ndim >= 2 else (-1, 1))), full_matrices=False)
+    s = ratio(s, np.sqrt(np.sum(s * s, axis=-1, keepdims=True)))
+    for _ in range(5):
+        s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
+    return np.reshape((u * s[..., None, :]) @ v, x.shape)
+
+
+def scion(memory, w, g, t):
+    """Pethick et al. 2025, algorithm 2 (constrained), spectral norm, one radius for all."""
+    radius, step = 1 / single(0.02), single(0.0122) * single(0.02)
+    oracle = -radius * newton_schulz(average(memory, "d", g, B1))
+    return w - ((1 - step) * w + step * oracle)
+
+
+def orthogonal_sgdm(memory, w, g, t):
+    """Tuddenham et al. 2022: gradients orthogonalized before SGD with momentum takes them."""
+    past = memory.setdefault("past", [])
+    past.append(newton_schulz(g))
+    return single(0.01) * discounted(past, B1)
+
+
 def each_array(rule):
     """A rule for one array, on all arrays."""
 
@@ -213,6 +236,8 @@ ORACLES = {"eg_step_size": eg_step_size} | {
         cautious_lion,
         eadam,
         exponentiated_gradient,
+        orthogonal_sgdm,
         row_adagrad,
+        scion,
     )
 }
