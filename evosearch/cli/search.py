@@ -271,8 +271,9 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     """Simplifies the funnel's winner, or the champion; shows how and keeps it in the run."""
     from rich.console import Console
 
-    from evosearch.cli.simplify import measured, ten_times
+    from evosearch.cli.simplify import measured
     from evosearch.searching.run import Run
+    from evosearch.searching.validation import ten_times
     from evosearch.simplification.kept import keep, kept
     from evosearch.simplification.printing import Printer
 

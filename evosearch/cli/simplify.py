@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_text
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,6 +127,7 @@ def measuring_tasks(program: str, task: str | None) -> tuple[list[str], list[str
     """
     from evosearch.cli.evaluate import task_names
     from evosearch.searching.run import CONFIG, read_config
+    from evosearch.searching.validation import ten_times
     from evosearch.simplification.simplifier import DEFAULT_TASKS
 
     if task is not None:
@@ -138,10 +138,3 @@ def measuring_tasks(program: str, task: str | None) -> tuple[list[str], list[str
         tasks = list(read_config(directory).tasks)
         return ten_times(tasks), tasks
     return list(DEFAULT_TASKS), list(DEFAULT_TASKS)
-
-
-def ten_times(tasks: Sequence[str]) -> list[str]:
-    """The validation tasks of ten times the work; a task that has none, itself."""
-    from evosearch.searching.validation import counterparts
-
-    return [(*counterparts([task], "10x"), task)[0] for task in tasks]

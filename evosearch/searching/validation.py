@@ -39,6 +39,11 @@ def counterparts(tasks: Sequence[str], scale: str) -> list[str]:
     return [f"{task}-{scale}" for task in tasks if f"{task}-{scale}" in known]
 
 
+def ten_times(tasks: Sequence[str]) -> list[str]:
+    """Of each task its counterpart of ten times the work; one that has none stands for itself."""
+    return [(*counterparts([task], "10x"), task)[0] for task in tasks]
+
+
 @dataclass(frozen=True)
 class Validation:
     """One program on one validation task and seed, both it and the baseline at their best rate."""

@@ -14,7 +14,7 @@ import pytest
 import proxies
 from evosearch.config import make_config
 from evosearch.findings.funnel import SCALES
-from evosearch.searching.validation import counterparts
+from evosearch.searching.validation import counterparts, ten_times
 from evosearch.training.seeds import Stream
 from primitives import zoo
 
@@ -114,3 +114,4 @@ def test_counterparts_are_validation_tasks() -> None:
         assert len(found) == len(proxies.names("search"))
         assert {proxies.load(name).split for name in found} == {"validation"}
     assert counterparts(["my_task.py:task"], "10x") == []
+    assert ten_times(["digits-mlp", "my_task.py:task"]) == ["digits-mlp-10x", "my_task.py:task"]
