@@ -1,11 +1,18 @@
 """What all tests share: Hypothesis without deadlines, with the same examples; two devices."""
 
 import os
+import shutil
+import tempfile
 
 # Compiling takes most of the suite's time: less of it, for slower code. Before JAX is imported, and
 # for the processes that tests start too.
 _FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
+# And what one process has compiled is there for the others of this run.
+_CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp("-evosearch-tests")
+if _CACHE:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
@@ -19,3 +26,8 @@ settings.register_profile(
 settings.load_profile("evosearch")
 
 jax.config.update("jax_num_cpu_devices", 2)  # before JAX looks for its devices
+
+
+def pytest_unconfigure() -> None:
+    if _CACHE:
+        shutil.rmtree(_CACHE, ignore_errors=True)
