@@ -16,8 +16,8 @@ FLOAT32_INSIDE_OPTAX = {"adafactor": 1e-6, "adafactor_external": 1e-6, "adafacto
 """Optax computes the decay 1 - t^-0.8 in float32, whatever the weights are."""
 
 LOSES_DIGITS = {"adam_corrected_decay": 1e-4, "orthogonal_sgdm": 1e-2}
-"""Where not 1e-5: 1 - 0.999^(t - 1) has few digits in float32 at first, and each of the Newton-Schulz
-steps multiplies what rounding leaves of a gradient's zero singular values by up to 3.4."""
+"""Where not 1e-5: 1 - 0.999^(t - 1) has few digits in float32 at first, and each Newton-Schulz step
+multiplies what rounding leaves of a gradient's zero singular values by up to 3.4."""
 
 TRAINING_STEPS = 200
 machine = interpreter()

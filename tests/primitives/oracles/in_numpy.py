@@ -158,8 +158,8 @@ def exponentiated_gradient(memory, w, g, t):
 
 
 def newton_schulz(x):
-    """Five steps of Jordan et al. 2024 on the singular values themselves; a vector is one column."""
-    u, s, v = np.linalg.svd(x.reshape(*(x.shape if x.ndim >= 2 else (-1, 1))), full_matrices=False)
+    """Five steps of Jordan et al. 2024 on the singular values; a vector is one column."""
+    u, s, v = np.linalg.svd(x if x.ndim >= 2 else x.reshape(-1, 1), full_matrices=False)
     s = ratio(s, np.sqrt(np.sum(s * s, axis=-1, keepdims=True)))
     for _ in range(5):
         s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
