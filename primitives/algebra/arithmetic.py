@@ -7,7 +7,7 @@ from collections.abc import Callable
 from primitives.algebra.building import Builder, Unwritable
 from primitives.algebra.context import Context
 from primitives.algebra.forms import Expander, Inexpressible, Reach
-from primitives.algebra.terms import Term, may_replace, substitute
+from primitives.algebra.terms import Term, may_replace, size_with, substitute
 
 _REACHES = (Reach.OWN, Reach.ALL, Reach.PRODUCTS)
 
@@ -49,7 +49,7 @@ def _written_shortest(
 ) -> Term | None:
     candidates: dict[Term, None] = {}
     own = Expander(context, Reach.OWN)
-    for reach in _REACHES:
+    for reach in _REACHES[:1] if context.is_long else _REACHES:
         if reach == Reach.ALL and not own.left_shared:
             continue
         if reach == Reach.PRODUCTS and not own.opened_sums:
@@ -64,6 +64,11 @@ def _written_shortest(
             candidates[new] = None
     if len(candidates) <= 1:
         return next(iter(candidates), None)
-    return min(
-        candidates, key=lambda new: substitute(context.graph, context.terms, {term: new}).size
-    )
+
+    def size(new: Term) -> int:
+        found = size_with(context.graph, term, new)
+        if found is None:
+            return substitute(context.graph, context.terms, {term: new}).size
+        return found
+
+    return min(candidates, key=size)

@@ -10,6 +10,8 @@ from primitives.algebra.order import Rank, ranking
 from primitives.algebra.ranges import Range, Ranges
 from primitives.algebra.terms import Graph, Term, Terms
 
+_LONG = 32
+
 
 @dataclass(frozen=True)
 class Context:
@@ -42,6 +44,11 @@ class Context:
     def rank(self) -> Callable[[Term], Rank]:
         """A sort key that does not depend on names."""
         return ranking(self.graph, self.weight)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the graph has so many statements that what takes long is not tried on it."""
+        return self.graph.size > _LONG
 
     def is_shared(self, term: Term) -> bool:
         """Whether more than one place reads `term`."""

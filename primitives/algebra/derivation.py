@@ -22,6 +22,7 @@ from primitives.algebra.terms import (
     may_replace,
     read,
     rebuilder,
+    size_with,
     substitute,
 )
 from primitives.algebra.wording import equation
@@ -185,6 +186,9 @@ class _Derivation:
     def _try(self, rule: Rule, old: Term, new: Term, *, canonical: bool) -> bool:
         if new is old or not may_replace(self.graph, self.terms, old, new):
             return False
+        size = size_with(self.graph, old, new)
+        if size is not None and not self._may_be_better(size, rule.folds, canonical):
+            return False
         graph = substitute(self.graph, self.terms, {old: new})
         if not self._is_better(graph, folds=rule.folds, canonical=canonical):
             return False
@@ -209,6 +213,9 @@ class _Derivation:
             value = rebuild(term)
             if name is not None and value.is_call:
                 self.named.setdefault(value, name)
+
+    def _may_be_better(self, size: int, folds: bool, canonical: bool) -> bool:
+        return size < self.graph.size or (size == self.graph.size and (folds or canonical))
 
     def _is_better(self, graph: Graph, *, folds: bool, canonical: bool) -> bool:
         if graph.size != self.graph.size:

@@ -24,8 +24,6 @@ from primitives.algebra.terms import (
 from primitives.program import Parameter
 
 _ROUNDING = 1e-6
-_MOST_TO_RESCALE = 32
-"""Statements of the longest program whose states are rescaled, which takes long on long ones."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ def _same_sum(context: Context, x: Term, y: Term) -> bool:
 def _rescaled(context: Context) -> Iterator[tuple[Graph, str]]:
     """A state kept as c times itself, where that saves a multiplication."""
     graph, terms = context.graph, context.terms
-    if graph.size > _MOST_TO_RESCALE:
+    if context.is_long:
         return
     for state, leaf in zip(graph.states, _leaves(context).values(), strict=True):
         for factor in _scales(context, state.name):
@@ -248,8 +246,7 @@ STATE_RULES: tuple[StateRule, ...] = (
     ),
     StateRule(
         "rescaled-state",
-        "a state m may be kept as c * m, with what it turns into times c and its readers over c, "
-        f"in programs of at most {_MOST_TO_RESCALE} statements",
+        "a state m may be kept as c * m, with what it turns into times c and its readers over c",
         Domain.REAL,
         _rescaled,
     ),

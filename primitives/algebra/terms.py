@@ -244,6 +244,39 @@ def substitute(graph: Graph, terms: Terms, replaced: Mapping[Term, Term]) -> Gra
     )
 
 
+def size_with(graph: Graph, old: Term, new: Term) -> int | None:
+    """The size of `graph` with `new` for `old`, without making it; None where that takes making.
+
+    What is made of `old` becomes as many terms that are made of `new`, if `new` is not there yet.
+    So it suffices to count what `new` adds and what nothing but `old` reads. (States die only where
+    `new` is made of fewer.)
+    """
+    uses = graph.uses
+    calls = old.is_call and new.is_call
+    if not calls or old not in uses or new in uses or not new.leaves >= old.leaves:
+        return None
+    added: set[Term] = set()
+    kept: set[Term] = set()
+    waiting = [new]
+    while waiting:
+        term = waiting.pop()
+        if term in uses:
+            kept.add(term)
+        elif term not in added:
+            added.add(term)
+            waiting += term.args
+    if any(term.depth >= old.depth for term in kept):
+        return None  # it may be made of `old`, which then stays
+    lost = [old]
+    left: dict[Term, int] = {}
+    for term in lost:
+        for arg in term.args:
+            left[arg] = left.get(arg, uses[arg]) - 1
+            if not left[arg] and arg not in kept:
+                lost.append(arg)
+    return graph.size + sum(t.is_call for t in added) - sum(t.is_call for t in lost)
+
+
 def rebuilder(terms: Terms, replaced: Mapping[Term, Term]) -> Callable[[Term], Term]:
     """A function that gives a term with `replaced` carried out inside it."""
     done = dict(replaced)
