@@ -15,7 +15,7 @@ from evosearch.evaluating.comparison import ROUNDING
 from evosearch.evaluating.results import Difference, Evaluation, Result, TaskReport
 from evosearch.statistics import LARGEST_SCORE
 
-_STYLES = {"better": "green", "worse": "red", "no real difference": "dim"}
+_STYLES = {"better": "green", "worse": "red", "tie": "dim"}
 
 
 def render(evaluation: Evaluation, console: Console) -> None:
@@ -173,7 +173,7 @@ def _task_sentence(report: TaskReport) -> str:
             by_verdict.setdefault(difference.verdict, []).append(name)
         clauses = [
             f"not really different from {_listed(names)}"
-            if verdict == "no real difference"
+            if verdict == "tie"
             else f"{verdict} than {_listed(names)}"
             for verdict, names in by_verdict.items()
         ]

@@ -35,9 +35,9 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse` or `no real difference`."""
+        """`better`, `worse` or, where the difference is not real, `tie`."""
         if not self.real:
-            return "no real difference"
+            return "tie"
         return "better" if self.interval.mean < 0 else "worse"
 
     def document(self) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_a_program_against_itself_has_no_difference(one: Evaluation) -> None:
     difference = result(one, "mine").versus["adamw"]
     assert difference.interval.mean == 0
     assert difference.p == 1
-    assert difference.verdict == "no real difference"
+    assert difference.verdict == "tie"
     assert result(one, "mine").losses == result(one, "adamw").losses
 
 
