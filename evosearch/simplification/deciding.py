@@ -1,13 +1,12 @@
 """When a cost is small enough: seeds are added until that is decided, and noise never decides it.
 
-A candidate is looked at after 32, 64, 128 and 256 seeds, paired with the original program. A task
-is settled at the look at which the one-sided upper bound of its mean cost (Student's t over seeds)
-is below the limit, at error rate 0.05 / 4, and takes no more seeds; the candidate is taken once all
-tasks are. So one that costs the limit or more on any task is taken with a chance of at most 5% over
-all looks (Bonferroni; over tasks nothing is to be shared, since all must be settled). Giving up
-early cannot take a candidate that should stay out: it is done where a lower bound is above the
-limit, and where the last look would not take it even if the mean came down half-way to the lower
-bound. What is undecided at the last look stays out too.
+A candidate is looked at after 32, 64, 128 and 256 seeds, paired with the original program. At each
+look it is taken if the one-sided upper bound of its mean cost (Student's t over seeds) is below the
+limit on every task, each at error rate 0.05 / 4. So a candidate that costs the limit or more on any
+task is taken with a chance of at most 5% over all looks (Bonferroni; over tasks nothing is to be
+shared, since all bounds must hold). Giving up early cannot take a candidate that should stay out:
+it is done where a lower bound is above the limit, and where the last look would not take it even if
+the mean came down half-way to the lower bound. What is undecided at the last look stays out too.
 
 A divergence where the original does not diverge is a refusal, however rare: the mean over few seeds
 knows little of rare events.
@@ -16,11 +15,10 @@ knows little of rare events.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from evosearch.statistics import lower_bound
 
@@ -47,12 +45,12 @@ class Decision:
 
     Attributes:
         taken: its cost is surely below the limit.
-        seeds: how many it took on each task.
+        seeds: how many it took.
         why: of a refusal, in words.
     """
 
     taken: bool
-    seeds: Mapping[str, int]
+    seeds: int
     why: str = ""
 
 
@@ -65,22 +63,8 @@ def bounds(costs: Sequence[float] | np.ndarray, looks: int = len(LOOKS)) -> Boun
     return Bounds(float(np.mean(values)), low, high)
 
 
-def bounds_over(costs: Sequence[np.ndarray], looks: int = len(LOOKS)) -> Bounds:
-    """One-sided bounds of the mean over tasks, of which each may have another number of seeds.
-
-    The tasks' errors are independent; there are as many degrees of freedom as on the task with the
-    fewest seeds.
-    """
-    mean = float(np.mean([row.mean() for row in costs]))
-    variance = sum(float(row.var(ddof=1)) / len(row) for row in costs) / len(costs) ** 2
-    least = min(len(row) for row in costs)
-    half = float(stats.t.ppf(1 - ERROR_RATE / looks, least - 1)) * math.sqrt(variance)
-    return Bounds(mean, mean - half, mean + half)
-
-
 def decide(
-    costs: Callable[[int, Sequence[str]], tuple[np.ndarray, bool]],
-    tasks: Sequence[str],
+    costs: Callable[[int], tuple[np.ndarray, bool]],
     *,
     limit: float = LIMIT,
     looks: Sequence[int] = LOOKS,
@@ -88,26 +72,21 @@ def decide(
     """Adds seeds until it is decided whether the mean cost is below `limit` on every task.
 
     Args:
-        costs: gives the costs on the first so many seeds of some tasks, [tasks, seeds], and
-            whether the candidate diverged there where the original did not.
-        tasks: all of them.
+        costs: gives the costs on the first so many seeds, [tasks, seeds], and whether the candidate
+            diverged where the original did not.
         limit: in log loss.
         looks: how many seeds there are at each look.
     """
-    seeds: dict[str, int] = {}
-    unsettled = list(tasks)
-    for count in looks:
-        seeds |= dict.fromkeys(unsettled, count)
-        found, diverged = costs(count, unsettled)
+    for seeds in looks:
+        found, diverged = costs(seeds)
         if diverged:
             return Decision(False, seeds, "diverges where the original does not")
-        held = {task: bounds(row, len(looks)) for task, row in zip(unsettled, found, strict=True)}
-        if any(one.low > limit for one in held.values()):
-            return Decision(False, seeds, f"costs more than {limit:g}")
-        unsettled = [task for task, one in held.items() if one.high >= limit]
-        if not unsettled:
+        held = [bounds(row, len(looks)) for row in found]
+        if all(one.high < limit for one in held):
             return Decision(True, seeds)
-        if any(_hoped_for(held[task], count / looks[-1]) > limit for task in unsettled):
+        if any(one.low > limit for one in held):
+            return Decision(False, seeds, f"costs more than {limit:g}")
+        if any(_hoped_for(one, seeds / looks[-1]) > limit for one in held):
             break
     return Decision(False, seeds, f"not shown to cost less than {limit:g}")
 

@@ -9,8 +9,8 @@ from which it all starts again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from evosearch.training.seeds import Seed, Stream
 from primitives import Program, semantic_key
 
 SCREENING_SEEDS = 8
-ABLATION_SEEDS = 16
 _FIRST_SCREENING_SEEDS = 2
 _PAIRS = 12
 """So many pairs, the best on the first screening seeds, are screened on all of them."""
@@ -33,11 +32,6 @@ OnStep = Callable[[Step], None]
 def drawn(stream: Stream, count: int) -> list[Seed]:
     """The first so many seeds of a stream."""
     return [Seed(stream, number) for number in range(count)]
-
-
-def drawn_for(stream: Stream, counts: Mapping[str, int]) -> dict[str, list[Seed]]:
-    """The first so many seeds of a stream for each task."""
-    return {task: drawn(stream, count) for task, count in counts.items()}
 
 
 @dataclass
@@ -76,35 +70,33 @@ class Effects:
         self.considered += 1
         reference = against or self.trials.original
 
-        def costs(count: int, tasks: Sequence[str]) -> tuple[np.ndarray, bool]:
+        def costs(count: int) -> tuple[np.ndarray, bool]:
             seeds = drawn(stream, count)
-            found = self.trials.differences(program, reference, seeds, tasks)
-            return found, self.trials.diverges(program, seeds, tasks)
+            found = self.trials.differences(program, reference, seeds)
+            return found, self.trials.diverges(program, seeds)
 
-        return decide(costs, self.trials.tasks, limit=self.limit, looks=self.looks)
+        return decide(costs, limit=self.limit, looks=self.looks)
 
     def is_better(self, program: Program, than: Program) -> Decision:
         """Whether `program` is surely better than another, in the mean over tasks."""
 
-        def costs(count: int, means: Sequence[str]) -> tuple[np.ndarray, bool]:
+        def costs(count: int) -> tuple[np.ndarray, bool]:
             seeds = drawn(Stream.SIMPLIFY, count)
             found = self.trials.differences(program, than, seeds)
             return found.mean(axis=0, keepdims=True), self.trials.diverges(program, seeds)
 
-        decision = decide(costs, ["the mean"], limit=0.0, looks=self.looks)
-        seeds = dict.fromkeys(self.trials.tasks, decision.seeds["the mean"])
-        return replace(decision, seeds=seeds)
+        return decide(costs, limit=0.0, looks=self.looks)
 
     def confirm(self, program: Program) -> Cost:
         """The cost of `program` on seeds that decided nothing, as many as its decision takes."""
         self.trials.say("confirming on fresh seeds")
         decision = self.decide(program, stream=Stream.SIMPLIFY_CONFIRM)
-        seeds = drawn_for(Stream.SIMPLIFY_CONFIRM, decision.seeds)
+        seeds = drawn(Stream.SIMPLIFY_CONFIRM, decision.seeds)
         return self.trials.cost(program, seeds, looks=len(self.looks))
 
-    def cost(self, program: Program, seeds: Mapping[str, int]) -> Cost:
+    def cost(self, program: Program, seeds: int) -> Cost:
         """The cost on the seeds of a decision."""
-        return self.trials.cost(program, drawn_for(Stream.SIMPLIFY, seeds), looks=len(self.looks))
+        return self.trials.cost(program, drawn(Stream.SIMPLIFY, seeds), looks=len(self.looks))
 
     def drop(self, program: Program) -> Program:
         """`program` without what costs next to nothing, each step told to `on_step`."""
@@ -154,13 +146,13 @@ class Effects:
             self._refused.add(semantic_key(edit.program))
         return None
 
-    def ablations(self, program: Program) -> tuple[Ablation, ...]:
+    def ablations(self, program: Program, seeds: int) -> tuple[Ablation, ...]:
         """`program` without each of its statements, in the way that costs least, one at a time."""
         by_statement: dict[int, list[Edit]] = {}
         for edit in edits(program):
             by_statement.setdefault(edit.changes[0][0], []).append(edit)
         few = drawn(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
-        many = dict.fromkeys(self.trials.tasks, drawn(Stream.SIMPLIFY_CONFIRM, ABLATION_SEEDS))
+        many = drawn(Stream.SIMPLIFY_CONFIRM, seeds)
         found = []
         for index, candidates in sorted(by_statement.items()):
             statement = str(program.statements[index])

@@ -21,11 +21,11 @@ class Cost:
     """What a program costs against the original one: log(its loss / the original's), paired.
 
     Attributes:
-        mean: over tasks of the mean over seeds; 0.01 is about 1% more loss.
+        mean: over seeds of the mean over tasks; 0.01 is about 1% more loss.
         low, high: one-sided bounds of `mean`, each at 95% over all looks at the data.
         per_task: for each task the mean and its one-sided upper bound.
-        seeds: how many at most; a task that was settled before has fewer.
-        fitness: log(tuned AdamW's loss / the program's loss) on the seeds that all tasks have.
+        seeds: how many.
+        fitness: log(tuned AdamW's loss / the program's loss) on the same seeds and tasks.
     """
 
     mean: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
@@ -13,7 +13,7 @@ import numpy as np
 import proxies
 from evosearch.errors import EvosearchError
 from evosearch.searching.measurement import BASELINE, COARSE_GRID, tune_baseline
-from evosearch.simplification.deciding import bounds, bounds_over
+from evosearch.simplification.deciding import bounds
 from evosearch.simplification.record import Cost
 from evosearch.statistics import log_loss, log_ratio
 from evosearch.training.conditions import Conditions
@@ -99,80 +99,56 @@ class Trials:
         self._progress(text, done, total)
 
     def differences(
-        self,
-        program: Program,
-        reference: Program,
-        seeds: Sequence[Seed],
-        tasks: Sequence[str] | None = None,
+        self, program: Program, reference: Program, seeds: Sequence[Seed]
     ) -> np.ndarray:
-        """log(program's loss / reference's), clipped to +-log 4, [tasks, seeds]; on all tasks."""
-        tasks = self.tasks if tasks is None else tasks
-        self.request([program, reference], seeds, tasks)
-        found = np.empty((len(tasks), len(seeds)))
+        """log(program's loss / reference's), clipped to +-log 4, [tasks, seeds]."""
+        self.request([program, reference], seeds)
+        found = np.empty((len(self.tasks), len(seeds)))
         for column, seed in enumerate(seeds):
             self._progress(self._doing, column * len(found), found.size)
-            for row, task in enumerate(tasks):
+            for row, task in enumerate(self.tasks):
                 loss, other = (self._loss(task, one, seed) for one in (program, reference))
                 found[row, column] = log_ratio(loss, other)
         return found
 
-    def request(
-        self,
-        programs: Sequence[Program],
-        seeds: Sequence[Seed],
-        tasks: Sequence[str] | None = None,
-    ) -> None:
+    def request(self, programs: Sequence[Program], seeds: Sequence[Seed]) -> None:
         """Begins the trainings that `differences` will ask for, so that all cores are busy."""
         for seed in seeds:
-            for task in self.tasks if tasks is None else tasks:
+            for task in self.tasks:
                 for program in programs:
                     self._begin(task, program, seed)
 
-    def diverges(
-        self, program: Program, seeds: Sequence[Seed], tasks: Sequence[str] | None = None
-    ) -> bool:
+    def diverges(self, program: Program, seeds: Sequence[Seed]) -> bool:
         """Whether `program` diverges on a seed and task on which the original does not."""
         return any(
             not math.isfinite(self._loss(task, program, seed))
             and math.isfinite(self._loss(task, self.original, seed))
-            for task in (self.tasks if tasks is None else tasks)
+            for task in self.tasks
             for seed in seeds
         )
 
     def cost(
-        self,
-        program: Program,
-        seeds: Mapping[str, Sequence[Seed]],
-        *,
-        against: Program | None = None,
-        looks: int,
+        self, program: Program, seeds: Sequence[Seed], *, against: Program | None = None, looks: int
     ) -> Cost:
-        """What `program` costs, where the data were, or may have been, looked at often.
+        """What `program` costs on `seeds`, where the data were, or may have been, looked at often.
 
         Args:
             program: is compared with `against`, by default the original.
-            seeds: two or more of each task; the fitness is from as many as all tasks have.
+            seeds: two or more.
             against: the program that it is compared with.
             looks: between how many looks at the data the error rate is shared.
         """
-        reference = against or self.original
-        few = min(seeds.values(), key=len)
-        self.request([self._baseline], few)
-        for task, own in seeds.items():
-            self.request([program, reference], own, [task])
-        rows = {
-            task: self.differences(program, reference, own, [task])[0]
-            for task, own in seeds.items()
-        }
-        over_tasks = bounds_over(list(rows.values()), looks)
-        per_task = {task: bounds(row, looks) for task, row in rows.items()}
-        behind = self.differences(program, self._baseline, few)
+        self.request([self._baseline], seeds)
+        found = self.differences(program, against or self.original, seeds)
+        over_tasks = bounds(found.mean(axis=0), looks)
+        per_task = [bounds(row, looks) for row in found]
+        behind = self.differences(program, self._baseline, seeds)
         return Cost(
             over_tasks.mean,
             over_tasks.low,
             over_tasks.high,
-            {task: (held.mean, held.high) for task, held in per_task.items()},
-            max(map(len, seeds.values())),
+            {task: (held.mean, held.high) for task, held in zip(self.tasks, per_task, strict=True)},
+            len(seeds),
             -float(behind.mean()),
         )
 

@@ -12,7 +12,7 @@ import pytest
 
 from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.constants import round_constants, tune
-from evosearch.simplification.deciding import LIMIT, bounds_over
+from evosearch.simplification.deciding import LIMIT, bounds
 from evosearch.simplification.effect import Effects
 from evosearch.simplification.record import Cost, Step
 from evosearch.simplification.simplifier import DEFAULT_TASKS
@@ -38,11 +38,10 @@ class KnownCosts:
     def request(self, programs, seeds):
         self.asked += programs
 
-    def differences(self, program, reference, seeds, tasks=None):
+    def differences(self, program, reference, seeds):
         difference = self.worth(reference) - self.worth(program)
-        tasks = self.tasks if tasks is None else tasks
         return difference + np.array(
-            [[self._draw(program, reference, seed, task) for seed in seeds] for task in tasks]
+            [[self._draw(program, reference, seed, task) for seed in seeds] for task in self.tasks]
         )
 
     def _draw(self, program, reference, seed, task):
@@ -52,14 +51,13 @@ class KnownCosts:
         entropy = hashlib.blake2b(f"{keys}{seed}{task}".encode(), digest_size=8).digest()
         return np.random.default_rng(int.from_bytes(entropy, "little")).normal(0, self.noise)
 
-    def diverges(self, program, seeds, tasks=None):
+    def diverges(self, program, seeds):
         return False
 
     def cost(self, program, seeds, *, against=None, looks):
-        other = against or self.original
-        rows = [self.differences(program, other, own, [task])[0] for task, own in seeds.items()]
-        held = bounds_over(rows, looks)
-        return Cost(held.mean, held.low, held.high, {}, max(map(len, seeds.values())))
+        found = self.differences(program, against or self.original, seeds)
+        held = bounds(found.mean(axis=0), looks)
+        return Cost(held.mean, held.low, held.high, {}, len(seeds))
 
 
 def effects_of(text: str, worth: Callable[[Program], float]) -> tuple[Effects, list[Step]]:
@@ -126,9 +124,9 @@ def test_deciding_uses_seeds_that_screening_has_not_seen() -> None:
     effects, _ = effects_of(SINES, lambda p: float(len(ops(p))))
     differences = effects.trials.differences
 
-    def watched(program, reference, seeds, tasks=None):
+    def watched(program, reference, seeds):
         streams.append({seed.stream for seed in seeds})
-        return differences(program, reference, seeds, tasks)
+        return differences(program, reference, seeds)
 
     effects.trials.differences = watched
     effects.drop(effects.trials.original)
