@@ -59,7 +59,11 @@ def roundings(value: float) -> Iterator[float]:
 def round_constants(
     program: Program, effects: Effects, on_step: OnStep, against: Program | None = None
 ) -> Program:
-    """`program` with the fewest digits that cost less than the limit, one constant at a time.
+    """`program` with the fewest digits that cost less than the limit.
+
+    Where there are cheaper tasks to screen on, these say how far each constant can be rounded, and
+    then it is decided on all at once; if that is not taken, and where there are none, on one at a
+    time.
 
     Args:
         program: whose constants are rounded.
@@ -67,6 +71,24 @@ def round_constants(
         on_step: told of each step.
         against: what costs are against, by default the original program.
     """
+    if effects.screening is not effects.trials:
+        screening = replace(effects, trials=effects.screening)
+        rounded = _one_by_one(program, screening, lambda step: None, against)
+        effects.trials.say("deciding on all constants rounded")
+        decision = effects.decide(rounded, against) if rounded != program else None
+        if decision and decision.taken:
+            before, after = constants(program), constants(rounded)
+            changed = [place for place in before if before[place] != after[place]]
+            reason = ", ".join(f"{before[place]!r} is {after[place]!r}" for place in changed)
+            cost = effects.cost(rounded, decision.seeds)
+            on_step(Step("round", reason, program, rounded, cost=cost))
+            return rounded
+    return _one_by_one(program, effects, on_step, against)
+
+
+def _one_by_one(
+    program: Program, effects: Effects, on_step: OnStep, against: Program | None
+) -> Program:
     for place, value in constants(program).items():
         for rounded in roundings(value):
             shorter = with_constants(program, {place: rounded})

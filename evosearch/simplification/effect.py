@@ -22,6 +22,8 @@ from evosearch.training.seeds import Seed, Stream
 from primitives import Program, semantic_key
 
 SCREENING_SEEDS = 8
+CONFIRMING_SEEDS = 64
+ABLATION_SEEDS = 16
 _FIRST_SCREENING_SEEDS = 2
 _PAIRS = 12
 """So many pairs, the best on the first screening seeds, are screened on all of them."""
@@ -54,24 +56,18 @@ class Effects:
     considered: int = 0
     _refused: set[str] = field(default_factory=set)
 
-    def decide(
-        self,
-        program: Program,
-        against: Program | None = None,
-        stream: Stream = Stream.SIMPLIFY,
-    ) -> Decision:
-        """Whether the cost of `program` is surely below the limit on every task.
+    def decide(self, program: Program, against: Program | None = None) -> Decision:
+        """Whether the cost of `program` is surely below the limit, and nowhere far above.
 
         Args:
             program: the candidate.
             against: what it is compared with, by default the original.
-            stream: where the seeds come from.
         """
         self.considered += 1
         reference = against or self.trials.original
 
         def costs(count: int) -> tuple[np.ndarray, bool]:
-            seeds = drawn(stream, count)
+            seeds = drawn(Stream.SIMPLIFY, count)
             found = self.trials.differences(program, reference, seeds)
             return found, self.trials.diverges(program, seeds)
 
@@ -88,11 +84,9 @@ class Effects:
         return decide(costs, limit=0.0, looks=self.looks)
 
     def confirm(self, program: Program) -> Cost:
-        """The cost of `program` on seeds that decided nothing, as many as its decision takes."""
+        """The cost of `program` on seeds that decided nothing, always as many."""
         self.trials.say("confirming on fresh seeds")
-        decision = self.decide(program, stream=Stream.SIMPLIFY_CONFIRM)
-        seeds = drawn(Stream.SIMPLIFY_CONFIRM, decision.seeds)
-        return self.trials.cost(program, seeds, looks=len(self.looks))
+        return self.trials.cost(program, drawn(Stream.SIMPLIFY_CONFIRM, CONFIRMING_SEEDS), looks=1)
 
     def cost(self, program: Program, seeds: int) -> Cost:
         """The cost on the seeds of a decision."""
@@ -146,13 +140,13 @@ class Effects:
             self._refused.add(semantic_key(edit.program))
         return None
 
-    def ablations(self, program: Program, seeds: int) -> tuple[Ablation, ...]:
+    def ablations(self, program: Program) -> tuple[Ablation, ...]:
         """`program` without each of its statements, in the way that costs least, one at a time."""
         by_statement: dict[int, list[Edit]] = {}
         for edit in edits(program):
             by_statement.setdefault(edit.changes[0][0], []).append(edit)
         few = drawn(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
-        many = drawn(Stream.SIMPLIFY_CONFIRM, seeds)
+        many = drawn(Stream.SIMPLIFY_CONFIRM, ABLATION_SEEDS)
         found = []
         for index, candidates in sorted(by_statement.items()):
             statement = str(program.statements[index])

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from evosearch.simplification.deciding import WORST
 from evosearch.simplification.record import Cost, Simplification, Step
 from primitives import Program, zoo
 from primitives.description import describe
@@ -90,10 +91,10 @@ def print_result(found: Simplification, console: Console) -> None:
 
 
 def _verdict(found: Simplification) -> str:
-    limit = f"{found.settings['limit']:g}"
+    limit, worst = (f"{times * found.settings['limit']:g}" for times in (1, WORST))
     if found.unconfirmed:
-        return f"Not shown to cost less than {limit} on {', '.join(found.unconfirmed)}."
-    return f"It costs less than {limit} on every task."
+        return f"Not shown to cost so little: {', '.join(found.unconfirmed)}."
+    return f"It costs less than {limit}, and on no task more than {worst}."
 
 
 def _print_table(title: str, table: Table, console: Console) -> None:

@@ -8,7 +8,13 @@ from contextlib import ExitStack
 from evosearch.errors import UsageError
 from evosearch.simplification.constants import TUNING_TRIALS, round_constants, tune
 from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS
-from evosearch.simplification.effect import SCREENING_SEEDS, Effects, OnStep
+from evosearch.simplification.effect import (
+    ABLATION_SEEDS,
+    CONFIRMING_SEEDS,
+    SCREENING_SEEDS,
+    Effects,
+    OnStep,
+)
 from evosearch.simplification.record import Simplification, Step
 from evosearch.simplification.trials import TUNING_SEEDS, Progress, Trials
 from primitives import Domain, Program
@@ -106,13 +112,15 @@ def simplify(
         rounded = round_constants(tuned, effects, take, against)
         result = _named(_by_algebra(rounded, take), take)
         confirmation = effects.confirm(result)
-        ablations = effects.ablations(result, looks[0])
+        ablations = effects.ablations(result)
         settings = {
             "limit": limit,
             "error_rate": ERROR_RATE,
             "looks": list(looks),
             "screening_seeds": SCREENING_SEEDS,
             "screening_tasks": list(cheap.tasks),
+            "confirming_seeds": CONFIRMING_SEEDS,
+            "ablation_seeds": ABLATION_SEEDS,
             "tuning_seeds": TUNING_SEEDS,
             "constant_trials": TUNING_TRIALS if tuning else 0,
             "seed": seed,

@@ -27,6 +27,7 @@ Progress = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it is done and, if known, how much there is."""
 
 TUNING_SEEDS = 3
+_FITNESS_SEEDS = 32
 _FEW_RUNS = 8
 
 
@@ -134,15 +135,16 @@ class Trials:
 
         Args:
             program: is compared with `against`, by default the original.
-            seeds: two or more.
+            seeds: two or more; the fitness is from the first 32.
             against: the program that it is compared with.
             looks: between how many looks at the data the error rate is shared.
         """
-        self.request([self._baseline], seeds)
+        few = seeds[:_FITNESS_SEEDS]
+        self.request([self._baseline], few)
         found = self.differences(program, against or self.original, seeds)
         over_tasks = bounds(found.mean(axis=0), looks)
         per_task = [bounds(row, looks) for row in found]
-        behind = self.differences(program, self._baseline, seeds)
+        behind = self.differences(program, self._baseline, few)
         return Cost(
             over_tasks.mean,
             over_tasks.low,

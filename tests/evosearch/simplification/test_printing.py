@@ -66,10 +66,12 @@ def test_measured_steps_show_their_bounds() -> None:
 def test_what_fresh_seeds_do_not_show_is_said() -> None:
     found = measured()
     assert found.unconfirmed == []
-    assert "It costs less than 0.01 on every task." in printed(found)
-    doubtful = replace(found, confirmation=replace(COST, per_task={"one": (0.0, 0.02)}))
+    assert "It costs less than 0.01, and on no task more than 0.03." in printed(found)
+    doubtful = replace(found, confirmation=replace(COST, per_task={"one": (0.0, 0.04)}))
     assert doubtful.unconfirmed == ["one"]
-    assert "Not shown to cost less than 0.01 on one." in printed(doubtful)
+    assert "Not shown to cost so little: one." in printed(doubtful)
+    doubtful = replace(found, confirmation=replace(COST, high=0.012))
+    assert doubtful.unconfirmed == ["the mean over tasks"]
 
 
 def test_a_derivation_is_data() -> None:
