@@ -1,8 +1,8 @@
 """When a cost is small enough: seeds are added until that is decided, and noise never decides it.
 
-A candidate is looked at after 32, 64, 128 and 256 seeds, paired with the original program. At each
+A candidate is looked at after 32, 64 and 128 seeds, paired with the original program. At each
 look it is taken if the one-sided upper bound of its cost (Student's t over seeds), at error rate
-0.05 / 4, is below the limit in the mean over tasks, and below three times that on each task. So a
+0.05 / 3, is below the limit in the mean over tasks, and below three times that on each task. So a
 candidate that costs the limit or more, or three times that on any one task, is taken with a chance
 of at most 5% over all looks (Bonferroni; over bounds nothing is to be shared, since all must hold).
 Giving up early cannot take a candidate that should stay out: it is done where a lower bound is
@@ -27,7 +27,7 @@ LIMIT = 0.01
 """A cost in log loss, in the mean over tasks, that a simpler rule is worth."""
 WORST = 3.0
 """So many times the limit is what it may cost on one task."""
-LOOKS = (32, 64, 128, 256)
+LOOKS = (32, 64, 128)
 """How many seeds there are at each look; the last is the most that a decision may take."""
 ERROR_RATE = 0.05
 """The chance of taking a candidate that costs the limit or more, over all looks."""

@@ -8,6 +8,9 @@ import pytest
 from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS, WORST, bounds, decide
 
 
+DRAWS = 1000
+
+
 def decided(values, diverged_from=None):
     def costs(count):
         return np.atleast_2d(values)[
@@ -18,12 +21,12 @@ def decided(values, diverged_from=None):
 
 
 def test_a_candidate_that_costs_the_limit_is_seldom_taken() -> None:
-    """At most 5% of the time over all looks; 400 draws at the very limit."""
+    """At most 5% of the time over all looks, at the very limit."""
     taken = 0
-    for seed in range(400):
+    for seed in range(DRAWS):
         costs = np.random.default_rng(seed).normal(LIMIT, 0.05, LOOKS[-1])
         taken += decided(costs).taken
-    assert 0 < taken <= 400 * ERROR_RATE
+    assert 0 < taken <= DRAWS * ERROR_RATE
 
 
 def test_what_costs_nothing_is_taken_once_there_are_enough_seeds() -> None:
@@ -64,12 +67,12 @@ def test_a_cost_on_one_task_is_not_made_up_for_by_another() -> None:
 
 
 def test_the_most_that_one_task_may_cost_is_seldom_exceeded() -> None:
-    """At most 5% of the time over all looks; 400 draws at three times the limit."""
+    """At most 5% of the time over all looks, at three times the limit."""
     taken = 0
-    for seed in range(400):
+    for seed in range(DRAWS):
         noise = np.random.default_rng(seed).normal(0, 0.05, (2, LOOKS[-1]))
         taken += decided(noise + [[WORST * LIMIT], [-0.2]]).taken
-    assert 0 < taken <= 400 * ERROR_RATE
+    assert 0 < taken <= DRAWS * ERROR_RATE
 
 
 def test_one_divergence_is_a_refusal() -> None:
