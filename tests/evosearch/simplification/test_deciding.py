@@ -7,7 +7,6 @@ import pytest
 
 from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS, WORST, bounds, decide
 
-
 DRAWS = 1000
 
 
