@@ -186,20 +186,20 @@ def funnel(
 
 
 def candidates(runs: Sequence[Run], count: int) -> dict[str, Program]:
-    """The best `count` programs of several runs by the lower bound of fitness, each rule once.
+    """The best `count` programs of several runs by the lower bound of fitness.
 
-    Programs that differ in constants or in dead and redundant statements are one rule, of which the
-    best enters. The runs take turns, so that each has its best among them.
+    Programs of a run that differ in constants or in dead and redundant statements are one rule, of
+    which the best enters. The runs take turns, so that each has its best among them.
     """
     rows = [[(run, one) for one in run.top(None) if one["seeds"] > 1] for run in runs]
     turns = [pair for of_one_turn in zip_longest(*rows) for pair in of_one_turn if pair]
     found: dict[str, Program] = {}
-    rules: set[str] = set()
+    rules: set[tuple[Run, str]] = set()
     for run, one in turns:
         if len(found) == count:
             break
         program = parse(one["source"])
-        rule = _without_constants(program)
+        rule = (run, _without_constants(program))
         if rule not in rules:
             rules.add(rule)
             found[f"{run.directory}#{one['id']}"] = program
