@@ -156,6 +156,9 @@ class Config(_Section):
     """After this many programs the population starts anew; without it, never."""
     restart_from: Literal["initial", "best"] = "initial"
     """What it starts anew as: the initial program, or the champion of the time."""
+    tune_last: Annotated[int, Field(ge=0, validate_default=True)] = 0
+    """So many programs before each fresh start the population becomes the best since the last one,
+    and only constants change."""
     states: Annotated[int, Field(ge=0, le=8)] = 2
     """The initial program is given unused states up to this number."""
     validation_seeds: Annotated[int, Field(ge=0, le=64)] = 0
@@ -171,6 +174,14 @@ class Config(_Section):
     mutation: MutationConfig = MutationConfig()
     measurement: MeasurementConfig = MeasurementConfig()
     funnel: FunnelConfig = FunnelConfig()
+
+    @field_validator("tune_last")
+    @classmethod
+    def _fits_between_starts(cls, tuned: int, info: Any) -> int:
+        every = info.data.get("restart_every")
+        if tuned and (every is None or tuned >= every):
+            raise ValueError("it must be less than restart_every, which says when a start ends")
+        return tuned
 
     @field_validator("validation_seeds")
     @classmethod

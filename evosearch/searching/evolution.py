@@ -3,10 +3,11 @@
 Warm start: the population is the initial program. A step draws a tournament, mutates the fittest,
 appends the child, and the oldest dies (Real et al. 2019, arXiv 1802.01548; Chen et al. 2023, arXiv
 2302.06675). If the configuration says so, the population now and then starts anew, from the initial
-program or the champion; what is known of programs stays. Every measurement, of a child, again, or
-for a test, is a numbered request. Request n is decided by a generator keyed by (run seed, n) from
-the results of requests 1 .. n - in_flight; neither the clock nor the number of workers has a say,
-so replaying the results replays the search.
+program or the champion; before that, for a while, only the constants of its best are looked for.
+What is known of programs stays. Every measurement, of a child, again, or for a test, is a numbered
+request. Request n is decided by a generator keyed by (run seed, n) from the results of requests
+1 .. n - in_flight; neither the clock nor the number of workers has a say, so replaying the results
+replays the search.
 
 What keeps luck from ruling (docs/measurement.md): a program that comes up again and looks good is
 measured on seeds it has not seen; the seed of first measurements moves on; a would-be champion
@@ -18,20 +19,23 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from evosearch.config import Config
+from evosearch.searching.constants import Space
 from evosearch.searching.mutation import Child, mutate, with_states
 from evosearch.searching.records import Champion, Record, Test
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.seeds import Seed, Stream
-from primitives import Program, analyse, parse
+from primitives import Program, analyse, live, parse
 from primitives.analysis import Analysis
 
 _MAX_HITS_IN_A_ROW = 500
 _CONFIRM_EVERY = 8
+_TUNED = 100
+"""While constants are tuned the population is the last so many programs."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ class Evolution:
         self.tests: list[Test] = []
         self._initial = Individual(0, program, first)
         self._leader = first
-        self._population = deque([self._initial] * config.population)
+        self._population = deque([self._initial] * config.population, config.population)
+        self._space: Space | None = None
         self._waiting: dict[str, list[Individual]] = {}
         self._wanted: deque[tuple[str, Record, Seed]] = deque()
         self._to_confirm: deque[tuple[str, Record, Seed]] = deque()
@@ -188,7 +193,7 @@ class Evolution:
         for _ in range(_MAX_HITS_IN_A_ROW):
             if _reached(self.counts.generated, programs):
                 return None
-            self._restart_if_due()
+            self._begin_anew_if_due()
             individual, known = self._child(number, rng)
             if not known:
                 self.counts.evaluated += 1
@@ -211,11 +216,9 @@ class Evolution:
         if self._injected:
             injection, program = self._injected.popleft()
             child = Child(analyse(program), f"injected {injection}", Counter())
-            parent = None
+            parent: int | None = None
         else:
-            chosen = self._tournament(rng)
-            child = mutate(chosen.program, rng, self.config.mutation)
-            parent = chosen.id
+            parent, child = self._tuned(self._space, rng) if self._space else self._mutated(rng)
         self.counts.generated += 1
         analysis = child.analysis
         program = analysis.program
@@ -239,6 +242,17 @@ class Evolution:
         )
         return Individual(self.counts.generated, program, record), known
 
+    def _mutated(self, rng: np.random.Generator) -> tuple[int, Child]:
+        chosen = self._tournament(rng)
+        return chosen.id, mutate(chosen.program, rng, self.config.mutation)
+
+    def _tuned(self, space: Space, rng: np.random.Generator) -> tuple[int | None, Child]:
+        # Most are drawn from many parents; the best of them stands for all.
+        tried = [one for one in self._population if space.holds(one.program)]
+        tried.sort(key=self._worth, reverse=True)
+        program = space.draw([one.program for one in tried], rng)
+        return tried[0].id if tried else None, Child(analyse(program), "tune constants", Counter())
+
     def _record(self, number: int, program: Program, key: str) -> Record:
         record = Record(number, program, key, self.config.measurement.largest_gain)
         self.records[key] = record
@@ -247,29 +261,42 @@ class Evolution:
     def _tournament(self, rng: np.random.Generator) -> Individual:
         size = self.config.tournament
         drawn = [self._population[int(i)] for i in rng.integers(len(self._population), size=size)]
-        floor = self.config.measurement.noise_floor
-        return max(drawn, key=lambda individual: individual.record.cautious(floor))
+        return max(drawn, key=self._worth)
 
-    def _restart_if_due(self) -> None:
-        """Now and then the population starts anew; what is still measured joins it no more."""
+    def _worth(self, individual: Individual) -> float:
+        return individual.record.cautious(self.config.measurement.noise_floor)
+
+    def _begin_anew_if_due(self) -> None:
+        """Now and then the population starts anew; before that, as its best, to be tuned."""
         every = self.config.restart_every
-        if every is None or self.counts.generated == 0 or self.counts.generated % every:
+        if every is None or self.counts.generated == 0:
             return
-        start = self._initial
-        if self.config.restart_from == "best":
-            best = self.champion.record
-            start = Individual(best.id, best.program, best)
-        self._population = deque([start] * self.config.population)
-        self._leader = start.record
+        place = self.counts.generated % every
+        if place == 0:
+            start = self._initial
+            if self.config.restart_from == "best":
+                champion = self.champion.record
+                start = Individual(champion.id, champion.program, champion)
+            self._space = None
+            self._begin(deque([start] * self.config.population, self.config.population))
+        elif place == every - self.config.tune_last:
+            best = max(self._population, key=self._worth)
+            space = Space(live(best.program))
+            if len(space):
+                self._space = space
+                self._begin(deque([replace(best, program=space.program)], _TUNED))
+
+    def _begin(self, population: deque[Individual]) -> None:
+        """From here on with `population`; what is still measured does not join it."""
+        self._population = population
+        self._leader = population[0].record
         for individuals in self._waiting.values():
             individuals.clear()
 
     def _join(self, individual: Individual) -> None:
-        floor = self.config.measurement.noise_floor
-        if individual.record.cautious(floor) > self._leader.cautious(floor):
+        if self._worth(individual) > self._leader.cautious(self.config.measurement.noise_floor):
             self._leader = individual.record
         self._population.append(individual)
-        self._population.popleft()
 
     def _race_floors(self) -> dict[str, float] | None:
         """What a new program's scores may not sum up to less than after each task.

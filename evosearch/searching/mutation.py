@@ -16,6 +16,7 @@ import numpy as np
 
 from evosearch.config import MutationConfig
 from evosearch.errors import UsageError
+from evosearch.searching.constants import shape, without_constants
 from evosearch.searching.step_size import matched
 from primitives import OPS, Parameter, Program, Statement, analyse, ops
 from primitives.analysis import Analysis, StatementError
@@ -75,22 +76,12 @@ def _with_steps_kept(
     parent: Program, child: Analysis, mutation: str, config: MutationConfig
 ) -> tuple[Analysis, str]:
     """`child` with steps as large as its parent's, if it is another rule and not just constants."""
-    if _shape(child.program) == _shape(parent) or child.key == analyse(parent).key:
+    if shape(child.program) == shape(parent) or child.key == analyse(parent).key:
         return child, mutation
     kept = matched(child.program, parent)
     if kept == child.program or len(kept.statements) > config.max_statements:
         return child, mutation
     return analyse(kept), f"{mutation}; steps kept"
-
-
-def _shape(program: Program) -> tuple[object, ...]:
-    """The statements but for their constants."""
-    return tuple(_without_constants(statement) for statement in program.statements)
-
-
-def _without_constants(statement: Statement) -> tuple[object, ...]:
-    target, op, args = statement
-    return (target, op, *(None if isinstance(arg, float) else arg for arg in args))
 
 
 _Draft = tuple[tuple[Statement, ...], str]
@@ -99,7 +90,7 @@ _Draft = tuple[tuple[Statement, ...], str]
 def _schedule(body: tuple[Statement, ...]) -> tuple[object, ...]:
     """All from the first statement with `lr` on, but for the constants in it."""
     uses = [place for place, (target, _, args) in enumerate(body) if _LR in (target, *args)]
-    return tuple(map(_without_constants, body[min(uses, default=len(body)) :]))
+    return tuple(map(without_constants, body[min(uses, default=len(body)) :]))
 
 
 def _insert(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:

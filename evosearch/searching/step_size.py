@@ -26,30 +26,37 @@ _GRADIENTS = 0.01
 """Typical deviation of a gradient; from weight to weight it varies by a factor of about e."""
 
 
-def matched(child: Program, parent: Program) -> Program:
+def matched(child: Program, parent: Program, factor: float = 1.0) -> Program:
     """`child` with the constant on its learning rate changed so that it steps as far as `parent`.
 
-    The last one (`lr * 0.001`); where there is none, a first statement `lr = lr * c` is put before
-    the learning rate's first use. `child` itself if it has no use of it, or if either has no finite
-    step size.
+    Or `factor` times as far. The last one (`lr * 0.001`); where there is none, a first statement
+    `lr = lr * c` is put before the learning rate's first use. `child` itself if it has no use of
+    it, or if either has no finite step size.
     """
     uses = [place for place, one in enumerate(child.statements) if _LR in one.args]
     if not uses:
         return child
-    ratio = step_size(live(parent)) / step_size(live(child))
+    ratio = factor * step_size(live(parent)) / step_size(live(child))
     if not (math.isfinite(ratio) and ratio > 0):
         return child
     body = list(child.statements)
-    rates = [place for place in uses if _is_rate(body[place])]
-    if rates:
-        body[rates[-1]] = _scaled(body[rates[-1]], ratio)
+    rate = rate_of(child)
+    if rate is not None:
+        body[rate] = _scaled(body[rate], ratio)
     else:
         body.insert(uses[0], _scaled(Statement(_LR, "multiply", (_LR, 1.0)), ratio))
     return replace(child, statements=tuple(body))
 
 
+def rate_of(program: Program) -> int | None:
+    """The place of the last statement that multiplies the learning rate by a constant."""
+    rates = [place for place, one in enumerate(program.statements) if _is_rate(one)]
+    return rates[-1] if rates else None
+
+
 def _is_rate(statement: Statement) -> bool:
-    return statement.op == "multiply" and any(isinstance(arg, float) for arg in statement.args)
+    constant = any(isinstance(arg, float) for arg in statement.args)
+    return statement.op == "multiply" and _LR in statement.args and constant
 
 
 def _scaled(statement: Statement, ratio: float) -> Statement:

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import minimize
 
+from evosearch.searching.constants import Space, constants, with_constants
 from evosearch.simplification.effect import Effects, OnStep, drawn
 from evosearch.simplification.record import Step
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.seeds import Stream
-from primitives import Program, Statement
-
-Place = tuple[int, int]
-"""A statement and an operand."""
+from primitives import Program
 
 _MOST_DIGITS = 6
 TUNING_TRIALS = 60
 _SEEDS_OF_A_TRIAL = 8
 _FIRST_STEP = 0.4
-"""The size of the first simplex around the program's own constants, in `_Coordinate`'s units."""
-
-
-def constants(program: Program) -> dict[Place, float]:
-    """Every constant operand, by its place."""
-    return {
-        (index, operand): arg
-        for index, statement in enumerate(program.statements)
-        for operand, arg in enumerate(statement.args)
-        if not isinstance(arg, str)
-    }
-
-
-def with_constants(program: Program, values: dict[Place, float]) -> Program:
-    """`program` with other constants at some places."""
-    statements = []
-    for index, statement in enumerate(program.statements):
-        args = tuple(values.get((index, n), arg) for n, arg in enumerate(statement.args))
-        statements.append(Statement(statement.target, statement.op, args))
-    return replace(program, statements=tuple(statements))
+"""The size of the first simplex around the program's own constants, in `Space`'s units."""
 
 
 def roundings(value: float) -> Iterator[float]:
@@ -103,21 +81,6 @@ def _one_by_one(
     return program
 
 
-@dataclass(frozen=True)
-class _Coordinate:
-    """A constant as a number without bounds: log of a size, log-odds of a share."""
-
-    place: Place
-    value: float
-
-    def at(self, x: float) -> float:
-        """The constant that is `x` away from the program's own."""
-        if 0.5 <= self.value < 1:
-            rest = (1 - self.value) * math.exp(-x)
-            return 1 - min(rest, 1.0)
-        return self.value * math.exp(x)
-
-
 def tune(
     program: Program, effects: Effects, on_step: OnStep, trials: int = TUNING_TRIALS
 ) -> Program:
@@ -133,19 +96,19 @@ def tune(
         on_step: told of the step.
         trials: settings of the constants that are tried.
     """
-    axes = [_Coordinate(place, value) for place, value in constants(program).items() if value]
-    if not axes:
+    space = Space(program)
+    if not len(space):
         return program
-    objective = _objective(program, axes, effects, trials)
-    start = np.zeros(len(axes))
-    simplex = np.vstack([start, _FIRST_STEP * np.eye(len(axes))])
+    objective = _objective(space, effects, trials)
+    start = np.zeros(len(space))
+    simplex = np.vstack([start, _FIRST_STEP * np.eye(len(space))])
     found = minimize(
         objective,
         start,
         method="Nelder-Mead",
         options={"maxfev": trials, "initial_simplex": simplex},
     )
-    tuned = _at(program, axes, found.x)
+    tuned = space.at(found.x)
     effects.trials.say("deciding on the tuned constants")
     decision = effects.is_better(tuned, program)
     if not decision.taken:
@@ -159,9 +122,7 @@ def tune(
     return tuned
 
 
-def _objective(
-    program: Program, axes: Sequence[_Coordinate], effects: Effects, trials: int
-) -> Callable[[np.ndarray], float]:
+def _objective(space: Space, effects: Effects, trials: int) -> Callable[[np.ndarray], float]:
     seeds = drawn(Stream.SIMPLIFY_TUNE, _SEEDS_OF_A_TRIAL)
     done = 0
 
@@ -169,13 +130,7 @@ def _objective(
         nonlocal done
         done += 1
         effects.trials.say(f"tuning constants: trial {done} of at most {trials}")
-        candidate = _at(program, axes, x)
-        found = effects.trials.differences(candidate, program, seeds)
+        found = effects.trials.differences(space.at(x), space.program, seeds)
         return float(found.mean()) if np.isfinite(found).all() else LARGEST_SCORE
 
     return mean_cost
-
-
-def _at(program: Program, axes: Sequence[_Coordinate], x: np.ndarray) -> Program:
-    values = {one.place: float(f"{one.at(shift):.6g}") for one, shift in zip(axes, x, strict=True)}
-    return with_constants(program, values)

@@ -35,11 +35,12 @@ def changed(base: dict[str, object], laid: dict[str, object]) -> set[str]:
 
 
 BASELINES = {
-    "random": {"tournament", "restart_every"},
+    "random": {"tournament", "restart_every", "tune_last"},
     "restarts": {"restart_every"},
     "restarts-from-best": {"restart_every", "restart_from"},
     "tuning": {
         "restart_every",
+        "tune_last",
         "mutation.insert",
         "mutation.delete",
         "mutation.modify",
@@ -54,7 +55,7 @@ def test_a_baseline_differs_from_its_preset_in_what_makes_it_one(name: str) -> N
     """Also from a preset, or a file, that has the same section with other settings."""
     assert set(BASELINES) == set(baselines())
     settings = over(
-        {**load_preset(name), "init": GOOD["init"]},
+        {**load_preset(name), "init": GOOD["init"], "restart_every": 700, "tune_last": 50},
         {"mutation": {"op_set": "full", "wrap": 0.5, "tune": 0.5}},
     )
     base = make_config(settings).model_dump()
@@ -81,6 +82,8 @@ def test_a_baseline_differs_from_its_preset_in_what_makes_it_one(name: str) -> N
         ({"mutation": {"tune": -1}}, "'mutation.tune' = -1"),
         ({"mutation": {"insert": -1, "delete": 0, "modify": 0}}, "'mutation.insert' = -1"),
         ({"restart_every": 0}, "'restart_every' = 0"),
+        ({"tune_last": 10}, "'tune_last' = 10: it must be less than restart_every"),
+        ({"tune_last": 10, "restart_every": 10}, "'tune_last' = 10: it must be less"),
         ({"restart_from": "worst"}, "'restart_from' = 'worst': .*'initial' or 'best'"),
         ({"mutation": {"max_statements": 65}}, "'mutation.max_statements' = 65"),
         ({"mutation": {"op_set": "papr"}}, "'mutation.op_set' = 'papr'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ RESTARTS: list[dict[str, object]] = [
     {},
     {"restart_every": 60},
     {"restart_every": 45, "restart_from": "best"},
+    {"restart_every": 60, "tune_last": 25},
 ]
 
 
@@ -117,6 +119,35 @@ def test_after_a_restart_from_the_best_everything_descends_from_the_champion_of_
         starts.append(found.pop())
     assert set(starts) <= champions
     assert len(set(starts)) > 1
+
+
+def test_before_a_restart_only_the_constants_of_the_best_change() -> None:
+    evolution = Evolution(config(seed=2, restart_every=400, tune_last=100))
+    evolve(evolution, 1200, shorter_is_better)
+    births = {birth.id: birth for birth in evolution.births}
+    tuned = []
+    for life in range(0, 1200, 400):
+        found = {ancestor_in(evolution, life + 301, life + n) for n in range(301, 401)}
+        assert len(found) == 1
+        best = evolution.records[births[found.pop()].analysis.key]
+        born = [evolution.records[births[life + n].analysis.key] for n in range(280, 301)]
+        assert best.cautious(0.02) >= np.median([record.cautious(0.02) for record in born])
+        assert {births[life + n].mutation.split()[0] for n in range(301, 401)} == {"tune"}
+        tuned.append(best.id)
+        explored = {births[life + n].mutation.split()[0] for n in range(1, 301) if life + n > 0}
+        assert {"insert", "delete", "modify"} <= explored
+    assert len(set(tuned)) > 1
+
+
+def test_a_best_program_without_constants_is_not_tuned() -> None:
+    settings = {
+        "init": "def train(w, g):\n    update = g * g\n    return update",
+        "restart_every": 40,
+        "tune_last": 39,
+    }
+    evolution = Evolution(config(**settings, mutation={"constant": 0.0}))
+    evolve(evolution, 80, shorter_is_better)
+    assert not any(birth.mutation.startswith("tune") for birth in evolution.births)
 
 
 def test_a_restart_keeps_what_is_known() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from evosearch.simplification.constants import constants, roundings, with_constants
+from evosearch.searching.constants import constants, with_constants
+from evosearch.simplification.constants import roundings
 from evosearch.simplification.edits import edits, pairs
 from primitives import live, parse, semantic_key, simplify, zoo
 from tests.strategies import programs

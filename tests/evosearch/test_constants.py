@@ -1,0 +1,82 @@
+"""The space of a program's constants: coordinates, and the search for better ones in it."""
+
+import numpy as np
+import pytest
+
+from evosearch.searching.constants import Space, constants, shape
+from evosearch.searching.step_size import step_size
+from primitives import live, parse, zoo
+
+WITH_RATE = [
+    name
+    for name in zoo.names()
+    if len(Space(zoo.load(name))) and np.isfinite(step_size(live(zoo.load(name))))
+]
+
+
+NOT_PROPORTIONAL = {"amos", "exponentiated_gradient"}
+"""Whose steps are not proportional to the constant on their learning rate."""
+PROPORTIONAL = [name for name in WITH_RATE if name not in NOT_PROPORTIONAL]
+
+
+@pytest.mark.parametrize("name", PROPORTIONAL)
+def test_a_program_has_its_coordinates(name: str) -> None:
+    space = Space(zoo.load(name))
+    rng = np.random.default_rng(0)
+    for x in rng.normal(size=(20, len(space))):
+        program = space.at(x)
+        assert space.holds(program)
+        if np.isfinite(step_size(live(program))):
+            back = constants(space.at(space.of(program)))
+            assert back == pytest.approx(constants(program), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", PROPORTIONAL)
+def test_the_last_coordinate_is_the_size_of_the_steps_whatever_the_others(name: str) -> None:
+    space = Space(zoo.load(name))
+    own = step_size(live(zoo.load(name)))
+    for seed in range(5):
+        x = np.random.default_rng(seed).normal(size=len(space))
+        found = step_size(live(space.at(x)))
+        assert not np.isfinite(found) or found == pytest.approx(own * np.exp(x[-1]), rel=1e-3)
+
+
+def test_the_programs_own_constants_are_zero() -> None:
+    for name in WITH_RATE:
+        program = zoo.load(name)
+        space = Space(program)
+        there = constants(space.at(np.zeros(len(space))))
+        assert there == pytest.approx(constants(space.program), rel=1e-5)
+        assert shape(space.program) == shape(program) or "lr = lr * 1.0" in str(space.program)
+
+
+def test_a_share_stays_a_share_and_a_size_keeps_its_sign() -> None:
+    program = parse(
+        "def train(w, g, m, lr):\n    m = interp(g, m, 0.9)\n    step = m * -0.5\n"
+        "    update = step * lr\n    return update, m\n"
+    )
+    space = Space(program)
+    for x in np.random.default_rng(0).normal(scale=5, size=(100, len(space))):
+        values = list(constants(space.at(x)).values())
+        assert 0 <= values[0] <= 1
+        assert values[1] < 0
+
+
+def test_better_constants_are_found_where_they_depend_on_each_other() -> None:
+    """Far off, in averages that differ by orders of magnitude: 300 draws without noise."""
+    space = Space(zoo.load("adamw_paper"))
+    wanted = np.array([1.5, -4.0, 1.0, 0.7])
+
+    def cost(x: np.ndarray) -> float:
+        return float(np.sum((x - wanted) ** 2))
+
+    rng = np.random.default_rng(0)
+    tried = [space.program]
+    for _ in range(300):
+        tried.append(space.draw(sorted(tried[-100:], key=lambda p: cost(space.of(p))), rng))
+    assert min(cost(space.of(program)) for program in tried[-20:]) < 0.02 * cost(np.zeros(4))
+
+
+def test_a_program_without_constants_has_an_empty_space() -> None:
+    space = Space(parse("def train(w, g):\n    update = g * g\n    return update\n"))
+    assert len(space) == 0
