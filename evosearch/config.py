@@ -170,7 +170,10 @@ class Config(_Section):
     1 for one in each thread. There are then as many requests in flight as fill the batches, but no
     more than a population."""
     simplify: bool = False
-    """End with the champion simplified, as `evosearch simplify` does it."""
+    """End with the winner or, without a funnel, the champion simplified, as `evosearch simplify`
+    does it."""
+    simplify_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """After so long no more statements are tried there; None for no limit."""
     mutation: MutationConfig = MutationConfig()
     measurement: MeasurementConfig = MeasurementConfig()
     funnel: FunnelConfig = FunnelConfig()

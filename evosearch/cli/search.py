@@ -287,7 +287,14 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     printer = Printer(Console(quiet=json))
     tasks = run.config.tasks
     program = run.program(number)
-    found = measured(program, ten_times(tasks), printer, screening=tasks, workers=workers)
+    found = measured(
+        program,
+        ten_times(tasks),
+        printer,
+        screening=tasks,
+        minutes=run.config.simplify_minutes,
+        workers=workers,
+    )
     keep(directory, number, found)
     printer.result(found)
 

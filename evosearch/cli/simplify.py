@@ -36,6 +36,14 @@ def simplify(
     ] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Tune the constants too.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="All seeds follow from it.")] = 0,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="Try no more statements after so many; rounding, confirmation and ablation come "
+            "on top.",
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
     output: Annotated[
         Path | None,
@@ -60,8 +68,8 @@ def simplify(
     from evosearch.simplification.kept import keep
     from evosearch.simplification.printing import Printer
 
-    if algebra_only and (tune or task):
-        raise UsageError("--algebra-only measures nothing: leave out --task and --tune")
+    if algebra_only and (tune or task or minutes):
+        raise UsageError("--algebra-only measures nothing: leave out --task, --tune and --minutes")
     name = program if number is None else f"{program}#{number}"
     place = place_in_run(name)
     loaded = place[0].program(place[1]) if place else load_program(name)
@@ -71,7 +79,14 @@ def simplify(
     else:
         tasks, screening = measuring_tasks(name, task)
         found = measured(
-            loaded, tasks, printer, screening=screening, tuning=tune, seed=seed, workers=workers
+            loaded,
+            tasks,
+            printer,
+            screening=screening,
+            tuning=tune,
+            seed=seed,
+            minutes=minutes,
+            workers=workers,
         )
     document = found.document()
     if place and not algebra_only:
@@ -96,6 +111,7 @@ def measured(
     screening: list[str] | None = None,
     tuning: bool = False,
     seed: int = 0,
+    minutes: float | None = None,
     workers: int | None = None,
 ) -> Simplification:
     """Simplifies with measurement; steps are printed as they are taken, progress beside them."""
@@ -113,6 +129,7 @@ def measured(
             screening=screening,
             tuning=tuning,
             seed=seed,
+            minutes=minutes,
             workers=workers,
             on_step=printer.step,
             progress=report,

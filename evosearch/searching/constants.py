@@ -85,23 +85,23 @@ class Space:
     """The constants of a program as coordinates in which better ones can be looked for.
 
     Each constant but zero is one, from minus to plus infinity, 0 for the program's own. Instead of
-    the constant on the learning rate it is the size of the steps, on noise: what a step is worth
-    depends on how far it goes, and nearly every other constant would change that.
+    the constant on the learning rate, if there is one, it is the size of the steps, on noise: what
+    a step is worth depends on how far it goes, and nearly every other constant would change that.
 
     Attributes:
-        program: whose constants they are; `lr = lr * 1.0` is put in where it has no such constant.
+        program: whose constants they are.
         wide: for each coordinate a deviation that covers what is worth trying.
     """
 
     def __init__(self, program: Program):
-        self.program = matched(program, program)
-        rate = rate_of(self.program)
+        self.program = program
+        rate = rate_of(program)
         self._axes = [
             _Axis(place, value)
-            for place, value in constants(self.program).items()
+            for place, value in constants(program).items()
             if value and place[0] != rate
         ]
-        self._has_rate = rate is not None and math.isfinite(step_size(live(self.program)))
+        self._has_rate = rate is not None and math.isfinite(step_size(live(program)))
         wide = [_WIDE_SHARE if axis.is_share else _WIDE for axis in self._axes]
         self.wide = np.array(wide + [_WIDE] * self._has_rate)
 

@@ -27,6 +27,7 @@ from evosearch.config import Config
 from evosearch.searching.constants import Space
 from evosearch.searching.mutation import Child, mutate, with_states
 from evosearch.searching.records import Champion, Record, Test
+from evosearch.searching.step_size import matched
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.seeds import Seed, Stream
 from primitives import Program, analyse, live, parse
@@ -281,7 +282,8 @@ class Evolution:
             self._begin(deque([start] * self.config.population, self.config.population))
         elif place == every - self.config.tune_last:
             best = max(self._population, key=self._worth)
-            space = Space(live(best.program))
+            rule = live(best.program)
+            space = Space(matched(rule, rule))  # with a constant on the learning rate
             if len(space):
                 self._space = space
                 self._begin(deque([replace(best, program=space.program)], _TUNED))

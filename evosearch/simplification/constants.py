@@ -41,7 +41,7 @@ def round_constants(
 
     Where there are cheaper tasks to screen on, these say how far each constant can be rounded, and
     then it is decided on all at once; if that is not taken, and where there are none, on one at a
-    time.
+    time, unless it is late.
 
     Args:
         program: whose constants are rounded.
@@ -61,6 +61,8 @@ def round_constants(
             cost = effects.cost(rounded, decision.seeds)
             on_step(Step("round", reason, program, rounded, cost=cost))
             return rounded
+    if effects.gives_up():
+        return program
     return _one_by_one(program, effects, on_step, against)
 
 

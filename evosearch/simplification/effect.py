@@ -9,6 +9,8 @@ from which it all starts again.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -45,7 +47,9 @@ class Effects:
         screening: trains the same on the tasks that candidates are screened on.
         limit: a cost in log loss that a simpler rule is worth.
         looks: how many seeds there are at each look of a decision.
+        until: when, by `time.monotonic`, nothing more is tried; what is undecided then stays.
         considered: how many candidates were decided on, taken or not.
+        ended_early: whether something was left untried.
     """
 
     trials: Trials
@@ -53,8 +57,16 @@ class Effects:
     on_step: OnStep = lambda step: None
     limit: float = LIMIT
     looks: Sequence[int] = LOOKS
+    until: float = math.inf
     considered: int = 0
+    ended_early: bool = False
     _refused: set[str] = field(default_factory=set)
+
+    def gives_up(self) -> bool:
+        """Whether it is too late to try what there is to try; remembered in `ended_early`."""
+        late = time.monotonic() >= self.until
+        self.ended_early |= late
+        return late
 
     def decide(self, program: Program, against: Program | None = None) -> Decision:
         """Whether the cost of `program` is surely below the limit, and nowhere far above.
@@ -96,7 +108,7 @@ class Effects:
         """`program` without what costs next to nothing, each step told to `on_step`."""
         while True:
             step = self._best("drop", program, edits(program))
-            if step is None:
+            if step is None and not self.gives_up():
                 step = self._best("drop-pair", program, self._promising(pairs(program)))
             if step is None:
                 return program
@@ -117,7 +129,7 @@ class Effects:
         return float(found.mean())
 
     def _best(self, rule: str, program: Program, candidates: list[Edit]) -> Step | None:
-        """The cheapest edit that is taken, as a step; None if all are refused."""
+        """The cheapest edit that is taken, as a step; None if all are refused or it is late."""
         seeds = drawn(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
         candidates = [one for one in candidates if semantic_key(one.program) not in self._refused]
         self.screening.request([one.program for one in candidates], seeds)
@@ -131,6 +143,8 @@ class Effects:
             else:
                 ordered.append((float(found.mean()), place))
         for _, place in sorted(ordered):
+            if self.gives_up():
+                break
             edit = candidates[place]
             self.trials.say(f"deciding: {edit.described(program)}")
             decision = self.decide(edit.program)

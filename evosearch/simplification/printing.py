@@ -79,6 +79,12 @@ def print_result(found: Simplification, console: Console) -> None:
         f"step{'s' * (len(found.steps) != 1)}.",
         highlight=False,
     )
+    if found.settings.get("ended_early"):
+        console.print(
+            f"After {found.settings['minutes']:g} minutes not everything had been tried; "
+            "`evosearch simplify` without --minutes tries it all.",
+            highlight=False,
+        )
     if found.confirmation:
         seeds = found.confirmation.seeds
         title = f"Cost against the original, in log loss, on {seeds} seeds that decided nothing:"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -61,6 +63,7 @@ def simplify(
     seed: int = 0,
     limit: float = LIMIT,
     looks: Sequence[int] = LOOKS,
+    minutes: float | None = None,
     workers: int | None = None,
     on_step: OnStep = lambda step: None,
     progress: Progress = lambda text, done, total: None,
@@ -80,6 +83,8 @@ def simplify(
         seed: all seeds follow from it; the result does not depend on `workers`.
         limit: a cost in log loss that a simpler rule is worth.
         looks: how many seeds there are at each look of a decision.
+        minutes: after so long no more candidates are tried, and what is undecided stays; the rest,
+            from rounding on, comes on top. None for no limit.
         workers: threads that train; None for one per core.
         on_step: told of each step as it is taken.
         progress: told what is going on.
@@ -90,6 +95,7 @@ def simplify(
     """
     if not tasks:
         raise UsageError("no task to measure on; `evosearch tasks` lists them")
+    until = time.monotonic() + 60 * minutes if minutes else math.inf
     steps: list[Step] = []
 
     def take(step: Step) -> None:
@@ -105,7 +111,7 @@ def simplify(
         trials = cheap = opened.enter_context(trials_on(tasks))
         if screening is not None and list(screening) != list(tasks):
             cheap = opened.enter_context(trials_on(screening))
-        effects = Effects(trials, cheap, take, limit, looks)
+        effects = Effects(trials, cheap, take, limit, looks, until)
         shorter = _by_algebra(effects.drop(algebra), take)
         tuned = tune(shorter, effects, take) if tuning else shorter
         against = tuned if tuned is not shorter else None
@@ -124,6 +130,8 @@ def simplify(
             "tuning_seeds": TUNING_SEEDS,
             "constant_trials": TUNING_TRIALS if tuning else 0,
             "seed": seed,
+            "minutes": minutes,
+            "ended_early": effects.ended_early,
             "candidates": effects.considered,
             "trainings": sum(one.trainings for one in {trials, cheap}),
         }

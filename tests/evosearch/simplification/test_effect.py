@@ -138,6 +138,23 @@ def test_deciding_uses_seeds_that_screening_has_not_seen() -> None:
     assert all(len(one) == 1 for one in streams)
 
 
+def test_what_is_untried_when_time_is_up_stays() -> None:
+    """The first candidate is taken in time, the others are left, and it is said."""
+    now = [0.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evosearch.simplification.effect.time.monotonic", lambda: now[0])
+        effects, steps = effects_of(SINES, has_lr)
+        effects.until = 60.0
+        effects.on_step = lambda step: (steps.append(step), now.__setitem__(0, 61.0))
+        result = effects.drop(effects.trials.original)
+    assert len(steps) == 1
+    assert len(ops(result)) == len(ops(effects.trials.original)) - 1
+    assert effects.ended_early
+    whole, _ = effects_of(SINES, has_lr)
+    assert len(ops(whole.drop(whole.trials.original))) < len(ops(result))
+    assert not whole.ended_early
+
+
 def decay_worth(best: float, width: float, slope: float = 10.0) -> Callable[[Program], float]:
     """Worth by the one constant below 1: nothing is lost within `width` of the best."""
 
