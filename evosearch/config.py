@@ -156,6 +156,9 @@ class Config(_Section):
     """After this many programs the population starts anew; without it, never."""
     restart_from: Literal["initial", "best"] = "initial"
     """What it starts anew as: the initial program, or the champion of the time."""
+    tune_first: Annotated[int, Field(ge=0)] = 0
+    """So many programs at first are the initial one with other constants; the best of them is what
+    the population starts as then and later."""
     tune_last: Annotated[int, Field(ge=0, validate_default=True)] = 0
     """So many programs before each fresh start the population becomes the best since the last one,
     and only constants change."""

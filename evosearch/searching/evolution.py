@@ -2,12 +2,12 @@
 
 Warm start: the population is the initial program. A step draws a tournament, mutates the fittest,
 appends the child, and the oldest dies (Real et al. 2019, arXiv 1802.01548; Chen et al. 2023, arXiv
-2302.06675). If the configuration says so, the population now and then starts anew, from the initial
-program or the champion; before that, for a while, only the constants of its best are looked for.
-What is known of programs stays. Every measurement, of a child, again, or for a test, is a numbered
-request. Request n is decided by a generator keyed by (run seed, n) from the results of requests
-1 .. n - in_flight; neither the clock nor the number of workers has a say, so replaying the results
-replays the search.
+2302.06675). If the configuration says so, the constants of the initial program are tuned first; and
+the population now and then starts anew, from that or from the champion, before which the constants
+of its best are tuned. What is known of programs stays. Every measurement, of a child, again, or for
+a test, is a numbered request. Request n is decided by a generator keyed by (run seed, n) from the
+results of requests 1 .. n - in_flight; neither the clock nor the number of workers has a say, so
+replaying the results replays the search.
 
 What keeps luck from ruling (docs/measurement.md): a program that comes up again and looks good is
 measured on seeds it has not seen; the seed of first measurements moves on; a would-be champion
@@ -118,7 +118,7 @@ class Evolution:
         self.tests: list[Test] = []
         self._initial = Individual(0, program, first)
         self._leader = first
-        self._population = deque([self._initial] * config.population, config.population)
+        self._population = self._made_of(self._initial)
         self._space: Space | None = None
         self._waiting: dict[str, list[Individual]] = {}
         self._wanted: deque[tuple[str, Record, Seed]] = deque()
@@ -128,6 +128,8 @@ class Evolution:
         self._next_fresh = Counter[Stream]()
         self._met: set[tuple[str, Seed]] = set()
         self._test: Test | None = None
+        if config.tune_first:
+            self._tune(self._initial)
         self._want_again(first)
 
     @property
@@ -268,29 +270,39 @@ class Evolution:
         return individual.record.cautious(self.config.measurement.noise_floor)
 
     def _begin_anew_if_due(self) -> None:
-        """Now and then the population starts anew; before that, as its best, to be tuned."""
-        every = self.config.restart_every
-        if every is None or self.counts.generated == 0:
+        """Now and then the population is another: one program alone, to go on from or to tune."""
+        generated, every = self.counts.generated, self.config.restart_every
+        if generated == self.config.tune_first > 0:
+            self._initial = self._best()
+            self._begin(self._made_of(self._initial))
+        if every is None or generated == 0:
             return
-        place = self.counts.generated % every
-        if place == 0:
+        if generated % every == 0:
             start = self._initial
             if self.config.restart_from == "best":
                 champion = self.champion.record
                 start = Individual(champion.id, champion.program, champion)
-            self._space = None
-            self._begin(deque([start] * self.config.population, self.config.population))
-        elif place == every - self.config.tune_last:
-            best = max(self._population, key=self._worth)
-            rule = live(best.program)
-            space = Space(matched(rule, rule))  # with a constant on the learning rate
-            if len(space):
-                self._space = space
-                self._begin(deque([replace(best, program=space.program)], _TUNED))
+            self._begin(self._made_of(start))
+        elif generated % every == every - self.config.tune_last:
+            best = self._best()
+            self._tune(replace(best, program=live(best.program)))
 
-    def _begin(self, population: deque[Individual]) -> None:
+    def _made_of(self, start: Individual) -> deque[Individual]:
+        return deque([start] * self.config.population, self.config.population)
+
+    def _best(self) -> Individual:
+        return max(self._population, key=self._worth)
+
+    def _tune(self, start: Individual) -> None:
+        """From here on `start`, given a constant on its learning rate, with other constants."""
+        space = Space(matched(start.program, start.program))
+        if len(space):
+            self._begin(deque([replace(start, program=space.program)], _TUNED), space)
+
+    def _begin(self, population: deque[Individual], space: Space | None = None) -> None:
         """From here on with `population`; what is still measured does not join it."""
         self._population = population
+        self._space = space
         self._leader = population[0].record
         for individuals in self._waiting.values():
             individuals.clear()

@@ -35,11 +35,12 @@ def changed(base: dict[str, object], laid: dict[str, object]) -> set[str]:
 
 
 BASELINES = {
-    "random": {"tournament", "restart_every", "tune_last"},
+    "random": {"tournament", "restart_every", "tune_first", "tune_last"},
     "restarts": {"restart_every"},
     "restarts-from-best": {"restart_every", "restart_from"},
     "tuning": {
         "restart_every",
+        "tune_first",
         "tune_last",
         "mutation.insert",
         "mutation.delete",
@@ -55,7 +56,13 @@ def test_a_baseline_differs_from_its_preset_in_what_makes_it_one(name: str) -> N
     """Also from a preset, or a file, that has the same section with other settings."""
     assert set(BASELINES) == set(baselines())
     settings = over(
-        {**load_preset(name), "init": GOOD["init"], "restart_every": 700, "tune_last": 50},
+        {
+            **load_preset(name),
+            "init": GOOD["init"],
+            "restart_every": 700,
+            "tune_last": 50,
+            "tune_first": 60,
+        },
         {"mutation": {"op_set": "full", "wrap": 0.5, "tune": 0.5}},
     )
     base = make_config(settings).model_dump()

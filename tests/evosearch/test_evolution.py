@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evosearch.searching.constants import constants, shape
 from evosearch.searching.evolution import Evolution, Request
 from evosearch.training.seeds import Stream
 from primitives import analyse, zoo
@@ -28,7 +29,7 @@ RESTARTS: list[dict[str, object]] = [
     {},
     {"restart_every": 60},
     {"restart_every": 45, "restart_from": "best"},
-    {"restart_every": 60, "tune_last": 25},
+    {"restart_every": 60, "tune_first": 20, "tune_last": 25},
 ]
 
 
@@ -137,6 +138,19 @@ def test_before_a_restart_only_the_constants_of_the_best_change() -> None:
         explored = {births[life + n].mutation.split()[0] for n in range(1, 301) if life + n > 0}
         assert {"insert", "delete", "modify"} <= explored
     assert len(set(tuned)) > 1
+
+
+def test_first_of_all_the_constants_of_the_initial_program_change() -> None:
+    evolution = Evolution(config(seed=1, restart_every=300, tune_first=100))
+    evolve(evolution, 600, lambda one: -abs(constants(one).get((1, 2), 1.0) - 0.5))
+    initial = evolution.births[0].analysis.program
+    for birth in evolution.births[1:101]:
+        assert birth.mutation == "tune constants"
+        assert shape(birth.analysis.program) == shape(initial)
+    starts = {ancestor_in(evolution, 101, birth.id) for birth in evolution.births[101:]}
+    (start,) = starts
+    found = constants(evolution.births[start].analysis.program)[1, 2]
+    assert abs(found - 0.5) < 0.1 < abs(constants(initial)[1, 2] - 0.5)
 
 
 def test_a_best_program_without_constants_is_not_tuned() -> None:
