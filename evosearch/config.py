@@ -184,9 +184,13 @@ class Config(_Section):
     @field_validator("tune_last")
     @classmethod
     def _fits_between_starts(cls, tuned: int, info: Any) -> int:
-        every = info.data.get("restart_every")
-        if tuned and (every is None or tuned >= every):
-            raise ValueError("it must be less than restart_every, which says when a start ends")
+        every, first = info.data.get("restart_every"), info.data.get("tune_first", 0)
+        if tuned and every is None:
+            raise ValueError("it takes restart_every, which says when a start ends")
+        if every is not None and first + tuned >= every:
+            raise ValueError(
+                f"with tune_first = {first} it must be below restart_every = {every}"
+            )
         return tuned
 
     @field_validator("validation_seeds")

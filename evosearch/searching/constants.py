@@ -21,6 +21,10 @@ _WIDELY = 80
 _ELITE = 15
 _LEAST = 0.03
 """The least deviation of a coordinate."""
+_FARTHEST = 50.0
+"""Coordinates beyond this, either way, are taken to be this."""
+_LARGEST = 1e38
+"""No constant becomes larger: float32 holds none."""
 _NEARLY = 1e-12
 """A share is taken to be at least so far from one, and a constant from zero."""
 
@@ -68,10 +72,11 @@ class _Axis:
 
     def at(self, x: float) -> float:
         """The constant that is `x` away from the program's own, six digits."""
+        x = min(max(x, -_FARTHEST), _FARTHEST)
         if self.is_share:
             found = 1 - min((1 - self.value) * math.exp(-x), 1.0)
         else:
-            found = self.value * math.exp(x)
+            found = min(max(self.value * math.exp(x), -_LARGEST), _LARGEST)
         return float(f"{found:.6g}")
 
     def of(self, constant: float) -> float:
@@ -118,7 +123,7 @@ class Space:
         moved = with_constants(self.program, values)
         if not self._has_rate:
             return moved
-        return matched(moved, self.program, math.exp(x[-1]))
+        return matched(moved, self.program, math.exp(min(x[-1], _FARTHEST)))
 
     def of(self, program: Program) -> np.ndarray:
         """The coordinates of a program that is like this one but for its constants."""
