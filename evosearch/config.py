@@ -188,9 +188,7 @@ class Config(_Section):
         if tuned and every is None:
             raise ValueError("it takes restart_every, which says when a start ends")
         if every is not None and first + tuned >= every:
-            raise ValueError(
-                f"with tune_first = {first} it must be below restart_every = {every}"
-            )
+            raise ValueError(f"with tune_first = {first} it must be below restart_every = {every}")
         return tuned
 
     @field_validator("validation_seeds")

@@ -189,21 +189,23 @@ def candidates(runs: Sequence[Run], count: int) -> dict[str, Program]:
     """The best `count` programs of several runs by the lower bound of fitness.
 
     Programs of a run that differ in constants or in dead and redundant statements are one rule, of
-    which the best enters. The runs take turns, so that each has its best among them.
+    which the best enters, and the others only where there are fewer rules than places. The runs
+    take turns, so that each has its best among them.
     """
     rows = [[(run, one) for one in run.top(None) if one["seeds"] > 1] for run in runs]
     turns = [pair for of_one_turn in zip_longest(*rows) for pair in of_one_turn if pair]
-    found: dict[str, Program] = {}
+    best_of_rules: dict[str, Program] = {}
+    others: dict[str, Program] = {}
     rules: set[tuple[Run, str]] = set()
     for run, one in turns:
-        if len(found) == count:
+        if len(best_of_rules) == count:
             break
         program = parse(one["source"])
         rule = (run, _without_constants(program))
-        if rule not in rules:
-            rules.add(rule)
-            found[f"{run.directory}#{one['id']}"] = program
-    return found
+        found = others if rule in rules else best_of_rules
+        found[f"{run.directory}#{one['id']}"] = program
+        rules.add(rule)
+    return dict([*best_of_rules.items(), *others.items()][:count])
 
 
 def _without_constants(program: Program) -> str:

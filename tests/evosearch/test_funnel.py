@@ -40,9 +40,16 @@ def test_every_run_has_its_best_among_the_entrants(runs: list[Run]) -> None:
     assert of(runs[0], found) == of(runs[1], found)
 
 
-def test_a_run_enters_each_rule_once_whatever_its_constants(runs: list[Run]) -> None:
-    found = candidates(runs, 10)
-    assert len(found) < 10
+def test_rules_enter_before_other_constants_of_theirs(runs: list[Run]) -> None:
+    """Each run's every rule once, then what is next best until the places are filled."""
+    every = candidates(runs, 10_000)
+    rules = [rule for run in runs for rule in of(run, every)]
+    count = sum(len(set(of(run, every))) for run in runs)
+    assert count < 10 < len(rules)
+    found = candidates(runs, count)
     for run in runs:
-        rules = of(run, found)
-        assert len(rules) == len(set(rules))
+        entered = of(run, found)
+        assert len(entered) == len(set(entered))
+        assert set(entered) == set(of(run, every))
+    assert list(candidates(runs, 10))[:count] == list(found)
+    assert len(candidates(runs, 10)) == 10
