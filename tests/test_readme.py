@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,11 @@ def evosearch(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     return python("-c", "from evosearch.cli import main; main()", *words, cwd=cwd)
 
 
+@cache
+def help_of(command: str) -> str:
+    return evosearch(command, "--help").stdout
+
+
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the example run, in which all of the README's exports have been written."""
@@ -62,7 +68,7 @@ def test_there_are_exactly_two_set_up_commands_each_one_line() -> None:
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_command_has_the_options_that_the_readme_gives_it(words: list[str]) -> None:
-    known = evosearch(words[0], "--help").stdout
+    known = help_of(words[0])
     for word in words[1:]:
         if word.startswith("-"):
             assert word in known

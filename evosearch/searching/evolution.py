@@ -24,9 +24,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from evosearch.config import Config
-from evosearch.searching.constants import Space
 from evosearch.searching.mutation import Child, mutate, with_states
 from evosearch.searching.records import Champion, Record, Test
+from evosearch.searching.space import Space
 from evosearch.searching.step_size import matched
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.seeds import Seed, Stream

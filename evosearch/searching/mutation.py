@@ -16,7 +16,7 @@ import numpy as np
 
 from evosearch.config import MutationConfig
 from evosearch.errors import UsageError
-from evosearch.searching.constants import shape, without_constants
+from evosearch.searching.constants import rounded, shape, without_constants
 from evosearch.searching.step_size import matched
 from primitives import OPS, Parameter, Program, Statement, analyse, ops
 from primitives.analysis import Analysis, StatementError
@@ -189,17 +189,12 @@ def _argument(scope: list[str], rng: np.random.Generator, config: MutationConfig
 
 
 def _constant(rng: np.random.Generator) -> float:
-    return _rounded(float(rng.normal()))
+    return rounded(float(rng.normal()))
 
 
 def _rescaled(constant: float, rng: np.random.Generator) -> float:
     """`constant` times 2^a, a from N(0, 1)."""
-    return _rounded(constant * 2.0 ** float(rng.normal()))
-
-
-def _rounded(value: float) -> float:
-    """Six digits: as many as float32 holds with certainty, and no more for a reader to skip."""
-    return float(f"{value:.6g}") if abs(value) < 1e38 else 1e38
+    return rounded(constant * 2.0 ** float(rng.normal()))
 
 
 def _scope(program: Program, place: int) -> list[str]:

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from evosearch.searching.constants import rounded
 from primitives import Program, Statement, live
 from primitives.reference import initial_state, step
 
@@ -60,8 +61,7 @@ def _is_rate(statement: Statement) -> bool:
 
 
 def _scaled(statement: Statement, ratio: float) -> Statement:
-    """With its constant, rounded to six digits as in mutation."""
-    args = (float(f"{a * ratio:.6g}") if isinstance(a, float) else a for a in statement.args)
+    args = (rounded(a * ratio) if isinstance(a, float) else a for a in statement.args)
     return statement._replace(args=tuple(args))
 
 

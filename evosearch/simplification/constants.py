@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import minimize
 
-from evosearch.searching.constants import Space, constants, with_constants
+from evosearch.searching.constants import constants, with_constants
+from evosearch.searching.space import Space
 from evosearch.simplification.effect import Effects, OnStep, drawn
 from evosearch.simplification.record import Step
 from evosearch.statistics import LARGEST_SCORE

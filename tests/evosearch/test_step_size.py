@@ -8,7 +8,7 @@ import pytest
 from evosearch.config import MutationConfig
 from evosearch.searching.mutation import mutate
 from evosearch.searching.step_size import matched, step_size
-from primitives import live, parse, zoo
+from primitives import analyse, live, parse, zoo
 
 HALVED = parse("def train(w, g, lr):\n    lr = lr * 0.5\n    update = g * lr\n    return update\n")
 
@@ -58,3 +58,14 @@ def test_mutation_keeps_the_size_of_steps_where_the_shape_changes() -> None:
             constants += ops == [one.op for one in parent.statements]
     assert kept > 50
     assert constants > 5
+
+
+def test_no_constant_leaves_float32() -> None:
+    """Steps that are tiny by a constant that is tiny are made larger only so far."""
+    tiny = parse(
+        "def train(w, g, lr):\n    lr = lr * 1e30\n    x = g * 1e-38\n    x = x * 1e-37\n"
+        "    update = x * lr\n    return update\n"
+    )
+    child = matched(tiny, HALVED)
+    assert max(abs(a) for s in child.statements for a in s.args if isinstance(a, float)) <= 1e38
+    assert analyse(child).key

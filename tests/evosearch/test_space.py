@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from evosearch.searching.constants import Space, constants
+from evosearch.searching.constants import constants
+from evosearch.searching.space import Space
 from evosearch.searching.step_size import matched, step_size
 from primitives import Program, live, parse, zoo
 
