@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from evosearch.findings.funnel import Funnelled, Stage
     from evosearch.searching.run import Run
 
+Scale = Literal["10x", "100x"]
+
 
 @app.command()
 def funnel(
@@ -24,6 +26,9 @@ def funnel(
     entrants: Annotated[
         int | None, typer.Option(min=1, help="How many programs enter; the run's own by default.")
     ] = None,
+    to: Annotated[
+        Scale, typer.Option(help="The last stage: 10x is a quick look, at a tenth of the cost.")
+    ] = "100x",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Compute losses and gradients in bfloat16.")
@@ -47,14 +52,16 @@ def funnel(
         config = config.model_copy(update={"entrants": (entrants, config.entrants[1])})
     if bfloat16:
         config = config.model_copy(update={"precision": "bfloat16"})
-    found = measured(opened, config, workers)
+    found = measured(opened, config, workers, to)
     if json:
         print_json(found.document())
     else:
         print_funnel(found)
 
 
-def measured(runs: list[Run], config: FunnelConfig, workers: int | None) -> Funnelled:
+def measured(
+    runs: list[Run], config: FunnelConfig, workers: int | None, to: Scale = "100x"
+) -> Funnelled:
     """The funnel with progress on the terminal; its document is kept in each run."""
     from rich.console import Console
 
@@ -63,7 +70,7 @@ def measured(runs: list[Run], config: FunnelConfig, workers: int | None) -> Funn
 
     with reporting(Console(stderr=True)) as report:
         found = through(
-            runs, config=config, workers=workers, progress=report, ledger=Ledger.local()
+            runs, config=config, to=to, workers=workers, progress=report, ledger=Ledger.local()
         )
     for run in runs:
         run.keep_funnel(found.document())
@@ -88,7 +95,7 @@ def print_funnel(found: Funnelled) -> None:
     mean, low, high = found.winner.fitness
     console.print(
         f"winner {found.winner.name}: fitness {mean:+.3f}, 95% interval [{low:+.3f}, {high:+.3f}] "
-        "at 100x the work, on seeds that chose nothing",
+        f"at {found.stages[-1].scale} the work, on seeds that chose nothing",
         highlight=False,
         markup=False,
     )

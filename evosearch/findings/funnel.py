@@ -89,8 +89,8 @@ class Funnelled:
 
     Attributes:
         stages: in order; fewer than `SCALES` if nothing was left.
-        winner: as measured at the largest scale on seeds that chose nothing; None if no program
-            beat the baseline up to there.
+        winner: as measured at the last scale on seeds that chose nothing; None if no program beat
+            the baseline up to there.
     """
 
     stages: tuple[Stage, ...]
@@ -108,6 +108,7 @@ def funnel(
     runs: Sequence[Run],
     *,
     config: FunnelConfig | None = None,
+    to: str = SCALES[-1],
     workers: int | None = None,
     progress: Progress = lambda text, done, total: None,
     ledger: Ledger | None = None,
@@ -117,6 +118,7 @@ def funnel(
     Args:
         runs: whose tasks' counterparts are trained; all of them searched on the same tasks.
         config: how many enter and on how many seeds; None for the first run's.
+        to: the scale of the last stage, at which the winner is named.
         workers: threads that train; None for one per core.
         progress: told how far it is.
         ledger: where trainings are kept.
@@ -143,7 +145,8 @@ def funnel(
             f"`evosearch resume {runs[0].directory}`"
         )
     stages: list[Stage] = []
-    for scale, most, seeds in zip(SCALES, config.entrants, config.seeds, strict=True):
+    scales = SCALES[: SCALES.index(to) + 1]
+    for scale, most, seeds in zip(scales, config.entrants, config.seeds, strict=False):
         tasks = counterparts(first.tasks, scale)
         if not tasks:
             raise UsageError(
@@ -175,7 +178,7 @@ def funnel(
         found = _entrants(measured(left, Stream.VALIDATE, seeds), bound)
         found.sort(key=lambda one: (one.fitness.low > 0, one.fitness.mean), reverse=True)
         ahead = [one for one in found if one.fitness.low > 0]
-        last = scale == SCALES[-1]
+        last = scale == to
         through = ahead[:1] if last else ahead
         stages.append(Stage(scale, seeds, tuple(found), len(through)))
         left = {one.name: left[one.name] for one in through}
