@@ -21,7 +21,7 @@ def test_a_search_can_leave_out_what_its_preset_ends_with(
         assert run("search", "--preset", "standard", *words, "--out", f"{ends}").status == 0
         made = read_config(Path(f"{ends}"))
         assert (made.funnel.at_end, made.simplify) == (ends, ends)
-        assert made.funnel.entrants == (10, 4)
+        assert made.funnel.entrants == (8, 3)
 
 
 def test_a_batch_is_a_part_of_the_configuration(
