@@ -17,7 +17,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """Two searches that tune the constants of the program that both start from."""
     root = tmp_path_factory.mktemp("runs")
     for seed in (1, 2):
-        stored(root / f"constants-{seed}", programs=120, seed=seed, mutation=TUNING)
+        stored(root / f"constants-{seed}", programs=50, seed=seed, mutation=TUNING)
     return [Run(root / f"constants-{seed}") for seed in (1, 2)]
 
 
@@ -42,7 +42,7 @@ def test_every_run_has_its_best_among_the_entrants(runs: list[Run]) -> None:
 
 def test_rules_enter_before_other_constants_of_theirs(runs: list[Run]) -> None:
     """Each run's every rule once, then what is next best until the places are filled."""
-    every = candidates(runs, 10_000)
+    every = candidates(runs, 60)
     rules = [rule for run in runs for rule in of(run, every)]
     count = sum(len(set(of(run, every))) for run in runs)
     assert count < 10 < len(rules)
