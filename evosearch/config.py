@@ -160,8 +160,8 @@ class Config(_Section):
     """So many programs at first are the initial one with other constants; the best of them is what
     the population starts as then and later."""
     tune_last: Annotated[int, Field(ge=0, validate_default=True)] = 0
-    """So many programs before each fresh start the population becomes the best since the last one,
-    and only constants change."""
+    """So many programs before each fresh start the population becomes its best, and only constants
+    change."""
     states: Annotated[int, Field(ge=0, le=8)] = 2
     """The initial program is given unused states up to this number."""
     validation_seeds: Annotated[int, Field(ge=0, le=64)] = 0

@@ -294,8 +294,10 @@ class Evolution:
         return max(self._population, key=self._worth)
 
     def _tune(self, start: Individual) -> None:
-        """From here on `start`, given a constant on its learning rate, with other constants."""
-        space = Space(matched(start.program, start.program))
+        """From here on `start` with other constants, one on its learning rate among them."""
+        rated = matched(start.program, start.program)
+        fits = len(rated.statements) <= self.config.mutation.max_statements
+        space = Space(rated if fits else start.program)
         if len(space):
             self._begin(deque([replace(start, program=space.program)], _TUNED), space)
 

@@ -97,7 +97,6 @@ def test_rates_follow_from_the_time_of_a_whole_training(document: dict[str, Any]
         assert row["programs_per_second"] == pytest.approx(row["lanes"] / row["training_s"])
         one_by_one = row["lanes"] * row["jit_s"]
         assert row["times_jit"] == pytest.approx(one_by_one / row["training_s"])
-        assert row["training_s"] > 0.001 * row["batched_ms"]
     mixed = [row for row in document["batches"] if row["program"] == "mutants"]
     for row, all_tasks in zip(mixed, document["throughput"], strict=True):
         assert row["lanes"] == all_tasks["lanes"]
