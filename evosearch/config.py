@@ -188,7 +188,8 @@ class Config(_Section):
         if tuned and every is None:
             raise ValueError("it takes restart_every, which says when a start ends")
         if every is not None and first + tuned >= every:
-            raise ValueError(f"with tune_first = {first} it must be below restart_every = {every}")
+            total = first + tuned
+            raise ValueError(f"tune_first + tune_last = {total}, not below restart_every = {every}")
         return tuned
 
     @field_validator("validation_seeds")
