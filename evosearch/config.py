@@ -125,7 +125,7 @@ class FunnelConfig(_Section):
     seeds: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] = (4, 6)
     """Fresh seeds of each entrant."""
     tuning_seeds: Annotated[int, Field(ge=1)] = 1
-    """Seeds of each trial of a learning rate."""
+    """Seeds of each trial of a learning rate or weight decay."""
     confirm_seeds: Annotated[int, Field(ge=2)] = 8
     """Further fresh seeds at the largest scale that the winner is reported from."""
     largest_gain: Annotated[float, Field(gt=0)] | None = None

@@ -1,9 +1,9 @@
 """The funnel: the best programs of runs on 10x, then 100x the work, and the winner's evidence.
 
 Only what surely beats the tuned baseline goes on (Chen et al. 2023, section 2.3), best mean first.
-Every entrant of a stage and the baseline are tuned alike. Who goes on is chosen by seeds that are
-then spent: the winner is measured anew, beside the baseline, on seeds that chose nothing, and that
-is what is reported.
+Of every entrant of a stage, and of the baseline, the learning rate and the weight decay are tuned
+alike. Who goes on is chosen by seeds that are then spent: the winner is measured anew, beside the
+baseline, on seeds that chose nothing, and that is what is reported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from evosearch.evaluating.results import Evaluation
 from evosearch.evaluating.trainings import Progress
 from evosearch.searching.measurement import BASELINE
 from evosearch.searching.run import Run
-from evosearch.searching.validation import COARSE, COARSE_GRID, counterparts
+from evosearch.searching.validation import COARSE, COARSE_DECAYS, COARSE_GRID, counterparts
 from evosearch.statistics import Interval, bounded_mean, interval, log_ratio
 from evosearch.training.seeds import Stream
 from primitives import Program, parse, simplify, zoo
@@ -167,6 +167,7 @@ def funnel(
                 seeds=seeds,
                 tuning_seeds=config.tuning_seeds,
                 lrs=COARSE_GRID,
+                decays=COARSE_DECAYS,
                 resolution=COARSE,
                 seed=first.seed,
                 streams=(Stream.VALIDATE_TUNE, stream),

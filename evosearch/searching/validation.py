@@ -27,6 +27,8 @@ STREAMS = (Stream.VALIDATE_TUNE, Stream.VALIDATE)
 COARSE_GRID = (0.25, 1.0, 4.0, 16.0)
 """Factors on a learning rate that validation starts from; it refines to a factor of 2."""
 COARSE = 2.0
+COARSE_DECAYS = (0.3, 1.0)
+"""Weight decays outside a program that validation starts from, besides none."""
 _IT = "the champion"
 
 
@@ -46,7 +48,7 @@ def ten_times(tasks: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Validation:
-    """One program on one validation task and seed, both it and the baseline at their best rate."""
+    """One program on one validation task and seed; it and the baseline each at its best setting."""
 
     task: str
     seed: int
@@ -124,6 +126,7 @@ class Validator:
                 seeds=self._config.validation_seeds,
                 tuning_seeds=1,
                 lrs=COARSE_GRID,
+                decays=COARSE_DECAYS,
                 resolution=COARSE,
                 seed=self._config.seed,
                 streams=STREAMS,

@@ -14,7 +14,8 @@ import pytest
 import proxies
 from evosearch.config import make_config
 from evosearch.findings.funnel import SCALES
-from evosearch.searching.validation import counterparts, ten_times
+from evosearch.searching.measurement import BASELINE
+from evosearch.searching.validation import COARSE_DECAYS, counterparts, ten_times
 from evosearch.training.seeds import Stream
 from primitives import zoo
 
@@ -106,6 +107,21 @@ def test_the_funnel_is_kept_with_its_evidence(searched: Path) -> None:
         assert stage["through"] == (min(ahead, 1) if stage["scale"] == "100x" else ahead)
     if document["winner"]:
         assert set(document["winner"]["per_task"]) == {"points-teacher-100x"}
+
+
+def test_weight_decay_is_tuned_of_all_alike(searched: Path) -> None:
+    """Of the champions and of what they are compared with, in validation and in the funnel."""
+    trained = rows(searched / "runs" / "evaluations.db", "select description from trainings")
+    tried: dict[str, set[float]] = {}
+    for description in trained:
+        if repr(Stream.VALIDATE_TUNE) in description:
+            program = description.split("\n", 1)[1]
+            decay = float(description.split("decay=")[1].split(")")[0])
+            tried.setdefault(program, set()).add(decay)
+    assert str(zoo.load(BASELINE)) in {f"{program.strip()}\n" for program in tried}
+    assert len(tried) > 1
+    for program, decays in tried.items():
+        assert decays >= {0.0, *COARSE_DECAYS}, program
 
 
 def test_counterparts_are_validation_tasks() -> None:
