@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from primitives.algebra.building import Builder, Unwritable
 from primitives.algebra.context import Context
-from primitives.algebra.forms import Expander, Inexpressible, Reach
-from primitives.algebra.terms import Term, may_replace, size_with, substitute
+from primitives.algebra.forms import Expander, Inexpressible
+from primitives.algebra.products import Reach
+from primitives.algebra.terms import Term, growth, may_replace, substitute
 
 _REACHES = (Reach.OWN, Reach.ALL, Reach.PRODUCTS)
 
@@ -66,9 +67,9 @@ def _written_shortest(
         return next(iter(candidates), None)
 
     def size(new: Term) -> int:
-        found = size_with(context.graph, term, new)
-        if found is None:
+        grown = growth(context.graph, term, new)
+        if grown is None:
             return substitute(context.graph, context.terms, {term: new}).size
-        return found
+        return context.graph.size + grown.size
 
     return min(candidates, key=size)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from functools import reduce
 
 from primitives.algebra.context import Context
-from primitives.algebra.forms import Power, Product
 from primitives.algebra.numbers import Coefficient, neat
+from primitives.algebra.products import Power, Product
 from primitives.algebra.terms import LEAF, Term
 from primitives.kinds import Kind
 

@@ -17,12 +17,13 @@ from primitives.algebra.rules import BY_ROOT, CANONICAL
 from primitives.algebra.states import STATE_RULES, StateRule
 from primitives.algebra.terms import (
     Graph,
+    Growth,
     Term,
     Terms,
+    growth,
     may_replace,
     read,
     rebuilder,
-    size_with,
     substitute,
 )
 from primitives.algebra.wording import equation
@@ -108,48 +109,56 @@ class _Derivation:
         if len(written.statements) > len(self.program.statements):
             return self._done()
         self._record(written, "written-once", "each value once, copies followed, in one order")
-        self._renew()
         seen = set()
-        while True:
-            self._shorten()
-            if self.graph.roots in seen:
-                return self._done()
+        while self.graph.roots not in seen:
             seen.add(self.graph.roots)
-            if not self._canonical():
-                return self._done()
+            self.context = self._new_context()
+            self.pending = set(self.graph.live)
+            self._settle()
+        return self._done()
 
     def _done(self) -> Derivation:
         return Derivation(self.program, tuple(self.steps), tuple(dict.fromkeys(self.refused)))
 
-    def _renew(self) -> None:
-        self.context = Context(self.graph, self.terms, self.source.weight)
+    def _new_context(self) -> Context:
+        return Context(self.graph, self.terms, self.source.weight)
+
+    def _settle(self) -> None:
+        """Tries all terms, then those that rewrites touched, until none of them gives way."""
+        seen = set()
+        while True:
+            self._shorten()
+            if self.graph.roots in seen:
+                return
+            seen.add(self.graph.roots)
+            if not self._canonical():
+                return
+
+    def _become(self, graph: Graph) -> None:
+        touched = _touched(self.graph, graph)
+        self.context = self.context.after(graph, touched)
+        self.pending |= touched
+        self.graph = graph
 
     def _probe(self) -> Probe:
         if self.probe is None:
             self.probe = Probe(self.graph, self.source.weight)
         return self.probe
 
-    def _shorten(self) -> bool:
-        """Takes rewrites that make the program shorter until none does; whether there were any."""
-        changed = False
+    def _shorten(self) -> None:
+        """Takes rewrites that make the program shorter until none does."""
         while self._shorten_values() or self._shorten_states():
-            changed = True
-        return changed
+            pass
 
     def _shorten_values(self) -> bool:
-        """Tries all terms, then those that a rewrite touched, until none is left."""
+        """Tries the terms that are pending until none is; whether the program is shorter now."""
         changed = False
-        pending = set(self.graph.live)
-        while pending:
+        while self.pending:
             for term in self.graph.live:
-                if term not in pending or term not in self.graph.uses:
-                    continue
-                pending.discard(term)
-                before = self.graph
-                if term.is_call and self._shorten_at(term):
-                    pending |= _touched(before, self.graph)
-                    changed = True
-            pending &= set(self.graph.live)
+                if term in self.pending and term in self.graph.uses:
+                    self.pending.discard(term)
+                    changed |= term.is_call and self._shorten_at(term)
+            self.pending.intersection_update(self.graph.live)
         return changed
 
     def _shorten_at(self, term: Term) -> bool:
@@ -186,8 +195,8 @@ class _Derivation:
     def _try(self, rule: Rule, old: Term, new: Term, *, canonical: bool) -> bool:
         if new is old or not may_replace(self.graph, self.terms, old, new):
             return False
-        size = size_with(self.graph, old, new)
-        if size is not None and not self._may_be_better(size, rule.folds, canonical):
+        grown = growth(self.graph, old, new)
+        if grown is not None and not _may_be_better(grown, folds=rule.folds, canonical=canonical):
             return False
         graph = substitute(self.graph, self.terms, {old: new})
         if not self._is_better(graph, folds=rule.folds, canonical=canonical):
@@ -199,10 +208,9 @@ class _Derivation:
         written = write(graph, self.program, self.named)
         if len(written.statements) > len(self.program.statements):
             return False
-        self.graph = graph
+        self._become(graph)
         reason = f"{equation(old, new, self.named)}, {rule.domain.meaning}"
         self._record(written, rule.name, reason, rule.domain)
-        self._renew()
         return True
 
     def _keep_names(self, old: Term, new: Term) -> None:
@@ -213,9 +221,6 @@ class _Derivation:
             value = rebuild(term)
             if name is not None and value.is_call:
                 self.named.setdefault(value, name)
-
-    def _may_be_better(self, size: int, folds: bool, canonical: bool) -> bool:
-        return size < self.graph.size or (size == self.graph.size and (folds or canonical))
 
     def _is_better(self, graph: Graph, *, folds: bool, canonical: bool) -> bool:
         if graph.size != self.graph.size:
@@ -235,9 +240,9 @@ class _Derivation:
         written = write(graph, self.program, self.named)
         if len(written.statements) > len(self.program.statements):
             return False
-        self.graph, self.probe = graph, None
+        self._become(graph)
+        self.probe = None
         self._record(written, rule.name, f"{reason}, {rule.domain.meaning}", rule.domain)
-        self._renew()
         return True
 
     def _refuse(self, name: str, reason: str) -> None:
@@ -251,6 +256,12 @@ class _Derivation:
         if after != self.program:
             self.steps.append(Step(rule, reason, self.program, after, domain))
             self.program = after
+
+
+def _may_be_better(grown: Growth, *, folds: bool, canonical: bool) -> bool:
+    if grown.size != 0:
+        return grown.size < 0
+    return canonical or (folds and grown.nesting < 0)
 
 
 def _touched(before: Graph, after: Graph) -> set[Term]:

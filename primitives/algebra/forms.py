@@ -1,75 +1,19 @@
-"""Normal forms of arithmetic: sums of products of powers.
-
-A product is a coefficient times, for each base x, a power |x|^p, with the sign of x or without it.
-Division by zero gives zero, so a product is zero wherever one of its bases is, whatever its power;
-hence x * x / x is x, x / sqrt(x * x) is sign(x), and x / x is 1 only where x is proved nonzero. A
-sum is a set of products.
-"""
+"""Terms read as sums of products of powers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import NamedTuple, TypeAlias
-
 from primitives.algebra.context import Context
 from primitives.algebra.numbers import Coefficient
+from primitives.algebra.products import PRODUCT_OPS, SUM_OPS, Key, Power, Product, Reach, Sum
 from primitives.algebra.terms import Term
 
-PRODUCT_OPS = frozenset(
-    ["multiply", "divide", "negative", "reciprocal", "square", "cube", "abs", "sqrt", "cbrt"]
-    + ["power", "sign"]
-)
-SUM_OPS = frozenset(["add", "subtract", "negative", "interp"])
 _ONE = Coefficient.of(1.0)
 _MINUS_ONE = Coefficient.of(-1.0)
 _ROOTS = {"sqrt": 1 / 2, "square": 2.0, "cube": 3.0}
 
 
-class Power(NamedTuple):
-    """|x|^exponent, times sign(x) if `signed`."""
-
-    exponent: float
-    signed: bool
-
-
-Key: TypeAlias = frozenset[tuple[Term, Power]]
-
-
 class Inexpressible(Exception):  # noqa: N818 - not an error: a form that no op writes
     """A product with a factor that is 1 but for x = 0."""
-
-
-@dataclass(frozen=True)
-class Product:
-    """A coefficient times powers.
-
-    Attributes:
-        coefficient: the coefficient.
-        powers: the power of each base.
-        rooted: bases of unknown sign under a root: not negative wherever the value is not NaN.
-    """
-
-    coefficient: Coefficient
-    powers: Mapping[Term, Power] = field(default_factory=dict)
-    rooted: frozenset[Term] = frozenset()
-
-    @property
-    def key(self) -> Key:
-        """The powers, to compare products by."""
-        return frozenset(self.powers.items())
-
-
-class Reach(IntEnum):
-    """What is opened below the term that is read as a sum or product."""
-
-    PRODUCTS = 0
-    """Products that only one place reads."""
-    OWN = 1
-    """Sums and products that only one place reads."""
-    ALL = 2
-    """All sums and products."""
 
 
 class Expander:
@@ -94,9 +38,7 @@ class Expander:
     def sum(self, term: Term) -> list[Product]:
         """`term` as a sum of products, in the order of the context."""
         self.root = term
-        found: dict[Key, Product] = {}
-        self._add(found, term, _ONE)
-        kept = [one for one in found.values() if not one.coefficient.is_zero]
+        kept = [one for one in self._sum(term).values() if not one.coefficient.is_zero]
         rank = self.context.rank
         return sorted(kept, key=lambda one: sorted((rank(b), p) for b, p in one.powers.items()))
 
@@ -113,10 +55,19 @@ class Expander:
         return not shared
 
     def _product(self, term: Term) -> Product:
+        """`term` as a product, with bases that cancel out."""
         if term.is_constant:
             return Product(Coefficient.of(term.value)) if term.value else self._base(term)
         if term.op not in PRODUCT_OPS or not self._opens(term):
             return self._base(term)
+        if not self._keeps(term):
+            return self._read_powers(term)
+        known = self.context.products.get((self.reach, term))
+        if known is None:
+            known = self.context.products[self.reach, term] = self._read_powers(term)
+        return known
+
+    def _read_powers(self, term: Term) -> Product:
         inner = [self._product(arg) for arg in term.args]
         match term.op:
             case "multiply":
@@ -213,51 +164,75 @@ class Expander:
             powers[base] = Power(exponent, signed)
         return Product(x.coefficient, powers, x.rooted.intersection(powers))
 
-    def _add(self, found: dict[Key, Product], term: Term, scale: Coefficient) -> None:
-        if term.is_constant and term.value == 0:
-            return
-        opens = term.op in SUM_OPS and self._opens(term)
-        if not opens or not self._add_parts(found, term, scale):
-            self._add_product(found, term, scale)
+    def _sum(self, term: Term) -> Sum:
+        """`term` as a sum, with what cancels out."""
+        if not self._keeps(term):
+            return self._read_sum(term)
+        known = self.context.sums.get((self.reach, term))
+        if known is None:
+            known = self.context.sums[self.reach, term] = self._read_sum(term)
+        return known
 
-    def _add_parts(self, found: dict[Key, Product], term: Term, scale: Coefficient) -> bool:
+    def _keeps(self, term: Term) -> bool:
+        """Whether `term` reads the same wherever it is met, and no flag is asked for."""
+        if self.reach == Reach.ALL:
+            return True
+        return self.context.is_long and not (term is self.root and self.context.is_shared(term))
+
+    def _read_sum(self, term: Term) -> Sum:
+        if term.is_constant and term.value == 0:
+            return {}
+        opens = term.op in SUM_OPS and self._opens(term)
+        parts = self._parts(term) if opens else None
+        if parts is None:
+            return self._read_product(term)
+        found: dict[Key, Product] = {}
+        for part, scale in parts:
+            for key, product in self._sum(part).items():
+                added = _scaled(product, scale)
+                known = found.get(key)
+                if known is not None:
+                    total = known.coefficient.plus(added.coefficient)
+                    added = Product(total, added.powers, added.rooted | known.rooted)
+                found[key] = added
+        return found
+
+    def _parts(self, term: Term) -> list[tuple[Term, Coefficient]] | None:
+        """What a sum adds up, each times a number; None where that is no number."""
         args = term.args
         match term.op:
             case "add":
-                self._add(found, args[0], scale)
-                self._add(found, args[1], scale)
+                return [(args[0], _ONE), (args[1], _ONE)]
             case "subtract":
-                self._add(found, args[0], scale)
-                self._add(found, args[1], scale.times(_MINUS_ONE))
+                return [(args[0], _ONE), (args[1], _MINUS_ONE)]
             case "negative":
-                self._add(found, args[0], scale.times(_MINUS_ONE))
-            case _:
-                if not args[2].is_constant:
-                    return False
-                a = args[2].value
-                rest = Coefficient(1 - a, abs(1 - a), abs(1 - a), False)
-                self._add(found, args[0], scale.times(rest))
-                self._add(found, args[1], scale.times(Coefficient.of(a)))
-        return True
+                return [(args[0], _MINUS_ONE)]
+        if not args[2].is_constant:
+            return None
+        a = args[2].value
+        rest = Coefficient(1 - a, abs(1 - a), abs(1 - a), False)
+        return [(args[0], rest), (args[1], Coefficient.of(a))]
 
-    def _add_product(self, found: dict[Key, Product], term: Term, scale: Coefficient) -> None:
+    def _read_product(self, term: Term) -> Sum:
+        """`term` as a product, or as the sum that a number is times."""
         try:
             product = self._settled(self._product(term))
         except Inexpressible:
             product = self._base(term)
-        product = Product(product.coefficient.times(scale), product.powers, product.rooted)
         if len(product.powers) == 1:
             ((base, power),) = product.powers.items()
             opens = base is not term and base.op in SUM_OPS and self._opens(base)
             if opens and power.exponent == 1 and (power.signed or self._base_is(base, power)):
-                self._add(found, base, product.coefficient)
-                return
-        known = found.get(product.key)
-        if known is not None:
-            total = known.coefficient.plus(product.coefficient)
-            product = Product(total, product.powers, product.rooted | known.rooted)
-        found[product.key] = product
+                scale = product.coefficient
+                return {key: _scaled(one, scale) for key, one in self._sum(base).items()}
+        return {product.key: product}
 
     def _base_is(self, base: Term, power: Power) -> bool:
         """Whether the power is the base itself: it is not negative, so it needs no sign."""
         return not power.signed and self.context.range(base).nonnegative
+
+
+def _scaled(product: Product, by: Coefficient) -> Product:
+    if by is _ONE:
+        return product
+    return Product(product.coefficient.times(by), product.powers, product.rooted)

@@ -26,10 +26,14 @@ def ranking(graph: Graph, weight: str) -> Callable[[Term], Rank]:
     """
     colours = _colours(graph, weight)
     hashes: dict[Term, int] = {}
+    ranks: dict[Term, Rank] = {}
 
     def rank(term: Term) -> Rank:
-        value = _hash(term, hashes, colours, weight)
-        return (-_SIZE[term.kind], term.is_constant, -term.depth, value)
+        known = ranks.get(term)
+        if known is None:
+            value = _hash(term, hashes, colours, weight)
+            known = ranks[term] = (-_SIZE[term.kind], term.is_constant, -term.depth, value)
+        return known
 
     return rank
 

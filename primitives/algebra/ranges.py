@@ -53,6 +53,8 @@ class Range(NamedTuple):
 
 
 _Rule: TypeAlias = Callable[..., Range]
+Intervals: TypeAlias = dict[tuple[tuple[str, Range], ...], dict[Term, Range]]
+"""The intervals of terms, by those of the states that they are made of."""
 
 ALL = Range()
 _NONNEGATIVE = Range(0.0, _INF)
@@ -62,13 +64,21 @@ _INPUTS = {"lr": _NONNEGATIVE, "t": Range(1.0, _INF)}
 
 
 class Ranges:
-    """The interval of each term of `graph`, and of terms made of its leaves."""
+    """The interval of each term of `graph`, and of terms made of its leaves.
 
-    def __init__(self, graph: Graph):
+    Attributes:
+        states: the interval of each state, over all steps.
+
+    Args:
+        graph: the graph.
+        known: intervals that were found before, for the terms that graphs have in common.
+    """
+
+    def __init__(self, graph: Graph, known: Intervals):
+        self._known = known
         self._of: dict[Term, Range] = {}
-        states = self._states(graph)
-        self._of = {}
-        self._leaves = states
+        self.states: dict[str, Range] = {}
+        self._hold(self._states(graph))
 
     def __call__(self, term: Term) -> Range:
         """The interval of `term`."""
@@ -77,12 +87,15 @@ class Ranges:
             known = self._of[term] = self._range(term)
         return known
 
+    def _hold(self, held: dict[str, Range]) -> None:
+        self.states = held
+        self._of = self._known.setdefault(tuple(held.items()), {})
+
     def _states(self, graph: Graph) -> dict[str, Range]:
         """Intervals that hold before and after each step: grown until they do, then to infinity."""
         held = {s.name: _rounded(s.initial, s.initial) for s in graph.states}
         for attempt in range(_WIDEN_AFTER + 2 * len(held) + 2):
-            self._leaves = held
-            self._of = {}
+            self._hold(held)
             grown = {name: held[name].join(self(term)) for name, term in graph.following.items()}
             if grown == held:
                 return held
@@ -95,7 +108,7 @@ class Ranges:
         if term.is_constant:
             return Range(term.value, term.value)
         if term.op == LEAF:
-            return self._leaves.get(term.name) or _INPUTS.get(term.name, ALL)
+            return self.states.get(term.name) or _INPUTS.get(term.name, ALL)
         args = [self(arg) for arg in term.args]
         rule = _RULES.get(term.op)
         if rule is None:

@@ -11,7 +11,7 @@ from primitives.algebra import choices, functions, reductions
 from primitives.algebra.arithmetic import common_factor, folded_sum, product_form, sum_form
 from primitives.algebra.context import Context
 from primitives.algebra.domains import Domain
-from primitives.algebra.forms import PRODUCT_OPS, SUM_OPS
+from primitives.algebra.products import PRODUCT_OPS, SUM_OPS
 from primitives.algebra.rule import Rule, rule
 from primitives.algebra.terms import LEAF, Term
 from primitives.kinds import Kind

@@ -9,8 +9,9 @@ from itertools import combinations
 from primitives.algebra.arithmetic import common_factor, product_form, sum_form
 from primitives.algebra.context import Context
 from primitives.algebra.domains import Domain
-from primitives.algebra.forms import Expander, Reach
+from primitives.algebra.forms import Expander
 from primitives.algebra.numbers import Coefficient
+from primitives.algebra.products import Reach
 from primitives.algebra.terms import (
     LEAF,
     Graph,
@@ -209,7 +210,7 @@ def _scales(context: Context, state: str) -> list[float]:
 
 def _tidied(context: Context, graph: Graph, state: str) -> Graph:
     """`graph` with what reads `state` written anew, wherever that makes it shorter."""
-    here = Context(graph, context.terms, context.weight)
+    here = context.of(graph)
     for term in graph.live:
         if not term.is_call or term not in graph.uses or state not in term.leaves:
             continue
@@ -220,7 +221,7 @@ def _tidied(context: Context, graph: Graph, state: str) -> Graph:
             shorter = substitute(graph, context.terms, {term: new})
             if shorter.size < graph.size:
                 graph = shorter
-                here = Context(graph, context.terms, context.weight)
+                here = context.of(graph)
                 break
     return graph
 

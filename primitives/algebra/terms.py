@@ -7,9 +7,11 @@ term of its update and, for each live state, the term that the state turns into.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from typing import NamedTuple
 
 import numpy as np
 
@@ -244,12 +246,24 @@ def substitute(graph: Graph, terms: Terms, replaced: Mapping[Term, Term]) -> Gra
     )
 
 
-def size_with(graph: Graph, old: Term, new: Term) -> int | None:
-    """The size of `graph` with `new` for `old`, without making it; None where that takes making.
+class Growth(NamedTuple):
+    """What a rewrite would do to a graph.
+
+    Attributes:
+        size: by how much its size would grow.
+        nesting: by how much the sum of its terms' depths would, at least.
+    """
+
+    size: int
+    nesting: float
+
+
+def growth(graph: Graph, old: Term, new: Term) -> Growth | None:
+    """How `graph` grows with `new` for `old`, without making it; None where that takes making.
 
     What is made of `old` becomes as many terms that are made of `new`, if `new` is not there yet.
     So it suffices to count what `new` adds and what nothing but `old` reads. (States die only where
-    `new` is made of fewer.)
+    `new` is made of fewer.) Those above become less nested only if `new` is.
     """
     uses = graph.uses
     calls = old.is_call and new.is_call
@@ -274,7 +288,10 @@ def size_with(graph: Graph, old: Term, new: Term) -> int | None:
             left[arg] = left.get(arg, uses[arg]) - 1
             if not left[arg] and arg not in kept:
                 lost.append(arg)
-    return graph.size + sum(t.is_call for t in added) - sum(t.is_call for t in lost)
+    size = sum(t.is_call for t in added) - sum(t.is_call for t in lost)
+    if new.depth < old.depth:
+        return Growth(size, -math.inf)
+    return Growth(size, sum(t.depth for t in added) - sum(t.depth for t in lost))
 
 
 def rebuilder(terms: Terms, replaced: Mapping[Term, Term]) -> Callable[[Term], Term]:

@@ -327,7 +327,7 @@ def test_probes_compute_what_the_reference_interpreter_does(program):
 def test_values_stay_in_the_ranges_that_the_analysis_gives(program):
     terms = Terms()
     graph, _ = read(program, terms)
-    ranges = Ranges(graph)
+    ranges = Ranges(graph, {})
     probe = Probe(graph, program.weight)
     with np.errstate(all="ignore"):
         for term in graph.live:

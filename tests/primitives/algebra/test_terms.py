@@ -3,7 +3,7 @@
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from primitives.algebra.terms import Terms, read, size_with, substitute
+from primitives.algebra.terms import Terms, growth, read, substitute
 from tests.strategies import programs
 
 NEW = {
@@ -16,13 +16,20 @@ NEW = {
 
 
 @given(programs(min_statements=3), st.data(), st.sampled_from(sorted(NEW)))
-def test_the_size_with_another_term_is_that_of_the_graph_with_it(program, data, made):
+def test_the_growth_told_is_that_of_the_graph_with_the_other_term(program, data, made):
     terms = Terms()
     graph, _ = read(program, terms)
     calls = [term for term in graph.live if term.args]
     assume(calls)
     old, other = (data.draw(st.sampled_from(calls)) for _ in range(2))
     new = NEW[made](terms, old, other)
-    size = size_with(graph, old, new)
-    event(f"{made}: {'told' if size is not None else 'not told'}")
-    assert size in (None, substitute(graph, terms, {old: new}).size)
+    told = growth(graph, old, new)
+    event(f"{made}: {'told' if told else 'not told'}")
+    if told:
+        grown = substitute(graph, terms, {old: new})
+        assert graph.size + told.size == grown.size
+        assert nesting(graph) + told.nesting <= nesting(grown)
+
+
+def nesting(graph):
+    return sum(term.depth for term in graph.live)
