@@ -8,7 +8,7 @@ from primitives.algebra.building import Builder, Unwritable
 from primitives.algebra.context import Context
 from primitives.algebra.forms import Expander, Inexpressible
 from primitives.algebra.products import Reach
-from primitives.algebra.terms import Term, growth, may_replace, substitute
+from primitives.algebra.terms import Term, growth, may_replace, read_only_for, substitute
 
 _REACHES = (Reach.OWN, Reach.ALL, Reach.PRODUCTS)
 
@@ -29,9 +29,12 @@ def common_factor(context: Context, term: Term) -> Term | None:
 
 
 def folded_sum(context: Context, term: Term) -> Term | None:
-    """`term` as a sum of products of what is furthest from it."""
+    """`term` as a sum of products of what is furthest from it, if that may be as short."""
+    forms = Expander(context, Reach.ALL).sum(term)
+    if len(forms) > 1 + sum(one.is_call for one in read_only_for(context.graph, term)):
+        return None  # to add them up takes more statements than what would go
     try:
-        return Builder(context).sum(Expander(context, Reach.ALL).sum(term))
+        return Builder(context).sum(forms)
     except Unwritable:
         return None
 

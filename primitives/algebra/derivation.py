@@ -113,7 +113,7 @@ class _Derivation:
         while self.graph.roots not in seen:
             seen.add(self.graph.roots)
             self.context = self._new_context()
-            self.pending = set(self.graph.live)
+            self.untried, self.unwritten = set(self.graph.live), set(self.graph.live)
             self._settle()
         return self._done()
 
@@ -127,17 +127,19 @@ class _Derivation:
         """Tries all terms, then those that rewrites touched, until none of them gives way."""
         seen = set()
         while True:
-            self._shorten()
-            if self.graph.roots in seen:
-                return
-            seen.add(self.graph.roots)
-            if not self._canonical():
+            self._shorten_values()
+            if self.graph.roots not in seen:
+                seen.add(self.graph.roots)
+                if self._canonical():
+                    continue
+            if not self._shorten_states():
                 return
 
     def _become(self, graph: Graph) -> None:
         touched = _touched(self.graph, graph)
         self.context = self.context.after(graph, touched)
-        self.pending |= touched
+        self.untried |= touched
+        self.unwritten |= touched
         self.graph = graph
 
     def _probe(self) -> Probe:
@@ -145,29 +147,22 @@ class _Derivation:
             self.probe = Probe(self.graph, self.source.weight)
         return self.probe
 
-    def _shorten(self) -> None:
-        """Takes rewrites that make the program shorter until none does."""
-        while self._shorten_values() or self._shorten_states():
-            pass
-
-    def _shorten_values(self) -> bool:
-        """Tries the terms that are pending until none is; whether the program is shorter now."""
-        changed = False
-        while self.pending:
+    def _shorten_values(self) -> None:
+        """Takes rewrites of values that make the program shorter until none does."""
+        while self.untried:
             for term in self.graph.live:
-                if term in self.pending and term in self.graph.uses:
-                    self.pending.discard(term)
-                    changed |= term.is_call and self._shorten_at(term)
-            self.pending.intersection_update(self.graph.live)
-        return changed
+                if term in self.untried and term in self.graph.uses:
+                    self.untried.discard(term)
+                    if term.is_call:
+                        self._shorten_at(term)
+            self.untried.intersection_update(self.graph.live)
 
-    def _shorten_at(self, term: Term) -> bool:
+    def _shorten_at(self, term: Term) -> None:
         for rule in BY_ROOT[term.op]:
             if rule.domain <= self.within:
                 new = rule.rewrite(self.context, term)
                 if new is not None and self._try(rule, term, new, canonical=False):
-                    return True
-        return False
+                    return
 
     def _shorten_states(self) -> bool:
         for rule in STATE_RULES:
@@ -181,8 +176,9 @@ class _Derivation:
         """Writes arithmetic in its one form, where that is as short; whether anything changed."""
         changed = False
         for old in self.graph.live:
-            if old not in self.graph.uses or not old.is_call:
+            if old not in self.unwritten or old not in self.graph.uses or not old.is_call:
                 continue
+            self.unwritten.discard(old)
             for rule in CANONICAL:
                 if old.op not in rule.roots or rule.domain > self.within:
                     continue

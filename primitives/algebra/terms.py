@@ -8,7 +8,7 @@ term of its update and, for each live state, the term that the state turns into.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import NamedTuple
@@ -281,17 +281,23 @@ def growth(graph: Graph, old: Term, new: Term) -> Growth | None:
             waiting += term.args
     if any(term.depth >= old.depth for term in kept):
         return None  # it may be made of `old`, which then stays
-    lost = [old]
-    left: dict[Term, int] = {}
-    for term in lost:
-        for arg in term.args:
-            left[arg] = left.get(arg, uses[arg]) - 1
-            if not left[arg] and arg not in kept:
-                lost.append(arg)
+    lost = read_only_for(graph, old, kept)
     size = sum(t.is_call for t in added) - sum(t.is_call for t in lost)
     if new.depth < old.depth:
         return Growth(size, -math.inf)
     return Growth(size, sum(t.depth for t in added) - sum(t.depth for t in lost))
+
+
+def read_only_for(graph: Graph, old: Term, kept: Set[Term] = frozenset()) -> list[Term]:
+    """What goes if `old` does: itself and what nothing else reads, but for what is `kept`."""
+    lost = [old]
+    left: dict[Term, int] = {}
+    for term in lost:
+        for arg in term.args:
+            left[arg] = left.get(arg, graph.uses[arg]) - 1
+            if not left[arg] and arg not in kept:
+                lost.append(arg)
+    return lost
 
 
 def rebuilder(terms: Terms, replaced: Mapping[Term, Term]) -> Callable[[Term], Term]:
