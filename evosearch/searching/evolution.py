@@ -26,7 +26,7 @@ import numpy as np
 from evosearch.config import Config
 from evosearch.searching.mutation import Child, mutate, with_states
 from evosearch.searching.records import Champion, Record, Test
-from evosearch.searching.space import Space
+from evosearch.searching.space import ELITE, Space
 from evosearch.searching.step_size import matched
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.seeds import Seed, Stream
@@ -251,10 +251,14 @@ class Evolution:
 
     def _tuned(self, space: Space, rng: np.random.Generator) -> tuple[int | None, Child]:
         # Most are drawn from many parents; the best of them stands for all.
-        tried = [one for one in self._population if space.holds(one.program)]
-        tried.sort(key=self._worth, reverse=True)
+        tried = self._tried(space)
         program = space.draw([one.program for one in tried], rng)
         return tried[0].id if tried else None, Child(analyse(program), "tune constants", Counter())
+
+    def _tried(self, space: Space) -> list[Individual]:
+        """Those of the population that differ in constants alone, the best first."""
+        tried = [one for one in self._population if space.holds(one.program)]
+        return sorted(tried, key=self._worth, reverse=True)
 
     def _record(self, number: int, program: Program, key: str) -> Record:
         record = Record(number, program, key, self.config.measurement.largest_gain)
@@ -317,17 +321,28 @@ class Evolution:
     def _race_floors(self) -> dict[str, float] | None:
         """What a new program's scores may not sum up to less than after each task.
 
-        The leader's own sum there, less what the race allows for the mean over all tasks; None
-        until the leader itself is measured.
+        The rival's own sum there, less what the race allows for the mean over all tasks; None
+        until there is a rival, and it is measured.
         """
         limits = self.config.measurement
-        if limits.race is None or not self._leader.search_scores():
+        rival = self._rival()
+        if limits.race is None or rival is None or not rival.search_scores():
             return None
-        means = self._leader.task_means()
+        means = rival.task_means()
         mean = sum(means.values()) / len(means)
-        allowed = limits.race + mean - self._leader.cautious(limits.noise_floor)
+        allowed = limits.race + mean - rival.cautious(limits.noise_floor)
         sums = np.cumsum([means[task] for task in self.config.tasks]) - len(means) * allowed
         return dict(zip(self.config.tasks, sums.tolist(), strict=True))
+
+    def _rival(self) -> Record | None:
+        """What new programs race: the best since the last restart.
+
+        Or, while constants are tuned, the last of those that more are drawn from.
+        """
+        if self._space is None:
+            return self._leader
+        elite = self._tried(self._space)[:ELITE]
+        return elite[-1].record if len(elite) == ELITE else None
 
     def _search_seed(self, record: Record, number: int) -> Seed:
         """The current seed, or the first after it that `record` has not been asked on.

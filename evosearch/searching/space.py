@@ -16,7 +16,8 @@ _WIDE, _WIDE_SHARE = 1.5, 2.5
 """The deviations that a search of constants begins with: averages differ by orders of magnitude."""
 _WIDELY = 80
 """So many are drawn with them."""
-_ELITE = 15
+ELITE = 15
+"""So many of the best say where more are drawn from."""
 _LEAST = 0.03
 """The least deviation of a coordinate."""
 _FARTHEST = 50.0
@@ -114,5 +115,5 @@ class Space:
         noise = rng.normal(size=len(self))
         if len(best_first) < _WIDELY:
             return self.at(self.wide * noise)
-        x = np.array([self.of(one) for one in best_first[:_ELITE]])
+        x = np.array([self.of(one) for one in best_first[:ELITE]])
         return self.at(x.mean(axis=0) + np.maximum(x.std(axis=0), _LEAST) * noise)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from evosearch.searching.constants import constants, shape
 from evosearch.searching.evolution import Evolution, Request
+from evosearch.searching.space import ELITE
 from evosearch.training.seeds import Stream
 from primitives import analyse, zoo
 from tests.evosearch.laboratory import config, evolve, measure, shorter_is_better
@@ -261,6 +262,20 @@ def test_whoever_is_even_with_the_best_may_finish() -> None:
     evolution.tell(first, {"one": 0.3, "two": -0.1})
     request = next(r for r in iter(evolution.ask, None) if r.reason == "child")
     assert request.floors == pytest.approx({"one": 0.3 - 2 * 0.12, "two": 0.2 - 2 * 0.12})
+
+
+def test_constants_race_the_last_of_those_that_more_are_drawn_from() -> None:
+    evolution = Evolution(config(measurement={"race": 0.1}, tune_first=90))
+    requests = evolve(evolution, 60, shorter_is_better)
+    assert all(request.floors is None for request in requests[:ELITE])
+    floor = evolution.config.measurement.noise_floor
+    tried = sorted((r.cautious(floor) for r in evolution.records.values()), reverse=True)
+    request = evolution.ask()
+    while request is not None and request.reason != "child":
+        request = evolution.ask()
+    assert request is not None
+    assert request.floors is not None
+    assert request.floors["two"] == pytest.approx(2 * (tried[ELITE - 1] - 0.1))
 
 
 def test_a_champion_is_confirmed_on_seeds_that_decided_nothing() -> None:
