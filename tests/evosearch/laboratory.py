@@ -44,9 +44,14 @@ def noise(request: Request, task: str, deviation: float) -> float:
 
 
 def measure(request: Request, worth: Worth, deviation: float) -> dict[str, float]:
-    """Scores on two tasks: what the program is worth and noise."""
+    """Scores on two tasks, or the first where the race ends there: what it is worth and noise."""
     value = worth(request.program)
-    return {task: value + noise(request, task, deviation) for task in ("one", "two")}
+    scores: dict[str, float] = {}
+    for task in ("one", "two"):
+        scores[task] = value + noise(request, task, deviation)
+        if request.floors and sum(scores.values()) < request.floors[task]:
+            break
+    return scores
 
 
 def evolve(

@@ -4,9 +4,11 @@ Run by hand, a few minutes: `pytest -m slow -s tests/evosearch/test_error_rates.
 """
 
 import math
+from typing import Any
 
 import pytest
 
+from evosearch.presets import load_preset
 from evosearch.searching.evolution import Evolution
 from evosearch.searching.records import evidence, fitness
 from primitives import Program, live, zoo
@@ -16,11 +18,18 @@ DEVIATION = 0.1  # of a program's score between seeds
 PER_TASK = DEVIATION * math.sqrt(2)  # a seed's score is the mean of two tasks
 BASELINE = zoo.load("adamw_paper")
 POPULATION = 100
+DEFAULTS: dict[str, Any] = {}
+STANDARD: dict[str, Any] = {
+    name: load_preset("standard")["measurement"][name] for name in ("challenge_seeds", "max_seeds")
+} | {"race": 1.5 * DEVIATION}
+"""As in the standard preset, where a score's deviation between seeds is 0.02 and the race 0.03."""
 
 
-def searched(seed: int, worth: Worth, programs: int) -> Evolution:
+def searched(seed: int, worth: Worth, programs: int, measurement: dict[str, Any]) -> Evolution:
     """A search of so many programs whose true scores are `worth`."""
-    evolution = Evolution(config(seed=seed, population=POPULATION, tournament=2))
+    evolution = Evolution(
+        config(seed=seed, population=POPULATION, tournament=2, measurement=measurement)
+    )
     evolve(evolution, programs, worth, PER_TASK)
     return evolution
 
@@ -32,17 +41,22 @@ def decays_weights(program: Program) -> bool:
 
 
 @pytest.mark.slow
-def test_a_search_on_pure_noise_takes_a_new_champion_in_at_most_28_of_400_runs() -> None:
+@pytest.mark.parametrize("measurement", [DEFAULTS, STANDARD], ids=["defaults", "standard"])
+def test_a_search_on_pure_noise_takes_a_new_champion_in_at_most_28_of_400_runs(
+    measurement: dict[str, Any],
+) -> None:
     """An error rate of 0.05 a run gives 20 on average and more than 28 in 3 of 100."""
-    wrong = sum(len(searched(seed, lambda _: 0.0, 500).champions) > 1 for seed in range(400))
+    runs = (searched(seed, lambda _: 0.0, 500, measurement) for seed in range(400))
+    wrong = sum(len(run.champions) > 1 for run in runs)
     print(f"\nnull: {wrong} of 400 searches declared a champion that is no better")
     assert wrong <= 28
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("measurement", [DEFAULTS, STANDARD], ids=["defaults", "standard"])
 @pytest.mark.parametrize(("size", "least"), [(1.0, 100), (0.5, 5)])
 def test_a_planted_improvement_is_found_and_its_interval_covers_the_truth(
-    size: float, least: int
+    size: float, least: int, measurement: dict[str, Any]
 ) -> None:
     """To drop the weight decay is worth `size` deviations between seeds: one deletion away.
 
@@ -56,7 +70,7 @@ def test_a_planted_improvement_is_found_and_its_interval_covers_the_truth(
     assert worth(BASELINE) == 0.0
     found = covered = 0
     for seed in range(200):
-        evolution = searched(seed, worth, 2000)
+        evolution = searched(seed, worth, 2000, measurement)
         record = evolution.champion.record
         floor = evolution.config.measurement.noise_floor
         _, low, high = fitness(evidence(record.scores), floor)
