@@ -36,19 +36,20 @@ def config(**settings: object) -> Config:
     )
 
 
-def noise(request: Request, task: str, deviation: float) -> float:
-    """A draw from N(0, deviation), decided by key, seed and task."""
+def noise(request: Request, task: str, deviation: float, run: int) -> float:
+    """A draw from N(0, deviation), decided by key, seed, task and run."""
     name = f"{request.record.key}/{request.seed}/{task}".encode()
     entropy = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
-    return float(np.random.default_rng(entropy).normal(0.0, deviation))
+    rng = np.random.default_rng([entropy, run] if run else entropy)
+    return float(rng.normal(0.0, deviation))
 
 
-def measure(request: Request, worth: Worth, deviation: float) -> dict[str, float]:
+def measure(request: Request, worth: Worth, deviation: float, run: int = 0) -> dict[str, float]:
     """Scores on two tasks, or the first where the race ends there: what it is worth and noise."""
     value = worth(request.program)
     scores: dict[str, float] = {}
     for task in ("one", "two"):
-        scores[task] = value + noise(request, task, deviation)
+        scores[task] = value + noise(request, task, deviation, run)
         if request.floors and sum(scores.values()) < request.floors[task]:
             break
     return scores
@@ -61,8 +62,9 @@ def evolve(
     deviation: float = 0.03,
     in_flight: int | None = None,
     trainings: int | None = None,
+    run: int = 0,
 ) -> list[Request]:
-    """Runs a search to its end; the requests in the order told."""
+    """Runs a search to its end; the requests in the order told. Each `run` has its own noise."""
     told: list[Request] = []
     waiting: list[Request] = []
     while True:
@@ -74,7 +76,7 @@ def evolve(
         if not waiting:
             return told
         request = waiting.pop(0)
-        evolution.tell(request, measure(request, worth, deviation))
+        evolution.tell(request, measure(request, worth, deviation, run))
         told.append(request)
 
 

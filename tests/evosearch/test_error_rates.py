@@ -30,7 +30,7 @@ def searched(seed: int, worth: Worth, programs: int, measurement: dict[str, Any]
     evolution = Evolution(
         config(seed=seed, population=POPULATION, tournament=2, measurement=measurement)
     )
-    evolve(evolution, programs, worth, PER_TASK)
+    evolve(evolution, programs, worth, PER_TASK, run=seed)
     return evolution
 
 
