@@ -112,16 +112,13 @@ class _Derivation:
         seen = set()
         while self.graph.roots not in seen:
             seen.add(self.graph.roots)
-            self.context = self._new_context()
+            self.context = Context(self.graph, self.terms, self.source.weight)
             self.untried, self.unwritten = set(self.graph.live), set(self.graph.live)
             self._settle()
         return self._done()
 
     def _done(self) -> Derivation:
         return Derivation(self.program, tuple(self.steps), tuple(dict.fromkeys(self.refused)))
-
-    def _new_context(self) -> Context:
-        return Context(self.graph, self.terms, self.source.weight)
 
     def _settle(self) -> None:
         """Tries all terms, then those that rewrites touched, until none of them gives way."""
