@@ -1,6 +1,6 @@
 """How often a search errs, where the truth is known: nothing is trained, scores are drawn.
 
-Run by hand, a few minutes: `pytest -m slow -s tests/evosearch/test_error_rates.py`.
+Run by hand, a quarter of an hour: `pytest -m slow -s tests/evosearch/test_error_rates.py`.
 """
 
 import math
