@@ -367,7 +367,7 @@ class Evolution:
         self._wanted.append(("again", record, seed))
 
     def _looks_good(self, record: Record) -> bool:
-        """Whether `record` might be better than the best since the last restart.
+        """Whether `record` seems no worse than the best since the last restart surely is.
 
         And whether it has seeds left to be tried on.
         """
@@ -375,7 +375,7 @@ class Evolution:
         tried = len(record.search_scores()) + len(record.asked)
         if tried >= limits.max_seeds or record.asked:
             return False
-        return record.hopeful(limits.noise_floor) > self._leader.cautious(limits.noise_floor)
+        return record.mean() > self._leader.cautious(limits.noise_floor)
 
     def _consider(self, record: Record) -> None:
         """After a measurement in the search: measure again, or challenge the champion."""

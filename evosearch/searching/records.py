@@ -98,12 +98,9 @@ class Record:
         others_mean, others_error = other._estimated(noise_floor)
         return mean - others_mean > 2 * math.hypot(error, others_error)
 
-    def hopeful(self, noise_floor: float) -> float:
-        """The mean plus one standard error: what the program might be worth."""
-        if not self._search:
-            return LARGEST_SCORE
-        mean, error = self._estimated(noise_floor)
-        return mean + error
+    def mean(self) -> float:
+        """Of the scores that selection goes by; the largest score if there are none."""
+        return fmean(self._search) if self._search else LARGEST_SCORE
 
     def _estimated(self, noise_floor: float) -> tuple[float, float]:
         if self._estimate is None:

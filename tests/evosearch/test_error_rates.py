@@ -21,8 +21,8 @@ POPULATION = 100
 DEFAULTS: dict[str, Any] = {}
 STANDARD: dict[str, Any] = {
     name: load_preset("standard")["measurement"][name] for name in ("challenge_seeds", "max_seeds")
-} | {"race": 1.5 * DEVIATION}
-"""As in the standard preset, where a score's deviation between seeds is 0.02 and the race 0.03."""
+} | {"race": DEVIATION}
+"""As in the standard preset, where a score's deviation between seeds and the race are 0.02."""
 
 
 def searched(seed: int, worth: Worth, programs: int, measurement: dict[str, Any]) -> Evolution:

@@ -14,7 +14,7 @@ from evosearch.searching.constants import constants, shape
 from evosearch.searching.evolution import Evolution, Request
 from evosearch.searching.space import ELITE
 from evosearch.training.seeds import Stream
-from primitives import analyse, zoo
+from primitives import Program, analyse, live, zoo
 from tests.evosearch.laboratory import config, evolve, measure, shorter_is_better
 
 
@@ -124,8 +124,11 @@ def test_after_a_restart_from_the_best_everything_descends_from_the_champion_of_
 
 
 def test_before_a_restart_only_the_constants_of_the_best_change() -> None:
-    evolution = Evolution(config(seed=2, restart_every=400, tune_last=100))
-    evolve(evolution, 1200, shorter_is_better)
+    def worth(program: Program) -> float:
+        return shorter_is_better(program) if constants(live(program)) else -1.0
+
+    evolution = Evolution(config(seed=1, restart_every=400, tune_last=100))
+    evolve(evolution, 1200, worth)
     births = {birth.id: birth for birth in evolution.births}
     tuned = []
     for life in range(0, 1200, 400):
