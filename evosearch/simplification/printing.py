@@ -140,15 +140,14 @@ def confirmation_table(cost: Cost) -> Table:
 def ablation_table(found: Simplification) -> Table:
     """What each statement of the result is worth, alone, in the mean and where it is worth most."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("statement", no_wrap=True)
-    table.add_column("read instead")
-    table.add_column("cost", justify="right")
-    table.add_column("95% bounds", justify="right", no_wrap=True)
-    table.add_column("most, on a task")
+    table.add_column("statement", min_width=12)  # alone gives way in a narrow terminal
+    table.add_column("instead", no_wrap=True)
+    table.add_column("cost, 95% bounds", justify="right", no_wrap=True)
+    table.add_column("most", justify="right", no_wrap=True)
+    table.add_column("on", no_wrap=True)
     for one in found.ablations:
         cost = one.cost
-        held = f"[{cost.low:+.4f}, {cost.high:+.4f}]"
         task, (most, _) = max(cost.per_task.items(), key=lambda pair: pair[1][0])
-        numbers = (f"{cost.mean:+.4f}", Text(held), f"{most:+.4f} {task}")
-        table.add_row(Text(one.statement), one.instead, *numbers)
+        held = f"{cost.mean:+.4f} \N{PLUS-MINUS SIGN} {(cost.high - cost.low) / 2:.4f}"
+        table.add_row(Text(one.statement), one.instead, held, f"{most:+.3f}", task)
     return table

@@ -27,8 +27,8 @@ RAW_LION = ROOT / "tests/primitives/data/raw_lion.txt"
 COST = Cost(-0.0123, -0.02, -0.0046, {"one": (-0.02, 0.001), "two": (-0.0046, 0.002)}, 32, 0.07)
 
 
-def printed(found: Simplification) -> str:
-    console = Console(file=io.StringIO(), width=100)
+def printed(found: Simplification, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
     printer = Printer(console)
     for step in found.steps:
         printer.step(step)
@@ -61,6 +61,18 @@ def test_raw_lion_by_algebra_reads_as_it_should(run: Any) -> None:
 def test_measured_steps_show_their_bounds() -> None:
     golden = (HERE / "goldens/measured.txt").read_text(encoding="utf-8")
     assert printed(measured()) == golden
+
+
+def test_in_a_narrow_terminal_statements_give_way_and_no_number_does() -> None:
+    cost = replace(COST, per_task={"photos-autoencoder-10x": (0.0991, 0.12)})
+    long = Ablation(
+        "update = ema(squared, second_moment, 0.9)", "second_moment", zoo.load("sgd"), cost
+    )
+    said = printed(replace(measured(), ablations=(long,)), width=80)
+    assert (
+        "second_moment  -0.0123 \N{PLUS-MINUS SIGN} 0.0077  +0.099  photos-autoencoder-10x" in said
+    )
+    assert "\N{HORIZONTAL ELLIPSIS}" not in said
 
 
 def test_what_fresh_seeds_do_not_show_is_said() -> None:
