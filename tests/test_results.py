@@ -1,4 +1,4 @@
-"""What docs/results.md and docs/earlier-results.md say of the programs in docs/winners."""
+"""What the pages on results say of the programs in docs/winners."""
 
 from pathlib import Path
 from textwrap import indent
@@ -8,9 +8,7 @@ import pytest
 from primitives import live, parse, simplify
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = "".join(
-    (DOCS / name).read_text(encoding="utf-8") for name in ("results.md", "earlier-results.md")
-)
+PAGES = "".join(page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*results*.md")))
 WINNERS = sorted((DOCS / "winners").glob("*.txt"))
 
 

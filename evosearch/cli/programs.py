@@ -42,14 +42,28 @@ def load_program(argument: str) -> Program:
 
 def place_in_run(argument: str) -> tuple[Run, int] | None:
     """The run and the id of a generated program that `argument` names; None for other programs."""
-    directory, _, number = argument.rpartition("#")
-    if number.isdecimal() and Path(directory).is_dir():
-        return Run(directory), int(number)
+    directory, separator, number = argument.rpartition("#")
+    if separator and Path(directory).is_dir():
+        if number.isdecimal():
+            return Run(directory), int(number)
+        if number == "winner":
+            return _place_of_winner(Run(directory))
     if argument in zoo.names() or not Path(argument).is_dir():
         return None
     run = Run(argument)
     best = run.best()
     return (run, best["id"]) if best else None
+
+
+def _place_of_winner(run: Run) -> tuple[Run, int] | None:
+    """The run that the winner came from; None if it was another one, which is not there."""
+    found = (run.funnel() or {}).get("winner")
+    if not found:
+        return None
+    home, _, number = found["name"].rpartition("#")
+    if Path(home).name == run.directory.resolve().name:
+        return run, int(number)
+    return (Run(home), int(number)) if Path(home).is_dir() else None
 
 
 def _numbered(run: Run, number: str) -> Program:

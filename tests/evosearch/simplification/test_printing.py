@@ -137,6 +137,10 @@ def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
     number = json.loads(run("status", directory, "--json").out)["best"]["id"]
     assert not json.loads(run("show", directory, "--json").out)["measured"]
     keep(directory, number, measured())
+    source = str(Run(directory).program(number))
+    winner = {"name": f"runs/elsewhere/run#{number}", "source": source}
+    Run(directory).keep_funnel({"stages": [], "winner": winner})
+    assert json.loads(run("show", f"{directory}#winner", "--json").out)["measured"]
     shown = json.loads(run("show", directory, "--json").out)
     assert shown["measured"]
     assert shown["simplified"] == str(measured().program)
