@@ -367,7 +367,7 @@ class Evolution:
         self._wanted.append(("again", record, seed))
 
     def _looks_good(self, record: Record) -> bool:
-        """Whether `record` seems no worse than the best since the last restart surely is.
+        """Whether `record` is above the cautious estimate of the best since the last restart.
 
         And whether it has seeds left to be tried on.
         """

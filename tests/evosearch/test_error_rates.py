@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from evosearch.config import MeasurementConfig
 from evosearch.presets import load_preset
 from evosearch.searching.evolution import Evolution
 from evosearch.searching.records import evidence, fitness
@@ -19,10 +20,13 @@ PER_TASK = DEVIATION * math.sqrt(2)  # a seed's score is the mean of two tasks
 BASELINE = zoo.load("adamw_paper")
 POPULATION = 100
 DEFAULTS: dict[str, Any] = {}
+_PRESET = load_preset("standard")["measurement"]
 STANDARD: dict[str, Any] = {
-    name: load_preset("standard")["measurement"][name] for name in ("challenge_seeds", "max_seeds")
-} | {"race": DEVIATION}
-"""As in the standard preset, where a score's deviation between seeds and the race are 0.02."""
+    "challenge_seeds": _PRESET["challenge_seeds"],
+    "max_seeds": _PRESET["max_seeds"],
+    "race": _PRESET["race"] / MeasurementConfig().noise_floor * DEVIATION,
+}
+"""As in the standard preset, its race in deviations between seeds."""
 
 
 def searched(seed: int, worth: Worth, programs: int, measurement: dict[str, Any]) -> Evolution:
