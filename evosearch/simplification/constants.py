@@ -17,6 +17,7 @@ from evosearch.training.seeds import Stream
 from primitives import Program
 
 _MOST_DIGITS = 6
+_TRIES_AT_ONCE = 2
 TUNING_TRIALS = 60
 _SEEDS_OF_A_TRIAL = 8
 _FIRST_STEP = 0.4
@@ -41,8 +42,8 @@ def round_constants(
     """`program` with the fewest digits that cost less than the limit.
 
     Where there are cheaper tasks to screen on, these say how far each constant can be rounded, and
-    then it is decided on all at once; if that is not taken, and where there are none, on one at a
-    time, unless it is late.
+    then it is decided on all at once. If that is not taken, and where there are none, it is decided
+    on one at a time; or, if it is late, on all at once again, with a digit more each.
 
     Args:
         program: whose constants are rounded.
@@ -53,18 +54,37 @@ def round_constants(
     if effects.screening is not effects.trials:
         screening = replace(effects, trials=effects.screening)
         rounded = _one_by_one(program, screening, lambda step: None, against)
-        effects.trials.say("deciding on all constants rounded")
-        decision = effects.decide(rounded, against) if rounded != program else None
-        if decision and decision.taken:
-            before, after = constants(program), constants(rounded)
-            changed = [place for place in before if before[place] != after[place]]
-            reason = ", ".join(f"{before[place]!r} is {after[place]!r}" for place in changed)
-            cost = effects.cost(rounded, decision.seeds)
-            on_step(Step("round", reason, program, rounded, cost=cost))
-            return rounded
+        for _ in range(_TRIES_AT_ONCE):
+            if rounded == program:
+                break
+            effects.trials.say("deciding on all constants rounded")
+            decision = effects.decide(rounded, against)
+            if decision.taken:
+                cost = effects.cost(rounded, decision.seeds)
+                on_step(Step("round", _changes(program, rounded), program, rounded, cost=cost))
+                return rounded
+            if not effects.gives_up():
+                break
+            rounded = _finer(program, rounded)
     if effects.gives_up():
         return program
     return _one_by_one(program, effects, on_step, against)
+
+
+def _changes(program: Program, rounded: Program) -> str:
+    before, after = constants(program), constants(rounded)
+    changed = [place for place in before if before[place] != after[place]]
+    return ", ".join(f"{before[place]!r} is {after[place]!r}" for place in changed)
+
+
+def _finer(program: Program, rounded: Program) -> Program:
+    """`program` with each constant rounded to a digit more than in `rounded`."""
+    kept = constants(rounded)
+    finer = {}
+    for place, value in constants(program).items():
+        further = [*roundings(value), value]
+        finer[place] = further[min(further.index(kept[place]) + 1, len(further) - 1)]
+    return with_constants(program, finer)
 
 
 def _one_by_one(

@@ -190,6 +190,20 @@ def test_constants_are_rounded_at_once_as_cheaper_tasks_propose() -> None:
         assert all(step.cost.high < LIMIT for step in steps)
 
 
+def test_late_constants_are_still_rounded_at_once_if_less_far() -> None:
+    """What cheaper tasks propose is refused; there is no time for one constant at a time."""
+    program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.0571"))).program
+    screening = KnownCosts(program, decay_worth(0.9187, 0.05, slope=100.0))
+    deciding = KnownCosts(program, decay_worth(0.9187, 0.003, slope=100.0))
+    steps: list[Step] = []
+    result = round_constants(program, Effects(deciding, screening, until=0.0), steps.append)
+    assert ", 0.92)" in str(result)
+    assert "0.057" in str(result)
+    (step,) = steps
+    assert step.cost.high < LIMIT
+    assert "0.9187 is 0.92, 0.0571 is 0.057" in step.reason
+
+
 def test_tuning_finds_a_better_constant_and_says_how_many_trials_it_took() -> None:
     effects, steps = effects_of(MOMENTUM, decay_worth(0.98, 0.0))
     result = tune(effects.trials.original, effects, steps.append, trials=30)
