@@ -62,7 +62,7 @@ def bounds(costs: Sequence[float] | np.ndarray, looks: int = len(LOOKS)) -> Boun
     values = [float(cost) for cost in costs]
     error = ERROR_RATE / looks
     low = lower_bound(values, error)
-    high = -lower_bound([-cost for cost in values], error)
+    high = 0.0 - lower_bound([-cost for cost in values], error)  # never -0.0
     return Bounds(float(np.mean(values)), low, high)
 
 

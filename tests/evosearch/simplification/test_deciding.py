@@ -90,4 +90,4 @@ def test_bounds_widen_with_the_number_of_looks() -> None:
 
 def test_equal_programs_cost_nothing_for_sure() -> None:
     held = bounds(np.zeros(32))
-    assert held.low == held.mean == held.high == 0
+    assert [f"{value:+.1f}" for value in (held.low, held.mean, held.high)] == ["+0.0"] * 3
