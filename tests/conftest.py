@@ -1,8 +1,11 @@
-"""What all tests share: Hypothesis without deadlines, with the same examples; two devices."""
+"""What all tests share: Hypothesis without deadlines and always alike, two devices, commands."""
 
 import os
 import shutil
+import sys
 import tempfile
+from pathlib import Path
+from typing import Any
 
 # Compiling takes most of the suite's time: less of it, for slower code. Before JAX is imported, and
 # for the processes that tests start too.
@@ -15,7 +18,10 @@ if _CACHE:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+
+from evosearch.cli.app import main  # noqa: E402
 
 settings.register_profile(
     "evosearch",
@@ -31,3 +37,24 @@ jax.config.update("jax_num_cpu_devices", 2)  # before JAX looks for its devices
 def pytest_unconfigure() -> None:
     if _CACHE:
         shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+class Said:
+    """What a command wrote and its exit status."""
+
+    def __init__(self, status: int, out: str, err: str):
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a command line in this process."""
+
+    def call(*words: str | Path) -> Said:
+        monkeypatch.setattr(sys, "argv", ["evosearch", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Said(int(ended.value.code or 0), captured.out, captured.err)
+
+    return call

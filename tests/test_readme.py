@@ -7,8 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,11 +43,6 @@ def evosearch(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     return python("-c", "from evosearch.cli import main; main()", *words, cwd=cwd)
 
 
-@cache
-def help_of(command: str) -> str:
-    return evosearch(command, "--help").stdout
-
-
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the example run, in which all of the README's exports have been written."""
@@ -67,18 +62,21 @@ def test_there_are_exactly_two_set_up_commands_each_one_line() -> None:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_has_the_options_that_the_readme_gives_it(words: list[str]) -> None:
-    known = help_of(words[0])
+def test_every_command_has_the_options_that_the_readme_gives_it(run: Any, words: list[str]) -> None:
+    known = run(words[0], "--help").out
     for word in words[1:]:
         if word.startswith("-"):
             assert word in known
 
 
 @pytest.mark.parametrize("words", [w for w in COMMANDS if w[0] in QUICK], ids=" ".join)
-def test_commands_that_look_at_things_work_as_written(words: list[str]) -> None:
-    done = evosearch(*words)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+def test_commands_that_look_at_things_work_as_written(
+    run: Any, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    done = run(*words)
+    assert done.status == 0, done.err
+    assert done.out.strip()
 
 
 @pytest.mark.parametrize("code", [block for language, block in BLOCKS if language == "python"])

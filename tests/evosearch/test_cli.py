@@ -32,7 +32,6 @@ COMMANDS = (
     "eval",
     "compare",
     "audit",
-    "funnel",
     "inject",
     "tasks",
     "ops",
