@@ -42,8 +42,9 @@ def round_constants(
     """`program` with the fewest digits that cost less than the limit.
 
     Where there are cheaper tasks to screen on, these say how far each constant can be rounded, and
-    then it is decided on all at once. If that is not taken, and where there are none, it is decided
-    on one at a time; or, if it is late, on all at once again, with a digit more each.
+    then it is decided on all at once; if that is refused and it is late, on all once more, with a
+    digit more each. Otherwise, and where there are none, it is decided on one at a time, but no
+    more once it is late.
 
     Args:
         program: whose constants are rounded.
