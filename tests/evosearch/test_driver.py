@@ -123,7 +123,7 @@ def test_a_search_killed_and_resumed_is_the_uninterrupted_one(whole: Run, tmp_pa
     directory = tmp_path / "killed"
     make_run_directory(directory, small(), describe())
     rng = np.random.default_rng(0)
-    for _ in range(3):
+    for _ in range(2):
         resumed = _command("resume", directory, "--workers", "2")
         _killed_after_progress(resumed, directory, int(rng.integers(3, 30)))
     assert resume(directory).top(None) == whole.top(None)
