@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evosearch.cli.app import main
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -39,19 +41,19 @@ def python(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     )
 
 
-def evosearch(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return python("-c", "from evosearch.cli import main; main()", *words, cwd=cwd)
-
-
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the example run, in which all of the README's exports have been written."""
     directory = tmp_path_factory.mktemp("desk")
     (directory / "runs").symlink_to(ROOT / "runs")
-    for words in COMMANDS:
-        if words[0] == "export":
-            done = evosearch(*words, cwd=directory)
-            assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        for words in COMMANDS:
+            if words[0] == "export":
+                patch.setattr(sys, "argv", ["evosearch", *words])
+                with pytest.raises(SystemExit) as ended:
+                    main()
+                assert not ended.value.code
     return directory
 
 
@@ -85,7 +87,10 @@ def test_the_python_runs(code: str, desk: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_tasks_of_the_guide_to_ones_own_are_tasks(tmp_path: Path) -> None:
+def test_the_tasks_of_the_guide_to_ones_own_are_tasks(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     guide = (ROOT / "docs" / "your-own-task.md").read_text(encoding="utf-8")
     arrays, images, factory = re.findall(r"^```python\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
     assert python("-c", arrays, cwd=tmp_path).returncode == 0
@@ -103,9 +108,9 @@ def test_the_tasks_of_the_guide_to_ones_own_are_tasks(tmp_path: Path) -> None:
         ("images.npz:paper-vit", "2 classes"),
         ("my_task.py:task", "exponentials"),
     ):
-        done = evosearch("tasks", name, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert said in done.stdout
+        done = run("tasks", name)
+        assert done.status == 0, done.err
+        assert said in done.out
 
 
 def test_the_program_in_the_readme_is_lion() -> None:

@@ -80,7 +80,7 @@ def flat(tree):
     return np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(tree)])
 
 
-def assert_agree(program, ours, seed=0, noises=3, steps=3, xp=jnp):
+def assert_agree(program, ours, seed=0, noises=3, steps=3, xp=NUMPY32):
     """The updates in `ours` are the reference's, as exactly as float32 determines them.
 
     How exactly that is, the reference itself tells: it runs again with inputs and intermediate
@@ -252,7 +252,7 @@ def test_rule_is_the_reference_step(program, seed):
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "lion"])
 def test_float64_numpy_agrees_with_float32_jax(name):
     program = zoo.load(name)
-    assert_agree(program, lambda *data: run_reference(program, *data, xp=np))
+    assert_agree(program, lambda *data: run_reference(program, *data, xp=np), xp=jnp)
 
 
 def test_machine_is_compiled_once_for_all_programs():
