@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from difflib import ndiff
 from functools import lru_cache
 from typing import Any
 
 from primitives import zoo
 from primitives.algebra import simplify
 from primitives.canonical import canonical
+from primitives.changes import changed_lines
 from primitives.keys import mix
 from primitives.ops import OPS
 from primitives.program import Program
@@ -49,8 +49,7 @@ class Nearest:
     @property
     def diff(self) -> list[str]:
         """Lines of `known` that are gone (`- `) and of `program` that are new (`+ `)."""
-        old, new = (str(one).splitlines() for one in (self.known, self.program))
-        return [line for line in ndiff(old, new) if line[0] in "-+"]
+        return changed_lines(self.known, self.program)
 
 
 def nearest(program: Program) -> Nearest:

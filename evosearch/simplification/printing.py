@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from difflib import ndiff
-
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -13,6 +10,7 @@ from rich.text import Text
 from evosearch.simplification.deciding import WORST
 from evosearch.simplification.record import Cost, Simplification, Step
 from primitives import Program, zoo
+from primitives.changes import changed_lines
 from primitives.description import describe
 from primitives.nearest import Nearest, nearest
 
@@ -44,17 +42,10 @@ def print_step(number: int, step: Step, console: Console) -> None:
     console.print(Padding(Text(step.reason), _INDENT, expand=False))
     if step.cost:
         console.print(Padding(Text(in_words(step.cost), style="cyan"), _INDENT, expand=False))
-    for sign, line in changed_lines(step.before, step.after):
-        style = {"-": "red", "+": "green"}[sign]
-        console.print(Padding(Text(f"{sign} {line.strip()}", style=style), _INDENT, expand=False))
+    for line in changed_lines(step.before, step.after):
+        style = {"-": "red", "+": "green"}[line[0]]
+        console.print(Padding(Text(line, style=style), _INDENT, expand=False))
     console.print()
-
-
-def changed_lines(before: Program, after: Program) -> Iterator[tuple[str, str]]:
-    """The lines that go (`-`) and come (`+`) from one program to the next."""
-    for line in ndiff(str(before).splitlines(), str(after).splitlines()):
-        if line[0] in "-+":
-            yield line[0], line[2:]
 
 
 def in_words(cost: Cost) -> str:
@@ -115,8 +106,8 @@ def compared(found: Nearest) -> str:
     if found.distance > _FAR:
         return f"It is unlike any known optimizer; {title} is nearest."
     same = "It has the shape of" if found.distance == 0 else "The nearest known optimizer is"
-    changes = [f"    {line[:2]}{line[2:].strip()}" for line in found.diff]
-    ending = f"; from it to this:\n{chr(10).join(changes)}" if changes else ", and its constants."
+    changes = "\n".join(f"    {line}" for line in found.diff)
+    ending = f"; from it to this:\n{changes}" if changes else ", and its constants."
     return f"{same} {title}{ending}"
 
 
