@@ -147,7 +147,7 @@ class Config(_Section):
     """Stop when this many programs have been generated."""
     trainings: Annotated[int, Field(ge=1)] | None = None
     """Stop when so many trainings have been made, the baseline's included (docs/measurement.md)."""
-    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Stop after this long."""
     population: Annotated[int, Field(ge=2)] = 1000
     tournament: Annotated[int, Field(ge=1)] = 2
@@ -175,7 +175,7 @@ class Config(_Section):
     simplify: bool = False
     """End with the winner or, without a funnel, the champion simplified, as `evosearch simplify`
     does it."""
-    simplify_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    simplify_minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """After so long no more statements are tried there; None for no limit."""
     mutation: MutationConfig = MutationConfig()
     measurement: MeasurementConfig = MeasurementConfig()
@@ -238,6 +238,20 @@ class Config(_Section):
     def to_toml(self) -> str:
         """The configuration as TOML; `load` reads it back."""
         return tomli_w.dumps(self.model_dump(exclude_none=True), multiline_strings=True)
+
+
+MAY_CHANGE = frozenset(
+    [
+        "programs",
+        "trainings",
+        "minutes",
+        "validation_seeds",
+        "simplify",
+        "simplify_minutes",
+        "funnel",
+    ]
+)
+"""Settings that a resumed search may have others of: limits, and what decides nothing in it."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -57,12 +57,12 @@ def use_device(kind: str | None, *, batched: bool = False) -> str:
             config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     try:
         found: str = jax.default_backend()
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError) as error:  # the latter without JAX's plugin for CUDA
+        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
         extra = "cuda" if kind == "gpu" else kind
         raise UsageError(
-            f"JAX finds no {kind} here ({reason}); install evosearch with its extra "
-            f"{extra!r} (pip install '.[{extra}]'), or use --device cpu"
+            f"JAX finds no {kind} here{reason}; install evosearch with its extra "
+            f"'{extra}' (pip install '.[{extra}]'), or use --device cpu"
         ) from None
     return found
 

@@ -20,8 +20,9 @@ class UnknownTaskError(KeyError):
     """No task has this name; the message says which ones are near."""
 
     def __init__(self, name: str) -> None:
-        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"use one of {names()}"
+        near = difflib.get_close_matches(name, names(), n=3)
+        known = f"did you mean {' or '.join(map(repr, near))}?"
+        hint = known if near else "`evosearch tasks` lists them all"
         super().__init__(f"unknown task {name!r}; {hint}")
 
     def __str__(self) -> str:

@@ -54,7 +54,9 @@ def compare(
 @app.command()
 def audit(
     runs: Runs,
-    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for each champion.")] = 64,
+    seeds: Annotated[
+        int, typer.Option(min=2, max=10_000, help="Fresh seeds for each champion.")
+    ] = 64,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
     json: Json = False,
 ) -> None:

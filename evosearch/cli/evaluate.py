@@ -47,8 +47,8 @@ def evaluate(
             "relative to the first."
         ),
     ] = "adamw,lion",
-    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds to report from.")] = 8,
-    tuning_seeds: Annotated[int, typer.Option(min=1, help="Seeds to tune on.")] = 2,
+    seeds: Annotated[int, typer.Option(min=2, max=10_000, help="Fresh seeds to report from.")] = 8,
+    tuning_seeds: Annotated[int, typer.Option(min=1, max=1000, help="Seeds to tune on.")] = 2,
     lrs: Annotated[
         str | None,
         typer.Option(help="Factors on a program's own learning rate to start tuning from."),
@@ -65,7 +65,8 @@ def evaluate(
         str, typer.Option(help="Of the learning rate: cosine, linear, constant, cyclical, ...")
     ] = "cosine",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps; the task's own by default.")
+        int | None,
+        typer.Option(min=1, max=10_000_000, help="Training steps; the task's own by default."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="All seeds follow from it.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
@@ -141,7 +142,7 @@ def evaluate(
         if landscapes:
             evaluation, seen = trajectories(named, references, names(), progress=report, **how)
         else:
-            tasks = task_names(task or suite or "")
+            tasks = task_names(task or _suite(suite or ""))
             evaluation = compare(named, tasks, against=references, progress=report, **how)
     for path in out:
         write(evaluation, path, seen)
@@ -164,6 +165,14 @@ def _named(arguments: list[str]) -> dict[str, Contender]:
         argument: find(argument) if argument.startswith(PREFIX) else load_program(argument)
         for argument in arguments
     }
+
+
+def _suite(name: str) -> str:
+    from proxies.task import SPLITS
+
+    if name not in SPLITS:
+        raise UsageError(f"unknown suite {name!r}; use one of {', '.join(SPLITS)}")
+    return name
 
 
 def task_names(text: str) -> list[str]:

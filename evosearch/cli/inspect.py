@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,9 +144,36 @@ def print_status(document: dict[str, Any]) -> None:
     )
     print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))
     print(f"  {_verdict(best)} (0; +0.1 is about 10% lower loss) on the search's own tasks,")
-    print("  where a rate or a schedule that suits their horizon counts as much as a new rule\n")
-    print(best["source"])
+    print("  where a rate or a schedule that suits their horizon counts as much as a new rule")
+    _print_beyond(document)
+    print(f"\n{best['source']}")
     print(
         f"evaluate it where the search has not been:  evosearch eval {document['run']} "
-        "--task digits-residual"
+        f"--task {_unseen(best['per_task'])}"
     )
+
+
+def _print_beyond(document: dict[str, Any]) -> None:
+    """What validation and the funnel have said of it."""
+    if (validation := document["validation"]) is not None:
+        print(f"  with ten times the work, and both tuned: {_estimate(validation)}")
+    if (funnel := document["funnel"]) is not None:
+        winner = funnel["winner"]
+        print(
+            "  through the funnel nothing came: what the search found does not carry over"
+            if winner is None
+            else f"  through the funnel came {winner['name']}: {_estimate(winner)}"
+        )
+
+
+def _estimate(found: dict[str, Any]) -> str:
+    return (
+        f"{found['fitness']:+.3f}, 95% interval "
+        f"[{found['fitness_low']:+.3f}, {found['fitness_high']:+.3f}]"
+    )
+
+
+def _unseen(tasks: Iterable[str]) -> str:
+    """A task that no search may touch: the held-out rows of the user's own, if they are such."""
+    own = [task for task in tasks if Path(task.split(":")[0]).suffix in (".npz", ".txt")]
+    return f"{own[0]}@held-out" if own else "digits-residual"

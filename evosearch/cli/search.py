@@ -24,7 +24,9 @@ Trainings = Annotated[
     int | None,
     typer.Option(min=1, help="Stop after this many trainings; compares searches at equal cost."),
 ]
-Minutes = Annotated[float | None, typer.Option(min=0.01, help="Stop after this many minutes.")]
+Minutes = Annotated[
+    float | None, typer.Option(min=0.01, max=1e6, help="Stop after this many minutes.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -181,7 +181,14 @@ def _task_sentence(report: TaskReport) -> str:
             parts.append(f"{result.program} diverged on every seed")
         elif clauses:
             parts.append(f"{result.program} is {_listed(clauses)}")
-    return f"On {report.task}, {'; '.join(parts) or 'there is nothing to compare'}."
+    found = f"On {report.task}, {'; '.join(parts) or 'there is nothing to compare'}."
+    at_edge = [f"{result.program} ({result.lr:.3g})" for result in report.results if result.at_edge]
+    if at_edge:
+        found += (
+            f" No best learning rate was found inside those that were tried for {_listed(at_edge)}:"
+            " what is said of it is of that rate, and another may do better."
+        )
+    return found
 
 
 def _overall_sentence(evaluation: Evaluation) -> str:

@@ -88,6 +88,12 @@ class Result:
         return sum(not math.isfinite(loss) for loss in self.losses)
 
     @property
+    def at_edge(self) -> bool:
+        """Whether `lr` is the smallest or largest that was tried: the best may lie beyond."""
+        tried = [lr for lr, decay in self.trials if decay == self.decay]
+        return self.lr in (min(tried), max(tried)) if tried else False
+
+    @property
     def loss(self) -> Interval | None:
         """Mean and 95% interval; None if any seed diverged, for the mean is infinite then."""
         return None if self.diverged else interval(self.losses, 0.0)
@@ -99,6 +105,7 @@ class Result:
             "program": self.program,
             "lr": self.lr,
             "decay": self.decay,
+            "lr_at_edge": self.at_edge,
             "mean": mean,
             "low": low,
             "high": high,

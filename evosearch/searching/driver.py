@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import tomllib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from evosearch.config import Config
+from evosearch.config import MAY_CHANGE, Config, make_config
 from evosearch.environment import describe
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.searching.evolution import Counts, Evolution, Request
@@ -25,7 +26,7 @@ from evosearch.searching.journal import Journal
 from evosearch.searching.measurement import Laboratory, Measurement
 from evosearch.searching.records import Champion
 from evosearch.searching.replay import Replay
-from evosearch.searching.run import Run, free_directory, make_run_directory, read_config
+from evosearch.searching.run import CONFIG, Run, free_directory, make_run_directory, read_config
 from evosearch.searching.startup import make_laboratory
 from evosearch.searching.store import Store
 from evosearch.searching.validation import Validator, fitness_on
@@ -126,6 +127,7 @@ class Search:
         try:
             before = store.progress() or {}
             self._before = float(before.get("elapsed_seconds") or 0.0)
+            self._check_config(store)
             self._check_limits(store, before.get("generated") or 0)
             laboratory = make_laboratory(
                 self.config,
@@ -146,6 +148,25 @@ class Search:
             executor.shutdown(wait=True, cancel_futures=True)
             self._validator.close()
             store.close()
+
+    def _check_config(self, store: Store) -> None:
+        """A search that goes on under other settings is another, and its record would be lost."""
+        text = store.meta("config")
+        if text is None:  # a run from before this was kept
+            return
+        made = make_config(tomllib.loads(text))
+        changed = [
+            name
+            for name in sorted(Config.model_fields.keys() - MAY_CHANGE)
+            if getattr(made, name) != getattr(self.config, name)
+        ]
+        if changed:
+            path = self.directory / CONFIG
+            raise UsageError(
+                f"{path} is not what the run was made with ({', '.join(changed)}), and to resume "
+                "would drop what is recorded; undo the change, or start another run: "
+                f"evosearch search {path}"
+            )
 
     def _check_limits(self, store: Store, generated: int) -> None:
         """A limit below what the run has is a mistake: replaying up to it would drop the rest."""

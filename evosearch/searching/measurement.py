@@ -132,8 +132,12 @@ class Laboratory:
         return known.result()
 
     def _limits(self, baseline: Outcome) -> NDArray[np.float32]:
-        """[longest budget] what the smoothed batch loss of others may be at each step."""
-        limits = np.exp(-self.limits.hurdle) * proxies.smoothed(baseline.train_loss)
+        """[longest budget] what the smoothed batch loss of others may be at each step.
+
+        Batch losses below the evaluation's tell only how far examples are known by heart.
+        """
+        curve = np.maximum(proxies.smoothed(baseline.train_loss), baseline.loss)
+        limits = np.exp(-self.limits.hurdle) * curve
         limits[: math.ceil(_HURDLE_FROM * baseline.steps)] = np.inf
         return np.where(np.isfinite(limits), limits, np.inf).astype(np.float32)
 

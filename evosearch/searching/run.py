@@ -41,7 +41,8 @@ def make_run_directory(directory: Path, config: Config, environment: Mapping[str
         UsageError: the directory holds a run already.
         EvosearchError: it cannot be written.
     """
-    Store.create(directory, {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}).close()
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    Store.create(directory, {"created": created, "config": config.to_toml()}).close()
     with explained(directory):
         (directory / CONFIG).write_text(config.to_toml(), encoding="utf-8")
         (directory / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
@@ -92,6 +93,8 @@ class Run:
             "programs_per_second": generated / elapsed if elapsed else 0.0,
             "elapsed_seconds": elapsed,
             "best": self.best(),
+            "validation": self._last_validation(),
+            "funnel": self._outcome_of_funnel(),
             "stop_reason": progress.get("stop_reason"),
         }
 
@@ -101,6 +104,16 @@ class Run:
         if not rows:
             return None
         return self.measured(rows[0]["key"])
+
+    def _last_validation(self) -> dict[str, Any] | None:
+        """The champion's on ten times the work; None if it had none, or not yet."""
+        last = self._store.rows("select max(number) as last from champions")[0]["last"]
+        return self.validations().get(last)
+
+    def _outcome_of_funnel(self) -> dict[str, Any] | None:
+        """The funnel's winner, null if nothing came through; None if there was no funnel."""
+        document = self.funnel()
+        return None if document is None else {"winner": document["winner"]}
 
     def top(self, n: int | None = 10, *, pareto: bool = False) -> list[dict[str, Any]]:
         """The best programs by the lower bound of fitness, then id.

@@ -201,6 +201,20 @@ def test_a_limit_of_trainings_is_kept_resumed_and_raised_like_one_of_programs(
         resume(directory)  # by its own limit, which would drop what came after
 
 
+def test_a_run_whose_config_was_changed_is_not_resumed(tmp_path: Path) -> None:
+    """But for what decides nothing that is recorded, such as a limit."""
+    run = search(small(programs=20), tmp_path / "run")
+    before = run.top(None)
+    config = run.directory / "config.toml"
+    text = config.read_text()
+    config.write_text(text.replace("seed = 1", "seed = 2"))
+    with pytest.raises(UsageError, match=r"made with \(seed\).*evosearch search .*config.toml"):
+        resume(run.directory)
+    assert Run(run.directory).top(None) == before
+    config.write_text(text.replace("programs = 20", "programs = 25"))
+    assert resume(run.directory).status()["generated"] == 25
+
+
 def test_a_run_leaves_its_config_environment_log_and_best_program(whole: Run) -> None:
     names = {path.name for path in whole.directory.iterdir()}
     assert {"config.toml", "environment.json", "log.jsonl", "best.txt", "run.db"} <= names

@@ -59,8 +59,8 @@ def test_the_document_of_one_task_has_the_promised_fields(one: Evaluation) -> No
     ]  # fmt: skip
     mine = document["results"][0]
     assert list(mine) == [
-        "program", "lr", "decay", "mean", "low", "high", "seeds", "scores", "diverged", "trials",
-        "curve", "update_rms", "sharpness", "versus", "source",
+        "program", "lr", "decay", "lr_at_edge", "mean", "low", "high", "seeds", "scores",
+        "diverged", "trials", "curve", "update_rms", "sharpness", "versus", "source",
     ]  # fmt: skip
     assert list(mine["versus"]) == ["adamw", "momentum"]
     assert set(mine["versus"]["adamw"]) == {"difference", "low", "high", "p", "p_holm", "real"}
@@ -98,6 +98,13 @@ def test_a_program_against_itself_has_no_difference(one: Evaluation) -> None:
 
 def test_a_clearly_worse_program_is_really_worse(one: Evaluation) -> None:
     assert result(one, "stuck").versus["adamw"].verdict == "worse"
+
+
+def test_a_best_rate_at_the_edge_of_those_tried_is_said_to_be_one(one: Evaluation) -> None:
+    """What does not move is as bad at every rate, so the smallest is its best."""
+    assert result(one, "stuck").at_edge
+    assert not result(one, "mine").at_edge
+    assert "inside those that were tried for stuck (" in sentences(one)[0]
 
 
 def test_divergence_is_counted_and_is_the_worst_difference(one: Evaluation) -> None:

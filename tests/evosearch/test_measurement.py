@@ -67,6 +67,12 @@ def test_a_program_far_behind_is_stopped_and_what_is_left_is_spared(digits: Labo
     assert whole.score < -1.0
 
 
+def test_knowing_the_examples_by_heart_sets_no_limit(digits: Laboratory) -> None:
+    """No batch loss that is near the baseline's evaluation ends a training."""
+    baseline = digits._baseline("digits-mlp", SEED)
+    assert np.min(baseline.limits) == pytest.approx(math.e * baseline.loss, rel=1e-5)
+
+
 def test_a_training_traces_nothing(digits: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What can be known of a task beforehand is not found out at every training."""
     trainer = digits.trainers["digits-mlp"]

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
+
+from evosearch.environment import use_device
+from evosearch.errors import UsageError
 
 
 def test_a_search_can_leave_out_what_its_preset_ends_with(
@@ -54,3 +58,15 @@ def test_a_device_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> 
     assert "(pip install '.[tpu]'), or use --device cpu" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_jax_without_its_plugin_for_the_device_is_named_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails() -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "default_backend", fails)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    with pytest.raises(UsageError, match=r"finds no gpu here; .*'cuda' \(pip install '\.\[cuda\]'"):
+        use_device("gpu")

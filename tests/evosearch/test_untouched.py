@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 import proxies
+from evosearch.cli.inspect import print_status
 from evosearch.config import make_config
 from evosearch.findings.funnel import SCALES
 from evosearch.searching.measurement import BASELINE
+from evosearch.searching.run import Run
 from evosearch.searching.validation import COARSE_DECAYS, counterparts, ten_times
 from evosearch.training.seeds import Stream
 from primitives import zoo
@@ -107,6 +109,18 @@ def test_the_funnel_is_kept_with_its_evidence(searched: Path) -> None:
         assert stage["through"] == (min(ahead, 1) if stage["scale"] == "100x" else ahead)
     if document["winner"]:
         assert set(document["winner"]["per_task"]) == {"points-teacher-100x"}
+
+
+def test_the_status_says_what_validation_and_funnel_found(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = Run(searched / "run").status()
+    assert set(status["validation"]["per_task"]) == {"points-teacher-10x"}
+    print_status(status)
+    said = capsys.readouterr().out
+    assert f"both tuned: {status['validation']['fitness']:+.3f}" in said
+    winner = json.loads((searched / "run" / "funnel.json").read_text())["winner"]
+    assert ("does not carry over" if winner is None else f"came {winner['name']}") in said
 
 
 def test_weight_decay_is_tuned_of_all_alike(searched: Path) -> None:
