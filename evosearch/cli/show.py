@@ -77,8 +77,9 @@ def show(
     if form is None:
         form = _FORM_OF.get(suffix, Form.TEXT)
     if output and suffix not in _SUFFIXES[form]:
+        endings = " or ".join(filter(None, _SUFFIXES[form]))
         raise UsageError(
-            f"{output}: {form} is written to a file that ends in {', '.join(_SUFFIXES[form])}; "
+            f"{output}: {form} is written to a file that ends in {endings}; "
             "a graph to .svg or .dot, LaTeX to .tex"
         )
     if form == Form.BEHAVIOUR and output is None:

@@ -57,7 +57,11 @@ def read_config(directory: Path) -> Config:
     if not (directory / CONFIG).exists():
         raise UsageError(f"{directory} holds no run ({CONFIG} is missing); check the path")
     try:
-        return make_config(read_toml(directory / CONFIG))
+        settings = read_toml(directory / CONFIG)
+    except UsageError as error:
+        raise UsageError(f"{error}; restore it from a copy") from None
+    try:
+        return make_config(settings)
     except UsageError as error:
         raise UsageError(f"{directory / CONFIG}: {error}; restore it from a copy") from None
 
