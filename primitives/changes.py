@@ -14,7 +14,8 @@ def changed_lines(before: Program, after: Program) -> list[str]:
     """
     old, new = ([line.strip() for line in str(one).splitlines()] for one in (before, after))
     found = []
-    for tag, first, last, start, end in SequenceMatcher(None, old, new, False).get_opcodes():
+    matcher = SequenceMatcher(None, old, new, autojunk=False)
+    for tag, first, last, start, end in matcher.get_opcodes():
         if tag != "equal":
             found += [f"- {line}" for line in old[first:last]]
             found += [f"+ {line}" for line in new[start:end]]

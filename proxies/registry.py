@@ -21,8 +21,9 @@ class UnknownTaskError(KeyError):
 
     def __init__(self, name: str) -> None:
         near = difflib.get_close_matches(name, names(), n=3)
-        known = f"did you mean {' or '.join(map(repr, near))}?"
-        hint = known if near else "`evosearch tasks` lists them all"
+        hint = "`evosearch tasks` lists them all"
+        if near:
+            hint = f"did you mean {' or '.join(map(repr, near))}?"
         super().__init__(f"unknown task {name!r}; {hint}")
 
     def __str__(self) -> str:

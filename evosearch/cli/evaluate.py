@@ -111,6 +111,8 @@ def evaluate(
         raise UsageError(
             "say what to evaluate on: either --task NAME or --suite SPLIT or --landscapes"
         )
+    if suite is not None:
+        check_split(suite)
     use_device(device)
     out = out or []
     if landscapes and not any(path.suffix in PLOTS for path in out):
@@ -142,7 +144,7 @@ def evaluate(
         if landscapes:
             evaluation, seen = trajectories(named, references, names(), progress=report, **how)
         else:
-            tasks = task_names(task or _suite(suite or ""))
+            tasks = task_names(task or suite or "")
             evaluation = compare(named, tasks, against=references, progress=report, **how)
     for path in out:
         write(evaluation, path, seen)
@@ -167,12 +169,16 @@ def _named(arguments: list[str]) -> dict[str, Contender]:
     }
 
 
-def _suite(name: str) -> str:
+def check_split(name: str) -> None:
+    """Whether there is such a split.
+
+    Raises:
+        UsageError: there is none.
+    """
     from proxies.task import SPLITS
 
     if name not in SPLITS:
-        raise UsageError(f"unknown suite {name!r}; use one of {', '.join(SPLITS)}")
-    return name
+        raise UsageError(f"no split {name!r}; there are {', '.join(SPLITS)}")
 
 
 def task_names(text: str) -> list[str]:
@@ -180,11 +186,7 @@ def task_names(text: str) -> list[str]:
     import proxies
     from proxies.task import SPLITS
 
-    if text not in SPLITS:
-        return _listed(text)
-    if not proxies.names(text):
-        raise UsageError(f"the split {text!r} has no tasks yet; `evosearch tasks` lists them all")
-    return list(proxies.names(text))
+    return list(proxies.names(text)) if text in SPLITS else _listed(text)
 
 
 def _listed(text: str) -> list[str]:

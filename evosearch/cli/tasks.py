@@ -47,10 +47,10 @@ def tasks(
     losses is compared with the spread between seeds.
     """
     import proxies
-    from proxies.task import SPLITS
+    from evosearch.cli.evaluate import check_split
 
-    if split is not None and split not in SPLITS:
-        raise UsageError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+    if split is not None:
+        check_split(split)
     if snr:
         _measure(task or name or split or "search", seeds, json)
         return

@@ -321,6 +321,7 @@ def assert_matches(pattern: str, text: str) -> None:
         (("top", "nowhere"), "holds no run"),
         (("inject", "nowhere", "lion"), "holds no run"),
         (("tasks", "--split", "serach"), "no split 'serach'"),
+        (("eval", "lion", "--suite", "serach"), "no split 'serach'"),
         (("tasks", "digits-mpl"), "did you mean 'digits-mlp'"),
         (("tasks", "--task", "digits-mlp"), "--task goes with --snr"),
     ],
