@@ -6,7 +6,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from primitives.algebra.order import Rank, ranking
+from primitives.algebra.order import Hashes, Rank, ranking
 from primitives.algebra.products import Product, Reach, Sum
 from primitives.algebra.ranges import Intervals, Range, Ranges
 from primitives.algebra.terms import Graph, Term, Terms
@@ -26,6 +26,7 @@ class Context:
         sums: terms read as sums, by how far they are opened.
         products: terms read as products, likewise.
         intervals: as `Ranges` keeps them.
+        hashes: as `ranking` keeps them.
     """
 
     graph: Graph
@@ -35,6 +36,7 @@ class Context:
     sums: dict[tuple[Reach, Term], Sum] = field(default_factory=dict)
     products: dict[tuple[Reach, Term], Product] = field(default_factory=dict)
     intervals: Intervals = field(default_factory=dict)
+    hashes: Hashes = field(default_factory=dict)
 
     @cached_property
     def ranges(self) -> Ranges:
@@ -48,11 +50,11 @@ class Context:
     @cached_property
     def rank(self) -> Callable[[Term], Rank]:
         """A sort key that does not depend on names."""
-        return ranking(self.graph, self.weight)
+        return ranking(self.graph, self.weight, self.hashes)
 
     def of(self, graph: Graph) -> Context:
         """The context of another graph that shares terms with this one."""
-        return Context(graph, self.terms, self.weight, intervals=self.intervals)
+        return Context(graph, self.terms, self.weight, intervals=self.intervals, hashes=self.hashes)
 
     def after(self, graph: Graph, touched: Set[Term]) -> Context:
         """The context of `graph`, which this graph was rewritten to.

@@ -104,18 +104,24 @@ class _Derivation:
         self.probe: Probe | None = None
         self._record(live(self.source), "dead", "statements and states that no update reads")
         self.terms = Terms()
-        self.graph, self.named = read(self.program, self.terms)
-        written = write(self.graph, self.program, self.named)
+        graph, self.named = read(self.program, self.terms)
+        self.context = Context(graph, self.terms, self.source.weight)
+        written = write(self.context, self.program, self.named)
         if len(written.statements) > len(self.program.statements):
             return self._done()
         self._record(written, "written-once", "each value once, copies followed, in one order")
         seen = set()
         while self.graph.roots not in seen:
             seen.add(self.graph.roots)
-            self.context = Context(self.graph, self.terms, self.source.weight)
+            self.context = self.context.of(self.graph)
             self.untried, self.unwritten = set(self.graph.live), set(self.graph.live)
             self._settle()
         return self._done()
+
+    @property
+    def graph(self) -> Graph:
+        """What the program computes, so far."""
+        return self.context.graph
 
     def _done(self) -> Derivation:
         return Derivation(self.program, tuple(self.steps), tuple(dict.fromkeys(self.refused)))
@@ -137,7 +143,6 @@ class _Derivation:
         self.context = self.context.after(graph, touched)
         self.untried |= touched
         self.unwritten |= touched
-        self.graph = graph
 
     def _probe(self) -> Probe:
         if self.probe is None:
@@ -198,7 +203,7 @@ class _Derivation:
             self._refuse(rule.name, f"{old!r} = {new!r}")
             return False
         self._keep_names(old, new)
-        written = write(graph, self.program, self.named)
+        written = write(self.context.of(graph), self.program, self.named)
         if len(written.statements) > len(self.program.statements):
             return False
         self._become(graph)
@@ -230,7 +235,7 @@ class _Derivation:
             return False
         if graph.update.is_call and self.program.update not in graph.following:
             self.named.setdefault(graph.update, self.program.update)
-        written = write(graph, self.program, self.named)
+        written = write(self.context.of(graph), self.program, self.named)
         if len(written.statements) > len(self.program.statements):
             return False
         self._become(graph)

@@ -13,19 +13,22 @@ from primitives.kinds import Kind
 from primitives.ops import OPS
 
 Rank: TypeAlias = tuple[int, bool, int, int]
+Hashes: TypeAlias = dict[tuple[tuple[str, int], ...], dict[Term, int]]
+"""The hashes of terms, by those of the states that they are made of."""
 
 _FIRST = {"w": 2, "g": 1, "lr": 3, "t": 4}
 _STATE = 5
 
 
-def ranking(graph: Graph, weight: str) -> Callable[[Term], Rank]:
+def ranking(graph: Graph, weight: str, known: Hashes) -> Callable[[Term], Rank]:
     """A key to sort terms of `graph` by: large kinds first, constants last, deep before shallow.
 
     What is left is decided by a hash of what a term computes, with states told apart by what they
     turn into (as `keys` does), so that equal programs sort alike whatever their states are called.
+    `known` keeps the hashes for the terms that graphs have in common.
     """
-    colours = _colours(graph, weight)
-    hashes: dict[Term, int] = {}
+    colours = _colours(graph, weight, known)
+    hashes = _hashes(colours, known)
     ranks: dict[Term, Rank] = {}
 
     def rank(term: Term) -> Rank:
@@ -41,14 +44,18 @@ def ranking(graph: Graph, weight: str) -> Callable[[Term], Rank]:
 _SIZE = {kind: place for place, kind in enumerate(Kind)}
 
 
-def _colours(graph: Graph, weight: str) -> dict[str, int]:
+def _hashes(colours: dict[str, int], known: Hashes) -> dict[Term, int]:
+    return known.setdefault(tuple(colours.items()), {})
+
+
+def _colours(graph: Graph, weight: str, known: Hashes) -> dict[str, int]:
     first = {
         state.name: mix(mix(_STATE, int(state.kind)), _bits(state.initial))
         for state in graph.states
     }
     colours = first
     for _ in first:  # enough rounds to tell apart all that differ
-        hashes: dict[Term, int] = {}
+        hashes = _hashes(colours, known)
         colours = {
             name: mix(first[name], _hash(term, hashes, colours, weight))
             for name, term in graph.following.items()

@@ -23,6 +23,7 @@ from primitives.program import SCHEDULE_INPUTS, Parameter, Program
 CONSTANT = "constant"
 LEAF = "leaf"
 _NONE: frozenset[str] = frozenset()
+_NAMED = {name: OPS[op.same_as or name] for name, op in OPS.items()}
 
 
 class Term:
@@ -39,9 +40,13 @@ class Term:
         depth: ops on the longest way to a leaf.
         leaves: the names of the parameters that it is made of.
         number: counts terms in the order in which they were made.
+        is_constant: it is a number of the program's text.
+        is_call: it is an op of other terms: what takes a statement.
     """
 
-    __slots__ = ("args", "depth", "kind", "leaves", "name", "number", "op", "value")
+    __slots__ = (
+        "args", "depth", "is_call", "is_constant", "kind", "leaves", "name", "number", "op", "value"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -58,22 +63,12 @@ class Term:
         self.kind = kind
         self.value = value
         self.name = name
+        self.is_constant = op == CONSTANT
+        self.is_call = op not in (CONSTANT, LEAF)
         self.leaves: frozenset[str] = (
             frozenset([name]) if op == LEAF else _NONE.union(*(a.leaves for a in args))
         )
-        self.depth: int = (
-            0 if op in (CONSTANT, LEAF) else 1 + max((a.depth for a in args), default=0)
-        )
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether it is a number of the program's text."""
-        return self.op == CONSTANT
-
-    @property
-    def is_call(self) -> bool:
-        """Whether it is an op of other terms: what takes a statement."""
-        return self.op not in (CONSTANT, LEAF)
+        self.depth: int = 1 + max((a.depth for a in args), default=0) if self.is_call else 0
 
     def __repr__(self) -> str:
         if self.is_constant:
@@ -98,14 +93,17 @@ class Terms:
 
     def call(self, op_name: str, *args: Term | float) -> Term:
         """`op_name(*args)`; a copy is what is copied, and an op under another name is one op."""
-        terms = tuple(a if isinstance(a, Term) else self.constant(a) for a in args)
+        terms = tuple([a if isinstance(a, Term) else self.constant(a) for a in args])
         if op_name == "identity":
             return terms[0]
-        op = OPS[OPS[op_name].same_as or op_name]
+        op = _NAMED[op_name]
         if op.commutative and terms[0].number > terms[1].number:
             terms = terms[::-1]
-        kind = op.result_kind(tuple(t.kind for t in terms))
-        return self._make((op.name, *terms), op.name, terms, kind)
+        key = (op.name, *terms)
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        return self._make(key, op.name, terms, op.result_kind(tuple(t.kind for t in terms)))
 
     def _make(
         self,

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from primitives.algebra.order import ranking
+from primitives.algebra.context import Context
+from primitives.algebra.order import Rank
 from primitives.algebra.terms import LEAF, Graph, Term, schedule_inputs, shortest
 from primitives.ops import ALIASES, OPS
 from primitives.program import Argument, Parameter, Program, Statement
 
 
-def write(graph: Graph, source: Program, named: Mapping[Term, str]) -> Program:
-    """A program that computes `graph`.
+def write(context: Context, source: Program, named: Mapping[Term, str]) -> Program:
+    """A program that computes the graph of `context`.
 
     Statements follow what they read, states before the update, and each state is replaced once
     nothing reads its old value any more; where that is a circle a copy is kept. Names are those of
     `named` and of `source`'s parameters where they are free, else `v1`, `v2`, ...
     """
-    return _Writer(graph, source, named).program()
+    return _Writer(context.graph, context.rank, source, named).program()
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class _Item:
 @dataclass
 class _Writer:
     graph: Graph
+    rank: Callable[[Term], Rank]
     source: Program
     named: Mapping[Term, str]
     items: list[_Item] = field(default_factory=list)
@@ -51,7 +53,6 @@ class _Writer:
     waiting: set[str] = field(default_factory=set)
 
     def program(self) -> Program:
-        self.rank = ranking(self.graph, self.source.weight)
         self.home: dict[Term, str] = {}  # the state whose next value a term is
         for state, term in self.graph.following.items():
             if term.is_call:

@@ -385,7 +385,7 @@ def test_small_growth_is_not_lost_in_a_coefficient_near_one():
 def test_writing_what_was_read_keeps_the_graph(program, random):
     terms = Terms()
     graph, named = read(program, terms)
-    written = write(graph, program, named)
+    written = write(Context(graph, terms, program.weight), program, named)
     again, _ = read(written, terms)
     assert parse(str(written)) == written
     assert again.update is graph.update
