@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from primitives.algebra.building import Builder, Unwritable
 from primitives.algebra.context import Context
@@ -10,22 +11,20 @@ from primitives.algebra.forms import Expander, Inexpressible
 from primitives.algebra.products import Reach
 from primitives.algebra.terms import Term, growth, may_replace, read_only_for, substitute
 
-_REACHES = (Reach.OWN, Reach.ALL, Reach.PRODUCTS)
-
 
 def sum_form(context: Context, term: Term) -> Term | None:
     """`term` as a sum of products, opened as far as makes the program shortest."""
-    return _shortest(context, "sum", term, lambda e: Builder(context).sum(e.sum(term)))
+    return _kept(context, "sum", term, _write_sums)
 
 
 def product_form(context: Context, term: Term) -> Term | None:
     """`term` as a product of powers, opened as far as makes the program shortest."""
-    return _shortest(context, "product", term, lambda e: Builder(context).product(e.product(term)))
+    return _kept(context, "product", term, _write_products)
 
 
 def common_factor(context: Context, term: Term) -> Term | None:
     """The sum `term` as a common factor times a sum."""
-    return _shortest(context, "factor", term, lambda e: Builder(context).common_factor(e.sum(term)))
+    return _kept(context, "factor", term, _write_sums)
 
 
 def folded_sum(context: Context, term: Term) -> Term | None:
@@ -39,33 +38,59 @@ def folded_sum(context: Context, term: Term) -> Term | None:
         return None
 
 
-def _shortest(
-    context: Context, form: str, term: Term, written: Callable[[Expander], Term | None]
+def _kept(
+    context: Context, form: str, term: Term, write: Callable[[Context, Term], None]
 ) -> Term | None:
-    """The candidate that makes the shortest program; the first of equals."""
     if (form, term) not in context.forms:
-        context.forms[form, term] = _written_shortest(context, term, written)
+        write(context, term)
     return context.forms[form, term]
 
 
-def _written_shortest(
-    context: Context, term: Term, written: Callable[[Expander], Term | None]
-) -> Term | None:
-    candidates: dict[Term, None] = {}
+def _write_sums(context: Context, term: Term) -> None:
+    """Both ways to write sums; they share what takes longest."""
+    builder = Builder(context)
+    sums: dict[Term | None, None] = {}
+    factors: dict[Term | None, None] = {}
+    for expander in _expanders(context):
+        forms = expander.sum(term)
+        with suppress(Unwritable):
+            sums[builder.sum(forms)] = None
+        with suppress(Unwritable):
+            factors[builder.common_factor(forms)] = None
+    context.forms["sum", term] = _shortest(context, term, sums)
+    context.forms["factor", term] = _shortest(context, term, factors)
+
+
+def _write_products(context: Context, term: Term) -> None:
+    builder = Builder(context)
+    products: dict[Term | None, None] = {}
+    for expander in _expanders(context):
+        with suppress(Inexpressible, Unwritable):
+            products[builder.product(expander.product(term))] = None
+    context.forms["product", term] = _shortest(context, term, products)
+
+
+def _expanders(context: Context) -> Iterator[Expander]:
+    """What reads a term in all ways that differ; the first has to have read it for the rest."""
     own = Expander(context, Reach.OWN)
-    for reach in _REACHES[:1] if context.is_long else _REACHES:
-        if reach == Reach.ALL and not own.left_shared:
-            continue
-        if reach == Reach.PRODUCTS and not own.opened_sums:
-            continue
-        try:
-            new = written(own if reach == Reach.OWN else Expander(context, reach))
-        except (Inexpressible, Unwritable):
-            continue
-        if new is None or new is term:
-            continue
-        if may_replace(context.graph, context.terms, term, new):
-            candidates[new] = None
+    yield own
+    if context.is_long:
+        return
+    if own.left_shared:
+        yield Expander(context, Reach.ALL)
+    if own.opened_sums:
+        yield Expander(context, Reach.PRODUCTS)
+
+
+def _shortest(context: Context, term: Term, written: Iterable[Term | None]) -> Term | None:
+    """The candidate that makes the shortest program; the first of equals."""
+    candidates = [
+        new
+        for new in written
+        if new is not None
+        and new is not term
+        and may_replace(context.graph, context.terms, term, new)
+    ]
     if len(candidates) <= 1:
         return next(iter(candidates), None)
 

@@ -12,6 +12,7 @@ from primitives.algebra.terms import LEAF, Term
 from primitives.kinds import Kind
 
 _ONE = Coefficient.of(1.0)
+_ITSELF = Power(1.0, True)
 _NAMED = {2.0: "square", 3.0: "cube", 1 / 2: "sqrt", 1 / 3: "cbrt"}
 
 
@@ -32,8 +33,12 @@ class Builder:
         Raises:
             Unwritable: the coefficient has no float32.
         """
-        above, below = self._factors(form)
         c = form.coefficient
+        if len(form.powers) == 1:
+            ((base, power),) = form.powers.items()
+            if power == _ITSELF:
+                return self._scaled(base, c)
+        above, below = self._factors(form)
         numbers = [x for x in above if x.kind == Kind.SCALAR]
         arrays = [x for x in above if x.kind != Kind.SCALAR]
         if not arrays:

@@ -39,6 +39,8 @@ class Expander:
         """`term` as a sum of products, in the order of the context."""
         self.root = term
         kept = [one for one in self._sum(term).values() if not one.coefficient.is_zero]
+        if len(kept) <= 1:
+            return kept
         rank = self.context.rank
         return sorted(kept, key=lambda one: sorted((rank(b), p) for b, p in one.powers.items()))
 

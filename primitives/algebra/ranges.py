@@ -8,6 +8,7 @@ normal number counts as zero, so an interval without zero is a proof that a divi
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -109,11 +110,10 @@ class Ranges:
             return Range(term.value, term.value)
         if term.op == LEAF:
             return self.states.get(term.name) or _INPUTS.get(term.name, ALL)
-        args = [self(arg) for arg in term.args]
         rule = _RULES.get(term.op)
         if rule is None:
             return ALL
-        found = rule(term, *args)
+        found = rule(term, *[self._of.get(arg) or self(arg) for arg in term.args])
         return _rounded(found.low, found.high)
 
 
@@ -143,16 +143,15 @@ def _float32(bound: float, otherwise: float) -> float:
 
 
 def _corners(f: Callable[[float, float], float], x: Range, y: Range) -> Range:
-    found = []
-    for a in x:
-        for b in y:
-            value = f(a, b)
-            found.append(0.0 if math.isnan(value) else value)  # 0 * inf: finite factors give 0
+    found = [f(a, b) for a in x for b in y]
+    found = [
+        0.0 if math.isnan(value) else value for value in found
+    ]  # 0 * inf: 0 if both are finite
     return Range(min(found), max(found))
 
 
 def _product(x: Range, y: Range) -> Range:
-    return _corners(lambda a, b: a * b, x, y)
+    return _corners(operator.mul, x, y)
 
 
 def _inverse(x: Range) -> Range:

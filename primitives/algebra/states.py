@@ -161,8 +161,8 @@ def _rescaled(context: Context) -> Iterator[tuple[Graph, str]]:
             old = graph.following[state.name]
             replaced = {leaf: terms.call("multiply", leaf, inverse)}
             scaled = terms.call("multiply", rebuilder(terms, replaced)(old), factor)
-            for form in (sum_form, common_factor):
-                kept = form(context, scaled) or scaled
+            forms = (sum_form(context, scaled), common_factor(context, scaled))
+            for kept in dict.fromkeys(form or scaled for form in forms):
                 draft = _kept_as(context, state, factor, replaced, kept, inverse)
                 reason = f"{state.name} is kept times {shortest(factor)!r}"
                 yield _tidied(context, draft, state.name), reason

@@ -309,9 +309,8 @@ def rebuilder(terms: Terms, replaced: Mapping[Term, Term]) -> Callable[[Term], T
             return known
         if term.depth <= least:
             return term
-        args = [rebuild(arg) for arg in term.args]
-        same = all(a is b for a, b in zip(args, term.args, strict=True))
-        done[term] = new = term if same else terms.call(term.op, *args)
+        args = tuple([rebuild(arg) for arg in term.args])
+        done[term] = new = term if args == term.args else terms.call(term.op, *args)
         return new
 
     return rebuild
