@@ -11,7 +11,7 @@ from primitives.algebra.products import Product, Reach, Sum
 from primitives.algebra.ranges import Intervals, Range, Ranges
 from primitives.algebra.terms import Graph, Term, Terms
 
-_LONG = 32
+_LONG = 24
 
 
 @dataclass(frozen=True)

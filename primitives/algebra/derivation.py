@@ -138,11 +138,17 @@ class _Derivation:
             if not self._shorten_states():
                 return
 
-    def _become(self, graph: Graph) -> None:
+    def _become(self, graph: Graph) -> Program | None:
+        """Goes on with `graph` and gives its text; nothing, and stays, where that is longer."""
         touched = _touched(self.graph, graph)
-        self.context = self.context.after(graph, touched)
+        context = self.context.after(graph, touched)
+        written = write(context, self.program, self.named)
+        if len(written.statements) > len(self.program.statements):
+            return None
+        self.context = context
         self.untried |= touched
         self.unwritten |= touched
+        return written
 
     def _probe(self) -> Probe:
         if self.probe is None:
@@ -203,10 +209,9 @@ class _Derivation:
             self._refuse(rule.name, f"{old!r} = {new!r}")
             return False
         self._keep_names(old, new)
-        written = write(self.context.of(graph), self.program, self.named)
-        if len(written.statements) > len(self.program.statements):
+        written = self._become(graph)
+        if written is None:
             return False
-        self._become(graph)
         reason = f"{equation(old, new, self.named)}, {rule.domain.meaning}"
         self._record(written, rule.name, reason, rule.domain)
         return True
@@ -235,10 +240,9 @@ class _Derivation:
             return False
         if graph.update.is_call and self.program.update not in graph.following:
             self.named.setdefault(graph.update, self.program.update)
-        written = write(self.context.of(graph), self.program, self.named)
-        if len(written.statements) > len(self.program.statements):
+        written = self._become(graph)
+        if written is None:
             return False
-        self._become(graph)
         self.probe = None
         self._record(written, rule.name, f"{reason}, {rule.domain.meaning}", rule.domain)
         return True
