@@ -32,7 +32,8 @@ def compare(
     """
     from rich.console import Console
 
-    from evosearch.evaluating.reports import PLOTS, check, whole
+    from evosearch.evaluating.reports import PLOTS, check
+    from evosearch.files import whole
     from evosearch.findings.curves import compare_runs
     from evosearch.findings.run_tables import render_comparison
     from evosearch.searching.run import Run

@@ -25,8 +25,8 @@ class To(StrEnum):
 def export(
     program: ProgramName,
     to: Annotated[To, typer.Option("--to", help="The library that the file is for.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write; else it is printed.")
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Where to write; else it is printed.")
     ] = None,
     name: Annotated[
         str | None,
@@ -41,22 +41,25 @@ def export(
     same state, at the program's constants and at others. One that differs is not written.
     """
     from evosearch.cli.programs import load_program
+    from evosearch.files import check_writable, write_text
     from primitives import zoo
     from primitives.export import check
     from primitives.export import export as exported
 
     loaded = load_program(program)
-    if output is not None and output.exists() and not force:
-        raise UsageError(f"{output} exists; pass --force to overwrite it, or another -o")
+    if out is not None:
+        check_writable(out)
+        if out.is_file() and not force:
+            raise UsageError(f"{out} exists; pass --force to overwrite it, or another -o")
     summary = zoo.summary(program) if program in zoo.names() else ""
     file = exported(loaded, to.value, name or default_name(program), summary)
     report = check(file)
-    if output is not None:
-        output.write_text(file.source, encoding="utf-8")
+    if out is not None:
+        write_text(out, file.source)
     if json:
         print_json(
             {
-                "path": None if output is None else str(output),
+                "path": None if out is None else str(out),
                 "name": file.name,
                 "to": to.value,
                 "hyperparameters": file.hyperparameters,
@@ -66,11 +69,11 @@ def export(
                 "source": file.source,
             }
         )
-    elif output is None:
+    elif out is None:
         print(file.source, end="")
     else:
         print(
-            f"wrote {output}: {file.name} for {to.value}, equal to the reference over "
+            f"wrote {out}: {file.name} for {to.value}, equal to the reference over "
             f"{report.steps} steps (largest difference {report.largest_difference:.1e})"
         )
 

@@ -74,8 +74,8 @@ def top(
 @app.command()
 def lineage(
     run: RunDirectory,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Draw the tree into an .svg file.")
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Draw the tree into an .svg file.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -84,21 +84,24 @@ def lineage(
     Mutations that change nothing of what a program computes are folded. ● is a champion. One
     program's ancestors are in `evosearch show DIR#ID`.
     """
+    from evosearch.files import check_writable, write_text
     from evosearch.findings.family import rows, to_svg, to_text
     from evosearch.findings.lineage import family
     from evosearch.searching.run import Run
 
-    if output is not None and output.suffix.lower() != ".svg":
-        raise UsageError(f"{output}: a family tree is drawn into a file that ends in .svg")
+    if out is not None and out.suffix.lower() != ".svg":
+        raise UsageError(f"{out}: a family tree is drawn into a file that ends in .svg")
+    if out is not None:
+        check_writable(out)
     tree = family(Run(run))
     found = rows(tree)
-    if output is not None:
-        output.write_text(to_svg(found), encoding="utf-8")
+    if out is not None:
+        write_text(out, to_svg(found))
     if json:
         ancestors = [row.ancestor.document() | {"champion": row.champion} for row in found]
         print_json({"ancestors": ancestors, "edges": [list(edge) for edge in sorted(tree.edges)]})
-    elif output is not None:
-        print(f"wrote {output}")
+    elif out is not None:
+        print(f"wrote {out}")
     else:
         print("\n".join(to_text(found)))
 

@@ -56,9 +56,9 @@ def show(
             "--as", help="Text by default, or what the suffix of -o says; graph prints DOT."
         ),
     ] = None,
-    output: Annotated[
+    out: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Write to a file; a graph to .svg or .dot."),
+        typer.Option("-o", "--out", help="Write to a file; a graph to .svg or .dot."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -70,33 +70,36 @@ def show(
     region, and its step size over time.
     """
     from evosearch.cli.programs import load_program, place_in_run
+    from evosearch.files import check_writable, write_text
     from evosearch.findings.inspection import inspected
 
     loaded = load_program(program)
-    suffix = output.suffix.lower() if output else ""
+    suffix = out.suffix.lower() if out else ""
     if form is None:
         form = _FORM_OF.get(suffix, Form.TEXT)
-    if output and suffix not in _SUFFIXES[form]:
+    if out and suffix not in _SUFFIXES[form]:
         endings = " or ".join(filter(None, _SUFFIXES[form]))
         raise UsageError(
-            f"{output}: {form} is written to a file that ends in {endings}; "
+            f"{out}: {form} is written to a file that ends in {endings}; "
             "a graph to .svg or .dot, LaTeX to .tex"
         )
-    if form == Form.BEHAVIOUR and output is None:
+    if form == Form.BEHAVIOUR and out is None:
         raise UsageError("--as behaviour draws a picture: say where, by -o FILE.png, .pdf or .svg")
+    if out:
+        check_writable(out)
     document = describe(program, loaded)
     if json or form == Form.TEXT:
         document |= inspected(loaded, place_in_run(program))
-    if output and form == Form.BEHAVIOUR:
-        _plot(program, loaded, output)
-    elif output:
-        output.write_text(_written(form, suffix, loaded, document), encoding="utf-8")
-    if output:
-        document["path"] = str(output)
+    if out and form == Form.BEHAVIOUR:
+        _plot(program, loaded, out)
+    elif out:
+        write_text(out, _written(form, suffix, loaded, document))
+    if out:
+        document["path"] = str(out)
     if json:
         print_json(document)
-    elif output:
-        print(f"wrote {output}")
+    elif out:
+        print(f"wrote {out}")
     else:
         print(_written(form, suffix, loaded, document), end="")
 

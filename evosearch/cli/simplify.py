@@ -45,9 +45,9 @@ def simplify(
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
-    output: Annotated[
+    out: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Write the program here, or to .json the derivation."),
+        typer.Option("-o", "--out", help="Write the program here, or to .json the derivation."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -64,12 +64,15 @@ def simplify(
     from rich.console import Console
 
     from evosearch.cli.programs import load_program, place_in_run
+    from evosearch.files import check_writable, write_text
     from evosearch.simplification import simplify_by_algebra
     from evosearch.simplification.kept import keep
     from evosearch.simplification.printing import Printer
 
     if algebra_only and (tune or task or minutes):
         raise UsageError("--algebra-only measures nothing: leave out --task, --tune and --minutes")
+    if out is not None:
+        check_writable(out)
     name = program if number is None else f"{program}#{number}"
     place = place_in_run(name)
     loaded = place[0].program(place[1]) if place else load_program(name)
@@ -91,10 +94,10 @@ def simplify(
     document = found.document()
     if place and not algebra_only:
         document["kept"] = str(keep(place[0].directory, place[1], found))
-    if output is not None:
-        as_json = output.suffix.lower() == ".json"
+    if out is not None:
+        as_json = out.suffix.lower() == ".json"
         text = f"{json_text.dumps(document, indent=2)}\n" if as_json else str(found.program)
-        output.write_text(text, encoding="utf-8")
+        write_text(out, text)
     if json:
         print_json(document)
         return

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from evosearch.errors import UsageError
 from evosearch.evaluating.report_tables import how, percent, sentences
 from evosearch.evaluating.results import Evaluation, Result, TaskReport
 from evosearch.evaluating.trajectories import Landscape
-from evosearch.files import explained
+from evosearch.files import check_writable, whole
 
 PLOTS = (".svg", ".png", ".pdf")
 _SUFFIXES = (".md", ".json", *PLOTS)
@@ -27,8 +25,7 @@ def check(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
     """
     if path.suffix not in suffixes:
         raise UsageError(f"cannot write {path}: use one of {', '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise UsageError(f"cannot write {path}: {path.parent} is not a directory; make it first")
+    check_writable(path)
     if path.suffix in PLOTS:
         from evosearch.plots import require
 
@@ -58,19 +55,6 @@ def write(evaluation: Evaluation, path: Path, landscapes: Sequence[Landscape] = 
             partial.write_text(document + "\n", encoding="utf-8")
         else:
             partial.write_text(markdown(evaluation), encoding="utf-8")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Where to write what becomes `path` once all of it is written.
-
-    Raises:
-        EvosearchError: the file cannot be written.
-    """
-    partial = path.with_name(f".{path.name}")
-    with explained(path):
-        yield partial
-        os.replace(partial, path)
 
 
 def markdown(evaluation: Evaluation) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-from evosearch.files import explained
+from evosearch.files import explained, write_text
 from primitives import Program
 
 LOG = "log.jsonl"
@@ -41,6 +40,4 @@ class Journal:
             return
         self._best = text
         self.event("champion", id=number, generated=generated, source=text)
-        with explained(path):
-            path.with_suffix(".new").write_text(text, encoding="utf-8")
-            os.replace(path.with_suffix(".new"), path)
+        write_text(path, text)

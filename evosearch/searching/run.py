@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import numpy as np
 
 from evosearch.config import Config, make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.files import explained
+from evosearch.files import explained, write_text
 from evosearch.searching.cost import Cost, running_cost
 from evosearch.searching.records import Scores, evidence, fitness, is_confirmed
 from evosearch.searching.store import Store
@@ -181,10 +180,7 @@ class Run:
         Raises:
             EvosearchError: it cannot be written.
         """
-        path = self.directory / FUNNEL
-        with explained(path):
-            path.with_suffix(".new").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-            os.replace(path.with_suffix(".new"), path)
+        write_text(self.directory / FUNNEL, json.dumps(document, indent=2) + "\n")
 
     def funnel(self) -> dict[str, Any] | None:
         """What `keep_funnel` kept last; None if this run went through no funnel."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from evosearch.errors import EvosearchError
-from evosearch.files import explained
+from evosearch.files import explained, write_text
 from evosearch.simplification.record import Simplification
 
 DIRECTORY = "derivations"
@@ -26,7 +26,7 @@ def keep(run: Path, number: int, found: Simplification) -> Path:
     path = path_of(run, number)
     with explained(path):
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(found.document(), indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(found.document(), indent=2) + "\n")
     return path
 
 
