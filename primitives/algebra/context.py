@@ -27,6 +27,7 @@ class Context:
         products: terms read as products, likewise.
         intervals: as `Ranges` keeps them.
         hashes: as `ranking` keeps them.
+        is_draft: it is one of many to try, so that what takes long is not tried on it.
     """
 
     graph: Graph
@@ -37,6 +38,7 @@ class Context:
     products: dict[tuple[Reach, Term], Product] = field(default_factory=dict)
     intervals: Intervals = field(default_factory=dict)
     hashes: Hashes = field(default_factory=dict)
+    is_draft: bool = False
 
     @cached_property
     def ranges(self) -> Ranges:
@@ -52,9 +54,16 @@ class Context:
         """A sort key that does not depend on names."""
         return ranking(self.graph, self.weight, self.hashes)
 
-    def of(self, graph: Graph) -> Context:
+    def of(self, graph: Graph, *, is_draft: bool = False) -> Context:
         """The context of another graph that shares terms with this one."""
-        return Context(graph, self.terms, self.weight, intervals=self.intervals, hashes=self.hashes)
+        return Context(
+            graph,
+            self.terms,
+            self.weight,
+            intervals=self.intervals,
+            hashes=self.hashes,
+            is_draft=is_draft,
+        )
 
     def after(self, graph: Graph, touched: Set[Term]) -> Context:
         """The context of `graph`, which this graph was rewritten to.
@@ -74,7 +83,7 @@ class Context:
     @property
     def is_long(self) -> bool:
         """Whether the graph has so many statements that what takes long is not tried on it."""
-        return self.graph.size > _LONG
+        return self.is_draft or self.graph.size > _LONG
 
     def is_shared(self, term: Term) -> bool:
         """Whether more than one place reads `term`."""

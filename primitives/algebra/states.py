@@ -210,7 +210,7 @@ def _scales(context: Context, state: str) -> list[float]:
 
 def _tidied(context: Context, graph: Graph, state: str) -> Graph:
     """`graph` with what reads `state` written anew, wherever that makes it shorter."""
-    here = context.of(graph)
+    here = context.of(graph, is_draft=True)
     for term in graph.live:
         if not term.is_call or term not in graph.uses or state not in term.leaves:
             continue
@@ -221,7 +221,7 @@ def _tidied(context: Context, graph: Graph, state: str) -> Graph:
             shorter = substitute(graph, context.terms, {term: new})
             if shorter.size < graph.size:
                 graph = shorter
-                here = context.of(graph)
+                here = context.of(graph, is_draft=True)
                 break
     return graph
 
