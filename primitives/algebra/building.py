@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import reduce
 
+import numpy as np
+
 from primitives.algebra.context import Context
 from primitives.algebra.numbers import Coefficient, neat
 from primitives.algebra.products import Power, Product
@@ -250,9 +252,11 @@ def _share(x: Coefficient, y: Coefficient) -> float | None:
     """A float32 `a` with 1 - a near `x` and a near `y`."""
     slack = min(x.slack, y.slack)
     share = y.value if y.exact else neat(y.value, slack)
-    if share is None or abs(1 - share - x.value) > x.slack or abs(share - y.value) > y.slack:
+    if share is None:
         return None
-    return share
+    rest = float(np.float32(1 - share))  # as `interp` computes it
+    agrees = abs(rest - x.value) <= x.slack and abs(share - y.value) <= y.slack
+    return share if agrees else None
 
 
 def _negated(form: Product) -> Product:
@@ -265,11 +269,8 @@ def _without(form: Product, shared: dict[Term, Power]) -> Product:
 
 
 def _divided(form: Product, by: Coefficient) -> Product:
-    value = 1 / by.value
-    inverse = Coefficient(value, abs(value), abs(value), False)
-    if form.coefficient == by:
-        return Product(_ONE, form.powers, form.rooted)
-    return Product(form.coefficient.times(inverse), form.powers, form.rooted)
+    c = _ONE if form.coefficient == by else form.coefficient.times(by.inverse)
+    return Product(c, form.powers, form.rooted)
 
 
 def _written(c: Coefficient) -> float:

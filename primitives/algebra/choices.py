@@ -123,8 +123,12 @@ def _mod_same(context: Context, term: Term) -> Term | None:
 
 
 def _mod_nested(context: Context, term: Term) -> Term | None:
+    """A remainder of what is negative may round up to the divisor itself."""
     x, y = term.args
-    return x if x.op == "mod" and x.args[1] is y else None
+    if x.op != "mod" or x.args[1] is not y:
+        return None
+    least = context.range(x.args[0]).low
+    return x if least >= 0 and context.range(y).positive else None
 
 
 RULES: tuple[Rule, ...] = (
@@ -148,7 +152,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule("opposites", "maximum(x, -x) = abs(x)", _ALWAYS, "maximum", _maximum_of_opposites),
     rule("clamp", "minimum(maximum(x, a), b) = clamp(x, a, b)", _ALWAYS, "minimum", _clamp),
-    rule("clamp-within", "clamp(x, a, b) = x for a <= x <= b", _ALWAYS, "clamp", _clamp_within),
+    rule("clamp-within", "clamp(x, a, b) = x for a <= x <= b", _FINITE, "clamp", _clamp_within),
     rule("where-same", "where(c, x, x) = x", _ALWAYS, "where", _where_same),
     rule("where-known", "where(c, x, y) = x for c != 0", _ALWAYS, "where", _where_known),
     rule("where-itself", "where(x, x, 0) = x", _ALWAYS, "where", _where_itself),
@@ -164,6 +168,12 @@ RULES: tuple[Rule, ...] = (
     rule("equal-to-itself", "equal(x, x) = 1", _FINITE, "equal", _equal),
     rule("unequal", "equal(x, y) = 0 for x < y or y < x", _ALWAYS, "equal", _unequal),
     rule("mod-of-same", "mod(x, x) = 0", _FINITE, "mod", _mod_same),
-    rule("mod-nested", "mod(mod(x, y), y) = mod(x, y)", _REAL, "mod", _mod_nested),
+    rule(
+        "mod-nested",
+        "mod(mod(x, y), y) = mod(x, y) for x >= 0, y > 0",
+        _ALWAYS,
+        "mod",
+        _mod_nested,
+    ),
 )
 """The rules, in the order in which they are tried."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 from primitives.algebra.context import Context
-from primitives.algebra.numbers import Coefficient
+from primitives.algebra.numbers import ROUNDING, Coefficient
 from primitives.algebra.products import PRODUCT_OPS, SUM_OPS, Key, Power, Product, Reach, Sum
 from primitives.algebra.terms import Term
 
 _ONE = Coefficient.of(1.0)
+_CARRIED = Coefficient.of(1.0, carried=True)
 _MINUS_ONE = Coefficient.of(-1.0)
+_FLATTEST, _STEEPEST = 1e-12, 1e6
+"""Powers with other exponents are left as they stand."""
 _ROOTS = {"sqrt": 1 / 2, "square": 2.0, "cube": 3.0}
 
 
 class Inexpressible(Exception):  # noqa: N818 - not an error: a form that no op writes
-    """A product with a factor that is 1 but for x = 0."""
+    """A product with a factor that is 1 but for x = 0, or a number that float64 cannot hold."""
 
 
 class Expander:
@@ -93,29 +98,28 @@ class Expander:
         return found or self._base(term)
 
     def _base(self, term: Term) -> Product:
-        return Product(_ONE, {term: Power(1.0, not self.context.range(term).nonnegative)})
+        carried = not self.context.graph.following.keys().isdisjoint(term.leaves)
+        return Product(
+            _CARRIED if carried else _ONE,
+            {term: Power(1.0, not self.context.range(term).nonnegative)},
+        )
 
     def _times(self, x: Product, y: Product) -> Product:
         powers = dict(x.powers)
         for base, power in y.powers.items():
             before = powers.get(base, Power(0.0, False))
             exponent = before.exponent + power.exponent
-            near = float(round(exponent * 6)) / 6  # halves and thirds add up to whole numbers
-            exponent = near if abs(near - exponent) < 1e-6 else exponent
+            exponent = _tidied(exponent, max(abs(before.exponent), abs(power.exponent)))
             powers[base] = Power(exponent, before.signed != power.signed)
-        return Product(x.coefficient.times(y.coefficient), powers, x.rooted | y.rooted)
+        return Product(_held(x.coefficient.times(y.coefficient)), powers, x.rooted | y.rooted)
 
     def _inverse(self, x: Product) -> Product:
         powers = {b: Power(-p.exponent, p.signed) for b, p in x.powers.items()}
-        value = 1 / x.coefficient.value
-        plain = abs(value) == 1
-        inverse = Coefficient(value, abs(value), abs(value), plain and x.coefficient.exact)
-        return Product(inverse, powers, x.rooted)
+        return Product(_held(x.coefficient.inverse), powers, x.rooted)
 
     def _absolute(self, x: Product) -> Product:
-        c = x.coefficient
-        positive = Coefficient(abs(c.value), c.least, c.most, c.exact)
-        return Product(positive, {b: Power(p.exponent, False) for b, p in x.powers.items()})
+        powers = {b: Power(p.exponent, False) for b, p in x.powers.items()}
+        return Product(x.coefficient.size, powers)
 
     def _sign(self, x: Product) -> Product:
         powers = {b: Power(0.0, p.signed and b not in x.rooted) for b, p in x.powers.items()}
@@ -123,8 +127,7 @@ class Expander:
 
     def _cube_root(self, x: Product) -> Product:
         c = x.coefficient
-        root = Coefficient(abs(c.value), c.least, c.most, c.exact).to_the(1 / 3)
-        root = root if abs(c.value) != 1 else _ONE
+        root = c.size.to_the(1 / 3)
         signed = root if c.value > 0 else root.times(_MINUS_ONE)
         powers = {b: Power(p.exponent / 3, p.signed) for b, p in x.powers.items()}
         return Product(signed, powers, x.rooted)
@@ -136,15 +139,17 @@ class Expander:
 
     def _to_the(self, x: Product, exponent: float) -> Product | None:
         """x to a constant; a root of what may be negative in one base is a root of that base."""
+        sizes = [abs(p.exponent * exponent) for p in x.powers.values() if p.exponent]
+        if not all(_FLATTEST < size < _STEEPEST for size in sizes):
+            return None
         whole = exponent == int(exponent)
         even = whole and int(exponent) % 2 == 0
         c = x.coefficient
         unsure = [b for b, p in x.powers.items() if p.signed and b not in x.rooted]
         if not whole and (c.value < 0 or len(unsure) > 1):
             return None
-        size = Coefficient(abs(c.value), c.least, c.most, c.exact)
         try:
-            raised = size.to_the(exponent) if abs(c.value) != 1 else _ONE
+            raised = _held(c.size.to_the(exponent))
         except OverflowError:
             return None
         if c.value < 0 and not even:
@@ -212,8 +217,7 @@ class Expander:
         if not args[2].is_constant:
             return None
         a = args[2].value
-        rest = Coefficient(1 - a, abs(1 - a), abs(1 - a), False)
-        return [(args[0], rest), (args[1], Coefficient.of(a))]
+        return [(args[0], Coefficient.computed(1 - a)), (args[1], Coefficient.of(a))]
 
     def _read_product(self, term: Term) -> Sum:
         """`term` as a product, or as the sum that a number is times."""
@@ -232,6 +236,18 @@ class Expander:
     def _base_is(self, base: Term, power: Power) -> bool:
         """Whether the power is the base itself: it is not negative, so it needs no sign."""
         return not power.signed and self.context.range(base).nonnegative
+
+
+def _held(c: Coefficient) -> Coefficient:
+    if c.value == 0 or not math.isfinite(c.value):
+        raise Inexpressible
+    return c
+
+
+def _tidied(exponent: float, largest: float) -> float:
+    """A sum of exponents up to `largest`, whole where halves and thirds add up to that."""
+    near = round(exponent * 6) / 6
+    return near if abs(near - exponent) <= ROUNDING * largest else exponent
 
 
 def _scaled(product: Product, by: Coefficient) -> Product:

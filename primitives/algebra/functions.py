@@ -61,7 +61,7 @@ _NESTED = (
     ("sign", "arctan", "sign", Domain.ALWAYS),
     ("sign", "arcsinh", "sign", Domain.ALWAYS),
     ("sign", "expm1", "sign", Domain.ALWAYS),
-    ("sign", "arcsin", "sign", Domain.FINITE),
+    ("sign", "arcsin", "sign", Domain.REAL),
     ("sign", "arctanh", "sign", Domain.FINITE),
     ("sign", "log1p", "sign", Domain.FINITE),
 )
@@ -173,7 +173,7 @@ RULES: tuple[Rule, ...] = (
     rule(
         "sign-of-clamp",
         "sign(clamp(x, a, b)) = sign(x) for a < 0 < b",
-        _ALWAYS,
+        _FINITE,
         "sign",
         _sign_of_clamp,
     ),

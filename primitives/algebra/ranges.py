@@ -1,8 +1,9 @@
 """What interval a value lies in, over all steps, as an abstract domain.
 
 The interval of a value holds every number that float32 arithmetic can give it; NaN is outside the
-claim. Bounds are rounded to float32 as the values themselves are, and what is below the smallest
-normal number counts as zero, so an interval without zero is a proof that a division is safe.
+claim. Bounds are rounded to float32 as the values themselves are. What is below the smallest normal
+number may stay or count as zero, as the machine likes, so an interval holds both, and one without
+zero is a proof that a division is safe.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from primitives.algebra.terms import LEAF, Graph, Term
+from primitives.kinds import Kind
 
 _INF = math.inf
 _TINY = float(np.finfo(np.float32).tiny)
@@ -107,9 +109,11 @@ class Ranges:
 
     def _range(self, term: Term) -> Range:
         if term.is_constant:
-            return Range(term.value, term.value)
+            return _rounded(term.value, term.value)
         if term.op == LEAF:
-            return self.states.get(term.name) or _INPUTS.get(term.name, ALL)
+            if term.kind == Kind.SCALAR and term.name not in self.states:
+                return _INPUTS[term.name]
+            return self.states.get(term.name, ALL)
         rule = _RULES.get(term.op)
         if rule is None:
             return ALL
@@ -135,7 +139,8 @@ def _rounded(low: float, high: float) -> Range:
 
 def _float32(bound: float, otherwise: float) -> float:
     if abs(bound) < _TINY:
-        return 0.0
+        is_outward = bound * otherwise > 0
+        return math.copysign(_TINY, bound) if is_outward else 0.0
     if abs(bound) > _HUGE:
         return _INF if bound > 0 else -_INF
     value = float(np.float32(bound))

@@ -10,7 +10,7 @@ from primitives.algebra.arithmetic import common_factor, product_form, sum_form
 from primitives.algebra.context import Context
 from primitives.algebra.domains import Domain
 from primitives.algebra.forms import Expander
-from primitives.algebra.numbers import Coefficient
+from primitives.algebra.numbers import Coefficient, fits_float32
 from primitives.algebra.products import Reach
 from primitives.algebra.terms import (
     LEAF,
@@ -130,7 +130,7 @@ def _factors(context: Context, first: str, second: str) -> Iterator[float]:
         for y in sums[1]:
             if x.key == y.key:
                 ratio = y.coefficient.value / x.coefficient.value
-                found = Coefficient(ratio, abs(ratio), abs(ratio), False).written()
+                found = Coefficient.computed(ratio).written()
                 if found and found not in seen:
                     seen.add(found)
                     yield found
@@ -143,9 +143,7 @@ def _same_sum(context: Context, x: Term, y: Term) -> bool:
         expander = Expander(context, Reach.ALL)
         sums.append({form.key: form.coefficient for form in expander.sum(term)})
     one, other = sums
-    return one.keys() == other.keys() and all(
-        abs(one[key].value - other[key].value) <= one[key].slack + other[key].slack for key in one
-    )
+    return one.keys() == other.keys() and all(one[key].agrees(other[key]) for key in one)
 
 
 def _rescaled(context: Context) -> Iterator[tuple[Graph, str]]:
@@ -155,8 +153,8 @@ def _rescaled(context: Context) -> Iterator[tuple[Graph, str]]:
         return
     for state, leaf in zip(graph.states, _leaves(context).values(), strict=True):
         for factor in _scales(context, state.name):
-            inverse = Coefficient(1 / factor, 1 / abs(factor), 1 / abs(factor), False).written()
-            if inverse is None:
+            inverse = Coefficient.computed(1 / factor, carried=True).written()
+            if inverse is None or not fits_float32(state.initial * factor):
                 continue
             old = graph.following[state.name]
             replaced = {leaf: terms.call("multiply", leaf, inverse)}

@@ -11,7 +11,6 @@ from primitives import OPS, initial_state, parse, step
 from primitives.algebra import Domain, simplify
 from primitives.algebra.catalogue import markdown
 from primitives.algebra.context import Context
-from primitives.algebra.numbers import Coefficient, neat
 from primitives.algebra.probes import STEPS, Probe, run, streams
 from primitives.algebra.ranges import Ranges
 from primitives.algebra.rules import BY_ROOT, CANONICAL, RULES
@@ -55,6 +54,7 @@ EXAMPLES = {
     "sign-of-clip": [("sign(clip(g, 0.5))", "sign(g)"), ("sign(clip(g, lr))", None)],
     "sign-of-clamp": [
         ("sign(clamp(g, -0.5, 2.0))", "sign(g)"),
+        ("sign(clamp(w, -0.5, cosh(global_norm(g))))", "sign(w)"),
         ("sign(clamp(g, 0.0, 2.0))", None),
     ],
     "known-absolute": [("abs(lr)", "lr"), ("abs(abs(g))", "abs(g)"), ("abs(g)", None)],
@@ -84,6 +84,7 @@ EXAMPLES = {
     ],
     "clamp-within": [
         ("clamp(sign(g), -1.0, 2.0)", "sign(g)"),
+        ("clamp(sign(w), -1.0, cosh(global_norm(g)))", "sign(w)"),
         ("clamp(tanh(g), -0.5, 1.0)", None),
     ],
     "average": [
@@ -115,7 +116,11 @@ EXAMPLES = {
     "equal-to-itself": [("equal(g, g)", "1.0"), ("equal(g, w)", None)],
     "unequal": [("equal(cosh(g), 0.5)", "0.0"), ("equal(cosh(g), 1.5)", None)],
     "mod-of-same": [("mod(g, g)", "0.0"), ("mod(g, w)", None)],
-    "mod-nested": [("mod(mod(g, w), w)", "mod(g, w)"), ("mod(mod(g, w), g)", None)],
+    "mod-nested": [
+        ("mod(mod(lr, t), t)", "mod(lr, t)"),
+        ("mod(mod(g, t), t)", None),
+        ("mod(mod(lr, w), w)", None),
+    ],
     "mean-of-means": [
         ("row_mean(row_mean(g))", "row_mean(g)"),
         ("mean(lr)", "lr"),
@@ -364,20 +369,6 @@ def test_a_smaller_kind_may_not_stand_where_numbers_are_counted():
     graph, _ = graph_of("norm(equal(w, w))", terms)
     assert not may_replace(graph, terms, old, terms.constant(1.0))
     assert not may_replace(graph, terms, terms.constant(1.0), terms.leaf("g", Kind.TENSOR))
-
-
-def test_coefficients_are_written_with_the_fewest_digits_that_do_not_matter():
-    assert neat(0.1 * (1 + 1e-8), 1e-7) == float(np.float32(0.1))
-    assert neat(1 / 3, 1e-9) is None
-    assert neat(1e39, 1e30) is None
-    assert Coefficient.of(0.8999999761581421).written() == 0.8999999761581421
-    assert Coefficient.of(3.0).times(Coefficient.of(0.1)).written() == float(np.float32(0.3))
-
-
-def test_small_growth_is_not_lost_in_a_coefficient_near_one():
-    """1.0001 has no float32 that keeps the digits of 0.0001."""
-    program = parse("def train(w, g, v):\n  v = v + v * 1e-6\n  v = v + g\n  u = v\n  return u, v")
-    assert "1e-06" in str(simplify(program).program)
 
 
 @settings(max_examples=40)

@@ -75,7 +75,7 @@ def test_raw_lion_becomes_a_sign_of_one_average():
         "    g = clip(g, lr)\n"
         "    g = arcsin(g)\n"
         "    m = interp(g, v, 0.9)\n"
-        "    v = ema(g, v, 0.9982197)\n"
+        "    v = ema(g, v, 0.99821967)\n"
         "    v2 = sign(m)\n"
         "    v3 = w * 0.46019784\n"
         "    v4 = v2 + v3\n"
@@ -94,7 +94,7 @@ def test_raw_lion_becomes_a_sign_of_one_average():
     assert [step.reason.split(", where")[0].split(", in real")[0] for step in derivation.steps] == [
         "statements and states that no update reads",
         "each value once, copies followed, in one order",
-        "interp(g, interp(g, v, 0.9), 1.109133) = interp(g, v, 0.9982197)",
+        "interp(g, interp(g, v, 0.9), 1.109133) = interp(g, v, 0.99821967)",
         "sqrt(m * m) = abs(m)",
         "(m * lr) / abs(m) = sign(m) * lr",
         "(sign(m) * lr) + (w * (lr * 0.46019784)) = (sign(m) + (w * 0.46019784)) * lr",

@@ -1,0 +1,100 @@
+"""Numbers that arithmetic gives are rounded no further than a program could tell."""
+
+import numpy as np
+import pytest
+
+from primitives import initial_state, parse, step
+from primitives.algebra import simplify
+from primitives.algebra.numbers import Coefficient, neat
+
+STEPS = 5_000
+
+
+def simplified(*lines, states="m"):
+    body = "".join(f"    {line}\n" for line in lines)
+    names = ", ".join(part.split(":")[0] for part in states.split(", "))
+    program = parse(f"def train(w, g, {states}, t):\n{body}    return u, {names}\n")
+    return program, simplify(program, strict=True).program
+
+
+def last_update(program, gradient):
+    weights, gradients = {"a": np.ones(1)}, {"a": np.full(1, gradient)}
+    state = initial_state(program, weights, np)
+    for t in range(1, STEPS + 1):
+        update, state = step(program, state, weights, gradients, lr=1.0, t=t, xp=np)
+    return float(update["a"][0])
+
+
+def test_coefficients_are_written_with_the_fewest_digits_that_do_not_matter():
+    assert neat(0.1 * (1 + 1e-8), 1e-7) == float(np.float32(0.1))
+    assert neat(1 / 3, 1e-9) is None
+    assert neat(1e39, 1e30) is None
+    assert Coefficient.of(0.8999999761581421).written() == 0.8999999761581421
+    assert Coefficient.of(3.0).times(Coefficient.of(0.1)).written() == float(np.float32(0.3))
+
+
+def test_small_growth_is_not_lost_in_a_coefficient_near_one():
+    """1.000001 has no float32 that keeps the digits of 0.000001."""
+    _, short = simplified("m = m + m * 1e-6", "m = m + g", "u = m * 1.0")
+    assert "1e-06" in str(short)
+
+
+@pytest.mark.parametrize("decay", [0.9999999, 0.9999998, 0.9995, 0.99])
+def test_a_decay_is_the_same_after_thousands_of_steps(decay):
+    """Up to the rounding of the one number that two become, times the steps that it lasts."""
+    program, short = simplified(f"m = m * {decay}", f"m = m * {decay}", "m = m + g", "u = m * 1.0")
+    assert len(short.statements) == len(program.statements) - 2
+    lasts = min(STEPS, 1 / (1 - decay**2))
+    assert last_update(short, 1.0) == pytest.approx(last_update(program, 1.0), rel=2**-24 * lasts)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("m = m * 0.9999998", "m = m * 0.9999998", "u = g * m"),
+        ("b = power(t, -9e-7)", "m = m * b", "u = g * m"),
+        ("a = t + 1.0", "b = power(a, 0.5000009)", "c = sqrt(a)", "m = m * b / c", "u = g * m"),
+    ],
+)
+def test_what_is_almost_one_does_not_go_where_it_is_multiplied_step_by_step(lines):
+    program, short = simplified(*lines, states="m: scalar(1.0)")
+    before, after = last_update(program, 1.0), last_update(short, 1.0)
+    assert abs(before - 1) > 1e-3
+    assert after == pytest.approx(before, rel=1e-6)
+
+
+def test_small_exponents_add_up():
+    twice = ("a = t + 1.0", "b = power(a, 3e-7)", "m = g * b", "u = m * b")
+    _, short = simplified(*twice)
+    assert "power(a, 6e-07)" in str(short)
+
+
+@pytest.mark.parametrize("decay", [0.9999998, 0.99999994])
+def test_states_with_almost_the_same_decay_stay_two(decay):
+    lines = (f"m = m * {decay}", "m = m + g", "v = v + g", "u = m / v")
+    _, short = simplified(*lines, states="m, v")
+    assert short.returns == ("u", "m", "v")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("a = g * 1e-38", "b = power(a, 9.0)", "u = reciprocal(b)"),
+        ("a = power(g, 1e38)",) + 8 * ("a = power(a, 1e38)",) + ("u = a * t",),
+        ("a = power(g, 1e-38)",) + 8 * ("a = power(a, 1e-38)",) + ("u = a * t",),
+        30 * ("g = square(g)",) + ("u = g * t",),
+        20 * ("g = g * 1e38",) + ("u = cbrt(g)",),
+    ],
+    ids=["underflow", "steep", "flat", "squares", "overflow"],
+)
+def test_numbers_that_no_float_holds_are_left_as_they_stand(lines):
+    program, short = simplified(*lines)
+    assert len(short.statements) <= len(program.statements)
+    assert simplify(short).program == short
+
+
+def test_a_state_whose_first_value_would_overflow_is_not_rescaled():
+    """Regression: 1e38 kept times 9."""
+    lines = ("v = m / 9.0", "u = v * g", "m = v + g")
+    _, short = simplified(*lines, states="m: tensor(1e+38)")
+    assert all(np.isfinite(parameter.initial) for parameter in short.parameters)
