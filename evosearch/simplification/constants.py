@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from scipy.optimize import minimize
@@ -42,9 +43,8 @@ def round_constants(
     """`program` with the fewest digits that cost less than the limit.
 
     Where there are cheaper tasks to screen on, these say how far each constant can be rounded, and
-    then it is decided on all at once; if that is refused and it is late, on all once more, with a
-    digit more each. Otherwise, and where there are none, it is decided on one at a time, but no
-    more once it is late.
+    then it is decided on all at once. Where there are none, or that is refused, it is decided on
+    one at a time; but if it is late, on all at once again: to two digits, or a digit more each.
 
     Args:
         program: whose constants are rounded.
@@ -52,21 +52,24 @@ def round_constants(
         on_step: told of each step.
         against: what costs are against, by default the original program.
     """
+    guess = program
     if effects.screening is not effects.trials:
         screening = replace(effects, trials=effects.screening)
-        rounded = _one_by_one(program, screening, lambda step: None, against)
-        for _ in range(_TRIES_AT_ONCE):
-            if rounded == program:
-                break
-            effects.trials.say("deciding on all constants rounded")
-            decision = effects.decide(rounded, against)
-            if decision.taken:
-                cost = effects.cost(rounded, decision.seeds)
-                on_step(Step("round", _changes(program, rounded), program, rounded, cost=cost))
-                return rounded
-            if not effects.gives_up():
-                break
-            rounded = _finer(program, rounded)
+        guess = _one_by_one(program, screening, lambda step: None, against)
+    elif effects.gives_up():
+        guess = _two_digits(program)
+    for _ in range(_TRIES_AT_ONCE):
+        if guess == program:
+            break
+        effects.trials.say("deciding on all constants rounded")
+        decision = effects.decide(guess, against)
+        if decision.taken:
+            cost = effects.cost(guess, decision.seeds)
+            on_step(Step("round", _changes(program, guess), program, guess, cost=cost))
+            return guess
+        if not effects.gives_up():
+            break
+        guess = _finer(program, guess)
     if effects.gives_up():
         return program
     return _one_by_one(program, effects, on_step, against)
@@ -76,6 +79,15 @@ def _changes(program: Program, rounded: Program) -> str:
     before, after = constants(program), constants(rounded)
     changed = [place for place in before if before[place] != after[place]]
     return ", ".join(f"{before[place]!r} is {after[place]!r}" for place in changed)
+
+
+def _two_digits(program: Program) -> Program:
+    """`program` with constants of at most two digits."""
+    short = {
+        place: [value, *islice(roundings(value), 2)][-1]
+        for place, value in constants(program).items()
+    }
+    return with_constants(program, short)
 
 
 def _finer(program: Program, rounded: Program) -> Program:

@@ -204,6 +204,22 @@ def test_late_constants_are_still_rounded_at_once_if_less_far() -> None:
     assert "0.9187 is 0.92, 0.0571 is 0.057" in step.reason
 
 
+@pytest.mark.parametrize(
+    ("width", "decay", "scale"), [(0.003, "0.92", "0.057"), (0.0005, "0.919", "0.0571")]
+)
+def test_late_constants_are_rounded_at_once_where_no_tasks_are_cheaper(
+    width: float, decay: str, scale: str
+) -> None:
+    program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.05713"))).program
+    trials = KnownCosts(program, decay_worth(0.9187, width, slope=100.0))
+    steps: list[Step] = []
+    result = round_constants(program, Effects(trials, trials, until=0.0), steps.append)
+    assert f", {decay})" in str(result)
+    assert f" {scale}\n" in str(result)
+    (step,) = steps
+    assert step.cost.high < LIMIT
+
+
 def test_tuning_finds_a_better_constant_and_says_how_many_trials_it_took() -> None:
     effects, steps = effects_of(MOMENTUM, decay_worth(0.98, 0.0))
     result = tune(effects.trials.original, effects, steps.append, trials=30)
