@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch.cli.app import Device, Json, app, print_json
+from evosearch.cli.app import Device, Interrupted, Json, app, print_json
 from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
 
@@ -297,8 +297,10 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
         minutes=run.config.simplify_minutes,
         workers=workers,
     )
-    keep(directory, number, found)
     printer.result(found)
+    if found.was_interrupted:
+        raise Interrupted
+    keep(directory, number, found)
 
 
 @contextmanager

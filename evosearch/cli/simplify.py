@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Interrupted, Json, app, print_json
 from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
     from evosearch.simplification import Simplification
     from evosearch.simplification.printing import Printer
+    from evosearch.simplification.record import Step
     from primitives import Program
 
 
@@ -58,15 +59,16 @@ def simplify(
     statements go whose removal costs less than 0.01 log loss against the original
     program, by an upper 95% bound over seeds that are added until it is decided; constants get the
     fewest digits that cost no more. Every cost is shown with its bounds, and at the end what the
-    result costs on fresh seeds, and what each of its statements is worth. Minutes on two cores. The
-    derivation of a run's program is kept in the run.
+    result costs on fresh seeds, and what each of its statements is worth. Minutes on two cores;
+    Ctrl-C ends it with the steps taken so far. The derivation of a run's program is kept in the
+    run.
     """
     from rich.console import Console
 
     from evosearch.cli.programs import load_program, place_in_run
     from evosearch.files import check_writable, write_text
     from evosearch.simplification import simplify_by_algebra
-    from evosearch.simplification.kept import keep
+    from evosearch.simplification.kept import keep, path_of
     from evosearch.simplification.printing import Printer
 
     if algebra_only and (tune or task or minutes):
@@ -92,18 +94,21 @@ def simplify(
             workers=workers,
         )
     document = found.document()
-    if place and not algebra_only:
-        document["kept"] = str(keep(place[0].directory, place[1], found))
+    if place and found.confirmation and keep(place[0].directory, place[1], found):
+        document["kept"] = str(path_of(place[0].directory, place[1]))
     if out is not None:
         as_json = out.suffix.lower() == ".json"
         text = f"{json_text.dumps(document, indent=2)}\n" if as_json else str(found.program)
         write_text(out, text)
     if json:
         print_json(document)
-        return
     printer.result(found)
+    if found.was_interrupted:
+        raise Interrupted
     if "kept" in document:
-        print(f"\nkept in {document['kept']}; `evosearch show {name}` shows it")
+        printer.line(f"kept in {document['kept']}; `evosearch show {name}` shows it")
+    elif place and found.confirmation:
+        printer.line(f"not kept: `evosearch show {name}` shows a derivation that left nothing out")
 
 
 def measured(
@@ -117,26 +122,39 @@ def measured(
     minutes: float | None = None,
     workers: int | None = None,
 ) -> Simplification:
-    """Simplifies with measurement; steps are printed as they are taken, progress beside them."""
+    """Simplifies with measurement; steps are printed as they are taken, progress beside them.
+
+    Ctrl-C ends it with the steps taken so far.
+    """
     from rich.console import Console
 
     from evosearch.cli.progress import reporting
+    from evosearch.simplification import Simplification
     from evosearch.simplification import simplify as simplified
+
+    steps: list[Step] = []
+
+    def take(step: Step) -> None:
+        steps.append(step)
+        printer.step(step)
 
     shown = printer.console
     console = shown if shown.is_terminal and not shown.quiet else Console(stderr=True)
-    with reporting(console) as report:
-        return simplified(
-            program,
-            tasks,
-            screening=screening,
-            tuning=tuning,
-            seed=seed,
-            minutes=minutes,
-            workers=workers,
-            on_step=printer.step,
-            progress=report,
-        )
+    try:
+        with reporting(console) as report:
+            return simplified(
+                program,
+                tasks,
+                screening=screening,
+                tuning=tuning,
+                seed=seed,
+                minutes=minutes,
+                workers=workers,
+                on_step=take,
+                progress=report,
+            )
+    except Interrupted:
+        return Simplification.interrupted(program, steps)
 
 
 def measuring_tasks(program: str, task: str | None) -> tuple[list[str], list[str]]:

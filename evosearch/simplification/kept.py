@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from evosearch.errors import EvosearchError
@@ -17,17 +18,23 @@ def path_of(run: Path, number: int) -> Path:
     return run / DIRECTORY / f"{number}.json"
 
 
-def keep(run: Path, number: int, found: Simplification) -> Path:
-    """Writes the derivation of a run's program, in place of an older one; where it is.
+def keep(run: Path, number: int, found: Simplification) -> bool:
+    """Writes the derivation of a run's program, in place of an older one; whether it did.
+
+    One that left nothing untried stays, if the new one ended early.
 
     Raises:
         EvosearchError: the run cannot be written.
     """
     path = path_of(run, number)
+    with suppress(EvosearchError):  # what is damaged is replaced
+        older = kept(run, number)
+        if older and found.ended_early and not older.ended_early:
+            return False
     with explained(path):
         path.parent.mkdir(exist_ok=True)
     write_text(path, json.dumps(found.document(), indent=2) + "\n")
-    return path
+    return True
 
 
 def kept(run: Path, number: int) -> Simplification | None:

@@ -34,6 +34,11 @@ class Printer:
         """What the steps led to."""
         print_result(found, self.console)
 
+    def line(self, text: str) -> None:
+        """A last line."""
+        self.console.print()
+        self.console.print(text, highlight=False, soft_wrap=True)
+
 
 def print_step(number: int, step: Step, console: Console) -> None:
     """A step: its rule, why it is allowed, and the statements that it changes."""
@@ -70,7 +75,9 @@ def print_result(found: Simplification, console: Console) -> None:
         f"step{'s' * (len(found.steps) != 1)}.",
         highlight=False,
     )
-    if found.settings.get("ended_early"):
+    if found.was_interrupted:
+        console.print("Interrupted: not everything had been tried, and the whole is not confirmed.")
+    if found.ended_early:
         console.print(
             f"After {found.settings['minutes']:g} minutes not everything had been tried; "
             "`evosearch simplify` without --minutes tries it all.",

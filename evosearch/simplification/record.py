@@ -6,7 +6,7 @@ measured. Everything has a JSON form, which a run keeps and which reads back as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -151,6 +151,22 @@ class Simplification:
     confirmation: Cost | None = None
     ablations: tuple[Ablation, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def interrupted(cls, source: Program, steps: Sequence[Step]) -> Simplification:
+        """What the steps taken so far led to; each was decided, the whole is not confirmed."""
+        program = steps[-1].after if steps else source
+        return cls(source, program, tuple(steps), settings={"interrupted": True})
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether it is only what was done until someone stopped it."""
+        return bool(self.settings.get("interrupted"))
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether time was over before everything had been tried."""
+        return bool(self.settings.get("ended_early"))
 
     @property
     def unconfirmed(self) -> list[str]:

@@ -177,7 +177,7 @@ class Trials:
         seeds = [Seed(Stream.SIMPLIFY_TUNE, number) for number in range(TUNING_SEEDS)]
         for number, (task, trainer) in enumerate(self._trainers.items()):
             left = len(self._trainers) - number
-            self.say(f"compiling and tuning learning rates: {left} tasks to go")
+            self.say(f"compiling and tuning learning rates: {left} task{'s' * (left != 1)} to go")
             trainer.prepare(self.original, trainer.choose_engine(self.original, _FEW_RUNS))
             under = {seed: Conditions(trainer.steps) for seed in seeds}
             baseline = tune_baseline(task, trainer, self.seed, under, self._executor)

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from evosearch.cli.app import Interrupted
 from evosearch.errors import EvosearchError
 from evosearch.searching.driver import search
 from evosearch.searching.run import Run, make_run_directory
 from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra
-from evosearch.simplification.kept import keep, kept
+from evosearch.simplification.kept import keep, kept, path_of
 from evosearch.simplification.printing import Printer
 from primitives import parse, zoo
 from tests.evosearch.laboratory import config
@@ -124,12 +125,23 @@ def test_a_run_keeps_the_derivation_and_show_shows_it(run: Any, tmp_path: Path) 
     directory = tmp_path / "run"
     make_run_directory(directory, config(), {})
     assert kept(directory, 7) is None
-    path = keep(directory, 7, measured())
-    assert path.parent.parent == directory
+    assert keep(directory, 7, measured())
     assert kept(directory, 7) == measured()
-    path.write_text("{}", encoding="utf-8")
+    path_of(directory, 7).write_text("{}", encoding="utf-8")
     with pytest.raises(EvosearchError, match="damaged"):
         kept(directory, 7)
+    assert keep(directory, 7, measured())
+    assert kept(directory, 7) == measured()
+
+
+def test_a_hasty_derivation_does_not_replace_one_that_left_nothing_out(tmp_path: Path) -> None:
+    make_run_directory(tmp_path / "run", config(), {})
+    whole = measured()
+    hasty = replace(whole, settings={**whole.settings, "ended_early": True, "minutes": 1.0})
+    assert keep(tmp_path / "run", 7, hasty)
+    assert keep(tmp_path / "run", 7, whole)
+    assert not keep(tmp_path / "run", 7, hasty)
+    assert kept(tmp_path / "run", 7) == whole
 
 
 def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
@@ -170,3 +182,21 @@ def test_a_search_may_end_with_its_champion_simplified(
     assert kept(directory, number) == measured()
     run("resume", directory, "--programs", "4")
     assert len(asked) == 1
+
+
+def test_ctrl_c_keeps_the_steps_taken_so_far(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first, *_) = measured().steps
+
+    def simplified(program: Any, tasks: Any, **settings: Any) -> Simplification:
+        settings["on_step"](first)
+        raise Interrupted
+
+    monkeypatch.setattr("evosearch.simplification.simplify", simplified)
+    out = tmp_path / "short.txt"
+    said = run("simplify", RAW_LION, "-o", out)
+    assert said.status == 130
+    assert "Interrupted: not everything had been tried" in said.out
+    assert str(first.after) in said.out
+    assert parse(out.read_text(encoding="utf-8")) == first.after
