@@ -53,9 +53,10 @@ class Nearest:
 
 
 def nearest(program: Program) -> Nearest:
-    """The zoo program with the shape most like that of `program`; the first of equals by name.
+    """The zoo program with the shape most like that of `program`.
 
-    Equal shapes are told apart by their constants.
+    Equal shapes are told apart by their constants; of what is equally near the shortest is taken,
+    the first by name.
 
     Raises:
         ProgramError: the program is ill-kinded.
@@ -63,9 +64,10 @@ def nearest(program: Program) -> Nearest:
     given = canonical(simplify(program).program)
     shape, numbers = _shape(given), _constants(given)
 
-    def distance(name: str) -> tuple[float, int]:
+    def distance(name: str) -> tuple[float, int, int]:
         known_shape, known_numbers = _known_shape(name)
-        return _apart(shape, known_shape), (numbers - known_numbers).total()
+        length = len(_known(name).statements)
+        return _apart(shape, known_shape), (numbers - known_numbers).total(), length
 
     best = min(zoo.names(), key=distance)
     return Nearest(best, distance(best)[0], given, _known(best))

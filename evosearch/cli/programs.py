@@ -1,4 +1,7 @@
-"""PROGRAM arguments: a zoo name, a file, `-`, `runs/NAME`, `runs/NAME#ID`, `runs/NAME#winner`."""
+"""PROGRAM arguments: a zoo name, a file, `-`, `runs/NAME`, `runs/NAME#ID`, `runs/NAME#winner`.
+
+A run's program with `:simplified` after it is what `evosearch simplify` made of it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from pathlib import Path
 
 from evosearch.errors import UsageError
 from evosearch.searching.run import Run
+from evosearch.simplification.kept import kept
 from primitives import Program, ProgramError, parse, zoo
 from primitives.parsing import MAX_CHARACTERS
 from primitives.wording import suggestion
+
+_SIMPLIFIED = ":simplified"
 
 
 def load_program(argument: str) -> Program:
@@ -21,6 +27,8 @@ def load_program(argument: str) -> Program:
     """
     if argument in zoo.names():
         return zoo.load(argument)
+    if argument.endswith(_SIMPLIFIED):
+        return _simplified(argument.removesuffix(_SIMPLIFIED))
     if argument == "-":
         return _parsed("standard input", sys.stdin.buffer.read(4 * MAX_CHARACTERS))
     directory, separator, number = argument.rpartition("#")
@@ -76,6 +84,19 @@ def _numbered(run: Run, number: str) -> Program:
     raise UsageError(
         f"{number!r} is no program's id; ids are numbers, as `evosearch top` shows, or winner"
     )
+
+
+def _simplified(argument: str) -> Program:
+    place = place_in_run(argument)
+    if place is None:
+        raise UsageError(
+            f"{argument!r} is no program of a run, so no simplified form of it is kept; "
+            f"`evosearch simplify {argument} -o FILE` writes it to a file"
+        )
+    found = kept(place[0].directory, place[1])
+    if found is None:
+        raise UsageError(f"{argument} is not simplified yet: run `evosearch simplify {argument}`")
+    return found.program
 
 
 def _parsed(name: str, content: bytes) -> Program:

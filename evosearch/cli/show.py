@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 ProgramName = Annotated[
     str,
     typer.Argument(
-        help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID."
+        help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID; "
+        "with :simplified after it, what `evosearch simplify` has made of a run's program."
     ),
 ]
 
@@ -160,8 +161,7 @@ def _text(document: dict[str, Any]) -> str:
         live_source = document["live_source"].rstrip()
         parts.append(f"without what no update depends on:\n\n{live_source}")
     parts += _readable(document)
-    equations = "\n".join(f"    {equation}" for equation in document["equations"])
-    parts.append(f"one step, from t-1 to t:\n\n{equations}")
+    parts.append(_equations(document))
     memory = f"{document['state_memory']:.4g} number{'s' * (document['state_memory'] != 1)}"
     parts.append(_ancestors(document["lineage"]))
     facts = [
@@ -190,6 +190,14 @@ def _readable(document: dict[str, Any]) -> list[str]:
     if not _is_zoo_text(document):
         parts.append(compared(nearest(simplified)))
     return parts
+
+
+def _equations(document: dict[str, Any]) -> str:
+    """Those of the simplified program; of a known one its own, under the names of its text."""
+    own = _is_zoo_text(document)
+    lines = document["equations" if own else "simplified_equations"]
+    title = "one step, from t-1 to t" + ("" if own else ", simplified")
+    return "\n".join([f"{title}:\n", *(f"    {line}" for line in lines)])
 
 
 def _is_zoo_text(document: dict[str, Any]) -> bool:

@@ -26,7 +26,7 @@ def simplify(
         str | None, typer.Argument(metavar="[ID]", help="A program of the run, by its id.")
     ] = None,
     algebra_only: Annotated[
-        bool, typer.Option("--algebra-only", help="Rules that need no training; in a second.")
+        bool, typer.Option("--algebra-only", help="Only rules that need no training; seconds.")
     ] = False,
     task: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from evosearch.findings.lineage import Ancestor, lineage
 from evosearch.searching.run import Run
 from evosearch.simplification import Simplification, simplify_by_algebra
 from evosearch.simplification.kept import kept
-from primitives import Program
+from primitives import Program, equations
 
 
 def simplified(program: Program, place: tuple[Run, int] | None) -> tuple[Simplification, bool]:
@@ -29,6 +29,7 @@ def inspected(program: Program, place: tuple[Run, int] | None) -> dict[str, Any]
     return {
         "simplified": document["source"],
         "simplified_statements": document["statements"],
+        "simplified_equations": [str(equation) for equation in equations(found.program)],
         "in_words": document["description"],
         "nearest": document["nearest"],
         "derivation": document["steps"],

@@ -160,6 +160,20 @@ def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
     assert "by algebra and measurement" in run("show", directory).out
 
 
+def test_the_simplified_form_of_a_run_s_program_has_a_name(run: Any, tmp_path: Path) -> None:
+    directory = search(small(programs=5), tmp_path / "run").directory
+    number = json.loads(run("status", directory, "--json").out)["best"]["id"]
+    said = run("show", f"{directory}:simplified")
+    assert said.status == 2
+    assert f"run `evosearch simplify {directory}`" in said.err
+    keep(directory, number, measured())
+    for name in (f"{directory}:simplified", f"{directory}#{number}:simplified"):
+        assert json.loads(run("show", name, "--json").out)["source"] == str(measured().program)
+    said = run("show", "lion:simplified")
+    assert said.status == 2
+    assert "no program of a run" in said.err
+
+
 def test_a_search_may_end_with_its_champion_simplified(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
