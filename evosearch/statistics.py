@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # scipy.stats takes seconds to import
 
 LARGEST_SCORE = math.log(4.0)
 SMALLEST_LOSS = float(np.finfo(np.float32).tiny)
@@ -70,7 +70,7 @@ def interval(scores: Sequence[float], noise_floor: float, level: float = 0.95) -
     A single score is treated as one of two, so that its interval is wide and not infinite.
     """
     mean = float(np.mean(scores))
-    quantile = stats.t.ppf(0.5 + level / 2, max(1, len(scores) - 1))
+    quantile = stdtrit(max(1, len(scores) - 1), 0.5 + level / 2)
     half = float(quantile) * standard_error(scores, noise_floor)
     return Interval(mean, mean - half, mean + half)
 
@@ -82,7 +82,7 @@ def lower_bound(differences: Sequence[float], error: float) -> float:
     """
     mean = float(np.mean(differences))
     deviation = float(np.std(differences, ddof=1))
-    quantile = float(stats.t.ppf(1 - error, len(differences) - 1))
+    quantile = float(stdtrit(len(differences) - 1, 1 - error))
     return mean - quantile * deviation / math.sqrt(len(differences))
 
 
@@ -94,7 +94,7 @@ def spent_error(rate: float, test: int) -> float:
 def p_value(differences: Sequence[float], noise_floor: float) -> float:
     """Two-sided p-value of a mean of 0 (Student's t), with the least deviation of `interval`."""
     ratio = abs(float(np.mean(differences))) / standard_error(differences, noise_floor)
-    return float(2 * stats.t.sf(ratio, len(differences) - 1))
+    return float(2 * stdtr(len(differences) - 1, -ratio))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

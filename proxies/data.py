@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_breast_cancer, load_digits, load_sample_images
 
 Part: TypeAlias = Literal["search", "validation", "held-out"]
 
@@ -69,6 +68,8 @@ class Source:
 @cache
 def digits() -> Source:
     """Handwritten digits (UCI ML, 1,797): images `[n, 8, 8]` in 0..16 and labels `[n]` in 0..9."""
+    from sklearn.datasets import load_digits  # here, since it takes a while to import
+
     bunch = load_digits()
     images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.uint8)
     provenance = "1,797 handwritten digits of 8x8 pixels (UCI ML; scikit-learn)"
@@ -78,6 +79,8 @@ def digits() -> Source:
 @cache
 def photos() -> Source:
     """Two colour photographs as cells `[n, 32, 32, 3]` in 0..255, each a group of its own."""
+    from sklearn.datasets import load_sample_images
+
     bunch = load_sample_images()
     groups: list[str] = []
     cells: list[NDArray[np.uint8]] = []
@@ -118,6 +121,8 @@ def topics() -> Source:
 @cache
 def tumours() -> Source:
     """Breast tumours (UCI ML, 569): 30 features `[n, 30]`, ten quantities of the nuclei thrice."""
+    from sklearn.datasets import load_breast_cancer
+
     features = load_breast_cancer().data.astype(np.float32)
     provenance = "569 breast tumours, 30 measured features each (UCI ML; scikit-learn)"
     return Source("tumours", provenance, _numbered(len(features)), (features,))

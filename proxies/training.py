@@ -9,7 +9,6 @@ import numpy as np
 from jax import lax
 from jax.stages import Compiled
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from proxies.loop import SMOOTHING, Course, Curve, Loop, Rule
 from proxies.schedules import Schedule, cosine, shape
@@ -25,6 +24,8 @@ def smoothed(losses: NDArray[np.float32]) -> NDArray[np.float64]:
     Returns:
         `[steps]`, the average up to each step with its start-up bias corrected.
     """
+    from scipy.signal import lfilter  # here, since it takes a while to import
+
     weights = 1 - SMOOTHING ** np.arange(1, len(losses) + 1)
     averages = lfilter([1 - SMOOTHING], [1, -SMOOTHING], losses.astype(np.float64))
     corrected: NDArray[np.float64] = averages / weights

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from evosearch.evaluating.results import Standing, TaskReport
 from evosearch.statistics import Interval, log_loss, log_ratio
@@ -29,6 +28,8 @@ def standings(reports: Sequence[TaskReport], reference: str) -> list[Standing]:
 
 
 def _ranks(report: TaskReport) -> np.ndarray:
+    from scipy.stats import rankdata  # here, since it takes a while to import
+
     means = [float(np.mean([log_loss(x) for x in result.losses])) for result in report.results]
     return np.asarray(rankdata(means))
 

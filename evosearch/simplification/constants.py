@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-from scipy.optimize import minimize
 
 from evosearch.searching.constants import constants, with_constants
 from evosearch.searching.space import Space
@@ -132,6 +131,8 @@ def tune(
         on_step: told of the step.
         trials: settings of the constants that are tried.
     """
+    from scipy.optimize import minimize  # here, since it takes a while to import
+
     space = Space(program)
     if not len(space):
         return program

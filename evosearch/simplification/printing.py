@@ -69,10 +69,12 @@ def print_result(found: Simplification, console: Console) -> None:
     source, program = found.source, found.program
     console.print(Text(describe(program)))
     console.print(Text(compared(nearest(program))))
+    steps = f"{len(found.steps)} step{'s' * (len(found.steps) != 1)}"
     console.print(
-        f"\n{len(source.statements)} statements and {_states(source)} became "
-        f"{len(program.statements)} and {_states(program)}, in {len(found.steps)} "
-        f"step{'s' * (len(found.steps) != 1)}.",
+        f"\n{_statements(source)} and {_states(source)} became "
+        f"{len(program.statements)} and {_states(program)}, in {steps}."
+        if found.steps
+        else "\nThere is nothing to simplify.",
         highlight=False,
     )
     if found.was_interrupted:
@@ -116,6 +118,11 @@ def compared(found: Nearest) -> str:
     changes = "\n".join(f"    {line}" for line in found.diff)
     ending = f"; from it to this:\n{changes}" if changes else ", and its constants."
     return f"{same} {title}{ending}"
+
+
+def _statements(program: Program) -> str:
+    count = len(program.statements)
+    return f"{count} statement{'s' * (count != 1)}"
 
 
 def _states(program: Program) -> str:
