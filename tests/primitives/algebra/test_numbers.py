@@ -7,7 +7,7 @@ from primitives import initial_state, parse, step
 from primitives.algebra import simplify
 from primitives.algebra.numbers import Coefficient, neat
 
-STEPS = 5_000
+STEPS = 1_000
 
 
 def simplified(*lines, states="m"):
@@ -59,7 +59,7 @@ def test_a_decay_is_the_same_after_thousands_of_steps(decay):
 def test_what_is_almost_one_does_not_go_where_it_is_multiplied_step_by_step(lines):
     program, short = simplified(*lines, states="m: scalar(1.0)")
     before, after = last_update(program, 1.0), last_update(short, 1.0)
-    assert abs(before - 1) > 1e-3
+    assert abs(before - 1) > 2e-4
     assert after == pytest.approx(before, rel=1e-6)
 
 
