@@ -42,8 +42,7 @@ _SUFFIXES = {
 }
 _FORM_OF = {
     suffix: form
-    for form, suffixes in _SUFFIXES.items()
-    if form != Form.BEHAVIOUR  # an .svg without --as is the graph
+    for form, suffixes in reversed(_SUFFIXES.items())  # an .svg without --as is the graph
     for suffix in suffixes
 }
 
@@ -59,16 +58,20 @@ def show(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Write to a file; a graph to .svg or .dot."),
+        typer.Option(
+            "-o",
+            "--out",
+            help="Write to a file: a graph to .svg or .dot, behaviour to .png or .pdf.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
     """A program: its text, simplified and in words, equations, neighbours, ancestors and facts.
 
     --as latex gives the equations for a paper, --as graph the dataflow with the states' loops:
-    `evosearch show lion -o lion.svg` draws it. --as behaviour -o lion.png plots what the rule does
-    on scalar streams: update against gradient, its response to a step, a spike, noise and a flat
-    region, and its step size over time.
+    `evosearch show lion -o lion.svg` draws it. -o lion.png plots what the rule does on scalar
+    streams: update against gradient, its response to a step, a spike, noise and a flat region, and
+    its step size over time (to an .svg with --as behaviour).
     """
     from evosearch.cli.programs import load_program, place_in_run
     from evosearch.files import check_writable, write_text
@@ -82,7 +85,7 @@ def show(
         endings = " or ".join(filter(None, _SUFFIXES[form]))
         raise UsageError(
             f"{out}: {form} is written to a file that ends in {endings}; "
-            "a graph to .svg or .dot, LaTeX to .tex"
+            "a graph to .svg or .dot, LaTeX to .tex, behaviour to .png"
         )
     if form == Form.BEHAVIOUR and out is None:
         raise UsageError("--as behaviour draws a picture: say where, by -o FILE.png, .pdf or .svg")

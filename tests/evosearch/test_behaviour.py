@@ -52,9 +52,13 @@ def test_streams_do_what_they_are_called() -> None:
 def test_show_draws_behaviour(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "sgd.png"
-    said = run("show", "sgd", "--as", "behaviour", "-o", path)
+    said = run("show", "sgd", "-o", path)
     assert said.status == 0, said.err
     assert path.stat().st_size > 1000
+    graph, behaviour = tmp_path / "graph.svg", tmp_path / "behaviour.svg"
+    assert run("show", "sgd", "-o", graph).status == 0
+    assert run("show", "sgd", "--as", "behaviour", "-o", behaviour).status == 0
+    assert graph.read_text(encoding="utf-8") != behaviour.read_text(encoding="utf-8")
 
 
 def test_behaviour_is_a_picture_and_needs_a_file(run: Any, tmp_path: Path) -> None:
