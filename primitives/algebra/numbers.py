@@ -103,7 +103,7 @@ class Coefficient:
         """Whether two numbers, each up to rounding, are one; carried ones up to less than that."""
         gap = abs(self.value - other.value)
         if self.carried or other.carried:
-            return gap < min(ROUNDING * abs(self.value), ROUNDING * abs(other.value))
+            return gap < ROUNDING * min(abs(self.value), abs(other.value))
         return gap <= self.slack + other.slack
 
     def written(self) -> float | None:
