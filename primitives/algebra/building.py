@@ -160,8 +160,8 @@ class Builder:
             above.append(self.call("sign", base))
             return
         if size in (1, *_NAMED):
-            odd = size in (1, 3, 1 / 3)
-            inside = base if sure or signed == odd or size == 2 else self.call("abs", base)
+            takes_sign = signed if size in (1, 3, 1 / 3) else size == 2
+            inside = base if sure or takes_sign else self.call("abs", base)
             value = inside if size == 1 else self.call(_NAMED[size], inside)
             if size in (1 / 2, 2) and signed and not sure:
                 above.append(self.call("sign", base))

@@ -235,7 +235,7 @@ class _Derivation:
             return False
         if graph.size > self.graph.size:
             return False
-        if not self._probe().same_updates(graph, rule.domain):
+        if not self._same_updates(graph, rule.domain):
             self._refuse(rule.name, reason)
             return False
         if graph.update.is_call and self.program.update not in graph.following:
@@ -246,6 +246,13 @@ class _Derivation:
         self.probe = None
         self._record(written, rule.name, f"{reason}, {rule.domain.meaning}", rule.domain)
         return True
+
+    def _same_updates(self, graph: Graph, domain: Domain) -> bool:
+        """By the probe at hand, or by one of the graph as it is now, where nothing else differs."""
+        if self._probe().same_updates(graph, domain):
+            return True
+        self.probe = None
+        return self._probe().same_updates(graph, domain)
 
     def _refuse(self, name: str, reason: str) -> None:
         if self.strict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from primitives.algebra.context import Context
@@ -11,17 +13,24 @@ from primitives.algebra.terms import Term
 from primitives.ops import OPS
 
 _ALWAYS, _FINITE, _REAL = Domain
+_ROUNDINGS = 1e-5
 
 
 def _constant(context: Context, term: Term) -> Term | None:
     if not all(arg.is_constant for arg in term.args):
         return None
+    value, in_float32 = (_value(term, number) for number in (np.float64, np.float32))
+    holds = math.isfinite(value) and math.isclose(value, in_float32, rel_tol=_ROUNDINGS)
+    return context.terms.constant(value) if holds else None
+
+
+def _value(term: Term, number: type[np.floating]) -> float:
+    """The float32 that an op of constants gives, computed in numbers of a given type."""
     op = OPS[term.op]
-    args = [np.float64(arg.value) for arg in term.args]
-    totals = (op.reduction.inputs(np, *args),) if op.reduction else ()
+    args = [number(arg.value) for arg in term.args]
     with np.errstate(all="ignore"):
-        value = np.float32(op.meaning(np, *totals, *args))
-    return context.terms.constant(float(value)) if np.isfinite(value) else None
+        totals = (op.reduction.inputs(np, *args),) if op.reduction else ()
+        return float(np.float32(op.meaning(np, *totals, *args)))
 
 
 def _nested(outer: str, inner: str, result: str | None, domain: Domain) -> Rule:

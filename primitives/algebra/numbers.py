@@ -83,7 +83,7 @@ class Coefficient:
     @property
     def is_zero(self) -> bool:
         """Zero, or what rounding leaves of it."""
-        return abs(self.value) <= 2 * ROUNDING * self.most
+        return self.value == 0 or abs(self.value) < ROUNDING * self.most
 
     @property
     def slack(self) -> float:

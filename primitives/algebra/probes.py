@@ -225,8 +225,8 @@ def _count() -> int:
 def _close(a: Array, a_off: list[Array], b: Array, b_off: list[Array]) -> Array:
     """Where `a` and `b` differ by no more than roundings do, which the worlds that are off show."""
     spread = reduce(np.maximum, [np.abs(a - x) for x in a_off]) + _ROUNDING * np.abs(a)
-    spread = spread + reduce(np.maximum, [np.abs(b - x) for x in b_off])
     unsure = ~np.isfinite(spread) & np.isfinite(a)
+    spread = spread + reduce(np.maximum, [np.abs(b - x) for x in b_off])
     gap = np.abs(a - b)
     near = np.isfinite(gap) & (gap <= _ROUNDINGS * spread + _BELOW)
     return (a == b) | (np.isnan(a) & np.isnan(b)) | near | unsure

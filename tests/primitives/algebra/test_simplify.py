@@ -44,6 +44,16 @@ def test_rules_that_always_hold_keep_the_update_even_where_it_is_not_finite(prog
     assert_same_updates(program, derivation)
 
 
+def test_a_state_that_nothing_writes_goes_where_the_update_is_ill_conditioned():
+    """Regression: what an earlier rewrite did to b / b was laid to the rule of constant states."""
+    program = parse(
+        "def train(w, g, m: tensor(1.0)):\n"
+        "  s = interp(g, g, 0.1)\n  b = s - g\n  a = b / b\n  v = a - g\n"
+        "  c = interp(g, v, 0.9999)\n  u = c + m\n  return u, m"
+    )
+    assert not simplify(program, strict=True).program.states
+
+
 @settings(max_examples=15)
 @given(programs(min_statements=3, max_statements=60))
 def test_simplification_is_idempotent_and_never_lengthens(program):
