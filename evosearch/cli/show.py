@@ -68,10 +68,10 @@ def show(
 ) -> None:
     """A program: its text, simplified and in words, equations, neighbours, ancestors and facts.
 
-    --as latex gives the equations for a paper, --as graph the dataflow with the states' loops:
-    `evosearch show lion -o lion.svg` draws it. -o lion.png plots what the rule does on scalar
-    streams: update against gradient, its response to a step, a spike, noise and a flat region, and
-    its step size over time (to an .svg with --as behaviour).
+    --as latex gives its equations, simplified, for a paper, --as graph the dataflow with the
+    states' loops: `evosearch show lion -o lion.svg` draws it. -o lion.png plots what the rule does
+    on scalar streams: update against gradient, its response to a step, a spike, noise and a flat
+    region, and its step size over time (to an .svg with --as behaviour).
     """
     from evosearch.cli.programs import load_program, place_in_run
     from evosearch.files import check_writable, write_text
@@ -92,7 +92,7 @@ def show(
     if out:
         check_writable(out)
     document = describe(program, loaded)
-    if json or form == Form.TEXT:
+    if json or form in (Form.TEXT, Form.LATEX):
         document |= inspected(loaded, place_in_run(program))
     if out and form == Form.BEHAVIOUR:
         _plot(program, loaded, out)
@@ -151,7 +151,7 @@ def _written(form: Form, suffix: str, program: Program, document: dict[str, Any]
     from primitives import to_dot, to_graph, to_svg
 
     if form == Form.LATEX:
-        return f"{document['latex']}\n"
+        return f"{document['latex' if _is_zoo_text(document) else 'simplified_latex']}\n"
     if form == Form.GRAPH:
         return to_svg(to_graph(program)) if suffix == ".svg" else to_dot(to_graph(program))
     return _text(document)
@@ -185,7 +185,7 @@ def _readable(document: dict[str, Any]) -> list[str]:
 
     simplified = parse(document["simplified"])
     parts = []
-    if not _is_zoo_text(document):
+    if not _is_zoo_text(document) and document["derivation"]:
         how = "by algebra and measurement" if document["measured"] else "by algebra"
         steps = len(document["derivation"])
         parts.append(f"simplified {how}, in {steps} steps:\n\n{str(simplified).rstrip()}")

@@ -75,7 +75,9 @@ def simplify(
         raise UsageError("--algebra-only measures nothing: leave out --task, --tune and --minutes")
     if out is not None:
         check_writable(out)
-    name = program if number is None else f"{program}#{number}"
+    if number is not None and "#" in program:
+        raise UsageError(f"{program} names a program already: leave out {number!r}")
+    name = program if number is None else f"{program}#{number.removeprefix('#')}"
     place = place_in_run(name)
     loaded = place[0].program(place[1]) if place else load_program(name)
     printer = Printer(Console(quiet=json))
@@ -104,6 +106,8 @@ def simplify(
         print_json(document)
     printer.result(found)
     if found.was_interrupted:
+        if place:
+            printer.line("Not kept in the run; -o keeps such a program in a file.")
         raise Interrupted
     if "kept" in document:
         printer.line(f"kept in {document['kept']}; `evosearch show {name}` shows it")

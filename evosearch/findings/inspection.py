@@ -8,7 +8,7 @@ from evosearch.findings.lineage import Ancestor, lineage
 from evosearch.searching.run import Run
 from evosearch.simplification import Simplification, simplify_by_algebra
 from evosearch.simplification.kept import kept
-from primitives import Program, equations
+from primitives import Program, equations, to_latex
 
 
 def simplified(program: Program, place: tuple[Run, int] | None) -> tuple[Simplification, bool]:
@@ -30,6 +30,7 @@ def inspected(program: Program, place: tuple[Run, int] | None) -> dict[str, Any]
         "simplified": document["source"],
         "simplified_statements": document["statements"],
         "simplified_equations": [str(equation) for equation in equations(found.program)],
+        "simplified_latex": to_latex(found.program),
         "in_words": document["description"],
         "nearest": document["nearest"],
         "derivation": document["steps"],

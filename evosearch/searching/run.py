@@ -54,7 +54,8 @@ def read_config(directory: Path) -> Config:
         UsageError: the directory holds no run, or its configuration is damaged.
     """
     if not (directory / CONFIG).exists():
-        raise UsageError(f"{directory} holds no run ({CONFIG} is missing); check the path")
+        why = f"{CONFIG} is missing" if directory.is_dir() else "there is no such directory"
+        raise UsageError(f"{directory} holds no run ({why}); check the path")
     try:
         settings = read_toml(directory / CONFIG)
     except UsageError as error:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
+from operator import itemgetter
 
 from primitives import Program, ProgramError, Statement, live, semantic_key, simplify
 from primitives.roles import roles
@@ -42,6 +43,15 @@ def edits(program: Program) -> list[Edit]:
     that compute the same only the first.
     """
     return _distinct(program, (((index, x),) for index, x in _replacements(program)))
+
+
+def edits_by_statement(program: Program) -> dict[int, list[Edit]]:
+    """The same for each statement by itself, by its index; those that have any."""
+    found = {
+        index: _distinct(program, (((index, x),) for _, x in replacements))
+        for index, replacements in groupby(_replacements(program), key=itemgetter(0))
+    }
+    return {index: candidates for index, candidates in found.items() if candidates}
 
 
 def pairs(program: Program) -> list[Edit]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evosearch.simplification.deciding import LIMIT, LOOKS, Decision, bounds, decide
-from evosearch.simplification.edits import Edit, edits, pairs
+from evosearch.simplification.edits import Edit, edits, edits_by_statement, pairs
 from evosearch.simplification.record import Ablation, Cost, Step
 from evosearch.simplification.trials import Trials
 from evosearch.training.seeds import Seed, Stream
@@ -156,13 +156,10 @@ class Effects:
 
     def ablations(self, program: Program) -> tuple[Ablation, ...]:
         """`program` without each of its statements, in the way that costs least, one at a time."""
-        by_statement: dict[int, list[Edit]] = {}
-        for edit in edits(program):
-            by_statement.setdefault(edit.changes[0][0], []).append(edit)
         few = drawn(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
         many = drawn(Stream.SIMPLIFY_CONFIRM, ABLATION_SEEDS)
         found = []
-        for index, candidates in sorted(by_statement.items()):
+        for index, candidates in edits_by_statement(program).items():
             statement = str(program.statements[index])
             self.screening.say(f"ablation: without `{statement}`")
             self.screening.request([one.program for one in candidates], few)

@@ -9,12 +9,14 @@ from rich.text import Text
 
 from evosearch.simplification.deciding import WORST
 from evosearch.simplification.record import Cost, Simplification, Step
+from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, zoo
 from primitives.changes import changed_lines
 from primitives.description import describe
 from primitives.nearest import Nearest, nearest
 
 _FAR = 0.9
+_LARGEST = round(LARGEST_SCORE, 3)
 _INDENT = (0, 0, 0, 3)
 
 
@@ -94,6 +96,10 @@ def print_result(found: Simplification, console: Console) -> None:
         seeds = found.ablations[0].cost.seeds
         title = f"Without one statement: cost against the result, in log loss, on {seeds} seeds:"
         _print_table(title, ablation_table(found), console)
+        if any(one.cost.high >= _LARGEST for one in found.ablations):
+            console.print(
+                f"{_LARGEST:+.3f} is the largest cost that is counted: four times the loss."
+            )
 
 
 def _verdict(found: Simplification) -> str:

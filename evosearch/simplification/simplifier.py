@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+import proxies
 from evosearch.errors import UsageError
 from evosearch.simplification.constants import TUNING_TRIALS, round_constants, tune
 from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS
@@ -91,10 +92,13 @@ def simplify(
 
     Raises:
         UsageError: no tasks.
+        UnknownTaskError: there is no such task.
         EvosearchError: the program trains on a task at no learning rate.
     """
     if not tasks:
         raise UsageError("no task to measure on; `evosearch tasks` lists them")
+    for name in (*tasks, *(screening or ())):
+        proxies.load(name)  # one that is not there is told before anything is done
     until = time.monotonic() + 60 * minutes if minutes else math.inf
     steps: list[Step] = []
 

@@ -191,7 +191,7 @@ def test_show_as_graph_prints_dot(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("l.png",), ("l.svg", "--as", "latex"), ("l.tex", "--as", "graph")]
+    "words", [("l.png", "--as", "text"), ("l.svg", "--as", "latex"), ("l.tex", "--as", "graph")]
 )
 def test_show_refuses_a_suffix_of_another_form(
     run: Any, tmp_path: Path, words: tuple[str, ...]
@@ -316,8 +316,8 @@ def assert_matches(pattern: str, text: str) -> None:
         (("search", "missing.toml"), "cannot read missing.toml"),
         (("eval", "lion", "--task", "digits-mpl"), "did you mean 'digits-mlp'"),
         (("eval", "lion", "--task", "digits-mlp", "--against", "lino"), "did you mean 'lion'"),
-        (("status", "nowhere"), "holds no run"),
-        (("resume", "nowhere"), "holds no run"),
+        (("status", "nowhere"), "no such directory"),
+        (("resume", "nowhere"), "no such directory"),
         (("top", "nowhere"), "holds no run"),
         (("inject", "nowhere", "lion"), "holds no run"),
         (("tasks", "--split", "serach"), "no split 'serach'"),

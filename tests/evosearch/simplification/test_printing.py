@@ -214,3 +214,17 @@ def test_ctrl_c_keeps_the_steps_taken_so_far(
     assert "Interrupted: not everything had been tried" in said.out
     assert str(first.after) in said.out
     assert parse(out.read_text(encoding="utf-8")) == first.after
+
+
+def test_what_is_named_twice_or_not_there_is_refused_before_anything_is_done(
+    run: Any, tmp_path: Path
+) -> None:
+    directory = search(small(programs=5), tmp_path / "run").directory
+    said = run("simplify", f"{directory}#0", "0", "--algebra-only")
+    assert said.status == 2
+    assert "leave out '0'" in said.err
+    assert run("simplify", directory, "#0", "--algebra-only").status == 0
+    said = run("simplify", "lion", "--task", "digits-mpl")
+    assert said.status == 2
+    assert "did you mean 'digits-mlp'" in said.err
+    assert said.out == ""
