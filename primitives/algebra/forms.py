@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from primitives.algebra.context import Context
 from primitives.algebra.numbers import ROUNDING, Coefficient
@@ -138,7 +139,10 @@ class Expander:
         return self._to_the(x, exponent.value)
 
     def _to_the(self, x: Product, exponent: float) -> Product | None:
-        """x to a constant; a root of what may be negative in one base is a root of that base."""
+        """x to a constant; a root of what may be negative in one base is a root of that base.
+
+        If no other base can be zero, that is: sqrt(0 * -1) is 0, and sqrt(0) * sqrt(-1) is NaN.
+        """
         sizes = [abs(p.exponent * exponent) for p in x.powers.values() if p.exponent]
         if not all(_FLATTEST < size < _STEEPEST for size in sizes):
             return None
@@ -147,6 +151,8 @@ class Expander:
         c = x.coefficient
         unsure = [b for b, p in x.powers.items() if p.signed and b not in x.rooted]
         if not whole and (c.value < 0 or len(unsure) > 1):
+            return None
+        if not whole and unsure and not self._nonzero(x.powers.keys() - unsure):
             return None
         try:
             raised = _held(c.size.to_the(exponent))
@@ -157,6 +163,9 @@ class Expander:
         keeps = whole and not even
         powers = {b: Power(p.exponent * exponent, p.signed and keeps) for b, p in x.powers.items()}
         return Product(raised, powers, x.rooted if whole else x.rooted.union(unsure))
+
+    def _nonzero(self, bases: Iterable[Term]) -> bool:
+        return all(self.context.range(base).nonzero for base in bases)
 
     def _settled(self, x: Product) -> Product:
         """Without bases that cancelled out, where they are proved nonzero."""

@@ -175,6 +175,8 @@ EXAMPLES = {
         ("reciprocal(sqrt(abs(g)))", "power(abs(g), -0.5)"),
         ("cbrt(abs(g))", None),
         ("square(sqrt(g))", "g"),
+        ("square(sqrt(g * cosh(w)))", "cosh(w) * g"),
+        ("power(lr * g, 0.9)", None),
         ("-(-g)", "g"),
         ("power(g, 1.0)", "g"),
         ("cosh(g) / cosh(g)", "1.0"),
