@@ -75,7 +75,7 @@ def print_result(found: Simplification, console: Console) -> None:
     console.print(
         f"\n{_statements(source)} and {_states(source)} became "
         f"{len(program.statements)} and {_states(program)}, in {steps}."
-        if found.steps
+        if found.steps or found.was_interrupted or found.ended_early
         else "\nThere is nothing to simplify.",
         highlight=False,
     )

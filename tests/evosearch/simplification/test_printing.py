@@ -216,6 +216,14 @@ def test_ctrl_c_keeps_the_steps_taken_so_far(
     assert parse(out.read_text(encoding="utf-8")) == first.after
 
 
+def test_only_a_simplification_that_tried_everything_finds_nothing_to_do() -> None:
+    found = replace(measured(), steps=())
+    assert "There is nothing to simplify." in printed(found)
+    for why in ("interrupted", "ended_early"):
+        cut = replace(found, settings={**found.settings, why: True, "minutes": 1.0})
+        assert "There is nothing to simplify." not in printed(cut)
+
+
 def test_what_is_named_twice_or_not_there_is_refused_before_anything_is_done(
     run: Any, tmp_path: Path
 ) -> None:
