@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
@@ -68,6 +69,10 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
+
 class Interrupted(BaseException):
     """Ctrl-C; a class of its own because the command library turns KeyboardInterrupt into 1."""
 
@@ -77,6 +82,7 @@ def main() -> NoReturn:
     prepare()
     for module in (
         "search",
+        "check",
         "inspect",
         "show",
         "simplify",
@@ -93,7 +99,11 @@ def main() -> NoReturn:
         app()
     except Interrupted:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _leave(INTERRUPTED)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            _leave(INTERRUPTED)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -109,8 +119,23 @@ def main() -> NoReturn:
     raise AssertionError("the command line always exits")
 
 
+def next_signal_kills() -> None:
+    """From now on Ctrl-C or a termination signal ends the process at once, whatever it does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _interrupt(number: int, frame: object) -> None:
+    next_signal_kills()
     raise Interrupted
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process without waiting for trainings that other threads are at."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _known(error: Exception) -> int | None:

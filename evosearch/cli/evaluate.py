@@ -99,6 +99,7 @@ def evaluate(
     """
     from rich.console import Console
 
+    from evosearch.cli.programs import ledger_of
     from evosearch.environment import use_device
     from evosearch.evaluating.evaluation import evaluate as compare
     from evosearch.evaluating.ledger import Ledger
@@ -125,7 +126,7 @@ def evaluate(
         tried = () if decays == "none" else _numbers(decays)
     named = _named(programs)
     console = Console(stderr=True)
-    ledger = Ledger() if fresh else Ledger.local()
+    ledger = Ledger() if fresh else ledger_of(programs)
     how: dict[str, Any] = {
         "seeds": seeds,
         "tuning_seeds": tuning_seeds,

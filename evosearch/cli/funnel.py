@@ -68,10 +68,9 @@ def measured(
     from evosearch.evaluating.ledger import Ledger
     from evosearch.findings.funnel import funnel as through
 
+    ledger = Ledger.beside(runs[0].directory, trouble=lambda text: typer.echo(text, err=True))
     with reporting(Console(stderr=True)) as report:
-        found = through(
-            runs, config=config, to=to, workers=workers, progress=report, ledger=Ledger.local()
-        )
+        found = through(runs, config=config, to=to, workers=workers, progress=report, ledger=ledger)
     for run in runs:
         run.keep_funnel(found.document())
     return found

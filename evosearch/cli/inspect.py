@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -134,8 +135,10 @@ def print_status(document: dict[str, Any]) -> None:
     print(
         f"cache hits {100 * document['cache_hit_rate']:.1f} %, redundant statements "
         f"{100 * document['redundant_fraction']:.1f} %, invalid drafts {document['invalid']:,}, "
-        f"stopped by: {document['stop_reason'] or 'running, or killed'}"
+        f"{_how_it_stands(document)}"
     )
+    for line in _workers(document["workers"]):
+        print(line)
     best = document["best"]
     if best is None:
         print("no champion yet")
@@ -167,6 +170,26 @@ def _print_beyond(document: dict[str, Any]) -> None:
             if winner is None
             else f"  through the funnel came {winner['name']}: {_estimate(winner)}"
         )
+
+
+def _how_it_stands(document: dict[str, Any]) -> str:
+    """Whether the search runs, or why it ended."""
+    if document["running"]:
+        return "still running"
+    reason = document["stop_reason"]
+    if reason is None:
+        return "was killed; continue with `evosearch resume`"
+    return "interrupted" if reason == "interrupted" else f"ended by its limit of {reason}"
+
+
+def _workers(workers: list[dict[str, Any]]) -> list[str]:
+    """What each worker of a running search does, a line each."""
+    from evosearch.searching.live import duration
+
+    return [
+        f"  {one['worker']}: {one['doing']}, for {duration(max(0.0, time.time() - one['since']))}"
+        for one in workers
+    ]
 
 
 def _estimate(found: dict[str, Any]) -> str:

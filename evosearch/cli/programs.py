@@ -6,9 +6,12 @@ A run's program with `:simplified` after it is what `evosearch simplify` made of
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from evosearch.errors import UsageError
+from evosearch.evaluating.ledger import Ledger
+from evosearch.searching.database import DATABASE
 from evosearch.searching.run import Run
 from evosearch.simplification.kept import kept
 from primitives import Program, ProgramError, parse, zoo
@@ -61,6 +64,23 @@ def place_in_run(argument: str) -> tuple[Run, int] | None:
     run = Run(argument)
     best = run.best()
     return (run, best["id"]) if best else None
+
+
+def ledger_of(arguments: Iterable[str], trouble: Callable[[str], None] | None = None) -> Ledger:
+    """The ledger beside the first run that `arguments` name; without one, that of `runs/` here.
+
+    Args:
+        arguments: programs, as for `load_program`.
+        trouble: told when the file cannot be used; None to raise instead.
+
+    Raises:
+        EvosearchError: it cannot be used, and `trouble` is None.
+    """
+    for argument in arguments:
+        directory = Path(argument.removesuffix(_SIMPLIFIED).split("#")[0])
+        if (directory / DATABASE).is_file():
+            return Ledger.beside(directory, trouble)
+    return Ledger.local(trouble)
 
 
 def _place_of_winner(run: Run) -> tuple[Run, int] | None:

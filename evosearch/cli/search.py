@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch.cli.app import Device, Interrupted, Json, app, print_json
+from evosearch.cli.app import (
+    INTERRUPTED,
+    Device,
+    Interrupted,
+    Json,
+    app,
+    next_signal_kills,
+    print_json,
+)
 from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
 
 if TYPE_CHECKING:
     from evosearch.searching.driver import Search
+    from evosearch.searching.live import LiveView
 
 Programs = Annotated[
     int | None, typer.Option(min=1, help="Stop when this many programs have been generated.")
@@ -102,6 +111,7 @@ def search(
     """
     from evosearch.config import make_config
     from evosearch.environment import describe, use_device
+    from evosearch.searching.database import is_unfinished
     from evosearch.searching.run import free_directory, make_run_directory
 
     settings = _settings(config, preset, baseline)
@@ -124,6 +134,8 @@ def search(
     _check_tasks(resolved.tasks)
     _check_batch(resolved.batch, kind)
     directory = out or free_directory(_directory_name(config, preset, baseline))
+    if directory.is_dir() and is_unfinished(directory):
+        typer.echo(f"{directory}: making a run was interrupted here; starting over", err=True)
     make_run_directory(directory, resolved, describe())
     _run(directory, workers, json)
 
@@ -136,16 +148,33 @@ def resume(
     minutes: Minutes = None,
     workers: Workers = None,
     device: Device = None,
+    fork: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NEW",
+            help="Copy what still replays into the new run directory NEW, and continue there; for "
+            "a run that was made by another version.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Go on with a search exactly where it stopped, however it stopped.
+    """Continue a search exactly where it stopped, however it stopped.
 
     The result is that of a search that was never interrupted. New limits replace the run's own:
     --programs and --trainings count those that the run has already, --minutes counts from now.
+    Nothing that is stored is ever deleted: a run that this version's search does not reproduce is
+    refused, with what differs.
     """
     from evosearch.environment import use_device
+    from evosearch.searching.recovery import fork as forked
     from evosearch.searching.run import read_config
 
+    if fork is not None:
+        copied = forked(run, fork)
+        typer.echo(
+            f"copied {copied.requests:,} of {copied.of:,} requests of {run} into {fork}", err=True
+        )
+        run = fork
     batch = read_config(run).batch
     _check_batch(batch, use_device(device, batched=batch > 1))
     _run(run, workers, json, programs=programs, trainings=trainings, minutes=minutes)
@@ -154,13 +183,27 @@ def resume(
 @app.command()
 def inject(
     run: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")],
-    program: Annotated[str, typer.Argument(metavar="FILE", help="A program, as for `show`.")],
+    program: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="A program, as for `show`.")
+    ] = None,
+    withdraw: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Set an injected program aside that the search has not taken up."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Put a program into a running or stopped search as the next child."""
+    """Put a program into a running or stopped search as the next child; or withdraw it."""
     from evosearch.cli.programs import load_program
     from evosearch.searching.store import Store
 
+    if (program is None) == (withdraw is None):
+        raise UsageError("give either a program to inject or --withdraw ID")
+    if withdraw is not None:
+        _withdraw(run, withdraw, json)
+        return
+    assert program is not None
     source = str(load_program(program))
     store = Store.open(run, "inject")
     number = f"i{store.inject(source)}"
@@ -169,6 +212,23 @@ def inject(
         print_json({"id": number})
     else:
         print(f"injected as {number}: it is the next child; see `evosearch show '{run}#{number}'`")
+
+
+def _withdraw(run: Path, name: str, json: bool) -> None:
+    from evosearch.searching.store import Store
+
+    number = name.rpartition("#")[2].removeprefix("i")
+    if not number.isdecimal():
+        raise UsageError(f"--withdraw {name}: give the number of an injected program, such as i1")
+    store = Store.open(run, "inject")
+    try:
+        store.withdraw(int(number), "withdrawn by hand")
+    finally:
+        store.close()
+    if json:
+        print_json({"withdrawn": f"i{number}"})
+    else:
+        print(f"withdrawn: the search will not take up i{number}")
 
 
 def _settings(config: Path | None, preset: str | None, baseline: str | None) -> dict[str, Any]:
@@ -246,7 +306,7 @@ def _run(
         workers=workers,
         observer=view,
     )
-    with _interruptible(search), view:
+    with view, _interruptible(search, view):
         reason = search.run()
     status = Run(directory).status()
     found = None
@@ -266,7 +326,7 @@ def _run(
         _simplify_best(directory, workers, json)
     if reason == "interrupted":
         typer.echo(f"interrupted; go on with `evosearch resume {directory}`", err=True)
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
@@ -274,6 +334,7 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     from rich.console import Console
 
     from evosearch.cli.simplify import measured
+    from evosearch.evaluating.ledger import Ledger
     from evosearch.searching.run import Run
     from evosearch.searching.validation import ten_times
     from evosearch.simplification.kept import keep, kept
@@ -296,6 +357,7 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
         screening=tasks,
         minutes=run.config.simplify_minutes,
         workers=workers,
+        ledger=Ledger.beside(directory, trouble=lambda text: typer.echo(text, err=True)),
     )
     printer.result(found)
     if found.was_interrupted:
@@ -304,12 +366,13 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
 
 
 @contextmanager
-def _interruptible(search: Search) -> Iterator[None]:
+def _interruptible(search: Search, view: LiveView) -> Iterator[None]:
     """The first Ctrl-C or termination signal stops the search cleanly, a second one at once."""
 
     def handle(number: int, frame: object) -> None:
+        next_signal_kills()
         search.interrupt()
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        view.stopping("stopping after what is in flight; Ctrl-C again to quit now")
 
     before = {which: signal.signal(which, handle) for which in (signal.SIGINT, signal.SIGTERM)}
     try:

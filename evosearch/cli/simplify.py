@@ -13,6 +13,7 @@ from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
+    from evosearch.evaluating.ledger import Ledger
     from evosearch.simplification import Simplification
     from evosearch.simplification.printing import Printer
     from evosearch.simplification.record import Step
@@ -65,7 +66,7 @@ def simplify(
     """
     from rich.console import Console
 
-    from evosearch.cli.programs import load_program, place_in_run
+    from evosearch.cli.programs import ledger_of, load_program, place_in_run
     from evosearch.files import check_writable, write_text
     from evosearch.simplification import simplify_by_algebra
     from evosearch.simplification.kept import keep, path_of
@@ -94,6 +95,7 @@ def simplify(
             seed=seed,
             minutes=minutes,
             workers=workers,
+            ledger=ledger_of([name], trouble=lambda text: typer.echo(text, err=True)),
         )
     document = found.document()
     if place and found.confirmation and keep(place[0].directory, place[1], found):
@@ -125,6 +127,7 @@ def measured(
     seed: int = 0,
     minutes: float | None = None,
     workers: int | None = None,
+    ledger: Ledger | None = None,
 ) -> Simplification:
     """Simplifies with measurement; steps are printed as they are taken, progress beside them.
 
@@ -156,6 +159,7 @@ def measured(
                 workers=workers,
                 on_step=take,
                 progress=report,
+                ledger=ledger,
             )
     except Interrupted:
         return Simplification.interrupted(program, steps)

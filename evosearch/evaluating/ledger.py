@@ -15,31 +15,37 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from evosearch.errors import EvosearchError
 from evosearch.files import explained
 from evosearch.training.engines import Engine, Outcome
 from proxies import Task
 
+T = TypeVar("T")
+
 LEDGER = Path("runs") / "evaluations.db"
-"""Where commands keep it, relative to the working directory."""
+"""The ledger of commands that name no run, relative to the working directory."""
 _SCHEMA = """
 create table if not exists trainings (
     key text primary key, description text not null, loss real, steps integer not null,
     engine text not null, curve blob not null, update_rms blob not null,
-    seconds real not null, written text not null);
+    seconds real not null, written text not null, checksum integer not null);
 create table if not exists evaluations (
     id integer primary key, written text not null, split text not null, tasks text not null,
     contenders text not null, command text not null);
 """
+_COLUMNS = 10
+_IN_MEMORY = Path(":memory:")
 
 
 class Ledger:
@@ -47,73 +53,151 @@ class Ledger:
 
     Args:
         path: the database, made if need be; None for one in memory.
+        trouble: told once, in words, when the file cannot be used; the ledger then goes on in
+            memory. None to raise instead.
 
     Raises:
-        EvosearchError: it cannot be written, or is damaged.
+        EvosearchError: it cannot be written, or is damaged, and `trouble` is None.
     """
 
-    def __init__(self, path: Path | None = None):
+    def __init__(self, path: Path | None = None, trouble: Callable[[str], None] | None = None):
         self.path = path
-        self._lock = threading.Lock()
-        with explained(path or Path(":memory:")):
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path or ":memory:", timeout=30, check_same_thread=False)
-            self._db.execute("pragma journal_mode = wal")
-            self._db.executescript(_SCHEMA)
+        self._trouble = trouble
+        self._lock = threading.RLock()
+        self._db = self._guarded(lambda: _opened(self.path), lambda: _opened(None))
 
     @classmethod
-    def local(cls) -> Ledger:
-        """The one of the working directory, which every command uses."""
-        return cls(LEDGER)
+    def local(cls, trouble: Callable[[str], None] | None = None) -> Ledger:
+        """The one of the working directory."""
+        return cls(LEDGER, trouble)
+
+    @classmethod
+    def beside(cls, run: Path, trouble: Callable[[str], None] | None = None) -> Ledger:
+        """The one of the folder that holds the run directory `run`."""
+        return cls(run.absolute().parent / LEDGER.name, trouble)
 
     def get(self, key: str) -> Outcome | None:
-        """What the training with this key gave; None if it was never made."""
-        with self._lock, explained(self.path or Path(":memory:")):
-            row = self._db.execute(
-                "select loss, steps, engine, curve, update_rms from trainings where key = ?", (key,)
-            ).fetchone()
-        if row is None:
-            return None
-        loss, steps, engine, curve, update_rms = row
-        return Outcome(
-            float("inf") if loss is None else loss,
-            steps,
-            Engine(engine),
-            np.frombuffer(curve, np.float32),
-            stopped=False,
-            update_rms=np.frombuffer(update_rms, np.float32),
-        )
+        """What the training with this key gave; None if it was never made, or is damaged."""
+        row = self._guarded(lambda: self._row(key), lambda: None)
+        return None if row is None else _outcome(row)
 
     def put(self, key: str, description: str, outcome: Outcome, seconds: float) -> None:
         """Keeps a training; `description` is for people."""
-        loss = outcome.loss if np.isfinite(outcome.loss) else None
-        curve = outcome.train_loss.astype(np.float32).tobytes()
-        sizes = outcome.update_rms.astype(np.float32).tobytes()
-        row = (key, description, loss, outcome.steps, outcome.engine, curve, sizes, seconds, _now())
-        with self._lock, explained(self.path or Path(":memory:")), self._db:
-            self._db.execute("insert or replace into trainings values (?,?,?,?,?,?,?,?,?)", row)
+        values = (
+            key,
+            description,
+            float(outcome.loss) if np.isfinite(outcome.loss) else None,
+            int(outcome.steps),
+            str(outcome.engine),
+            outcome.train_loss.astype(np.float32).tobytes(),
+            outcome.update_rms.astype(np.float32).tobytes(),
+            float(seconds),
+            _now(),
+        )
+        statement = f"insert or replace into trainings values ({', '.join('?' * _COLUMNS)})"
+        self._write(statement, (*values, _checksum(values)))
 
     def log(self, split: str, tasks: Sequence[str], contenders: Sequence[str]) -> None:
         """Notes that an evaluation of `contenders` on tasks of `split` begins."""
         row = (_now(), split, " ".join(tasks), json.dumps(contenders), " ".join(sys.argv))
-        with self._lock, explained(self.path or Path(":memory:")), self._db:
-            self._db.execute(
-                "insert into evaluations (written, split, tasks, contenders, command) "
-                "values (?, ?, ?, ?, ?)",
-                row,
-            )
+        self._write(
+            "insert into evaluations (written, split, tasks, contenders, command) "
+            "values (?, ?, ?, ?, ?)",
+            row,
+        )
 
     def looks(self, split: str) -> int:
         """How many evaluations on tasks of `split` have begun."""
-        with self._lock, explained(self.path or Path(":memory:")):
-            row = self._db.execute("select count(*) from evaluations where split = ?", (split,))
-            return int(row.fetchone()[0])
+
+        def count() -> int:
+            query = "select count(*) from evaluations where split = ?"
+            return int(self._db.execute(query, (split,)).fetchone()[0])
+
+        return self._guarded(count, lambda: 0)
+
+    def damaged(self) -> list[str]:
+        """The descriptions of trainings that are not as they were written.
+
+        Raises:
+            EvosearchError: the file cannot be read at all.
+        """
+        with self._lock, explained(self.path or _IN_MEMORY):
+            rows = self._db.execute("select * from trainings").fetchall()
+        return [str(row[1]).splitlines()[0] for row in rows if not _is_whole(row)]
 
     def close(self) -> None:
         """Closes the database."""
         with self._lock:
             self._db.close()
+
+    def _row(self, key: str) -> tuple[Any, ...] | None:
+        row = self._db.execute("select * from trainings where key = ?", (key,)).fetchone()
+        return row if row is not None and _is_whole(row) else None
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
+        def write() -> None:
+            with self._db:
+                self._db.execute(statement, values)
+
+        self._guarded(write, write)
+
+    def _guarded(self, work: Callable[[], T], otherwise: Callable[[], T]) -> T:
+        """What `work` gives; after trouble with the file, what `otherwise` gives, in memory."""
+        with self._lock:
+            try:
+                with explained(self.path or _IN_MEMORY):
+                    return work()
+            except EvosearchError as error:
+                if self._trouble is None or self.path is None:
+                    raise
+                self._trouble(f"trainings are not kept: {error}")
+                self.path = None
+                self._db = _opened(None)
+                return otherwise()
+
+
+def _opened(path: Path | None) -> sqlite3.Connection:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path or ":memory:", timeout=30, check_same_thread=False)
+    try:
+        connection.execute("pragma journal_mode = wal")
+        connection.executescript(_SCHEMA)
+        _set_older_aside(connection)
+        connection.executescript(_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_older_aside(connection: sqlite3.Connection) -> None:
+    """Renames the trainings of an older version; they would never be found: code has a digest."""
+    connection.execute("begin immediate")
+    columns = connection.execute("pragma table_info(trainings)").fetchall()
+    if len(columns) != _COLUMNS:
+        connection.execute(f"alter table trainings rename to trainings_until_{int(time.time())}")
+    connection.commit()
+
+
+def _outcome(row: tuple[Any, ...]) -> Outcome:
+    _, _, loss, steps, engine, curve, update_rms, *_ = row
+    return Outcome(
+        float("inf") if loss is None else loss,
+        steps,
+        Engine(engine),
+        np.frombuffer(curve, np.float32),
+        stopped=False,
+        update_rms=np.frombuffer(update_rms, np.float32),
+    )
+
+
+def _is_whole(row: tuple[Any, ...]) -> bool:
+    return bool(_checksum(row[:-1]) == row[-1])
+
+
+def _checksum(values: tuple[Any, ...]) -> int:
+    return zlib.crc32(repr(values).encode())
 
 
 def training_key(task: Task, *parts: Any) -> str:

@@ -112,29 +112,61 @@ class Trainings:
     def _outcome(self, trainer: Trainer, job: Job, seed: Seed) -> Outcome:
         contender, setting, engine = job
         under = self._conditions(trainer, job)
-        words = (contender, setting.lr, under, self._run_seed, *seed, engine)
-        key = training_key(trainer.task, *words)
-        known = self._ledger.get(key)
-        if known is not None:
-            return known
-        start = time.perf_counter()
-        outcome = trainer.run(contender, setting.lr, seed_key(self._run_seed, seed), engine, under)
-        outcome = replace(
-            outcome,
-            train_loss=condensed(outcome.train_loss[: under.steps]),
-            update_rms=condensed(outcome.update_rms[: under.steps]),
+        return kept_training(
+            self._ledger, trainer, contender, setting.lr, self._run_seed, seed, engine, under
         )
-        description = f"{trainer.task.name} {under} lr {setting.lr:g} {seed}\n{contender}"
-        self._ledger.put(key, description, outcome, time.perf_counter() - start)
-        return outcome
+
+
+def kept_training(
+    ledger: Ledger,
+    trainer: Trainer,
+    contender: Contender,
+    factor: float,
+    run_seed: int,
+    seed: Seed,
+    engine: Engine,
+    under: Conditions,
+) -> Outcome:
+    """One training, which `ledger` gives if it was made before, and keeps if it was not.
+
+    Args:
+        ledger: where it is kept.
+        trainer: makes it.
+        contender: what to train with.
+        factor: on the contender's learning rate.
+        run_seed: all seeds follow from it.
+        seed: the training's.
+        engine: how to run it.
+        under: the budget, schedule and outside weight decay.
+
+    Returns:
+        The outcome; `train_loss` and `update_rms` are condensed to `CURVE_POINTS` points.
+    """
+    words = (contender, factor, under, run_seed, *seed, engine)
+    key = training_key(trainer.task, *words)
+    known = ledger.get(key)
+    if known is not None:
+        return known
+    start = time.perf_counter()
+    outcome = trainer.run(contender, factor, seed_key(run_seed, seed), engine, under)
+    outcome = replace(
+        outcome,
+        train_loss=condensed(outcome.train_loss[: under.steps]),
+        update_rms=condensed(outcome.update_rms[: under.steps]),
+    )
+    description = f"{trainer.task.name} {under} lr {factor:g} {seed}\n{contender}"
+    ledger.put(key, description, outcome, time.perf_counter() - start)
+    return outcome
 
 
 def condensed(losses: NDArray[np.float32]) -> NDArray[np.float32]:
     """Batch losses, or sizes of updates, smoothed, at `CURVE_POINTS` evenly spaced steps.
 
     Args:
-        losses: `[steps]`; NaN after a stop. The last step is among those kept.
+        losses: `[steps]`, or `[0]`; NaN after a stop. The last step is among those kept.
     """
+    if not len(losses):
+        return losses
     places = np.linspace(0, len(losses) - 1, CURVE_POINTS).round().astype(int)
     points: NDArray[np.float32] = proxies.smoothed(losses)[places].astype(np.float32)
     return points

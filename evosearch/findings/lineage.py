@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from evosearch.searching.rows import ProgramRow
 from evosearch.searching.run import Run
 
 if TYPE_CHECKING:
@@ -54,28 +55,28 @@ def lineage(run: Run, number: int) -> list[Ancestor]:
         UsageError: the run has no program of that id.
     """
     rows = [run.row(number)]
-    while rows[-1]["parent"] is not None:
-        rows.append(run.row(rows[-1]["parent"]))
+    while rows[-1].parent is not None:
+        rows.append(run.row(rows[-1].parent))
     rows.reverse()
     found: list[Ancestor] = []
     start = 0
     for end in range(1, len(rows) + 1):
-        if end == len(rows) or rows[end]["key"] != rows[start]["key"]:
+        if end == len(rows) or rows[end].key != rows[start].key:
             found.append(_folded(run, rows[start:end]))
             start = end
     return found
 
 
-def _folded(run: Run, rows: Sequence[dict[str, Any]]) -> Ancestor:
+def _folded(run: Run, rows: Sequence[ProgramRow]) -> Ancestor:
     first = rows[0]
-    measured = run.measured(first["key"])
+    measured = run.measured(first.key)
     return Ancestor(
-        id=first["id"],
-        last=rows[-1]["id"],
-        mutation=first["mutation"],
+        id=first.id,
+        last=rows[-1].id,
+        mutation=first.mutation,
         neutral=len(rows) - 1,
-        key=first["key"],
-        statements=first["live_statements"],
+        key=first.key,
+        statements=first.live_statements,
         fitness=measured["fitness"] if measured else None,
         low=measured["fitness_low"] if measured else None,
         high=measured["fitness_high"] if measured else None,

@@ -9,10 +9,11 @@ its steps times the task's weights, and one that was stopped only the steps that
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+from evosearch.searching.rows import MeasurementRow
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Unit(StrEnum):
         return cost.updates if self is Unit.UPDATES else cost.trainings
 
 
-def running_cost(rows: Iterable[sqlite3.Row], weights: Mapping[str, int]) -> dict[int, Cost]:
+def running_cost(rows: Iterable[MeasurementRow], weights: Mapping[str, int]) -> dict[int, Cost]:
     """The cost up to each request and with it, in order.
 
     Args:
@@ -52,14 +53,15 @@ def running_cost(rows: Iterable[sqlite3.Row], weights: Mapping[str, int]) -> dic
     rows = list(rows)
     baseline_steps: dict[tuple[str, str, int], int] = {}
     for row in rows:
-        place = row["task"], row["stream"], row["seed"]
-        baseline_steps[place] = max(row["steps"], baseline_steps.get(place, 0))
+        place = row.task, row.stream, row.seed
+        baseline_steps[place] = max(row.steps, baseline_steps.get(place, 0))
     spent = Cost()
     after: dict[int, Cost] = {}
     for row in rows:
-        spent += Cost(1, row["steps"] * weights[row["task"]])
-        steps = baseline_steps.pop((row["task"], row["stream"], row["seed"]), None)
+        weight = weights.get(row.task, 0)
+        spent += Cost(1, row.steps * weight)
+        steps = baseline_steps.pop((row.task, row.stream, row.seed), None)
         if steps is not None:
-            spent += Cost(1, steps * weights[row["task"]])
-        after[row["request"]] = spent
+            spent += Cost(1, steps * weight)
+        after[row.request] = spent
     return after

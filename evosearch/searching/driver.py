@@ -10,77 +10,39 @@ from __future__ import annotations
 import os
 import threading
 import time
-import tomllib
 from collections import deque
-from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from evosearch.config import MAY_CHANGE, Config, make_config
+from evosearch.config import Config
 from evosearch.environment import describe
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.searching.evolution import Counts, Evolution, Request
+from evosearch.evaluating.ledger import Ledger
+from evosearch.searching.activity import Activity
+from evosearch.searching.evolution import Evolution, Request
 from evosearch.searching.journal import Journal
-from evosearch.searching.measurement import Laboratory, Measurement
+from evosearch.searching.measurement import Laboratory
+from evosearch.searching.observers import Observer, Silent, Snapshot
+from evosearch.searching.provenance import refusal, this_process
 from evosearch.searching.records import Champion
-from evosearch.searching.replay import Replay
-from evosearch.searching.run import CONFIG, Run, free_directory, make_run_directory, read_config
+from evosearch.searching.replay import Divergence, Measurements, Replayed, replay
+from evosearch.searching.rows import INJECTIONS, MEASUREMENTS, PROCESSES, PROGRAMS
+from evosearch.searching.run import (
+    Run,
+    check_config,
+    free_directory,
+    make_run_directory,
+    read_config,
+)
 from evosearch.searching.startup import make_laboratory
 from evosearch.searching.store import Store
 from evosearch.searching.validation import Validator, fitness_on
-from primitives import live
+from primitives import ProgramError, live, parse
 
-_Results = Mapping[str, Measurement]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What an observer may show while the search runs."""
-
-    counts: Counts
-    champion: Champion
-    tests: int
-    trainings: int
-    programs: int | None
-    """The limit, as the next two."""
-    trainings_limit: int | None
-    minutes: float | None
-    elapsed_seconds: float
-    """Since this process started the search."""
-    searching_seconds: float
-    """The same, without start-up and replay."""
-    replayed: int
-    """Programs that were generated before this process took over."""
-    replayed_trainings: int
-    """Trainings that were made before."""
-    validated: Sequence[tuple[Champion, float]]
-    """Champions in order, each with its fitness on validation tasks."""
-
-
-class Observer(Protocol):
-    """Whoever watches a search; called from the searching thread."""
-
-    def phase(self, text: str) -> None:
-        """The search has begun something that takes a while."""
-
-    def notice(self, text: str) -> None:
-        """Something happened that a person should know of, though the search goes on."""
-
-    def update(self, snapshot: Snapshot) -> None:
-        """A result has been committed."""
-
-
-class _Silent:
-    def phase(self, text: str) -> None:
-        """Nobody watches."""
-
-    def notice(self, text: str) -> None:
-        """Nobody watches."""
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Nobody watches."""
+_SECONDS_BETWEEN_PHASES = 1.0
+_SECONDS_BEFORE_SAYING = 2.0
 
 
 class Search:
@@ -103,32 +65,59 @@ class Search:
             self.programs, self.trainings = self.config.programs, self.config.trainings
         self.minutes = self.config.minutes if minutes is None else minutes
         self.workers = workers or os.cpu_count() or 1
-        self.observer = observer or _Silent()
+        self.observer = observer or Silent()
         self._interrupted = threading.Event()
         self._notices: deque[str] = deque()  # from any thread
+        self._injected: set[int] = set()
         self._journal = Journal(directory)
+        self._activity = Activity(directory)
 
     def interrupt(self) -> None:
-        """Ends the search soon; what is in flight is dropped and measured again on resume."""
+        """Ends the search soon; what is in flight is measured again on resume."""
         self._interrupted.set()
 
     def run(self) -> str:
         """Searches until a limit is reached or `interrupt` is called; the reason for the stop.
 
         Raises:
-            EvosearchError: the work cannot go on; everything committed is kept.
+            EvosearchError: the work cannot go on, or the record is not one of this code's searches;
+                everything committed is kept.
         """
         self._start = time.monotonic()
+        self._check_older_run()
         store = Store.open(self.directory, "search")
         # In a batch, a thread for each request: it only waits.
         threads = self.workers if self.config.batch == 1 else self.config.requests
-        executor = ThreadPoolExecutor(threads, thread_name_prefix="evosearch")
-        self._validator = Validator(self.config, self._interrupted)
+        executor = ThreadPoolExecutor(threads, thread_name_prefix="worker")
+        ledger = Ledger.beside(self.directory, trouble=self._notices.append)
+        self._validator = Validator(self.config, self._interrupted, ledger, self._activity.note)
+        with self._activity:
+            try:
+                return self._run(store, executor)
+            except BaseException:
+                self._interrupted.set()
+                store.rollback()
+                raise
+            finally:
+                self._wait_for_workers(executor)
+                store.close()
+
+    def _check_older_run(self) -> None:
+        """Whether a run of an older schema can be resumed, before its database is migrated."""
+        store = Store.open(self.directory)
+        if store.is_migrated_copy:
+            check_config(store, self.config)
+            with suppress(_InterruptedError):
+                self._replayed_from(store)
+        store.close()
+
+    def _run(self, store: Store, executor: ThreadPoolExecutor) -> str:
+        before = store.progress()
+        self._before = before.elapsed_seconds if before else 0.0
+        check_config(store, self.config)
+        self._check_limits(store, before.generated if before else 0)
         try:
-            before = store.progress() or {}
-            self._before = float(before.get("elapsed_seconds") or 0.0)
-            self._check_config(store)
-            self._check_limits(store, before.get("generated") or 0)
+            replayed = self._replayed_from(store)
             laboratory = make_laboratory(
                 self.config,
                 store,
@@ -137,40 +126,46 @@ class Search:
                 self._phase,
                 self._notices.append,
                 self._interrupted,
+                self._activity.note,
             )
-            if laboratory is None:
-                return self._ended(store, None, "interrupted")
-            return self._search(store, laboratory, executor)
-        except BaseException:
-            store.rollback()
-            raise
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
-            self._validator.close()
-            store.close()
+        except _InterruptedError:
+            laboratory = None
+        if laboratory is None:
+            self._journal.event("stop", reason="interrupted")
+            store.set_stop_reason("interrupted")
+            store.commit()
+            return "interrupted"
+        return self._search(store, laboratory, executor, replayed)
 
-    def _check_config(self, store: Store) -> None:
-        """A search that goes on under other settings is another, and its record would be lost."""
-        text = store.meta("config")
-        if text is None:  # a run from before this was kept
-            return
-        made = make_config(tomllib.loads(text))
-        changed = [
-            name
-            for name in sorted(Config.model_fields.keys() - MAY_CHANGE)
-            if getattr(made, name) != getattr(self.config, name)
-        ]
-        if changed:
-            path = self.directory / CONFIG
-            raise UsageError(
-                f"{path} is not what the run was made with ({', '.join(changed)}), and to resume "
-                "would drop what is recorded; undo the change, or start another run: "
-                f"evosearch search {path}"
+    def _replayed_from(self, store: Store) -> Replayed:
+        """The search brought to where its record ends; nothing is written."""
+        if store.count(MEASUREMENTS):
+            self._phase("replaying the run so far")
+        next_phase = time.monotonic() + _SECONDS_BETWEEN_PHASES
+
+        def proceed(done: int, total: int) -> None:
+            nonlocal next_phase
+            if self._interrupted.is_set():
+                raise _InterruptedError
+            if time.monotonic() >= next_phase:
+                next_phase = time.monotonic() + _SECONDS_BETWEEN_PHASES
+                self._phase(f"replaying the run so far: {done:,} of {total:,} requests")
+
+        try:
+            return replay(
+                self.config,
+                store,
+                programs=self.programs,
+                trainings=self.trainings,
+                proceed=proceed,
+                take_up=lambda evolution: self._inject(store, evolution),
             )
+        except Divergence as divergence:
+            raise refusal(divergence, store) from None
 
     def _check_limits(self, store: Store, generated: int) -> None:
-        """A limit below what the run has is a mistake: replaying up to it would drop the rest."""
-        last_request = store.rows("select max(request) as last from programs")[0]["last"] or 0
+        """A limit below what the run has is a mistake: it counts that too."""
+        last_request = store.largest(PROGRAMS, "request") or 0
         # What was known when the last program was generated; tests go on beyond the limit.
         trainings = store.trainings(last_request - self.config.requests)
         for name, has, limit in (
@@ -183,28 +178,32 @@ class Search:
                     f"{limit:,}, which counts them too; go on with a larger --{name}"
                 )
 
-    def _search(self, store: Store, laboratory: Laboratory, executor: ThreadPoolExecutor) -> str:
-        evolution = Evolution(self.config)
-        replay = Replay(store)
-        if replay.replaying:
-            self._phase("replaying the run so far")
-            store.begin_replay()
-        self._tests_written = 0
-        self._champions_written = 0
-        self._validations = store.validations()
-        self._validated = 0
-        in_flight: deque[tuple[Request, Future[_Results]]] = deque()
-        self._searching_since = time.monotonic()
-        self._replayed = self._replayed_trainings = 0
+    def _search(
+        self,
+        store: Store,
+        laboratory: Laboratory,
+        executor: ThreadPoolExecutor,
+        replayed: Replayed,
+    ) -> str:
+        evolution, spares = replayed.evolution, replayed.spares
+        self._start_from(store, replayed)
+
+        def begun(request: Request) -> Future[Measurements]:
+            known = spares.pop((request.record.key, request.seed), None)
+            if known is None:
+                return executor.submit(self._measured, laboratory, request)
+            done: Future[Measurements] = Future()
+            done.set_result(known)
+            return done
+
+        in_flight = deque((request, begun(request)) for request in replayed.in_flight)
         while not self._interrupted.is_set():
             while len(in_flight) < self.config.requests:
-                replay.inject(evolution, store)
-                # The clock ends no replay: it would drop what is not yet replayed.
-                limit = self.programs if replay.replaying else self._limit(evolution)
-                request = evolution.ask(limit, self.trainings)
+                self._inject(store, evolution)
+                request = evolution.ask(self._limit(evolution), self.trainings)
                 if request is None:
                     break
-                in_flight.append((request, self._begun(request, replay, laboratory, executor)))
+                in_flight.append((request, begun(request)))
             if not in_flight:
                 self._finish_validation(store, evolution)
                 return self._ended(store, evolution, self._reason(evolution))
@@ -214,51 +213,67 @@ class Search:
                 break
             evolution.tell(request, {task: m.score for task, m in found.items()})
             self._write(store, evolution, request, found)
-            replay.told(request)
-            if replay.replaying:
-                self._searching_since = time.monotonic()
-                self._replayed = evolution.counts.generated
-                self._replayed_trainings = evolution.trainings
-            else:
-                self._validate(store, evolution)
-                store.set_progress(evolution.counts, self._elapsed(), None)
-                store.commit()
-                record = evolution.champion.record
-                self._journal.champion(record.id, live(record.program), evolution.counts.generated)
-            while self._notices:
-                text = self._notices.popleft()
-                self._journal.event("notice", text=text)
-                self.observer.notice(text)
+            self._validate(store, evolution)
+            self._set_progress(store, evolution, None)
+            store.commit()
+            record = evolution.champion.record
+            self._journal.champion(record.id, live(record.program), evolution.counts.generated)
+            self._pass_on_notices()
             self.observer.update(self._snapshot(evolution))
-        for _, future in in_flight:
-            future.cancel()
-        if replay.replaying:
-            store.rollback()
-            return "interrupted"
         return self._ended(store, evolution, "interrupted")
 
-    def _begun(
-        self,
-        request: Request,
-        replay: Replay,
-        laboratory: Laboratory,
-        executor: ThreadPoolExecutor,
-    ) -> Future[_Results]:
-        known = replay.take(request)
-        if known is None:
-            return executor.submit(
-                laboratory.measure, request.program, request.seed, request.floors
-            )
-        done: Future[_Results] = Future()
-        done.set_result(known)
-        return done
+    def _start_from(self, store: Store, replayed: Replayed) -> None:
+        """Notes this process in the run, and where a longer search goes another way."""
+        evolution = replayed.evolution
+        first = replayed.in_flight[0].number if replayed.in_flight else evolution.next_request
+        self._tests_written = len(evolution.tests)
+        self._champions_written = len(evolution.champions) if evolution.counts.measurements else 0
+        self._validations = store.validations()
+        self._validated = 0
+        self._searching_since = time.monotonic()
+        self._replayed = evolution.counts.generated
+        self._replayed_trainings = evolution.trainings
+        if replayed.set_aside_from is not None:
+            store.set_aside(replayed.set_aside_from, self._tests_written, self._champions_written)
+            store.add_births(evolution.births)
+            evolution.births.clear()
+            self._set_progress(store, evolution, None)
+        number = (store.largest(PROCESSES, "number") or 0) + 1
+        store.add_process(this_process(number, first))
+        store.commit()
 
-    def _waited(self, request: Request, future: Future[_Results]) -> _Results | None:
+    def _inject(self, store: Store, evolution: Evolution) -> None:
+        """Passes on the programs put in by hand; a bad one is set aside, never fatal."""
+        for row in store.select(INJECTIONS, "where request is null and withdrawn is null"):
+            if row.id in self._injected:
+                continue
+            self._injected.add(row.id)
+            try:
+                evolution.inject(row.id, parse(row.source))
+            except ProgramError as error:
+                why = str(error).splitlines()[0]
+                store.withdraw(row.id, why)
+                self._notices.append(f"injected program i{row.id} is set aside: {why}")
+
+    def _measured(self, laboratory: Laboratory, request: Request) -> Measurements:
+        """What `request` asks for; on a worker's thread."""
+        seed = f"{request.seed.stream} seed {request.seed.number}"
+
+        def note(task: str) -> None:
+            self._activity.note(f"program {request.record.id} on {task}, {seed}")
+
+        try:
+            return laboratory.measure(request.program, request.seed, request.floors, note)
+        finally:
+            self._activity.note("")
+
+    def _waited(self, request: Request, future: Future[Measurements]) -> Measurements | None:
         """The result; None if the search is interrupted first."""
         while not future.done():
             if self._interrupted.is_set():
                 return None
             _wait(future, 0.1)
+            self._pass_on_notices()
         try:
             return future.result()
         except Exception as error:
@@ -268,7 +283,33 @@ class Search:
                 f"`evosearch resume {self.directory}`"
             ) from error
 
-    def _write(self, store: Store, evolution: Evolution, request: Request, found: _Results) -> None:
+    def _pass_on_notices(self) -> None:
+        while self._notices:
+            text = self._notices.popleft()
+            self._journal.event("notice", text=text)
+            self.observer.notice(text)
+
+    def _wait_for_workers(self, executor: ThreadPoolExecutor) -> None:
+        """Waits for trainings that cannot be cut short, and says for which after a while."""
+        executor.shutdown(wait=False, cancel_futures=True)
+
+        def wait() -> None:
+            executor.shutdown()
+            self._validator.close()
+
+        next_line = time.monotonic() + _SECONDS_BEFORE_SAYING
+        ended = threading.Thread(target=wait, name="shutdown", daemon=True)
+        ended.start()
+        while ended.is_alive():
+            ended.join(0.1)
+            if time.monotonic() >= next_line and ended.is_alive():
+                next_line = time.monotonic() + 10 * _SECONDS_BEFORE_SAYING
+                doing = [f"{one['worker']}: {one['doing']}" for one in self._activity.now()]
+                self.observer.notice(f"waiting for what is in flight ({'; '.join(doing)})")
+
+    def _write(
+        self, store: Store, evolution: Evolution, request: Request, found: Measurements
+    ) -> None:
         store.add_births(evolution.births)
         evolution.births.clear()
         store.add_measurements(request, found)
@@ -278,6 +319,9 @@ class Search:
         for number in range(self._champions_written, len(evolution.champions)):
             store.add_champion(number, evolution.champions[number])
         self._champions_written = len(evolution.champions)
+
+    def _set_progress(self, store: Store, evolution: Evolution, reason: str | None) -> None:
+        store.set_progress(evolution.counts, self._elapsed(), reason, evolution.limited_from)
 
     def _validate(self, store: Store, evolution: Evolution) -> None:
         """Begins with champions that are new and keeps what has been found of earlier ones."""
@@ -307,14 +351,13 @@ class Search:
         self._journal.event("phase", text=text)
         self.observer.phase(text)
 
-    def _ended(self, store: Store, evolution: Evolution | None, reason: str) -> str:
-        self._journal.event("stop", reason=reason)
-        if evolution is None:
-            store.set_stop_reason(reason)
-        else:
-            store.add_births(evolution.births)
-            store.set_progress(evolution.counts, self._elapsed(), reason)
+    def _ended(self, store: Store, evolution: Evolution, reason: str) -> str:
+        store.add_births(evolution.births)
+        evolution.births.clear()
+        self._set_progress(store, evolution, reason)
         store.commit()
+        self._pass_on_notices()
+        self._journal.event("stop", reason=reason)
         return reason
 
     def _limit(self, evolution: Evolution) -> int | None:
@@ -356,6 +399,10 @@ class Search:
             for champion in evolution.champions
             if self._validations.get(champion.record.id)
         ]
+
+
+class _InterruptedError(Exception):
+    """The search was interrupted before it began."""
 
 
 def _wait(future: Future[Any], seconds: float) -> None:

@@ -102,12 +102,14 @@ class Evolution:
         births: programs generated since the caller last emptied the list.
         champion: the program that has won every test so far, the initial one at first.
         champions: all of them, in order, with the test that each won.
+        limited_from: the number of the first request that a limit decided; None before that.
     """
 
     def __init__(self, config: Config):
         self.config = config
         self.counts = Counts()
         self.births: list[Birth] = []
+        self.limited_from: int | None = None
         self.records: dict[str, Record] = {}
         program = with_states(parse(config.init), config.states)
         analysis = analyse(program)
@@ -161,7 +163,10 @@ class Evolution:
         request = self._wanted_request(number, ended) if ended or number % 2 == 0 else None
         if request is None and not ended:
             request = self._child_request(number, rng, programs)
-            request = request or self._wanted_request(number, ended=True)
+            ended = request is None
+            request = request or self._wanted_request(number, ended)
+        if ended and self.limited_from is None:
+            self.limited_from = number
         if request is not None:
             self._requests = number
         return request

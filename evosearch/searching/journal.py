@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from evosearch.files import explained, write_text
+from evosearch.searching.database import LOG
 from primitives import Program
 
-LOG = "log.jsonl"
 BEST = "best.txt"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evosearch.config import MeasurementConfig
-from evosearch.searching.driver import Snapshot
+from evosearch.searching.observers import Snapshot
 from evosearch.searching.records import Champion, evidence, fitness
 from primitives import live
 
@@ -104,6 +105,17 @@ class LiveView:
         self._phase = text
         if not self._live:
             self._say(text)
+
+    def stopping(self, text: str) -> None:
+        """Says that the search is about to stop, and leaves the terminal to plain lines.
+
+        Called from a signal handler, on the thread that draws.
+        """
+        if self._live:
+            self._live.stop()
+            self._live = None
+        self._next_line = math.inf
+        self._say(text)
 
     def notice(self, text: str) -> None:
         """A line that stays."""

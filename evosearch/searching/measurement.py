@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
@@ -83,15 +83,21 @@ class Laboratory:
         self._lock = threading.Lock()
 
     def measure(
-        self, program: Program, seed: Seed, floors: Mapping[str, float] | None = None
+        self,
+        program: Program,
+        seed: Seed,
+        floors: Mapping[str, float] | None = None,
+        note: Callable[[str], None] = lambda task: None,
     ) -> dict[str, Measurement]:
         """`program`, as it is, on one seed of every task, up to the first below the hurdle.
 
         Or up to that after which the sum of its bounded scores is below the task's in `floors`.
+        `note` is told each task before the training on it.
         """
         found: dict[str, Measurement] = {}
         total = 0.0
         for name in self.trainers:
+            note(name)
             found[name] = self._measure(name, program, seed)
             total += min(found[name].score, self.limits.largest_gain)
             behind = floors is not None and total < floors[name]
@@ -155,12 +161,30 @@ class Laboratory:
         return trainer.run(program, factor, key, engine, self._conditions(task, seed), limits)
 
 
+Train = Callable[[Trainer, Program, float, int, Seed, Engine, Conditions], Outcome]
+"""Makes one training: with which program, factor on its learning rate, run seed and seed."""
+
+
+def train_once(
+    trainer: Trainer,
+    program: Program,
+    factor: float,
+    run_seed: int,
+    seed: Seed,
+    engine: Engine,
+    conditions: Conditions,
+) -> Outcome:
+    """One training that is kept nowhere."""
+    return trainer.run(program, factor, seed_key(run_seed, seed), engine, conditions)
+
+
 def tune_baseline(
     name: str,
     trainer: Trainer,
     run_seed: int,
     under: Mapping[Seed, Conditions],
     executor: Executor,
+    train: Train = train_once,
 ) -> Tuner:
     """The baseline's learning rate for the task `name`, chosen on some seeds.
 
@@ -170,6 +194,7 @@ def tune_baseline(
         run_seed: all seeds follow from it.
         under: the tuning seeds, and the conditions of each.
         executor: runs the trainings.
+        train: makes one training.
 
     Raises:
         EvosearchError: the baseline has no finite loss at any rate.
@@ -181,9 +206,7 @@ def tune_baseline(
     def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
         futures = [
             [
-                executor.submit(
-                    trainer.run, program, rate, seed_key(run_seed, seed), engine, conditions
-                )
+                executor.submit(train, trainer, program, rate, run_seed, seed, engine, conditions)
                 for seed, conditions in under.items()
             ]
             for _, rate in trials

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+import tomllib
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,19 +13,34 @@ from typing import Any
 
 import numpy as np
 
-from evosearch.config import Config, make_config, read_toml
+from evosearch.config import MAY_CHANGE, Config, make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.files import explained, write_text
+from evosearch.searching.activity import read_activity
 from evosearch.searching.cost import Cost, running_cost
+from evosearch.searching.database import create, is_searched
 from evosearch.searching.records import Scores, evidence, fitness, is_confirmed
+from evosearch.searching.rows import (
+    CHAMPIONS,
+    INJECTIONS,
+    MEASUREMENTS,
+    PROGRAMS,
+    TESTS,
+    TUNING,
+    MeasurementRow,
+    ProgramRow,
+    ProgressRow,
+    TestRow,
+)
 from evosearch.searching.store import Store
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.seeds import Seed, Stream
-from primitives import Program, live, parse, state_memory
+from primitives import Program, ProgramError, live, parse, state_memory
 
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 FUNNEL = "funnel.json"
+_NOTHING_YET = ProgressRow(1, 0, 0, 0, 0, 0, 0, 0, 0.0, None, None)
 
 
 def free_directory(name: str = "search") -> Path:
@@ -34,17 +50,20 @@ def free_directory(name: str = "search") -> Path:
 
 
 def make_run_directory(directory: Path, config: Config, environment: Mapping[str, Any]) -> None:
-    """Writes a new run: its configuration, its environment and an empty store.
+    """Writes a new run: its configuration, its environment and an empty store, which comes last.
+
+    What is left of a run whose making was interrupted is replaced.
 
     Raises:
         UsageError: the directory holds a run already.
         EvosearchError: it cannot be written.
     """
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    Store.create(directory, {"created": created, "config": config.to_toml()}).close()
-    with explained(directory):
-        (directory / CONFIG).write_text(config.to_toml(), encoding="utf-8")
-        (directory / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
+    files = {
+        CONFIG: config.to_toml(),
+        ENVIRONMENT: json.dumps(environment, indent=2) + "\n",
+    }
+    create(directory, {"created": created, "config": config.to_toml()}, files)
 
 
 def read_config(directory: Path) -> Config:
@@ -66,32 +85,93 @@ def read_config(directory: Path) -> Config:
         raise UsageError(f"{directory / CONFIG}: {error}; restore it from a copy") from None
 
 
+def read_environment(directory: Path) -> dict[str, Any]:
+    """What `environment.json` holds; empty if it is missing or damaged, since it only informs."""
+    try:
+        found = json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_config(store: Store, config: Config) -> None:
+    """Whether `config` is what the run was made with, but for what may change.
+
+    Every figure depends on it, and a search under other settings is another search.
+
+    Raises:
+        UsageError: it is not; says which settings differ.
+    """
+    text = store.meta("config")
+    if text is None:  # a run from before this was kept
+        return
+    made = make_config(tomllib.loads(text))
+    changed = [
+        name
+        for name in sorted(Config.model_fields.keys() - MAY_CHANGE)
+        if getattr(made, name) != getattr(config, name)
+    ]
+    if changed:
+        path = store.directory / CONFIG
+        raise UsageError(
+            f"{path} is not what the run was made with ({', '.join(changed)}); undo the change "
+            f"(`evosearch check {store.directory} --repair` does), or start another run: "
+            f"evosearch search {path}"
+        )
+
+
+def restore_config(directory: Path) -> bool:
+    """Writes `config.toml` as the run was made with, if it is another now; whether it did.
+
+    Raises:
+        EvosearchError: it cannot be written.
+    """
+    store = Store.open(directory)
+    try:
+        text = store.meta("config")
+        if text is None:
+            return False
+        try:
+            check_config(store, read_config(directory))
+        except UsageError:
+            write_text(directory / CONFIG, text)
+            return True
+        return False
+    finally:
+        store.close()
+
+
 class Run:
-    """A run directory, read; it may still be searched in by another process."""
+    """A run directory, read; it may still be searched in by another process.
+
+    Raises:
+        UsageError: there is no run, or its configuration was changed.
+        EvosearchError: its database is damaged, or of a newer version.
+    """
 
     def __init__(self, directory: Path | str):
         self.directory = Path(directory)
         self.config = read_config(self.directory)
         self._store = Store.open(self.directory)
+        check_config(self._store, self.config)
 
     def status(self) -> dict[str, Any]:
         """Counts, speed and the champion; the document of `evosearch status --json`."""
-        progress = self._store.progress() or {}
-        generated = int(progress.get("generated") or 0)
-        evaluated = int(progress.get("evaluated") or 0)
-        statements = int(progress.get("statements") or 0)
-        live_statements = int(progress.get("live_statements") or 0)
-        elapsed = float(progress.get("elapsed_seconds") or 0.0)
+        progress = self._store.progress() or _NOTHING_YET
+        generated, elapsed = progress.generated, progress.elapsed_seconds
         cost = self.cost()
+        is_running = is_searched(self.directory)
         return {
             "run": str(self.directory),
             "generated": generated,
-            "invalid": int(progress.get("invalid") or 0),
-            "cache_hits": int(progress.get("cache_hits") or 0),
-            "cache_hit_rate": 1 - evaluated / generated if generated else 0.0,
-            "evaluated": evaluated,
-            "redundant_fraction": 1 - live_statements / statements if statements else 0.0,
-            "measurements": int(progress.get("measurements") or 0),
+            "invalid": progress.invalid,
+            "cache_hits": progress.cache_hits,
+            "cache_hit_rate": 1 - progress.evaluated / generated if generated else 0.0,
+            "evaluated": progress.evaluated,
+            "redundant_fraction": (
+                1 - progress.live_statements / progress.statements if progress.statements else 0.0
+            ),
+            "measurements": progress.measurements,
             "trainings": cost.trainings,
             "weight_updates": cost.updates,
             "programs_per_second": generated / elapsed if elapsed else 0.0,
@@ -99,20 +179,20 @@ class Run:
             "best": self.best(),
             "validation": self._last_validation(),
             "funnel": self._outcome_of_funnel(),
-            "stop_reason": progress.get("stop_reason"),
+            "stop_reason": None if is_running else progress.stop_reason,
+            "running": is_running,
+            "workers": read_activity(self.directory) if is_running else [],
         }
 
     def best(self) -> dict[str, Any] | None:
         """The champion, as in `top`; None before the first measurement."""
-        rows = self._store.rows("select key from champions order by number desc limit 1")
-        if not rows:
-            return None
-        return self.measured(rows[0]["key"])
+        rows = self._store.select(CHAMPIONS, "order by number desc limit 1")
+        return self.measured(rows[0].key) if rows else None
 
     def _last_validation(self) -> dict[str, Any] | None:
         """The champion's on ten times the work; None if it had none, or not yet."""
-        last = self._store.rows("select max(number) as last from champions")[0]["last"]
-        return self.validations().get(last)
+        last = self._store.largest(CHAMPIONS, "number")
+        return None if last is None else self.validations().get(last)
 
     def _outcome_of_funnel(self) -> dict[str, Any] | None:
         """The funnel's winner, null if nothing came through; None if there was no funnel."""
@@ -137,19 +217,21 @@ class Run:
         Raises:
             UsageError: there is none of that id.
         """
-        return parse(self.row(number)["source"])
+        return self._parsed(self.row(number).source)
 
-    def row(self, number: int) -> dict[str, Any]:
+    def row(self, number: int) -> ProgramRow:
         """What the store knows of a generated program.
 
         Raises:
             UsageError: there is none of that id.
         """
-        rows = self._store.rows("select * from programs where id = ?", number)
-        if not rows:
-            last = self._store.rows("select max(id) as last from programs")[0]["last"]
-            raise UsageError(f"{self.directory} has no program {number}; ids go from 0 to {last}")
-        return dict(rows[0])
+        if not 0 <= number < 2**63 or not (
+            rows := self._store.select(PROGRAMS, "where id = ?", number)
+        ):
+            last = self._store.largest(PROGRAMS, "id")
+            ids = "it has none yet" if last is None else f"ids go from 0 to {last}"
+            raise UsageError(f"{self.directory} has no program {number}; {ids}")
+        return rows[0]
 
     def injected(self, number: int) -> Program:
         """A program put in by `evosearch inject`, by its number.
@@ -157,10 +239,11 @@ class Run:
         Raises:
             UsageError: there is none of that number.
         """
-        rows = self._store.rows("select source from injections where id = ?", number)
-        if not rows:
+        if not 0 <= number < 2**63 or not (
+            rows := self._store.select(INJECTIONS, "where id = ?", number)
+        ):
             raise UsageError(f"{self.directory} has no injected program i{number}")
-        return parse(rows[0]["source"])
+        return self._parsed(rows[0].source)
 
     def champion(self) -> Program:
         """The champion.
@@ -173,7 +256,7 @@ class Run:
             raise EvosearchError(
                 f"{self.directory} has no champion yet; `evosearch resume {self.directory}`"
             )
-        return parse(best["source"])
+        return self._parsed(best["source"])
 
     def keep_funnel(self, document: Mapping[str, Any]) -> None:
         """Keeps what `evosearch.findings.funnel` found of this run's programs.
@@ -213,7 +296,7 @@ class Run:
 
     def tests(self) -> list[dict[str, Any]]:
         """Every test between a challenger and the champion of its time."""
-        return [dict(row) for row in self._store.rows("select * from tests order by number")]
+        return [row._asdict() for row in self._store.select(TESTS, "order by number")]
 
     def rates(self) -> dict[str, float]:
         """The baseline's learning rate on each task, as far as it is tuned."""
@@ -233,15 +316,15 @@ class Run:
         after = self._running_cost()
         decided = self._test_requests()
         found = []
-        for row in self._store.rows("select * from champions order by number"):
-            described = self._candidates(row["key"])[:1]
-            known = bool(described) and (described[0]["confirmed"] or row["number"] == 0)
-            last = decided[row["test"]] if row["test"] is not None else 0
+        for row in self._store.select(CHAMPIONS, "order by number"):
+            described = self._candidates(row.key)[:1]
+            known = bool(described) and (described[0]["confirmed"] or row.number == 0)
+            last = decided.get(row.test, 0) if row.test is not None else 0
             cost = after.get(last, Cost())
             found.append(
                 {
-                    "number": row["number"],
-                    "id": row["program"],
+                    "number": row.number,
+                    "id": row.program,
                     "trainings": cost.trainings,
                     "weight_updates": cost.updates,
                     **{
@@ -259,46 +342,66 @@ class Run:
         """
         by_program = self._store.validations()
         found = {}
-        for row in self._store.rows("select number, program from champions order by number"):
+        for row in self._store.select(CHAMPIONS, "order by number"):
             by_seed: dict[int, dict[str, float]] = defaultdict(dict)
-            for one in by_program.get(row["program"], ()):
+            for one in by_program.get(row.program, ()):
                 by_seed[one.seed][one.task] = one.score
             if by_seed:
-                found[row["number"]] = self._estimated(list(by_seed.values()))
+                found[row.number] = self._estimated(list(by_seed.values()))
         return found
 
     def _running_cost(self) -> dict[int, Cost]:
         """What the search had cost after each request."""
-        query = "select task, params from tuning"
-        weights = {row["task"]: row["params"] for row in self._store.rows(query)}
-        query = "select request, task, stream, seed, steps from measurements order by request"
-        return running_cost(self._store.rows(query), weights)
+        weights = {row.task: row.params for row in self._store.select(TUNING)}
+        return running_cost(self._store.select(MEASUREMENTS, "order by request"), weights)
 
     def _test_requests(self) -> dict[int, int]:
         """The last request of each test."""
-        query = "select seed, max(request) as last from measurements where stream = ? group by 1"
-        last = {row["seed"]: row["last"] for row in self._store.rows(query, Stream.TEST)}
-        tests = self._store.rows("select number, seeds from tests")
+        last: dict[int, int] = defaultdict(int)
+        for row in self._store.select(MEASUREMENTS, "where stream = ?", Stream.TEST):
+            last[row.seed] = max(last[row.seed], row.request)
         return {
-            row["number"]: max((last.get(seed, 0) for seed in json.loads(row["seeds"])), default=0)
-            for row in tests
+            row.number: max((last[seed] for seed in self._seeds(row)), default=0)
+            for row in self._store.select(TESTS)
         }
+
+    def _seeds(self, test: TestRow) -> list[int]:
+        try:
+            return [int(seed) for seed in json.loads(test.seeds)]
+        except (ValueError, TypeError):
+            raise self._damaged(f"the seeds of test {test.number}") from None
+
+    def _seed(self, row: MeasurementRow) -> Seed:
+        try:
+            return Seed(Stream(row.stream), row.seed)
+        except ValueError:
+            raise self._damaged(f"a stream of seeds named {row.stream!r}") from None
+
+    def _parsed(self, source: str) -> Program:
+        try:
+            return parse(source)
+        except ProgramError as error:
+            raise self._damaged(f"a program ({error})") from None
+
+    def _damaged(self, what: str) -> EvosearchError:
+        return EvosearchError(
+            f"{self._store.path} is damaged: it does not hold {what}; "
+            f"run `evosearch check {self.directory}`"
+        )
 
     def _candidates(self, key: str | None = None) -> list[dict[str, Any]]:
         """Every measured program, or that with `key`, as `top` shows them."""
         scores: dict[str, dict[Seed, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
         programs: dict[str, int] = {}
         where, values = ("where key = ?", (key,)) if key else ("", ())
-        query = "select key, program, stream, seed, task, score, stopped from measurements"
-        for row in self._store.rows(f"{query} {where} order by rowid", *values):
-            seed = Seed(Stream(row["stream"]), row["seed"])
-            of_seed = scores[row["key"]][seed]
-            if not row["stopped"]:
-                of_seed[row["task"]] = row["score"]
-            programs[row["key"]] = row["program"]
+        for row in self._store.select(MEASUREMENTS, f"{where} order by rowid", *values):
+            of_seed = scores[row.key][self._seed(row)]
+            if not row.stopped:
+                of_seed[row.task] = row.score
+            programs[row.key] = row.program
         which = f"select program from measurements {where}"
-        query = f"select id, source from programs where id in ({which})"
-        sources = {row["id"]: row["source"] for row in self._store.rows(query, *values)}
+        rows = self._store.select(PROGRAMS, f"where id in ({which})", *values)
+        sources = {row.id: row.source for row in rows}
         found = [(programs[key], evidence(scores[key]), scores[key]) for key in scores]
         tasks = self.config.tasks
         described = []
@@ -309,13 +412,15 @@ class Run:
             whole: list[Mapping[str, float]] = [
                 {task: one.get(task, -LARGEST_SCORE) for task in tasks} for one in seeds
             ]
+            if number not in sources:
+                raise self._damaged(f"program {number}, which was measured")
             described.append(self._described(number, sources[number], whole, of_key))
         return described
 
     def _described(
         self, number: int, source: str, seeds: list[Mapping[str, float]], scores: Scores
     ) -> dict[str, Any]:
-        program = live(parse(source))
+        program = live(self._parsed(source))
         return {
             "id": number,
             **self._estimated(seeds),

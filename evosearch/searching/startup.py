@@ -49,11 +49,13 @@ def make_laboratory(
     phase: Callable[[str], None],
     notice: Callable[[str], None],
     interrupted: threading.Event,
+    note: Callable[[str], None],
 ) -> Laboratory | None:
     """A laboratory that is ready to measure; None if interrupted meanwhile.
 
     The baseline's learning rates come from the store, or are tuned and kept there. Tracing holds
-    Python's lock and training does not, so one task is tuned while the next is compiled.
+    Python's lock and training does not, so one task is tuned while the next is compiled. `note` is
+    told what the calling thread does.
 
     Raises:
         EvosearchError: a task that does not train, with the baseline at least, or the store fails.
@@ -67,6 +69,7 @@ def make_laboratory(
     def ready(name: str, trainer: Trainer) -> Tuner | None:
         program = zoo.load(BASELINE)
         engine = trainer.choose_engine(program, runs=1)
+        note(f"compiling {name}")
         if engine is not Engine.COMPILED:
             with compiling:
                 if not interrupted.is_set():
@@ -76,11 +79,22 @@ def make_laboratory(
         place = config.tasks.index(name)
         seeds = [Seed(Stream.TUNE, n) for n in range(config.measurement.tuning_seeds)]
         under = {seed: rounds.of(seed, place, trainer.steps) for seed in seeds}
+        note(f"tuning the baseline on {name}")
         return tune_baseline(name, trainer, config.seed, under, executor)
 
-    with ThreadPoolExecutor(len(by_task), thread_name_prefix="start-up") as chains:
-        pending = {chains.submit(ready, *item): item[0] for item in by_task.items()}
+    def noted(name: str, trainer: Trainer) -> Tuner | None:
+        try:
+            return ready(name, trainer)
+        finally:
+            note("")
+
+    chains = ThreadPoolExecutor(len(by_task), thread_name_prefix="start-up")
+    try:
+        pending = {chains.submit(noted, *item): item[0] for item in by_task.items()}
         _followed(pending, phase, interrupted)
+    finally:
+        # Tracing cannot be cut short: what is interrupted goes on alone.
+        chains.shutdown(wait=False, cancel_futures=True)
     if interrupted.is_set():
         return None
     for future, name in pending.items():

@@ -7,13 +7,13 @@ section 2.3). Validation decides nothing in the search, so it runs beside it, on
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import proxies
 from evosearch.config import Config
-from evosearch.errors import EvosearchError
+from evosearch.errors import told
 from evosearch.evaluating.evaluation import evaluate
 from evosearch.evaluating.ledger import Ledger
 from evosearch.searching.measurement import BASELINE
@@ -79,15 +79,23 @@ class Validator:
     Args:
         config: of the search; its tasks' counterparts at 10x the work are trained.
         interrupted: once set, what has not ended is given up.
-        ledger: where the baseline's trainings are kept.
+        ledger: where trainings are kept; None for nowhere.
+        note: told what the validating thread does.
     """
 
-    def __init__(self, config: Config, interrupted: threading.Event, ledger: Ledger | None = None):
+    def __init__(
+        self,
+        config: Config,
+        interrupted: threading.Event,
+        ledger: Ledger | None = None,
+        note: Callable[[str], None] = lambda text: None,
+    ):
         self.tasks = counterparts(config.tasks, "10x") if config.validation_seeds else []
         self.problems: list[str] = []
         self._config = config
         self._interrupted = interrupted
         self._ledger = ledger
+        self._note = note
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="validation")
         self._trainers: dict[str, Trainer] = {}
         self._pending: dict[int, Future[list[Validation]]] = {}
@@ -100,14 +108,10 @@ class Validator:
     def begin(self, number: int, program: Program) -> None:
         """Validates `program`, some time; `number` is the caller's name for it."""
         if self.tasks:
-            self._pending[number] = self._executor.submit(self._validate, program)
+            self._pending[number] = self._executor.submit(self._validate, number, program)
 
     def finished(self) -> dict[int, list[Validation]]:
-        """What has been validated since the last call, by number.
-
-        Raises:
-            Exception: whatever a validation failed with.
-        """
+        """What has been validated since the last call, by number."""
         done = [number for number, future in self._pending.items() if future.done()]
         return {number: self._pending.pop(number).result() for number in done}
 
@@ -115,9 +119,12 @@ class Validator:
         """Gives up what has not begun and waits for what has."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _validate(self, program: Program) -> list[Validation]:
-        if self._ledger is None:
-            self._ledger = Ledger.local()
+    def _validate(self, number: int, program: Program) -> list[Validation]:
+        def check(text: str, done: int, total: int) -> None:
+            if self._interrupted.is_set():
+                raise _InterruptedError
+            self._note(f"validation of champion {number}: {text}, {done} of {total} trainings")
+
         try:
             evaluation = evaluate(
                 {_IT: program},
@@ -131,26 +138,24 @@ class Validator:
                 seed=self._config.seed,
                 streams=STREAMS,
                 workers=1,
-                progress=self._check,
+                progress=check,
                 ledger=self._ledger,
                 trainers=self._trainers,
                 ops=self._config.ops,
             )
         except _InterruptedError:
             return []
-        except EvosearchError as error:
-            self.problems.append(str(error))
+        except Exception as error:  # whatever it is, it must not end a search
+            self.problems.append(f"champion {number} is not validated: {told(error)}")
             return []
+        finally:
+            self._note("")
         return [
             Validation(report.task, seed, mine.lr, loss, baseline)
             for report in evaluation.tasks
             for mine, other in [report.results]
             for seed, (loss, baseline) in enumerate(zip(mine.losses, other.losses, strict=True))
         ]
-
-    def _check(self, text: str, done: int, total: int) -> None:
-        if self._interrupted.is_set():
-            raise _InterruptedError
 
 
 class _InterruptedError(Exception):

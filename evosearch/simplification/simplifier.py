@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import proxies
 from evosearch.errors import UsageError
+from evosearch.evaluating.ledger import Ledger
 from evosearch.simplification.constants import TUNING_TRIALS, round_constants, tune
 from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS
 from evosearch.simplification.effect import (
@@ -68,6 +69,7 @@ def simplify(
     workers: int | None = None,
     on_step: OnStep = lambda step: None,
     progress: Progress = lambda text, done, total: None,
+    ledger: Ledger | None = None,
 ) -> Simplification:
     """`program` as a rule that a person would write, with every step and why it is allowed.
 
@@ -89,6 +91,8 @@ def simplify(
         workers: threads that train; None for one per core.
         on_step: told of each step as it is taken.
         progress: told what is going on.
+        ledger: where trainings are kept, so that a second call goes on where the first one ended;
+            None for nowhere.
 
     Raises:
         UsageError: no tasks.
@@ -109,7 +113,7 @@ def simplify(
     algebra = _by_algebra(program, take)
 
     def trials_on(names: Sequence[str]) -> Trials:
-        return Trials(program, names, seed, program.ops | algebra.ops, workers, progress)
+        return Trials(program, names, seed, program.ops | algebra.ops, workers, progress, ledger)
 
     with ExitStack() as opened:
         trials = cheap = opened.enter_context(trials_on(tasks))

@@ -7,17 +7,20 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 import proxies
 from evosearch.errors import EvosearchError
+from evosearch.evaluating.ledger import Ledger
+from evosearch.evaluating.trainings import kept_training
 from evosearch.searching.measurement import BASELINE, COARSE_GRID, tune_baseline
 from evosearch.simplification.deciding import bounds
 from evosearch.simplification.record import Cost
 from evosearch.statistics import log_loss, log_ratio
 from evosearch.training.conditions import Conditions
-from evosearch.training.engines import Trainer, seed_key
+from evosearch.training.engines import Outcome, Trainer
 from evosearch.training.seeds import Seed, Stream
 from evosearch.training.tuning import Tuner, tune_alike
 from primitives import Program, semantic_key, zoo
@@ -45,6 +48,8 @@ class Trials:
         ops: those that the programs to come are made of.
         workers: threads that train; None for one per core.
         progress: told what is going on.
+        ledger: where trainings are kept, so that a second call goes on where the first one ended;
+            None for nowhere.
 
     Raises:
         EvosearchError: the original program trains on a task at no learning rate.
@@ -58,7 +63,9 @@ class Trials:
         ops: OpNames,
         workers: int | None = None,
         progress: Progress = lambda text, done, total: None,
+        ledger: Ledger | None = None,
     ):
+        self._ledger = ledger or Ledger()
         self.original = original
         self.seed = seed
         self.trainings = 0
@@ -170,7 +177,11 @@ class Trials:
     def _train(self, task: str, program: Program, factor: float, seed: Seed) -> float:
         trainer = self._trainers[task]
         engine = trainer.choose_engine(program, _FEW_RUNS)
-        return trainer.run(program, factor, seed_key(self.seed, seed), engine).loss
+        under = Conditions(trainer.steps)
+        return self._kept(trainer, program, factor, self.seed, seed, engine, under).loss
+
+    def _kept(self, trainer: Trainer, program: Program, *words: Any) -> Outcome:
+        return kept_training(self._ledger, trainer, program, *words)
 
     def _prepare(self) -> None:
         """Compiles the tasks' interpreters, then tunes the original and the baseline on each."""
@@ -180,7 +191,7 @@ class Trials:
             self.say(f"compiling and tuning learning rates: {left} task{'s' * (left != 1)} to go")
             trainer.prepare(self.original, trainer.choose_engine(self.original, _FEW_RUNS))
             under = {seed: Conditions(trainer.steps) for seed in seeds}
-            baseline = tune_baseline(task, trainer, self.seed, under, self._executor)
+            baseline = tune_baseline(task, trainer, self.seed, under, self._executor, self._kept)
             self._baseline_factors[task] = baseline.best
             self.factors[task] = self._tuned(task, seeds)
 
@@ -190,10 +201,11 @@ class Trials:
         tuner = Tuner(COARSE_GRID)
 
         def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
+            under = Conditions(trainer.steps)
             rows = [
                 [
                     self._executor.submit(
-                        trainer.run, self.original, rate, seed_key(self.seed, seed), engine
+                        self._kept, trainer, self.original, rate, self.seed, seed, engine, under
                     )
                     for seed in seeds
                 ]

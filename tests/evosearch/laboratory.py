@@ -11,12 +11,13 @@ import numpy as np
 
 from evosearch.config import Config, make_config
 from evosearch.searching.evolution import Evolution, Request
+from evosearch.searching.journal import BEST
 from evosearch.searching.measurement import Measurement
 from evosearch.searching.run import make_run_directory
 from evosearch.searching.store import Store
 from evosearch.training.engines import Engine
 from evosearch.training.tuning import Tuner
-from primitives import Program, zoo
+from primitives import Program, live, zoo
 
 WEIGHTS = {"one": 1000, "two": 30}
 """Of the tasks, in a run that is stored."""
@@ -105,6 +106,8 @@ def stored(directory: Path, programs: int, **settings: object) -> Evolution:
         store.add_test(test)
     for number, champion in enumerate(evolution.champions):
         store.add_champion(number, champion)
-    store.set_progress(evolution.counts, 1.0, "programs")
+    store.set_progress(evolution.counts, 1.0, "programs", evolution.limited_from)
+    best = str(live(evolution.champion.record.program))
+    (directory / BEST).write_text(best, encoding="utf-8")
     store.close()
     return evolution

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import jax
 import numpy as np
@@ -14,11 +12,14 @@ import proxies
 from evosearch.config import make_config
 from evosearch.errors import EvosearchError
 from evosearch.searching.driver import search
+from evosearch.searching.measurement import Measurement
+from evosearch.searching.rows import MEASUREMENTS, PROGRAMS
 from evosearch.searching.startup import laboratory_of, load_trainers
-from evosearch.searching.store import Store
+from evosearch.searching.store import Store, measurement_of
 from evosearch.training import batching
 from evosearch.training.batching import Batch, Batching, lanes_that_fit
 from evosearch.training.engines import Engine
+from evosearch.training.seeds import Seed, Stream
 from primitives import parse, zoo
 from proxies.loop import Loop
 
@@ -150,10 +151,13 @@ def test_a_search_in_batches_scores_as_one_without(tmp_path):
     assert config.requests == 64
     search(config, tmp_path / "run")
     store = Store.open(tmp_path / "run", "read")
-    rates, results = store.rates(), store.results()
+    rates, rows = store.rates(), store.select(MEASUREMENTS, "order by rowid")
+    sources = {row.key: row.source for row in store.select(PROGRAMS, "order by id desc")}
     store.close()
-    with closing(sqlite3.connect(tmp_path / "run" / "run.db")) as database:
-        sources = dict(database.execute("select key, source from programs"))
+    results: dict[tuple[str, Seed], dict[str, Measurement]] = {}
+    for row in rows:
+        of_seed = results.setdefault((row.key, Seed(Stream(row.stream), row.seed)), {})
+        of_seed[row.task] = measurement_of(row)
     apart = config.model_copy(update={"batch": 1})
     laboratory = laboratory_of(apart, load_trainers(apart), rates)
     compared = stopped = 0

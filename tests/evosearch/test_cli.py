@@ -33,6 +33,7 @@ COMMANDS = (
     "compare",
     "audit",
     "inject",
+    "check",
     "tasks",
     "ops",
     "zoo",

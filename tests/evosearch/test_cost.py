@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from evosearch.searching.cost import Cost, running_cost
 from evosearch.searching.evolution import Evolution
+from evosearch.searching.rows import MeasurementRow
 from evosearch.searching.run import Run
 from evosearch.searching.store import Store
 from tests.evosearch.laboratory import WEIGHTS, config, measure, shorter_is_better, stored
 
 
-def row(request: int, task: str, seed: int, steps: int) -> dict[str, Any]:
-    return {"request": request, "task": task, "stream": "search", "seed": seed, "steps": steps}
+def row(request: int, task: str, seed: int, steps: int) -> MeasurementRow:
+    told = (request, "child", 1, "key", "search", seed, task, steps, "cosine", "interpreter")
+    return MeasurementRow(*told, 1.0, 1.0, 0.0, False)
 
 
 def test_a_training_costs_its_steps_times_its_weights_and_the_baseline_trains_once_a_seed() -> None:
@@ -23,7 +24,7 @@ def test_a_training_costs_its_steps_times_its_weights_and_the_baseline_trains_on
         row(2, "one", 0, 7),  # stopped early
         row(4, "one", 1, 50),
     ]
-    assert running_cost(rows, WEIGHTS) == {  # type: ignore[arg-type]
+    assert running_cost(rows, WEIGHTS) == {
         1: Cost(4, 2 * (50 * 1000 + 200 * 30)),
         2: Cost(5, 2 * (50 * 1000 + 200 * 30) + 7 * 1000),
         4: Cost(7, 2 * (50 * 1000 + 200 * 30) + 7 * 1000 + 2 * 50 * 1000),
@@ -32,7 +33,7 @@ def test_a_training_costs_its_steps_times_its_weights_and_the_baseline_trains_on
 
 def test_the_baseline_of_a_seed_whose_first_program_was_stopped_costs_a_whole_training() -> None:
     rows = [row(1, "one", 0, 7), row(2, "one", 0, 50)]
-    assert running_cost(rows, WEIGHTS)[1] == Cost(2, 57 * 1000)  # type: ignore[arg-type]
+    assert running_cost(rows, WEIGHTS)[1] == Cost(2, 57 * 1000)
 
 
 def test_the_store_and_the_search_count_the_same_trainings(tmp_path: Path) -> None:

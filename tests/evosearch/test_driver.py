@@ -17,7 +17,9 @@ import pytest
 from evosearch.config import Config, make_config
 from evosearch.environment import describe
 from evosearch.errors import UsageError
-from evosearch.searching.driver import Search, Snapshot, resume, search
+from evosearch.searching.driver import Search, resume, search
+from evosearch.searching.observers import Snapshot
+from evosearch.searching.rows import MEASUREMENTS, PROGRAMS
 from evosearch.searching.run import Run, make_run_directory
 from evosearch.searching.store import Store
 from primitives import zoo
@@ -114,9 +116,9 @@ def _requests(directory: Path) -> int:
     if not (directory / "config.toml").exists():
         return 0
     store = Store.open(directory)
-    count = store.rows("select count(distinct request) as n from measurements")[0]["n"]
+    count = len({row.request for row in store.select(MEASUREMENTS)})
     store.close()
-    return int(count)
+    return count
 
 
 def test_a_search_killed_and_resumed_is_the_uninterrupted_one(whole: Run, tmp_path: Path) -> None:
@@ -155,8 +157,8 @@ def test_an_injected_program_becomes_the_next_child_and_is_replayed(tmp_path: Pa
     number = store.inject(str(zoo.load("lion")))
     store.close()
     run = resume(directory, programs=60)
-    rows = Store.open(directory).rows("select * from programs where mutation like 'injected%'")
-    assert [row["mutation"] for row in rows] == [f"injected {number}"]
+    rows = Store.open(directory).select(PROGRAMS, "where mutation like 'injected%'")
+    assert [row.mutation for row in rows] == [f"injected {number}"]
     assert run.injected(number) == zoo.load("lion")
     before = run.top(None)
     assert resume(directory, programs=60).top(None) == before
@@ -210,6 +212,9 @@ def test_a_run_whose_config_was_changed_is_not_resumed(tmp_path: Path) -> None:
     config.write_text(text.replace("seed = 1", "seed = 2"))
     with pytest.raises(UsageError, match=r"made with \(seed\).*evosearch search .*config.toml"):
         resume(run.directory)
+    with pytest.raises(UsageError, match=r"made with \(seed\).*check .* --repair"):
+        Run(run.directory)
+    config.write_text(text)
     assert Run(run.directory).top(None) == before
     config.write_text(text.replace("programs = 20", "programs = 25"))
     assert resume(run.directory).status()["generated"] == 25

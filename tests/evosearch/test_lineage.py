@@ -33,16 +33,16 @@ def test_a_lineage_leads_from_the_seed_program_with_drift_folded(found: Run) -> 
     for before, after in pairwise(longest):
         assert before.key != after.key
         assert before.last < after.id
-        assert found.row(after.id)["parent"] == before.last
+        assert found.row(after.id).parent == before.last
 
 
 def test_folded_programs_all_have_the_key(found: Run) -> None:
-    number = found.status()["generated"] - 1
+    number: int | None = found.status()["generated"] - 1
     counted = 0
     while number is not None:
         row = found.row(number)
         counted += 1
-        number = row["parent"]
+        number = row.parent
     ancestors = lineage(found, found.status()["generated"] - 1)
     assert sum(1 + one.neutral for one in ancestors) == counted
     for one in ancestors:

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from evosearch.config import MeasurementConfig
-from evosearch.searching.driver import Snapshot
 from evosearch.searching.evolution import Counts
 from evosearch.searching.live import LiveView, duration, fraction_done, seconds_left
+from evosearch.searching.observers import Snapshot
 from evosearch.searching.records import Champion, Record
 from evosearch.training.seeds import Seed, Stream
 from primitives import semantic_key, zoo

@@ -83,7 +83,7 @@ def test_no_held_out_array_is_read(searched: Path) -> None:
 
 def test_no_held_out_task_or_evaluation_seed_is_trained(searched: Path) -> None:
     held_out = set(proxies.names("held-out"))
-    run, ledger = searched / "run" / "run.db", searched / "runs" / "evaluations.db"
+    run, ledger = searched / "run" / "run.db", searched / "evaluations.db"
     assert set(rows(run, "select distinct task from measurements")) == {"points-teacher"}
     assert set(rows(run, "select distinct task from validations")) == {"points-teacher-10x"}
     streams = set(map(Stream, rows(run, "select distinct stream from measurements")))
@@ -125,7 +125,7 @@ def test_the_status_says_what_validation_and_funnel_found(
 
 def test_weight_decay_is_tuned_of_all_alike(searched: Path) -> None:
     """Of the champions and of what they are compared with, in validation and in the funnel."""
-    trained = rows(searched / "runs" / "evaluations.db", "select description from trainings")
+    trained = rows(searched / "evaluations.db", "select description from trainings")
     tried: dict[str, set[float]] = {}
     for description in trained:
         if repr(Stream.VALIDATE_TUNE) in description:

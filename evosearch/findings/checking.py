@@ -1,0 +1,233 @@
+"""`check`: whether a run is as it was written, and what of it can be derived again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evosearch.errors import EvosearchError, told
+from evosearch.evaluating.ledger import LEDGER, Ledger
+from evosearch.files import write_text
+from evosearch.searching.database import LOG
+from evosearch.searching.journal import BEST
+from evosearch.searching.provenance import refusal
+from evosearch.searching.recovery import rebuild, replay_as_ended
+from evosearch.searching.replay import Divergence
+from evosearch.searching.rows import CHAMPIONS, MEASUREMENTS, PROGRAMS, PROGRESS, REJECTS, TESTS
+from evosearch.searching.run import Run, restore_config
+from evosearch.searching.store import Store
+from evosearch.simplification.kept import DIRECTORY, kept
+
+_DERIVED = {table.name for table in (PROGRAMS, REJECTS, TESTS, CHAMPIONS, PROGRESS)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was checked.
+
+    Attributes:
+        subject: what was checked.
+        ok: whether it is as it was written.
+        text: what was found, in one line.
+        repaired: whether it was wrong and was derived again.
+    """
+
+    subject: str
+    ok: bool
+    text: str
+    repaired: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """The finding as JSON."""
+        return asdict(self)
+
+
+def check(
+    directory: Path, *, repair: bool = False, phase: Callable[[str], None] = lambda text: None
+) -> list[Finding]:
+    """Verifies everything that a run holds.
+
+    Args:
+        directory: the run's.
+        repair: whether to derive again what can be: configuration, programs, tests, champions,
+            counts, indexes, `best.txt`. Measurements are never changed.
+        phase: told what is being checked.
+
+    Raises:
+        UsageError: there is no run.
+        EvosearchError: a repair cannot be written, or a process searches in the run.
+    """
+    found: list[Finding] = []
+    for subject, examine, mend in (
+        ("configuration", _configuration, _mend_configuration),
+        ("database", _database, _mend_database),
+        ("rows", _rows, _mend_rows),
+        ("replay", _replay, rebuild),
+        ("best.txt", _best, _mend_best),
+        ("log.jsonl", _log, None),
+        ("funnel.json", _funnel, None),
+        ("derivations", _derivations, None),
+        ("ledger", _ledger, None),
+    ):
+        phase(f"checking {subject}")
+        finding = _examined(subject, examine, directory)
+        if not finding.ok and repair and mend is not None:
+            phase(f"repairing {subject}")
+            try:
+                mend(directory)
+            except EvosearchError as error:
+                finding = Finding(subject, False, f"{finding.text}; not repaired: {error}")
+            else:
+                again = _examined(subject, examine, directory)
+                text = finding.text if again.ok else again.text
+                finding = Finding(subject, again.ok, text, repaired=again.ok)
+        found.append(finding)
+    return found
+
+
+def _examined(subject: str, examine: Callable[[Path], str], directory: Path) -> Finding:
+    """What `examine` returns of a sound run; an EvosearchError says what is wrong."""
+    try:
+        return Finding(subject, True, examine(directory))
+    except EvosearchError as error:
+        return Finding(subject, False, told(error))
+
+
+def _configuration(directory: Path) -> str:
+    Run(directory)
+    return "is what the run was made with"
+
+
+def _mend_configuration(directory: Path) -> None:
+    restore_config(directory)
+
+
+def _database(directory: Path) -> str:
+    wrong = Store.open(directory).integrity()
+    if wrong:
+        raise EvosearchError(
+            f"SQLite finds {len(wrong)} fault{'s' * (len(wrong) != 1)}, first: {wrong[0]}; "
+            "restore run.db from a copy, or copy what still replays by "
+            f"`evosearch resume {directory} --fork NEW`"
+        )
+    return "SQLite finds no fault"
+
+
+def _mend_database(directory: Path) -> None:
+    store = Store.open(directory, "search")
+    try:
+        store.reindex()
+    finally:
+        store.close()
+
+
+def _rows(directory: Path) -> str:
+    store = Store.open(directory)
+    damaged = store.damaged_rows()
+    if damaged:
+        counts = ", ".join(f"{count} of {name}" for name, count in damaged.items())
+        remedy = (
+            f"`evosearch check {directory} --repair` derives them again"
+            if damaged.keys() <= _DERIVED
+            else "restore run.db from a copy, or copy what still replays by "
+            f"`evosearch resume {directory} --fork NEW`"
+        )
+        raise EvosearchError(f"rows are not as they were written: {counts}; {remedy}")
+    return f"{store.count(MEASUREMENTS):,} measurements and all else have their checksums"
+
+
+def _mend_rows(directory: Path) -> None:
+    damaged = Store.open(directory).damaged_rows()
+    if not damaged.keys() <= _DERIVED:
+        raise EvosearchError("measurements, and what people put in, cannot be derived again")
+    rebuild(directory)
+
+
+def _replay(directory: Path) -> str:
+    store = Store.open(directory)
+    try:
+        replayed = replay_as_ended(Run(directory).config, store)
+    except Divergence as divergence:
+        raise refusal(divergence, store) from None
+    progress = store.progress()
+    counted = progress.measurements if progress else 0
+    if counted != replayed.evolution.counts.measurements:
+        raise EvosearchError(
+            f"{counted:,} measurements are counted where there are "
+            f"{replayed.evolution.counts.measurements:,}; `evosearch check {directory} --repair` "
+            "counts them again"
+        )
+    return (
+        f"the search is made again from its measurements: "
+        f"{replayed.evolution.counts.generated:,} programs, "
+        f"{len(replayed.evolution.champions)} champions"
+    )
+
+
+def _best(directory: Path) -> str:
+    run, path = Run(directory), directory / BEST
+    best = run.best()
+    if best is None or best["measurements"] == 0:
+        return "there is no champion yet"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvosearchError(f"{path} cannot be read ({error})") from None
+    if text != best["source"]:
+        raise EvosearchError(f"{path} is not the champion, program {best['id']}")
+    return f"is the champion, program {best['id']}"
+
+
+def _mend_best(directory: Path) -> None:
+    write_text(directory / BEST, str(Run(directory).champion()))
+
+
+def _log(directory: Path) -> str:
+    path = directory / LOG
+    if not path.exists():
+        return "there is none yet"
+    lines = path.read_bytes().splitlines()
+    wrong = [number for number, line in enumerate(lines, 1) if not _is_json(line)]
+    if wrong:
+        raise EvosearchError(
+            f"{path}: line {wrong[0]} is not JSON; the log only informs, nothing depends on it"
+        )
+    return f"{len(lines):,} events"
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _funnel(directory: Path) -> str:
+    return "there was no funnel" if Run(directory).funnel() is None else "is as it was written"
+
+
+def _derivations(directory: Path) -> str:
+    paths = sorted((directory / DIRECTORY).glob("*.json"))
+    for path in paths:
+        if path.stem.isdecimal():
+            kept(directory, int(path.stem))
+    return f"{len(paths)}, all as they were written" if paths else "there are none"
+
+
+def _ledger(directory: Path) -> str:
+    path = directory.absolute().parent / LEDGER.name
+    if not path.exists():
+        return f"there is no {path}"
+    ledger = Ledger(path)
+    damaged = ledger.damaged()
+    ledger.close()
+    if damaged:
+        raise EvosearchError(
+            f"{path}: {len(damaged)} trainings are not as they were written, and are made again "
+            "when they are asked for"
+        )
+    return f"every training in {path} has its checksum"

@@ -1,0 +1,81 @@
+"""What each worker of a search does and since when, for `evosearch status` of a running search."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from evosearch.errors import EvosearchError
+from evosearch.files import write_text
+
+ACTIVITY = "activity.json"
+_SECONDS_BETWEEN_WRITES = 1.0
+
+
+class Activity:
+    """Keeps what each thread does; a context manager that writes it to the run's directory.
+
+    The file appears within a second and goes when the search ends. It only informs: where it
+    cannot be written, the search goes on.
+    """
+
+    def __init__(self, directory: Path):
+        self._path = directory / ACTIVITY
+        self._doing: dict[str, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._writer = threading.Thread(target=self._write, name="activity", daemon=True)
+
+    def __enter__(self) -> Activity:
+        self._writer.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._writer.join()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def note(self, text: str) -> None:
+        """The calling thread does `text` from now on; nothing if it is empty."""
+        name = threading.current_thread().name
+        with self._lock:
+            if text:
+                self._doing[name] = text, time.time()
+            else:
+                self._doing.pop(name, None)
+
+    def now(self) -> list[dict[str, Any]]:
+        """For each thread that is at work: `worker`, `doing`, `since` (seconds since 1970)."""
+        with self._lock:
+            doing = sorted(self._doing.items())
+        return [{"worker": name, "doing": text, "since": since} for name, (text, since) in doing]
+
+    def _write(self) -> None:
+        written = None
+        while not self._ended.wait(_SECONDS_BETWEEN_WRITES):
+            now = self.now()
+            if now != written:
+                written = now
+                with suppress(EvosearchError):
+                    write_text(self._path, json.dumps(now) + "\n")
+
+
+def read_activity(directory: Path) -> list[dict[str, Any]]:
+    """What the workers of a running search do, as `Activity.now`; empty if nothing is known."""
+    try:
+        found = json.loads((directory / ACTIVITY).read_text(encoding="utf-8"))
+        return [
+            {
+                "worker": str(one["worker"]),
+                "doing": str(one["doing"]),
+                "since": float(one["since"]),
+            }
+            for one in found
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

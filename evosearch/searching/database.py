@@ -1,0 +1,226 @@
+"""The file of a run's database: made whole or not at all, locked, brought to the present schema."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.files import explained
+from evosearch.searching import migrations
+from evosearch.searching.migrations import SCHEMA_VERSION
+from evosearch.searching.rows import META, MetaRow
+
+DATABASE = "run.db"
+LOG = "log.jsonl"
+"""The journal, which begins with the search."""
+_LOCK = "lock"
+_UNFINISHED = "run.db.new"
+"""The database while a run is being made; it becomes `DATABASE` when all else is written."""
+_MAXIMUM_SECONDS_LOCKED = 10
+
+
+def create(
+    directory: Path, meta: Mapping[str, str], files: Mapping[str, str] | None = None
+) -> None:
+    """Makes a new run in `directory`: `files`, by name, and then the database.
+
+    The database appears last and whole. What is left of a run whose making was interrupted
+    (see `is_unfinished`) is replaced.
+
+    Raises:
+        UsageError: there is a run already.
+        EvosearchError: the directory cannot be written, or another process makes a run there.
+    """
+    path = directory / DATABASE
+    with explained(path):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = locked(directory)
+    try:
+        if path.exists() and not is_unfinished(directory):
+            raise UsageError(
+                f"{directory} holds a run already; continue it with `evosearch resume "
+                f"{directory}` or give another --out"
+            )
+        with explained(path):
+            _remove(path)
+            for name, text in (files or {}).items():
+                _write_synced(directory / name, text)
+            _make(directory / _UNFINISHED, {**meta, "schema_version": str(SCHEMA_VERSION)})
+            os.replace(directory / _UNFINISHED, path)
+            _sync(directory)
+    except BaseException:
+        _remove(directory / _UNFINISHED)
+        raise
+    finally:
+        os.close(lock)
+
+
+def is_unfinished(directory: Path) -> bool:
+    """Whether making a run in `directory` was interrupted before it was whole.
+
+    The database is then missing, or empty, or (as earlier versions made it) without any row.
+    """
+    path = directory / DATABASE
+    if not path.exists():
+        return (directory / _LOCK).exists() and not (directory / LOG).exists()
+    if not path.is_file():
+        return False
+    if path.stat().st_size == 0:
+        return True
+    try:
+        connection = connect(path, read_only=True)
+        try:
+            names = [row[0] for row in connection.execute(
+                "select name from sqlite_master where type = 'table'"
+            )]  # fmt: skip
+            return not any(
+                connection.execute(f"select 1 from [{name}] limit 1").fetchone() for name in names
+            )
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return False  # damaged, which is another matter
+
+
+def _make(path: Path, meta: Mapping[str, str]) -> None:
+    """A new database at `path`, in one file that is written to the disk."""
+    _remove(path)
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("begin immediate")
+        migrations.create(connection)
+        for key, value in meta.items():
+            connection.execute(META.insertion, META.stored(MetaRow(key, value)))
+        connection.commit()
+    finally:
+        connection.close()
+
+
+def _remove(path: Path) -> None:
+    for beside in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + beside).unlink(missing_ok=True)
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    """Makes names in `directory` survive a loss of power."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """An open connection; one to read also where nothing can be written."""
+    mode = "rw"
+    if read_only:  # a closed run is one file, which can be read where nothing can be written
+        mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
+    connection = sqlite3.connect(
+        f"file:{quote(str(path.absolute()))}?mode={mode}",
+        uri=True,
+        timeout=_MAXIMUM_SECONDS_LOCKED,
+        check_same_thread=False,
+    )
+    if not read_only:
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = normal")
+    return connection
+
+
+def at_present_schema(
+    path: Path, connection: sqlite3.Connection, *, in_memory: bool
+) -> sqlite3.Connection:
+    """The connection, or one to the migrated database.
+
+    Args:
+        path: the database's.
+        connection: open on it.
+        in_memory: migrate a copy in memory; otherwise the file, of which a copy is kept.
+
+    Raises:
+        EvosearchError: the database is of a newer version, or says of none.
+    """
+    version = _schema_version(path, connection)
+    if version == SCHEMA_VERSION:
+        return connection
+    if in_memory:
+        migrated = sqlite3.connect(":memory:", check_same_thread=False)
+        connection.backup(migrated)
+        connection.close()
+        connection = migrated
+    else:
+        _back_up(connection, path.with_name(f"{DATABASE}.schema-{version}"))
+    migrations.migrate(connection)
+    return connection
+
+
+def _schema_version(path: Path, connection: sqlite3.Connection) -> int:
+    """The version of an open database, which is not newer than this one reads.
+
+    Raises:
+        EvosearchError: it is, or there is none.
+    """
+    row = connection.execute("select value from meta where key = 'schema_version'").fetchone()
+    if row is None or not re.fullmatch("[1-9][0-9]{0,3}", str(row[0])):
+        raise EvosearchError(f"{path} is damaged (no schema version); restore it from a copy")
+    version = int(row[0])
+    if version > SCHEMA_VERSION:
+        raise EvosearchError(
+            f"{path} was written by a newer version (schema {version}, this one reads up to "
+            f"{SCHEMA_VERSION}); upgrade evosearch"
+        )
+    return version
+
+
+def _back_up(connection: sqlite3.Connection, path: Path) -> None:
+    """A whole copy of the database at `path`, or none."""
+    partial = path.with_name(f"{path.name}.new")
+    _remove(partial)
+    copy = sqlite3.connect(partial)
+    try:
+        connection.backup(copy)
+    finally:
+        copy.close()
+    os.replace(partial, path)
+
+
+def locked(directory: Path) -> int:
+    """A lock that the operating system drops when the process ends, however it ends."""
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise EvosearchError(
+            f"another process is searching in {directory}; watch it with "
+            f"`evosearch status {directory}` or stop it first"
+        ) from None
+    return descriptor
+
+
+def is_searched(directory: Path) -> bool:
+    """Whether a process searches in `directory` now."""
+    try:
+        descriptor = os.open(directory / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

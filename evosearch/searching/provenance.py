@@ -1,0 +1,105 @@
+"""Which code, libraries and machine a search was made by.
+
+A search is a function of its configuration and of the code that decides. So a run keeps a digest of
+that code: where the digest is equal and a replay differs, the record is corrupt; where it is not,
+another version made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import time
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from evosearch.errors import EvosearchError
+from evosearch.searching.replay import Divergence
+from evosearch.searching.rows import PROCESSES, ProcessRow
+from evosearch.searching.store import Store
+
+DECIDING = (
+    "evosearch.config",
+    "evosearch.statistics",
+    "evosearch.searching.constants",
+    "evosearch.searching.evolution",
+    "evosearch.searching.mutation",
+    "evosearch.searching.records",
+    "evosearch.searching.space",
+    "evosearch.searching.step_size",
+    "evosearch.training.conditions",
+    "evosearch.training.seeds",
+    "primitives.analysis",
+    "primitives.keys",
+    "primitives.kinds",
+    "primitives.op",
+    "primitives.ops",
+    "primitives.parsing",
+    "primitives.program",
+    "primitives.reference",
+)
+"""The modules that decide what a search does with its measurements."""
+_LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "scipy", "scikit-learn")
+
+
+@cache
+def code_digest() -> str:
+    """The digest of the code that decides, 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in DECIDING:
+        file = import_module(name).__file__
+        assert file is not None
+        digest.update(Path(file).read_bytes() + b"\x00")
+    return digest.hexdigest()
+
+
+def version() -> str:
+    """The version of evosearch that is installed."""
+    try:
+        return importlib.metadata.version("evosearch")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def this_process(number: int, first_request: int) -> ProcessRow:
+    """The row of a process that searches from `first_request` on."""
+    import jax
+
+    libraries = [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
+    devices = sorted({device.device_kind for device in jax.devices()})
+    return ProcessRow(
+        number,
+        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        first_request,
+        version(),
+        code_digest(),
+        ", ".join(libraries),
+        f"{platform.system()} {platform.machine()}, {', '.join(devices)}",
+    )
+
+
+def refusal(divergence: Divergence, store: Store) -> EvosearchError:
+    """Why a run cannot be resumed, who made it, and what one can do."""
+    directory = store.directory
+    processes = store.select(PROCESSES, "order by number")
+    made_by = (
+        f"evosearch {processes[-1].version}, code {processes[-1].code}"
+        if processes
+        else "an earlier version of evosearch, which kept no digest of its code"
+    )
+    same = bool(processes) and all(one.code == code_digest() for one in processes)
+    why = (
+        "the code is the same, so the record is corrupt"
+        if same
+        else f"it was made by {made_by}; this is evosearch {version()}, code {code_digest()}"
+    )
+    return EvosearchError(
+        f"{directory} cannot be resumed: replaying it differs from the record at request "
+        f"{divergence.request}. Expected: {divergence.stored}. Found: "
+        f"{divergence.made}. Nothing was changed; {why}. You can look at it "
+        f"(`evosearch status {directory}`), search anew from its champion "
+        f"(`evosearch search --init {directory}`), or copy what still replays into a new run "
+        f"(`evosearch resume {directory} --fork NEW`)"
+    )

@@ -1,0 +1,154 @@
+"""What can be derived again of a run: everything but its measurements and what people put in."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from evosearch.config import Config
+from evosearch.errors import UsageError
+from evosearch.files import explained
+from evosearch.searching.provenance import refusal
+from evosearch.searching.replay import Divergence, Replayed, replay
+from evosearch.searching.rows import (
+    CHAMPIONS,
+    INJECTIONS,
+    MEASUREMENTS,
+    PROGRAMS,
+    PROGRESS,
+    REJECTS,
+    TESTS,
+    TUNING,
+    VALIDATIONS,
+)
+from evosearch.searching.run import (
+    check_config,
+    make_run_directory,
+    read_config,
+    read_environment,
+)
+from evosearch.searching.store import Store
+
+
+@dataclass(frozen=True)
+class Forked:
+    """How much of a run was copied.
+
+    Attributes:
+        requests: that were copied: all that replay.
+        of: that the run has.
+    """
+
+    requests: int
+    of: int
+
+
+def replay_as_ended(config: Config, store: Store, *, derive: bool = False) -> Replayed:
+    """Replays a run under the limit that it reached, so that nothing is set aside.
+
+    Raises:
+        Divergence: what is stored is not what the present code makes.
+        EvosearchError: the database is damaged.
+    """
+    progress = store.progress_or_guess()
+    programs = None if progress.limited_from is None else progress.generated
+    return replay(config, store, programs=programs, derive=derive)
+
+
+def rebuild(directory: Path) -> None:
+    """Writes anew what follows from a run's measurements: programs, tests, champions, counts.
+
+    Raises:
+        EvosearchError: the measurements do not replay, are damaged, or a process searches there.
+    """
+    config = read_config(directory)
+    store = Store.open(directory, "search")
+    try:
+        check_config(store, config)
+        try:
+            replayed = replay_as_ended(config, store, derive=True)
+        except Divergence as divergence:
+            raise refusal(divergence, store) from None
+        _write_derived(store, replayed)
+    except BaseException:
+        store.rollback()
+        raise
+    finally:
+        store.close()
+
+
+def fork(directory: Path, new: Path) -> Forked:
+    """Copies what still replays of the run in `directory` into a new run, which can be resumed.
+
+    Measurements are copied up to the first that is damaged or that the present code would not ask
+    for; injected programs that were taken up later wait again. The run itself stays as it is.
+
+    Raises:
+        UsageError: there is no run, or `new` exists.
+        EvosearchError: the run cannot be read, or `new` cannot be written.
+    """
+    if new.exists():
+        raise UsageError(f"{new} exists; give --fork a name that does not")
+    config = read_config(directory)
+    source = Store.open(directory)
+    check_config(source, config)
+    partial = new.with_name(f".{new.name}.{os.getpid()}")
+    make_run_directory(partial, config, read_environment(directory))
+    copy = Store.open(partial, "search")
+    try:
+        copied, total = _copy(source, copy, config)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        copy.set_meta("forked_from", f"{directory.absolute()}, {copied} requests, {now}")
+    finally:
+        copy.close()
+        source.close()
+    with explained(new):
+        os.rename(partial, new)
+    return Forked(copied, total)
+
+
+def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:
+    """Copies measurements as far as they replay; how many requests, and of how many."""
+    measured = source.readable(MEASUREMENTS)
+    if len(measured) < source.count(MEASUREMENTS) and measured:
+        # The request of the last readable row may have lost the others.
+        measured = [row for row in measured if row.request < measured[-1].request]
+    injections = source.readable(INJECTIONS)
+    copy.write(TUNING, source.select(TUNING))
+    copy.write(MEASUREMENTS, measured)
+    copy.write(INJECTIONS, injections)
+    copy.write(PROGRESS, source.readable(PROGRESS))
+    try:
+        replayed = replay_as_ended(config, copy, derive=True)
+    except Divergence as divergence:
+        copy.clear(MEASUREMENTS)
+        copy.clear(PROGRESS)  # and with it the limit, which lay beyond
+        copy.write(MEASUREMENTS, [row for row in measured if row.request < divergence.request])
+        later = [row for row in injections if (row.request or 0) >= divergence.request]
+        copy.write(INJECTIONS, [row._replace(request=None) for row in later])
+        replayed = replay(config, copy, derive=True)
+    _write_derived(copy, replayed)
+    programs = {row.id for row in copy.select(PROGRAMS)}
+    copy.write(
+        VALIDATIONS, [row for row in source.readable(VALIDATIONS) if row.program in programs]
+    )
+    requests = len({row.request for row in copy.select(MEASUREMENTS)})
+    return requests, source.largest(MEASUREMENTS, "request") or 0
+
+
+def _write_derived(store: Store, replayed: Replayed) -> None:
+    """Writes programs, tests, champions and counts as the replayed evolution has them."""
+    evolution = replayed.evolution
+    before = store.progress_or_guess()
+    for table in (PROGRAMS, REJECTS, TESTS, CHAMPIONS):
+        store.clear(table)
+    store.add_births(evolution.births)
+    for test in evolution.tests:
+        store.add_test(test)
+    if evolution.counts.measurements:
+        for number, champion in enumerate(evolution.champions):
+            store.add_champion(number, champion)
+    elapsed, reason = before.elapsed_seconds, before.stop_reason
+    store.set_progress(evolution.counts, elapsed, reason, evolution.limited_from)

@@ -1,0 +1,357 @@
+"""The record: nothing stored is ever deleted, and what does not replay is refused with a reason."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import math
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.findings.checking import Finding, check
+from evosearch.findings.lineage import lineage
+from evosearch.searching.database import DATABASE
+from evosearch.searching.driver import Search, resume, search
+from evosearch.searching.migrations import SCHEMA_VERSION
+from evosearch.searching.provenance import DECIDING, code_digest
+from evosearch.searching.recovery import fork, replay_as_ended
+from evosearch.searching.replay import Divergence
+from evosearch.searching.rows import (
+    CHAMPIONS,
+    INJECTIONS,
+    MEASUREMENTS,
+    PROCESSES,
+    PROGRAMS,
+    SPARES,
+    TABLES,
+    TESTS,
+)
+from evosearch.searching.run import Run
+from evosearch.searching.store import Store
+from primitives import zoo
+from tests.evosearch.laboratory import stored
+from tests.evosearch.test_driver import small
+
+RECORDED = Path(__file__).parent / "data" / "runs"
+EXAMPLE = Path(__file__).parents[2] / "runs" / "example"
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and path.name not in ("lock", "log.jsonl")
+    }
+
+
+def altered(directory: Path, where: str, **values: Any) -> None:
+    """Changes the first measurement that `where` selects, with a checksum that fits."""
+    store = Store.open(directory, "search")
+    row = store.select(MEASUREMENTS, f"where {where} order by rowid limit 1")[0]
+    store.write(MEASUREMENTS, [row._replace(**values)])
+    store.close()
+
+
+# -- resuming ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", [EXAMPLE, RECORDED / "schema-1"], ids=["example", "schema-1"])
+def test_a_run_of_another_version_is_refused_and_nothing_of_it_changes(
+    run: Path, tmp_path: Path
+) -> None:
+    """`runs/example` has 5,001 programs; a resume once made 2,430 of them, without a word."""
+    directory = tmp_path / "copy"
+    shutil.copytree(run, directory)
+    before, top = files(directory), Run(directory).top(None)
+    with pytest.raises(EvosearchError) as caught:
+        resume(directory)
+    said = str(caught.value)
+    assert "request 18. Expected: program" in said
+    assert "Found: program" in said
+    assert "kept no digest" in said
+    assert f"this is evosearch 0.1.0, code {code_digest()}" in said
+    for remedy in ("status", "search --init", "--fork NEW"):
+        assert f"`evosearch {remedy}" in said or remedy in said
+    assert files(directory) == before
+    assert Run(directory).top(None) == top
+
+
+def test_a_run_of_the_schema_before_replays_whole_and_is_migrated_with_a_backup(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "copy"
+    shutil.copytree(RECORDED / "schema-2", directory)
+    before, original = Run(directory).top(None), (directory / DATABASE).read_bytes()
+    assert replay_as_ended(Run(directory).config, Store.open(directory)).set_aside_from is None
+    assert (directory / DATABASE).read_bytes() == original
+    assert resume(directory).top(None) == before
+    assert (directory / f"{DATABASE}.schema-2").stat().st_size == len(original)
+    store = Store.open(directory)
+    assert store.meta("schema_version") == str(SCHEMA_VERSION)
+    assert not store.damaged_rows()
+
+
+def test_an_altered_loss_is_refused_as_corrupt_and_nothing_is_deleted(tmp_path: Path) -> None:
+    """The altered row has a checksum that fits: only the replay can tell."""
+    directory = tmp_path / "run"
+    search(small(programs=60), directory)
+    altered(directory, "program = 0", loss=None, score=-math.log(4.0))
+    store = Store.open(directory)
+    counts = {table.name: store.count(table) for table in TABLES}
+    store.close()
+    with pytest.raises(EvosearchError, match="the code is the same, so the record is corrupt"):
+        resume(directory, programs=90)
+    store = Store.open(directory)
+    assert {table.name: store.count(table) for table in TABLES} == counts
+
+
+def test_a_resume_that_goes_on_longer_and_is_stopped_at_once_keeps_every_measurement(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "run"
+    search(small(programs=60), directory)
+
+    def measured() -> set[tuple[Any, ...]]:
+        store = Store.open(directory)
+        rows = store.select(MEASUREMENTS) + store.select(SPARES)
+        store.close()
+        return {(row.key, row.stream, row.seed, row.task, row.loss) for row in rows}
+
+    before = measured()
+
+    class Stops:
+        search: Search
+
+        def phase(self, text: str) -> None:
+            pass
+
+        def notice(self, text: str) -> None:
+            pass
+
+        def update(self, snapshot: object) -> None:
+            self.search.interrupt()
+
+    observer = Stops()
+    observer.search = Search(directory, programs=120, observer=observer)
+    assert observer.search.run() == "interrupted"
+    assert before <= measured()
+    assert Store.open(directory).count(SPARES) > 0
+    whole = search(small(programs=120), tmp_path / "whole")
+    assert resume(directory, programs=120).top(None) == whole.top(None)
+    assert before <= measured()
+
+
+def test_a_missing_program_or_measurement_is_a_divergence(tmp_path: Path) -> None:
+    stored(tmp_path / "run", programs=200)
+    config = Run(tmp_path / "run").config
+    for table, where in ((PROGRAMS, "id = 40"), (MEASUREMENTS, "request = 30")):
+        shutil.copytree(tmp_path / "run", tmp_path / table.name)
+        with sqlite3.connect(tmp_path / table.name / DATABASE) as db:
+            db.execute(f"delete from {table.name} where {where}")
+        with pytest.raises(Divergence):
+            replay_as_ended(config, Store.open(tmp_path / table.name))
+
+
+@pytest.mark.parametrize("table", [TESTS, CHAMPIONS], ids=["tests", "champions"])
+def test_a_verdict_that_does_not_follow_from_the_measurements_is_a_divergence(
+    table: Any, tmp_path: Path
+) -> None:
+    evolution = stored(tmp_path / "run", programs=1200)
+    assert len(evolution.tests) > 1
+    with sqlite3.connect(tmp_path / "run" / DATABASE) as db:
+        db.execute(f"delete from {table.name} where number = 1")
+    with pytest.raises(Divergence, match=table.name):
+        replay_as_ended(evolution.config, Store.open(tmp_path / "run"))
+
+
+# -- provenance ----------------------------------------------------------------------------------
+
+
+def test_a_run_names_each_process_that_searched_in_it(tmp_path: Path) -> None:
+    search(small(programs=20), tmp_path / "run")
+    resume(tmp_path / "run", programs=30)
+    first, second = Store.open(tmp_path / "run").select(PROCESSES, "order by number")
+    assert (first.number, second.number) == (1, 2)
+    assert first.first_request == 1 < second.first_request
+    assert first.code == second.code == code_digest()
+    assert "jax " in first.libraries
+
+
+def _homes(module: str) -> set[str]:
+    """The project's modules that define what `module` imports."""
+    source = Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            imported = importlib.import_module(node.module)
+            for alias in node.names:
+                value = getattr(imported, alias.name)
+                if isinstance(value, type(ast)):
+                    found.add(value.__name__)
+                else:
+                    found.add(getattr(value, "__module__", node.module))
+    packages = ("evosearch", "primitives", "proxies")
+    return {home for home in found if home.split(".")[0] in packages}
+
+
+def test_the_digest_covers_all_that_evolution_is_made_of() -> None:
+    """But for messages, LaTeX, names of schedules, and a package that only passes names on."""
+    decides_nothing = {
+        "evosearch.errors",
+        "primitives",
+        "primitives.formula",
+        "primitives.notation",
+        "primitives.wording",
+        "proxies.schedules",
+    }
+    reached = {"evosearch.searching.evolution"}
+    waiting = list(reached)
+    while waiting:
+        for home in _homes(waiting.pop()) - reached - decides_nothing:
+            reached.add(home)
+            waiting.append(home)
+    assert reached == set(DECIDING)
+
+
+# -- forking -------------------------------------------------------------------------------------
+
+
+def test_a_fork_has_what_replays_and_can_be_resumed_and_its_run_stays_as_it_is(
+    tmp_path: Path,
+) -> None:
+    directory, new = tmp_path / "run", tmp_path / "new"
+    search(small(programs=60), directory)
+    altered(directory, "program = 0", loss=None, score=-math.log(4.0))
+    before = files(directory)
+    forked = fork(directory, new)
+    assert 0 < forked.requests < forked.of
+    assert files(directory) == before
+    assert resume(new).status()["generated"] == 60
+    with pytest.raises(UsageError, match="exists"):
+        fork(directory, new)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_fork_of_a_sound_run_is_the_run(tmp_path: Path) -> None:
+    stored(tmp_path / "run", programs=300)
+    forked = fork(tmp_path / "run", tmp_path / "new")
+    assert forked.requests == forked.of
+    assert Run(tmp_path / "new").top(None) == Run(tmp_path / "run").top(None)
+    assert Run(tmp_path / "new").champions() == Run(tmp_path / "run").champions()
+
+
+# -- checking ------------------------------------------------------------------------------------
+
+
+def wrong(findings: list[Finding]) -> set[str]:
+    return {one.subject for one in findings if not one.ok}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("checked") / "run"
+    stored(directory, programs=600)
+    return directory
+
+
+def _text(pattern: str, replacement: str) -> Callable[[Path], None]:
+    def damage(run: Path) -> None:
+        path = run / "config.toml"
+        path.write_text(path.read_text().replace(pattern, replacement))
+
+    return damage
+
+
+def _sql(statement: str) -> Callable[[Path], None]:
+    def damage(run: Path) -> None:
+        with sqlite3.connect(run / DATABASE) as db:
+            db.execute(statement)
+
+    return damage
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], set[str], bool]] = {
+    "a setting": (_text("noise_floor = 0.02", "noise_floor = 0.12"), {"configuration"}, True),
+    "a program": (_sql("update programs set mutation = 'x' where id = 7"), {"rows"}, True),
+    "a missing program": (_sql("delete from programs where id = 7"), {"replay"}, True),
+    "a verdict": (_sql("update tests set won = 1 - won where number = 1"), {"rows"}, True),
+    "a missing champion": (_sql("delete from champions where number = 1"), {"replay"}, True),
+    "counts": (_sql("update progress set generated = 'many'"), {"rows"}, True),
+    "best.txt": (lambda run: (run / "best.txt").write_bytes(b"\xff"), {"best.txt"}, True),
+    "no counts": (_sql("delete from progress"), {"replay"}, True),
+    "a loss": (_sql("update measurements set loss = 2 where rowid = 5"), {"rows"}, False),
+    "a log": (lambda run: (run / "log.jsonl").write_bytes(b"{\n"), {"log.jsonl"}, False),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_check_finds_the_damage_and_repairs_what_follows_from_measurements(
+    name: str, sound: Path, tmp_path: Path
+) -> None:
+    damage, subjects, can_be_repaired = DAMAGE[name]
+    run = tmp_path / "run"
+    shutil.copytree(sound, run)
+    assert not wrong(check(run))
+    damage(run)
+    assert subjects <= wrong(check(run))
+    again = check(run, repair=True)
+    assert not can_be_repaired or not wrong(again)
+    if can_be_repaired:
+        assert {one.subject for one in again if one.repaired} & subjects
+        assert not wrong(check(run))
+        assert Run(run).top(None) == Run(sound).top(None)
+        assert Run(run).champions() == Run(sound).champions()
+        # The time spent and the reason for the stop follow from nothing.
+        unknown = {"run", "elapsed_seconds", "programs_per_second", "stop_reason"}
+        both = [Run(one).status() for one in (run, sound)]
+        assert all(both[0][key] == both[1][key] for key in both[0].keys() - unknown)
+        best = Run(run).top(1)[0]["id"]
+        assert lineage(Run(run), best) == lineage(Run(sound), best)
+    else:
+        assert subjects <= wrong(again)
+
+
+# -- injections ----------------------------------------------------------------------------------
+
+
+def test_a_bad_injection_is_set_aside_with_a_notice_and_the_search_goes_on(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    search(small(programs=20), directory)
+    store = Store.open(directory, "inject")
+    bad = store.inject("def train(w, g, lr):\n    if = g * lr\n    return if\n")
+    good = store.inject(str(zoo.load("lion")))
+    store.close()
+    resume(directory, programs=50)
+    rows = {row.id: row for row in Store.open(directory).select(INJECTIONS)}
+    assert rows[bad].request is None
+    assert rows[bad].withdrawn
+    assert rows[good].request is not None
+    assert f"injected program i{bad} is set aside" in (directory / "log.jsonl").read_text()
+    assert resume(directory, programs=50).status()["generated"] == 50
+
+
+def test_a_withdrawn_injection_is_never_taken_up_and_one_taken_up_cannot_be_withdrawn(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "run"
+    search(small(programs=20), directory)
+    store = Store.open(directory, "inject")
+    one, two = store.inject(str(zoo.load("lion"))), store.inject(str(zoo.load("adam")))
+    store.withdraw(one, "withdrawn by hand")
+    with pytest.raises(UsageError, match="no injected program i9"):
+        store.withdraw(9, "")
+    store.close()
+    resume(directory, programs=50)
+    store = Store.open(directory, "inject")
+    rows = {row.id: row for row in store.select(INJECTIONS)}
+    assert rows[one].request is None
+    assert rows[two].request is not None
+    with pytest.raises(UsageError, match="taken it up"):
+        store.withdraw(two, "")
+    store.close()
