@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from evosearch.evaluating.trainings import Job, Progress, Trainings
 from evosearch.statistics import log_loss
 from evosearch.training.contenders import Contender, find
 from evosearch.training.engines import Outcome, Trainer
+from evosearch.training.pools import worker_pool
 from evosearch.training.seeds import Seed, Stream
 from evosearch.training.tuning import GRID, RESOLUTION, Setting, SettingTuner, tune_alike
 from primitives import Program, zoo
@@ -116,7 +116,7 @@ def evaluate(
         trainers.setdefault(one.name, Trainer(one, steps, ops=ops, observe=True))
     threads = workers or os.cpu_count() or 1
     # As many tasks at a time as workers: while one compiles, another keeps the others busy.
-    with ThreadPoolExecutor(threads) as executor, ThreadPoolExecutor(threads) as tasks_at_a_time:
+    with worker_pool(threads) as executor, worker_pool(threads, "task") as tasks_at_a_time:
         planned = runs * len(tasks) * len(contenders)
         trainings = Trainings(executor, ledger, seed, schedule, progress, planned)
 
@@ -127,12 +127,7 @@ def evaluate(
             return arena.measure(seeds, sharpness=sharpness)
 
         reports = [tasks_at_a_time.submit(report, one) for one in tasks]
-        try:
-            found = [one.result() for one in reports]
-        except BaseException:
-            for pool in (tasks_at_a_time, executor):
-                pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        found = [one.result() for one in reports]
     return compare(found, references, tuning_seeds)
 
 

@@ -9,7 +9,6 @@ champions the mean of (reported - fresh) then lies within two of its standard er
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from evosearch.searching.run import Run
 from evosearch.searching.startup import laboratory_of, load_trainers
 from evosearch.statistics import LARGEST_SCORE, Interval
 from evosearch.training.engines import Trainer
+from evosearch.training.pools import worker_pool
 from evosearch.training.seeds import Seed, Stream
 from primitives import zoo
 
@@ -135,14 +135,10 @@ def audit(
             "go on with `evosearch resume RUN`"
         )
     found: list[Audited] = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
+    with worker_pool(workers) as executor:
         bench = _Bench(executor, progress, seeds, confirmed)
-        try:
-            for run, champion in confirmed:
-                found.append(bench.audited(run, champion))
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
+        for run, champion in confirmed:
+            found.append(bench.audited(run, champion))
     return Audit(tuple(found), seeds)
 
 
