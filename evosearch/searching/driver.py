@@ -235,6 +235,8 @@ class Search:
         self._replayed_trainings = evolution.trainings
         if replayed.set_aside_from is not None:
             store.set_aside(replayed.set_aside_from, self._tests_written, self._champions_written)
+            for test in evolution.tests:
+                store.add_test(test)  # one that is open again may have a later verdict
             store.add_births(evolution.births)
             evolution.births.clear()
             self._set_progress(store, evolution, None)

@@ -1,0 +1,238 @@
+"""Faults at every write: whatever fails, a resume gives the uninterrupted result or says why not.
+
+As SQLite tests itself: the n-th call that touches a file fails, for n = 1, 2, 3, ...
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evosearch.errors import EvosearchError
+from evosearch.searching.database import DATABASE
+from evosearch.searching.driver import resume, search
+from evosearch.searching.recovery import fork
+from evosearch.searching.rows import MEASUREMENTS, SPARES
+from evosearch.searching.run import Run
+from evosearch.searching.store import Store
+from tests.evosearch import planted
+
+RECORDED = Path(__file__).parent / "data" / "runs"
+
+
+class Faults:
+    """Counts calls that write, and fails one of them."""
+
+    def __init__(self, failing: int | None):
+        self.calls = 0
+        self.failing = failing
+        self.failed: str | None = None
+
+    def count(self, what: str) -> None:
+        self.calls += 1
+        if self.calls == self.failing:
+            self.failed = what
+            if what.startswith("sqlite"):
+                raise sqlite3.OperationalError("disk I/O error")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), what)
+
+
+_WRITES = ("insert", "update", "delete", "create", "drop", "alter", "begin", "pragma journal")
+
+
+@contextmanager
+def faults(failing: int | None) -> Iterator[Faults]:
+    """While it is open, the `failing`-th call that writes fails, as on a full or broken disk."""
+    layer = Faults(failing)
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+            if sql.lstrip().startswith(_WRITES):
+                layer.count(f"sqlite {sql[:40]}")
+            return super().execute(sql, *args)
+
+        def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
+            layer.count(f"sqlite {sql[:40]}")
+            return super().executemany(sql, *args)
+
+        def commit(self) -> None:
+            layer.count("sqlite commit")
+            super().commit()
+
+    def counted(module: Any, name: str) -> Callable[..., Any]:
+        original = getattr(module, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            layer.count(f"{name}")
+            return original(*args, **kwargs)
+
+        return call
+
+    real_open, real_connect = io.open, sqlite3.connect
+
+    def opened(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if set(mode) & set("wax+"):
+            layer.count(f"open {mode}")
+        return real_open(file, mode, *args, **kwargs)
+
+    def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        layer.count("sqlite connect")
+        return real_connect(*args, **{"factory": Connection, **kwargs})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", connect)
+        patch.setattr(io, "open", opened)
+        patch.setattr(builtins, "open", opened)
+        for name in ("fsync", "replace", "rename", "mkdir"):
+            patch.setattr(os, name, counted(os, name))
+        yield layer
+
+
+@pytest.fixture(autouse=True)
+def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    planted.plant(monkeypatch)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> dict[str, Any]:
+    return planted.result(search(planted.config(), tmp_path / "whole", workers=1))
+
+
+def test_after_a_fault_at_any_write_the_search_ends_as_if_there_had_been_none(
+    tmp_path: Path, whole: dict[str, Any]
+) -> None:
+    with faults(None) as layer:
+        search(planted.config(), tmp_path / "counted", workers=1)
+    assert layer.calls > 200
+    assert len(whole["champions"]) > 1
+    everywhere = range(1, 80)  # making the run, and the first results
+    later = range(80, layer.calls + 1, 17)
+    refused = 0
+    for number in (*everywhere, *later):
+        directory = tmp_path / "faulty"
+        shutil.rmtree(directory, ignore_errors=True)
+        with faults(number) as layer:
+            try:
+                search(planted.config(), directory, workers=1)
+            except EvosearchError:
+                refused += 1
+        assert layer.failed is not None
+        again = resume if (directory / DATABASE).exists() else _search
+        assert planted.result(again(directory)) == whole, (number, layer.failed)
+        left = {path.name for path in directory.iterdir()} - _FILES
+        assert not left, (number, layer.failed)
+    assert refused > 50
+
+
+def test_after_a_fault_at_any_write_of_a_longer_search_nothing_measured_is_lost(
+    tmp_path: Path, whole: dict[str, Any]
+) -> None:
+    """The first writes set aside what the shorter search measured after its limit."""
+    search(planted.config(programs=25), tmp_path / "short", workers=1)
+    with faults(None) as layer:
+        shutil.copytree(tmp_path / "short", tmp_path / "counted")
+        resume(tmp_path / "counted", programs=40)
+    for number in (*range(1, 30), *range(30, layer.calls + 1, 23)):
+        directory = tmp_path / f"faulty-{number}"
+        shutil.copytree(tmp_path / "short", directory)
+        before = measured(directory)
+        with faults(number) as layer, suppress(EvosearchError):
+            resume(directory, programs=40)
+        assert before <= measured(directory), (number, layer.failed)
+        assert planted.result(resume(directory, programs=40)) == whole, (number, layer.failed)
+
+
+def measured(directory: Path) -> set[tuple[Any, ...]]:
+    store = Store.open(directory)
+    rows = store.select(MEASUREMENTS) + store.select(SPARES)
+    store.close()
+    return {(row.key, row.stream, row.seed, row.task, row.loss) for row in rows}
+
+
+@pytest.mark.parametrize("version", ["schema-1", "schema-2"])
+def test_after_a_fault_at_any_write_of_a_migration_the_run_is_as_it_was(
+    version: str, tmp_path: Path
+) -> None:
+    original = Run(RECORDED / version).top(None)
+    shutil.copytree(RECORDED / version, tmp_path / "counted")
+    with faults(None) as layer:
+        Store.open(tmp_path / "counted", "inject").close()
+    assert layer.calls > 40
+    for number in (*range(1, 12), *range(12, layer.calls + 1, 7)):
+        directory = tmp_path / f"faulty-{number}"
+        shutil.copytree(RECORDED / version, directory)
+        with faults(number) as layer, suppress(EvosearchError):
+            Store.open(directory, "inject").close()
+        assert Run(directory).top(None) == original, layer.failed
+        Store.open(directory, "inject").close()
+        store = Store.open(directory)
+        assert not store.is_migrated_copy
+        assert not store.damaged_rows()
+        assert Run(directory).top(None) == original
+
+
+def test_a_fault_while_a_run_is_forked_leaves_no_half_of_it(tmp_path: Path) -> None:
+    search(planted.config(programs=25), tmp_path / "run", workers=1)
+    with faults(None) as layer:
+        fork(tmp_path / "run", tmp_path / "counted")
+    top = Run(tmp_path / "run").top(None)
+    for number in range(1, layer.calls + 1, 3):
+        with faults(number), suppress(EvosearchError):
+            fork(tmp_path / "run", tmp_path / "new")
+        if (tmp_path / "new").exists():
+            assert Run(tmp_path / "new").top(None) == top
+            shutil.rmtree(tmp_path / "new")
+        assert Run(tmp_path / "run").top(None) == top
+
+
+def test_power_lost_between_two_syncs_loses_results_and_never_the_run(
+    tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written since the last sync of the write-ahead log is gone, or there in part."""
+    snapshots: list[Path] = []
+    commit = Store.commit
+
+    def committed(store: Store) -> None:
+        commit(store)
+        snapshots.append(tmp_path / f"snapshot-{len(snapshots)}")
+        shutil.copytree(store.directory, snapshots[-1])
+
+    monkeypatch.setattr(Store, "commit", committed)
+    search(planted.config(), tmp_path / "run", workers=1)
+    monkeypatch.undo()
+    planted.plant(monkeypatch)
+    rng = np.random.default_rng(0)
+    torn = 0
+    for snapshot in snapshots[:: max(1, len(snapshots) // 15)]:
+        log = snapshot / f"{DATABASE}-wal"
+        (snapshot / f"{DATABASE}-shm").unlink(missing_ok=True)
+        if log.exists() and (size := log.stat().st_size):
+            kept = int(rng.integers(size))
+            log.write_bytes(log.read_bytes()[:kept] + rng.bytes(int(rng.integers(200))))
+            torn += 1
+        if (snapshot / "best.txt").exists():
+            (snapshot / "best.txt").write_bytes(b"")
+        log = snapshot / "log.jsonl"
+        lines = log.read_bytes() if log.exists() else b""
+        log.write_bytes(lines[: len(lines) // 2])
+        assert planted.result(resume(snapshot)) == whole
+        assert not Store.open(snapshot).damaged_rows()
+    assert torn > 10
+
+
+_FILES = {"run.db", "config.toml", "environment.json", "log.jsonl", "best.txt", "lock"}
+
+
+def _search(directory: Path) -> Run:
+    return search(planted.config(), directory, workers=1)
