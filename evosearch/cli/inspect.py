@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evosearch.cli.app import Json, app, print_json
 from evosearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from evosearch.statistics import Interval
 
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")]
 
@@ -39,8 +42,8 @@ def top(
     """The best programs, by the lower bound of their fitness.
 
     Fitness 0 is tuned AdamW; +0.1 is about 10% lower loss. The fitness of champions comes from
-    seeds that decided nothing; that of other programs from the seeds they were selected by, which
-    flatters them.
+    fresh seeds that decided nothing; that of other programs from the search seeds that they were
+    selected by, which flatters them.
     """
     from evosearch.searching.run import Run
 
@@ -55,7 +58,7 @@ def top(
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "fitness", "95% interval", "seeds", "statements", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("fitness from")
     for one in found:
         table.add_row(
             str(one["id"]),
@@ -64,7 +67,7 @@ def top(
             str(one["seeds"]),
             str(one["statements"]),
             f"{one['state_memory']:.3g}",
-            "confirmed" if one["confirmed"] else "",
+            "fresh seeds" if one["confirmed"] else "search seeds",
         )
     console.print(table)
     if found:
@@ -106,15 +109,27 @@ def lineage(
         print("\n".join(to_text(found)))
 
 
+def _ending(stop_reason: str | None) -> str:
+    return f"stopped by: {stop_reason}" if stop_reason else "still running (or was killed)"
+
+
 def _seeds(best: dict[str, Any]) -> str:
     return f"{best['seeds']} seed{'' if best['seeds'] == 1 else 's'}"
 
 
 def _verdict(best: dict[str, Any]) -> str:
     """The champion against the baseline, in words."""
-    if best["fitness_low"] > 0:
-        return "better than tuned AdamW"
-    return "worse than tuned AdamW" if best["fitness_high"] < 0 else "no different from tuned AdamW"
+    from evosearch.verdicts import champion_in_words
+
+    return champion_in_words(
+        _interval(best), best["seeds"], confirmed=best["confirmed"], initial=best["id"] == 0
+    )
+
+
+def _interval(found: dict[str, Any]) -> Interval:
+    from evosearch.statistics import Interval
+
+    return Interval(found["fitness"], found["fitness_low"], found["fitness_high"])
 
 
 def print_status(document: dict[str, Any]) -> None:
@@ -134,16 +149,17 @@ def print_status(document: dict[str, Any]) -> None:
     print(
         f"cache hits {100 * document['cache_hit_rate']:.1f} %, redundant statements "
         f"{100 * document['redundant_fraction']:.1f} %, invalid drafts {document['invalid']:,}, "
-        f"stopped by: {document['stop_reason'] or 'running, or killed'}"
+        f"{_ending(document['stop_reason'])}"
     )
     best = document["best"]
     if best is None:
         print("no champion yet")
         return
+    from evosearch.verdicts import estimate
+
     print(
-        f"\nchampion {best['id']}: fitness {best['fitness']:+.3f}, 95% interval "
-        f"[{best['fitness_low']:+.3f}, {best['fitness_high']:+.3f}] over {_seeds(best)}"
-        f"{' that decided nothing' if best['confirmed'] else ''}"
+        f"\nchampion {best['id']}: fitness {estimate(_interval(best), best['seeds'])}, from "
+        f"{_seeds(best)}{' that decided nothing' if best['confirmed'] else ''}"
     )
     print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))
     print(f"  {_verdict(best)} (0; +0.1 is about 10% lower loss) on the search's own tasks,")
@@ -158,22 +174,19 @@ def print_status(document: dict[str, Any]) -> None:
 
 def _print_beyond(document: dict[str, Any]) -> None:
     """What validation and the funnel have said of it."""
+    from evosearch.verdicts import estimate, winner_in_words
+
     if (validation := document["validation"]) is not None:
-        print(f"  with ten times the work, and both tuned: {_estimate(validation)}")
+        found = estimate(_interval(validation), validation["seeds"])
+        print(f"  with ten times the work, and both tuned: {found}")
     if (funnel := document["funnel"]) is not None:
         winner = funnel["winner"]
         print(
-            "  through the funnel nothing came: what the search found does not carry over"
+            "  through the funnel came no program: none was shown to beat the tuned baseline"
             if winner is None
-            else f"  through the funnel came {winner['name']}: {_estimate(winner)}"
+            else f"  through the funnel came {winner['name']}: "
+            f"{estimate(_interval(winner))}, {winner_in_words(_interval(winner))}"
         )
-
-
-def _estimate(found: dict[str, Any]) -> str:
-    return (
-        f"{found['fitness']:+.3f}, 95% interval "
-        f"[{found['fitness_low']:+.3f}, {found['fitness_high']:+.3f}]"
-    )
 
 
 def _unseen(tasks: Iterable[str]) -> str:

@@ -79,7 +79,7 @@ def test_in_a_narrow_terminal_statements_give_way_and_no_number_does() -> None:
 def test_what_fresh_seeds_do_not_show_is_said() -> None:
     found = measured()
     assert found.unconfirmed == []
-    assert "It costs less than 0.01, and on no task more than 0.03." in printed(found)
+    assert "It costs less than 0.01, and on each task less than 0.03 (95%)." in printed(found)
     doubtful = replace(found, confirmation=replace(COST, per_task={"one": (0.0, 0.04)}))
     assert doubtful.unconfirmed == ["one"]
     assert "Not shown to cost so little: one." in printed(doubtful)
