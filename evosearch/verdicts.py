@@ -69,28 +69,28 @@ def over_tasks(on_these: Verdict, ratio: Interval, p_holm: float) -> Verdict:
 def over_tasks_in_words(
     name: str, reference: str, tasks: int, on_these: Verdict, ratio: Interval, p_holm: float
 ) -> str:
-    """`over_tasks` as a clause, with the figures that it goes by."""
+    """`over_tasks` as a sentence, with the figures that it goes by."""
     change = _change(ratio.mean)
     bounds = f"{_percent(ratio.low)} to {_percent(ratio.high)}"
     verdict = over_tasks(on_these, ratio, p_holm)
     if verdict is not Verdict.UNDECIDED:
         return (
-            f"{name} is {verdict} than {reference}: over tasks its mean loss is {change} "
-            f"(95% interval over tasks {bounds})"
+            f"Over tasks, {name} is {verdict} than {reference}: its mean loss is {change} "
+            f"(95% interval over tasks {bounds})."
         )
     if on_these is Verdict.UNDECIDED:
         return (
-            f"{name}'s mean loss is not shown to differ from {reference}'s on these {tasks} tasks"
+            f"On these {tasks} tasks {name}'s mean loss is not shown to differ from {reference}'s."
         )
-    here = f"on these {tasks} tasks {name}'s mean loss is {change} than {reference}'s"
+    here = f"On these {tasks} tasks {name}'s mean loss is {change} than {reference}'s"
     if lies(ratio, 1.0) == 0:
         return (
             f"{here}; the interval over tasks ({bounds}) does not tell whether that holds beyond "
-            "them"
+            "them."
         )
     return (
         f"{here}; they are too few or too unlike to tell whether that holds beyond them "
-        f"(p = {p_holm:.2g} over tasks, by Holm's correction)"
+        f"(p = {p_holm:.2g} over tasks, by Holm's correction)."
     )
 
 

@@ -89,10 +89,13 @@ def search_sentence(search: Mapping[str, float]) -> str:
 
 
 def sentences(evaluation: Evaluation) -> list[str]:
-    """What the evaluation says, a sentence for each task and one over all."""
+    """What the evaluation says: a sentence for each task and, over several, each contender."""
     found = [_task_sentence(report) for report in evaluation.tasks]
-    if evaluation.overall:
-        found.append(_overall_sentence(evaluation))
+    found += [
+        _over_tasks(standing, evaluation)
+        for standing in evaluation.standings
+        if standing.program != evaluation.reference
+    ]
     return found
 
 
@@ -214,15 +217,6 @@ def _task_sentence(report: TaskReport) -> str:
             " what is said of it is of that rate, and another may do better."
         )
     return found
-
-
-def _overall_sentence(evaluation: Evaluation) -> str:
-    clauses = [
-        _over_tasks(standing, evaluation)
-        for standing in evaluation.standings
-        if standing.program != evaluation.reference
-    ]
-    return f"Over {len(evaluation.tasks)} tasks: {'; '.join(clauses)}."
 
 
 def _over_tasks(standing: Standing, evaluation: Evaluation) -> str:

@@ -119,15 +119,15 @@ def test_better_over_tasks_takes_the_interval_the_tasks_and_the_seeds(
 def test_what_holds_on_these_tasks_alone_is_said_of_them_alone() -> None:
     ratio = Interval(0.969, 0.50, 1.85)
     assert over_tasks_in_words("lion", "adamw", 10, Verdict.BETTER, ratio, 0.9) == (
-        "on these 10 tasks lion's mean loss is 3.1% lower than adamw's; the interval over tasks "
-        "(-50.0% to +85.0%) does not tell whether that holds beyond them"
+        "On these 10 tasks lion's mean loss is 3.1% lower than adamw's; the interval over tasks "
+        "(-50.0% to +85.0%) does not tell whether that holds beyond them."
     )
     assert over_tasks_in_words("lion", "adamw", 2, Verdict.WORSE, HIGHER, 0.21) == (
-        "on these 2 tasks lion's mean loss is 10.0% higher than adamw's; they are too few or too "
-        "unlike to tell whether that holds beyond them (p = 0.21 over tasks, by Holm's correction)"
+        "On these 2 tasks lion's mean loss is 10.0% higher than adamw's; they are too few or too "
+        "unlike to tell whether that holds beyond them (p = 0.21 over tasks, by Holm's correction)."
     )
     assert over_tasks_in_words("lion", "adamw", 2, Verdict.UNDECIDED, LOWER, 0.21) == (
-        "lion's mean loss is not shown to differ from adamw's on these 2 tasks"
+        "On these 2 tasks lion's mean loss is not shown to differ from adamw's."
     )
 
 
