@@ -162,8 +162,9 @@ def print_status(document: dict[str, Any]) -> None:
         f"{_seeds(best)}{' that decided nothing' if best['confirmed'] else ''}"
     )
     print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))
-    print(f"  {_verdict(best)} (0; +0.1 is about 10% lower loss) on the search's own tasks,")
-    print("  where a rate or a schedule that suits their horizon counts as much as a new rule")
+    print(f"  {_verdict(best)}")
+    print("  (0 is tuned AdamW, +0.1 about 10% lower loss, on the search's own tasks, where a rate")
+    print("  or a schedule that suits their horizon counts as much as a new rule)")
     _print_beyond(document)
     print(f"\n{best['source']}")
     print(

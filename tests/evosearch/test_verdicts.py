@@ -285,8 +285,8 @@ def status(**best: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("best", "words"),
     [
-        ({}, "better than tuned AdamW (0; +0.1"),
-        ({"fitness_low": 0.0}, "not shown to differ from tuned AdamW (0;"),
+        ({}, "  better than tuned AdamW\n"),
+        ({"fitness_low": 0.0}, "  not shown to differ from tuned AdamW\n"),
         ({"confirmed": False}, "not confirmed yet: these are the seeds that selected it"),
         ({"confirmed": False, "id": 0}, "the initial program, which no other has beaten yet"),
         ({"confirmed": False, "id": 0, "seeds": 1}, "+0.100 on one seed, which tells no interval"),

@@ -87,6 +87,15 @@ def test_what_fresh_seeds_do_not_show_is_said() -> None:
     assert doubtful.unconfirmed == ["the mean over tasks"]
 
 
+def test_a_statement_whose_cost_may_be_nothing_is_named() -> None:
+    """The golden has one whose bounds are both below zero; this one is surely worth something."""
+    found = measured()
+    assert "Not shown to be worth anything here: u = g * lr." in printed(found)
+    cost = replace(COST, mean=0.02, low=0.001, high=0.04)
+    needed = replace(found, ablations=(replace(found.ablations[0], cost=cost),))
+    assert "Not shown to be worth anything" not in printed(needed)
+
+
 def test_a_derivation_is_data() -> None:
     for found in (measured(), simplify_by_algebra(parse(RAW_LION.read_text(encoding="utf-8")))):
         assert Simplification.read(json.loads(json.dumps(found.document()))) == found
