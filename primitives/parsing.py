@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import math
 import re
+import warnings
+from contextlib import nullcontext
 
 import numpy as np
 
 from primitives.analysis import StatementError, analyse
 from primitives.kinds import KINDS
+from primitives.names import MAX_NAME, keyword_problem, text_problem
 from primitives.ops import ALIASES, INFIX, OPS
 from primitives.program import (
     MAX_STATEMENTS,
@@ -20,12 +24,22 @@ from primitives.program import (
     ProgramError,
     Statement,
 )
-from primitives.wording import described, one_line, shortened, suggestion
+from primitives.wording import (
+    MATRIX_PRODUCTS,
+    NO_MATRIX_PRODUCTS,
+    described,
+    one_line,
+    remedy,
+    shortened,
+    suggestion,
+)
 
 MAX_CHARACTERS = 100_000
-MAX_NAME = 60
 MAX_PARAMETERS = 64
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
+_MAY_WARN = re.compile(r"""['"]|\b\d[\w.]*(?:and|else|for|if|in|is|not|or)""")
+"""Texts and numbers that Python's grammar may warn of; none of them is in the language."""
+_RANGE = "float32 ends at 3.4e38"
 _FORM = "write `def train(w, g, ...states, lr):`, assignments, and `return update, ...states`"
 _TOO_LONG = f"more than {MAX_STATEMENTS} statements; shorten the program"
 _OPERATORS: dict[type[ast.operator], str] = {
@@ -52,19 +66,41 @@ def parse(text: str) -> Program:
     for character in _FORBIDDEN.finditer(text):
         line = text.count("\n", 0, character.start()) + 1
         raise ProgramError(f"character {character[0]!r}; remove it", line)
+    if problem := text_problem(text):
+        raise ProgramError(*problem)
     function = _only_function(_syntax_tree(text))
     return _Reader(function).read()
 
 
 def _syntax_tree(text: str) -> ast.Module:
+    """The text as Python's grammar reads it.
+
+    Where that fails, Python looks for the line in the file that the text is said to be from: the
+    empty name is no file's.
+    """
+    quiet = warnings.catch_warnings(action="ignore") if _MAY_WARN.search(text) else nullcontext()
     try:
-        return ast.parse(text)
+        with quiet:
+            return ast.parse(text, filename="")
     except SyntaxError as error:
+        if "integer string conversion" in error.msg:
+            raise ProgramError(f"too many digits; {_RANGE}", error.lineno) from None
+        if error.msg == "invalid syntax" and (word := _keyword_at(error)):
+            raise ProgramError(keyword_problem(word), error.lineno) from None
         raise ProgramError(f"{one_line(error.msg)}; {_FORM}", error.lineno) from None
     except (RecursionError, MemoryError):
         raise ProgramError("nested too deeply; use one statement a step") from None
     except ValueError as error:
         raise ProgramError(f"{one_line(str(error))}; {_FORM}") from None
+
+
+def _keyword_at(error: SyntaxError) -> str | None:
+    """The keyword that stands where a name should: at the culprit, or before its `=`."""
+    line, place = error.text or "", (error.offset or 1) - 1
+    found = re.match(r"[A-Za-z]+", line[place:])
+    if line[place : place + 1] == "=":
+        found = re.search(r"[A-Za-z]+(?=\s*$)", line[:place])
+    return found[0] if found and keyword.iskeyword(found[0]) else None
 
 
 def _only_function(module: ast.Module) -> ast.FunctionDef:
@@ -119,7 +155,7 @@ def number(value: float, line: int | None = None) -> float:
     except OverflowError:
         finite = False
     if not finite:
-        raise ProgramError("constant out of range; float32 ends at 3.4e38", line)
+        raise ProgramError(f"constant out of range; {_RANGE}", line)
     return result
 
 
@@ -212,9 +248,8 @@ class _Reader:
             case ast.Assign():
                 raise ProgramError("assign to one name, as in `x = sign(g)`", node.lineno)
             case _:
-                raise ProgramError(
-                    f"{described(node)}; only assignments and one return are allowed", node.lineno
-                )
+                what = remedy(node) or "only assignments and one return are allowed"
+                raise ProgramError(f"{described(node)}; {what}", node.lineno)
 
     def _assign(self, target: str, value: ast.expr, line: int) -> None:
         operation = self._operation(value, 0)
@@ -251,20 +286,22 @@ class _Reader:
                     node.lineno,
                 )
             case _:
-                raise ProgramError(
-                    f"{described(node)}; an expression is a name, a number, + - * / or an op",
-                    node.lineno,
-                )
+                what = remedy(node) or "an expression is a name, a number, + - * / ** or an op"
+                raise ProgramError(f"{described(node)}; {what}", node.lineno)
         return op, tuple(self._argument(operand, depth + 1) for operand in operands)
 
     def _op_name(self, written: str, count: int, line: int) -> str:
         op = ALIASES.get(written, written)
+        if written in MATRIX_PRODUCTS:
+            raise ProgramError(f"unknown op {written!r}; {NO_MATRIX_PRODUCTS}", line)
         if op not in OPS:
             near = suggestion(written, [*OPS, *ALIASES]) or "; `evosearch ops` lists them"
             raise ProgramError(f"unknown op {written!r}{near}", line)
         arity = OPS[op].arity
         if count != arity:
-            raise ProgramError(f"{written!r} takes {arity} operands, not {count}", line)
+            raise ProgramError(
+                f"{written!r} takes {arity} operand{'s' * (arity != 1)}, not {count}", line
+            )
         return op
 
     def _argument(self, node: ast.expr, depth: int) -> Argument:

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from primitives.kinds import Kind
+from primitives.names import name_problem
 from primitives.ops import OPS
 
 MAX_STATEMENTS = 64
@@ -74,11 +75,24 @@ class Statement(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """An optimizer: parameters, statements in order, and the returned names, the update first."""
+    """An optimizer: parameters, statements in order, and the returned names, the update first.
+
+    A name in angle brackets is one that no text holds: of a program that is only computed with,
+    like one whose constants are inputs (`roles.lift`). All others can be read back.
+
+    Raises:
+        ProgramError: a parameter or variable whose name could not be read back from the text.
+    """
 
     parameters: tuple[Parameter, ...]
     statements: tuple[Statement, ...]
     returns: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for named in (*self.parameters, *self.statements):
+            name = named[0]
+            if not name.startswith("<") and (problem := name_problem(name)):
+                raise ProgramError(problem)
 
     def __str__(self) -> str:
         lines = [f"def train({', '.join(map(str, self.parameters))}):"]

@@ -38,9 +38,9 @@ def funnel(
 ) -> None:
     """Take the best programs of runs through 10x and 100x the work; name the winner.
 
-    Only what beats the tuned baseline on a stage goes on. Every entrant and the baseline are tuned
-    alike. The winner's figures are from seeds that chose nothing. It is kept in each run's
-    directory; every command that takes a program takes it as runs/NAME#winner.
+    Only what is shown to beat the tuned baseline on a stage goes on. Every entrant and the baseline
+    are tuned alike. The winner's figures are from seeds that chose nothing. It is kept in each
+    run's directory; every command that takes a program takes it as runs/NAME#winner.
     """
     from evosearch.environment import use_device
     from evosearch.searching.run import Run
@@ -84,23 +84,26 @@ def print_funnel(found: Funnelled) -> None:
     for stage in found.stages:
         console.print(_table(stage))
         console.print()
+    console.print(outcome(found), highlight=False, markup=False)
     if found.winner is None:
-        console.print(
-            f"no program beats the tuned baseline at {found.stages[-1].scale} the work: "
-            "what the search found does not carry over",
-            highlight=False,
-        )
         return
-    mean, low, high = found.winner.fitness
-    console.print(
-        f"winner {found.winner.name}: fitness {mean:+.3f}, 95% interval [{low:+.3f}, {high:+.3f}] "
-        f"at {found.stages[-1].scale} the work, on seeds that chose nothing",
-        highlight=False,
-        markup=False,
-    )
     tasks = found.winner.per_task.items()
     console.print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in tasks), highlight=False)
     console.print(f"\n{found.winner.source}", highlight=False, markup=False)
+
+
+def outcome(found: Funnelled) -> str:
+    """What came through and what is shown of it, in words."""
+    from evosearch.verdicts import estimate, no_winner_in_words, winner_in_words
+
+    last = found.stages[-1]
+    if found.winner is None:
+        return no_winner_in_words([one.fitness for one in last.entrants], last.scale)
+    fitness = found.winner.fitness
+    return (
+        f"winner {found.winner.name}: fitness {estimate(fitness)} at {last.scale} the work, "
+        f"{winner_in_words(fitness)}"
+    )
 
 
 def _table(stage: Stage) -> Table:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evosearch.cli.app import Json, app, print_json
 from evosearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from evosearch.statistics import Interval
 
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")]
 
@@ -40,8 +43,8 @@ def top(
     """The best programs, by the lower bound of their fitness.
 
     Fitness 0 is tuned AdamW; +0.1 is about 10% lower loss. The fitness of champions comes from
-    seeds that decided nothing; that of other programs from the seeds they were selected by, which
-    flatters them.
+    fresh seeds that decided nothing; that of other programs from the search seeds that they were
+    selected by, which flatters them.
     """
     from evosearch.searching.run import Run
 
@@ -56,7 +59,7 @@ def top(
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "fitness", "95% interval", "seeds", "statements", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("fitness from")
     for one in found:
         table.add_row(
             str(one["id"]),
@@ -65,7 +68,7 @@ def top(
             str(one["seeds"]),
             str(one["statements"]),
             f"{one['state_memory']:.3g}",
-            "confirmed" if one["confirmed"] else "",
+            "fresh seeds" if one["confirmed"] else "search seeds",
         )
     console.print(table)
     if found:
@@ -113,9 +116,17 @@ def _seeds(best: dict[str, Any]) -> str:
 
 def _verdict(best: dict[str, Any]) -> str:
     """The champion against the baseline, in words."""
-    if best["fitness_low"] > 0:
-        return "better than tuned AdamW"
-    return "worse than tuned AdamW" if best["fitness_high"] < 0 else "no different from tuned AdamW"
+    from evosearch.verdicts import champion_in_words
+
+    return champion_in_words(
+        _interval(best), best["seeds"], confirmed=best["confirmed"], initial=best["id"] == 0
+    )
+
+
+def _interval(found: dict[str, Any]) -> Interval:
+    from evosearch.statistics import Interval
+
+    return Interval(found["fitness"], found["fitness_low"], found["fitness_high"])
 
 
 def print_status(document: dict[str, Any]) -> None:
@@ -143,14 +154,16 @@ def print_status(document: dict[str, Any]) -> None:
     if best is None:
         print("no champion yet")
         return
+    from evosearch.verdicts import estimate
+
     print(
-        f"\nchampion {best['id']}: fitness {best['fitness']:+.3f}, 95% interval "
-        f"[{best['fitness_low']:+.3f}, {best['fitness_high']:+.3f}] over {_seeds(best)}"
-        f"{' that decided nothing' if best['confirmed'] else ''}"
+        f"\nchampion {best['id']}: fitness {estimate(_interval(best), best['seeds'])}, from "
+        f"{_seeds(best)}{' that decided nothing' if best['confirmed'] else ''}"
     )
     print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))
-    print(f"  {_verdict(best)} (0; +0.1 is about 10% lower loss) on the search's own tasks,")
-    print("  where a rate or a schedule that suits their horizon counts as much as a new rule")
+    print(f"  {_verdict(best)}")
+    print("  (0 is tuned AdamW, +0.1 about 10% lower loss, on the search's own tasks, where a rate")
+    print("  or a schedule that suits their horizon counts as much as a new rule)")
     _print_beyond(document)
     print(f"\n{best['source']}")
     print(
@@ -161,14 +174,18 @@ def print_status(document: dict[str, Any]) -> None:
 
 def _print_beyond(document: dict[str, Any]) -> None:
     """What validation and the funnel have said of it."""
+    from evosearch.verdicts import estimate, winner_in_words
+
     if (validation := document["validation"]) is not None:
-        print(f"  with ten times the work, and both tuned: {_estimate(validation)}")
+        found = estimate(_interval(validation), validation["seeds"])
+        print(f"  with ten times the work, and both tuned: {found}")
     if (funnel := document["funnel"]) is not None:
         winner = funnel["winner"]
         print(
-            "  through the funnel nothing came: what the search found does not carry over"
+            "  through the funnel came no program: none was shown to beat the tuned baseline"
             if winner is None
-            else f"  through the funnel came {winner['name']}: {_estimate(winner)}"
+            else f"  through the funnel came {winner['name']}: "
+            f"{estimate(_interval(winner))}, {winner_in_words(_interval(winner))}"
         )
 
 
@@ -190,13 +207,6 @@ def _workers(workers: list[dict[str, Any]]) -> list[str]:
         f"  {one['worker']}: {one['doing']}, for {duration(max(0.0, time.time() - one['since']))}"
         for one in workers
     ]
-
-
-def _estimate(found: dict[str, Any]) -> str:
-    return (
-        f"{found['fitness']:+.3f}, 95% interval "
-        f"[{found['fitness_low']:+.3f}, {found['fitness_high']:+.3f}]"
-    )
 
 
 def _unseen(tasks: Iterable[str]) -> str:

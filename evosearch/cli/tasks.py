@@ -170,7 +170,16 @@ def _measure(names: str, seeds: int, json: bool) -> None:
         return
     numbers = ("signal", "noise", "ratio", "paired", "paired_ratio")
     print_table(
-        ("task", "signal", "noise", "ratio", "paired noise", "paired ratio", "best", "left out"),
+        (
+            "task",
+            "signal",
+            "noise",
+            "ratio",
+            "paired noise",
+            "paired ratio",
+            "lowest loss",
+            "left out",
+        ),
         [
             (
                 one.task,
@@ -184,5 +193,6 @@ def _measure(names: str, seeds: int, json: bool) -> None:
     print(
         f"\nsignal: spread of mean log losses of {', '.join(OPTIMIZERS)}, each at its best rate."
         "\nnoise: deviation of log losses between the seeds of one; paired: less what all share."
+        "\nlowest loss: by the mean; that it is really the lowest is not tested."
         "\nleft out: diverged on a fresh seed."
     )

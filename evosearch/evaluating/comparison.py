@@ -14,12 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from evosearch.evaluating.results import Difference, Evaluation, Fitness, TaskReport
+from evosearch.evaluating.results import ROUNDING, Difference, Evaluation, Fitness, TaskReport
 from evosearch.evaluating.standings import standings
 from evosearch.statistics import Interval, holm, interval, log_ratio, p_value
-
-ROUNDING = 1e-3
-"""Least standard deviation assumed of a difference: rounding is never a real one."""
 
 _Comparison = tuple[str | None, str, str]
 """A task (None for all of them), a contender and a reference."""
@@ -51,10 +48,11 @@ def compare(
     tested = _tested(differences)
     tasks = [report.task for report in reports]
     judged = [_with_verdicts(report, references, tested) for report in reports]
+    on_these = {name: tested[None, name, first] for name in overall if name != first}
     return Evaluation(
         tuple(judged),
         tuple(_fitness(name, first, tasks, tested) for name in overall),
-        tuple(standings(judged, first)) if overall else (),
+        tuple(standings(judged, first, on_these)) if overall else (),
         first,
         tuning_seeds,
         len(tested),

@@ -11,11 +11,27 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from evosearch.evaluating.comparison import ROUNDING
-from evosearch.evaluating.results import Difference, Evaluation, Result, TaskReport
+from evosearch.evaluating.results import (
+    ROUNDING,
+    Difference,
+    Evaluation,
+    Result,
+    Standing,
+    TaskReport,
+)
 from evosearch.statistics import LARGEST_SCORE
+from evosearch.verdicts import over_tasks_in_words
 
-_STYLES = {"better": "green", "worse": "red", "tie": "dim"}
+_STYLES = {"better": "green", "worse": "red", "tie": "dim", "undecided": "dim"}
+_HERE = {"better": "lower loss", "worse": "higher loss", "tie": "tie"}
+"""A verdict that holds for the tasks that were measured, and says nothing of others."""
+
+
+_HOW_OVER_TASKS = (
+    " That holds on these tasks. Over tasks, better or worse is said only where it also holds for "
+    "tasks like these: the ratio's interval, which draws tasks, has 1 outside, and the tasks agree "
+    "more than by chance (Student's t, Holm's correction for all contenders)."
+)
 
 
 def render(evaluation: Evaluation, console: Console) -> None:
@@ -73,21 +89,24 @@ def search_sentence(search: Mapping[str, float]) -> str:
 
 
 def sentences(evaluation: Evaluation) -> list[str]:
-    """What the evaluation says, a sentence for each task and one over all."""
+    """What the evaluation says: a sentence for each task and, over several, each contender."""
     found = [_task_sentence(report) for report in evaluation.tasks]
-    if evaluation.overall:
-        found.append(_overall_sentence(evaluation))
+    found += [
+        _over_tasks(standing, evaluation)
+        for standing in evaluation.standings
+        if standing.program != evaluation.reference
+    ]
     return found
 
 
 def table(title: str, columns: Sequence[str]) -> Table:
-    """An empty table without frames; the first column, `program` and `verdict` are text."""
+    """An empty table without frames; the first column, `program` and verdicts are text."""
     made = Table(
         title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=0
     )
     made.padding = (0, 2, 0, 0)
     for number, column in enumerate(columns):
-        words = number == 0 or column in ("program", "verdict")
+        words = number == 0 or column in ("program", "verdict", "on these")
         made.add_column(
             column,
             justify="left" if words else "right",
@@ -117,20 +136,27 @@ def _task_table(report: TaskReport) -> Table:
 
 
 def _overall_table(evaluation: Evaluation) -> Table:
-    title = f"over {len(evaluation.tasks)} tasks: log({evaluation.reference}'s loss / loss)"
-    made = table(title, ("program", "fitness", "low", "high", "verdict"))
+    title = (
+        f"on these {len(evaluation.tasks)} tasks: log({evaluation.reference}'s loss / loss), "
+        "95% over seeds"
+    )
+    made = table(title, ("program", "fitness", "low", "high", "on these"))
     for fitness in evaluation.overall:
         numbers = [f"{number:+.3f}" for number in fitness.interval]
         if fitness.difference is None:
             made.add_row(escape(fitness.program), "0", "", "", "the reference")
         else:
-            made.add_row(escape(fitness.program), *numbers, _verdict(fitness.difference))
+            verdict = fitness.difference.verdict
+            made.add_row(
+                escape(fitness.program), *numbers, Text(_HERE[verdict], style=_STYLES[verdict])
+            )
     return made
 
 
 def _standings_table(evaluation: Evaluation) -> Table:
-    title = f"standings: geometric mean of loss / {evaluation.reference}'s loss"
-    made = table(title, ("program", "ratio", "low", "high", "wins", "losses", "ties", "mean rank"))
+    title = f"standings: geometric mean of loss / {evaluation.reference}'s loss, 95% over tasks"
+    columns = ("program", "ratio", "low", "high", "wins", "losses", "ties", "mean rank", "verdict")
+    made = table(title, columns)
     for standing in evaluation.standings:
         counts = (standing.wins, standing.losses, standing.ties)
         made.add_row(
@@ -138,6 +164,7 @@ def _standings_table(evaluation: Evaluation) -> Table:
             *(f"{number:.3f}" for number in standing.ratio),
             *map(str, counts),
             f"{standing.mean_rank:.1f}",
+            Text(standing.verdict, style=_STYLES.get(standing.verdict, "")),
         )
     return made
 
@@ -172,7 +199,7 @@ def _task_sentence(report: TaskReport) -> str:
         for name, difference in result.versus.items():
             by_verdict.setdefault(difference.verdict, []).append(name)
         clauses = [
-            f"not really different from {_listed(names)}"
+            f"not shown to differ from {_listed(names)}"
             if verdict == "tie"
             else f"{verdict} than {_listed(names)}"
             for verdict, names in by_verdict.items()
@@ -180,7 +207,8 @@ def _task_sentence(report: TaskReport) -> str:
         if result.diverged == len(result.losses):
             parts.append(f"{result.program} diverged on every seed")
         elif clauses:
-            parts.append(f"{result.program} is {_listed(clauses)}")
+            some = f", and diverged on {_diverged(result)} seeds" if result.diverged else ""
+            parts.append(f"{result.program} is {_listed(clauses)}{some}")
     found = f"On {report.task}, {'; '.join(parts) or 'there is nothing to compare'}."
     at_edge = [f"{result.program} ({result.lr:.3g})" for result in report.results if result.at_edge]
     if at_edge:
@@ -191,19 +219,17 @@ def _task_sentence(report: TaskReport) -> str:
     return found
 
 
-def _overall_sentence(evaluation: Evaluation) -> str:
-    parts = [
-        f"{fitness.program} {_in_words(fitness.difference, evaluation.reference)}"
-        for fitness in evaluation.overall
-        if fitness.difference is not None
-    ]
-    return f"Over all {len(evaluation.tasks)} tasks, {'; '.join(parts)}."
-
-
-def _in_words(difference: Difference, reference: str) -> str:
-    if not difference.real:
-        return f"is not really different from {reference}"
-    return f"is {difference.verdict}: its loss is {percent(difference)} against {reference}"
+def _over_tasks(standing: Standing, evaluation: Evaluation) -> str:
+    assert standing.on_these is not None
+    assert standing.p_holm is not None
+    return over_tasks_in_words(
+        standing.program,
+        evaluation.reference,
+        len(evaluation.tasks),
+        standing.on_these,
+        standing.ratio,
+        standing.p_holm,
+    )
 
 
 def how(evaluation: Evaluation) -> str:
@@ -216,7 +242,7 @@ def how(evaluation: Evaluation) -> str:
         f"over {seeds} fresh seeds, the same for all. div.: seeds that diverged. A difference is "
         "real if its p-value, by Holm's correction for all comparisons "
         f"({evaluation.comparisons}), is below 0.05."
-    )
+    ) + (_HOW_OVER_TASKS if evaluation.standings else "")
 
 
 def _listed(words: Sequence[str]) -> str:

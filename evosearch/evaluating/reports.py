@@ -71,15 +71,15 @@ def markdown(evaluation: Evaluation) -> str:
 def _standings(evaluation: Evaluation) -> str:
     header = (
         f"| contender | loss / {evaluation.reference}'s | 95% interval | wins | losses | ties | "
-        "mean rank |"
+        "mean rank | verdict |"
     )
     rows = [
         f"| {one.program} | {one.ratio.mean:.3f} | {one.ratio.low:.3f} to {one.ratio.high:.3f} | "
-        f"{one.wins} | {one.losses} | {one.ties} | {one.mean_rank:.1f} |"
+        f"{one.wins} | {one.losses} | {one.ties} | {one.mean_rank:.1f} | {one.verdict} |"
         for one in evaluation.standings
     ]
     title = f"### {len(evaluation.tasks)} tasks together\n"
-    return "\n".join([title, header, "| --- |" + " ---: |" * 6, *rows])
+    return "\n".join([title, header, "| --- |" + " ---: |" * 6 + " --- |", *rows])
 
 
 def _task(report: TaskReport) -> str:

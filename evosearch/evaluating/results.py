@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from evosearch.statistics import Interval, interval
 from evosearch.training.tuning import Setting
+from evosearch.verdicts import ERROR_RATE, Verdict, of_difference, over_tasks
 
-ERROR_RATE = 0.05
-"""Chance that a report calls any difference real that is none."""
+ROUNDING = 1e-3
+"""Least standard deviation assumed of a difference: rounding is never a real one."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,8 @@ class Difference:
     @property
     def verdict(self) -> str:
         """`better`, `worse` or, where the difference is not real, `tie`."""
-        if not self.real:
-            return "tie"
-        return "better" if self.interval.mean < 0 else "worse"
+        found = of_difference(self.interval.mean, self.p_holm)
+        return "tie" if found is Verdict.UNDECIDED else str(found)
 
     def document(self) -> dict[str, Any]:
         """The difference as JSON."""
@@ -153,7 +153,8 @@ class Fitness:
         program: its name.
         interval: mean and 95% interval over seeds of the mean over tasks.
         per_task: the mean over seeds for each task.
-        difference: the same as a difference, with its test; None for the reference itself.
+        difference: the same as a difference, with its test over seeds on these tasks; None for the
+            reference itself.
     """
 
     program: str
@@ -162,7 +163,7 @@ class Fitness:
     difference: Difference | None
 
     def document(self) -> dict[str, Any]:
-        """The fitness as JSON."""
+        """The fitness as JSON; `real` on these tasks, whatever others would show."""
         mean, low, high = self.interval
         return {
             "program": self.program,
@@ -186,6 +187,9 @@ class Standing:
         mean_rank: among all contenders by mean log loss, 1 the best; ties share the mean rank.
         ratio: the geometric mean over tasks of its loss over the reference's, each clipped to
             1/4 to 4; its 95% interval is from a bootstrap that draws tasks and, in each, seeds.
+        on_these: the verdict over seeds on these very tasks; None for the reference itself.
+        p_holm: the p-value of the tasks' mean log ratios (Student's t), by Holm's correction for
+            all contenders; None for the reference itself.
     """
 
     program: str
@@ -194,11 +198,32 @@ class Standing:
     ties: int
     mean_rank: float
     ratio: Interval
+    on_these: Verdict | None = None
+    p_holm: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`better` or `worse` where that holds for tasks like these, `undecided` elsewhere."""
+        if self.on_these is None or self.p_holm is None:
+            return "the reference"
+        return str(over_tasks(self.on_these, self.ratio, self.p_holm))
 
     def document(self) -> dict[str, Any]:
         """The standing as JSON."""
         mean, low, high = self.ratio
-        return asdict(self) | {"ratio": mean, "ratio_low": low, "ratio_high": high}
+        return {
+            "program": self.program,
+            "wins": self.wins,
+            "losses": self.losses,
+            "ties": self.ties,
+            "mean_rank": self.mean_rank,
+            "ratio": mean,
+            "ratio_low": low,
+            "ratio_high": high,
+            "on_these_tasks": self.on_these,
+            "p_holm": self.p_holm,
+            "verdict": self.verdict,
+        }
 
 
 @dataclass(frozen=True)

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evosearch.evaluating.results import Standing, TaskReport
-from evosearch.statistics import Interval, log_loss, log_ratio
+from evosearch.evaluating.results import ROUNDING, Difference, Standing, TaskReport
+from evosearch.statistics import Interval, holm, log_loss, log_ratio, p_value
+from evosearch.verdicts import of_difference
 
 _RESAMPLES = 10_000
 
 
-def standings(reports: Sequence[TaskReport], reference: str) -> list[Standing]:
-    """Every contender against `reference`, the best ratio first; reports hold their verdicts."""
+def standings(
+    reports: Sequence[TaskReport], reference: str, on_these: Mapping[str, Difference]
+) -> list[Standing]:
+    """Every contender against `reference`, the best ratio first.
+
+    Args:
+        reports: one for each task; they hold their verdicts.
+        reference: the contender that the others are compared with.
+        on_these: of every other contender the difference over all these tasks, tested over seeds.
+    """
     names = [result.program for result in reports[0].results]
     ranks = np.mean([_ranks(report) for report in reports], axis=0)
+    tables = [
+        np.array([_log_ratios(report, place, reference) for report in reports])
+        for place in range(len(names))
+    ]
+    over_tasks = _over_tasks({name: tables[names.index(name)] for name in on_these})
     found = []
     for place, name in enumerate(names):
         verdicts = [_verdict(report, place, reference) for report in reports]
         wins, losses = verdicts.count("better"), verdicts.count("worse")
         ties = len(reports) - wins - losses
-        ratio = _ratio([_log_ratios(report, place, reference) for report in reports])
-        found.append(Standing(name, wins, losses, ties, float(ranks[place]), ratio))
+        rank, ratio = float(ranks[place]), _ratio(tables[place])
+        here = None
+        if name in on_these:
+            here = of_difference(on_these[name].interval.mean, on_these[name].p_holm)
+        p_holm = over_tasks.get(name)
+        found.append(Standing(name, wins, losses, ties, rank, ratio, here, p_holm))
     return sorted(found, key=lambda standing: standing.ratio.mean)
+
+
+def _over_tasks(tables: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """By contender, the p-value of its mean log ratio, as one of all tasks there could be."""
+    p_values = [p_value(list(table.mean(axis=1)), ROUNDING) for table in tables.values()]
+    return dict(zip(tables, holm(p_values), strict=True))
 
 
 def _ranks(report: TaskReport) -> np.ndarray:
@@ -45,9 +69,8 @@ def _log_ratios(report: TaskReport, place: int, reference: str) -> list[float]:
     return list(map(log_ratio, report.results[place].losses, others))
 
 
-def _ratio(by_task: Sequence[Sequence[float]]) -> Interval:
+def _ratio(table: np.ndarray) -> Interval:
     """The geometric mean ratio and its bootstrap interval, from log ratios by task and seed."""
-    table = np.array(by_task)
     tasks, seeds = table.shape
     rng = np.random.default_rng(0)  # the same data give the same interval
     drawn = rng.integers(tasks, size=(_RESAMPLES, tasks, 1))

@@ -3,7 +3,7 @@
 What a run reports of a champion comes from seeds that decided nothing, so it is unbiased
 by design. An audit checks the design: it measures the confirmed champions again, under the same
 conditions against the same baseline, on seeds of a stream that nothing else uses. Over many
-champions the mean of (reported - fresh) then lies within two of its standard errors of zero.
+champions the mean of (reported - fresh) is then zero, as far as its 95% interval tells.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from evosearch.statistics import LARGEST_SCORE, Interval
 from evosearch.training.engines import Trainer
 from evosearch.training.pools import worker_pool
 from evosearch.training.seeds import Seed, Stream
+from evosearch.verdicts import lies, of_bias
 from primitives import zoo
 
 Progress = Callable[[str, int, int], None]
@@ -81,10 +82,14 @@ class Audit:
         return float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
 
     @property
+    def bias(self) -> Interval | None:
+        """That mean and its 95% interval (Student's t); None with a single champion."""
+        return of_bias([one.difference for one in self.champions])
+
+    @property
     def agrees(self) -> bool | None:
-        """Whether the mean lies within two standard errors of zero; None with one champion."""
-        error = self.standard_error
-        return None if error is None else abs(self.mean) <= 2 * error
+        """Whether the interval holds zero, so that no bias is shown; None with one champion."""
+        return None if self.bias is None else lies(self.bias) == 0
 
     def document(self) -> dict[str, Any]:
         """The audit as JSON."""
@@ -104,6 +109,8 @@ class Audit:
             ],
             "mean_difference": self.mean,
             "standard_error": self.standard_error,
+            "mean_low": self.bias and self.bias.low,
+            "mean_high": self.bias and self.bias.high,
             "agrees": self.agrees,
         }
 

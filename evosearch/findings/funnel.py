@@ -15,16 +15,16 @@ from typing import Any
 
 from evosearch.config import FunnelConfig
 from evosearch.errors import UsageError
-from evosearch.evaluating.comparison import ROUNDING
 from evosearch.evaluating.evaluation import evaluate
 from evosearch.evaluating.ledger import Ledger
-from evosearch.evaluating.results import Evaluation
+from evosearch.evaluating.results import ROUNDING, Evaluation
 from evosearch.evaluating.trainings import Progress
 from evosearch.searching.measurement import BASELINE
 from evosearch.searching.run import Run
 from evosearch.searching.validation import COARSE, COARSE_DECAYS, COARSE_GRID, counterparts
 from evosearch.statistics import Interval, bounded_mean, interval, log_ratio
 from evosearch.training.seeds import Stream
+from evosearch.verdicts import of_fitness
 from primitives import Program, parse, simplify, zoo
 from primitives.canonical import canonical
 from proxies.precision import SUFFIX as BFLOAT16
@@ -97,10 +97,11 @@ class Funnelled:
     winner: Entrant | None
 
     def document(self) -> dict[str, Any]:
-        """The funnel as JSON."""
+        """The funnel as JSON; `verdict` is what the winner's fresh seeds say of it."""
         return {
             "stages": [stage.document() for stage in self.stages],
             "winner": self.winner and self.winner.document(),
+            "verdict": self.winner and str(of_fitness(self.winner.fitness)),
         }
 
 

@@ -11,6 +11,7 @@ from evosearch.evaluating.report_tables import table
 from evosearch.findings.audit import Audit
 from evosearch.findings.curves import Group, RunComparison, Spread
 from evosearch.statistics import Interval
+from evosearch.verdicts import bias_in_words, single_runs
 
 
 def render_audit(audit: Audit, console: Console) -> None:
@@ -28,31 +29,7 @@ def render_audit(audit: Audit, console: Console) -> None:
         )
     console.print(made)
     console.print()
-    console.print(verdict(audit), highlight=False, markup=False)
-
-
-def verdict(audit: Audit) -> str:
-    """Whether the mean of (reported - fresh) is zero, as far as can be told."""
-    if audit.standard_error is None:
-        return (
-            f"reported - fresh is {audit.mean:+.4f}; one champion cannot tell chance from a bias: "
-            "audit several runs"
-        )
-    where = (
-        "within two standard errors of zero"
-        if audit.agrees
-        else ("more than two standard errors from zero")
-    )
-    means = (
-        "the reports hold"
-        if audit.agrees
-        else ("the reports flatter" if audit.mean > 0 else "the reports understate")
-    )
-    return (
-        f"The mean of reported - fresh over {len(audit.champions)} champions is "
-        f"{audit.mean:+.4f}, with a standard error of {audit.standard_error:.4f}: {where}, so "
-        f"{means}."
-    )
+    console.print(bias_in_words(audit.mean, audit.bias), highlight=False, markup=False)
 
 
 def render_comparison(comparison: RunComparison, console: Console) -> None:
@@ -63,6 +40,9 @@ def render_comparison(comparison: RunComparison, console: Console) -> None:
     console.print()
     for group in comparison.groups[1:]:
         console.print(_difference(group, comparison.groups[0]), highlight=False, markup=False)
+    note = single_runs((group.name, len(group.runs)) for group in comparison.groups)
+    if note is not None:
+        console.print(note, highlight=False, markup=False)
     how = _HOW + _AT_10X if comparison.validated else _HOW
     console.print(Text(how, style="dim"))
 
@@ -91,9 +71,10 @@ def _at_costs(comparison: RunComparison) -> Table:
     for cost in comparison.costs:
         shown = _short(cost)
         for group in comparison.groups:
-            cells = [shown, escape(group.name), *_spread(group.fitness(cost))]
+            runs = len(group.runs)
+            cells = [shown, escape(group.name), *_spread(group.fitness(cost), runs)]
             if comparison.validated:
-                cells += _spread(group.validation(cost))
+                cells += _spread(group.validation(cost), runs)
             made.add_row(*cells)
             shown = ""
     return made
@@ -114,8 +95,12 @@ def _by_task(comparison: RunComparison) -> Table:
     return made
 
 
-def _spread(spread: Spread | None) -> list[str]:
-    return ["-"] * 3 if spread is None else [f"{number:+.3f}" for number in spread]
+def _spread(spread: Spread | None, runs: int) -> list[str]:
+    """Mean, lowest and highest; one run has no range."""
+    if spread is None:
+        return ["-"] * 3
+    numbers = [f"{number:+.3f}" for number in spread]
+    return numbers if runs > 1 else [numbers[0], "-", "-"]
 
 
 def _difference(group: Group, first: Group) -> str:

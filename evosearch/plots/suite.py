@@ -51,4 +51,4 @@ def _ratios(ax: Axes, evaluation: Evaluation, colours: dict[str, str]) -> None:
     )
     ax.axvline(1.0, color="black", lw=0.8)
     ax.set_title("all tasks")
-    ax.set_xlabel(f"loss / {evaluation.reference}'s, geometric mean, 95 %")
+    ax.set_xlabel(f"loss / {evaluation.reference}'s, geometric mean, 95 % over tasks")

@@ -17,7 +17,9 @@ from rich.text import Text
 
 from evosearch.config import MeasurementConfig
 from evosearch.searching.observers import Snapshot
-from evosearch.searching.records import Champion, evidence, fitness
+from evosearch.searching.records import Champion, evidence, fitness, is_confirmed
+from evosearch.statistics import Interval
+from evosearch.verdicts import LEAST_SEEDS
 from primitives import live
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -57,6 +59,14 @@ def seconds_left(snapshot: Snapshot) -> float | None:
     if snapshot.minutes is not None:
         estimates.append(60 * snapshot.minutes - snapshot.elapsed_seconds)
     return max(0.0, min(estimates)) if estimates else None
+
+
+def in_figures(estimate: Interval, seeds: int, *, fresh: bool) -> str:
+    """A champion's fitness: with its interval if there are seeds for one, and from which seeds."""
+    mean, low, high = estimate
+    which = f"{'fresh' if fresh else 'search'} seed{'s' * (seeds > 1)}"
+    bounds = f"95% [{low:+.3f}, {high:+.3f}]  " if seeds >= LEAST_SEEDS else ""
+    return f"{mean:+.3f}  {bounds}{seeds} {which}"
 
 
 class LiveView:
@@ -172,11 +182,9 @@ class LiveView:
         found = evidence(champion.record.scores)
         if not found:
             return f"#{champion.record.id}, not measured yet"
-        mean, low, high = fitness(found, self.limits.noise_floor, self.limits.largest_gain)
-        return (
-            f"#{champion.record.id}  fitness {mean:+.3f}  95% [{low:+.3f}, {high:+.3f}]  "
-            f"{len(found)} seed{'s' if len(found) > 1 else ''}"
-        )
+        estimate = fitness(found, self.limits.noise_floor, self.limits.largest_gain)
+        fresh = is_confirmed(champion.record.scores)
+        return f"#{champion.record.id}  fitness {in_figures(estimate, len(found), fresh=fresh)}"
 
     def _curve(self, snapshot: Snapshot, of: Callable[[tuple[Champion, float]], float]) -> str:
         """The last few champions that are validated, the latest last."""

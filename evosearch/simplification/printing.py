@@ -10,6 +10,7 @@ from rich.text import Text
 from evosearch.simplification.deciding import WORST
 from evosearch.simplification.record import Cost, Simplification, Step
 from evosearch.statistics import LARGEST_SCORE
+from evosearch.verdicts import is_needed
 from primitives import Program, zoo
 from primitives.changes import changed_lines
 from primitives.description import describe
@@ -56,11 +57,11 @@ def print_step(number: int, step: Step, console: Console) -> None:
 
 
 def in_words(cost: Cost) -> str:
-    """`costs -0.054 log loss, at most -0.046 (95%), on 32 seeds of 4 tasks; fitness +0.070`."""
+    """`costs -0.054 log loss (-0.061 to -0.046, 95% each side), on 32 seeds of 4 tasks; ...`."""
     fitness = "" if cost.fitness is None else f"; fitness {cost.fitness:+.3f}"
     tasks = len(cost.per_task)
     return (
-        f"costs {cost.mean:+.4f} log loss, between {cost.low:+.4f} and {cost.high:+.4f} (95%), on "
+        f"costs {cost.mean:+.4f} log loss ({cost.low:+.4f} to {cost.high:+.4f}, 95% each side), on "
         f"{cost.seeds} seeds of {tasks} task{'s' * (tasks != 1)}{fitness}"
     )
 
@@ -96,6 +97,9 @@ def print_result(found: Simplification, console: Console) -> None:
         seeds = found.ablations[0].cost.seeds
         title = f"Without one statement: cost against the result, in log loss, on {seeds} seeds:"
         _print_table(title, ablation_table(found), console)
+        doubtful = [one.statement for one in found.ablations if not is_needed(one.cost.low)]
+        if doubtful:
+            console.print(Text(f"Not shown to be worth anything here: {'; '.join(doubtful)}."))
         if any(one.cost.high >= _LARGEST for one in found.ablations):
             console.print(
                 f"{_LARGEST:+.3f} is the largest cost that is counted: four times the loss."
@@ -106,7 +110,7 @@ def _verdict(found: Simplification) -> str:
     limit, worst = (f"{times * found.settings['limit']:g}" for times in (1, WORST))
     if found.unconfirmed:
         return f"Not shown to cost so little: {', '.join(found.unconfirmed)}."
-    return f"It costs less than {limit}, and on no task more than {worst}."
+    return f"It costs less than {limit}, and on each task less than {worst} (95%)."
 
 
 def _print_table(title: str, table: Table, console: Console) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evosearch.simplification.deciding import WORST
+from evosearch.verdicts import is_below
 from primitives import Program, parse
 from primitives import Step as AlgebraStep
 from primitives.description import describe
@@ -175,8 +176,9 @@ class Simplification:
             return []
         limit = self.settings["limit"]
         tasks = self.confirmation.per_task.items()
-        found = [task for task, (_, high) in tasks if high >= WORST * limit]
-        return found + ["the mean over tasks"] * (self.confirmation.high >= limit)
+        found = [task for task, (_, high) in tasks if not is_below(high, WORST * limit)]
+        mean = is_below(self.confirmation.high, limit)
+        return found if mean else [*found, "the mean over tasks"]
 
     def document(self) -> dict[str, Any]:
         """The derivation as JSON."""

@@ -132,6 +132,10 @@ def test_status_top_and_show_of_a_run(run: Any, found: Path) -> None:
     assert fields | {"measurements", "statements", "state_memory"} <= set(top[0])
     lows = [(-one["fitness_low"], one["id"]) for one in top]
     assert lows == sorted(lows)
+    rows = run("top", found, "-n", "5").out.splitlines()
+    assert rows[0].split()[-2:] == ["fitness", "from"]
+    for one, row in zip(top, rows[1:], strict=False):
+        assert row.split()[-2:] == ["fresh" if one["confirmed"] else "search", "seeds"]
     champion = json.loads(run("show", found, "--json").out)
     assert champion["live_source"] == status["best"]["source"]
     by_number = json.loads(run("show", f"{found}#{top[1]['id']}", "--json").out)

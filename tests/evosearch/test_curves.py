@@ -147,6 +147,9 @@ def test_the_command_prints_a_row_for_each_cost_and_search(run: Any, runs: list[
     shown = f"{fitness[-1]['mean']:+.3f} {fitness[-1]['low']:+.3f} {fitness[-1]['high']:+.3f}"
     assert shown in " ".join(said.out.split())
     assert "constants-1 differs from full in: mutation.insert = 0.0" in said.out
+    alone = document["groups"][1]["fitness"][-1]
+    assert f"constants-1 {alone['mean']:+.3f} - -" in " ".join(said.out.split())
+    assert "what another seed would find: constants-1." in " ".join(said.out.split())
     assert "validation" not in said.out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,10 @@ def test_the_document_of_several_tasks_has_the_promised_fields(several: Evaluati
     assert list(document) == ["tasks", "overall", "standings", "reference"]
     assert [report["task"] for report in document["tasks"]] == ["quadratic", TASK]
     assert set(document["overall"][0]) >= {"program", "fitness", "low", "high", "per_task"}
+    assert set(document["standings"][0]) == {
+        "program", "wins", "losses", "ties", "mean_rank", "ratio", "ratio_low", "ratio_high",
+        "on_these_tasks", "p_holm", "verdict",
+    }  # fmt: skip
     assert document["reference"] == "adamw"
 
 
@@ -222,7 +227,7 @@ def test_a_wrong_argument_is_named_before_any_training(
 
 
 def made_up(**losses: list[float]) -> TaskReport:
-    results = [Result(name, "", 1.0, {1.0: 1.0}, tuple(found)) for name, found in losses.items()]
+    results = [Result(name, "", 1.0, {}, tuple(found)) for name, found in losses.items()]
     return TaskReport("made-up", "held-out", "nats", 10, tuple(results))
 
 
@@ -258,9 +263,9 @@ def test_the_tables_fit_the_terminal(one: Evaluation, several: Evaluation, width
 
 
 def test_the_last_lines_say_in_words_what_is_real(one: Evaluation, several: Evaluation) -> None:
-    assert "mine is not really different from adamw" in sentences(one)[0]
+    assert "mine is not shown to differ from adamw" in sentences(one)[0]
     assert "diverges diverged on every seed" in sentences(one)[0]
-    assert sentences(several)[-1].startswith("Over all 2 tasks, sgd is ")
+    assert sentences(several)[-1].startswith(("Over tasks, sgd is ", "On these 2 tasks sgd's "))
 
 
 def test_what_a_ledger_holds_is_not_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,6 +350,7 @@ def test_standings_count_wins_rank_and_pool_ratios(several: Evaluation) -> None:
     assert sgd.ratio.mean == pytest.approx(math.exp(-several.overall[0].interval.mean))
     assert sgd.ratio.low <= sgd.ratio.mean <= sgd.ratio.high
     assert adamw.ratio == (1, 1, 1)
+    assert adamw.verdict == "the reference"
     assert several.standings[0].ratio.mean == min(sgd.ratio.mean, 1)
 
 
@@ -365,6 +371,69 @@ def test_a_bootstrap_over_tasks_is_as_wide_as_the_tasks_differ() -> None:
     assert ratio.mean == pytest.approx(1.0)
     assert ratio.low == pytest.approx(0.5, rel=0.1)
     assert ratio.high == pytest.approx(2.0, rel=0.1)
+
+
+def suite(*by_task: dict[str, float], noise: float = 0.0) -> Evaluation:
+    """Losses against a reference's 1.0, a mapping by contender for each task, on four seeds."""
+    rng = np.random.default_rng(0)
+    reports = []
+    for losses in by_task:
+        contenders = {
+            name: list(loss * np.exp(noise * rng.normal(size=4))) for name, loss in losses.items()
+        }
+        reports.append(replace(made_up(**contenders, adamw=[1.0] * 4), task=f"t{len(reports)}"))
+    return compare(reports, ["adamw"], 1)
+
+
+def test_better_over_tasks_is_said_only_where_tasks_agree() -> None:
+    """Without noise between seeds every difference is real on the tasks that were measured."""
+    alike = suite(*({"lion": 0.9 + 0.01 * n} for n in range(8)))
+    assert alike.standings[0].verdict == "better"
+    assert sentences(alike)[-1].startswith("Over tasks, lion is better than adamw: its mean")
+    worse = suite(*({"lion": 1.1 + 0.01 * n} for n in range(8)))
+    assert worse.standings[1].verdict == "worse"
+    losses = (0.3, 0.3, 0.3, 0.9, 1.1, 1.5, 1.5, 1.6, 1.8, 1.95)  # as eval lion --landscapes found
+    mixed = suite(*({"lion": loss} for loss in losses))
+    lion = next(one for one in mixed.standings if one.program == "lion")
+    assert mixed.overall[0].difference is not None
+    assert mixed.overall[0].difference.verdict == lion.on_these == "better"
+    assert lion.ratio.low < 1 < lion.ratio.high
+    assert lion.verdict == "undecided"
+    said = sentences(mixed)[-1]
+    assert "On these 10 tasks lion's mean loss is" in said
+    assert "% lower than adamw's; the interval over tasks (-" in said
+    assert "does not tell whether that holds beyond them" in said
+    assert "better" not in said
+    assert "| undecided |" in reports.markdown(mixed)
+
+
+def test_two_tasks_that_agree_are_too_few_to_speak_for_others() -> None:
+    """Though their bootstrap has nothing to draw that disagrees."""
+    two = suite({"lion": 0.5}, {"lion": 0.8})
+    assert two.standings[0].ratio.high < 1
+    assert two.standings[0].verdict == "undecided"
+    assert "too few or too unlike to tell" in sentences(two)[-1]
+
+
+def test_many_contenders_are_corrected_for_over_tasks() -> None:
+    """One of forty without any effect looks better over its tasks; none is said to be."""
+    rng = np.random.default_rng(2)
+    drawn = [{f"p{n}": math.exp(0.3 * rng.normal()) for n in range(40)} for _ in range(8)]
+    found = [one for one in suite(*drawn).standings if one.program != "adamw"]
+    assert any(one.ratio.high < 1 or one.ratio.low > 1 for one in found)
+    assert {one.verdict for one in found} == {"undecided"}
+
+
+def test_what_is_not_real_on_these_tasks_is_not_said_of_others() -> None:
+    noisy = suite(*({"lion": 0.98} for _ in range(4)), noise=0.2)
+    assert noisy.standings[0].verdict == "undecided"
+    assert "lion's mean loss is not shown to differ from adamw's" in sentences(noisy)[-1]
+
+
+def test_a_win_that_diverged_now_and_then_says_so() -> None:
+    losses = [0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, math.inf]
+    found = compare([made_up(lion=losses, adamw=[1.0] * 12)], ["adamw"], 1)
+    assert "lion is better than adamw, and diverged on 1/12 seeds" in sentences(found)[0]
 
 
 @pytest.mark.parametrize("suffix", [".md", ".json", ".svg", ".png"])

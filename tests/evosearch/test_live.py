@@ -59,7 +59,7 @@ runs/quick                                                           * searching
 programs    8,213 of 20,000, 1:10 spent, 1:26 left
 speed       137 programs/s   999 evaluated   14 champion tests
 cache hits  87.8 %   redundant statements 61.0 %
-champion    #4711  fitness +0.128  95% [+0.117, +0.138]  16 seeds
+champion    #4711  fitness +0.128  95% [+0.117, +0.138]  16 fresh seeds
             digits-mlp +0.11  topics-attention +0.15
 
   def train(w, g, m, lr):
@@ -100,7 +100,7 @@ def test_piped_to_a_file_it_prints_plain_lines_now_and_then() -> None:
     assert file.getvalue() == (
         "runs/quick: loading tasks\n"
         "runs/quick: 8,213 of 20,000, 1:10 spent, 1:26 left; cache hits 87.8 %; champion #4711  "
-        "fitness +0.128  95% [+0.117, +0.138]  16 seeds\n"
+        "fitness +0.128  95% [+0.117, +0.138]  16 fresh seeds\n"
     )
 
 

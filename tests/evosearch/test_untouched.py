@@ -120,7 +120,7 @@ def test_the_status_says_what_validation_and_funnel_found(
     said = capsys.readouterr().out
     assert f"both tuned: {status['validation']['fitness']:+.3f}" in said
     winner = json.loads((searched / "run" / "funnel.json").read_text())["winner"]
-    assert ("does not carry over" if winner is None else f"came {winner['name']}") in said
+    assert ("came no program" if winner is None else f"came {winner['name']}") in said
 
 
 def test_weight_decay_is_tuned_of_all_alike(searched: Path) -> None:

@@ -79,12 +79,21 @@ def test_in_a_narrow_terminal_statements_give_way_and_no_number_does() -> None:
 def test_what_fresh_seeds_do_not_show_is_said() -> None:
     found = measured()
     assert found.unconfirmed == []
-    assert "It costs less than 0.01, and on no task more than 0.03." in printed(found)
+    assert "It costs less than 0.01, and on each task less than 0.03 (95%)." in printed(found)
     doubtful = replace(found, confirmation=replace(COST, per_task={"one": (0.0, 0.04)}))
     assert doubtful.unconfirmed == ["one"]
     assert "Not shown to cost so little: one." in printed(doubtful)
     doubtful = replace(found, confirmation=replace(COST, high=0.012))
     assert doubtful.unconfirmed == ["the mean over tasks"]
+
+
+def test_a_statement_whose_cost_may_be_nothing_is_named() -> None:
+    """The golden has one whose bounds are both below zero; this one is surely worth something."""
+    found = measured()
+    assert "Not shown to be worth anything here: u = g * lr." in printed(found)
+    cost = replace(COST, mean=0.02, low=0.001, high=0.04)
+    needed = replace(found, ablations=(replace(found.ablations[0], cost=cost),))
+    assert "Not shown to be worth anything" not in printed(needed)
 
 
 def test_a_derivation_is_data() -> None:
