@@ -5,6 +5,7 @@
 """
 
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -12,7 +13,6 @@ from jax import lax
 
 from primitives.arrays import Arrays
 from primitives.batch.gangs import run_gangs
-from primitives.batch.kernel import run_kernel
 from primitives.encoding import Code
 from primitives.instructions import InstructionSet
 
@@ -25,9 +25,13 @@ def run_batch(
     file: jax.Array,
     scalars: jax.Array,
 ) -> Any:
-    """One step of every lane by the way that suits the device; see `gangs.run_gangs`."""
-    return lax.platform_dependent(
-        *(code, share, file, scalars),
-        cuda=partial(run_kernel, instructions, model),
-        default=partial(run_gangs, instructions, model),
-    )
+    """One step of every lane by the way that suits the device; see `gangs.run_gangs`.
+
+    Without Pallas's Triton backend, which JAX 0.11 deprecates, CUDA devices run gangs too.
+    """
+    ways = {"default": partial(run_gangs, instructions, model)}
+    if find_spec("jax.experimental.pallas.triton"):
+        from primitives.batch.kernel import run_kernel
+
+        ways["cuda"] = partial(run_kernel, instructions, model)
+    return lax.platform_dependent(code, share, file, scalars, **ways)

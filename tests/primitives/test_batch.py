@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import suppress
 from functools import partial
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from primitives import CapacityError, encode, instructions, interpreter, ops, parse, zoo
 from primitives.arrays import Arrays
@@ -160,13 +163,36 @@ def test_the_interpreter_under_vmap_is_the_interpreter(names):
             np.testing.assert_allclose(b[lane], a, rtol=1e-5, atol=1e-7)
 
 
-def test_the_kernel_lowers_for_cuda_where_there_is_no_gpu():
+def lowered_for_cuda():
+    """Lion in four lanes, lowered for an NVIDIA GPU, which need not be there."""
     known = frozenset(ops.names("full"))
     machine = interpreter(known)
     weights, grads, _ = stream(0)
     code = jax.tree.map(lambda leaf: np.stack([leaf] * 4), encode(zoo.load("lion"), known))
     state = jax.vmap(lambda code: machine.init(weights, code, 1.0))(code)
     step = jax.jit(jax.vmap(lambda s: machine.update(grads[0], s, weights, lr=1.0, t=1.0)))
-    text = step.trace(state).lower(lowering_platforms=("cuda",)).as_text()
+    gpu = AbstractDevice(device_kind="NVIDIA H100", num_cores=132, platform="gpu")
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=gpu)):  # JAX 0.11 asks for it
+        return step.trace(state).lower(lowering_platforms=("cuda",)).as_text()
+
+
+def test_the_kernel_lowers_for_cuda_where_there_is_no_gpu():
+    text = lowered_for_cuda()
     assert "__gpu$xla.gpu.triton" in text
     assert "optimizer_programs" in text
+
+
+def test_a_jax_without_triton_runs_gangs_on_cuda(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    assert "triton" not in lowered_for_cuda()
+
+
+def test_the_packages_import_without_triton():
+    """JAX announced the removal of `jax.experimental.pallas.triton` in version 0.11."""
+    code = """
+import sys
+sys.modules["jax.experimental.pallas.triton"] = None
+import primitives, proxies, evosearch
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

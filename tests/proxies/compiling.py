@@ -4,6 +4,6 @@ from functools import partial
 
 import jax
 
-QUICKLY = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False}
+from tests.xla_options import OPTIONS as QUICKLY
 
 quick_jit = partial(jax.jit, compiler_options=QUICKLY)

@@ -1,6 +1,7 @@
-"""Oracles from torch.optim, where its formula is that of the zoo."""
+"""Oracles from torch.optim, where its formula is that of the zoo.
 
-import torch
+PyTorch is imported when an oracle starts: the fast tests run without it.
+"""
 
 from tests.primitives.oracles import single
 
@@ -8,22 +9,24 @@ BETAS = (single(0.9), single(0.999))
 ADAM = {"lr": single(1e-3), "eps": single(1e-8)}
 
 OPTIMIZERS = {
-    "adadelta": lambda p: torch.optim.Adadelta(p, 1.0, rho=single(0.9), eps=single(1e-6)),
-    "adam": lambda p: torch.optim.Adam(p, betas=BETAS, **ADAM),
-    "adam_l2": lambda p: torch.optim.Adam(p, betas=BETAS, weight_decay=single(0.01), **ADAM),
-    "adam_no_momentum": lambda p: torch.optim.Adam(p, betas=(0.0, BETAS[1]), **ADAM),
-    "adamax": lambda p: torch.optim.Adamax(p, single(2e-3), betas=BETAS, eps=single(1e-8)),
-    "adamw": lambda p: torch.optim.AdamW(p, betas=BETAS, weight_decay=single(0.01), **ADAM),
-    "momentum": lambda p: torch.optim.SGD(p, 1.0, momentum=BETAS[0]),
-    "nesterov": lambda p: torch.optim.SGD(p, 1.0, momentum=BETAS[0], nesterov=True),
-    "sgd": lambda p: torch.optim.SGD(p, 1.0),
+    "adadelta": lambda optim, p: optim.Adadelta(p, 1.0, rho=single(0.9), eps=single(1e-6)),
+    "adam": lambda optim, p: optim.Adam(p, betas=BETAS, **ADAM),
+    "adam_l2": lambda optim, p: optim.Adam(p, betas=BETAS, weight_decay=single(0.01), **ADAM),
+    "adam_no_momentum": lambda optim, p: optim.Adam(p, betas=(0.0, BETAS[1]), **ADAM),
+    "adamax": lambda optim, p: optim.Adamax(p, single(2e-3), betas=BETAS, eps=single(1e-8)),
+    "adamw": lambda optim, p: optim.AdamW(p, betas=BETAS, weight_decay=single(0.01), **ADAM),
+    "momentum": lambda optim, p: optim.SGD(p, 1.0, momentum=BETAS[0]),
+    "nesterov": lambda optim, p: optim.SGD(p, 1.0, momentum=BETAS[0], nesterov=True),
+    "sgd": lambda optim, p: optim.SGD(p, 1.0),
 }
 
 
 def oracle(name):
     def start(weights):
+        import torch
+
         tensors = {key: torch.tensor(w, dtype=torch.float64) for key, w in weights.items()}
-        optimizer = OPTIMIZERS[name](tensors.values())
+        optimizer = OPTIMIZERS[name](torch.optim, tensors.values())
 
         def step(weights, grads, t):
             for key, tensor in tensors.items():
