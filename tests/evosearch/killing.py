@@ -1,0 +1,141 @@
+"""Commands that are killed: a process that has imported everything forks one for each.
+
+Starting Python and importing JAX takes seconds; a fork takes milliseconds. So a test can kill a
+hundred searches in a minute. Nothing may start JAX's threads before the fork: the parent only
+imports. Run as `python -m tests.evosearch.killing`; it reads one JSON request a line, starts the
+command and answers with the process's id, then with its exit status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Zygote:
+    """Starts commands in forks of one process; a context manager."""
+
+    def __enter__(self) -> Zygote:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.evosearch.killing"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        assert self._answer() == "ready"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def run(self, *words: str | Path, **how: Any) -> int:
+        """The exit status of a command; negative, the signal's, if it was killed.
+
+        Args:
+            *words: of the command, after `evosearch`.
+            **how: `seconds` after which it is killed; or the number of the `commit` of the run's
+                database at which it kills itself, before it or `after` it; `planted` losses.
+        """
+        request = {"words": [str(word) for word in words], **how}
+        assert self._process.stdin is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        number = int(self._answer())
+        if "seconds" in how:
+            time.sleep(how["seconds"])
+            os.kill(number, signal.SIGKILL)  # a zombie at the latest: it is waited for below
+        print(file=self._process.stdin, flush=True)
+        return int(self._answer())
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+def _main() -> None:
+    import evosearch.cli  # noqa: F401
+    from evosearch.environment import prepare
+
+    prepare()
+    import scipy.special  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+
+    import evosearch.cli.simplify
+    import evosearch.findings.funnel
+    import evosearch.searching.driver
+    import evosearch.searching.live
+    import evosearch.simplification  # noqa: F401
+
+    print("ready", flush=True)
+    while line := sys.stdin.readline():
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _child(**request)
+        print(child, flush=True)
+        sys.stdin.readline()
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def _child(
+    words: list[str],
+    seconds: float = 0.0,
+    commit: int | None = None,
+    after: bool = False,
+    planted: bool = False,
+) -> None:
+    """Runs a command in place of this process; never returns."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1) if os.environ.get("SHOW") else (0, 1, 2):
+        os.dup2(null, descriptor)
+    if commit is not None:
+        _die_at(commit, after=after)
+    if planted:
+        from evosearch.searching import driver
+        from tests.evosearch.planted import PlantedLaboratory
+
+        driver.make_laboratory = lambda *args: PlantedLaboratory()  # type: ignore[assignment]
+    sys.argv = ["evosearch", *words]
+    status = 1
+    try:
+        from evosearch.cli.app import main
+
+        main()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 0
+    finally:
+        os._exit(status)
+
+
+def _die_at(number: int, *, after: bool) -> None:
+    """Kills this process at its `number`-th commit of a run's database."""
+    from evosearch.searching.store import Store
+
+    commit, left = Store.commit, iter(range(number, -1, -1))
+
+    def commit_or_die(store: Store) -> None:
+        last = next(left) == 1
+        if last and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        commit(store)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Store.commit = commit_or_die  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    _main()
