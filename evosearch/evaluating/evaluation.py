@@ -27,6 +27,7 @@ from evosearch.evaluating.trainings import Job, Progress, Trainings
 from evosearch.statistics import log_loss
 from evosearch.training.contenders import Contender, find
 from evosearch.training.engines import Outcome, Trainer
+from evosearch.training.failures import TrainingError
 from evosearch.training.seeds import Seed, Stream
 from evosearch.training.tuning import GRID, RESOLUTION, Setting, SettingTuner, tune_alike
 from primitives import Program, zoo
@@ -87,6 +88,7 @@ def evaluate(
         UsageError: no such task, schedule or reference, a name for two programs, a number out of
             range.
         EvosearchError: a reference that diverges at every learning rate.
+        TrainingError: an exception in a user's task.
     """
     contenders, references = _contenders(programs, against)
     tasks = _load(task)
@@ -129,9 +131,12 @@ def evaluate(
         reports = [tasks_at_a_time.submit(report, one) for one in tasks]
         try:
             found = [one.result() for one in reports]
-        except BaseException:
+        except BaseException as error:
             for pool in (tasks_at_a_time, executor):
                 pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, TrainingError):
+                names = (name for name, one in contenders.items() if one == error.contender)
+                raise error.named(next(names, "")) from error.__cause__
             raise
     return compare(found, references, tuning_seeds)
 
