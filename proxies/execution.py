@@ -4,8 +4,9 @@ While the file runs, `import helper` finds `helper.py` beside it. Afterwards `sy
 and `sys.modules` are as before, so that another file's `helper` is another module. Every file that
 is opened for reading meanwhile is recorded, since the task depends on it.
 
-Before code from the file's folder is executed, the audit event `proxies.execute` is raised with its
-path (see `sys.audit`). A hook that raises there refuses the code; without a hook it runs.
+Before the file, or another one of its folder, is executed, the audit event `proxies.execute` is
+raised (see `sys.audit`). Its arguments are the path of what is to be executed and that of the file
+that is running. A hook that raises refuses the code; without a hook it runs.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ import jax
 from proxies.task import Files
 
 EXECUTE = "proxies.execute"
-"""The audit event that is raised with the path of a file before its code is executed."""
+"""The audit event before code is executed: `(path, path of the running file)`."""
 _CREATES = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr")
 _CODE = frozenset([".py", ".pyc", ".pyi", ".pth", ".so", ".pyd"])
@@ -64,6 +65,7 @@ class Execution:
 
     def run(self) -> ModuleType:
         """The module that the file is."""
+        sys.audit(EXECUTE, str(self.path), str(self.path))
         loader = _SourceLoader(self.name, str(self.path))
         spec = spec_from_file_location(self.name, self.path, loader=loader)
         assert spec is not None
@@ -98,7 +100,7 @@ class Execution:
         """Asks whether code of the file `name` may be executed, and records that it is."""
         path = os.path.abspath(name)
         if os.path.isfile(path) and self.includes(path):
-            sys.audit(EXECUTE, path)
+            sys.audit(EXECUTE, path, str(self.path))
             self._read.add(path)
 
     def files(self) -> Files:

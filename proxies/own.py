@@ -53,7 +53,7 @@ def load(name: str) -> Task:
     """The task that `name` describes; always the same object, so that it compiles once.
 
     A Python file is executed: it is the user's own code, as any training script is. Before that the
-    audit event `proxies.execute` is raised with its path, where a hook can refuse it.
+    audit event `proxies.execute` is raised, where a hook can refuse it; see `proxies.execution`.
 
     Raises:
         OwnTaskError: the file cannot be read or does not hold what it should.

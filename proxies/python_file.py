@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import traceback
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 
 from proxies.errors import OwnTaskError
-from proxies.execution import EXECUTE, Execution, executing
+from proxies.execution import Execution, executing
 from proxies.task import Files, Task
 
 
@@ -19,7 +18,6 @@ def from_python(name: str, path: Path, function: str | None) -> tuple[Task, File
     if not function:
         raise OwnTaskError(f"task {name!r}: which function makes it? Write {path}:FUNCTION")
     with executing(path) as execution:
-        sys.audit(EXECUTE, str(execution.path))
         try:
             module = execution.run()
             if not hasattr(module, function):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch.cli.app import Device, Interrupted, Json, app, print_json
+from evosearch.cli.app import Device, Interrupted, Json, TrustOption, app, print_json
 from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
 
@@ -94,12 +94,14 @@ def search(
             "--search-only", help="Leave out the funnel and the simplification at the preset's end."
         ),
     ] = False,
+    trust: TrustOption = False,
     json: Json = False,
 ) -> None:
     """Search for optimizers, live, from a known one.
 
     Ctrl-C stops; `evosearch resume` goes on exactly where it was. Prints the champion at the end.
     """
+    from evosearch.cli.evaluate import named_tasks
     from evosearch.config import make_config
     from evosearch.environment import describe, use_device
     from evosearch.searching.run import free_directory, make_run_directory
@@ -111,7 +113,7 @@ def search(
     given = {"programs": programs, "trainings": trainings, "minutes": minutes, "seed": seed}
     settings |= {name: value for name, value in given.items() if value is not None}
     if tasks is not None:
-        settings["tasks"] = [name.strip() for name in tasks.split(",") if name.strip()]
+        settings["tasks"] = named_tasks(tasks)
     if search_only:
         settings["simplify"] = False
         settings["funnel"] = {**settings.get("funnel", {}), "at_end": False}
@@ -136,6 +138,7 @@ def resume(
     minutes: Minutes = None,
     workers: Workers = None,
     device: Device = None,
+    trust: TrustOption = False,
     json: Json = False,
 ) -> None:
     """Go on with a search exactly where it stopped, however it stopped.
@@ -145,9 +148,11 @@ def resume(
     """
     from evosearch.environment import use_device
     from evosearch.searching.run import read_config
+    from evosearch.trust import ask
 
-    batch = read_config(run).batch
-    _check_batch(batch, use_device(device, batched=batch > 1))
+    config = read_config(run)
+    _check_batch(config.batch, use_device(device, batched=config.batch > 1))
+    ask(config.tasks)
     _run(run, workers, json, programs=programs, trainings=trainings, minutes=minutes)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evosearch import trust
 from evosearch.cli.app import Json, app, print_json
 from evosearch.cli.catalogue import print_table
 from evosearch.errors import UsageError
@@ -58,6 +59,7 @@ def tasks(
     if task is not None:
         raise UsageError("--task goes with --snr; `evosearch tasks NAME` shows one task")
     if name is not None:
+        trust.current().named([name])
         one = proxies.load(name)
         with explained_failures(one):
             if json:
