@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
 
 from jax.errors import JaxRuntimeError
 
@@ -18,7 +21,7 @@ class TrainingError(EvosearchError):
     Attributes:
         task: the task's name.
         contender: what it was trained with; None before there was any.
-        reason: the exception, on one line.
+        reason: the exception, on one line, with the line of the user's file that raised it.
     """
 
     def __init__(self, task: str, contender: Contender | None, reason: str, name: str = ""):
@@ -48,4 +51,15 @@ def explained_failures(task: Task, contender: Contender | None = None) -> Iterat
     except Exception as error:
         if not task.files and not isinstance(error, JaxRuntimeError):
             raise
-        raise TrainingError(task.name, contender, told(error)) from error
+        raise TrainingError(task.name, contender, told(error) + _place(task, error)) from error
+
+
+def _place(task: Task, error: Exception) -> str:
+    """Where in the task's files `error` was raised, in words; "" if it was elsewhere.
+
+    In a callback that is in the text of JAX's error, else in its traceback.
+    """
+    frames = [(frame.filename, frame.lineno) for frame in extract_tb(error.__traceback__)]
+    frames += re.findall(r'^  File "(.+)", line (\d+)', str(error), re.MULTILINE)
+    own = [(path, line) for path, line in frames if path in dict(task.files)]
+    return f" (line {own[-1][1]} of {Path(own[-1][0]).name})" if own else ""

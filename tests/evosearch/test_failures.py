@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from evosearch.training.failures import TrainingError
 from evosearch.training.seeds import Seed, Stream
 from primitives import zoo
 from tests.evosearch.test_audit import HALF_AS_FAST, champions
+
+ROOT = Path(__file__).parents[2]
 
 
 class BadBatchError(Exception):
@@ -139,10 +144,11 @@ def test_every_engine_names_task_program_and_exception(
     trainer = Trainer(proxies.load(f"{task}:{function}"), batching=batching)
     with pytest.raises(TrainingError) as caught:
         trainer.run(zoo.load("lion"), 1.0, seed_key(0, Seed(Stream.EVAL, 0)), engine)
-    expected = (
-        f"task '{task}:{function}' fails in a training with lion: BadBatchError: no picture 7"
+    line = {"task": 13, "traced": 24}[function]
+    assert str(caught.value) == (
+        f"task '{task}:{function}' fails in a training with lion: BadBatchError: no picture 7 "
+        f"(line {line} of task.py)"
     )
-    assert str(caught.value) == expected
     assert caught.value.__cause__ is not None
 
 
@@ -177,7 +183,7 @@ def test_commands_say_so_in_one_line(
     last = said.err.splitlines()[-1]
     assert last.startswith("evosearch: ")
     assert f"task {name!r}" in last
-    assert last.endswith("BadBatchError: no picture 7")
+    assert "BadBatchError: no picture 7 (line " in last
     if command == "eval" and function != "initial":
         assert "mine.txt: " in last or "adamw: " in last or "lion: " in last
 
@@ -188,8 +194,24 @@ def test_an_audit_names_the_champion_that_failed(run: Any, task: Path, tmp_path:
     said = run("audit", directory, "--seeds", "2", "--trust")
     assert said.status == 1
     last = said.err.splitlines()[-1]
-    assert last.endswith("BadBatchError: no picture 7")
+    assert "BadBatchError: no picture 7 (line 13 of task.py)" in last
     assert "adamw_paper: " in last or f"{directory}#1: " in last
+
+
+def test_a_real_process_shows_one_line_and_not_what_jax_logs(task: Path) -> None:
+    words = ["eval", "lion", "--task", "task.py:task", "--seeds", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from evosearch.cli import main; main()", *words],
+        cwd=task.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2, done.stderr  # progress, and the error
+    assert "BadBatchError: no picture 7 (line 13 of task.py)" in lines[1]
 
 
 def test_a_training_error_is_an_error_for_users() -> None:
