@@ -33,6 +33,8 @@ def prepare() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     logging.getLogger("jax").setLevel(logging.ERROR)
+    for module in ("callback", "debugging"):  # tracebacks of what is told as an error (`told`)
+        logging.getLogger(f"jax._src.{module}").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="jax")
     warnings.filterwarnings("ignore", category=SyntaxWarning)  # of program text, which is read only
 

@@ -9,10 +9,11 @@ True
 
 from proxies import tasks
 from proxies.data import digests
+from proxies.errors import OwnTaskError, UntrustedTaskError
+from proxies.identity import differences, digest
 from proxies.loading import load
 from proxies.loop import Course, Curve
 from proxies.memory import fits, memory
-from proxies.own import OwnTaskError
 from proxies.precision import in_bfloat16
 from proxies.registry import UnknownTaskError, names, register
 from proxies.schedules import SCHEDULES, Schedule, named_shape
@@ -30,8 +31,11 @@ __all__ = [
     "Split",
     "Task",
     "UnknownTaskError",
+    "UntrustedTaskError",
     "compile_train",
     "compiled_train",
+    "differences",
+    "digest",
     "digests",
     "fits",
     "in_bfloat16",

@@ -13,8 +13,11 @@ hash of their content, as the bundled data are: duplicates fall into one part.
 """
 
 import hashlib
-import importlib.util
+import math
+import os
 import re
+import stat
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache, partial
@@ -27,10 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxies import data
+from proxies.errors import OwnTaskError
+from proxies.execution import inherit, sha256
 from proxies.layers import Weights, gaussian, lecun, network, network_plan, smoothed_divergence
+from proxies.python_file import from_python
 from proxies.registry import Factory
 from proxies.sampling import Cut, cut, draw
-from proxies.task import Split, Task
+from proxies.task import Files, Split, Task
 from proxies.tasks import paper, recurrent, topics
 
 _NAME = re.compile(r"(?P<path>.+\.(py|npz|txt))(:(?P<what>[\w-]+))?(@(?P<part>[\w-]+))?")
@@ -38,35 +44,41 @@ _LEAST_ITEMS = 32
 _SMOOTHING = 0.1
 
 
-class OwnTaskError(ValueError):
-    """A user's task cannot be made; the message names the file and the remedy."""
-
-
 def is_own(name: str) -> bool:
     """Whether `name` is that of a user's task: a path to a file that can be one."""
     return _NAME.fullmatch(name) is not None
 
 
-@cache
 def load(name: str) -> Task:
     """The task that `name` describes; always the same object, so that it compiles once.
 
-    A Python file is executed: it is the user's own code, as any training script is.
+    A Python file is executed: it is the user's own code, as any training script is. Before that the
+    audit event `proxies.execute` is raised, where a hook can refuse it; see `proxies.execution`.
 
     Raises:
         OwnTaskError: the file cannot be read or does not hold what it should.
+        UntrustedTaskError: an audit hook refused a Python file.
     """
+    task = _load(name)
+    inherit(task.files)
+    return task
+
+
+@cache
+def _load(name: str) -> Task:
     parts = _NAME.fullmatch(name)
     if parts is None:
         raise OwnTaskError(f"task {name!r}: name a .py, .npz or .txt file")
     path, what = Path(parts["path"]), parts["what"]
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a directory" if path.is_dir() else "no regular file"
+            raise OwnTaskError(f"task {name!r}: {path} is {kind}; name a file")
+        files: Files = ((os.path.abspath(path), sha256(path)),)
     except OSError as error:
         raise OwnTaskError(f"task {name!r}: cannot read {path}: {error.strerror}") from None
     if path.suffix == ".py":
-        task = _from_python(name, path, what)
+        task, files = from_python(name, path, what)
     else:
         models = _MODELS[path.suffix]
         model = what or next(iter(models))
@@ -74,7 +86,7 @@ def load(name: str) -> Task:
             known = ", ".join(models)
             raise OwnTaskError(f"task {name!r}: no model {model!r} for {path.suffix}; use {known}")
         task = models[model](name, path, _split(name, parts["part"] or "search"))
-    return replace(task, name=name, source=f"{path} ({digest})")
+    return replace(task, name=name, source=f"{path} ({files[0][1][:12]})", files=files)
 
 
 def _split(name: str, part: str) -> Split:
@@ -83,28 +95,6 @@ def _split(name: str, part: str) -> Split:
         if split == part:
             return split
     raise OwnTaskError(f"task {name!r}: no part {part!r}; use one of {', '.join(known)}")
-
-
-def _from_python(name: str, path: Path, function: str | None) -> Task:
-    if not function:
-        raise OwnTaskError(f"task {name!r}: which function makes it? Write {path}:FUNCTION")
-    spec = importlib.util.spec_from_file_location(f"evosearch_own_{path.stem}", path)
-    assert spec is not None  # the suffix is .py
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        made = getattr(module, function)()
-    except AttributeError as error:
-        raise OwnTaskError(f"task {name!r}: {error}") from error
-    except Exception as error:
-        kind = type(error).__name__
-        raise OwnTaskError(f"task {name!r}: {path} failed with {kind}: {error}") from error
-    if not isinstance(made, Task):
-        raise OwnTaskError(
-            f"task {name!r}: {function}() returned {type(made).__name__}; return a proxies.Task"
-        )
-    return made
 
 
 class Table(NamedTuple):
@@ -119,10 +109,9 @@ def _network(name: str, path: Path, split: Split, *, hidden: tuple[int, ...]) ->
     x = x.reshape(len(x), -1).astype(np.float64)
     classes = int(y.max()) + 1 if y.ndim == 1 and np.issubdtype(y.dtype, np.integer) else 0
     rows = _rows_of(name, path, split, "rows", (row.tobytes() for row in x))
-    x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
+    x = _standardised(name, path, "x", x, np.float64)
     if not classes:
-        y = y.reshape(len(y), -1).astype(np.float32)
-        y = (y - y.mean(axis=0)) / np.maximum(y.std(axis=0), 1e-6)
+        y = _standardised(name, path, "y", y.reshape(len(y), -1), np.float32)
     table = Table(x[rows].astype(np.float32), y[rows].astype(np.int32 if classes else np.float32))
     sizes = (x.shape[1], *hidden, classes or y.shape[1])
     batch = min(64, len(rows) // 2)
@@ -170,6 +159,20 @@ def _network(name: str, path: Path, split: Split, *, hidden: tuple[int, ...]) ->
     )
 
 
+def _standardised(
+    name: str, path: Path, key: str, array: NDArray[Any], dtype: type[np.floating]
+) -> NDArray[Any]:
+    """Every column with mean 0 and deviation 1, computed in `dtype`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = array.astype(dtype)
+        found: NDArray[Any] = (array - array.mean(axis=0)) / np.maximum(array.std(axis=0), 1e-6)
+    if not np.isfinite(found).all():
+        raise OwnTaskError(
+            f"task {name!r}: {key} of {path} has numbers too large to be standardised; scale them"
+        )
+    return found
+
+
 def _paper_vit(name: str, path: Path, split: Split) -> Task:
     x, y = _arrays(name, path)
     shape = (paper.SIDE, paper.SIDE, 3)
@@ -191,27 +194,65 @@ def _paper_vit(name: str, path: Path, split: Split) -> Task:
 
 
 def _arrays(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in ("x", "y") if key not in file]
-            if missing:
-                has = ", ".join(file) or "nothing"
-                raise OwnTaskError(f"task {name!r}: {path} has {has}; save arrays x and y")
-            x, y = file["x"], file["y"]
-    except (ValueError, OSError) as error:
-        if isinstance(error, OwnTaskError):
-            raise
-        raise OwnTaskError(f"task {name!r}: {path} is no .npz of arrays ({error})") from None
-    if len(x) != len(y):
-        raise OwnTaskError(f"task {name!r}: x has {len(x)} rows and y {len(y)}; give them as many")
+    x, y = _loaded(name, path)
     for key, array in {"x": x, "y": y}.items():
         if array.dtype.kind not in "biuf":
-            raise OwnTaskError(f"task {name!r}: {key} holds {array.dtype}; save numbers")
+            raise OwnTaskError(f"task {name!r}: {key} of {path} holds {array.dtype}; save numbers")
+        if array.ndim == 0:
+            raise OwnTaskError(
+                f"task {name!r}: {key} of {path} is one number; save a row an example"
+            )
+        if array.size == 0:
+            raise OwnTaskError(f"task {name!r}: {key} of {path} is empty; save a row an example")
+    if len(x) != len(y):
+        raise OwnTaskError(f"task {name!r}: x has {len(x)} rows and y {len(y)}; give them as many")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise OwnTaskError(f"task {name!r}: {path} holds NaN or infinity; remove those rows")
-    if np.issubdtype(y.dtype, np.integer) and y.ndim == 1 and y.min() < 0:
-        raise OwnTaskError(f"task {name!r}: class {y.min()} in y; number classes from 0")
+    if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
+        wrong = y[(y < 0) | (y >= len(y))]
+        if wrong.size:
+            raise OwnTaskError(
+                f"task {name!r}: class {wrong[0]} in y of {len(y)} rows; number classes from 0, or "
+                "save numbers that are no classes as floats"
+            )
     return x, y
+
+
+def _loaded(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The arrays x and y of an .npz file, whatever they hold."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {member.filename: member.file_size for member in archive.infolist()}
+        missing = [key for key in ("x", "y") if f"{key}.npy" not in sizes]
+        if missing:
+            has = ", ".join(key.removesuffix(".npy") for key in sizes) or "nothing"
+            raise OwnTaskError(f"task {name!r}: {path} has {has}; save arrays x and y")
+        needed, there = sizes["x.npy"] + sizes["y.npy"], _memory()
+        if needed > there / 2:
+            raise OwnTaskError(
+                f"task {name!r}: the arrays of {path} take {needed / 2**30:,.1f} GiB, more than "
+                f"half of this machine's {there / 2**30:,.1f} GiB of memory; save fewer rows"
+            )
+        with np.load(path, allow_pickle=False) as file:
+            x, y = file["x"], file["y"]
+        if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):
+            raise ValueError("x or y is no array")
+        return x, y
+    except OwnTaskError:
+        raise
+    except Exception as error:  # a damaged archive raises some ten kinds
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise OwnTaskError(
+            f"task {name!r}: {path} is no .npz of arrays ({said}); save it with np.savez"
+        ) from None
+
+
+def _memory() -> float:
+    """The machine's memory in bytes; infinity where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def _characters(name: str, path: Path, split: Split, *, model: Factory) -> Task:

@@ -14,6 +14,9 @@ Split: TypeAlias = Literal["search", "validation", "held-out", "diagnostic"]
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+Files: TypeAlias = tuple[tuple[str, str], ...]
+"""Absolute paths of files, each with the SHA-256 of its content in hexadecimal."""
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -43,6 +46,8 @@ class Task:
             `loss`. For two-player losses and sampled gradients.
         source: the name of the data, in `proxies.data.SOURCES`; "none" for a formula.
         delay: gradients are those of the weights so many steps ago.
+        files: what a user's task was made from, first the file that its name starts with; see
+            `proxies.digest`.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Task:
     gradient: Callable[[PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]] | None = None
     source: str = "none"
     delay: int = 0
+    files: Files = ()
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:

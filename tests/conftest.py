@@ -17,6 +17,9 @@ _CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp
 if _CACHE:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# And which files of whose are trusted is no test's affair.
+_STATE = tempfile.mkdtemp("-evosearch-state")
+os.environ["XDG_STATE_HOME"] = _STATE
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -36,6 +39,7 @@ jax.config.update("jax_num_cpu_devices", 2)  # before JAX looks for its devices
 
 
 def pytest_unconfigure() -> None:
+    shutil.rmtree(_STATE, ignore_errors=True)
     if _CACHE:
         shutil.rmtree(_CACHE, ignore_errors=True)
 

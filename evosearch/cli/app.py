@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from evosearch import trust
 from evosearch.environment import prepare
 from evosearch.errors import EvosearchError
 
@@ -41,6 +42,23 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 Device = Annotated[
     DeviceKind | None,
     typer.Option(help="What to compute on; by default a GPU or TPU if JAX finds one."),
+]
+
+
+def _trust(everything: bool) -> bool:
+    if everything:
+        trust.current().everything()
+    return everything
+
+
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        callback=_trust,
+        help="Execute Python files that the run or the configuration names as tasks. Without it "
+        "such a file is executed only after you have agreed to it, once.",
+    ),
 ]
 
 
@@ -95,6 +113,7 @@ def main() -> NoReturn:
     ):  # the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")
     signal.signal(signal.SIGINT, _interrupt)
+    trust.begin(sys.argv[1:])
     try:
         app()
     except Interrupted:
@@ -116,6 +135,8 @@ def main() -> NoReturn:
             raise
         print(f"evosearch: {_one_line(error)}", file=sys.stderr)
         sys.exit(status)
+    finally:
+        trust.end()
     raise AssertionError("the command line always exits")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Json, TrustOption, app, print_json
 from evosearch.cli.progress import reporting
 from evosearch.searching.cost import Unit
 
@@ -59,6 +59,7 @@ def audit(
         int, typer.Option(min=2, max=10_000, help="Fresh seeds for each champion.")
     ] = 64,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
+    trust: TrustOption = False,
     json: Json = False,
 ) -> None:
     """Measure the champions of runs again: does the fitness reported hold on fresh seeds?
@@ -72,9 +73,12 @@ def audit(
     from evosearch.findings.audit import audit as measure
     from evosearch.findings.run_tables import render_audit
     from evosearch.searching.run import Run
+    from evosearch.trust import ask
 
+    opened = [Run(path) for path in runs]
+    ask(task for one in opened for task in one.config.tasks)
     with reporting(Console(stderr=True)) as report:
-        found = measure([Run(path) for path in runs], seeds=seeds, workers=workers, progress=report)
+        found = measure(opened, seeds=seeds, workers=workers, progress=report)
     if json:
         print_json(found.document())
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evosearch import trust
 from evosearch.cli.app import Device, Json, app, print_json
 from evosearch.cli.progress import reporting
 from evosearch.errors import UsageError
@@ -183,11 +184,18 @@ def check_split(name: str) -> None:
 
 
 def task_names(text: str) -> list[str]:
-    """The tasks that `text` names: a split, or names with commas between."""
+    """The tasks that `text` names on the command line: a split, or names with commas between."""
     import proxies
     from proxies.task import SPLITS
 
-    return list(proxies.names(text)) if text in SPLITS else _listed(text)
+    return list(proxies.names(text)) if text in SPLITS else named_tasks(text)
+
+
+def named_tasks(text: str) -> list[str]:
+    """The tasks in a text with commas between, from the command line: their files are trusted."""
+    names = _listed(text)
+    trust.current().named(names)
+    return names
 
 
 def _listed(text: str) -> list[str]:

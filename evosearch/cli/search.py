@@ -15,6 +15,7 @@ from evosearch.cli.app import (
     Device,
     Interrupted,
     Json,
+    TrustOption,
     app,
     next_signal_kills,
     print_json,
@@ -103,12 +104,14 @@ def search(
             "--search-only", help="Leave out the funnel and the simplification at the preset's end."
         ),
     ] = False,
+    trust: TrustOption = False,
     json: Json = False,
 ) -> None:
     """Search for optimizers, live, from a known one.
 
     Ctrl-C stops; `evosearch resume` goes on exactly where it was. Prints the champion at the end.
     """
+    from evosearch.cli.evaluate import named_tasks
     from evosearch.config import make_config
     from evosearch.environment import describe, use_device
     from evosearch.searching.database import is_unfinished
@@ -121,7 +124,7 @@ def search(
     given = {"programs": programs, "trainings": trainings, "minutes": minutes, "seed": seed}
     settings |= {name: value for name, value in given.items() if value is not None}
     if tasks is not None:
-        settings["tasks"] = [name.strip() for name in tasks.split(",") if name.strip()]
+        settings["tasks"] = named_tasks(tasks)
     if search_only:
         settings["simplify"] = False
         settings["funnel"] = {**settings.get("funnel", {}), "at_end": False}
@@ -156,6 +159,7 @@ def resume(
             "a run that was made by another version.",
         ),
     ] = None,
+    trust: TrustOption = False,
     json: Json = False,
 ) -> None:
     """Continue a search exactly where it stopped, however it stopped.
@@ -168,15 +172,17 @@ def resume(
     from evosearch.environment import use_device
     from evosearch.searching.recovery import fork as forked
     from evosearch.searching.run import read_config
+    from evosearch.trust import ask
 
+    config = read_config(run)
+    _check_batch(config.batch, use_device(device, batched=config.batch > 1))
+    ask(config.tasks)
     if fork is not None:
         copied = forked(run, fork)
         typer.echo(
             f"copied {copied.requests:,} of {copied.of:,} requests of {run} into {fork}", err=True
         )
         run = fork
-    batch = read_config(run).batch
-    _check_batch(batch, use_device(device, batched=batch > 1))
     _run(run, workers, json, programs=programs, trainings=trainings, minutes=minutes)
 
 

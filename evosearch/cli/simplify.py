@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evosearch.cli.app import Interrupted, Json, app, print_json
+from evosearch.cli.app import Interrupted, Json, TrustOption, app, print_json
 from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 
@@ -51,6 +51,7 @@ def simplify(
         Path | None,
         typer.Option("-o", "--out", help="Write the program here, or to .json the derivation."),
     ] = None,
+    trust: TrustOption = False,
     json: Json = False,
 ) -> None:
     """Simplify a program, step by step, with the reason for each.
@@ -71,6 +72,7 @@ def simplify(
     from evosearch.simplification import simplify_by_algebra
     from evosearch.simplification.kept import keep, path_of
     from evosearch.simplification.printing import Printer
+    from evosearch.trust import ask
 
     if algebra_only and (tune or task or minutes):
         raise UsageError("--algebra-only measures nothing: leave out --task, --tune and --minutes")
@@ -86,6 +88,7 @@ def simplify(
         found = simplify_by_algebra(loaded, printer.step)
     else:
         tasks, screening = measuring_tasks(name, task)
+        ask([*tasks, *screening])
         found = measured(
             loaded,
             tasks,

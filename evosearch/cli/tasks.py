@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evosearch import trust
 from evosearch.cli.app import Json, app, print_json
 from evosearch.cli.catalogue import print_table
 from evosearch.errors import UsageError
@@ -48,6 +49,7 @@ def tasks(
     """
     import proxies
     from evosearch.cli.evaluate import check_split
+    from evosearch.training.failures import explained_failures
 
     if split is not None:
         check_split(split)
@@ -57,11 +59,13 @@ def tasks(
     if task is not None:
         raise UsageError("--task goes with --snr; `evosearch tasks NAME` shows one task")
     if name is not None:
+        trust.current().named([name])
         one = proxies.load(name)
-        if json:
-            print_json({**_row(one), "weights": _weights(one), "items": _items(one)})
-        else:
-            _print_detail(one)
+        with explained_failures(one):
+            if json:
+                print_json({**_row(one), "weights": _weights(one), "items": _items(one)})
+            else:
+                _print_detail(one)
         return
     loaded = [
         one for one in map(proxies.load, proxies.names()) if split is None or one.split == split
@@ -91,8 +95,12 @@ def _provenance(task: Task) -> str:
 
 
 def _items(task: Task) -> int | None:
-    """How many items its part of the data has; None for a formula."""
-    return None if task.source == "none" else len(task.data[0])
+    """How many items its part of the data has; None for a formula, or data without arrays."""
+    import jax
+    import numpy as np
+
+    sizes = [np.shape(leaf)[0] for leaf in jax.tree.leaves(task.data) if np.ndim(leaf)]
+    return None if task.source == "none" or not sizes else sizes[0]
 
 
 def _weights(task: Task) -> dict[str, list[int]]:

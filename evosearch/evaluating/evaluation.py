@@ -26,6 +26,7 @@ from evosearch.evaluating.trainings import Job, Progress, Trainings
 from evosearch.statistics import log_loss
 from evosearch.training.contenders import Contender, find
 from evosearch.training.engines import Outcome, Trainer
+from evosearch.training.failures import TrainingError
 from evosearch.training.pools import worker_pool
 from evosearch.training.seeds import Seed, Stream
 from evosearch.training.tuning import GRID, RESOLUTION, Setting, SettingTuner, tune_alike
@@ -87,6 +88,7 @@ def evaluate(
         UsageError: no such task, schedule or reference, a name for two programs, a number out of
             range.
         EvosearchError: a reference that diverges at every learning rate.
+        TrainingError: an exception in a user's task.
     """
     contenders, references = _contenders(programs, against)
     tasks = _load(task)
@@ -127,7 +129,11 @@ def evaluate(
             return arena.measure(seeds, sharpness=sharpness)
 
         reports = [tasks_at_a_time.submit(report, one) for one in tasks]
-        found = [one.result() for one in reports]
+        try:
+            found = [one.result() for one in reports]
+        except TrainingError as error:
+            names = (name for name, one in contenders.items() if one == error.contender)
+            raise error.named(next(names, "")) from error.__cause__
     return compare(found, references, tuning_seeds)
 
 

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+import proxies
 from evosearch.errors import EvosearchError
 from evosearch.files import explained
 from evosearch.training.engines import Engine, Outcome
@@ -201,22 +202,12 @@ def _checksum(values: tuple[Any, ...]) -> int:
 
 
 def training_key(task: Task, *parts: Any) -> str:
-    """The key of a training: a digest of the task, the code, the machine and `parts`.
+    """The key of a training: a digest of the task, its files, the code, the machine and `parts`.
 
     `parts` are what else decides it, as text: contender, setting, steps, schedule, seed, engine.
     """
-    words = [task.name, task.source, _data_digest(task), _code_digest(), *map(str, parts)]
+    words = [task.name, json.dumps(proxies.digest(task)), _code_digest(), *map(str, parts)]
     return hashlib.blake2b("\x00".join(words).encode(), digest_size=16).hexdigest()
-
-
-@cache
-def _data_digest(task: Task) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for leaf in jax.tree.leaves(task.data):
-        array = np.asarray(leaf)
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 @cache

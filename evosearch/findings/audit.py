@@ -23,6 +23,7 @@ from evosearch.searching.run import Run
 from evosearch.searching.startup import laboratory_of, load_trainers
 from evosearch.statistics import LARGEST_SCORE, Interval
 from evosearch.training.engines import Trainer
+from evosearch.training.failures import TrainingError
 from evosearch.training.pools import worker_pool
 from evosearch.training.seeds import Seed, Stream
 from evosearch.verdicts import lies, of_bias
@@ -132,6 +133,7 @@ def audit(
 
     Raises:
         UsageError: fewer than two seeds, or no run has a confirmed champion.
+        TrainingError: an exception in a user's task.
     """
     if seeds < 2:
         raise UsageError(f"seeds = {seeds}: use at least 2")
@@ -192,7 +194,10 @@ class _Bench:
         scores = []
         for future in futures:
             self._progress(name, self._done, self._planned)
-            scores.append(_scores(future.result(), tasks))
+            try:
+                scores.append(_scores(future.result(), tasks))
+            except TrainingError as error:
+                raise error.named(name if error.contender == program else "") from error.__cause__
             self._done += self._trainings(run)
         self._progress(name, self._done, self._planned)
         limits = run.config.measurement

@@ -18,7 +18,7 @@ from typing import Any
 
 from evosearch.config import Config
 from evosearch.environment import describe
-from evosearch.errors import EvosearchError, UsageError
+from evosearch.errors import EvosearchError, UsageError, told
 from evosearch.evaluating.ledger import Ledger
 from evosearch.searching.activity import Activity
 from evosearch.searching.evolution import Evolution, Request
@@ -280,9 +280,8 @@ class Search:
             return future.result()
         except Exception as error:
             raise EvosearchError(
-                f"training with program {request.record.id} failed ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else ''}); nothing is lost: "
-                f"`evosearch resume {self.directory}`"
+                f"training with program {request.record.id} failed ({told(error)}); nothing is "
+                f"lost: `evosearch resume {self.directory}`"
             ) from error
 
     def _pass_on_notices(self) -> None:

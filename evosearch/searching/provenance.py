@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import time
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from evosearch.errors import EvosearchError
+import proxies
+from evosearch.errors import EvosearchError, UsageError
 from evosearch.searching.replay import Divergence
 from evosearch.searching.rows import PROCESSES, ProcessRow
 from evosearch.searching.store import Store
+from proxies import Task
 
 DECIDING = (
     "evosearch.config",
@@ -41,6 +45,7 @@ DECIDING = (
     "primitives.reference",
 )
 """The modules that decide what a search does with its measurements."""
+_TASKS = "tasks"
 _LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "scipy", "scikit-learn")
 
 
@@ -78,6 +83,29 @@ def this_process(number: int, first_request: int) -> ProcessRow:
         ", ".join(libraries),
         f"{platform.system()} {platform.machine()}, {', '.join(devices)}",
     )
+
+
+def check_tasks(store: Store, tasks: Mapping[str, Task]) -> None:
+    """Whether the tasks are those that the run was made with; a new run keeps their digests.
+
+    Measurements on another task under the same name would be mixed with the stored ones.
+
+    Raises:
+        UsageError: a task file, a file that it read, or a bundled source has changed; says which.
+    """
+    digests = {name: proxies.digest(task) for name, task in tasks.items()}
+    kept = store.meta(_TASKS)
+    if kept is None:  # a new run, or one of a version that kept none
+        store.set_meta(_TASKS, json.dumps(digests))
+        return
+    for name, before in json.loads(kept).items():
+        changed = proxies.differences(before, digests.get(name, {}))
+        if changed:
+            raise UsageError(
+                f"task {name!r} is not what {store.directory} was made with ({', '.join(changed)})"
+                "; undo the change, or start another run: "
+                f"`evosearch search {store.directory}/config.toml`"
+            )
 
 
 def refusal(divergence: Divergence, store: Store) -> EvosearchError:

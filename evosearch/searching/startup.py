@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import proxies
 from evosearch.config import Config
-from evosearch.errors import EvosearchError
+from evosearch.errors import EvosearchError, told
 from evosearch.searching.measurement import BASELINE, Laboratory, tune_baseline
 from evosearch.searching.store import Store
 from evosearch.training.batching import Batching
@@ -58,11 +58,13 @@ def make_laboratory(
     told what the calling thread does.
 
     Raises:
+        UsageError: a task is another than the run was made with.
         EvosearchError: a task that does not train, with the baseline at least, or the store fails.
     """
     phase("loading tasks")
     rounds = config.measurement.rounds
     by_task = load_trainers(config, notice)
+    check_tasks(store, {name: trainer.task for name, trainer in by_task.items()})
     known = store.rates()
     compiling = threading.Semaphore(workers)
 
@@ -124,7 +126,6 @@ def _followed(
             except EvosearchError:
                 raise
             except Exception as error:
-                said = str(error).splitlines()[0] if str(error) else ""
                 raise EvosearchError(
-                    f"task {pending[future]!r} does not train: {type(error).__name__}: {said}"
+                    f"task {pending[future]!r} does not train: {told(error)}"
                 ) from error

@@ -87,6 +87,14 @@ def optax_names() -> tuple[str, ...]:
     return tuple(_LIBRARY)
 
 
+def described(contender: Contender) -> str:
+    """A contender in a few words: its name if it is a known one."""
+    if isinstance(contender, Library):
+        return contender.name
+    known = (name for name in zoo.names() if zoo.load(name) == contender)
+    return next(known, f"a program of {len(contender.statements)} statements")
+
+
 def find(name: str) -> Contender:
     """The contender of that name: one of optax's, or a zoo program.
 

@@ -29,6 +29,7 @@ from evosearch.training.batching import Batch, Batching
 from evosearch.training.conditions import Conditions
 from evosearch.training.contenders import Contender, Library
 from evosearch.training.executables import EXECUTABLES
+from evosearch.training.failures import explained_failures
 from evosearch.training.seeds import Seed, Stream
 from primitives import ALL_OPS, CapacityError, Program, encode, interpreter, rule
 from primitives.encoding import Code
@@ -137,6 +138,10 @@ class Trainer:
         observe: whether outcomes have the sizes of updates.
         trace: whether the `path` of a training can be asked for; takes memory for all of it.
         batching: how trainings share devices; None for one at a time in each thread.
+
+    Raises:
+        TrainingError: from the constructor and from every method, for an exception in a user's
+            task; see `explained_failures`.
     """
 
     def __init__(
@@ -158,7 +163,8 @@ class Trainer:
         self._batching = batching
         self._batch: Batch | None = None
         self._batch_lock = threading.Lock()
-        self._params = task.params
+        with explained_failures(task):
+            self._params = task.params
         self._longest = max(1, round(self.steps * longest))
         self._own = object()  # what its executables are known by
 
@@ -182,10 +188,11 @@ class Trainer:
 
     def prepare(self, program: Contender, engine: Engine) -> None:
         """Compiles what `run` will need, so that its first call is as fast as the others."""
-        if engine is Engine.BATCHED:
-            self._shared_batch(self._operands(program, engine, 1.0))
-        else:
-            self._executable(program, engine)
+        with explained_failures(self.task, program):
+            if engine is Engine.BATCHED:
+                self._shared_batch(self._operands(program, engine, 1.0))
+            else:
+                self._executable(program, engine)
 
     def run(
         self,
@@ -206,8 +213,9 @@ class Trainer:
             conditions: by default the whole budget with a cosine.
             limits: [longest budget] what the smoothed batch loss may be; None for anything.
         """
-        curve = self._curve(program, factor, key, engine, conditions, limits)
-        found = jax.device_get(curve._replace(params=None, path=None))
+        with explained_failures(self.task, program):
+            curve = self._curve(program, factor, key, engine, conditions, limits)
+            found = jax.device_get(curve._replace(params=None, path=None))
         return Outcome(
             float(found.loss),
             int(found.steps),
@@ -229,10 +237,11 @@ class Trainer:
 
         NaN if it diverged. Only for a trainer that observes.
         """
-        curve = self._curve(program, factor, key, engine, conditions, None)
-        if not math.isfinite(float(curve.loss)):
-            return math.nan
-        return float(proxies.sharpness(self.task, curve.params, self._data, key))
+        with explained_failures(self.task, program):
+            curve = self._curve(program, factor, key, engine, conditions, None)
+            if not math.isfinite(float(curve.loss)):
+                return math.nan
+            return float(proxies.sharpness(self.task, curve.params, self._data, key))
 
     def path(
         self,
@@ -246,9 +255,10 @@ class Trainer:
 
         As many steps as were run. Only for a trainer that traces.
         """
-        curve = self._curve(program, factor, key, engine, conditions, None)
-        steps = int(curve.steps)
-        leaves = [np.asarray(leaf)[:steps] for leaf in jax.tree.leaves(curve.path)]
+        with explained_failures(self.task, program):
+            curve = self._curve(program, factor, key, engine, conditions, None)
+            steps = int(curve.steps)
+            leaves = [np.asarray(leaf)[:steps] for leaf in jax.tree.leaves(curve.path)]
         return np.concatenate([leaf.reshape(steps, -1) for leaf in leaves], axis=1)
 
     def _curve(

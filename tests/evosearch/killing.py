@@ -66,7 +66,7 @@ class Zygote:
 
 
 def _main() -> None:
-    import evosearch.cli  # noqa: F401
+    import evosearch.cli
     from evosearch.environment import prepare
 
     prepare()

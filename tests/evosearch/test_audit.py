@@ -27,11 +27,13 @@ from tests.evosearch.test_driver import TASK, small
 HALF_AS_FAST = parse(str(zoo.load(BASELINE)).replace("0.001\n", "0.0005\n"))
 
 
-def champions(directory: Path, programs: Sequence[tuple[Program, float]], rate: float = 1.0) -> Run:
+def champions(
+    directory: Path, programs: Sequence[tuple[Program, float]], rate: float = 1.0, task: str = TASK
+) -> Run:
     """A run whose champions are `programs`, each with a planted score on its confirming seeds."""
-    make_run_directory(directory, small(), {})
+    make_run_directory(directory, small(tasks=[task]), {})
     store = Store.open(directory, "search")
-    store.add_tuning(TASK, 3010, Tuner(losses={rate: 0.0}))
+    store.add_tuning(task, 3010, Tuner(losses={rate: 0.0}))
     first = Record(0, zoo.load(BASELINE), "initial")
     store.add_births([Birth(0, 0, None, "initial", analyse(first.program))])
     store.add_champion(0, Champion(first))
@@ -42,7 +44,7 @@ def champions(directory: Path, programs: Sequence[tuple[Program, float]], rate: 
         seeds = tuple(Seed(Stream.CONFIRM, 3 * n + k) for k in range(3))
         for seed in seeds:
             found = Measurement(1.0, 2.718281828459045**score, 200, "cosine", Engine.INTERPRETER)
-            store.add_measurements(Request(n, "confirm", record, seed), {TASK: found})
+            store.add_measurements(Request(n, "confirm", record, seed), {task: found})
         store.add_champion(n, Champion(record, None, seeds))
     store.close()
     return Run(directory)

@@ -123,7 +123,7 @@ def test_the_parts_of_a_users_data_share_nothing(folder: Path, name: str) -> Non
     [
         ("missing.npz", "cannot read"),
         ("task.py", "which function"),
-        ("task.py:tusk", "no attribute 'tusk'"),
+        ("task.py:tusk", "task.py has no function 'tusk'"),
         ("task.py:number", "returned int; return a proxies.Task"),
         ("task.py:broken", "failed with ZeroDivisionError"),
         ("short.npz", "give at least 32 in each part"),
@@ -134,7 +134,7 @@ def test_the_parts_of_a_users_data_share_nothing(folder: Path, name: str) -> Non
         ("none.npz", "no .npz of arrays"),
         ("classes.npz:forest", "use network, linear"),
         ("classes.npz@test", "use one of search, validation, held-out"),
-        ("texts.npz", "x holds <U1; save numbers"),
+        ("texts.npz", "x of .*texts.npz holds <U1; save numbers"),
         ("classes.npz:paper-vit", "the images in x are 5; resize them to 64x64x3"),
         ("channels.npz:paper-vit", "are 3x64x64; resize them to 64x64x3"),
         ("integers.npz:paper-vit", "x holds int64; save images as uint8 or float32"),

@@ -1,0 +1,57 @@
+"""A kept training is found again only for the same task: an edited file makes another key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import proxies
+from evosearch.evaluating.ledger import training_key
+from proxies.own import _load
+
+TASK = """
+import dataclasses, numpy as np, proxies, helper
+from pathlib import Path
+def task():
+    points = np.load(Path(__file__).with_name("points.npy"))
+    return dataclasses.replace(proxies.load("quadratic"), split="search", data=(points,))
+"""
+
+
+@pytest.mark.parametrize(
+    ("edit", "same"),
+    [
+        (lambda folder: None, True),
+        (lambda folder: (folder / "my_optimizer.py").write_text("x = 1"), True),
+        (lambda folder: (folder / "helper.py").write_text("STEPS = 3  # as before"), False),
+        (lambda folder: (folder / "task.py").write_text(TASK + "\n"), False),
+        (lambda folder: np.save(folder / "points.npy", np.arange(4.0) + 1), False),
+    ],
+)
+def test_an_edit_makes_another_key(
+    tmp_path: Path, edit: Callable[[Path], object], same: bool
+) -> None:
+    (tmp_path / "task.py").write_text(TASK)
+    (tmp_path / "helper.py").write_text("STEPS = 3")
+    np.save(tmp_path / "points.npy", np.arange(4.0))
+
+    def key() -> str:
+        _load.cache_clear()
+        return training_key(proxies.load(f"{tmp_path}/task.py:task"), "lion", 1.0)
+
+    before = key()
+    edit(tmp_path)
+    assert (key() == before) is same
+
+
+def test_a_key_is_cheap_once_the_task_is_known() -> None:
+    task = proxies.load("digits-mlp")
+    training_key(task, "lion")
+    start = time.perf_counter()
+    for number in range(1000):
+        training_key(task, "lion", number)
+    assert time.perf_counter() - start < 1.0

@@ -1,0 +1,219 @@
+"""Files that are no tasks: one line that names the file and what is wrong with it."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import proxies
+from proxies import OwnTaskError, own
+
+ROWS = np.random.default_rng(0).standard_normal((300, 2))
+LABELS = np.arange(300) % 3
+
+
+def archive(**members: bytes) -> bytes:
+    """A zip file whose members are named as in an .npz file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(f"{name}.npy", content)
+    return buffer.getvalue()
+
+
+def saved(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def arrays(**given: object) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **{"x": ROWS, "y": LABELS} | given)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+GOOD = arrays()
+FLIPPED = bytes([*GOOD[:700], GOOD[700] ^ 8, *GOOD[701:]])
+BAD_ARRAYS: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "no .npz of arrays .*not a zip file"),
+    "truncated": (GOOD[: len(GOOD) // 2], "no .npz of arrays"),
+    "a flipped bit": (FLIPPED, "no .npz of arrays .*Bad CRC"),
+    "text": (b"x,y\n1,2\n", "no .npz of arrays"),
+    "one array": (saved(ROWS), "no .npz of arrays"),
+    "members that are no arrays": (archive(x=b"hello", y=b""), "no .npz of arrays"),
+    "a header that lies": (
+        archive(x=saved(ROWS).replace(b"(300, 2), }", b"(3e9, 2), }"), y=saved(LABELS)),
+        "no .npz of arrays",
+    ),
+    "more rows than there are": (
+        archive(x=saved(ROWS).replace(b"(300, 2), }  ", b"(9999999, 2), }"), y=saved(LABELS)),
+        "no .npz of arrays",
+    ),
+    "an empty archive": (archive(), "has nothing; save arrays x and y"),
+    "objects": (arrays(x=np.array([[1], "a"] * 150, dtype=object)), "Object arrays cannot be"),
+    "a number": (arrays(x=np.float64(1)), "x of .* is one number; save a row an example"),
+    "a label": (arrays(y=np.int64(1)), "y of .* is one number"),
+    "no rows": (arrays(x=ROWS[:0], y=LABELS[:0]), "x of .* is empty"),
+    "no features": (arrays(x=ROWS[:, :0]), "x of .* is empty"),
+    "classes without end": (arrays(y=LABELS + 10**15), "class 1000000000000000 in y of 300 rows"),
+    "a negative class": (arrays(y=LABELS - 1), "class -1 in y"),
+    "dates": (arrays(y=np.arange(300).astype("datetime64[D]")), "holds datetime64"),
+    "targets beyond measure": (arrays(y=ROWS * 1e300), "y of .* too large to be standardised"),
+    "numbers beyond measure": (arrays(x=ROWS * 1e307), "x of .* too large to be standardised"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_ARRAYS)
+def test_arrays_that_cannot_be_used_are_one_line_that_names_the_file(
+    tmp_path: Path, what: str
+) -> None:
+    content, expected = BAD_ARRAYS[what]
+    path = tmp_path / "table.npz"
+    path.write_bytes(content)
+    with pytest.raises(OwnTaskError, match=expected) as caught:
+        proxies.load(str(path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_archive_that_would_fill_the_memory_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zeros = np.zeros((4_000_000, 2))
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, x=zeros, y=zeros[:, 0])
+    assert path.stat().st_size < 200_000 < 90_000_000 < zeros.nbytes * 1.5
+    monkeypatch.setattr(own, "_memory", lambda: 150e6)
+    monkeypatch.setattr(np, "load", lambda *given, **named: pytest.fail("unpacked"))
+    with pytest.raises(OwnTaskError, match=r"bomb\.npz take 0\.1 GiB, more than half"):
+        proxies.load(str(path))
+
+
+@pytest.mark.parametrize("name", ["task.py:task", "table.npz", "notes.txt"])
+def test_a_directory_or_a_pipe_is_no_task_and_nothing_waits_for_it(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name.partition(":")[0]
+    path.mkdir()
+    with pytest.raises(OwnTaskError, match="is a directory; name a file"):
+        proxies.load(f"{tmp_path}/{name}")
+    path.rmdir()
+    os.mkfifo(path)
+    found: list[str] = []
+
+    def load() -> None:
+        with pytest.raises(OwnTaskError) as caught:
+            proxies.load(f"{tmp_path}/{name}")
+        found.append(str(caught.value))
+
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert found
+    assert f"{path} is no regular file" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"", "has 0 blocks"), (b"\xff\xfe\x00", "not UTF-8"), (b"\x00" * 10, "has 0 blocks")],
+)
+def test_a_text_that_cannot_be_used_is_named(tmp_path: Path, content: bytes, expected: str) -> None:
+    (tmp_path / "notes.txt").write_bytes(content)
+    with pytest.raises(OwnTaskError, match=rf"notes\.txt.*{expected}"):
+        proxies.load(f"{tmp_path}/notes.txt")
+
+
+START = "import proxies\ndef task():\n    return proxies.load('quadratic')\n"
+BAD_CODE: dict[str, tuple[str, str]] = {
+    "sys.exit": ("import sys\nsys.exit(3)\n", r"calls sys\.exit\(3\) in line 2 of task\.py"),
+    "exit of a helper": ("import helper\n", r"calls sys\.exit\(None\) in line 1 of helper\.py"),
+    "sys.exit with words": ("raise SystemExit('no\\nno')", r"calls sys\.exit\('no\\nno'\)"),
+    "sys.exit in the factory": (
+        "def task():\n    raise SystemExit\n",
+        r"calls sys\.exit\(None\) in line 2",
+    ),
+    "GeneratorExit": ("raise GeneratorExit", "failed with GeneratorExit in line 1 of task.py"),
+    "BaseException": ("raise BaseException('x')", "failed with BaseException in line 1.*: x"),
+    "one of its own": (
+        "class Stop(BaseException): pass\nraise Stop('a\\nb')\n",
+        r"failed with Stop in line 2 of task\.py: a b",
+    ),
+    "a syntax error": ("x = 1\ndef task(:\n", r"task\.py line 2 is not Python"),
+    "a helper's": ("import wrong\n", r"wrong\.py line 3 is not Python"),
+    "an import": ("import helpers_of_mine\n", "failed with ModuleNotFoundError in line 1"),
+    "a NUL": ("x = 1\0", r"task\.py.*null bytes"),
+    "no UTF-8": ("\udcff", r"task\.py.* is not Python"),
+    "deep nesting": ("x = " + "(" * 5000 + ")" * 5000, r"task\.py"),
+    "no function": ("task = 3", "failed with TypeError"),
+    "texts as data": (
+        START.replace("proxies.load('quadratic')", "replace(proxies.load('quadratic'), data='x')")
+        + "from dataclasses import replace\n",
+        "its data holds str; give arrays of numbers",
+    ),
+    "objects as data": (
+        "import numpy as np\nfrom dataclasses import replace\n"
+        + START.replace(
+            "proxies.load('quadratic')",
+            "replace(proxies.load('quadratic'), data=np.array([None]))",
+        ),
+        "its data holds objects; give arrays of numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_CODE)
+def test_a_python_file_that_makes_no_task_is_one_line_that_names_file_and_line(
+    tmp_path: Path, what: str
+) -> None:
+    text, expected = BAD_CODE[what]
+    (tmp_path / "task.py").write_bytes(text.encode("utf-8", "surrogateescape"))
+    (tmp_path / "helper.py").write_text("raise SystemExit")
+    (tmp_path / "wrong.py").write_text("\n\nif x\n")
+    with pytest.raises(OwnTaskError, match=expected) as caught:
+        proxies.load(f"{tmp_path}/task.py:task")
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Interruption(BaseException):
+    """As a handler of Ctrl-C may raise it."""
+
+
+@pytest.mark.parametrize(
+    ("handler", "expected"), [(signal.default_int_handler, KeyboardInterrupt), (None, Interruption)]
+)
+def test_ctrl_c_while_a_task_is_loaded_is_no_error_of_the_task(
+    tmp_path: Path, handler: Callable[..., object] | None, expected: type[BaseException]
+) -> None:
+    def interrupt(number: int, frame: object) -> None:
+        raise Interruption
+
+    (tmp_path / "task.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    before = signal.signal(signal.SIGINT, handler or interrupt)
+    try:
+        with pytest.raises(expected):
+            proxies.load(f"{tmp_path}/task.py:task")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_task_file_that_raises_keyboard_interrupt_under_the_command_line_is_named(
+    tmp_path: Path,
+) -> None:
+    """There Ctrl-C raises something else."""
+    (tmp_path / "task.py").write_text("raise KeyboardInterrupt\n")
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        with pytest.raises(OwnTaskError, match=r"failed with KeyboardInterrupt in line 1"):
+            proxies.load(f"{tmp_path}/task.py:task")
+    finally:
+        signal.signal(signal.SIGINT, before)
