@@ -58,7 +58,8 @@ def parse(text: str) -> Program:
 
 def _syntax_tree(text: str) -> ast.Module:
     try:
-        return ast.parse(text)
+        # For the text of an error Python opens a file of this name: no name, no file.
+        return ast.parse(text, filename="")
     except SyntaxError as error:
         raise ProgramError(f"{one_line(error.msg)}; {_FORM}", error.lineno) from None
     except (RecursionError, MemoryError):

@@ -68,6 +68,13 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
+def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:
+    """Prints text for people; control characters that came from a file are shown as escapes."""
+    from primitives.printable import printable
+
+    print(printable(text, keep="\n\t"), end=end, file=sys.stderr if err else sys.stdout)
+
+
 class Interrupted(BaseException):
     """Ctrl-C; a class of its own because the command library turns KeyboardInterrupt into 1."""
 
@@ -98,13 +105,13 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        print(f"evosearch: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        say(f"evosearch: {error.filename or 'output'}: {error.strerror}", err=True)
         sys.exit(1)
     except Exception as error:
         status = _known(error)
         if status is None:
             raise
-        print(f"evosearch: {_one_line(error)}", file=sys.stderr)
+        say(f"evosearch: {_one_line(error)}", err=True)
         sys.exit(status)
     raise AssertionError("the command line always exits")
 
@@ -130,4 +137,6 @@ def _known(error: Exception) -> int | None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n"))
+    from primitives.printable import printable
+
+    return printable(" ".join(str(error).split("\n")))

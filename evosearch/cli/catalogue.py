@@ -81,8 +81,9 @@ def zoo(json: Json = False) -> None:
 
 def print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Prints a table, numbers flush right; the last column may wrap."""
-    from rich.console import Console
     from rich.table import Table
+
+    from evosearch.cli.terminal import Terminal
 
     table = Table(box=None, pad_edge=False)
     for place, heading in enumerate(headings):
@@ -95,4 +96,4 @@ def print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         )
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else _PIPED, markup=False).print(table)
+    Terminal(width=None if sys.stdout.isatty() else _PIPED).print(table)

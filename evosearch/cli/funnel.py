@@ -63,12 +63,11 @@ def measured(
     runs: list[Run], config: FunnelConfig, workers: int | None, to: Scale = "100x"
 ) -> Funnelled:
     """The funnel with progress on the terminal; its document is kept in each run."""
-    from rich.console import Console
-
+    from evosearch.cli.terminal import Terminal
     from evosearch.evaluating.ledger import Ledger
     from evosearch.findings.funnel import funnel as through
 
-    with reporting(Console(stderr=True)) as report:
+    with reporting(Terminal(stderr=True)) as report:
         found = through(
             runs, config=config, to=to, workers=workers, progress=report, ledger=Ledger.local()
         )
@@ -79,9 +78,9 @@ def measured(
 
 def print_funnel(found: Funnelled) -> None:
     """The stages as tables, and the winner."""
-    from rich.console import Console
+    from evosearch.cli.terminal import Terminal
 
-    console = Console()
+    console = Terminal()
     for stage in found.stages:
         console.print(_table(stage))
         console.print()
@@ -105,8 +104,6 @@ def print_funnel(found: Funnelled) -> None:
 
 
 def _table(stage: Stage) -> Table:
-    from rich.markup import escape
-
     from evosearch.evaluating.report_tables import table
 
     title = f"{stage.scale} the work: {stage.through} of {len(stage.entrants)} go on"
@@ -122,5 +119,5 @@ def _table(stage: Stage) -> Table:
             f"{task.replace(f'-{stage.scale}', '')} {score:+.3f}"
             for task, score in (ordered[-1], ordered[0])
         ]
-        made.add_row(escape(entrant.name), *numbers, *ends, style=style)
+        made.add_row(entrant.name, *numbers, *ends, style=style)
     return made

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Json, app, print_json, say
 from evosearch.errors import UsageError
 
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")]
@@ -48,10 +48,11 @@ def top(
     if json:
         print_json({"programs": found})
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from evosearch.cli.terminal import Terminal
+
+    console = Terminal()
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "fitness", "95% interval", "seeds", "statements", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -101,9 +102,9 @@ def lineage(
         ancestors = [row.ancestor.document() | {"champion": row.champion} for row in found]
         print_json({"ancestors": ancestors, "edges": [list(edge) for edge in sorted(tree.edges)]})
     elif out is not None:
-        print(f"wrote {out}")
+        say(f"wrote {out}")
     else:
-        print("\n".join(to_text(found)))
+        say("\n".join(to_text(found)))
 
 
 def _seeds(best: dict[str, Any]) -> str:
@@ -120,37 +121,39 @@ def _verdict(best: dict[str, Any]) -> str:
 def print_status(document: dict[str, Any]) -> None:
     """A run's status in words."""
     from evosearch.searching.live import duration
+    from primitives.printable import printable
 
     evaluated, generated = document["evaluated"], document["generated"]
-    print(
-        f"{document['run']}: {generated:,} programs in {duration(document['elapsed_seconds'])} "
+    say(
+        f"{printable(document['run'])}: {generated:,} programs in "
+        f"{duration(document['elapsed_seconds'])} "
         f"({document['programs_per_second']:,.0f} per second), {evaluated:,} evaluated in "
         f"{document['measurements']:,} measurements"
     )
-    print(
+    say(
         f"cost: {document['trainings']:,} trainings, the baseline's included, with "
         f"{document['weight_updates']:.3g} weight updates (steps times weights)"
     )
-    print(
+    say(
         f"cache hits {100 * document['cache_hit_rate']:.1f} %, redundant statements "
         f"{100 * document['redundant_fraction']:.1f} %, invalid drafts {document['invalid']:,}, "
-        f"stopped by: {document['stop_reason'] or 'running, or killed'}"
+        f"stopped by: {printable(document['stop_reason'] or 'running, or killed')}"
     )
     best = document["best"]
     if best is None:
-        print("no champion yet")
+        say("no champion yet")
         return
-    print(
+    say(
         f"\nchampion {best['id']}: fitness {best['fitness']:+.3f}, 95% interval "
         f"[{best['fitness_low']:+.3f}, {best['fitness_high']:+.3f}] over {_seeds(best)}"
         f"{' that decided nothing' if best['confirmed'] else ''}"
     )
-    print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))
-    print(f"  {_verdict(best)} (0; +0.1 is about 10% lower loss) on the search's own tasks,")
-    print("  where a rate or a schedule that suits their horizon counts as much as a new rule")
+    say("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))
+    say(f"  {_verdict(best)} (0; +0.1 is about 10% lower loss) on the search's own tasks,")
+    say("  where a rate or a schedule that suits their horizon counts as much as a new rule")
     _print_beyond(document)
-    print(f"\n{best['source']}")
-    print(
+    say(f"\n{best['source']}")
+    say(
         f"evaluate it where the search has not been:  evosearch eval {document['run']} "
         f"--task {_unseen(best['per_task'])}"
     )
@@ -158,14 +161,16 @@ def print_status(document: dict[str, Any]) -> None:
 
 def _print_beyond(document: dict[str, Any]) -> None:
     """What validation and the funnel have said of it."""
+    from primitives.printable import printable
+
     if (validation := document["validation"]) is not None:
-        print(f"  with ten times the work, and both tuned: {_estimate(validation)}")
+        say(f"  with ten times the work, and both tuned: {_estimate(validation)}")
     if (funnel := document["funnel"]) is not None:
         winner = funnel["winner"]
-        print(
+        say(
             "  through the funnel nothing came: what the search found does not carry over"
             if winner is None
-            else f"  through the funnel came {winner['name']}: {_estimate(winner)}"
+            else f"  through the funnel came {printable(winner['name'])}: {_estimate(winner)}"
         )
 
 

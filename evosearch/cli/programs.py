@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from evosearch.errors import UsageError
+from evosearch.files import read_bytes
 from evosearch.searching.run import Run
 from evosearch.simplification.kept import kept
 from primitives import Program, ProgramError, parse, zoo
@@ -38,12 +39,7 @@ def load_program(argument: str) -> Program:
     if path.is_dir():
         return Run(path).champion()
     if path.exists():
-        try:
-            with path.open("rb") as file:
-                content = file.read(4 * MAX_CHARACTERS)
-        except OSError as error:
-            raise UsageError(f"cannot read {argument}: {error.strerror}") from None
-        return _parsed(argument, content)
+        return _parsed(argument, read_bytes(path, 4 * MAX_CHARACTERS))
     near = suggestion(argument, zoo.names()) or "; `evosearch zoo` lists the known ones"
     raise UsageError(f"no program {argument!r}: neither a zoo name, nor a file, nor a run{near}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch.cli.app import Device, Interrupted, Json, app, print_json
+from evosearch.cli.app import Device, Interrupted, Json, app, print_json, say
 from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
 
@@ -168,7 +168,7 @@ def inject(
     if json:
         print_json({"id": number})
     else:
-        print(f"injected as {number}: it is the next child; see `evosearch show '{run}#{number}'`")
+        say(f"injected as {number}: it is the next child; see `evosearch show '{run}#{number}'`")
 
 
 def _settings(config: Path | None, preset: str | None, baseline: str | None) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _check_tasks(names: list[str]) -> None:
 def _check_batch(batch: int, kind: str) -> None:
     """Says so where an accelerator is to train one program at a time."""
     if batch == 1 and kind != "cpu":
-        typer.echo(
+        say(
             f"one program at a time, as the settings have it; a search with --batch "
             f"{_ACCELERATOR_BATCH} would keep the {kind} busy",
             err=True,
@@ -228,16 +228,15 @@ def _run(
     trainings: int | None = None,
     minutes: float | None = None,
 ) -> None:
-    from rich.console import Console
-
     from evosearch.cli.funnel import measured, print_funnel
     from evosearch.cli.inspect import print_status
+    from evosearch.cli.terminal import Terminal
     from evosearch.searching.driver import Search
     from evosearch.searching.live import LiveView
     from evosearch.searching.run import Run, read_config
     from evosearch.searching.validation import counterparts
 
-    view = LiveView(Console(stderr=True), str(directory), read_config(directory).measurement)
+    view = LiveView(Terminal(stderr=True), str(directory), read_config(directory).measurement)
     search = Search(
         directory,
         programs=programs,
@@ -255,7 +254,7 @@ def _run(
         if counterparts(run.config.tasks, "100x"):
             found = measured([run], run.config.funnel, workers)
         else:
-            typer.echo("no funnel: none of the tasks has a validation task at 100x", err=True)
+            say("no funnel: none of the tasks has a validation task at 100x", err=True)
     if json:
         print_json(status | ({"funnel": found.document()} if found else {}))
     else:
@@ -265,15 +264,14 @@ def _run(
     if reason != "interrupted" and read_config(directory).simplify:
         _simplify_best(directory, workers, json)
     if reason == "interrupted":
-        typer.echo(f"interrupted; go on with `evosearch resume {directory}`", err=True)
+        say(f"interrupted; go on with `evosearch resume {directory}`", err=True)
         raise typer.Exit(130)
 
 
 def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     """Simplifies the funnel's winner, or the champion; shows how and keeps it in the run."""
-    from rich.console import Console
-
     from evosearch.cli.simplify import measured
+    from evosearch.cli.terminal import Terminal
     from evosearch.searching.run import Run
     from evosearch.searching.validation import ten_times
     from evosearch.simplification.kept import keep, kept
@@ -286,7 +284,7 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     number = int(winner["name"].rpartition("#")[2]) if winner else best["id"]
     if kept(directory, number) is not None:
         return
-    printer = Printer(Console(quiet=json))
+    printer = Printer(Terminal(quiet=json))
     tasks = run.config.tasks
     program = run.program(number)
     found = measured(

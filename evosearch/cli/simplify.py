@@ -63,9 +63,8 @@ def simplify(
     Ctrl-C ends it with the steps taken so far. The derivation of a run's program is kept in the
     run.
     """
-    from rich.console import Console
-
     from evosearch.cli.programs import load_program, place_in_run
+    from evosearch.cli.terminal import Terminal
     from evosearch.files import check_writable, write_text
     from evosearch.simplification import simplify_by_algebra
     from evosearch.simplification.kept import keep, path_of
@@ -80,7 +79,7 @@ def simplify(
     name = program if number is None else f"{program}#{number.removeprefix('#')}"
     place = place_in_run(name)
     loaded = place[0].program(place[1]) if place else load_program(name)
-    printer = Printer(Console(quiet=json))
+    printer = Printer(Terminal(quiet=json))
     if algebra_only:
         found = simplify_by_algebra(loaded, printer.step)
     else:
@@ -130,9 +129,8 @@ def measured(
 
     Ctrl-C ends it with the steps taken so far.
     """
-    from rich.console import Console
-
     from evosearch.cli.progress import reporting
+    from evosearch.cli.terminal import Terminal
     from evosearch.simplification import Simplification
     from evosearch.simplification import simplify as simplified
 
@@ -143,7 +141,7 @@ def measured(
         printer.step(step)
 
     shown = printer.console
-    console = shown if shown.is_terminal and not shown.quiet else Console(stderr=True)
+    console = shown if shown.is_terminal and not shown.quiet else Terminal(stderr=True)
     try:
         with reporting(console) as report:
             return simplified(
