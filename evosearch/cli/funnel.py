@@ -24,7 +24,8 @@ Scale = Literal["10x", "100x"]
 def funnel(
     runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="One or more runs.")],
     entrants: Annotated[
-        int | None, typer.Option(min=1, help="How many programs enter; the run's own by default.")
+        int | None,
+        typer.Option(min=1, max=10_000, help="How many programs enter; the run's own by default."),
     ] = None,
     to: Annotated[
         Scale, typer.Option(help="The last stage: 10x is a quick look, at a tenth of the cost.")

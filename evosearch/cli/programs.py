@@ -5,6 +5,7 @@ A run's program with `:simplified` after it is what `evosearch simplify` made of
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from primitives.parsing import MAX_CHARACTERS
 from primitives.wording import suggestion
 
 _SIMPLIFIED = ":simplified"
+_ID = re.compile("[0-9]{1,18}")
+"""Ids that fit into the database."""
 
 
 def load_program(argument: str) -> Program:
@@ -48,7 +51,7 @@ def place_in_run(argument: str) -> tuple[Run, int] | None:
     """The run and the id of a generated program that `argument` names; None for other programs."""
     directory, separator, number = argument.rpartition("#")
     if separator and Path(directory).is_dir():
-        if number.isdecimal():
+        if _ID.fullmatch(number):
             return Run(directory), int(number)
         if number == "winner":
             return _place_of_winner(Run(directory))
@@ -73,9 +76,9 @@ def _place_of_winner(run: Run) -> tuple[Run, int] | None:
 def _numbered(run: Run, number: str) -> Program:
     if number == "winner":
         return run.winner()
-    if number.isdecimal():
+    if _ID.fullmatch(number):
         return run.program(int(number))
-    if number.startswith("i") and number[1:].isdecimal():
+    if number.startswith("i") and _ID.fullmatch(number[1:]):
         return run.injected(int(number[1:]))
     raise UsageError(
         f"{number!r} is no program's id; ids are numbers, as `evosearch top` shows, or winner"

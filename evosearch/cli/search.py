@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from evosearch.searching.driver import Search
 
 Programs = Annotated[
-    int | None, typer.Option(min=1, help="Stop when this many programs have been generated.")
+    int | None,
+    typer.Option(min=1, max=10**12, help="Stop when this many programs have been generated."),
 ]
 Trainings = Annotated[
     int | None,
-    typer.Option(min=1, help="Stop after this many trainings; compares searches at equal cost."),
+    typer.Option(
+        min=1, max=10**12, help="Stop after this many trainings; compares searches at equal cost."
+    ),
 ]
 Minutes = Annotated[
     float | None, typer.Option(min=0.01, max=1e6, help="Stop after this many minutes.")

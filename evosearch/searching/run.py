@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from evosearch.config import Config, make_config, read_toml
+from evosearch.documents import read_document, write_document
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.files import explained, write_text
+from evosearch.files import explained
 from evosearch.searching.cost import Cost, running_cost
+from evosearch.searching.funnel_document import FunnelDocument
 from evosearch.searching.records import Scores, evidence, fitness, is_confirmed
 from evosearch.searching.store import Store
 from evosearch.statistics import LARGEST_SCORE
@@ -181,15 +183,17 @@ class Run:
         Raises:
             EvosearchError: it cannot be written.
         """
-        write_text(self.directory / FUNNEL, json.dumps(document, indent=2) + "\n")
+        write_document(self.directory / FUNNEL, document)
 
     def funnel(self) -> dict[str, Any] | None:
-        """What `keep_funnel` kept last; None if this run went through no funnel."""
-        path = self.directory / FUNNEL
-        with explained(path):
-            text = path.read_text("utf-8") if path.exists() else "null"
-        document: dict[str, Any] | None = json.loads(text)
-        return document
+        """What `keep_funnel` kept last; None if this run went through no funnel.
+
+        Raises:
+            EvosearchError: the file is damaged.
+        """
+        remedy = f"evosearch funnel {self.directory}"
+        found = read_document(self.directory / FUNNEL, FunnelDocument, remedy)
+        return found.model_dump() if found else None
 
     def winner(self) -> Program:
         """The program that came through the funnel.
