@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,8 @@ from proxies.schedules import SCHEDULES
 
 _LARGEST_FILE = 10**6
 """Bytes of a configuration: room for the longest program and every setting."""
+_LONG_KEY = re.compile(r"""(?<![\w.-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
+"""A key of a hundred parts; the time of `tomllib` grows with the square of their number."""
 _MOST_PROBLEMS = 5
 """So many wrong settings are named in one message."""
 
@@ -287,7 +290,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     if len(content) > _LARGEST_FILE:
         raise UsageError(f"{path} has more than {_LARGEST_FILE:,} bytes; is it a configuration?")
     try:
-        return tomllib.loads(content.decode("utf-8"))
+        text = content.decode("utf-8")
+        if _LONG_KEY.search(text):
+            raise RecursionError
+        return tomllib.loads(text)
     except RecursionError:
         raise UsageError(f"{path} is nested too deeply; settings are in sections at most") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

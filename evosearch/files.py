@@ -36,18 +36,23 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
+def whole(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """A file to write to that becomes `path` when the block ends; `path` stays if it fails.
 
     A new file has the mode that `open` would give it, an existing one keeps its mode. A link stays
     a link, and the file that it points to is replaced. A device or pipe is written to directly.
+
+    Args:
+        path: where the file will be.
+        durable: whether it is on disk when the block has ended; without that a power failure may
+            empty it, and writing takes no time.
 
     Raises:
         EvosearchError: the file cannot be written.
     """
     try:
         if _is_replaced(path):
-            yield from _replacing(_target(path))
+            yield from _replacing(_target(path), durable)
         else:
             with path.open("wb") as file:
                 yield file
@@ -65,7 +70,7 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _replacing(target: Path) -> Iterator[BinaryIO]:
+def _replacing(target: Path, durable: bool) -> Iterator[BinaryIO]:
     """Yields a temporary file beside `target`, then renames it; removes it on any failure.
 
     Its name is random, and it is made anew or not at all: no file or link of that name is opened.
@@ -77,14 +82,16 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
             if target.exists():
                 os.fchmod(descriptor, stat.S_IMODE(target.stat().st_mode))
             yield file
-            file.flush()
-            os.fsync(descriptor)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
         os.replace(partial, target)
     except BaseException:
         with suppress(OSError):
             partial.unlink()
         raise
-    _sync_directory(target.parent)
+    if durable:
+        _sync_directory(target.parent)
 
 
 def _sync_directory(directory: Path) -> None:
@@ -100,23 +107,23 @@ def _sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` to `path`, whole or not at all.
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+    """Writes `content` to `path`, whole or not at all; `durable` as for `whole`.
 
     Raises:
         EvosearchError: the file cannot be written.
     """
-    with whole(path) as file:
+    with whole(path, durable) as file:
         file.write(content)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path` as UTF-8, whole or not at all.
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Writes `text` to `path` as UTF-8, whole or not at all; `durable` as for `whole`.
 
     Raises:
         EvosearchError: the file cannot be written.
     """
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"), durable)
 
 
 def read_bytes(path: Path, most: int) -> bytes:

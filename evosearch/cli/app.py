@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import signal
@@ -96,6 +97,8 @@ def main() -> NoReturn:
     ):  # the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")
     signal.signal(signal.SIGINT, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an encoding without what is said is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except Interrupted:

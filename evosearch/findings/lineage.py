@@ -58,10 +58,10 @@ def lineage(run: Run, number: int) -> list[Ancestor]:
     rows = [run.row(number)]
     while (parent := rows[-1]["parent"]) is not None:
         child = rows[-1]["id"]
-        if not isinstance(parent, int) or parent >= child:  # else it could be its own ancestor
+        if parent >= child:  # it could be its own ancestor
             raise EvosearchError(
-                f"{run.directory} is damaged: the parent of program {child} is {parent!r}, no "
-                f"older program; run `evosearch check {run.directory}`"
+                f"{run.directory} is damaged: the parent of program {child} is {parent}, no older "
+                f"program; run `evosearch check {run.directory}`"
             )
         rows.append(run.row(parent))
     rows.reverse()

@@ -140,6 +140,10 @@ def test_content_is_synced_before_its_name_and_the_name_after(
     monkeypatch.setattr(os, "replace", replaced)
     write_text(tmp_path / "report.md", "12345")
     assert happened == ["file of 5", "rename", "directory"]
+    happened.clear()
+    write_text(tmp_path / "report.md", "1234567", durable=False)
+    assert happened == ["rename"]
+    assert (tmp_path / "report.md").read_text() == "1234567"
 
 
 @pytest.mark.parametrize("call", ["open", "fchmod", "fsync", "replace"])
