@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,19 +11,40 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from evosearch.errors import UsageError
+from evosearch.files import read_bytes
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.conditions import Rounds
 from primitives import MAX_STATEMENTS, ProgramError, parse
 from primitives.ops import names
-from primitives.wording import suggestion
+from primitives.wording import shortened, suggestion
 from proxies.schedules import SCHEDULES
 
+_LARGEST_FILE = 10**6
+"""Bytes of a configuration: room for the longest program and every setting."""
+_LONG_KEY = re.compile(r"""(?<![\w.-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
+"""A key of a hundred parts; the time of `tomllib` grows with the square of their number."""
+_MOST_PROBLEMS = 5
+"""So many wrong settings are named in one message."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+"""A relative frequency; beside one that is a million times another nothing else happens."""
+Score = Annotated[float, Field(gt=0, le=100)]
+"""A log ratio of losses; those of measurements end at log 4."""
+Seeds = Annotated[int, Field(ge=1, le=10_000)]
+"""A number of seeds; with so many the error of a mean is a hundredth of the noise."""
+SeveralSeeds = Annotated[int, Field(ge=2, le=10_000)]
+"""Enough seeds for an interval."""
+Count = Annotated[int, Field(ge=0, le=10**12)]
+"""A number of programs or trainings; more than any computer makes in a thousand years."""
+Limit = Annotated[int, Field(ge=1, le=10**12)]
+"""A `Count` that ends or begins something, so at least 1."""
+Entrants = Annotated[int, Field(ge=1, le=10_000)]
+"""A number of programs that enter a stage of the funnel."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MutationConfig(_Section):
@@ -69,35 +91,37 @@ class MutationConfig(_Section):
 class MeasurementConfig(_Section):
     """How programs are measured, so that luck does not rule (docs/measurement.md)."""
 
-    requests_per_seed: Annotated[int, Field(ge=1)] = 200
+    requests_per_seed: Limit = 200
     """After this many requests the seed that new programs are measured on moves on by one."""
-    hurdle: Annotated[float, Field(le=0)] = -1.0
+    hurdle: Annotated[float, Field(ge=-100, le=0)] = -1.0
     """A program with a lower score on a task, or part of the way through its training, is spared
     the rest of it and the tasks after it; what it is spared counts as -log 4."""
-    race: Annotated[float, Field(ge=0)] | None = None
+    race: Annotated[float, Field(ge=0, le=100)] | None = None
     """On its first seed a program is spared the tasks that are left once it would, were it even on
     them with the best since the last restart, be behind that by more than this; what it is spared
     counts as -log 4. None for never."""
-    largest_gain: Annotated[float, Field(gt=0)] = LARGEST_SCORE
+    largest_gain: Score = LARGEST_SCORE
     """A task's score counts at most this much, so that no single task carries a program."""
-    noise_floor: Annotated[float, Field(gt=0)] = 0.02
+    noise_floor: Annotated[float, Field(gt=0, le=10)] = 0.02
     """Least standard deviation between seeds assumed of a score."""
-    max_seeds: Annotated[int, Field(ge=1)] = 32
+    max_seeds: Seeds = 32
     """A program in the search is measured on at most this many seeds."""
-    challenge_seeds: Annotated[int, Field(ge=2)] = 4
+    challenge_seeds: SeveralSeeds = 4
     """Seeds that a program has been measured on before it may challenge the champion."""
-    test_seeds: Annotated[int, Field(ge=3)] = 12
+    test_seeds: Annotated[int, Field(ge=3, le=10_000)] = 12
     """Fresh seeds on which challenger and champion are compared, each used for one test only; up
     to four times as many if that decides nothing."""
-    confirm_seeds: Annotated[int, Field(ge=2)] = 16
+    confirm_seeds: SeveralSeeds = 16
     """Further fresh seeds on which a new champion's reported fitness is measured."""
-    error_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    error_rate: Annotated[float, Field(ge=1e-9, lt=1)] = 0.05
     """Chance that a run ever takes a champion that is no better; spent as rate / (j (j + 1))."""
-    tuning_seeds: Annotated[int, Field(ge=1)] = 3
+    tuning_seeds: Seeds = 3
     """Seeds on which the baseline's learning rate is chosen."""
-    budgets: Annotated[list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1)] = [1.0]
+    budgets: Annotated[
+        list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1, max_length=100)
+    ] = [1.0]
     """Factors on a task's steps that the seeds go round, so that no horizon is learnt by heart."""
-    schedules: Annotated[list[str], Field(min_length=1)] = ["cosine"]
+    schedules: Annotated[list[str], Field(min_length=1, max_length=100)] = ["cosine"]
     """Schedules that the seeds go round likewise; with as many as budgets they go in pairs."""
 
     @field_validator("schedules")
@@ -120,15 +144,15 @@ class FunnelConfig(_Section):
 
     at_end: bool = False
     """Whether a search ends with it."""
-    entrants: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (16, 4)
+    entrants: tuple[Entrants, Entrants] = (16, 4)
     """How many programs enter a stage at most."""
-    seeds: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] = (4, 6)
+    seeds: tuple[SeveralSeeds, SeveralSeeds] = (4, 6)
     """Fresh seeds of each entrant."""
-    tuning_seeds: Annotated[int, Field(ge=1)] = 1
+    tuning_seeds: Seeds = 1
     """Seeds of each trial of a learning rate or weight decay."""
-    confirm_seeds: Annotated[int, Field(ge=2)] = 8
+    confirm_seeds: SeveralSeeds = 8
     """Further fresh seeds at the largest scale that the winner is reported from."""
-    largest_gain: Annotated[float, Field(gt=0)] | None = None
+    largest_gain: Score | None = None
     """A task's score counts at most this much; None for as much as in the search."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What losses and gradients are computed in; weights and evaluations stay float32."""
@@ -137,29 +161,29 @@ class FunnelConfig(_Section):
 class Config(_Section):
     """A search. `config.toml` in a run's directory holds the resolved one."""
 
-    tasks: Annotated[list[str], Field(min_length=1)]
+    tasks: Annotated[list[str], Field(min_length=1, max_length=1000)]
     """Names of the tasks that fitness is averaged over; in this order, so put cheap ones first."""
     init: str
     """The program that the population starts as: text in the language."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Everything random follows from it."""
-    programs: Annotated[int, Field(ge=1)] | None = None
+    programs: Limit | None = None
     """Stop when this many programs have been generated."""
-    trainings: Annotated[int, Field(ge=1)] | None = None
+    trainings: Limit | None = None
     """Stop when so many trainings have been made, the baseline's included (docs/measurement.md)."""
     minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Stop after this long."""
-    population: Annotated[int, Field(ge=2)] = 1000
-    tournament: Annotated[int, Field(ge=1)] = 2
+    population: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    tournament: Annotated[int, Field(ge=1, le=1_000_000)] = 2
     """Programs drawn at random; the fittest of them is the parent."""
-    restart_every: Annotated[int, Field(ge=1)] | None = None
+    restart_every: Limit | None = None
     """After this many programs the population starts anew; without it, never."""
     restart_from: Literal["initial", "best"] = "initial"
     """What it starts anew as: the initial program, or the champion of the time."""
-    tune_first: Annotated[int, Field(ge=0)] = 0
+    tune_first: Count = 0
     """So many programs at first are the initial one with other constants; the best of them is what
     the population starts as then and later."""
-    tune_last: Annotated[int, Field(ge=0, validate_default=True)] = 0
+    tune_last: Annotated[Count, Field(validate_default=True)] = 0
     """So many programs before each fresh start the population becomes its best, and only constants
     change."""
     states: Annotated[int, Field(ge=0, le=8)] = 2
@@ -205,6 +229,8 @@ class Config(_Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"{name!r} stands there twice; name each task once")
+            if name != name.encode("utf-8", "replace").decode("utf-8"):
+                raise ValueError(f"{name!r} is no UTF-8 text; rename the file")
         return names
 
     @field_validator("init")
@@ -260,12 +286,20 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read or is not TOML.
     """
+    content = read_bytes(path, _LARGEST_FILE + 1)
+    if len(content) > _LARGEST_FILE:
+        raise UsageError(f"{path} has more than {_LARGEST_FILE:,} bytes; is it a configuration?")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        text = content.decode("utf-8")
+        if _LONG_KEY.search(text):
+            raise RecursionError
+        return tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply; settings are in sections at most") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
+    except ValueError:  # of Python's limit on the digits of an integer
+        raise UsageError(f"{path} has a number of thousands of digits; use a smaller one") from None
 
 
 def make_config(settings: dict[str, Any]) -> Config:
@@ -277,21 +311,35 @@ def make_config(settings: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise UsageError("; ".join(_explained(e) for e in error.errors())) from None
+        problems = error.errors()
+        said = [_explained(one) for one in problems[:_MOST_PROBLEMS]]
+        more = len(problems) - len(said)
+        raise UsageError("; ".join(said + [f"and {more} more"] * bool(more))) from None
 
 
 def _explained(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+    where = shortened(".".join(str(part) for part in error["loc"]))
     if error["type"] == "extra_forbidden":
         section: type[_Section] = Config
         if len(error["loc"]) > 1:
             section = _SECTIONS[error["loc"][0]]
-        near = suggestion(error["loc"][-1], section.model_fields)
+        near = suggestion(shortened(str(error["loc"][-1])), section.model_fields)
         return f"config key {where!r} does not exist{near}"
     if error["type"] == "missing":
         return f"config key {where!r} is missing; set it or start from --preset quick"
-    given = "" if where == "init" else f" = {error['input']!r}"
-    return f"config key {where!r}{given}: {error['msg'].removeprefix('Value error, ')}"
+    given = "" if where == "init" else f" = {_shown(error['input'])}"
+    what = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "int_parsing_size":
+        what = "Input should be a smaller integer"
+    return f"config key {where!r}{given}: {what}"
+
+
+def _shown(value: object) -> str:
+    """A setting in an error message, short whatever it is."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or a deep table
+        return f"a very large {type(value).__name__}"
 
 
 _SECTIONS: dict[str, type[_Section]] = {

@@ -18,12 +18,13 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from evosearch.errors import EvosearchError
+from evosearch.files import write_text
 
 _EVENT = "proxies.execute"
 _PYTHON_TASK = re.compile(r"(?P<path>.+\.py)([:@+]|$)")
@@ -170,20 +171,13 @@ def _remembered() -> dict[str, str]:
 
 def _remember(files: dict[str, str]) -> None:
     """Replaces the record; a failure is a notice, since the command can go on."""
-    written = ""
     try:
         path = state_file()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, written = tempfile.mkstemp(dir=path.parent, prefix=".trusted-")  # mode 0600
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(files, indent=1, sort_keys=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(written, path)
-    except (OSError, RuntimeError, ValueError) as error:
+        text = json.dumps(files, indent=1, sort_keys=True) + "\n"
+        write_text(path, text, follow=False, mode=0o600)
+    except (EvosearchError, OSError, RuntimeError, ValueError) as error:
         _notice(f"that a file is trusted cannot be remembered ({error}); it will be asked again")
-        with suppress(OSError):
-            os.unlink(written)
 
 
 def _notice(text: str) -> None:

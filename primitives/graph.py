@@ -9,6 +9,7 @@ from primitives.formula import formula
 from primitives.kinds import Kind
 from primitives.op import Op
 from primitives.ops import OPS
+from primitives.printable import printable
 from primitives.program import Program
 
 Graph = Any  # networkx.DiGraph
@@ -137,5 +138,7 @@ def to_dot(graph: Graph) -> str:
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    escaped = (
+        printable(text, keep="\n").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    )
     return f'"{escaped}"'

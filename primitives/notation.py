@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from primitives.formula import Formula, Level
+from primitives.printable import as_latex
 
 
 @dataclass(frozen=True)
@@ -205,8 +206,8 @@ def _single(name: str) -> str:
 
 
 def _upright(name: str) -> str:
-    escaped = name.replace("_", r"\_")
-    return rf"\mathrm{{{escaped}}}" if name.isascii() else rf"\text{{{escaped}}}"
+    plain = re.fullmatch(r"\w+", name, re.ASCII)
+    return rf"\mathrm{{{as_latex(name)}}}" if plain else rf"\text{{{as_latex(name)}}}"
 
 
 def symbol(name: str, index: str = "t", primes: int = 0, small: bool = False) -> Symbol:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from primitives.graph import Graph
 from primitives.layout import Slot, arrange, box, heights
+from primitives.printable import as_xml
 
 _CHARACTER, _SMALL = 7.3, 5.8
 """Widths of a character of labels and captions, in pixels: their font is monospaced."""
@@ -117,7 +116,7 @@ class _Drawing:
     def _marks(self) -> list[str]:
         return [
             f'<text class="mark" x="{self._ends(target)[0] + 4:.1f}" '
-            f'y="{self._ports(target)[place] + 3:.1f}">{escape(name)}</text>'
+            f'y="{self._ports(target)[place] + 3:.1f}">{as_xml(name)}</text>'
             for _, target, data in self.graph.edges(data=True)
             if data["mark"]
             for place, name in zip(data["places"], data["mark"].split(", "), strict=True)
@@ -170,14 +169,14 @@ class _Drawing:
             x, caption = (left + right) / 2, data["caption"]
             baseline = middle + (4 if not caption else -1)
             strokes.append(
-                f'<g class="{data["role"]}"><title>{escape(node)}: {data["kind"]}</title>'
+                f'<g class="{data["role"]}"><title>{as_xml(node)}: {data["kind"]}</title>'
                 f'<rect x="{left:.1f}" y="{middle - height / 2:.1f}" width="{right - left:.1f}" '
                 f'height="{height:.1f}" rx="{4 if data["role"] == "op" else 10}"/>'
                 f'<text x="{x:.1f}" y="{baseline:.1f}" text-anchor="middle">'
-                f"{escape(data['label'])}</text>"
+                f"{as_xml(data['label'])}</text>"
                 + (
                     f'<text class="caption" x="{x:.1f}" y="{middle + 11:.1f}" '
-                    f'text-anchor="middle">{escape(caption)}</text>'
+                    f'text-anchor="middle">{as_xml(caption)}</text>'
                     if caption
                     else ""
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import signal
@@ -91,6 +92,18 @@ INTERRUPTED = 130
 """The exit status after Ctrl-C."""
 
 
+def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:
+    """Prints text for people; control characters that came from a file are shown as escapes."""
+    from primitives.printable import printable
+
+    print(printable(text, keep="\n\t"), end=end, file=sys.stderr if err else sys.stdout)
+
+
+def warn(text: str) -> None:
+    """Says on standard error what a person should know of, though the work goes on."""
+    say(text, err=True)
+
+
 class Interrupted(BaseException):
     """Ctrl-C; a class of its own because the command library turns KeyboardInterrupt into 1."""
 
@@ -114,26 +127,28 @@ def main() -> NoReturn:
         importlib.import_module(f"evosearch.cli.{module}")
     signal.signal(signal.SIGINT, _interrupt)
     trust.begin(sys.argv[1:])
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an encoding without what is said is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except Interrupted:
         print("interrupted", file=sys.stderr)
-        _leave(INTERRUPTED)
+        leave(INTERRUPTED)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            _leave(INTERRUPTED)
+            leave(INTERRUPTED)
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        print(f"evosearch: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        say(f"evosearch: {error.filename or 'output'}: {error.strerror}", err=True)
         sys.exit(1)
     except Exception as error:
         status = _known(error)
         if status is None:
             raise
-        print(f"evosearch: {_one_line(error)}", file=sys.stderr)
+        say(f"evosearch: {_one_line(error)}", err=True)
         sys.exit(status)
     finally:
         trust.end()
@@ -151,7 +166,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise Interrupted
 
 
-def _leave(status: int) -> NoReturn:
+def leave(status: int) -> NoReturn:
     """Ends the process without waiting for trainings that other threads are at."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -176,4 +191,6 @@ def _known(error: Exception) -> int | None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n"))
+    from primitives.printable import printable
+
+    return printable(" ".join(str(error).split("\n")))

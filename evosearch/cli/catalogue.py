@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Json, app, print_json, say
 
 _PIPED = 1000
 """The width of tables that no terminal shows: nothing is wrapped."""
@@ -39,7 +39,7 @@ def ops(
         print_json({"ops": rows})
         return
     if markdown:
-        print(language.markdown(), end="")
+        say(language.markdown(), end="")
         return
     print_table(
         ("op", "operands", "result", "set", "meaning"),
@@ -48,7 +48,7 @@ def ops(
             for op in OPS.values()
         ],
     )
-    print(
+    say(
         "\noperands: x takes a value of any kind, s a scalar (one number for the whole model)."
         "\nresult: common is the kind that the operands broadcast to; others are the largest."
         "\nset: a search samples from paper unless told otherwise; programs may use all."
@@ -73,7 +73,7 @@ def zoo(json: Json = False) -> None:
         ("program", "statements", "memory", ""),
         [(name, str(n), f"{memory:.3g}", programs.summary(name)) for name, n, memory in rows],
     )
-    print(
+    say(
         "\nstatements: live ones. memory: numbers of state per weight, in two 1024 x 1024 layers"
         "\nwith biases. `evosearch show NAME` gives text, equations and paper."
     )
@@ -81,8 +81,9 @@ def zoo(json: Json = False) -> None:
 
 def print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Prints a table, numbers flush right; the last column may wrap."""
-    from rich.console import Console
     from rich.table import Table
+
+    from evosearch.cli.terminal import Terminal
 
     table = Table(box=None, pad_edge=False)
     for place, heading in enumerate(headings):
@@ -95,4 +96,4 @@ def print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         )
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else _PIPED, markup=False).print(table)
+    Terminal(width=None if sys.stdout.isatty() else _PIPED).print(table)

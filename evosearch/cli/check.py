@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Json, app, print_json, say
 
 
 @app.command()
@@ -28,18 +28,17 @@ def check(
     measurements, the kept documents, and the ledger beside the run. Exits with 1 if something is
     wrong. Measurements are never changed.
     """
-    from rich.console import Console
-
     from evosearch.cli.progress import reporting
+    from evosearch.cli.terminal import Terminal
     from evosearch.findings.checking import check as checked
 
-    with reporting(Console(stderr=True)) as report:
+    with reporting(Terminal(stderr=True)) as report:
         found = checked(run, repair=repair, phase=lambda text: report(text, 0, None))
     if json:
         print_json({"run": str(run), "findings": [one.document() for one in found]})
     else:
         for one in found:
             verdict = "repaired" if one.repaired else "ok" if one.ok else "WRONG"
-            print(f"{verdict:8}  {one.subject}: {one.text}")
+            say(f"{verdict:8}  {one.subject}: {one.text}")
     if not all(one.ok for one in found):
         raise typer.Exit(1)

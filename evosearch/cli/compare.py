@@ -30,8 +30,7 @@ def compare(
     Runs that differ in nothing but their seed are one row. Make searches to compare with by
     `search --baseline`.
     """
-    from rich.console import Console
-
+    from evosearch.cli.terminal import Terminal
     from evosearch.evaluating.reports import PLOTS, check
     from evosearch.files import whole
     from evosearch.findings.curves import compare_runs
@@ -44,12 +43,12 @@ def compare(
     if out is not None:
         from evosearch.plots.curves import draw
 
-        with whole(out) as partial:
-            draw(found, partial, out.suffix.removeprefix("."))
+        with whole(out) as file:
+            draw(found, file, out.suffix.removeprefix("."))
     if json:
         print_json({**found.document(), "path": str(out)} if out else found.document())
     else:
-        render_comparison(found, Console())
+        render_comparison(found, Terminal())
 
 
 @app.command()
@@ -68,8 +67,7 @@ def audit(
     the same baseline, on seeds that nothing else uses. Reported and fresh fitness differ by chance
     alone if the search is honest.
     """
-    from rich.console import Console
-
+    from evosearch.cli.terminal import Terminal
     from evosearch.findings.audit import audit as measure
     from evosearch.findings.run_tables import render_audit
     from evosearch.searching.run import Run
@@ -77,9 +75,9 @@ def audit(
 
     opened = [Run(path) for path in runs]
     ask(task for one in opened for task in one.config.tasks)
-    with reporting(Console(stderr=True)) as report:
+    with reporting(Terminal(stderr=True)) as report:
         found = measure(opened, seeds=seeds, workers=workers, progress=report)
     if json:
         print_json(found.document())
     else:
-        render_audit(found, Console())
+        render_audit(found, Terminal())

@@ -98,9 +98,8 @@ def evaluate(
     the choice on another. Every training is kept in runs/evaluations.db and never made twice; so
     are looks at held-out tasks.
     """
-    from rich.console import Console
-
     from evosearch.cli.programs import ledger_of
+    from evosearch.cli.terminal import Terminal
     from evosearch.environment import use_device
     from evosearch.evaluating.evaluation import evaluate as compare
     from evosearch.evaluating.ledger import Ledger
@@ -126,7 +125,7 @@ def evaluate(
     else:
         tried = () if decays == "none" else _numbers(decays)
     named = _named(programs)
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     ledger = Ledger() if fresh else ledger_of(programs)
     how: dict[str, Any] = {
         "seeds": seeds,
@@ -153,7 +152,7 @@ def evaluate(
     if json:
         print_json(evaluation.document())
     else:
-        render(evaluation, Console())
+        render(evaluation, Terminal())
         if landscapes:
             drawn = ", ".join(str(path) for path in out if path.suffix in PLOTS)
             console.print(f"trajectories: {drawn}", highlight=False)
@@ -236,13 +235,12 @@ def bench(
     and each program compiled for itself; the device's roofline; and the paper's proxies. Then
     mutation with abstract execution, and the quick preset end to end.
     """
-    from rich.console import Console
-
+    from evosearch.cli.terminal import Terminal
     from evosearch.environment import use_device
 
     sizes = _sizes(batch)
     kind = use_device(device, batched=bool(sizes))
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     if sizes or kind != "cpu":
         from evosearch.benchmarking.batch_tables import render_batches
         from evosearch.benchmarking.batches import bench_batches
@@ -268,7 +266,7 @@ def bench(
     if json:
         print_json(document)
     else:
-        show(document, Console())
+        show(document, Terminal())
 
 
 def _sizes(text: str | None) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Json, app, print_json, say
 from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 
@@ -70,9 +70,9 @@ def export(
             }
         )
     elif out is None:
-        print(file.source, end="")
+        say(file.source, end="")
     else:
-        print(
+        say(
             f"wrote {out}: {file.name} for {to.value}, equal to the reference over "
             f"{report.steps} steps (largest difference {report.largest_difference:.1e})"
         )

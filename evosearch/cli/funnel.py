@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evosearch.cli.app import Device, Json, app, print_json
+from evosearch.cli.app import Device, Json, app, print_json, warn
 from evosearch.cli.progress import reporting
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ Scale = Literal["10x", "100x"]
 def funnel(
     runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="One or more runs.")],
     entrants: Annotated[
-        int | None, typer.Option(min=1, help="How many programs enter; the run's own by default.")
+        int | None,
+        typer.Option(min=1, max=10_000, help="How many programs enter; the run's own by default."),
     ] = None,
     to: Annotated[
         Scale, typer.Option(help="The last stage: 10x is a quick look, at a tenth of the cost.")
@@ -63,13 +64,12 @@ def measured(
     runs: list[Run], config: FunnelConfig, workers: int | None, to: Scale = "100x"
 ) -> Funnelled:
     """The funnel with progress on the terminal; its document is kept in each run."""
-    from rich.console import Console
-
+    from evosearch.cli.terminal import Terminal
     from evosearch.evaluating.ledger import Ledger
     from evosearch.findings.funnel import funnel as through
 
-    ledger = Ledger.beside(runs[0].directory, trouble=lambda text: typer.echo(text, err=True))
-    with reporting(Console(stderr=True)) as report:
+    ledger = Ledger.beside(runs[0].directory, trouble=warn)
+    with reporting(Terminal(stderr=True)) as report:
         found = through(runs, config=config, to=to, workers=workers, progress=report, ledger=ledger)
     for run in runs:
         run.keep_funnel(found.document())
@@ -78,9 +78,9 @@ def measured(
 
 def print_funnel(found: Funnelled) -> None:
     """The stages as tables, and the winner."""
-    from rich.console import Console
+    from evosearch.cli.terminal import Terminal
 
-    console = Console()
+    console = Terminal()
     for stage in found.stages:
         console.print(_table(stage))
         console.print()
@@ -107,8 +107,6 @@ def outcome(found: Funnelled) -> str:
 
 
 def _table(stage: Stage) -> Table:
-    from rich.markup import escape
-
     from evosearch.evaluating.report_tables import table
 
     title = f"{stage.scale} the work: {stage.through} of {len(stage.entrants)} go on"
@@ -124,5 +122,5 @@ def _table(stage: Stage) -> Table:
             f"{task.replace(f'-{stage.scale}', '')} {score:+.3f}"
             for task, score in (ordered[-1], ordered[0])
         ]
-        made.add_row(escape(entrant.name), *numbers, *ends, style=style)
+        made.add_row(entrant.name, *numbers, *ends, style=style)
     return made

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Json, app, print_json, say
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,10 +52,11 @@ def top(
     if json:
         print_json({"programs": found})
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from evosearch.cli.terminal import Terminal
+
+    console = Terminal()
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "fitness", "95% interval", "seeds", "statements", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -105,9 +106,9 @@ def lineage(
         ancestors = [row.ancestor.document() | {"champion": row.champion} for row in found]
         print_json({"ancestors": ancestors, "edges": [list(edge) for edge in sorted(tree.edges)]})
     elif out is not None:
-        print(f"wrote {out}")
+        say(f"wrote {out}")
     else:
-        print("\n".join(to_text(found)))
+        say("\n".join(to_text(found)))
 
 
 def _seeds(best: dict[str, Any]) -> str:
@@ -132,41 +133,43 @@ def _interval(found: dict[str, Any]) -> Interval:
 def print_status(document: dict[str, Any]) -> None:
     """A run's status in words."""
     from evosearch.searching.live import duration
+    from primitives.printable import printable
 
     evaluated, generated = document["evaluated"], document["generated"]
-    print(
-        f"{document['run']}: {generated:,} programs in {duration(document['elapsed_seconds'])} "
+    say(
+        f"{printable(document['run'])}: {generated:,} programs in "
+        f"{duration(document['elapsed_seconds'])} "
         f"({document['programs_per_second']:,.0f} per second), {evaluated:,} evaluated in "
         f"{document['measurements']:,} measurements"
     )
-    print(
+    say(
         f"cost: {document['trainings']:,} trainings, the baseline's included, with "
         f"{document['weight_updates']:.3g} weight updates (steps times weights)"
     )
-    print(
+    say(
         f"cache hits {100 * document['cache_hit_rate']:.1f} %, redundant statements "
         f"{100 * document['redundant_fraction']:.1f} %, invalid drafts {document['invalid']:,}, "
         f"{_how_it_stands(document)}"
     )
     for line in _workers(document["workers"]):
-        print(line)
+        say(line)
     best = document["best"]
     if best is None:
-        print("no champion yet")
+        say("no champion yet")
         return
     from evosearch.verdicts import estimate
 
-    print(
+    say(
         f"\nchampion {best['id']}: fitness {estimate(_interval(best), best['seeds'])}, from "
         f"{_seeds(best)}{' that decided nothing' if best['confirmed'] else ''}"
     )
-    print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))
-    print(f"  {_verdict(best)}")
-    print("  (0 is tuned AdamW, +0.1 about 10% lower loss, on the search's own tasks, where a rate")
-    print("  or a schedule that suits their horizon counts as much as a new rule)")
+    say("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in best["per_task"].items()))
+    say(f"  {_verdict(best)}")
+    say("  (0 is tuned AdamW, +0.1 about 10% lower loss, on the search's own tasks, where a rate")
+    say("  or a schedule that suits their horizon counts as much as a new rule)")
     _print_beyond(document)
-    print(f"\n{best['source']}")
-    print(
+    say(f"\n{best['source']}")
+    say(
         f"evaluate it where the search has not been:  evosearch eval {document['run']} "
         f"--task {_unseen(best['per_task'])}"
     )
@@ -175,16 +178,17 @@ def print_status(document: dict[str, Any]) -> None:
 def _print_beyond(document: dict[str, Any]) -> None:
     """What validation and the funnel have said of it."""
     from evosearch.verdicts import estimate, winner_in_words
+    from primitives.printable import printable
 
     if (validation := document["validation"]) is not None:
         found = estimate(_interval(validation), validation["seeds"])
-        print(f"  with ten times the work, and both tuned: {found}")
+        say(f"  with ten times the work, and both tuned: {found}")
     if (funnel := document["funnel"]) is not None:
         winner = funnel["winner"]
-        print(
+        say(
             "  through the funnel came no program: none was shown to beat the tuned baseline"
             if winner is None
-            else f"  through the funnel came {winner['name']}: "
+            else f"  through the funnel came {printable(winner['name'])}: "
             f"{estimate(_interval(winner))}, {winner_in_words(_interval(winner))}"
         )
 

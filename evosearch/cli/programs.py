@@ -5,12 +5,14 @@ A run's program with `:simplified` after it is what `evosearch simplify` made of
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from evosearch.errors import UsageError
 from evosearch.evaluating.ledger import Ledger
+from evosearch.files import read_bytes
 from evosearch.searching.database import DATABASE
 from evosearch.searching.run import Run
 from evosearch.simplification.kept import kept
@@ -19,6 +21,8 @@ from primitives.parsing import MAX_CHARACTERS
 from primitives.wording import suggestion
 
 _SIMPLIFIED = ":simplified"
+_ID = re.compile("[0-9]{1,18}")
+"""Ids that fit into the database."""
 
 
 def load_program(argument: str) -> Program:
@@ -41,12 +45,7 @@ def load_program(argument: str) -> Program:
     if path.is_dir():
         return Run(path).champion()
     if path.exists():
-        try:
-            with path.open("rb") as file:
-                content = file.read(4 * MAX_CHARACTERS)
-        except OSError as error:
-            raise UsageError(f"cannot read {argument}: {error.strerror}") from None
-        return _parsed(argument, content)
+        return _parsed(argument, read_bytes(path, 4 * MAX_CHARACTERS))
     near = suggestion(argument, zoo.names()) or "; `evosearch zoo` lists the known ones"
     raise UsageError(f"no program {argument!r}: neither a zoo name, nor a file, nor a run{near}")
 
@@ -55,7 +54,7 @@ def place_in_run(argument: str) -> tuple[Run, int] | None:
     """The run and the id of a generated program that `argument` names; None for other programs."""
     directory, separator, number = argument.rpartition("#")
     if separator and Path(directory).is_dir():
-        if number.isdecimal():
+        if _ID.fullmatch(number):
             return Run(directory), int(number)
         if number == "winner":
             return _place_of_winner(Run(directory))
@@ -97,9 +96,9 @@ def _place_of_winner(run: Run) -> tuple[Run, int] | None:
 def _numbered(run: Run, number: str) -> Program:
     if number == "winner":
         return run.winner()
-    if number.isdecimal():
+    if _ID.fullmatch(number):
         return run.program(int(number))
-    if number.startswith("i") and number[1:].isdecimal():
+    if number.startswith("i") and _ID.fullmatch(number[1:]):
         return run.injected(int(number[1:]))
     raise UsageError(
         f"{number!r} is no program's id; ids are numbers, as `evosearch top` shows, or winner"

@@ -26,13 +26,15 @@ def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], Non
         TimeRemainingColumn,
     )
 
+    from primitives.printable import printable
+
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn())
     counts = (MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, *counts, console=console, transient=True) as progress:
         bar = progress.add_task("starting", total=None)
 
         def report(text: str, done: int, total: int | None) -> None:
-            progress.update(bar, description=text, completed=done, total=total)
+            progress.update(bar, description=printable(text), completed=done, total=total)
 
         yield report
 

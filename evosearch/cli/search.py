@@ -19,6 +19,8 @@ from evosearch.cli.app import (
     app,
     next_signal_kills,
     print_json,
+    say,
+    warn,
 )
 from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
@@ -28,11 +30,14 @@ if TYPE_CHECKING:
     from evosearch.searching.live import LiveView
 
 Programs = Annotated[
-    int | None, typer.Option(min=1, help="Stop when this many programs have been generated.")
+    int | None,
+    typer.Option(min=1, max=10**12, help="Stop when this many programs have been generated."),
 ]
 Trainings = Annotated[
     int | None,
-    typer.Option(min=1, help="Stop after this many trainings; compares searches at equal cost."),
+    typer.Option(
+        min=1, max=10**12, help="Stop after this many trainings; compares searches at equal cost."
+    ),
 ]
 Minutes = Annotated[
     float | None, typer.Option(min=0.01, max=1e6, help="Stop after this many minutes.")
@@ -138,7 +143,7 @@ def search(
     _check_batch(resolved.batch, kind)
     directory = out or free_directory(_directory_name(config, preset, baseline))
     if directory.is_dir() and is_unfinished(directory):
-        typer.echo(f"{directory}: making a run was interrupted here; starting over", err=True)
+        warn(f"{directory}: making a run was interrupted here; starting over")
     make_run_directory(directory, resolved, describe())
     _run(directory, workers, json)
 
@@ -179,9 +184,7 @@ def resume(
     ask(config.tasks)
     if fork is not None:
         copied = forked(run, fork)
-        typer.echo(
-            f"copied {copied.requests:,} of {copied.of:,} requests of {run} into {fork}", err=True
-        )
+        warn(f"copied {copied.requests:,} of {copied.of:,} requests of {run} into {fork}")
         run = fork
     _run(run, workers, json, programs=programs, trainings=trainings, minutes=minutes)
 
@@ -217,7 +220,7 @@ def inject(
     if json:
         print_json({"id": number})
     else:
-        print(f"injected as {number}: it is the next child; see `evosearch show '{run}#{number}'`")
+        say(f"injected as {number}: it is the next child; see `evosearch show '{run}#{number}'`")
 
 
 def _withdraw(run: Path, name: str, json: bool) -> None:
@@ -234,7 +237,7 @@ def _withdraw(run: Path, name: str, json: bool) -> None:
     if json:
         print_json({"withdrawn": f"i{number}"})
     else:
-        print(f"withdrawn: the search will not take up i{number}")
+        say(f"withdrawn: the search will not take up i{number}")
 
 
 def _settings(config: Path | None, preset: str | None, baseline: str | None) -> dict[str, Any]:
@@ -278,7 +281,7 @@ def _check_tasks(names: list[str]) -> None:
 def _check_batch(batch: int, kind: str) -> None:
     """Says so where an accelerator is to train one program at a time."""
     if batch == 1 and kind != "cpu":
-        typer.echo(
+        say(
             f"one program at a time, as the settings have it; a search with --batch "
             f"{_ACCELERATOR_BATCH} would keep the {kind} busy",
             err=True,
@@ -294,16 +297,15 @@ def _run(
     trainings: int | None = None,
     minutes: float | None = None,
 ) -> None:
-    from rich.console import Console
-
     from evosearch.cli.funnel import measured, print_funnel
     from evosearch.cli.inspect import print_status
+    from evosearch.cli.terminal import Terminal
     from evosearch.searching.driver import Search
     from evosearch.searching.live import LiveView
     from evosearch.searching.run import Run, read_config
     from evosearch.searching.validation import counterparts
 
-    view = LiveView(Console(stderr=True), str(directory), read_config(directory).measurement)
+    view = LiveView(Terminal(stderr=True), str(directory), read_config(directory).measurement)
     search = Search(
         directory,
         programs=programs,
@@ -321,7 +323,7 @@ def _run(
         if counterparts(run.config.tasks, "100x"):
             found = measured([run], run.config.funnel, workers)
         else:
-            typer.echo("no funnel: none of the tasks has a validation task at 100x", err=True)
+            say("no funnel: none of the tasks has a validation task at 100x")
     if json:
         print_json(status | ({"funnel": found.document()} if found else {}))
     else:
@@ -331,15 +333,14 @@ def _run(
     if reason != "interrupted" and read_config(directory).simplify:
         _simplify_best(directory, workers, json)
     if reason == "interrupted":
-        typer.echo(f"interrupted; go on with `evosearch resume {directory}`", err=True)
+        say(f"interrupted; continue with `evosearch resume {directory}`", err=True)
         raise typer.Exit(INTERRUPTED)
 
 
 def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     """Simplifies the funnel's winner, or the champion; shows how and keeps it in the run."""
-    from rich.console import Console
-
     from evosearch.cli.simplify import measured
+    from evosearch.cli.terminal import Terminal
     from evosearch.evaluating.ledger import Ledger
     from evosearch.searching.run import Run
     from evosearch.searching.validation import ten_times
@@ -353,7 +354,7 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     number = int(winner["name"].rpartition("#")[2]) if winner else best["id"]
     if kept(directory, number) is not None:
         return
-    printer = Printer(Console(quiet=json))
+    printer = Printer(Terminal(quiet=json))
     tasks = run.config.tasks
     program = run.program(number)
     found = measured(
@@ -363,7 +364,7 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
         screening=tasks,
         minutes=run.config.simplify_minutes,
         workers=workers,
-        ledger=Ledger.beside(directory, trouble=lambda text: typer.echo(text, err=True)),
+        ledger=Ledger.beside(directory, trouble=warn),
     )
     printer.result(found)
     if found.was_interrupted:

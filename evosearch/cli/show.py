@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Json, app, print_json, say
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,19 +103,22 @@ def show(
     if json:
         print_json(document)
     elif out:
-        print(f"wrote {out}")
+        say(f"wrote {out}")
     else:
-        print(_written(form, suffix, loaded, document), end="")
+        say(_written(form, suffix, loaded, document), end="")
 
 
 def _plot(name: str, program: Program, path: Path) -> None:
     from evosearch import plots
+    from evosearch.files import whole
     from evosearch.findings.behaviour import behaviour
 
     plots.require()
     from evosearch.plots.behaviour import draw
 
-    draw(behaviour(program), name, path, path.suffix[1:].lower())
+    found = behaviour(program)
+    with whole(path) as file:
+        draw(found, name, file, path.suffix[1:].lower())
 
 
 def describe(name: str, program: Program) -> dict[str, Any]:

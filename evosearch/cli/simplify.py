@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evosearch.cli.app import Interrupted, Json, TrustOption, app, print_json
+from evosearch.cli.app import Interrupted, Json, TrustOption, app, print_json, warn
 from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 
@@ -65,9 +65,8 @@ def simplify(
     Ctrl-C ends it with the steps taken so far. The derivation of a run's program is kept in the
     run.
     """
-    from rich.console import Console
-
     from evosearch.cli.programs import ledger_of, load_program, place_in_run
+    from evosearch.cli.terminal import Terminal
     from evosearch.files import check_writable, write_text
     from evosearch.simplification import simplify_by_algebra
     from evosearch.simplification.kept import keep, path_of
@@ -83,7 +82,7 @@ def simplify(
     name = program if number is None else f"{program}#{number.removeprefix('#')}"
     place = place_in_run(name)
     loaded = place[0].program(place[1]) if place else load_program(name)
-    printer = Printer(Console(quiet=json))
+    printer = Printer(Terminal(quiet=json))
     if algebra_only:
         found = simplify_by_algebra(loaded, printer.step)
     else:
@@ -98,7 +97,7 @@ def simplify(
             seed=seed,
             minutes=minutes,
             workers=workers,
-            ledger=ledger_of([name], trouble=lambda text: typer.echo(text, err=True)),
+            ledger=ledger_of([name], trouble=warn),
         )
     document = found.document()
     if place and found.confirmation and keep(place[0].directory, place[1], found):
@@ -136,9 +135,8 @@ def measured(
 
     Ctrl-C ends it with the steps taken so far.
     """
-    from rich.console import Console
-
     from evosearch.cli.progress import reporting
+    from evosearch.cli.terminal import Terminal
     from evosearch.simplification import Simplification
     from evosearch.simplification import simplify as simplified
 
@@ -149,7 +147,7 @@ def measured(
         printer.step(step)
 
     shown = printer.console
-    console = shown if shown.is_terminal and not shown.quiet else Console(stderr=True)
+    console = shown if shown.is_terminal and not shown.quiet else Terminal(stderr=True)
     try:
         with reporting(console) as report:
             return simplified(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evosearch import trust
-from evosearch.cli.app import Json, app, print_json
+from evosearch.cli.app import Json, app, print_json, say
 from evosearch.cli.catalogue import print_table
 from evosearch.errors import UsageError
 
@@ -124,16 +124,16 @@ def _print_tables(loaded: list[Task]) -> None:
             if one.split == split
         ]
         if rows:
-            print(f"{split}: {use}")
+            say(f"{split}: {use}")
             print_table(("task", "weights", "steps", "what; metric"), rows)
-            print()
-    print("weights: how many train. steps: in one training. metric: the lower the better.")
+            say()
+    say("weights: how many train. steps: in one training. metric: the lower the better.")
     sources = {one.source for one in loaded} - {"none"}
     if sources:
-        print("data, each source cut into a part for search, validation and held-out:")
+        say("data, each source cut into a part for search, validation and held-out:")
     for source in data.SOURCES:
         if source in sources:
-            print(f"  {source}: {data.SOURCES[source]().provenance}")
+            say(f"  {source}: {data.SOURCES[source]().provenance}")
 
 
 def _print_detail(task: Task) -> None:
@@ -146,7 +146,7 @@ def _print_detail(task: Task) -> None:
     ]
     gradient = "of the loss" if task.gradient is None else "the task's own (players, or sampled)"
     delay = f", of the weights {task.delay} steps ago" if task.delay else ""
-    print(f"{task.name}: {task.description}\n")
+    say(f"{task.name}: {task.description}\n")
     for label, text in (
         ("split", f"{task.split}, {_USES[task.split]}"),
         ("data", _provenance(task)),
@@ -158,20 +158,17 @@ def _print_detail(task: Task) -> None:
         ("rates", f"tried first: {GRID[0]:g} to {GRID[-1]:g} times a program's own"),
     ):
         if text:
-            print(
-                textwrap.fill(text, 100, initial_indent=f"{label:10}", subsequent_indent=" " * 10)
-            )
+            say(textwrap.fill(text, 100, initial_indent=f"{label:10}", subsequent_indent=" " * 10))
 
 
 def _measure(names: str, seeds: int, json: bool) -> None:
     """Measures and prints signal to noise."""
-    from rich.console import Console
-
     from evosearch.cli.evaluate import task_names
     from evosearch.cli.progress import reporting
+    from evosearch.cli.terminal import Terminal
     from evosearch.evaluating.signal_to_noise import OPTIMIZERS, signal_to_noise
 
-    with reporting(Console(stderr=True)) as report:
+    with reporting(Terminal(stderr=True)) as report:
         found = signal_to_noise(task_names(names), seeds=seeds, progress=report)
     if json:
         print_json({"tasks": [one.document() for one in found]})
@@ -198,7 +195,7 @@ def _measure(names: str, seeds: int, json: bool) -> None:
             for one in found
         ],
     )
-    print(
+    say(
         f"\nsignal: spread of mean log losses of {', '.join(OPTIMIZERS)}, each at its best rate."
         "\nnoise: deviation of log losses between the seeds of one; paired: less what all share."
         "\nlowest loss: by the mean; that it is really the lowest is not tested."

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -124,11 +123,11 @@ def _task_table(report: TaskReport) -> Table:
     made = table(title, [*columns[:5], "sharpness", *columns[5:]] if sharp else columns)
     for result in report.results:
         settings = (f"{result.lr:.3g}", f"{result.decay:g}")
-        cells = [escape(result.program), *settings, _loss(result), _diverged(result)]
+        cells = [result.program, *settings, _loss(result), _diverged(result)]
         if sharp:
             cells.append("-" if result.sharpness is None else f"{result.sharpness:.3g}")
         for name, difference in result.versus.items():
-            made.add_row(*cells, f"{percent(difference)} vs {escape(name)}", _verdict(difference))
+            made.add_row(*cells, f"{percent(difference)} vs {name}", _verdict(difference))
             cells = [""] * len(cells)
         if not result.versus:
             made.add_row(*cells, "", "")
@@ -144,12 +143,10 @@ def _overall_table(evaluation: Evaluation) -> Table:
     for fitness in evaluation.overall:
         numbers = [f"{number:+.3f}" for number in fitness.interval]
         if fitness.difference is None:
-            made.add_row(escape(fitness.program), "0", "", "", "the reference")
+            made.add_row(fitness.program, "0", "", "", "the reference")
         else:
             verdict = fitness.difference.verdict
-            made.add_row(
-                escape(fitness.program), *numbers, Text(_HERE[verdict], style=_STYLES[verdict])
-            )
+            made.add_row(fitness.program, *numbers, Text(_HERE[verdict], style=_STYLES[verdict]))
     return made
 
 
@@ -160,7 +157,7 @@ def _standings_table(evaluation: Evaluation) -> Table:
     for standing in evaluation.standings:
         counts = (standing.wins, standing.losses, standing.ties)
         made.add_row(
-            escape(standing.program),
+            standing.program,
             *(f"{number:.3f}" for number in standing.ratio),
             *map(str, counts),
             f"{standing.mean_rank:.1f}",

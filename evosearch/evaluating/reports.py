@@ -12,6 +12,7 @@ from evosearch.evaluating.report_tables import how, percent, sentences
 from evosearch.evaluating.results import Evaluation, Result, TaskReport
 from evosearch.evaluating.trajectories import Landscape
 from evosearch.files import check_writable, whole
+from primitives.printable import as_markdown
 
 PLOTS = (".svg", ".png", ".pdf")
 _SUFFIXES = (".md", ".json", *PLOTS)
@@ -40,21 +41,21 @@ def write(evaluation: Evaluation, path: Path, landscapes: Sequence[Landscape] = 
     Raises:
         EvosearchError: the file cannot be written.
     """
-    with whole(path) as partial:
+    with whole(path) as file:
         if path.suffix in PLOTS:
             from evosearch.plots import landscapes as trajectories
             from evosearch.plots import suite
 
             form = path.suffix.removeprefix(".")
             if landscapes:
-                trajectories.draw(landscapes, partial, form)
+                trajectories.draw(landscapes, file, form)
             else:
-                suite.draw(evaluation, partial, form)
+                suite.draw(evaluation, file, form)
         elif path.suffix == ".json":
             document = json.dumps(evaluation.document(), indent=2, allow_nan=False)
-            partial.write_text(document + "\n", encoding="utf-8")
+            file.write(f"{document}\n".encode())
         else:
-            partial.write_text(markdown(evaluation), encoding="utf-8")
+            file.write(markdown(evaluation).encode())
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -63,19 +64,20 @@ def markdown(evaluation: Evaluation) -> str:
     if evaluation.standings:
         parts.append(_standings(evaluation))
     parts += [_task(report) for report in evaluation.tasks]
-    parts.append("\n".join(sentences(evaluation)))
+    parts.append("\n".join(map(as_markdown, sentences(evaluation))))
     parts.append(how(evaluation))
     return "\n\n".join(parts) + "\n"
 
 
 def _standings(evaluation: Evaluation) -> str:
     header = (
-        f"| contender | loss / {evaluation.reference}'s | 95% interval | wins | losses | ties | "
-        "mean rank | verdict |"
+        f"| contender | loss / {as_markdown(evaluation.reference)}'s | 95% interval "
+        "| wins | losses | ties | mean rank | verdict |"
     )
     rows = [
-        f"| {one.program} | {one.ratio.mean:.3f} | {one.ratio.low:.3f} to {one.ratio.high:.3f} | "
-        f"{one.wins} | {one.losses} | {one.ties} | {one.mean_rank:.1f} | {one.verdict} |"
+        f"| {as_markdown(one.program)} "
+        f"| {one.ratio.mean:.3f} | {one.ratio.low:.3f} to {one.ratio.high:.3f} "
+        f"| {one.wins} | {one.losses} | {one.ties} | {one.mean_rank:.1f} | {one.verdict} |"
         for one in evaluation.standings
     ]
     title = f"### {len(evaluation.tasks)} tasks together\n"
@@ -83,7 +85,8 @@ def _standings(evaluation: Evaluation) -> str:
 
 
 def _task(report: TaskReport) -> str:
-    title = f"### {report.task} ({report.split})\n\n{report.metric}, {report.steps} steps\n"
+    task, metric = as_markdown(report.task), as_markdown(report.metric)
+    title = f"### {task} ({report.split})\n\n{metric}, {report.steps} steps\n"
     header = "| contender | lr | decay | loss | diverged | against | difference | verdict |"
     rows = [row for result in report.results for row in _rows(result)]
     return "\n".join([title, header, "| --- |" + " ---: |" * 4 + " --- | ---: | --- |", *rows])
@@ -93,12 +96,13 @@ def _rows(result: Result) -> list[str]:
     loss = "-" if result.loss is None else f"{result.loss.mean:.4g}"
     if result.loss is not None and math.isfinite(result.loss.high):
         loss += f" ± {result.loss.high - result.loss.mean:.2g}"
-    cells = f"| {result.program} | {result.lr:.3g} | {result.decay:g} | {loss} | "
+    cells = f"| {as_markdown(result.program)} | {result.lr:.3g} | {result.decay:g} | {loss} | "
     cells += f"{result.diverged}/{len(result.losses)} |"
     if not result.versus:
         return [f"{cells} | | |"]
     return [
-        f"{cells if first else '| | | | | |'} {name} | {percent(one)} | {one.verdict} |"
+        f"{cells if first else '| | | | | |'} {as_markdown(name)} "
+        f"| {percent(one)} | {one.verdict} |"
         for first, (name, one) in zip(
             [True] + [False] * len(result.versus), result.versus.items(), strict=False
         )

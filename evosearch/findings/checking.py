@@ -8,18 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import proxies
 from evosearch.errors import EvosearchError, told
 from evosearch.evaluating.ledger import LEDGER, Ledger
 from evosearch.files import write_text
 from evosearch.searching.database import LOG
 from evosearch.searching.journal import BEST
-from evosearch.searching.provenance import refusal
+from evosearch.searching.provenance import check_tasks, kept_tasks, refusal
 from evosearch.searching.recovery import rebuild, replay_as_ended
 from evosearch.searching.replay import Divergence
 from evosearch.searching.rows import CHAMPIONS, MEASUREMENTS, PROGRAMS, PROGRESS, REJECTS, TESTS
 from evosearch.searching.run import Run, restore_config
 from evosearch.searching.store import Store
 from evosearch.simplification.kept import DIRECTORY, kept
+from proxies import OwnTaskError, UnknownTaskError, UntrustedTaskError
 
 _DERIVED = {table.name for table in (PROGRAMS, REJECTS, TESTS, CHAMPIONS, PROGRESS)}
 
@@ -66,6 +68,7 @@ def check(
         ("database", _database, _mend_database),
         ("rows", _rows, _mend_rows),
         ("replay", _replay, rebuild),
+        ("tasks", _tasks, None),
         ("best.txt", _best, _mend_best),
         ("log.jsonl", _log, None),
         ("funnel.json", _funnel, None),
@@ -167,6 +170,21 @@ def _replay(directory: Path) -> str:
     )
 
 
+def _tasks(directory: Path) -> str:
+    """The tasks and their data are those that the run was made with."""
+    config, store = Run(directory).config, Store.open(directory)
+    try:
+        tasks = {name: proxies.load(name) for name in config.tasks}
+    except UntrustedTaskError as error:
+        return f"not compared: {error}"
+    except (OwnTaskError, UnknownTaskError) as error:
+        raise EvosearchError(str(error)) from None
+    if not kept_tasks(store):
+        return "not compared: the run keeps no digests of its tasks"
+    check_tasks(store, tasks)
+    return f"{', '.join(tasks)}: as the run was made with"
+
+
 def _best(directory: Path) -> str:
     run, path = Run(directory), directory / BEST
     best = run.best()
@@ -182,7 +200,7 @@ def _best(directory: Path) -> str:
 
 
 def _mend_best(directory: Path) -> None:
-    write_text(directory / BEST, str(Run(directory).champion()))
+    write_text(directory / BEST, str(Run(directory).champion()), follow=False)
 
 
 def _log(directory: Path) -> str:

@@ -7,10 +7,10 @@ and every branch that ended in another champion has one of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 from evosearch.findings.lineage import Ancestor
+from primitives.printable import as_xml, printable
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -50,7 +50,7 @@ class Row:
         fitness = "" if one.fitness is None else f"  {one.fitness:+.3f}"
         drift = f"  (+ {one.neutral} neutral)" if one.neutral else ""
         rank = "" if self.champion is None else f"  champion {self.champion}"
-        return f"#{one.id}{fitness}  {one.mutation}{drift}{rank}"
+        return f"#{one.id}{fitness}  {printable(one.mutation)}{drift}{rank}"
 
 
 def rows(tree: nx.DiGraph[int]) -> list[Row]:
@@ -149,7 +149,7 @@ def to_svg(found: list[Row]) -> str:
         kind = ' class="champion"' if row.champion is not None else ""
         strokes.append(
             f'<g{kind}><circle cx="{x:g}" cy="{y:g}" r="5"/>'
-            f'<text x="{left:g}" y="{y + 4:g}">{escape(row.text)}</text></g>'
+            f'<text x="{left:g}" y="{y + 4:g}">{as_xml(row.text)}</text></g>'
         )
     return "\n".join(
         [

@@ -9,6 +9,7 @@ from evosearch.searching.run import Run
 from evosearch.simplification import Simplification, simplify_by_algebra
 from evosearch.simplification.kept import kept
 from primitives import Program, equations, to_latex
+from primitives.printable import printable
 
 
 def simplified(program: Program, place: tuple[Run, int] | None) -> tuple[Simplification, bool]:
@@ -46,5 +47,6 @@ def lineage_lines(ancestors: list[Ancestor]) -> list[str]:
     for one in ancestors:
         fitness = "not measured" if one.fitness is None else f"{one.fitness:+.3f}"
         drift = f"  (+ {one.neutral} neutral)" if one.neutral else ""
-        lines.append(f"{one.id:>8}  {fitness:>12}  {one.seeds:>3}  {one.mutation}{drift}")
+        mutation = f"{printable(one.mutation)}{drift}"
+        lines.append(f"{one.id:>8}  {fitness:>12}  {one.seeds:>3}  {mutation}")
     return lines

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from evosearch.errors import EvosearchError
 from evosearch.searching.rows import ProgramRow
 from evosearch.searching.run import Run
 
@@ -53,10 +54,17 @@ def lineage(run: Run, number: int) -> list[Ancestor]:
 
     Raises:
         UsageError: the run has no program of that id.
+        EvosearchError: the run is damaged: a program is no younger than its parent.
     """
     rows = [run.row(number)]
-    while rows[-1].parent is not None:
-        rows.append(run.row(rows[-1].parent))
+    while (parent := rows[-1].parent) is not None:
+        child = rows[-1].id
+        if parent >= child:  # it could be its own ancestor
+            raise EvosearchError(
+                f"{run.directory} is damaged: the parent of program {child} is {parent}, no older "
+                f"program; run `evosearch check {run.directory}`"
+            )
+        rows.append(run.row(parent))
     rows.reverse()
     found: list[Ancestor] = []
     start = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +19,7 @@ def render_audit(audit: Audit, console: Console) -> None:
     made = table(f"confirmed champions on {audit.seeds} fresh seeds each", columns)
     for one in audit.champions:
         made.add_row(
-            escape(f"{one.run}#{one.id}"),
+            f"{one.run}#{one.id}",
             f"{one.reported.mean:+.3f}",
             f"{one.half_width:.3f}",
             f"{one.fresh.mean:+.3f}",
@@ -72,7 +71,7 @@ def _at_costs(comparison: RunComparison) -> Table:
         shown = _short(cost)
         for group in comparison.groups:
             runs = len(group.runs)
-            cells = [shown, escape(group.name), *_spread(group.fitness(cost), runs)]
+            cells = [shown, group.name, *_spread(group.fitness(cost), runs)]
             if comparison.validated:
                 cells += _spread(group.validation(cost), runs)
             made.add_row(*cells)
@@ -86,9 +85,7 @@ def _by_task(comparison: RunComparison) -> Table:
         f"{group.name} ({len(group.runs)})": group.per_task(cost) for group in comparison.groups
     }
     tasks = list(next((scores for scores in by_task.values() if scores), ()))
-    made = table(
-        f"mean score on each task at {_short(cost)} (runs)", ("task", *map(escape, by_task))
-    )
+    made = table(f"mean score on each task at {_short(cost)} (runs)", ("task", *by_task))
     for task in tasks:
         scored = [f"{scores[task]:+.3f}" if scores else "-" for scores in by_task.values()]
         made.add_row(task, *scored)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import BinaryIO
 
 from matplotlib.axes import Axes
 
 from evosearch.findings.behaviour import Behaviour, Series
-from evosearch.plots.figure import COLOURS, panels, save
+from evosearch.plots.figure import COLOURS, label, panels, save
 
 _TITLES = {
     "step": "the gradient steps from 0 to 1",
@@ -17,15 +17,15 @@ _TITLES = {
 }
 
 
-def draw(found: Behaviour, title: str, path: Path, form: str) -> None:
-    """Writes the picture to `path` in `form` (svg, png or pdf)."""
+def draw(found: Behaviour, title: str, file: BinaryIO, form: str) -> None:
+    """Writes the picture to `file` in `form` (svg, png or pdf)."""
     figure, axes = panels(2 + len(found.responses))
-    figure.suptitle(title)
+    figure.suptitle(label(title))
     _function(axes[0], found)
     for ax, (name, (gradient, update)) in zip(axes[1:-1], found.responses.items(), strict=True):
         _response(ax, _TITLES[name], gradient, update)
     _step_sizes(axes[-1], found)
-    save(figure, path, form)
+    save(figure, file, form)
 
 
 def _function(ax: Axes, found: Behaviour) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import BinaryIO
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
 from evosearch.findings.curves import Curve, Group, RunComparison, Searched, Spread
-from evosearch.plots.figure import COLOURS, panels, save
+from evosearch.plots.figure import COLOURS, label, panels, save
 
 
-def draw(comparison: RunComparison, path: Path, form: str) -> None:
-    """Writes the picture to `path` in `form` (svg, png or pdf)."""
+def draw(comparison: RunComparison, file: BinaryIO, form: str) -> None:
+    """Writes the picture to `file` in `form` (svg, png or pdf)."""
     figure, axes = panels(2 if comparison.validated else 1)
     _panel(axes[0], comparison, lambda run: run.fitness, Group.fitness)
     axes[0].set_title("the search's own tasks")
@@ -21,7 +21,7 @@ def draw(comparison: RunComparison, path: Path, form: str) -> None:
     if comparison.validated:
         _panel(axes[1], comparison, lambda run: run.validation, Group.validation)
         axes[1].set_title("validation tasks")
-    save(figure, path, form)
+    save(figure, file, form)
 
 
 def _panel(
@@ -51,7 +51,9 @@ def _panel(
                 )
         means = [(cost, found.mean) for cost in sorted(starts) if (found := spread(group, cost))]
         if means:
-            ax.step(*zip(*means, strict=True), where="post", color=colour, lw=2, label=group.name)
+            ax.step(
+                *zip(*means, strict=True), where="post", color=colour, lw=2, label=label(group.name)
+            )
     ax.axhline(0.0, color="black", lw=0.8)
     ax.axvline(end, color="black", lw=0.8, ls=":")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))

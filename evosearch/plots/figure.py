@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
+
+from primitives.printable import printable
 
 matplotlib.use("Agg")  # files only: no window, no display
 
@@ -48,9 +49,14 @@ def panels(count: int, columns: int = 3) -> tuple[Figure, list[Axes]]:
     return figure, flat[:count]
 
 
-def save(figure: Figure, path: Path, form: str) -> None:
+def label(text: str) -> str:
+    """`text` for a title, an axis or a legend, in which `$` starts no formula."""
+    return printable(text).replace("$", r"\$")
+
+
+def save(figure: Figure, file: BinaryIO, form: str) -> None:
     """Writes and closes `figure`; `form` is svg, png or pdf. The same figure gives the same SVG."""
     metadata = {"Date": None} if form == "svg" else None
     with plt.rc_context(_STYLE):
-        figure.savefig(path, format=form, dpi=150, metadata=metadata)
+        figure.savefig(file, format=form, dpi=150, metadata=metadata)
     plt.close(figure)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from evosearch.evaluating.trajectories import Landscape
-from evosearch.plots.figure import COLOURS, panels, save
+from evosearch.plots.figure import COLOURS, label, panels, save
 
 _GRID = 120
 """Points along each side of a contour plot."""
 
 
-def draw(landscapes: Sequence[Landscape], path: Path, form: str) -> None:
-    """Writes the picture to `path` in `form` (svg, png or pdf), a panel a landscape."""
+def draw(landscapes: Sequence[Landscape], file: BinaryIO, form: str) -> None:
+    """Writes the picture to `file` in `form` (svg, png or pdf), a panel a landscape."""
     figure, axes = panels(len(landscapes))
     for ax, landscape in zip(axes, landscapes, strict=True):
         flat = landscape.trajectories[0].weights.shape[1] == 2
         (_contours if flat else _heights)(ax, landscape)
-        ax.set_title(f"{landscape.task.name}\n{landscape.task.description}", fontsize="small")
+        name, description = label(landscape.task.name), label(landscape.task.description)
+        ax.set_title(f"{name}\n{description}", fontsize="small")
     axes[0].legend(fontsize="small")
-    save(figure, path, form)
+    save(figure, file, form)
 
 
 def _contours(ax: Axes, landscape: Landscape) -> None:
@@ -44,7 +45,7 @@ def _contours(ax: Axes, landscape: Landscape) -> None:
         *sides, landscape.heights(grid), locator=LogLocator(), cmap="Greys_r", alpha=0.5, zorder=0
     )
     for colour, one in zip(_colours(landscape), landscape.trajectories, strict=True):
-        ax.plot(*one.weights.T, color=colour, lw=1.2, label=one.program)
+        ax.plot(*one.weights.T, color=colour, lw=1.2, label=label(one.program))
         ax.plot(*one.weights[-1], "o", color=colour, ms=4)
     ax.plot(*start, "k*", ms=8)
     ax.set_xlim(sides[0][0], sides[0][-1])
@@ -56,7 +57,7 @@ def _contours(ax: Axes, landscape: Landscape) -> None:
 
 def _heights(ax: Axes, landscape: Landscape) -> None:
     for colour, one in zip(_colours(landscape), landscape.trajectories, strict=True):
-        ax.plot(one.steps + 1, one.heights, color=colour, lw=1.2, label=one.program)
+        ax.plot(one.steps + 1, one.heights, color=colour, lw=1.2, label=label(one.program))
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("step")

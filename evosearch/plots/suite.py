@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from evosearch.evaluating.results import Evaluation, TaskReport
-from evosearch.plots.figure import COLOURS, panels, save
+from evosearch.plots.figure import COLOURS, label, panels, save
 
 
-def draw(evaluation: Evaluation, path: Path, form: str) -> None:
-    """Writes the picture to `path` in `form` (svg, png or pdf)."""
+def draw(evaluation: Evaluation, file: BinaryIO, form: str) -> None:
+    """Writes the picture to `file` in `form` (svg, png or pdf)."""
     names = [result.program for result in evaluation.tasks[0].results]
     colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
     count = len(evaluation.tasks) + bool(evaluation.standings)
@@ -22,21 +22,23 @@ def draw(evaluation: Evaluation, path: Path, form: str) -> None:
     if evaluation.standings:
         _ratios(axes[-1], evaluation, colours)
     axes[0].legend(fontsize="small")
-    save(figure, path, form)
+    save(figure, file, form)
 
 
 def _curves(ax: Axes, report: TaskReport, colours: dict[str, str]) -> None:
     """Smoothed batch losses, the mean over fresh seeds; the end is the metric on unseen data."""
     for result in report.results:
         steps = np.linspace(1, report.steps, len(result.curve))
-        ax.plot(steps, result.curve, color=colours[result.program], label=result.program, lw=1.2)
+        ax.plot(
+            steps, result.curve, color=colours[result.program], label=label(result.program), lw=1.2
+        )
         if result.loss is not None:
             mean, low, high = result.loss
             error = [[mean - low], [high - mean]]
             colour = colours[result.program]
             ax.errorbar(report.steps * 1.03, mean, error, fmt="o", ms=3, color=colour, lw=1)
     ax.set_yscale("log")
-    ax.set_title(report.task)
+    ax.set_title(label(report.task))
     ax.set_xlabel("step; dots: the metric on unseen data")
     ax.set_ylabel("batch loss")
 
@@ -47,8 +49,9 @@ def _ratios(ax: Axes, evaluation: Evaluation, colours: dict[str, str]) -> None:
         colour = colours[one.program]
         ax.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="o", color=colour)
     ax.set_yticks(
-        range(len(evaluation.standings)), [one.program for one in reversed(evaluation.standings)]
+        range(len(evaluation.standings)),
+        [label(one.program) for one in reversed(evaluation.standings)],
     )
     ax.axvline(1.0, color="black", lw=0.8)
     ax.set_title("all tasks")
-    ax.set_xlabel(f"loss / {evaluation.reference}'s, geometric mean, 95 % over tasks")
+    ax.set_xlabel(label(f"loss / {evaluation.reference}'s, geometric mean, 95 % over tasks"))

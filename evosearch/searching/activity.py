@@ -9,11 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from evosearch.errors import EvosearchError
-from evosearch.files import write_text
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.files import read_bytes, write_text
 
 ACTIVITY = "activity.json"
 _SECONDS_BETWEEN_WRITES = 1.0
+_LARGEST = 2**20
 
 
 class Activity:
@@ -62,13 +63,13 @@ class Activity:
             if now != written:
                 written = now
                 with suppress(EvosearchError):
-                    write_text(self._path, json.dumps(now) + "\n")
+                    write_text(self._path, json.dumps(now) + "\n", durable=False, follow=False)
 
 
 def read_activity(directory: Path) -> list[dict[str, Any]]:
     """What the workers of a running search do, as `Activity.now`; empty if nothing is known."""
     try:
-        found = json.loads((directory / ACTIVITY).read_text(encoding="utf-8"))
+        found = json.loads(read_bytes(directory / ACTIVITY, _LARGEST))
         return [
             {
                 "worker": str(one["worker"]),
@@ -77,5 +78,5 @@ def read_activity(directory: Path) -> list[dict[str, Any]]:
             }
             for one in found
         ]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UsageError, ValueError, KeyError, TypeError, RecursionError):
         return []

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.files import explained
+from evosearch.files import explained, remove_rests, sync_directory, write_text
 from evosearch.searching import migrations
 from evosearch.searching.migrations import SCHEMA_VERSION
 from evosearch.searching.rows import META, MetaRow
@@ -50,10 +50,10 @@ def create(
         with explained(path):
             _remove(path)
             for name, text in (files or {}).items():
-                _write_synced(directory / name, text)
+                write_text(directory / name, text, follow=False)
             _make(directory / _UNFINISHED, {**meta, "schema_version": str(SCHEMA_VERSION)})
             os.replace(directory / _UNFINISHED, path)
-            _sync(directory)
+            sync_directory(directory)
     except BaseException:
         _remove(directory / _UNFINISHED)
         raise
@@ -105,22 +105,6 @@ def _make(path: Path, meta: Mapping[str, str]) -> None:
 def _remove(path: Path) -> None:
     for beside in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + beside).unlink(missing_ok=True)
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    """Makes names in `directory` survive a loss of power."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -199,7 +183,7 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> None:
 
 def locked(directory: Path) -> int:
     """A lock that the operating system drops when the process ends, however it ends."""
-    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -208,6 +192,7 @@ def locked(directory: Path) -> int:
             f"another process is searching in {directory}; watch it with "
             f"`evosearch status {directory}` or stop it first"
         ) from None
+    remove_rests(directory)
     return descriptor
 
 

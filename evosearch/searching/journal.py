@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from evosearch.files import explained, write_text
+from evosearch.errors import UsageError
+from evosearch.files import explained, read_bytes, write_text
 from evosearch.searching.database import LOG
 from primitives import Program
 
 BEST = "best.txt"
+_LARGEST = 2**20
 
 
 class Journal:
@@ -26,18 +30,23 @@ class Journal:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = json.dumps({"time": now, "event": kind, **fields})
         path = self.directory / LOG
-        with explained(path), path.open("a", encoding="utf-8") as file:
+        with explained(path), open(path, "a", encoding="utf-8", opener=_appended) as file:
             file.write(line + "\n")
 
     def champion(self, number: int, program: Program, generated: int) -> None:
         """Notes a champion that is new; `best.txt` holds its text, whole at any moment."""
         text = str(program)
         path = self.directory / BEST
-        with explained(path):
-            if self._best is None and path.exists():
-                self._best = path.read_text(encoding="utf-8")
+        if self._best is None:
+            with suppress(UsageError, UnicodeDecodeError):  # a damaged one is written anew
+                self._best = read_bytes(path, _LARGEST).decode()
         if text == self._best:
             return
         self._best = text
         self.event("champion", id=number, generated=generated, source=text)
-        write_text(path, text)
+        write_text(path, text, follow=False)
+
+
+def _appended(path: str, flags: int) -> int:
+    """Opens `path` to append; a link in a run may lead anywhere, and a pipe never open."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)

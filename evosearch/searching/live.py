@@ -21,6 +21,7 @@ from evosearch.searching.records import Champion, evidence, fitness, is_confirme
 from evosearch.statistics import Interval
 from evosearch.verdicts import LEAST_SEEDS
 from primitives import live
+from primitives.printable import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
 _FRAMES_PER_SECOND = 4
@@ -80,7 +81,7 @@ class LiveView:
 
     def __init__(self, console: Console, title: str, limits: MeasurementConfig):
         self.console = console
-        self.title = title
+        self.title = printable(title)
         self.limits = limits
         self._phase = "starting"
         self._snapshot: Snapshot | None = None
@@ -112,7 +113,7 @@ class LiveView:
 
     def phase(self, text: str) -> None:
         """Shows what the search has begun."""
-        self._phase = text
+        self._phase = printable(text)
         if not self._live:
             self._say(text)
 

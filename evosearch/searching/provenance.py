@@ -38,6 +38,7 @@ DECIDING = (
     "primitives.analysis",
     "primitives.keys",
     "primitives.kinds",
+    "primitives.names",
     "primitives.op",
     "primitives.ops",
     "primitives.parsing",
@@ -85,6 +86,12 @@ def this_process(number: int, first_request: int) -> ProcessRow:
     )
 
 
+def kept_tasks(store: Store) -> dict[str, dict[str, str]]:
+    """The digests of the tasks that a run was made with, by name; empty if it keeps none."""
+    found: dict[str, dict[str, str]] = json.loads(store.meta(_TASKS) or "{}")
+    return found
+
+
 def check_tasks(store: Store, tasks: Mapping[str, Task]) -> None:
     """Whether the tasks are those that the run was made with; a new run keeps their digests.
 
@@ -94,11 +101,10 @@ def check_tasks(store: Store, tasks: Mapping[str, Task]) -> None:
         UsageError: a task file, a file that it read, or a bundled source has changed; says which.
     """
     digests = {name: proxies.digest(task) for name, task in tasks.items()}
-    kept = store.meta(_TASKS)
-    if kept is None:  # a new run, or one of a version that kept none
+    kept = kept_tasks(store)
+    if not kept:  # a new run, or one of a version that kept none
         store.set_meta(_TASKS, json.dumps(digests))
-        return
-    for name, before in json.loads(kept).items():
+    for name, before in kept.items():
         changed = proxies.differences(before, digests.get(name, {}))
         if changed:
             raise UsageError(

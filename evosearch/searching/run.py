@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from evosearch.config import MAY_CHANGE, Config, make_config, read_toml
+from evosearch.documents import read_document, write_document
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.files import explained, write_text
+from evosearch.files import read_bytes, write_text
 from evosearch.searching.activity import read_activity
 from evosearch.searching.cost import Cost, running_cost
 from evosearch.searching.database import create, is_searched
+from evosearch.searching.funnel_document import FunnelDocument
 from evosearch.searching.records import Scores, evidence, fitness, is_confirmed
 from evosearch.searching.rows import (
     CHAMPIONS,
@@ -40,6 +42,7 @@ from primitives import Program, ProgramError, live, parse, state_memory
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 FUNNEL = "funnel.json"
+_LARGEST_ENVIRONMENT = 2**20
 _NOTHING_YET = ProgressRow(1, 0, 0, 0, 0, 0, 0, 0, 0.0, None, None)
 
 
@@ -88,8 +91,8 @@ def read_config(directory: Path) -> Config:
 def read_environment(directory: Path) -> dict[str, Any]:
     """What `environment.json` holds; empty if it is missing or damaged, since it only informs."""
     try:
-        found = json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(read_bytes(directory / ENVIRONMENT, _LARGEST_ENVIRONMENT))
+    except (UsageError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -134,7 +137,7 @@ def restore_config(directory: Path) -> bool:
         try:
             check_config(store, read_config(directory))
         except UsageError:
-            write_text(directory / CONFIG, text)
+            write_text(directory / CONFIG, text, follow=False)
             return True
         return False
     finally:
@@ -264,15 +267,17 @@ class Run:
         Raises:
             EvosearchError: it cannot be written.
         """
-        write_text(self.directory / FUNNEL, json.dumps(document, indent=2) + "\n")
+        write_document(self.directory / FUNNEL, document)
 
     def funnel(self) -> dict[str, Any] | None:
-        """What `keep_funnel` kept last; None if this run went through no funnel."""
-        path = self.directory / FUNNEL
-        with explained(path):
-            text = path.read_text("utf-8") if path.exists() else "null"
-        document: dict[str, Any] | None = json.loads(text)
-        return document
+        """What `keep_funnel` kept last; None if this run went through no funnel.
+
+        Raises:
+            EvosearchError: the file is damaged.
+        """
+        remedy = f"evosearch funnel {self.directory}"
+        found = read_document(self.directory / FUNNEL, FunnelDocument, remedy)
+        return found.model_dump() if found else None
 
     def winner(self) -> Program:
         """The program that came through the funnel.

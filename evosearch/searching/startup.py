@@ -10,6 +10,7 @@ import proxies
 from evosearch.config import Config
 from evosearch.errors import EvosearchError, told
 from evosearch.searching.measurement import BASELINE, Laboratory, tune_baseline
+from evosearch.searching.provenance import check_tasks
 from evosearch.searching.store import Store
 from evosearch.training.batching import Batching
 from evosearch.training.engines import Engine, Trainer

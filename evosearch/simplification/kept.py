@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
+from evosearch.documents import read_document, write_document
 from evosearch.errors import EvosearchError
-from evosearch.files import explained, write_text
+from evosearch.files import explained
+from evosearch.simplification.documents import DerivationDocument
 from evosearch.simplification.record import Simplification
 
 DIRECTORY = "derivations"
@@ -33,7 +34,7 @@ def keep(run: Path, number: int, found: Simplification) -> bool:
             return False
     with explained(path):
         path.parent.mkdir(exist_ok=True)
-    write_text(path, json.dumps(found.document(), indent=2) + "\n")
+    write_document(path, found.document())
     return True
 
 
@@ -43,12 +44,6 @@ def kept(run: Path, number: int) -> Simplification | None:
     Raises:
         EvosearchError: the file is damaged.
     """
-    path = path_of(run, number)
-    if not path.exists():
-        return None
-    try:
-        return Simplification.read(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise EvosearchError(
-            f"{path} is damaged ({error}); remove it, and run `evosearch simplify {run} {number}`"
-        ) from None
+    remedy = f"evosearch simplify {run} {number}"
+    found = read_document(path_of(run, number), DerivationDocument, remedy)
+    return Simplification.read(found.model_dump(exclude_unset=True)) if found else None

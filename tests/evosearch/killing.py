@@ -47,8 +47,8 @@ class Zygote:
 
         Args:
             *words: of the command, after `evosearch`.
-            **how: `seconds` after which it is killed; or the number of the `commit` of the run's
-                database at which it kills itself, before it or `after` it; `planted` losses.
+            **how: `seconds` after which it is killed; or the number of the `write`, or of the
+                `commit` of the run's database, at which it kills itself; `planted` losses.
         """
         request = {"words": [str(word) for word in words], **how}
         assert self._process.stdin is not None
@@ -93,8 +93,8 @@ def _main() -> None:
 def _child(
     words: list[str],
     seconds: float = 0.0,
+    write: int | None = None,
     commit: int | None = None,
-    after: bool = False,
     planted: bool = False,
 ) -> None:
     """Runs a command in place of this process; never returns."""
@@ -102,7 +102,7 @@ def _child(
     for descriptor in (0, 1) if os.environ.get("SHOW") else (0, 1, 2):
         os.dup2(null, descriptor)
     if commit is not None:
-        _die_at(commit, after=after)
+        _die_after_commit(commit)
     if planted:
         from evosearch.searching import driver
         from tests.evosearch.planted import PlantedLaboratory
@@ -112,29 +112,28 @@ def _child(
     status = 1
     try:
         from evosearch.cli.app import main
+        from tests.evosearch.faults import die, faults
 
-        main()
+        with faults(write, die):
+            main()
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 0
     finally:
         os._exit(status)
 
 
-def _die_at(number: int, *, after: bool) -> None:
-    """Kills this process at its `number`-th commit of a run's database."""
+def _die_after_commit(number: int) -> None:
+    """Kills this process right after its `number`-th commit of a run's database."""
     from evosearch.searching.store import Store
 
-    commit, left = Store.commit, iter(range(number, -1, -1))
+    commit, left = Store.commit, iter(range(number - 1, -1, -1))
 
-    def commit_or_die(store: Store) -> None:
-        last = next(left) == 1
-        if last and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def commit_and_perhaps_die(store: Store) -> None:
         commit(store)
-        if last:
+        if next(left) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Store.commit = commit_or_die  # type: ignore[method-assign]
+    Store.commit = commit_and_perhaps_die  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

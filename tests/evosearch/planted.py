@@ -20,6 +20,8 @@ from evosearch.training.engines import Engine
 from evosearch.training.seeds import Seed
 from primitives import Program, semantic_key, zoo
 
+FILES = {"run.db", "config.toml", "environment.json", "log.jsonl", "best.txt", "lock"}
+"""What a run that ended leaves."""
 TASKS = ("digits-mlp", "points-teacher")
 
 

@@ -5,14 +5,8 @@ As SQLite tests itself: the n-th call that touches a file fails, for n = 1, 2, 3
 
 from __future__ import annotations
 
-import builtins
-import errno
-import io
-import os
 import shutil
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,76 +21,9 @@ from evosearch.searching.rows import MEASUREMENTS, SPARES
 from evosearch.searching.run import Run
 from evosearch.searching.store import Store
 from tests.evosearch import planted
+from tests.evosearch.faults import faults
 
 RECORDED = Path(__file__).parent / "data" / "runs"
-
-
-class Faults:
-    """Counts calls that write, and fails one of them."""
-
-    def __init__(self, failing: int | None):
-        self.calls = 0
-        self.failing = failing
-        self.failed: str | None = None
-
-    def count(self, what: str) -> None:
-        self.calls += 1
-        if self.calls == self.failing:
-            self.failed = what
-            if what.startswith("sqlite"):
-                raise sqlite3.OperationalError("disk I/O error")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), what)
-
-
-_WRITES = ("insert", "update", "delete", "create", "drop", "alter", "begin", "pragma journal")
-
-
-@contextmanager
-def faults(failing: int | None) -> Iterator[Faults]:
-    """While it is open, the `failing`-th call that writes fails, as on a full or broken disk."""
-    layer = Faults(failing)
-
-    class Connection(sqlite3.Connection):
-        def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
-            if sql.lstrip().startswith(_WRITES):
-                layer.count(f"sqlite {sql[:40]}")
-            return super().execute(sql, *args)
-
-        def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
-            layer.count(f"sqlite {sql[:40]}")
-            return super().executemany(sql, *args)
-
-        def commit(self) -> None:
-            layer.count("sqlite commit")
-            super().commit()
-
-    def counted(module: Any, name: str) -> Callable[..., Any]:
-        original = getattr(module, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            layer.count(f"{name}")
-            return original(*args, **kwargs)
-
-        return call
-
-    real_open, real_connect = io.open, sqlite3.connect
-
-    def opened(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        if set(mode) & set("wax+"):
-            layer.count(f"open {mode}")
-        return real_open(file, mode, *args, **kwargs)
-
-    def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-        layer.count("sqlite connect")
-        return real_connect(*args, **{"factory": Connection, **kwargs})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite3, "connect", connect)
-        patch.setattr(io, "open", opened)
-        patch.setattr(builtins, "open", opened)
-        for name in ("fsync", "replace", "rename", "mkdir"):
-            patch.setattr(os, name, counted(os, name))
-        yield layer
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +57,7 @@ def test_after_a_fault_at_any_write_the_search_ends_as_if_there_had_been_none(
         assert layer.failed is not None
         again = resume if (directory / DATABASE).exists() else _search
         assert planted.result(again(directory)) == whole, (number, layer.failed)
-        left = {path.name for path in directory.iterdir()} - _FILES
+        left = {path.name for path in directory.iterdir()} - planted.FILES
         assert not left, (number, layer.failed)
     assert refused > 50
 
@@ -229,9 +156,6 @@ def test_power_lost_between_two_syncs_loses_results_and_never_the_run(
         assert planted.result(resume(snapshot)) == whole
         assert not Store.open(snapshot).damaged_rows()
     assert torn > 10
-
-
-_FILES = {"run.db", "config.toml", "environment.json", "log.jsonl", "best.txt", "lock"}
 
 
 def _search(directory: Path) -> Run:

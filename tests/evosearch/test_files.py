@@ -1,12 +1,19 @@
 """Files that a user names are written whole, or refused before any work."""
 
+import ast
+import os
+import stat
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from evosearch import files
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.files import check_writable, write_text
+from evosearch.files import check_writable, explained, read_bytes, whole, write_bytes, write_text
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -34,9 +41,197 @@ def test_what_the_system_refuses_is_said_in_a_line() -> None:
 def test_a_link_stays_one(tmp_path: Path) -> None:
     path, link = tmp_path / "report.md", tmp_path / "link.md"
     link.symlink_to(path)
-    write_text(link, "text")
-    assert link.is_symlink()
-    assert path.read_text() == "text"
+    for text in ("made", "replaced"):
+        write_text(link, text)
+        assert link.is_symlink()
+        assert path.read_text() == text
+    with pytest.raises(TypeError), whole(link) as file:
+        file.write("half")  # type: ignore[arg-type]
+    assert path.read_text() == "replaced"
+    assert sorted(tmp_path.iterdir()) == [link, path]
+
+
+def test_bytes_are_written_through_the_same_way(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "picture.png", b"\x89PNG\r\n")
+    assert (tmp_path / "picture.png").read_bytes() == b"\x89PNG\r\n"
+    with whole(tmp_path / "picture.png") as file:
+        file.write(b"one ")
+        file.write(b"two")
+        assert (tmp_path / "picture.png").read_bytes() == b"\x89PNG\r\n"
+    assert (tmp_path / "picture.png").read_bytes() == b"one two"
+
+
+@pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_a_new_file_has_the_mode_of_a_plain_open(tmp_path: Path, mask: int, expected: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "new.md", "text")
+        (tmp_path / "plain.md").write_text("text")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new.md", "plain.md")]
+    assert modes == [expected, expected]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o755, 0o664])
+def test_a_replaced_file_keeps_its_mode_and_is_never_more_open(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "report.md"
+    write_text(path, "old")
+    path.chmod(mode)
+    with whole(path) as file:
+        file.write(b"new")
+        assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == mode
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert path.read_text() == "new"
+
+
+def test_no_two_temporary_names_are_alike(tmp_path: Path) -> None:
+    names = set()
+    for _ in range(50):
+        with whole(tmp_path / "report.md"):
+            names |= {path.name for path in tmp_path.iterdir()} - {"report.md"}
+    assert len(names) == 50
+    assert all(len(name) < 50 for name in names)  # a name of 255 bytes leaves no room for more
+    longest = tmp_path / ("x" * 255)
+    write_text(longest, "text")
+    assert longest.read_text() == "text"
+
+
+@pytest.mark.parametrize("planted", ["file", "link", "dangling link", "directory"])
+def test_what_has_the_temporary_name_is_neither_followed_nor_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    """Even if somebody guessed the name."""
+    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "guessed")
+    victim, there = tmp_path / "victim", tmp_path / ".evosearch-guessed.tmp"
+    victim.write_text("precious")
+    if planted == "file":
+        there.write_text("precious")
+    elif planted == "directory":
+        there.mkdir()
+    else:
+        there.symlink_to(victim if planted == "link" else tmp_path / "nowhere")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(EvosearchError, match=r"cannot write .*report\.md: File exists"):
+        write_text(tmp_path / "report.md", "text")
+    assert sorted(tmp_path.iterdir()) == before
+    assert victim.read_text() == "precious"
+    if planted == "file":
+        assert there.read_text() == "precious"
+
+
+def test_content_is_synced_before_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        size = os.fstat(descriptor).st_size
+        happened.append(kind if kind == "directory" else f"{kind} of {size}")
+        sync(descriptor)
+
+    def replaced(source: Path, target: Path) -> None:
+        happened.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    write_text(tmp_path / "report.md", "12345")
+    assert happened == ["file of 5", "rename", "directory"]
+    happened.clear()
+    write_text(tmp_path / "report.md", "1234567", durable=False)
+    assert happened == ["rename"]
+    assert (tmp_path / "report.md").read_text() == "1234567"
+
+
+@pytest.mark.parametrize("call", ["open", "fchmod", "fsync", "replace"])
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_whatever_fails_leaves_the_old_file_and_no_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, failure: BaseException
+) -> None:
+    path = tmp_path / "report.md"
+    write_text(path, "old")
+
+    def fails(*given: Any, **named: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(os, call, fails)
+    expected = EvosearchError if isinstance(failure, OSError) else KeyboardInterrupt
+    with pytest.raises(expected):
+        write_text(path, "new")
+    monkeypatch.undo()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+DIRECT = {
+    "evosearch/searching/journal.py": "the log, to which lines are appended",
+}
+"""Modules that may write a file otherwise, and which."""
+
+
+def writes_directly(source: str) -> bool:
+    """Whether a module writes a file itself: by `write_text` or `open` for writing of a path."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            if name in ("write_text", "write_bytes") and isinstance(node.func, ast.Attribute):
+                return True
+            words = [str(one.value) for one in node.args if isinstance(one, ast.Constant)]
+            modes = [set(word) for word in words if set(word) <= set("rwxabt+")]
+            if name == "open" and any(mode & set("wax+") for mode in modes):
+                return True
+    return False
+
+
+def test_every_writer_of_a_file_writes_it_whole() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "evosearch").rglob("*.py")
+        if writes_directly(path.read_text(encoding="utf-8"))
+    }
+    assert found - {"evosearch/files.py"} <= set(DIRECT)
+    assert writes_directly("path.write_text(x)")
+    assert writes_directly("with path.open('w') as file: pass")
+    assert not writes_directly("write_text(path, x)\nopen(path, 'rb')")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "device", "missing"])
+def test_only_regular_files_are_read_and_nothing_waits(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "<unknown>"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        path = Path("/dev/zero")
+    found: list[str] = []
+
+    def read() -> None:
+        with pytest.raises(UsageError) as caught:
+            read_bytes(path, 100)
+        found.append(str(caught.value))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(timeout=30)
+    (said,) = found
+    assert said.startswith(f"cannot read {path}: ")
+
+
+def test_no_more_of_a_file_is_read_than_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * 1000)
+    assert read_bytes(tmp_path / "large", 10) == b"x" * 10
+
+
+def test_text_of_a_run_that_is_not_utf_8_is_said_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "best.txt"
+    path.write_bytes(b"def train(w, g):\xff")
+    expected = r"best\.txt is damaged \(not UTF-8 at byte 16\)"
+    with pytest.raises(EvosearchError, match=expected), explained(path):
+        path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("name", "culprit"), [(".", "it is a directory"), ("no/x", "make it")])
@@ -68,3 +263,31 @@ def test_commands_refuse_before_any_work(
     )
     assert said.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "show lion -o gitignore",
+        "show lion --as graph -o gitignore.svg",
+        "show lion -o gitignore.png",
+        "export lion --to optax -o gitignore",
+        "simplify sgd --algebra-only -o gitignore",
+        "eval lion --task quadratic --steps 5 --seeds 2 --lrs 1,4 -o gitignore.md -o gitignore.svg",
+    ],
+)
+def test_writing_a_name_leaves_the_hidden_file_of_that_name_alone(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [word for word in command.split() if word.startswith("gitignore")]
+    for name in names:
+        Path(f".{name}").write_text("precious")
+    said = run(*command.split())
+    assert said.status == 0, said.err
+    for name in names:
+        assert Path(f".{name}").read_text() == "precious"
+        assert Path(name).stat().st_size > 10
+    hidden = {f".{name}" for name in names}
+    there = {path.name for path in tmp_path.iterdir()}
+    assert {name for name in there if not name.startswith("evaluations.db")} == {*names, *hidden}

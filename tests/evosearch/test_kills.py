@@ -1,9 +1,11 @@
-"""Kills: at every commit, and at random moments of every command that takes long."""
+"""Kills: at every commit, at every write of a run's making, and at random moments of a search."""
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import numpy as np
 import pytest
 
 from evosearch.searching.database import DATABASE
-from evosearch.searching.driver import search
+from evosearch.searching.driver import resume, search
+from evosearch.searching.rows import MEASUREMENTS, VALIDATIONS
 from evosearch.searching.run import Run
+from evosearch.searching.store import Store
 from tests.evosearch import planted
 from tests.evosearch.killing import Zygote
 from tests.evosearch.test_driver import small
@@ -31,49 +35,78 @@ def _configured(path: Path, config: Any) -> Path:
     return path
 
 
-def test_a_search_killed_at_any_commit_ends_as_one_that_never_was(
-    zygote: Zygote, tmp_path: Path
+def test_a_search_killed_at_any_write_of_its_making_or_commit_ends_as_one_that_never_was(
+    zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = _configured(tmp_path / "planted.toml", planted.config(programs=25))
-    words = ("search", config, "--workers", "1", "--out")
-    assert zygote.run(*words, tmp_path / "whole", planted=True) == 0
-    whole = planted.result(Run(tmp_path / "whole"))
-    assert len(whole["champions"]) > 1
-    killed = 0
-    while True:
+    """Losses are planted: what is tested is the record."""
+    planted.plant(monkeypatch)
+    settings = planted.config(programs=14)
+    config = _configured(tmp_path / "planted.toml", settings)
+    whole = planted.result(search(settings, tmp_path / "whole"))
+    unmade = killed = 0
+    for how in (*({"write": n} for n in range(1, 40)), *({"commit": n} for n in range(2, 1000))):
         directory = tmp_path / f"killed-{killed}"
-        at = {"commit": killed // 2 + 1, "after": killed % 2 == 1}
-        if zygote.run(*words, directory, planted=True, **at) != KILLED:
+        words = ("search", config, "--workers", "1", "--out", directory)
+        if zygote.run(*words, planted=True, **how) != KILLED:
             break
         killed += 1
-        assert zygote.run("resume", directory, planted=True) == 0
-        assert planted.result(Run(directory)) == whole, at
-    assert killed > 60
+        if (directory / DATABASE).exists():
+            resume(directory)
+        else:
+            unmade += 1
+            search(settings, directory)
+        assert planted.result(Run(directory)) == whole, how
+        left = {path.name for path in directory.iterdir()} - planted.FILES
+        assert all(name.startswith(".evosearch-") for name in left), (how, left)
+    assert "commit" in how
+    assert unmade > 15
+    assert killed > 55
 
 
 def test_a_search_killed_at_fifty_random_moments_ends_as_one_that_never_was(
+    tmp_path: Path,
+) -> None:
+    """Start-up, replay, search and validation, with real training; two searches side by side."""
+    settings = small(programs=40, validation_seeds=2)
+    config = _configured(tmp_path / "c.toml", settings)
+    whole = planted.result(search(settings, tmp_path / "whole"))
+
+    def killed_often(number: int) -> int:
+        directory, rng = tmp_path / f"killed-{number}", np.random.default_rng(number)
+        kills = 0
+        with Zygote() as zygote:
+            for _ in range(25):
+                made = (directory / DATABASE).exists()
+                words = ("resume", directory) if made else ("search", config, "--out", directory)
+                kills += zygote.run(*words, seconds=rng.uniform(0.1, 3.0)) == KILLED
+            assert zygote.run("resume", directory) == 0
+        return kills
+
+    with ThreadPoolExecutor(2) as both:
+        kills = list(both.map(killed_often, (1, 2)))
+    assert sum(kills) >= 25
+    for number in (1, 2):
+        assert planted.result(Run(tmp_path / f"killed-{number}")) == whole
+        store = Store.open(tmp_path / f"killed-{number}")
+        assert store.count(MEASUREMENTS)
+        assert store.count(VALIDATIONS)
+
+
+def test_a_simplification_killed_again_and_again_goes_on_where_it_was(
     zygote: Zygote, tmp_path: Path
 ) -> None:
-    """Creation, start-up, replay, search and validation, with real training."""
-    settings = small(programs=40, validation_seeds=2)
-    whole = search(settings, tmp_path / "whole")
-    config, directory = _configured(tmp_path / "c.toml", settings), tmp_path / "killed"
-    rng = np.random.default_rng(0)
-    created = searched = 0
-    for _ in range(50):
-        exists = (directory / DATABASE).exists()
-        words = ("resume", directory) if exists else ("search", config, "--out", directory)
-        moment = rng.uniform(0, 0.1) if not exists else rng.uniform(0.1, 1.5)
-        if zygote.run(*words, seconds=moment) == KILLED:
-            created += not exists
-            searched += exists
-    assert created > 2
-    assert searched > 20
-    assert zygote.run("resume", directory) == 0
-    assert planted.result(Run(directory)) == planted.result(whole)
+    """Its trainings are in the ledger, so that each attempt gets further."""
+    search(small(programs=20), tmp_path / "run")
+    words = ("simplify", f"{tmp_path / 'run'}#0", "--task", "points-teacher", "--minutes", "0.01")
+    whole = (*words, "-o", tmp_path / "whole.json")
+    for attempt in range(30):
+        if zygote.run(*whole, seconds=3.0 + attempt) == 0:
+            break
+    assert attempt > 0
+    assert zygote.run(*words, "-o", tmp_path / "again.json") == 0
 
+    def document(name: str) -> Any:
+        found = json.loads((tmp_path / name).read_text())
+        return {key: value for key, value in found.items() if key not in ("kept", "settings")}
 
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "simplify": ("simplify", "lion", "--task", "points-teacher", "--minutes", "0.01", "--json"),
-    "eval": ("eval", "lion", "--task", "points-teacher", "--seeds", "2", "-o", "report.json"),
-}
+    assert document("again.json") == document("whole.json")

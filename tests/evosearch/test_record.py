@@ -35,6 +35,7 @@ from evosearch.searching.rows import (
 from evosearch.searching.run import Run
 from evosearch.searching.store import Store
 from primitives import zoo
+from tests.evosearch import planted
 from tests.evosearch.laboratory import stored
 from tests.evosearch.test_driver import small
 
@@ -204,6 +205,7 @@ def test_the_digest_covers_all_that_evolution_is_made_of() -> None:
     """But for messages, LaTeX, names of schedules, and a package that only passes names on."""
     decides_nothing = {
         "evosearch.errors",
+        "evosearch.files",
         "primitives",
         "primitives.formula",
         "primitives.notation",
@@ -256,7 +258,9 @@ def wrong(findings: list[Finding]) -> set[str]:
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checked") / "run"
-    stored(directory, programs=600)
+    with pytest.MonkeyPatch.context() as patch:
+        planted.plant(patch)
+        search(planted.config(programs=120), directory)
     return directory
 
 
@@ -277,7 +281,7 @@ def _sql(statement: str) -> Callable[[Path], None]:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], set[str], bool]] = {
-    "a setting": (_text("noise_floor = 0.02", "noise_floor = 0.12"), {"configuration"}, True),
+    "a setting": (_text("noise_floor = 0.01", "noise_floor = 0.11"), {"configuration"}, True),
     "a program": (_sql("update programs set mutation = 'x' where id = 7"), {"rows"}, True),
     "a missing program": (_sql("delete from programs where id = 7"), {"replay"}, True),
     "a verdict": (_sql("update tests set won = 1 - won where number = 1"), {"rows"}, True),

@@ -16,8 +16,10 @@ import pytest
 import evosearch
 import proxies
 from evosearch import trust
+from evosearch.searching.run import make_run_directory
 from proxies.own import _load
 from tests.evosearch.test_audit import HALF_AS_FAST, champions
+from tests.evosearch.test_driver import small
 
 EVIL = """
 from pathlib import Path
@@ -48,6 +50,15 @@ def stranger(folder: Path, text: str = EVIL) -> Path:
     return directory
 
 
+def unsearched(folder: Path, text: str) -> Path:
+    """A run of somebody's that has measured nothing yet."""
+    directory = folder / "run"
+    make_run_directory(directory, small(tasks=[f"{directory}/evil.py:task"]), {})
+    (directory / "evil.py").write_text(text)
+    (directory / "helper.py").write_text("STEPS = 8\n")
+    return directory
+
+
 def again() -> None:
     """As if another process ran the next command."""
     _load.cache_clear()
@@ -63,6 +74,7 @@ EXECUTING = {
 """Commands that load the tasks of a run or a configuration."""
 READING = {
     "status": ("status", "RUN"),
+    "check": ("check", "RUN"),
     "top": ("top", "RUN"),
     "show": ("show", "RUN"),
     "lineage": ("lineage", "RUN"),
@@ -165,7 +177,7 @@ def test_naming_one_file_trusts_no_other_below_it(run: Any, tmp_path: Path) -> N
 
 
 def test_the_api_asks_nothing(tmp_path: Path) -> None:
-    directory = stranger(tmp_path, GOOD)
+    directory = unsearched(tmp_path, GOOD)
     assert evosearch.resume(directory, programs=3).status()["generated"] == 3
 
 
@@ -309,7 +321,7 @@ exec(compile((HERE / "text.py").read_text(), str(HERE / "text.py"), "exec"))
 def task():
     return dataclasses.replace(proxies.load("quadratic"), split="search")
 """
-    directory = stranger(tmp_path, text)
+    directory = unsearched(tmp_path, text)
     names = ["lib/onpath.py", "pack/inner.py", "located.py", "run.py", "text.py"]
     for name in names:
         (directory / name).parent.mkdir(exist_ok=True)
@@ -325,8 +337,6 @@ def task():
 
 
 def test_a_name_with_escapes_is_shown_without_them(run: Any, tmp_path: Path) -> None:
-    from tests.evosearch.test_driver import small
-
     name = "\x1b[2Jevil.py"
     (tmp_path / name).write_text(EVIL)
     path = tmp_path / "c.toml"

@@ -14,6 +14,7 @@ import pytest
 import proxies
 from evosearch.cli.inspect import print_status
 from evosearch.config import make_config
+from evosearch.documents import CHECKSUM, checksum
 from evosearch.findings.funnel import SCALES
 from evosearch.searching.measurement import BASELINE
 from evosearch.searching.run import Run
@@ -99,7 +100,10 @@ def test_no_held_out_task_or_evaluation_seed_is_trained(searched: Path) -> None:
 
 
 def test_the_funnel_is_kept_with_its_evidence(searched: Path) -> None:
-    document = json.loads((searched / "run" / "funnel.json").read_text())
+    document = Run(searched / "run").funnel()
+    assert document is not None
+    written = json.loads((searched / "run" / "funnel.json").read_text())
+    assert written == {**document, CHECKSUM: checksum(document)}
     stages = document["stages"]
     assert stages[0]["scale"] == "10x"
     for stage in stages:

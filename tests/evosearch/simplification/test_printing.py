@@ -13,11 +13,13 @@ from rich.console import Console
 
 from evosearch.cli.app import Interrupted
 from evosearch.errors import EvosearchError
+from evosearch.findings.funnel import Entrant, Funnelled, Stage
 from evosearch.searching.driver import search
 from evosearch.searching.run import Run, make_run_directory
 from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra
 from evosearch.simplification.kept import keep, kept, path_of
 from evosearch.simplification.printing import Printer
+from evosearch.statistics import Interval
 from primitives import parse, zoo
 from tests.evosearch.laboratory import config
 from tests.evosearch.test_driver import small
@@ -159,8 +161,9 @@ def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
     assert not json.loads(run("show", directory, "--json").out)["measured"]
     keep(directory, number, measured())
     source = str(Run(directory).program(number))
-    winner = {"name": f"runs/elsewhere/run#{number}", "source": source}
-    Run(directory).keep_funnel({"stages": [], "winner": winner})
+    winner = Entrant(f"runs/elsewhere/run#{number}", source, Interval(0.1, 0.0, 0.2), {"one": 0.1})
+    found = Funnelled((Stage("100x", 2, (winner,), 1),), winner)
+    Run(directory).keep_funnel(found.document())
     assert json.loads(run("show", f"{directory}#winner", "--json").out)["measured"]
     shown = json.loads(run("show", directory, "--json").out)
     assert shown["measured"]

@@ -1,0 +1,31 @@
+"""The console of tables, reports and progress: text from files is shown, never obeyed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from primitives.printable import printable
+
+
+class Terminal(Console):
+    """A console without markup and emoji codes that shows control characters as escapes."""
+
+    def __init__(self, **options: Any):
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """`text` to be rendered, as wide as it is with its escapes."""
+        return super().render_str(printable(text, keep="\n\t"), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """The segments of anything; only rich's own control codes stay."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else printable(segment.text, keep="\n")
+            yield segment._replace(text=text)

@@ -1,0 +1,346 @@
+"""Documents of a run: what is damaged is named in one line, and no figure changes unnoticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from evosearch.cli import app
+from evosearch.cli.inspect import lineage, status, top
+from evosearch.cli.search import search
+from evosearch.cli.show import show
+from evosearch.config import make_config, read_toml
+from evosearch.documents import CHECKSUM, checksum, read_document, write_document
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.findings.funnel import Entrant, Funnelled, Stage
+from evosearch.presets import load_preset
+from evosearch.searching.funnel_document import FunnelDocument
+from evosearch.searching.run import CONFIG, FUNNEL, Run
+from evosearch.simplification.kept import keep, kept, path_of
+from evosearch.statistics import Interval
+from primitives import zoo
+from tests.evosearch.damage import damaged_bytes, damaged_types
+from tests.evosearch.laboratory import stored
+from tests.evosearch.simplification.test_printing import measured
+
+MUTATIONS = 200
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search with a funnel's winner and the champion's derivation."""
+    directory = tmp_path_factory.mktemp("runs") / "run"
+    stored(directory, programs=12)
+    run = Run(directory)
+    best = run.best()
+    assert best is not None
+    per_task = {"one-10x": 0.21, "two-10x": -0.01}
+    winner = Entrant(
+        f"{directory}#{best['id']}", best["source"], Interval(0.1, 0.05, 0.15), per_task
+    )
+    other = Entrant("runs/other#7", str(zoo.load("lion")), Interval(-0.1, -0.2, 0.0), per_task)
+    stages = (Stage("10x", 4, (winner, other), 1), Stage("100x", 6, (winner,), 1))
+    run.keep_funnel(Funnelled(stages, winner).document())
+    assert keep(directory, best["id"], measured())
+    return directory
+
+
+def champion(directory: Path) -> int:
+    found = Run(directory).best()
+    assert found is not None
+    return int(found["id"])
+
+
+def said_by(
+    command: Callable[[], Any], capsys: pytest.CaptureFixture[str]
+) -> tuple[str | None, str]:
+    """What a command printed, or None, and its error; any error but those for users is raised."""
+    try:
+        command()
+    except Exception as error:
+        capsys.readouterr()
+        if app._known(error) is None:
+            raise
+        return None, app._one_line(error)
+    return capsys.readouterr().out, ""
+
+
+def readers(directory: Path) -> dict[str, list[Callable[[], Any]]]:
+    """The commands that read each document."""
+    return {
+        FUNNEL: [
+            lambda: status(directory, json=True),
+            lambda: show(f"{directory}#winner", json=True),
+        ],
+        str(path_of(Path(), champion(directory))): [
+            lambda: show(str(directory), json=True),
+            lambda: show(f"{directory}:simplified", json=True),
+        ],
+    }
+
+
+def test_a_document_reads_back_as_it_was_written(run_directory: Path) -> None:
+    document = json.loads((run_directory / FUNNEL).read_text())
+    digest = document.pop(CHECKSUM)
+    assert digest == checksum(document)
+    assert Run(run_directory).funnel() == document
+    assert Run(run_directory).winner() == Run(run_directory).champion()
+    assert kept(run_directory, champion(run_directory)) == measured()
+
+
+def test_the_checksum_is_of_the_content_whatever_its_order_and_spaces(run_directory: Path) -> None:
+    path = run_directory / FUNNEL
+    whole = path.read_text()
+    document = json.loads(whole)
+    assert checksum({"b": [1, 0.5], "a": "é\ud800"}) == checksum({"a": "é\ud800", "b": [1, 0.5]})
+    assert checksum({"a": 1}) != checksum({"a": 1.0})
+    try:
+        path.write_text(json.dumps(dict(reversed(document.items()))))
+        assert Run(run_directory).funnel() is not None
+        document["winner"]["fitness"] += 1e-9
+        path.write_text(json.dumps(document))
+        with pytest.raises(EvosearchError, match="its content is not that of its checksum"):
+            Run(run_directory).funnel()
+        del document[CHECKSUM]  # as versions before checksums wrote it
+        path.write_text(json.dumps(document))
+        assert Run(run_directory).funnel() == document
+    finally:
+        path.write_text(whole)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_no_damaged_byte_of_a_document_changes_a_figure_unnoticed(
+    run_directory: Path, capsys: pytest.CaptureFixture[str], which: int
+) -> None:
+    name, commands = list(readers(run_directory).items())[which]
+    path = run_directory / name
+    whole = path.read_bytes()
+    before = [said_by(command, capsys)[0] for command in commands]
+    assert None not in before
+    refused = 0
+    try:
+        for content in damaged_bytes(whole, MUTATIONS, seed=which):
+            path.write_bytes(content)
+            for command, expected in zip(commands, before, strict=True):
+                said, error = said_by(command, capsys)
+                assert said in (expected, None)
+                if said is None:
+                    refused += 1
+                    assert error.startswith(f"{path} is damaged (")
+                    assert "; remove it and run `evosearch " in error
+                    assert "\n" not in error
+    finally:
+        path.write_bytes(whole)
+    assert refused > MUTATIONS
+
+
+@pytest.mark.parametrize("summed", [True, False])
+@pytest.mark.parametrize("which", [0, 1])
+def test_no_wrong_type_in_a_document_is_a_traceback(
+    run_directory: Path, capsys: pytest.CaptureFixture[str], which: int, summed: bool
+) -> None:
+    """Without a checksum, as older versions wrote documents, and with the right one for it."""
+    name = list(readers(run_directory))[which]
+    commands = [
+        *readers(run_directory)[name],
+        lambda: status(run_directory),
+        lambda: show(str(run_directory)),
+    ]
+    path = run_directory / name
+    whole = path.read_bytes()
+    document = json.loads(whole)
+    del document[CHECKSUM]
+    refused = 0
+    try:
+        for changed in damaged_types(document, MUTATIONS // 2, seed=which):
+            finite = "NaN" not in json.dumps(changed) and "Infinity" not in json.dumps(changed)
+            sums = {CHECKSUM: checksum(changed)} if summed and finite else {}
+            path.write_text(json.dumps({**changed, **sums}))
+            errors = [said_by(command, capsys)[1] for command in commands]
+            refused += any(errors)
+            for error in filter(None, errors):
+                assert error.startswith(f"{path} is damaged (")
+    finally:
+        path.write_bytes(whole)
+    assert refused > MUTATIONS // 4
+
+
+@pytest.mark.parametrize(
+    ("content", "culprit"),
+    [
+        (b"", "Expecting value: line 1 column 1"),
+        (b"null", "it holds no JSON object"),
+        (b"[1]", "it holds no JSON object"),
+        (b"\xff\xfe{}", "'utf-8' codec can't decode byte"),
+        (b'{"stages": [], "stages": []}', "a key stands twice"),
+        (b'{"stages": NaN}', "NaN is no number of JSON"),
+        (b'{"stages": 1e999, "winner": null}', "stages: Input should be a valid list"),
+        (b'{"stages": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
+        (b'{"a": ' * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"{}", "stages: Field required"),
+        (b'{"stages": [], "winner": null}', "stages: List should have at least 1 item"),
+    ],
+)
+def test_what_is_wrong_with_a_document_and_the_remedy_are_said(
+    tmp_path: Path, content: bytes, culprit: str
+) -> None:
+    path = tmp_path / FUNNEL
+    path.write_bytes(content)
+    with pytest.raises(EvosearchError) as caught:
+        read_document(path, FunnelDocument, "evosearch funnel runs/x")
+    said = str(caught.value)
+    assert said.startswith(f"{path} is damaged (")
+    assert culprit in said
+    assert said.endswith("remove it and run `evosearch funnel runs/x`")
+
+
+def test_a_document_that_is_no_file_is_refused_and_nothing_waits(tmp_path: Path) -> None:
+    assert read_document(tmp_path / FUNNEL, FunnelDocument, "x") is None
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(EvosearchError, match=f"cannot read .*{name}.*; remove it and run `x`"):
+            read_document(tmp_path / name, FunnelDocument, "x")
+
+
+def test_a_document_with_what_json_has_not_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_document(tmp_path / FUNNEL, {"a": float("inf")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_damage_to_a_configuration_is_a_traceback(
+    run_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_directory / CONFIG
+    whole = path.read_bytes()
+    commands = [lambda: status(run_directory), lambda: top(run_directory)]
+    settings = read_toml(path)
+    contents = [
+        *damaged_bytes(whole, MUTATIONS),
+        *(toml(one) for one in damaged_types(settings, MUTATIONS)),
+    ]
+    refused = 0
+    try:
+        for content in contents:
+            path.write_bytes(content)
+            errors = [said_by(command, capsys)[1] for command in commands]
+            refused += any(errors)
+            assert not any("\n" in error for error in errors)
+    finally:
+        path.write_bytes(whole)
+    assert refused > MUTATIONS
+
+
+def test_no_damage_to_settings_that_a_search_is_launched_with_is_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = []
+    monkeypatch.setattr("evosearch.cli.search._run", lambda *given, **named: launched.append(given))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.toml"
+    settings = {**load_preset("standard"), "init": str(zoo.load("adamw_paper"))}
+    whole = tomli_w.dumps(settings).encode()
+    contents = [
+        *damaged_bytes(whole, MUTATIONS // 4),
+        *(toml(one) for one in damaged_types(settings, MUTATIONS // 4)),
+    ]
+    refused = 0
+    for number, content in enumerate(contents):
+        path.write_bytes(content)
+        out = tmp_path / f"run-{number}"
+        said, _ = said_by(lambda out=out: search(config=path, out=out), capsys)
+        refused += said is None
+    assert refused + len(launched) == len(contents)
+    assert refused > MUTATIONS // 8
+    assert launched
+
+
+def toml(settings: Any) -> bytes:
+    """Settings as TOML; what it has not (null, lists in which types are mixed) is left as text."""
+    try:
+        return tomli_w.dumps(settings).encode("utf-8", "replace")
+    except (TypeError, ValueError):
+        return f"population = {settings!r}".encode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    ("settings", "culprit"),
+    [
+        ({"population": 1e20}, "'population' = 1e+20: Input should be a smaller integer"),
+        ({"population": 2_000_000}, "'population' = 2000000: .*less than or equal to 1000000"),
+        ({"population": 10**5000}, "'population' = a very large int"),
+        ({"tournament": 1e20}, "'tournament' = 1e+20"),
+        ({"programs": 10**13}, "'programs' = 10000000000000"),
+        ({"restart_every": 10**30}, "'restart_every' = 1"),
+        ({"mutation": {"insert": float("inf")}}, "'mutation.insert' = inf: .*finite"),
+        ({"mutation": {"insert": 1e7}}, "'mutation.insert' = 10000000.0"),
+        ({"mutation": {"wrap": float("nan")}}, "'mutation.wrap' = nan"),
+        ({"measurement": {"noise_floor": float("inf")}}, "'measurement.noise_floor' = inf"),
+        ({"measurement": {"noise_floor": 11}}, "'measurement.noise_floor' = 11"),
+        ({"measurement": {"hurdle": float("-inf")}}, "'measurement.hurdle' = -inf"),
+        ({"measurement": {"max_seeds": 10**6}}, "'measurement.max_seeds' = 1000000"),
+        ({"measurement": {"budgets": [1.0] * 101}}, "'measurement.budgets'.* at most 100 items"),
+        ({"funnel": {"seeds": [1e30, 2]}}, r"'funnel.seeds.0' = 1e\+30"),
+        ({"tasks": ["table\udcff.npz"]}, r"'table\\udcff.npz' is no UTF-8 text"),
+        ({"tasks": [1] * 1000}, "and 995 more"),
+        ({"x" * 10_000: 1}, r"config key 'x+\.\.\.' does not exist"),
+    ],
+)
+def test_numbers_have_bounds_and_messages_have_a_line(
+    settings: dict[str, Any], culprit: str
+) -> None:
+    good = {"tasks": ["digits-mlp"], "init": str(zoo.load("adamw_paper"))}
+    with pytest.raises(UsageError, match=culprit.replace("e+20", r"e\+20")) as caught:
+        make_config({**good, **settings})
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "culprit"),
+    [
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("population = " + "9" * 5000, "a number of thousands of digits"),
+        ("population = 0x" + "f" * 9000, "'population' = a very large int"),
+        (".".join("a" * 90) + " = 1", "config key 'a' does not exist"),
+        (".".join("a" * 400_000) + " = 1", "nested too deeply"),
+        ("[" + " . ".join(['"a"'] * 100_000) + "]", "nested too deeply"),
+        ("minutes = " + "9" * 5000 + ".0", "'minutes' = inf: .*finite"),
+        ("x" * 10**6 + " = 1", "more than 1,000,000 bytes"),
+    ],
+)
+def test_hostile_toml_is_one_line(run: Any, tmp_path: Path, text: str, culprit: str) -> None:
+    path = tmp_path / "hostile.toml"
+    path.write_text(text)
+    said = run("search", path, "--out", tmp_path / "out")
+    assert said.status == 2
+    assert len(said.err.splitlines()) == 1
+    assert re.search(culprit, said.err), said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_database_that_is_a_directory_is_said(run: Any, tmp_path: Path) -> None:
+    stored(tmp_path / "run", programs=3)
+    (tmp_path / "run" / "run.db").rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / "run.db").mkdir()
+    for words in (("status",), ("top",), ("show",), ("lineage",), ("compare",)):
+        said = run(*words, tmp_path / "run")
+        assert said.status in (1, 2)
+        assert "run.db is " in said.err
+        assert len(said.err.splitlines()) == 1
+
+
+def test_every_reader_is_named_here(run_directory: Path) -> None:
+    """`lineage` reads no document, and so is not refused where they are damaged."""
+    lineage(run_directory)
+    assert set(readers(run_directory)) == {
+        str(path.relative_to(run_directory)) for path in run_directory.rglob("*.json")
+    } - {"environment.json"}
