@@ -11,7 +11,7 @@ from typing import Any
 import proxies
 from evosearch.errors import EvosearchError, told
 from evosearch.evaluating.ledger import LEDGER, Ledger
-from evosearch.files import write_text
+from evosearch.files import read_bytes, write_text
 from evosearch.searching.database import LOG
 from evosearch.searching.journal import BEST
 from evosearch.searching.provenance import check_tasks, kept_tasks, refusal
@@ -23,6 +23,7 @@ from evosearch.searching.store import Store
 from evosearch.simplification.kept import DIRECTORY, kept
 from proxies import OwnTaskError, UnknownTaskError, UntrustedTaskError
 
+_LARGEST_LOG = 2**30
 _DERIVED = {table.name for table in (PROGRAMS, REJECTS, TESTS, CHAMPIONS, PROGRESS)}
 
 
@@ -207,7 +208,7 @@ def _log(directory: Path) -> str:
     path = directory / LOG
     if not path.exists():
         return "there is none yet"
-    lines = path.read_bytes().splitlines()
+    lines = read_bytes(path, _LARGEST_LOG).splitlines()
     wrong = [number for number, line in enumerate(lines, 1) if not _is_json(line)]
     if wrong:
         raise EvosearchError(

@@ -20,6 +20,8 @@ DATABASE = "run.db"
 LOG = "log.jsonl"
 """The journal, which begins with the search."""
 _LOCK = "lock"
+_OPEN_LOCK = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""A stranger's lock may be a link to anywhere, or a pipe that never opens."""
 _UNFINISHED = "run.db.new"
 """The database while a run is being made; it becomes `DATABASE` when all else is written."""
 _MAXIMUM_SECONDS_LOCKED = 10
@@ -84,7 +86,7 @@ def is_unfinished(directory: Path) -> bool:
             )
         finally:
             connection.close()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return False  # damaged, which is another matter
 
 
@@ -183,7 +185,7 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> None:
 
 def locked(directory: Path) -> int:
     """A lock that the operating system drops when the process ends, however it ends."""
-    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    descriptor = os.open(directory / _LOCK, _OPEN_LOCK | os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -199,7 +201,7 @@ def locked(directory: Path) -> int:
 def is_searched(directory: Path) -> bool:
     """Whether a process searches in `directory` now."""
     try:
-        descriptor = os.open(directory / _LOCK, os.O_RDONLY)
+        descriptor = os.open(directory / _LOCK, _OPEN_LOCK | os.O_RDONLY)
     except OSError:
         return False
     try:

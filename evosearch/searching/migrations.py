@@ -28,7 +28,7 @@ _RENAMED = {("rejects", "drafts"): "count"}
 def create(connection: sqlite3.Connection) -> None:
     """Makes the tables, in the transaction that is open."""
     for table in TABLES:
-        _create(connection, table)
+        connection.execute(table.schema)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -49,21 +49,13 @@ def migrate(connection: sqlite3.Connection) -> None:
         raise
 
 
-def _create(connection: sqlite3.Connection, table: Table[Any]) -> None:
-    for statement in table.schema.split(";"):
-        if statement.strip():
-            connection.execute(statement)
-
-
 def _migrate(connection: sqlite3.Connection, table: Table[Any]) -> None:
     old = {row[1] for row in connection.execute(f"pragma table_info({table.name})")}
     if not old:
-        _create(connection, table)
+        connection.execute(table.schema)
         return
-    if table.indexed:
-        connection.execute(f"drop index if exists {table.name}_by_{table.indexed}")
     connection.execute(f"alter table {table.name} rename to old_{table.name}")
-    _create(connection, table)
+    connection.execute(table.schema)
     kept = {column: _RENAMED.get((table.name, column), column) for column in table.columns}
     kept = {column: before for column, before in kept.items() if before in old}
     absent = {

@@ -237,7 +237,7 @@ class _Replay:
             ("tests (challenger, defender, won)", stored_tests, tests),
             ("champions", stored_champions, champions),
         ):
-            if stored and stored != made:
+            if self._total and stored != made:
                 raise Divergence(evolution.next_request, f"{name} {stored}", f"{name} {made}")
 
     def _spares(self) -> dict[tuple[str, Seed], Measurements]:

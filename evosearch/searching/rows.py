@@ -176,13 +176,11 @@ class Table(Generic[R]):
         name: its name in SQL.
         row: the type of its rows, a named tuple.
         key: the columns of its primary key; empty for a table that has none.
-        indexed: a column that rows are looked up by.
     """
 
     name: str
     row: type[R]
     key: tuple[str, ...] = ()
-    indexed: str | None = None
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -211,7 +209,7 @@ class Table(Generic[R]):
 
     @cached_property
     def schema(self) -> str:
-        """The statements that make the table."""
+        """The statement that makes the table."""
         columns = [
             f"{name} {_SQL_TYPES[plain]}{'' if nullable else ' not null'}"
             for name, (plain, nullable) in zip(self.columns, self._types, strict=True)
@@ -219,10 +217,7 @@ class Table(Generic[R]):
         if self.key:
             columns.append(f"primary key ({', '.join(self.key)})")
         columns.insert(len(self.columns), "checksum integer not null")
-        made = f"create table {self.name} ({', '.join(columns)});"
-        if self.indexed:
-            made += f"create index {self.name}_by_{self.indexed} on {self.name} ({self.indexed});"
-        return made
+        return f"create table {self.name} ({', '.join(columns)})"
 
     @cached_property
     def insertion(self) -> str:
@@ -287,7 +282,7 @@ _MEASURED = ("key", "stream", "seed", "task")
 
 META = Table("meta", MetaRow, ("key",))
 PROCESSES = Table("processes", ProcessRow, ("number",))
-PROGRAMS = Table("programs", ProgramRow, ("id",), indexed="key")
+PROGRAMS = Table("programs", ProgramRow, ("id",))
 MEASUREMENTS = Table("measurements", MeasurementRow, _MEASURED)
 SPARES = Table("spares", MeasurementRow, _MEASURED)
 """Measurements that a search made after a limit, and that a longer search has not asked for yet."""

@@ -398,7 +398,7 @@ class Run:
         """Every measured program, or that with `key`, as `top` shows them."""
         scores: dict[str, dict[Seed, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
         programs: dict[str, int] = {}
-        where, values = ("where key = ?", (key,)) if key else ("", ())
+        where, values = ("where +key = ?", (key,)) if key else ("", ())
         for row in self._store.select(MEASUREMENTS, f"{where} order by rowid", *values):
             of_seed = scores[row.key][self._seed(row)]
             if not row.stopped:

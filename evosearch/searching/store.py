@@ -279,6 +279,9 @@ class Store:
     def select(self, table: Table[R], where: str = "", *values: Any) -> list[R]:
         """The rows of a table, as they were written.
 
+        A condition on text says `+key`, so that SQLite reads the table and no index of it: rows
+        have checksums, and a damaged index would leave some out unnoticed.
+
         Args:
             table: which.
             where: SQL that follows the table's name: a condition, an order.
@@ -367,7 +370,7 @@ class Store:
 
     def meta(self, key: str) -> str | None:
         """An entry of the run's description."""
-        rows = self.select(META, "where key = ?", key)
+        rows = self.select(META, "where +key = ?", key)
         return rows[0].value if rows else None
 
     def progress(self) -> ProgressRow | None:

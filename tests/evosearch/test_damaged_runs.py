@@ -1,0 +1,156 @@
+"""Damaged run directories: an error in one line or the same figures, never a traceback.
+
+Bytes are flipped, values take other types, files are cut, missing, foreign or no files at all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evosearch.cli.programs import load_program
+from evosearch.errors import EvosearchError
+from evosearch.findings.checking import check
+from evosearch.findings.lineage import family, lineage
+from evosearch.searching.database import DATABASE
+from evosearch.searching.driver import search
+from evosearch.searching.run import Run
+from primitives import ProgramError
+from tests.evosearch import planted
+
+MUTATIONS = 500
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("damaged") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        planted.plant(patch)
+        search(planted.config(programs=30), directory)
+    return directory
+
+
+def reported(directory: Path) -> dict[str, Any]:
+    """What commands say of a run: `status`, `top`, `show`, `lineage`, `compare`."""
+    run = Run(directory)
+    best = run.top(1)[0]["id"]
+    return {
+        **planted.result(run),
+        "program": str(load_program(f"{directory}#7")),
+        "lineage": [one.document() for one in lineage(run, best)],
+        "family": sorted(family(run).edges),
+        "tests": run.tests(),
+        "validations": run.validations(),
+    }
+
+
+def _flip_bytes(run: Path, rng: np.random.Generator) -> None:
+    path = run / DATABASE
+    content = bytearray(path.read_bytes())
+    for _ in range(int(rng.integers(1, 4))):
+        content[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
+    path.write_bytes(content)
+
+
+VALUES = ("null", "'x'", "-1", "1e999", "x'00ff'", "9223372036854775807", "''", "0.5", "'[[[['")
+
+
+def _change_a_value(run: Path, rng: np.random.Generator) -> None:
+    with sqlite3.connect(run / DATABASE) as db:
+        names = "select name from sqlite_master where type = 'table'"
+        tables = [row[0] for row in db.execute(names)]
+        table = str(rng.choice(tables))
+        columns = [row[1] for row in db.execute(f"pragma table_info({table})")]
+        column, value = str(rng.choice(columns)), str(rng.choice(VALUES))
+        some = f"rowid in (select rowid from {table} order by random() limit 1)"
+        try:
+            db.execute(f"update or replace {table} set {column} = {value} where {some}")
+        except sqlite3.IntegrityError:
+            db.execute(f"delete from {table} where {some}")
+
+
+def _change_a_row(run: Path, rng: np.random.Generator) -> None:
+    with sqlite3.connect(run / DATABASE) as db:
+        tables = ["programs", "measurements", "tests", "champions", "tuning", "progress", "meta"]
+        table = str(rng.choice(tables))
+        db.execute(f"delete from {table} where rowid = {int(rng.integers(1, 30))}")
+
+
+def _damage_a_file(run: Path, rng: np.random.Generator) -> None:
+    path = run / str(rng.choice(["run.db", "config.toml", "environment.json", "lock", "log.jsonl"]))
+    content = path.read_bytes()
+    kind = int(rng.integers(6))
+    path.unlink()
+    if kind == 0:
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == 1:
+        path.write_bytes(rng.bytes(300))
+    elif kind == 2:
+        path.mkdir()
+    elif kind == 3:
+        os.mkfifo(path)
+    elif kind == 4:
+        path.symlink_to(path.name)
+
+
+DAMAGE: tuple[Callable[[Path, np.random.Generator], None], ...] = (
+    _flip_bytes,
+    _flip_bytes,
+    _change_a_value,
+    _change_a_row,
+    _damage_a_file,
+)
+
+
+def test_no_damage_to_a_run_is_a_traceback_or_another_figure(sound: Path, tmp_path: Path) -> None:
+    whole = reported(sound)
+    refused = unchanged = 0
+    for number in range(MUTATIONS):
+        rng = np.random.default_rng(number)
+        directory = tmp_path / "run"
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.copytree(sound, directory)
+        damage = DAMAGE[number % len(DAMAGE)]
+        damage(directory, rng)
+        try:
+            found = reported(directory)
+        except (EvosearchError, ProgramError):
+            refused += 1
+        else:
+            missing_rows = damage in (_change_a_row, _change_a_value)
+            assert found == whole or (missing_rows and _is_found(directory)), number
+            unchanged += 1
+    assert refused > MUTATIONS / 4
+    assert unchanged > MUTATIONS / 10
+
+
+def _is_found(directory: Path) -> bool:
+    """Whether `check` tells of the damage: a row that is gone has no checksum that could tell."""
+    return any(not one.ok for one in check(directory))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_check_and_its_repair_survive_any_damage(seed: int, sound: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng([seed, 1])
+    directory = tmp_path / "run"
+    shutil.copytree(sound, directory)
+    DAMAGE[seed % len(DAMAGE)](directory, rng)
+    found = check(directory)
+    repaired = check(directory, repair=True)
+    assert len(found) == len(repaired) > 5
+    if all(one.ok for one in repaired):
+        assert _derived(directory) == _derived(sound)
+
+
+def _derived(directory: Path) -> dict[str, Any]:
+    """What is reported, without why the search ended, which nothing derives again."""
+    found = reported(directory)
+    del found["status"]["stop_reason"]
+    return found
