@@ -46,6 +46,8 @@ create table if not exists evaluations (
     contenders text not null, command text not null);
 """
 _COLUMNS = 10
+_SECONDS_LOCKED = 30.0
+"""How long to wait for another process that writes."""
 _IN_MEMORY = Path(":memory:")
 
 
@@ -160,7 +162,9 @@ class Ledger:
 def _opened(path: Path | None) -> sqlite3.Connection:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path or ":memory:", timeout=30, check_same_thread=False)
+    connection = sqlite3.connect(
+        path or ":memory:", timeout=_SECONDS_LOCKED, check_same_thread=False
+    )
     try:
         connection.execute("pragma journal_mode = wal")
         connection.executescript(_SCHEMA)

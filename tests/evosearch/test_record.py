@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import math
 import shutil
 import sqlite3
@@ -359,3 +360,65 @@ def test_a_withdrawn_injection_is_never_taken_up_and_one_taken_up_cannot_be_with
     with pytest.raises(UsageError, match="taken it up"):
         store.withdraw(two, "")
     store.close()
+
+
+# -- tasks ---------------------------------------------------------------------------------------
+
+OWN_TASK = """
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+import proxies
+import helper
+
+def task():
+    shift = float(np.load(Path(__file__).parent / "shift.npz")["x"])
+    base = proxies.load("digits-mlp")
+    return replace(base, loss=lambda *words: base.loss(*words) + helper.more(shift))
+"""
+
+
+def test_a_run_whose_task_was_edited_is_not_resumed_and_says_which_file(tmp_path: Path) -> None:
+    import numpy as np
+
+    from proxies import own
+
+    (tmp_path / "my.py").write_text(OWN_TASK)
+    (tmp_path / "helper.py").write_text("more = abs\n")
+    (tmp_path / "unrelated.py").write_text("x = 1\n")
+    np.savez(tmp_path / "shift.npz", x=0.0)
+    name = f"{tmp_path}/my.py:task"
+    run = search(small(programs=6, tasks=[name]), tmp_path / "run")
+
+    def again() -> None:
+        own._load.cache_clear()
+        resume(run.directory, programs=7)
+
+    edits: dict[str, Callable[[], object]] = {
+        "my.py": lambda: (tmp_path / "my.py").write_text(OWN_TASK + "\n"),
+        "helper.py": lambda: (tmp_path / "helper.py").write_text("more = float\n"),
+        "shift.npz": lambda: np.savez(tmp_path / "shift.npz", x=0.5),
+    }
+    for file, edit in edits.items():
+        before = (tmp_path / file).read_bytes()
+        edit()
+        with pytest.raises(UsageError, match=f"{name}.*{file} changed.*undo the change"):
+            again()
+        assert [one.subject for one in check(run.directory) if not one.ok] == ["tasks"]
+        (tmp_path / file).write_bytes(before)
+    (tmp_path / "unrelated.py").write_text("x = 2\n")
+    again()
+    assert Run(run.directory).status()["generated"] == 7
+
+
+def test_a_run_whose_bundled_data_are_others_now_is_not_resumed(tmp_path: Path) -> None:
+    """As after an upgrade of the library that bundles a source."""
+    run = search(small(programs=6), tmp_path / "run")
+    store = Store.open(run.directory, "search")
+    kept = store.meta("tasks")
+    assert kept is not None
+    digest = json.loads(kept)["digits-mlp"]["arrays of the task's data"]
+    store.set_meta("tasks", kept.replace(digest, "0" * len(digest)))
+    store.close()
+    with pytest.raises(UsageError, match="digits-mlp.*arrays of the task's data changed"):
+        resume(run.directory, programs=7)

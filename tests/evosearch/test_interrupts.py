@@ -1,0 +1,142 @@
+"""Ctrl-C: the first says what it waits for, the second ends the process whatever a worker does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evosearch.cli.inspect import print_status
+from evosearch.searching.activity import ACTIVITY, Activity
+from evosearch.searching.run import Run
+
+HANGING = """
+import time
+from dataclasses import replace
+import jax, jax.numpy as jnp, numpy as np, proxies
+
+def sleep():
+    time.sleep(3600)
+    return np.float32(0)
+
+def loop():
+    while True:
+        pass
+
+def hanging(callback):
+    base = proxies.load("digits-mlp")
+    wait = lambda: jax.pure_callback(callback, jax.ShapeDtypeStruct((), jnp.float32))
+    return replace(base, loss=lambda *words: base.loss(*words) + wait())
+
+def sleeps():
+    return hanging(sleep)
+
+def loops():
+    return hanging(loop)
+"""
+
+
+class Process:
+    """A command whose standard error is read as it comes."""
+
+    def __init__(self, folder: Path, *words: str):
+        self.said = folder / "stderr"
+        code = "from evosearch.cli import main; main()"
+        with self.said.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, *words],
+                cwd=folder,
+                stderr=err,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            )
+
+    def wait_for(self, text: str, seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while text not in self.said.read_text():
+            assert time.monotonic() < deadline, self.said.read_text()
+            assert self.process.poll() is None, self.said.read_text()
+            time.sleep(0.05)
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Path:
+    (tmp_path / "hanging.py").write_text(HANGING)
+    return tmp_path
+
+
+def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_second_ctrl_c(
+    hanging: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = Process(hanging, "search", "--tasks", "hanging.py:sleeps", "--out", "run")
+    try:
+        deadline = time.monotonic() + 120
+        board = hanging / "run" / ACTIVITY
+        while not (board.exists() and "tuning the baseline on" in board.read_text()):
+            assert time.monotonic() < deadline, command.said.read_text()
+            time.sleep(0.05)
+        time.sleep(1.0)
+        status = Run(hanging / "run").status()
+        assert status["running"]
+        assert any("tuning the baseline on" in one["doing"] for one in status["workers"])
+        print_status(status)
+        said = capsys.readouterr().out
+        assert "still running" in said
+        assert "hanging.py:sleeps, for 0:0" in said
+        command.interrupt()
+        command.wait_for("stopping after what is in flight; Ctrl-C again to quit now", 5)
+        command.wait_for("waiting for what is in flight (start-up_0: ", 10)
+        command.interrupt()
+        assert command.process.wait(timeout=2) == -signal.SIGINT
+    finally:
+        command.process.kill()
+    assert "Traceback" not in command.said.read_text()
+    assert "FATAL" not in command.said.read_text()
+    assert not Run(hanging / "run").status()["running"]
+
+
+def test_an_evaluation_whose_loss_never_ends_ends_at_the_first_ctrl_c(hanging: Path) -> None:
+    command = Process(hanging, "eval", "lion", "--task", "hanging.py:loops", "--seeds", "2")
+    try:
+        command.wait_for("tuning (0 of")
+        command.interrupt()
+        assert command.process.wait(timeout=5) == 130
+    finally:
+        command.process.kill()
+    assert command.said.read_text().rstrip().endswith("interrupted")
+
+
+def test_activity_is_a_notice_board_that_never_stops_a_search(tmp_path: Path) -> None:
+    """Its file comes within a second, goes at the end, and may be unwritable."""
+    with Activity(tmp_path) as activity:
+        activity.note("program 7 on digits-mlp")
+        deadline = time.monotonic() + 10
+        while not (tmp_path / ACTIVITY).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (one,) = activity.now()
+        assert one["doing"] == "program 7 on digits-mlp"
+        assert time.time() - one["since"] < 20
+        activity.note("")
+        assert activity.now() == []
+    assert not (tmp_path / ACTIVITY).exists()
+    with Activity(Path("/proc/nowhere")) as activity:
+        activity.note("x")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"worker": 1}]', b"\xff", b"[" * 9999])
+def test_a_damaged_notice_board_is_an_empty_one(content: bytes, tmp_path: Path) -> None:
+    from evosearch.searching.activity import read_activity
+
+    (tmp_path / ACTIVITY).write_bytes(content)
+    found: list[dict[str, Any]] = read_activity(tmp_path)
+    assert found == []

@@ -1,0 +1,149 @@
+"""The ledger: beside the run, checked by checksums, and never a reason for a search to stop."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evosearch.cli.programs import ledger_of
+from evosearch.errors import EvosearchError
+from evosearch.evaluating import ledger as module
+from evosearch.evaluating.ledger import Ledger
+from evosearch.searching.driver import Search
+from evosearch.searching.run import Run, make_run_directory
+from evosearch.simplification import simplify
+from evosearch.training.engines import Engine, Outcome
+from primitives import zoo
+from tests.evosearch.test_driver import small
+
+OUTCOME = Outcome(
+    0.5, 100, Engine.INTERPRETER, np.arange(3, dtype=np.float32), False, np.zeros(0, np.float32)
+)
+
+
+def _corrupt(path: Path) -> None:
+    path.write_bytes(b"no database " * 1000)
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _locked(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path)
+    connection.execute("create table other (x)")
+    connection.execute("begin exclusive")
+    return connection
+
+
+TROUBLE: dict[str, Callable[[Path], object]] = {
+    "corrupt": _corrupt,
+    "a directory": _directory,
+    "locked": _locked,
+}
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_trouble_with_the_ledger_is_a_notice_and_a_search_goes_on_and_validates(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SECONDS_LOCKED", 0.1)
+    kept = TROUBLE[name](tmp_path / "evaluations.db")
+    notices: list[str] = []
+
+    class Observer:
+        def phase(self, text: str) -> None:
+            pass
+
+        def notice(self, text: str) -> None:
+            notices.append(text)
+
+        def update(self, snapshot: object) -> None:
+            pass
+
+    make_run_directory(tmp_path / "run", small(programs=40, validation_seeds=2), {})
+    assert Search(tmp_path / "run", observer=Observer()).run() == "programs"
+    assert [text for text in notices if text.startswith("trainings are not kept")]
+    assert Run(tmp_path / "run").validations()
+    del kept
+
+
+def test_without_someone_to_tell_trouble_is_an_error(tmp_path: Path) -> None:
+    _corrupt(tmp_path / "evaluations.db")
+    with pytest.raises(EvosearchError, match="damaged"):
+        Ledger(tmp_path / "evaluations.db")
+
+
+def test_the_ledger_lies_beside_the_run_wherever_the_command_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run_directory(tmp_path / "runs" / "one", small(), {})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for words in (["../runs/one"], ["lion", "../runs/one#3"], ["../runs/one#0:simplified"]):
+        found = ledger_of(words).path
+        assert found is not None
+        assert found.resolve() == tmp_path / "runs" / "evaluations.db"
+    assert ledger_of(["lion"]).path == module.LEDGER
+
+
+def test_a_damaged_training_is_not_found_and_is_named_by_check(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "evaluations.db")
+    ledger.put("key", "digits-mlp lr 1", OUTCOME, 0.1)
+    found = ledger.get("key")
+    assert found is not None
+    assert found.loss == OUTCOME.loss
+    with sqlite3.connect(tmp_path / "evaluations.db") as db:
+        db.execute("update trainings set loss = 0.4")
+    assert ledger.get("key") is None
+    assert ledger.damaged() == ["digits-mlp lr 1"]
+    ledger.put("key", "digits-mlp lr 1", OUTCOME, 0.1)
+    assert ledger.damaged() == []
+
+
+def test_trainings_of_an_older_version_are_set_aside_and_looks_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "evaluations.db"
+    with sqlite3.connect(path) as db:
+        db.execute("create table trainings (key text primary key, loss real)")
+        db.execute("insert into trainings values ('old', 0.5)")
+        db.execute(
+            "create table evaluations (id integer primary key, written text, split text, "
+            "tasks text, contenders text, command text)"
+        )
+        db.execute("insert into evaluations values (1, '', 'held-out', '', '', '')")
+    ledger = Ledger(path)
+    assert ledger.get("old") is None
+    assert ledger.looks("held-out") == 1
+    ledger.close()
+    with sqlite3.connect(path) as db:
+        tables = {row[0] for row in db.execute("select name from sqlite_master")}
+    assert any(name.startswith("trainings_until_") for name in tables)
+
+
+def test_a_second_simplification_trains_nothing_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evosearch.training.engines import Trainer
+
+    run, trained = Trainer.run, []
+
+    def counted(self: Trainer, *words: object) -> Outcome:
+        trained.append(words)
+        return run(self, *words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "run", counted)
+    found = []
+    for _ in range(2):
+        ledger = Ledger(tmp_path / "evaluations.db")
+        program = zoo.load("signum")
+        found.append(simplify(program, ["points-teacher"], minutes=1e-3, ledger=ledger))
+        ledger.close()
+        if not found[1:]:
+            assert len(trained) > 50
+            trained.clear()
+    assert not trained
+    assert found[0].document() == found[1].document()
