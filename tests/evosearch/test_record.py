@@ -420,5 +420,5 @@ def test_a_run_whose_bundled_data_are_others_now_is_not_resumed(tmp_path: Path) 
     digest = json.loads(kept)["digits-mlp"]["arrays of the task's data"]
     store.set_meta("tasks", kept.replace(digest, "0" * len(digest)))
     store.close()
-    with pytest.raises(UsageError, match="digits-mlp.*arrays of the task's data changed"):
+    with pytest.raises(UsageError, match=r"digits-mlp.*arrays of the task's data changed"):
         resume(run.directory, programs=7)
