@@ -13,7 +13,7 @@ the state variables; what is left are schedule inputs, `lr` (the schedule's shap
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from primitives.kinds import Kind
@@ -73,6 +73,12 @@ class Statement(NamedTuple):
         return f"{self.target} = {self.op}({', '.join(args)})"
 
 
+@lru_cache(maxsize=4096)
+def _unreadable(name: str) -> str | None:
+    """Why `name` could not be read back from a text; None if it could, or stands in no text."""
+    return None if name.startswith("<") else name_problem(name)
+
+
 @dataclass(frozen=True)
 class Program:
     """An optimizer: parameters, statements in order, and the returned names, the update first.
@@ -89,10 +95,9 @@ class Program:
     returns: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for named in (*self.parameters, *self.statements):
-            name = named[0]
-            if not name.startswith("<") and (problem := name_problem(name)):
-                raise ProgramError(problem)
+        names = [one.name for one in self.parameters] + [one.target for one in self.statements]
+        for problem in filter(None, map(_unreadable, names)):
+            raise ProgramError(problem)
 
     def __str__(self) -> str:
         lines = [f"def train({', '.join(map(str, self.parameters))}):"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -204,6 +204,11 @@ class Table(Generic[R]):
         )
 
     @cached_property
+    def _conversions(self) -> tuple[Callable[[Any], Any], ...]:
+        """How values become what SQLite gives back: of a plain type, not of an enumeration."""
+        return tuple(_CONVERSIONS[plain] for plain, _ in self._types)
+
+    @cached_property
     def _booleans(self) -> frozenset[int]:
         return frozenset(n for n, (plain, _) in enumerate(self._types) if plain is bool)
 
@@ -234,8 +239,8 @@ class Table(Generic[R]):
     def stored(self, row: R) -> tuple[Any, ...]:
         """The values of `row` as SQLite keeps them, the checksum last."""
         values = tuple(
-            value if value is None else _stored(plain, value)
-            for value, (plain, _) in zip(row, self._types, strict=True)
+            value if value is None else convert(value)
+            for value, convert in zip(row, self._conversions, strict=True)
         )
         return (*values, _checksum(values))
 
@@ -267,11 +272,12 @@ class Table(Generic[R]):
         return True
 
 
-def _stored(plain: type, value: Any) -> Any:
-    """The value as SQLite gives it back: of a plain type, not of an enumeration, and never -0.0."""
-    if plain is float:
-        return float(value) + 0.0
-    return int(value) if plain is bool else plain(value)
+def _number(value: Any) -> float:
+    """SQLite gives -0.0 back as 0.0."""
+    return float(value) + 0.0
+
+
+_CONVERSIONS: dict[type, Callable[[Any], Any]] = {int: int, bool: int, float: _number, str: str}
 
 
 def _checksum(values: tuple[Any, ...]) -> int:
