@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -61,6 +62,9 @@ from evosearch.searching.validation import Validation
 from evosearch.training.engines import Engine
 from evosearch.training.tuning import Tuner
 
+_SECONDS_BETWEEN_SYNCS = 10.0
+"""A loss of power loses at most what was committed in this time."""
+
 Mode = Literal["read", "search", "inject"]
 
 
@@ -78,6 +82,7 @@ class Store:
         self.path = directory / DATABASE
         self._db = connection
         self._lock = lock
+        self._synced = time.monotonic()
         self.is_migrated_copy = False
 
     @classmethod
@@ -127,9 +132,12 @@ class Store:
                 self._lock = None
 
     def commit(self) -> None:
-        """Makes everything written so far survive a kill."""
+        """Makes everything written so far survive a kill; now and then, a loss of power too."""
         with explained(self.path):
             self._db.commit()
+            if time.monotonic() - self._synced >= _SECONDS_BETWEEN_SYNCS:
+                self._db.execute("pragma wal_checkpoint(passive)")
+                self._synced = time.monotonic()
 
     def rollback(self) -> None:
         """Forgets what was written since the last commit."""

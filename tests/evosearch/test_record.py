@@ -172,6 +172,36 @@ def test_a_verdict_that_does_not_follow_from_the_measurements_is_a_divergence(
         replay_as_ended(evolution.config, Store.open(tmp_path / "run"))
 
 
+def test_every_schema_version_has_a_recorded_run() -> None:
+    versions = {
+        sqlite3.connect(path / DATABASE)
+        .execute("select value from meta where key = 'schema_version'")
+        .fetchone()[0]
+        for path in RECORDED.iterdir()
+    }
+    assert versions == {str(number) for number in range(1, SCHEMA_VERSION)}
+
+
+def test_a_run_never_writes_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's run may have links in it that lead anywhere."""
+    planted.plant(monkeypatch)
+    directory, outside = tmp_path / "run", tmp_path / "outside"
+    search(planted.config(programs=12), directory)
+    for name in ("best.txt", "environment.json", "activity.json", "funnel.json"):
+        (directory / name).unlink(missing_ok=True)
+        (directory / name).symlink_to(outside)
+    outside.write_text("mine")
+    resume(directory, programs=20)
+    Run(directory).keep_funnel({"stages": [], "winner": None})
+    assert outside.read_text() == "mine"
+    assert not (directory / "best.txt").is_symlink()
+    (directory / "log.jsonl").unlink()
+    (directory / "log.jsonl").symlink_to(outside)
+    with pytest.raises(EvosearchError, match=r"log\.jsonl"):
+        resume(directory, programs=30)
+    assert outside.read_text() == "mine"
+
+
 # -- provenance ----------------------------------------------------------------------------------
 
 

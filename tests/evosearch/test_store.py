@@ -144,3 +144,28 @@ def test_a_read_only_run_is_explained_and_can_still_be_read(run: Path) -> None:
 def test_an_unwritable_place_for_a_run_is_explained() -> None:
     with pytest.raises(EvosearchError, match="/proc/"):
         make_run_directory(Path("/proc/no/run"), config(), {})
+
+
+def test_what_was_committed_ten_seconds_ago_survives_a_loss_of_power(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the database's own file: the write-ahead log may be lost whole."""
+    from evosearch.searching import store as module
+
+    evolution = Evolution(config())
+    evolve(evolution, 50, shorter_is_better)
+    store = Store.open(run, "search")
+    for seconds, births, lost in ((3600.0, evolution.births[:10], True), (0.0, [], False)):
+        monkeypatch.setattr(module, "_SECONDS_BETWEEN_SYNCS", seconds)
+        store.add_births(births)
+        store.commit()
+        copy = tmp_path / f"copy-{lost}"
+        copy.mkdir()
+        for name in ("config.toml", DATABASE):
+            (copy / name).write_bytes((run / name).read_bytes())
+        if lost:
+            with pytest.raises(UsageError, match="has no program 9"):
+                Run(copy).row(9)
+        else:
+            assert Run(copy).row(9).id == 9
+    store.close()
