@@ -79,7 +79,7 @@ def evaluate(
     ] = False,
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Train anew what runs/evaluations.db has already."),
+        typer.Option("--fresh", help="Ignore trainings that are kept in evaluations.db."),
     ] = False,
     out: Annotated[
         list[Path] | None,
@@ -95,8 +95,8 @@ def evaluate(
     the contenders if asked. Then all are trained on the same fresh seeds: mean and 95% interval,
     paired differences, and which of those are real; over several tasks ranks, wins and the mean
     loss ratio. The seeds follow from --seed: who chooses among many ideas by them should confirm
-    the choice on another. Every training is kept in runs/evaluations.db and never made twice; so
-    are looks at held-out tasks.
+    the choice on another. Every training is kept in evaluations.db, beside the run or else in
+    runs/, and never made twice; looks at held-out tasks are counted there.
     """
     from evosearch.cli.programs import ledger_of
     from evosearch.cli.terminal import Terminal

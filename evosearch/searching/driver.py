@@ -13,6 +13,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from evosearch.searching.journal import Journal
 from evosearch.searching.measurement import Laboratory
 from evosearch.searching.observers import Observer, Silent, Snapshot
 from evosearch.searching.provenance import refusal, this_process
+from evosearch.searching.recorder import Recorder
 from evosearch.searching.records import Champion
 from evosearch.searching.replay import Divergence, Measurements, Replayed, replay
 from evosearch.searching.rows import INJECTIONS, MEASUREMENTS, PROCESSES, PROGRAMS
@@ -89,7 +91,7 @@ class Search:
         # In a batch, a thread for each request: it only waits.
         threads = self.workers if self.config.batch == 1 else self.config.requests
         executor = ThreadPoolExecutor(threads, thread_name_prefix="worker")
-        ledger = Ledger.beside(self.directory, trouble=self._notices.append)
+        ledger = partial(Ledger.beside, self.directory, trouble=self._notices.append)
         self._validator = Validator(self.config, self._interrupted, ledger, self._activity.note)
         with self._activity:
             try:
@@ -186,7 +188,7 @@ class Search:
         replayed: Replayed,
     ) -> str:
         evolution, spares = replayed.evolution, replayed.spares
-        self._start_from(store, replayed)
+        recorder = self._begin(store, replayed)
 
         def begun(request: Request) -> Future[Measurements]:
             known = spares.pop((request.record.key, request.seed), None)
@@ -206,43 +208,36 @@ class Search:
                 in_flight.append((request, begun(request)))
             if not in_flight:
                 self._finish_validation(store, evolution)
-                return self._ended(store, evolution, self._reason(evolution))
+                return self._ended(store, recorder, self._reason(evolution))
             request, future = in_flight.popleft()
             found = self._waited(request, future)
             if found is None:
                 break
             evolution.tell(request, {task: m.score for task, m in found.items()})
-            self._write(store, evolution, request, found)
+            recorder.write(request, found)
             self._validate(store, evolution)
-            self._set_progress(store, evolution, None)
+            recorder.progress(self._elapsed(), None)
             store.commit()
             record = evolution.champion.record
             self._journal.champion(record.id, live(record.program), evolution.counts.generated)
             self._pass_on_notices()
             self.observer.update(self._snapshot(evolution))
-        return self._ended(store, evolution, "interrupted")
+        return self._ended(store, recorder, "interrupted")
 
-    def _start_from(self, store: Store, replayed: Replayed) -> None:
-        """Notes this process in the run, and where a longer search goes another way."""
+    def _begin(self, store: Store, replayed: Replayed) -> Recorder:
+        """Notes this process in the run; what writes it from here on."""
         evolution = replayed.evolution
-        first = replayed.in_flight[0].number if replayed.in_flight else evolution.next_request
-        self._tests_written = len(evolution.tests)
-        self._champions_written = len(evolution.champions) if evolution.counts.measurements else 0
         self._validations = store.validations()
         self._validated = 0
         self._searching_since = time.monotonic()
         self._replayed = evolution.counts.generated
         self._replayed_trainings = evolution.trainings
-        if replayed.set_aside_from is not None:
-            store.set_aside(replayed.set_aside_from, self._tests_written, self._champions_written)
-            for test in evolution.tests:
-                store.add_test(test)  # one that is open again may have a later verdict
-            store.add_births(evolution.births)
-            evolution.births.clear()
-            self._set_progress(store, evolution, None)
+        recorder = Recorder(store, replayed)
+        first = replayed.in_flight[0].number if replayed.in_flight else evolution.next_request
         number = (store.largest(PROCESSES, "number") or 0) + 1
         store.add_process(this_process(number, first))
         store.commit()
+        return recorder
 
     def _inject(self, store: Store, evolution: Evolution) -> None:
         """Passes on the programs put in by hand; a bad one is set aside, never fatal."""
@@ -308,22 +303,6 @@ class Search:
                 doing = [f"{one['worker']}: {one['doing']}" for one in self._activity.now()]
                 self.observer.notice(f"waiting for what is in flight ({'; '.join(doing)})")
 
-    def _write(
-        self, store: Store, evolution: Evolution, request: Request, found: Measurements
-    ) -> None:
-        store.add_births(evolution.births)
-        evolution.births.clear()
-        store.add_measurements(request, found)
-        for test in evolution.tests[max(0, self._tests_written - 1) :]:
-            store.add_test(test)
-        self._tests_written = len(evolution.tests)
-        for number in range(self._champions_written, len(evolution.champions)):
-            store.add_champion(number, evolution.champions[number])
-        self._champions_written = len(evolution.champions)
-
-    def _set_progress(self, store: Store, evolution: Evolution, reason: str | None) -> None:
-        store.set_progress(evolution.counts, self._elapsed(), reason, evolution.limited_from)
-
     def _validate(self, store: Store, evolution: Evolution) -> None:
         """Begins with champions that are new and keeps what has been found of earlier ones."""
         for number in range(self._validated, len(evolution.champions)):
@@ -332,7 +311,7 @@ class Search:
                 self._validator.begin(number, record.program)
         self._validated = len(evolution.champions)
         while self._validator.problems:
-            self._journal.event("validation", problem=self._validator.problems.pop())
+            self._notices.append(self._validator.problems.pop())
         for number, found in self._validator.finished().items():
             program = evolution.champions[number].record.id
             self._validations[program] = found
@@ -352,10 +331,8 @@ class Search:
         self._journal.event("phase", text=text)
         self.observer.phase(text)
 
-    def _ended(self, store: Store, evolution: Evolution, reason: str) -> str:
-        store.add_births(evolution.births)
-        evolution.births.clear()
-        self._set_progress(store, evolution, reason)
+    def _ended(self, store: Store, recorder: Recorder, reason: str) -> str:
+        recorder.progress(self._elapsed(), reason)
         store.commit()
         self._pass_on_notices()
         self._journal.event("stop", reason=reason)

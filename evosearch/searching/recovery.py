@@ -11,15 +11,13 @@ from evosearch.config import Config
 from evosearch.errors import UsageError
 from evosearch.files import explained
 from evosearch.searching.provenance import refusal
+from evosearch.searching.recorder import write_derived
 from evosearch.searching.replay import Divergence, Replayed, replay
 from evosearch.searching.rows import (
-    CHAMPIONS,
     INJECTIONS,
     MEASUREMENTS,
     PROGRAMS,
     PROGRESS,
-    REJECTS,
-    TESTS,
     TUNING,
     VALIDATIONS,
 )
@@ -71,7 +69,7 @@ def rebuild(directory: Path) -> None:
             replayed = replay_as_ended(config, store, derive=True)
         except Divergence as divergence:
             raise refusal(divergence, store) from None
-        _write_derived(store, replayed)
+        write_derived(store, replayed.evolution)
     except BaseException:
         store.rollback()
         raise
@@ -129,26 +127,10 @@ def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:
         later = [row for row in injections if (row.request or 0) >= divergence.request]
         copy.write(INJECTIONS, [row._replace(request=None) for row in later])
         replayed = replay(config, copy, derive=True)
-    _write_derived(copy, replayed)
+    write_derived(copy, replayed.evolution)
     programs = {row.id for row in copy.select(PROGRAMS)}
     copy.write(
         VALIDATIONS, [row for row in source.readable(VALIDATIONS) if row.program in programs]
     )
     requests = len({row.request for row in copy.select(MEASUREMENTS)})
     return requests, source.largest(MEASUREMENTS, "request") or 0
-
-
-def _write_derived(store: Store, replayed: Replayed) -> None:
-    """Writes programs, tests, champions and counts as the replayed evolution has them."""
-    evolution = replayed.evolution
-    before = store.progress_or_guess()
-    for table in (PROGRAMS, REJECTS, TESTS, CHAMPIONS):
-        store.clear(table)
-    store.add_births(evolution.births)
-    for test in evolution.tests:
-        store.add_test(test)
-    if evolution.counts.measurements:
-        for number, champion in enumerate(evolution.champions):
-            store.add_champion(number, champion)
-    elapsed, reason = before.elapsed_seconds, before.stop_reason
-    store.set_progress(evolution.counts, elapsed, reason, evolution.limited_from)

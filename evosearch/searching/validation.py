@@ -79,7 +79,7 @@ class Validator:
     Args:
         config: of the search; its tasks' counterparts at 10x the work are trained.
         interrupted: once set, what has not ended is given up.
-        ledger: where trainings are kept; None for nowhere.
+        ledger: opens where trainings are kept; called once, on the validating thread.
         note: told what the validating thread does.
     """
 
@@ -87,14 +87,15 @@ class Validator:
         self,
         config: Config,
         interrupted: threading.Event,
-        ledger: Ledger | None = None,
+        ledger: Callable[[], Ledger] = Ledger,
         note: Callable[[str], None] = lambda text: None,
     ):
         self.tasks = counterparts(config.tasks, "10x") if config.validation_seeds else []
         self.problems: list[str] = []
         self._config = config
         self._interrupted = interrupted
-        self._ledger = ledger
+        self._open_ledger = ledger
+        self._ledger: Ledger | None = None
         self._note = note
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="validation")
         self._trainers: dict[str, Trainer] = {}
@@ -126,6 +127,7 @@ class Validator:
             self._note(f"validation of champion {number}: {text}, {done} of {total} trainings")
 
         try:
+            self._ledger = self._ledger or self._open_ledger()
             evaluation = evaluate(
                 {_IT: program},
                 self.tasks,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from evosearch.cli.app import app
 from evosearch.searching.driver import search
 from evosearch.searching.run import make_run_directory
 from primitives import OPS, equations, language, to_dot, to_graph, to_latex, zoo
+from tests.evosearch import planted
 from tests.evosearch.laboratory import config
 from tests.evosearch.test_driver import small
 
@@ -453,3 +456,72 @@ def test_what_cannot_be_evaluated_is_said(run: Any, words: tuple[str, ...], culp
     said = run(*words)
     assert said.status == 2
     assert culprit in said.err
+
+
+def _only_the_lock(directory: Path) -> None:
+    (directory / "lock").touch()
+
+
+def _an_empty_database(directory: Path) -> None:
+    (directory / "lock").touch()
+    (directory / "run.db").touch()
+
+
+def _tables_without_rows(directory: Path) -> None:
+    with sqlite3.connect(directory / "run.db") as db:
+        db.execute("create table meta (key text primary key, value text not null)")
+        db.execute("create table programs (id integer primary key)")
+
+
+@pytest.mark.parametrize("left", [_only_the_lock, _an_empty_database, _tables_without_rows])
+def test_a_search_starts_over_where_making_a_run_was_interrupted_and_says_so(
+    run: Any, tmp_path: Path, left: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted.plant(monkeypatch)
+    path, directory = tmp_path / "c.toml", tmp_path / "run"
+    path.write_text(planted.config(programs=6).to_toml())
+    directory.mkdir()
+    left(directory)
+    for command in ("status", "resume"):
+        said = run(command, directory)
+        assert said.status == 2
+        assert "interrupted" in said.err or "config.toml is missing" in said.err
+    said = run("search", path, "--out", directory)
+    assert said.status == 0
+    assert "making a run was interrupted here; starting over" in said.err
+    said = run("search", path, "--out", directory)
+    assert said.status == 2
+    assert "holds a run already" in said.err
+
+
+def test_an_injection_can_be_withdrawn(run: Any, tmp_path: Path) -> None:
+    make_run_directory(tmp_path / "run", config(), {})
+    assert "injected as i1" in run("inject", tmp_path / "run", "lion").out
+    assert "will not take up i1" in run("inject", tmp_path / "run", "--withdraw", "i1").out
+    for words, said in (
+        (("--withdraw", "i9"), "no injected program i9"),
+        (("--withdraw", "x"), "give the number"),
+        (("lion", "--withdraw", "i1"), "either"),
+        ((), "either"),
+    ):
+        refused = run("inject", tmp_path / "run", *words)
+        assert refused.status == 2
+        assert said in refused.err
+
+
+def test_check_says_what_is_wrong_and_repairs_it(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted.plant(monkeypatch)
+    search(planted.config(programs=12), tmp_path / "run")
+    said = run("check", tmp_path / "run")
+    assert said.status == 0
+    assert "WRONG" not in said.out
+    (tmp_path / "run" / "best.txt").write_text("")
+    said = run("check", tmp_path / "run")
+    assert said.status == 1
+    assert "WRONG     best.txt" in said.out
+    said = run("check", tmp_path / "run", "--repair", "--json")
+    assert said.status == 0
+    repaired = [one["subject"] for one in json.loads(said.out)["findings"] if one["repaired"]]
+    assert repaired == ["best.txt"]

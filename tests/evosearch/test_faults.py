@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 
 from evosearch.errors import EvosearchError
+from evosearch.evaluating.ledger import Ledger
 from evosearch.searching.database import DATABASE
 from evosearch.searching.driver import resume, search
 from evosearch.searching.recovery import fork
 from evosearch.searching.rows import MEASUREMENTS, SPARES
 from evosearch.searching.run import Run
 from evosearch.searching.store import Store
+from evosearch.training.engines import Outcome
 from tests.evosearch import planted
 from tests.evosearch.faults import faults
+from tests.evosearch.test_ledger import OUTCOME
 
 RECORDED = Path(__file__).parent / "data" / "runs"
 
@@ -160,3 +163,30 @@ def test_power_lost_between_two_syncs_loses_results_and_never_the_run(
 
 def _search(directory: Path) -> Run:
     return search(planted.config(), directory, workers=1)
+
+
+def test_a_fault_at_any_write_of_the_ledger_costs_trainings_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    def used(path: Path, **how: Any) -> Outcome | None:
+        ledger = Ledger(path, **how)
+        ledger.log("validation", ["digits-mlp-10x"], ["lion"])
+        ledger.put("key", "digits-mlp-10x lion", OUTCOME, 0.1)
+        found = ledger.get("key")
+        ledger.close()
+        return found
+
+    with faults(None) as layer:
+        used(tmp_path / "counted" / "evaluations.db")
+    assert layer.calls > 4
+    for number in range(1, layer.calls + 1):
+        path, notices = tmp_path / str(number) / "evaluations.db", list[str]()
+        with faults(number) as layer:
+            used(path, trouble=notices.append)
+        assert layer.failed
+        assert notices, layer.failed
+        with faults(number), pytest.raises(EvosearchError):
+            used(tmp_path / f"untold-{number}" / "evaluations.db")
+        found = used(path)
+        assert found is not None
+        assert found.loss == OUTCOME.loss
