@@ -199,7 +199,7 @@ def _how_it_stands(document: dict[str, Any]) -> str:
         return "still running"
     reason = document["stop_reason"]
     if reason is None:
-        return "was killed; continue with `evosearch resume`"
+        return f"was killed; continue with `evosearch resume {document['run']}`"
     return "interrupted" if reason == "interrupted" else f"ended by its limit of {reason}"
 
 

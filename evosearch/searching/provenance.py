@@ -61,6 +61,11 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
+@cache
+def _libraries() -> str:
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES)
+
+
 def version() -> str:
     """The version of evosearch that is installed."""
     try:
@@ -73,7 +78,6 @@ def this_process(number: int, first_request: int) -> ProcessRow:
     """The row of a process that searches from `first_request` on."""
     import jax
 
-    libraries = [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
     devices = sorted({device.device_kind for device in jax.devices()})
     return ProcessRow(
         number,
@@ -81,7 +85,7 @@ def this_process(number: int, first_request: int) -> ProcessRow:
         first_request,
         version(),
         code_digest(),
-        ", ".join(libraries),
+        _libraries(),
         f"{platform.system()} {platform.machine()}, {', '.join(devices)}",
     )
 

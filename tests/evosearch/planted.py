@@ -25,7 +25,7 @@ FILES = {"run.db", "config.toml", "environment.json", "log.jsonl", "best.txt", "
 TASKS = ("digits-mlp", "points-teacher")
 
 
-def config(programs: int = 40, **settings: Any) -> Config:
+def config(programs: int = 25, **settings: Any) -> Config:
     """A short search with a test, a champion and its confirmation."""
     measurement = {"challenge_seeds": 2, "test_seeds": 3, "confirm_seeds": 2, "noise_floor": 0.01}
     return make_config(

@@ -279,6 +279,7 @@ def status(**best: Any) -> dict[str, Any]:
         "weight_updates cache_hit_rate redundant_fraction invalid"
     )
     others = {"run": "runs/x", "stop_reason": None, "validation": None, "funnel": None}
+    others |= {"running": False, "workers": []}
     return {**dict.fromkeys(names.split(), 0), **others, "best": champion | best}
 
 
@@ -298,7 +299,7 @@ def test_status_says_of_the_champion_what_its_seeds_show(
     print_status(status(**best))
     said = capsys.readouterr().out
     assert words in said
-    assert "still running (or was killed)" in said
+    assert "was killed; continue with `evosearch resume runs/x`" in said
 
 
 def test_status_says_of_a_funnel_what_its_winner_shows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,8 +83,8 @@ def test_latex_outside_of_formulas_has_no_commands() -> None:
 
 
 def hostile_program() -> Program:
-    """A program whose names no parser lets through."""
-    weight, gradient, state = "w\x1b[31m", "g</text>", "m\u202e&"
+    """A program whose names no text can hold, as only those in angle brackets may be."""
+    weight, gradient, state = "<w\x1b[31m>", "<g</text>>", "<m\u202e&>"
     statement = Statement(state, "interp", (gradient, state, 0.9))
     parameters = (Parameter(weight), Parameter(gradient), Parameter(state))
     return Program(parameters, (statement,), (state, state))
