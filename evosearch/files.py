@@ -165,8 +165,15 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(
+    path: Path, *, again: str = "run the command again", mend: str = "restore it from a copy"
+) -> Iterator[None]:
     """Turns what can go wrong with a database or another file at `path` into a line with a remedy.
+
+    Args:
+        path: the file's.
+        again: what to do once a passing cause, such as a full disk, is gone.
+        mend: what to do about a damaged file.
 
     Raises:
         EvosearchError: for whatever SQLite or the operating system said.
@@ -176,30 +183,27 @@ def explained(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         text = str(error)
         if path.exists() and not path.is_file():
-            raise EvosearchError(f"{path} is no regular file; restore it from a copy") from None
+            raise EvosearchError(f"{path} is no regular file; {mend}") from None
         if "readonly" in text or "unable to open" in text:
             raise EvosearchError(
-                f"cannot write to {path}: it is read-only or missing; give the directory write "
-                "permission or copy the run elsewhere"
+                f"cannot write to {path}: it is read-only or missing; give its folder write "
+                "permission or copy it elsewhere"
             ) from None
         if "full" in text or "disk I/O" in text:
             raise EvosearchError(
                 f"the disk of {path} is full or failing ({text}); nothing that was committed is "
-                f"lost: free some space, then run `evosearch resume {path.parent}`"
+                f"lost: free some space, then {again}"
             ) from None
         if "locked" in text:
             raise EvosearchError(
-                f"{path} is locked by another process; wait for it or stop it"
+                f"{path} is locked by another process; wait for it or stop it, then {again}"
             ) from None
-        raise EvosearchError(f"{path} is damaged ({text}); restore it from a copy") from None
+        raise EvosearchError(f"{path} is damaged ({text}); {mend}") from None
     except sqlite3.DatabaseError as error:
-        raise EvosearchError(
-            f"{path} is not a run database or is damaged ({error}); restore it from a copy"
-        ) from None
+        raise EvosearchError(f"{path} is no database or is damaged ({error}); {mend}") from None
     except UnicodeDecodeError as error:
         raise EvosearchError(
-            f"{path} is damaged (not UTF-8 at byte {error.start}); remove it, or restore it from "
-            "a copy"
+            f"{path} is damaged (not UTF-8 at byte {error.start}); {mend}"
         ) from None
     except OSError as error:
         raise EvosearchError(

@@ -17,6 +17,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
@@ -124,7 +125,7 @@ class Ledger:
         Raises:
             EvosearchError: the file cannot be read at all.
         """
-        with self._lock, explained(self.path or _IN_MEMORY):
+        with self._lock, self._explained():
             rows = self._db.execute("select * from trainings").fetchall()
         return [str(row[1]).splitlines()[0] for row in rows if not _is_whole(row)]
 
@@ -132,6 +133,11 @@ class Ledger:
         """Closes the database."""
         with self._lock:
             self._db.close()
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(
+            self.path or _IN_MEMORY, mend="move it away, and its trainings are made again"
+        )
 
     def _row(self, key: str) -> tuple[Any, ...] | None:
         row = self._db.execute("select * from trainings where key = ?", (key,)).fetchone()
@@ -148,7 +154,7 @@ class Ledger:
         """What `work` gives; after trouble with the file, what `otherwise` gives, in memory."""
         with self._lock:
             try:
-                with explained(self.path or _IN_MEMORY):
+                with self._explained():
                     return work()
             except EvosearchError as error:
                 if self._trouble is None or self.path is None:

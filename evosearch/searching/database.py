@@ -40,8 +40,13 @@ def create(
         EvosearchError: the directory cannot be written, or another process makes a run there.
     """
     path = directory / DATABASE
-    with explained(path):
+    try:
         directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EvosearchError(
+            f"cannot create the run directory {directory}: {error.strerror}; choose another --out"
+        ) from None
+    with explained(path):
         lock = locked(directory)
     try:
         if path.exists() and not is_unfinished(directory):

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -122,7 +122,7 @@ class Store:
     def close(self) -> None:
         """Commits and closes; the run can be opened by others again."""
         try:
-            with explained(self.path):
+            with self._explained():
                 self._db.commit()
         finally:
             with suppress(sqlite3.Error):
@@ -133,7 +133,7 @@ class Store:
 
     def commit(self) -> None:
         """Makes everything written so far survive a kill; now and then, a loss of power too."""
-        with explained(self.path):
+        with self._explained():
             self._db.commit()
             if time.monotonic() - self._synced >= _SECONDS_BETWEEN_SYNCS:
                 self._db.execute("pragma wal_checkpoint(passive)")
@@ -144,11 +144,14 @@ class Store:
         with suppress(sqlite3.Error):
             self._db.rollback()
 
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(self.path, again=f"run `evosearch resume {self.directory}`")
+
     # -- what the search writes ------------------------------------------------------------------
 
     def write(self, table: Table[R], rows: Iterable[R]) -> None:
         """Writes rows, each in place of one with the same primary key."""
-        with explained(self.path):
+        with self._explained():
             self._db.executemany(table.insertion, [table.stored(row) for row in rows])
 
     def add_births(self, births: Iterable[Birth]) -> None:
@@ -199,7 +202,7 @@ class Store:
                 for task, m in found.items()
             ],
         )
-        with explained(self.path):
+        with self._explained():
             self._db.execute(
                 f"delete from {SPARES.name} where key = ? and stream = ? and seed = ?",
                 (record.key, str(seed.stream), seed.number),
@@ -267,7 +270,7 @@ class Store:
 
     def clear(self, table: Table[Any]) -> None:
         """Empties a table whose rows follow from others, before it is written anew."""
-        with explained(self.path):
+        with self._explained():
             self._db.execute(f"delete from {table.name}")
 
     def set_aside(self, request: int, tests: int, champions: int) -> None:
@@ -275,7 +278,7 @@ class Store:
 
         Tests and champions beyond the first so many are taken back: they follow from measurements.
         """
-        with explained(self.path):
+        with self._explained():
             rows = self.select(MEASUREMENTS, "where request >= ?", request)
             self.write(SPARES, rows)
             self._db.execute("delete from measurements where request >= ?", (request,))
@@ -299,7 +302,7 @@ class Store:
             EvosearchError: a row is damaged.
         """
         read = table.read
-        with explained(self.path):
+        with self._explained():
             stored = self._db.execute(f"{table.selection} {where}", values).fetchall()
         try:
             return [read(one) for one in stored]
@@ -312,7 +315,7 @@ class Store:
         Raises:
             EvosearchError: the file cannot be read at all.
         """
-        with explained(self.path):
+        with self._explained():
             stored = self._db.execute(f"{table.selection} order by rowid").fetchall()
         found = []
         for one in stored:
@@ -346,7 +349,7 @@ class Store:
         """
         found = {}
         for table in TABLES:
-            with explained(self.path):
+            with self._explained():
                 stored = self._db.execute(table.selection).fetchall()
             damaged = sum(not table.is_whole(one) for one in stored)
             if damaged:
@@ -355,24 +358,24 @@ class Store:
 
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with the file; empty if nothing."""
-        with explained(self.path):
+        with self._explained():
             rows = self._db.execute("pragma integrity_check(20)").fetchall()
         return [row[0] for row in rows if row[0] != "ok"]
 
     def reindex(self) -> None:
         """Makes the indexes anew from the tables."""
-        with explained(self.path):
+        with self._explained():
             self._db.execute("reindex")
 
     def count(self, table: Table[Any]) -> int:
         """How many rows a table has."""
-        with explained(self.path):
+        with self._explained():
             found = self._db.execute(f"select count(*) from {table.name}").fetchone()[0]
         return int(found)
 
     def largest(self, table: Table[Any], column: str) -> int | None:
         """The largest value in a column of whole numbers; None if there is no row."""
-        with explained(self.path):
+        with self._explained():
             found = self._db.execute(f"select max({column}) from {table.name}").fetchone()[0]
         return found if isinstance(found, int) else None
 
@@ -417,7 +420,7 @@ class Store:
 
     def inject(self, source: str) -> int:
         """Puts in a program, to be the next child; its number."""
-        with explained(self.path):
+        with self._explained():
             self._db.execute("begin immediate")
             try:
                 number = (self.largest(INJECTIONS, "id") or 0) + 1
@@ -434,7 +437,7 @@ class Store:
         Raises:
             UsageError: there is none of that number, or the search has taken it up.
         """
-        with explained(self.path):
+        with self._explained():
             self._db.execute("begin immediate")
             try:
                 self._withdraw(number, why)

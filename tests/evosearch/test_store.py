@@ -75,7 +75,7 @@ def _removed(path: Path) -> None:
     ("damage", "said"),
     [
         (_newer, "newer version .*upgrade"),
-        (_garbage, "not a run database or is damaged"),
+        (_garbage, "no database or is damaged"),
         (_cut, "damaged"),
         (_emptied, "holds no run.*interrupted"),
         (_removed, "holds no run"),
