@@ -209,8 +209,8 @@ class Table(Generic[R]):
         return tuple(_CONVERSIONS[plain] for plain, _ in self._types)
 
     @cached_property
-    def _booleans(self) -> frozenset[int]:
-        return frozenset(n for n, (plain, _) in enumerate(self._types) if plain is bool)
+    def _booleans(self) -> tuple[int, ...]:
+        return tuple(n for n, (plain, _) in enumerate(self._types) if plain is bool)
 
     @cached_property
     def schema(self) -> str:
@@ -250,17 +250,15 @@ class Table(Generic[R]):
         Raises:
             RowError: a value is of another type, or the checksum is that of other values.
         """
-        values = tuple(stored[:-1])
+        *values, checksum = stored
         for name, value, allowed in zip(self.columns, values, self._allowed, strict=True):
             if type(value) not in allowed:
                 raise RowError(f"{name} is {type(value).__name__}")
-        if _checksum(values) != stored[-1]:
+        if _checksum(tuple(values)) != checksum:
             raise RowError("the checksum differs")
-        if self._booleans:
-            values = tuple(
-                bool(value) if place in self._booleans and value is not None else value
-                for place, value in enumerate(values)
-            )
+        for place in self._booleans:
+            if values[place] is not None:
+                values[place] = bool(values[place])
         return self.row(*values)
 
     def is_whole(self, stored: Sequence[Any]) -> bool:

@@ -18,7 +18,7 @@ import pytest
 from evosearch.cli.programs import load_program
 from evosearch.errors import EvosearchError
 from evosearch.findings.checking import check
-from evosearch.findings.lineage import family, lineage
+from evosearch.findings.lineage import lineage
 from evosearch.searching.database import DATABASE
 from evosearch.searching.driver import search
 from evosearch.searching.run import Run
@@ -33,7 +33,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("damaged") / "run"
     with pytest.MonkeyPatch.context() as patch:
         planted.plant(patch)
-        search(planted.config(programs=30), directory)
+        search(planted.config(programs=20), directory)
     return directory
 
 
@@ -45,7 +45,6 @@ def reported(directory: Path) -> dict[str, Any]:
         **planted.result(run),
         "program": str(load_program(f"{directory}#7")),
         "lineage": [one.document() for one in lineage(run, best)],
-        "family": sorted(family(run).edges),
         "tests": run.tests(),
         "validations": run.validations(),
     }
