@@ -71,14 +71,16 @@ def _main() -> None:
 
     prepare()
     import scipy.special  # noqa: F401
-    import sklearn.datasets  # noqa: F401
 
     import evosearch.cli.simplify
     import evosearch.findings.funnel
     import evosearch.searching.driver
     import evosearch.searching.live
     import evosearch.simplification  # noqa: F401
+    import proxies
+    import tests.evosearch.planted  # noqa: F401
 
+    proxies.digests()  # reads the bundled data
     print("ready", flush=True)
     while line := sys.stdin.readline():
         request = json.loads(line)

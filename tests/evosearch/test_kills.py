@@ -78,7 +78,7 @@ def test_a_search_killed_at_fifty_random_moments_ends_as_one_that_never_was(
             for _ in range(25):
                 made = (directory / DATABASE).exists()
                 words = ("resume", directory) if made else ("search", config, "--out", directory)
-                kills += zygote.run(*words, seconds=rng.uniform(0.1, 2.2)) == KILLED
+                kills += zygote.run(*words, seconds=rng.uniform(0.1, 2.0)) == KILLED
             assert zygote.run("resume", directory) == 0
         return kills
 
@@ -100,7 +100,7 @@ def test_a_simplification_killed_again_and_again_goes_on_where_it_was(
     words = ("simplify", f"{tmp_path / 'run'}#0", "--task", "points-teacher", "--minutes", "0.01")
     whole = (*words, "-o", tmp_path / "whole.json")
     for attempt in range(30):
-        if zygote.run(*whole, seconds=3.0 + attempt) == 0:
+        if zygote.run(*whole, seconds=2.0 + attempt) == 0:
             break
     assert attempt > 0
     assert zygote.run(*words, "-o", tmp_path / "again.json") == 0
