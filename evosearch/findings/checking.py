@@ -152,11 +152,12 @@ def _mend_rows(directory: Path) -> None:
 
 def _replay(directory: Path) -> str:
     store = Store.open(directory)
-    try:
-        replayed = replay_as_ended(Run(directory).config, store)
-    except Divergence as divergence:
-        raise refusal(divergence, store) from None
-    progress = store.progress()
+    with store.snapshot():
+        try:
+            replayed = replay_as_ended(Run(directory).config, store)
+        except Divergence as divergence:
+            raise refusal(divergence, store) from None
+        progress = store.progress()
     counted = progress.measurements if progress else 0
     if counted != replayed.evolution.counts.measurements:
         raise EvosearchError(

@@ -96,7 +96,8 @@ def fork(directory: Path, new: Path) -> Forked:
     make_run_directory(partial, config, read_environment(directory))
     copy = Store.open(partial, "search")
     try:
-        copied, total = _copy(source, copy, config)
+        with source.snapshot():
+            copied, total = _copy(source, copy, config)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         copy.set_meta("forked_from", f"{directory.absolute()}, {copied} requests, {now}")
     finally:

@@ -11,8 +11,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -286,6 +286,17 @@ class Store:
             self._db.execute("delete from champions where number >= ?", (champions,))
 
     # -- what anybody reads ----------------------------------------------------------------------
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """While it is open, all that is read is of one moment, whatever a search writes."""
+        with self._explained():
+            self._db.execute("begin")
+            self._db.execute("select 1 from meta limit 1").fetchone()  # from here on
+        try:
+            yield
+        finally:
+            self.rollback()
 
     def select(self, table: Table[R], where: str = "", *values: Any) -> list[R]:
         """The rows of a table, as they were written.

@@ -352,6 +352,31 @@ def test_check_finds_the_damage_and_repairs_what_follows_from_measurements(
         assert subjects <= wrong(again)
 
 
+def test_a_run_is_checked_and_forked_while_a_process_searches_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sees one moment of the record, between two commits."""
+    planted.plant(monkeypatch)
+    commit, commits = Store.commit, iter(range(10_000))
+    found: list[list[Finding]] = []
+
+    def committed(store: Store) -> None:
+        commit(store)
+        number = next(commits)
+        if number % 9 == 8 and store.directory.name == "run":
+            found.append(check(store.directory))
+            fork(store.directory, tmp_path / f"fork-{number}")
+
+    monkeypatch.setattr(Store, "commit", committed)
+    search(planted.config(), tmp_path / "run", workers=1)
+    assert len(found) > 3
+    for one in found:
+        # The log is behind the database while the first champion is not noted yet.
+        assert wrong(one) <= {"best.txt"}
+    for path in tmp_path.glob("fork-*"):
+        assert not wrong(check(path)) - {"best.txt"}
+
+
 # -- injections ----------------------------------------------------------------------------------
 
 
