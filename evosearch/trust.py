@@ -60,14 +60,16 @@ class Trust:
         found = filter(None, map(_PYTHON_TASK.match, tasks))
         self._agreed |= {os.path.realpath(one["path"]) for one in found}
 
-    def check(self, path: str, task: str) -> None:
+    def check(self, path: str, task: str, digest: str | None = None) -> None:
         """Whether the file at `path` may be executed for the task file `task`; asks on a terminal.
+
+        `digest` is that of the bytes that were read to be executed; None for those of the file now.
 
         Raises:
             UntrustedTaskError: it may not.
         """
         path, task = os.path.realpath(path), os.path.realpath(task)
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        digest = digest or hashlib.sha256(Path(path).read_bytes()).hexdigest()
         known = _remembered()
         if known.get(path) == digest:
             return

@@ -5,8 +5,9 @@ and `sys.modules` are as before, so that another file's `helper` is another modu
 is opened for reading meanwhile is recorded, since the task depends on it.
 
 Before the file, or another one of its folder, is executed, the audit event `proxies.execute` is
-raised (see `sys.audit`). Its arguments are the path of what is to be executed and that of the file
-that is running. A hook that raises refuses the code; without a hook it runs.
+raised (see `sys.audit`). Its arguments are the path of what is to be executed, that of the file
+that is running, and the SHA-256 of the very bytes that are compiled (None where they are not known,
+as in an `exec` of the user's own). A hook that raises refuses the code; without a hook it runs.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ from importlib.machinery import (
 )
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import jax
@@ -36,7 +37,7 @@ import jax
 from proxies.task import Files
 
 EXECUTE = "proxies.execute"
-"""The audit event before code is executed: `(path, path of the running file)`."""
+"""The audit event before code is executed: `(path, path of the running file, digest or None)`."""
 _CREATES = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr")
 _CODE = frozenset([".py", ".pyc", ".pyi", ".pth", ".so", ".pyd"])
@@ -62,10 +63,10 @@ class Execution:
         self._read: set[str] = set()
         self._written: set[str] = set()
         self._known: dict[str, str] = {}
+        self._accepted: set[CodeType] = set()
 
     def run(self) -> ModuleType:
         """The module that the file is."""
-        sys.audit(EXECUTE, str(self.path), str(self.path))
         loader = _SourceLoader(self.name, str(self.path))
         spec = spec_from_file_location(self.name, self.path, loader=loader)
         assert spec is not None
@@ -96,11 +97,22 @@ class Execution:
             path = os.path.abspath(os.fsdecode(name))
             (self._written if flags & _CREATES else self._read).add(path)
 
-    def executed(self, name: str) -> None:
-        """Asks whether code of the file `name` may be executed, and records that it is."""
+    def loaded(self, name: str, source: bytes) -> None:
+        """Asks whether `source`, read from the file `name`, may be executed; records that it is."""
         path = os.path.abspath(name)
-        if os.path.isfile(path) and self.includes(path):
-            sys.audit(EXECUTE, path, str(self.path))
+        if path == str(self.path) or self.includes(path):
+            sys.audit(EXECUTE, path, str(self.path), hashlib.sha256(source).hexdigest())
+            self._read.add(path)
+
+    def accept(self, code: CodeType) -> None:
+        """`code` was compiled from what `loaded` has let pass."""
+        self._accepted.add(code)
+
+    def executed(self, code: CodeType) -> None:
+        """Asks whether `code` may be executed, and records that its file is."""
+        path = os.path.abspath(code.co_filename)
+        if code not in self._accepted and os.path.isfile(path) and self.includes(path):
+            sys.audit(EXECUTE, path, str(self.path), None)
             self._read.add(path)
 
     def files(self) -> Files:
@@ -167,7 +179,13 @@ class _SourceLoader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> Any:
         path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
+        source = self.get_data(path)
+        for execution in tuple(_ACTIVE):
+            execution.loaded(path, source)
+        code: CodeType = self.source_to_code(source, path)
+        for execution in tuple(_ACTIVE):
+            execution.accept(code)
+        return code
 
 
 class _SiblingFinder(MetaPathFinder):
@@ -230,10 +248,9 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         for execution in tuple(_ACTIVE):
             execution.opened(arguments[0], arguments[2])
-    elif event == "exec":
-        path = getattr(arguments[0], "co_filename", "")
+    elif event == "exec" and isinstance(arguments[0], CodeType):
         for execution in tuple(_ACTIVE):
-            execution.executed(path)
+            execution.executed(arguments[0])
 
 
 def _is_within(path: str, roots: tuple[str, ...]) -> bool:
@@ -266,8 +283,10 @@ def _system() -> tuple[str, ...]:
 
 
 def _caches() -> tuple[str, ...]:
-    """Where programs keep their settings, and what they can make again."""
+    """Where programs keep their settings and state, and what they can make again."""
     environ = os.environ
     compiled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     cache, settings = environ.get("XDG_CACHE_HOME"), environ.get("XDG_CONFIG_HOME")
-    return _roots([cache or "~/.cache", settings or "~/.config", compiled])
+    state = environ.get("XDG_STATE_HOME")
+    folders = [cache or "~/.cache", settings or "~/.config", state or "~/.local/state", compiled]
+    return _roots(folders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -220,7 +221,8 @@ def inject(
     if json:
         print_json({"id": number})
     else:
-        say(f"injected as {number}: it is the next child; see `evosearch show '{run}#{number}'`")
+        command = shlex.join(["evosearch", "show", f"{run}#{number}"])
+        say(f"injected as {number}: it is the next child; see `{command}`")
 
 
 def _withdraw(run: Path, name: str, json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from evosearch.searching.provenance import check_tasks, kept_tasks, refusal
 from evosearch.searching.recovery import rebuild, replay_as_ended
 from evosearch.searching.replay import Divergence
 from evosearch.searching.rows import CHAMPIONS, MEASUREMENTS, PROGRAMS, PROGRESS, REJECTS, TESTS
-from evosearch.searching.run import Run, restore_config
+from evosearch.searching.run import Run, check_config, read_config, restore_config
 from evosearch.searching.store import Store
 from evosearch.simplification.kept import DIRECTORY, kept
 from proxies import OwnTaskError, UnknownTaskError, UntrustedTaskError
 
 _LARGEST_LOG = 2**30
+_LARGEST_PROGRAM = 2**20
 _DERIVED = {table.name for table in (PROGRAMS, REJECTS, TESTS, CHAMPIONS, PROGRESS)}
 
 
@@ -64,18 +65,7 @@ def check(
         EvosearchError: a repair cannot be written, or a process searches in the run.
     """
     found: list[Finding] = []
-    for subject, examine, mend in (
-        ("configuration", _configuration, _mend_configuration),
-        ("database", _database, _mend_database),
-        ("rows", _rows, _mend_rows),
-        ("replay", _replay, rebuild),
-        ("tasks", _tasks, None),
-        ("best.txt", _best, _mend_best),
-        ("log.jsonl", _log, None),
-        ("funnel.json", _funnel, None),
-        ("derivations", _derivations, None),
-        ("ledger", _ledger, None),
-    ):
+    for subject, examine, mend in _SUBJECTS:
         phase(f"checking {subject}")
         finding = _examined(subject, examine, directory)
         if not finding.ok and repair and mend is not None:
@@ -86,9 +76,13 @@ def check(
                 finding = Finding(subject, False, f"{finding.text}; not repaired: {error}")
             else:
                 again = _examined(subject, examine, directory)
-                text = finding.text if again.ok else again.text
-                finding = Finding(subject, again.ok, text, repaired=again.ok)
+                finding = replace(again, repaired=again.ok)
         found.append(finding)
+    if any(one.repaired for one in found):  # one repair may have mended what another could not
+        found = [
+            one if one.ok else _examined(one.subject, examine, directory)
+            for one, (_, examine, _) in zip(found, _SUBJECTS, strict=True)
+        ]
     return found
 
 
@@ -101,7 +95,7 @@ def _examined(subject: str, examine: Callable[[Path], str], directory: Path) -> 
 
 
 def _configuration(directory: Path) -> str:
-    Run(directory)
+    check_config(Store.open(directory), read_config(directory))
     return "is what the run was made with"
 
 
@@ -140,6 +134,7 @@ def _rows(directory: Path) -> str:
             f"`evosearch resume {directory} --fork NEW`"
         )
         raise EvosearchError(f"rows are not as they were written: {counts}; {remedy}")
+    store.check_complete()
     return f"{store.count(MEASUREMENTS):,} measurements and all else have their checksums"
 
 
@@ -154,16 +149,15 @@ def _replay(directory: Path) -> str:
     store = Store.open(directory)
     with store.snapshot():
         try:
-            replayed = replay_as_ended(Run(directory).config, store)
+            replayed = replay_as_ended(read_config(directory), store)
         except Divergence as divergence:
             raise refusal(divergence, store) from None
         progress = store.progress()
     counted = progress.measurements if progress else 0
     if counted != replayed.evolution.counts.measurements:
         raise EvosearchError(
-            f"{counted:,} measurements are counted where there are "
-            f"{replayed.evolution.counts.measurements:,}; `evosearch check {directory} --repair` "
-            "counts them again"
+            f"{counted:,} measurements were counted, and there are "
+            f"{replayed.evolution.counts.measurements:,}"
         )
     return (
         f"the search is made again from its measurements: "
@@ -174,7 +168,7 @@ def _replay(directory: Path) -> str:
 
 def _tasks(directory: Path) -> str:
     """The tasks and their data are those that the run was made with."""
-    config, store = Run(directory).config, Store.open(directory)
+    config, store = read_config(directory), Store.open(directory)
     try:
         tasks = {name: proxies.load(name) for name in config.tasks}
     except UntrustedTaskError as error:
@@ -193,9 +187,9 @@ def _best(directory: Path) -> str:
     if best is None or best["measurements"] == 0:
         return "there is no champion yet"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvosearchError(f"{path} cannot be read ({error})") from None
+        text = read_bytes(path, _LARGEST_PROGRAM).decode()
+    except UnicodeDecodeError:
+        raise EvosearchError(f"{path} is not UTF-8") from None
     if text != best["source"]:
         raise EvosearchError(f"{path} is not the champion, program {best['id']}")
     return f"is the champion, program {best['id']}"
@@ -251,3 +245,18 @@ def _ledger(directory: Path) -> str:
             "when they are asked for"
         )
     return f"every training in {path} has its checksum"
+
+
+_SUBJECTS: tuple[tuple[str, Callable[[Path], str], Callable[[Path], None] | None], ...] = (
+    ("configuration", _configuration, _mend_configuration),
+    ("database", _database, _mend_database),
+    ("rows", _rows, _mend_rows),
+    ("replay", _replay, rebuild),
+    ("tasks", _tasks, None),
+    ("best.txt", _best, _mend_best),
+    ("log.jsonl", _log, None),
+    ("funnel.json", _funnel, None),
+    ("derivations", _derivations, None),
+    ("ledger", _ledger, None),
+)
+"""What is checked, in order: its name, the check, and what derives it again."""

@@ -54,7 +54,7 @@ def create(
                 f"{directory} holds a run already; continue it with `evosearch resume "
                 f"{directory}` or give another --out"
             )
-        with explained(path):
+        with explained(path, again="start the search again, with the same --out"):
             _remove(path)
             for name, text in (files or {}).items():
                 write_text(directory / name, text, follow=False)
@@ -74,8 +74,10 @@ def is_unfinished(directory: Path) -> bool:
     The database is then missing, or empty, or (as earlier versions made it) without any row.
     """
     path = directory / DATABASE
+    if (directory / LOG).exists():
+        return False  # the search had begun
     if not path.exists():
-        return (directory / _LOCK).exists() and not (directory / LOG).exists()
+        return (directory / _LOCK).exists()
     if not path.is_file():
         return False
     if path.stat().st_size == 0:
@@ -120,7 +122,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     if read_only:  # a closed run is one file, which can be read where nothing can be written
         mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
     connection = sqlite3.connect(
-        f"file:{quote(str(path.absolute()))}?mode={mode}",
+        f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
         uri=True,
         timeout=_MAXIMUM_SECONDS_LOCKED,
         check_same_thread=False,
@@ -167,6 +169,9 @@ def _schema_version(path: Path, connection: sqlite3.Connection) -> int:
     row = connection.execute("select value from meta where key = 'schema_version'").fetchone()
     if row is None or not re.fullmatch("[1-9][0-9]{0,3}", str(row[0])):
         raise EvosearchError(f"{path} is damaged (no schema version); restore it from a copy")
+    others = "select count(*) from sqlite_master where type in ('view', 'trigger')"
+    if connection.execute(others).fetchone()[0]:  # they could make reading endless
+        raise EvosearchError(f"{path} is damaged (it has views or triggers); restore a copy")
     version = int(row[0])
     if version > SCHEMA_VERSION:
         raise EvosearchError(

@@ -2,7 +2,7 @@
 
 Version 1 was the first. Version 2 added `measurements.stopped`, `tests.seeds` and `validations`.
 Version 3 added a checksum to every row, `processes`, `spares`, `injections.withdrawn` and
-`progress.limited_from`, and named `rejects.count` `drafts`. A newer evosearch reads every older
+new columns of `progress`, and named `rejects.count` `drafts`. A newer evosearch reads every older
 version; an older one refuses a newer database.
 """
 
@@ -65,6 +65,7 @@ def _migrate(connection: sqlite3.Connection, table: Table[Any]) -> None:
         table is PROGRESS
     ):  # what a limit decided is not known: at most what follows the last program
         absent["limited_from"] = _last_programs_request(connection)
+        absent |= {name: _count(connection, name) for name in ("programs", "tests", "champions")}
     query = f"select {', '.join(kept.values())} from old_{table.name}"
     for values in connection.execute(query).fetchall():
         row = dict(zip(kept, values, strict=True)) | absent
@@ -72,6 +73,10 @@ def _migrate(connection: sqlite3.Connection, table: Table[Any]) -> None:
             row = {k: 0 if v is None and k != "stop_reason" else v for k, v in row.items()}
         connection.execute(table.insertion, table.stored(table.row(**row)))
     connection.execute(f"drop table old_{table.name}")
+
+
+def _count(connection: sqlite3.Connection, table: str) -> int:
+    return int(connection.execute(f"select count(*) from {table}").fetchone()[0])
 
 
 def _last_programs_request(connection: sqlite3.Connection) -> int:

@@ -92,8 +92,14 @@ def this_process(number: int, first_request: int) -> ProcessRow:
 
 def kept_tasks(store: Store) -> dict[str, dict[str, str]]:
     """The digests of the tasks that a run was made with, by name; empty if it keeps none."""
-    found: dict[str, dict[str, str]] = json.loads(store.meta(_TASKS) or "{}")
-    return found
+    try:
+        found = json.loads(store.meta(_TASKS) or "{}")
+        return {str(name): dict(digests) for name, digests in found.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise EvosearchError(
+            f"{store.path} is damaged: it does not hold the digests of the run's tasks; "
+            "restore it from a copy"
+        ) from None
 
 
 def check_tasks(store: Store, tasks: Mapping[str, Task]) -> None:

@@ -53,8 +53,7 @@ class Recorder:
             reason: why the search ended; None while it runs.
         """
         self._write_births()
-        evolution = self._evolution
-        self._store.set_progress(evolution.counts, elapsed, reason, evolution.limited_from)
+        self._store.set_progress(self._evolution, elapsed, reason)
 
     def _write_births(self) -> None:
         self._store.add_births(self._evolution.births)
@@ -77,5 +76,4 @@ def write_derived(store: Store, evolution: Evolution) -> None:
     if evolution.counts.measurements:
         for number, champion in enumerate(evolution.champions):
             store.add_champion(number, champion)
-    elapsed, reason = before.elapsed_seconds, before.stop_reason
-    store.set_progress(evolution.counts, elapsed, reason, evolution.limited_from)
+    store.set_progress(evolution, before.elapsed_seconds, before.stop_reason)

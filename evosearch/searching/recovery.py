@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from evosearch.config import Config
-from evosearch.errors import UsageError
-from evosearch.files import explained
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.files import explained, write_text
+from evosearch.searching.evolution import Evolution
+from evosearch.searching.journal import BEST
 from evosearch.searching.provenance import refusal
 from evosearch.searching.recorder import write_derived
 from evosearch.searching.replay import Divergence, Replayed, replay
 from evosearch.searching.rows import (
     INJECTIONS,
     MEASUREMENTS,
+    META,
     PROGRAMS,
     PROGRESS,
     TUNING,
     VALIDATIONS,
 )
 from evosearch.searching.run import (
+    Run,
     check_config,
     make_run_directory,
     read_config,
@@ -69,12 +74,32 @@ def rebuild(directory: Path) -> None:
             replayed = replay_as_ended(config, store, derive=True)
         except Divergence as divergence:
             raise refusal(divergence, store) from None
+        _check_none_is_lost(store, replayed.evolution)
         write_derived(store, replayed.evolution)
     except BaseException:
         store.rollback()
         raise
     finally:
         store.close()
+
+
+def _check_none_is_lost(store: Store, evolution: Evolution) -> None:
+    """Whether the measurements lead to everything that is stored.
+
+    If some are lost, so would be the programs and verdicts that followed from them.
+
+    Raises:
+        EvosearchError: they do not.
+    """
+    counted = store.progress_or_guess()
+    made = evolution.counts
+    if counted.measurements > made.measurements or counted.generated > made.generated:
+        raise EvosearchError(
+            f"measurements are lost: {counted.measurements:,} were counted, of "
+            f"{counted.generated:,} programs, and those that are left lead to "
+            f"{made.measurements:,} and {made.generated:,}; restore run.db from a copy, or "
+            f"continue from what is left by `evosearch resume {store.directory} --fork NEW`"
+        )
 
 
 def fork(directory: Path, new: Path) -> Forked:
@@ -93,18 +118,24 @@ def fork(directory: Path, new: Path) -> Forked:
     source = Store.open(directory)
     check_config(source, config)
     partial = new.with_name(f".{new.name}.{os.getpid()}")
-    make_run_directory(partial, config, read_environment(directory))
-    copy = Store.open(partial, "search")
     try:
-        with source.snapshot():
-            copied, total = _copy(source, copy, config)
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        copy.set_meta("forked_from", f"{directory.absolute()}, {copied} requests, {now}")
-    finally:
-        copy.close()
-        source.close()
-    with explained(new):
-        os.rename(partial, new)
+        make_run_directory(partial, config, read_environment(directory))
+        copy = Store.open(partial, "search")
+        try:
+            with source.snapshot():
+                copied, total = _copy(source, copy, config)
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            copy.set_meta("forked_from", f"{directory.absolute()}, {copied} requests, {now}")
+        finally:
+            copy.close()
+            source.close()
+        if Run(partial).best() is not None:
+            write_text(partial / BEST, str(Run(partial).champion()), follow=False)
+        with explained(new):
+            os.rename(partial, new)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return Forked(copied, total)
 
 
@@ -115,6 +146,7 @@ def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:
         # The request of the last readable row may have lost the others.
         measured = [row for row in measured if row.request < measured[-1].request]
     injections = source.readable(INJECTIONS)
+    copy.write(META, source.select(META, "where +key = 'tasks'"))
     copy.write(TUNING, source.select(TUNING))
     copy.write(MEASUREMENTS, measured)
     copy.write(INJECTIONS, injections)

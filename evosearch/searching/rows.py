@@ -143,6 +143,8 @@ class ProgressRow(NamedTuple):
         one: 1.
         limited_from: the first request that a limit on programs, trainings or minutes decided;
             None while no limit has been reached.
+        programs, tests, champions: how many rows these tables have: a row that is gone has no
+            checksum that could tell.
     """
 
     one: int
@@ -156,7 +158,13 @@ class ProgressRow(NamedTuple):
     elapsed_seconds: float
     stop_reason: str | None
     limited_from: int | None
+    programs: int
+    tests: int
+    champions: int
 
+
+NOTHING_YET = ProgressRow(1, 0, 0, 0, 0, 0, 0, 0, 0.0, None, None, 0, 0, 0)
+"""The counts of a run that has not begun."""
 
 R = TypeVar("R", bound=tuple[Any, ...])
 

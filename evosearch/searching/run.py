@@ -15,7 +15,7 @@ import numpy as np
 
 from evosearch.config import MAY_CHANGE, Config, make_config, read_toml
 from evosearch.documents import read_document, write_document
-from evosearch.errors import EvosearchError, UsageError
+from evosearch.errors import EvosearchError, UsageError, told
 from evosearch.files import read_bytes, write_text
 from evosearch.searching.activity import read_activity
 from evosearch.searching.cost import Cost, running_cost
@@ -26,12 +26,12 @@ from evosearch.searching.rows import (
     CHAMPIONS,
     INJECTIONS,
     MEASUREMENTS,
+    NOTHING_YET,
     PROGRAMS,
     TESTS,
     TUNING,
     MeasurementRow,
     ProgramRow,
-    ProgressRow,
     TestRow,
 )
 from evosearch.searching.store import Store
@@ -43,7 +43,6 @@ CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 FUNNEL = "funnel.json"
 _LARGEST_ENVIRONMENT = 2**20
-_NOTHING_YET = ProgressRow(1, 0, 0, 0, 0, 0, 0, 0, 0.0, None, None)
 
 
 def free_directory(name: str = "search") -> Path:
@@ -108,7 +107,13 @@ def check_config(store: Store, config: Config) -> None:
     text = store.meta("config")
     if text is None:  # a run from before this was kept
         return
-    made = make_config(tomllib.loads(text))
+    try:
+        made = make_config(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, UsageError, RecursionError, ValueError) as error:
+        raise EvosearchError(
+            f"{store.path} is damaged: it does not hold the run's configuration ({told(error)}); "
+            "restore it from a copy"
+        ) from None
     changed = [
         name
         for name in sorted(Config.model_fields.keys() - MAY_CHANGE)
@@ -157,10 +162,11 @@ class Run:
         self.config = read_config(self.directory)
         self._store = Store.open(self.directory)
         check_config(self._store, self.config)
+        self._store.check_complete()
 
     def status(self) -> dict[str, Any]:
         """Counts, speed and the champion; the document of `evosearch status --json`."""
-        progress = self._store.progress() or _NOTHING_YET
+        progress = self._store.progress() or NOTHING_YET
         generated, elapsed = progress.generated, progress.elapsed_seconds
         cost = self.cost()
         is_running = is_searched(self.directory)
@@ -373,7 +379,7 @@ class Run:
     def _seeds(self, test: TestRow) -> list[int]:
         try:
             return [int(seed) for seed in json.loads(test.seeds)]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             raise self._damaged(f"the seeds of test {test.number}") from None
 
     def _seed(self, row: MeasurementRow) -> Seed:

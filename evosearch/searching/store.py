@@ -26,7 +26,7 @@ from evosearch.searching.database import (
     is_unfinished,
     locked,
 )
-from evosearch.searching.evolution import Birth, Counts, Request
+from evosearch.searching.evolution import Birth, Evolution, Request
 from evosearch.searching.measurement import Measurement
 from evosearch.searching.records import Champion, Test
 from evosearch.searching.rows import (
@@ -34,6 +34,7 @@ from evosearch.searching.rows import (
     INJECTIONS,
     MEASUREMENTS,
     META,
+    NOTHING_YET,
     PROCESSES,
     PROGRAMS,
     PROGRESS,
@@ -105,6 +106,10 @@ class Store:
             )
         if not path.is_file():
             raise UsageError(f"{directory} holds no run ({DATABASE} is missing); check the path")
+        if mode != "read" and path.is_symlink():
+            raise UsageError(
+                f"{path} is a link to {path.resolve()}, which would be written; copy the file here"
+            )
         lock = None
         try:
             with explained(path):
@@ -235,25 +240,32 @@ class Store:
             ],
         )
 
-    def set_progress(
-        self,
-        counts: Counts,
-        elapsed: float,
-        stop_reason: str | None,
-        limited_from: int | None = None,
-    ) -> None:
-        """Writes the counts, the seconds spent, and the first request that a limit decided."""
-        row = ProgressRow(1, **asdict(counts), elapsed_seconds=elapsed, stop_reason=stop_reason,
-                          limited_from=limited_from)  # fmt: skip
+    def set_progress(self, evolution: Evolution, elapsed: float, stop_reason: str | None) -> None:
+        """Writes how far a search is, whose births, tests and champions are written.
+
+        Args:
+            evolution: the search.
+            elapsed: seconds spent, over all processes.
+            stop_reason: why it ended; None while it runs.
+        """
+        counts = evolution.counts
+        row = ProgressRow(
+            1,
+            **asdict(counts),
+            elapsed_seconds=elapsed,
+            stop_reason=stop_reason,
+            limited_from=evolution.limited_from,
+            programs=counts.generated + 1,
+            tests=len(evolution.tests),
+            # Before the first measurement not even the initial champion is written.
+            champions=len(evolution.champions) if counts.measurements else 0,
+        )
         self.write(PROGRESS, [row])
 
     def set_stop_reason(self, reason: str) -> None:
         """Writes why the search stopped before it got anywhere new."""
-        before = self.progress()
-        if before is None:
-            self.set_progress(Counts(), 0.0, reason)
-        else:
-            self.write(PROGRESS, [before._replace(stop_reason=reason)])
+        before = self.progress() or NOTHING_YET
+        self.write(PROGRESS, [before._replace(stop_reason=reason)])
 
     def add_tuning(self, task: str, params: int, tuner: Tuner) -> None:
         """Writes the baseline's learning rate for a task and the trials that chose it."""
@@ -409,7 +421,30 @@ class Store:
         if rows:
             return rows[0]
         generated, request = self.largest(PROGRAMS, "id"), self.largest(PROGRAMS, "request")
-        return ProgressRow(1, generated or 0, 0, 0, 0, 0, 0, 0, 0.0, None, request or 0)
+        return NOTHING_YET._replace(generated=generated or 0, limited_from=request or 0)
+
+    def check_complete(self) -> None:
+        """Whether all rows are there that were when the counts were last written.
+
+        Raises:
+            EvosearchError: some are gone, or there are more.
+        """
+        with self.snapshot():
+            progress = self.progress()
+            if progress is None:
+                return
+            counted: tuple[tuple[Table[Any], int], ...] = (
+                (MEASUREMENTS, progress.measurements),
+                (PROGRAMS, progress.programs),
+                (TESTS, progress.tests),
+                (CHAMPIONS, progress.champions),
+            )
+            for table, count in counted:
+                if self.count(table) != count:
+                    raise EvosearchError(
+                        f"{self.path} is damaged: table {table.name} has {self.count(table):,} "
+                        f"rows and had {count:,}; run `evosearch check {self.directory}`"
+                    )
 
     def rates(self) -> dict[str, float]:
         """The baseline's learning rate by task."""

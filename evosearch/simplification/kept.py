@@ -32,6 +32,10 @@ def keep(run: Path, number: int, found: Simplification) -> bool:
         older = kept(run, number)
         if older and found.ended_early and not older.ended_early:
             return False
+    if path.parent.is_symlink():
+        raise EvosearchError(
+            f"{path.parent} is a link, which nothing is written through; remove it"
+        )
     with explained(path):
         path.parent.mkdir(exist_ok=True)
     write_document(path, found.document())

@@ -106,7 +106,7 @@ def stored(directory: Path, programs: int, **settings: object) -> Evolution:
         store.add_test(test)
     for number, champion in enumerate(evolution.champions):
         store.add_champion(number, champion)
-    store.set_progress(evolution.counts, 1.0, "programs", evolution.limited_from)
+    store.set_progress(evolution, 1.0, "programs")
     best = str(live(evolution.champion.record.program))
     (directory / BEST).write_text(best, encoding="utf-8")
     store.close()

@@ -122,7 +122,7 @@ def test_a_long_command_killed_again_and_again_ends_as_one_that_never_was(
         "funnel": ("funnel", run, "--to", "10x", "--entrants", "1"),
     }[command]
     kills = 0
-    while zygote.run(*words, seconds=2.0 + kills) == KILLED:
+    while zygote.run(*words, seconds=0.4 + kills / 2) == KILLED:
         kills += 1
     assert kills > 0
 

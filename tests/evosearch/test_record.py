@@ -314,9 +314,9 @@ def _sql(statement: str) -> Callable[[Path], None]:
 DAMAGE: dict[str, tuple[Callable[[Path], None], set[str], bool]] = {
     "a setting": (_text("noise_floor = 0.01", "noise_floor = 0.11"), {"configuration"}, True),
     "a program": (_sql("update programs set mutation = 'x' where id = 7"), {"rows"}, True),
-    "a missing program": (_sql("delete from programs where id = 7"), {"replay"}, True),
+    "a missing program": (_sql("delete from programs where id = 7"), {"rows"}, True),
     "a verdict": (_sql("update tests set won = 1 - won where number = 1"), {"rows"}, True),
-    "a missing champion": (_sql("delete from champions where number = 1"), {"replay"}, True),
+    "a missing champion": (_sql("delete from champions where number = 1"), {"rows"}, True),
     "counts": (_sql("update progress set generated = 'many'"), {"rows"}, True),
     "best.txt": (lambda run: (run / "best.txt").write_bytes(b"\xff"), {"best.txt"}, True),
     "no counts": (_sql("delete from progress"), {"replay"}, True),
