@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
@@ -110,6 +111,7 @@ class Interrupted(BaseException):
 
 def main() -> NoReturn:
     """Runs the command line; exits with 0, 1 (failed), 2 (used wrongly) or 130 (interrupted)."""
+    signal.signal(signal.SIGINT, _end_at_once)
     prepare()
     for module in (
         "search",
@@ -125,7 +127,6 @@ def main() -> NoReturn:
         "catalogue",
     ):  # the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")
-    signal.signal(signal.SIGINT, _interrupt)
     trust.begin(sys.argv[1:])
     if isinstance(sys.stdout, io.TextIOWrapper):  # an encoding without what is said is no error
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -161,9 +162,31 @@ def next_signal_kills() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _interrupt(number: int, frame: object) -> None:
-    next_signal_kills()
-    raise Interrupted
+def _end_at_once(number: int, frame: object) -> None:
+    """Ends a command that keeps what it has as it goes.
+
+    An exception would be lost where Python ignores those, as in a callback of its garbage
+    collector, and breaks imports of compiled modules.
+    """
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+    with suppress(OSError, ValueError):
+        os.write(2, f"{show_cursor}interrupted\n".encode())
+    leave(INTERRUPTED)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """While it is open, the first Ctrl-C raises `Interrupted` and the second ends the process."""
+
+    def interrupt(number: int, frame: object) -> None:
+        next_signal_kills()
+        raise Interrupted
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def leave(status: int) -> NoReturn:

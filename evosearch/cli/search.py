@@ -172,6 +172,7 @@ def resume(
 
     The result is that of a search that was never interrupted. New limits replace the run's own:
     --programs and --trainings count those that the run has already, --minutes counts from now.
+    A later `resume` without limits keeps them.
     Nothing that is stored is ever deleted: a run that this version's search does not reproduce is
     refused, with what differs.
     """

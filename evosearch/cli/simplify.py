@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evosearch.cli.app import Interrupted, Json, TrustOption, app, print_json, warn
+from evosearch.cli.app import Interrupted, Json, TrustOption, app, interruptible, print_json, warn
 from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 
@@ -149,7 +149,7 @@ def measured(
     shown = printer.console
     console = shown if shown.is_terminal and not shown.quiet else Terminal(stderr=True)
     try:
-        with reporting(console) as report:
+        with interruptible(), reporting(console) as report:
             return simplified(
                 program,
                 tasks,

@@ -24,6 +24,7 @@ from evosearch.evaluating.ledger import Ledger
 from evosearch.searching.activity import Activity
 from evosearch.searching.evolution import Evolution, Request
 from evosearch.searching.journal import Journal
+from evosearch.searching.limits import Limits, kept_limits
 from evosearch.searching.measurement import Laboratory
 from evosearch.searching.observers import Observer, Silent, Snapshot
 from evosearch.searching.provenance import refusal, this_process
@@ -62,10 +63,8 @@ class Search:
     ):
         self.directory = directory
         self.config = read_config(directory)
-        self.programs, self.trainings = programs, trainings
-        if programs is None and trainings is None:
-            self.programs, self.trainings = self.config.programs, self.config.trainings
-        self.minutes = self.config.minutes if minutes is None else minutes
+        self._given = Limits(programs, trainings, minutes)
+        self.limits = self._given or Limits.of(self.config)
         self.workers = workers or os.cpu_count() or 1
         self.observer = observer or Silent()
         self._interrupted = threading.Event()
@@ -109,6 +108,7 @@ class Search:
         store = Store.open(self.directory)
         if store.is_migrated_copy:
             check_config(store, self.config)
+            self.limits = self._given or kept_limits(store, self.config)
             with suppress(_InterruptedError):
                 self._replayed_from(store)
         store.close()
@@ -117,6 +117,7 @@ class Search:
         before = store.progress()
         self._before = before.elapsed_seconds if before else 0.0
         check_config(store, self.config)
+        self.limits = self._given or kept_limits(store, self.config)
         self._check_limits(store, before.generated if before else 0)
         try:
             replayed = self._replayed_from(store)
@@ -157,8 +158,8 @@ class Search:
             return replay(
                 self.config,
                 store,
-                programs=self.programs,
-                trainings=self.trainings,
+                programs=self.limits.programs,
+                trainings=self.limits.trainings,
                 proceed=proceed,
                 take_up=lambda evolution: self._inject(store, evolution),
             )
@@ -171,8 +172,8 @@ class Search:
         # What was known when the last program was generated; tests go on beyond the limit.
         trainings = store.trainings(last_request - self.config.requests)
         for name, has, limit in (
-            ("programs", generated, self.programs),
-            ("trainings", trainings + 1, self.trainings),
+            ("programs", generated, self.limits.programs),
+            ("trainings", trainings + 1, self.limits.trainings),
         ):
             if limit is not None and limit < has:
                 raise UsageError(
@@ -202,7 +203,7 @@ class Search:
         while not self._interrupted.is_set():
             while len(in_flight) < self.config.requests:
                 self._inject(store, evolution)
-                request = evolution.ask(self._limit(evolution), self.trainings)
+                request = evolution.ask(self._limit(evolution), self.limits.trainings)
                 if request is None:
                     break
                 in_flight.append((request, begun(request)))
@@ -236,6 +237,7 @@ class Search:
         first = replayed.in_flight[0].number if replayed.in_flight else evolution.next_request
         number = (store.largest(PROCESSES, "number") or 0) + 1
         store.add_process(this_process(number, first))
+        self._given.keep(store)
         store.commit()
         return recorder
 
@@ -341,14 +343,14 @@ class Search:
     def _limit(self, evolution: Evolution) -> int | None:
         """How many programs to generate: the number asked for, or no more once time is up."""
         spent = time.monotonic() - self._start
-        if self.minutes is not None and spent >= 60 * self.minutes:
+        if self.limits.minutes is not None and spent >= 60 * self.limits.minutes:
             return evolution.counts.generated
-        return self.programs
+        return self.limits.programs
 
     def _reason(self, evolution: Evolution) -> str:
-        if self.programs is not None and evolution.counts.generated >= self.programs:
+        if self.limits.programs is not None and evolution.counts.generated >= self.limits.programs:
             return "programs"
-        enough = self.trainings is not None and evolution.trainings >= self.trainings
+        enough = self.limits.trainings is not None and evolution.trainings >= self.limits.trainings
         return "trainings" if enough else "minutes"
 
     def _elapsed(self) -> float:
@@ -360,9 +362,9 @@ class Search:
             evolution.champion,
             len(evolution.tests),
             evolution.trainings,
-            self.programs,
-            self.trainings,
-            self.minutes,
+            self.limits.programs,
+            self.limits.trainings,
+            self.limits.minutes,
             time.monotonic() - self._start,
             time.monotonic() - self._searching_since,
             self._replayed,
@@ -430,8 +432,8 @@ def resume(
 ) -> Run:
     """Goes on with a run exactly where it stopped, however it stopped; arguments as `search`.
 
-    `programs` and `trainings` count what the run has already, and either replaces both of the
-    run's own; `minutes` count from now.
+    `programs` and `trainings` count what the run has already; `minutes` count from now. Limits that
+    are given replace all of the run's own, also for later calls without any.
     """
     path = Path(directory)
     Search(

@@ -199,8 +199,16 @@ def test_a_limit_of_trainings_is_kept_resumed_and_raised_like_one_of_programs(
         resume(directory, trainings=30)
     assert resume(directory, trainings=120).top(None) == long.top(None)
     assert counted(Run(directory)) == counted(long)
+    # Without limits it keeps those that it was last given.
+    assert resume(directory).top(None) == long.top(None)
     with pytest.raises(UsageError, match="more than the limit of 60"):
-        resume(directory)  # by its own limit, which would drop what came after
+        resume(directory, trainings=60)
+
+
+def test_new_limits_replace_all_of_the_runs_own(tmp_path: Path) -> None:
+    search(small(programs=None, minutes=1e-6), tmp_path / "run")
+    assert resume(tmp_path / "run", programs=40).status()["generated"] == 40
+    assert resume(tmp_path / "run", minutes=1e-6).status()["stop_reason"] == "minutes"
 
 
 def test_a_run_whose_config_was_changed_is_not_resumed(tmp_path: Path) -> None:
