@@ -1,0 +1,224 @@
+"""What a stranger's run tried and once got: links, swapped files, lost rows that were repaired."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proxies
+from evosearch import trust
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.findings.checking import check
+from evosearch.searching.database import DATABASE
+from evosearch.searching.driver import resume, search
+from evosearch.searching.recovery import fork
+from evosearch.searching.rows import META, TESTS, MetaRow
+from evosearch.searching.run import Run
+from evosearch.searching.store import Store
+from evosearch.simplification.kept import keep
+from evosearch.simplification.simplifier import simplify_by_algebra
+from primitives import zoo
+from tests.evosearch import planted
+from tests.evosearch.test_driver import small
+
+
+@pytest.fixture
+def run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    planted.plant(monkeypatch)
+    return search(planted.config(), tmp_path / "run").directory
+
+
+@pytest.mark.parametrize("where", ["request > 20", "1", "request = (select max(request) from m)"])
+def test_a_repair_never_makes_up_for_lost_measurements_by_dropping_what_followed(
+    where: str, run_directory: Path
+) -> None:
+    with sqlite3.connect(run_directory / DATABASE) as db:
+        db.execute(f"delete from measurements where {where.replace(' m)', ' measurements)')}")
+    before = (run_directory / DATABASE).read_bytes()
+    for repair in (False, True):
+        wrong = {one.subject: one.text for one in check(run_directory, repair=repair) if not one.ok}
+        assert wrong["rows"]
+        assert not any(one.repaired for one in check(run_directory, repair=repair))
+    assert "measurements are lost" in wrong["rows"] + wrong.get("replay", "")
+    assert (run_directory / DATABASE).read_bytes() == before
+    with pytest.raises(EvosearchError, match="table measurements has"):
+        Run(run_directory)
+
+
+@pytest.mark.parametrize("table", ["programs", "measurements", "tests", "champions"])
+def test_a_row_that_is_gone_is_missed_when_a_run_is_read(table: str, run_directory: Path) -> None:
+    with sqlite3.connect(run_directory / DATABASE) as db:
+        db.execute(f"delete from {table} where rowid = (select max(rowid) from {table})")
+    with pytest.raises(EvosearchError, match=rf"table {table} has \d+ rows and had"):
+        Run(run_directory)
+
+
+def test_nothing_is_written_through_a_linked_database_or_folder(
+    run_directory: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside.db"
+    shutil.move(run_directory / DATABASE, outside)
+    (run_directory / DATABASE).symlink_to(outside)
+    before = outside.read_bytes()
+    with pytest.raises(UsageError, match="is a link"):
+        Store.open(run_directory, "inject")
+    assert outside.read_bytes() == before
+    (tmp_path / "elsewhere").mkdir()
+    (run_directory / "derivations").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EvosearchError, match="is a link"):
+        keep(run_directory, 0, simplify_by_algebra(zoo.load("lion")))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_is_executed_is_what_was_trusted_even_if_the_file_is_swapped_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest is that of the bytes that are compiled, not of a second reading."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    good = "import dataclasses, proxies\ndef task():\n    return proxies.load('quadratic')\n"
+    evil = f"open({str(tmp_path / 'executed')!r}, 'w').close()\n{good}"
+    path = tmp_path / "my.py"
+    path.write_text(good)
+    asked = trust.Trust(["check"])
+    asked.named([f"{path}:task"])
+    trust.begin([])
+    monkeypatch.setattr(trust, "_current", asked)
+    proxies.load(f"{path}:task")
+    monkeypatch.setattr(trust, "_current", trust.Trust(["check"]))
+    stop = threading.Event()
+
+    def swap() -> None:
+        texts = [evil, good]
+        while not stop.is_set():
+            (tmp_path / "new").write_text(texts[0])
+            os.replace(tmp_path / "new", path)
+            texts.reverse()
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        refused = 0
+        for _ in range(300):
+            proxies.own._load.cache_clear()
+            try:
+                proxies.load(f"{path}:task")
+            except proxies.OwnTaskError:
+                refused += 1
+    finally:
+        stop.set()
+        swapping.join()
+    assert 0 < refused < 300
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_record_of_trust_is_no_part_of_a_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    (tmp_path / "my.py").write_text(
+        "import proxies\ndef task():\n    return proxies.load('quadratic')\n"
+    )
+    asked = trust.Trust(["check"])
+    asked.named([f"{tmp_path}/my.py:task"])
+    trust.begin([])
+    monkeypatch.setattr(trust, "_current", asked)
+    task = proxies.load(f"{tmp_path}/my.py:task")
+    assert (tmp_path / "home" / ".local" / "state" / "evosearch" / "trusted.json").exists()
+    assert not [name for name in proxies.digest(task) if "trusted" in name]
+
+
+def test_a_fork_keeps_the_digests_of_its_tasks_and_a_failed_one_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    run = search(small(programs=6), tmp_path / "run").directory
+    fork(run, tmp_path / "fork")
+    tasks = [Store.open(one).meta("tasks") for one in (run, tmp_path / "fork")]
+    assert tasks[0]
+    assert tasks[0] == tasks[1]
+    assert not [one for one in check(tmp_path / "fork") if not one.ok]
+    store = Store.open(run, "search")
+    store.write(META, [MetaRow("tasks", tasks[0].replace("a", "b"))])
+    store.close()
+    fork(run, tmp_path / "other")
+    with pytest.raises(UsageError, match="is not what"):
+        resume(tmp_path / "other", programs=8)
+    (run / DATABASE).write_bytes((run / DATABASE).read_bytes()[:9000])
+    with pytest.raises(EvosearchError):
+        fork(run, tmp_path / "failed")
+    assert not [path.name for path in tmp_path.iterdir() if "failed" in path.name]
+
+
+def _seeds(text: str) -> Callable[[Store], None]:
+    def damage(store: Store) -> None:
+        store.write(TESTS, [row._replace(seeds=text) for row in store.select(TESTS)])
+
+    return damage
+
+
+def _meta(key: str, text: str) -> Callable[[Store], None]:
+    return lambda store: store.set_meta(key, text)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _seeds("[1e400]"),
+        _seeds("[" * 100_000),
+        _meta("tasks", "[" * 100_000),
+        _meta("tasks", '{"digits-mlp": 3}'),
+        _meta("tasks", "[1]"),
+        _meta("config", "a=["),
+        _meta("config", "a=" + "[" * 5000),
+        _meta("limits", '{"programs": "many"}'),
+        _meta("limits", "[" * 100_000),
+        lambda store: store._db.execute("create view more as select * from rejects, rejects"),
+    ],
+)
+def test_values_with_checksums_that_fit_are_no_traceback(
+    damage: Callable[[Store], Any], run_directory: Path
+) -> None:
+    store = Store.open(run_directory, "search")
+    damage(store)
+    store.close()
+    outcomes = []
+    for read in (
+        lambda: Run(run_directory).status(),
+        lambda: Run(run_directory).champions(),
+        lambda: resume(run_directory, programs=30),
+        lambda: resume(run_directory),
+        lambda: fork(run_directory, run_directory.parent / "fork"),
+    ):
+        try:
+            read()
+        except EvosearchError:
+            outcomes.append("refused")
+    wrong = [one for one in check(run_directory) if not one.ok]
+    assert outcomes or wrong
+
+
+def test_a_run_lies_in_a_folder_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted.plant(monkeypatch)
+    for name in ("a b", "q'uote\"", "new\nline", os.fsdecode(b"\xff"), "x" * 200, "50%?#"):
+        search(planted.config(programs=4), tmp_path / name)
+        assert Run(tmp_path / name).status()["generated"] == 4
+        assert resume(tmp_path / name, programs=6).status()["generated"] == 6
+
+
+def test_an_emptied_database_of_a_run_that_had_begun_is_damage_and_not_a_new_start(
+    run_directory: Path,
+) -> None:
+    (run_directory / DATABASE).write_bytes(b"")
+    with pytest.raises(EvosearchError, match="damaged"):
+        Run(run_directory)
+    with pytest.raises(UsageError, match="holds a run already"):
+        search(planted.config(), run_directory)
