@@ -192,8 +192,8 @@ def test_values_with_checksums_that_fit_are_no_traceback(
     for read in (
         lambda: Run(run_directory).status(),
         lambda: Run(run_directory).champions(),
-        lambda: resume(run_directory, programs=30),
         lambda: resume(run_directory),
+        lambda: resume(run_directory, programs=30),
         lambda: fork(run_directory, run_directory.parent / "fork"),
     ):
         try:
