@@ -22,6 +22,7 @@ class Recorder:
     def __init__(self, store: Store, replayed: Replayed):
         self._store = store
         self._evolution = replayed.evolution
+        self._had_spares = bool(replayed.spares)
         self._tests = len(self._evolution.tests)
         # Before the first measurement not even the initial champion is stored.
         measured = self._evolution.counts.measurements > 0
@@ -38,6 +39,8 @@ class Recorder:
         store, evolution = self._store, self._evolution
         self._write_births()
         store.add_measurements(request, found)
+        if self._had_spares:
+            store.remove_spare(request.record.key, request.seed)
         for test in evolution.tests[max(0, self._tests - 1) :]:
             store.add_test(test)
         self._tests = len(evolution.tests)

@@ -61,6 +61,7 @@ from evosearch.searching.rows import (
 )
 from evosearch.searching.validation import Validation
 from evosearch.training.engines import Engine
+from evosearch.training.seeds import Seed
 from evosearch.training.tuning import Tuner
 
 _SECONDS_BETWEEN_SYNCS = 10.0
@@ -183,7 +184,7 @@ class Store:
             )
 
     def add_measurements(self, request: Request, found: Mapping[str, Measurement]) -> None:
-        """Writes what one request measured, a row a task; rows that were set aside move back."""
+        """Writes what one request measured, a row a task."""
         record, seed = request.record, request.seed
         self.write(
             MEASUREMENTS,
@@ -207,10 +208,13 @@ class Store:
                 for task, m in found.items()
             ],
         )
+
+    def remove_spare(self, key: str, seed: Seed) -> None:
+        """Removes what was set aside for a program and seed, which is a measurement again."""
         with self._explained():
             self._db.execute(
                 f"delete from {SPARES.name} where key = ? and stream = ? and seed = ?",
-                (record.key, str(seed.stream), seed.number),
+                (key, str(seed.stream), seed.number),
             )
 
     def add_test(self, test: Test) -> None:
