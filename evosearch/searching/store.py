@@ -157,8 +157,10 @@ class Store:
 
     def write(self, table: Table[R], rows: Iterable[R]) -> None:
         """Writes rows, each in place of one with the same primary key."""
-        with self._explained():
-            self._db.executemany(table.insertion, [table.stored(row) for row in rows])
+        stored = [table.stored(row) for row in rows]
+        if stored:
+            with self._explained():
+                self._db.executemany(table.insertion, stored)
 
     def add_births(self, births: Iterable[Birth]) -> None:
         """Writes generated programs and the drafts rejected on the way to them."""
