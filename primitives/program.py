@@ -64,13 +64,13 @@ class Statement(NamedTuple):
     args: tuple[Argument, ...]
 
     def __str__(self) -> str:
-        args = [arg if isinstance(arg, str) else repr(arg) for arg in self.args]
-        infix = OPS[self.op].infix
+        target, op, args = self
+        infix = OPS[op].infix
         if infix:
-            return f"{self.target} = {args[0]} {infix} {args[1]}"
-        if self.op == "identity":
-            return f"{self.target} = {args[0]}"
-        return f"{self.target} = {self.op}({', '.join(args)})"
+            return f"{target} = {args[0]} {infix} {args[1]}"
+        if op == "identity":
+            return f"{target} = {args[0]}"
+        return f"{target} = {op}({', '.join(map(str, args))})"
 
 
 @lru_cache(maxsize=4096)

@@ -271,8 +271,10 @@ class Evolution:
         return record
 
     def _tournament(self, rng: np.random.Generator) -> Individual:
-        size = self.config.tournament
-        drawn = [self._population[int(i)] for i in rng.integers(len(self._population), size=size)]
+        population = self._population
+        drawn = [
+            population[int(rng.integers(len(population)))] for _ in range(self.config.tournament)
+        ]
         return max(drawn, key=self._worth)
 
     def _worth(self, individual: Individual) -> float:

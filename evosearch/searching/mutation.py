@@ -7,9 +7,11 @@ An edit whose result is ill-kinded is rejected and drawn again from the same par
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -44,11 +46,11 @@ class Child:
 def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -> Child:
     """One random edit of `program` that passes abstract execution and changes its text."""
     rejects: Counter[str] = Counter()
-    weights = np.cumsum([config.insert, config.delete, config.modify, config.tune, config.wrap])
+    edits = (_insert, _delete, _modify, _tune, _wrap)
+    weights = (config.insert, config.delete, config.modify, config.tune, config.wrap)
+    bounds = list(accumulate(weights))
     for _ in range(_MAX_DRAFTS):
-        edit = (_insert, _delete, _modify, _tune, _wrap)[
-            int(np.searchsorted(weights, rng.random() * weights[-1], "right"))
-        ]
+        edit = edits[bisect_right(bounds, rng.random() * bounds[-1])]
         draft = edit(program, rng, config)
         if draft is None:
             continue

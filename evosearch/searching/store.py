@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -257,7 +256,7 @@ class Store:
         counts = evolution.counts
         row = ProgressRow(
             1,
-            **asdict(counts),
+            **vars(counts),
             elapsed_seconds=elapsed,
             stop_reason=stop_reason,
             limited_from=evolution.limited_from,
