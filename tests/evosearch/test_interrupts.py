@@ -47,7 +47,7 @@ class Process:
 
     def __init__(self, folder: Path, *words: str):
         self.said = folder / "stderr"
-        code = "from evosearch.cli import main; main()"
+        code = "import sys; from evosearch.cli import main; print('begun', file=sys.stderr); main()"
         with self.said.open("w") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code, *words],
@@ -113,6 +113,22 @@ def test_an_evaluation_whose_loss_never_ends_ends_at_the_first_ctrl_c(hanging: P
     finally:
         command.process.kill()
     assert command.said.read_text().rstrip().endswith("interrupted")
+
+
+@pytest.mark.parametrize("moment", range(12))
+def test_ctrl_c_while_a_command_starts_ends_it_with_one_line(moment: int, tmp_path: Path) -> None:
+    """While it imports, compiles and trains, at twelve moments of its first two seconds."""
+    command = Process(tmp_path, "eval", "lion", "--task", "points-teacher", "--seeds", "64")
+    try:
+        command.wait_for("begun")
+        time.sleep(0.01 + moment / 5)
+        command.interrupt()
+        assert command.process.wait(timeout=5) == 130
+    finally:
+        command.process.kill()
+    said = command.said.read_text()
+    assert said.rstrip().endswith("interrupted")
+    assert "Traceback" not in said
 
 
 def test_activity_is_a_notice_board_that_never_stops_a_search(tmp_path: Path) -> None:

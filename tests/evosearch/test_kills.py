@@ -63,6 +63,13 @@ def test_a_search_killed_at_any_write_of_its_making_or_commit_ends_as_one_that_n
     assert killed > 48
 
 
+def _begun(run: Path, config: Path) -> tuple[str | Path, ...]:
+    """The words of the command that begins or resumes the search in `run`."""
+    if (run / DATABASE).exists():
+        return "resume", run
+    return "search", config, "--out", run
+
+
 def test_a_search_killed_at_fifty_random_moments_ends_as_one_that_never_was(
     tmp_path: Path,
 ) -> None:
@@ -71,23 +78,25 @@ def test_a_search_killed_at_fifty_random_moments_ends_as_one_that_never_was(
     config = _configured(tmp_path / "c.toml", settings)
     whole = planted.result(search(settings, tmp_path / "whole"))
 
-    def killed_often(number: int) -> int:
-        directory, rng = tmp_path / f"killed-{number}", np.random.default_rng(number)
-        kills = 0
+    def killed_often(number: int) -> list[Path]:
+        """Runs that were killed 25 times, all of them together."""
+        rng, kills = np.random.default_rng(number), 0
+        runs = [tmp_path / f"killed-{number}-1"]
         with Zygote() as zygote:
-            for _ in range(25):
-                made = (directory / DATABASE).exists()
-                words = ("resume", directory) if made else ("search", config, "--out", directory)
-                kills += zygote.run(*words, seconds=rng.uniform(0.1, 2.0)) == KILLED
-            assert zygote.run("resume", directory) == 0
-        return kills
+            while kills < 25:
+                status = zygote.run(*_begun(runs[-1], config), seconds=rng.uniform(0.1, 2.0))
+                assert status in (0, KILLED)
+                kills += status == KILLED
+                if status == 0:
+                    runs.append(tmp_path / f"killed-{number}-{len(runs) + 1}")
+            assert zygote.run(*_begun(runs[-1], config)) == 0
+        return runs
 
     with ThreadPoolExecutor(2) as both:
-        kills = list(both.map(killed_often, (1, 2)))
-    assert sum(kills) >= 25
-    for number in (1, 2):
-        assert planted.result(Run(tmp_path / f"killed-{number}")) == whole
-        store = Store.open(tmp_path / f"killed-{number}")
+        found = [run for runs in both.map(killed_often, (1, 2)) for run in runs]
+    for run in found:
+        assert planted.result(Run(run)) == whole, run
+        store = Store.open(run)
         assert store.count(MEASUREMENTS)
         assert store.count(VALIDATIONS)
 
