@@ -75,6 +75,31 @@ def interval(scores: Sequence[float], noise_floor: float, level: float = 0.95) -
     return Interval(mean, mean - half, mean + half)
 
 
+def stratified_interval(
+    strata: Sequence[Sequence[float]], noise_floor: float, level: float = 0.95
+) -> Interval:
+    """Student's t interval of the mean of the strata's means, such as tasks with several seeds.
+
+    Each stratum has noise of its own, so there are as many squared deviations to judge the error by
+    as scores less strata, at most (Satterthwaite 1946, Biometrics Bulletin 2:110); means over tasks
+    would leave one less than there are seeds. A single score is treated as in `interval`.
+
+    Args:
+        strata: the scores of each.
+        noise_floor: the least standard deviation assumed of a mean over strata of single scores.
+        level: chance that the interval covers the truth.
+    """
+    variances = [standard_error(scores, 0.0) ** 2 for scores in strata]
+    degrees = [max(1, len(scores) - 1) for scores in strata]
+    squares = sum(variance**2 / own for variance, own in zip(variances, degrees, strict=True))
+    freedom = sum(variances) ** 2 / squares if squares else sum(degrees)
+    least = noise_floor / math.sqrt(min(map(len, strata)))
+    error = max(math.sqrt(sum(variances)) / len(strata), least)
+    mean = float(np.mean([np.mean(scores) for scores in strata]))
+    half = float(stdtrit(freedom, 0.5 + level / 2)) * error
+    return Interval(mean, mean - half, mean + half)
+
+
 def lower_bound(differences: Sequence[float], error: float) -> float:
     """One-sided lower confidence bound of a mean at error rate `error` (Student's t).
 

@@ -41,7 +41,7 @@ from evosearch.searching.run import (
 )
 from evosearch.searching.startup import make_laboratory
 from evosearch.searching.store import Store
-from evosearch.searching.validation import Validator, fitness_on
+from evosearch.searching.validation import Validator, validated_fitness
 from primitives import ProgramError, live, parse
 
 _SECONDS_BETWEEN_PHASES = 1.0
@@ -373,9 +373,9 @@ class Search:
         )
 
     def _curve(self, evolution: Evolution) -> list[tuple[Champion, float]]:
-        largest = self.config.measurement.largest_gain
+        limits = self.config.measurement
         return [
-            (champion, fitness_on(self._validations[champion.record.id], largest))
+            (champion, validated_fitness(self._validations[champion.record.id], limits).mean)
             for champion in evolution.champions
             if self._validations.get(champion.record.id)
         ]

@@ -35,6 +35,7 @@ from evosearch.searching.rows import (
     TestRow,
 )
 from evosearch.searching.store import Store
+from evosearch.searching.validation import Validation, by_task, validated_fitness
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.seeds import Seed, Stream
 from primitives import Program, ProgramError, live, parse, state_memory
@@ -352,14 +353,11 @@ class Run:
         Fitness as in `champions`, on validation tasks.
         """
         by_program = self._store.validations()
-        found = {}
-        for row in self._store.select(CHAMPIONS, "order by number"):
-            by_seed: dict[int, dict[str, float]] = defaultdict(dict)
-            for one in by_program.get(row.program, ()):
-                by_seed[one.seed][one.task] = one.score
-            if by_seed:
-                found[row.number] = self._estimated(list(by_seed.values()))
-        return found
+        return {
+            row.number: self._validated(by_program[row.program])
+            for row in self._store.select(CHAMPIONS, "order by number")
+            if row.program in by_program
+        }
 
     def _running_cost(self) -> dict[int, Cost]:
         """What the search had cost after each request."""
@@ -440,6 +438,18 @@ class Run:
             "statements": len(program.statements),
             "state_memory": state_memory(program),
             "source": str(program),
+        }
+
+    def _validated(self, found: list[Validation]) -> dict[str, Any]:
+        """Fitness on validation tasks and its interval, as `_estimated` gives those of a search."""
+        mean, low, high = validated_fitness(found, self.config.measurement)
+        scores = by_task(found)
+        return {
+            "fitness": mean,
+            "fitness_low": low,
+            "fitness_high": high,
+            "per_task": {task: float(np.mean(scores[task])) for task in sorted(scores)},
+            "seeds": min(map(len, scores.values())),
         }
 
     def _estimated(self, seeds: list[Mapping[str, float]]) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import proxies
-from evosearch.config import Config
+from evosearch.config import Config, MeasurementConfig
 from evosearch.errors import told
 from evosearch.evaluating.evaluation import evaluate
 from evosearch.evaluating.ledger import Ledger
 from evosearch.searching.measurement import BASELINE
-from evosearch.statistics import LARGEST_SCORE, bounded_mean, score
+from evosearch.statistics import Interval, score, stratified_interval
 from evosearch.training.engines import Trainer
 from evosearch.training.seeds import Stream
 from primitives import Program, zoo
@@ -62,12 +62,20 @@ class Validation:
         return score(self.loss, self.baseline)
 
 
-def fitness_on(found: Sequence[Validation], largest_gain: float = LARGEST_SCORE) -> float:
-    """The bounded mean over tasks of the mean score over seeds."""
-    by_task: dict[str, list[float]] = {}
+def by_task(found: Sequence[Validation]) -> dict[str, list[float]]:
+    """The scores of a program's validation, by task."""
+    scores: dict[str, list[float]] = {}
     for one in found:
-        by_task.setdefault(one.task, []).append(one.score)
-    return bounded_mean({t: sum(x) / len(x) for t, x in by_task.items()}, largest_gain)
+        scores.setdefault(one.task, []).append(one.score)
+    return scores
+
+
+def validated_fitness(found: Sequence[Validation], limits: MeasurementConfig) -> Interval:
+    """Mean and 95% interval over seeds of the bounded mean over tasks; tasks are taken as given."""
+    bounded = [
+        [min(score, limits.largest_gain) for score in scores] for scores in by_task(found).values()
+    ]
+    return stratified_interval(bounded, limits.noise_floor)
 
 
 class Validator:

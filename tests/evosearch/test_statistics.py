@@ -21,6 +21,7 @@ from evosearch.statistics import (
     score,
     spent_error,
     standard_error,
+    stratified_interval,
 )
 
 LOSSES = st.floats(0, 1e30) | st.sampled_from([math.inf, math.nan])
@@ -64,6 +65,33 @@ def test_the_interval_is_students() -> None:
     scores = [0.1, 0.4, 0.2, 0.35, 0.3]
     low, high = stats.t.interval(0.95, 4, loc=np.mean(scores), scale=stats.sem(scores))
     assert interval(scores, 0.0) == pytest.approx((0.27, low, high))
+
+
+@pytest.mark.parametrize("seeds", [2, 4, 6])
+@pytest.mark.parametrize("noise", [(1.0, 1.0, 1.0, 1.0), (0.1, 0.3, 1.0, 3.0)])
+def test_an_interval_over_strata_covers_the_mean_with_few_seeds_of_each(
+    seeds: int, noise: tuple[float, ...]
+) -> None:
+    rng = np.random.default_rng(seeds)
+    truth = np.array([0.0, 5.0, -2.0, 1.0])
+    scores = truth[:, None] + np.array(noise)[:, None] * rng.normal(size=(1000, 4, seeds))
+    found = [stratified_interval(one.tolist(), 0.0) for one in scores]
+    covered = np.mean([one.low <= truth.mean() <= one.high for one in found])
+    assert covered > 0.92  # with two seeds of unequal noise it is a little below 0.95
+    by_seeds = [interval(one.mean(axis=0).tolist(), 0.0) for one in scores]
+    width = np.median([one.high - one.low for one in found])
+    assert width < np.median([one.high - one.low for one in by_seeds])
+    if seeds == 2 and len(set(noise)) == 1:
+        assert width < 0.5 * np.median([one.high - one.low for one in by_seeds])
+
+
+def test_an_interval_over_strata_is_students_for_one_stratum_and_has_the_floor() -> None:
+    scores = [0.1, 0.4, 0.2]
+    assert stratified_interval([scores], 0.0) == pytest.approx(interval(scores, 0.0))
+    assert stratified_interval([scores], 1.0) == pytest.approx(interval(scores, 1.0))
+    assert stratified_interval([[0.1], [0.3]], 0.02).mean == pytest.approx(0.2)
+    same = stratified_interval([[0.0, 0.0], [0.2, 0.2]], 0.02)
+    assert same.high - 0.1 == pytest.approx(stats.t.ppf(0.975, 2) * 0.02 / 2**0.5)
 
 
 def test_a_noise_floor_widens_the_interval_of_scores_that_agree_by_luck() -> None:
