@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -19,13 +20,18 @@ from evosearch.config import MeasurementConfig
 from evosearch.searching.observers import Snapshot
 from evosearch.searching.records import Champion, evidence, fitness, is_confirmed
 from evosearch.statistics import Interval
-from evosearch.verdicts import LEAST_SEEDS
+from evosearch.verdicts import LEAST_SEEDS, Verdict, of_champion
 from primitives import live
 from primitives.printable import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
 _FRAMES_PER_SECOND = 4
 _CHAMPIONS_SHOWN = 6
+_STYLES = {
+    Verdict.BETTER: "bold green",
+    Verdict.WORSE: "bold red",
+    Verdict.UNDECIDED: "bold",
+}
 
 
 def duration(seconds: float) -> str:
@@ -35,31 +41,50 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def fraction_done(snapshot: Snapshot) -> float:
-    """How much of the search is done, by whatever is nearest its limit."""
-    done = 0.0
-    if snapshot.programs is not None:
-        done = snapshot.counts.generated / snapshot.programs
-    if snapshot.trainings_limit is not None:
-        done = max(done, snapshot.trainings / snapshot.trainings_limit)
-    if snapshot.minutes is not None:
-        done = max(done, snapshot.elapsed_seconds / (60 * snapshot.minutes))
-    return min(1.0, done)
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is from the limit that will end it.
+
+    Attributes:
+        limit: its name in the configuration.
+        used: how much of it is used, as in `8,213 of 20,000 programs`.
+        fraction: the same, from 0 to 1.
+        seconds_left: an estimate from the pace so far; None before there is one.
+    """
+
+    limit: str
+    used: str
+    fraction: float
+    seconds_left: float | None
+
+    def __str__(self) -> str:
+        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        return f"{self.used}{left}"
 
 
-def seconds_left(snapshot: Snapshot) -> float | None:
-    """An estimate from the pace so far; None before there is one."""
-    estimates = []
-    for count, before, limit in (
-        (snapshot.counts.generated, snapshot.replayed, snapshot.programs),
-        (snapshot.trainings, snapshot.replayed_trainings, snapshot.trainings_limit),
+def progress(snapshot: Snapshot) -> Progress | None:
+    """The limit that is reached first at the pace so far; None for a search without limits."""
+    found = []
+    for name, count, before, limit in (
+        ("programs", snapshot.counts.generated, snapshot.replayed, snapshot.programs),
+        ("trainings", snapshot.trainings, snapshot.replayed_trainings, snapshot.trainings_limit),
     ):
-        if limit is not None and count > before and snapshot.searching_seconds > 1:
-            pace = (count - before) / snapshot.searching_seconds
-            estimates.append((limit - count) / pace)
+        if limit is not None:
+            left = None
+            if count > before and snapshot.searching_seconds > 1:
+                left = max(0, limit - count) * snapshot.searching_seconds / (count - before)
+            used = f"{count:,} of {limit:,} {name}"
+            found.append(Progress(name, used, min(1.0, count / limit), left))
     if snapshot.minutes is not None:
-        estimates.append(60 * snapshot.minutes - snapshot.elapsed_seconds)
-    return max(0.0, min(estimates)) if estimates else None
+        seconds = 60 * snapshot.minutes
+        spent = min(snapshot.elapsed_seconds, seconds)
+        used = f"{duration(spent)} of {duration(seconds)}"
+        found.append(Progress("minutes", used, spent / seconds, seconds - spent))
+    return min(found, key=_seconds_left, default=None)
+
+
+def _seconds_left(limit: Progress) -> float:
+    return math.inf if limit.seconds_left is None else limit.seconds_left
 
 
 def in_figures(estimate: Interval, seeds: int, *, fresh: bool) -> str:
@@ -160,21 +185,25 @@ class LiveView:
         rows = Table.grid(padding=(0, 2))
         rows.add_column(style="dim", no_wrap=True)
         rows.add_column(overflow="fold")
-        rows.add_row("programs", _programs(snapshot))
+        spent = duration(snapshot.elapsed_seconds)
+        rows.add_row("programs", f"{snapshot.counts.generated:,} in {spent}")
         rows.add_row("speed", _speed(snapshot))
         rows.add_row(
             "cache hits",
             f"{_share(counts.cache_hits, counts.generated)}   redundant statements "
             f"{_share(counts.statements - counts.live_statements, counts.statements)}",
         )
-        rows.add_row("champion", Text(self._best(snapshot.champion), style="bold green"))
+        rows.add_row(
+            "champion", Text(self._best(snapshot.champion), style=self._style(snapshot.champion))
+        )
         rows.add_row("", self._per_task(snapshot.champion))
         if snapshot.validated:
             rows.add_row("fitness of champions", self._curve(snapshot, self._found))
             rows.add_row("on 10x the work", self._curve(snapshot, lambda one: one[1]))
+        limit = progress(snapshot)
         return Group(
             header,
-            _bar(fraction_done(snapshot)),
+            *([_bar(limit)] if limit else []),
             rows,
             Padding(_source(snapshot.champion), (1, 0, 0, 2)),
         )
@@ -186,6 +215,19 @@ class LiveView:
         estimate = fitness(found, self.limits.noise_floor, self.limits.largest_gain)
         fresh = is_confirmed(champion.record.scores)
         return f"#{champion.record.id}  fitness {in_figures(estimate, len(found), fresh=fresh)}"
+
+    def _style(self, champion: Champion) -> str:
+        """Green only for what is shown to be better than the baseline."""
+        scores = champion.record.scores
+        if not (found := evidence(scores)):
+            return "bold"
+        verdict = of_champion(
+            fitness(found, self.limits.noise_floor, self.limits.largest_gain),
+            len(found),
+            confirmed=is_confirmed(scores),
+            initial=champion.record.id == 0,
+        )
+        return _STYLES[verdict]
 
     def _curve(self, snapshot: Snapshot, of: Callable[[tuple[Champion, float]], float]) -> str:
         """The last few champions that are validated, the latest last."""
@@ -203,12 +245,12 @@ class LiveView:
         return "  ".join(means)
 
 
-def _bar(done: float) -> Table:
+def _bar(found: Progress) -> Table:
     """A bar that also reads without colour, where its empty part is blank."""
     row = Table.grid(expand=True, padding=(0, 1))
     row.add_column(ratio=1)
-    row.add_column(justify="right", width=4)
-    row.add_row(ProgressBar(total=1.0, completed=done), f"{100 * done:.0f}%")
+    row.add_column(justify="right", no_wrap=True)
+    row.add_row(ProgressBar(total=1.0, completed=found.fraction), str(found))
     return row
 
 
@@ -218,17 +260,6 @@ def _source(champion: Champion) -> Text:
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
-
-
-def _programs(snapshot: Snapshot) -> str:
-    left = seconds_left(snapshot)
-    of = f" of {snapshot.programs:,}" if snapshot.programs is not None else ""
-    if snapshot.trainings_limit is not None:
-        of += f", {snapshot.trainings:,} of {snapshot.trainings_limit:,} trainings"
-    spent = f", {duration(snapshot.elapsed_seconds)} spent"
-    return f"{snapshot.counts.generated:,}{of}{spent}" + (
-        f", {duration(left)} left" if left is not None else ""
-    )
 
 
 def _speed(snapshot: Snapshot) -> str:
@@ -241,5 +272,11 @@ def _speed(snapshot: Snapshot) -> str:
 
 
 def _line(snapshot: Snapshot, best: str) -> str:
+    made = f"{snapshot.counts.generated:,} programs"
+    limit = progress(snapshot)
+    if limit is None:
+        done = f"{made} in {duration(snapshot.elapsed_seconds)}"
+    else:
+        done = str(limit) if limit.limit == "programs" else f"{made}, {limit}"
     hits = _share(snapshot.counts.cache_hits, snapshot.counts.generated)
-    return f"{_programs(snapshot)}; cache hits {hits}; champion {best}"
+    return f"{done}; cache hits {hits}; champion {best}"

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from evosearch.config import MeasurementConfig
 from evosearch.searching.evolution import Counts
-from evosearch.searching.live import LiveView, duration, fraction_done, seconds_left
+from evosearch.searching.live import LiveView, duration, progress
 from evosearch.searching.observers import Snapshot
 from evosearch.searching.records import Champion, Record
 from evosearch.training.seeds import Seed, Stream
@@ -55,8 +56,8 @@ def drawn(width: int, seen: Snapshot | None) -> str:
 
 GOLDEN_80 = """\
 runs/quick                                                           * searching
-━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╸                                              41%
-programs    8,213 of 20,000, 1:10 spent, 1:26 left
+━━━━━━━━━━━━━━━━━━                           8,213 of 20,000 programs, 1:26 left
+programs    8,213 in 1:10
 speed       137 programs/s   999 evaluated   14 champion tests
 cache hits  87.8 %   redundant statements 61.0 %
 champion    #4711  fitness +0.128  95% [+0.117, +0.138]  16 fresh seeds
@@ -99,7 +100,7 @@ def test_piped_to_a_file_it_prints_plain_lines_now_and_then() -> None:
             view.update(snapshot())
     assert file.getvalue() == (
         "runs/quick: loading tasks\n"
-        "runs/quick: 8,213 of 20,000, 1:10 spent, 1:26 left; cache hits 87.8 %; champion #4711  "
+        "runs/quick: 8,213 of 20,000 programs, 1:26 left; cache hits 87.8 %; champion #4711  "
         "fitness +0.128  95% [+0.117, +0.138]  16 fresh seeds\n"
     )
 
@@ -114,23 +115,57 @@ def test_a_dumb_terminal_gets_plain_lines_too(monkeypatch: pytest.MonkeyPatch) -
     assert file.getvalue() == "runs/quick: loading tasks\n"
 
 
-def test_time_left_is_the_nearer_of_the_two_limits() -> None:
-    by_programs = snapshot()
-    left = seconds_left(by_programs)
-    assert left is not None
-    assert left == pytest.approx((20_000 - 8213) / (8213 / 60))
-    assert seconds_left(replace(by_programs, minutes=1.5)) == pytest.approx(20)
-    assert seconds_left(replace(by_programs, programs=None, minutes=None)) is None
-    assert fraction_done(replace(by_programs, minutes=1.25)) == pytest.approx(70 / 75)
+def test_the_bar_shows_the_one_limit_that_is_reached_first_at_the_pace_so_far() -> None:
+    both = snapshot()
+    by_programs = progress(both)
+    assert by_programs is not None
+    assert by_programs.fraction == 8213 / 20_000
+    assert by_programs.seconds_left == pytest.approx((20_000 - 8213) / (8213 / 60))
+    assert str(by_programs) == "8,213 of 20,000 programs, 1:26 left"
+    assert str(progress(replace(both, minutes=1.5))) == "1:10 of 1:30, 0:20 left"
+    assert str(progress(replace(both, minutes=1.5, elapsed_seconds=95.0))) == (
+        "1:30 of 1:30, 0:00 left"
+    )
+    # Nothing is known of the pace yet; time is.
+    assert str(progress(replace(both, searching_seconds=0.5))) == "1:10 of 4:30, 3:20 left"
+    assert progress(replace(both, programs=None, minutes=None)) is None
+    assert "━" not in drawn(80, replace(both, programs=None, minutes=None))
 
 
 def test_a_limit_of_trainings_counts_like_one_of_programs() -> None:
     seen = replace(snapshot(), programs=None, minutes=None, trainings_limit=4000)
-    assert fraction_done(seen) == pytest.approx(3000 / 4000)
-    assert seconds_left(seen) == pytest.approx(60 * 1000 / 3000)
+    assert str(progress(seen)) == "3,000 of 4,000 trainings, 0:20 left"
     resumed = replace(seen, replayed_trainings=1500)
-    assert seconds_left(resumed) == pytest.approx(60 * 1000 / 1500)
-    assert "8,213, 3,000 of 4,000 trainings, 1:10 spent" in drawn(80, seen)
+    assert str(progress(resumed)) == "3,000 of 4,000 trainings, 0:40 left"
+    assert "3,000 of 4,000 trainings, 0:20 left" in drawn(80, seen)
+
+
+@pytest.mark.parametrize(
+    ("score", "stream", "style"),
+    [
+        (0.1, Stream.CONFIRM, "bold green"),
+        (-0.1, Stream.CONFIRM, "bold red"),
+        (0.0, Stream.CONFIRM, "bold"),
+        (0.1, Stream.SEARCH, "bold"),  # these seeds selected it
+    ],
+)
+def test_a_champion_is_green_only_where_it_is_shown_to_beat_the_baseline(
+    score: float, stream: Stream, style: str
+) -> None:
+    program = zoo.load("lion")
+    record = Record(4711, program, semantic_key(program))
+    for number in range(16):
+        record.add(Seed(stream, number), {"digits-mlp": score})
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system="standard")
+    view = LiveView(console, "runs/quick", MeasurementConfig())
+    view.update(replace(snapshot(), champion=Champion(record)))
+    with console.capture() as drawing:
+        console.print(view.render())
+    with console.capture() as expected:
+        console.print(Text("#4711", style=style), end="")
+    code = expected.get().partition("#4711")[0]
+    line = next(one for one in drawing.get().splitlines() if "#4711" in one)
+    assert f"{code}#4711" in line
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (123.9, "2:03"), (3723, "1:02:03")])
