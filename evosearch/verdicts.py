@@ -123,18 +123,43 @@ def of_champion(fitness: Interval, seeds: int, *, confirmed: bool, initial: bool
     return of_fitness(fitness)
 
 
-def champion_in_words(fitness: Interval, seeds: int, *, confirmed: bool, initial: bool) -> str:
-    """`of_champion` as a line of `status`."""
-    said = {
+def loss_in_words(fitness: Interval, seeds: int, of: str = "") -> str:
+    """A fitness against the baseline as a verdict and a change of loss.
+
+    Args:
+        fitness: mean and 95% interval.
+        seeds: how many it is from.
+        of: which seeds they are, as in ` that decided nothing`.
+    """
+    change = _change(math.exp(-fitness.mean))
+    if seeds < LEAST_SEEDS:
+        return f"on one seed, which tells no interval, its loss is {change} than {_BASELINE}'s"
+    low, high = (change_of_loss(bound) for bound in (fitness.high, fitness.low))
+    verdict = {
         Verdict.BETTER: f"better than {_BASELINE}",
         Verdict.WORSE: f"worse than {_BASELINE}",
         Verdict.UNDECIDED: f"not shown to differ from {_BASELINE}",
-    }[of_champion(fitness, seeds, confirmed=confirmed, initial=initial)]
+    }[of_fitness(fitness)]
+    return f"{verdict}; its loss is {change} (95% interval {low} to {high}, {seeds} seeds{of})"
+
+
+def change_of_loss(fitness: float) -> str:
+    """How much larger a loss is than the baseline's, from log(baseline's loss / loss)."""
+    return _percent(math.exp(-fitness))
+
+
+def champion_in_words(fitness: Interval, seeds: int, *, confirmed: bool, initial: bool) -> str:
+    """A run's champion against the baseline; the arguments are those of `of_champion`."""
     if initial:
-        return f"the initial program, which no other has beaten yet: {said}"
-    if not confirmed:
-        return "not confirmed yet: these are the seeds that selected it, which flatter it"
-    return said
+        found = loss_in_words(fitness, seeds)
+        return f"the initial program, which no other has beaten yet: {found}"
+    if confirmed:
+        return loss_in_words(fitness, seeds, " that decided nothing")
+    change = _change(math.exp(-fitness.mean))
+    return (
+        f"not confirmed yet; its loss is {change} than {_BASELINE}'s on the seeds that selected "
+        "it, which flatter it"
+    )
 
 
 def winner_in_words(fitness: Interval) -> str:

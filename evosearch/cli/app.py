@@ -6,8 +6,10 @@ import importlib
 import io
 import json
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
@@ -100,6 +102,25 @@ def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:
     print(printable(text, keep="\n\t"), end=end, file=sys.stderr if err else sys.stdout)
 
 
+def say_wrapped(text: str, indent: str = "") -> None:
+    """Prints a paragraph, on a terminal in lines that break between words, elsewhere in one."""
+    from primitives.printable import printable
+
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        text = textwrap.fill(
+            printable(text),
+            max(width, 20),
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    else:
+        text = indent + text
+    say(text)
+
+
 def warn(text: str) -> None:
     """Says on standard error what a person should know of, though the work goes on."""
     say(text, err=True)
@@ -115,6 +136,7 @@ def main() -> NoReturn:
     prepare()
     for module in (
         "search",
+        "status",
         "check",
         "inspect",
         "show",

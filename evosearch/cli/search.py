@@ -18,6 +18,7 @@ from evosearch.cli.app import (
     Json,
     TrustOption,
     app,
+    interruptible,
     next_signal_kills,
     print_json,
     say,
@@ -27,6 +28,7 @@ from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
 
 if TYPE_CHECKING:
+    from evosearch.findings.funnel import Funnelled
     from evosearch.searching.driver import Search
     from evosearch.searching.live import LiveView
 
@@ -300,13 +302,11 @@ def _run(
     trainings: int | None = None,
     minutes: float | None = None,
 ) -> None:
-    from evosearch.cli.funnel import measured, print_funnel
-    from evosearch.cli.inspect import print_status
+    from evosearch.cli.status import print_status, stand
     from evosearch.cli.terminal import Terminal
     from evosearch.searching.driver import Search
     from evosearch.searching.live import LiveView
     from evosearch.searching.run import Run, read_config
-    from evosearch.searching.validation import counterparts
 
     view = LiveView(Terminal(stderr=True), str(directory), read_config(directory).measurement)
     search = Search(
@@ -318,30 +318,52 @@ def _run(
         observer=view,
     )
     with view, _interruptible(search, view):
-        reason = search.run()
-    status = Run(directory).status()
-    found = None
-    run = Run(directory)
-    if reason != "interrupted" and run.config.funnel.at_end:
-        if counterparts(run.config.tasks, "100x"):
-            found = measured([run], run.config.funnel, workers)
-        else:
-            say("no funnel: none of the tasks has a validation task at 100x")
+        was_interrupted = search.run() == "interrupted"
+    funnelled = None
+    if not was_interrupted:
+        try:
+            with interruptible():
+                funnelled = _funnel_at_end(directory, workers, json)
+                _simplify_at_end(directory, workers, json)
+        except Interrupted:
+            was_interrupted = True
+    document = stand(Run(directory))
     if json:
-        print_json(status | ({"funnel": found.document()} if found else {}))
+        print_json(document | ({"funnel": funnelled.document()} if funnelled else {}))
     else:
-        print_status(status)
-        if found:
-            print_funnel(found)
-    if reason != "interrupted" and read_config(directory).simplify:
-        _simplify_best(directory, workers, json)
-    if reason == "interrupted":
-        say(f"interrupted; continue with `evosearch resume {directory}`", err=True)
+        print_status(document)
+    if was_interrupted:
+        say(f"interrupted; continue with `{_resume(directory)}`", err=True)
         raise typer.Exit(INTERRUPTED)
 
 
-def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
-    """Simplifies the funnel's winner, or the champion; shows how and keeps it in the run."""
+def _resume(directory: Path) -> str:
+    return shlex.join(["evosearch", "resume", str(directory)])
+
+
+def _funnel_at_end(directory: Path, workers: int | None, json: bool) -> Funnelled | None:
+    """The funnel, printed, if the run's configuration ends with one."""
+    from evosearch.cli.funnel import measured, print_funnel
+    from evosearch.searching.run import Run
+    from evosearch.searching.validation import counterparts
+
+    run = Run(directory)
+    if not run.config.funnel.at_end:
+        return None
+    if not counterparts(run.config.tasks, "100x"):
+        warn("no funnel: none of the tasks has a validation task at 100x")
+        return None
+    found = measured([run], run.config.funnel, workers)
+    if not json:
+        print_funnel(found)
+    return found
+
+
+def _simplify_at_end(directory: Path, workers: int | None, json: bool) -> None:
+    """Simplifies the funnel's winner, or the champion, if the run's configuration says so.
+
+    Shows how and keeps it in the run.
+    """
     from evosearch.cli.simplify import measured
     from evosearch.cli.terminal import Terminal
     from evosearch.evaluating.ledger import Ledger
@@ -351,6 +373,8 @@ def _simplify_best(directory: Path, workers: int | None, json: bool) -> None:
     from evosearch.simplification.printing import Printer
 
     run = Run(directory)
+    if not run.config.simplify:
+        return
     best, winner = run.best(), (run.funnel() or {}).get("winner")
     if best is None:
         return

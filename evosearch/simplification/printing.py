@@ -16,7 +16,8 @@ from primitives.changes import changed_lines
 from primitives.description import describe
 from primitives.nearest import Nearest, nearest
 
-_FAR = 0.9
+FAR = 0.9
+"""A program at a larger distance is called unlike any known optimizer."""
 _LARGEST = round(LARGEST_SCORE, 3)
 _INDENT = (0, 0, 0, 3)
 
@@ -122,7 +123,7 @@ def _print_table(title: str, table: Table, console: Console) -> None:
 def compared(found: Nearest) -> str:
     """The nearest known optimizer in words, and what differs."""
     title = zoo.entry(found.name).title
-    if found.distance > _FAR:
+    if found.distance > FAR:
         return f"It is unlike any known optimizer; {title} is nearest."
     same = "It has the shape of" if found.distance == 0 else "The nearest known optimizer is"
     changes = "\n".join(f"    {line}" for line in found.diff)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from evosearch.cli.inspect import print_status
+from evosearch.cli.status import print_status, stand
 from evosearch.searching.activity import ACTIVITY, Activity
 from evosearch.searching.run import Run
 
@@ -88,7 +88,7 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
         status = Run(hanging / "run").status()
         assert status["running"]
         assert any("tuning the baseline on" in one["doing"] for one in status["workers"])
-        print_status(status)
+        print_status(stand(Run(hanging / "run")))
         said = capsys.readouterr().out
         assert "still running" in said
         assert "hanging.py:sleeps, for 0:0" in said

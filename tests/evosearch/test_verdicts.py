@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evosearch.cli.funnel import outcome
-from evosearch.cli.inspect import print_status
+from evosearch.cli.status import print_status
 from evosearch.findings.funnel import Entrant, Funnelled, Stage
 from evosearch.searching.live import in_figures
 from evosearch.statistics import Interval, interval
@@ -141,7 +141,7 @@ def test_what_holds_on_these_tasks_alone_is_said_of_them_alone() -> None:
         (ABOVE, 16, False, False, Verdict.UNDECIDED, "not confirmed yet"),
         (BELOW, 16, False, False, Verdict.UNDECIDED, "not confirmed yet"),
         (ABOVE, 16, False, True, Verdict.BETTER, "the initial program, which no other has beaten"),
-        (ABOVE, 1, True, False, Verdict.UNDECIDED, "not shown to differ"),
+        (ABOVE, 1, True, False, Verdict.UNDECIDED, "on one seed, which tells no interval"),
         (ABOVE, 1, False, True, Verdict.UNDECIDED, "the initial program"),
         *((one, 16, True, False, Verdict.UNDECIDED, "not shown to differ") for one in NO_NUMBERS),
     ],
@@ -263,6 +263,15 @@ def test_a_comparison_names_searches_of_a_single_seed() -> None:
     assert "would find: random, tuning." in said
 
 
+FOUND = {
+    "program": "runs/x",
+    "source": "def train(w, g):\n    return g\n",
+    "measured": False,
+    "in_words": "The gradient.",
+    "nearest": {"name": "sgd", "title": "SGD", "distance": 0.25},
+}
+
+
 def status(**best: Any) -> dict[str, Any]:
     champion = {
         "id": 7,
@@ -279,18 +288,28 @@ def status(**best: Any) -> dict[str, Any]:
         "weight_updates cache_hit_rate redundant_fraction invalid"
     )
     others = {"run": "runs/x", "stop_reason": None, "validation": None, "funnel": None}
-    others |= {"running": False, "workers": []}
+    others |= {"running": False, "workers": [], "found": FOUND}
     return {**dict.fromkeys(names.split(), 0), **others, "best": champion | best}
 
 
 @pytest.mark.parametrize(
     ("best", "words"),
     [
-        ({}, "  better than tuned AdamW\n"),
-        ({"fitness_low": 0.0}, "  not shown to differ from tuned AdamW\n"),
-        ({"confirmed": False}, "not confirmed yet: these are the seeds that selected it"),
+        ({}, "tasks: better than tuned AdamW; its loss is 9.5% lower (95% interval -13.9% to"),
+        ({"fitness_low": 0.0}, "not shown to differ from tuned AdamW; its loss is 9.5% lower ("),
+        (
+            {"fitness": -0.1, "fitness_low": -0.15, "fitness_high": -0.05},
+            "tasks: worse than tuned AdamW; its loss is 10.5% higher (95% interval +5.1% to",
+        ),
+        (
+            {"confirmed": False},
+            "not confirmed yet; its loss is 9.5% lower than tuned AdamW's on the",
+        ),
         ({"confirmed": False, "id": 0}, "the initial program, which no other has beaten yet"),
-        ({"confirmed": False, "id": 0, "seeds": 1}, "+0.100 on one seed, which tells no interval"),
+        (
+            {"confirmed": False, "id": 0, "seeds": 1},
+            "on one seed, which tells no interval, its loss is 9.5% lower",
+        ),
     ],
 )
 def test_status_says_of_the_champion_what_its_seeds_show(
