@@ -19,14 +19,23 @@ DEVIATION = 0.1  # of a program's score between seeds
 PER_TASK = DEVIATION * math.sqrt(2)  # a seed's score is the mean of two tasks
 BASELINE = zoo.load("adamw_paper")
 POPULATION = 100
-DEFAULTS: dict[str, Any] = {}
-_PRESET = load_preset("standard")["measurement"]
-STANDARD: dict[str, Any] = {
-    "challenge_seeds": _PRESET["challenge_seeds"],
-    "max_seeds": _PRESET["max_seeds"],
-    "race": _PRESET["race"] / MeasurementConfig().noise_floor * DEVIATION,
-}
-"""As in the standard preset, its race in deviations between seeds."""
+
+
+def as_in(preset: str) -> dict[str, Any]:
+    """The measurement of a preset, its race in deviations between seeds."""
+    chosen = load_preset(preset)["measurement"]
+    return {
+        "challenge_seeds": chosen["challenge_seeds"],
+        "max_seeds": chosen["max_seeds"],
+        "race": chosen["race"] / MeasurementConfig().noise_floor * DEVIATION,
+    }
+
+
+SETTINGS = pytest.mark.parametrize(
+    "measurement",
+    [{}, as_in("standard"), as_in("quick")],
+    ids=["defaults", "standard", "quick"],
+)
 
 
 def searched(seed: int, worth: Worth, programs: int, measurement: dict[str, Any]) -> Evolution:
@@ -45,7 +54,7 @@ def decays_weights(program: Program) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("measurement", [DEFAULTS, STANDARD], ids=["defaults", "standard"])
+@SETTINGS
 def test_a_search_on_pure_noise_takes_a_new_champion_in_at_most_28_of_400_runs(
     measurement: dict[str, Any],
 ) -> None:
@@ -57,7 +66,7 @@ def test_a_search_on_pure_noise_takes_a_new_champion_in_at_most_28_of_400_runs(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("measurement", [DEFAULTS, STANDARD], ids=["defaults", "standard"])
+@SETTINGS
 @pytest.mark.parametrize(("size", "least"), [(1.0, 100), (0.5, 5)])
 def test_a_planted_improvement_is_found_and_its_interval_covers_the_truth(
     size: float, least: int, measurement: dict[str, Any]

@@ -41,7 +41,7 @@ from tests.evosearch.laboratory import stored
 from tests.evosearch.test_driver import small
 
 RECORDED = Path(__file__).parent / "data" / "runs"
-EXAMPLE = Path(__file__).parents[2] / "runs" / "example"
+OLDER = RECORDED / "schema-2-older"
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -63,11 +63,11 @@ def altered(directory: Path, where: str, **values: Any) -> None:
 # -- resuming ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("run", [EXAMPLE, RECORDED / "schema-1"], ids=["example", "schema-1"])
+@pytest.mark.parametrize("run", [OLDER, RECORDED / "schema-1"], ids=["schema-2-older", "schema-1"])
 def test_a_run_of_another_version_is_refused_and_nothing_of_it_changes(
     run: Path, tmp_path: Path
 ) -> None:
-    """`runs/example` has 5,001 programs; a resume once made 2,430 of them, without a word."""
+    """The first one has 5,001 programs; a resume once made 2,430 of them, without a word."""
     directory = tmp_path / "copy"
     shutil.copytree(run, directory)
     before, top = files(directory), Run(directory).top(None)
