@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evosearch.cli import app as cli
 from evosearch.cli.app import main
 
 ROOT = Path(__file__).parent.parent
@@ -85,6 +86,21 @@ def test_commands_that_look_at_things_work_as_written(
 def test_the_python_runs(code: str, desk: Path) -> None:
     done = python("-c", code, cwd=desk)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_last_screen_of_a_search_is_shown_as_it_is(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` prints it again; on a terminal of 80 columns no word or path is broken."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(cli, "terminal_width", lambda: 80)
+    said = run("status", "runs/example").out
+    assert ("text", said) in BLOCKS
+    assert max(map(len, said.splitlines())) <= 80
+    monkeypatch.setattr(cli, "terminal_width", lambda: None)
+    piped = run("status", "runs/example").out
+    assert piped.split() == said.split()
+    assert max(map(len, piped.splitlines())) > 80
 
 
 def test_the_tasks_of_the_guide_to_ones_own_are_tasks(

@@ -91,6 +91,8 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
+_NARROWEST = 20
+
 INTERRUPTED = 130
 """The exit status after Ctrl-C."""
 
@@ -103,22 +105,25 @@ def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:
 
 
 def say_wrapped(text: str, indent: str = "") -> None:
-    """Prints a paragraph, on a terminal in lines that break between words, elsewhere in one."""
+    """Prints a paragraph: on a terminal in lines that break between words, elsewhere in one."""
     from primitives.printable import printable
 
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns - 1
-        text = textwrap.fill(
-            printable(text),
-            max(width, 20),
-            initial_indent=indent,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    else:
-        text = indent + text
-    say(text)
+    text, width = printable(text), terminal_width()
+    if width is None:
+        say(indent + text)
+        return
+    lines = textwrap.wrap(
+        text,
+        max(width - len(indent), _NARROWEST),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    say("\n".join(indent + line for line in lines))
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that standard output is; None if it is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def warn(text: str) -> None:

@@ -65,7 +65,7 @@ def search(
         str | None,
         typer.Option(
             help=f"Settings to start from: {', '.join(presets())}; quick by default, which takes "
-            "less than five minutes on two cores."
+            "three minutes."
         ),
     ] = None,
     baseline: Annotated[

@@ -209,6 +209,8 @@ class Search:
                 in_flight.append((request, begun(request)))
             if not in_flight:
                 self._finish_validation(store, evolution)
+                if self._interrupted.is_set():
+                    break
                 return self._ended(store, recorder, self._reason(evolution))
             request, future = in_flight.popleft()
             found = self._waited(request, future)

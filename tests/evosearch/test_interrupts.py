@@ -15,6 +15,7 @@ import pytest
 from evosearch.cli.status import print_status, stand
 from evosearch.searching.activity import ACTIVITY, Activity
 from evosearch.searching.run import Run
+from tests.evosearch.test_driver import small
 
 HANGING = """
 import time
@@ -46,14 +47,14 @@ class Process:
     """A command whose standard error is read as it comes."""
 
     def __init__(self, folder: Path, *words: str):
-        self.said = folder / "stderr"
+        self.said, self.printed = folder / "stderr", folder / "stdout"
         code = "import sys; from evosearch.cli import main; print('begun', file=sys.stderr); main()"
-        with self.said.open("w") as err:
+        with self.said.open("w") as err, self.printed.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code, *words],
                 cwd=folder,
                 stderr=err,
-                stdout=subprocess.DEVNULL,
+                stdout=out,
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
             )
 
@@ -102,6 +103,41 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
     assert "Traceback" not in command.said.read_text()
     assert "FATAL" not in command.said.read_text()
     assert not Run(hanging / "run").status()["running"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "shown"),
+    [
+        ("loading tasks", "Nothing has been measured yet."),
+        ("  fitness ", "On the search's own tasks: "),
+        ("validating champions on 10x the work", "On the search's own tasks: "),
+    ],
+)
+def test_ctrl_c_at_any_time_ends_a_search_with_its_last_screen(
+    moment: str, shown: str, tmp_path: Path
+) -> None:
+    programs = 30 if "validating" in moment else 100_000
+    config = small(programs=programs, validation_seeds=64)
+    (tmp_path / "c.toml").write_text(config.to_toml(), encoding="utf-8")
+    command = Process(tmp_path, "search", "c.toml", "--out", "run")
+    try:
+        command.wait_for(moment)
+        command.interrupt()
+        assert command.process.wait(timeout=60) == 130
+    finally:
+        command.process.kill()
+    printed, said = command.printed.read_text(), command.said.read_text()
+    assert shown in printed
+    assert "interrupted; continue with `evosearch resume run`" in printed
+    assert said.rstrip().endswith("interrupted; continue with `evosearch resume run`")
+    assert "Traceback" not in said
+    if "tasks" in shown:
+        for words in (
+            "show run",
+            "eval run --task digits-residual",
+            "export run --to optax",
+        ):
+            assert f"  evosearch {words}" in printed
 
 
 def test_an_evaluation_whose_loss_never_ends_ends_at_the_first_ctrl_c(hanging: Path) -> None:
