@@ -57,7 +57,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
     def call(*words: str | Path) -> Said:
         monkeypatch.setattr(sys, "argv", ["evosearch", *map(str, words)])
-        monkeypatch.setattr("evosearch.cli.app.leave", sys.exit)  # not this process
+        monkeypatch.setattr("evosearch.cli.interrupts.leave", sys.exit)  # not this process
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()

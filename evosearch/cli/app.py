@@ -7,17 +7,16 @@ import io
 import json
 import os
 import shutil
-import signal
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from evosearch import trust
+from evosearch.cli import interrupts
+from evosearch.cli.interrupts import INTERRUPTED, Interrupted
 from evosearch.environment import prepare
 from evosearch.errors import EvosearchError
 
@@ -93,9 +92,6 @@ def print_json(document: Any) -> None:
 
 _NARROWEST = 20
 
-INTERRUPTED = 130
-"""The exit status after Ctrl-C."""
-
 
 def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:
     """Prints text for people; control characters that came from a file are shown as escapes."""
@@ -131,13 +127,8 @@ def warn(text: str) -> None:
     say(text, err=True)
 
 
-class Interrupted(BaseException):
-    """Ctrl-C; a class of its own because the command library turns KeyboardInterrupt into 1."""
-
-
 def main() -> NoReturn:
     """Runs the command line; exits with 0, 1 (failed), 2 (used wrongly) or 130 (interrupted)."""
-    signal.signal(signal.SIGINT, _end_at_once)
     prepare()
     for module in (
         "search",
@@ -161,10 +152,10 @@ def main() -> NoReturn:
         app()
     except Interrupted:
         print("interrupted", file=sys.stderr)
-        leave(INTERRUPTED)
+        interrupts.leave(INTERRUPTED)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            leave(INTERRUPTED)
+            interrupts.leave(INTERRUPTED)
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -181,47 +172,6 @@ def main() -> NoReturn:
     finally:
         trust.end()
     raise AssertionError("the command line always exits")
-
-
-def next_signal_kills() -> None:
-    """From now on Ctrl-C or a termination signal ends the process at once, whatever it does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-
-
-def _end_at_once(number: int, frame: object) -> None:
-    """Ends a command that keeps what it has as it goes.
-
-    An exception would be lost where Python ignores those, as in a callback of its garbage
-    collector, and breaks imports of compiled modules.
-    """
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-    with suppress(OSError, ValueError):
-        os.write(2, f"{show_cursor}interrupted\n".encode())
-    leave(INTERRUPTED)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """While it is open, the first Ctrl-C raises `Interrupted` and the second ends the process."""
-
-    def interrupt(number: int, frame: object) -> None:
-        next_signal_kills()
-        raise Interrupted
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def leave(status: int) -> NoReturn:
-    """Ends the process without waiting for trainings that other threads are at."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status)
 
 
 def _known(error: Exception) -> int | None:

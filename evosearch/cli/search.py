@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evosearch.cli.app import (
-    INTERRUPTED,
     Device,
-    Interrupted,
     Json,
     TrustOption,
     app,
-    interruptible,
-    next_signal_kills,
     print_json,
     say,
     warn,
 )
+from evosearch.cli.interrupts import INTERRUPTED, Interrupted, interruptible, next_signal_kills
 from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evosearch.cli.app import Interrupted, Json, TrustOption, app, interruptible, print_json, warn
+from evosearch.cli.app import Json, TrustOption, app, print_json, warn
+from evosearch.cli.interrupts import Interrupted, interruptible
 from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 

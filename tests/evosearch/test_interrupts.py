@@ -153,11 +153,11 @@ def test_an_evaluation_whose_loss_never_ends_ends_at_the_first_ctrl_c(hanging: P
 
 @pytest.mark.parametrize("moment", range(12))
 def test_ctrl_c_while_a_command_starts_ends_it_with_one_line(moment: int, tmp_path: Path) -> None:
-    """While it imports, compiles and trains, at twelve moments of its first two seconds."""
+    """While it imports, compiles and trains, at twelve moments of its first two seconds or so."""
     command = Process(tmp_path, "eval", "lion", "--task", "points-teacher", "--seeds", "64")
     try:
         command.wait_for("begun")
-        time.sleep(0.01 + moment / 5)
+        time.sleep(0.02 + moment / 6)
         command.interrupt()
         assert command.process.wait(timeout=5) == 130
     finally:

@@ -252,7 +252,7 @@ def test_a_declined_file_is_not_asked_for_again_by_the_same_command(
 def test_ctrl_c_at_the_prompt_ends_the_command(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evosearch.cli.app import Interrupted
+    from evosearch.cli.interrupts import Interrupted
 
     class Interrupting(Terminal):
         def readline(self, *_: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from evosearch.cli.app import Interrupted
+from evosearch.cli.interrupts import Interrupted
 from evosearch.errors import EvosearchError
 from evosearch.findings.funnel import Entrant, Funnelled, Stage
 from evosearch.searching.driver import search
