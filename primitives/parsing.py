@@ -81,7 +81,10 @@ def _syntax_tree(text: str) -> ast.Module:
     quiet = warnings.catch_warnings(action="ignore") if _MAY_WARN.search(text) else nullcontext()
     try:
         with quiet:
-            return ast.parse(text, filename="")
+            try:
+                return ast.parse(text, filename="")
+            except SystemError:  # of Python 3.11, where another thread or a finalizer parses too
+                return ast.parse(text, filename="")
     except SyntaxError as error:
         if "integer string conversion" in error.msg:
             raise ProgramError(f"too many digits; {_RANGE}", error.lineno) from None

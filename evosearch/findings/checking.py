@@ -134,7 +134,9 @@ def _rows(directory: Path) -> str:
             f"`evosearch resume {directory} --fork NEW`"
         )
         raise EvosearchError(f"rows are not as they were written: {counts}; {remedy}")
-    store.check_complete()
+    run = Run(directory)
+    run.cost()
+    run.validations()
     return f"{store.count(MEASUREMENTS):,} measurements and all else have their checksums"
 
 

@@ -58,7 +58,7 @@ def running_cost(rows: Iterable[MeasurementRow], weights: Mapping[str, int]) -> 
     spent = Cost()
     after: dict[int, Cost] = {}
     for row in rows:
-        weight = weights.get(row.task, 0)
+        weight = weights[row.task]
         spent += Cost(1, row.steps * weight)
         steps = baseline_steps.pop((row.task, row.stream, row.seed), None)
         if steps is not None:

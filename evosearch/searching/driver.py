@@ -41,7 +41,7 @@ from evosearch.searching.run import (
 )
 from evosearch.searching.startup import make_laboratory
 from evosearch.searching.store import Store
-from evosearch.searching.validation import Validator, validated_fitness
+from evosearch.searching.validation import Validator, is_whole, validated_fitness
 from primitives import ProgramError, live, parse
 
 _SECONDS_BETWEEN_PHASES = 1.0
@@ -230,7 +230,11 @@ class Search:
     def _begin(self, store: Store, replayed: Replayed) -> Recorder:
         """Notes this process in the run; what writes it from here on."""
         evolution = replayed.evolution
-        self._validations = store.validations()
+        self._validations = {
+            program: found
+            for program, found in store.validations().items()
+            if is_whole(found, self.config)
+        }
         self._validated = 0
         self._searching_since = time.monotonic()
         self._replayed = evolution.counts.generated

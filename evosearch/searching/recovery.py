@@ -22,6 +22,7 @@ from evosearch.searching.rows import (
     META,
     PROGRAMS,
     PROGRESS,
+    TESTS,
     TUNING,
     VALIDATIONS,
 )
@@ -93,6 +94,14 @@ def _check_none_is_lost(store: Store, evolution: Evolution) -> None:
     """
     counted = store.progress_or_guess()
     made = evolution.counts
+    followed = ((PROGRAMS, made.generated + 1), (TESTS, len(evolution.tests)))
+    for table, derived in followed:  # they tell where the counts are gone too
+        if store.count(table) > derived:
+            raise EvosearchError(
+                f"measurements are lost: those that are left lead to {derived:,} rows of table "
+                f"{table.name}, which has {store.count(table):,}; restore run.db from a copy, or "
+                f"continue from what is left by `evosearch resume {store.directory} --fork NEW`"
+            )
     if counted.measurements > made.measurements or counted.generated > made.generated:
         raise EvosearchError(
             f"measurements are lost: {counted.measurements:,} were counted, of "

@@ -35,7 +35,12 @@ from evosearch.searching.rows import (
     TestRow,
 )
 from evosearch.searching.store import Store
-from evosearch.searching.validation import Validation, by_task, validated_fitness
+from evosearch.searching.validation import (
+    Validation,
+    by_task,
+    is_whole,
+    validated_fitness,
+)
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.seeds import Seed, Stream
 from primitives import Program, ProgramError, live, parse, state_memory
@@ -362,7 +367,10 @@ class Run:
     def _running_cost(self) -> dict[int, Cost]:
         """What the search had cost after each request."""
         weights = {row.task: row.params for row in self._store.select(TUNING)}
-        return running_cost(self._store.select(MEASUREMENTS, "order by request"), weights)
+        rows = self._store.select(MEASUREMENTS, "order by request")
+        for task in {row.task for row in rows} - weights.keys():
+            raise self._damaged(f"the tuning of the baseline on {task}")
+        return running_cost(rows, weights)
 
     def _test_requests(self) -> dict[int, int]:
         """The last request of each test."""
@@ -442,6 +450,11 @@ class Run:
 
     def _validated(self, found: list[Validation]) -> dict[str, Any]:
         """Fitness on validation tasks and its interval, as `_estimated` gives those of a search."""
+        if not is_whole(found, self.config):
+            raise EvosearchError(
+                f"{self._store.path} is damaged: a part of a champion's validation is missing; "
+                f"`evosearch resume {self.directory}` makes it again"
+            )
         mean, low, high = validated_fitness(found, self.config.measurement)
         scores = by_task(found)
         return {

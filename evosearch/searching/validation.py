@@ -70,6 +70,15 @@ def by_task(found: Sequence[Validation]) -> dict[str, list[float]]:
     return scores
 
 
+def is_whole(found: Sequence[Validation], config: Config) -> bool:
+    """Whether nothing is missing of a program's validation: of every task the same seeds."""
+    seeds: dict[str, set[int]] = {task: set() for task in counterparts(config.tasks, "10x")}
+    for one in found:
+        seeds.setdefault(one.task, set()).add(one.seed)
+    count = len(found) // max(1, len(seeds))
+    return count > 1 and all(own == set(range(count)) for own in seeds.values())
+
+
 def validated_fitness(found: Sequence[Validation], limits: MeasurementConfig) -> Interval:
     """Mean and 95% interval over seeds of the bounded mean over tasks; tasks are taken as given."""
     bounded = [

@@ -107,9 +107,9 @@ def _child(
         _die_after_commit(commit)
     if planted:
         from evosearch.searching import driver
-        from tests.evosearch.planted import PlantedLaboratory
+        from tests.evosearch.planted import laboratory
 
-        driver.make_laboratory = lambda *args: PlantedLaboratory()  # type: ignore[assignment]
+        driver.make_laboratory = laboratory  # type: ignore[assignment]
     sys.argv = ["evosearch", *words]
     status = 1
     try:

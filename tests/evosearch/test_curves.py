@@ -118,7 +118,10 @@ def test_validation_is_the_mean_over_seeds_of_each_champion(tmp_path: Path) -> N
         tmp_path / "run",
         {
             1: (first, [("big", 0, 0.1), ("deep", 0, 0.2), ("big", 1, 0.3), ("deep", 1, 0.4)]),
-            number: (evolution.champion.record.id, [("big", 0, 0.5), ("deep", 0, 0.6)]),
+            number: (
+                evolution.champion.record.id,
+                [("big", 0, 0.5), ("deep", 0, 0.6), ("big", 1, 0.5), ("deep", 1, 0.6)],
+            ),
         },
     )
     found = run.validations()
