@@ -109,11 +109,13 @@ class Search:
         if store.is_migrated_copy:
             check_config(store, self.config)
             self.limits = self._given or kept_limits(store, self.config)
+            store.check_complete()
             with suppress(_InterruptedError):
                 self._replayed_from(store)
         store.close()
 
     def _run(self, store: Store, executor: ThreadPoolExecutor) -> str:
+        store.check_complete()
         before = store.progress()
         self._before = before.elapsed_seconds if before else 0.0
         check_config(store, self.config)

@@ -101,7 +101,8 @@ class Evolution:
         counts: what has happened so far.
         births: programs generated since the caller last emptied the list.
         champion: the program that has won every test so far, the initial one at first.
-        champions: all of them, in order, with the test that each won.
+        champions: all of them, in order, with the test that each won; one that failed on a
+            confirming seed is followed by the one before it, which then comes without a test.
         limited_from: the number of the first request that a limit decided; None before that.
     """
 
@@ -130,6 +131,7 @@ class Evolution:
         self._next_fresh = Counter[Stream]()
         self._met: set[tuple[str, Seed]] = set()
         self._test: Test | None = None
+        self._failed: set[str] = set()
         if config.tune_first:
             self._tune(self._initial)
         self._want_again(first)
@@ -187,6 +189,8 @@ class Evolution:
             self._advance_test()
         elif seed.stream is Stream.SEARCH:
             self._consider(record)
+        elif record is self.champion.record and min(record.scores[seed].values()) <= -LARGEST_SCORE:
+            self._depose()
 
     def _wanted_request(self, number: int, ended: bool) -> Request | None:
         """What tests need; now and then, and when there is nothing else, what confirms."""
@@ -386,7 +390,7 @@ class Evolution:
 
     def _consider(self, record: Record) -> None:
         """After a measurement in the search: measure again, or challenge the champion."""
-        if record is self.champion.record:
+        if record is self.champion.record or record.key in self._failed:
             return
         limits = self.config.measurement
         measured = len(record.search_scores())
@@ -435,16 +439,40 @@ class Evolution:
             if test.wants:
                 self._extend(test, test.wants)
             return
-        self._test = None
-        self._wanted = deque(item for item in self._wanted if item[0] != "test")
-        for record in (test.challenger, test.defender):
-            record.asked -= set(test.seeds)
+        self._close(test)
         if test.won:
             self._to_confirm.clear()
             seeds = self._fresh(Stream.CONFIRM, self.config.measurement.confirm_seeds)
             self.champion = Champion(test.challenger, test, seeds)
             self.champions.append(self.champion)
-            self._to_confirm.extend(("confirm", test.challenger, seed) for seed in seeds)
+            self._confirm(self.champion)
+
+    def _close(self, test: Test) -> None:
+        """The open test has its verdict; what it still wanted is not measured."""
+        self._test = None
+        self._wanted = deque(item for item in self._wanted if item[0] != "test")
+        for record in (test.challenger, test.defender):
+            record.asked -= set(test.seeds)
+
+    def _confirm(self, champion: Champion) -> None:
+        """Wants what is left of the champion's confirming seeds."""
+        record = champion.record
+        left = [seed for seed in champion.confirmed_on if seed not in record.scores]
+        self._to_confirm.extend(("confirm", record, seed) for seed in left)
+
+    def _depose(self) -> None:
+        """The champion before is champion again, for the present one fails on some seeds.
+
+        A test of a dozen seeds does not see a program that diverges on one in twenty.
+        """
+        self._failed.add(self.champion.record.key)
+        if self._test is not None:
+            self._test.won = False
+            self._close(self._test)
+        self._to_confirm.clear()
+        self.champion = replace(self.champions[-2], test=None)
+        self.champions.append(self.champion)
+        self._confirm(self.champion)
 
 
 def _reached(count: int, limit: int | None) -> bool:

@@ -142,7 +142,7 @@ def refusal(divergence: Divergence, store: Store) -> EvosearchError:
     return EvosearchError(
         f"{directory} cannot be resumed: replaying it differs from the record at request "
         f"{divergence.request}. Expected: {divergence.stored}. Found: "
-        f"{divergence.made}. Nothing was changed; {why}. You can look at it "
+        f"{divergence.made}. Nothing of the record was changed; {why}. You can look at it "
         f"(`evosearch status {directory}`), search anew from its champion "
         f"(`evosearch search --init {directory}`), or copy what still replays into a new run "
         f"(`evosearch resume {directory} --fork NEW`)"

@@ -328,16 +328,21 @@ class Run:
 
         The fitness is from the seeds that confirm a champion, which decided nothing; that of the
         initial program, which nothing selected, from its search seeds. Without such seeds, as of a
-        champion that was dethroned before, it is None.
+        champion that was dethroned before, it is None. A champion that failed on one of these seeds
+        is followed by the one before it.
         """
         after = self._running_cost()
         decided = self._test_requests()
-        found = []
+        found: list[dict[str, Any]] = []
+        before = None
         for row in self._store.select(CHAMPIONS, "order by number"):
             described = self._candidates(row.key)[:1]
             known = bool(described) and (described[0]["confirmed"] or row.number == 0)
-            last = decided.get(row.test, 0) if row.test is not None else 0
-            cost = after.get(last, Cost())
+            if row.test is not None:
+                last = decided.get(row.test, 0)
+            else:
+                last = self._failure(before.key) if before else 0
+            cost, before = after.get(last, Cost()), row
             found.append(
                 {
                     "number": row.number,
@@ -371,6 +376,18 @@ class Run:
         for task in {row.task for row in rows} - weights.keys():
             raise self._damaged(f"the tuning of the baseline on {task}")
         return running_cost(rows, weights)
+
+    def _failure(self, key: str) -> int:
+        """The first request that confirms a program, and on which it failed; 0 if none is."""
+        by_request: dict[int, list[MeasurementRow]] = defaultdict(list)
+        confirming = "where +key = ? and stream = ? order by request"
+        for row in self._store.select(MEASUREMENTS, confirming, key, Stream.CONFIRM):
+            by_request[row.request].append(row)
+        for request, rows in by_request.items():
+            lowest = min(row.score for row in rows)
+            if lowest <= -LARGEST_SCORE or len(rows) < len(self.config.tasks):
+                return request
+        return 0
 
     def _test_requests(self) -> dict[int, int]:
         """The last request of each test."""

@@ -436,9 +436,7 @@ class Store:
             EvosearchError: some are gone, or there are more.
         """
         with self.snapshot():
-            progress = self.progress()
-            if progress is None:
-                return
+            progress = self.progress() or NOTHING_YET
             counted: tuple[tuple[Table[Any], int], ...] = (
                 (MEASUREMENTS, progress.measurements),
                 (PROGRAMS, progress.programs),

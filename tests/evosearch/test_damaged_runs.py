@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from evosearch.errors import EvosearchError
 from evosearch.findings.checking import check
 from evosearch.findings.lineage import lineage
 from evosearch.searching.database import DATABASE
-from evosearch.searching.driver import search
+from evosearch.searching.driver import resume, search
+from evosearch.searching.rows import CHAMPIONS
 from evosearch.searching.run import Run
+from evosearch.searching.store import Store
+from evosearch.searching.validation import Validation
 from primitives import ProgramError
 from tests.evosearch import planted
 
@@ -128,6 +132,58 @@ def test_no_damage_to_a_run_is_a_traceback_or_another_figure(sound: Path, tmp_pa
             unchanged += 1
     assert refused > MUTATIONS / 4
     assert unchanged > MUTATIONS / 10
+
+
+LEAF = 13
+"""The type of a page of SQLite's that holds rows of a table."""
+
+
+def test_a_page_that_has_lost_a_row_is_another_figure_nowhere(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its count of rows is one less, so nothing that is left is damaged; each page in turn."""
+    directory = tmp_path / "run"
+    shutil.copytree(sound, directory)
+    store = Store.open(directory, "search")
+    champions = store.select(CHAMPIONS)
+    for champion in champions:
+        found = [
+            Validation(f"{task}-10x", seed, 0.1, 1.0, 1.1)
+            for task in planted.TASKS
+            for seed in range(2)
+        ]
+        store.add_validation(champion.number, champion.program, found)
+    store.close()
+    with sqlite3.connect(directory / DATABASE) as db:
+        db.execute("pragma journal_mode = delete")
+        size = db.execute("pragma page_size").fetchone()[0]
+    planted.plant(monkeypatch)
+    path, whole = directory / DATABASE, reported(directory)
+    assert len(whole["validations"]) == len(champions)
+    content, refused = path.read_bytes(), 0
+    for start in range(0, len(content), size):
+        header = start or 100  # the first page begins with the file's own header
+        rows = int.from_bytes(content[header + 3 : header + 5], "big")
+        if content[header] != LEAF or not rows:
+            continue
+        damaged = bytearray(content)
+        damaged[header + 3 : header + 5] = (rows - 1).to_bytes(2, "big")
+        path.write_bytes(damaged)
+        refused += _is_refused_or(whole, directory)
+        with suppress(EvosearchError):
+            resume(directory)
+        _is_refused_or(whole, directory)
+    assert refused > 8
+
+
+def _is_refused_or(whole: dict[str, Any], directory: Path) -> bool:
+    """Whether commands refuse the run; if they do not, they say what they said of it before."""
+    try:
+        found = reported(directory)
+    except (EvosearchError, ProgramError):
+        return True
+    assert found == whole
+    return False
 
 
 def _is_found(directory: Path) -> bool:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from evosearch.searching.constants import constants, shape
 from evosearch.searching.evolution import Evolution, Request
 from evosearch.searching.space import ELITE
+from evosearch.statistics import LARGEST_SCORE
 from evosearch.training.seeds import Stream
 from primitives import Program, analyse, live, zoo
 from tests.evosearch.laboratory import config, evolve, measure, shorter_is_better
@@ -289,6 +290,41 @@ def test_a_champion_is_confirmed_on_seeds_that_decided_nothing() -> None:
     assert len(champion.confirmed_on) == 16
     assert set(champion.confirmed_on) <= set(champion.record.scores)
     assert {seed.stream for seed in champion.confirmed_on} == {Stream.CONFIRM}
+
+
+def test_a_champion_that_fails_on_a_confirming_seed_makes_room_for_the_one_before() -> None:
+    """It has won its test; there it did not fail, as one that fails on a seed in twenty may not."""
+    evolution = Evolution(config(seed=0))
+    waiting: list[Request] = []
+    failed: set[str] = set()
+    while True:
+        while len(waiting) < 16 and (request := evolution.ask(1200)):
+            waiting.append(request)
+        if not waiting:
+            break
+        request = waiting.pop(0)
+        scores = measure(request, shorter_is_better, 0.03)
+        reigning = evolution.champion
+        if request.seed.stream is Stream.CONFIRM and request.record is reigning.record:
+            third = len(evolution.champions) == 3 and not failed
+            if third and request.seed == reigning.confirmed_on[2]:
+                failed.add(request.record.key)
+                scores = {"one": -LARGEST_SCORE}
+        open_test = evolution._test
+        evolution.tell(request, scores)
+        if request.record.key in failed and len(scores) == 1:
+            assert evolution.champion.record is evolution.champions[1].record
+            assert evolution.champion.test is None
+            assert evolution._test is None
+            assert open_test is None or open_test.won is False
+    assert failed
+    names = [champion.record.key for champion in evolution.champions]
+    assert names.count(next(iter(failed))) == 1
+    assert names[1] == names[3]
+    later = [test for test in evolution.tests if test.challenger.key in failed]
+    assert len(later) == 1  # the one that it won
+    last = evolution.champion
+    assert all(seed in last.record.scores for seed in last.confirmed_on)
 
 
 def test_counts_add_up() -> None:

@@ -319,10 +319,45 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], set[str], bool]] = {
     "a missing champion": (_sql("delete from champions where number = 1"), {"rows"}, True),
     "counts": (_sql("update progress set generated = 'many'"), {"rows"}, True),
     "best.txt": (lambda run: (run / "best.txt").write_bytes(b"\xff"), {"best.txt"}, True),
-    "no counts": (_sql("delete from progress"), {"replay"}, True),
+    "no counts": (_sql("delete from progress"), {"rows"}, True),
     "a loss": (_sql("update measurements set loss = 2 where rowid = 5"), {"rows"}, False),
     "a log": (lambda run: (run / "log.jsonl").write_bytes(b"{\n"), {"log.jsonl"}, False),
 }
+
+
+def _rows(run: Path) -> dict[str, list[Any]]:
+    store = Store.open(run)
+    return {table.name: list(store.select(table)) for table in TABLES}
+
+
+def test_measurements_that_are_lost_with_their_count_are_not_made_up_for(
+    sound: Path, tmp_path: Path
+) -> None:
+    """Programs and tests that followed from them tell; no repair and no resume drops these."""
+    run = tmp_path / "run"
+    shutil.copytree(sound, run)
+    _sql("delete from progress")(run)
+    _sql("delete from measurements where request > 30")(run)
+    before = _rows(run)
+    found = {one.subject: one.text for one in check(run, repair=True) if not one.ok}
+    assert "measurements are lost" in found["rows"]
+    with pytest.raises(EvosearchError, match="rows and had 0; run `evosearch check"):
+        resume(run)
+    assert _rows(run) == before
+
+
+@pytest.mark.parametrize("where", ["rowid = (select max(rowid) from measurements)", "rowid = 60"])
+def test_a_run_that_has_lost_a_measurement_is_not_resumed(
+    where: str, sound: Path, tmp_path: Path
+) -> None:
+    """A task that is missing from a seed would count as spared, with the worst score."""
+    run = tmp_path / "run"
+    shutil.copytree(sound, run)
+    _sql(f"delete from measurements where {where}")(run)
+    before = _rows(run)
+    with pytest.raises(EvosearchError, match="table measurements has"):
+        resume(run)
+    assert _rows(run) == before
 
 
 @pytest.mark.parametrize("name", DAMAGE)
