@@ -1,8 +1,9 @@
 """Running a user's Python file: imports from its own folder, and the record of what it read.
 
-While the file runs, `import helper` finds `helper.py` beside it. Afterwards `sys.path`, the finders
-and `sys.modules` are as before, so that another file's `helper` is another module. Every file that
-is opened for reading meanwhile is recorded, since the task depends on it.
+While the file runs, `import helper` finds `helper.py` beside it, and what is printed goes to
+standard error. Afterwards `sys.path`, the finders, `sys.modules`, the working directory and the
+recursion limit are as before, so that another file's `helper` is another module. Every file that is
+opened for reading meanwhile is recorded, since the task depends on it.
 
 Before the file, or another one of its folder, is executed, the audit event `proxies.execute` is
 raised (see `sys.audit`). Its arguments are the path of what is to be executed, that of the file
@@ -17,7 +18,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import (
@@ -157,7 +158,8 @@ def executing(path: Path) -> Iterator[Execution]:
         sys.meta_path.insert(0, finder)
         _ACTIVE.append(execution)
         try:
-            yield execution
+            with _restored_process(), redirect_stdout(sys.stderr):
+                yield execution
         finally:
             _ACTIVE.remove(execution)
             sys.meta_path.remove(finder)
@@ -166,6 +168,22 @@ def executing(path: Path) -> Iterator[Execution]:
                 if before.get(name) is not module and execution.includes(_home(module)):
                     del sys.modules[name]
             sys.modules.update(hidden)
+
+
+@contextmanager
+def _restored_process() -> Iterator[None]:
+    """Afterwards the working directory and the recursion limit are as before."""
+    try:
+        directory = os.getcwd()
+    except FileNotFoundError:  # it has been removed
+        directory = None
+    limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+        if directory is not None:
+            os.chdir(directory)
 
 
 def inherit(files: Files) -> None:

@@ -6,7 +6,8 @@ import fcntl
 import os
 import re
 import sqlite3
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ _OPEN_LOCK = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _UNFINISHED = "run.db.new"
 """The database while a run is being made; it becomes `DATABASE` when all else is written."""
 _MAXIMUM_SECONDS_LOCKED = 10
+_ATTEMPTS_TO_LOCK = 10
 
 
 def create(
@@ -36,7 +38,7 @@ def create(
     (see `is_unfinished`) is replaced.
 
     Raises:
-        UsageError: there is a run already.
+        UsageError: there is a run already, or a file of somebody's that would be written over.
         EvosearchError: the directory cannot be written, or another process makes a run there.
     """
     path = directory / DATABASE
@@ -46,6 +48,8 @@ def create(
         raise EvosearchError(
             f"cannot create the run directory {directory}: {error.strerror}; choose another --out"
         ) from None
+    if not path.exists() and not is_unfinished(directory):
+        _check_unused(directory, (*(files or {}), LOG))
     with explained(path):
         lock = locked(directory)
     try:
@@ -66,6 +70,20 @@ def create(
         raise
     finally:
         os.close(lock)
+
+
+def _check_unused(directory: Path, names: Iterable[str]) -> None:
+    """Whether a run can be made in `directory` without writing over somebody's files.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    for name in names:
+        if os.path.lexists(directory / name):
+            raise UsageError(
+                f"{directory} is no run and has a file {name}, which a run would write over; give "
+                "--out a directory that is new"
+            )
 
 
 def is_unfinished(directory: Path) -> bool:
@@ -196,14 +214,19 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> None:
 def locked(directory: Path) -> int:
     """A lock that the operating system drops when the process ends, however it ends."""
     descriptor = os.open(directory / _LOCK, _OPEN_LOCK | os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    for attempt in range(_ATTEMPTS_TO_LOCK):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:  # perhaps by `is_searched` of another process, for a moment
+            if attempt < _ATTEMPTS_TO_LOCK - 1:
+                time.sleep(0.02)
+    else:
         os.close(descriptor)
         raise EvosearchError(
             f"another process is searching in {directory}; watch it with "
             f"`evosearch status {directory}` or stop it first"
-        ) from None
+        )
     remove_rests(directory)
     return descriptor
 

@@ -17,6 +17,7 @@ from evosearch.searching.provenance import refusal
 from evosearch.searching.recorder import write_derived
 from evosearch.searching.replay import Divergence, Replayed, replay
 from evosearch.searching.rows import (
+    CHAMPIONS,
     INJECTIONS,
     MEASUREMENTS,
     META,
@@ -94,7 +95,11 @@ def _check_none_is_lost(store: Store, evolution: Evolution) -> None:
     """
     counted = store.progress_or_guess()
     made = evolution.counts
-    followed = ((PROGRAMS, made.generated + 1), (TESTS, len(evolution.tests)))
+    followed = (
+        (PROGRAMS, made.generated + 1),
+        (TESTS, len(evolution.tests)),
+        (CHAMPIONS, len(evolution.champions)),
+    )
     for table, derived in followed:  # they tell where the counts are gone too
         if store.count(table) > derived:
             raise EvosearchError(

@@ -362,6 +362,8 @@ class Run:
 
         Fitness as in `champions`, on validation tasks.
         """
+        if not self._store.has_all_validations():
+            raise self._unvalidated()
         by_program = self._store.validations()
         return {
             row.number: self._validated(by_program[row.program])
@@ -417,6 +419,12 @@ class Run:
         except ProgramError as error:
             raise self._damaged(f"a program ({error})") from None
 
+    def _unvalidated(self) -> EvosearchError:
+        return EvosearchError(
+            f"{self._store.path} is damaged: a part of a champion's validation is missing; "
+            f"`evosearch resume {self.directory}` makes it again"
+        )
+
     def _damaged(self, what: str) -> EvosearchError:
         return EvosearchError(
             f"{self._store.path} is damaged: it does not hold {what}; "
@@ -468,10 +476,7 @@ class Run:
     def _validated(self, found: list[Validation]) -> dict[str, Any]:
         """Fitness on validation tasks and its interval, as `_estimated` gives those of a search."""
         if not is_whole(found, self.config):
-            raise EvosearchError(
-                f"{self._store.path} is damaged: a part of a champion's validation is missing; "
-                f"`evosearch resume {self.directory}` makes it again"
-            )
+            raise self._unvalidated()
         mean, low, high = validated_fitness(found, self.config.measurement)
         scores = by_task(found)
         return {

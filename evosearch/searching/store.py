@@ -64,6 +64,8 @@ from evosearch.training.seeds import Seed
 from evosearch.training.tuning import Tuner
 
 _SECONDS_BETWEEN_SYNCS = 10.0
+_VALIDATED = "validations"
+"""The entry of `meta` that is the number of rows of validation."""
 """A loss of power loses at most what was committed in this time."""
 
 Mode = Literal["read", "search", "inject"]
@@ -244,6 +246,7 @@ class Store:
                 for v in found
             ],
         )
+        self.set_meta(_VALIDATED, str(self.count(VALIDATIONS)))
 
     def set_progress(self, evolution: Evolution, elapsed: float, stop_reason: str | None) -> None:
         """Writes how far a search is, whose births, tests and champions are written.
@@ -453,6 +456,11 @@ class Store:
     def rates(self) -> dict[str, float]:
         """The baseline's learning rate by task."""
         return {row.task: row.rate for row in self.select(TUNING)}
+
+    def has_all_validations(self) -> bool:
+        """Whether no row of a validation is gone, as far as the run keeps their number."""
+        number = self.meta(_VALIDATED)
+        return number is None or number == str(self.count(VALIDATIONS))
 
     def validations(self) -> dict[int, list[Validation]]:
         """What champions gave on validation tasks, by the program's id, the first one first."""

@@ -494,6 +494,18 @@ def test_a_search_starts_over_where_making_a_run_was_interrupted_and_says_so(
     assert "holds a run already" in said.err
 
 
+@pytest.mark.parametrize("name", ["config.toml", "environment.json", "log.jsonl"])
+def test_a_search_writes_over_nobodys_files(run: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("# mine")
+    (tmp_path / "c.toml").write_text(planted.config(programs=6).to_toml())
+    said = run("search", tmp_path / "c.toml", "--out", tmp_path / "mine")
+    assert said.status == 2
+    assert f"has a file {name}, which a run would write over; give --out a directory" in said.err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
+    assert (tmp_path / "mine" / name).read_text() == "# mine"
+
+
 def test_an_injection_can_be_withdrawn(run: Any, tmp_path: Path) -> None:
     make_run_directory(tmp_path / "run", config(), {})
     assert "injected as i1" in run("inject", tmp_path / "run", "lion").out

@@ -176,6 +176,27 @@ def test_a_page_that_has_lost_a_row_is_another_figure_nowhere(
     assert refused > 8
 
 
+def test_a_validation_that_is_gone_is_missed(sound: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(sound, directory)
+    store = Store.open(directory, "search")
+    found = [Validation("digits-mlp-10x", seed, 0.1, 1.0, 1.1) for seed in range(2)]
+    found += [Validation("points-teacher-10x", seed, 0.1, 1.0, 1.1) for seed in range(2)]
+    champion = store.select(CHAMPIONS)[-1]
+    store.add_validation(champion.number, champion.program, found)
+    store.close()
+    assert list(Run(directory).validations()) == [champion.number]
+    with sqlite3.connect(directory / DATABASE) as db:
+        db.execute("delete from validations")
+    with pytest.raises(EvosearchError, match=r"missing; `evosearch resume .* makes it again"):
+        Run(directory).validations()
+    assert "rows" in {one.subject for one in check(directory) if not one.ok}
+    store = Store.open(directory, "search")
+    store.add_validation(champion.number, champion.program, found)
+    store.close()
+    assert list(Run(directory).validations()) == [champion.number]
+
+
 def _is_refused_or(whole: dict[str, Any], directory: Path) -> bool:
     """Whether commands refuse the run; if they do not, they say what they said of it before."""
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,4 +170,16 @@ def test_what_was_committed_ten_seconds_ago_survives_a_loss_of_power(
                 Run(copy).row(9)
         else:
             assert Run(copy).row(9).id == 9
+    store.close()
+
+
+def test_a_look_at_whether_a_run_is_searched_in_does_not_keep_a_search_out(tmp_path: Path) -> None:
+    """It locks the run for a moment; another search keeps it."""
+    make_run_directory(tmp_path / "run", config(), {})
+    looking = os.open(tmp_path / "run" / "lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.06, os.close, [looking]).start()
+    store = Store.open(tmp_path / "run", "search")
+    with pytest.raises(EvosearchError, match="another process is searching"):
+        Store.open(tmp_path / "run", "search")
     store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -217,3 +218,26 @@ def test_a_task_file_that_raises_keyboard_interrupt_under_the_command_line_is_na
             proxies.load(f"{tmp_path}/task.py:task")
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_task_file_changes_neither_the_output_nor_the_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--json` prints one document and nothing else, into the directory that was asked for."""
+    path = tmp_path / "loud.py"
+    path.write_text(
+        "import os, sys, proxies\n"
+        "print('noise')\n"
+        "os.chdir('/')\n"
+        "sys.setrecursionlimit(500)\n"
+        "def task():\n"
+        "    print('more noise')\n"
+        "    sys.stdout = open(os.devnull, 'w')\n"
+        "    return proxies.load('digits-mlp')\n"
+    )
+    before = os.getcwd(), sys.getrecursionlimit(), sys.stdout
+    assert proxies.load(f"{path}:task").split == "search"
+    assert (os.getcwd(), sys.getrecursionlimit(), sys.stdout) == before
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "noise\nmore noise\n"
