@@ -1,7 +1,11 @@
-"""The console of tables, reports and progress: text from files is shown, never obeyed."""
+"""The console of tables, reports and progress: text from files is shown, never obeyed.
+
+On a terminal lines are as long as it is wide; a file or a pipe gets each line whole.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,12 +15,16 @@ from rich.text import Text
 
 from primitives.printable import printable
 
+_WIDTH_OF_A_PIPE = 10_000
+
 
 class Terminal(Console):
     """A console without markup and emoji codes that shows control characters as escapes."""
 
     def __init__(self, **options: Any):
         super().__init__(markup=False, emoji=False, **options)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = _WIDTH_OF_A_PIPE
 
     def render_str(self, text: str, **options: Any) -> Text:
         """`text` to be rendered, as wide as it is with its escapes."""

@@ -14,6 +14,7 @@ from evosearch.findings.audit import Audit, Audited, audit
 from evosearch.searching.evolution import Birth, Request
 from evosearch.searching.measurement import BASELINE, Measurement
 from evosearch.searching.records import Champion, Record
+from evosearch.searching.rows import NOTHING_YET, PROGRESS
 from evosearch.searching.run import Run, make_run_directory
 from evosearch.searching.store import Store
 from evosearch.statistics import Interval
@@ -46,6 +47,9 @@ def champions(
             found = Measurement(1.0, 2.718281828459045**score, 200, "cosine", Engine.INTERPRETER)
             store.add_measurements(Request(n, "confirm", record, seed), {task: found})
         store.add_champion(n, Champion(record, None, seeds))
+    number = len(programs)
+    counts = {"measurements": 3 * number, "programs": number + 1, "champions": number + 1}
+    store.write(PROGRESS, [NOTHING_YET._replace(**counts)])
     store.close()
     return Run(directory)
 

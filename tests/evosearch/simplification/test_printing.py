@@ -48,12 +48,17 @@ def measured() -> Simplification:
     return Simplification(source, program, (step,), tasks, COST, (ablation,), {"limit": 0.01})
 
 
-def test_raw_lion_by_algebra_reads_as_it_should(run: Any) -> None:
+def test_raw_lion_by_algebra_reads_as_it_should(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 10 statements and one state; every step with its rule, domain and statements."""
     golden = (HERE / "goldens/raw_lion_algebra.txt").read_text(encoding="utf-8")
+    monkeypatch.setenv("COLUMNS", "80")
     said = run("simplify", RAW_LION, "--algebra-only")
     assert said.status == 0
     assert said.out == golden
+    monkeypatch.delenv("COLUMNS")
+    piped = run("simplify", RAW_LION, "--algebra-only").out  # no paragraph is broken in a pipe
+    assert piped.split() == said.out.split()
+    assert max(map(len, piped.splitlines())) > 200
     found = json.loads(run("simplify", RAW_LION, "--algebra-only", "--json").out)
     assert found["statements"] <= 10
     assert found["states"] == 1
