@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from evosearch.config import make_config
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.findings.checking import Finding, check
 from evosearch.findings.lineage import lineage
+from evosearch.presets import load_preset
 from evosearch.searching.database import DATABASE
 from evosearch.searching.driver import Search, resume, search
 from evosearch.searching.migrations import SCHEMA_VERSION
@@ -40,6 +42,7 @@ from tests.evosearch import planted
 from tests.evosearch.laboratory import stored
 from tests.evosearch.test_driver import small
 
+EXAMPLE = Path(__file__).parents[2] / "runs" / "example"
 RECORDED = Path(__file__).parent / "data" / "runs"
 OLDER = RECORDED / "schema-2-older"
 
@@ -82,6 +85,16 @@ def test_a_run_of_another_version_is_refused_and_nothing_of_it_changes(
         assert f"`evosearch {remedy}" in said or remedy in said
     assert files(directory) == before
     assert Run(directory).top(None) == top
+
+
+def test_the_example_is_a_search_of_this_version_and_replays_whole() -> None:
+    """A change of what a search decides needs a new one: `runs/README.md` has the command."""
+    run = Run(EXAMPLE)
+    replayed = replay_as_ended(run.config, Store.open(EXAMPLE))
+    assert replayed.set_aside_from is None
+    assert replayed.evolution.counts.generated == run.status()["generated"]
+    quick = load_preset("quick") | {"init": run.config.init, "seed": 1}
+    assert run.config == make_config(quick)
 
 
 def test_a_run_of_the_schema_before_replays_whole_and_is_migrated_with_a_backup(
