@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from evosearch.searching.rows import (
     TESTS,
     TUNING,
     VALIDATIONS,
+    MeasurementRow,
 )
 from evosearch.searching.run import (
     Run,
@@ -159,6 +162,9 @@ def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:
     if len(measured) < source.count(MEASUREMENTS) and measured:
         # The request of the last readable row may have lost the others.
         measured = [row for row in measured if row.request < measured[-1].request]
+    broken = _first_incomplete(measured, config)
+    if broken is not None:
+        measured = [row for row in measured if row.request < broken]
     injections = source.readable(INJECTIONS)
     copy.write(META, source.select(META, "where +key = 'tasks'"))
     copy.write(TUNING, source.select(TUNING))
@@ -181,3 +187,19 @@ def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:
     )
     requests = len({row.request for row in copy.select(MEASUREMENTS)})
     return requests, source.largest(MEASUREMENTS, "request") or 0
+
+
+def _first_incomplete(rows: Iterable[MeasurementRow], config: Config) -> int | None:
+    """The first request that lacks a task which neither hurdle nor race spared it; None for none.
+
+    Its rows are gone, and without them the task would count as spared, with the worst score.
+    """
+    limits = config.measurement
+    for _, group in itertools.groupby(rows, lambda row: row.request):
+        measured = list(group)
+        tasks = [row.task for row in measured]
+        raced = limits.race is not None and measured[0].reason == "child"
+        spared = raced or measured[-1].score < limits.hurdle
+        if tasks != config.tasks[: len(tasks)] or (len(tasks) < len(config.tasks) and not spared):
+            return measured[0].request
+    return None

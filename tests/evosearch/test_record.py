@@ -363,7 +363,10 @@ def test_measurements_that_are_lost_with_their_count_are_not_made_up_for(
 def test_a_run_that_has_lost_a_measurement_is_not_resumed(
     where: str, sound: Path, tmp_path: Path
 ) -> None:
-    """A task that is missing from a seed would count as spared, with the worst score."""
+    """A task that is missing from a seed would count as spared, with the worst score.
+
+    A fork has what came before.
+    """
     run = tmp_path / "run"
     shutil.copytree(sound, run)
     _sql(f"delete from measurements where {where}")(run)
@@ -371,6 +374,15 @@ def test_a_run_that_has_lost_a_measurement_is_not_resumed(
     with pytest.raises(EvosearchError, match="table measurements has"):
         resume(run)
     assert _rows(run) == before
+    forked = fork(run, tmp_path / "fork")
+    assert forked.requests < forked.of  # up to the one that has lost a row
+    kept, whole = (_rows(one)["measurements"] for one in (tmp_path / "fork", sound))
+    assert kept == whole[: len(kept)]
+    left = before["measurements"]
+    lost = next((n for n, row in enumerate(left) if row != whole[n]), len(left))
+    assert {row.request for row in kept} == {row.request for row in whole[:lost]} - {
+        whole[lost].request
+    }
 
 
 @pytest.mark.parametrize("name", DAMAGE)
