@@ -123,13 +123,13 @@ def of_champion(fitness: Interval, seeds: int, *, confirmed: bool, initial: bool
     return of_fitness(fitness)
 
 
-def loss_in_words(fitness: Interval, seeds: int, of: str = "") -> str:
+def loss_in_words(fitness: Interval, seeds: int, which: str = "") -> str:
     """A fitness against the baseline as a verdict and a change of loss.
 
     Args:
         fitness: mean and 95% interval.
         seeds: how many it is from.
-        of: which seeds they are, as in ` that decided nothing`.
+        which: seeds they are, such as `fresh `.
     """
     change = _change(math.exp(-fitness.mean))
     if seeds < LEAST_SEEDS:
@@ -140,7 +140,7 @@ def loss_in_words(fitness: Interval, seeds: int, of: str = "") -> str:
         Verdict.WORSE: f"worse than {_BASELINE}",
         Verdict.UNDECIDED: f"not shown to differ from {_BASELINE}",
     }[of_fitness(fitness)]
-    return f"{verdict}; its loss is {change} (95% interval {low} to {high}, {seeds} seeds{of})"
+    return f"{verdict}; its loss is {change} (95% interval {low} to {high}, {seeds} {which}seeds)"
 
 
 def change_of_loss(fitness: float) -> str:
@@ -154,7 +154,7 @@ def champion_in_words(fitness: Interval, seeds: int, *, confirmed: bool, initial
         found = loss_in_words(fitness, seeds)
         return f"the initial program, which no other has beaten yet: {found}"
     if confirmed:
-        return loss_in_words(fitness, seeds, " that decided nothing")
+        return loss_in_words(fitness, seeds, "fresh ")
     change = _change(math.exp(-fitness.mean))
     return (
         f"not confirmed yet; its loss is {change} than {_BASELINE}'s on the seeds that selected "

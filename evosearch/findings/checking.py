@@ -12,8 +12,7 @@ import proxies
 from evosearch.errors import EvosearchError, told
 from evosearch.evaluating.ledger import LEDGER, Ledger
 from evosearch.files import read_bytes, write_text
-from evosearch.searching.database import LOG
-from evosearch.searching.journal import BEST
+from evosearch.searching.database import BEST, LOG
 from evosearch.searching.provenance import check_tasks, kept_tasks, refusal
 from evosearch.searching.recovery import rebuild, replay_as_ended
 from evosearch.searching.replay import Divergence
@@ -76,7 +75,8 @@ def check(
                 finding = Finding(subject, False, f"{finding.text}; not repaired: {error}")
             else:
                 again = _examined(subject, examine, directory)
-                finding = replace(again, repaired=again.ok)
+                text = f"{again.text}; it was wrong: {finding.text}" if again.ok else again.text
+                finding = replace(again, text=text, repaired=again.ok)
         found.append(finding)
     if any(one.repaired for one in found):  # one repair may have mended what another could not
         found = [
@@ -91,7 +91,9 @@ def _examined(subject: str, examine: Callable[[Path], str], directory: Path) -> 
     try:
         return Finding(subject, True, examine(directory))
     except EvosearchError as error:
-        return Finding(subject, False, told(error))
+        return Finding(
+            subject, False, told(error).removesuffix(f"; run `evosearch check {directory}`")
+        )
 
 
 def _configuration(directory: Path) -> str:

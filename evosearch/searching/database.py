@@ -20,6 +20,8 @@ from evosearch.searching.rows import META, MetaRow
 DATABASE = "run.db"
 LOG = "log.jsonl"
 """The journal, which begins with the search."""
+BEST = "best.txt"
+"""The champion's program."""
 _LOCK = "lock"
 _OPEN_LOCK = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """A stranger's lock may be a link to anywhere, or a pipe that never opens."""
@@ -49,7 +51,7 @@ def create(
             f"cannot create the run directory {directory}: {error.strerror}; choose another --out"
         ) from None
     if not path.exists() and not is_unfinished(directory):
-        _check_unused(directory, (*(files or {}), LOG))
+        _check_unused(directory, (*(files or {}), LOG, BEST))
     with explained(path):
         lock = locked(directory)
     try:

@@ -11,10 +11,9 @@ from typing import Any
 
 from evosearch.errors import UsageError
 from evosearch.files import explained, read_bytes, write_text
-from evosearch.searching.database import LOG
+from evosearch.searching.database import BEST, LOG
 from primitives import Program
 
-BEST = "best.txt"
 _LARGEST = 2**20
 
 

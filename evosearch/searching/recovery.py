@@ -13,8 +13,8 @@ from pathlib import Path
 from evosearch.config import Config
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.files import explained, write_text
+from evosearch.searching.database import BEST
 from evosearch.searching.evolution import Evolution
-from evosearch.searching.journal import BEST
 from evosearch.searching.provenance import refusal
 from evosearch.searching.recorder import write_derived
 from evosearch.searching.replay import Divergence, Replayed, replay
@@ -170,7 +170,7 @@ def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:
     copy.write(TUNING, source.select(TUNING))
     copy.write(MEASUREMENTS, measured)
     copy.write(INJECTIONS, injections)
-    copy.write(PROGRESS, source.readable(PROGRESS))
+    copy.write(PROGRESS, [source.progress_or_guess()])
     try:
         replayed = replay_as_ended(config, copy, derive=True)
     except Divergence as divergence:

@@ -376,7 +376,10 @@ class Run:
         weights = {row.task: row.params for row in self._store.select(TUNING)}
         rows = self._store.select(MEASUREMENTS, "order by request")
         for task in {row.task for row in rows} - weights.keys():
-            raise self._damaged(f"the tuning of the baseline on {task}")
+            raise EvosearchError(
+                f"{self._store.path} is damaged: the tuning of the baseline on {task} is missing; "
+                f"`evosearch resume {self.directory}` makes it again"
+            )
         return running_cost(rows, weights)
 
     def _failure(self, key: str) -> int:

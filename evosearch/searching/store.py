@@ -439,7 +439,14 @@ class Store:
             EvosearchError: some are gone, or there are more.
         """
         with self.snapshot():
-            progress = self.progress() or NOTHING_YET
+            progress = self.progress()
+            if progress is None and self.count(PROGRAMS):
+                raise EvosearchError(
+                    f"{self.path} is damaged: its counts are gone; `evosearch check "
+                    f"{self.directory} --repair` counts again, but the time spent and why the "
+                    "search ended are lost"
+                )
+            progress = progress or NOTHING_YET
             counted: tuple[tuple[Table[Any], int], ...] = (
                 (MEASUREMENTS, progress.measurements),
                 (PROGRAMS, progress.programs),

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from evosearch.config import Config, make_config
+from evosearch.searching.database import BEST
 from evosearch.searching.evolution import Evolution, Request
-from evosearch.searching.journal import BEST
 from evosearch.searching.measurement import Measurement
 from evosearch.searching.run import make_run_directory
 from evosearch.searching.store import Store

@@ -494,7 +494,7 @@ def test_a_search_starts_over_where_making_a_run_was_interrupted_and_says_so(
     assert "holds a run already" in said.err
 
 
-@pytest.mark.parametrize("name", ["config.toml", "environment.json", "log.jsonl"])
+@pytest.mark.parametrize("name", ["config.toml", "environment.json", "log.jsonl", "best.txt"])
 def test_a_search_writes_over_nobodys_files(run: Any, tmp_path: Path, name: str) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text("# mine")

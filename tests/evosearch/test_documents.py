@@ -13,9 +13,10 @@ import pytest
 import tomli_w
 
 from evosearch.cli import app
-from evosearch.cli.inspect import lineage, status, top
+from evosearch.cli.inspect import lineage, top
 from evosearch.cli.search import search
 from evosearch.cli.show import show
+from evosearch.cli.status import status
 from evosearch.config import make_config, read_toml
 from evosearch.documents import CHECKSUM, checksum, read_document, write_document
 from evosearch.errors import EvosearchError, UsageError

@@ -131,13 +131,7 @@ def test_ctrl_c_at_any_time_ends_a_search_with_its_last_screen(
     assert "interrupted; continue with `evosearch resume run`" in printed
     assert said.rstrip().endswith("interrupted; continue with `evosearch resume run`")
     assert "Traceback" not in said
-    if "tasks" in shown:
-        for words in (
-            "show run",
-            "eval run --task digits-residual",
-            "export run --to optax",
-        ):
-            assert f"  evosearch {words}" in printed
+    assert ("\n  evosearch resume run\n" in printed) == ("tasks" in shown)
 
 
 def test_an_evaluation_whose_loss_never_ends_ends_at_the_first_ctrl_c(hanging: Path) -> None:
@@ -151,13 +145,13 @@ def test_an_evaluation_whose_loss_never_ends_ends_at_the_first_ctrl_c(hanging: P
     assert command.said.read_text().rstrip().endswith("interrupted")
 
 
-@pytest.mark.parametrize("moment", range(12))
+@pytest.mark.parametrize("moment", range(8))
 def test_ctrl_c_while_a_command_starts_ends_it_with_one_line(moment: int, tmp_path: Path) -> None:
-    """While it imports, compiles and trains, at twelve moments of its first two seconds or so."""
+    """While it imports, compiles and trains, at eight moments of its first two seconds."""
     command = Process(tmp_path, "eval", "lion", "--task", "points-teacher", "--seeds", "64")
     try:
         command.wait_for("begun")
-        time.sleep(0.02 + moment / 6)
+        time.sleep(0.02 + moment / 4)
         command.interrupt()
         assert command.process.wait(timeout=5) == 130
     finally:

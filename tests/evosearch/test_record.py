@@ -354,9 +354,18 @@ def test_measurements_that_are_lost_with_their_count_are_not_made_up_for(
     before = _rows(run)
     found = {one.subject: one.text for one in check(run, repair=True) if not one.ok}
     assert "measurements are lost" in found["rows"]
-    with pytest.raises(EvosearchError, match="rows and had 0; run `evosearch check"):
+    with pytest.raises(EvosearchError, match="its counts are gone"):
         resume(run)
     assert _rows(run) == before
+
+
+def test_a_run_that_has_lost_its_counts_alone_is_forked_whole(sound: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(sound, run)
+    _sql("delete from progress")(run)
+    forked = fork(run, tmp_path / "fork")
+    assert forked.requests == forked.of
+    assert Run(tmp_path / "fork").top(None) == Run(sound).top(None)
 
 
 @pytest.mark.parametrize("where", ["rowid = (select max(rowid) from measurements)", "rowid = 60"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import proxies
-from evosearch.cli.inspect import print_status
+from evosearch.cli.status import print_status, stand
 from evosearch.config import make_config
 from evosearch.documents import CHECKSUM, checksum
 from evosearch.findings.funnel import SCALES
@@ -20,6 +20,7 @@ from evosearch.searching.measurement import BASELINE
 from evosearch.searching.run import Run
 from evosearch.searching.validation import COARSE_DECAYS, counterparts, ten_times
 from evosearch.training.seeds import Stream
+from evosearch.verdicts import change_of_loss
 from primitives import zoo
 
 SCRIPT = """
@@ -118,11 +119,14 @@ def test_the_funnel_is_kept_with_its_evidence(searched: Path) -> None:
 def test_the_status_says_what_validation_and_funnel_found(
     searched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = Run(searched / "run").status()
+    status = stand(Run(searched / "run"))
     assert set(status["validation"]["per_task"]) == {"points-teacher-10x"}
-    print_status(status)
+    champion = {**status, "best": {**status["best"], "id": 7}}
+    print_status(champion)
     said = capsys.readouterr().out
-    assert f"both tuned: {status['validation']['fitness']:+.3f}" in said
+    change = change_of_loss(status["validation"]["fitness"])
+    assert "On the same tasks at ten times the work: " in said
+    assert f"By task: points-teacher-10x {change}" in said
     winner = json.loads((searched / "run" / "funnel.json").read_text())["winner"]
     assert ("came no program" if winner is None else f"came {winner['name']}") in said
 
