@@ -14,6 +14,7 @@ import pytest
 
 from evosearch.cli.status import print_status, stand
 from evosearch.searching.activity import ACTIVITY, Activity
+from evosearch.searching.database import LOG
 from evosearch.searching.run import Run
 from tests.evosearch.test_driver import small
 
@@ -58,9 +59,11 @@ class Process:
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
             )
 
-    def wait_for(self, text: str, seconds: float = 90) -> None:
+    def wait_for(self, text: str, seconds: float = 90, of: Path | None = None) -> None:
+        """Until `text` stands in the file `of`, or in what the command has said."""
         deadline = time.monotonic() + seconds
-        while text not in self.said.read_text():
+        path = of or self.said
+        while not path.exists() or text not in path.read_text():
             assert time.monotonic() < deadline, self.said.read_text()
             assert self.process.poll() is None, self.said.read_text()
             time.sleep(0.05)
@@ -109,7 +112,7 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
     ("moment", "shown"),
     [
         ("loading tasks", "Nothing has been measured yet."),
-        ("  fitness ", "On the search's own tasks: "),
+        ("searching", "On the search's own tasks: "),
         ("validating champions on 10x the work", "On the search's own tasks: "),
     ],
 )
@@ -121,7 +124,13 @@ def test_ctrl_c_at_any_time_ends_a_search_with_its_last_screen(
     (tmp_path / "c.toml").write_text(config.to_toml(), encoding="utf-8")
     command = Process(tmp_path, "search", "c.toml", "--out", "run")
     try:
-        command.wait_for(moment)
+        if moment == "searching":
+            command.wait_for('"event": "champion"', of=tmp_path / "run" / LOG)
+            while Run(tmp_path / "run").best() is None:
+                assert command.process.poll() is None
+                time.sleep(0.05)
+        else:
+            command.wait_for(moment)
         command.interrupt()
         assert command.process.wait(timeout=60) == 130
     finally:

@@ -84,7 +84,7 @@ def test_a_search_killed_at_fifty_random_moments_ends_as_one_that_never_was(
         runs = [tmp_path / f"killed-{number}-1"]
         with Zygote() as zygote:
             while kills < 25:
-                status = zygote.run(*_begun(runs[-1], config), seconds=rng.uniform(0.1, 2.0))
+                status = zygote.run(*_begun(runs[-1], config), seconds=rng.uniform(0.1, 1.5))
                 assert status in (0, KILLED)
                 kills += status == KILLED
                 if status == 0:
