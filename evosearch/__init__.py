@@ -7,13 +7,8 @@
 Names are imported on first use, so that the command line answers at once.
 """
 
-from __future__ import annotations
-
 import importlib
-
-TYPE_CHECKING = False  # as that of `typing`, which would be imported before Ctrl-C is listened to
-if TYPE_CHECKING:
-    from typing import Any
+from typing import Any
 
 _HOMES = {
     "Config": "config",

@@ -22,6 +22,8 @@ from primitives.ops import OPS
 from primitives.program import Program
 from primitives.structure import Structure
 
+FAR = 0.9
+"""A program at a larger distance is called unlike any known optimizer."""
 _ROUNDS = 4
 _CONSTANT, _LEAF, _STATE = 1, 2, 3
 

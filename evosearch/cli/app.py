@@ -91,6 +91,7 @@ def print_json(document: Any) -> None:
 
 
 _NARROWEST = 20
+"""Columns that a paragraph has at least, on however narrow a terminal."""
 
 
 def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:

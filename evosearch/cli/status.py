@@ -174,16 +174,11 @@ def _commands(document: dict[str, Any]) -> list[tuple[str, str]]:
             "use it in optax; for PyTorch `--to torch`",
         ),
     ]
+    longer = (_command("resume", run, "--minutes", "5"), "search for five more minutes")
+    ended = document["stop_reason"] not in (None, "interrupted")
     if document["best"]["id"] == 0:  # nothing has been found
-        further = [] if _can_continue(document) else [
-            (_command("resume", run, "--minutes", "5"), "search on for five more minutes")
-        ]  # fmt: skip
-    return [resume, *further] if _can_continue(document) else further
-
-
-def _can_continue(document: dict[str, Any]) -> bool:
-    """Whether the search stopped before it reached its limit."""
-    return not document["running"] and document["stop_reason"] in (None, "interrupted")
+        further = [longer] if ended else []
+    return further if ended or document["running"] else [resume, *further]
 
 
 def _command(*words: str) -> str:

@@ -6,9 +6,8 @@ from typing import Any
 
 from evosearch.findings.inspection import simplified
 from evosearch.searching.run import Run
-from evosearch.simplification.printing import FAR
 from primitives import Program, zoo
-from primitives.nearest import nearest
+from primitives.nearest import FAR, nearest
 
 
 def found(run: Run) -> dict[str, Any] | None:

@@ -12,7 +12,8 @@ replaying the results replays the search.
 What keeps luck from ruling (docs/measurement.md): a program that comes up again and looks good is
 measured on seeds it has not seen; the seed of first measurements moves on; a would-be champion
 meets the champion on fresh seeds, each used for one test, with an error rate spent over the run;
-and what is reported of a champion comes from further seeds that decided nothing.
+and what is reported of a champion comes from further seeds, which decide only that a champion that
+diverges on one of them makes room for the one before.
 """
 
 from __future__ import annotations

@@ -64,9 +64,9 @@ from evosearch.training.seeds import Seed
 from evosearch.training.tuning import Tuner
 
 _SECONDS_BETWEEN_SYNCS = 10.0
+"""A loss of power loses at most what was committed in this time."""
 _VALIDATED = "validations"
 """The entry of `meta` that is the number of rows of validation."""
-"""A loss of power loses at most what was committed in this time."""
 
 Mode = Literal["read", "search", "inject"]
 

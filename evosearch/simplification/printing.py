@@ -14,10 +14,8 @@ from evosearch.verdicts import is_needed
 from primitives import Program, zoo
 from primitives.changes import changed_lines
 from primitives.description import describe
-from primitives.nearest import Nearest, nearest
+from primitives.nearest import FAR, Nearest, nearest
 
-FAR = 0.9
-"""A program at a larger distance is called unlike any known optimizer."""
 _LARGEST = round(LARGEST_SCORE, 3)
 _INDENT = (0, 0, 0, 3)
 
