@@ -12,21 +12,21 @@ from typing import Any
 
 _HOMES = {
     "Config": "config",
-    "Evolution": "searching.evolution",
+    "Evolution": "evolution.evolution",
     "EvosearchError": "errors",
-    "Run": "searching.run",
-    "Search": "searching.driver",
+    "Run": "runs.run",
+    "Search": "pipeline.driver",
     "UsageError": "errors",
-    "audit": "findings.audit",
+    "audit": "evaluation.audit",
     "bench": "benchmarking.benchmark",
-    "compare_runs": "findings.curves",
-    "evaluate": "evaluating.evaluation",
+    "compare_runs": "runs.curves",
+    "evaluate": "evaluation.evaluation",
     "load_preset": "presets",
     "make_config": "config",
-    "mutate": "searching.mutation",
-    "open_run": "searching.run",
-    "resume": "searching.driver",
-    "search": "searching.driver",
+    "mutate": "evolution.mutation",
+    "open_run": "runs.run",
+    "resume": "pipeline.driver",
+    "search": "pipeline.driver",
 }
 
 __all__ = list(_HOMES)

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evosearch.errors import UsageError
 from evosearch.files import read_bytes
+from evosearch.seeds import Rounds
 from evosearch.statistics import LARGEST_SCORE
-from evosearch.training.conditions import Rounds
 from primitives import MAX_STATEMENTS, ProgramError, parse
 from primitives.ops import names
-from primitives.wording import shortened, suggestion
-from proxies.schedules import SCHEDULES
+from primitives.text.wording import shortened, suggestion
+from proxies.training.schedules import SCHEDULES
 
 _LARGEST_FILE = 10**6
 """Bytes of a configuration: room for the longest program and every setting."""

@@ -2,20 +2,20 @@
 
 from primitives import zoo
 from primitives.algebra import Derivation, Domain, Step, simplify
-from primitives.analysis import analyse, check, live, semantic_key
-from primitives.encoding import CapacityError, encode
-from primitives.graph import to_dot, to_graph
-from primitives.instructions import ALL_OPS
-from primitives.interpreter import interpreter
+from primitives.explain.dataflow import to_dot, to_graph
+from primitives.explain.equations import Equation, equations, to_latex
+from primitives.explain.svg import to_svg
+from primitives.graph.analysis import analyse, check, live, semantic_key
 from primitives.kinds import Kind
-from primitives.latex import Equation, equations, to_latex
+from primitives.machine.encoding import CapacityError, encode
+from primitives.machine.instructions import ALL_OPS
+from primitives.machine.interpreter import interpreter
+from primitives.machine.reference import initial_state, state_memory, step
+from primitives.machine.transform import rule, to_optax
 from primitives.op import Op
 from primitives.ops import OPS
 from primitives.parsing import parse
 from primitives.program import MAX_STATEMENTS, Parameter, Program, ProgramError, Statement
-from primitives.reference import initial_state, state_memory, step
-from primitives.svg import to_svg
-from primitives.transform import rule, to_optax
 
 __all__ = [
     "ALL_OPS",

@@ -10,9 +10,9 @@ from functools import reduce
 from inspect import signature
 from typing import Any, Literal
 
-from primitives.formula import Formula
 from primitives.kinds import Kind, join, meet
-from primitives.notation import Form
+from primitives.text.formula import Formula
+from primitives.text.notation import Form
 
 Array = Any
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from primitives.formula import ONE, Formula, formula
 from primitives.kinds import AXES, Kind
-from primitives.notation import Cases, Relation, Symbol
 from primitives.op import Op, Reduction
+from primitives.text.formula import ONE, Formula, formula
+from primitives.text.notation import Cases, Relation, Symbol
 
 Array = Any
 Namespace = Any  # numpy or jax.numpy

@@ -11,11 +11,11 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from primitives.analysis import StatementError, analyse
+from primitives.graph.analysis import StatementError, analyse
 from primitives.kinds import KINDS
-from primitives.names import MAX_NAME, keyword_problem, text_problem
 from primitives.ops import ALIASES, INFIX, OPS
 from primitives.program import (
+    MAX_NAME,
     MAX_STATEMENTS,
     SCHEDULE_INPUTS,
     Argument,
@@ -24,7 +24,8 @@ from primitives.program import (
     ProgramError,
     Statement,
 )
-from primitives.wording import (
+from primitives.text.names import keyword_problem, text_problem
+from primitives.text.wording import (
     MATRIX_PRODUCTS,
     NO_MATRIX_PRODUCTS,
     described,

@@ -12,14 +12,18 @@ the state variables; what is left are schedule inputs, `lr` (the schedule's shap
 
 from __future__ import annotations
 
+import keyword
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from primitives.kinds import Kind
-from primitives.names import name_problem
-from primitives.ops import OPS
+from primitives.ops import ALIASES, OPS
+from primitives.text.names import keyword_problem, word_problem
+from primitives.text.wording import shortened
 
+MAX_NAME = 60
+"""The longest name of a variable, in characters."""
 MAX_STATEMENTS = 64
 """The longest program that is read, and that a search grows."""
 
@@ -74,9 +78,20 @@ class Statement(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def _unreadable(name: str) -> str | None:
-    """Why `name` could not be read back from a text; None if it could, or stands in no text."""
-    return None if name.startswith("<") else name_problem(name)
+def name_problem(name: str) -> str | None:
+    """Why `name` can be no variable's name, with the remedy; None if it can."""
+    shown = repr(shortened(name))
+    if problem := word_problem(name):
+        return problem
+    if keyword.iskeyword(name):
+        return keyword_problem(name)
+    if not name.isidentifier():
+        return f"{shown} is not a name; use letters, digits and _"
+    if name in OPS or name in ALIASES:
+        return f"{shown} is an op's name; choose another name"
+    if len(name) > MAX_NAME:
+        return f"the name {shown} has {len(name):,} characters; use at most {MAX_NAME}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -96,8 +111,9 @@ class Program:
 
     def __post_init__(self) -> None:
         names = [one.name for one in self.parameters] + [one.target for one in self.statements]
-        for problem in filter(None, map(_unreadable, names)):
-            raise ProgramError(problem)
+        for name in names:
+            if not name.startswith("<") and (problem := name_problem(name)):
+                raise ProgramError(problem)
 
     def __str__(self) -> str:
         lines = [f"def train({', '.join(map(str, self.parameters))}):"]

@@ -9,18 +9,18 @@ True
 
 from proxies import tasks
 from proxies.data import digests
-from proxies.errors import OwnTaskError, UntrustedTaskError
 from proxies.identity import differences, digest
 from proxies.loading import load
-from proxies.loop import Course, Curve
-from proxies.memory import fits, memory
 from proxies.precision import in_bfloat16
 from proxies.registry import UnknownTaskError, names, register
-from proxies.schedules import SCHEDULES, Schedule, named_shape
 from proxies.sharding import over_devices
-from proxies.sharpness import sharpness
 from proxies.task import Split, Task
-from proxies.training import compile_train, compiled_train, smoothed, train
+from proxies.training.loop import Course, Curve
+from proxies.training.memory import fits, memory
+from proxies.training.schedules import SCHEDULES, Schedule, named_shape
+from proxies.training.sharpness import sharpness
+from proxies.training.single import compile_train, compiled_train, smoothed, train
+from proxies.user_tasks.python_file import OwnTaskError, UntrustedTaskError
 
 __all__ = [
     "SCHEDULES",

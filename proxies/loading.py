@@ -1,15 +1,16 @@
 """Tasks by name: registered ones, and those that a user brings."""
 
-from proxies import own, precision, registry
+from proxies import precision, registry
 from proxies.task import Task
+from proxies.user_tasks import files
 
 
 def load(name: str) -> Task:
     """The task `name`, built on first use; always the same object, so that it compiles once.
 
     Args:
-        name: a registered name, or a file as in `proxies.own`; with "+bfloat16" behind it, the
-            same task as `proxies.in_bfloat16` makes it.
+        name: a registered name, or a file as in `proxies.user_tasks.files`; with "+bfloat16" behind
+            it, the same task as `proxies.in_bfloat16` makes it.
 
     Raises:
         UnknownTaskError: there is no such task.
@@ -17,4 +18,4 @@ def load(name: str) -> Task:
     """
     if name.endswith(precision.SUFFIX):
         return precision.in_bfloat16(load(name.removesuffix(precision.SUFFIX)))
-    return own.load(name) if own.is_own(name) else registry.load(name)
+    return files.load(name) if files.is_own(name) else registry.load(name)

@@ -22,14 +22,14 @@ import numpy as np
 from evosearch.benchmarking.stepwise import Stepwise, uncached_compilation
 from evosearch.config import Config, make_config
 from evosearch.environment import describe
+from evosearch.evolution.mutation import mutate, with_states
+from evosearch.measuring.engines import Engine, Outcome, Trainer, seed_key
+from evosearch.measuring.laboratory import BASELINE
+from evosearch.pipeline.driver import Search
+from evosearch.pipeline.observers import Snapshot
 from evosearch.presets import load_preset
-from evosearch.searching.driver import Search
-from evosearch.searching.measurement import BASELINE
-from evosearch.searching.mutation import mutate, with_states
-from evosearch.searching.observers import Snapshot
-from evosearch.searching.run import make_run_directory
-from evosearch.training.engines import Engine, Outcome, Trainer, seed_key
-from evosearch.training.seeds import Seed, Stream
+from evosearch.runs.run import make_run_directory
+from evosearch.seeds import Seed, Stream
 from primitives import Program, parse, zoo
 from proxies.tasks import digits
 

@@ -15,11 +15,11 @@ from evosearch.benchmarking.effort import Effort, mutants
 from evosearch.benchmarking.roofline import Rates, gradient_flops, register_bytes
 from evosearch.benchmarking.stepwise import uncached_compilation
 from evosearch.benchmarking.ways import Operands, Way, naive_interpreter
-from evosearch.searching.measurement import BASELINE
-from evosearch.training.engines import Engine, Trainer, seed_key
-from evosearch.training.seeds import Seed, Stream
+from evosearch.measuring.engines import Engine, Trainer, seed_key
+from evosearch.measuring.laboratory import BASELINE
+from evosearch.seeds import Seed, Stream
 from primitives import Program, encode, interpreter, rule, zoo
-from primitives.instructions import instruction_set
+from primitives.machine.instructions import instruction_set
 from proxies import Task
 
 MIXED = "mutants"

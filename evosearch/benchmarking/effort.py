@@ -11,10 +11,10 @@ import numpy as np
 
 import proxies
 from evosearch.benchmarking.benchmark import TWENTY_STATEMENTS, quick
-from evosearch.searching.measurement import BASELINE
-from evosearch.searching.mutation import mutate, with_states
+from evosearch.evolution.mutation import mutate, with_states
+from evosearch.measuring.laboratory import BASELINE
 from primitives import CapacityError, Program, encode, parse, semantic_key, zoo
-from primitives.instructions import OpNames
+from primitives.machine.instructions import OpNames
 from proxies import Task
 from proxies.precision import in_bfloat16
 from proxies.tasks import paper

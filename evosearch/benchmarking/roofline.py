@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from primitives.encoding import OPCODE, SECTION, Code
-from primitives.instructions import InstructionSet
+from primitives.machine.encoding import OPCODE, SECTION, Code
+from primitives.machine.instructions import InstructionSet
 from proxies import Task
 
 _REPEATS = 5

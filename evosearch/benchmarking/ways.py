@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from evosearch.training.engines import interpreter_options
+from evosearch.measuring.engines import interpreter_options
 from primitives import interpreter
-from primitives.arrays import Arrays
-from primitives.instructions import OpNames, instruction_set
-from primitives.interpreter import MachineState
-from primitives.machine import read, run
+from primitives.machine.arrays import Arrays
+from primitives.machine.instructions import OpNames, instruction_set
+from primitives.machine.interpreter import MachineState
+from primitives.machine.step import read, run
 from proxies import Task, named_shape
-from proxies.lanes import Entry, Lanes
-from proxies.loop import Course, Loop, Rule
+from proxies.training.lanes import Entry, Lanes
+from proxies.training.loop import Course, Loop, Rule
 
 Operands: TypeAlias = tuple[Any, ...]
 """Of one lane: further arguments of the rule's `init`."""

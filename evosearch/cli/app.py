@@ -14,8 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from evosearch import trust
-from evosearch.cli import interrupts
+from evosearch.cli import interrupts, trust
 from evosearch.cli.interrupts import INTERRUPTED, Interrupted
 from evosearch.environment import prepare
 from evosearch.errors import EvosearchError
@@ -96,14 +95,14 @@ _NARROWEST = 20
 
 def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:
     """Prints text for people; control characters that came from a file are shown as escapes."""
-    from primitives.printable import printable
+    from primitives.text.printable import printable
 
     print(printable(text, keep="\n\t"), end=end, file=sys.stderr if err else sys.stdout)
 
 
 def say_wrapped(text: str, indent: str = "") -> None:
     """Prints a paragraph: on a terminal in lines that break between words, elsewhere in one."""
-    from primitives.printable import printable
+    from primitives.text.printable import printable
 
     text, width = printable(text), terminal_width()
     if width is None:
@@ -192,6 +191,6 @@ def _known(error: Exception) -> int | None:
 
 
 def _one_line(error: Exception) -> str:
-    from primitives.printable import printable
+    from primitives.text.printable import printable
 
     return printable(" ".join(str(error).split("\n")))

@@ -21,7 +21,8 @@ def ops(
     ] = False,
 ) -> None:
     """The ops that programs are made of."""
-    from primitives import OPS, language
+    from primitives import OPS
+    from primitives.explain import language
 
     if json:
         rows = [

@@ -30,7 +30,7 @@ def check(
     """
     from evosearch.cli.progress import reporting
     from evosearch.cli.terminal import Terminal
-    from evosearch.findings.checking import check as checked
+    from evosearch.pipeline.checking import check as checked
 
     with reporting(Terminal(stderr=True)) as report:
         found = checked(run, repair=repair, phase=lambda text: report(text, 0, None))

@@ -9,7 +9,7 @@ import typer
 
 from evosearch.cli.app import Json, TrustOption, app, print_json
 from evosearch.cli.progress import reporting
-from evosearch.searching.cost import Unit
+from evosearch.runs.cost import Unit
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Directories of runs.")]
 
@@ -31,17 +31,17 @@ def compare(
     `search --baseline`.
     """
     from evosearch.cli.terminal import Terminal
-    from evosearch.evaluating.reports import PLOTS, check
     from evosearch.files import whole
-    from evosearch.findings.curves import compare_runs
-    from evosearch.findings.run_tables import render_comparison
-    from evosearch.searching.run import Run
+    from evosearch.report.evaluations import PLOTS, check
+    from evosearch.report.run_tables import render_comparison
+    from evosearch.runs.curves import compare_runs
+    from evosearch.runs.run import Run
 
     if out is not None:
         check(out, PLOTS)
     found = compare_runs([Run(path) for path in runs], by)
     if out is not None:
-        from evosearch.plots.curves import draw
+        from evosearch.report.plots.curves import draw
 
         with whole(out) as file:
             draw(found, file, out.suffix.removeprefix("."))
@@ -68,10 +68,10 @@ def audit(
     alone if the search is honest.
     """
     from evosearch.cli.terminal import Terminal
-    from evosearch.findings.audit import audit as measure
-    from evosearch.findings.run_tables import render_audit
-    from evosearch.searching.run import Run
-    from evosearch.trust import ask
+    from evosearch.cli.trust import ask
+    from evosearch.evaluation.audit import audit as measure
+    from evosearch.report.run_tables import render_audit
+    from evosearch.runs.run import Run
 
     opened = [Run(path) for path in runs]
     ask(task for one in opened for task in one.config.tasks)

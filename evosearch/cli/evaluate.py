@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch import trust
+from evosearch.cli import trust
 from evosearch.cli.app import Device, Json, app, print_json
 from evosearch.cli.progress import reporting
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from evosearch.evaluating.trajectories import Landscape
-    from evosearch.training.contenders import Contender
+    from evosearch.evaluation.trajectories import Landscape
+    from evosearch.measuring.contenders import Contender
 
 
 @app.command("eval")
@@ -101,12 +101,12 @@ def evaluate(
     from evosearch.cli.programs import ledger_of
     from evosearch.cli.terminal import Terminal
     from evosearch.environment import use_device
-    from evosearch.evaluating.evaluation import evaluate as compare
-    from evosearch.evaluating.ledger import Ledger
-    from evosearch.evaluating.report_tables import render
-    from evosearch.evaluating.reports import PLOTS, check, write
-    from evosearch.evaluating.trajectories import names, trajectories
-    from evosearch.training.tuning import DECAYS
+    from evosearch.evaluation.evaluation import evaluate as compare
+    from evosearch.evaluation.trajectories import names, trajectories
+    from evosearch.measuring.ledger import Ledger
+    from evosearch.measuring.tuning import DECAYS
+    from evosearch.report.evaluation_tables import render
+    from evosearch.report.evaluations import PLOTS, check, write
 
     if (task is not None) + (suite is not None) + landscapes != 1:
         raise UsageError(
@@ -162,7 +162,7 @@ def evaluate(
 
 def _named(arguments: list[str]) -> dict[str, Contender]:
     from evosearch.cli.programs import load_program
-    from evosearch.training.contenders import PREFIX, find
+    from evosearch.measuring.contenders import PREFIX, find
 
     return {
         argument: find(argument) if argument.startswith(PREFIX) else load_program(argument)
@@ -242,9 +242,9 @@ def bench(
     kind = use_device(device, batched=bool(sizes))
     console = Terminal(stderr=True)
     if sizes or kind != "cpu":
-        from evosearch.benchmarking.batch_tables import render_batches
         from evosearch.benchmarking.batches import bench_batches
         from evosearch.benchmarking.effort import Effort
+        from evosearch.report.batch_tables import render_batches
 
         with reporting(console) as report:
             document = bench_batches(
@@ -256,7 +256,7 @@ def bench(
         show = render_batches
     else:
         from evosearch.benchmarking.benchmark import bench as measure
-        from evosearch.evaluating.report_tables import render_benchmark
+        from evosearch.report.evaluation_tables import render_benchmark
 
         with reporting(console) as report:
             document = measure(

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from evosearch.config import FunnelConfig
-    from evosearch.findings.funnel import Funnelled, Stage
-    from evosearch.searching.run import Run
+    from evosearch.evaluation.funnel import Funnelled, Stage
+    from evosearch.runs.run import Run
 
 Scale = Literal["10x", "100x"]
 
@@ -44,7 +44,7 @@ def funnel(
     run's directory; every command that takes a program takes it as runs/NAME#winner.
     """
     from evosearch.environment import use_device
-    from evosearch.searching.run import Run
+    from evosearch.runs.run import Run
 
     use_device(device)
     opened = [Run(path) for path in runs]
@@ -65,8 +65,8 @@ def measured(
 ) -> Funnelled:
     """The funnel with progress on the terminal; its document is kept in each run."""
     from evosearch.cli.terminal import Terminal
-    from evosearch.evaluating.ledger import Ledger
-    from evosearch.findings.funnel import funnel as through
+    from evosearch.evaluation.funnel import funnel as through
+    from evosearch.measuring.ledger import Ledger
 
     ledger = Ledger.beside(runs[0].directory, trouble=warn)
     with reporting(Terminal(stderr=True)) as report:
@@ -107,7 +107,7 @@ def outcome(found: Funnelled) -> str:
 
 
 def _table(stage: Stage) -> Table:
-    from evosearch.evaluating.report_tables import table
+    from evosearch.report.evaluation_tables import table
 
     title = f"{stage.scale} the work: {stage.through} of {len(stage.entrants)} go on"
     made = table(title, ("program", "fitness", "low", "high", "best task", "worst task"))

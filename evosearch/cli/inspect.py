@@ -29,7 +29,7 @@ def top(
     fresh seeds that decided nothing; that of other programs from the search seeds that they were
     selected by, which flatters them.
     """
-    from evosearch.searching.run import Run
+    from evosearch.runs.run import Run
 
     found = Run(run).top(n, pareto=pareto)
     if json:
@@ -73,9 +73,9 @@ def lineage(
     program's ancestors are in `evosearch show DIR#ID`.
     """
     from evosearch.files import check_writable, write_text
-    from evosearch.findings.family import rows, to_svg, to_text
-    from evosearch.findings.lineage import family
-    from evosearch.searching.run import Run
+    from evosearch.runs.family import rows, to_svg, to_text
+    from evosearch.runs.lineage import family
+    from evosearch.runs.run import Run
 
     if out is not None and out.suffix.lower() != ".svg":
         raise UsageError(f"{out}: a family tree is drawn into a file that ends in .svg")

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from evosearch.errors import UsageError
-from evosearch.evaluating.ledger import Ledger
 from evosearch.files import read_bytes
-from evosearch.searching.database import DATABASE
-from evosearch.searching.run import Run
+from evosearch.measuring.ledger import Ledger
+from evosearch.runs.database import DATABASE
+from evosearch.runs.run import Run
 from evosearch.simplification.kept import kept
 from primitives import Program, ProgramError, parse, zoo
 from primitives.parsing import MAX_CHARACTERS
-from primitives.wording import suggestion
+from primitives.text.wording import suggestion
 
 _SIMPLIFIED = ":simplified"
 _ID = re.compile("[0-9]{1,18}")

@@ -26,7 +26,7 @@ def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], Non
         TimeRemainingColumn,
     )
 
-    from primitives.printable import printable
+    from primitives.text.printable import printable
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn())
     counts = (MofNCompleteColumn(), TimeRemainingColumn())

@@ -25,9 +25,9 @@ from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
 
 if TYPE_CHECKING:
-    from evosearch.findings.funnel import Funnelled
-    from evosearch.searching.driver import Search
-    from evosearch.searching.live import LiveView
+    from evosearch.cli.live import LiveView
+    from evosearch.evaluation.funnel import Funnelled
+    from evosearch.pipeline.driver import Search
 
 Programs = Annotated[
     int | None,
@@ -119,8 +119,8 @@ def search(
     from evosearch.cli.evaluate import named_tasks
     from evosearch.config import make_config
     from evosearch.environment import describe, use_device
-    from evosearch.searching.database import is_unfinished
-    from evosearch.searching.run import free_directory, make_run_directory
+    from evosearch.runs.database import is_unfinished
+    from evosearch.runs.run import free_directory, make_run_directory
 
     settings = _settings(config, preset, baseline)
     if programs is not None or trainings is not None:
@@ -175,10 +175,10 @@ def resume(
     Nothing that is stored is ever deleted: a run that this version's search does not reproduce is
     refused, with what differs.
     """
+    from evosearch.cli.trust import ask
     from evosearch.environment import use_device
-    from evosearch.searching.recovery import fork as forked
-    from evosearch.searching.run import read_config
-    from evosearch.trust import ask
+    from evosearch.runs.recovery import fork as forked
+    from evosearch.runs.run import read_config
 
     config = read_config(run)
     _check_batch(config.batch, use_device(device, batched=config.batch > 1))
@@ -206,7 +206,7 @@ def inject(
 ) -> None:
     """Put a program into a running or stopped search as the next child; or withdraw it."""
     from evosearch.cli.programs import load_program
-    from evosearch.searching.store import Store
+    from evosearch.runs.store import Store
 
     if (program is None) == (withdraw is None):
         raise UsageError("give either a program to inject or --withdraw ID")
@@ -226,7 +226,7 @@ def inject(
 
 
 def _withdraw(run: Path, name: str, json: bool) -> None:
-    from evosearch.searching.store import Store
+    from evosearch.runs.store import Store
 
     number = name.rpartition("#")[2].removeprefix("i")
     if not number.isdecimal():
@@ -299,11 +299,11 @@ def _run(
     trainings: int | None = None,
     minutes: float | None = None,
 ) -> None:
+    from evosearch.cli.live import LiveView
     from evosearch.cli.status import print_status, stand
     from evosearch.cli.terminal import Terminal
-    from evosearch.searching.driver import Search
-    from evosearch.searching.live import LiveView
-    from evosearch.searching.run import Run, read_config
+    from evosearch.pipeline.driver import Search
+    from evosearch.runs.run import Run, read_config
 
     view = LiveView(Terminal(stderr=True), str(directory), read_config(directory).measurement)
     search = Search(
@@ -341,8 +341,8 @@ def _resume(directory: Path) -> str:
 def _funnel_at_end(directory: Path, workers: int | None, json: bool) -> Funnelled | None:
     """The funnel, printed, if the run's configuration ends with one."""
     from evosearch.cli.funnel import measured, print_funnel
-    from evosearch.searching.run import Run
-    from evosearch.searching.validation import counterparts
+    from evosearch.runs.run import Run
+    from evosearch.runs.validations import counterparts
 
     run = Run(directory)
     if not run.config.funnel.at_end:
@@ -363,11 +363,11 @@ def _simplify_at_end(directory: Path, workers: int | None, json: bool) -> None:
     """
     from evosearch.cli.simplify import measured
     from evosearch.cli.terminal import Terminal
-    from evosearch.evaluating.ledger import Ledger
-    from evosearch.searching.run import Run
-    from evosearch.searching.validation import ten_times
+    from evosearch.measuring.ledger import Ledger
+    from evosearch.report.simplifications import Printer
+    from evosearch.runs.run import Run
+    from evosearch.runs.validations import ten_times
     from evosearch.simplification.kept import keep, kept
-    from evosearch.simplification.printing import Printer
 
     run = Run(directory)
     if not run.config.simplify:

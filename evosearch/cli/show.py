@@ -75,7 +75,7 @@ def show(
     """
     from evosearch.cli.programs import load_program, place_in_run
     from evosearch.files import check_writable, write_text
-    from evosearch.findings.inspection import inspected
+    from evosearch.report.inspection import inspected
 
     loaded = load_program(program)
     suffix = out.suffix.lower() if out else ""
@@ -109,12 +109,12 @@ def show(
 
 
 def _plot(name: str, program: Program, path: Path) -> None:
-    from evosearch import plots
     from evosearch.files import whole
-    from evosearch.findings.behaviour import behaviour
+    from evosearch.report import plots
+    from primitives.explain.behaviour import behaviour
 
     plots.require()
-    from evosearch.plots.behaviour import draw
+    from evosearch.report.plots.behaviour import draw
 
     found = behaviour(program)
     with whole(path) as file:
@@ -182,9 +182,9 @@ def _text(document: dict[str, Any]) -> str:
 
 def _readable(document: dict[str, Any]) -> list[str]:
     """The simplified program, if that is news, with its description and the nearest known one."""
-    from evosearch.simplification.printing import compared
+    from evosearch.report.simplifications import compared
     from primitives import parse
-    from primitives.nearest import nearest
+    from primitives.explain.nearest import nearest
 
     simplified = parse(document["simplified"])
     parts = []
@@ -211,8 +211,8 @@ def _is_zoo_text(document: dict[str, Any]) -> bool:
 
 
 def _ancestors(found: list[dict[str, Any]] | None) -> str:
-    from evosearch.findings.inspection import lineage_lines
-    from evosearch.findings.lineage import Ancestor
+    from evosearch.report.inspection import lineage_lines
+    from evosearch.runs.lineage import Ancestor
 
     if not found:
         return ""

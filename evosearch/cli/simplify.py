@@ -14,9 +14,9 @@ from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from evosearch.evaluating.ledger import Ledger
+    from evosearch.measuring.ledger import Ledger
+    from evosearch.report.simplifications import Printer
     from evosearch.simplification import Simplification
-    from evosearch.simplification.printing import Printer
     from evosearch.simplification.record import Step
     from primitives import Program
 
@@ -68,11 +68,11 @@ def simplify(
     """
     from evosearch.cli.programs import ledger_of, load_program, place_in_run
     from evosearch.cli.terminal import Terminal
+    from evosearch.cli.trust import ask
     from evosearch.files import check_writable, write_text
+    from evosearch.report.simplifications import Printer
     from evosearch.simplification import simplify_by_algebra
     from evosearch.simplification.kept import keep, path_of
-    from evosearch.simplification.printing import Printer
-    from evosearch.trust import ask
 
     if algebra_only and (tune or task or minutes):
         raise UsageError("--algebra-only measures nothing: leave out --task, --tune and --minutes")
@@ -174,8 +174,8 @@ def measuring_tasks(program: str, task: str | None) -> tuple[list[str], list[str
     run's; else the usual ones.
     """
     from evosearch.cli.evaluate import task_names
-    from evosearch.searching.run import CONFIG, read_config
-    from evosearch.searching.validation import ten_times
+    from evosearch.runs.run import CONFIG, read_config
+    from evosearch.runs.validations import ten_times
     from evosearch.simplification.simplifier import DEFAULT_TASKS
 
     if task is not None:

@@ -15,7 +15,7 @@ import typer
 from evosearch.cli.app import Json, app, print_json, say, say_wrapped
 
 if TYPE_CHECKING:
-    from evosearch.searching.run import Run
+    from evosearch.runs.run import Run
     from evosearch.statistics import Interval
 
 
@@ -30,7 +30,7 @@ def status(
     earlier one does is a cache hit and is not trained), trainings, drafts of mutations that were
     `invalid`, and the share of statements that were redundant.
     """
-    from evosearch.searching.run import Run
+    from evosearch.runs.run import Run
 
     document = stand(Run(run))
     if json:
@@ -41,7 +41,7 @@ def status(
 
 def stand(run: Run) -> dict[str, Any]:
     """The document of `status --json`."""
-    from evosearch.findings.found import found
+    from evosearch.report.found import found
 
     return run.status() | {"found": found(run)}
 
@@ -55,7 +55,7 @@ def print_status(document: dict[str, Any]) -> None:
     if found is None:
         say("\nNothing has been measured yet.")
         return
-    from evosearch.findings.found import nearest_in_words
+    from evosearch.report.found import nearest_in_words
 
     how = "by algebra and measurement" if found["measured"] else "by algebra"
     say(f"\nBest program, simplified {how}:\n")
@@ -73,7 +73,7 @@ def print_status(document: dict[str, Any]) -> None:
 
 
 def _counts(document: dict[str, Any]) -> str:
-    from evosearch.searching.live import duration
+    from evosearch.cli.live import duration
 
     return (
         f"{document['run']}: {document['generated']:,} programs in "
@@ -100,7 +100,7 @@ def _how_it_stands(document: dict[str, Any]) -> str:
 
 def _workers(workers: list[dict[str, Any]]) -> list[str]:
     """What each worker of a running search does, a line each."""
-    from evosearch.searching.live import duration
+    from evosearch.cli.live import duration
 
     return [
         f"  {one['worker']}: {one['doing']}, for {duration(max(0.0, time.time() - one['since']))}"

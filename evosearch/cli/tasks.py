@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch import trust
+from evosearch.cli import trust
 from evosearch.cli.app import Json, app, print_json, say
 from evosearch.cli.catalogue import print_table
 from evosearch.errors import UsageError
@@ -49,7 +49,7 @@ def tasks(
     """
     import proxies
     from evosearch.cli.evaluate import check_split
-    from evosearch.training.failures import explained_failures
+    from evosearch.measuring.failures import explained_failures
 
     if split is not None:
         check_split(split)
@@ -137,7 +137,7 @@ def _print_tables(loaded: list[Task]) -> None:
 
 
 def _print_detail(task: Task) -> None:
-    from evosearch.training.tuning import GRID
+    from evosearch.measuring.tuning import GRID
 
     items = _items(task)
     part = "search" if task.split == "diagnostic" else task.split
@@ -166,7 +166,7 @@ def _measure(names: str, seeds: int, json: bool) -> None:
     from evosearch.cli.evaluate import task_names
     from evosearch.cli.progress import reporting
     from evosearch.cli.terminal import Terminal
-    from evosearch.evaluating.signal_to_noise import OPTIMIZERS, signal_to_noise
+    from evosearch.evaluation.signal_to_noise import OPTIMIZERS, signal_to_noise
 
     with reporting(Terminal(stderr=True)) as report:
         found = signal_to_noise(task_names(names), seeds=seeds, progress=report)

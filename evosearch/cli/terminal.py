@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from primitives.printable import printable
+from primitives.text.printable import printable
 
 _WIDTH_OF_A_PIPE = 10_000
 

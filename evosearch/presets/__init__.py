@@ -58,7 +58,9 @@ def _names_in(folder: Traversable) -> tuple[str, ...]:
 def _read(folder: Traversable, name: str, what: str) -> dict[str, Any]:
     known = _names_in(folder)
     if name not in known:
-        from primitives.wording import suggestion  # with all of `primitives`, which takes a second
+        from primitives.text.wording import (
+            suggestion,  # with all of `primitives`, which takes a second
+        )
 
         near = suggestion(name, known) or f"; there are {', '.join(known)}"
         raise UsageError(f"no {what} {name!r}{near}")

@@ -8,12 +8,12 @@ from itertools import islice
 
 import numpy as np
 
-from evosearch.searching.constants import constants, with_constants
-from evosearch.searching.space import Space
+from evosearch.evolution.constants import constants, with_constants
+from evosearch.evolution.space import Space
+from evosearch.seeds import Stream
 from evosearch.simplification.effect import Effects, OnStep, drawn
 from evosearch.simplification.record import Step
 from evosearch.statistics import LARGEST_SCORE
-from evosearch.training.seeds import Stream
 from primitives import Program
 
 _MOST_DIGITS = 6

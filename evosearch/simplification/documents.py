@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from evosearch.documents import Count, Document, ProgramText
+from evosearch.runs.documents import Count, Document, ProgramText
 
 
 class TaskCostDocument(Document):

@@ -12,7 +12,7 @@ from itertools import combinations, groupby
 from operator import itemgetter
 
 from primitives import Program, ProgramError, Statement, live, semantic_key, simplify
-from primitives.roles import roles
+from primitives.graph.roles import roles
 
 _CONSTANTS = (0.0, 1.0)
 

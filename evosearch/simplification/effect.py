@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from evosearch.seeds import Seed, Stream
 from evosearch.simplification.deciding import LIMIT, LOOKS, Decision, bounds, decide
 from evosearch.simplification.edits import Edit, edits, edits_by_statement, pairs
 from evosearch.simplification.record import Ablation, Cost, Step
 from evosearch.simplification.trials import Trials
-from evosearch.training.seeds import Seed, Stream
 from primitives import Program, semantic_key
 
 SCREENING_SEEDS = 8

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from evosearch.documents import read_document, write_document
 from evosearch.errors import EvosearchError
 from evosearch.files import explained
+from evosearch.runs.documents import read_document, write_document
 from evosearch.simplification.documents import DerivationDocument
 from evosearch.simplification.record import Simplification
 

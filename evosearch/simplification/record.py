@@ -14,8 +14,8 @@ from evosearch.simplification.deciding import WORST
 from evosearch.verdicts import is_below
 from primitives import Program, parse
 from primitives import Step as AlgebraStep
-from primitives.description import describe
-from primitives.nearest import nearest
+from primitives.explain.description import describe
+from primitives.explain.nearest import nearest
 
 
 @dataclass(frozen=True)

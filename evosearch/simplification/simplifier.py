@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import proxies
 from evosearch.errors import UsageError
-from evosearch.evaluating.ledger import Ledger
+from evosearch.measuring.ledger import Ledger
 from evosearch.simplification.constants import TUNING_TRIALS, round_constants, tune
 from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS
 from evosearch.simplification.effect import (
@@ -23,7 +23,7 @@ from evosearch.simplification.record import Simplification, Step
 from evosearch.simplification.trials import TUNING_SEEDS, Progress, Trials
 from primitives import Domain, Program
 from primitives import simplify as by_algebra
-from primitives.canonical import canonical
+from primitives.explain.names import canonical
 
 DEFAULT_TASKS = ("digits-mlp", "photos-autoencoder", "digits-conv", "topics-attention")
 """Cheap ones of different shapes, for programs that come from no run."""

@@ -13,18 +13,17 @@ import numpy as np
 
 import proxies
 from evosearch.errors import EvosearchError
-from evosearch.evaluating.ledger import Ledger
-from evosearch.evaluating.trainings import kept_training
-from evosearch.searching.measurement import BASELINE, COARSE_GRID, tune_baseline
+from evosearch.measuring.engines import Outcome, Trainer
+from evosearch.measuring.laboratory import BASELINE, COARSE_GRID, tune_baseline
+from evosearch.measuring.ledger import Ledger
+from evosearch.measuring.trainings import kept_training
+from evosearch.measuring.tuning import Tuner, tune_alike
+from evosearch.seeds import Conditions, Seed, Stream
 from evosearch.simplification.deciding import bounds
 from evosearch.simplification.record import Cost
 from evosearch.statistics import log_loss, log_ratio
-from evosearch.training.conditions import Conditions
-from evosearch.training.engines import Outcome, Trainer
-from evosearch.training.seeds import Seed, Stream
-from evosearch.training.tuning import Tuner, tune_alike
 from primitives import Program, semantic_key, zoo
-from primitives.instructions import OpNames
+from primitives.machine.instructions import OpNames
 
 Progress = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it is done and, if known, how much there is."""

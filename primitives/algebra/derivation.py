@@ -28,7 +28,7 @@ from primitives.algebra.terms import (
 )
 from primitives.algebra.wording import equation
 from primitives.algebra.writing import write
-from primitives.analysis import live
+from primitives.graph.analysis import live
 from primitives.program import Program
 
 

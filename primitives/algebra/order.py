@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from primitives.algebra.terms import LEAF, Graph, Term
-from primitives.keys import mix
+from primitives.graph.keys import mix
 from primitives.kinds import Kind
 from primitives.ops import OPS
 

@@ -1,6 +1,6 @@
 """Programs as code that people use: one file for optax or for PyTorch, checked before it is given.
 
-A program is lowered to a graph (`values`) with its constants named by role (`primitives.roles`),
+A program is lowered to a graph (`values`), its constants named by role (`primitives.graph.roles`);
 ranges prove which divisions need no guard (`ranges`), `blocks` and `dialect` turn values into
 statements, and `optax_file` and `torch_file` write the files around them.
 """

@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from primitives import reference
 from primitives.export.naming import Exported, ExportError, camel_case
 from primitives.export.values import Graph, graph
+from primitives.graph.roles import lift, roles
+from primitives.graph.structure import INITIAL, Place
 from primitives.kinds import Kind
+from primitives.machine import reference
 from primitives.program import Program, Statement
-from primitives.roles import lift, roles
-from primitives.structure import INITIAL, Place
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
 """What a file is tried on: a matrix, a vector, a single weight and a stack of matrices."""

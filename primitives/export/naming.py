@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-from primitives.analysis import semantic_key
 from primitives.export import source
 from primitives.export.values import Graph
+from primitives.graph.analysis import semantic_key
 from primitives.kinds import Kind
 from primitives.program import Program
 

@@ -8,9 +8,9 @@ from primitives.export.naming import camel_case, provenance, state_names, title
 from primitives.export.optax_update import BODY, Update
 from primitives.export.ranges import ranges
 from primitives.export.values import Graph, StateVariable, Value
+from primitives.graph.roles import Hyperparameter
 from primitives.kinds import Kind
 from primitives.program import Program
-from primitives.roles import Hyperparameter
 
 _TAKEN = (
     "jax",

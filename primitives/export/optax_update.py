@@ -10,17 +10,39 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from primitives.export import source
 from primitives.export.blocks import Block, described, shared
-from primitives.export.values import StateVariable, Value, reachable
+from primitives.export.dialect import Jax
+from primitives.export.values import Graph, StateVariable, Value, reachable
 from primitives.kinds import Kind
 
-if TYPE_CHECKING:
-    from primitives.export.optax_file import OptaxFile
-
 BODY = 8
+
+
+class File(Protocol):
+    """What `update_fn` must know of the file around it.
+
+    Attributes:
+        graph: what one step computes.
+        name: the alias's name.
+        names: the names that the file has taken.
+        states: the state's field for each state variable of the program.
+        state_class: the name of the state's class.
+        dialect: how values are written in JAX.
+        counts: whether the state holds the number of steps done.
+        has_state: whether there is a state at all.
+    """
+
+    graph: Graph
+    name: str
+    names: source.Names
+    states: dict[str, str]
+    state_class: str
+    dialect: Jax
+    counts: bool
+    has_state: bool
 
 
 @dataclass(frozen=True)
@@ -35,7 +57,7 @@ class _Tree:
 class Update:
     """The lines of `update_fn`."""
 
-    def __init__(self, file: OptaxFile):
+    def __init__(self, file: File):
         self.file, self.graph, self.dialect = file, file.graph, file.dialect
         self.names = file.names.scope()
         self.body: list[str] = []

@@ -12,7 +12,7 @@ import math
 from typing import NamedTuple
 
 from primitives.export.values import Graph, Value
-from primitives.roles import Interval
+from primitives.graph.roles import Interval
 
 
 class Range(NamedTuple):

@@ -10,9 +10,9 @@ from primitives.export.naming import camel_case, provenance, state_names, title
 from primitives.export.ranges import ranges
 from primitives.export.torch_step import Step
 from primitives.export.values import Graph, StateVariable
+from primitives.graph.roles import NOT_NEGATIVE, Hyperparameter
 from primitives.kinds import Kind
 from primitives.program import Program
-from primitives.roles import NOT_NEGATIVE, Hyperparameter
 
 _TAKEN = (
     "torch",
@@ -63,6 +63,8 @@ class TorchFile:
         self.of_model = [s for s in graph.states if s.parameter.kind == Kind.SCALAR]
         self.reads_t, self.shaped = graph.reads("t"), graph.reads("lr")
         self.counts = self.reads_t or self.shaped
+        # Steps are counted for each parameter, or for the model where that has a state.
+        self.own_steps = self.counts and not self.of_model
         decoupled = graph.roles.decoupled is not None
         self.weight_decay = next(
             (h for h in self.hyperparameters if decoupled and h.role == "weight decay"), None
@@ -200,11 +202,6 @@ class TorchFile:
         for state in self.per_array:
             lines += self._start(state)
         return [*lines, "        return state"]
-
-    @property
-    def own_steps(self) -> bool:
-        """Whether steps are counted for each parameter (otherwise for the model, if at all)."""
-        return self.counts and not self.of_model
 
     def _start(self, state: StateVariable) -> list[str]:
         name, kind = self.states[state.parameter.name], state.parameter.kind

@@ -5,23 +5,54 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from primitives.export import source
 from primitives.export.blocks import Block, described
-from primitives.export.values import StateVariable, Value, reachable
+from primitives.export.dialect import Torch
+from primitives.export.values import Graph, StateVariable, Value, reachable
+from primitives.graph.roles import Hyperparameter
 from primitives.kinds import Kind
 
-if TYPE_CHECKING:
-    from primitives.export.torch_file import TorchFile
-
 _BODY = 12
+
+
+class File(Protocol):
+    """What the method `step` must know of the file around it.
+
+    Attributes:
+        graph: what one step computes.
+        names: the names that the file has taken.
+        states: the key of each state variable of the program.
+        per_array: the states that each parameter has.
+        of_model: the states that the whole model has.
+        hyperparameters: the constants that users can set.
+        weight_decay: the one that is decoupled weight decay, if any.
+        dialect: how values are written in PyTorch.
+        counts: whether steps are counted.
+        own_steps: whether each parameter counts its own.
+        reads_t: whether the program reads `t`.
+        shaped: whether it reads `lr`, the shape of the schedule.
+    """
+
+    graph: Graph
+    names: source.Names
+    states: dict[str, str]
+    per_array: list[StateVariable]
+    of_model: list[StateVariable]
+    hyperparameters: tuple[Hyperparameter, ...]
+    weight_decay: Hyperparameter | None
+    dialect: Torch
+    counts: bool
+    own_steps: bool
+    reads_t: bool
+    shaped: bool
 
 
 class Step:
     """The method `step`: passes over all parameters, as many as sums over the model need."""
 
-    def __init__(self, file: TorchFile):
+    def __init__(self, file: File):
         self.file, self.graph, self.dialect = file, file.graph, file.dialect
         self.outer = file.names.scope()
         self.totals: dict[Value, str] = {}

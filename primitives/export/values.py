@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from primitives.analysis import analyse
+from primitives.graph.analysis import analyse
+from primitives.graph.roles import Hyperparameter, Roles, roles
+from primitives.graph.structure import INITIAL, Place
 from primitives.kinds import Kind, join, meet
 from primitives.ops import OPS
 from primitives.program import Parameter, Program
-from primitives.roles import Hyperparameter, Roles, roles
-from primitives.structure import INITIAL, Place
 
 LEAVES = ("weights", "gradient", "lr", "t", "state", "number", "hyperparameter")
 

@@ -13,7 +13,7 @@ from importlib import resources
 
 from primitives.parsing import parse
 from primitives.program import Program
-from primitives.wording import suggestion
+from primitives.text.wording import suggestion
 
 
 class UnknownProgramError(KeyError):

@@ -1,8 +1,9 @@
 """The proxies of Chen et al. 2023 (arXiv 2302.06675): a vision transformer and a language model.
 
 Sizes, batches and inputs are the paper's; what it trains them on is not at hand, so they take
-images and texts of a user's (see `proxies.own`), or generated stand-ins of the same shapes. As in
-all tasks here, normalisation is by the root mean square without weights, and units are rectified.
+images and texts of a user's (see `proxies.user_tasks.files`), or generated stand-ins of the same
+shapes. As in all tasks here, normalisation is by the root mean square without weights, and units
+are rectified.
 """
 
 import re

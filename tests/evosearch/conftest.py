@@ -9,4 +9,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _ledger_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evosearch.evaluating.ledger.LEDGER", tmp_path / "evaluations.db")
+    monkeypatch.setattr("evosearch.measuring.ledger.LEDGER", tmp_path / "evaluations.db")

@@ -72,10 +72,10 @@ def _main() -> None:
     prepare()
     import scipy.special  # noqa: F401
 
+    import evosearch.cli.live
     import evosearch.cli.simplify
-    import evosearch.findings.funnel
-    import evosearch.searching.driver
-    import evosearch.searching.live
+    import evosearch.evaluation.funnel
+    import evosearch.pipeline.driver
     import evosearch.simplification  # noqa: F401
     import proxies
     import tests.evosearch.planted  # noqa: F401
@@ -106,7 +106,7 @@ def _child(
     if commit is not None:
         _die_after_commit(commit)
     if planted:
-        from evosearch.searching import driver
+        from evosearch.pipeline import driver
         from tests.evosearch.planted import laboratory
 
         driver.make_laboratory = laboratory  # type: ignore[assignment]
@@ -126,7 +126,7 @@ def _child(
 
 def _die_after_commit(number: int) -> None:
     """Kills this process right after its `number`-th commit of a run's database."""
-    from evosearch.searching.store import Store
+    from evosearch.runs.store import Store
 
     commit, left = Store.commit, iter(range(number - 1, -1, -1))
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from evosearch.config import Config, make_config
-from evosearch.searching.database import BEST
-from evosearch.searching.evolution import Evolution, Request
-from evosearch.searching.measurement import Measurement
-from evosearch.searching.run import make_run_directory
-from evosearch.searching.store import Store
-from evosearch.training.engines import Engine
-from evosearch.training.tuning import Tuner
+from evosearch.evolution.evolution import Evolution, Request
+from evosearch.measuring.engines import Engine
+from evosearch.measuring.laboratory import Measurement
+from evosearch.measuring.tuning import Tuner
+from evosearch.runs.database import BEST
+from evosearch.runs.run import make_run_directory
+from evosearch.runs.store import Store
 from primitives import Program, live, zoo
 
 WEIGHTS = {"one": 1000, "two": 30}

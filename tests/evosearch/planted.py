@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from evosearch.config import Config, make_config
-from evosearch.searching import driver
-from evosearch.searching.measurement import Measurement
-from evosearch.searching.run import Run
-from evosearch.searching.store import Store
-from evosearch.training.engines import Engine
-from evosearch.training.seeds import Seed
-from evosearch.training.tuning import Tuner
+from evosearch.measuring.engines import Engine
+from evosearch.measuring.laboratory import Measurement
+from evosearch.measuring.tuning import Tuner
+from evosearch.pipeline import driver
+from evosearch.runs.run import Run
+from evosearch.runs.store import Store
+from evosearch.seeds import Seed
 from primitives import Program, semantic_key, zoo
 
 FILES = {"run.db", "config.toml", "environment.json", "log.jsonl", "best.txt", "lock"}

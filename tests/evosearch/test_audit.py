@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from evosearch.errors import UsageError
-from evosearch.findings.audit import Audit, Audited, audit
-from evosearch.searching.evolution import Birth, Request
-from evosearch.searching.measurement import BASELINE, Measurement
-from evosearch.searching.records import Champion, Record
-from evosearch.searching.rows import NOTHING_YET, PROGRESS
-from evosearch.searching.run import Run, make_run_directory
-from evosearch.searching.store import Store
+from evosearch.evaluation.audit import Audit, Audited, audit
+from evosearch.evolution.evolution import Birth, Request
+from evosearch.evolution.records import Champion, Record
+from evosearch.measuring.engines import Engine
+from evosearch.measuring.laboratory import BASELINE, Measurement
+from evosearch.measuring.tuning import Tuner
+from evosearch.runs.rows import NOTHING_YET, PROGRESS
+from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.store import Store
+from evosearch.seeds import Seed, Stream
 from evosearch.statistics import Interval
-from evosearch.training.engines import Engine
-from evosearch.training.seeds import Seed, Stream
-from evosearch.training.tuning import Tuner
 from evosearch.verdicts import bias_in_words
 from primitives import Program, analyse, parse, zoo
 from tests.evosearch.test_driver import TASK, small

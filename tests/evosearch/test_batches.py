@@ -16,14 +16,14 @@ from rich.console import Console
 
 import proxies
 from evosearch.benchmarking import batches, roofline, ways
-from evosearch.benchmarking.batch_tables import render_batches
 from evosearch.benchmarking.batches import bench_batches
 from evosearch.benchmarking.comparison import Comparison, unless_too_large
 from evosearch.benchmarking.effort import Effort, mutants
 from evosearch.benchmarking.roofline import Rates, gradient_flops, register_bytes
 from evosearch.presets import load_preset
+from evosearch.report.batch_tables import render_batches
 from primitives import encode, interpreter, parse, semantic_key, zoo
-from primitives.instructions import instruction_set
+from primitives.machine.instructions import instruction_set
 from proxies.tasks import digits, paper
 from tests.proxies.compiling import QUICKLY
 

@@ -11,17 +11,16 @@ import pytest
 import proxies
 from evosearch.config import make_config
 from evosearch.errors import EvosearchError
-from evosearch.searching.driver import search
-from evosearch.searching.measurement import Measurement
-from evosearch.searching.rows import MEASUREMENTS, PROGRAMS
-from evosearch.searching.startup import laboratory_of, load_trainers
-from evosearch.searching.store import Store, measurement_of
-from evosearch.training import batching
-from evosearch.training.batching import Batch, Batching, lanes_that_fit
-from evosearch.training.engines import Engine
-from evosearch.training.seeds import Seed, Stream
+from evosearch.measuring import batching
+from evosearch.measuring.batching import Batch, Batching, lanes_that_fit
+from evosearch.measuring.engines import Engine
+from evosearch.measuring.laboratory import Measurement, laboratory_of, load_trainers
+from evosearch.pipeline.driver import search
+from evosearch.runs.rows import MEASUREMENTS, PROGRAMS
+from evosearch.runs.store import Store, measurement_of
+from evosearch.seeds import Seed, Stream
 from primitives import parse, zoo
-from proxies.loop import Loop
+from proxies.training.loop import Loop
 
 
 class Lanes:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evosearch.findings.behaviour import STEPS, WEIGHT, behaviour
 from primitives import parse, zoo
+from primitives.explain.behaviour import STEPS, WEIGHT, behaviour
 
 SGD = parse("def train(w, g, lr):\n  u = g * 0.1\n  u = u * lr\n  return u")
 
@@ -71,7 +71,7 @@ def test_behaviour_is_a_picture_and_needs_a_file(run: Any, tmp_path: Path) -> No
 def test_behaviour_without_matplotlib_says_what_to_install(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evosearch.plots.find_spec", lambda name: None)
+    monkeypatch.setattr("evosearch.report.plots.find_spec", lambda name: None)
     said = run("show", "sgd", "--as", "behaviour", "-o", tmp_path / "a.png")
     assert said.status == 2
     assert "evosearch[plot]" in said.err

@@ -20,7 +20,7 @@ from evosearch.benchmarking.benchmark import (
 )
 from evosearch.benchmarking.stepwise import Stepwise, uncached_compilation
 from evosearch.config import make_config
-from evosearch.evaluating.report_tables import render_benchmark
+from evosearch.report.evaluation_tables import render_benchmark
 from primitives import live, parse, semantic_key, zoo
 from proxies.tasks import digits
 

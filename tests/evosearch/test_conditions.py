@@ -4,8 +4,7 @@ import pytest
 
 from evosearch.config import make_config
 from evosearch.errors import UsageError
-from evosearch.training.conditions import Conditions, Rounds
-from evosearch.training.seeds import Seed, Stream
+from evosearch.seeds import Conditions, Rounds, Seed, Stream
 from primitives import zoo
 
 ROUNDS = Rounds((0.5, 1.0, 2.0), ("cosine", "linear"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evosearch.searching.cost import Cost, running_cost
-from evosearch.searching.evolution import Evolution
-from evosearch.searching.rows import MeasurementRow
-from evosearch.searching.run import Run
-from evosearch.searching.store import Store
+from evosearch.evolution.evolution import Evolution
+from evosearch.runs.cost import Cost, running_cost
+from evosearch.runs.rows import MeasurementRow
+from evosearch.runs.run import Run
+from evosearch.runs.store import Store
 from tests.evosearch.laboratory import WEIGHTS, config, measure, shorter_is_better, stored
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from evosearch.errors import UsageError
-from evosearch.findings.curves import Curve, compare_runs
-from evosearch.searching.cost import Unit
-from evosearch.searching.run import Run, make_run_directory
-from evosearch.searching.store import Store
-from evosearch.searching.validation import Validation
+from evosearch.runs.cost import Unit
+from evosearch.runs.curves import Curve, compare_runs
+from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.store import Store
+from evosearch.runs.validations import Validation
 from tests.evosearch.laboratory import config, stored
 
 TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}

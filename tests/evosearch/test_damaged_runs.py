@@ -18,14 +18,14 @@ import pytest
 
 from evosearch.cli.programs import load_program
 from evosearch.errors import EvosearchError
-from evosearch.findings.checking import check
-from evosearch.findings.lineage import lineage
-from evosearch.searching.database import DATABASE
-from evosearch.searching.driver import resume, search
-from evosearch.searching.rows import CHAMPIONS
-from evosearch.searching.run import Run
-from evosearch.searching.store import Store
-from evosearch.searching.validation import Validation
+from evosearch.pipeline.checking import check
+from evosearch.pipeline.driver import resume, search
+from evosearch.runs.database import DATABASE
+from evosearch.runs.lineage import lineage
+from evosearch.runs.rows import CHAMPIONS
+from evosearch.runs.run import Run
+from evosearch.runs.store import Store
+from evosearch.runs.validations import Validation
 from primitives import ProgramError
 from tests.evosearch import planted
 

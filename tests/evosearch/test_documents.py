@@ -18,12 +18,12 @@ from evosearch.cli.search import search
 from evosearch.cli.show import show
 from evosearch.cli.status import status
 from evosearch.config import make_config, read_toml
-from evosearch.documents import CHECKSUM, checksum, read_document, write_document
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.findings.funnel import Entrant, Funnelled, Stage
+from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
 from evosearch.presets import load_preset
-from evosearch.searching.funnel_document import FunnelDocument
-from evosearch.searching.run import CONFIG, FUNNEL, Run
+from evosearch.runs.documents import CHECKSUM, checksum, read_document, write_document
+from evosearch.runs.funnel_document import FunnelDocument
+from evosearch.runs.run import CONFIG, FUNNEL, Run
 from evosearch.simplification.kept import keep, kept, path_of
 from evosearch.statistics import Interval
 from primitives import zoo

@@ -17,11 +17,11 @@ import pytest
 from evosearch.config import Config, make_config
 from evosearch.environment import describe
 from evosearch.errors import UsageError
-from evosearch.searching.driver import Search, resume, search
-from evosearch.searching.observers import Snapshot
-from evosearch.searching.rows import MEASUREMENTS, PROGRAMS
-from evosearch.searching.run import Run, make_run_directory
-from evosearch.searching.store import Store
+from evosearch.pipeline.driver import Search, resume, search
+from evosearch.pipeline.observers import Snapshot
+from evosearch.runs.rows import MEASUREMENTS, PROGRAMS
+from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.store import Store
 from primitives import zoo
 
 TASK = "digits-mlp"
@@ -264,7 +264,7 @@ def test_a_failing_worker_names_the_program_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evosearch.errors import EvosearchError
-    from evosearch.searching.measurement import Laboratory
+    from evosearch.measuring.laboratory import Laboratory
 
     directory = tmp_path / "failing"
     make_run_directory(directory, small(), describe())

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from evosearch.config import MeasurementConfig
+from evosearch.evolution.evolution import Evolution
+from evosearch.evolution.records import evidence, fitness
 from evosearch.presets import load_preset
-from evosearch.searching.evolution import Evolution
-from evosearch.searching.records import evidence, fitness
 from primitives import Program, live, zoo
 from tests.evosearch.laboratory import Worth, config, evolve
 

@@ -14,15 +14,15 @@ import pytest
 from rich.console import Console
 
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.evaluating import reports
-from evosearch.evaluating.comparison import compare
-from evosearch.evaluating.evaluation import evaluate
-from evosearch.evaluating.ledger import Ledger
-from evosearch.evaluating.report_tables import render, sentences
-from evosearch.evaluating.results import Evaluation, Result, TaskReport
-from evosearch.training import contenders
-from evosearch.training.engines import Trainer, seed_key
-from evosearch.training.seeds import Seed, Stream
+from evosearch.evaluation.comparison import compare
+from evosearch.evaluation.evaluation import evaluate
+from evosearch.evaluation.results import Evaluation, Result, TaskReport
+from evosearch.measuring import contenders
+from evosearch.measuring.engines import Trainer, seed_key
+from evosearch.measuring.ledger import Ledger
+from evosearch.report import evaluations as reports
+from evosearch.report.evaluation_tables import render, sentences
+from evosearch.seeds import Seed, Stream
 from primitives import parse, zoo
 
 DIVERGES = parse(

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evosearch.searching.constants import constants, shape
-from evosearch.searching.evolution import Evolution, Request
-from evosearch.searching.space import ELITE
+from evosearch.evolution.constants import constants, shape
+from evosearch.evolution.evolution import Evolution, Request
+from evosearch.evolution.space import ELITE
+from evosearch.seeds import Stream
 from evosearch.statistics import LARGEST_SCORE
-from evosearch.training.seeds import Stream
 from primitives import Program, analyse, live, zoo
 from tests.evosearch.laboratory import config, evolve, measure, shorter_is_better
 

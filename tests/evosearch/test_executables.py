@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from evosearch.training.executables import Executables
+from evosearch.measuring.executables import Executables
 
 
 def test_the_least_recently_used_go_and_are_made_again() -> None:

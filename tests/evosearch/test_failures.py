@@ -14,10 +14,10 @@ import pytest
 
 import proxies
 from evosearch.errors import EvosearchError, UsageError, told
-from evosearch.training.batching import Batching
-from evosearch.training.engines import Engine, Trainer, seed_key
-from evosearch.training.failures import TrainingError
-from evosearch.training.seeds import Seed, Stream
+from evosearch.measuring.batching import Batching
+from evosearch.measuring.engines import Engine, Trainer, seed_key
+from evosearch.measuring.failures import TrainingError
+from evosearch.seeds import Seed, Stream
 from primitives import zoo
 from tests.evosearch.test_audit import HALF_AS_FAST, champions
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from evosearch.errors import EvosearchError
-from evosearch.evaluating.ledger import Ledger
-from evosearch.searching.database import DATABASE
-from evosearch.searching.driver import resume, search
-from evosearch.searching.recovery import fork
-from evosearch.searching.rows import MEASUREMENTS, SPARES
-from evosearch.searching.run import Run
-from evosearch.searching.store import Store
-from evosearch.training.engines import Outcome
+from evosearch.measuring.engines import Outcome
+from evosearch.measuring.ledger import Ledger
+from evosearch.pipeline.driver import resume, search
+from evosearch.runs.database import DATABASE
+from evosearch.runs.recovery import fork
+from evosearch.runs.rows import MEASUREMENTS, SPARES
+from evosearch.runs.run import Run
+from evosearch.runs.store import Store
 from tests.evosearch import planted
 from tests.evosearch.faults import faults
 from tests.evosearch.test_ledger import OUTCOME

@@ -167,7 +167,7 @@ def test_whatever_fails_leaves_the_old_file_and_no_rest(
 
 
 DIRECT = {
-    "evosearch/searching/journal.py": "the log, to which lines are appended",
+    "evosearch/runs/journal.py": "the log, to which lines are appended",
 }
 """Modules that may write a file otherwise, and which."""
 

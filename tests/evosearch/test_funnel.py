@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evosearch.findings.funnel import candidates
-from evosearch.searching.run import Run
+from evosearch.evaluation.funnel import candidates
+from evosearch.runs.run import Run
 from primitives import Program, simplify
 from tests.evosearch.laboratory import stored
 

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 import proxies
-from evosearch import trust
+from evosearch.cli import trust
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.findings.checking import check
-from evosearch.searching.database import DATABASE
-from evosearch.searching.driver import resume, search
-from evosearch.searching.recovery import fork
-from evosearch.searching.rows import META, TESTS, MetaRow
-from evosearch.searching.run import Run
-from evosearch.searching.store import Store
+from evosearch.pipeline.checking import check
+from evosearch.pipeline.driver import resume, search
+from evosearch.runs.database import DATABASE
+from evosearch.runs.recovery import fork
+from evosearch.runs.rows import META, TESTS, MetaRow
+from evosearch.runs.run import Run
+from evosearch.runs.store import Store
 from evosearch.simplification.kept import keep
 from evosearch.simplification.simplifier import simplify_by_algebra
 from primitives import zoo
@@ -106,7 +106,7 @@ def test_what_is_executed_is_what_was_trusted_even_if_the_file_is_swapped_meanwh
     try:
         refused = 0
         for _ in range(300):
-            proxies.own._load.cache_clear()
+            proxies.user_tasks.files._load.cache_clear()
             try:
                 proxies.load(f"{path}:task")
             except proxies.OwnTaskError:

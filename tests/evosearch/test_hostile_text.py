@@ -19,18 +19,18 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
+from evosearch.cli.live import LiveView
 from evosearch.cli.progress import reporting
 from evosearch.cli.terminal import Terminal
 from evosearch.config import Config, MeasurementConfig
-from evosearch.findings.funnel import Entrant, Funnelled, Stage
-from evosearch.searching.evolution import Birth
-from evosearch.searching.live import LiveView
-from evosearch.searching.measurement import Measurement
-from evosearch.searching.run import Run, make_run_directory
-from evosearch.searching.store import Store
+from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.evolution.evolution import Birth
+from evosearch.measuring.laboratory import Measurement
+from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.store import Store
 from evosearch.statistics import Interval
 from primitives import zoo
-from primitives.printable import printable
+from primitives.text.printable import printable
 from tests.evosearch import laboratory
 
 ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b2J\x7f\u202e[red]"

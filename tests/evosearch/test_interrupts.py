@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from evosearch.cli.status import print_status, stand
-from evosearch.searching.activity import ACTIVITY, Activity
-from evosearch.searching.database import LOG
-from evosearch.searching.run import Run
+from evosearch.runs.activity import ACTIVITY, Activity
+from evosearch.runs.database import LOG
+from evosearch.runs.run import Run
 from tests.evosearch.test_driver import small
 
 HANGING = """
@@ -190,7 +190,7 @@ def test_activity_is_a_notice_board_that_never_stops_a_search(tmp_path: Path) ->
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"worker": 1}]', b"\xff", b"[" * 9999])
 def test_a_damaged_notice_board_is_an_empty_one(content: bytes, tmp_path: Path) -> None:
-    from evosearch.searching.activity import read_activity
+    from evosearch.runs.activity import read_activity
 
     (tmp_path / ACTIVITY).write_bytes(content)
     found: list[dict[str, Any]] = read_activity(tmp_path)

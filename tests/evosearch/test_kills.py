@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evosearch.searching.database import DATABASE
-from evosearch.searching.driver import resume, search
-from evosearch.searching.rows import MEASUREMENTS, VALIDATIONS
-from evosearch.searching.run import Run
-from evosearch.searching.store import Store
+from evosearch.pipeline.driver import resume, search
+from evosearch.runs.database import DATABASE
+from evosearch.runs.rows import MEASUREMENTS, VALIDATIONS
+from evosearch.runs.run import Run
+from evosearch.runs.store import Store
 from tests.evosearch import planted
 from tests.evosearch.killing import Zygote
 from tests.evosearch.test_driver import small

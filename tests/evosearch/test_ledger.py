@@ -11,12 +11,12 @@ import pytest
 
 from evosearch.cli.programs import ledger_of
 from evosearch.errors import EvosearchError
-from evosearch.evaluating import ledger as module
-from evosearch.evaluating.ledger import Ledger
-from evosearch.searching.driver import Search
-from evosearch.searching.run import Run, make_run_directory
+from evosearch.measuring import ledger as module
+from evosearch.measuring.engines import Engine, Outcome
+from evosearch.measuring.ledger import Ledger
+from evosearch.pipeline.driver import Search
+from evosearch.runs.run import Run, make_run_directory
 from evosearch.simplification import simplify
-from evosearch.training.engines import Engine, Outcome
 from primitives import zoo
 from tests.evosearch.test_driver import small
 
@@ -127,7 +127,7 @@ def test_trainings_of_an_older_version_are_set_aside_and_looks_are_kept(tmp_path
 def test_a_second_simplification_trains_nothing_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evosearch.training.engines import Trainer
+    from evosearch.measuring.engines import Trainer
 
     run, trained = Trainer.run, []
 

@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import networkx as nx
 import pytest
 
-from evosearch.findings.family import rows, to_svg, to_text
-from evosearch.findings.lineage import Ancestor, family, lineage
-from evosearch.searching.driver import search
-from evosearch.searching.run import Run
+from evosearch.pipeline.driver import search
+from evosearch.runs.family import rows, to_svg, to_text
+from evosearch.runs.lineage import Ancestor, family, lineage
+from evosearch.runs.run import Run
 from primitives import analyse
 from tests.evosearch.test_driver import small
 

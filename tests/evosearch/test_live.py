@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from evosearch.cli.live import LiveView, duration, progress
 from evosearch.config import MeasurementConfig
-from evosearch.searching.evolution import Counts
-from evosearch.searching.live import LiveView, duration, progress
-from evosearch.searching.observers import Snapshot
-from evosearch.searching.records import Champion, Record
-from evosearch.training.seeds import Seed, Stream
+from evosearch.evolution.evolution import Counts
+from evosearch.evolution.records import Champion, Record
+from evosearch.pipeline.observers import Snapshot
+from evosearch.seeds import Seed, Stream
 from primitives import semantic_key, zoo
 
 

@@ -11,11 +11,11 @@ import pytest
 
 import proxies
 from evosearch.config import MeasurementConfig, MutationConfig
-from evosearch.searching.measurement import Laboratory, Measurement
-from evosearch.searching.mutation import mutate
+from evosearch.evolution.mutation import mutate
+from evosearch.measuring.engines import Engine, Trainer
+from evosearch.measuring.laboratory import Laboratory, Measurement
+from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE
-from evosearch.training.engines import Engine, Trainer
-from evosearch.training.seeds import Seed, Stream
 from primitives import Program, parse, zoo
 
 SEED = Seed(Stream.SEARCH, 0)

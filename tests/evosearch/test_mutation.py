@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evosearch.config import MutationConfig
 from evosearch.errors import UsageError
-from evosearch.searching.mutation import mutate, with_states
+from evosearch.evolution.mutation import mutate, with_states
 from primitives import OPS, Program, analyse, ops, parse, zoo
 
 DEFAULT = MutationConfig()

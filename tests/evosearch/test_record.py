@@ -16,16 +16,16 @@ import pytest
 
 from evosearch.config import make_config
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.findings.checking import Finding, check
-from evosearch.findings.lineage import lineage
+from evosearch.pipeline.checking import Finding, check
+from evosearch.pipeline.driver import Search, resume, search
 from evosearch.presets import load_preset
-from evosearch.searching.database import DATABASE
-from evosearch.searching.driver import Search, resume, search
-from evosearch.searching.migrations import SCHEMA_VERSION
-from evosearch.searching.provenance import DECIDING, code_digest
-from evosearch.searching.recovery import fork, replay_as_ended
-from evosearch.searching.replay import Divergence
-from evosearch.searching.rows import (
+from evosearch.runs.database import DATABASE
+from evosearch.runs.lineage import lineage
+from evosearch.runs.migrations import SCHEMA_VERSION
+from evosearch.runs.provenance import DECIDING, code_digest
+from evosearch.runs.recovery import fork, replay_as_ended
+from evosearch.runs.replay import Divergence
+from evosearch.runs.rows import (
     CHAMPIONS,
     INJECTIONS,
     MEASUREMENTS,
@@ -35,8 +35,8 @@ from evosearch.searching.rows import (
     TABLES,
     TESTS,
 )
-from evosearch.searching.run import Run
-from evosearch.searching.store import Store
+from evosearch.runs.run import Run
+from evosearch.runs.store import Store
 from primitives import zoo
 from tests.evosearch import planted
 from tests.evosearch.laboratory import stored
@@ -251,12 +251,12 @@ def test_the_digest_covers_all_that_evolution_is_made_of() -> None:
         "evosearch.errors",
         "evosearch.files",
         "primitives",
-        "primitives.formula",
-        "primitives.notation",
-        "primitives.wording",
-        "proxies.schedules",
+        "primitives.text.formula",
+        "primitives.text.notation",
+        "primitives.text.wording",
+        "proxies.training.schedules",
     }
-    reached = {"evosearch.searching.evolution"}
+    reached = {"evosearch.evolution.evolution"}
     waiting = list(reached)
     while waiting:
         for home in _homes(waiting.pop()) - reached - decides_nothing:
@@ -505,7 +505,7 @@ def task():
 def test_a_run_whose_task_was_edited_is_not_resumed_and_says_which_file(tmp_path: Path) -> None:
     import numpy as np
 
-    from proxies import own
+    from proxies.user_tasks import files as own
 
     (tmp_path / "my.py").write_text(OWN_TASK)
     (tmp_path / "helper.py").write_text("more = abs\n")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from evosearch.errors import EvosearchError
-from evosearch.evaluating.results import Result, TaskReport
-from evosearch.evaluating.signal_to_noise import from_report
+from evosearch.evaluation.results import Result, TaskReport
+from evosearch.evaluation.signal_to_noise import from_report
 
 
 def _report(logs: np.ndarray) -> TaskReport:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from evosearch.searching.constants import constants
-from evosearch.searching.space import Space
-from evosearch.searching.step_size import matched, step_size
+from evosearch.evolution.constants import constants
+from evosearch.evolution.space import Space
+from evosearch.evolution.step_size import matched, step_size
 from primitives import Program, live, parse, zoo
 
 WITH_RATE = [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from evosearch.config import MutationConfig
-from evosearch.searching.mutation import mutate
-from evosearch.searching.step_size import matched, step_size
+from evosearch.evolution.mutation import mutate
+from evosearch.evolution.step_size import matched, step_size
 from primitives import analyse, live, parse, zoo
 
 HALVED = parse("def train(w, g, lr):\n    lr = lr * 0.5\n    update = g * lr\n    return update\n")

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.searching.database import DATABASE, create
-from evosearch.searching.evolution import Evolution
-from evosearch.searching.rows import PROGRAMS
-from evosearch.searching.run import Run, make_run_directory
-from evosearch.searching.store import Store
+from evosearch.evolution.evolution import Evolution
+from evosearch.runs.database import DATABASE, create
+from evosearch.runs.rows import PROGRAMS
+from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.store import Store
 from tests.evosearch.laboratory import config, evolve, shorter_is_better
 
 
@@ -45,7 +45,7 @@ def test_a_second_search_on_the_same_run_is_refused_and_reading_is_not(run: Path
 
 def test_the_lock_ends_with_its_process_however_it_ends(run: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from evosearch.searching.store import Store; "
+        "import os, sys; from pathlib import Path; from evosearch.runs.store import Store; "
         "Store.open(Path(sys.argv[1]), 'search'); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(run)], check=False)
@@ -113,8 +113,8 @@ _AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from evosearch.errors import EvosearchError
-from evosearch.searching.run import Run
-from evosearch.searching.store import Store
+from evosearch.runs.run import Run
+from evosearch.runs.store import Store
 directory = Path(sys.argv[1])
 Run(directory).status()  # whatever is imported late is imported now
 if os.geteuid() == 0:
@@ -153,7 +153,7 @@ def test_what_was_committed_ten_seconds_ago_survives_a_loss_of_power(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is in the database's own file: the write-ahead log may be lost whole."""
-    from evosearch.searching import store as module
+    from evosearch.runs import store as module
 
     evolution = Evolution(config())
     evolve(evolution, 50, shorter_is_better)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import proxies
-from evosearch.evaluating.ledger import training_key
-from proxies.own import _load
+from evosearch.measuring.ledger import training_key
+from proxies.user_tasks.files import _load
 
 TASK = """
 import dataclasses, numpy as np, proxies, helper

@@ -7,8 +7,8 @@ import pytest
 
 import proxies
 from evosearch.errors import UsageError
-from evosearch.evaluating.trajectories import Landscape, names, trajectories
-from evosearch.plots import landscapes as plot
+from evosearch.evaluation.trajectories import Landscape, names, trajectories
+from evosearch.report.plots import landscapes as plot
 from primitives import zoo
 
 

@@ -15,9 +15,9 @@ import pytest
 
 import evosearch
 import proxies
-from evosearch import trust
-from evosearch.searching.run import make_run_directory
-from proxies.own import _load
+from evosearch.cli import trust
+from evosearch.runs.run import make_run_directory
+from proxies.user_tasks.files import _load
 from tests.evosearch.test_audit import HALF_AS_FAST, champions
 from tests.evosearch.test_driver import small
 

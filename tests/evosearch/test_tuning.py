@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evosearch.training.tuning import (
+from evosearch.measuring.tuning import (
     DECAYS,
     GRID,
     LARGEST_FACTOR,

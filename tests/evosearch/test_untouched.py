@@ -14,12 +14,13 @@ import pytest
 import proxies
 from evosearch.cli.status import print_status, stand
 from evosearch.config import make_config
-from evosearch.documents import CHECKSUM, checksum
-from evosearch.findings.funnel import SCALES
-from evosearch.searching.measurement import BASELINE
-from evosearch.searching.run import Run
-from evosearch.searching.validation import COARSE_DECAYS, counterparts, ten_times
-from evosearch.training.seeds import Stream
+from evosearch.evaluation.funnel import SCALES
+from evosearch.evaluation.validation import COARSE_DECAYS
+from evosearch.measuring.laboratory import BASELINE
+from evosearch.runs.documents import CHECKSUM, checksum
+from evosearch.runs.run import Run
+from evosearch.runs.validations import counterparts, ten_times
+from evosearch.seeds import Stream
 from evosearch.verdicts import change_of_loss
 from primitives import zoo
 

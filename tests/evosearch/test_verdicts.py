@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from evosearch.cli.funnel import outcome
+from evosearch.cli.live import in_figures
 from evosearch.cli.status import print_status
-from evosearch.findings.funnel import Entrant, Funnelled, Stage
-from evosearch.searching.live import in_figures
+from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
 from evosearch.statistics import Interval, interval
 from evosearch.verdicts import (
     Verdict,

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from primitives import CapacityError, encode, instructions, interpreter, ops, parse, zoo
-from primitives.arrays import Arrays
-from primitives.batch import gangs, kernel, run_batch
-from primitives.machine import read
+from primitives import CapacityError, encode, interpreter, ops, parse, zoo
+from primitives.machine import instructions
+from primitives.machine.arrays import Arrays
+from primitives.machine.batch import gangs, kernel, run_batch
+from primitives.machine.step import read
 from tests.primitives.test_interpreters import assert_agree, stream
 from tests.strategies import programs
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 
 from primitives import parse, semantic_key, simplify, zoo
-from primitives.canonical import canonical
-from primitives.description import describe
-from primitives.nearest import nearest
+from primitives.explain.description import describe
+from primitives.explain.names import canonical
+from primitives.explain.nearest import nearest
 from tests.primitives.algebra.obfuscation import obfuscated
 from tests.primitives.test_analysis import RAW_LION
 from tests.strategies import programs

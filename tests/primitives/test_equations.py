@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 
 from primitives import OPS, Program, analyse, equations, initial_state, step, zoo
-from primitives.formula import Negative, Number, Power, Product, Quotient, Sum
-from primitives.notation import Cases, Form, Relation, Symbol
+from primitives.text.formula import Negative, Number, Power, Product, Quotient, Sum
+from primitives.text.notation import Cases, Form, Relation, Symbol
 from tests.strategies import programs
 
 STEPS = 3

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 
 from primitives import analyse, parse, to_dot, to_graph, to_svg, zoo
-from primitives.layout import arrange, box, crossings, layer_numbers
-from primitives.svg import _STYLE
+from primitives.explain.layout import arrange, box, crossings, layer_numbers
+from primitives.explain.svg import _STYLE
 from tests.strategies import programs
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from primitives import MAX_STATEMENTS, OPS, Kind, ProgramError, language, parse, zoo
+from primitives import MAX_STATEMENTS, OPS, Kind, ProgramError, parse, zoo
+from primitives.explain import language
 
 TEXT = (Path(__file__).parents[2] / "docs/language.md").read_text(encoding="utf-8")
 

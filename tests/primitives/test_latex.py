@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from latex2mathml.converter import convert
 
 from primitives import OPS, Parameter, Program, Statement, equations, parse, to_latex, zoo
-from primitives.formula import Number, formula
-from primitives.latex import uses
-from primitives.notation import Cases, Form, symbol
+from primitives.explain.equations import uses
+from primitives.text.formula import Number, formula
+from primitives.text.notation import Cases, Form, symbol
 from tests.strategies import programs
 
 ADAM_MOMENTS = r"""

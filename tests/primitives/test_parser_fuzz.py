@@ -14,9 +14,9 @@ from contextlib import contextmanager
 import pytest
 
 from primitives import OPS, Program, ProgramError, Statement, parse, zoo
-from primitives.names import MAX_NAME
 from primitives.ops import ALIASES
 from primitives.parsing import MAX_CHARACTERS
+from primitives.program import MAX_NAME
 
 HOMOGLYPHS = (
     "\U0001d422\U0001d41f",  # mathematical bold "if"

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from primitives import Parameter, Program, Statement, to_dot, to_graph, to_latex, to_svg
-from primitives.printable import as_latex, as_markdown, as_xml, printable
+from primitives.text.printable import as_latex, as_markdown, as_xml, printable
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=40)
 """Lone surrogates and control characters among them."""

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import proxies
-from proxies import OwnTaskError, own
+from proxies import OwnTaskError
+from proxies.user_tasks import files as own
 
 ROWS = np.random.default_rng(0).standard_normal((300, 2))
 LABELS = np.arange(300) % 3

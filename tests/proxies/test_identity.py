@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import proxies
-from proxies import execution
 from proxies.identity import ARRAYS, FIELDS
-from proxies.own import _load
+from proxies.user_tasks import execution
+from proxies.user_tasks.files import _load
 
 TASK = """
 import dataclasses

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import proxies
 from primitives import encode, interpreter, parse, zoo
 from proxies import Course
-from proxies.lanes import Entry, Lanes
-from proxies.loop import Loop
+from proxies.training.lanes import Entry, Lanes
+from proxies.training.loop import Loop
 from tests.proxies.compiling import QUICKLY
 
 BUDGET = 12

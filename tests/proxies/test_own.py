@@ -11,8 +11,9 @@ import optax
 import pytest
 
 import proxies
-from proxies import OwnTaskError, data, own
+from proxies import OwnTaskError, data
 from proxies.tasks import paper
+from proxies.user_tasks import files as own
 from tests.proxies.compiling import quick_jit
 
 FACTORY = """

@@ -13,8 +13,8 @@ import pytest
 
 import proxies
 from proxies import Course, Curve
-from proxies.loop import _streams
-from proxies.schedules import cosine, shape
+from proxies.training.loop import _streams
+from proxies.training.schedules import cosine, shape
 from tests.proxies.compiling import QUICKLY, quick_jit
 
 STEPS = {

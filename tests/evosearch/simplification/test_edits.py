@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from evosearch.searching.constants import constants, with_constants
+from evosearch.evolution.constants import constants, with_constants
 from evosearch.simplification.constants import roundings
 from evosearch.simplification.edits import edits, edits_by_statement, pairs
 from primitives import live, parse, semantic_key, simplify, zoo

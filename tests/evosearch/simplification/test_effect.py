@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evosearch.seeds import Stream
 from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.constants import round_constants, tune
 from evosearch.simplification.deciding import LIMIT, bounds
@@ -17,10 +18,9 @@ from evosearch.simplification.effect import Effects
 from evosearch.simplification.kept import keep, kept
 from evosearch.simplification.record import Cost, Step
 from evosearch.simplification.simplifier import DEFAULT_TASKS
-from evosearch.training.seeds import Stream
 from primitives import Program, parse, semantic_key
 from primitives import simplify as by_algebra
-from primitives.nearest import nearest
+from primitives.explain.nearest import nearest
 
 ROOT = Path(__file__).parents[3]
 

@@ -13,12 +13,12 @@ from rich.console import Console
 
 from evosearch.cli.interrupts import Interrupted
 from evosearch.errors import EvosearchError
-from evosearch.findings.funnel import Entrant, Funnelled, Stage
-from evosearch.searching.driver import search
-from evosearch.searching.run import Run, make_run_directory
+from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.pipeline.driver import search
+from evosearch.report.simplifications import Printer
+from evosearch.runs.run import Run, make_run_directory
 from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra
 from evosearch.simplification.kept import keep, kept, path_of
-from evosearch.simplification.printing import Printer
 from evosearch.statistics import Interval
 from primitives import parse, zoo
 from tests.evosearch.laboratory import config

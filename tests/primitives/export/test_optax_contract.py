@@ -15,7 +15,7 @@ import optax
 import pytest
 
 from primitives import zoo
-from primitives.analysis import live
+from primitives.graph.analysis import live
 from tests.primitives.export.files import MOST_IN_SLOW, alias, exported
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}

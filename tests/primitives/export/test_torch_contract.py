@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from primitives import zoo
+from primitives.graph.roles import INITIAL, roles
 from primitives.kinds import Kind
-from primitives.roles import INITIAL, roles
 from tests.primitives.export.files import exported, module, optimizer_class
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}

@@ -1,0 +1,282 @@
+"""The live view of a search: a panel on a terminal, a line now and then anywhere else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from evosearch.config import MeasurementConfig
+from evosearch.evolution.records import Champion, evidence, fitness, is_confirmed
+from evosearch.pipeline.observers import Snapshot
+from evosearch.statistics import Interval
+from evosearch.verdicts import LEAST_SEEDS, Verdict, of_champion
+from primitives import live
+from primitives.text.printable import printable
+
+_SECONDS_BETWEEN_LINES = 10.0
+_FRAMES_PER_SECOND = 4
+_CHAMPIONS_SHOWN = 6
+_STYLES = {
+    Verdict.BETTER: "bold green",
+    Verdict.WORSE: "bold red",
+    Verdict.UNDECIDED: "bold",
+}
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03`, `2:03` or `0:07`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is from the limit that will end it.
+
+    Attributes:
+        limit: its name in the configuration.
+        used: how much of it is used, as in `8,213 of 20,000 programs`.
+        fraction: the same, from 0 to 1.
+        seconds_left: an estimate from the pace so far; None before there is one.
+    """
+
+    limit: str
+    used: str
+    fraction: float
+    seconds_left: float | None
+
+    def __str__(self) -> str:
+        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        return f"{self.used}{left}"
+
+
+def progress(snapshot: Snapshot) -> Progress | None:
+    """The limit that is reached first at the pace so far; None for a search without limits."""
+    found = []
+    for name, count, before, limit in (
+        ("programs", snapshot.counts.generated, snapshot.replayed, snapshot.programs),
+        ("trainings", snapshot.trainings, snapshot.replayed_trainings, snapshot.trainings_limit),
+    ):
+        if limit is not None:
+            left = None
+            if count > before and snapshot.searching_seconds > 1:
+                left = max(0, limit - count) * snapshot.searching_seconds / (count - before)
+            used = f"{count:,} of {limit:,} {name}"
+            found.append(Progress(name, used, min(1.0, count / limit), left))
+    if snapshot.minutes is not None:
+        seconds = 60 * snapshot.minutes
+        spent = min(snapshot.elapsed_seconds, seconds)
+        used = f"{duration(spent)} of {duration(seconds)}"
+        found.append(Progress("minutes", used, spent / seconds, seconds - spent))
+    return min(found, key=_seconds_left, default=None)
+
+
+def _seconds_left(limit: Progress) -> float:
+    return math.inf if limit.seconds_left is None else limit.seconds_left
+
+
+def in_figures(estimate: Interval, seeds: int, *, fresh: bool) -> str:
+    """A champion's fitness: with its interval if there are seeds for one, and from which seeds."""
+    mean, low, high = estimate
+    which = f"{'fresh' if fresh else 'search'} seed{'s' * (seeds > 1)}"
+    bounds = f"95% [{low:+.3f}, {high:+.3f}]  " if seeds >= LEAST_SEEDS else ""
+    return f"{mean:+.3f}  {bounds}{seeds} {which}"
+
+
+class LiveView:
+    """Watches a search; a context manager that owns the terminal meanwhile.
+
+    Args:
+        console: where to draw; a file or a pipe gets plain lines.
+        title: what is searched in, e.g. the run's directory.
+        limits: of the run's configuration, for the champion's fitness and interval.
+    """
+
+    def __init__(self, console: Console, title: str, limits: MeasurementConfig):
+        self.console = console
+        self.title = printable(title)
+        self.limits = limits
+        self._phase = "starting"
+        self._snapshot: Snapshot | None = None
+        self._spinner = Spinner("dots")
+        self._next_line = 0.0
+        self._champion: Champion | None = None
+        self._live: Live | None = None
+        if console.is_terminal and not console.is_dumb_terminal:
+            self._live = Live(
+                get_renderable=self.render,
+                console=console,
+                refresh_per_second=_FRAMES_PER_SECOND,
+                transient=True,
+            )
+
+    def __enter__(self) -> LiveView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def phase(self, text: str) -> None:
+        """Shows what the search has begun."""
+        self._phase = printable(text)
+        if not self._live:
+            self._say(text)
+
+    def stopping(self, text: str) -> None:
+        """Says that the search is about to stop, and leaves the terminal to plain lines.
+
+        Called from a signal handler, on the thread that draws.
+        """
+        if self._live:
+            self._live.stop()
+            self._live = None
+        self._next_line = math.inf
+        self._say(text)
+
+    def notice(self, text: str) -> None:
+        """A line that stays."""
+        self._say(text)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Takes the state after a result; draws at most a few times a second."""
+        self._snapshot = snapshot
+        self._phase = "searching"
+        if self._live:
+            return
+        now = time.monotonic()
+        if now >= self._next_line:
+            self._next_line = now + _SECONDS_BETWEEN_LINES
+            self._say(_line(snapshot, self._best(snapshot.champion)))
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"{self.title}: {text}", highlight=False, soft_wrap=True, markup=False)
+
+    def render(self) -> RenderableType:
+        """The panel as it stands."""
+        snapshot = self._snapshot
+        header = Table.grid(expand=True)
+        header.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        header.add_column(justify="right", no_wrap=True)
+        self._spinner.update(text=Text(self._phase))
+        header.add_row(Text(self.title, style="bold"), self._spinner)
+        if snapshot is None:
+            return header
+        counts = snapshot.counts
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(style="dim", no_wrap=True)
+        rows.add_column(overflow="fold")
+        spent = duration(snapshot.elapsed_seconds)
+        rows.add_row("programs", f"{snapshot.counts.generated:,} in {spent}")
+        rows.add_row("speed", _speed(snapshot))
+        rows.add_row(
+            "cache hits",
+            f"{_share(counts.cache_hits, counts.generated)}   redundant statements "
+            f"{_share(counts.statements - counts.live_statements, counts.statements)}",
+        )
+        rows.add_row(
+            "champion", Text(self._best(snapshot.champion), style=self._style(snapshot.champion))
+        )
+        rows.add_row("", self._per_task(snapshot.champion))
+        if snapshot.validated:
+            rows.add_row("fitness of champions", self._curve(snapshot, self._found))
+            rows.add_row("on 10x the work", self._curve(snapshot, lambda one: one[1]))
+        limit = progress(snapshot)
+        return Group(
+            header,
+            *([_bar(limit)] if limit else []),
+            rows,
+            Padding(_source(snapshot.champion), (1, 0, 0, 2)),
+        )
+
+    def _best(self, champion: Champion) -> str:
+        found = evidence(champion.record.scores)
+        if not found:
+            return f"#{champion.record.id}, not measured yet"
+        estimate = fitness(found, self.limits.noise_floor, self.limits.largest_gain)
+        fresh = is_confirmed(champion.record.scores)
+        return f"#{champion.record.id}  fitness {in_figures(estimate, len(found), fresh=fresh)}"
+
+    def _style(self, champion: Champion) -> str:
+        """Green only for what is shown to be better than the baseline."""
+        scores = champion.record.scores
+        if not (found := evidence(scores)):
+            return "bold"
+        verdict = of_champion(
+            fitness(found, self.limits.noise_floor, self.limits.largest_gain),
+            len(found),
+            confirmed=is_confirmed(scores),
+            initial=champion.record.id == 0,
+        )
+        return _STYLES[verdict]
+
+    def _curve(self, snapshot: Snapshot, of: Callable[[tuple[Champion, float]], float]) -> str:
+        """The last few champions that are validated, the latest last."""
+        return "  ".join(f"{of(one):+.3f}" for one in snapshot.validated[-_CHAMPIONS_SHOWN:])
+
+    def _found(self, one: tuple[Champion, float]) -> float:
+        return fitness(
+            evidence(one[0].record.scores), self.limits.noise_floor, self.limits.largest_gain
+        ).mean
+
+    def _per_task(self, champion: Champion) -> str:
+        found = evidence(champion.record.scores)
+        tasks = sorted(found[0]) if found else []
+        means = [f"{task} {sum(one[task] for one in found) / len(found):+.2f}" for task in tasks]
+        return "  ".join(means)
+
+
+def _bar(found: Progress) -> Table:
+    """A bar that also reads without colour, where its empty part is blank."""
+    row = Table.grid(expand=True, padding=(0, 1))
+    row.add_column(ratio=1)
+    row.add_column(justify="right", no_wrap=True)
+    row.add_row(ProgressBar(total=1.0, completed=found.fraction), str(found))
+    return row
+
+
+def _source(champion: Champion) -> Text:
+    return Text(str(live(champion.record.program)).rstrip(), no_wrap=True, overflow="ellipsis")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _speed(snapshot: Snapshot) -> str:
+    seconds = max(snapshot.searching_seconds, 1e-9)
+    made = snapshot.counts.generated - snapshot.replayed
+    return (
+        f"{made / seconds:,.0f} programs/s   {snapshot.counts.evaluated:,} evaluated   "
+        f"{snapshot.tests} champion test{'' if snapshot.tests == 1 else 's'}"
+    )
+
+
+def _line(snapshot: Snapshot, best: str) -> str:
+    made = f"{snapshot.counts.generated:,} programs"
+    limit = progress(snapshot)
+    if limit is None:
+        done = f"{made} in {duration(snapshot.elapsed_seconds)}"
+    else:
+        done = str(limit) if limit.limit == "programs" else f"{made}, {limit}"
+    hits = _share(snapshot.counts.cache_hits, snapshot.counts.generated)
+    return f"{done}; cache hits {hits}; champion {best}"

@@ -1,1 +1,0 @@
-"""Evaluation: contenders tuned alike, fresh seeds, what is real, and reports."""

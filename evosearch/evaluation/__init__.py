@@ -1,0 +1,1 @@
+"""Programs tried beyond the search: evaluation, validation, funnel, audit and signal to noise."""

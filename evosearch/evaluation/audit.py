@@ -1,0 +1,240 @@
+"""Auditing searches: is a champion, on fresh seeds, worth what its run reports of it?
+
+What a run reports of a champion comes from seeds that decided nothing, so it is unbiased
+by design. An audit checks the design: it measures the confirmed champions again, under the same
+conditions against the same baseline, on seeds of a stream that nothing else uses. Over many
+champions the mean of (reported - fresh) is then zero, as far as its 95% interval tells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evosearch.errors import UsageError
+from evosearch.evolution.records import fitness
+from evosearch.measuring.engines import Trainer
+from evosearch.measuring.failures import TrainingError
+from evosearch.measuring.laboratory import (
+    BASELINE,
+    Laboratory,
+    Measurement,
+    laboratory_of,
+    load_trainers,
+)
+from evosearch.measuring.pools import worker_pool
+from evosearch.runs.run import Run
+from evosearch.seeds import Seed, Stream
+from evosearch.statistics import LARGEST_SCORE, Interval
+from evosearch.verdicts import lies, of_bias
+from primitives import zoo
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many trainings are done and how many there will be."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A champion: what its run reports, and what fresh seeds say.
+
+    Attributes:
+        run: the run's directory.
+        id: the program's number there.
+        reported: mean fitness and 95% interval over the seeds that confirmed it.
+        fresh: the same over fresh seeds.
+        per_task: the mean score of each task over the fresh seeds.
+    """
+
+    run: str
+    id: int
+    reported: Interval
+    fresh: Interval
+    per_task: Mapping[str, float]
+
+    @property
+    def difference(self) -> float:
+        """Reported minus fresh; positive if the report flatters."""
+        return self.reported.mean - self.fresh.mean
+
+    @property
+    def half_width(self) -> float:
+        """Of the reported interval."""
+        return (self.reported.high - self.reported.low) / 2
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All champions that were audited, on so many fresh seeds each."""
+
+    champions: tuple[Audited, ...]
+    seeds: int
+
+    @property
+    def mean(self) -> float:
+        """The mean of (reported - fresh)."""
+        return float(np.mean([one.difference for one in self.champions]))
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of that mean; None with a single champion."""
+        if len(self.champions) < 2:
+            return None
+        differences = [one.difference for one in self.champions]
+        return float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
+
+    @property
+    def bias(self) -> Interval | None:
+        """That mean and its 95% interval (Student's t); None with a single champion."""
+        return of_bias([one.difference for one in self.champions])
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the interval holds zero, so that no bias is shown; None with one champion."""
+        return None if self.bias is None else lies(self.bias) == 0
+
+    def document(self) -> dict[str, Any]:
+        """The audit as JSON."""
+        return {
+            "seeds": self.seeds,
+            "champions": [
+                {
+                    "run": one.run,
+                    "id": one.id,
+                    "reported": one.reported._asdict(),
+                    "half_width": one.half_width,
+                    "fresh": one.fresh._asdict(),
+                    "per_task": dict(one.per_task),
+                    "difference": one.difference,
+                }
+                for one in self.champions
+            ],
+            "mean_difference": self.mean,
+            "standard_error": self.standard_error,
+            "mean_low": self.bias and self.bias.low,
+            "mean_high": self.bias and self.bias.high,
+            "agrees": self.agrees,
+        }
+
+
+def audit(
+    runs: Sequence[Run],
+    *,
+    seeds: int = 64,
+    workers: int | None = None,
+    progress: Progress = lambda text, done, total: None,
+) -> Audit:
+    """Measures every confirmed champion of `runs` again.
+
+    Args:
+        runs: finished or not; nothing is written to them.
+        seeds: fresh seeds for each champion, other ones for each.
+        workers: threads that train; None for one per core. The result does not depend on it.
+        progress: told how far it is.
+
+    Raises:
+        UsageError: fewer than two seeds, or no run has a confirmed champion.
+        TrainingError: an exception in a user's task.
+    """
+    if seeds < 2:
+        raise UsageError(f"seeds = {seeds}: use at least 2")
+    confirmed = [(run, one) for run in runs for one in _confirmed(run)]
+    if not confirmed:
+        raise UsageError(
+            "no champion to audit: none of the runs has one that won its test and was confirmed; "
+            "go on with `evosearch resume RUN`"
+        )
+    found: list[Audited] = []
+    with worker_pool(workers) as executor:
+        bench = _Bench(executor, progress, seeds, confirmed)
+        for run, champion in confirmed:
+            found.append(bench.audited(run, champion))
+    return Audit(tuple(found), seeds)
+
+
+def _confirmed(run: Run) -> list[dict[str, Any]]:
+    """The run's champions, each once, that all seeds kept for it have confirmed."""
+    enough = run.config.measurement.confirm_seeds
+    found = {
+        one["id"]: one
+        for one in run.champions()
+        if one["number"] > 0 and one["fitness"] is not None and one["seeds"] >= enough
+    }
+    return list(found.values())
+
+
+class _Bench:
+    """Where champions are measured; runs on the same tasks share what is compiled."""
+
+    def __init__(
+        self,
+        executor: ThreadPoolExecutor,
+        progress: Progress,
+        seeds: int,
+        confirmed: Sequence[tuple[Run, dict[str, Any]]],
+    ):
+        self._executor = executor
+        self._progress = progress
+        self._seeds = seeds
+        self._done = 0
+        self._planned = sum(self._trainings(run) * seeds for run, _ in confirmed)
+        self._trainers: dict[Any, dict[str, Trainer]] = {}
+        self._laboratories: dict[Run, Laboratory] = {}
+
+    def audited(self, run: Run, champion: Mapping[str, Any]) -> Audited:
+        """`champion` on seeds of its own, so that the differences are independent."""
+        first = champion["number"] * self._seeds
+        laboratory = self._laboratory(run)
+        program = run.program(champion["id"])
+        futures = [
+            self._executor.submit(laboratory.measure, program, Seed(Stream.AUDIT, first + n))
+            for n in range(self._seeds)
+        ]
+        name = f"{run.directory}#{champion['id']}"
+        tasks = run.config.tasks
+        scores = []
+        for future in futures:
+            self._progress(name, self._done, self._planned)
+            try:
+                scores.append(_scores(future.result(), tasks))
+            except TrainingError as error:
+                raise error.named(name if error.contender == program else "") from error.__cause__
+            self._done += self._trainings(run)
+        self._progress(name, self._done, self._planned)
+        limits = run.config.measurement
+        return Audited(
+            run=str(run.directory),
+            id=champion["id"],
+            reported=Interval(*(champion[k] for k in ("fitness", "fitness_low", "fitness_high"))),
+            fresh=fitness(scores, limits.noise_floor, limits.largest_gain),
+            per_task={task: float(np.mean([one[task] for one in scores])) for task in tasks},
+        )
+
+    def _laboratory(self, run: Run) -> Laboratory:
+        if run not in self._laboratories:
+            config = run.config
+            key = tuple(config.tasks), config.measurement.rounds, config.ops
+            if key not in self._trainers:
+                self._progress("compiling", self._done, self._planned)
+                self._trainers[key] = load_trainers(config)
+                list(self._executor.map(_prepare, self._trainers[key].values()))
+            self._laboratories[run] = laboratory_of(config, self._trainers[key], run.rates())
+        return self._laboratories[run]
+
+    def _trainings(self, run: Run) -> int:
+        """For each seed: the program and the baseline on every task."""
+        return 2 * len(run.config.tasks)
+
+
+def _prepare(trainer: Trainer) -> None:
+    program = zoo.load(BASELINE)
+    trainer.prepare(program, trainer.choose_engine(program, runs=1))
+
+
+def _scores(found: Mapping[str, Measurement], tasks: Sequence[str]) -> Mapping[str, float]:
+    """Scores by task; what the hurdle spared counts as the worst."""
+    return {task: found[task].score if task in found else -LARGEST_SCORE for task in tasks}

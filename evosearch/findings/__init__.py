@@ -1,1 +1,0 @@
-"""What a finished search says: the funnel, audits, comparisons, ancestors, behaviour."""

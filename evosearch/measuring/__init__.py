@@ -1,0 +1,1 @@
+"""Training programs: engines, batches, tuning, the ledger of trainings and the baseline."""

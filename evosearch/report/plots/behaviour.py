@@ -1,0 +1,59 @@
+"""A program's behaviour as a picture: its update as a function, its responses, its step sizes."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from matplotlib.axes import Axes
+
+from evosearch.report.plots.figure import COLOURS, label, panels, save
+from primitives.explain.behaviour import Behaviour, Series
+
+_TITLES = {
+    "step": "the gradient steps from 0 to 1",
+    "spike": "one gradient of 1 among zeros",
+    "noise": "gradient of mean 1 and deviation 1",
+    "flat": "a flat region: gradient 1, 0.001, 1",
+}
+
+
+def draw(found: Behaviour, title: str, file: BinaryIO, form: str) -> None:
+    """Writes the picture to `file` in `form` (svg, png or pdf)."""
+    figure, axes = panels(2 + len(found.responses))
+    figure.suptitle(label(title))
+    _function(axes[0], found)
+    for ax, (name, (gradient, update)) in zip(axes[1:-1], found.responses.items(), strict=True):
+        _response(ax, _TITLES[name], gradient, update)
+    _step_sizes(axes[-1], found)
+    save(figure, file, form)
+
+
+def _function(ax: Axes, found: Behaviour) -> None:
+    ax.plot(found.gradients, found.fresh, color=COLOURS[1], label="on the first step")
+    ax.plot(found.gradients, found.updates, color=COLOURS[0], label="after noise of deviation 1")
+    ax.set_xlabel("gradient")
+    ax.set_ylabel("update")
+    ax.set_title("update against gradient")
+    ax.legend(fontsize="small")
+
+
+def _response(ax: Axes, title: str, gradient: Series, update: Series) -> None:
+    ax.plot(update, color=COLOURS[0], label="update")
+    ax.set_xlabel("step")
+    ax.set_ylabel("update", color=COLOURS[0])
+    ax.set_title(title)
+    other = ax.twinx()
+    other.plot(gradient, color=COLOURS[6], lw=0.8, alpha=0.4)
+    other.set_ylabel("gradient", color="#888888")
+    other.grid(visible=False)
+
+
+def _step_sizes(ax: Axes, found: Behaviour) -> None:
+    styles = zip(COLOURS, ("-", "--", ":"), found.step_sizes.items(), strict=False)
+    for colour, line, (scale, sizes) in styles:
+        ax.plot(sizes, line, color=colour, label=f"gradients of deviation {scale:g}")
+    ax.set_yscale("log")
+    ax.set_xlabel("step")
+    ax.set_ylabel("root mean square of the update")
+    ax.set_title("effective step size")
+    ax.legend(fontsize="small")

@@ -1,0 +1,61 @@
+"""Searches as a picture: the champion so far, and its validation, against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+
+from evosearch.report.plots.figure import COLOURS, label, panels, save
+from evosearch.runs.curves import Curve, Group, RunComparison, Searched, Spread
+
+
+def draw(comparison: RunComparison, file: BinaryIO, form: str) -> None:
+    """Writes the picture to `file` in `form` (svg, png or pdf)."""
+    figure, axes = panels(2 if comparison.validated else 1)
+    _panel(axes[0], comparison, lambda run: run.fitness, Group.fitness)
+    axes[0].set_title("the search's own tasks")
+    axes[0].legend(fontsize="small")
+    if comparison.validated:
+        _panel(axes[1], comparison, lambda run: run.validation, Group.validation)
+        axes[1].set_title("validation tasks")
+    save(figure, file, form)
+
+
+def _panel(
+    ax: Axes,
+    comparison: RunComparison,
+    curve: Callable[[Searched], Curve],
+    spread: Callable[[Group, float], Spread | None],
+) -> None:
+    """A thin line for each run, a thick one for the mean of each group at equal cost."""
+    end = comparison.costs[-1]
+    for number, group in enumerate(comparison.groups):
+        colour = COLOURS[number % len(COLOURS)]
+        starts = {0, end}
+        for run in group.runs:
+            costs, champions = curve(run)
+            starts.update(cost for cost in costs if cost <= end)
+            if costs:
+                last = max(costs[-1], comparison.unit.of(run.cost))
+                fitness = [one["fitness"] for one in champions]
+                ax.step(
+                    [*costs, last],
+                    [*fitness, fitness[-1]],
+                    where="post",
+                    color=colour,
+                    lw=0.7,
+                    alpha=0.5,
+                )
+        means = [(cost, found.mean) for cost in sorted(starts) if (found := spread(group, cost))]
+        if means:
+            ax.step(
+                *zip(*means, strict=True), where="post", color=colour, lw=2, label=label(group.name)
+            )
+    ax.axhline(0.0, color="black", lw=0.8)
+    ax.axvline(end, color="black", lw=0.8, ls=":")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.set_xlabel(f"{comparison.unit.words} (dotted: all of the cheapest run)", fontsize="small")
+    ax.set_ylabel("fitness of the champion so far")

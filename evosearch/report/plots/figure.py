@@ -1,0 +1,62 @@
+"""What all pictures share: sizes, colours, how a file is written."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import matplotlib
+
+from primitives.text.printable import printable
+
+matplotlib.use("Agg")  # files only: no window, no display
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+"""Told apart by the colour-blind as well (Okabe and Ito 2008)."""
+_WIDTH, _HEIGHT = 4.0, 3.0
+"""Inches a panel."""
+_STYLE: dict[str, Any] = {
+    "axes.grid": True,
+    "axes.prop_cycle": plt.cycler(color=COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 9,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "evosearch",
+}
+
+
+def panels(count: int, columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels in rows of at most `columns`."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(
+            rows,
+            columns,
+            figsize=(columns * _WIDTH, rows * _HEIGHT),
+            squeeze=False,
+            layout="constrained",
+        )
+    flat = list(axes.flat)
+    for unused in flat[count:]:
+        unused.set_visible(False)
+    return figure, flat[:count]
+
+
+def label(text: str) -> str:
+    """`text` for a title, an axis or a legend, in which `$` starts no formula."""
+    return printable(text).replace("$", r"\$")
+
+
+def save(figure: Figure, file: BinaryIO, form: str) -> None:
+    """Writes and closes `figure`; `form` is svg, png or pdf. The same figure gives the same SVG."""
+    metadata = {"Date": None} if form == "svg" else None
+    with plt.rc_context(_STYLE):
+        figure.savefig(file, format=form, dpi=150, metadata=metadata)
+    plt.close(figure)

@@ -1,0 +1,57 @@
+"""An evaluation as a picture: loss against steps on every task, and the ratios over all."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from evosearch.evaluation.results import Evaluation, TaskReport
+from evosearch.report.plots.figure import COLOURS, label, panels, save
+
+
+def draw(evaluation: Evaluation, file: BinaryIO, form: str) -> None:
+    """Writes the picture to `file` in `form` (svg, png or pdf)."""
+    names = [result.program for result in evaluation.tasks[0].results]
+    colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
+    count = len(evaluation.tasks) + bool(evaluation.standings)
+    figure, axes = panels(count)
+    for ax, report in zip(axes, evaluation.tasks, strict=False):
+        _curves(ax, report, colours)
+    if evaluation.standings:
+        _ratios(axes[-1], evaluation, colours)
+    axes[0].legend(fontsize="small")
+    save(figure, file, form)
+
+
+def _curves(ax: Axes, report: TaskReport, colours: dict[str, str]) -> None:
+    """Smoothed batch losses, the mean over fresh seeds; the end is the metric on unseen data."""
+    for result in report.results:
+        steps = np.linspace(1, report.steps, len(result.curve))
+        ax.plot(
+            steps, result.curve, color=colours[result.program], label=label(result.program), lw=1.2
+        )
+        if result.loss is not None:
+            mean, low, high = result.loss
+            error = [[mean - low], [high - mean]]
+            colour = colours[result.program]
+            ax.errorbar(report.steps * 1.03, mean, error, fmt="o", ms=3, color=colour, lw=1)
+    ax.set_yscale("log")
+    ax.set_title(label(report.task))
+    ax.set_xlabel("step; dots: the metric on unseen data")
+    ax.set_ylabel("batch loss")
+
+
+def _ratios(ax: Axes, evaluation: Evaluation, colours: dict[str, str]) -> None:
+    for place, one in enumerate(reversed(evaluation.standings)):
+        mean, low, high = one.ratio
+        colour = colours[one.program]
+        ax.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="o", color=colour)
+    ax.set_yticks(
+        range(len(evaluation.standings)),
+        [label(one.program) for one in reversed(evaluation.standings)],
+    )
+    ax.axvline(1.0, color="black", lw=0.8)
+    ax.set_title("all tasks")
+    ax.set_xlabel(label(f"loss / {evaluation.reference}'s, geometric mean, 95 % over tasks"))

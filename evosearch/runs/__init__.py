@@ -1,0 +1,1 @@
+"""The record of a search: its database, journal, resume, cost and lineage."""

@@ -1,0 +1,67 @@
+"""What a search has cost: trainings and weight updates, as its measurements have it.
+
+Every training that the search asked for counts, whatever for: first measurements, those made
+again, tests of champions and confirmations; and the baseline's own, one for each task and seed.
+What is the same for every search on the same tasks does not: the tuning of the baseline; nor
+validation, which decides nothing. A weight update is one step of one weight, so a training costs
+its steps times the task's weights, and one that was stopped only the steps that it made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from evosearch.runs.rows import MeasurementRow
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Trainings, and the weight updates that they made."""
+
+    trainings: int = 0
+    updates: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.trainings + other.trainings, self.updates + other.updates)
+
+
+class Unit(StrEnum):
+    """What cost is counted in."""
+
+    UPDATES = "updates"
+    TRAININGS = "trainings"
+
+    @property
+    def words(self) -> str:
+        """The unit for people."""
+        return {"updates": "weight updates", "trainings": "trainings"}[self]
+
+    def of(self, cost: Cost) -> int:
+        """`cost` in this unit."""
+        return cost.updates if self is Unit.UPDATES else cost.trainings
+
+
+def running_cost(rows: Iterable[MeasurementRow], weights: Mapping[str, int]) -> dict[int, Cost]:
+    """The cost up to each request and with it, in order.
+
+    Args:
+        rows: measurements, by request.
+        weights: of each task.
+    """
+    rows = list(rows)
+    baseline_steps: dict[tuple[str, str, int], int] = {}
+    for row in rows:
+        place = row.task, row.stream, row.seed
+        baseline_steps[place] = max(row.steps, baseline_steps.get(place, 0))
+    spent = Cost()
+    after: dict[int, Cost] = {}
+    for row in rows:
+        weight = weights[row.task]
+        spent += Cost(1, row.steps * weight)
+        steps = baseline_steps.pop((row.task, row.stream, row.seed), None)
+        if steps is not None:
+            spent += Cost(1, steps * weight)
+        after[row.request] = spent
+    return after

@@ -1,0 +1,51 @@
+"""`funnel.json` of a run as a typed model: what `evosearch.evaluation.funnel` found."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from evosearch.runs.documents import Count, Document, ProgramText
+
+
+class EntrantDocument(Document):
+    """A program that a stage measured."""
+
+    name: Annotated[str, Field(pattern=r"(?s)^.+#[0-9]{1,18}$")]
+    """`runs/NAME#ID`."""
+    fitness: float
+    fitness_low: float
+    fitness_high: float
+    per_task: Annotated[dict[str, float], Field(min_length=1)]
+    source: ProgramText
+
+    @model_validator(mode="after")
+    def _mean_within_interval(self) -> Self:
+        if not self.fitness_low <= self.fitness <= self.fitness_high:
+            raise ValueError("the fitness lies outside its interval")
+        return self
+
+
+class StageDocument(Document):
+    """One stage."""
+
+    scale: Literal["10x", "100x"]
+    seeds: Count
+    through: Count
+    entrants: Annotated[list[EntrantDocument], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _no_more_through_than_entered(self) -> Self:
+        if self.through > len(self.entrants):
+            raise ValueError(f"{self.through} of {len(self.entrants)} entrants go on")
+        return self
+
+
+class FunnelDocument(Document):
+    """All stages, and the winner if there is one."""
+
+    stages: Annotated[list[StageDocument], Field(min_length=1)]
+    winner: EntrantDocument | None
+    verdict: str | None = None
+    """What the winner's fresh seeds say of it; versions before did not keep it."""

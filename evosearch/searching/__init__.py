@@ -1,1 +1,0 @@
-"""The search: mutation, evolution, measurement, the driver and the run that it leaves."""

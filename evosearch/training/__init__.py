@@ -1,1 +1,0 @@
-"""One training: seeds, conditions, contenders, engines, and tuning alike for all."""

@@ -1,0 +1,216 @@
+"""A program in words: what its update is, its weight decay, its states, its learning rate."""
+
+from __future__ import annotations
+
+from primitives.graph.roles import Roles, roles
+from primitives.graph.structure import AVERAGES, Structure
+from primitives.kinds import Kind
+from primitives.program import Program
+
+_PHRASES = {
+    "sign": "the sign of {0}",
+    "sqrt": "the root of {0}",
+    "cbrt": "the cube root of {0}",
+    "square": "the square of {0}",
+    "cube": "the cube of {0}",
+    "abs": "the size of {0}",
+    "negative": "minus {0}",
+    "reciprocal": "one over {0}",
+    "add": "{0} plus {1}",
+    "subtract": "{0} minus {1}",
+    "multiply": "{0} times {1}",
+    "divide": "{0} over {1}",
+    "power": "{0} to the power {1}",
+    "maximum": "the larger of {0} and {1}",
+    "minimum": "the smaller of {0} and {1}",
+    "interp": "an interpolation between {0} and {1}",
+    "ema": "an interpolation between {0} and {1}",
+    "clip": "{0} clipped to a global norm of {1}",
+    "clip_by_rms": "{0} clipped to a root mean square of {1}",
+    "clamp": "{0} clamped between {1} and {2}",
+    "norm": "the norm of {0}",
+    "global_norm": "the global norm of {0}",
+    "rms": "the root mean square of {0}",
+    "mean": "the mean of {0}",
+    "row_mean": "the row means of {0}",
+    "col_mean": "the column means of {0}",
+    "matrix_mean": "the mean over each matrix of {0}",
+    "orthogonalize": "{0} orthogonalized",
+    "dot": "the inner product of {0} and {1}",
+    "cosine_sim": "the cosine between {0} and {1}",
+    "where": "{1} where {0} is not zero, else {2}",
+    "greater": "whether {0} is greater than {1}",
+    "equal": "whether {0} equals {1}",
+    "identity": "{0}",
+}
+_ROLES = {
+    "momentum": "momentum",
+    "second moment": "the second moment",
+    "largest second moment": "the largest second moment",
+}
+_PER = {
+    Kind.TENSOR: "weight",
+    Kind.ROW: "row",
+    Kind.COL: "column",
+    Kind.MATRIX: "matrix",
+    Kind.LEAF: "array",
+    Kind.SCALAR: "model",
+}
+_INFIX = frozenset(op for op, words in _PHRASES.items() if words.startswith("{"))
+_CORRECTED = " corrected for its start"
+_MOST_WORDS = 50
+_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+
+
+def describe(program: Program) -> str:
+    """One paragraph on the live part of `program`.
+
+    >>> from primitives import zoo
+    >>> describe(zoo.load("signum"))
+    'The sign of momentum. One state per weight: momentum, an average of the gradient with decay \
+0.9. Learning rate 0.0001.'
+
+    Raises:
+        ProgramError: the program is ill-kinded.
+    """
+    return _Narrator(roles(program)).paragraph()
+
+
+class _Narrator(Structure):
+    def __init__(self, found: Roles):
+        super().__init__(found.program)
+        self.roles = found
+        self.returned: dict[int, int] = {}
+        for state, value in self.next_value.items():
+            self.returned.setdefault(value, state)
+
+    def paragraph(self) -> str:
+        """The sentences, those that there is something to say in."""
+        sentences = [self._update(), self._states(), self._rate()]
+        return " ".join(sentence for sentence in sentences if sentence)
+
+    # -- sentences -----------------------------------------------------------------------------
+
+    def _update(self) -> str:
+        core: int | float = self.update
+        _, rates, others = self.factors(self.update)
+        if len(others) == 1 and (self.roles.linear or not rates):
+            core = others[0]
+        decay = next((h for h in self.roles.hyperparameters if h.role == "weight decay"), None)
+        words = self._without(core, self.roles.decoupled)
+        if len(words.split()) > _MOST_WORDS:
+            words = self._in_short()
+        if self.roles.decoupled is not None and decay is not None:
+            words += f", with decoupled weight decay of {decay.value:g}"
+        return f"{_capitalized(words)}."
+
+    def _without(self, value: int | float, term: int | None) -> str:
+        """The phrase of a sum, less one of its terms."""
+        value = self.resolve(value)
+        if term is not None and type(value) is int and self.op(value) == "add":
+            kept = [self._without(x, term) for x in self.args(value) if self.resolve(x) != term]
+            return " plus ".join(kept)
+        return self.phrase(value)
+
+    def _in_short(self) -> str:
+        found = self.depends[self.update]
+        names = [self._leaf(number) for number in sorted(found)]
+        inputs = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+        return f"a function of {inputs}, in {len(self.operands)} statements"
+
+    def _states(self) -> str:
+        states = self.program.states
+        if not states:
+            return "No state."
+        kinds = list(dict.fromkeys(state.kind for state in states))
+        counts: list[str] = []
+        for kind in kinds:
+            count = sum(state.kind == kind for state in states)
+            plural = "s" * (count > 1 and not counts)
+            noun = f" state{plural}" if not counts else ""
+            counts.append(f"{_COUNTS[min(count, 8)]}{noun} per {_PER[kind]}")
+        told = "; ".join(self._state(number) for number in self.next_value)
+        text = " and ".join(counts)
+        return f"{_capitalized(text)}: {told}."
+
+    def _state(self, state: int) -> str:
+        """A state and what it turns into."""
+        name, value = self._state_name(state), self.resolve(self.next_value[state])
+        if type(value) is not int or value < self.base:
+            return f"{name}, which becomes {self.phrase(value)}"
+        op, args = self.op(value), self.args(value)
+        others = [arg for arg in args[:2] if self.resolve(arg) != state]
+        if op in AVERAGES and len(others) == 1 and self.resolve(args[1]) == state:
+            share = self.constant(value - self.base, 2)
+            decay = f"decay {share[0]:g}" if share else "a varying decay"
+            words = f"{name}, an average of {self.phrase(others[0])} with {decay}"
+        elif op == "maximum" and len(others) == 1:
+            words = f"{name}, the largest so far of {self.phrase(others[0])}"
+        elif op == "add" and len(others) == 1:
+            words = f"{name}, a sum of {self.phrase(others[0])}"
+        elif op == "add" and any(self._decayed(arg) == state for arg in args):
+            new = next(arg for arg in args if self._decayed(arg) != state)
+            words = f"{name}, a decaying sum of {self.phrase(new)}"
+        else:
+            words = f"{name}, which becomes {self.phrase(value, inside=True)}"
+        return words if len(words.split()) <= _MOST_WORDS else name
+
+    def _rate(self) -> str:
+        rate = self.roles.learning_rate
+        if not self.roles.linear:
+            return "It does not just scale with the learning rate."
+        return f"Learning rate {rate.value:g}." if rate.places else ""
+
+    # -- phrases -------------------------------------------------------------------------------
+
+    def phrase(self, value: int | float, *, inside: bool = False) -> str:
+        """A value in words; with `inside` a state's next value is told by what it is made of."""
+        value = self.resolve(value)
+        if type(value) is not int:
+            return f"{value:g}"
+        if value < self.base:
+            return self._leaf(value)
+        if value in self.returned and not inside:
+            return self._state_name(self.returned[value])
+        op, args = self.op(value), self.args(value)
+        if op == "divide" and self._corrects(args[1]):
+            return f"{self._operand(args[0])}{_CORRECTED}"
+        told = [self._operand(arg) for arg in args]
+        known = _PHRASES.get(op)
+        return known.format(*told) if known else " of ".join(filter(None, (op, ", ".join(told))))
+
+    def _operand(self, value: int | float) -> str:
+        """An operand's phrase, in brackets if it has operands on both sides itself."""
+        words = self.phrase(value)
+        value = self.resolve(value)
+        bare = type(value) is not int or value < self.base or value in self.returned
+        if bare or self.op(int(value)) not in _INFIX or words.endswith(_CORRECTED):
+            return words
+        return f"({words})"
+
+    def _leaf(self, number: int) -> str:
+        name = self.names[number]
+        if number < 2:
+            return ("the weights", "the gradient")[number]
+        if number in self.next_value:
+            return self._state_name(number)
+        return {"lr": "the learning rate", "t": "the step"}.get(name, name)
+
+    def _state_name(self, state: int) -> str:
+        role, is_sum = self.roles.states[self.names[state]]
+        if role == "second moment" and is_sum:
+            return "the sum of squares"
+        return _ROLES.get(role, self.names[state])
+
+    def _corrects(self, value: int | float) -> bool:
+        """Whether `value` is 1 - b^t."""
+        value = self.resolve(value)
+        if type(value) is not int or self.op(value) != "subtract":
+            return False
+        one, power = map(self.resolve, self.args(value))
+        return one == 1 and type(power) is int and self.op(power) == "power"
+
+
+def _capitalized(words: str) -> str:
+    first = next((place for place, letter in enumerate(words) if letter.isalnum()), 0)
+    return f"{words[:first]}{words[first].upper()}{words[first + 1 :]}"

@@ -1,0 +1,1 @@
+"""What a program's dataflow says: kinds, liveness, semantic key, states and roles."""

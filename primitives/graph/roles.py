@@ -1,0 +1,377 @@
+"""Roles: what the states and constants of a program are to a person who knows optimizers.
+
+A state that averages gradients is momentum, one that averages their squares a second moment; a
+constant in such an average is a decay, one that multiplies the weights beside the update a weight
+decay, and so on. Roles give names to exported code, and ranges to its hyperparameters. They never
+change what a program computes.
+
+A constant is a *place*: the statement and operand where it is written, or `(INITIAL, n)` for the
+value that state n starts with. `lift` turns places into scalar states, so that they can be given
+when a program runs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from primitives.graph.analysis import live
+from primitives.graph.structure import AVERAGES, INITIAL, Place, StateRole, Structure
+from primitives.kinds import Kind
+from primitives.program import Parameter, Program, Statement
+
+_LITERALS = (0.0, 0.5, 1.0, 2.0)
+"""Magnitudes that stay numbers unless they have a role: halves and doubles are seldom tuned."""
+_LARGEST_EPSILON = 1e-3
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers from `low` to `high`; `above` and `below` say that an end does not belong."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        if value == self.low or value == self.high:
+            return not (self.above if value == self.low else self.below)
+        return self.low < value < self.high
+
+    def __str__(self) -> str:
+        left = "(" if self.above or math.isinf(self.low) else "["
+        right = ")" if self.below or math.isinf(self.high) else "]"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+ANY = Interval()
+POSITIVE = Interval(0.0, above=True)
+NEGATIVE = Interval(high=0.0, below=True)
+NOT_NEGATIVE = Interval(0.0)
+DECAY = Interval(0.0, 1.0, below=True)
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A constant with a name.
+
+    Attributes:
+        name: unique in its program.
+        role: what it does, in words.
+        value: the program's own.
+        interval: the values that it may take.
+        places: where it stands in `Roles.program`.
+        unit_places: constants that are part of `value` as further factors, and 1 beside it.
+    """
+
+    name: str
+    role: str
+    value: float
+    interval: Interval
+    places: tuple[Place, ...]
+    unit_places: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What a program's states and constants are.
+
+    Attributes:
+        program: the live program that the places refer to.
+        states: the role of each state, and whether it is a sum (not an average).
+        hyperparameters: all but the learning rate.
+        learning_rate: the constants that scale the whole update; 1 where there are none.
+        scheduled: whether the program reads `lr`.
+        linear: whether the update is proportional to `lr` (or does not read it), and no state
+            depends on it.
+        decoupled: the value that is the weights times `weight_decay`, beside the update.
+    """
+
+    program: Program
+    states: dict[str, tuple[StateRole, bool]]
+    hyperparameters: tuple[Hyperparameter, ...]
+    learning_rate: Hyperparameter
+    scheduled: bool
+    linear: bool
+    decoupled: int | None
+
+
+@lru_cache(maxsize=1024)
+def roles(program: Program) -> Roles:
+    """The roles in the live part of `program`.
+
+    Raises:
+        ProgramError: the program is ill-kinded.
+    """
+    return _Finder(live(program)).find()
+
+
+def lift(program: Program, places: Mapping[Place, str]) -> Program:
+    """`program` with the constants at `places` read from scalar states of the given names.
+
+    The new states come last, in order of first appearance, and keep their value. What starts a
+    state, `(INITIAL, n)`, is no operand and cannot be lifted.
+    """
+    statements = [list(statement.args) for statement in program.statements]
+    ops = [statement.op for statement in program.statements]
+    for (statement, operand), name in places.items():
+        if not statements[statement]:  # a constant that an op gives
+            ops[statement], statements[statement] = "identity", [name]
+        else:
+            statements[statement][operand] = name
+    names = tuple(dict.fromkeys(places.values()))
+    return Program(
+        (*program.parameters, *(Parameter(name, Kind.SCALAR) for name in names)),
+        tuple(
+            Statement(old.target, op, tuple(args))
+            for old, op, args in zip(program.statements, ops, statements, strict=True)
+        ),
+        (*program.returns, *names),
+    )
+
+
+@dataclass
+class _Draft:
+    """A constant whose name is not decided yet; `key` is equal for constants that are one."""
+
+    key: tuple[object, ...]
+    base: str
+    role: str
+    interval: Interval
+    places: list[Place]
+
+
+class _Finder(Structure):
+    def find(self) -> Roles:
+        rate_places, linear = self.rate()
+        decoupled, decay_places = self.decoupled(linear)
+        states = self.state_roles()
+        taken = {*rate_places, *decay_places}
+        drafts = self._drafts(taken, states)
+        learning_rate = self._product("learning_rate", "learning rate", rate_places)
+        if decay_places:
+            drafts.append(_Draft(("weight decay",), "weight_decay", "", NOT_NEGATIVE, decay_places))
+        return Roles(
+            self.program,
+            states,
+            self._named(drafts, decay_places),
+            learning_rate,
+            self.reads_lr(),
+            linear,
+            decoupled,
+        )
+
+    def _value(self, place: Place) -> float:
+        index, operand = place
+        if index == INITIAL:
+            return self.program.states[operand].initial
+        found = self.operands[index]
+        return float(found[operand]) if found else 1e-8
+
+    def _product(self, name: str, role: str, places: list[Place]) -> Hyperparameter:
+        value = float(f"{math.prod(map(self._value, places)):.12g}")
+        return Hyperparameter(name, role, value, NOT_NEGATIVE, tuple(places[:1]), tuple(places[1:]))
+
+    def _drafts(
+        self, taken: Collection[Place], states: dict[str, tuple[StateRole, bool]]
+    ) -> list[_Draft]:
+        drafts: dict[tuple[object, ...], _Draft] = {}
+        placed: dict[Place, tuple[object, ...]] = {}
+        uses = [
+            (index, operand, *found)
+            for index, operands in enumerate(self.operands)
+            for operand in range(len(operands))
+            if (found := self.constant(index, operand))
+            and found[1] not in taken
+            and self.program.statements[index].op != "identity"
+        ]
+        for rule in (self._as_decay, self._as_correction, self._as_known, self._as_any):
+            for index, operand, value, place in uses:
+                if place in placed:
+                    continue
+                draft = rule(index, operand, value, place, drafts)
+                if draft is not None:
+                    drafts.setdefault(draft.key, draft).places.append(place)
+                    placed[place] = draft.key
+        for number, state in enumerate(self.program.states):
+            if state.initial:
+                key = ("initial", state.name)
+                plain = re.sub(r"[^a-z0-9_]", "", state.name.lower()) or "state"
+                text = f"what {state.name} starts with"
+                interval = POSITIVE if state.initial > 0 else NEGATIVE
+                drafts[key] = _Draft(key, f"initial_{plain}", text, interval, [(INITIAL, number)])
+        return sorted(drafts.values(), key=lambda draft: min(draft.places) < (0, 0))
+
+    def _as_decay(
+        self, index: int, operand: int, value: float, place: Place, known: object
+    ) -> _Draft | None:
+        """The decay of an average, or of a decaying sum."""
+        op, operands = self.program.statements[index].op, self.operands[index]
+        if value not in DECAY:
+            return None
+        if op in AVERAGES and operand == 2:
+            orders = [order for order in map(self.order, operands[:2]) if order]
+            kept = self.base + index in map(self.resolve, self.next_value.values())
+            return _decay(max(orders, default=0.0), value, "decay" if kept else "share")
+        if op == "multiply":
+            other = self.resolve(operands[1 - operand])
+            if type(other) is int and other in self.next_value:
+                following = self.next_value[other]
+                if self._form(other, following) == "sum" and self._feeds(index, following):
+                    order = self.orders[following] or 0.0
+                    return _decay(order, value, "momentum" if order == 1 else "decay")
+        return None
+
+    def _feeds(self, index: int, value: int) -> bool:
+        """Whether statement `index` is a term of the sum `value`."""
+        total = self.resolve(value)
+        return (
+            type(total) is int
+            and total >= self.base
+            and any(self.resolve(arg) == self.base + index for arg in self.args(total))
+        )
+
+    def _as_correction(
+        self,
+        index: int,
+        operand: int,
+        value: float,
+        place: Place,
+        known: Mapping[tuple[object, ...], _Draft],
+    ) -> _Draft | None:
+        """A decay again: in its bias correction 1 - b^t, or in a look ahead along momentum."""
+        op, operands = self.program.statements[index].op, self.operands[index]
+        if value not in DECAY:
+            return None
+        same = [draft for key, draft in known.items() if key[0] == "decay" and key[2] == value]
+        if op == "power" and operand == 0 and self._reads_step(operands[1]):
+            corrected = self._corrected(self.base + index)
+            return next((d for d in same if d.key[1] == corrected), same[0] if same else None) or (
+                _decay(corrected or 0.0, value, "decay")
+            )
+        if op == "multiply" and same:
+            other = self.resolve(operands[1 - operand])
+            if type(other) is int and other in (*self.next_value, *self.next_value.values()):
+                return next((d for d in same if d.key[1] == self.orders[other]), None)
+        return None
+
+    def _reads_step(self, value: int | float) -> bool:
+        if type(value) is not int or "t" not in self.names:
+            return False
+        return self.names.index("t") in self.depends[value]
+
+    def _corrected(self, power: int) -> float | None:
+        """The order of what is divided by one minus `power`."""
+        for index, _ in self.users[power]:
+            if self.program.statements[index].op == "subtract":
+                for user, operand in self.users[self.base + index]:
+                    if self.program.statements[user].op == "divide" and operand == 1:
+                        return self.order(self.operands[user][0])
+        return None
+
+    def _as_known(
+        self, index: int, operand: int, value: float, place: Place, known: object
+    ) -> _Draft | None:
+        """What has one name in the literature wherever it stands."""
+        op, operands = self.program.statements[index].op, self.operands[index]
+        if op == "add" and 0 < value <= _LARGEST_EPSILON:
+            readers = {
+                self.program.statements[user].op for user, _ in self.users[self.base + index]
+            }
+            base = "eps_root" if "sqrt" in readers else "eps"
+            return _Draft((base, value), base, "keeps a denominator positive", POSITIVE, [])
+        if op == "multiply" and value > 0 and self.resolve(operands[1 - operand]) == 0:
+            readers = {
+                self.program.statements[user].op for user, _ in self.users[self.base + index]
+            }
+            if "add" in readers:
+                return _Draft(
+                    ("weight decay", value), "weight_decay", "weight decay", NOT_NEGATIVE, []
+                )
+        if op in _THRESHOLDS and operand == 1 and value > 0:
+            base, role = _THRESHOLDS[op]
+            return _Draft((base, place), base, role, POSITIVE, [])
+        if op == "clamp" and operand:
+            base = ("low", "high")[operand - 1]
+            return _Draft((base, place), base, f"the {base}er end of a clamp", ANY, [])
+        return None
+
+    def _as_any(
+        self, index: int, operand: int, value: float, place: Place, known: object
+    ) -> _Draft | None:
+        op = self.program.statements[index].op
+        if abs(value) in _LITERALS:
+            return None
+        base, role = _OTHERS.get((op, operand)) or _OTHERS.get((op, -1)) or (op, f"in {op}")
+        interval = ANY
+        if base in ("exponent", "floor", "divisor", "period"):
+            interval = POSITIVE if value > 0 else NEGATIVE
+        return _Draft((base, place), base, role, interval, [])
+
+    def _named(self, drafts: list[_Draft], decay_places: list[Place]) -> tuple[Hyperparameter, ...]:
+        decays = sorted(
+            (draft for draft in drafts if draft.key[0] == "decay"),
+            key=lambda draft: (draft.key[1] or math.inf, min(draft.places)),
+        )
+        if len(decays) > 1:
+            for number, draft in enumerate(decays, 1):
+                draft.base = f"b{number}"
+        roots = [draft for draft in drafts if draft.base == "eps_root"]
+        if len(roots) == 1 and not any(draft.base == "eps" for draft in drafts):
+            roots[0].base = "eps"
+        rank = {id(draft): number for number, draft in enumerate(decays)}
+        used = {"learning_rate", "lr", "schedule", "mask", "params"}
+        found = []
+        for draft in sorted(drafts, key=lambda d: rank.get(id(d), len(decays))):
+            name, number = draft.base, 2
+            while name in used:
+                name, number = f"{draft.base}_{number}", number + 1
+            used.add(name)
+            if draft.places is decay_places:
+                found.append(self._product(name, "weight decay", decay_places))
+            else:
+                value = self._value(draft.places[0])
+                found.append(
+                    Hyperparameter(name, draft.role, value, draft.interval, tuple(draft.places))
+                )
+        return tuple(found)
+
+
+_THRESHOLDS = {
+    "clip": ("max_norm", "the largest global norm"),
+    "clip_by_rms": ("clipping_threshold", "the largest root mean square of an array"),
+}
+
+_OTHERS = {
+    ("add", -1): ("offset", "added"),
+    ("subtract", -1): ("offset", "a difference"),
+    ("multiply", -1): ("scale", "a factor"),
+    ("divide", 0): ("numerator", "divided"),
+    ("divide", 1): ("divisor", "a divisor"),
+    ("power", 0): ("base", "raised to a power"),
+    ("power", 1): ("exponent", "an exponent"),
+    ("maximum", -1): ("floor", "the least value"),
+    ("minimum", -1): ("ceiling", "the largest value"),
+    ("greater", -1): ("threshold", "a threshold"),
+    ("equal", -1): ("target", "compared with"),
+    ("mod", 1): ("period", "a period"),
+    ("interp", 2): ("weight", "the second operand's share"),
+    ("ema", 2): ("weight", "the second operand's share"),
+    ("where", -1): ("choice", "one of two choices"),
+}
+
+
+def _decay(order: float, value: float, form: Literal["decay", "momentum", "share"]) -> _Draft:
+    averaged = {1.0: "the gradient", 2.0: "its square"}.get(order)
+    role = f"decay of the average of {averaged}" if averaged else "a decay"
+    if form == "momentum":
+        role = "decay of the sum of gradients"
+    elif form == "share":
+        role = "the average's share where it meets what is new"
+    base = "momentum" if form == "momentum" else "decay"
+    return _Draft(("decay", order, value), base, role, DECAY, [])

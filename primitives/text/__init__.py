@@ -1,0 +1,1 @@
+"""Text: symbols, formulas, words for error messages, and characters made safe to show."""

@@ -1,0 +1,1 @@
+"""The training loop, for one program or many side by side."""

@@ -1,0 +1,1 @@
+"""Tasks that users bring: Python files, arrays and texts."""

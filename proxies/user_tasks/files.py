@@ -1,0 +1,328 @@
+"""A user's own tasks: a factory in a Python file, arrays, or a text.
+
+    my_task.py:task             the `Task` that the function `task` in the file returns
+    table.npz                   arrays `x` and `y`: a network; integers in `y` are classes
+    table.npz:linear            the same with a linear model
+    images.npz:paper-vit        images 64x64 in `x`, classes in `y`: a vision transformer
+    notes.txt                   a text: next characters with attention; or notes.txt:recurrent, ...
+    notes.txt:paper-transformer next words with a transformer
+    table.npz:network@held-out  the same, on rows that a search never sees
+
+Rows of arrays, and blocks of text, are cut into a search, a validation and a held-out part by a
+hash of their content, as the bundled data are: duplicates fall into one part.
+"""
+
+import hashlib
+import math
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from proxies import data
+from proxies.layers import Weights, gaussian, lecun, network, network_plan, smoothed_divergence
+from proxies.registry import Factory
+from proxies.sampling import Cut, cut, draw
+from proxies.task import Files, Split, Task
+from proxies.tasks import paper, recurrent, topics
+from proxies.user_tasks.execution import inherit, sha256
+from proxies.user_tasks.python_file import OwnTaskError, from_python
+
+_NAME = re.compile(r"(?P<path>.+\.(py|npz|txt))(:(?P<what>[\w-]+))?(@(?P<part>[\w-]+))?")
+_LEAST_ITEMS = 32
+_SMOOTHING = 0.1
+
+
+def is_own(name: str) -> bool:
+    """Whether `name` is that of a user's task: a path to a file that can be one."""
+    return _NAME.fullmatch(name) is not None
+
+
+def load(name: str) -> Task:
+    """The task that `name` describes; always the same object, so that it compiles once.
+
+    A Python file is executed: it is the user's own code, as any training script is. Before that the
+    audit event `proxies.execute` is raised, where a hook can refuse it; see
+    `proxies.user_tasks.execution`.
+
+    Raises:
+        OwnTaskError: the file cannot be read or does not hold what it should.
+        UntrustedTaskError: an audit hook refused a Python file.
+    """
+    task = _load(name)
+    inherit(task.files)
+    return task
+
+
+@cache
+def _load(name: str) -> Task:
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        raise OwnTaskError(f"task {name!r}: name a .py, .npz or .txt file")
+    path, what = Path(parts["path"]), parts["what"]
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a directory" if path.is_dir() else "no regular file"
+            raise OwnTaskError(f"task {name!r}: {path} is {kind}; name a file")
+        files: Files = ((os.path.abspath(path), sha256(path)),)
+    except OSError as error:
+        raise OwnTaskError(f"task {name!r}: cannot read {path}: {error.strerror}") from None
+    if path.suffix == ".py":
+        task, files = from_python(name, path, what)
+    else:
+        models = _MODELS[path.suffix]
+        model = what or next(iter(models))
+        if model not in models:
+            known = ", ".join(models)
+            raise OwnTaskError(f"task {name!r}: no model {model!r} for {path.suffix}; use {known}")
+        task = models[model](name, path, _split(name, parts["part"] or "search"))
+    return replace(task, name=name, source=f"{path} ({files[0][1][:12]})", files=files)
+
+
+def _split(name: str, part: str) -> Split:
+    known: tuple[Split, ...] = get_args(data.Part)
+    for split in known:
+        if split == part:
+            return split
+    raise OwnTaskError(f"task {name!r}: no part {part!r}; use one of {', '.join(known)}")
+
+
+class Table(NamedTuple):
+    """`x` `[n, features]` float32, standardised, and `y`: `[n]` int32 or `[n, outputs]` float32."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.number]
+
+
+def _network(name: str, path: Path, split: Split, *, hidden: tuple[int, ...]) -> Task:
+    x, y = _arrays(name, path)
+    x = x.reshape(len(x), -1).astype(np.float64)
+    classes = int(y.max()) + 1 if y.ndim == 1 and np.issubdtype(y.dtype, np.integer) else 0
+    rows = _rows_of(name, path, split, "rows", (row.tobytes() for row in x))
+    x = _standardised(name, path, "x", x, np.float64)
+    if not classes:
+        y = _standardised(name, path, "y", y.reshape(len(y), -1), np.float32)
+    table = Table(x[rows].astype(np.float32), y[rows].astype(np.int32 if classes else np.float32))
+    sizes = (x.shape[1], *hidden, classes or y.shape[1])
+    batch = min(64, len(rows) // 2)
+
+    def init(key: jax.Array) -> Weights:
+        return gaussian(key, network_plan(sizes, last=lecun))
+
+    def partition(table: Table, key: jax.Array) -> Cut:
+        return cut(table.x.shape[0], key)
+
+    def sample(partition: Cut, key: jax.Array) -> jax.Array:
+        return draw(partition.train, key, batch)[0]
+
+    def read(table: Table, item: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.asarray(table.x)[item], jnp.asarray(table.y)[item]
+
+    def loss(params: Weights, seen: tuple[jax.Array, jax.Array], key: jax.Array) -> jax.Array:
+        del key
+        inputs, wanted = seen
+        outputs = network(params, inputs)
+        if classes:  # few rows can be told apart so well that a cross-entropy compares nothing
+            return smoothed_divergence(outputs, wanted, _SMOOTHING)
+        return jnp.mean((outputs - wanted) ** 2)
+
+    def evaluate(params: Weights, table: Table, partition: Cut, key: jax.Array) -> jax.Array:
+        return loss(params, read(table, partition.evaluation), key)
+
+    model = "network" if hidden else "linear"
+    kind = f"{classes} classes" if classes else f"{y.shape[1]} numbers"
+    return Task(
+        name=name,
+        split=split,
+        description=f"{kind} from {x.shape[1]} features of {path.name}, {model}",
+        metric="divergence from smoothed labels (nats)"
+        if classes
+        else "mean squared error (share of the variance)",
+        steps=200,
+        data=table,
+        init=init,
+        partition=partition,
+        sample=sample,
+        batch=read,
+        loss=loss,
+        evaluate=evaluate,
+    )
+
+
+def _standardised(
+    name: str, path: Path, key: str, array: NDArray[Any], dtype: type[np.floating]
+) -> NDArray[Any]:
+    """Every column with mean 0 and deviation 1, computed in `dtype`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = array.astype(dtype)
+        found: NDArray[Any] = (array - array.mean(axis=0)) / np.maximum(array.std(axis=0), 1e-6)
+    if not np.isfinite(found).all():
+        raise OwnTaskError(
+            f"task {name!r}: {key} of {path} has numbers too large to be standardised; scale them"
+        )
+    return found
+
+
+def _paper_vit(name: str, path: Path, split: Split) -> Task:
+    x, y = _arrays(name, path)
+    shape = (paper.SIDE, paper.SIDE, 3)
+    if x.shape[1:] != shape:
+        has = "x".join(map(str, x.shape[1:])) or "single numbers"
+        wanted = "x".join(map(str, shape))
+        raise OwnTaskError(f"task {name!r}: the images in x are {has}; resize them to {wanted}")
+    if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
+        raise OwnTaskError(f"task {name!r}: x holds {x.dtype}; save images as uint8 or float32")
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise OwnTaskError(
+            f"task {name!r}: y holds {y.dtype} of shape {y.shape}; save a whole number, the class, "
+            "for each image"
+        )
+    rows = _rows_of(name, path, split, "images", (image.tobytes() for image in x))
+    pixels = x[rows] if x.dtype == np.uint8 else x[rows].astype(np.float32)
+    images = paper.Images.of(pixels, y[rows].astype(np.int32))
+    return paper.vit(name, split, images, int(y.max()) + 1, of=path.name)
+
+
+def _arrays(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    x, y = _loaded(name, path)
+    for key, array in {"x": x, "y": y}.items():
+        if array.dtype.kind not in "biuf":
+            raise OwnTaskError(f"task {name!r}: {key} of {path} holds {array.dtype}; save numbers")
+        if array.ndim == 0:
+            raise OwnTaskError(
+                f"task {name!r}: {key} of {path} is one number; save a row an example"
+            )
+        if array.size == 0:
+            raise OwnTaskError(f"task {name!r}: {key} of {path} is empty; save a row an example")
+    if len(x) != len(y):
+        raise OwnTaskError(f"task {name!r}: x has {len(x)} rows and y {len(y)}; give them as many")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise OwnTaskError(f"task {name!r}: {path} holds NaN or infinity; remove those rows")
+    if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
+        wrong = y[(y < 0) | (y >= len(y))]
+        if wrong.size:
+            raise OwnTaskError(
+                f"task {name!r}: class {wrong[0]} in y of {len(y)} rows; number classes from 0, or "
+                "save numbers that are no classes as floats"
+            )
+    return x, y
+
+
+def _loaded(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The arrays x and y of an .npz file, whatever they hold."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {member.filename: member.file_size for member in archive.infolist()}
+        missing = [key for key in ("x", "y") if f"{key}.npy" not in sizes]
+        if missing:
+            has = ", ".join(key.removesuffix(".npy") for key in sizes) or "nothing"
+            raise OwnTaskError(f"task {name!r}: {path} has {has}; save arrays x and y")
+        needed, there = sizes["x.npy"] + sizes["y.npy"], _memory()
+        if needed > there / 2:
+            raise OwnTaskError(
+                f"task {name!r}: the arrays of {path} take {needed / 2**30:,.1f} GiB, more than "
+                f"half of this machine's {there / 2**30:,.1f} GiB of memory; save fewer rows"
+            )
+        with np.load(path, allow_pickle=False) as file:
+            x, y = file["x"], file["y"]
+        if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):
+            raise ValueError("x or y is no array")
+        return x, y
+    except OwnTaskError:
+        raise
+    except Exception as error:  # a damaged archive raises some ten kinds
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise OwnTaskError(
+            f"task {name!r}: {path} is no .npz of arrays ({said}); save it with np.savez"
+        ) from None
+
+
+def _memory() -> float:
+    """The machine's memory in bytes; infinity where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
+def _characters(name: str, path: Path, split: Split, *, model: Factory) -> Task:
+    code = {character: index for index, character in enumerate(data.ALPHABET)}
+    text = _text(name, path).lower()
+    codes = np.array([code.get(character, 0) for character in text], np.uint8)
+    blocks = codes[: codes.size // data.BLOCK * data.BLOCK].reshape(-1, data.BLOCK)
+    what = f"blocks of {data.BLOCK} characters"
+    rows = _rows_of(name, path, split, what, (block.tobytes() for block in blocks))
+    task = model(name, split)
+    return replace(
+        task,
+        data=topics.Text(blocks[rows]),
+        description=task.description.replace("English text", path.name),
+    )
+
+
+def _paper_transformer(name: str, path: Path, split: Split) -> Task:
+    words = paper.words(_text(name, path))
+    blocks = [words[start : start + data.BLOCK] for start in range(0, len(words), data.BLOCK)]
+    blocks = [block for block in blocks if len(block) == data.BLOCK]
+    pick = partial(_rows_of, name, path, what=f"blocks of {data.BLOCK} words")
+    items = [" ".join(block).encode() for block in blocks]
+    # What a search may see decides what a word is, so that all parts are the same task.
+    code = paper.codes_of(word for row in pick("search", items=items) for word in blocks[row])
+    rows = pick(split, items=items)
+    codes = [[code.get(word, 0) for word in blocks[row]] for row in rows]
+    text = topics.Text(np.array(codes, np.uint16))
+    return paper.transformer(name, split, text, of=path.name)
+
+
+def _text(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise OwnTaskError(f"task {name!r}: {path} is not UTF-8 text; save it as UTF-8") from None
+
+
+def _rows_of(name: str, path: Path, part: Split, what: str, items: Iterable[bytes]) -> list[int]:
+    """The items that fall into `part`, by a hash of their content.
+
+    Raises:
+        OwnTaskError: there are too few of them.
+    """
+    groups = [hashlib.sha256(item).hexdigest() for item in items]
+    source = data.Source("own", "a user's own data", tuple(groups), ())
+    rows = [place for place, group in enumerate(groups) if source.part_of(group) == part]
+    if len(rows) < _LEAST_ITEMS:
+        raise OwnTaskError(
+            f"task {name!r}: {path} has {len(rows)} {what} in its {part} part; give at least "
+            f"{_LEAST_ITEMS} in each part, so about {5 * _LEAST_ITEMS} in all"
+        )
+    return rows
+
+
+_MODELS: dict[str, dict[str, Callable[[str, Path, Split], Task]]] = {
+    ".npz": {
+        "network": partial(_network, hidden=(32,)),
+        "linear": partial(_network, hidden=()),
+        "paper-vit": _paper_vit,
+    },
+    ".txt": {
+        "attention": partial(
+            _characters,
+            model=partial(topics.attention, width=16, context=16, batch=4, steps=200),
+        ),
+        "recurrent": partial(_characters, model=recurrent.recurrent),
+        "transformer": partial(_characters, model=topics.transformer),
+        "lstm": partial(_characters, model=recurrent.lstm),
+        "paper-transformer": _paper_transformer,
+    },
+}
+"""What makes a task of a file, by its ending and the model's name; the first is the default."""
