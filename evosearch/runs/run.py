@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from evosearch.config import MAY_CHANGE, Config, make_config, read_toml
+from evosearch.config import SAME_SEARCH, Config, make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError, told
 from evosearch.evolution.records import Scores, evidence, fitness, is_confirmed
 from evosearch.files import read_bytes, write_text
@@ -122,7 +122,7 @@ def check_config(store: Store, config: Config) -> None:
         ) from None
     changed = [
         name
-        for name in sorted(Config.model_fields.keys() - MAY_CHANGE)
+        for name in sorted(Config.model_fields.keys() - SAME_SEARCH)
         if getattr(made, name) != getattr(config, name)
     ]
     if changed:
