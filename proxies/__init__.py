@@ -10,7 +10,7 @@ True
 from proxies import tasks
 from proxies.data import digests
 from proxies.identity import differences, digest
-from proxies.loading import load
+from proxies.loading import load, split
 from proxies.precision import in_bfloat16
 from proxies.registry import UnknownTaskError, names, register
 from proxies.sharding import over_devices
@@ -47,6 +47,7 @@ __all__ = [
     "register",
     "sharpness",
     "smoothed",
+    "split",
     "tasks",
     "train",
 ]

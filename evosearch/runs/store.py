@@ -20,8 +20,7 @@ from evosearch.errors import EvosearchError, UsageError
 from evosearch.evolution.evolution import Birth, Evolution, Request
 from evosearch.evolution.records import Champion, Test
 from evosearch.files import explained
-from evosearch.measuring.engines import Engine
-from evosearch.measuring.laboratory import Measurement
+from evosearch.measuring.measurement import Engine, Failure, Measurement
 from evosearch.measuring.tuning import Tuner
 from evosearch.runs.database import (
     DATABASE,
@@ -65,6 +64,7 @@ from evosearch.seeds import Seed
 
 _SECONDS_BETWEEN_SYNCS = 10.0
 """A loss of power loses at most what was committed in this time."""
+_FAILURES = frozenset(Failure)
 _VALIDATED = "validations"
 """The entry of `meta` that is the number of rows of validation."""
 
@@ -556,14 +556,14 @@ def measurement_of(row: MeasurementRow) -> Measurement:
     """The measurement that `row` holds.
 
     Raises:
-        ValueError: there is no such engine.
+        ValueError: there is no such engine or failure.
     """
     return Measurement(
         _number(row.loss),
         _number(row.baseline),
         row.steps,
         row.schedule,
-        Engine(row.engine),
+        Failure(row.engine) if row.engine in _FAILURES else Engine(row.engine),
         row.stopped,
     )
 
