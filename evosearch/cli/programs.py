@@ -9,16 +9,19 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evosearch.errors import UsageError
 from evosearch.files import read_bytes
-from evosearch.measuring.ledger import Ledger
 from evosearch.runs.database import DATABASE
 from evosearch.runs.run import Run
 from evosearch.simplification.kept import kept
 from primitives import Program, ProgramError, parse, zoo
 from primitives.parsing import MAX_CHARACTERS
 from primitives.text.wording import suggestion
+
+if TYPE_CHECKING:
+    from evosearch.measuring.ledger import Ledger
 
 _SIMPLIFIED = ":simplified"
 _ID = re.compile("[0-9]{1,18}")
@@ -75,6 +78,8 @@ def ledger_of(arguments: Iterable[str], trouble: Callable[[str], None] | None = 
     Raises:
         EvosearchError: it cannot be used, and `trouble` is None.
     """
+    from evosearch.measuring.ledger import Ledger
+
     for argument in arguments:
         directory = Path(argument.removesuffix(_SIMPLIFIED).split("#")[0])
         if (directory / DATABASE).is_file():

@@ -82,7 +82,7 @@ def test_large_weights_lie_half_on_each_device(name: str) -> None:
 def test_two_devices_need_less_memory_each_than_one_alone() -> None:
     adam = optax.adam(1e-3)
     tasks = WIDE, proxies.over_devices(WIDE, two_devices())
-    one, two = (proxies.training.memory(task, adam, steps=3) for task in tasks)
+    one, two = (proxies.memory(task, adam, steps=3) for task in tasks)
     kept = 4 * WIDE.params * 3  # weights and Adam's two averages, in bytes
     assert kept < one
     assert kept / 2 < two < 0.7 * one
@@ -110,7 +110,7 @@ def test_a_mesh_of_two_axes_is_refused_and_one_task_is_made_once() -> None:
 
 def test_a_training_fits_what_is_larger_than_it_needs() -> None:
     task, rule = proxies.load("quadratic"), optax.sgd(0.1)
-    needed = proxies.training.memory(task, rule, steps=1000)
+    needed = proxies.memory(task, rule, steps=1000)
     assert needed > 4 * (1000 + task.params)  # the batch losses and the weights
     assert proxies.fits(task, rule, steps=1000)
     assert proxies.fits(task, rule, steps=1000, capacity=2 * needed)
