@@ -28,7 +28,7 @@ from evosearch.measuring.laboratory import BASELINE
 from evosearch.pipeline.driver import Search
 from evosearch.pipeline.observers import Snapshot
 from evosearch.presets import load_preset
-from evosearch.runs.run import make_run_directory
+from evosearch.runs.directory import make_run_directory
 from evosearch.seeds import Seed, Stream
 from primitives import Program, parse, zoo
 from proxies.tasks import digits

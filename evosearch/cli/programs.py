@@ -65,7 +65,7 @@ def place_in_run(argument: str) -> tuple[Run, int] | None:
         return None
     run = Run(argument)
     best = run.best()
-    return (run, best["id"]) if best else None
+    return (run, best.id) if best else None
 
 
 def ledger_of(arguments: Iterable[str], trouble: Callable[[str], None] | None = None) -> Ledger:
@@ -89,13 +89,13 @@ def ledger_of(arguments: Iterable[str], trouble: Callable[[str], None] | None = 
 
 def _place_of_winner(run: Run) -> tuple[Run, int] | None:
     """The run that the winner came from; None if it was another one, which is not there."""
-    found = (run.funnel() or {}).get("winner")
-    if not found:
+    funnel = run.funnel()
+    if funnel is None or funnel.winner is None:
         return None
-    home, _, number = found["name"].rpartition("#")
-    if Path(home).name == run.directory.resolve().name:
-        return run, int(number)
-    return (Run(home), int(number)) if Path(home).is_dir() else None
+    home, number = Path(funnel.winner.run), funnel.winner.id
+    if home.name == run.directory.resolve().name:
+        return run, number
+    return (Run(home), number) if home.is_dir() else None
 
 
 def _numbered(run: Run, number: str) -> Program:

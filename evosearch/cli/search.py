@@ -120,7 +120,7 @@ def search(
     from evosearch.config import make_config
     from evosearch.environment import describe, use_device
     from evosearch.runs.database import is_unfinished
-    from evosearch.runs.run import free_directory, make_run_directory
+    from evosearch.runs.directory import free_directory, make_run_directory
 
     settings = _settings(config, preset, baseline)
     if programs is not None or trainings is not None:
@@ -177,8 +177,8 @@ def resume(
     """
     from evosearch.cli.trust import ask
     from evosearch.environment import use_device
+    from evosearch.runs.directory import read_config
     from evosearch.runs.recovery import fork as forked
-    from evosearch.runs.run import read_config
 
     config = read_config(run)
     _check_batch(config.batch, use_device(device, batched=config.batch > 1))
@@ -303,7 +303,8 @@ def _run(
     from evosearch.cli.status import print_status, stand
     from evosearch.cli.terminal import Terminal
     from evosearch.pipeline.driver import Search
-    from evosearch.runs.run import Run, read_config
+    from evosearch.runs.directory import read_config
+    from evosearch.runs.run import Run
 
     view = LiveView(Terminal(stderr=True), str(directory), read_config(directory).measurement)
     search = Search(
@@ -372,10 +373,10 @@ def _simplify_at_end(directory: Path, workers: int | None, json: bool) -> None:
     run = Run(directory)
     if not run.config.simplify:
         return
-    best, winner = run.best(), (run.funnel() or {}).get("winner")
+    best, funnelled = run.best(), run.funnel()
     if best is None:
         return
-    number = int(winner["name"].rpartition("#")[2]) if winner else best["id"]
+    number = funnelled.winner.id if funnelled and funnelled.winner else best.id
     if kept(directory, number) is not None:
         return
     printer = Printer(Terminal(quiet=json))

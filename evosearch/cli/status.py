@@ -43,7 +43,7 @@ def stand(run: Run) -> dict[str, Any]:
     """The document of `status --json`."""
     from evosearch.report.found import found
 
-    return run.status() | {"found": found(run)}
+    return run.status().document() | {"found": found(run)}
 
 
 def print_status(document: dict[str, Any]) -> None:

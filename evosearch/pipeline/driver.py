@@ -29,18 +29,18 @@ from evosearch.pipeline.limits import Limits, kept_limits
 from evosearch.pipeline.observers import Observer, Silent, Snapshot
 from evosearch.pipeline.startup import make_laboratory
 from evosearch.runs.activity import Activity
-from evosearch.runs.journal import Journal
-from evosearch.runs.provenance import refusal, this_process
-from evosearch.runs.recorder import Recorder
-from evosearch.runs.replay import Divergence, Measurements, Replayed, replay
-from evosearch.runs.rows import INJECTIONS, MEASUREMENTS, PROCESSES, PROGRAMS
-from evosearch.runs.run import (
-    Run,
+from evosearch.runs.directory import (
     check_config,
     free_directory,
     make_run_directory,
     read_config,
 )
+from evosearch.runs.journal import Journal
+from evosearch.runs.provenance import refusal, this_process
+from evosearch.runs.recorder import Recorder
+from evosearch.runs.replay import Divergence, Measurements, Replayed, replay
+from evosearch.runs.rows import INJECTIONS, MEASUREMENTS, PROCESSES, PROGRAMS
+from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.runs.validations import is_whole, validated_fitness
 from primitives import ProgramError, live, parse
@@ -311,7 +311,7 @@ class Search:
             ended.join(0.1)
             if time.monotonic() >= next_line and ended.is_alive():
                 next_line = time.monotonic() + 10 * _SECONDS_BEFORE_SAYING
-                doing = [f"{one['worker']}: {one['doing']}" for one in self._activity.now()]
+                doing = [f"{one.worker}: {one.doing}" for one in self._activity.now()]
                 self.observer.notice(f"waiting for what is in flight ({'; '.join(doing)})")
 
     def _validate(self, store: Store, evolution: Evolution) -> None:

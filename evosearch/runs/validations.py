@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from evosearch.config import Config, MeasurementConfig
+from evosearch.runs.summary import Estimate
 from evosearch.statistics import Interval, score, stratified_interval
 
 
@@ -67,3 +70,13 @@ def validated_fitness(found: Sequence[Validation], limits: MeasurementConfig) ->
         [min(score, limits.largest_gain) for score in scores] for scores in by_task(found).values()
     ]
     return stratified_interval(bounded, limits.noise_floor)
+
+
+def validated_estimate(found: Sequence[Validation], limits: MeasurementConfig) -> Estimate:
+    """`validated_fitness` with its parts."""
+    scores = by_task(found)
+    return Estimate(
+        fitness=validated_fitness(found, limits),
+        per_task={task: float(np.mean(scores[task])) for task in sorted(scores)},
+        seeds=min(map(len, scores.values())),
+    )

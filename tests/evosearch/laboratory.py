@@ -15,7 +15,7 @@ from evosearch.measuring.engines import Engine
 from evosearch.measuring.laboratory import Measurement
 from evosearch.measuring.tuning import Tuner
 from evosearch.runs.database import BEST
-from evosearch.runs.run import make_run_directory
+from evosearch.runs.directory import make_run_directory
 from evosearch.runs.store import Store
 from primitives import Program, live, zoo
 

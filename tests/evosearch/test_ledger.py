@@ -15,7 +15,8 @@ from evosearch.measuring import ledger as module
 from evosearch.measuring.engines import Engine, Outcome
 from evosearch.measuring.ledger import Ledger
 from evosearch.pipeline.driver import Search
-from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.directory import make_run_directory
+from evosearch.runs.run import Run
 from evosearch.simplification import simplify
 from primitives import zoo
 from tests.evosearch.test_driver import small
