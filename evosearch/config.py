@@ -266,7 +266,7 @@ class Config(_Section):
         return tomli_w.dumps(self.model_dump(exclude_none=True), multiline_strings=True)
 
 
-MAY_CHANGE = frozenset(
+SAME_SEARCH = frozenset(
     [
         "programs",
         "trainings",
@@ -277,7 +277,9 @@ MAY_CHANGE = frozenset(
         "funnel",
     ]
 )
-"""Settings that a resumed search may have others of: limits, and what decides nothing in it."""
+"""Settings that leave the search the same: its limits, and what comes after it.
+
+A resumed search may change them; runs that differ in them alone are compared as one group."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:

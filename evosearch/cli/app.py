@@ -14,7 +14,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from evosearch.cli import interrupts, trust
+from evosearch import trust
+from evosearch.cli import interrupts
 from evosearch.cli.interrupts import INTERRUPTED, Interrupted
 from evosearch.environment import prepare
 from evosearch.errors import EvosearchError

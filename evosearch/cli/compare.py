@@ -68,10 +68,10 @@ def audit(
     alone if the search is honest.
     """
     from evosearch.cli.terminal import Terminal
-    from evosearch.cli.trust import ask
     from evosearch.evaluation.audit import audit as measure
     from evosearch.report.run_tables import render_audit
     from evosearch.runs.run import Run
+    from evosearch.trust import ask
 
     opened = [Run(path) for path in runs]
     ask(task for one in opened for task in one.config.tasks)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch.cli import trust
+from evosearch import trust
 from evosearch.cli.app import Device, Json, app, print_json
 from evosearch.cli.progress import reporting
 from evosearch.errors import UsageError

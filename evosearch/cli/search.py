@@ -175,10 +175,10 @@ def resume(
     Nothing that is stored is ever deleted: a run that this version's search does not reproduce is
     refused, with what differs.
     """
-    from evosearch.cli.trust import ask
     from evosearch.environment import use_device
     from evosearch.runs.directory import read_config
     from evosearch.runs.recovery import fork as forked
+    from evosearch.trust import ask
 
     config = read_config(run)
     _check_batch(config.batch, use_device(device, batched=config.batch > 1))

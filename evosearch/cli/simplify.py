@@ -68,11 +68,11 @@ def simplify(
     """
     from evosearch.cli.programs import ledger_of, load_program, place_in_run
     from evosearch.cli.terminal import Terminal
-    from evosearch.cli.trust import ask
     from evosearch.files import check_writable, write_text
     from evosearch.report.simplifications import Printer
     from evosearch.simplification import simplify_by_algebra
     from evosearch.simplification.kept import keep, path_of
+    from evosearch.trust import ask
 
     if algebra_only and (tune or task or minutes):
         raise UsageError("--algebra-only measures nothing: leave out --task, --tune and --minutes")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evosearch.cli import trust
+from evosearch import trust
 from evosearch.cli.app import Json, app, print_json, say
 from evosearch.cli.catalogue import print_table
 from evosearch.errors import UsageError

@@ -17,7 +17,7 @@ from evosearch.config import FunnelConfig
 from evosearch.errors import UsageError
 from evosearch.evaluation.evaluation import evaluate
 from evosearch.evaluation.results import ROUNDING, Evaluation
-from evosearch.evaluation.validation import COARSE, COARSE_DECAYS, COARSE_GRID
+from evosearch.fixed import VALIDATION_DECAYS, VALIDATION_RATES, VALIDATION_RESOLUTION
 from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.trainings import Progress
@@ -168,9 +168,9 @@ def funnel(
                 against={BASELINE: zoo.load(BASELINE)},
                 seeds=seeds,
                 tuning_seeds=config.tuning_seeds,
-                lrs=COARSE_GRID,
-                decays=COARSE_DECAYS,
-                resolution=COARSE,
+                lrs=VALIDATION_RATES,
+                decays=VALIDATION_DECAYS,
+                resolution=VALIDATION_RESOLUTION,
                 seed=first.seed,
                 streams=(Stream.VALIDATE_TUNE, stream),
                 workers=workers,

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from evosearch.config import Config
 from evosearch.errors import told
 from evosearch.evaluation.evaluation import evaluate
+from evosearch.fixed import VALIDATION_DECAYS, VALIDATION_RATES, VALIDATION_RESOLUTION
 from evosearch.measuring.engines import Trainer
 from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.ledger import Ledger
@@ -22,11 +23,6 @@ from primitives import Program, zoo
 
 STREAMS = (Stream.VALIDATE_TUNE, Stream.VALIDATE)
 """Where validation takes seeds from: to tune on and to measure on."""
-COARSE_GRID = (0.25, 1.0, 4.0, 16.0)
-"""Factors on a learning rate that validation starts from; it refines to a factor of 2."""
-COARSE = 2.0
-COARSE_DECAYS = (0.3, 1.0)
-"""Weight decays outside a program that validation starts from, besides none."""
 _IT = "the champion"
 
 
@@ -94,9 +90,9 @@ class Validator:
                 against={BASELINE: zoo.load(BASELINE)},
                 seeds=self._config.validation_seeds,
                 tuning_seeds=1,
-                lrs=COARSE_GRID,
-                decays=COARSE_DECAYS,
-                resolution=COARSE,
+                lrs=VALIDATION_RATES,
+                decays=VALIDATION_DECAYS,
+                resolution=VALIDATION_RESOLUTION,
                 seed=self._config.seed,
                 streams=STREAMS,
                 workers=1,

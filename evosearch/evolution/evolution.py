@@ -27,17 +27,13 @@ import numpy as np
 from evosearch.config import Config
 from evosearch.evolution.mutation import Child, mutate, with_states
 from evosearch.evolution.records import Champion, Record, Test
-from evosearch.evolution.space import ELITE, Space
+from evosearch.evolution.space import Space
 from evosearch.evolution.step_size import matched
+from evosearch.fixed import CONFIRM_EVERY, ELITE, MAX_HITS_IN_A_ROW, TUNED_POPULATION
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, analyse, live, parse
 from primitives.graph.analysis import Analysis
-
-_MAX_HITS_IN_A_ROW = 500
-_CONFIRM_EVERY = 8
-_TUNED = 100
-"""While constants are tuned the population is the last so many programs."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +191,7 @@ class Evolution:
 
     def _wanted_request(self, number: int, ended: bool) -> Request | None:
         """What tests need; now and then, and when there is nothing else, what confirms."""
-        confirm = number % _CONFIRM_EVERY == 0 or (ended and not self._wanted)
+        confirm = number % CONFIRM_EVERY == 0 or (ended and not self._wanted)
         queue = self._to_confirm if confirm and self._to_confirm else self._wanted
         return Request(number, *queue.popleft()) if queue else None
 
@@ -203,7 +199,7 @@ class Evolution:
         self, number: int, rng: np.random.Generator, programs: int | None
     ) -> Request | None:
         """Children until one needs a measurement; children that are known join at once."""
-        for _ in range(_MAX_HITS_IN_A_ROW):
+        for _ in range(MAX_HITS_IN_A_ROW):
             if _reached(self.counts.generated, programs):
                 return None
             self._begin_anew_if_due()
@@ -315,7 +311,7 @@ class Evolution:
         fits = len(rated.statements) <= self.config.mutation.max_statements
         space = Space(rated if fits else start.program)
         if len(space):
-            self._begin(deque([replace(start, program=space.program)], _TUNED), space)
+            self._begin(deque([replace(start, program=space.program)], TUNED_POPULATION), space)
 
     def _begin(self, population: deque[Individual], space: Space | None = None) -> None:
         """From here on with `population`; what is still measured does not join it."""

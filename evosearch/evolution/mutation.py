@@ -20,11 +20,11 @@ from evosearch.config import MutationConfig
 from evosearch.errors import UsageError
 from evosearch.evolution.constants import rounded, shape, without_constants
 from evosearch.evolution.step_size import matched
+from evosearch.fixed import MAX_DRAFTS
 from primitives import OPS, Parameter, Program, Statement, analyse, ops
 from primitives.graph.analysis import Analysis, StatementError
 from primitives.program import Argument
 
-_MAX_DRAFTS = 1000
 _LR = "lr"
 
 
@@ -49,7 +49,7 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
     edits = (_insert, _delete, _modify, _tune, _wrap)
     weights = (config.insert, config.delete, config.modify, config.tune, config.wrap)
     bounds = list(accumulate(weights))
-    for _ in range(_MAX_DRAFTS):
+    for _ in range(MAX_DRAFTS):
         edit = edits[bisect_right(bounds, rng.random() * bounds[-1])]
         draft = edit(program, rng, config)
         if draft is None:
@@ -69,7 +69,7 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
         return Child(analysis, mutation, rejects)
     raise UsageError(
         f"no mutation of program `{program.statements[-1] if program.statements else program}` "
-        f"is possible: {_MAX_DRAFTS} drafts failed; give insert, delete and modify weights (tune "
+        f"is possible: {MAX_DRAFTS} drafts failed; give insert, delete and modify weights (tune "
         "needs a constant), or raise max_statements, in [mutation] of the configuration"
     )
 

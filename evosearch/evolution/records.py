@@ -9,6 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
+from evosearch.fixed import FUTILITY_AFTER, TEST_STAGES
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import (
     LARGEST_SCORE,
@@ -20,12 +21,6 @@ from evosearch.statistics import (
     standard_error,
 )
 from primitives import Program
-
-_FUTILITY_AFTER = 4
-_STAGES = (1, 2, 4)
-"""A test is looked at when so many times its first seeds are measured, at a third of its error
-rate each time."""
-
 
 Scores = Mapping[Seed, Mapping[str, float]]
 """By seed, the score on each task."""
@@ -148,12 +143,12 @@ class Test:
             return False
         self.difference = float(np.mean(pairs))
         if len(pairs) == len(self.seeds):
-            self.low = lower_bound(pairs, spent_error(error_rate, self.number) / len(_STAGES))
+            self.low = lower_bound(pairs, spent_error(error_rate, self.number) / len(TEST_STAGES))
             if self.low > 0:
                 self.won = True
-            elif len(pairs) == _STAGES[-1] * self.first:
+            elif len(pairs) == TEST_STAGES[-1] * self.first:
                 self.won = False
-        if self.won is None and len(pairs) >= _FUTILITY_AFTER and self.difference <= 0:
+        if self.won is None and len(pairs) >= FUTILITY_AFTER and self.difference <= 0:
             self.won = False
         return self.won is not None
 
@@ -165,7 +160,7 @@ class Test:
         )
         if self.won is not None or measured < len(self.seeds):
             return 0
-        return next(m * self.first for m in _STAGES if m * self.first > measured) - measured
+        return next(m * self.first for m in TEST_STAGES if m * self.first > measured) - measured
 
 
 @dataclass(frozen=True)

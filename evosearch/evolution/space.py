@@ -10,14 +10,11 @@ import numpy as np
 
 from evosearch.evolution.constants import Place, constants, rounded, shape, with_constants
 from evosearch.evolution.step_size import matched, rate_of, step_size
+from evosearch.fixed import ELITE, WIDELY_DRAWN
 from primitives import Program, live
 
 _WIDE, _WIDE_SHARE = 1.5, 2.5
 """The deviations that a search of constants begins with: averages differ by orders of magnitude."""
-_WIDELY = 80
-"""So many are drawn with them."""
-ELITE = 15
-"""So many of the best say where more are drawn from."""
 _LEAST = 0.03
 """The least deviation of a coordinate."""
 _FARTHEST = 50.0
@@ -113,7 +110,7 @@ class Space:
             rng: draws.
         """
         noise = rng.normal(size=len(self))
-        if len(best_first) < _WIDELY:
+        if len(best_first) < WIDELY_DRAWN:
             return self.at(self.wide * noise)
         x = np.array([self.of(one) for one in best_first[:ELITE]])
         return self.at(x.mean(axis=0) + np.maximum(x.std(axis=0), _LEAST) * noise)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import proxies
 from evosearch.config import Config, MeasurementConfig
 from evosearch.errors import EvosearchError
+from evosearch.fixed import HURDLE_FROM, TUNING_RATES
 from evosearch.measuring.batching import Batching
 from evosearch.measuring.engines import Engine, Outcome, Trainer, seed_key
 from evosearch.measuring.tuning import Tuner, tune_alike
@@ -23,10 +24,6 @@ from primitives import Program, zoo
 
 BASELINE = "adamw_paper"
 """The zoo program that fitness is relative to, with one tuned learning rate per task."""
-_HURDLE_FROM = 1 / 8
-"""The share of a training after which it may miss the hurdle."""
-COARSE_GRID = (1.0, 4.0, 16.0, 64.0)
-"""Where the baseline's tuning starts: short trainings like rates above the program's own."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ class Laboratory:
         """
         curve = np.maximum(proxies.smoothed(baseline.train_loss), baseline.loss)
         limits = np.exp(-self.limits.hurdle) * curve
-        limits[: math.ceil(_HURDLE_FROM * baseline.steps)] = np.inf
+        limits[: math.ceil(HURDLE_FROM * baseline.steps)] = np.inf
         return np.where(np.isfinite(limits), limits, np.inf).astype(np.float32)
 
     def _run(
@@ -224,7 +221,7 @@ def tune_baseline(
     """
     program = zoo.load(BASELINE)
     engine = trainer.choose_engine(program, runs=10 * len(under))
-    tuner = Tuner(COARSE_GRID)
+    tuner = Tuner(TUNING_RATES)
 
     def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
         futures = [

@@ -16,7 +16,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from evosearch.config import Config
+from evosearch.config import SAME_SEARCH, Config
 from evosearch.errors import UsageError
 from evosearch.runs.cost import Cost, Unit
 from evosearch.runs.run import Run
@@ -24,11 +24,6 @@ from evosearch.runs.summary import ChampionEntry, Estimate
 
 _SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Of the cheapest run's cost: where groups are compared."""
-_NOT_THE_SEARCH = (
-    *("seed", "programs", "trainings", "minutes"),
-    *("validation_seeds", "funnel", "simplify"),
-)
-"""Settings in which the runs of a group may differ: chance, limits, and what comes after."""
 
 
 class Curve(NamedTuple):
@@ -226,7 +221,7 @@ def _curve(steps: Sequence[tuple[int, Estimate]]) -> Curve:
 
 def _settings(config: Config) -> dict[str, Any]:
     """What makes a search what it is, flat: `mutation.insert`."""
-    return dict(_flat(config.model_dump(mode="json", exclude=set(_NOT_THE_SEARCH))))
+    return dict(_flat(config.model_dump(mode="json", exclude={"seed", *SAME_SEARCH})))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

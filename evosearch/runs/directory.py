@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evosearch.config import MAY_CHANGE, Config, make_config, read_toml
+from evosearch.config import SAME_SEARCH, Config, make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError, told
 from evosearch.files import read_bytes, write_text
 from evosearch.runs.database import create
@@ -93,7 +93,7 @@ def check_config(store: Store, config: Config) -> None:
         ) from None
     changed = [
         name
-        for name in sorted(Config.model_fields.keys() - MAY_CHANGE)
+        for name in sorted(Config.model_fields.keys() - SAME_SEARCH)
         if getattr(made, name) != getattr(config, name)
     ]
     if changed:

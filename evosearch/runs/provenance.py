@@ -26,6 +26,7 @@ from proxies import Task
 
 DECIDING = (
     "evosearch.config",
+    "evosearch.fixed",
     "evosearch.statistics",
     "evosearch.evolution.constants",
     "evosearch.evolution.evolution",

@@ -13,8 +13,9 @@ import numpy as np
 
 import proxies
 from evosearch.errors import EvosearchError
+from evosearch.fixed import TUNING_RATES
 from evosearch.measuring.engines import Outcome, Trainer
-from evosearch.measuring.laboratory import BASELINE, COARSE_GRID, tune_baseline
+from evosearch.measuring.laboratory import BASELINE, tune_baseline
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.trainings import kept_training
 from evosearch.measuring.tuning import Tuner, tune_alike
@@ -197,7 +198,7 @@ class Trials:
     def _tuned(self, task: str, seeds: Sequence[Seed]) -> float:
         trainer = self._trainers[task]
         engine = trainer.choose_engine(self.original, _FEW_RUNS)
-        tuner = Tuner(COARSE_GRID)
+        tuner = Tuner(TUNING_RATES)
 
         def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
             under = Conditions(trainer.steps)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evosearch.evolution.constants import constants, shape
 from evosearch.evolution.evolution import Evolution, Request
-from evosearch.evolution.space import ELITE
+from evosearch.fixed import ELITE
 from evosearch.seeds import Stream
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, analyse, live, zoo

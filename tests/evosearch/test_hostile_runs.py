@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import proxies
-from evosearch.cli import trust
+from evosearch import trust
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.pipeline.checking import check
 from evosearch.pipeline.driver import resume, search

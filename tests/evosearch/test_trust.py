@@ -15,7 +15,7 @@ import pytest
 
 import evosearch
 import proxies
-from evosearch.cli import trust
+from evosearch import trust
 from evosearch.runs.directory import make_run_directory
 from proxies.user_tasks.files import _load
 from tests.evosearch.test_audit import HALF_AS_FAST, champions

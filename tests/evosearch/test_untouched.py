@@ -15,7 +15,7 @@ import proxies
 from evosearch.cli.status import print_status, stand
 from evosearch.config import make_config
 from evosearch.evaluation.funnel import SCALES
-from evosearch.evaluation.validation import COARSE_DECAYS
+from evosearch.fixed import VALIDATION_DECAYS
 from evosearch.measuring.laboratory import BASELINE
 from evosearch.runs.documents import CHECKSUM, checksum
 from evosearch.runs.run import Run
@@ -145,7 +145,7 @@ def test_weight_decay_is_tuned_of_all_alike(searched: Path) -> None:
     assert str(zoo.load(BASELINE)) in {f"{program.strip()}\n" for program in tried}
     assert len(tried) > 1
     for program, decays in tried.items():
-        assert decays >= {0.0, *COARSE_DECAYS}, program
+        assert decays >= {0.0, *VALIDATION_DECAYS}, program
 
 
 def test_counterparts_are_validation_tasks() -> None:
