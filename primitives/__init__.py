@@ -1,4 +1,10 @@
-"""The language of optimizers: what a program is, means, costs and turns into."""
+"""The language of optimizers: what a program is, means, costs and turns into.
+
+The interpreters are imported on first use, since JAX takes more than a second to import.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from primitives import zoo
 from primitives.algebra import Derivation, Domain, Step, simplify
@@ -6,16 +12,28 @@ from primitives.explain.dataflow import to_dot, to_graph
 from primitives.explain.equations import Equation, equations, to_latex
 from primitives.explain.svg import to_svg
 from primitives.graph.analysis import analyse, check, live, semantic_key
+from primitives.graph.memory import state_memory
 from primitives.kinds import Kind
 from primitives.machine.encoding import CapacityError, encode
 from primitives.machine.instructions import ALL_OPS
-from primitives.machine.interpreter import interpreter
-from primitives.machine.reference import initial_state, state_memory, step
-from primitives.machine.transform import rule, to_optax
 from primitives.op import Op
 from primitives.ops import OPS
 from primitives.parsing import parse
 from primitives.program import MAX_STATEMENTS, Parameter, Program, ProgramError, Statement
+
+if TYPE_CHECKING:
+    from primitives.machine.interpreter import interpreter
+    from primitives.machine.reference import initial_state, step
+    from primitives.machine.transform import rule, to_optax
+
+_INTERPRETERS = {
+    "initial_state": "reference",
+    "interpreter": "interpreter",
+    "rule": "transform",
+    "step": "reference",
+    "to_optax": "transform",
+}
+"""Names that need JAX, with their modules in `primitives.machine`."""
 
 __all__ = [
     "ALL_OPS",
@@ -52,3 +70,10 @@ __all__ = [
     "to_svg",
     "zoo",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _INTERPRETERS:
+        raise AttributeError(f"module 'primitives' has no attribute {name!r}")
+    module = importlib.import_module(f"primitives.machine.{_INTERPRETERS[name]}")
+    return getattr(module, name)

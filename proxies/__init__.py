@@ -5,22 +5,58 @@
 >>> curve = proxies.train(task, optax.sgd(0.1), steps=20, key=jax.random.key(0))
 >>> bool(curve.loss < curve.train_loss[0])
 True
+
+Names are imported on first use, after all tasks, which takes seconds with JAX.
 """
 
-from proxies import tasks
-from proxies.data import digests
-from proxies.identity import differences, digest
-from proxies.loading import load, split
-from proxies.precision import in_bfloat16
-from proxies.registry import UnknownTaskError, names, register
-from proxies.sharding import over_devices
-from proxies.task import Split, Task
-from proxies.training.loop import Course, Curve
-from proxies.training.memory import fits, memory
-from proxies.training.schedules import SCHEDULES, Schedule, named_shape
-from proxies.training.sharpness import sharpness
-from proxies.training.single import compile_train, compiled_train, smoothed, train
-from proxies.user_tasks.python_file import OwnTaskError, UntrustedTaskError
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proxies import tasks
+    from proxies.data import digests
+    from proxies.identity import differences, digest
+    from proxies.loading import load, split
+    from proxies.precision import in_bfloat16
+    from proxies.registry import UnknownTaskError, names, register
+    from proxies.sharding import over_devices
+    from proxies.task import Split, Task
+    from proxies.training.loop import Course, Curve
+    from proxies.training.memory import fits, memory
+    from proxies.training.schedules import SCHEDULES, Schedule, named_shape
+    from proxies.training.sharpness import sharpness
+    from proxies.training.single import compile_train, compiled_train, smoothed, train
+    from proxies.user_tasks.python_file import OwnTaskError, UntrustedTaskError
+
+_HOMES = {
+    "Course": "training.loop",
+    "Curve": "training.loop",
+    "OwnTaskError": "user_tasks.python_file",
+    "SCHEDULES": "training.schedules",
+    "Schedule": "training.schedules",
+    "Split": "task",
+    "Task": "task",
+    "UnknownTaskError": "registry",
+    "UntrustedTaskError": "user_tasks.python_file",
+    "compile_train": "training.single",
+    "compiled_train": "training.single",
+    "differences": "identity",
+    "digest": "identity",
+    "digests": "data",
+    "fits": "training.memory",
+    "in_bfloat16": "precision",
+    "load": "loading",
+    "memory": "training.memory",
+    "named_shape": "training.schedules",
+    "names": "registry",
+    "over_devices": "sharding",
+    "register": "registry",
+    "sharpness": "training.sharpness",
+    "smoothed": "training.single",
+    "split": "loading",
+    "train": "training.single",
+}
+"""Names with their modules."""
 
 __all__ = [
     "SCHEDULES",
@@ -51,3 +87,12 @@ __all__ = [
     "tasks",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'proxies' has no attribute {name!r}")
+    tasks = importlib.import_module("proxies.tasks")  # registers them
+    if name == "tasks":
+        return tasks
+    return getattr(importlib.import_module(f"proxies.{_HOMES[name]}"), name)

@@ -30,7 +30,7 @@ from evosearch.measuring.measurement import Engine
 from evosearch.pipeline.observers import Silent, Snapshot
 from evosearch.pipeline.search import Search
 from evosearch.presets import load_preset
-from evosearch.runs.run import make_run_directory
+from evosearch.runs.directory import make_run_directory
 from evosearch.seeds import Seed, Stream
 from primitives import Program, parse, zoo
 from proxies.tasks import digits

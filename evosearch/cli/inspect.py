@@ -33,7 +33,7 @@ def top(
 
     found = Run(run).top(n, pareto=pareto)
     if json:
-        print_json({"programs": found})
+        print_json({"programs": [one.document() for one in found]})
         return
     from rich.table import Table
 
@@ -46,17 +46,17 @@ def top(
     table.add_column("fitness from")
     for one in found:
         table.add_row(
-            str(one["id"]),
-            f"{one['fitness']:+.3f}",
-            f"[{one['fitness_low']:+.3f}, {one['fitness_high']:+.3f}]",
-            str(one["seeds"]),
-            str(one["statements"]),
-            f"{one['state_memory']:.3g}",
-            "fresh seeds" if one["confirmed"] else "search seeds",
+            str(one.id),
+            f"{one.fitness.mean:+.3f}",
+            f"[{one.fitness.low:+.3f}, {one.fitness.high:+.3f}]",
+            str(one.seeds),
+            str(one.statements),
+            f"{one.state_memory:.3g}",
+            "fresh seeds" if one.confirmed else "search seeds",
         )
     console.print(table)
     if found:
-        console.print(f"\n{found[0]['id']}:\n{found[0]['source']}", highlight=False, markup=False)
+        console.print(f"\n{found[0].id}:\n{found[0].source}", highlight=False, markup=False)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from evosearch.cli.progress import duration
 from evosearch.config import MeasurementConfig
 from evosearch.evolution.records import Champion, evidence, fitness, is_confirmed
 from evosearch.pipeline.observers import Snapshot
@@ -32,13 +33,6 @@ _STYLES = {
     Verdict.WORSE: "bold red",
     Verdict.UNDECIDED: "bold",
 }
-
-
-def duration(seconds: float) -> str:
-    """`1:02:03`, `2:03` or `0:07`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 @dataclass(frozen=True)

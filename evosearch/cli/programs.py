@@ -9,16 +9,19 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evosearch.errors import UsageError
 from evosearch.files import read_bytes
-from evosearch.measuring.ledger import Ledger
 from evosearch.runs.database import DATABASE
 from evosearch.runs.run import Run
 from evosearch.simplification.kept import kept
 from primitives import Program, ProgramError, parse, zoo
 from primitives.parsing import MAX_CHARACTERS
 from primitives.text.wording import suggestion
+
+if TYPE_CHECKING:
+    from evosearch.measuring.ledger import Ledger
 
 _SIMPLIFIED = ":simplified"
 _ID = re.compile("[0-9]{1,18}")
@@ -62,7 +65,7 @@ def place_in_run(argument: str) -> tuple[Run, int] | None:
         return None
     run = Run(argument)
     best = run.best()
-    return (run, best["id"]) if best else None
+    return (run, best.id) if best else None
 
 
 def ledger_of(arguments: Iterable[str], trouble: Callable[[str], None] | None = None) -> Ledger:
@@ -75,6 +78,8 @@ def ledger_of(arguments: Iterable[str], trouble: Callable[[str], None] | None = 
     Raises:
         EvosearchError: it cannot be used, and `trouble` is None.
     """
+    from evosearch.measuring.ledger import Ledger
+
     for argument in arguments:
         directory = Path(argument.removesuffix(_SIMPLIFIED).split("#")[0])
         if (directory / DATABASE).is_file():
@@ -84,13 +89,13 @@ def ledger_of(arguments: Iterable[str], trouble: Callable[[str], None] | None = 
 
 def _place_of_winner(run: Run) -> tuple[Run, int] | None:
     """The run that the winner came from; None if it was another one, which is not there."""
-    found = (run.funnel() or {}).get("winner")
-    if not found:
+    funnel = run.funnel()
+    if funnel is None or funnel.winner is None:
         return None
-    home, _, number = found["name"].rpartition("#")
-    if Path(home).name == run.directory.resolve().name:
-        return run, int(number)
-    return (Run(home), int(number)) if Path(home).is_dir() else None
+    home, number = Path(funnel.winner.run), funnel.winner.id
+    if home.name == run.directory.resolve().name:
+        return run, number
+    return (Run(home), number) if home.is_dir() else None
 
 
 def _numbered(run: Run, number: str) -> Program:

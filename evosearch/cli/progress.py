@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+def duration(seconds: float) -> str:
+    """`1:02:03`, `2:03` or `0:07`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 @contextmanager
 def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
     """A bar on a terminal; anywhere else a line now and then."""

@@ -124,7 +124,7 @@ def search(
     from evosearch.environment import use_device
     from evosearch.pipeline.limits import NO_LIMITS
     from evosearch.pipeline.pipeline import start
-    from evosearch.runs.run import free_directory
+    from evosearch.runs.directory import free_directory
 
     settings = _settings(config, preset, baseline)
     if programs is not None or trainings is not None:
@@ -184,8 +184,8 @@ def resume(
     """
     from evosearch.environment import use_device
     from evosearch.pipeline.limits import Limits
+    from evosearch.runs.directory import read_config
     from evosearch.runs.recovery import fork as forked
-    from evosearch.runs.run import read_config
     from evosearch.trust import ask
 
     config = read_config(run)

@@ -179,7 +179,7 @@ def measuring_tasks(program: str, task: str | None) -> tuple[list[str], list[str
     run's; else the usual ones.
     """
     from evosearch.cli.evaluate import task_names
-    from evosearch.runs.run import CONFIG, read_config
+    from evosearch.runs.directory import CONFIG, read_config
     from evosearch.runs.validations import ten_times
     from evosearch.simplification.simplifier import DEFAULT_TASKS
 

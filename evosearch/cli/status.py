@@ -43,7 +43,7 @@ def stand(run: Run) -> dict[str, Any]:
     """The document of `status --json`."""
     from evosearch.report.found import found
 
-    return run.status() | {"found": found(run)}
+    return run.status().document() | {"found": found(run)}
 
 
 def print_status(document: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ def print_status(document: dict[str, Any]) -> None:
 
 
 def _counts(document: dict[str, Any]) -> str:
-    from evosearch.cli.live import duration
+    from evosearch.cli.progress import duration
 
     return (
         f"{document['run']}: {document['generated']:,} programs in "
@@ -100,7 +100,7 @@ def _how_it_stands(document: dict[str, Any]) -> str:
 
 def _workers(workers: list[dict[str, Any]]) -> list[str]:
     """What each worker of a running search does, a line each."""
-    from evosearch.cli.live import duration
+    from evosearch.cli.progress import duration
 
     return [
         f"  {one['worker']}: {one['doing']}, for {duration(max(0.0, time.time() - one['since']))}"

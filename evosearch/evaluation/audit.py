@@ -24,6 +24,7 @@ from evosearch.measuring.laboratory import BASELINE, Laboratory, laboratory_of, 
 from evosearch.measuring.measurement import Measurement
 from evosearch.measuring.measurer import Measurer, measuring
 from evosearch.runs.run import Run
+from evosearch.runs.summary import ChampionEntry
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE, Interval
 from evosearch.verdicts import lies, of_bias
@@ -158,13 +159,13 @@ def audit(
     return Audit(tuple(found), seeds)
 
 
-def _confirmed(run: Run) -> list[dict[str, Any]]:
+def _confirmed(run: Run) -> list[ChampionEntry]:
     """The run's champions, each once, that all seeds kept for it have confirmed."""
     enough = run.config.measurement.confirm_seeds
     found = {
-        one["id"]: one
+        one.id: one
         for one in run.champions()
-        if one["number"] > 0 and one["fitness"] is not None and one["seeds"] >= enough
+        if one.number > 0 and one.estimate is not None and one.estimate.seeds >= enough
     }
     return list(found.values())
 
@@ -177,7 +178,7 @@ class _Bench:
         measurer: Measurer,
         progress: Progress,
         seeds: int,
-        confirmed: Sequence[tuple[Run, dict[str, Any]]],
+        confirmed: Sequence[tuple[Run, ChampionEntry]],
     ):
         self._measurer = measurer
         # Each follows one seed through the tasks, and waits while that is trained.
@@ -193,16 +194,17 @@ class _Bench:
         """Gives up what has not begun."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def audited(self, run: Run, champion: Mapping[str, Any]) -> Audited:
+    def audited(self, run: Run, champion: ChampionEntry) -> Audited:
         """`champion` on seeds of its own, so that the differences are independent."""
-        first = champion["number"] * self._seeds
+        assert champion.estimate is not None
+        first = champion.number * self._seeds
         laboratory = self._laboratory(run)
-        program = run.program(champion["id"])
+        program = run.program(champion.id)
         futures = [
             self._threads.submit(laboratory.measure, program, Seed(Stream.AUDIT, first + n))
             for n in range(self._seeds)
         ]
-        name = f"{run.directory}#{champion['id']}"
+        name = f"{run.directory}#{champion.id}"
         tasks = run.config.tasks
         scores = []
         for future in futures:
@@ -216,8 +218,8 @@ class _Bench:
         limits = run.config.measurement
         return Audited(
             run=str(run.directory),
-            id=champion["id"],
-            reported=Interval(*(champion[k] for k in ("fitness", "fitness_low", "fitness_high"))),
+            id=champion.id,
+            reported=champion.estimate.fitness,
             fresh=fitness(scores, limits.noise_floor, limits.largest_gain),
             per_task={task: float(np.mean([one[task] for one in scores])) for task in tasks},
         )

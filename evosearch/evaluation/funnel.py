@@ -203,7 +203,7 @@ def candidates(runs: Sequence[Run], count: int) -> dict[str, Program]:
     which the best enters, and the others only where there are fewer rules than places. The runs
     take turns, so that each has its best among them.
     """
-    rows = [[(run, one) for one in run.top(None) if one["seeds"] > 1] for run in runs]
+    rows = [[(run, one) for one in run.top(None) if one.seeds > 1] for run in runs]
     turns = [pair for of_one_turn in zip_longest(*rows) for pair in of_one_turn if pair]
     best_of_rules: dict[str, Program] = {}
     others: dict[str, Program] = {}
@@ -211,10 +211,10 @@ def candidates(runs: Sequence[Run], count: int) -> dict[str, Program]:
     for run, one in turns:
         if len(best_of_rules) == count:
             break
-        program = parse(one["source"])
+        program = parse(one.source)
         rule = (run, _without_constants(program))
         found = others if rule in rules else best_of_rules
-        found[f"{run.directory}#{one['id']}"] = program
+        found[f"{run.directory}#{one.id}"] = program
         rules.add(rule)
     return dict([*best_of_rules.items(), *others.items()][:count])
 

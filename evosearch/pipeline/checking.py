@@ -13,11 +13,12 @@ from evosearch.errors import EvosearchError, told
 from evosearch.files import read_bytes, write_text
 from evosearch.measuring.ledger import LEDGER, Ledger
 from evosearch.runs.database import BEST, LOG
+from evosearch.runs.directory import check_config, read_config, restore_config
 from evosearch.runs.provenance import check_tasks, kept_tasks, refusal
 from evosearch.runs.recovery import rebuild, replay_as_ended
 from evosearch.runs.replay import Divergence
 from evosearch.runs.rows import CHAMPIONS, MEASUREMENTS, PROGRAMS, PROGRESS, REJECTS, TESTS
-from evosearch.runs.run import Run, check_config, read_config, restore_config
+from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.simplification.kept import DIRECTORY, kept
 from proxies import OwnTaskError, UnknownTaskError, UntrustedTaskError
@@ -188,15 +189,15 @@ def _tasks(directory: Path) -> str:
 def _best(directory: Path) -> str:
     run, path = Run(directory), directory / BEST
     best = run.best()
-    if best is None or best["measurements"] == 0:
+    if best is None or best.measurements == 0:
         return "there is no champion yet"
     try:
         text = read_bytes(path, _LARGEST_PROGRAM).decode()
     except UnicodeDecodeError:
         raise EvosearchError(f"{path} is not UTF-8") from None
-    if text != best["source"]:
-        raise EvosearchError(f"{path} is not the champion, program {best['id']}")
-    return f"is the champion, program {best['id']}"
+    if text != best.source:
+        raise EvosearchError(f"{path} is not the champion, program {best.id}")
+    return f"is the champion, program {best.id}"
 
 
 def _mend_best(directory: Path) -> None:

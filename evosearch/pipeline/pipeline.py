@@ -18,7 +18,8 @@ from evosearch.pipeline.observers import Observer, Silent
 from evosearch.pipeline.search import Search
 from evosearch.pipeline.startup import check_for_searching
 from evosearch.runs.database import is_unfinished
-from evosearch.runs.run import Run, free_directory, make_run_directory, read_config
+from evosearch.runs.directory import free_directory, make_run_directory, read_config
+from evosearch.runs.run import Run
 from evosearch.runs.validations import counterparts, ten_times
 from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.kept import keep, kept
@@ -103,10 +104,10 @@ class Pipeline:
     def _simplify(self) -> None:
         """Simplifies the funnel's winner, or the champion; the derivation is kept in the run."""
         run = Run(self.directory)
-        best, winner = run.best(), (run.funnel() or {}).get("winner")
+        best, funnelled = run.best(), run.funnel()
         if best is None:
             return
-        number = int(winner["name"].rpartition("#")[2]) if winner else best["id"]
+        number = funnelled.winner.id if funnelled and funnelled.winner else best.id
         if kept(self.directory, number) is not None:
             return
         program, steps = run.program(number), list[Step]()

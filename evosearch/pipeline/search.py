@@ -25,12 +25,12 @@ from evosearch.pipeline.observers import News, Observer, Silent
 from evosearch.pipeline.startup import make_laboratory
 from evosearch.pipeline.validating import ChampionValidation
 from evosearch.runs.activity import Activity
+from evosearch.runs.directory import check_config
 from evosearch.runs.journal import Journal
 from evosearch.runs.provenance import refusal, this_process
 from evosearch.runs.recorder import Recorder
 from evosearch.runs.replay import Divergence, Replayed, replay
 from evosearch.runs.rows import MEASUREMENTS, PROCESSES, PROGRAMS
-from evosearch.runs.run import check_config
 from evosearch.runs.store import Store
 
 _SECONDS_BETWEEN_PHASES = 1.0
@@ -244,7 +244,7 @@ class Search:
             ended.join(0.1)
             if time.monotonic() >= next_line and ended.is_alive():
                 next_line = time.monotonic() + 10 * _SECONDS_BEFORE_SAYING
-                doing = [f"{one['worker']}: {one['doing']}" for one in self._activity.now()]
+                doing = [f"{one.worker}: {one.doing}" for one in self._activity.now()]
                 self._news.observer.notice(f"waiting for what is in flight ({'; '.join(doing)})")
 
 

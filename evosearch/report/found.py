@@ -56,9 +56,8 @@ def nearest_in_words(known: dict[str, Any]) -> str:
 def _best(run: Run) -> tuple[str, Program, int | None] | None:
     """Name, program, and id where it is a program of this run."""
     funnel = run.funnel()
-    if funnel and (winner := funnel["winner"]):
-        directory, _, number = winner["name"].rpartition("#")
-        own = directory == str(run.directory) and number.isdecimal()
-        return f"{run.directory}#winner", run.winner(), int(number) if own else None
+    if funnel and (winner := funnel.winner):
+        own = winner.run == str(run.directory)
+        return f"{run.directory}#winner", run.winner(), winner.id if own else None
     best = run.best()
-    return (str(run.directory), run.champion(), best["id"]) if best else None
+    return (str(run.directory), run.champion(), best.id) if best else None

@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.files import read_bytes, write_text
@@ -15,6 +15,14 @@ from evosearch.files import read_bytes, write_text
 ACTIVITY = "activity.json"
 _SECONDS_BETWEEN_WRITES = 1.0
 _LARGEST = 2**20
+
+
+class Work(NamedTuple):
+    """What a worker does: since when, in seconds since 1970."""
+
+    worker: str
+    doing: str
+    since: float
 
 
 class Activity:
@@ -50,11 +58,11 @@ class Activity:
             else:
                 self._doing.pop(name, None)
 
-    def now(self) -> list[dict[str, Any]]:
-        """For each thread that is at work: `worker`, `doing`, `since` (seconds since 1970)."""
+    def now(self) -> list[Work]:
+        """What each thread does that is at work."""
         with self._lock:
             doing = sorted(self._doing.items())
-        return [{"worker": name, "doing": text, "since": since} for name, (text, since) in doing]
+        return [Work(name, text, since) for name, (text, since) in doing]
 
     def _write(self) -> None:
         written = None
@@ -62,21 +70,15 @@ class Activity:
             now = self.now()
             if now != written:
                 written = now
+                text = json.dumps([one._asdict() for one in now])
                 with suppress(EvosearchError):
-                    write_text(self._path, json.dumps(now) + "\n", durable=False, follow=False)
+                    write_text(self._path, text + "\n", durable=False, follow=False)
 
 
-def read_activity(directory: Path) -> list[dict[str, Any]]:
-    """What the workers of a running search do, as `Activity.now`; empty if nothing is known."""
+def read_activity(directory: Path) -> list[Work]:
+    """What the workers of a running search do; empty if nothing is known."""
     try:
         found = json.loads(read_bytes(directory / ACTIVITY, _LARGEST))
-        return [
-            {
-                "worker": str(one["worker"]),
-                "doing": str(one["doing"]),
-                "since": float(one["since"]),
-            }
-            for one in found
-        ]
+        return [Work(str(one["worker"]), str(one["doing"]), float(one["since"])) for one in found]
     except (UsageError, ValueError, KeyError, TypeError, RecursionError):
         return []

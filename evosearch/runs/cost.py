@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 from evosearch.runs.rows import MeasurementRow
 
@@ -22,9 +23,6 @@ class Cost:
 
     trainings: int = 0
     updates: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.trainings + other.trainings, self.updates + other.updates)
 
 
 class Unit(StrEnum):
@@ -55,13 +53,12 @@ def running_cost(rows: Iterable[MeasurementRow], weights: Mapping[str, int]) -> 
     for row in rows:
         place = row.task, row.stream, row.seed
         baseline_steps[place] = max(row.steps, baseline_steps.get(place, 0))
-    spent = Cost()
+    trainings = updates = 0
     after: dict[int, Cost] = {}
-    for row in rows:
-        weight = weights[row.task]
-        spent += Cost(1, row.steps * weight)
-        steps = baseline_steps.pop((row.task, row.stream, row.seed), None)
-        if steps is not None:
-            spent += Cost(1, steps * weight)
-        after[row.request] = spent
+    for request, measured in groupby(rows, lambda row: row.request):
+        for row in measured:
+            steps = baseline_steps.pop((row.task, row.stream, row.seed), None)
+            trainings += 1 if steps is None else 2
+            updates += (row.steps + (steps or 0)) * weights[row.task]
+        after[request] = Cost(trainings, updates)
     return after

@@ -12,6 +12,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -19,21 +20,22 @@ from evosearch.config import SAME_SEARCH, Config
 from evosearch.errors import UsageError
 from evosearch.runs.cost import Cost, Unit
 from evosearch.runs.run import Run
+from evosearch.runs.summary import ChampionEntry, Estimate
 
 _SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Of the cheapest run's cost: where groups are compared."""
 
 
 class Curve(NamedTuple):
-    """Steps: from each cost on, the fitness of a champion, as `Run.champions` describes it."""
+    """Steps: from each cost on, the fitness of a champion."""
 
     costs: tuple[int, ...]
-    champions: tuple[Mapping[str, Any], ...]
+    estimates: tuple[Estimate, ...]
 
-    def at(self, cost: float) -> Mapping[str, Any] | None:
-        """The champion at `cost`; None before the first."""
+    def at(self, cost: float) -> Estimate | None:
+        """The champion's fitness at `cost`; None before the first."""
         count = bisect_right(self.costs, cost)
-        return self.champions[count - 1] if count else None
+        return self.estimates[count - 1] if count else None
 
 
 class Spread(NamedTuple):
@@ -51,16 +53,34 @@ class Searched:
     Attributes:
         run: its directory.
         seed: its seed.
+        unit: what the costs of its curves are counted in.
         cost: all of it.
-        fitness: of the champion so far on the search's own tasks.
-        validation: the same on validation tasks; empty if it was not measured.
+        champions: its champions, in order.
+        validations: their fitness on validation tasks, by number, as far as it was measured.
     """
 
     run: str
     seed: int
+    unit: Unit
     cost: Cost
-    fitness: Curve
-    validation: Curve
+    champions: Sequence[ChampionEntry]
+    validations: Mapping[int, Estimate]
+
+    @cached_property
+    def fitness(self) -> Curve:
+        """Of the champion so far on the search's own tasks."""
+        steps = [(self.unit.of(one.cost), one.estimate) for one in self.champions if one.estimate]
+        return _curve(steps)
+
+    @cached_property
+    def validation(self) -> Curve:
+        """Of the champion so far on validation tasks; empty if it was not measured."""
+        steps = [
+            (self.unit.of(one.cost), self.validations[one.number])
+            for one in self.champions
+            if one.number in self.validations
+        ]
+        return _curve(steps)
 
     def document(self) -> dict[str, Any]:
         """The run as JSON."""
@@ -69,8 +89,21 @@ class Searched:
             "seed": self.seed,
             "trainings": self.cost.trainings,
             "weight_updates": self.cost.updates,
-            "fitness": _steps(self.fitness),
-            "validation": _steps(self.validation),
+            "fitness": [
+                {"cost": self.unit.of(one.cost), **one.document()}
+                for one in self.champions
+                if one.estimate
+            ],
+            "validation": [
+                {
+                    "cost": self.unit.of(one.cost),
+                    "number": one.number,
+                    "id": one.id,
+                    **self.validations[one.number].document(),
+                }
+                for one in self.champions
+                if one.number in self.validations
+            ],
         }
 
 
@@ -98,7 +131,7 @@ class Group:
 
     def per_task(self, cost: float) -> dict[str, float]:
         """The mean over the runs of each task's score, at `cost`."""
-        found = [one["per_task"] for run in self.runs if (one := run.fitness.at(cost))]
+        found = [one.per_task for run in self.runs if (one := run.fitness.at(cost))]
         return {task: fmean(one[task] for one in found) for task in (found[0] if found else ())}
 
 
@@ -179,19 +212,11 @@ def _searched(run: Run, unit: Unit) -> Searched:
     if not cost.trainings:
         raise UsageError(f"{run.directory} has no measurements; `evosearch resume {run.directory}`")
     validations = run.validations()
-    fitness, validation = [], []
-    for champion in run.champions():
-        spent = unit.of(Cost(champion["trainings"], champion["weight_updates"]))
-        if champion["fitness"] is not None:
-            fitness.append((spent, champion))
-        if champion["number"] in validations:
-            known = {name: champion[name] for name in ("number", "id")}
-            validation.append((spent, {**known, **validations[champion["number"]]}))
-    return Searched(str(run.directory), run.config.seed, cost, _curve(fitness), _curve(validation))
+    return Searched(str(run.directory), run.config.seed, unit, cost, run.champions(), validations)
 
 
-def _curve(steps: Sequence[tuple[int, Mapping[str, Any]]]) -> Curve:
-    return Curve(tuple(cost for cost, _ in steps), tuple(champion for _, champion in steps))
+def _curve(steps: Sequence[tuple[int, Estimate]]) -> Curve:
+    return Curve(tuple(cost for cost, _ in steps), tuple(estimate for _, estimate in steps))
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -218,8 +243,8 @@ def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
     return found
 
 
-def _spread(found: Sequence[Mapping[str, Any] | None]) -> Spread | None:
-    values = [one["fitness"] for one in found if one is not None]
+def _spread(found: Sequence[Estimate | None]) -> Spread | None:
+    values = [one.fitness.mean for one in found if one is not None]
     if len(values) < len(found):
         return None
     return Spread(fmean(values), min(values), max(values))
@@ -227,8 +252,3 @@ def _spread(found: Sequence[Mapping[str, Any] | None]) -> Spread | None:
 
 def _range(spread: Spread | None) -> dict[str, float] | None:
     return None if spread is None else spread._asdict()
-
-
-def _steps(curve: Curve) -> list[dict[str, Any]]:
-    steps = zip(curve.costs, curve.champions, strict=True)
-    return [{"cost": cost, **champion} for cost, champion in steps]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from evosearch.runs.documents import Count, Document, ProgramText
+from evosearch.statistics import Interval
 
 
 class EntrantDocument(Document):
@@ -25,6 +26,21 @@ class EntrantDocument(Document):
         if not self.fitness_low <= self.fitness <= self.fitness_high:
             raise ValueError("the fitness lies outside its interval")
         return self
+
+    @property
+    def run(self) -> str:
+        """The run that the program is of, as it was named."""
+        return self.name.rpartition("#")[0]
+
+    @property
+    def id(self) -> int:
+        """The program's id in that run."""
+        return int(self.name.rpartition("#")[2])
+
+    @property
+    def interval(self) -> Interval:
+        """The fitness and its 95% interval."""
+        return Interval(self.fitness, self.fitness_low, self.fitness_high)
 
 
 class StageDocument(Document):

@@ -85,10 +85,10 @@ def _folded(run: Run, rows: Sequence[ProgramRow]) -> Ancestor:
         neutral=len(rows) - 1,
         key=first.key,
         statements=first.live_statements,
-        fitness=measured["fitness"] if measured else None,
-        low=measured["fitness_low"] if measured else None,
-        high=measured["fitness_high"] if measured else None,
-        seeds=measured["seeds"] if measured else 0,
+        fitness=measured.fitness.mean if measured else None,
+        low=measured.fitness.low if measured else None,
+        high=measured.fitness.high if measured else None,
+        seeds=measured.seeds if measured else 0,
     )
 
 
@@ -103,7 +103,7 @@ def family(run: Run) -> nx.DiGraph[int]:
     tree: nx.DiGraph[int] = nx.DiGraph()
     for place, champion in enumerate(run.champions()):
         before: Ancestor | None = None
-        for ancestor in lineage(run, champion["id"]):
+        for ancestor in lineage(run, champion.id):
             if ancestor.id not in tree:
                 tree.add_node(ancestor.id, ancestor=ancestor, champion=None)
             if before is not None:

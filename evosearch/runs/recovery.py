@@ -15,6 +15,12 @@ from evosearch.errors import EvosearchError, UsageError
 from evosearch.evolution.evolution import Evolution
 from evosearch.files import explained, write_text
 from evosearch.runs.database import BEST
+from evosearch.runs.directory import (
+    check_config,
+    make_run_directory,
+    read_config,
+    read_environment,
+)
 from evosearch.runs.provenance import refusal
 from evosearch.runs.recorder import write_derived
 from evosearch.runs.replay import Divergence, Replayed, replay
@@ -30,13 +36,7 @@ from evosearch.runs.rows import (
     VALIDATIONS,
     MeasurementRow,
 )
-from evosearch.runs.run import (
-    Run,
-    check_config,
-    make_run_directory,
-    read_config,
-    read_environment,
-)
+from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 
 

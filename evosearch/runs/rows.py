@@ -259,15 +259,26 @@ class Table(Generic[R]):
             RowError: a value is of another type, or the checksum is that of other values.
         """
         *values, checksum = stored
-        for name, value, allowed in zip(self.columns, values, self._allowed, strict=True):
-            if type(value) not in allowed:
-                raise RowError(f"{name} is {type(value).__name__}")
+        of_types = tuple(map(type, values))
+        if of_types not in self._seen:
+            self._check_types(of_types)
         if _checksum(tuple(values)) != checksum:
             raise RowError("the checksum differs")
         for place in self._booleans:
             if values[place] is not None:
                 values[place] = bool(values[place])
         return self.row(*values)
+
+    @cached_property
+    def _seen(self) -> set[tuple[type, ...]]:
+        """Types of rows that were found right; a table has few."""
+        return set()
+
+    def _check_types(self, of_types: tuple[type, ...]) -> None:
+        for name, of_type, allowed in zip(self.columns, of_types, self._allowed, strict=True):
+            if of_type not in allowed:
+                raise RowError(f"{name} is {of_type.__name__}")
+        self._seen.add(of_types)
 
     def is_whole(self, stored: Sequence[Any]) -> bool:
         """Whether `read` would give a row."""

@@ -14,11 +14,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.evolution.evolution import Birth, Evolution, Request
-from evosearch.evolution.records import Champion, Test
 from evosearch.files import explained
 from evosearch.measuring.measurement import Engine, Failure, Measurement
 from evosearch.measuring.tuning import Tuner
@@ -60,7 +58,11 @@ from evosearch.runs.rows import (
     ValidationRow,
 )
 from evosearch.runs.validations import Validation
-from evosearch.seeds import Seed
+
+if TYPE_CHECKING:
+    from evosearch.evolution.evolution import Birth, Evolution, Request
+    from evosearch.evolution.records import Champion, Test
+    from evosearch.seeds import Seed
 
 _SECONDS_BETWEEN_SYNCS = 10.0
 """A loss of power loses at most what was committed in this time."""
@@ -558,6 +560,7 @@ def measurement_of(row: MeasurementRow) -> Measurement:
     Raises:
         ValueError: there is no such engine or failure.
     """
+
     return Measurement(
         _number(row.loss),
         _number(row.baseline),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import proxies
+import numpy as np
+
 from evosearch.config import Config, MeasurementConfig
+from evosearch.runs.summary import Estimate
 from evosearch.statistics import Interval, score, stratified_interval
 
 
@@ -15,6 +17,8 @@ def counterparts(tasks: Sequence[str], scale: str) -> list[str]:
 
     A task without one, as a user's own may be, is left out.
     """
+    import proxies
+
     known = proxies.names("validation")
     return [f"{task}-{scale}" for task in tasks if f"{task}-{scale}" in known]
 
@@ -50,9 +54,12 @@ def by_task(found: Sequence[Validation]) -> dict[str, list[float]]:
 
 def is_whole(found: Sequence[Validation], config: Config) -> bool:
     """Whether nothing is missing of a program's validation: of every task the same seeds."""
-    seeds: dict[str, set[int]] = {task: set() for task in counterparts(config.tasks, "10x")}
+    seeds: dict[str, set[int]] = {}
     for one in found:
         seeds.setdefault(one.task, set()).add(one.seed)
+    missing = [task for task in config.tasks if f"{task}-10x" not in seeds]
+    if missing and counterparts(missing, "10x"):  # asked seldom, since it imports every task
+        return False
     count = len(found) // max(1, len(seeds))
     return count > 1 and all(own == set(range(count)) for own in seeds.values())
 
@@ -63,3 +70,13 @@ def validated_fitness(found: Sequence[Validation], limits: MeasurementConfig) ->
         [min(score, limits.largest_gain) for score in scores] for scores in by_task(found).values()
     ]
     return stratified_interval(bounded, limits.noise_floor)
+
+
+def validated_estimate(found: Sequence[Validation], limits: MeasurementConfig) -> Estimate:
+    """`validated_fitness` with its parts."""
+    scores = by_task(found)
+    return Estimate(
+        fitness=validated_fitness(found, limits),
+        per_task={task: float(np.mean(scores[task])) for task in sorted(scores)},
+        seeds=min(map(len, scores.values())),
+    )

@@ -10,6 +10,7 @@ import proxies
 from evosearch.errors import UsageError
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.measurer import measuring
+from evosearch.simplification.algebra import rewritten, with_names_of_roles
 from evosearch.simplification.constants import TUNING_TRIALS, round_constants, tune
 from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS
 from evosearch.simplification.effect import (
@@ -21,39 +22,10 @@ from evosearch.simplification.effect import (
 )
 from evosearch.simplification.record import Simplification, Step
 from evosearch.simplification.trials import TUNING_SEEDS, Progress, Trials
-from primitives import Domain, Program
-from primitives import simplify as by_algebra
-from primitives.explain.names import canonical
+from primitives import Program
 
 DEFAULT_TASKS = ("digits-mlp", "photos-autoencoder", "digits-conv", "topics-attention")
 """Cheap ones of different shapes, for programs that come from no run."""
-
-
-def simplify_by_algebra(program: Program, on_step: OnStep = lambda step: None) -> Simplification:
-    """`program` after the rules of `primitives.simplify`, without a training."""
-    steps: list[Step] = []
-
-    def take(step: Step) -> None:
-        steps.append(step)
-        on_step(step)
-
-    result = _named(_by_algebra(program, take), take)
-    return Simplification(program, result, tuple(steps))
-
-
-def _by_algebra(program: Program, on_step: OnStep) -> Program:
-    derivation = by_algebra(program)
-    for step in derivation.steps:
-        on_step(Step.of_algebra(step))
-    return derivation.program
-
-
-def _named(program: Program, on_step: OnStep) -> Program:
-    named = canonical(program)
-    if named != program:
-        reason = "states and values are named by their roles"
-        on_step(Step("names", reason, program, named, str(Domain.ALWAYS)))
-    return named
 
 
 def simplify(
@@ -114,7 +86,7 @@ def simplify(
         steps.append(step)
         on_step(step)
 
-    algebra = _by_algebra(program, take)
+    algebra = rewritten(program, take)
 
     with measuring(workers, ledger or Ledger(), timeout=timeout, told=told) as measurer:
 
@@ -125,11 +97,11 @@ def simplify(
         if screening is not None and list(screening) != list(tasks):
             cheap = trials_on(screening)
         effects = Effects(trials, cheap, take, limit, looks, until)
-        shorter = _by_algebra(effects.drop(algebra), take)
+        shorter = rewritten(effects.drop(algebra), take)
         tuned = tune(shorter, effects, take) if tuning else shorter
         against = tuned if tuned is not shorter else None
         rounded = round_constants(tuned, effects, take, against)
-        result = _named(_by_algebra(rounded, take), take)
+        result = with_names_of_roles(rewritten(rounded, take), take)
         confirmation = effects.confirm(result)
         ablations = effects.ablations(result)
         settings = {

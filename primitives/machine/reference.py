@@ -8,14 +8,13 @@ what tests compare with.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from primitives.graph.analysis import Analysis, analyse
+from primitives.graph.analysis import analyse
 from primitives.kinds import AXES, Kind, kind_shape, matrix_view
 from primitives.op import Op
 from primitives.ops import OPS
@@ -23,8 +22,6 @@ from primitives.program import Program
 
 PyTree = Any
 State = tuple[Any, ...]
-
-_REFERENCE_MODEL = ((1024, 1024), (1024,)) * 2
 
 
 def initial_state(program: Program, params: PyTree, xp: Any = jnp) -> State:
@@ -138,17 +135,3 @@ def _reduced(op: Op, args: list[Any], xp: Any) -> tuple[Any, ...]:
     axes = AXES[op.reduction.scope]
     reduce = xp.sum if op.reduction.how == "sum" else xp.mean
     return tuple(reduce(x, axis=axes, keepdims=True) for x in inputs)
-
-
-def state_memory(program: Program) -> float:
-    """Numbers of live state kept per weight, on two 1024 x 1024 matrices with their biases."""
-    analysis: Analysis = analyse(program)
-    kept = 0
-    for number in analysis.live_states:
-        kind = program.parameters[number].kind
-        kept += 1 if kind == Kind.SCALAR else sum(_size(kind, s) for s in _REFERENCE_MODEL)
-    return kept / sum(math.prod(shape) for shape in _REFERENCE_MODEL)
-
-
-def _size(kind: Kind, shape: tuple[int, ...]) -> int:
-    return math.prod(kind_shape(kind, shape))

@@ -14,7 +14,7 @@ from evosearch.evolution.evolution import Evolution, Request
 from evosearch.measuring.measurement import Engine, Measurement
 from evosearch.measuring.tuning import Tuner
 from evosearch.runs.database import BEST
-from evosearch.runs.run import make_run_directory
+from evosearch.runs.directory import make_run_directory
 from evosearch.runs.store import Store
 from primitives import Program, live, zoo
 

@@ -78,5 +78,5 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> None:
 def result(run: Run) -> dict[str, Any]:
     """All that a finished search is: every figure of the run but times."""
     clock = ("run", "elapsed_seconds", "programs_per_second")
-    status = {key: value for key, value in run.status().items() if key not in clock}
+    status = {key: value for key, value in run.status().document().items() if key not in clock}
     return {"status": status, "top": run.top(None), "champions": run.champions()}

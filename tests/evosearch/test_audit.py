@@ -16,8 +16,9 @@ from evosearch.evolution.records import Champion, Record
 from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.measurement import Engine, Measurement
 from evosearch.measuring.tuning import Tuner
+from evosearch.runs.directory import make_run_directory
 from evosearch.runs.rows import NOTHING_YET, PROGRESS
-from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import Interval

@@ -16,7 +16,7 @@ import evosearch
 import proxies
 from evosearch.cli.app import app
 from evosearch.pipeline.pipeline import search
-from evosearch.runs.run import make_run_directory
+from evosearch.runs.directory import make_run_directory
 from primitives import OPS, equations, to_dot, to_graph, to_latex, zoo
 from primitives.explain import language
 from tests.evosearch import planted
@@ -348,7 +348,7 @@ def test_what_does_not_exist_is_named_with_a_remedy(
 def test_a_baseline_lies_over_any_settings_and_a_limit_replaces_theirs(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evosearch.runs.run import read_config
+    from evosearch.runs.directory import read_config
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("evosearch.cli.search._run", lambda *given, **named: None)

@@ -49,9 +49,9 @@ def test_the_store_and_the_search_count_the_same_trainings(tmp_path: Path) -> No
 def test_champions_have_the_cost_at_which_their_tests_were_decided(tmp_path: Path) -> None:
     evolution = stored(tmp_path / "run", programs=1600)
     champions = Run(tmp_path / "run").champions()
-    assert [one["id"] for one in champions] == [c.record.id for c in evolution.champions]
+    assert [one.id for one in champions] == [c.record.id for c in evolution.champions]
     assert len(champions) > 2
-    costs = [one["trainings"] for one in champions]
+    costs = [one.cost.trainings for one in champions]
     assert costs[0] == 0
     assert costs == sorted(costs)
     assert costs[-1] < evolution.trainings
@@ -75,9 +75,12 @@ def test_a_champions_fitness_comes_from_seeds_that_decided_nothing(tmp_path: Pat
         scores = [champion.record.scores.get(seed) for seed in champion.confirmed_on]
         known = [sum(s.values()) / 2 for s in scores if s is not None]
         if len(known) < 2:
-            assert found["fitness"] is None
+            assert found.estimate is None
         else:
-            assert abs(found["fitness"] - sum(known) / len(known)) < 1e-9
-            assert found["seeds"] == len(known)
-    assert champions[-1]["seeds"] == 16
-    assert set(champions[-1]["per_task"]) == {"one", "two"}
+            assert found.estimate is not None
+            assert abs(found.estimate.fitness.mean - sum(known) / len(known)) < 1e-9
+            assert found.estimate.seeds == len(known)
+    last = champions[-1].estimate
+    assert last is not None
+    assert last.seeds == 16
+    assert set(last.per_task) == {"one", "two"}

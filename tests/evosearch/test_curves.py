@@ -12,9 +12,12 @@ import pytest
 from evosearch.errors import UsageError
 from evosearch.runs.cost import Unit
 from evosearch.runs.curves import Curve, compare_runs
-from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.directory import make_run_directory
+from evosearch.runs.run import Run
 from evosearch.runs.store import Store
+from evosearch.runs.summary import Estimate
 from evosearch.runs.validations import Validation
+from evosearch.statistics import Interval
 from tests.evosearch.laboratory import config, stored
 
 TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
@@ -60,20 +63,24 @@ def test_a_group_is_the_mean_and_range_of_the_champions_at_a_cost(runs: list[Pat
     for cost in (*comparison.costs, 10**9):
         found = []
         for run in opened(runs[:2]):
-            known = [one for one in run.champions() if one["fitness"] is not None]
-            found.append([one for one in known if one["trainings"] <= cost][-1])
-        values = [one["fitness"] for one in found]
+            champions = [one for one in run.champions() if one.cost.trainings <= cost]
+            found.append([one.estimate for one in champions if one.estimate][-1])
+        values = [one.fitness.mean for one in found]
         mean, low, high = comparison.groups[0].fitness(cost) or (None, None, None)
         assert (mean, low, high) == (pytest.approx(sum(values) / 2), min(values), max(values))
         per_task = comparison.groups[0].per_task(cost)
         for task in ("one", "two"):
-            assert per_task[task] == pytest.approx(sum(o["per_task"][task] for o in found) / 2)
+            assert per_task[task] == pytest.approx(sum(one.per_task[task] for one in found) / 2)
 
 
 def test_a_curve_is_the_last_champion_and_not_the_luckiest() -> None:
-    curve = Curve((0, 10, 20), ({"fitness": 0.0}, {"fitness": 0.3}, {"fitness": 0.2}))
+    estimates = [
+        Estimate(fitness=Interval(mean, mean, mean), per_task={}, seeds=2)
+        for mean in (0.0, 0.3, 0.2)
+    ]
+    curve = Curve((0, 10, 20), tuple(estimates))
     found = [curve.at(cost) for cost in (-1, 0, 9, 10, 19, 20, 99)]
-    assert [one and one["fitness"] for one in found] == [None, 0.0, 0.0, 0.3, 0.3, 0.2, 0.2]
+    assert [one and one.fitness.mean for one in found] == [None, 0.0, 0.0, 0.3, 0.3, 0.2, 0.2]
 
 
 def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) -> None:
@@ -126,12 +133,12 @@ def test_validation_is_the_mean_over_seeds_of_each_champion(tmp_path: Path) -> N
     )
     found = run.validations()
     assert list(found) == [1, number]
-    assert found[1]["fitness"] == pytest.approx(0.25)
-    assert found[1]["per_task"] == pytest.approx({"big": 0.2, "deep": 0.3})
-    assert found[1]["seeds"] == 2
-    assert found[number]["fitness"] == pytest.approx(0.55)
+    assert found[1].fitness.mean == pytest.approx(0.25)
+    assert found[1].per_task == pytest.approx({"big": 0.2, "deep": 0.3})
+    assert found[1].seeds == 2
+    assert found[number].fitness.mean == pytest.approx(0.55)
     group = compare_runs([run], Unit.TRAININGS).groups[0]
-    costs = [one["trainings"] for one in run.champions()]
+    costs = [one.cost.trainings for one in run.champions()]
     assert group.validation(costs[1] - 1) is None
     assert (group.validation(costs[1]) or (None,))[0] == pytest.approx(0.25)
     assert (group.validation(costs[-1]) or (None,))[0] == pytest.approx(0.55)

@@ -44,7 +44,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reported(directory: Path) -> dict[str, Any]:
     """What commands say of a run: `status`, `top`, `show`, `lineage`, `compare`."""
     run = Run(directory)
-    best = run.top(1)[0]["id"]
+    best = run.top(1)[0].id
     return {
         **planted.result(run),
         "program": str(load_program(f"{directory}#7")),

@@ -21,9 +21,10 @@ from evosearch.config import make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
 from evosearch.presets import load_preset
+from evosearch.runs.directory import CONFIG
 from evosearch.runs.documents import CHECKSUM, checksum, read_document, write_document
 from evosearch.runs.funnel_document import FunnelDocument
-from evosearch.runs.run import CONFIG, FUNNEL, Run
+from evosearch.runs.run import FUNNEL, Run
 from evosearch.simplification.kept import keep, kept, path_of
 from evosearch.statistics import Interval
 from primitives import zoo
@@ -43,20 +44,18 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     best = run.best()
     assert best is not None
     per_task = {"one-10x": 0.21, "two-10x": -0.01}
-    winner = Entrant(
-        f"{directory}#{best['id']}", best["source"], Interval(0.1, 0.05, 0.15), per_task
-    )
+    winner = Entrant(f"{directory}#{best.id}", best.source, Interval(0.1, 0.05, 0.15), per_task)
     other = Entrant("runs/other#7", str(zoo.load("lion")), Interval(-0.1, -0.2, 0.0), per_task)
     stages = (Stage("10x", 4, (winner, other), 1), Stage("100x", 6, (winner,), 1))
     run.keep_funnel(Funnelled(stages, winner).document())
-    assert keep(directory, best["id"], measured())
+    assert keep(directory, best.id, measured())
     return directory
 
 
 def champion(directory: Path) -> int:
     found = Run(directory).best()
     assert found is not None
-    return int(found["id"])
+    return found.id
 
 
 def said_by(
@@ -91,7 +90,7 @@ def test_a_document_reads_back_as_it_was_written(run_directory: Path) -> None:
     document = json.loads((run_directory / FUNNEL).read_text())
     digest = document.pop(CHECKSUM)
     assert digest == checksum(document)
-    assert Run(run_directory).funnel() == document
+    assert Run(run_directory).funnel() == FunnelDocument.model_validate(document)
     assert Run(run_directory).winner() == Run(run_directory).champion()
     assert kept(run_directory, champion(run_directory)) == measured()
 
@@ -111,7 +110,7 @@ def test_the_checksum_is_of_the_content_whatever_its_order_and_spaces(run_direct
             Run(run_directory).funnel()
         del document[CHECKSUM]  # as versions before checksums wrote it
         path.write_text(json.dumps(document))
-        assert Run(run_directory).funnel() == document
+        assert Run(run_directory).funnel() == FunnelDocument.model_validate(document)
     finally:
         path.write_text(whole)
 

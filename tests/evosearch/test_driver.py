@@ -20,8 +20,9 @@ from evosearch.errors import UsageError
 from evosearch.pipeline.observers import Silent, Snapshot
 from evosearch.pipeline.pipeline import resume, search
 from evosearch.pipeline.search import Search
+from evosearch.runs.directory import make_run_directory, read_config
 from evosearch.runs.rows import MEASUREMENTS, PROGRAMS
-from evosearch.runs.run import Run, make_run_directory, read_config
+from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from primitives import zoo
 
@@ -51,7 +52,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def counted(run: Run) -> dict[str, Any]:
     """A run's status without what the clock has a say in."""
     clock = ("run", "elapsed_seconds", "programs_per_second")
-    return {name: value for name, value in run.status().items() if name not in clock}
+    return {name: value for name, value in run.status().document().items() if name not in clock}
 
 
 @pytest.mark.parametrize("task", ["digits-mlp-10x", "topics-transformer", "quadratic"])
@@ -90,7 +91,7 @@ def test_an_interrupted_search_resumes_to_the_uninterrupted_one(whole: Run, tmp_
         observer = _StopsAfter(programs)
         observer.search = Search(directory, read_config(directory), workers=2, observer=observer)
         assert observer.search.run() == "interrupted"
-        assert 0 < Run(directory).status()["generated"] < 120
+        assert 0 < Run(directory).status().generated < 120
     assert resume(directory).top(None) == whole.top(None)
     assert counted(Run(directory)) == counted(whole)
 
@@ -175,10 +176,10 @@ def test_a_time_limit_ends_the_search_with_a_confirmed_or_the_first_champion(
 ) -> None:
     run = search(small(programs=None, minutes=0.12), tmp_path / "timed")
     status = run.status()
-    assert status["stop_reason"] == "minutes"
-    best = status["best"]
+    assert status.stop_reason == "minutes"
+    best = status.best
     assert best is not None
-    assert best["confirmed"] or best["id"] == 0
+    assert best.confirmed or best.id == 0
 
 
 def test_no_limit_of_a_resume_takes_away_what_the_run_has(tmp_path: Path) -> None:
@@ -188,15 +189,15 @@ def test_no_limit_of_a_resume_takes_away_what_the_run_has(tmp_path: Path) -> Non
         resume(run.directory, programs=12)
     assert Run(run.directory).top(100) == before
     resume(run.directory, programs=70, minutes=1e-6)
-    assert Run(run.directory).status()["generated"] >= 60
+    assert Run(run.directory).status().generated >= 60
 
 
 def test_a_limit_of_trainings_is_kept_resumed_and_raised_like_one_of_programs(
     tmp_path: Path,
 ) -> None:
     long = search(small(programs=None, trainings=120), tmp_path / "long")
-    assert long.status()["stop_reason"] == "trainings"
-    assert long.status()["trainings"] >= 120
+    assert long.status().stop_reason == "trainings"
+    assert long.status().trainings >= 120
     directory = tmp_path / "short"
     search(small(programs=None, trainings=60), directory)
     before = Run(directory).top(None)
@@ -213,8 +214,8 @@ def test_a_limit_of_trainings_is_kept_resumed_and_raised_like_one_of_programs(
 
 def test_new_limits_replace_all_of_the_runs_own(tmp_path: Path) -> None:
     search(small(programs=None, minutes=1e-6), tmp_path / "run")
-    assert resume(tmp_path / "run", programs=40).status()["generated"] == 40
-    assert resume(tmp_path / "run", minutes=1e-6).status()["stop_reason"] == "minutes"
+    assert resume(tmp_path / "run", programs=40).status().generated == 40
+    assert resume(tmp_path / "run", minutes=1e-6).status().stop_reason == "minutes"
 
 
 def test_a_run_whose_config_was_changed_is_not_resumed(tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_a_run_whose_config_was_changed_is_not_resumed(tmp_path: Path) -> None:
     config.write_text(text)
     assert Run(run.directory).top(None) == before
     config.write_text(text.replace("programs = 20", "programs = 25"))
-    assert resume(run.directory).status()["generated"] == 25
+    assert resume(run.directory).status().generated == 25
 
 
 def test_a_run_leaves_its_config_environment_log_and_best_program(whole: Run) -> None:
@@ -242,13 +243,13 @@ def test_a_run_leaves_its_config_environment_log_and_best_program(whole: Run) ->
     environment = json.loads((whole.directory / "environment.json").read_text())
     assert environment["packages"]["jax"]
     assert environment["data_sha256"]
-    assert (whole.directory / "best.txt").read_text() == whole.status()["best"]["source"]
+    assert (whole.directory / "best.txt").read_text() == str(whole.champion())
 
 
 def test_the_front_holds_no_program_that_another_beats_in_everything(whole: Run) -> None:
     front = whole.top(None, pareto=True)
     assert front[0] == whole.top(1)[0]
-    measures = [(-p["fitness_low"], p["statements"], p["state_memory"]) for p in front]
+    measures = [(-one.fitness.low, one.statements, one.state_memory) for one in front]
     for one in measures:
         assert not any(
             other != one and all(a <= b for a, b in zip(other, one, strict=True))
@@ -261,9 +262,10 @@ def test_a_champion_that_misses_the_hurdle_is_still_shown(tmp_path: Path) -> Non
     tasks = [TASK, "photos-autoencoder"]
     init = "def train(w, g, lr):\n    update = g * -1e30\n    return update\n"
     run = search(small(programs=5, tasks=tasks, init=init), tmp_path / "hopeless")
-    best = run.status()["best"]
-    assert best["fitness"] == pytest.approx(-np.log(4))
-    assert set(best["per_task"]) == set(tasks)
+    best = run.best()
+    assert best is not None
+    assert best.fitness.mean == pytest.approx(-np.log(4))
+    assert set(best.per_task) == set(tasks)
 
 
 def test_a_failing_worker_names_the_program_and_loses_nothing(
@@ -285,7 +287,7 @@ def test_a_failing_worker_names_the_program_and_loses_nothing(
     monkeypatch.setattr(Laboratory, "measure", failing)
     with pytest.raises(EvosearchError, match=r"program \d+ failed \(MemoryError.*evosearch resume"):
         Search(directory, read_config(directory), workers=1).run()
-    assert Run(directory).status()["measurements"] >= 20 - 1
+    assert Run(directory).status().measurements >= 20 - 1
     monkeypatch.setattr(Laboratory, "measure", original)
     assert Search(directory, read_config(directory)).run() == "programs"
 

@@ -32,7 +32,7 @@ def of(run: Run, found: dict[str, Program]) -> list[tuple[str, ...]]:
 
 def test_every_run_has_its_best_among_the_entrants(runs: list[Run]) -> None:
     """Though both are one rule with other constants."""
-    best = [next(one["id"] for one in run.top(None) if one["seeds"] > 1) for run in runs]
+    best = [next(one.id for one in run.top(None) if one.seeds > 1) for run in runs]
     found = candidates(runs, 2)
     assert list(found) == [
         f"{run.directory}#{number}" for run, number in zip(runs, best, strict=True)

@@ -22,8 +22,8 @@ from evosearch.runs.recovery import fork
 from evosearch.runs.rows import META, TESTS, MetaRow
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
+from evosearch.simplification import simplify_by_algebra
 from evosearch.simplification.kept import keep
-from evosearch.simplification.simplifier import simplify_by_algebra
 from primitives import zoo
 from tests.evosearch import planted
 from tests.evosearch.test_driver import small
@@ -210,8 +210,8 @@ def test_a_run_lies_in_a_folder_of_any_name(
     planted.plant(monkeypatch)
     for name in ("a b", "q'uote\"", "new\nline", os.fsdecode(b"\xff"), "x" * 200, "50%?#"):
         search(planted.config(programs=4), tmp_path / name)
-        assert Run(tmp_path / name).status()["generated"] == 4
-        assert resume(tmp_path / name, programs=6).status()["generated"] == 6
+        assert Run(tmp_path / name).status().generated == 4
+        assert resume(tmp_path / name, programs=6).status().generated == 6
 
 
 def test_an_emptied_database_of_a_run_that_had_begun_is_damage_and_not_a_new_start(

@@ -26,7 +26,8 @@ from evosearch.config import Config, MeasurementConfig
 from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
 from evosearch.evolution.evolution import Birth
 from evosearch.measuring.measurement import Measurement
-from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.directory import make_run_directory
+from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.statistics import Interval
 from primitives import zoo
@@ -89,8 +90,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = Run(directory)
     best = run.best()
     assert best is not None
-    name = f"elsewhere{ESCAPES}#{best['id']}"
-    winner = Entrant(name, best["source"], Interval(0.1, 0.0, 0.2), {f"one{ESCAPES}": 0.1})
+    name = f"elsewhere{ESCAPES}#{best.id}"
+    winner = Entrant(name, best.source, Interval(0.1, 0.0, 0.2), {f"one{ESCAPES}": 0.1})
     run.keep_funnel(Funnelled((Stage("100x", 2, (winner,), 1),), winner).document())
     return directory
 

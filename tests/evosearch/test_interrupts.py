@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -110,8 +109,8 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
             time.sleep(0.05)
         time.sleep(1.0)
         status = Run(hanging / "run").status()
-        assert status["running"]
-        assert any("tuning the baseline on" in one["doing"] for one in status["workers"])
+        assert status.running
+        assert any("tuning the baseline on" in one.doing for one in status.workers)
         print_status(stand(Run(hanging / "run")))
         said = capsys.readouterr().out
         assert "still running" in said
@@ -125,7 +124,7 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
         command.process.kill()
     assert "Traceback" not in command.said.read_text()
     assert "FATAL" not in command.said.read_text()
-    assert not Run(hanging / "run").status()["running"]
+    assert not Run(hanging / "run").status().running
 
 
 @pytest.mark.parametrize(
@@ -199,8 +198,8 @@ def test_activity_is_a_notice_board_that_never_stops_a_search(tmp_path: Path) ->
             assert time.monotonic() < deadline
             time.sleep(0.05)
         (one,) = activity.now()
-        assert one["doing"] == "program 7 on digits-mlp"
-        assert time.time() - one["since"] < 20
+        assert one.doing == "program 7 on digits-mlp"
+        assert time.time() - one.since < 20
         activity.note("")
         assert activity.now() == []
     assert not (tmp_path / ACTIVITY).exists()
@@ -213,5 +212,4 @@ def test_a_damaged_notice_board_is_an_empty_one(content: bytes, tmp_path: Path) 
     from evosearch.runs.activity import read_activity
 
     (tmp_path / ACTIVITY).write_bytes(content)
-    found: list[dict[str, Any]] = read_activity(tmp_path)
-    assert found == []
+    assert read_activity(tmp_path) == []

@@ -17,7 +17,8 @@ from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.measurement import Engine
 from evosearch.pipeline.observers import Silent
 from evosearch.pipeline.search import Search
-from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.directory import make_run_directory
+from evosearch.runs.run import Run
 from evosearch.simplification import simplify
 from primitives import zoo
 from tests.evosearch.test_driver import small

@@ -26,7 +26,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_lineage_leads_from_the_seed_program_with_drift_folded(found: Run) -> None:
-    longest = max((lineage(found, n) for n in range(found.status()["generated"])), key=len)
+    longest = max((lineage(found, n) for n in range(found.status().generated)), key=len)
     assert longest[0].id == 0
     assert longest[0].mutation == "initial"
     assert len(longest) > 2
@@ -37,13 +37,13 @@ def test_a_lineage_leads_from_the_seed_program_with_drift_folded(found: Run) -> 
 
 
 def test_folded_programs_all_have_the_key(found: Run) -> None:
-    number: int | None = found.status()["generated"] - 1
+    number: int | None = found.status().generated - 1
     counted = 0
     while number is not None:
         row = found.row(number)
         counted += 1
         number = row.parent
-    ancestors = lineage(found, found.status()["generated"] - 1)
+    ancestors = lineage(found, found.status().generated - 1)
     assert sum(1 + one.neutral for one in ancestors) == counted
     for one in ancestors:
         for own in (one.id, one.last):
@@ -52,9 +52,9 @@ def test_folded_programs_all_have_the_key(found: Run) -> None:
 
 def test_the_fitness_of_an_ancestor_is_that_of_top(found: Run) -> None:
     best = found.top(1)[0]
-    last = lineage(found, best["id"])[-1]
-    assert (last.fitness, last.low) == (best["fitness"], best["fitness_low"])
-    assert last.seeds == best["seeds"]
+    last = lineage(found, best.id)[-1]
+    assert (last.fitness, last.low) == best.fitness[:2]
+    assert last.seeds == best.seeds
 
 
 def ancestor(number: int) -> Ancestor:
@@ -95,7 +95,7 @@ def test_a_family_is_drawn_as_a_picture_that_parses() -> None:
 def test_a_family_has_every_champion_and_no_program_twice(found: Run) -> None:
     whole = family(found)
     champions = [n for _, n in whole.nodes(data="champion") if n is not None]
-    assert sorted(champions) == [one["number"] for one in found.champions()]
+    assert sorted(champions) == [one.number for one in found.champions()]
     assert nx.is_forest(whole.to_undirected())
 
 

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from evosearch.cli.live import LiveView, duration, progress
+from evosearch.cli.live import LiveView, progress
+from evosearch.cli.progress import duration
 from evosearch.config import MeasurementConfig
 from evosearch.evolution.evolution import Counts
 from evosearch.evolution.records import Champion, Record

@@ -214,7 +214,7 @@ def test_a_search_goes_on_when_programs_crash_its_task_and_replays(
         }
     )
     run = search(config, tmp_path / "run", workers=1)
-    assert run.status()["stop_reason"] == "programs"
+    assert run.status().stop_reason == "programs"
     store = Store.open(tmp_path / "run")
     crashed = [row for row in store.select(MEASUREMENTS) if row.engine == "crashed"]
     store.close()
@@ -223,7 +223,7 @@ def test_a_search_goes_on_when_programs_crash_its_task_and_replays(
     log = (tmp_path / "run" / "log.jsonl").read_text()
     assert "crashed: its process ended with exit status 3" in log
     flag.unlink()
-    assert resume(tmp_path / "run", programs=32, workers=1).status()["generated"] == 32
+    assert resume(tmp_path / "run", programs=32, workers=1).status().generated == 32
 
 
 def test_workers_end_with_the_process_that_started_them(folder: Path) -> None:

@@ -23,6 +23,7 @@ from evosearch.pipeline.pipeline import resume, search
 from evosearch.pipeline.search import Search
 from evosearch.presets import load_preset
 from evosearch.runs.database import DATABASE
+from evosearch.runs.directory import read_config
 from evosearch.runs.lineage import lineage
 from evosearch.runs.migrations import SCHEMA_VERSION
 from evosearch.runs.provenance import DECIDING, code_digest
@@ -38,7 +39,7 @@ from evosearch.runs.rows import (
     TABLES,
     TESTS,
 )
-from evosearch.runs.run import Run, read_config
+from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from primitives import zoo
 from tests.evosearch import planted
@@ -95,7 +96,7 @@ def test_the_example_is_a_search_of_this_version_and_replays_whole() -> None:
     run = Run(EXAMPLE)
     replayed = replay_as_ended(run.config, Store.open(EXAMPLE))
     assert replayed.set_aside_from is None
-    assert replayed.evolution.counts.generated == run.status()["generated"]
+    assert replayed.evolution.counts.generated == run.status().generated
     quick = load_preset("quick") | {"init": run.config.init, "seed": 1}
     assert run.config == make_config(quick)
 
@@ -277,7 +278,7 @@ def test_a_fork_has_what_replays_and_can_be_resumed_and_its_run_stays_as_it_is(
     forked = fork(directory, new)
     assert 0 < forked.requests < forked.of
     assert files(directory) == before
-    assert resume(new).status()["generated"] == 60
+    assert resume(new).status().generated == 60
     with pytest.raises(UsageError, match="exists"):
         fork(directory, new)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -412,9 +413,9 @@ def test_check_finds_the_damage_and_repairs_what_follows_from_measurements(
         assert Run(run).champions() == Run(sound).champions()
         # The time spent and the reason for the stop follow from nothing.
         unknown = {"run", "elapsed_seconds", "programs_per_second", "stop_reason"}
-        both = [Run(one).status() for one in (run, sound)]
+        both = [Run(one).status().document() for one in (run, sound)]
         assert all(both[0][key] == both[1][key] for key in both[0].keys() - unknown)
-        best = Run(run).top(1)[0]["id"]
+        best = Run(run).top(1)[0].id
         assert lineage(Run(run), best) == lineage(Run(sound), best)
     else:
         assert subjects <= wrong(again)
@@ -461,7 +462,7 @@ def test_a_bad_injection_is_set_aside_with_a_notice_and_the_search_goes_on(tmp_p
     assert rows[bad].withdrawn
     assert rows[good].request is not None
     assert f"injected program i{bad} is set aside" in (directory / "log.jsonl").read_text()
-    assert resume(directory, programs=50).status()["generated"] == 50
+    assert resume(directory, programs=50).status().generated == 50
 
 
 def test_a_withdrawn_injection_is_never_taken_up_and_one_taken_up_cannot_be_withdrawn(
@@ -531,7 +532,7 @@ def test_a_run_whose_task_was_edited_is_not_resumed_and_says_which_file(tmp_path
         (tmp_path / file).write_bytes(before)
     (tmp_path / "unrelated.py").write_text("x = 2\n")
     again()
-    assert Run(run.directory).status()["generated"] == 7
+    assert Run(run.directory).status().generated == 7
 
 
 def test_a_run_whose_bundled_data_are_others_now_is_not_resumed(tmp_path: Path) -> None:

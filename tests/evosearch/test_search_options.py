@@ -18,7 +18,7 @@ def test_a_search_can_leave_out_what_its_preset_ends_with(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evosearch.presets import load_preset
-    from evosearch.runs.run import read_config
+    from evosearch.runs.directory import read_config
 
     entrants = load_preset("standard")["funnel"]["entrants"]
     monkeypatch.chdir(tmp_path)
@@ -33,7 +33,7 @@ def test_a_search_can_leave_out_what_its_preset_ends_with(
 def test_a_batch_is_a_part_of_the_configuration(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evosearch.runs.run import read_config
+    from evosearch.runs.directory import read_config
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("evosearch.cli.search._run", lambda *given, **named: None)

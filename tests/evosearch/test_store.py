@@ -16,8 +16,9 @@ import pytest
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.evolution.evolution import Evolution
 from evosearch.runs.database import DATABASE, create
+from evosearch.runs.directory import make_run_directory
 from evosearch.runs.rows import PROGRAMS
-from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from tests.evosearch.laboratory import config, evolve, shorter_is_better
 
@@ -38,7 +39,7 @@ def test_a_second_search_on_the_same_run_is_refused_and_reading_is_not(run: Path
     store = Store.open(run, "search")
     with pytest.raises(EvosearchError, match="another process is searching"):
         Store.open(run, "search")
-    assert Run(run).status()["generated"] == 0
+    assert Run(run).status().generated == 0
     store.close()
     Store.open(run, "search").close()
 
@@ -124,7 +125,7 @@ for mode in ("search", "inject"):
         Store.open(directory, mode).inject("")
     except EvosearchError as error:
         print(error)
-print(Run(directory).status()["generated"])
+print(Run(directory).status().generated)
 """
 
 

@@ -16,7 +16,7 @@ import pytest
 import evosearch
 import proxies
 from evosearch import trust
-from evosearch.runs.run import make_run_directory
+from evosearch.runs.directory import make_run_directory
 from proxies.user_tasks.files import _load
 from tests.evosearch.test_audit import HALF_AS_FAST, champions
 from tests.evosearch.test_driver import small
@@ -178,7 +178,7 @@ def test_naming_one_file_trusts_no_other_below_it(run: Any, tmp_path: Path) -> N
 
 def test_the_api_asks_nothing(tmp_path: Path) -> None:
     directory = unsearched(tmp_path, GOOD)
-    assert evosearch.resume(directory, programs=3).status()["generated"] == 3
+    assert evosearch.resume(directory, programs=3).status().generated == 3
 
 
 class Terminal(io.StringIO):

@@ -102,8 +102,9 @@ def test_no_held_out_task_or_evaluation_seed_is_trained(searched: Path) -> None:
 
 
 def test_the_funnel_is_kept_with_its_evidence(searched: Path) -> None:
-    document = Run(searched / "run").funnel()
-    assert document is not None
+    found = Run(searched / "run").funnel()
+    assert found is not None
+    document = found.model_dump()
     written = json.loads((searched / "run" / "funnel.json").read_text())
     assert written == {**document, CHECKSUM: checksum(document)}
     stages = document["stages"]

@@ -36,11 +36,11 @@ def _panel(
         colour = COLOURS[number % len(COLOURS)]
         starts = {0, end}
         for run in group.runs:
-            costs, champions = curve(run)
+            costs, estimates = curve(run)
             starts.update(cost for cost in costs if cost <= end)
             if costs:
                 last = max(costs[-1], comparison.unit.of(run.cost))
-                fitness = [one["fitness"] for one in champions]
+                fitness = [one.fitness.mean for one in estimates]
                 ax.step(
                     [*costs, last],
                     [*fitness, fitness[-1]],

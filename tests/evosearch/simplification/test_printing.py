@@ -16,7 +16,8 @@ from evosearch.errors import EvosearchError
 from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
 from evosearch.pipeline.pipeline import search
 from evosearch.report.simplifications import Printer
-from evosearch.runs.run import Run, make_run_directory
+from evosearch.runs.directory import make_run_directory
+from evosearch.runs.run import Run
 from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra
 from evosearch.simplification.kept import keep, kept, path_of
 from evosearch.statistics import Interval
@@ -212,7 +213,9 @@ def test_a_search_may_end_with_its_champion_simplified(
         said = run("search", settings, "--out", directory)
         assert said.status == 0, said.err
         assert "1. drop" in said.out
-    number = Run(directory).best()["id"]
+    best = Run(directory).best()
+    assert best is not None
+    number = best.id
     assert asked == [(Run(directory).program(number), ["digits-mlp-10x"], ["digits-mlp"])]
     assert kept(directory, number) == measured()
     run("resume", directory, "--programs", "4")
