@@ -9,25 +9,25 @@ import numpy as np
 from primitives.algebra.context import Context
 from primitives.algebra.domains import Domain
 from primitives.algebra.rule import Rule, rule
-from primitives.algebra.terms import Term
+from primitives.graph.nodes import Node
 from primitives.ops import OPS
 
 _ALWAYS, _FINITE, _REAL = Domain
 _ROUNDINGS = 1e-5
 
 
-def _constant(context: Context, term: Term) -> Term | None:
-    if not all(arg.is_constant for arg in term.args):
+def _constant(context: Context, node: Node) -> Node | None:
+    if not all(arg.is_constant for arg in node.args):
         return None
-    value, in_float32 = (_value(term, number) for number in (np.float64, np.float32))
+    value, in_float32 = (_value(node, number) for number in (np.float64, np.float32))
     holds = math.isfinite(value) and math.isclose(value, in_float32, rel_tol=_ROUNDINGS)
-    return context.terms.constant(value) if holds else None
+    return context.nodes.constant(value) if holds else None
 
 
-def _value(term: Term, number: type[np.floating]) -> float:
+def _value(node: Node, number: type[np.floating]) -> float:
     """The float32 that an op of constants gives, computed in numbers of a given type."""
-    op = OPS[term.op]
-    args = [number(arg.value) for arg in term.args]
+    op = node.row
+    args = [number(arg.value) for arg in node.args]
     with np.errstate(all="ignore"):
         totals = (op.reduction.inputs(np, *args),) if op.reduction else ()
         return float(np.float32(op.meaning(np, *totals, *args)))
@@ -36,11 +36,11 @@ def _value(term: Term, number: type[np.floating]) -> float:
 def _nested(outer: str, inner: str, result: str | None, domain: Domain) -> Rule:
     """`outer(inner(x))` is `result(x)`, or x itself."""
 
-    def rewrite(context: Context, term: Term) -> Term | None:
-        (arg,) = term.args
+    def rewrite(context: Context, node: Node) -> Node | None:
+        (arg,) = node.args
         if arg.op != inner:
             return None
-        return context.terms.call(result, arg.args[0]) if result else arg.args[0]
+        return context.nodes.call(result, arg.args[0]) if result else arg.args[0]
 
     right = f"{result}(x)" if result else "x"
     equation = f"{outer}({inner}(x)) = {right}"
@@ -76,98 +76,89 @@ _NESTED = (
 )
 
 
-def _known_sign(context: Context, term: Term) -> Term | None:
-    held = context.range(term.args[0])
+def _known_sign(context: Context, node: Node) -> Node | None:
+    held = context.range(node.args[0])
     if held.nonzero:
-        return context.terms.constant(1.0 if held.positive else -1.0)
+        return context.nodes.constant(1.0 if held.positive else -1.0)
     return None
 
 
-def _sign_of_clip(context: Context, term: Term) -> Term | None:
-    (inner,) = term.args
+def _sign_of_clip(context: Context, node: Node) -> Node | None:
+    (inner,) = node.args
     if inner.op in ("clip", "clip_by_rms") and context.range(inner.args[1]).positive:
-        return context.terms.call("sign", inner.args[0])
+        return context.nodes.call("sign", inner.args[0])
     return None
 
 
-def _sign_of_clamp(context: Context, term: Term) -> Term | None:
-    (inner,) = term.args
+def _sign_of_clamp(context: Context, node: Node) -> Node | None:
+    (inner,) = node.args
     if inner.op != "clamp":
         return None
     x, low, high = inner.args
     if context.range(low).negative and context.range(high).positive:
-        return context.terms.call("sign", x)
+        return context.nodes.call("sign", x)
     return None
 
 
-def _known_absolute(context: Context, term: Term) -> Term | None:
-    return term.args[0] if context.range(term.args[0]).nonnegative else None
+def _known_absolute(context: Context, node: Node) -> Node | None:
+    return node.args[0] if context.range(node.args[0]).nonnegative else None
 
 
-def _even(context: Context, term: Term) -> Term | None:
-    (inner,) = term.args
-    return context.terms.call(term.op, inner.args[0]) if inner.op in ("negative", "abs") else None
+def _even(context: Context, node: Node) -> Node | None:
+    (inner,) = node.args
+    return context.nodes.call(node.op, inner.args[0]) if inner.op in ("negative", "abs") else None
 
 
-_EVEN = frozenset(["abs", "square", "cos", "cosh", "norm", "global_norm", "rms"])
-
-
-_ODD = frozenset(
-    ["sin", "tan", "arcsin", "arctan", "sinh", "tanh", "arcsinh", "arctanh", "sign", "cbrt", "cube"]
-    + ["mean", "row_mean", "col_mean", "matrix_mean", "orthogonalize"]
-)
-
-
-def _odd(context: Context, term: Term) -> Term | None:
-    (function,) = term.args
-    if function.op in _ODD and function.args[0].op == "negative":
-        return context.terms.call(function.op, function.args[0].args[0])
+def _odd(context: Context, node: Node) -> Node | None:
+    (function,) = node.args
+    if function.row.parity == "odd" and function.args[0].op == "negative":
+        return context.nodes.call(function.op, function.args[0].args[0])
     return None
 
 
-def _zero(context: Context, term: Term) -> Term | None:
-    zero = any(arg.is_constant and arg.value == 0 for arg in term.args)
-    return context.terms.constant(0.0) if zero else None
+def _zero(context: Context, node: Node) -> Node | None:
+    zero = any(arg.is_constant and arg.value == 0 for arg in node.args)
+    return context.nodes.constant(0.0) if zero else None
 
 
-def _by_zero(context: Context, term: Term) -> Term | None:
-    divisor = term.args[-1]
-    return context.terms.constant(0.0) if divisor.is_constant and divisor.value == 0 else None
+def _by_zero(context: Context, node: Node) -> Node | None:
+    divisor = node.args[-1]
+    return context.nodes.constant(0.0) if divisor.is_constant and divisor.value == 0 else None
 
 
-def _power_zero(context: Context, term: Term) -> Term | None:
-    x, y = term.args
+def _power_zero(context: Context, node: Node) -> Node | None:
+    x, y = node.args
     one = (y.is_constant and y.value == 0) or (x.is_constant and x.value == 1)
-    return context.terms.constant(1.0) if one else None
+    return context.nodes.constant(1.0) if one else None
 
 
-def _exp_product(context: Context, term: Term) -> Term | None:
-    x, y = term.args
+def _exp_product(context: Context, node: Node) -> Node | None:
+    x, y = node.args
     if x.op == y.op and x.op in ("exp", "exp2", "exp10"):
-        return context.terms.call(x.op, context.terms.call("add", x.args[0], y.args[0]))
+        return context.nodes.call(x.op, context.nodes.call("add", x.args[0], y.args[0]))
     return None
 
 
-def _log_sum(context: Context, term: Term) -> Term | None:
-    x, y = term.args
+def _log_sum(context: Context, node: Node) -> Node | None:
+    x, y = node.args
     if x.op == y.op and x.op in ("log", "log2", "log10"):
-        return context.terms.call(x.op, context.terms.call("multiply", x.args[0], y.args[0]))
+        return context.nodes.call(x.op, context.nodes.call("multiply", x.args[0], y.args[0]))
     return None
 
 
-def _log1p(context: Context, term: Term) -> Term | None:
-    (inner,) = term.args
+def _log1p(context: Context, node: Node) -> Node | None:
+    (inner,) = node.args
     if inner.op == "add":
         for x, one in (inner.args, inner.args[::-1]):
             if one.is_constant and one.value == 1:
-                return context.terms.call("log1p", x)
+                return context.nodes.call("log1p", x)
     return None
 
 
-def _expm1(context: Context, term: Term) -> Term | None:
-    x, one = term.args
+def _expm1(context: Context, node: Node) -> Node | None:
+    x, one = node.args
     if x.op == "exp" and one.is_constant and one.value == 1:
-        return context.terms.call("expm1", x.args[0])
+        return context.nodes.call("expm1", x.args[0])
     return None
 
 
@@ -187,7 +178,13 @@ RULES: tuple[Rule, ...] = (
         _sign_of_clamp,
     ),
     rule("known-absolute", "abs(x) = x for x >= 0", _ALWAYS, "abs", _known_absolute),
-    rule("even", "f(-x) = f(abs(x)) = f(x) for even f", _ALWAYS, " ".join(_EVEN), _even),
+    rule(
+        "even",
+        "f(-x) = f(abs(x)) = f(x) for even f",
+        _ALWAYS,
+        " ".join(op.name for op in OPS.values() if op.parity == "even"),
+        _even,
+    ),
     rule("odd", "-f(-x) = f(x) for odd f", _ALWAYS, "negative", _odd),
     rule("product-of-exp", "exp(x) * exp(y) = exp(x + y)", _REAL, "multiply", _exp_product),
     rule("sum-of-logs", "log(x) + log(y) = log(x * y)", _REAL, "add", _log_sum),

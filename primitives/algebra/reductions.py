@@ -5,71 +5,71 @@ from __future__ import annotations
 from primitives.algebra.context import Context
 from primitives.algebra.domains import Domain
 from primitives.algebra.rule import Rule, rule
-from primitives.algebra.terms import Term
+from primitives.graph.nodes import Node
 from primitives.kinds import Kind, meet
 
 _ALWAYS, _FINITE, _REAL = Domain
 
 
-def _mean_of_means(context: Context, term: Term) -> Term | None:
-    (x,) = term.args
-    return x if term.kind == x.kind else None
+def _mean_of_means(context: Context, node: Node) -> Node | None:
+    (x,) = node.args
+    return x if node.kind == x.kind else None
 
 
-def _norm_of_number(context: Context, term: Term) -> Term | None:
-    (x,) = term.args
-    single = x.kind == Kind.SCALAR or (x.kind == Kind.LEAF and term.op != "global_norm")
-    return context.terms.call("abs", x) if single else None
+def _norm_of_number(context: Context, node: Node) -> Node | None:
+    (x,) = node.args
+    single = x.kind == Kind.SCALAR or (x.kind == Kind.LEAF and node.op != "global_norm")
+    return context.nodes.call("abs", x) if single else None
 
 
-def _dot_of_numbers(context: Context, term: Term) -> Term | None:
-    x, y = term.args
+def _dot_of_numbers(context: Context, node: Node) -> Node | None:
+    x, y = node.args
     numbers = x.kind == y.kind == Kind.SCALAR
-    return context.terms.call("multiply", x, y) if numbers else None
+    return context.nodes.call("multiply", x, y) if numbers else None
 
 
-def _root_of_dot(context: Context, term: Term) -> Term | None:
-    (inner,) = term.args
+def _root_of_dot(context: Context, node: Node) -> Node | None:
+    (inner,) = node.args
     if inner.op == "dot" and inner.args[0] is inner.args[1]:
-        return context.terms.call("global_norm", inner.args[0])
+        return context.nodes.call("global_norm", inner.args[0])
     return None
 
 
-def _root_mean_square(context: Context, term: Term) -> Term | None:
-    (mean,) = term.args
+def _root_mean_square(context: Context, node: Node) -> Node | None:
+    (mean,) = node.args
     if mean.op != "mean" or meet(mean.args[0].kind, Kind.LEAF) != Kind.LEAF:
         return None
     (squared,) = mean.args
     if squared.op == "square":
-        return context.terms.call("rms", squared.args[0])
+        return context.nodes.call("rms", squared.args[0])
     return None
 
 
-def _squared_norm(context: Context, term: Term) -> Term | None:
-    (inner,) = term.args
+def _squared_norm(context: Context, node: Node) -> Node | None:
+    (inner,) = node.args
     if inner.op == "global_norm":
-        return context.terms.call("dot", inner.args[0], inner.args[0])
+        return context.nodes.call("dot", inner.args[0], inner.args[0])
     return None
 
 
-def _clip_twice(context: Context, term: Term) -> Term | None:
-    x, c = term.args
-    same = x.op == term.op and x.args[1] is c and context.range(c).nonnegative
+def _clip_twice(context: Context, node: Node) -> Node | None:
+    x, c = node.args
+    same = x.op == node.op and x.args[1] is c and context.range(c).nonnegative
     return x if same else None
 
 
-def _scale_free(context: Context, term: Term) -> Term | None:
+def _scale_free(context: Context, node: Node) -> Node | None:
     """What does not depend on the size of an operand, without a positive factor on it."""
-    for place, arg in enumerate(term.args):
+    for place, arg in enumerate(node.args):
         if arg.op not in ("multiply", "divide"):
             continue
         x, y = arg.args
         pairs = [(x, y)] if arg.op == "divide" else [(x, y), (y, x)]
         for kept, factor in pairs:
             if factor.kind == Kind.SCALAR and context.range(factor).positive:
-                args = list(term.args)
+                args = list(node.args)
                 args[place] = kept
-                return context.terms.call(term.op, *args)
+                return context.nodes.call(node.op, *args)
     return None
 
 

@@ -8,21 +8,21 @@ from typing import TypeAlias
 
 from primitives.algebra.context import Context
 from primitives.algebra.domains import Domain
-from primitives.algebra.terms import Term
+from primitives.graph.nodes import Node
 
-Rewrite: TypeAlias = Callable[[Context, Term], Term | None]
+Rewrite: TypeAlias = Callable[[Context, Node], Node | None]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One way to rewrite a term.
+    """One way to rewrite a node.
 
     Attributes:
         name: the rule's name.
         equation: what it says; x, y are values, a, b, c numbers, f an op.
         domain: where the equation holds.
-        roots: the ops that a term may have for the rule to look at it.
-        rewrite: gives the equal term, or None.
+        roots: the ops that a node may have for the rule to look at it.
+        rewrite: gives the equal node, or None.
         folds: it may also be taken where it leaves as many statements, if they are less nested.
     """
 

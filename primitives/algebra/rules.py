@@ -1,6 +1,6 @@
-"""The table of rules: each a name, an equation, a domain, and a function of one term.
+"""The table of rules: each a name, an equation, a domain, and a function of one node.
 
-A rule looks at a term, knows what ops it may have at its root, and returns an equal term, or None
+A rule looks at a node, knows what ops it may have at its root, and returns an equal node, or None
 where it does not apply. To add a simplification, add one row; the tests ask for an example and try
 the row on zeros, subnormals, huge values, infinities and NaN.
 """
@@ -13,9 +13,9 @@ from primitives.algebra.context import Context
 from primitives.algebra.domains import Domain
 from primitives.algebra.products import PRODUCT_OPS, SUM_OPS
 from primitives.algebra.rule import Rule, rule
-from primitives.algebra.terms import LEAF, Term
+from primitives.graph.nodes import STATE, Node
 from primitives.kinds import Kind
-from primitives.ops import OPS
+from primitives.ops import OPS, POWERS
 
 _REAL = Domain.REAL
 _PURE_SUMS = " ".join(sorted(SUM_OPS))
@@ -23,9 +23,9 @@ _SUMS = " ".join(sorted(SUM_OPS | {"multiply", "divide"}))
 _PRODUCTS = " ".join(sorted(PRODUCT_OPS))
 
 
-def _average(context: Context, term: Term) -> Term | None:
+def _average(context: Context, node: Node) -> Node | None:
     """x * a + y * b, where a + b is 1."""
-    x, y = term.args
+    x, y = node.args
     if x.op != "multiply" or y.op != "multiply":
         return None
     for a, u in (x.args, x.args[::-1]):
@@ -33,46 +33,42 @@ def _average(context: Context, term: Term) -> Term | None:
             if Kind.SCALAR == a.kind == b.kind and _adds_up_to_one(context, a, b):
                 if _is_averaged(context, u, v, a.depth - b.depth):
                     u, v, b = v, u, a
-                return context.terms.call("interp", u, v, b)
+                return context.nodes.call("interp", u, v, b)
     return None
 
 
-def _is_averaged(context: Context, x: Term, y: Term, deeper: int) -> bool:
+def _is_averaged(context: Context, x: Node, y: Node, deeper: int) -> bool:
     """Whether x, not y, is the average: a state's old value, else what has the plainer share."""
-    states = context.graph.following
-    old = [term.op == LEAF and term.name in states for term in (x, y)]
+    old = [node.op == STATE for node in (x, y)]
     return old[0] if old[0] != old[1] else deeper < 0
 
 
-def _adds_up_to_one(context: Context, a: Term, b: Term) -> bool:
+def _adds_up_to_one(context: Context, a: Node, b: Node) -> bool:
     for p, q in ((a, b), (b, a)):
         if q.op == "subtract" and q.args[1] is p and q.args[0].is_constant:
             return q.args[0].value == 1
     return False
 
 
-def _lerp(context: Context, term: Term) -> Term | None:
+def _lerp(context: Context, node: Node) -> Node | None:
     """x + (y - x) * a."""
-    for x, product in (term.args, term.args[::-1]):
+    for x, product in (node.args, node.args[::-1]):
         if product.op != "multiply":
             continue
         for difference, a in (product.args, product.args[::-1]):
             if difference.op == "subtract" and difference.args[1] is x and a.kind == Kind.SCALAR:
-                return context.terms.call("interp", x, difference.args[0], a)
+                return context.nodes.call("interp", x, difference.args[0], a)
     return None
 
 
-def _interp_of_same(context: Context, term: Term) -> Term | None:
-    return term.args[0] if term.args[0] is term.args[1] else None
+def _interp_of_same(context: Context, node: Node) -> Node | None:
+    return node.args[0] if node.args[0] is node.args[1] else None
 
 
-_NAMED_POWERS = {2.0: "square", 3.0: "cube", 0.5: "sqrt", -1.0: "reciprocal"}
-
-
-def _named_power(context: Context, term: Term) -> Term | None:
-    x, exponent = term.args
-    name = _NAMED_POWERS.get(exponent.value) if exponent.is_constant else None
-    return context.terms.call(name, x) if name else None
+def _named_power(context: Context, node: Node) -> Node | None:
+    x, exponent = node.args
+    name = POWERS.get(exponent.value) if exponent.is_constant else None
+    return context.nodes.call(name, x) if name else None
 
 
 RULES: tuple[Rule, ...] = (
@@ -111,7 +107,7 @@ RULES: tuple[Rule, ...] = (
 BY_ROOT: dict[str, tuple[Rule, ...]] = {
     op: tuple(one for one in RULES if op in one.roots) for op in OPS
 }
-"""The rules that look at a term with a given op."""
+"""The rules that look at a node with a given op."""
 
 CANONICAL: tuple[Rule, ...] = (
     rule("named-power", "power(x, 1 / 2) = sqrt(x)", _REAL, "power", _named_power),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from primitives.algebra.terms import Term, reachable, shortest
-from primitives.ops import OPS
+from primitives.graph.nodes import Node, reachable, shortest
 
 
-def equation(old: Term, new: Term, named: Mapping[Term, str]) -> str:
+def equation(old: Node, new: Node, named: Mapping[Node, str]) -> str:
     """`old = new`, with the names of values that both are made of."""
     common = set(reachable([old])) & set(reachable([new]))
     if new in common:
@@ -17,22 +16,22 @@ def equation(old: Term, new: Term, named: Mapping[Term, str]) -> str:
     return f"{_text(old, kept, named)} = {_text(new, kept, named)}"
 
 
-def _text(term: Term, kept: Set[Term], named: Mapping[Term, str], *, inside: bool = False) -> str:
-    if term.is_constant:
-        return repr(shortest(term.value))
-    if not term.is_call:
-        return term.name
-    if term in kept and term in named:
-        return named[term]
-    infix = OPS[term.op].infix
-    operands = sorted(term.args, key=_weight) if OPS[term.op].commutative else term.args
+def _text(node: Node, kept: Set[Node], named: Mapping[Node, str], *, inside: bool = False) -> str:
+    if node.is_constant:
+        return repr(shortest(node.value))
+    if not node.is_call:
+        return node.name
+    if node in kept and node in named:
+        return named[node]
+    infix = node.row.infix
+    operands = sorted(node.args, key=_weight) if node.row.commutative else node.args
     args = [_text(arg, kept, named, inside=bool(infix)) for arg in operands]
     if not infix:
-        return f"{term.op}({', '.join(args)})"
+        return f"{node.op}({', '.join(args)})"
     text = f" {infix} ".join(args)
     return f"({text})" if inside else text
 
 
-def _weight(term: Term) -> tuple[int, bool, int]:
+def _weight(node: Node) -> tuple[int, bool, int]:
     """Large kinds first, constants last, deep before shallow."""
-    return -int(term.kind), term.is_constant, -term.depth
+    return -int(node.kind), node.is_constant, -node.depth
