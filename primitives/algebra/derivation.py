@@ -7,19 +7,19 @@ are equally long, so that equal rules end at equal programs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from primitives.algebra.context import Context
-from primitives.algebra.domains import Domain
 from primitives.algebra.probes import Probe
 from primitives.algebra.rewriting import Growth, growth, may_replace, rebuilder, substitute
-from primitives.algebra.rule import Rule
-from primitives.algebra.rules import BY_ROOT, CANONICAL
+from primitives.algebra.rule import Domain, Rule
+from primitives.algebra.rules import CANONICAL, RULES
 from primitives.algebra.states import STATE_RULES, StateRule
-from primitives.algebra.wording import equation
 from primitives.algebra.writing import write
 from primitives.graph.analysis import live
-from primitives.graph.nodes import Graph, Node, Nodes, read
+from primitives.graph.nodes import Graph, Node, Nodes, reachable, read, shortest
+from primitives.op import Op
 from primitives.program import Program
 
 
@@ -89,6 +89,7 @@ class _Derivation:
     strict: bool
     steps: list[Step] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    rules: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
 
     def run(self) -> Derivation:
         self.program = self.source
@@ -157,11 +158,16 @@ class _Derivation:
             self.untried.intersection_update(self.graph.live)
 
     def _shorten_at(self, node: Node) -> None:
-        for rule in BY_ROOT[node.op]:
+        for rule in self._rules_for(node.row):
             if rule.domain <= self.within:
                 new = rule.rewrite(self.context, node)
                 if new is not None and self._try(rule, node, new, canonical=False):
                     return
+
+    def _rules_for(self, row: Op) -> tuple[Rule, ...]:
+        if row.name not in self.rules:
+            self.rules[row.name] = tuple(rule for rule in RULES if rule.looks_at(row))
+        return self.rules[row.name]
 
     def _shorten_states(self) -> bool:
         for rule in STATE_RULES:
@@ -179,7 +185,7 @@ class _Derivation:
                 continue
             self.unwritten.discard(old)
             for rule in CANONICAL:
-                if old.op not in rule.roots or rule.domain > self.within:
+                if rule.domain > self.within or not rule.looks_at(old.row):
                     continue
                 new = rule.rewrite(self.context, old)
                 if new is not None and self._try(rule, old, new, canonical=True):
@@ -203,7 +209,7 @@ class _Derivation:
         written = self._become(graph)
         if written is None:
             return False
-        reason = f"{equation(old, new, self.named)}, {rule.domain.meaning}"
+        reason = f"{_equation(old, new, self.named)}, {rule.domain.meaning}"
         self._record(written, rule.name, reason, rule.domain)
         return True
 
@@ -277,3 +283,33 @@ def _touched(before: Graph, after: Graph) -> set[Node]:
 
 def _nesting(graph: Graph) -> int:
     return sum(node.depth for node in graph.live)
+
+
+def _equation(old: Node, new: Node, named: Mapping[Node, str]) -> str:
+    """`old = new`, with the names of values that both are made of."""
+    common = set(reachable([old])) & set(reachable([new]))
+    if new in common:
+        common -= {new} if new.is_call else set()
+    kept = common - {old}
+    return f"{_text(old, kept, named)} = {_text(new, kept, named)}"
+
+
+def _text(node: Node, kept: Set[Node], named: Mapping[Node, str], *, inside: bool = False) -> str:
+    if node.is_constant:
+        return repr(shortest(node.value))
+    if not node.is_call:
+        return node.name
+    if node in kept and node in named:
+        return named[node]
+    infix = node.row.infix
+    operands = sorted(node.args, key=_weight) if node.row.commutative else node.args
+    args = [_text(arg, kept, named, inside=bool(infix)) for arg in operands]
+    if not infix:
+        return f"{node.op}({', '.join(args)})"
+    text = f" {infix} ".join(args)
+    return f"({text})" if inside else text
+
+
+def _weight(node: Node) -> tuple[int, bool, int]:
+    """Large kinds first, constants last, deep before shallow."""
+    return -int(node.kind), node.is_constant, -node.depth

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from primitives.algebra.domains import Domain
+from primitives.algebra.rule import Domain
 from primitives.graph.nodes import GRADIENT, STATE, WEIGHTS, Graph, Node
 from primitives.kinds import Kind
 

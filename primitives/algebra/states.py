@@ -8,11 +8,11 @@ from itertools import combinations
 
 from primitives.algebra.arithmetic import common_factor, product_form, sum_form
 from primitives.algebra.context import Context
-from primitives.algebra.domains import Domain
 from primitives.algebra.forms import Expander
 from primitives.algebra.numbers import Coefficient, fits_float32
 from primitives.algebra.products import Reach
 from primitives.algebra.rewriting import may_replace, rebuilder, substitute
+from primitives.algebra.rule import Domain
 from primitives.graph.nodes import STATE, Graph, Node, shortest, without_dead_states
 from primitives.program import Parameter
 
