@@ -14,12 +14,11 @@ from primitives.algebra.context import Context
 from primitives.algebra.probes import Probe
 from primitives.algebra.rewriting import Growth, growth, may_replace, rebuilder, substitute
 from primitives.algebra.rule import Domain, Rule
-from primitives.algebra.rules import CANONICAL, RULES
+from primitives.algebra.rules import CANONICAL, rules_for
 from primitives.algebra.states import STATE_RULES, StateRule
 from primitives.algebra.writing import write
 from primitives.graph.analysis import live
 from primitives.graph.nodes import Graph, Node, Nodes, reachable, read, shortest
-from primitives.op import Op
 from primitives.program import Program
 
 
@@ -89,7 +88,6 @@ class _Derivation:
     strict: bool
     steps: list[Step] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    rules: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
 
     def run(self) -> Derivation:
         self.program = self.source
@@ -158,16 +156,11 @@ class _Derivation:
             self.untried.intersection_update(self.graph.live)
 
     def _shorten_at(self, node: Node) -> None:
-        for rule in self._rules_for(node.row):
+        for rule in rules_for(node.row):
             if rule.domain <= self.within:
                 new = rule.rewrite(self.context, node)
                 if new is not None and self._try(rule, node, new, canonical=False):
                     return
-
-    def _rules_for(self, row: Op) -> tuple[Rule, ...]:
-        if row.name not in self.rules:
-            self.rules[row.name] = tuple(rule for rule in RULES if rule.looks_at(row))
-        return self.rules[row.name]
 
     def _shorten_states(self) -> bool:
         for rule in STATE_RULES:

@@ -32,8 +32,15 @@ class Pattern:
 
     level = _ATOM
 
+    def may_be(self, node: Node) -> bool:
+        """A first look, which spares most calls of `match`."""
+        raise NotImplementedError
+
     def match(self, node: Node, bound: Bound) -> Iterator[Bound]:
-        """The ways to bind variables, beside those `bound` already, so that this is `node`."""
+        """The ways to bind variables, beside those `bound` already, so that this is `node`.
+
+        Only asked where `may_be` allows it.
+        """
         raise NotImplementedError
 
     def build(self, nodes: Nodes, bound: Bound) -> Node:
@@ -93,9 +100,11 @@ class Number(Pattern):
 
     value: float
 
+    def may_be(self, node: Node) -> bool:  # noqa: D102
+        return node.is_constant and node.value == self.value
+
     def match(self, node: Node, bound: Bound) -> Iterator[Bound]:  # noqa: D102
-        if node.is_constant and node.value == self.value:
-            yield bound
+        yield bound
 
     def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
         return nodes.constant(self.value)
@@ -109,16 +118,19 @@ class Number(Pattern):
 
 @dataclass(frozen=True, eq=False)
 class Variable(Pattern):
-    """Any node that `may_be` allows."""
+    """Any node that `is_one` allows."""
 
     name: str
-    may_be: Callable[[Node], bool]
+    is_one: Callable[[Node], bool]
+
+    def may_be(self, node: Node) -> bool:  # noqa: D102
+        return self.is_one(node)
 
     def match(self, node: Node, bound: Bound) -> Iterator[Bound]:  # noqa: D102
         known = bound.get(self)
         if known is node:
             yield bound
-        elif known is None and self.may_be(node):
+        elif known is None:
             yield {**bound, self: node}
 
     def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
@@ -173,17 +185,17 @@ class Call(Pattern):
         """Whether a node of this op may match."""
         return self.op.has_it(row) if isinstance(self.op, Family) else self.op == row.name
 
+    def may_be(self, node: Node) -> bool:  # noqa: D102
+        return self.op == node.op or (isinstance(self.op, Family) and self.op.has_it(node.row))
+
     def match(self, node: Node, bound: Bound) -> Iterator[Bound]:  # noqa: D102
-        row = node.row
         if isinstance(self.op, Family):
-            if not self.op.has_it(row) or bound.get(self.op, node.op) != node.op:
+            if bound.get(self.op, node.op) != node.op:
                 return
             bound = {**bound, self.op: node.op}
-        elif self.op != node.op:
-            return
-        yield from _each(self.args, node.args, bound)
-        if row.commutative:
-            yield from _each(self.args, node.args[::-1], bound)
+        for args in (node.args, node.args[::-1]) if node.row.commutative else (node.args,):
+            if all(map(_may_be, self.args, args)):
+                yield from _each(self.args, args, bound)
 
     def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
         name = bound[self.op] if isinstance(self.op, Family) else self.op
@@ -208,6 +220,10 @@ class Call(Pattern):
             return f"{self.op}({', '.join(map(str, self.args))})"
         left, right = self.args
         return f"{_bracketed(left, self.level)} {infix} {_bracketed(right, self.level + 1)}"
+
+
+def _may_be(one: Pattern, node: Node) -> bool:
+    return one.may_be(node)
 
 
 def _each(patterns: tuple[Pattern, ...], args: tuple[Node, ...], bound: Bound) -> Iterator[Bound]:

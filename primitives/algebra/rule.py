@@ -49,6 +49,8 @@ class Equation:
 
     def rewritten(self, context: Context, node: Node) -> Node | None:
         """The right side where the left one is `node`."""
+        if not self.left.may_be(node):
+            return None
         for bound in self.left.match(node, {}):
             if all(condition.holds(context.range, bound) for condition in self.when):
                 return self.right.build(context.nodes, bound)

@@ -262,3 +262,13 @@ CANONICAL: tuple[Rule, ...] = (
     Rule("common-factor", "x * y + x = (y + 1) * x", _REAL, _PURE_SUMS, common_factor),
 )
 """The rules that choose among programs of equal length."""
+
+_KNOWN: dict[str, tuple[Op, tuple[Rule, ...]]] = {}
+
+
+def rules_for(row: Op) -> tuple[Rule, ...]:
+    """The rules on values that look at a node with this op."""
+    known = _KNOWN.get(row.name)
+    if known is None or known[0] is not row:
+        known = _KNOWN[row.name] = row, tuple(rule for rule in RULES if rule.looks_at(row))
+    return known[1]
