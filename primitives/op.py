@@ -71,7 +71,8 @@ class Op:
     every result; `interval_of_same` is sharper where both operands are one value.
 
     **Words.** `noun` names a result in programs and exported files; `phrase` describes it, with the
-    operands at {0}, {1}, ...; `constants` are the roles of constants, by operand.
+    operands at {0}, {1}, ...; `constants` are the roles of constants, by operand. `symbol` is what
+    files call a constant of nature; other numbers that an op gives are hyperparameters.
 
     **Formulas.** `latex` says how the op is written: a pattern with its operands at #1, #2, ... or
     a function that builds the formula from theirs; by default its operator, or else a call under
@@ -113,6 +114,7 @@ class Op:
     noun: str | None = None
     phrase: str | None = None
     constants: tuple[ConstantRole | None, ...] = ()
+    symbol: str | None = None
     latex: str | Callable[..., Formula] | None = None
     code: str | None = None
     torch: str | None = None
