@@ -26,7 +26,7 @@ from primitives.graph.ranges import Ranges
 from primitives.graph.roles import Hyperparameter, Roles, roles
 from primitives.graph.written import INITIAL, Place, Written, bias_correction, given
 from primitives.interval import ANYTHING, NONNEGATIVE, UNIT, Interval, exactly
-from primitives.kinds import Kind, join, meet
+from primitives.kinds import Kind, common, meet
 from primitives.op import Op, Reduction
 from primitives.ops import OPS
 from primitives.program import Parameter, Program
@@ -245,12 +245,8 @@ class _Lowering:
 
     def _reduction(self, row: Op, args: list[Node], name: str) -> Node:
         assert row.reduction is not None
-        common = Kind.SCALAR
-        for arg in args:
-            common = join(common, arg.kind)
-        scope = row.reduction.scope
-        alone = common == Kind.SCALAR or (scope != Kind.SCALAR and meet(common, scope) == common)
-        if alone and row.of_number:
+        kind = common(arg.kind for arg in args)
+        if row.of_number and meet(kind, row.reduction.scope) == kind:  # each its own only number
             return self.apply(row.of_number, args, name)
         if row.name in _MADE_OF_OTHERS:
             return _MADE_OF_OTHERS[row.name](self, args, name)
@@ -270,9 +266,9 @@ class _Lowering:
     def cosine(self, args: list[Node], name: str) -> Node:
         """The inner product over the product of the norms."""
         x, y = args
-        common = join(x.kind, y.kind)
+        kind = common((x.kind, y.kind))
         norms = [
-            self.apply("global_norm", [self._spread(this, other, common)], f"{name}_norm")
+            self.apply("global_norm", [self._spread(this, other, kind)], f"{name}_norm")
             for this, other in ((x, y), (y, x))
         ]
         product = self.apply("multiply", norms, f"{name}_norms")
@@ -297,8 +293,8 @@ class _Lowering:
         """The sum over all arrays; a scalar is its own only number."""
         return x if x.kind == Kind.SCALAR else self._call("total", [x], name)
 
-    def _spread(self, x: Node, like: Node, common: Kind) -> Node:
-        return x if x.kind == common else self._call("spread", [x, like], "spread")
+    def _spread(self, x: Node, like: Node, kind: Kind) -> Node:
+        return x if x.kind == kind else self._call("spread", [x, like], "spread")
 
 
 _MADE_OF_OTHERS: dict[str, Callable[[_Lowering, list[Node], str], Node]] = {
