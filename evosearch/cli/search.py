@@ -300,9 +300,10 @@ def _run(
     minutes: float | None = None,
 ) -> None:
     from evosearch.cli.live import LiveView
-    from evosearch.cli.status import print_status, stand
+    from evosearch.cli.status import print_status
     from evosearch.cli.terminal import Terminal
     from evosearch.pipeline.driver import Search
+    from evosearch.report.run import standing
     from evosearch.runs.directory import read_config
     from evosearch.runs.run import Run
 
@@ -325,11 +326,11 @@ def _run(
                 _simplify_at_end(directory, workers, json)
         except Interrupted:
             was_interrupted = True
-    document = stand(Run(directory))
+    found = standing(Run(directory))
     if json:
-        print_json(document | ({"funnel": funnelled.document()} if funnelled else {}))
+        print_json(found.document() | ({"funnel": funnelled.document()} if funnelled else {}))
     else:
-        print_status(document)
+        print_status(found)
     if was_interrupted:
         say(f"interrupted; continue with `{_resume(directory)}`", err=True)
         raise typer.Exit(INTERRUPTED)
@@ -362,10 +363,10 @@ def _simplify_at_end(directory: Path, workers: int | None, json: bool) -> None:
 
     Shows how and keeps it in the run.
     """
+    from evosearch.cli.progress import Printer
     from evosearch.cli.simplify import measured
     from evosearch.cli.terminal import Terminal
     from evosearch.measuring.ledger import Ledger
-    from evosearch.report.simplifications import Printer
     from evosearch.runs.run import Run
     from evosearch.runs.validations import ten_times
     from evosearch.simplification.kept import keep, kept
