@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evosearch.cli import app as cli
 from evosearch.cli.app import main
 
 ROOT = Path(__file__).parent.parent
@@ -93,11 +92,11 @@ def test_the_last_screen_of_a_search_is_shown_as_it_is(
 ) -> None:
     """`status` prints it again; on a terminal of 80 columns no word or path is broken."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(cli, "terminal_width", lambda: 80)
+    monkeypatch.setenv("COLUMNS", "80")
     said = run("status", "runs/example").out
     assert ("text", said) in BLOCKS
     assert max(map(len, said.splitlines())) <= 80
-    monkeypatch.setattr(cli, "terminal_width", lambda: None)
+    monkeypatch.delenv("COLUMNS")
     piped = run("status", "runs/example").out
     assert piped.split() == said.split()
     assert max(map(len, piped.splitlines())) > 80

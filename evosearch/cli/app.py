@@ -6,9 +6,7 @@ import importlib
 import io
 import json
 import os
-import shutil
 import sys
-import textwrap
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
@@ -100,37 +98,11 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
-_NARROWEST = 20
-"""Columns that a paragraph has at least, on however narrow a terminal."""
-
-
 def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:
     """Prints text for people; control characters that came from a file are shown as escapes."""
     from primitives.text.printable import printable
 
     print(printable(text, keep="\n\t"), end=end, file=sys.stderr if err else sys.stdout)
-
-
-def say_wrapped(text: str, indent: str = "") -> None:
-    """Prints a paragraph: on a terminal in lines that break between words, elsewhere in one."""
-    from primitives.text.printable import printable
-
-    text, width = printable(text), terminal_width()
-    if width is None:
-        say(indent + text)
-        return
-    lines = textwrap.wrap(
-        text,
-        max(width - len(indent), _NARROWEST),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    say("\n".join(indent + line for line in lines))
-
-
-def terminal_width() -> int | None:
-    """The columns of the terminal that standard output is; None if it is a file or a pipe."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def warn(text: str) -> None:

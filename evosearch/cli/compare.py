@@ -32,8 +32,9 @@ def compare(
     """
     from evosearch.cli.terminal import Terminal
     from evosearch.files import whole
-    from evosearch.report.evaluations import PLOTS, check
-    from evosearch.report.run_tables import render_comparison
+    from evosearch.report.comparison import comparison_report
+    from evosearch.report.files import PLOTS, check
+    from evosearch.report.terminal import show
     from evosearch.runs.curves import compare_runs
     from evosearch.runs.run import Run
 
@@ -48,7 +49,7 @@ def compare(
     if json:
         print_json({**found.document(), "path": str(out)} if out else found.document())
     else:
-        render_comparison(found, Terminal())
+        show(comparison_report(found), Terminal())
 
 
 @app.command()
@@ -69,7 +70,8 @@ def audit(
     """
     from evosearch.cli.terminal import Terminal
     from evosearch.evaluation.audit import audit as measure
-    from evosearch.report.run_tables import render_audit
+    from evosearch.report.comparison import audit_report
+    from evosearch.report.terminal import show
     from evosearch.runs.run import Run
     from evosearch.trust import ask
 
@@ -80,4 +82,4 @@ def audit(
     if json:
         print_json(found.document())
     else:
-        render_audit(found, Terminal())
+        show(audit_report(found), Terminal())

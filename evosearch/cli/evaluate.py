@@ -105,8 +105,9 @@ def evaluate(
     from evosearch.evaluation.trajectories import names, trajectories
     from evosearch.measuring.ledger import Ledger
     from evosearch.measuring.tuning import DECAYS
-    from evosearch.report.evaluation_tables import render
-    from evosearch.report.evaluations import PLOTS, check, write
+    from evosearch.report.evaluation import evaluation_report
+    from evosearch.report.files import PLOTS, check, write
+    from evosearch.report.terminal import show
 
     if (task is not None) + (suite is not None) + landscapes != 1:
         raise UsageError(
@@ -152,7 +153,7 @@ def evaluate(
     if json:
         print_json(evaluation.document())
     else:
-        render(evaluation, Terminal())
+        show(evaluation_report(evaluation), Terminal())
         if landscapes:
             drawn = ", ".join(str(path) for path in out if path.suffix in PLOTS)
             console.print(f"trajectories: {drawn}", highlight=False)
@@ -237,6 +238,8 @@ def bench(
     """
     from evosearch.cli.terminal import Terminal
     from evosearch.environment import use_device
+    from evosearch.report.benchmark import batches_report, training_report
+    from evosearch.report.terminal import show
 
     sizes = _sizes(batch)
     kind = use_device(device, batched=bool(sizes))
@@ -244,7 +247,6 @@ def bench(
     if sizes or kind != "cpu":
         from evosearch.benchmarking.batches import bench_batches
         from evosearch.benchmarking.effort import Effort
-        from evosearch.report.batch_tables import render_batches
 
         with reporting(console) as report:
             document = bench_batches(
@@ -253,20 +255,19 @@ def bench(
                 seconds=seconds,
                 progress=lambda text: report(text, 0, None),
             )
-        show = render_batches
+        report_of = batches_report
     else:
         from evosearch.benchmarking.benchmark import bench as measure
-        from evosearch.report.evaluation_tables import render_benchmark
 
         with reporting(console) as report:
             document = measure(
                 repeats=repeats, seconds=seconds, progress=lambda text: report(text, 0, None)
             )
-        show = render_benchmark
+        report_of = training_report
     if json:
         print_json(document)
     else:
-        show(document, Terminal())
+        show(report_of(document), Terminal())
 
 
 def _sizes(text: str | None) -> list[int]:

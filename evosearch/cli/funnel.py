@@ -11,10 +11,8 @@ from evosearch.cli.app import Device, JobTimeout, Json, app, print_json, warn
 from evosearch.cli.progress import reporting
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from evosearch.config import FunnelConfig
-    from evosearch.evaluation.funnel import Funnelled, Stage
+    from evosearch.evaluation.funnel import Funnelled
     from evosearch.runs.run import Run
 
 Scale = Literal["10x", "100x"]
@@ -93,48 +91,7 @@ def measured(
 def print_funnel(found: Funnelled) -> None:
     """The stages as tables, and the winner."""
     from evosearch.cli.terminal import Terminal
+    from evosearch.report.funnel import funnel_report
+    from evosearch.report.terminal import show
 
-    console = Terminal()
-    for stage in found.stages:
-        console.print(_table(stage))
-        console.print()
-    console.print(outcome(found), highlight=False, markup=False)
-    if found.winner is None:
-        return
-    tasks = found.winner.per_task.items()
-    console.print("  " + ", ".join(f"{task} {mean:+.3f}" for task, mean in tasks), highlight=False)
-    console.print(f"\n{found.winner.source}", highlight=False, markup=False)
-
-
-def outcome(found: Funnelled) -> str:
-    """What came through and what is shown of it, in words."""
-    from evosearch.verdicts import estimate, no_winner_in_words, winner_in_words
-
-    last = found.stages[-1]
-    if found.winner is None:
-        return no_winner_in_words([one.fitness for one in last.entrants], last.scale)
-    fitness = found.winner.fitness
-    return (
-        f"winner {found.winner.name}: fitness {estimate(fitness)} at {last.scale} the work, "
-        f"{winner_in_words(fitness)}"
-    )
-
-
-def _table(stage: Stage) -> Table:
-    from evosearch.report.evaluation_tables import table
-
-    title = f"{stage.scale} the work: {stage.through} of {len(stage.entrants)} go on"
-    made = table(title, ("program", "fitness", "low", "high", "best task", "worst task"))
-    made.columns[0].no_wrap = True
-    for column in made.columns[-2:]:
-        column.no_wrap = False
-    for place, entrant in enumerate(stage.entrants):
-        ordered = sorted(entrant.per_task.items(), key=lambda pair: pair[1])
-        style = "" if place < stage.through else "dim"
-        numbers = [f"{number:+.3f}" for number in entrant.fitness]
-        ends = [
-            f"{task.replace(f'-{stage.scale}', '')} {score:+.3f}"
-            for task, score in (ordered[-1], ordered[0])
-        ]
-        made.add_row(entrant.name, *numbers, *ends, style=style)
-    return made
+    show(funnel_report(found), Terminal())

@@ -35,28 +35,11 @@ def top(
     if json:
         print_json({"programs": [one.document() for one in found]})
         return
-    from rich.table import Table
-
     from evosearch.cli.terminal import Terminal
+    from evosearch.report.run import top_report
+    from evosearch.report.terminal import show
 
-    console = Terminal()
-    table = Table(box=None, pad_edge=False)
-    for heading in ("id", "fitness", "95% interval", "seeds", "statements", "memory"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("fitness from")
-    for one in found:
-        table.add_row(
-            str(one.id),
-            f"{one.fitness.mean:+.3f}",
-            f"[{one.fitness.low:+.3f}, {one.fitness.high:+.3f}]",
-            str(one.seeds),
-            str(one.statements),
-            f"{one.state_memory:.3g}",
-            "fresh seeds" if one.confirmed else "search seeds",
-        )
-    console.print(table)
-    if found:
-        console.print(f"\n{found[0].id}:\n{found[0].source}", highlight=False, markup=False)
+    show(top_report(found), Terminal())
 
 
 @app.command()
@@ -73,7 +56,7 @@ def lineage(
     program's ancestors are in `evosearch show DIR#ID`.
     """
     from evosearch.files import check_writable, write_text
-    from evosearch.runs.family import rows, to_svg, to_text
+    from evosearch.report.family import rows, to_svg, to_text
     from evosearch.runs.lineage import family
     from evosearch.runs.run import Run
 

@@ -16,10 +16,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from evosearch.cli.progress import duration
 from evosearch.config import MeasurementConfig
 from evosearch.evolution.records import Champion, evidence, fitness, is_confirmed
 from evosearch.pipeline.observers import Snapshot
+from evosearch.report.run import duration
 from evosearch.statistics import Interval
 from evosearch.verdicts import LEAST_SEEDS, Verdict, of_champion
 from primitives import live

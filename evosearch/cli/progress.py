@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-def duration(seconds: float) -> str:
-    """`1:02:03`, `2:03` or `0:07`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    from evosearch.simplification import Simplification, Step
 
 
 @contextmanager
@@ -58,3 +53,32 @@ class _Lines:
             self.next = time.monotonic() + 10
             of = f" ({done} of {total} trainings)" if total else ""
             self.console.print(f"{text}{of}", markup=False, highlight=False)
+
+
+class Printer:
+    """Prints a derivation as it grows, and what it led to."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self._count = 0
+
+    def step(self, step: Step) -> None:
+        """Prints the next step."""
+        from evosearch.report.simplification import step_section
+        from evosearch.report.terminal import show_section
+
+        self._count += 1
+        show_section(step_section(self._count, step), self.console)
+        self.console.print()
+
+    def result(self, found: Simplification) -> None:
+        """Prints what the steps led to."""
+        from evosearch.report.simplification import result_report
+        from evosearch.report.terminal import show
+
+        show(result_report(found), self.console)
+
+    def line(self, text: str) -> None:
+        """Prints a last line."""
+        self.console.print()
+        self.console.print(text, highlight=False, soft_wrap=True)

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 
 from evosearch.cli.app import warn
 from evosearch.cli.live import LiveView
-from evosearch.cli.progress import reporting
+from evosearch.cli.progress import Printer, reporting
 from evosearch.cli.terminal import Terminal
 from evosearch.evaluation.funnel import Funnelled
 from evosearch.pipeline.observers import Silent, Snapshot
-from evosearch.report.simplifications import Printer
 from evosearch.simplification import Simplification
 from evosearch.simplification.record import Step
 

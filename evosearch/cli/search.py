@@ -291,10 +291,11 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
     """Searches and finishes, with a live view, and prints what was found."""
     from evosearch.cli.live import LiveView
     from evosearch.cli.screen import Screen
-    from evosearch.cli.status import print_status, stand
+    from evosearch.cli.status import print_status
     from evosearch.cli.terminal import Terminal
     from evosearch.pipeline.loop import INTERRUPTED as REASON
     from evosearch.pipeline.pipeline import Pipeline
+    from evosearch.report.run import standing
     from evosearch.runs.run import Run
 
     view = LiveView(Terminal(stderr=True), str(directory), config.measurement)
@@ -308,12 +309,12 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
                 pipeline.finish()
         except Interrupted:
             was_interrupted = True
-    document = stand(Run(directory))
+    found = standing(Run(directory))
     if json:
         funnel = {"funnel": screen.funnelled.document()} if screen.funnelled else {}
-        print_json(document | funnel)
+        print_json(found.document() | funnel)
     else:
-        print_status(document)
+        print_status(found)
     if was_interrupted:
         say(f"interrupted; continue with `{_resume(directory)}`", err=True)
         raise typer.Exit(INTERRUPTED)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,7 +73,7 @@ def show(
     """
     from evosearch.cli.programs import load_program, place_in_run
     from evosearch.files import check_writable, write_text
-    from evosearch.report.inspection import inspected
+    from evosearch.report.program import described, inspected
 
     loaded = load_program(program)
     suffix = out.suffix.lower() if out else ""
@@ -91,7 +89,7 @@ def show(
         raise UsageError("--as behaviour draws a picture: say where, by -o FILE.png, .pdf or .svg")
     if out:
         check_writable(out)
-    document = describe(program, loaded)
+    document = described(program, loaded)
     if json or form in (Form.TEXT, Form.LATEX):
         document |= inspected(loaded, place_in_run(program))
     if out and form == Form.BEHAVIOUR:
@@ -121,118 +119,13 @@ def _plot(name: str, program: Program, path: Path) -> None:
         draw(found, name, file, path.suffix[1:].lower())
 
 
-def describe(name: str, program: Program) -> dict[str, Any]:
-    """What is read off a program; `name` is how the user called it."""
-    from primitives import check, equations, live, semantic_key, state_memory, to_latex
-
-    living = live(program)
-    return {
-        "description": _description(name),
-        "source": str(program),
-        "statements": len(program.statements),
-        "live_source": str(living),
-        "live_statements": len(living.statements),
-        "semantic_key": semantic_key(program),
-        "kinds": {variable: str(kind) for variable, kind in check(program).items()},
-        "state_memory": state_memory(program),
-        "equations": [str(equation) for equation in equations(program)],
-        "latex": to_latex(program),
-    }
-
-
-def _description(name: str) -> dict[str, Any] | None:
-    """What a zoo program's header says; None for other programs."""
-    from primitives import zoo
-
-    if name not in zoo.names():
-        return None
-    entry = zoo.entry(name)
-    return asdict(entry) | {"hyperparameters": dict(entry.hyperparameters)}
-
-
 def _written(form: Form, suffix: str, program: Program, document: dict[str, Any]) -> str:
+    from evosearch.report.program import latex_of, program_report
+    from evosearch.report.terminal import plain_text
     from primitives import to_dot, to_graph, to_svg
 
     if form == Form.LATEX:
-        return f"{document['latex' if _is_zoo_text(document) else 'simplified_latex']}\n"
+        return f"{latex_of(document)}\n"
     if form == Form.GRAPH:
         return to_svg(to_graph(program)) if suffix == ".svg" else to_dot(to_graph(program))
-    return _text(document)
-
-
-def _text(document: dict[str, Any]) -> str:
-    parts = [_header(document["description"]), document["source"].rstrip()]
-    statements, alive = document["statements"], document["live_statements"]
-    if alive < statements:
-        live_source = document["live_source"].rstrip()
-        parts.append(f"without what no update depends on:\n\n{live_source}")
-    parts += _readable(document)
-    parts.append(_equations(document))
-    memory = f"{document['state_memory']:.4g} number{'s' * (document['state_memory'] != 1)}"
-    parts.append(_ancestors(document["lineage"]))
-    facts = [
-        f"statements    {statements}, of which {alive} live",
-        f"state memory  {memory} per weight (of two 1024 x 1024 layers with biases)",
-        *_kinds(document["kinds"]),
-        f"semantic key  {document['semantic_key']}",
-    ]
-    parts.append("\n".join(facts))
-    return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _readable(document: dict[str, Any]) -> list[str]:
-    """The simplified program, if that is news, with its description and the nearest known one."""
-    from evosearch.report.simplifications import compared
-    from primitives import parse
-    from primitives.explain.nearest import nearest
-
-    simplified = parse(document["simplified"])
-    parts = []
-    if not _is_zoo_text(document) and document["derivation"]:
-        how = "by algebra and measurement" if document["measured"] else "by algebra"
-        steps = len(document["derivation"])
-        parts.append(f"simplified {how}, in {steps} steps:\n\n{str(simplified).rstrip()}")
-    parts.append(textwrap.fill(document["in_words"], 100))
-    if not _is_zoo_text(document):
-        parts.append(compared(nearest(simplified)))
-    return parts
-
-
-def _equations(document: dict[str, Any]) -> str:
-    """Those of the simplified program; of a known one its own, under the names of its text."""
-    own = _is_zoo_text(document)
-    lines = document["equations" if own else "simplified_equations"]
-    title = "one step, from t-1 to t" + ("" if own else ", simplified")
-    return "\n".join([f"{title}:\n", *(f"    {line}" for line in lines)])
-
-
-def _is_zoo_text(document: dict[str, Any]) -> bool:
-    return document["description"] is not None
-
-
-def _ancestors(found: list[dict[str, Any]] | None) -> str:
-    from evosearch.report.inspection import lineage_lines
-    from evosearch.runs.lineage import Ancestor
-
-    if not found:
-        return ""
-    head = f"{'id':>8}  {'fitness':>12}  seeds  mutation"
-    return "\n".join(["lineage:\n", head, *lineage_lines([Ancestor(**one) for one in found])])
-
-
-def _header(description: dict[str, Any] | None) -> str:
-    if description is None:
-        return ""
-    defaults = ", ".join(f"{k} {v:g}" for k, v in description["hyperparameters"].items())
-    lines = [f"{description['title']}: {description['idea']}", description["paper"], defaults]
-    return "\n".join([*lines, *textwrap.wrap(description["notes"], 100)])
-
-
-def _kinds(kinds: dict[str, str]) -> list[str]:
-    """One line for each kind but tensor, which most variables are."""
-    lines: list[str] = []
-    for kind in dict.fromkeys(kinds.values()):
-        if kind != "tensor":
-            listed = ", ".join(name for name, own in kinds.items() if own == kind)
-            lines.append(f"{'' if lines else 'kinds':14}{kind}: {listed}")
-    return lines
+    return plain_text(program_report(document))

@@ -14,8 +14,8 @@ from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
+    from evosearch.cli.progress import Printer
     from evosearch.measuring.ledger import Ledger
-    from evosearch.report.simplifications import Printer
     from evosearch.simplification import Simplification
     from evosearch.simplification.record import Step
     from primitives import Program
@@ -68,9 +68,9 @@ def simplify(
     run.
     """
     from evosearch.cli.programs import ledger_of, load_program, place_in_run
+    from evosearch.cli.progress import Printer
     from evosearch.cli.terminal import Terminal
     from evosearch.files import check_writable, write_text
-    from evosearch.report.simplifications import Printer
     from evosearch.simplification import simplify_by_algebra
     from evosearch.simplification.kept import keep, path_of
     from evosearch.trust import ask

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evosearch import trust
 from evosearch.cli.app import Json, app, print_json, say
-from evosearch.cli.catalogue import print_table
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
     from proxies import Task
-
-_USES = {
-    "search": "cheap proxies, which a search sees",
-    "validation": "the same families with 10 and 100 times the work, to choose among winners",
-    "held-out": "for the final comparison; never read by a search",
-    "diagnostic": "formulas and one deep network, to look at how a rule behaves",
-}
-"""What each split is for."""
 
 
 @app.command()
@@ -115,29 +107,21 @@ def _weights(task: Task) -> dict[str, list[int]]:
 
 
 def _print_tables(loaded: list[Task]) -> None:
+    from evosearch.cli.terminal import whole_lines
+    from evosearch.report.catalogue import tasks_report
+    from evosearch.report.terminal import show
     from proxies import data
 
-    for split, use in _USES.items():
-        rows: list[tuple[str, ...]] = [
-            (one.name, f"{one.params:,}", f"{one.steps:,}", f"{one.description}; {one.metric}")
-            for one in loaded
-            if one.split == split
-        ]
-        if rows:
-            say(f"{split}: {use}")
-            print_table(("task", "weights", "steps", "what; metric"), rows)
-            say()
-    say("weights: how many train. steps: in one training. metric: the lower the better.")
-    sources = {one.source for one in loaded} - {"none"}
-    if sources:
-        say("data, each source cut into a part for search, validation and held-out:")
-    for source in data.SOURCES:
-        if source in sources:
-            say(f"  {source}: {data.SOURCES[source]().provenance}")
+    def provenance(source: str) -> str:
+        return data.SOURCES[source]().provenance
+
+    sources = {name: partial(provenance, name) for name in data.SOURCES}
+    show(tasks_report(loaded, sources), whole_lines())
 
 
 def _print_detail(task: Task) -> None:
     from evosearch.measuring.tuning import GRID
+    from evosearch.report.catalogue import USES
 
     items = _items(task)
     part = "search" if task.split == "diagnostic" else task.split
@@ -148,7 +132,7 @@ def _print_detail(task: Task) -> None:
     delay = f", of the weights {task.delay} steps ago" if task.delay else ""
     say(f"{task.name}: {task.description}\n")
     for label, text in (
-        ("split", f"{task.split}, {_USES[task.split]}"),
+        ("split", f"{task.split}, {USES[task.split]}"),
         ("data", _provenance(task)),
         ("items", "" if items is None else f"{items:,} in the {part} part; a seed cuts them anew"),
         ("weights", f"{task.params:,}: {', '.join(shapes)}"),
@@ -165,39 +149,14 @@ def _measure(names: str, seeds: int, json: bool) -> None:
     """Measures and prints signal to noise."""
     from evosearch.cli.evaluate import task_names
     from evosearch.cli.progress import reporting
-    from evosearch.cli.terminal import Terminal
+    from evosearch.cli.terminal import Terminal, whole_lines
     from evosearch.evaluation.signal_to_noise import OPTIMIZERS, signal_to_noise
+    from evosearch.report.catalogue import signal_to_noise_report
+    from evosearch.report.terminal import show
 
     with reporting(Terminal(stderr=True)) as report:
         found = signal_to_noise(task_names(names), seeds=seeds, progress=report)
     if json:
         print_json({"tasks": [one.document() for one in found]})
         return
-    numbers = ("signal", "noise", "ratio", "paired", "paired_ratio")
-    print_table(
-        (
-            "task",
-            "signal",
-            "noise",
-            "ratio",
-            "paired noise",
-            "paired ratio",
-            "lowest loss",
-            "left out",
-        ),
-        [
-            (
-                one.task,
-                *(f"{getattr(one, number):.3f}" for number in numbers),
-                min(one.losses, key=lambda name: one.losses[name]),
-                ", ".join(one.left_out),
-            )
-            for one in found
-        ],
-    )
-    say(
-        f"\nsignal: spread of mean log losses of {', '.join(OPTIMIZERS)}, each at its best rate."
-        "\nnoise: deviation of log losses between the seeds of one; paired: less what all share."
-        "\nlowest loss: by the mean; that it is really the lowest is not tested."
-        "\nleft out: diverged on a fresh seed."
-    )
+    show(signal_to_noise_report(found, OPTIMIZERS), whole_lines())

@@ -37,3 +37,11 @@ class Terminal(Console):
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else printable(segment.text, keep="\n")
             yield segment._replace(text=text)
+
+
+def whole_lines() -> Terminal:
+    """A terminal for lists, whose lines are whole in a file or a pipe, whatever `COLUMNS` says."""
+    terminal = Terminal()
+    if not terminal.is_terminal:
+        terminal.width = _WIDTH_OF_A_PIPE
+    return terminal

@@ -21,7 +21,8 @@ from evosearch.benchmarking.comparison import Comparison, unless_too_large
 from evosearch.benchmarking.effort import Effort, mutants
 from evosearch.benchmarking.roofline import Rates, gradient_flops, register_bytes
 from evosearch.presets import load_preset
-from evosearch.report.batch_tables import render_batches
+from evosearch.report.benchmark import batches_report
+from evosearch.report.terminal import show
 from primitives import encode, interpreter, parse, semantic_key, zoo
 from primitives.machine.instructions import instruction_set
 from proxies.tasks import digits, paper
@@ -120,7 +121,7 @@ def test_the_roofline_is_bytes_and_flops_at_the_measured_rates(document: dict[st
 def test_the_table_fits_the_terminal(document: dict[str, Any], width: int) -> None:
     console = Console(width=width)
     with console.capture() as capture:
-        render_batches(document, console)
+        show(batches_report(document), console)
     text = capture.get()
     assert max(map(len, text.splitlines())) <= width
     assert all(program in text for program in PROGRAMS)

@@ -20,7 +20,8 @@ from evosearch.benchmarking.benchmark import (
 )
 from evosearch.benchmarking.stepwise import Stepwise, uncached_compilation
 from evosearch.config import make_config
-from evosearch.report.evaluation_tables import render_benchmark
+from evosearch.report.benchmark import training_report
+from evosearch.report.terminal import show
 from primitives import live, parse, semantic_key, zoo
 from proxies.tasks import digits
 
@@ -53,7 +54,7 @@ def test_a_jit_per_program_really_compiles(document: dict[str, Any]) -> None:
 def test_the_table_fits_the_terminal(document: dict[str, Any], width: int) -> None:
     console = Console(width=width)
     with console.capture() as capture:
-        render_benchmark(document, console)
+        show(training_report(document), console)
     text = capture.get()
     assert max(map(len, text.splitlines())) <= width
     assert "20 statements" in text

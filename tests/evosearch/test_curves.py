@@ -153,7 +153,7 @@ def test_the_command_prints_a_row_for_each_cost_and_search(run: Any, runs: list[
     said = run("compare", *runs, "--by", "trainings")
     assert said.status == 0
     lines = said.out.splitlines()
-    assert sum("full" in line for line in lines[:15]) == 5
+    assert sum("full" in line for line in lines[:12]) == 5
     shown = f"{fitness[-1]['mean']:+.3f} {fitness[-1]['low']:+.3f} {fitness[-1]['high']:+.3f}"
     assert shown in " ".join(said.out.split())
     assert "constants-1 differs from full in: mutation.insert = 0.0" in said.out

@@ -20,8 +20,10 @@ from evosearch.evaluation.results import Evaluation, Result, TaskReport
 from evosearch.measuring import contenders
 from evosearch.measuring.engines import Trainer, seed_key
 from evosearch.measuring.ledger import Ledger
-from evosearch.report import evaluations as reports
-from evosearch.report.evaluation_tables import render, sentences
+from evosearch.report import files
+from evosearch.report.evaluation import evaluation_report, sentences
+from evosearch.report.markdown import markdown
+from evosearch.report.terminal import show
 from evosearch.seeds import Seed, Stream
 from primitives import parse, zoo
 
@@ -255,7 +257,7 @@ def test_the_tables_fit_the_terminal(one: Evaluation, several: Evaluation, width
     for evaluation in (one, several):
         console = Console(width=width)
         with console.capture() as capture:
-            render(evaluation, console)
+            show(evaluation_report(evaluation), console)
         assert max(map(len, capture.get().splitlines())) <= width
         for result in evaluation.tasks[0].results:
             for difference in result.versus.values():
@@ -404,7 +406,7 @@ def test_better_over_tasks_is_said_only_where_tasks_agree() -> None:
     assert "% lower than adamw's; the interval over tasks (-" in said
     assert "does not tell whether that holds beyond them" in said
     assert "better" not in said
-    assert "| undecided |" in reports.markdown(mixed)
+    assert "| undecided |" in markdown(evaluation_report(mixed))
 
 
 def test_two_tasks_that_agree_are_too_few_to_speak_for_others() -> None:
@@ -439,8 +441,8 @@ def test_a_win_that_diverged_now_and_then_says_so() -> None:
 @pytest.mark.parametrize("suffix", [".md", ".json", ".svg", ".png"])
 def test_reports_are_written_whole(several: Evaluation, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"report{suffix}"
-    reports.check(path)
-    reports.write(several, path)
+    files.check(path)
+    files.write(several, path)
     content = path.read_bytes()
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     if suffix == ".png":
@@ -457,4 +459,4 @@ def test_a_report_that_cannot_be_written_is_refused_before_any_training(
     tmp_path: Path, name: str, culprit: str
 ) -> None:
     with pytest.raises(UsageError, match=culprit):
-        reports.check(tmp_path / name)
+        files.check(tmp_path / name)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from evosearch.cli.status import print_status, stand
+from evosearch.cli.status import print_status
+from evosearch.report.run import standing
 from evosearch.runs.activity import ACTIVITY, Activity
 from evosearch.runs.database import LOG
 from evosearch.runs.run import Run
@@ -111,7 +112,7 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
         status = Run(hanging / "run").status()
         assert status.running
         assert any("tuning the baseline on" in one.doing for one in status.workers)
-        print_status(stand(Run(hanging / "run")))
+        print_status(standing(Run(hanging / "run")))
         said = capsys.readouterr().out
         assert "still running" in said
         assert "hanging.py:sleeps, for 0:0" in said

@@ -12,7 +12,7 @@ import networkx as nx
 import pytest
 
 from evosearch.pipeline.pipeline import search
-from evosearch.runs.family import rows, to_svg, to_text
+from evosearch.report.family import rows, to_svg, to_text
 from evosearch.runs.lineage import Ancestor, family, lineage
 from evosearch.runs.run import Run
 from primitives import analyse

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.text import Text
 
 from evosearch.cli.live import LiveView, progress
-from evosearch.cli.progress import duration
 from evosearch.config import MeasurementConfig
 from evosearch.evolution.evolution import Counts
 from evosearch.evolution.records import Champion, Record
 from evosearch.pipeline.observers import Snapshot
+from evosearch.report.run import duration
 from evosearch.seeds import Seed, Stream
 from primitives import semantic_key, zoo
 

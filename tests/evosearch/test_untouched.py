@@ -6,17 +6,19 @@ import json
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import proxies
-from evosearch.cli.status import print_status, stand
+from evosearch.cli.status import print_status
 from evosearch.config import make_config
 from evosearch.evaluation.funnel import SCALES
 from evosearch.fixed import VALIDATION_DECAYS
 from evosearch.measuring.laboratory import BASELINE
+from evosearch.report.run import standing
 from evosearch.runs.documents import CHECKSUM, checksum
 from evosearch.runs.run import Run
 from evosearch.runs.validations import counterparts, ten_times
@@ -121,12 +123,14 @@ def test_the_funnel_is_kept_with_its_evidence(searched: Path) -> None:
 def test_the_status_says_what_validation_and_funnel_found(
     searched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = stand(Run(searched / "run"))
-    assert set(status["validation"]["per_task"]) == {"points-teacher-10x"}
-    champion = {**status, "best": {**status["best"], "id": 7}}
-    print_status(champion)
+    found = standing(Run(searched / "run"))
+    best, validation = found.status.best, found.status.validation
+    assert best is not None
+    assert validation is not None
+    assert set(validation.per_task) == {"points-teacher-10x"}
+    print_status(replace(found, status=replace(found.status, best=replace(best, id=7))))
     said = capsys.readouterr().out
-    change = change_of_loss(status["validation"]["fitness"])
+    change = change_of_loss(validation.fitness.mean)
     assert "On the same tasks at ten times the work: " in said
     assert f"By task: points-teacher-10x {change}" in said
     winner = json.loads((searched / "run" / "funnel.json").read_text())["winner"]

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
-from evosearch.cli.funnel import outcome
 from evosearch.cli.live import in_figures
 from evosearch.cli.status import print_status
 from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.report.funnel import outcome
+from evosearch.report.program import NearestKnown
+from evosearch.report.run import Found, Standing
+from evosearch.runs.funnel_document import FunnelDocument
+from evosearch.runs.summary import MeasuredProgram, RunStatus
 from evosearch.statistics import Interval, interval
 from evosearch.verdicts import (
     Verdict,
@@ -263,42 +267,61 @@ def test_a_comparison_names_searches_of_a_single_seed() -> None:
     assert "would find: random, tuning." in said
 
 
-FOUND = {
-    "program": "runs/x",
-    "source": "def train(w, g):\n    return g\n",
-    "measured": False,
-    "in_words": "The gradient.",
-    "nearest": {"name": "sgd", "title": "SGD", "distance": 0.25},
-}
+FOUND = Found(
+    program="runs/x",
+    source="def train(w, g):\n    return g\n",
+    measured=False,
+    in_words="The gradient.",
+    nearest=NearestKnown("sgd", "SGD", 0.25),
+)
 
 
-def status(**best: Any) -> dict[str, Any]:
-    champion = {
+def standing(funnel: FunnelDocument | None = None, **best: Any) -> Standing:
+    """A search that was killed, whose champion is better than the baseline but for `best`."""
+    champion: dict[str, Any] = {
         "id": 7,
-        "fitness": 0.1,
-        "fitness_low": 0.05,
-        "fitness_high": 0.15,
+        "fitness": Interval(0.1, 0.05, 0.15),
         "per_task": {"digits-mlp": 0.1},
         "seeds": 16,
         "confirmed": True,
-        "source": "def train(w, g):\n    return g\n",
+        "measurements": 16,
+        "statements": 0,
+        "state_memory": 0.0,
+        "source": FOUND.source,
     }
-    names = (
-        "evaluated generated elapsed_seconds programs_per_second measurements trainings "
-        "weight_updates cache_hit_rate redundant_fraction invalid"
+    status = RunStatus(
+        run="runs/x",
+        generated=0,
+        invalid=0,
+        cache_hits=0,
+        cache_hit_rate=0.0,
+        evaluated=0,
+        redundant_fraction=0.0,
+        measurements=0,
+        trainings=0,
+        weight_updates=0,
+        programs_per_second=0.0,
+        elapsed_seconds=0.0,
+        best=MeasuredProgram(**champion | best),
+        validation=None,
+        funnel=funnel,
+        stop_reason=None,
+        running=False,
+        workers=(),
     )
-    others = {"run": "runs/x", "stop_reason": None, "validation": None, "funnel": None}
-    others |= {"running": False, "workers": [], "found": FOUND}
-    return {**dict.fromkeys(names.split(), 0), **others, "best": champion | best}
+    return Standing(status, FOUND)
 
 
 @pytest.mark.parametrize(
     ("best", "words"),
     [
         ({}, "tasks: better than tuned AdamW; its loss is 9.5% lower (95% interval -13.9% to"),
-        ({"fitness_low": 0.0}, "not shown to differ from tuned AdamW; its loss is 9.5% lower ("),
         (
-            {"fitness": -0.1, "fitness_low": -0.15, "fitness_high": -0.05},
+            {"fitness": Interval(0.1, 0.0, 0.15)},
+            "not shown to differ from tuned AdamW; its loss is 9.5% lower (",
+        ),
+        (
+            {"fitness": Interval(-0.1, -0.15, -0.05)},
             "tasks: worse than tuned AdamW; its loss is 10.5% higher (95% interval +5.1% to",
         ),
         (
@@ -315,17 +338,26 @@ def status(**best: Any) -> dict[str, Any]:
 def test_status_says_of_the_champion_what_its_seeds_show(
     best: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_status(status(**best))
+    print_status(standing(**best))
     said = capsys.readouterr().out
     assert words in said
     assert "was killed; continue with `evosearch resume runs/x`" in said
 
 
 def test_status_says_of_a_funnel_what_its_winner_shows(capsys: pytest.CaptureFixture[str]) -> None:
-    winner = {"name": "runs/x#7", "fitness": 0.01, "fitness_low": -0.01, "fitness_high": 0.03}
-    print_status(status() | {"funnel": {"winner": winner}})
+    winner = {
+        "name": "runs/x#7",
+        "fitness": 0.01,
+        "fitness_low": -0.01,
+        "fitness_high": 0.03,
+        "per_task": {"digits-mlp-100x": 0.01},
+        "source": FOUND.source,
+    }
+    stage = {"scale": "100x", "seeds": 8, "through": 1, "entrants": [winner]}
+    came = FunnelDocument.model_validate({"stages": [stage], "winner": winner})
+    print_status(standing(came))
     assert "not shown to beat the tuned baseline on seeds" in capsys.readouterr().out
-    print_status(status() | {"funnel": {"winner": None}})
+    print_status(standing(came.model_copy(update={"winner": None})))
     said = capsys.readouterr().out
     assert "none was shown to beat the tuned baseline" in said
     assert "carry over" not in said

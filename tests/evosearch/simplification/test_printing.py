@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from evosearch.cli.interrupts import Interrupted
+from evosearch.cli.progress import Printer
 from evosearch.errors import EvosearchError
 from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
 from evosearch.pipeline.pipeline import search
-from evosearch.report.simplifications import Printer
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
 from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra

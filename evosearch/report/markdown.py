@@ -1,0 +1,37 @@
+"""Reports as Markdown."""
+
+from __future__ import annotations
+
+from evosearch.report.tables import Note, Report, Section, Table
+from primitives.text.printable import as_markdown
+
+
+def markdown(report: Report) -> str:
+    """A report as Markdown, its sections under headings of the third level."""
+    return "\n\n".join(map(_section, report.sections)) + "\n"
+
+
+def _section(section: Section) -> str:
+    parts = []
+    if section.title:
+        label = f" [{section.label}]" if section.label else ""
+        parts.append(f"### {as_markdown(section.title + label)}")
+    if section.table is not None:
+        parts.append(_table(section.table))
+    parts += map(_note, section.notes)
+    return "\n\n".join(parts)
+
+
+def _note(note: Note) -> str:
+    return f"```\n{note.text.rstrip()}\n```" if note.verbatim else as_markdown(note.text)
+
+
+def _table(table: Table) -> str:
+    lines = [
+        [as_markdown(column.header) for column in table.columns],
+        ["---" if column.number is None else "---:" for column in table.columns],
+    ]
+    for row in table.rows:
+        cells = zip(table.columns, row.cells, strict=True)
+        lines.append([as_markdown(column.text(cell)) for column, cell in cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
