@@ -15,7 +15,7 @@ _HOMES = {
     "Evolution": "evolution.evolution",
     "EvosearchError": "errors",
     "Run": "runs.run",
-    "Search": "pipeline.driver",
+    "Search": "pipeline.search",
     "UsageError": "errors",
     "audit": "evaluation.audit",
     "bench": "benchmarking.benchmark",
@@ -25,8 +25,8 @@ _HOMES = {
     "make_config": "config",
     "mutate": "evolution.mutation",
     "open_run": "runs.run",
-    "resume": "pipeline.driver",
-    "search": "pipeline.driver",
+    "resume": "pipeline.pipeline",
+    "search": "pipeline.pipeline",
 }
 
 __all__ = list(_HOMES)

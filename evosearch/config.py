@@ -201,6 +201,9 @@ class Config(_Section):
     does it."""
     simplify_minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """After so long no more statements are tried there; None for no limit."""
+    job_timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """A training that takes more seconds is given up and counts as the worst score; None for ten
+    minutes on a user's task, and no limit on others."""
     mutation: MutationConfig = MutationConfig()
     measurement: MeasurementConfig = MeasurementConfig()
     funnel: FunnelConfig = FunnelConfig()
@@ -275,6 +278,7 @@ SAME_SEARCH = frozenset(
         "simplify",
         "simplify_minutes",
         "funnel",
+        "job_timeout",
     ]
 )
 """Settings that leave the search the same: its limits, and what comes after it.

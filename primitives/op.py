@@ -8,13 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
 from inspect import signature
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from primitives.interval import Interval, Map
 from primitives.kinds import Kind, join, meet
 from primitives.text.formula import Formula
 from primitives.text.notation import Form
 
 Array = Any
+Namespace = Any  # numpy or jax.numpy
 
 _OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
@@ -32,9 +34,27 @@ class Reduction:
     inputs: Callable[..., tuple[Array, ...]]
 
 
+class ConstantRole(NamedTuple):
+    """What a constant in an operand's place is: a hyperparameter's name, and its role in words.
+
+    `keeps_sign`: other values have the same sign. `always`: 0, 1/2, 1 and 2 are named too, which
+    elsewhere stay numbers, since halves and doubles are seldom tuned.
+    """
+
+    name: str
+    words: str
+    keeps_sign: bool = False
+    always: bool = False
+
+
 @dataclass(frozen=True)
 class Op:
-    """One op of the language.
+    """One op of the language: everything that any part of the project knows about it.
+
+    A consumer that needs a fact which a row lacks says so by the op's name, or does without what
+    the fact would allow; it never guesses.
+
+    **Meaning.**
 
     `meaning(xp, *operands)` is elementwise; with a `reduction` it is `meaning(xp, totals,
     *operands)`, where `totals` are the reduced inputs. `operands` has one letter each: `x` for any
@@ -42,13 +62,28 @@ class Op:
     otherwise a reduction's result has the kind of its scope. A `matrixwise` meaning acts on the
     trailing matrix of each array instead of on each number.
 
-    `latex` says how the op is written: a pattern with its operands at #1, #2, ... or a function
-    that builds the formula from theirs; by default its operator, or else a call under its name.
+    **Mathematics.** `parity`: f(-x) is f(x) or -f(x). `inverse`: the op g with f(g(x)) = x wherever
+    that is finite. `exponent`: the op is |x| to that power, with the sign of x where it is odd.
+    `of_number`: the op that a reduction is for an operand of one number; `identity` for a mean.
+    `linear`: the operands in which, together, it is linear. `order`: how the power of the gradient
+    that a result is proportional to follows from those of the operands. `underflows`: the result
+    may be 0 although no operand is. `interval` maps the intervals of operands to one that holds
+    every result; `interval_of_same` is sharper where both operands are one value.
 
-    `code` is how exported Python writes the op: an expression over the operands `_0`, `_1`, `_2`
-    and the namespace `xp`, right for numbers at which the op is NumPy's (where nothing is divided
-    by zero). `torch` replaces it where torch has another name; `like` in it is a tensor of the
-    wanted type. Ops over the whole model have no code: an export sums over its own arrays.
+    **Words.** `noun` names a result in programs and exported files; `phrase` describes it, with the
+    operands at {0}, {1}, ...; `constants` are the roles of constants, by operand.
+
+    **Formulas.** `latex` says how the op is written: a pattern with its operands at #1, #2, ... or
+    a function that builds the formula from theirs; by default its operator, or else a call under
+    its name.
+
+    **Code.** `code` is how exported Python writes the op: an expression over the operands `_0`,
+    `_1`, `_2` and the namespace `xp`. `torch` replaces it where torch has another name; `like` in
+    it is a tensor of the wanted type. Where `plain` does not hold of the operands' intervals (a
+    divisor may be zero), `guarded` replaces both, which calls a helper. `python` computes the op on
+    Python's numbers, where `python_safe` holds of their intervals: it can neither raise an
+    exception nor leave the real numbers. Ops over the whole model have no code: an export sums over
+    its own arrays.
 
     Derived: `arity`; `scalar_places`, the operands that must be scalars; `results`, the result's
     kind for each common kind of the operands; `tag`, a stable hash of what the op means.
@@ -66,9 +101,25 @@ class Op:
     reduction: Reduction | None = None
     keeps_kind: bool = True
     matrixwise: bool = False
+    parity: Literal["even", "odd"] | None = None
+    inverse: str | None = None
+    exponent: float | None = None
+    of_number: str | None = None
+    linear: tuple[int, ...] = ()
+    order: Literal["largest", "sum", "difference", "none"] | None = None
+    underflows: bool = False
+    interval: Map | None = None
+    interval_of_same: Callable[[Interval], Interval] | None = None
+    noun: str | None = None
+    phrase: str | None = None
+    constants: tuple[ConstantRole | None, ...] = ()
     latex: str | Callable[..., Formula] | None = None
     code: str | None = None
     torch: str | None = None
+    guarded: str | None = None
+    plain: Callable[..., bool] = lambda *operands: True
+    python: str | None = None
+    python_safe: Callable[..., bool] = lambda *operands: True
     arity: int = field(init=False)
     scalar_places: tuple[int, ...] = field(init=False)
     results: tuple[Kind, ...] = field(init=False)
@@ -84,7 +135,7 @@ class Op:
             "tag": int.from_bytes(digest, "little"),
         }
         if self.code is None and self.infix:
-            derived["code"] = f"_0 {self.infix} _1"
+            derived["code"] = derived["python"] = f"_0 {self.infix} _1"
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
@@ -103,6 +154,10 @@ class Op:
         name = self.name.replace("_", r"\_")
         pattern = self.latex or rf"\operatorname{{{name}}}({places})"
         return Form(pattern, self.name, operands)
+
+    def constant_role(self, operand: int) -> ConstantRole | None:
+        """What a constant in the place of an operand is."""
+        return self.constants[operand] if operand < len(self.constants) else None
 
     @property
     def operand_names(self) -> tuple[str, ...]:

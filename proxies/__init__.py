@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from proxies import tasks
     from proxies.data import digests
     from proxies.identity import differences, digest
-    from proxies.loading import load
+    from proxies.loading import load, split
     from proxies.precision import in_bfloat16
     from proxies.registry import UnknownTaskError, names, register
     from proxies.sharding import over_devices
@@ -53,6 +53,7 @@ _HOMES = {
     "register": "registry",
     "sharpness": "training.sharpness",
     "smoothed": "training.single",
+    "split": "loading",
     "train": "training.single",
 }
 """Names with their modules."""
@@ -82,6 +83,7 @@ __all__ = [
     "register",
     "sharpness",
     "smoothed",
+    "split",
     "tasks",
     "train",
 ]

@@ -1,7 +1,7 @@
 """Tasks by name: registered ones, and those that a user brings."""
 
 from proxies import precision, registry
-from proxies.task import Task
+from proxies.task import Split, Task
 from proxies.user_tasks import files
 
 
@@ -19,3 +19,9 @@ def load(name: str) -> Task:
     if name.endswith(precision.SUFFIX):
         return precision.in_bfloat16(load(name.removesuffix(precision.SUFFIX)))
     return files.load(name) if files.is_own(name) else registry.load(name)
+
+
+def split(name: str) -> Split:
+    """Who may touch the task `name`; only a user's task is built for that. Raises as `load`."""
+    name = name.removesuffix(precision.SUFFIX)
+    return files.load(name).split if files.is_own(name) else registry.split(name)

@@ -58,6 +58,17 @@ def names(split: Split | None = None) -> tuple[str, ...]:
     return tuple(name for name, (its, _) in _rows.items() if split in (None, its))
 
 
+def split(name: str) -> Split:
+    """Who may touch the task `name`; the task is not built.
+
+    Raises:
+        UnknownTaskError: there is no such task.
+    """
+    if name not in _rows:
+        raise UnknownTaskError(name)
+    return _rows[name][0]
+
+
 @cache
 def load(name: str) -> Task:
     """The task `name`, built on first use; always the same object, so that it compiles once.
@@ -65,7 +76,5 @@ def load(name: str) -> Task:
     Raises:
         UnknownTaskError: there is no such task.
     """
-    if name not in _rows:
-        raise UnknownTaskError(name)
-    split, factory = _rows[name]
-    return factory(name, split)
+    its = split(name)
+    return _rows[name][1](name, its)

@@ -23,10 +23,12 @@ from evosearch.benchmarking.stepwise import Stepwise, uncached_compilation
 from evosearch.config import Config, make_config
 from evosearch.environment import describe
 from evosearch.evolution.mutation import mutate, with_states
-from evosearch.measuring.engines import Engine, Outcome, Trainer, seed_key
+from evosearch.measuring.engines import Trainer, seed_key
+from evosearch.measuring.job import JobResult
 from evosearch.measuring.laboratory import BASELINE
-from evosearch.pipeline.driver import Search
-from evosearch.pipeline.observers import Snapshot
+from evosearch.measuring.measurement import Engine
+from evosearch.pipeline.observers import Silent, Snapshot
+from evosearch.pipeline.search import Search
 from evosearch.presets import load_preset
 from evosearch.runs.directory import make_run_directory
 from evosearch.seeds import Seed, Stream
@@ -164,10 +166,10 @@ class _Comparison:
             "engine_to_floor_and_compile": taken / whole,
         }
 
-    def _fused(self, trainer: Trainer, program: Program) -> Outcome:
+    def _fused(self, trainer: Trainer, program: Program) -> JobResult:
         return trainer.run(program, 1.0, self._key, Engine.COMPILED)
 
-    def _interpreted(self, program: Program) -> Outcome:
+    def _interpreted(self, program: Program) -> JobResult:
         return self._trainer.run(program, 1.0, self._key, Engine.INTERPRETER)
 
 
@@ -217,7 +219,7 @@ def search_speed(
         path = Path(directory) / "run"
         make_run_directory(path, config, describe())
         watch = _Stopwatch(seconds, len(config.tasks), progress)
-        search = Search(path, observer=watch)
+        search = Search(path, config, observer=watch)
         watch.stop = search.interrupt
         watch.begin()
         search.run()
@@ -252,7 +254,7 @@ class _Moment:
         )
 
 
-class _Stopwatch:
+class _Stopwatch(Silent):
     """Observes a search, and stops it so many seconds after its first child was measured."""
 
     def __init__(self, seconds: float, tasks: int, progress: Progress):
@@ -261,6 +263,9 @@ class _Stopwatch:
         self._tasks = tasks
         self._progress = progress
         self._first: _Moment | None = None
+        self._last: _Moment | None = None
+        self._snapshot: Snapshot | None = None
+        self._began = time.perf_counter()
 
     def begin(self) -> None:
         """The search starts now."""
@@ -287,8 +292,11 @@ class _Stopwatch:
 
     def document(self) -> dict[str, Any]:
         """Rates from the first child on."""
-        first, last, counts = self._first, self._last, self._snapshot.counts
+        first, last = self._first, self._last
         assert first is not None
+        assert last is not None
+        assert self._snapshot is not None
+        counts = self._snapshot.counts
         wall = last.wall - first.wall
         return {
             "generated_per_second": (last.generated - first.generated) / wall,

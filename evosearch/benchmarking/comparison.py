@@ -15,8 +15,9 @@ from evosearch.benchmarking.effort import Effort, mutants
 from evosearch.benchmarking.roofline import Rates, gradient_flops, register_bytes
 from evosearch.benchmarking.stepwise import uncached_compilation
 from evosearch.benchmarking.ways import Operands, Way, naive_interpreter
-from evosearch.measuring.engines import Engine, Trainer, seed_key
+from evosearch.measuring.engines import Trainer, seed_key
 from evosearch.measuring.laboratory import BASELINE
+from evosearch.measuring.measurement import Engine
 from evosearch.seeds import Seed, Stream
 from primitives import Program, encode, interpreter, rule, zoo
 from primitives.machine.instructions import instruction_set

@@ -40,6 +40,16 @@ class DeviceKind(StrEnum):
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
+JobTimeout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        max=1e6,
+        metavar="SECONDS",
+        help="Give up a training that takes longer, which then counts as diverged; by default ten "
+        "minutes for a task of your own, and no limit for others.",
+    ),
+]
 Device = Annotated[
     DeviceKind | None,
     typer.Option(help="What to compute on; by default a GPU or TPU if JAX finds one."),

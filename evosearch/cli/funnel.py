@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evosearch.cli.app import Device, Json, app, print_json, warn
+from evosearch.cli.app import Device, JobTimeout, Json, app, print_json, warn
 from evosearch.cli.progress import reporting
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def funnel(
     to: Annotated[
         Scale, typer.Option(help="The last stage: 10x is a quick look, at a tenth of the cost.")
     ] = "100x",
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trainings at a time.")] = None,
+    job_timeout: JobTimeout = None,
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Compute losses and gradients in bfloat16.")
     ] = False,
@@ -51,7 +52,7 @@ def funnel(
         config = config.model_copy(update={"entrants": (entrants, config.entrants[1])})
     if bfloat16:
         config = config.model_copy(update={"precision": "bfloat16"})
-    found = measured(opened, config, workers, to)
+    found = measured(opened, config, workers, job_timeout, to)
     if json:
         print_json(found.document())
     else:
@@ -59,7 +60,11 @@ def funnel(
 
 
 def measured(
-    runs: list[Run], config: FunnelConfig, workers: int | None, to: Scale = "100x"
+    runs: list[Run],
+    config: FunnelConfig,
+    workers: int | None,
+    timeout: float | None,
+    to: Scale,
 ) -> Funnelled:
     """The funnel with progress on the terminal; its document is kept in each run."""
     from evosearch.cli.terminal import Terminal
@@ -68,7 +73,16 @@ def measured(
 
     ledger = Ledger.beside(runs[0].directory, trouble=warn)
     with reporting(Terminal(stderr=True)) as report:
-        found = through(runs, config=config, to=to, workers=workers, progress=report, ledger=ledger)
+        found = through(
+            runs,
+            config=config,
+            to=to,
+            workers=workers,
+            timeout=timeout,
+            told=warn,
+            progress=report,
+            ledger=ledger,
+        )
     for run in runs:
         run.keep_funnel(found.document())
     return found

@@ -13,6 +13,7 @@ import typer
 
 from evosearch.cli.app import (
     Device,
+    JobTimeout,
     Json,
     TrustOption,
     app,
@@ -26,8 +27,9 @@ from evosearch.presets import baselines, presets
 
 if TYPE_CHECKING:
     from evosearch.cli.live import LiveView
-    from evosearch.evaluation.funnel import Funnelled
-    from evosearch.pipeline.driver import Search
+    from evosearch.config import Config
+    from evosearch.pipeline.limits import Limits
+    from evosearch.pipeline.pipeline import Pipeline
 
 Programs = Annotated[
     int | None,
@@ -93,6 +95,7 @@ def search(
         Path | None, typer.Option(help="The run's directory; runs/... by default.")
     ] = None,
     workers: Workers = None,
+    job_timeout: JobTimeout = None,
     device: Device = None,
     batch: Annotated[
         int | None,
@@ -118,15 +121,22 @@ def search(
     """
     from evosearch.cli.evaluate import named_tasks
     from evosearch.config import make_config
-    from evosearch.environment import describe, use_device
-    from evosearch.runs.database import is_unfinished
-    from evosearch.runs.directory import free_directory, make_run_directory
+    from evosearch.environment import use_device
+    from evosearch.pipeline.limits import NO_LIMITS
+    from evosearch.pipeline.pipeline import start
+    from evosearch.runs.directory import free_directory
 
     settings = _settings(config, preset, baseline)
     if programs is not None or trainings is not None:
         for limit in ("programs", "trainings", "minutes"):
             settings.pop(limit, None)
-    given = {"programs": programs, "trainings": trainings, "minutes": minutes, "seed": seed}
+    given = {
+        "programs": programs,
+        "trainings": trainings,
+        "minutes": minutes,
+        "seed": seed,
+        "job_timeout": job_timeout,
+    }
     settings |= {name: value for name, value in given.items() if value is not None}
     if tasks is not None:
         settings["tasks"] = named_tasks(tasks)
@@ -139,13 +149,9 @@ def search(
     kind = use_device(device, batched=(wanted or 1) > 1)
     settings["batch"] = wanted or (1 if kind == "cpu" else _ACCELERATOR_BATCH)
     resolved = make_config(settings)
-    _check_tasks(resolved.tasks)
     _check_batch(resolved.batch, kind)
     directory = out or free_directory(_directory_name(config, preset, baseline))
-    if directory.is_dir() and is_unfinished(directory):
-        warn(f"{directory}: making a run was interrupted here; starting over")
-    make_run_directory(directory, resolved, describe())
-    _run(directory, workers, json)
+    _run(start(resolved, directory, warn), resolved, workers, json, NO_LIMITS)
 
 
 @app.command()
@@ -155,6 +161,7 @@ def resume(
     trainings: Trainings = None,
     minutes: Minutes = None,
     workers: Workers = None,
+    job_timeout: JobTimeout = None,
     device: Device = None,
     fork: Annotated[
         Path | None,
@@ -176,6 +183,7 @@ def resume(
     refused, with what differs.
     """
     from evosearch.environment import use_device
+    from evosearch.pipeline.limits import Limits
     from evosearch.runs.directory import read_config
     from evosearch.runs.recovery import fork as forked
     from evosearch.trust import ask
@@ -187,7 +195,9 @@ def resume(
         copied = forked(run, fork)
         warn(f"copied {copied.requests:,} of {copied.of:,} requests of {run} into {fork}")
         run = fork
-    _run(run, workers, json, programs=programs, trainings=trainings, minutes=minutes)
+    if job_timeout is not None:
+        config = config.model_copy(update={"job_timeout": job_timeout})
+    _run(run, config, workers, json, Limits(programs, trainings, minutes))
 
 
 @app.command()
@@ -267,19 +277,6 @@ def _initial(name: str) -> str:
     return str(load_program(name))
 
 
-def _check_tasks(names: list[str]) -> None:
-    """Only search tasks: what a search has touched cannot show that its finds hold elsewhere."""
-    import proxies
-
-    for name in names:
-        split = proxies.load(name).split
-        if split != "search":
-            raise UsageError(
-                f"task {name!r} is a {split} task; search on some of "
-                f"{', '.join(proxies.names('search'))}"
-            )
-
-
 def _check_batch(batch: int, kind: str) -> None:
     """Says so where an accelerator is to train one program at a time."""
     if batch == 1 and kind != "cpu":
@@ -290,45 +287,32 @@ def _check_batch(batch: int, kind: str) -> None:
         )
 
 
-def _run(
-    directory: Path,
-    workers: int | None,
-    json: bool,
-    *,
-    programs: int | None = None,
-    trainings: int | None = None,
-    minutes: float | None = None,
-) -> None:
+def _run(directory: Path, config: Config, workers: int | None, json: bool, limits: Limits) -> None:
+    """Searches and finishes, with a live view, and prints what was found."""
     from evosearch.cli.live import LiveView
+    from evosearch.cli.screen import Screen
     from evosearch.cli.status import print_status
     from evosearch.cli.terminal import Terminal
-    from evosearch.pipeline.driver import Search
+    from evosearch.pipeline.loop import INTERRUPTED as REASON
+    from evosearch.pipeline.pipeline import Pipeline
     from evosearch.report.run import standing
-    from evosearch.runs.directory import read_config
     from evosearch.runs.run import Run
 
-    view = LiveView(Terminal(stderr=True), str(directory), read_config(directory).measurement)
-    search = Search(
-        directory,
-        programs=programs,
-        trainings=trainings,
-        minutes=minutes,
-        workers=workers,
-        observer=view,
-    )
-    with view, _interruptible(search, view):
-        was_interrupted = search.run() == "interrupted"
-    funnelled = None
+    view = LiveView(Terminal(stderr=True), str(directory), config.measurement)
+    screen = Screen(view, quiet=json)
+    pipeline = Pipeline(directory, config, limits=limits, workers=workers, observer=screen)
+    with view, _interruptible(pipeline, view):
+        was_interrupted = pipeline.search() == REASON
     if not was_interrupted:
         try:
-            with interruptible():
-                funnelled = _funnel_at_end(directory, workers, json)
-                _simplify_at_end(directory, workers, json)
+            with interruptible(), screen.finishing():
+                pipeline.finish()
         except Interrupted:
             was_interrupted = True
     found = standing(Run(directory))
     if json:
-        print_json(found.document() | ({"funnel": funnelled.document()} if funnelled else {}))
+        funnel = {"funnel": screen.funnelled.document()} if screen.funnelled else {}
+        print_json(found.document() | funnel)
     else:
         print_status(found)
     if was_interrupted:
@@ -340,71 +324,13 @@ def _resume(directory: Path) -> str:
     return shlex.join(["evosearch", "resume", str(directory)])
 
 
-def _funnel_at_end(directory: Path, workers: int | None, json: bool) -> Funnelled | None:
-    """The funnel, printed, if the run's configuration ends with one."""
-    from evosearch.cli.funnel import measured, print_funnel
-    from evosearch.runs.run import Run
-    from evosearch.runs.validations import counterparts
-
-    run = Run(directory)
-    if not run.config.funnel.at_end:
-        return None
-    if not counterparts(run.config.tasks, "100x"):
-        warn("no funnel: none of the tasks has a validation task at 100x")
-        return None
-    found = measured([run], run.config.funnel, workers)
-    if not json:
-        print_funnel(found)
-    return found
-
-
-def _simplify_at_end(directory: Path, workers: int | None, json: bool) -> None:
-    """Simplifies the funnel's winner, or the champion, if the run's configuration says so.
-
-    Shows how and keeps it in the run.
-    """
-    from evosearch.cli.progress import Printer
-    from evosearch.cli.simplify import measured
-    from evosearch.cli.terminal import Terminal
-    from evosearch.measuring.ledger import Ledger
-    from evosearch.runs.run import Run
-    from evosearch.runs.validations import ten_times
-    from evosearch.simplification.kept import keep, kept
-
-    run = Run(directory)
-    if not run.config.simplify:
-        return
-    best, funnelled = run.best(), run.funnel()
-    if best is None:
-        return
-    number = funnelled.winner.id if funnelled and funnelled.winner else best.id
-    if kept(directory, number) is not None:
-        return
-    printer = Printer(Terminal(quiet=json))
-    tasks = run.config.tasks
-    program = run.program(number)
-    found = measured(
-        program,
-        ten_times(tasks),
-        printer,
-        screening=tasks,
-        minutes=run.config.simplify_minutes,
-        workers=workers,
-        ledger=Ledger.beside(directory, trouble=warn),
-    )
-    printer.result(found)
-    if found.was_interrupted:
-        raise Interrupted
-    keep(directory, number, found)
-
-
 @contextmanager
-def _interruptible(search: Search, view: LiveView) -> Iterator[None]:
+def _interruptible(pipeline: Pipeline, view: LiveView) -> Iterator[None]:
     """The first Ctrl-C or termination signal stops the search cleanly, a second one at once."""
 
     def handle(number: int, frame: object) -> None:
         next_signal_kills()
-        search.interrupt()
+        pipeline.interrupt()
         view.stopping("stopping after what is in flight; Ctrl-C again to quit now")
 
     before = {which: signal.signal(which, handle) for which in (signal.SIGINT, signal.SIGTERM)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evosearch.cli.app import Json, TrustOption, app, print_json, warn
+from evosearch.cli.app import JobTimeout, Json, TrustOption, app, print_json, warn
 from evosearch.cli.interrupts import Interrupted, interruptible
 from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
@@ -47,7 +47,8 @@ def simplify(
             "on top.",
         ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trainings at a time.")] = None,
+    job_timeout: JobTimeout = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Write the program here, or to .json the derivation."),
@@ -98,6 +99,7 @@ def simplify(
             seed=seed,
             minutes=minutes,
             workers=workers,
+            timeout=job_timeout,
             ledger=ledger_of([name], trouble=warn),
         )
     document = found.document()
@@ -130,6 +132,7 @@ def measured(
     seed: int = 0,
     minutes: float | None = None,
     workers: int | None = None,
+    timeout: float | None = None,
     ledger: Ledger | None = None,
 ) -> Simplification:
     """Simplifies with measurement; steps are printed as they are taken, progress beside them.
@@ -159,7 +162,9 @@ def measured(
                 seed=seed,
                 minutes=minutes,
                 workers=workers,
+                timeout=timeout,
                 on_step=take,
+                told=warn,
                 progress=report,
                 ledger=ledger,
             )

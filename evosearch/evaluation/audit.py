@@ -18,16 +18,11 @@ import numpy as np
 
 from evosearch.errors import UsageError
 from evosearch.evolution.records import fitness
-from evosearch.measuring.engines import Trainer
 from evosearch.measuring.failures import TrainingError
-from evosearch.measuring.laboratory import (
-    BASELINE,
-    Laboratory,
-    Measurement,
-    laboratory_of,
-    load_trainers,
-)
-from evosearch.measuring.pools import worker_pool
+from evosearch.measuring.job import TaskSetup
+from evosearch.measuring.laboratory import BASELINE, Laboratory, laboratory_of, setups_of
+from evosearch.measuring.measurement import Measurement
+from evosearch.measuring.measurer import Measurer, measuring
 from evosearch.runs.run import Run
 from evosearch.runs.summary import ChampionEntry
 from evosearch.seeds import Seed, Stream
@@ -127,6 +122,8 @@ def audit(
     *,
     seeds: int = 64,
     workers: int | None = None,
+    timeout: float | None = None,
+    told: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
 ) -> Audit:
     """Measures every confirmed champion of `runs` again.
@@ -134,7 +131,9 @@ def audit(
     Args:
         runs: finished or not; nothing is written to them.
         seeds: fresh seeds for each champion, other ones for each.
-        workers: threads that train; None for one per core. The result does not depend on it.
+        workers: trainings at a time; None for one per core. The result does not depend on it.
+        timeout: seconds that a training may take; see `evosearch.measuring.measurer.open_backend`.
+        told: told of trainings that failed; they count as diverged.
         progress: told how far it is.
 
     Raises:
@@ -150,10 +149,13 @@ def audit(
             "go on with `evosearch resume RUN`"
         )
     found: list[Audited] = []
-    with worker_pool(workers) as executor:
-        bench = _Bench(executor, progress, seeds, confirmed)
-        for run, champion in confirmed:
-            found.append(bench.audited(run, champion))
+    with measuring(workers, timeout=timeout, told=told) as measurer:
+        bench = _Bench(measurer, progress, seeds, confirmed)
+        try:
+            for run, champion in confirmed:
+                found.append(bench.audited(run, champion))
+        finally:
+            bench.close()
     return Audit(tuple(found), seeds)
 
 
@@ -173,18 +175,24 @@ class _Bench:
 
     def __init__(
         self,
-        executor: ThreadPoolExecutor,
+        measurer: Measurer,
         progress: Progress,
         seeds: int,
         confirmed: Sequence[tuple[Run, ChampionEntry]],
     ):
-        self._executor = executor
+        self._measurer = measurer
+        # Each follows one seed through the tasks, and waits while that is trained.
+        self._threads = ThreadPoolExecutor(measurer.backend.capacity)
         self._progress = progress
         self._seeds = seeds
         self._done = 0
         self._planned = sum(self._trainings(run) * seeds for run, _ in confirmed)
-        self._trainers: dict[Any, dict[str, Trainer]] = {}
+        self._prepared: set[TaskSetup] = set()
         self._laboratories: dict[Run, Laboratory] = {}
+
+    def close(self) -> None:
+        """Gives up what has not begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def audited(self, run: Run, champion: ChampionEntry) -> Audited:
         """`champion` on seeds of its own, so that the differences are independent."""
@@ -193,7 +201,7 @@ class _Bench:
         laboratory = self._laboratory(run)
         program = run.program(champion.id)
         futures = [
-            self._executor.submit(laboratory.measure, program, Seed(Stream.AUDIT, first + n))
+            self._threads.submit(laboratory.measure, program, Seed(Stream.AUDIT, first + n))
             for n in range(self._seeds)
         ]
         name = f"{run.directory}#{champion.id}"
@@ -218,23 +226,21 @@ class _Bench:
 
     def _laboratory(self, run: Run) -> Laboratory:
         if run not in self._laboratories:
-            config = run.config
-            key = tuple(config.tasks), config.measurement.rounds, config.ops
-            if key not in self._trainers:
-                self._progress("compiling", self._done, self._planned)
-                self._trainers[key] = load_trainers(config)
-                list(self._executor.map(_prepare, self._trainers[key].values()))
-            self._laboratories[run] = laboratory_of(config, self._trainers[key], run.rates())
+            setups = setups_of(run.config)
+            self._progress("compiling", self._done, self._planned)
+            list(self._threads.map(self._prepare, set(setups.values()) - self._prepared))
+            self._prepared |= set(setups.values())
+            laboratory = laboratory_of(run.config, self._measurer, setups, run.rates())
+            self._laboratories[run] = laboratory
         return self._laboratories[run]
+
+    def _prepare(self, setup: TaskSetup) -> None:
+        program, backend = zoo.load(BASELINE), self._measurer.backend
+        backend.prepare(setup, program, backend.engine(setup, program, runs=1))
 
     def _trainings(self, run: Run) -> int:
         """For each seed: the program and the baseline on every task."""
         return 2 * len(run.config.tasks)
-
-
-def _prepare(trainer: Trainer) -> None:
-    program = zoo.load(BASELINE)
-    trainer.prepare(program, trainer.choose_engine(program, runs=1))
 
 
 def _scores(found: Mapping[str, Measurement], tasks: Sequence[str]) -> Mapping[str, float]:

@@ -11,8 +11,11 @@ averaged over tasks.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +24,20 @@ import proxies
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.evaluation.comparison import compare
 from evosearch.evaluation.results import Evaluation, Result, TaskReport
-from evosearch.measuring.contenders import Contender, find
-from evosearch.measuring.engines import Outcome, Trainer
+from evosearch.measuring.contenders import Contender, Library, find
 from evosearch.measuring.failures import TrainingError
+from evosearch.measuring.job import Job, JobResult, TaskSetup
 from evosearch.measuring.ledger import Ledger
-from evosearch.measuring.pools import worker_pool
-from evosearch.measuring.trainings import Job, Progress, Trainings
+from evosearch.measuring.measurer import Measurer, measuring
 from evosearch.measuring.tuning import GRID, RESOLUTION, Setting, SettingTuner, tune_alike
-from evosearch.seeds import Seed, Stream
+from evosearch.seeds import Conditions, Seed, Stream
 from evosearch.statistics import log_loss
 from primitives import Program, zoo
 from primitives.machine.instructions import OpNames
 from primitives.text.wording import suggestion
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many trainings are done and how many there will be."""
 
 _SHARPNESS_SEEDS = 3
 
@@ -51,12 +56,15 @@ def evaluate(
     seed: int = 0,
     tuning_seeds: int = 3,
     workers: int | None = None,
+    timeout: float | None = None,
+    told: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
     sharpness: bool = False,
     streams: tuple[Stream, Stream] = (Stream.EVAL_TUNE, Stream.EVAL),
     ledger: Ledger | None = None,
-    trainers: dict[str, Trainer] | None = None,
+    measurer: Measurer | None = None,
     ops: OpNames = frozenset(),
+    trace: bool = False,
 ) -> Evaluation:
     """Compares programs with references on tasks, each at its best setting.
 
@@ -75,14 +83,17 @@ def evaluate(
         schedule: of the learning rate; a name in `proxies.SCHEDULES`.
         seed: all seeds follow from it; the result does not depend on `workers`.
         tuning_seeds: seeds on which learning rates are chosen.
-        workers: threads that train; None for one per core.
+        workers: trainings at a time; None for one per core.
+        timeout: seconds that a training may take; see `evosearch.measuring.measurer.open_backend`.
+        told: told of trainings that failed; they count as diverged.
         progress: told how far the evaluation is.
         sharpness: whether to measure the sharpness of the minimum that each contender ends at.
         streams: where the seeds to tune on and the fresh seeds are from.
         ledger: trainings that it holds are not made again, new ones are added; None for none.
-        trainers: by task name, taken from here and left here, so that a later call compiles
-            nothing anew.
-        ops: what the programs of later calls with these trainers may use beyond this one's.
+        measurer: what trains, in place of `workers`, `timeout`, `told` and `ledger`, so that a
+            later call with it compiles nothing anew; None for one of its own.
+        ops: what the programs of later calls with this measurer may use beyond this one's.
+        trace: whether `evosearch.evaluation.trajectories` will ask for paths of these trainings.
 
     Raises:
         UsageError: no such task, schedule or reference, a name for two programs, a number out of
@@ -107,33 +118,36 @@ def evaluate(
     ):
         if value < least:
             raise UsageError(f"{name} = {value}: use at least {least}")
-    ledger = ledger or Ledger()
-    for split in {one.split for one in tasks}:
-        ledger.log(split, [one.name for one in tasks if one.split == split], list(contenders))
-    # Of each contender on each task, or more.
-    runs = (len(grid) + len(decays)) * tuning_seeds + seeds
-    ops = ops.union(*(one.ops for one in contenders.values() if isinstance(one, Program)))
-    trainers = {} if trainers is None else trainers
-    for one in tasks:
-        trainers.setdefault(one.name, Trainer(one, steps, ops=ops, observe=True))
-    threads = workers or os.cpu_count() or 1
-    # As many tasks at a time as workers: while one compiles, another keeps the others busy.
-    with worker_pool(threads) as executor, worker_pool(threads, "task") as tasks_at_a_time:
-        planned = runs * len(tasks) * len(contenders)
-        trainings = Trainings(executor, ledger, seed, schedule, progress, planned)
+    with ExitStack() as opened:
+        if measurer is None:
+            measurer = opened.enter_context(
+                measuring(workers, ledger or Ledger(), timeout=timeout, told=told)
+            )
+        if measurer.ledger is not None:
+            for split in {one.split for one in tasks}:
+                names = [one.name for one in tasks if one.split == split]
+                measurer.ledger.log(split, names, list(contenders))
+        ops = ops.union(*(one.ops for one in contenders.values() if isinstance(one, Program)))
+        # Of each contender on each task, or more.
+        runs = (len(grid) + len(decays)) * tuning_seeds + seeds
+        trainings = _Trainings(measurer, progress, runs * len(tasks) * len(contenders))
 
         def report(task: proxies.Task) -> TaskReport:
-            arena = _Arena(trainers[task.name], contenders, runs, trainings, streams)
+            setup = TaskSetup.of(task, steps, ops=ops, observe=True, trace=trace)
+            arena = _Arena(task, setup, contenders, runs, trainings, streams, seed, schedule)
             tuners = {name: SettingTuner(grid, decays, {}, resolution) for name in contenders}
             arena.tune(tuners, tuning_seeds, references)
             return arena.measure(seeds, sharpness=sharpness)
 
-        reports = [tasks_at_a_time.submit(report, one) for one in tasks]
+        # As many tasks at a time as workers: while one compiles, another keeps the others busy.
+        threads = ThreadPoolExecutor(measurer.backend.capacity, thread_name_prefix="task")
         try:
-            found = [one.result() for one in reports]
+            found = list(threads.map(report, tasks))
         except TrainingError as error:
-            names = (name for name, one in contenders.items() if one == error.contender)
-            raise error.named(next(names, "")) from error.__cause__
+            names = [name for name, one in contenders.items() if one == error.contender]
+            raise error.named(names[0] if names else "") from error.__cause__
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
     return compare(found, references, tuning_seeds)
 
 
@@ -181,6 +195,46 @@ def _mean_curve(curves: Sequence[NDArray[np.float32]]) -> tuple[float, ...]:
     return tuple(float(x) for x in np.mean(curves, axis=0))
 
 
+class _Trainings:
+    """The trainings of one evaluation: run, and told how far they are.
+
+    Args:
+        measurer: runs them.
+        progress: told how far the evaluation is.
+        planned: how many trainings there will be, as far as is known.
+    """
+
+    def __init__(self, measurer: Measurer, progress: Progress, planned: int):
+        self.measurer = measurer
+        self._progress = progress
+        self._planned = planned
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def extend(self, trainings: int) -> None:
+        """There will be more trainings than planned."""
+        with self._lock:
+            self._planned += trainings
+
+    def results(self, text: str, rows: Sequence[Sequence[Job]]) -> list[list[JobResult]]:
+        """The result of every job; all run at once."""
+        futures = [[self.measurer.once(job) for job in row] for row in rows]
+        found: list[list[JobResult]] = []
+        for row in futures:
+            found.append([])
+            for future in row:
+                self.tell(text)
+                found[-1].append(future.result())
+                with self._lock:
+                    self._done += 1
+        self.tell(text)
+        return found
+
+    def tell(self, text: str) -> None:
+        """Tells the observer how far the evaluation is, and at what."""
+        self._progress(text, self._done, max(self._done, self._planned))
+
+
 class _Arena:
     """All contenders on one task: first tuned, then measured.
 
@@ -189,18 +243,25 @@ class _Arena:
 
     def __init__(
         self,
-        trainer: Trainer,
+        task: proxies.Task,
+        setup: TaskSetup,
         contenders: Mapping[str, Contender],
         runs: int,
-        trainings: Trainings,
+        trainings: _Trainings,
         streams: tuple[Stream, Stream],
+        run_seed: int,
+        schedule: str,
     ):
         self._tuning_stream, self._report_stream = streams
-        self.trainer = trainer
+        self._task = task
+        self._setup = setup
         self._contenders = contenders
         self._trainings = trainings
+        self._run_seed = run_seed
+        self._schedule = schedule
         self._tuners: Mapping[str, SettingTuner] = {}
-        self._engines = {name: trainer.choose_engine(one, runs) for name, one in contenders.items()}
+        engine = trainings.measurer.backend.engine
+        self._engines = {name: engine(setup, one, runs) for name, one in contenders.items()}
 
     def tune(
         self, tuners: Mapping[str, SettingTuner], seeds: int, references: Sequence[str]
@@ -224,7 +285,7 @@ class _Arena:
             tried = tuners[name].losses
             if min(tried.values()) == math.inf:
                 raise EvosearchError(
-                    f"reference {name!r} diverges on {self.trainer.task.name!r} at every learning "
+                    f"reference {name!r} diverges on {self._task.name!r} at every learning "
                     f"rate from {min(tried).lr:g} to {max(tried).lr:g} times its own; "
                     "compare with another"
                 )
@@ -248,21 +309,36 @@ class _Arena:
             )
             for (name, setting), row in zip(best, found, strict=True)
         ]
-        task = self.trainer.task
-        return TaskReport(task.name, task.split, task.metric, self.trainer.steps, tuple(results))
+        task = self._task
+        return TaskReport(task.name, task.split, task.metric, self._setup.steps, tuple(results))
 
     def _sharpness(self, name: str, setting: Setting, seeds: Sequence[Seed]) -> float:
         """The geometric mean over the first few seeds."""
-        job = Job(self._contenders[name], setting, self._engines[name])
-        found = [
-            self._trainings.sharpness(self.trainer, job, seed) for seed in seeds[:_SHARPNESS_SEEDS]
+        jobs = [
+            replace(self._job(name, setting, seed), wanted="sharpness")
+            for seed in seeds[:_SHARPNESS_SEEDS]
         ]
+        self._trainings.extend(len(jobs))
+        (row,) = self._trainings.results(f"{self._task.name}: sharpness", [jobs])
+        found = np.array([one.sharpness for one in row], float)
         return float(np.exp(np.mean(np.log(np.abs(found)))))
 
     def _outcomes(
         self, text: str, settings: Sequence[tuple[str, Setting]], seeds: Sequence[Seed]
-    ) -> list[list[Outcome]]:
-        jobs = [
-            Job(self._contenders[name], setting, self._engines[name]) for name, setting in settings
-        ]
-        return self._trainings.outcomes(text, self.trainer, jobs, seeds)
+    ) -> list[list[JobResult]]:
+        rows = [[self._job(name, setting, seed) for seed in seeds] for name, setting in settings]
+        return self._trainings.results(f"{self._task.name}: {text}", rows)
+
+    def _job(self, name: str, setting: Setting, seed: Seed) -> Job:
+        contender = self._contenders[name]
+        schedule = contender.schedule if isinstance(contender, Library) else None
+        under = Conditions(self._setup.steps, schedule or self._schedule, setting.decay)
+        return Job(
+            self._setup,
+            contender,
+            self._engines[name],
+            under,
+            self._run_seed,
+            seed,
+            setting.lr,
+        )

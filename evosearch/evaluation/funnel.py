@@ -8,19 +8,18 @@ baseline, on seeds that chose nothing, and that is what is reported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 from evosearch.config import FunnelConfig
 from evosearch.errors import UsageError
-from evosearch.evaluation.evaluation import evaluate
+from evosearch.evaluation.evaluation import Progress, evaluate
 from evosearch.evaluation.results import ROUNDING, Evaluation
 from evosearch.fixed import VALIDATION_DECAYS, VALIDATION_RATES, VALIDATION_RESOLUTION
 from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.ledger import Ledger
-from evosearch.measuring.trainings import Progress
 from evosearch.runs.run import Run
 from evosearch.runs.validations import counterparts
 from evosearch.seeds import Stream
@@ -112,6 +111,8 @@ def funnel(
     config: FunnelConfig | None = None,
     to: str = SCALES[-1],
     workers: int | None = None,
+    timeout: float | None = None,
+    told: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
     ledger: Ledger | None = None,
 ) -> Funnelled:
@@ -121,7 +122,9 @@ def funnel(
         runs: whose tasks' counterparts are trained; all of them searched on the same tasks.
         config: how many enter and on how many seeds; None for the first run's.
         to: the scale of the last stage, at which the winner is named.
-        workers: threads that train; None for one per core.
+        workers: trainings at a time; None for one per core.
+        timeout: seconds that a training may take; see `evosearch.measuring.measurer.open_backend`.
+        told: told of trainings that failed; they count as diverged.
         progress: told how far it is.
         ledger: where trainings are kept.
 
@@ -174,6 +177,8 @@ def funnel(
                 seed=first.seed,
                 streams=(Stream.VALIDATE_TUNE, stream),
                 workers=workers,
+                timeout=timeout,
+                told=told,
                 progress=progress,
                 ledger=ledger,
             )

@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 
 from evosearch.errors import EvosearchError
-from evosearch.evaluation.evaluation import evaluate
+from evosearch.evaluation.evaluation import Progress, evaluate
 from evosearch.evaluation.results import TaskReport
-from evosearch.measuring.trainings import Progress
 from evosearch.statistics import log_loss
 
 OPTIMIZERS = ("sgd", "momentum", "sign_sgd", "adam", "adamw", "lion", "adafactor")

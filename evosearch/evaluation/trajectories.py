@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 import proxies
 from evosearch.errors import UsageError
-from evosearch.evaluation.evaluation import evaluate
+from evosearch.evaluation.evaluation import Progress, evaluate
 from evosearch.evaluation.results import Evaluation
 from evosearch.measuring.contenders import Contender
-from evosearch.measuring.engines import Trainer, seed_key
-from evosearch.measuring.trainings import Progress
+from evosearch.measuring.engines import seed_key
+from evosearch.measuring.job import Job, TaskSetup
+from evosearch.measuring.ledger import Ledger
+from evosearch.measuring.measurer import measuring
 from evosearch.seeds import Conditions, Seed, Stream
+from primitives import ALL_OPS
 
 _POINTS = 1000
 """Of a longer path so many weights are kept, evenly spaced."""
@@ -69,6 +72,8 @@ def trajectories(
     schedule: str = "cosine",
     steps: int | None = None,
     seed: int = 0,
+    workers: int | None = None,
+    ledger: Ledger | None = None,
     progress: Progress = lambda text, done, total: None,
     **settings: Any,
 ) -> tuple[Evaluation, tuple[Landscape, ...]]:
@@ -81,6 +86,8 @@ def trajectories(
         schedule: of the learning rate.
         steps: the training budget; None for each task's own.
         seed: all seeds follow from it.
+        workers: trainings at a time; None for one per core.
+        ledger: where trainings are kept; None for nowhere.
         progress: told how far it is.
         settings: further arguments of `evaluate`.
 
@@ -91,34 +98,38 @@ def trajectories(
     for name in tasks:
         if name not in names():
             raise UsageError(f"{name!r} is no landscape; there are {', '.join(names())}")
-    trainers = {
-        name: Trainer(proxies.load(name), steps, observe=True, trace=True) for name in tasks
-    }
-    evaluation = evaluate(
-        programs,
-        tasks,
-        against=against,
-        schedule=schedule,
-        steps=steps,
-        seed=seed,
-        progress=progress,
-        trainers=trainers,
-        **settings,
-    )
     contenders = {**programs, **against}
-    key = seed_key(seed, Seed(Stream.EVAL, 0))
+    ops = ALL_OPS  # the same for every set of programs, so that equal jobs are known again
     found = []
-    for place, report in enumerate(evaluation.tasks):
-        progress(f"{report.task}: trajectories", place, len(tasks))
-        trainer = trainers[report.task]
-        ways = []
-        for result in report.results:
-            contender = contenders[result.program]
-            engine = trainer.choose_engine(contender, runs=1)
-            under = Conditions(trainer.steps, schedule, result.decay)
-            path = trainer.path(contender, result.lr, key, engine, under)
-            ways.append(_trajectory(result.program, trainer.task, path))
-        found.append(Landscape(trainer.task, tuple(ways)))
+    with measuring(workers, ledger or Ledger()) as measurer:
+        evaluation = evaluate(
+            programs,
+            tasks,
+            against=against,
+            schedule=schedule,
+            steps=steps,
+            seed=seed,
+            progress=progress,
+            measurer=measurer,
+            ops=ops,
+            trace=True,
+            **settings,
+        )
+        for place, report in enumerate(evaluation.tasks):
+            progress(f"{report.task}: trajectories", place, len(tasks))
+            task = proxies.load(report.task)
+            setup = TaskSetup.of(task, steps, ops=ops, observe=True, trace=True)
+            ways = []
+            for result in report.results:
+                contender = contenders[result.program]
+                engine = measurer.backend.engine(setup, contender, runs=1)
+                under = Conditions(setup.steps, schedule, result.decay)
+                first = Seed(Stream.EVAL, 0)
+                job = Job(setup, contender, engine, under, seed, first, result.lr, wanted="path")
+                path = measurer.once(job).result().path
+                assert path is not None
+                ways.append(_trajectory(result.program, task, path))
+            found.append(Landscape(task, tuple(ways)))
     return evaluation, tuple(found)
 
 

@@ -14,9 +14,10 @@ from evosearch.config import Config
 from evosearch.errors import told
 from evosearch.evaluation.evaluation import evaluate
 from evosearch.fixed import VALIDATION_DECAYS, VALIDATION_RATES, VALIDATION_RESOLUTION
-from evosearch.measuring.engines import Trainer
 from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.ledger import Ledger
+from evosearch.measuring.local import LocalBackend
+from evosearch.measuring.measurer import Measurer
 from evosearch.runs.validations import Validation, counterparts
 from evosearch.seeds import Stream
 from primitives import Program, zoo
@@ -51,10 +52,9 @@ class Validator:
         self._config = config
         self._interrupted = interrupted
         self._open_ledger = ledger
-        self._ledger: Ledger | None = None
+        self._measurer: Measurer | None = None
         self._note = note
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="validation")
-        self._trainers: dict[str, Trainer] = {}
         self._pending: dict[int, Future[list[Validation]]] = {}
 
     @property
@@ -75,6 +75,8 @@ class Validator:
     def close(self) -> None:
         """Gives up what has not begun and waits for what has."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+        if self._measurer is not None:
+            self._measurer.backend.close()
 
     def _validate(self, number: int, program: Program) -> list[Validation]:
         def check(text: str, done: int, total: int) -> None:
@@ -83,7 +85,7 @@ class Validator:
             self._note(f"validation of champion {number}: {text}, {done} of {total} trainings")
 
         try:
-            self._ledger = self._ledger or self._open_ledger()
+            self._measurer = self._measurer or Measurer(LocalBackend(1), self._open_ledger())
             evaluation = evaluate(
                 {_IT: program},
                 self.tasks,
@@ -95,10 +97,8 @@ class Validator:
                 resolution=VALIDATION_RESOLUTION,
                 seed=self._config.seed,
                 streams=STREAMS,
-                workers=1,
                 progress=check,
-                ledger=self._ledger,
-                trainers=self._trainers,
+                measurer=self._measurer,
                 ops=self._config.ops,
             )
         except _InterruptedError:

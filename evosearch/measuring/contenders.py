@@ -42,6 +42,9 @@ class Library:
     def __str__(self) -> str:
         return f"{self.name} of optax {optax.__version__}\n"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return find, (self.name,)  # its functions cannot cross processes
+
     def rule(self) -> optax.GradientTransformationExtraArgs:
         """As the training loop takes it: `init(params, factor)`, `update(..., lr=, t=)`."""
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from dataclasses import dataclass
-from enum import StrEnum
+import time
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -25,10 +25,13 @@ from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 import proxies
+from evosearch.errors import EvosearchError
 from evosearch.measuring.batching import Batch, Batching
 from evosearch.measuring.contenders import Contender, Library
 from evosearch.measuring.executables import EXECUTABLES
-from evosearch.measuring.failures import explained_failures
+from evosearch.measuring.failures import TrainingError, explained_failures
+from evosearch.measuring.job import Job, JobResult, TaskSetup
+from evosearch.measuring.measurement import Engine
 from evosearch.seeds import Conditions, Seed, Stream
 from primitives import ALL_OPS, CapacityError, Program, encode, interpreter, rule
 from primitives.machine.encoding import Code
@@ -37,6 +40,7 @@ from proxies import Task
 from proxies.training.lanes import Entry
 from proxies.training.loop import Loop, Rule
 
+_NOTHING = np.zeros(0, np.float32)
 COMPILE_SECONDS = 2.5
 """What compiling a training loop for one program costs (2 CPU cores; see `evosearch bench`)."""
 DISPATCH_SECONDS = 2e-6
@@ -44,40 +48,6 @@ DISPATCH_SECONDS = 2e-6
 ELEMENT_SECONDS = 1.3e-9
 """What it adds for each instruction and weight where the registers outgrow the caches; less below
 that, where it does not decide."""
-
-
-class Engine(StrEnum):
-    """How a training was run; stored with every measurement."""
-
-    INTERPRETER = "interpreter"
-    COMPILED = "compiled"
-    BATCHED = "batched"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One training: its final loss on data it never saw, +inf if it diverged.
-
-    Attributes:
-        loss: the task's metric.
-        steps: steps that were run; fewer than the budget after a divergence.
-        engine: how it was run.
-        train_loss: [longest budget] batch losses, NaN after a stop.
-        stopped: it exceeded its limits; the loss is that of half-trained weights.
-        update_rms: [longest budget] sizes of the updates; [0] unless the trainer observes.
-    """
-
-    loss: float
-    steps: int
-    engine: Engine
-    train_loss: NDArray[np.float32]
-    stopped: bool
-    update_rms: NDArray[np.float32]
-
-    @property
-    def diverged(self) -> bool:
-        """Whether weights or loss became non-finite."""
-        return not math.isfinite(self.loss)
 
 
 def interpreter_options(platform: str) -> dict[str, Any] | None:
@@ -201,7 +171,7 @@ class Trainer:
         engine: Engine,
         conditions: Conditions | None = None,
         limits: NDArray[np.float32] | None = None,
-    ) -> Outcome:
+    ) -> JobResult:
         """One training.
 
         Args:
@@ -215,7 +185,7 @@ class Trainer:
         with explained_failures(self.task, program):
             curve = self._curve(program, factor, key, engine, conditions, limits)
             found = jax.device_get(curve._replace(params=None, path=None))
-        return Outcome(
+        return JobResult(
             float(found.loss),
             int(found.steps),
             engine,
@@ -330,3 +300,57 @@ class Trainer:
         if engine is Engine.COMPILED or isinstance(program, Library):
             return (scale,)
         return _code(program, self.ops), scale
+
+    def train(self, job: Job) -> JobResult:
+        """What `job` asks for, on the task of this trainer.
+
+        Raises:
+            TrainingError: an exception in a user's task; names task, contender and seed.
+        """
+        key = seed_key(job.run_seed, job.seed)
+        course = job.contender, job.factor, key, job.engine, job.conditions
+        limits = None if job.limits is None else np.frombuffer(job.limits, np.float32)
+        start = time.perf_counter()
+        try:
+            if job.wanted == "losses":
+                result = self.run(*course, limits)
+                return replace(result, seconds=time.perf_counter() - start)
+            found = JobResult(math.nan, 0, job.engine, _NOTHING, False, _NOTHING)
+            if job.wanted == "sharpness":
+                return replace(found, sharpness=self.sharpness(*course))
+            return replace(found, path=self.path(*course))
+        except TrainingError as error:
+            raise error.on(job.seed) from error.__cause__
+
+
+class Trainers:
+    """Trainers by setup, each made once; safe to use from several threads."""
+
+    def __init__(self, batching: Batching | None = None):
+        self._batching = batching
+        self._made: dict[TaskSetup, Trainer] = {}
+        self._lock = threading.Lock()
+
+    def of(self, setup: TaskSetup) -> Trainer:
+        """What trains the jobs with this setup.
+
+        Raises:
+            EvosearchError: a file of a user's task is another than when the setup was made.
+        """
+        with self._lock:
+            if setup not in self._made:
+                task = proxies.load(setup.task)
+                if task.files != setup.files:
+                    raise EvosearchError(
+                        f"task {setup.task!r}: its files changed while it was in use; start again"
+                    )
+                self._made[setup] = Trainer(
+                    task,
+                    setup.steps,
+                    longest=setup.longest,
+                    ops=setup.ops,
+                    observe=setup.observe,
+                    trace=setup.trace,
+                    batching=self._batching,
+                )
+            return self._made[setup]

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import extract_tb
+from typing import Any
 
 from jax.errors import JaxRuntimeError
 
 from evosearch.errors import EvosearchError, told
 from evosearch.measuring.contenders import Contender, described
+from evosearch.seeds import Seed
 from proxies import Task
 
 
@@ -22,17 +24,36 @@ class TrainingError(EvosearchError):
         task: the task's name.
         contender: what it was trained with; None before there was any.
         reason: the exception, on one line, with the line of the user's file that raised it.
+        name: the contender's name; "" for what `contenders.described` calls it.
+        seed: the training's; None where it is not known.
     """
 
-    def __init__(self, task: str, contender: Contender | None, reason: str, name: str = ""):
+    def __init__(
+        self,
+        task: str,
+        contender: Contender | None,
+        reason: str,
+        name: str = "",
+        seed: Seed | None = None,
+    ):
         self.task, self.contender, self.reason = task, contender, reason
+        self.name, self.seed = name, seed
         name = name or ("" if contender is None else described(contender))
         doing = f"fails in a training with {name}" if name else "cannot be set up"
-        super().__init__(f"task {task!r} {doing}: {reason}")
+        where = f" on {seed.stream} seed {seed.number}" if name and seed is not None else ""
+        super().__init__(f"task {task!r} {doing}{where}: {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        words = self.task, self.contender, self.reason, self.name, self.seed
+        return TrainingError, words  # it crosses processes
 
     def named(self, name: str) -> TrainingError:
         """The same error with a name for the program."""
-        return TrainingError(self.task, self.contender, self.reason, name)
+        return TrainingError(self.task, self.contender, self.reason, name, self.seed)
+
+    def on(self, seed: Seed) -> TrainingError:
+        """The same error with the training's seed."""
+        return TrainingError(self.task, self.contender, self.reason, self.name, seed)
 
 
 @contextmanager

@@ -30,7 +30,8 @@ import numpy as np
 import proxies
 from evosearch.errors import EvosearchError
 from evosearch.files import explained
-from evosearch.measuring.engines import Engine, Outcome
+from evosearch.measuring.job import JobResult
+from evosearch.measuring.measurement import Engine
 from proxies import Task
 
 T = TypeVar("T")
@@ -80,22 +81,22 @@ class Ledger:
         """The one of the folder that holds the run directory `run`."""
         return cls(run.absolute().parent / LEDGER.name, trouble)
 
-    def get(self, key: str) -> Outcome | None:
+    def get(self, key: str) -> JobResult | None:
         """What the training with this key gave; None if it was never made, or is damaged."""
         row = self._guarded(lambda: self._row(key), lambda: None)
-        return None if row is None else _outcome(row)
+        return None if row is None else _result(row)
 
-    def put(self, key: str, description: str, outcome: Outcome, seconds: float) -> None:
+    def put(self, key: str, description: str, result: JobResult) -> None:
         """Keeps a training; `description` is for people."""
         values = (
             key,
             description,
-            float(outcome.loss) if np.isfinite(outcome.loss) else None,
-            int(outcome.steps),
-            str(outcome.engine),
-            outcome.train_loss.astype(np.float32).tobytes(),
-            outcome.update_rms.astype(np.float32).tobytes(),
-            float(seconds),
+            float(result.loss) if np.isfinite(result.loss) else None,
+            int(result.steps),
+            str(result.engine),
+            result.train_loss.astype(np.float32).tobytes(),
+            result.update_rms.astype(np.float32).tobytes(),
+            float(result.seconds),
             _now(),
         )
         statement = f"insert or replace into trainings values ({', '.join('?' * _COLUMNS)})"
@@ -191,9 +192,9 @@ def _set_older_aside(connection: sqlite3.Connection) -> None:
     connection.commit()
 
 
-def _outcome(row: tuple[Any, ...]) -> Outcome:
+def _result(row: tuple[Any, ...]) -> JobResult:
     _, _, loss, steps, engine, curve, update_rms, *_ = row
-    return Outcome(
+    return JobResult(
         float("inf") if loss is None else loss,
         steps,
         Engine(engine),

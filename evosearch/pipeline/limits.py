@@ -40,6 +40,9 @@ class Limits:
             store.set_meta(_KEY, json.dumps(asdict(self)))
 
 
+NO_LIMITS = Limits()
+
+
 def kept_limits(store: Store, config: Config) -> Limits:
     """The limits that a run was last resumed with; without any, those of its configuration.
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from evosearch.evolution.evolution import Counts
 from evosearch.evolution.records import Champion
+from evosearch.runs.journal import Journal
+
+if TYPE_CHECKING:
+    from evosearch.evaluation.funnel import Funnelled
+    from evosearch.simplification.record import Simplification, Step
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Snapshot:
 
 
 class Observer(Protocol):
-    """Whoever watches a search; called from the searching thread."""
+    """Whoever watches a run; called from the thread that called `search` or `resume`."""
 
     def phase(self, text: str) -> None:
         """The search has begun something that takes a while."""
@@ -46,11 +52,23 @@ class Observer(Protocol):
         """Something happened that a person should know of, though the search goes on."""
 
     def update(self, snapshot: Snapshot) -> None:
-        """A result has been committed."""
+        """A result of the search has been committed."""
+
+    def progress(self, text: str, done: int, total: int | None) -> None:
+        """How far the funnel or the simplification is; may come from any thread."""
+
+    def funnel(self, found: Funnelled) -> None:
+        """The funnel has ended."""
+
+    def step(self, step: Step) -> None:
+        """The simplification has taken a step."""
+
+    def simplified(self, found: Simplification) -> None:
+        """The simplification has ended."""
 
 
 class Silent:
-    """An observer that shows nothing."""
+    """An observer that shows nothing; others may have its methods where they show nothing."""
 
     def phase(self, text: str) -> None:
         """Nobody watches."""
@@ -60,3 +78,45 @@ class Silent:
 
     def update(self, snapshot: Snapshot) -> None:
         """Nobody watches."""
+
+    def progress(self, text: str, done: int, total: int | None) -> None:
+        """Nobody watches."""
+
+    def funnel(self, found: Funnelled) -> None:
+        """Nobody watches."""
+
+    def step(self, step: Step) -> None:
+        """Nobody watches."""
+
+    def simplified(self, found: Simplification) -> None:
+        """Nobody watches."""
+
+
+class News:
+    """What a search has to say: goes to the run's log and to an observer."""
+
+    def __init__(self, journal: Journal, observer: Observer):
+        self.journal = journal
+        self.observer = observer
+        self._notices: deque[str] = deque()
+
+    def phase(self, text: str) -> None:
+        """The search has begun something that takes a while."""
+        self.journal.event("phase", text=text)
+        self.observer.phase(text)
+
+    def notice(self, text: str) -> None:
+        """Something that a person should know of; from any thread, passed on by `pass_on`."""
+        self._notices.append(text)
+
+    def pass_on(self) -> None:
+        """Passes notices on, on the thread that observers are called from."""
+        while self._notices:
+            text = self._notices.popleft()
+            self.journal.event("notice", text=text)
+            self.observer.notice(text)
+
+    def stop(self, reason: str) -> None:
+        """The search has ended."""
+        self.pass_on()
+        self.journal.event("stop", reason=reason)

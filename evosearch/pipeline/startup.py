@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+import proxies
 from evosearch.config import Config
-from evosearch.errors import EvosearchError, told
-from evosearch.measuring.engines import Engine, Trainer
+from evosearch.errors import EvosearchError, UsageError, told
+from evosearch.measuring.job import TaskSetup
 from evosearch.measuring.laboratory import (
     BASELINE,
     Laboratory,
     laboratory_of,
-    load_trainers,
+    setups_of,
     tune_baseline,
 )
+from evosearch.measuring.measurement import Engine
+from evosearch.measuring.measurer import Measurer
 from evosearch.measuring.tuning import Tuner
 from evosearch.runs.provenance import check_tasks
 from evosearch.runs.store import Store
@@ -23,13 +26,28 @@ from evosearch.seeds import Seed, Stream
 from primitives import zoo
 
 
+def check_for_searching(tasks: Iterable[str]) -> None:
+    """Whether a search may touch these tasks.
+
+    What a search has touched cannot show that its finds hold elsewhere.
+
+    Raises:
+        UsageError: one is no search task.
+    """
+    for name in tasks:
+        split = proxies.split(name)
+        if split != "search":
+            raise UsageError(
+                f"task {name!r} is a {split} task; search on some of "
+                f"{', '.join(proxies.names('search'))}"
+            )
+
+
 def make_laboratory(
     config: Config,
     store: Store,
-    executor: ThreadPoolExecutor,
-    workers: int,
+    measurer: Measurer,
     phase: Callable[[str], None],
-    notice: Callable[[str], None],
     interrupted: threading.Event,
     note: Callable[[str], None],
 ) -> Laboratory | None:
@@ -45,36 +63,37 @@ def make_laboratory(
     """
     phase("loading tasks")
     rounds = config.measurement.rounds
-    by_task = load_trainers(config, notice)
-    check_tasks(store, {name: trainer.task for name, trainer in by_task.items()})
+    setups = setups_of(config)
+    check_tasks(store, {name: proxies.load(name) for name in setups})
     known = store.rates()
-    compiling = threading.Semaphore(workers)
+    backend = measurer.backend
+    compiling = threading.Semaphore(backend.capacity)
 
-    def ready(name: str, trainer: Trainer) -> Tuner | None:
+    def ready(name: str, setup: TaskSetup) -> Tuner | None:
         program = zoo.load(BASELINE)
-        engine = trainer.choose_engine(program, runs=1)
+        engine = backend.engine(setup, program, runs=1)
         note(f"compiling {name}")
         if engine is not Engine.COMPILED:
             with compiling:
                 if not interrupted.is_set():
-                    trainer.prepare(program, engine)
+                    backend.prepare(setup, program, engine)
         if name in known or interrupted.is_set():
             return None
         place = config.tasks.index(name)
         seeds = [Seed(Stream.TUNE, n) for n in range(config.measurement.tuning_seeds)]
-        under = {seed: rounds.of(seed, place, trainer.steps) for seed in seeds}
+        under = {seed: rounds.of(seed, place, setup.steps) for seed in seeds}
         note(f"tuning the baseline on {name}")
-        return tune_baseline(name, trainer, config.seed, under, executor)
+        return tune_baseline(setup, measurer, config.seed, under)
 
-    def noted(name: str, trainer: Trainer) -> Tuner | None:
+    def noted(name: str, setup: TaskSetup) -> Tuner | None:
         try:
-            return ready(name, trainer)
+            return ready(name, setup)
         finally:
             note("")
 
-    chains = ThreadPoolExecutor(len(by_task), thread_name_prefix="start-up")
+    chains = ThreadPoolExecutor(len(setups), thread_name_prefix="start-up")
     try:
-        pending = {chains.submit(noted, *item): item[0] for item in by_task.items()}
+        pending = {chains.submit(noted, *item): item[0] for item in setups.items()}
         _followed(pending, phase, interrupted)
     finally:
         # Tracing cannot be cut short: what is interrupted goes on alone.
@@ -84,9 +103,9 @@ def make_laboratory(
     for future, name in pending.items():
         tuner = future.result()
         if tuner is not None:
-            store.add_tuning(name, by_task[name].task.params, tuner)
+            store.add_tuning(name, proxies.load(name).params, tuner)
     store.commit()
-    return laboratory_of(config, by_task, store.rates())
+    return laboratory_of(config, measurer, setups, store.rates())
 
 
 def _followed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evosearch.evolution.evolution import Evolution, Request
-from evosearch.measuring.laboratory import Measurement
+from evosearch.measuring.measurement import Measurement
 from evosearch.runs.replay import Replayed
 from evosearch.runs.rows import CHAMPIONS, PROGRAMS, REJECTS, TESTS
 from evosearch.runs.store import Store

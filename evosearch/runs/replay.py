@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from evosearch.config import Config
 from evosearch.evolution.evolution import Birth, Evolution, Request
-from evosearch.measuring.laboratory import Measurement
+from evosearch.measuring.measurement import Measurement
 from evosearch.runs.rows import (
     CHAMPIONS,
     INJECTIONS,

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.files import explained
+from evosearch.measuring.measurement import Engine, Failure, Measurement
+from evosearch.measuring.tuning import Tuner
 from evosearch.runs.database import (
     DATABASE,
     at_present_schema,
@@ -60,12 +62,11 @@ from evosearch.runs.validations import Validation
 if TYPE_CHECKING:
     from evosearch.evolution.evolution import Birth, Evolution, Request
     from evosearch.evolution.records import Champion, Test
-    from evosearch.measuring.laboratory import Measurement
-    from evosearch.measuring.tuning import Tuner
     from evosearch.seeds import Seed
 
 _SECONDS_BETWEEN_SYNCS = 10.0
 """A loss of power loses at most what was committed in this time."""
+_FAILURES = frozenset(Failure)
 _VALIDATED = "validations"
 """The entry of `meta` that is the number of rows of validation."""
 
@@ -557,17 +558,15 @@ def measurement_of(row: MeasurementRow) -> Measurement:
     """The measurement that `row` holds.
 
     Raises:
-        ValueError: there is no such engine.
+        ValueError: there is no such engine or failure.
     """
-    from evosearch.measuring.engines import Engine
-    from evosearch.measuring.laboratory import Measurement
 
     return Measurement(
         _number(row.loss),
         _number(row.baseline),
         row.steps,
         row.schedule,
-        Engine(row.engine),
+        Failure(row.engine) if row.engine in _FAILURES else Engine(row.engine),
         row.stopped,
     )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 
 import proxies
 from evosearch.errors import UsageError
 from evosearch.measuring.ledger import Ledger
+from evosearch.measuring.measurer import measuring
 from evosearch.simplification.algebra import rewritten, with_names_of_roles
 from evosearch.simplification.constants import TUNING_TRIALS, round_constants, tune
 from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS
@@ -39,8 +39,10 @@ def simplify(
     looks: Sequence[int] = LOOKS,
     minutes: float | None = None,
     workers: int | None = None,
+    timeout: float | None = None,
     on_step: OnStep = lambda step: None,
     progress: Progress = lambda text, done, total: None,
+    told: Callable[[str], None] = lambda text: None,
     ledger: Ledger | None = None,
 ) -> Simplification:
     """`program` as a rule that a person would write, with every step and why it is allowed.
@@ -60,9 +62,11 @@ def simplify(
         looks: how many seeds there are at each look of a decision.
         minutes: after so long no more candidates are tried, and what is undecided stays; the rest,
             from rounding on, comes on top. None for no limit.
-        workers: threads that train; None for one per core.
+        workers: trainings at a time; None for one per core.
+        timeout: seconds that a training may take; see `evosearch.measuring.measurer.open_backend`.
         on_step: told of each step as it is taken.
         progress: told what is going on.
+        told: told of trainings that failed.
         ledger: where trainings are kept, so that a second call goes on where the first one ended;
             None for nowhere.
 
@@ -84,13 +88,14 @@ def simplify(
 
     algebra = rewritten(program, take)
 
-    def trials_on(names: Sequence[str]) -> Trials:
-        return Trials(program, names, seed, program.ops | algebra.ops, workers, progress, ledger)
+    with measuring(workers, ledger or Ledger(), timeout=timeout, told=told) as measurer:
 
-    with ExitStack() as opened:
-        trials = cheap = opened.enter_context(trials_on(tasks))
+        def trials_on(names: Sequence[str]) -> Trials:
+            return Trials(program, names, seed, program.ops | algebra.ops, measurer, progress)
+
+        trials = cheap = trials_on(tasks)
         if screening is not None and list(screening) != list(tasks):
-            cheap = opened.enter_context(trials_on(screening))
+            cheap = trials_on(screening)
         effects = Effects(trials, cheap, take, limit, looks, until)
         shorter = rewritten(effects.drop(algebra), take)
         tuned = tune(shorter, effects, take) if tuning else shorter

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 
 import numpy as np
 
 import proxies
 from evosearch.errors import EvosearchError
-from evosearch.fixed import TUNING_RATES
-from evosearch.measuring.engines import Outcome, Trainer
-from evosearch.measuring.laboratory import BASELINE, tune_baseline
-from evosearch.measuring.ledger import Ledger
-from evosearch.measuring.trainings import kept_training
-from evosearch.measuring.tuning import Tuner, tune_alike
+from evosearch.measuring.job import Job, JobResult, TaskSetup
+from evosearch.measuring.laboratory import BASELINE, tune_baseline, tune_rate
+from evosearch.measuring.measurer import Measurer
 from evosearch.seeds import Conditions, Seed, Stream
 from evosearch.simplification.deciding import bounds
 from evosearch.simplification.record import Cost
-from evosearch.statistics import log_loss, log_ratio
+from evosearch.statistics import log_ratio
 from primitives import Program, semantic_key, zoo
 from primitives.machine.instructions import OpNames
 
@@ -35,7 +29,7 @@ _FEW_RUNS = 8
 
 
 class Trials:
-    """Trains programs on tasks and seeds, from a pool of threads; a context manager.
+    """Trains programs on tasks and seeds.
 
     The original program's learning rate is tuned on every task, and every other program trains at
     the same factor: what is compared is the program as it stands. The baseline, which fitness is
@@ -44,12 +38,10 @@ class Trials:
     Args:
         original: the program that costs are measured against.
         tasks: names of the measuring tasks.
-        seed: all seeds follow from it; the result does not depend on `workers`.
+        seed: all seeds follow from it.
         ops: those that the programs to come are made of.
-        workers: threads that train; None for one per core.
+        measurer: trains.
         progress: told what is going on.
-        ledger: where trainings are kept, so that a second call goes on where the first one ended;
-            None for nowhere.
 
     Raises:
         EvosearchError: the original program trains on a task at no learning rate.
@@ -61,45 +53,34 @@ class Trials:
         tasks: Sequence[str],
         seed: int,
         ops: OpNames,
-        workers: int | None = None,
+        measurer: Measurer,
         progress: Progress = lambda text, done, total: None,
-        ledger: Ledger | None = None,
     ):
-        self._ledger = ledger or Ledger()
         self.original = original
         self.seed = seed
-        self.trainings = 0
+        self._measurer = measurer
+        self._begun: set[Job] = set()
         self._progress = progress
         self._doing = ""
-        self._executor = ThreadPoolExecutor(workers or os.cpu_count() or 1)
-        self._losses: dict[tuple[str, str, float, Seed], Future[float]] = {}
+        self._equal: dict[tuple[str, float], Program] = {}
+        """Of programs with one semantic key and factor the first, which is trained for all."""
         self._baseline = zoo.load(BASELINE)
-        self._trainers = {
-            name: Trainer(proxies.load(name), ops=ops | self._baseline.ops) for name in tasks
+        self._setups = {
+            name: TaskSetup.of(proxies.load(name), ops=ops | self._baseline.ops) for name in tasks
         }
         self.factors: dict[str, float] = {}
         self._baseline_factors: dict[str, float] = {}
-
-    def __enter__(self) -> Trials:
-        try:
-            self._prepare()
-        except BaseException:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._executor.shutdown(wait=kind is None, cancel_futures=True)
+        self._prepare()
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The measuring tasks."""
-        return tuple(self._trainers)
+        return tuple(self._setups)
+
+    @property
+    def trainings(self) -> int:
+        """How many different trainings were asked for after tuning."""
+        return len(self._begun)
 
     def say(self, text: str, done: int = 0, total: int | None = None) -> None:
         """Tells whoever watches what is going on, now and while `differences` waits."""
@@ -161,62 +142,37 @@ class Trials:
             -float(behind.mean()),
         )
 
-    def _begin(self, task: str, program: Program, seed: Seed) -> Future[float]:
+    def _begin(self, task: str, program: Program, seed: Seed) -> Future[JobResult]:
         factors = self._baseline_factors if program == self._baseline else self.factors
-        key = (semantic_key(program), task, factors[task], seed)
-        known = self._losses.get(key)
-        if known is None:
-            known = self._executor.submit(self._train, task, program, factors[task], seed)
-            self._losses[key] = known
-            self.trainings += 1
-        return known
+        factor, setup = factors[task], self._setups[task]
+        program = self._equal.setdefault((semantic_key(program), factor), program)
+        engine = self._measurer.backend.engine(setup, program, _FEW_RUNS)
+        under = Conditions(setup.steps)
+        job = Job(setup, program, engine, under, self.seed, seed, factor)
+        self._begun.add(job)
+        return self._measurer.once(job)
 
     def _loss(self, task: str, program: Program, seed: Seed) -> float:
-        return self._begin(task, program, seed).result()
-
-    def _train(self, task: str, program: Program, factor: float, seed: Seed) -> float:
-        trainer = self._trainers[task]
-        engine = trainer.choose_engine(program, _FEW_RUNS)
-        under = Conditions(trainer.steps)
-        return self._kept(trainer, program, factor, self.seed, seed, engine, under).loss
-
-    def _kept(self, trainer: Trainer, program: Program, *words: Any) -> Outcome:
-        return kept_training(self._ledger, trainer, program, *words)
+        return self._begin(task, program, seed).result().loss
 
     def _prepare(self) -> None:
         """Compiles the tasks' interpreters, then tunes the original and the baseline on each."""
         seeds = [Seed(Stream.SIMPLIFY_TUNE, number) for number in range(TUNING_SEEDS)]
-        for number, (task, trainer) in enumerate(self._trainers.items()):
-            left = len(self._trainers) - number
+        backend = self._measurer.backend
+        for number, (task, setup) in enumerate(self._setups.items()):
+            left = len(self._setups) - number
             self.say(f"compiling and tuning learning rates: {left} task{'s' * (left != 1)} to go")
-            trainer.prepare(self.original, trainer.choose_engine(self.original, _FEW_RUNS))
-            under = {seed: Conditions(trainer.steps) for seed in seeds}
-            baseline = tune_baseline(task, trainer, self.seed, under, self._executor, self._kept)
+            backend.prepare(setup, self.original, backend.engine(setup, self.original, _FEW_RUNS))
+            under = {seed: Conditions(setup.steps) for seed in seeds}
+            baseline = tune_baseline(setup, self._measurer, self.seed, under)
             self._baseline_factors[task] = baseline.best
-            self.factors[task] = self._tuned(task, seeds)
+            self.factors[task] = self._tuned(setup, under)
 
-    def _tuned(self, task: str, seeds: Sequence[Seed]) -> float:
-        trainer = self._trainers[task]
-        engine = trainer.choose_engine(self.original, _FEW_RUNS)
-        tuner = Tuner(TUNING_RATES)
-
-        def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
-            under = Conditions(trainer.steps)
-            rows = [
-                [
-                    self._executor.submit(
-                        self._kept, trainer, self.original, rate, self.seed, seed, engine, under
-                    )
-                    for seed in seeds
-                ]
-                for _, rate in trials
-            ]
-            return [float(np.mean([log_loss(one.result().loss) for one in row])) for row in rows]
-
-        tune_alike({task: tuner}, mean_losses)
+    def _tuned(self, setup: TaskSetup, under: Mapping[Seed, Conditions]) -> float:
+        tuner = tune_rate(setup, self.original, self._measurer, self.seed, under, _FEW_RUNS)
         if not math.isfinite(tuner.losses[tuner.best]):
             raise EvosearchError(
-                f"the program diverges on {task!r} at every learning rate from "
+                f"the program diverges on {setup.task!r} at every learning rate from "
                 f"{min(tuner.losses):g} to {max(tuner.losses):g} times its own; measure on "
                 "other tasks, or simplify with --algebra-only"
             )

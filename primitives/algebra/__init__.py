@@ -1,6 +1,6 @@
 """Simplification of programs by algebra."""
 
 from primitives.algebra.derivation import Derivation, ProbeError, Step, simplify
-from primitives.algebra.domains import Domain
+from primitives.algebra.rule import Domain
 
 __all__ = ["Derivation", "Domain", "ProbeError", "Step", "simplify"]

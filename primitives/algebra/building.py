@@ -1,4 +1,4 @@
-"""Terms for sums and products, in one way that depends on the form alone."""
+"""Nodes for sums and products, in one way that depends on the form alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 from primitives.algebra.context import Context
 from primitives.algebra.numbers import Coefficient, neat
 from primitives.algebra.products import Power, Product
-from primitives.algebra.terms import LEAF, Term
+from primitives.graph.nodes import STATE, Node
 from primitives.kinds import Kind
+from primitives.ops import POWERS
 
 _ONE = Coefficient.of(1.0)
 _ITSELF = Power(1.0, True)
-_NAMED = {2.0: "square", 3.0: "cube", 1 / 2: "sqrt", 1 / 3: "cbrt"}
+_NAMED = {exponent: name for exponent, name in POWERS.items() if exponent > 0}
+"""The ops that raise to a power; what is below a fraction bar is divided by."""
 
 
 class Unwritable(Exception):  # noqa: N818 - not an error: the rewrite is not taken
@@ -23,13 +25,13 @@ class Unwritable(Exception):  # noqa: N818 - not an error: the rewrite is not ta
 
 
 class Builder:
-    """Builds terms for forms."""
+    """Builds nodes for forms."""
 
     def __init__(self, context: Context):
         self.context = context
-        self.call = context.terms.call
+        self.call = context.nodes.call
 
-    def product(self, form: Product) -> Term:
+    def product(self, form: Product) -> Node:
         """A coefficient times powers: tensors first, then divisors, then numbers.
 
         Raises:
@@ -54,7 +56,7 @@ class Builder:
             return self.call("multiply", result, self._scaled(reduce(self._multiply, numbers), c))
         return self._scaled(result, c)
 
-    def sum(self, forms: Sequence[Product]) -> Term:
+    def sum(self, forms: Sequence[Product]) -> Node:
         """A sum of products: averages first, then what is added, then what is subtracted.
 
         Raises:
@@ -66,21 +68,21 @@ class Builder:
         added += [self.product(x) for x in rest if x.coefficient.value > 0]
         taken = [self.product(_negated(x)) for x in rest if x.coefficient.value < 0]
         if not added and not taken:
-            return self.context.terms.constant(constant)
+            return self.context.nodes.constant(constant)
         if added:
             result = reduce(self._add, added)
         elif constant > 0:
-            result, constant = self.context.terms.constant(constant), 0.0
+            result, constant = self.context.nodes.constant(constant), 0.0
         else:
             negative = next(x for x in rest if x.coefficient.value < 0)
             result, taken = self.product(negative), taken[1:]
-        for term in taken:
-            result = self.call("subtract", result, term)
+        for node in taken:
+            result = self.call("subtract", result, node)
         if constant > 0:
             return self.call("add", result, constant)
         return self.call("subtract", result, -constant) if constant else result
 
-    def common_factor(self, forms: Sequence[Product]) -> Term | None:
+    def common_factor(self, forms: Sequence[Product]) -> Node | None:
         """The sum as a common factor times a sum, or None where there is no common factor."""
         if len(forms) < 2:
             return None
@@ -106,11 +108,11 @@ class Builder:
             return None
         return self.product(outer)
 
-    def _factors(self, form: Product) -> tuple[list[Term], list[Term]]:
+    def _factors(self, form: Product) -> tuple[list[Node], list[Node]]:
         """What is multiplied and what is divided by."""
-        above: list[Term] = []
-        below: list[Term] = []
-        grouped: dict[float, list[tuple[Term, Power]]] = {}
+        above: list[Node] = []
+        below: list[Node] = []
+        grouped: dict[float, list[tuple[Node, Power]]] = {}
         for base, power in sorted(form.powers.items(), key=lambda x: self.context.rank(x[0])):
             size = abs(power.exponent)
             if size in (0, *_NAMED) and self._is_natural(base, power, form):
@@ -127,7 +129,7 @@ class Builder:
         rank = self.context.rank
         return sorted(above, key=rank), sorted(below, key=lambda x: (x.depth, rank(x)))
 
-    def _root_of(self, size: float, members: Iterable[tuple[Term, Power]], inverse: bool) -> Term:
+    def _root_of(self, size: float, members: Iterable[tuple[Node, Power]], inverse: bool) -> Node:
         """One root, power or sign for several bases, or for their inverses."""
         powers = {}
         for base, power in members:
@@ -135,7 +137,7 @@ class Builder:
             powers[base] = Power(direction, not self.context.range(base).nonnegative)
         return self.call(_NAMED.get(size, "sign"), self.product(Product(_ONE, powers)))
 
-    def _is_natural(self, base: Term, power: Power, form: Product) -> bool:
+    def _is_natural(self, base: Node, power: Power, form: Product) -> bool:
         """Whether the op that is named for the power gives it its sign."""
         if self.context.range(base).nonnegative or base in form.rooted:
             return True
@@ -145,11 +147,11 @@ class Builder:
 
     def _place(
         self,
-        base: Term,
+        base: Node,
         power: Power,
         form: Product,
-        above: list[Term],
-        below: list[Term],
+        above: list[Node],
+        below: list[Node],
         *,
         alone: bool,
     ) -> None:
@@ -173,16 +175,16 @@ class Builder:
             return
         above.append(self._power(base, exponent, signed, sure))
 
-    def _power(self, base: Term, exponent: float, signed: bool, sure: bool) -> Term:
+    def _power(self, base: Node, exponent: float, signed: bool, sure: bool) -> Node:
         whole = exponent == int(exponent)
         if sure or (whole and signed == bool(int(exponent) % 2)):
             return self.call("power", base, exponent)
         size = self.call("power", self.call("abs", base), exponent)
         return self.call("multiply", self.call("sign", base), size) if signed else size
 
-    def _over(self, c: Coefficient, below: list[Term]) -> Term:
+    def _over(self, c: Coefficient, below: list[Node]) -> Node:
         if not below:
-            return self.context.terms.constant(_written(c))
+            return self.context.nodes.constant(_written(c))
         first, *others = below
         result = (
             self.call("reciprocal", first)
@@ -193,17 +195,17 @@ class Builder:
             result = self.call("divide", result, divisor)
         return result
 
-    def _scaled(self, term: Term, c: Coefficient) -> Term:
+    def _scaled(self, node: Node, c: Coefficient) -> Node:
         if c.is_near(1):
-            return term
+            return node
         if c.is_near(-1):
-            return self.call("negative", term)
-        return self.call("multiply", term, _written(c))
+            return self.call("negative", node)
+        return self.call("multiply", node, _written(c))
 
-    def _multiply(self, x: Term, y: Term) -> Term:
+    def _multiply(self, x: Node, y: Node) -> Node:
         return self.call("multiply", x, y)
 
-    def _add(self, x: Term, y: Term) -> Term:
+    def _add(self, x: Node, y: Node) -> Node:
         return self.call("add", x, y)
 
     def _constant(self, forms: Sequence[Product]) -> tuple[float, list[Product]]:
@@ -211,7 +213,7 @@ class Builder:
         rest = [form for form in forms if form.powers]
         return (_written(constant.coefficient) if constant else 0.0), rest
 
-    def _average(self, forms: list[Product]) -> tuple[Term | None, list[Product]]:
+    def _average(self, forms: list[Product]) -> tuple[Node | None, list[Product]]:
         """`interp` of the first two products whose coefficients add up to 1, and what is left."""
         for i, x in enumerate(forms):
             for j in range(i + 1, len(forms)):
@@ -224,7 +226,7 @@ class Builder:
                     return found, [form for k, form in enumerate(forms) if k not in (i, j)]
         return None, forms
 
-    def _interp(self, x: Product, y: Product) -> Term | None:
+    def _interp(self, x: Product, y: Product) -> Node | None:
         if self._comes_first(y, x):
             x, y = y, x
         share = _share(x.coefficient, y.coefficient)
@@ -241,8 +243,7 @@ class Builder:
 
         def weight(form: Product) -> tuple[bool, float]:
             ((base, power), *others) = form.powers.items()
-            old = not others and power.exponent == 1 and base.op == LEAF
-            is_state = old and base.name in self.context.graph.following
+            is_state = not others and power.exponent == 1 and base.op == STATE
             return is_state, round(abs(form.coefficient.value), 5)
 
         return weight(x) < weight(y)
@@ -263,7 +264,7 @@ def _negated(form: Product) -> Product:
     return Product(form.coefficient.times(Coefficient.of(-1.0)), form.powers, form.rooted)
 
 
-def _without(form: Product, shared: dict[Term, Power]) -> Product:
+def _without(form: Product, shared: dict[Node, Power]) -> Product:
     left = {base: power for base, power in form.powers.items() if base not in shared}
     return Product(form.coefficient, left, form.rooted.intersection(left))
 

@@ -8,8 +8,9 @@ from functools import cached_property
 
 from primitives.algebra.order import Hashes, Rank, ranking
 from primitives.algebra.products import Product, Reach, Sum
-from primitives.algebra.ranges import Intervals, Range, Ranges
-from primitives.algebra.terms import Graph, Term, Terms
+from primitives.graph.nodes import Graph, Node, Nodes
+from primitives.graph.ranges import Intervals, Ranges
+from primitives.interval import Interval, exactly
 
 _LONG = 24
 
@@ -20,22 +21,20 @@ class Context:
 
     Attributes:
         graph: the graph.
-        terms: makes new terms.
-        weight: the name of the weights.
-        forms: terms in normal form, by the form's name: rules ask again and again.
-        sums: terms read as sums, by how far they are opened.
-        products: terms read as products, likewise.
+        nodes: makes new nodes.
+        forms: nodes in normal form, by the form's name: rules ask again and again.
+        sums: nodes read as sums, by how far they are opened.
+        products: nodes read as products, likewise.
         intervals: as `Ranges` keeps them.
         hashes: as `ranking` keeps them.
         is_draft: it is one of many to try, so that what takes long is not tried on it.
     """
 
     graph: Graph
-    terms: Terms
-    weight: str
-    forms: dict[tuple[str, Term], Term | None] = field(default_factory=dict)
-    sums: dict[tuple[Reach, Term], Sum] = field(default_factory=dict)
-    products: dict[tuple[Reach, Term], Product] = field(default_factory=dict)
+    nodes: Nodes
+    forms: dict[tuple[str, Node], Node | None] = field(default_factory=dict)
+    sums: dict[tuple[Reach, Node], Sum] = field(default_factory=dict)
+    products: dict[tuple[Reach, Node], Product] = field(default_factory=dict)
     intervals: Intervals = field(default_factory=dict)
     hashes: Hashes = field(default_factory=dict)
     is_draft: bool = False
@@ -43,32 +42,32 @@ class Context:
     @cached_property
     def ranges(self) -> Ranges:
         """The intervals of all values."""
-        return Ranges(self.graph, self.intervals)
+        starts = {state.name: exactly(state.initial) for state in self.graph.states}
+        return Ranges(starts, self.graph.following, self.intervals)
 
-    def range(self, term: Term) -> Range:
-        """The interval that `term` lies in, over all steps."""
-        return self.ranges(term)
+    def range(self, node: Node) -> Interval:
+        """The interval that `node` lies in, over all steps."""
+        return self.ranges(node)
 
     @cached_property
-    def rank(self) -> Callable[[Term], Rank]:
+    def rank(self) -> Callable[[Node], Rank]:
         """A sort key that does not depend on names."""
-        return ranking(self.graph, self.weight, self.hashes)
+        return ranking(self.graph, self.hashes)
 
     def of(self, graph: Graph, *, is_draft: bool = False) -> Context:
-        """The context of another graph that shares terms with this one."""
+        """The context of another graph that shares nodes with this one."""
         return Context(
             graph,
-            self.terms,
-            self.weight,
+            self.nodes,
             intervals=self.intervals,
             hashes=self.hashes,
             is_draft=is_draft,
         )
 
-    def after(self, graph: Graph, touched: Set[Term]) -> Context:
+    def after(self, graph: Graph, touched: Set[Node]) -> Context:
         """The context of `graph`, which this graph was rewritten to.
 
-        Terms that the rewrite has not `touched` keep their forms. The order of what is added and
+        Nodes that the rewrite has not `touched` keep their forms. The order of what is added and
         multiplied in them follows the graph that they were made for, and so may differ from that
         of a context made anew.
         """
@@ -85,11 +84,11 @@ class Context:
         """Whether the graph has so many statements that what takes long is not tried on it."""
         return self.is_draft or self.graph.size > _LONG
 
-    def is_shared(self, term: Term) -> bool:
-        """Whether more than one place reads `term`."""
-        return self.graph.uses.get(term, 0) > 1
+    def is_shared(self, node: Node) -> bool:
+        """Whether more than one place reads `node`."""
+        return self.graph.uses.get(node, 0) > 1
 
 
-def _lasts(read: tuple[Reach, Term], kept: Set[Term]) -> bool:
-    reach, term = read
-    return reach == Reach.ALL or term in kept
+def _lasts(read: tuple[Reach, Node], kept: Set[Node]) -> bool:
+    reach, node = read
+    return reach == Reach.ALL or node in kept

@@ -7,28 +7,18 @@ are equally long, so that equal rules end at equal programs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from primitives.algebra.context import Context
-from primitives.algebra.domains import Domain
 from primitives.algebra.probes import Probe
-from primitives.algebra.rule import Rule
-from primitives.algebra.rules import BY_ROOT, CANONICAL
+from primitives.algebra.rewriting import Growth, growth, may_replace, rebuilder, substitute
+from primitives.algebra.rule import Domain, Rule
+from primitives.algebra.rules import CANONICAL, rules_for
 from primitives.algebra.states import STATE_RULES, StateRule
-from primitives.algebra.terms import (
-    Graph,
-    Growth,
-    Term,
-    Terms,
-    growth,
-    may_replace,
-    read,
-    rebuilder,
-    substitute,
-)
-from primitives.algebra.wording import equation
 from primitives.algebra.writing import write
 from primitives.graph.analysis import live
+from primitives.graph.nodes import Graph, Node, Nodes, reachable, read, shortest
 from primitives.program import Program
 
 
@@ -103,9 +93,9 @@ class _Derivation:
         self.program = self.source
         self.probe: Probe | None = None
         self._record(live(self.source), "dead", "statements and states that no update reads")
-        self.terms = Terms()
-        graph, self.named = read(self.program, self.terms)
-        self.context = Context(graph, self.terms, self.source.weight)
+        self.nodes = Nodes()
+        graph, self.named = read(self.program, self.nodes)
+        self.context = Context(graph, self.nodes)
         written = write(self.context, self.program, self.named)
         if len(written.statements) > len(self.program.statements):
             return self._done()
@@ -127,7 +117,7 @@ class _Derivation:
         return Derivation(self.program, tuple(self.steps), tuple(dict.fromkeys(self.refused)))
 
     def _settle(self) -> None:
-        """Tries all terms, then those that rewrites touched, until none of them gives way."""
+        """Tries all nodes, then those that rewrites touched, until none of them gives way."""
         seen = set()
         while True:
             self._shorten_values()
@@ -152,24 +142,24 @@ class _Derivation:
 
     def _probe(self) -> Probe:
         if self.probe is None:
-            self.probe = Probe(self.graph, self.source.weight)
+            self.probe = Probe(self.graph)
         return self.probe
 
     def _shorten_values(self) -> None:
         """Takes rewrites of values that make the program shorter until none does."""
         while self.untried:
-            for term in self.graph.live:
-                if term in self.untried and term in self.graph.uses:
-                    self.untried.discard(term)
-                    if term.is_call:
-                        self._shorten_at(term)
+            for node in self.graph.live:
+                if node in self.untried and node in self.graph.uses:
+                    self.untried.discard(node)
+                    if node.is_call:
+                        self._shorten_at(node)
             self.untried.intersection_update(self.graph.live)
 
-    def _shorten_at(self, term: Term) -> None:
-        for rule in BY_ROOT[term.op]:
+    def _shorten_at(self, node: Node) -> None:
+        for rule in rules_for(node.row):
             if rule.domain <= self.within:
-                new = rule.rewrite(self.context, term)
-                if new is not None and self._try(rule, term, new, canonical=False):
+                new = rule.rewrite(self.context, node)
+                if new is not None and self._try(rule, node, new, canonical=False):
                     return
 
     def _shorten_states(self) -> bool:
@@ -188,7 +178,7 @@ class _Derivation:
                 continue
             self.unwritten.discard(old)
             for rule in CANONICAL:
-                if old.op not in rule.roots or rule.domain > self.within:
+                if rule.domain > self.within or not rule.looks_at(old.row):
                     continue
                 new = rule.rewrite(self.context, old)
                 if new is not None and self._try(rule, old, new, canonical=True):
@@ -196,13 +186,13 @@ class _Derivation:
                     break
         return changed
 
-    def _try(self, rule: Rule, old: Term, new: Term, *, canonical: bool) -> bool:
-        if new is old or not may_replace(self.graph, self.terms, old, new):
+    def _try(self, rule: Rule, old: Node, new: Node, *, canonical: bool) -> bool:
+        if new is old or not may_replace(self.graph, self.nodes, old, new):
             return False
         grown = growth(self.graph, old, new)
         if grown is not None and not _may_be_better(grown, folds=rule.folds, canonical=canonical):
             return False
-        graph = substitute(self.graph, self.terms, {old: new})
+        graph = substitute(self.graph, self.nodes, {old: new})
         if not self._is_better(graph, folds=rule.folds, canonical=canonical):
             return False
         if not self._probe().agrees(old, new, rule.domain):
@@ -212,16 +202,16 @@ class _Derivation:
         written = self._become(graph)
         if written is None:
             return False
-        reason = f"{equation(old, new, self.named)}, {rule.domain.meaning}"
+        reason = f"{_equation(old, new, self.named)}, {rule.domain.meaning}"
         self._record(written, rule.name, reason, rule.domain)
         return True
 
-    def _keep_names(self, old: Term, new: Term) -> None:
-        """What reads the new term keeps the name of what read the old one."""
-        rebuild = rebuilder(self.terms, {old: new})
-        for term in self.graph.live:
-            name = self.named.get(term)
-            value = rebuild(term)
+    def _keep_names(self, old: Node, new: Node) -> None:
+        """What reads the new node keeps the name of what read the old one."""
+        rebuild = rebuilder(self.nodes, {old: new})
+        for node in self.graph.live:
+            name = self.named.get(node)
+            value = rebuild(node)
             if name is not None and value.is_call:
                 self.named.setdefault(value, name)
 
@@ -273,16 +263,46 @@ def _may_be_better(grown: Growth, *, folds: bool, canonical: bool) -> bool:
     return canonical or (folds and grown.nesting < 0)
 
 
-def _touched(before: Graph, after: Graph) -> set[Term]:
-    """The terms of `after` that are new or made of terms that are, or that are read anew."""
-    found: set[Term] = set()
-    for term in after.live:
-        known = before.uses.get(term)
-        changed = known is None or (known > 1) != (after.uses[term] > 1)
-        if changed or not found.isdisjoint(term.args):
-            found.add(term)
+def _touched(before: Graph, after: Graph) -> set[Node]:
+    """The nodes of `after` that are new or made of nodes that are, or that are read anew."""
+    found: set[Node] = set()
+    for node in after.live:
+        known = before.uses.get(node)
+        changed = known is None or (known > 1) != (after.uses[node] > 1)
+        if changed or not found.isdisjoint(node.args):
+            found.add(node)
     return found
 
 
 def _nesting(graph: Graph) -> int:
-    return sum(term.depth for term in graph.live)
+    return sum(node.depth for node in graph.live)
+
+
+def _equation(old: Node, new: Node, named: Mapping[Node, str]) -> str:
+    """`old = new`, with the names of values that both are made of."""
+    common = set(reachable([old])) & set(reachable([new]))
+    if new in common:
+        common -= {new} if new.is_call else set()
+    kept = common - {old}
+    return f"{_text(old, kept, named)} = {_text(new, kept, named)}"
+
+
+def _text(node: Node, kept: Set[Node], named: Mapping[Node, str], *, inside: bool = False) -> str:
+    if node.is_constant:
+        return repr(shortest(node.value))
+    if not node.is_call:
+        return node.name
+    if node in kept and node in named:
+        return named[node]
+    infix = node.row.infix
+    operands = sorted(node.args, key=_weight) if node.row.commutative else node.args
+    args = [_text(arg, kept, named, inside=bool(infix)) for arg in operands]
+    if not infix:
+        return f"{node.op}({', '.join(args)})"
+    text = f" {infix} ".join(args)
+    return f"({text})" if inside else text
+
+
+def _weight(node: Node) -> tuple[int, bool, int]:
+    """Large kinds first, constants last, deep before shallow."""
+    return -int(node.kind), node.is_constant, -node.depth

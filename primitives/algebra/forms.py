@@ -1,4 +1,4 @@
-"""Terms read as sums of products of powers."""
+"""Nodes read as sums of products of powers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from primitives.algebra.context import Context
 from primitives.algebra.numbers import ROUNDING, Coefficient
 from primitives.algebra.products import PRODUCT_OPS, SUM_OPS, Key, Power, Product, Reach, Sum
-from primitives.algebra.terms import Term
+from primitives.graph.nodes import Node
 
 _ONE = Coefficient.of(1.0)
 _CARRIED = Coefficient.of(1.0, carried=True)
 _MINUS_ONE = Coefficient.of(-1.0)
 _FLATTEST, _STEEPEST = 1e-12, 1e6
 """Powers with other exponents are left as they stand."""
-_ROOTS = {"sqrt": 1 / 2, "square": 2.0, "cube": 3.0}
 
 
 class Inexpressible(Exception):  # noqa: N818 - not an error: a form that no op writes
@@ -23,61 +22,61 @@ class Inexpressible(Exception):  # noqa: N818 - not an error: a form that no op 
 
 
 class Expander:
-    """Reads terms as sums and products, opened as far as `reach` says."""
+    """Reads nodes as sums and products, opened as far as `reach` says."""
 
     def __init__(self, context: Context, reach: Reach):
         self.context = context
         self.reach = reach
-        self.root: Term | None = None
+        self.root: Node | None = None
         self.left_shared = False  # something would be opened with Reach.ALL
         self.opened_sums = False  # something would not be with Reach.PRODUCTS
 
-    def product(self, term: Term) -> Product:
-        """`term` as a product.
+    def product(self, node: Node) -> Product:
+        """`node` as a product.
 
         Raises:
             Inexpressible: the product has no closed form, since a base may be zero.
         """
-        self.root = term
-        return self._settled(self._product(term))
+        self.root = node
+        return self._settled(self._product(node))
 
-    def sum(self, term: Term) -> list[Product]:
-        """`term` as a sum of products, in the order of the context."""
-        self.root = term
-        kept = [one for one in self._sum(term).values() if not one.coefficient.is_zero]
+    def sum(self, node: Node) -> list[Product]:
+        """`node` as a sum of products, in the order of the context."""
+        self.root = node
+        kept = [one for one in self._sum(node).values() if not one.coefficient.is_zero]
         if len(kept) <= 1:
             return kept
         rank = self.context.rank
         return sorted(kept, key=lambda one: sorted((rank(b), p) for b, p in one.powers.items()))
 
-    def _opens(self, term: Term) -> bool:
-        if term is self.root:
+    def _opens(self, node: Node) -> bool:
+        if node is self.root:
             return True
-        self.opened_sums |= term.op in SUM_OPS
+        self.opened_sums |= node.op in SUM_OPS
         if self.reach == Reach.ALL:
             return True
-        if self.reach == Reach.PRODUCTS and term.op not in PRODUCT_OPS:
+        if self.reach == Reach.PRODUCTS and node.op not in PRODUCT_OPS:
             return False
-        shared = self.context.is_shared(term)
+        shared = self.context.is_shared(node)
         self.left_shared |= shared
         return not shared
 
-    def _product(self, term: Term) -> Product:
-        """`term` as a product, with bases that cancel out."""
-        if term.is_constant:
-            return Product(Coefficient.of(term.value)) if term.value else self._base(term)
-        if term.op not in PRODUCT_OPS or not self._opens(term):
-            return self._base(term)
-        if not self._keeps(term):
-            return self._read_powers(term)
-        known = self.context.products.get((self.reach, term))
+    def _product(self, node: Node) -> Product:
+        """`node` as a product, with bases that cancel out."""
+        if node.is_constant:
+            return Product(Coefficient.of(node.value)) if node.value else self._base(node)
+        if node.op not in PRODUCT_OPS or not self._opens(node):
+            return self._base(node)
+        if not self._keeps(node):
+            return self._read_powers(node)
+        known = self.context.products.get((self.reach, node))
         if known is None:
-            known = self.context.products[self.reach, term] = self._read_powers(term)
+            known = self.context.products[self.reach, node] = self._read_powers(node)
         return known
 
-    def _read_powers(self, term: Term) -> Product:
-        inner = [self._product(arg) for arg in term.args]
-        match term.op:
+    def _read_powers(self, node: Node) -> Product:
+        inner = [self._product(arg) for arg in node.args]
+        match node.op:
             case "multiply":
                 return self._times(*inner)
             case "divide":
@@ -93,16 +92,17 @@ class Expander:
             case "cbrt":
                 return self._cube_root(inner[0])
             case "power":
-                found = self._constant_power(inner[0], term.args[1])
+                found = self._constant_power(inner[0], node.args[1])
             case _:
-                found = self._to_the(inner[0], _ROOTS[term.op])
-        return found or self._base(term)
+                exponent = node.row.exponent
+                found = None if exponent is None else self._to_the(inner[0], exponent)
+        return found or self._base(node)
 
-    def _base(self, term: Term) -> Product:
-        carried = not self.context.graph.following.keys().isdisjoint(term.leaves)
+    def _base(self, node: Node) -> Product:
+        carried = not self.context.graph.following.keys().isdisjoint(node.leaves)
         return Product(
             _CARRIED if carried else _ONE,
-            {term: Power(1.0, not self.context.range(term).nonnegative)},
+            {node: Power(1.0, not self.context.range(node).nonnegative)},
         )
 
     def _times(self, x: Product, y: Product) -> Product:
@@ -133,7 +133,7 @@ class Expander:
         powers = {b: Power(p.exponent / 3, p.signed) for b, p in x.powers.items()}
         return Product(signed, powers, x.rooted)
 
-    def _constant_power(self, x: Product, exponent: Term) -> Product | None:
+    def _constant_power(self, x: Product, exponent: Node) -> Product | None:
         if not exponent.is_constant or exponent.value == 0:
             return None
         return self._to_the(x, exponent.value)
@@ -164,7 +164,7 @@ class Expander:
         powers = {b: Power(p.exponent * exponent, p.signed and keeps) for b, p in x.powers.items()}
         return Product(raised, powers, x.rooted if whole else x.rooted.union(unsure))
 
-    def _nonzero(self, bases: Iterable[Term]) -> bool:
+    def _nonzero(self, bases: Iterable[Node]) -> bool:
         return all(self.context.range(base).nonzero for base in bases)
 
     def _settled(self, x: Product) -> Product:
@@ -180,28 +180,28 @@ class Expander:
             powers[base] = Power(exponent, signed)
         return Product(x.coefficient, powers, x.rooted.intersection(powers))
 
-    def _sum(self, term: Term) -> Sum:
-        """`term` as a sum, with what cancels out."""
-        if not self._keeps(term):
-            return self._read_sum(term)
-        known = self.context.sums.get((self.reach, term))
+    def _sum(self, node: Node) -> Sum:
+        """`node` as a sum, with what cancels out."""
+        if not self._keeps(node):
+            return self._read_sum(node)
+        known = self.context.sums.get((self.reach, node))
         if known is None:
-            known = self.context.sums[self.reach, term] = self._read_sum(term)
+            known = self.context.sums[self.reach, node] = self._read_sum(node)
         return known
 
-    def _keeps(self, term: Term) -> bool:
-        """Whether `term` reads the same wherever it is met, and no flag is asked for."""
+    def _keeps(self, node: Node) -> bool:
+        """Whether `node` reads the same wherever it is met, and no flag is asked for."""
         if self.reach == Reach.ALL:
             return True
-        return self.context.is_long and not (term is self.root and self.context.is_shared(term))
+        return self.context.is_long and not (node is self.root and self.context.is_shared(node))
 
-    def _read_sum(self, term: Term) -> Sum:
-        if term.is_constant and term.value == 0:
+    def _read_sum(self, node: Node) -> Sum:
+        if node.is_constant and node.value == 0:
             return {}
-        opens = term.op in SUM_OPS and self._opens(term)
-        parts = self._parts(term) if opens else None
+        opens = node.op in SUM_OPS and self._opens(node)
+        parts = self._parts(node) if opens else None
         if parts is None:
-            return self._read_product(term)
+            return self._read_product(node)
         found: dict[Key, Product] = {}
         for part, scale in parts:
             for key, product in self._sum(part).items():
@@ -213,10 +213,10 @@ class Expander:
                 found[key] = added
         return found
 
-    def _parts(self, term: Term) -> list[tuple[Term, Coefficient]] | None:
+    def _parts(self, node: Node) -> list[tuple[Node, Coefficient]] | None:
         """What a sum adds up, each times a number; None where that is no number."""
-        args = term.args
-        match term.op:
+        args = node.args
+        match node.op:
             case "add":
                 return [(args[0], _ONE), (args[1], _ONE)]
             case "subtract":
@@ -228,21 +228,21 @@ class Expander:
         a = args[2].value
         return [(args[0], Coefficient.computed(1 - a)), (args[1], Coefficient.of(a))]
 
-    def _read_product(self, term: Term) -> Sum:
-        """`term` as a product, or as the sum that a number is times."""
+    def _read_product(self, node: Node) -> Sum:
+        """`node` as a product, or as the sum that a number is times."""
         try:
-            product = self._settled(self._product(term))
+            product = self._settled(self._product(node))
         except Inexpressible:
-            product = self._base(term)
+            product = self._base(node)
         if len(product.powers) == 1:
             ((base, power),) = product.powers.items()
-            opens = base is not term and base.op in SUM_OPS and self._opens(base)
+            opens = base is not node and base.op in SUM_OPS and self._opens(base)
             if opens and power.exponent == 1 and (power.signed or self._base_is(base, power)):
                 scale = product.coefficient
                 return {key: _scaled(one, scale) for key, one in self._sum(base).items()}
         return {product.key: product}
 
-    def _base_is(self, base: Term, power: Power) -> bool:
+    def _base_is(self, base: Node, power: Power) -> bool:
         """Whether the power is the base itself: it is not negative, so it needs no sign."""
         return not power.signed and self.context.range(base).nonnegative
 

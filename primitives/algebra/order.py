@@ -1,4 +1,4 @@
-"""An order of terms that does not depend on names or on how a program was written."""
+"""An order of nodes that does not depend on names or on how a program was written."""
 
 from __future__ import annotations
 
@@ -7,35 +7,34 @@ from typing import TypeAlias
 
 import numpy as np
 
-from primitives.algebra.terms import LEAF, Graph, Term
 from primitives.graph.keys import mix
+from primitives.graph.nodes import GRADIENT, STATE, WEIGHTS, Graph, Node
 from primitives.kinds import Kind
-from primitives.ops import OPS
 
 Rank: TypeAlias = tuple[int, bool, int, int]
-Hashes: TypeAlias = dict[tuple[tuple[str, int], ...], dict[Term, int]]
-"""The hashes of terms, by those of the states that they are made of."""
+Hashes: TypeAlias = dict[tuple[tuple[str, int], ...], dict[Node, int]]
+"""The hashes of nodes, by those of the states that they are made of."""
 
-_FIRST = {"w": 2, "g": 1, "lr": 3, "t": 4}
+_FIRST = {WEIGHTS: 2, GRADIENT: 1, "lr": 3, "t": 4}
 _STATE = 5
 
 
-def ranking(graph: Graph, weight: str, known: Hashes) -> Callable[[Term], Rank]:
-    """A key to sort terms of `graph` by: large kinds first, constants last, deep before shallow.
+def ranking(graph: Graph, known: Hashes) -> Callable[[Node], Rank]:
+    """A key to sort nodes of `graph` by: large kinds first, constants last, deep before shallow.
 
-    What is left is decided by a hash of what a term computes, with states told apart by what they
+    What is left is decided by a hash of what a node computes, with states told apart by what they
     turn into (as `keys` does), so that equal programs sort alike whatever their states are called.
-    `known` keeps the hashes for the terms that graphs have in common.
+    `known` keeps the hashes for the nodes that graphs have in common.
     """
-    colours = _colours(graph, weight, known)
+    colours = _colours(graph, known)
     hashes = _hashes(colours, known)
-    ranks: dict[Term, Rank] = {}
+    ranks: dict[Node, Rank] = {}
 
-    def rank(term: Term) -> Rank:
-        known = ranks.get(term)
+    def rank(node: Node) -> Rank:
+        known = ranks.get(node)
         if known is None:
-            value = _hash(term, hashes, colours, weight)
-            known = ranks[term] = (-_SIZE[term.kind], term.is_constant, -term.depth, value)
+            value = _hash(node, hashes, colours)
+            known = ranks[node] = (-_SIZE[node.kind], node.is_constant, -node.depth, value)
         return known
 
     return rank
@@ -44,11 +43,11 @@ def ranking(graph: Graph, weight: str, known: Hashes) -> Callable[[Term], Rank]:
 _SIZE = {kind: place for place, kind in enumerate(Kind)}
 
 
-def _hashes(colours: dict[str, int], known: Hashes) -> dict[Term, int]:
+def _hashes(colours: dict[str, int], known: Hashes) -> dict[Node, int]:
     return known.setdefault(tuple(colours.items()), {})
 
 
-def _colours(graph: Graph, weight: str, known: Hashes) -> dict[str, int]:
+def _colours(graph: Graph, known: Hashes) -> dict[str, int]:
     first = {
         state.name: mix(mix(_STATE, int(state.kind)), _bits(state.initial))
         for state in graph.states
@@ -57,32 +56,28 @@ def _colours(graph: Graph, weight: str, known: Hashes) -> dict[str, int]:
     for _ in first:  # enough rounds to tell apart all that differ
         hashes = _hashes(colours, known)
         colours = {
-            name: mix(first[name], _hash(term, hashes, colours, weight))
-            for name, term in graph.following.items()
+            name: mix(first[name], _hash(node, hashes, colours))
+            for name, node in graph.following.items()
         }
     return colours
 
 
-def _hash(term: Term, hashes: dict[Term, int], colours: dict[str, int], weight: str) -> int:
-    known = hashes.get(term)
+def _hash(node: Node, hashes: dict[Node, int], colours: dict[str, int]) -> int:
+    known = hashes.get(node)
     if known is not None:
         return known
-    if term.is_constant:
-        value = mix(_STATE + 1, _bits(term.value))
-    elif term.op == LEAF:
-        if term.name in colours:
-            value = colours[term.name]
-        elif term.kind == Kind.SCALAR:
-            value = _FIRST[term.name]
-        else:
-            value = _FIRST["w" if term.name == weight else "g"]
+    if node.is_constant:
+        value = mix(_STATE + 1, _bits(node.value))
+    elif node.op == STATE:
+        value = colours[node.name]
+    elif node.is_leaf:
+        value = _FIRST[node.op]
     else:
-        parts = [_hash(arg, hashes, colours, weight) for arg in term.args]
-        op = OPS[term.op]
-        value = op.tag
-        for part in sorted(parts) if op.commutative else parts:
+        parts = [_hash(arg, hashes, colours) for arg in node.args]
+        value = node.row.tag
+        for part in sorted(parts) if node.row.commutative else parts:
             value = mix(value, part)
-    hashes[term] = value
+    hashes[node] = value
     return value
 
 

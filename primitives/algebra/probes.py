@@ -2,7 +2,7 @@
 
 Streams are stacked along the first axis, each a model of two arrays of two matrices, so that one
 NumPy call runs an op on all of them. Every value is also computed in three more worlds, in which
-each op's result is off by about one float32 rounding. Two terms pass for equal where they differ by
+each op's result is off by about one float32 rounding. Two nodes pass for equal where they differ by
 less than some such roundings make out: what no float32 program could tell apart.
 """
 
@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from primitives.algebra.domains import Domain
-from primitives.algebra.terms import LEAF, Graph, Term
+from primitives.algebra.rule import Domain
+from primitives.graph.nodes import GRADIENT, STATE, WEIGHTS, Graph, Node
 from primitives.kinds import Kind
-from primitives.ops import OPS
 
 Array = Any
 
@@ -46,9 +45,6 @@ _AXES = {
     Kind.ROW: (4,),
     Kind.COL: (3,),
 }
-_UNDERFLOWS = frozenset(
-    ["exp", "exp2", "exp10", "multiply", "divide", "power", "square", "cube", "reciprocal", "clip"]
-)
 
 
 @dataclass(frozen=True)
@@ -94,9 +90,9 @@ def _noise(kind: Kind, which: int) -> Array:
     return _pool()[start : start + size].reshape(shape)
 
 
-def apply(term: Term, args: list[Array]) -> Array:
-    """The op of `term` on stacked values."""
-    op = OPS[term.op]
+def apply(node: Node, args: list[Array]) -> Array:
+    """The op of `node` on stacked values."""
+    op = node.row
     if op.reduction is None:
         return op.meaning(np, *args)
     inputs = op.reduction.inputs(np, *np.broadcast_arrays(*args))
@@ -107,65 +103,64 @@ def apply(term: Term, args: list[Array]) -> Array:
 
 @dataclass
 class World:
-    """Values of terms; unless `off` is 0, each op's result is off by a rounding."""
+    """Values of nodes; unless `off` is 0, each op's result is off by a rounding."""
 
     off: int
-    values: dict[Term, Array] = field(default_factory=dict)
+    values: dict[Node, Array] = field(default_factory=dict)
     part: slice = field(default_factory=lambda: slice(None))
 
-    def __call__(self, root: Term) -> Array:
+    def __call__(self, root: Node) -> Array:
         """The value of `root`, from the leaves' and what has been computed before."""
         value = self.values.get(root)
         if value is None:
             value = self.values[root] = self._value(root)
         return value
 
-    def _value(self, term: Term) -> Array:
-        if term.is_constant:
-            return np.full((1, 1, 1, 1, 1), term.value)
-        value = apply(term, self._operands(term))
-        if not term.args:
+    def _value(self, node: Node) -> Array:
+        if node.is_constant:
+            return np.full((1, 1, 1, 1, 1), node.value)
+        value = apply(node, self._operands(node))
+        if not node.args:
             value = np.full((1, 1, 1, 1, 1), value, np.float64)
-        if self.off and term.args:
-            value = value * _noise(term.kind, 4 * term.number + self.off)[self.part]
+        if self.off and node.args:
+            value = value * _noise(node.kind, 4 * node.number + self.off)[self.part]
         return value
 
-    def _operands(self, term: Term) -> list[Array]:
+    def _operands(self, node: Node) -> list[Array]:
         """Operands; those that an op adds up are off themselves, for their sum may cancel."""
-        args = [self(arg) for arg in term.args]
-        op = OPS[term.op]
-        if not self.off or not (op.reduction or op.matrixwise or term.op == "interp"):
+        args = [self(arg) for arg in node.args]
+        op = node.row
+        if not self.off or not (op.reduction or op.matrixwise or node.op == "interp"):
             return args
-        for place, arg in enumerate(term.args):
+        for place, arg in enumerate(node.args):
             if place not in op.scalar_places:
-                which = -4 * (2 * term.number + place) - self.off
+                which = -4 * (2 * node.number + place) - self.off
                 args[place] = args[place] * _noise(arg.kind, which)[self.part]
         return args
 
 
 class Probe:
-    """The values that a graph's terms take, and whether other terms take the same.
+    """The values that a graph's nodes take, and whether other nodes take the same.
 
     A rewrite of a value leaves the states as they were, so one probe serves all graphs that come
     of one by such rewrites.
     """
 
-    def __init__(self, graph: Graph, weight: str):
+    def __init__(self, graph: Graph):
         self.graph = graph
-        self.weight = weight
         with np.errstate(all="ignore"):
-            self._exact = run(graph, weight, 0)
+            self._exact = run(graph, 0)
         leaves = self._exact.values
         self._world = World(0, dict(leaves))
         self._off = [World(off, dict(leaves)) for off in _OFF]
-        self._clean: dict[Term, Array] = {}
+        self._clean: dict[Node, Array] = {}
 
-    def value(self, term: Term) -> Array:
-        """What `term` is on all streams, [steps * streams, arrays, batch, rows, columns]."""
+    def value(self, node: Node) -> Array:
+        """What `node` is on all streams, [steps * streams, arrays, batch, rows, columns]."""
         with np.errstate(all="ignore"):
-            return self._world(term)
+            return self._world(node)
 
-    def agrees(self, old: Term, new: Term, domain: Domain) -> bool:
+    def agrees(self, old: Node, new: Node, domain: Domain) -> bool:
         """Whether `new` has the values of `old` on all streams, as far as `domain` says."""
         with np.errstate(all="ignore"):
             a, b = self._world(old), self._world(new)
@@ -177,10 +172,9 @@ class Probe:
     def same_updates(self, other: Graph, domain: Domain) -> bool:
         """Whether `other` makes the updates that the probed graph makes."""
         with np.errstate(all="ignore"):
-            a, b = self._exact.update, run(other, self.weight, 0).update
+            a, b = self._exact.update, run(other, 0).update
             a_off, b_off = (
-                [run(graph, self.weight, off).update for off in _OFF]
-                for graph in (self.graph, other)
+                [run(graph, off).update for off in _OFF] for graph in (self.graph, other)
             )
             same = _close(a, a_off, b, b_off)
             if domain > Domain.ALWAYS:
@@ -192,25 +186,25 @@ class Probe:
                 same = same | np.logical_or.accumulate(unclean, axis=0)
             return bool(np.all(same))
 
-    def _is_clean(self, root: Term) -> Array:
+    def _is_clean(self, root: Node) -> Array:
         """Where no value on the way to `root` overflowed, underflowed or was NaN."""
         known = self._clean.get(root)
         if known is None:
             known = self._clean[root] = self._clean_here(root)
         return known
 
-    def _clean_here(self, term: Term) -> Array:
-        value = self._world(term)
+    def _clean_here(self, node: Node) -> Array:
+        value = self._world(node)
         clean = np.isfinite(value) & ((value == 0) | (np.abs(value) > 1e-300))
-        if not term.is_call:
+        if not node.is_call:
             return clean
-        if term.op in _UNDERFLOWS and term.args:
+        op = node.row
+        if op.underflows and node.args:
             lost = value == 0
-            for arg in term.args:
+            for arg in node.args:
                 lost = lost & (self._world(arg) != 0)
             clean = clean & ~lost
-        op = OPS[term.op]
-        for arg in term.args:
+        for arg in node.args:
             known = self._is_clean(arg)
             if op.reduction is not None or op.matrixwise:
                 known = known.all(axis=(1, 2, 3, 4), keepdims=True)
@@ -236,38 +230,38 @@ def _close(a: Array, a_off: list[Array], b: Array, b_off: list[Array]) -> Array:
 class Trajectory:
     """What a graph did on the streams: its leaves' values, steps and streams in one axis."""
 
-    values: Mapping[Term, Array]
+    values: Mapping[Node, Array]
     update: Array
 
 
-def run(graph: Graph, weight: str, off: int) -> Trajectory:
+def run(graph: Graph, off: int) -> Trajectory:
     """Runs `graph` on the streams; unless `off` is 0, each op is off by a rounding."""
     given = streams()
     count = given.weights.shape[1]
-    leaves = [term for term in graph.live if term.op == LEAF]
+    leaves = [node for node in graph.live if node.is_leaf]
     entering: dict[str, Array] = {
         s.name: np.full((count, *_SHAPES[s.kind]), np.float32(s.initial), np.float64)
         for s in graph.states
     }
     kinds = {s.name: s.kind for s in graph.states}
-    seen: dict[Term, list[Array]] = {leaf: [] for leaf in leaves}
+    seen: dict[Node, list[Array]] = {leaf: [] for leaf in leaves}
     updates = []
     for number in range(STEPS):
         inputs = {
+            WEIGHTS: given.weights[number],
+            GRADIENT: given.grads[number],
             "lr": np.full((count, 1, 1, 1, 1), given.lr[number]),
             "t": np.full((count, 1, 1, 1, 1), number + 1.0),
         }
         world = World(off, part=slice(number * count, (number + 1) * count))
         for leaf in leaves:
-            value = entering.get(leaf.name)
-            if value is None and leaf.kind == Kind.TENSOR:
-                value = (given.weights if leaf.name == weight else given.grads)[number]
-            world.values[leaf] = inputs[leaf.name] if value is None else value
+            value = entering[leaf.name] if leaf.op == STATE else inputs[leaf.op]
+            world.values[leaf] = value
             seen[leaf].append(world.values[leaf])
         updates.append(np.broadcast_to(world(graph.update), (count, *_FULL)))
         entering = {
-            name: np.broadcast_to(world(term), (count, *_SHAPES[kinds[name]]))
-            for name, term in graph.following.items()
+            name: np.broadcast_to(world(node), (count, *_SHAPES[kinds[name]]))
+            for name, node in graph.following.items()
         }
     stacked = {leaf: np.concatenate(rows) for leaf, rows in seen.items()}
     return Trajectory(stacked, np.stack(updates))

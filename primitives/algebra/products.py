@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
 from primitives.algebra.numbers import Coefficient
-from primitives.algebra.terms import Term
+from primitives.graph.nodes import Node
 
 PRODUCT_OPS = frozenset(
     ["multiply", "divide", "negative", "reciprocal", "square", "cube", "abs", "sqrt", "cbrt"]
@@ -30,7 +30,7 @@ class Power(NamedTuple):
     signed: bool
 
 
-Key: TypeAlias = frozenset[tuple[Term, Power]]
+Key: TypeAlias = frozenset[tuple[Node, Power]]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Product:
     """
 
     coefficient: Coefficient
-    powers: Mapping[Term, Power] = field(default_factory=dict)
-    rooted: frozenset[Term] = frozenset()
+    powers: Mapping[Node, Power] = field(default_factory=dict)
+    rooted: frozenset[Node] = frozenset()
 
     @property
     def key(self) -> Key:
@@ -57,7 +57,7 @@ Sum: TypeAlias = Mapping[Key, Product]
 
 
 class Reach(IntEnum):
-    """What is opened below the term that is read as a sum or product."""
+    """What is opened below the node that is read as a sum or product."""
 
     PRODUCTS = 0
     """Products that only one place reads."""

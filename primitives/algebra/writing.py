@@ -1,4 +1,4 @@
-"""Terms back to a program: one statement each, in an order that depends on the terms alone."""
+"""Nodes back to a program: one statement each, in an order that depends on the nodes alone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from primitives.algebra.context import Context
 from primitives.algebra.order import Rank
-from primitives.algebra.terms import LEAF, Graph, Term, schedule_inputs, shortest
+from primitives.graph.nodes import STATE, Graph, Node, schedule_inputs, shortest
 from primitives.ops import ALIASES, OPS
 from primitives.program import Argument, Parameter, Program, Statement
 
 
-def write(context: Context, source: Program, named: Mapping[Term, str]) -> Program:
+def write(context: Context, source: Program, named: Mapping[Node, str]) -> Program:
     """A program that computes the graph of `context`.
 
     Statements follow what they read, states before the update, and each state is replaced once
@@ -24,39 +24,39 @@ def write(context: Context, source: Program, named: Mapping[Term, str]) -> Progr
 
 @dataclass(frozen=True)
 class _Item:
-    """One statement to come: it computes `term`, or copies it where that needs no op.
+    """One statement to come: it computes `node`, or copies it where that needs no op.
 
     Attributes:
         state: the state that it replaces; none for an intermediate value.
         late: the value is kept under another name first, since the old state is still read.
     """
 
-    term: Term
+    node: Node
     state: str | None = None
     copy: bool = False
     late: bool = False
 
     @property
-    def reads(self) -> tuple[Term, ...]:
-        return (self.term,) if self.copy else self.term.args
+    def reads(self) -> tuple[Node, ...]:
+        return (self.node,) if self.copy else self.node.args
 
 
 @dataclass
 class _Writer:
     graph: Graph
-    rank: Callable[[Term], Rank]
+    rank: Callable[[Node], Rank]
     source: Program
-    named: Mapping[Term, str]
+    named: Mapping[Node, str]
     items: list[_Item] = field(default_factory=list)
-    placed: set[Term] = field(default_factory=set)
+    placed: set[Node] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
 
     def program(self) -> Program:
-        self.home: dict[Term, str] = {}  # the state whose next value a term is
-        for state, term in self.graph.following.items():
-            if term.is_call:
-                self.home.setdefault(term, state)
+        self.home: dict[Node, str] = {}  # the state whose next value a node is
+        for state, node in self.graph.following.items():
+            if node.is_call:
+                self.home.setdefault(node, state)
         self.copied_update = self._update_is_copied()
         for state in self.graph.following:
             self._replace(state)
@@ -67,47 +67,47 @@ class _Writer:
 
     def _update_is_copied(self) -> bool:
         update = self.graph.update
-        if update.op == LEAF and update.name in self.graph.following:
+        if update.op == STATE:
             return self.graph.following[update.name] is not update
         return update.is_constant
 
     def _replace(self, state: str) -> None:
         """Places what `state` turns into, after all that reads its old value."""
-        term = self.graph.following[state]
+        node = self.graph.following[state]
         if state in self.replaced or state in self.waiting:
             return
-        if term.op == LEAF and term.name == state:
+        if node.op == STATE and node.name == state:
             return
-        if self.home.get(term) == state:
-            self._place(term)
+        if self.home.get(node) == state:
+            self._place(node)
             return
-        self._place(term)
+        self._place(node)
         self.waiting.add(state)
         late = not self._place_readers(state, but=None)
         self.waiting.discard(state)
-        self.items.append(_Item(term, state, copy=True, late=late))
+        self.items.append(_Item(node, state, copy=True, late=late))
         self.replaced.add(state)
 
-    def _place(self, term: Term) -> None:
-        if term in self.placed or not term.is_call:
+    def _place(self, node: Node) -> None:
+        if node in self.placed or not node.is_call:
             return
-        state = self.home.get(term)
-        for arg in self._ordered(term.args):
+        state = self.home.get(node)
+        for arg in self._ordered(node.args):
             self._place(arg)
         if state is None:
-            self.items.append(_Item(term))
-            self.placed.add(term)
+            self.items.append(_Item(node))
+            self.placed.add(node)
             return
         self.waiting.add(state)
-        late = not self._place_readers(state, but=term)
+        late = not self._place_readers(state, but=node)
         self.waiting.discard(state)
-        self.items.append(_Item(term, state, late=late))
-        self.placed.add(term)
+        self.items.append(_Item(node, state, late=late))
+        self.placed.add(node)
         self.replaced.add(state)
 
-    def _place_readers(self, state: str, but: Term | None) -> bool:
+    def _place_readers(self, state: str, but: Node | None) -> bool:
         """Places what reads the old value of `state`; False if some of it cannot come first."""
-        leaf = next((t for t in self.graph.live if t.op == LEAF and t.name == state), None)
+        leaf = next((t for t in self.graph.live if t.op == STATE and t.name == state), None)
         if leaf is None:
             return True
         possible = True
@@ -118,8 +118,8 @@ class _Writer:
                 possible = False
                 continue
             self._place(reader)
-        for other, term in self.graph.following.items():
-            if term is leaf and other != state and other not in self.replaced:
+        for other, node in self.graph.following.items():
+            if node is leaf and other != state and other not in self.replaced:
                 if other in self.waiting:
                     possible = False
                     continue
@@ -128,9 +128,9 @@ class _Writer:
             self.items.append(_Item(leaf, copy=True))
         return possible
 
-    def _is_made_of_waiting(self, term: Term) -> bool:
-        """Whether `term` reads the next value of a state that waits for its own readers."""
-        stack = [term]
+    def _is_made_of_waiting(self, node: Node) -> bool:
+        """Whether `node` reads the next value of a state that waits for its own readers."""
+        stack = [node]
         while stack:
             one = stack.pop()
             if one in self.placed:
@@ -140,7 +140,7 @@ class _Writer:
             stack += one.args
         return False
 
-    def _ordered(self, args: Iterable[Term]) -> list[Term]:
+    def _ordered(self, args: Iterable[Node]) -> list[Node]:
         return sorted(args, key=self.rank)
 
     def _with_names(self) -> Program:
@@ -155,12 +155,12 @@ class _Naming:
         self.graph = writer.graph
         self.parameters = self._parameters()
         self.left = self._reads()
-        self.holder: dict[str, Term | None] = {}
-        self.where: dict[Term, str] = {}
-        for term in self.graph.live:
-            if term.op == LEAF:
-                self.holder[term.name] = term
-                self.where[term] = term.name
+        self.holder: dict[str, Node | None] = {}
+        self.where: dict[Node, str] = {}
+        for node in self.graph.live:
+            if node.is_leaf:
+                self.holder[node.name] = node
+                self.where[node] = node.name
         self.reserved = set(self.graph.following)
         self.fresh = 0
         self.taken = {p.name for p in self.parameters} | set(writer.named.values())
@@ -170,9 +170,9 @@ class _Naming:
         late: list[tuple[str, str]] = []
         update = ""
         for item in self.writer.items:
-            args = [self._argument(term) for term in self._printed(item)]
-            for term in item.reads:
-                self.left[term] -= 1
+            args = [self._argument(node) for node in self._printed(item)]
+            for node in item.reads:
+                self.left[node] -= 1
             op = "identity" if item.copy else self._op_name(item)
             target = item.state if item.state and not item.late else self._name(item)
             if item.state and item.late:
@@ -181,9 +181,9 @@ class _Naming:
             if item.copy and item.state is None:
                 update = target
                 self.reserved.add(target)
-            self.holder[target] = None if item.copy else item.term
+            self.holder[target] = None if item.copy else item.node
             if not item.copy:
-                self.where[item.term] = target
+                self.where[item.node] = target
             elif item.late:
                 self.reserved.add(target)
         update = update or self.where[self.graph.update]
@@ -199,40 +199,40 @@ class _Naming:
         rest += [s for s in self.graph.states if s.name not in {p.name for p in rest}]
         return (*source.parameters[:2], *(by_name.get(p.name, p) for p in rest))
 
-    def _reads(self) -> dict[Term, int]:
+    def _reads(self) -> dict[Node, int]:
         """How often each value is still to be read; what is returned is read at the end."""
         left = dict.fromkeys(self.graph.live, 0)
         for item in self.writer.items:
-            for term in item.reads:
-                left[term] += 1
+            for node in item.reads:
+                left[node] += 1
         left[self.graph.update] += 1
         for item in self.writer.items:
             if item.late and not item.copy:
-                left[item.term] += 1
-        for state, term in self.graph.following.items():
-            if term.op == LEAF and term.name == state:
-                left[term] += 1
+                left[item.node] += 1
+        for state, node in self.graph.following.items():
+            if node.op == STATE and node.name == state:
+                left[node] += 1
         return left
 
-    def _argument(self, term: Term) -> Argument:
-        return shortest(term.value) if term.is_constant else self.where[term]
+    def _argument(self, node: Node) -> Argument:
+        return shortest(node.value) if node.is_constant else self.where[node]
 
-    def _printed(self, item: _Item) -> tuple[Term, ...]:
-        if not item.copy and OPS[item.term.op].commutative:
+    def _printed(self, item: _Item) -> tuple[Node, ...]:
+        if not item.copy and OPS[item.node.op].commutative:
             return tuple(self.writer._ordered(item.reads))
         return item.reads
 
     def _op_name(self, item: _Item) -> str:
         """`ema` where a state averages itself: `ema(x, m, a)` replaces m."""
-        term = item.term
-        if term.op == "interp" and item.state:
-            old = term.args[1]
-            return "ema" if old.op == LEAF and old.name == item.state else "interp"
-        return term.op
+        node = item.node
+        if node.op == "interp" and item.state:
+            old = node.args[1]
+            return "ema" if old.op == STATE and old.name == item.state else "interp"
+        return node.op
 
     def _name(self, item: _Item) -> str:
-        is_update = item.copy or item.term is self.graph.update
-        wanted = self.writer.named.get(item.term, "update" if is_update else "")
+        is_update = item.copy or item.node is self.graph.update
+        wanted = self.writer.named.get(item.node, "update" if is_update else "")
         if wanted and wanted not in self.reserved and self._is_free(wanted):
             return wanted
         while True:

@@ -3,46 +3,11 @@
 from __future__ import annotations
 
 from primitives.graph.roles import Roles, roles
-from primitives.graph.structure import AVERAGES, Structure
+from primitives.graph.structure import Structure
 from primitives.kinds import Kind
+from primitives.ops import OPS
 from primitives.program import Program
 
-_PHRASES = {
-    "sign": "the sign of {0}",
-    "sqrt": "the root of {0}",
-    "cbrt": "the cube root of {0}",
-    "square": "the square of {0}",
-    "cube": "the cube of {0}",
-    "abs": "the size of {0}",
-    "negative": "minus {0}",
-    "reciprocal": "one over {0}",
-    "add": "{0} plus {1}",
-    "subtract": "{0} minus {1}",
-    "multiply": "{0} times {1}",
-    "divide": "{0} over {1}",
-    "power": "{0} to the power {1}",
-    "maximum": "the larger of {0} and {1}",
-    "minimum": "the smaller of {0} and {1}",
-    "interp": "an interpolation between {0} and {1}",
-    "ema": "an interpolation between {0} and {1}",
-    "clip": "{0} clipped to a global norm of {1}",
-    "clip_by_rms": "{0} clipped to a root mean square of {1}",
-    "clamp": "{0} clamped between {1} and {2}",
-    "norm": "the norm of {0}",
-    "global_norm": "the global norm of {0}",
-    "rms": "the root mean square of {0}",
-    "mean": "the mean of {0}",
-    "row_mean": "the row means of {0}",
-    "col_mean": "the column means of {0}",
-    "matrix_mean": "the mean over each matrix of {0}",
-    "orthogonalize": "{0} orthogonalized",
-    "dot": "the inner product of {0} and {1}",
-    "cosine_sim": "the cosine between {0} and {1}",
-    "where": "{1} where {0} is not zero, else {2}",
-    "greater": "whether {0} is greater than {1}",
-    "equal": "whether {0} equals {1}",
-    "identity": "{0}",
-}
 _ROLES = {
     "momentum": "momentum",
     "second moment": "the second moment",
@@ -56,7 +21,6 @@ _PER = {
     Kind.LEAF: "array",
     Kind.SCALAR: "model",
 }
-_INFIX = frozenset(op for op, words in _PHRASES.items() if words.startswith("{"))
 _CORRECTED = " corrected for its start"
 _MOST_WORDS = 50
 _COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
@@ -140,7 +104,7 @@ class _Narrator(Structure):
             return f"{name}, which becomes {self.phrase(value)}"
         op, args = self.op(value), self.args(value)
         others = [arg for arg in args[:2] if self.resolve(arg) != state]
-        if op in AVERAGES and len(others) == 1 and self.resolve(args[1]) == state:
+        if op == "interp" and len(others) == 1 and self.resolve(args[1]) == state:
             share = self.constant(value - self.base, 2)
             decay = f"decay {share[0]:g}" if share else "a varying decay"
             words = f"{name}, an average of {self.phrase(others[0])} with {decay}"
@@ -176,17 +140,19 @@ class _Narrator(Structure):
         if op == "divide" and self._corrects(args[1]):
             return f"{self._operand(args[0])}{_CORRECTED}"
         told = [self._operand(arg) for arg in args]
-        known = _PHRASES.get(op)
-        return known.format(*told) if known else " of ".join(filter(None, (op, ", ".join(told))))
+        if phrase := OPS[op].phrase:
+            return phrase.format(*told)
+        return " of ".join(filter(None, (op, ", ".join(told))))
 
     def _operand(self, value: int | float) -> str:
         """An operand's phrase, in brackets if it has operands on both sides itself."""
         words = self.phrase(value)
         value = self.resolve(value)
         bare = type(value) is not int or value < self.base or value in self.returned
-        if bare or self.op(int(value)) not in _INFIX or words.endswith(_CORRECTED):
+        if bare or words.endswith(_CORRECTED):
             return words
-        return f"({words})"
+        phrase = OPS[self.op(int(value))].phrase
+        return f"({words})" if phrase and phrase.startswith("{") else words
 
     def _leaf(self, number: int) -> str:
         name = self.names[number]

@@ -1,7 +1,12 @@
-"""The table of ops as documentation: `docs/language.md` holds what this writes."""
+"""Tables for the documentation: the ops, in `docs/language.md`; the rules of algebra, in
+`docs/simplification.md`.
+"""
 
 from __future__ import annotations
 
+from primitives.algebra.rule import Rule
+from primitives.algebra.rules import CANONICAL, RULES
+from primitives.algebra.states import STATE_RULES, StateRule
 from primitives.kinds import Kind
 from primitives.op import Op
 from primitives.ops import OPS
@@ -49,3 +54,13 @@ def markdown() -> str:
 def _meaning(op: Op) -> str:
     names = [op.name] * bool(op.infix) + list(op.aliases)
     return op.summary + (f" (also `{'`, `'.join(names)}`)" if names else "")
+
+
+def rules_markdown() -> str:
+    """The table of the rules on values, on equally long forms, and on states."""
+    lines = ["| rule | equation | domain |", "| --- | --- | --- |"]
+    named = {rule.name for rule in RULES}
+    later = [rule for rule in CANONICAL if rule.name not in named]
+    rows: list[Rule | StateRule] = [*RULES, *later, *STATE_RULES]
+    lines += [f"| {rule.name} | `{rule.equation}` | {rule.domain} |" for rule in rows]
+    return "\n".join(lines) + "\n"

@@ -27,28 +27,6 @@ _STATE_NAMES = {
     ("largest second moment", False): "largest_second_moment",
 }
 _SUFFIXES = {Kind.ROW: "_row", Kind.COL: "_col"}
-_NAMES = {
-    "add": "total",
-    "subtract": "difference",
-    "multiply": "product",
-    "divide": "ratio",
-    "reciprocal": "inverse",
-    "interp": "average",
-    "ema": "average",
-    "sign": "direction",
-    "abs": "size",
-    "square": "squared",
-    "sqrt": "root",
-    "clip": "clipped",
-    "clamp": "clamped",
-    "maximum": "larger",
-    "minimum": "smaller",
-    "norm": "length",
-    "global_norm": "length",
-    "row_mean": "row_average",
-    "col_mean": "col_average",
-    "mean": "average",
-}
 
 
 def canonical(program: Program) -> Program:
@@ -141,7 +119,7 @@ class _Namer(Structure):
         return self.next_value.get(self.names.index(state)) == value
 
     def _wanted(self, index: int) -> str:
-        value, op = self.base + index, self.program.statements[index].op
+        value, op = self.base + index, self.op_of(index)
         if value in self.on_the_way:
             return "update"
         if value == self.roles.decoupled or self._decays_weights(value):
@@ -165,7 +143,7 @@ class _Namer(Structure):
             and len(self._variables(index)) == 1
         ):
             return "g"
-        return _NAMES.get(op, f"{op}_value")
+        return OPS[op].noun or f"{op}_value"
 
     def _state_of(self, value: int | float) -> str:
         """The new name of the state that `value` is, or turns into."""
@@ -176,8 +154,7 @@ class _Namer(Structure):
 
     def _only_divides(self, value: int) -> bool:
         return bool(self.users[value]) and all(
-            self.program.statements[index].op == "divide" and operand == 1
-            for index, operand in self.users[value]
+            self.op_of(index) == "divide" and operand == 1 for index, operand in self.users[value]
         )
 
     def _variables(self, index: int) -> list[int]:

@@ -122,8 +122,7 @@ def _shape(program: Program) -> Counter[int]:
 
 
 def _op(structure: Structure, value: int) -> int:
-    op = structure.op(value)
-    return OPS["interp" if op == "ema" else op].tag
+    return OPS[structure.op(value)].tag
 
 
 def _end(structure: Structure) -> int:

@@ -1,23 +1,22 @@
 """Programs as code that people use: one file for optax or for PyTorch, checked before it is given.
 
-A program is lowered to a graph (`values`), its constants named by role (`primitives.graph.roles`);
-ranges prove which divisions need no guard (`ranges`), `blocks` and `dialect` turn values into
+A program is lowered to a graph (`lowering`), its constants named by role (`graph.roles`); intervals
+prove which divisions need no guard (`graph.ranges`), `blocks` and `dialect` turn values into
 statements, and `optax_file` and `torch_file` write the files around them.
 """
 
 from __future__ import annotations
 
 from primitives.export.check import Report, check, load
+from primitives.export.lowering import ExportError, lower
 from primitives.export.naming import (
     Exported,
-    ExportError,
     OptimizerNameError,
     Target,
     checked_name,
 )
 from primitives.export.optax_file import OptaxFile
 from primitives.export.torch_file import TorchFile
-from primitives.export.values import graph
 from primitives.program import Program
 
 __all__ = [
@@ -46,9 +45,10 @@ def export(program: Program, target: Target, name: str, summary: str = "") -> Ex
 
     Raises:
         OptimizerNameError: `name` cannot name an optimizer.
+        ExportError: an op of the program has no code.
         ProgramError: the program is ill-kinded.
     """
-    lowered = graph(program)
+    lowered = lower(program)
     arguments = (lowered, checked_name(name), summary, program)
     file = OptaxFile(*arguments) if target == "optax" else TorchFile(*arguments)
     found = lowered.roles

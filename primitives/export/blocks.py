@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections import Counter
 from collections.abc import Callable
 
 from primitives.export import source
-from primitives.export.values import Value, reachable
+from primitives.graph.nodes import Node, reachable
 
 INLINE = 64
 """Longer expressions get a name."""
@@ -22,6 +21,7 @@ class Block:
         known: whether a value comes from outside of this block.
         leaf: the expression of such a value; None for one that is computed in the block after all.
         write: the code of an op, given the value; see `source.fill`.
+        word: what a value may be called.
         outputs: all values that will be asked for.
         indent: how far statements are indented.
         lines: where statements are added.
@@ -31,13 +31,14 @@ class Block:
     def __init__(
         self,
         names: source.Names,
-        known: Callable[[Value], bool],
-        leaf: Callable[[Value], ast.expr | None],
-        write: Callable[[Value, list[ast.expr]], tuple[str, dict[str, ast.expr]]],
-        outputs: tuple[Value, ...],
+        known: Callable[[Node], bool],
+        leaf: Callable[[Node], ast.expr | None],
+        write: Callable[[Node, list[ast.expr]], tuple[str, dict[str, ast.expr]]],
+        word: Callable[[Node], str],
+        outputs: tuple[Node, ...],
         indent: int,
         lines: list[str] | None = None,
-        named: Callable[[Value, Value | None], bool] = lambda value, reader: False,
+        named: Callable[[Node, Node | None], bool] = lambda value, reader: False,
     ):
         self.named = named
         self.indent = " " * indent
@@ -45,16 +46,17 @@ class Block:
         self.known = known
         self.leaf = leaf
         self.write = write
+        self.word = word
         self.lines: list[str] = [] if lines is None else lines
-        self.local: dict[Value, ast.expr] = {}
+        self.local: dict[Node, ast.expr] = {}
         self.uses = self._uses(outputs)
 
-    def _uses(self, outputs: tuple[Value, ...]) -> Counter[Value]:
+    def _uses(self, outputs: tuple[Node, ...]) -> Counter[Node]:
         """How often each value is read, not looking into what is known outside."""
-        uses: Counter[Value] = Counter(outputs)
-        seen: set[Value] = set()
+        uses: Counter[Node] = Counter(outputs)
+        seen: set[Node] = set()
 
-        def visit(value: Value) -> None:
+        def visit(value: Node) -> None:
             if value in seen or (value not in outputs and self.known(value)):
                 return
             seen.add(value)
@@ -66,7 +68,7 @@ class Block:
             visit(value)
         return uses
 
-    def expression(self, value: Value, *, fresh: bool = False) -> ast.expr:
+    def expression(self, value: Node, *, fresh: bool = False) -> ast.expr:
         """The expression of `value`; what it needs is added to the block's lines before.
 
         `fresh` looks into the value itself even if it is known outside.
@@ -89,55 +91,29 @@ class Block:
             args[longest] = self.assign(value.args[longest], args[longest])
         return _filled(code, args, extra)
 
-    def operand(self, value: Value, reader: Value | None = None) -> ast.expr:
+    def operand(self, value: Node, reader: Node | None = None) -> ast.expr:
         """The expression of `value` where `reader` (or a statement of its own) reads it."""
         expression = self.expression(value)
         if (self.uses[value] > 1 or self.named(value, reader)) and not _is_simple(expression):
             return self.assign(value, expression)
         return expression
 
-    def fitted(self, value: Value, around: str) -> ast.expr:
+    def fitted(self, value: Node, around: str) -> ast.expr:
         """The expression of `value`, short enough for a line with the text `around` it."""
         expression = self.operand(value)
         if len(self.indent) + len(around) + len(source.text(expression)) > source.WIDTH:
             return self.assign(value, expression)
         return expression
 
-    def assign(self, value: Value, expression: ast.expr | None = None) -> ast.expr:
+    def assign(self, value: Node, expression: ast.expr | None = None) -> ast.expr:
         """Gives `value` a name."""
         if value in self.local:
             return self.local[value]
         expression = expression or self.expression(value)
-        name = self.names.new(described(value))
+        name = self.names.new(self.word(value))
         self.lines += source.assignment(name, expression, len(self.indent))
         self.local[value] = source.name(name)
         return self.local[value]
-
-
-def described(value: Value) -> str:
-    """What `value` may be called: the program's word for it, or one for its op."""
-    if not re.fullmatch(r"v\d+(_\w+)?", value.name):
-        return value.name
-    if value.op == "subtract" and value.args[1].op == "power":
-        base, exponent = value.args[1].args
-        if base.op == "hyperparameter" and exponent.op == "t":
-            return "bias_correction" + "".join(filter(str.isdigit, base.name))
-    return _WORDS.get(value.op, value.op)
-
-
-_WORDS = {
-    "add": "total",
-    "subtract": "difference",
-    "multiply": "product",
-    "divide": "ratio",
-    "sqrt": "root",
-    "square": "squared",
-    "maximum": "larger",
-    "minimum": "smaller",
-    "interp": "average",
-    "ema": "average",
-    "total": "total",
-}
 
 
 def _filled(code: str, args: list[ast.expr], extra: dict[str, ast.expr]) -> ast.expr:
@@ -151,17 +127,17 @@ def _is_simple(expression: ast.expr) -> bool:
     return isinstance(expression, ast.Name | ast.Constant | ast.Attribute)
 
 
-def shared(roots: tuple[Value, ...], inside: Callable[[Value], bool]) -> list[Value]:
+def shared(roots: tuple[Node, ...], inside: Callable[[Node], bool]) -> list[Node]:
     """The values, operands first, that more than one root is made of and that are worth keeping.
 
     Args:
         roots: values that are computed one by one.
         inside: whether a value is computed inside a root (not a leaf, nor a number for the model).
     """
-    found: list[Value] = []
+    found: list[Node] = []
     while True:
         known = {*roots, *found}
-        counts: Counter[Value] = Counter()
+        counts: Counter[Node] = Counter()
         for root in known:
             counts.update(_parts(root, known, inside))
         several = [value for value in reachable(roots) if counts[value] > 1 and value not in known]
@@ -170,8 +146,8 @@ def shared(roots: tuple[Value, ...], inside: Callable[[Value], bool]) -> list[Va
         found.append(several[-1])  # what is made of the others
 
 
-def _parts(root: Value, known: set[Value], inside: Callable[[Value], bool]) -> set[Value]:
-    parts: set[Value] = set()
+def _parts(root: Node, known: set[Node], inside: Callable[[Node], bool]) -> set[Node]:
+    parts: set[Node] = set()
     stack = [arg for arg in root.args if inside(arg)]
     while stack:
         value = stack.pop()

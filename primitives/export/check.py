@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from primitives.export.naming import Exported, ExportError, camel_case
-from primitives.export.values import Graph, graph
+from primitives.export.lowering import ExportError, Lowered, lower
+from primitives.export.naming import Exported, camel_case
 from primitives.graph.roles import lift, roles
 from primitives.graph.structure import INITIAL, Place
 from primitives.kinds import Kind
@@ -110,7 +110,7 @@ class _Lifted:
     """The reference with its constants given at each step."""
 
     def __init__(self, program: Program):
-        self.graph: Graph = graph(program)
+        self.graph: Lowered = lower(program)
         self.roles = roles(program)
         self.all = (self.roles.learning_rate, *self.roles.hyperparameters)
         places: dict[Place, str] = {}

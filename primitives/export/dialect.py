@@ -6,17 +6,10 @@ import ast
 import re
 
 from primitives.export import source
-from primitives.export.ranges import Range
-from primitives.export.values import IRRATIONAL, Value
+from primitives.graph.nodes import CONSTANT, HYPERPARAMETER, Node
+from primitives.graph.ranges import Ranges
 from primitives.kinds import Kind
-from primitives.ops import OPS
 
-_OPERATORS = (
-    *("add", "subtract", "multiply", "divide", "power", "interp", "ema", "negative"),
-    *("greater", "equal", "clip_scale"),
-)
-"""What is written with operators alone, for which one tensor among numbers is enough."""
-_INFIX = ("add", "subtract", "multiply", "divide")
 _SWAPPED = re.compile("_0 (>|==) _1")
 """A comparison, which reads better with its number last."""
 
@@ -31,22 +24,22 @@ class Dialect:
     namespace = ""
     helpers: dict[str, str] = {}
 
-    def __init__(self, ranges: dict[Value, Range]):
+    def __init__(self, ranges: Ranges):
         self.ranges = ranges
         self.used: set[str] = set()
 
-    def write(self, value: Value, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
+    def write(self, value: Node, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
         """The code of `value`'s op over `_0`, `_1`, ..., and other names in it.
 
         Changes `args` where the code needs them in another form.
         """
-        if value.op in _INFIX and not all(arg.op == "number" for arg in value.args):
+        if value.row.infix and not all(arg.is_constant for arg in value.args):
             for place, arg in enumerate(value.args):
-                if arg.op == "number" and arg.name not in IRRATIONAL.values():
-                    args[place] = source.literal(arg.number)
+                if arg.is_constant and not arg.name:
+                    args[place] = source.literal(arg.value)
         exponent = value.args[-1]
-        if value.op == "power" and exponent.op == "number" and isinstance(args[1], ast.Constant):
-            args[1] = source.literal(exponent.number)
+        if value.op == "power" and exponent.is_constant and isinstance(args[1], ast.Constant):
+            args[1] = source.literal(exponent.value)
         code = self._code(value)
         self.used |= {
             node.id
@@ -55,38 +48,21 @@ class Dialect:
         }
         return code, {"xp": source.name(self.namespace)}
 
-    def _code(self, value: Value) -> str:
-        guarded = self._guarded(value)
-        if guarded:
-            return guarded
-        if value.op == "clip_scale":
-            return "xp.where(_0 > _1, _1 / _0, 1.0)"
-        if value.op == "orthogonalize" and value.kind <= Kind.LEAF:
-            return "_orthogonalize(_0.reshape(1, 1)).reshape(())"
+    def _code(self, value: Node) -> str:
+        row = value.row
+        if row.guarded and not row.plain(*map(self.ranges, value.args)):
+            return row.guarded
+        if row.matrixwise and value.kind <= Kind.LEAF:
+            return self.form(value).replace("_0", "_0.reshape(1, 1)") + ".reshape(())"
         code = self.form(value)
-        if value.op in ("greater", "equal") and value.args[0].op == "number":
+        if value.op in ("greater", "equal") and value.args[0].is_constant:
             return _SWAPPED.sub(r"_1 \1 _0", code).replace("_1 > _0", "_1 < _0")
         return code
 
-    def form(self, value: Value) -> str:
+    def form(self, value: Node) -> str:
         """The code of an op at numbers where it is NumPy's."""
-        raise NotImplementedError
-
-    def _guarded(self, value: Value) -> str | None:
-        """The code of a division by what may be zero."""
-        known = [self.ranges[arg] for arg in value.args]
-        match value.op:
-            case "divide" if not known[1].nonzero:
-                return "_divide(_0, _1)"
-            case "reciprocal" if not known[0].nonzero:
-                return "_divide(1.0, _0)"
-            case "power" if not known[0].nonzero and known[1].low < 0:
-                return "_power(_0, _1)"
-            case "mod" if not known[1].nonzero:
-                return "_mod(_0, _1)"
-            case "clip_scale" if known[1].low < 0:
-                return "xp.where(_0 > _1, _divide(_1, _0), 1.0)"
-        return None
+        assert value.row.code is not None, value.op
+        return value.row.code
 
     def helper_lines(self) -> list[str]:
         """The helpers' definitions, two blank lines before each."""
@@ -133,14 +109,6 @@ def _orthogonalize(x):
 ''',
     }
 
-    def form(self, value: Value) -> str:
-        """See `Dialect.form`."""
-        if value.op == "spread":
-            return "xp.broadcast_arrays(_0, _1)[0]"
-        code = OPS[value.op].code
-        assert code is not None, value.op
-        return code
-
 
 class Torch(Dialect):
     """Code over `torch`; numbers that are the same for all weights stay Python's where they can."""
@@ -183,47 +151,28 @@ def _orthogonalize(x: Tensor) -> Tensor:
     return u if wide is x else u.mT
 ''',
     }
-    _host_forms = {
-        "maximum": "max(_0, _1)",
-        "minimum": "min(_0, _1)",
-        "sqrt": "_0 ** 0.5",
-    }
 
-    def __init__(self, ranges: dict[Value, Range]):
+    def __init__(self, ranges: Ranges):
         super().__init__(ranges)
         self.like = "grad"
-        self._on_host: dict[Value, bool] = {}
+        self._on_host: dict[Node, bool] = {}
 
-    def on_host(self, value: Value) -> bool:
+    def on_host(self, value: Node) -> bool:
         """Whether `value` is a Python number: the arithmetic that gives it can neither overflow
         nor leave the real numbers.
         """
         if value not in self._on_host:
-            leaf = value.op in ("number", "hyperparameter", "t", "lr")
+            leaf = value.op in (CONSTANT, HYPERPARAMETER, "t", "lr")
             self._on_host[value] = leaf or self._stays_on_host(value)
         return self._on_host[value]
 
-    def _stays_on_host(self, value: Value) -> bool:
-        if value.op in ("state", "total") or not value.args:
+    def _stays_on_host(self, value: Node) -> bool:
+        row = value.row
+        if row.python is None or not all(map(self.on_host, value.args)):
             return False
-        if not all(map(self.on_host, value.args)):
-            return False
-        known = [self.ranges[arg] for arg in value.args]
-        match value.op:
-            case "add" | "subtract" | "multiply" | "negative" | "maximum" | "minimum":
-                return True
-            case "interp" | "ema":
-                return True
-            case "divide":
-                return known[1].nonzero
-            case "sqrt":
-                return known[0].low >= 0
-            case "power":
-                shrinks = known[0].high <= 1 and known[1].low >= 0
-                return known[0].low >= 0 and (shrinks or (known[0].low >= 1 and known[1].high <= 0))
-        return False
+        return row.python_safe(*map(self.ranges, value.args))
 
-    def write(self, value: Value, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
+    def write(self, value: Node, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
         """See `Dialect.write`; Python numbers become tensors where PyTorch wants them."""
         code, extra = super().write(value, args)
         for place in self._wrapped(value, code):
@@ -231,38 +180,41 @@ def _orthogonalize(x: Tensor) -> Tensor:
             self.used.add("_tensor")
         return code, extra | {"like": source.name(self.like)}
 
-    def _wrapped(self, value: Value, code: str) -> list[int]:
+    def _wrapped(self, value: Node, code: str) -> list[int]:
         """The operands that are Python numbers and must be tensors."""
         if self.on_host(value):
             return []
         numbers = [place for place, arg in enumerate(value.args) if self.on_host(arg)]
-        if code.startswith(("_divide", "_power", "_mod")):
+        if code == value.row.guarded and code.startswith("_"):
             dividend = value.op == "divide"  # may stay a number; a divisor may not
             return [place for place in numbers if place or not dividend]
         if value.op == "where":
             both = {1, 2} <= set(numbers)
             return [place for place in numbers if place == 0 or (both and place == 1)]
-        if value.op in _OPERATORS:
+        if not _passes_operands(code):  # then one tensor among numbers is enough
             return numbers[:1] if len(numbers) == len(value.args) else []
         if value.op in ("maximum", "minimum") and len(numbers) == 1:
             return []
         return numbers
 
-    def form(self, value: Value) -> str:
+    def form(self, value: Node) -> str:
         """See `Dialect.form`."""
-        if value.op == "spread":
-            return "torch.broadcast_tensors(_0, _1)[0]"
-        if self.on_host(value) and value.op in self._host_forms:
-            return self._host_forms[value.op]
+        row = value.row
+        if row.python and self.on_host(value):
+            return row.python
         if value.op in ("maximum", "minimum"):
             bound = value.op[:3]
             for tensor, number in ((0, 1), (1, 0)):
                 if self.on_host(value.args[number]) and not self.on_host(value.args[tensor]):
                     return f"torch.clamp(_{tensor}, {bound_name(bound)}=_{number})"
-        op = OPS[value.op]
-        code = op.torch or op.code
-        assert code is not None, value.op
-        return code
+        return row.torch or super().form(value)
+
+
+def _passes_operands(code: str) -> bool:
+    """Whether `code` hands an operand as it is to a function of the target's library."""
+    calls = [node for node in ast.walk(source.template(code)) if isinstance(node, ast.Call)]
+    given = [arg for call in calls if isinstance(call.func, ast.Attribute) for arg in call.args]
+    return any(isinstance(arg, ast.Name) and re.fullmatch(r"_\d", arg.id) for arg in given)
 
 
 def bound_name(bound: str) -> str:

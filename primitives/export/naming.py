@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from primitives.export import source
-from primitives.export.values import Graph
+from primitives.export.lowering import ExportError, Lowered
 from primitives.graph.analysis import semantic_key
 from primitives.kinds import Kind
 from primitives.program import Program
@@ -34,10 +34,6 @@ _STATES: dict[Target, dict[tuple[str, bool], str]] = {
     },
 }
 _IMPORTED = {"jax", "jnp", "optax", "torch", "math", "init_fn", "update_fn"}
-
-
-class ExportError(ValueError):
-    """A program that is not exported; the message says why."""
 
 
 class OptimizerNameError(ExportError):
@@ -88,7 +84,7 @@ def camel_case(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-def state_names(graph: Graph, target: Target, names: source.Names) -> dict[str, str]:
+def state_names(graph: Lowered, target: Target, names: source.Names) -> dict[str, str]:
     """What each state is called in the file: by role, otherwise as the program has it."""
     found: dict[str, str] = {}
     for state in graph.states:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from primitives.export import source
 from primitives.export.dialect import Jax
+from primitives.export.lowering import Lowered, StateVariable
 from primitives.export.naming import camel_case, provenance, state_names, title
 from primitives.export.optax_update import BODY, Update
-from primitives.export.ranges import ranges
-from primitives.export.values import Graph, StateVariable, Value
+from primitives.graph.nodes import HYPERPARAMETER, Node
 from primitives.graph.roles import Hyperparameter
 from primitives.kinds import Kind
 from primitives.program import Program
@@ -53,7 +53,7 @@ class OptaxFile:
         program: the program as it was given, for the provenance.
     """
 
-    def __init__(self, graph: Graph, name: str, summary: str, program: Program):
+    def __init__(self, graph: Lowered, name: str, summary: str, program: Program):
         self.graph, self.name, self.summary, self.program = graph, name, summary, program
         self.state_class = f"ScaleBy{camel_case(name)}State"
         found = graph.roles
@@ -64,7 +64,7 @@ class OptaxFile:
         self.own = tuple(h for h in found.hyperparameters if h is not self.weight_decay)
         self.names = source.Names({*_TAKEN, name, f"scale_by_{name}", *(h.name for h in self.own)})
         self.states = state_names(graph, "optax", self.names)
-        self.dialect = Jax(ranges(graph))
+        self.dialect = Jax(graph.ranges())
         self.counts = graph.reads("t") or graph.reads("lr")
         self.has_state = bool(graph.states) or self.counts
 
@@ -164,7 +164,7 @@ class OptaxFile:
     def _start(self, name: str, state: StateVariable) -> list[str]:
         """The lines that make the first value of a state."""
         initial, kind = state.initial, state.parameter.kind
-        zero = initial.op == "number" and initial.number == 0
+        zero = initial.is_constant and initial.value == 0
         value = "" if zero else _initial(initial)
         if kind == Kind.SCALAR:
             dtype = "jnp.result_type(jnp.float32, *jax.tree.leaves(params))"
@@ -254,8 +254,8 @@ class OptaxFile:
         ]
 
 
-def _initial(value: Value) -> str:
-    return value.name if value.op == "hyperparameter" else source.number(value.number)
+def _initial(value: Node) -> str:
+    return value.name if value.op == HYPERPARAMETER else source.number(value.value)
 
 
 def _argument(one: Hyperparameter) -> str:

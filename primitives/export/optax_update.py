@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from primitives.export import source
-from primitives.export.blocks import Block, described, shared
+from primitives.export.blocks import Block, shared
 from primitives.export.dialect import Jax
-from primitives.export.values import Graph, StateVariable, Value, reachable
+from primitives.export.lowering import Lowered, StateVariable
+from primitives.graph.nodes import CONSTANT, HYPERPARAMETER, Node, reachable
 from primitives.kinds import Kind
 
 BODY = 8
@@ -35,7 +36,7 @@ class File(Protocol):
         has_state: whether there is a state at all.
     """
 
-    graph: Graph
+    graph: Lowered
     name: str
     names: source.Names
     states: dict[str, str]
@@ -69,6 +70,7 @@ class Update:
             lambda value: not value.args or value.op == "total",
             self._number_leaf,
             self.dialect.write,
+            self.graph.word,
             asked,
             BODY,
             self.body,
@@ -139,7 +141,7 @@ class Update:
 
     # -- what is a tree -----------------------------------------------------------------------
 
-    def _given(self) -> dict[Value, _Tree]:
+    def _given(self) -> dict[Node, _Tree]:
         """The trees that come in."""
         trees = {
             value: _Tree("grads", "g") if value.op == "gradient" else _Tree("weights", "w")
@@ -157,11 +159,11 @@ class Update:
         full = state.parameter.kind == Kind.TENSOR
         return "_matrix(_0)" if full and self.graph.by_matrix else "_0"
 
-    def _kept(self) -> dict[Value, StateVariable | None]:
+    def _kept(self) -> dict[Node, StateVariable | None]:
         """The computed values that are trees of their own, with the state that each is the next
         value of, if it is kept as that state is.
         """
-        kept: dict[Value, StateVariable | None] = {}
+        kept: dict[Node, StateVariable | None] = {}
         for state in self.graph.states:
             value = state.following
             if value.kind == state.parameter.kind != Kind.SCALAR and value.args:
@@ -170,7 +172,7 @@ class Update:
         roots = [self.graph.direction, *(state.following for state in self.graph.states)]
         roots += [value.args[0] for value in values if value.op == "total"]
         roots = [root for root in roots if root.kind != Kind.SCALAR and root.args]
-        readers: Counter[Value] = Counter(roots)
+        readers: Counter[Node] = Counter(roots)
         readers.update({arg for v in values if v.kind != Kind.SCALAR for arg in v.args})
         several = {root for root in roots if readers[root] > 1}
         several |= set(shared(tuple(dict.fromkeys(roots)), _is_per_array))
@@ -181,7 +183,7 @@ class Update:
 
     # -- numbers ------------------------------------------------------------------------------
 
-    def _numbers_asked_for(self) -> tuple[Value, ...]:
+    def _numbers_asked_for(self) -> tuple[Node, ...]:
         """The numbers for the whole model that arrays read or states become."""
         asked = [
             arg
@@ -193,10 +195,10 @@ class Update:
         asked += [s.following for s in self.graph.states if s.following.kind == Kind.SCALAR]
         return tuple(dict.fromkeys(asked))
 
-    def _number_leaf(self, value: Value) -> ast.expr | None:
+    def _number_leaf(self, value: Node) -> ast.expr | None:
         match value.op:
-            case "number":
-                return source.constant(value.name, value.number)
+            case "constant":
+                return source.constant(value.name, value.value)
             case "hyperparameter" | "lr":
                 return source.name(value.name)
             case "t":
@@ -207,10 +209,10 @@ class Update:
                 return self._total(value)
         return None
 
-    def _total(self, value: Value) -> ast.expr:
+    def _total(self, value: Node) -> ast.expr:
         """A sum over the model, as a name."""
         term = value.args[0]
-        name = self.names.new(described(value))
+        name = self.names.new(self.graph.word(value))
         if term in self.trees or term in self.kept:
             summed = self._tree(term).text
         else:
@@ -223,7 +225,7 @@ class Update:
         self.numbers.local[value] = source.name(name)
         return source.name(name)
 
-    def _number_in_leaf(self, value: Value) -> ast.expr | None:
+    def _number_in_leaf(self, value: Node) -> ast.expr | None:
         """A number in an array's expression: in place if it is made of hyperparameters alone."""
         if not value.args or _is_fixed(value):
             return self._number_leaf(value)
@@ -231,12 +233,12 @@ class Update:
 
     # -- trees --------------------------------------------------------------------------------
 
-    def _tree(self, value: Value) -> _Tree:
+    def _tree(self, value: Node) -> _Tree:
         """The tree that keeps `value`."""
         if value not in self.trees:
             state = self.kept[value]
             if state is None:
-                name = self.names.new(described(value))
+                name = self.names.new(self.graph.word(value))
                 self._assign(name, value)
                 self.trees[value] = _Tree(name, name)
             else:
@@ -256,14 +258,12 @@ class Update:
             ending += ".reshape(like.shape)"
         return f"{ending}.astype(like.dtype)" if _may_widen(value) else ending
 
-    def _assign(
-        self, name: str, value: Value, ending: str = "_0", like: Value | None = None
-    ) -> None:
+    def _assign(self, name: str, value: Node, ending: str = "_0", like: Node | None = None) -> None:
         arguments = self._mapped(value, name, ending, like)
         self.body += source.call(f"{name} = jax.tree.map(", arguments, indent=BODY)
 
     def _mapped(
-        self, value: Value, name: str, ending: str = "_0", like: Value | None = None
+        self, value: Node, name: str, ending: str = "_0", like: Node | None = None
     ) -> list[str]:
         """The arguments of the `jax.tree.map` that gives `value` for each array.
 
@@ -272,7 +272,7 @@ class Update:
         read: dict[str, ast.expr] = {}
         names = source.Names(self.names.taken - self._names_of_trees())
 
-        def leaf(part: Value) -> ast.expr | None:
+        def leaf(part: Node) -> ast.expr | None:
             if part.kind == Kind.SCALAR:
                 return self._number_in_leaf(part)
             if part not in self.trees and (part is value or part not in self.kept):
@@ -282,14 +282,14 @@ class Update:
                 read[tree.text] = source.name(names.new(tree.leaf))
             return source.fill(tree.access, _0=read[tree.text])
 
-        def known(part: Value) -> bool:
+        def known(part: Node) -> bool:
             if part.kind == Kind.SCALAR:
                 return not _is_fixed(part)
             return part in self.trees or part in self.kept
 
         computed = value.kind != Kind.SCALAR and bool(value.args) and value not in self.trees
         outputs = (value,) if computed else ()
-        block = Block(names, known, leaf, self.dialect.write, outputs, BODY + 4)
+        block = Block(names, known, leaf, self.dialect.write, self.graph.word, outputs, BODY + 4)
         result = block.expression(value, fresh=computed)
         extra = {}
         if like is not None and "like" in ending:
@@ -327,10 +327,8 @@ class Update:
         """The text of the tree that keeps the update."""
         value = self.graph.direction
         if value.kind != Kind.TENSOR:
-            gradient = next((v for v in self.trees if v.op == "gradient"), None)
-            if gradient is None:
-                gradient = Value("gradient", (), Kind.TENSOR, "gradient")
-                self.trees[gradient] = _Tree("grads", "g")
+            gradient = self.graph.gradient
+            self.trees.setdefault(gradient, _Tree("grads", "g"))
             self._assign("direction", value, "jnp.broadcast_to(_0, like.shape)", gradient)
             return "direction"
         if value in self.trees or value in self.kept:
@@ -356,24 +354,24 @@ class Update:
         return name
 
 
-def _is_per_array(value: Value) -> bool:
+def _is_per_array(value: Node) -> bool:
     """Whether a value is computed for each array."""
     return value.kind != Kind.SCALAR and bool(value.args)
 
 
-def _is_fixed(value: Value) -> bool:
+def _is_fixed(value: Node) -> bool:
     """Whether a value is made of numbers and hyperparameters alone."""
     leaves = [part for part in reachable((value,)) if not part.args]
-    return all(leaf.op in ("number", "hyperparameter") for leaf in leaves)
+    return all(leaf.op in (CONSTANT, HYPERPARAMETER) for leaf in leaves)
 
 
-def _is_of_step(value: Value) -> bool:
+def _is_of_step(value: Node) -> bool:
     """Whether a computed number changes from step to step, and needs no arrays."""
     sums = any(part.op == "total" for part in reachable((value,)))
     return bool(value.args) and not sums and not _is_fixed(value)
 
 
-def _may_widen(value: Value) -> bool:
+def _may_widen(value: Node) -> bool:
     """Whether numbers of the model, which may be wider than an array, are in `value`."""
     return any(
         part.op in ("total", "lr", "t") or (part.op == "state" and part.kind == Kind.SCALAR)

@@ -6,11 +6,12 @@ import math
 
 from primitives.export import source
 from primitives.export.dialect import Torch
+from primitives.export.lowering import Lowered, StateVariable
 from primitives.export.naming import camel_case, provenance, state_names, title
-from primitives.export.ranges import ranges
 from primitives.export.torch_step import Step
-from primitives.export.values import Graph, StateVariable
-from primitives.graph.roles import NOT_NEGATIVE, Hyperparameter
+from primitives.graph.nodes import HYPERPARAMETER
+from primitives.graph.roles import Hyperparameter
+from primitives.interval import NONNEGATIVE
 from primitives.kinds import Kind
 from primitives.program import Program
 
@@ -51,14 +52,14 @@ _PLACES = {
 class TorchFile:
     """The source of a program's PyTorch file; the arguments are those of `OptaxFile`."""
 
-    def __init__(self, graph: Graph, name: str, summary: str, program: Program):
+    def __init__(self, graph: Lowered, name: str, summary: str, program: Program):
         self.graph, self.name, self.summary, self.program = graph, name, summary, program
         self.class_name = camel_case(name)
         self.hyperparameters = graph.roles.hyperparameters
         taken = {*_TAKEN, name, *(h.name for h in self.hyperparameters)}
         self.names = source.Names(taken)
         self.states = state_names(graph, "torch", self.names)
-        self.dialect = Torch(ranges(graph))
+        self.dialect = Torch(graph.ranges())
         self.per_array = [s for s in graph.states if s.parameter.kind != Kind.SCALAR]
         self.of_model = [s for s in graph.states if s.parameter.kind == Kind.SCALAR]
         self.reads_t, self.shaped = graph.reads("t"), graph.reads("lr")
@@ -150,7 +151,7 @@ class TorchFile:
             "",
             *source.call("def __init__(", arguments, ") -> None:", indent=4),
         ]
-        checked = [("lr", NOT_NEGATIVE), *((h.name, h.interval) for h in self.hyperparameters)]
+        checked = [("lr", NONNEGATIVE), *((h.name, h.interval) for h in self.hyperparameters)]
         for name, interval in checked:
             condition = _outside(name, interval.low, interval.high, interval.above, interval.below)
             if condition:
@@ -215,9 +216,9 @@ class TorchFile:
         return [f'            state["{name}"] = {made}']
 
     def _initial(self, state: StateVariable) -> str:
-        if state.initial.op == "hyperparameter":
+        if state.initial.op == HYPERPARAMETER:
             return f'self.defaults["{state.initial.name}"]'
-        return source.number(state.initial.number)
+        return source.number(state.initial.value)
 
     def _model_method(self) -> list[str]:
         lines = [

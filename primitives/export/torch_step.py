@@ -8,9 +8,10 @@ from collections.abc import Collection
 from typing import Protocol
 
 from primitives.export import source
-from primitives.export.blocks import Block, described
+from primitives.export.blocks import Block
 from primitives.export.dialect import Torch
-from primitives.export.values import Graph, StateVariable, Value, reachable
+from primitives.export.lowering import Lowered, StateVariable
+from primitives.graph.nodes import CONSTANT, HYPERPARAMETER, Node, reachable
 from primitives.graph.roles import Hyperparameter
 from primitives.kinds import Kind
 
@@ -35,7 +36,7 @@ class File(Protocol):
         shaped: whether it reads `lr`, the shape of the schedule.
     """
 
-    graph: Graph
+    graph: Lowered
     names: source.Names
     states: dict[str, str]
     per_array: list[StateVariable]
@@ -55,13 +56,13 @@ class Step:
     def __init__(self, file: File):
         self.file, self.graph, self.dialect = file, file.graph, file.dialect
         self.outer = file.names.scope()
-        self.totals: dict[Value, str] = {}
+        self.totals: dict[Node, str] = {}
         self.levels = self._levels()
         self.read_by_model = ["t"] * file.reads_t + ["shape"] * file.shaped
 
-    def _levels(self) -> list[list[Value]]:
+    def _levels(self) -> list[list[Node]]:
         """Sums over the model, those first that need no others."""
-        level: dict[Value, int] = {}
+        level: dict[Node, int] = {}
         for value in self.graph.values():
             before = max((level[arg] for arg in value.args), default=0)
             level[value] = before + (value.op == "total")
@@ -119,9 +120,9 @@ class Step:
 
     # -- loops ------------------------------------------------------------------------------------
 
-    def _pass(self, totals: list[Value]) -> list[str]:
+    def _pass(self, totals: list[Node]) -> list[str]:
         """One pass that adds up `totals`."""
-        names = [self.outer.new(described(total)) for total in totals]
+        names = [self.outer.new(self.graph.word(total)) for total in totals]
         body = _Body(self, tuple(total.args[0] for total in totals))
         sums: list[str] = []
         for total, name in zip(totals, names, strict=True):
@@ -158,30 +159,31 @@ class _Body:
     """One loop's body, or what follows the loops: what is read, statements, writes."""
 
     def __init__(
-        self, step: Step, outputs: tuple[Value, ...], indent: int = _BODY, of_model: bool = False
+        self, step: Step, outputs: tuple[Node, ...], indent: int = _BODY, of_model: bool = False
     ):
         self.step, self.file, self.graph = step, step.file, step.graph
         self.of_model = of_model
         self.indent = indent
         self.names = step.outer.scope()
         self.read: dict[str, None] = {}
-        self.read_states: dict[Value, str] = {}
-        self.written: dict[Value, ast.expr] = {}
+        self.read_states: dict[Node, str] = {}
+        self.written: dict[Node, ast.expr] = {}
         self.file.dialect.like = "like" if of_model else "grad"
         self.block = Block(
             self.names,
             _is_known,
             self._leaf,
             self.file.dialect.write,
+            self.graph.word,
             outputs,
             indent,
             named=_is_named,
         )
 
-    def _leaf(self, value: Value) -> ast.expr | None:
+    def _leaf(self, value: Node) -> ast.expr | None:
         match value.op:
-            case "number":
-                return source.constant(value.name, value.number)
+            case "constant":
+                return source.constant(value.name, value.value)
             case "hyperparameter" | "gradient" | "weights" | "t" | "lr":
                 name = {"gradient": "grad", "lr": "shape"}.get(value.op, value.name)
                 self.read["gradient" if name == "grad" else name] = None
@@ -254,7 +256,7 @@ class _Body:
         others += [s.following for s in self.graph.states if s is not state]
         if state.following.kind != state.parameter.kind or state.following is state.old:
             return False
-        seen: set[Value] = {state.following}
+        seen: set[Node] = {state.following}
         while others:
             value = others.pop()
             if value is state.old:
@@ -288,9 +290,9 @@ class _Body:
             other is not state and state.old in self._unread(other.following) for other in pending
         )
 
-    def _unread(self, value: Value) -> set[Value]:
+    def _unread(self, value: Node) -> set[Node]:
         """What is still to be read when `value` is computed."""
-        found: set[Value] = set()
+        found: set[Node] = set()
         stack = [value]
         while stack:
             part = stack.pop()
@@ -316,11 +318,11 @@ class _Body:
             self.written.setdefault(value, source.name(name))
             self.block.local.setdefault(value, source.name(name))
 
-    def _update_in_place(self, name: str, value: Value, old: Value) -> bool:
+    def _update_in_place(self, name: str, value: Node, old: Node) -> bool:
         """An average or a sum, written as what it is; whether it was one."""
         space, block = self.block.indent, self.block
         host = self.file.dialect.on_host
-        if value.op in ("interp", "ema") and value.args[1] is old and host(value.args[2]):
+        if value.op == "interp" and value.args[1] is old and host(value.args[2]):
             new, decay = value.args[0], value.args[2]
             if new.kind != old.kind or host(new) or old in reachable((new,)):
                 return False
@@ -339,7 +341,7 @@ class _Body:
                 return True
         return False
 
-    def _factor(self, value: Value, old: Value) -> ast.expr | None:
+    def _factor(self, value: Node, old: Node) -> ast.expr | None:
         """What `value` multiplies the old value with (1 if it is the old value), if a number."""
         if value is old:
             return ast.Constant(1.0)
@@ -374,14 +376,14 @@ class _Body:
         self.block.lines.append(f"{space}p.sub_({source.text(moved)})")
 
 
-def _is_known(value: Value) -> bool:
+def _is_known(value: Node) -> bool:
     """Whether a value is read from somewhere and not computed in place."""
     return not value.args or value.op == "total"
 
 
-def _is_named(value: Value, reader: Value | None) -> bool:
+def _is_named(value: Node, reader: Node | None) -> bool:
     """Whether a value gets its own line: a number of this step that an array reads."""
     if value.kind != Kind.SCALAR or (reader is not None and reader.kind == Kind.SCALAR):
         return False
     leaves = [part for part in reachable((value,)) if not part.args]
-    return any(leaf.op not in ("number", "hyperparameter") for leaf in leaves)
+    return any(leaf.op not in (CONSTANT, HYPERPARAMETER) for leaf in leaves)

@@ -20,40 +20,16 @@ from functools import lru_cache
 from typing import Literal
 
 from primitives.graph.analysis import live
-from primitives.graph.structure import AVERAGES, INITIAL, Place, StateRole, Structure
+from primitives.graph.structure import INITIAL, Place, StateRole, Structure, given
+from primitives.interval import ANYTHING, DECAY, NEGATIVE, NONNEGATIVE, POSITIVE, Interval
 from primitives.kinds import Kind
+from primitives.op import ConstantRole
+from primitives.ops import OPS
 from primitives.program import Parameter, Program, Statement
 
 _LITERALS = (0.0, 0.5, 1.0, 2.0)
 """Magnitudes that stay numbers unless they have a role: halves and doubles are seldom tuned."""
 _LARGEST_EPSILON = 1e-3
-
-
-@dataclass(frozen=True)
-class Interval:
-    """The numbers from `low` to `high`; `above` and `below` say that an end does not belong."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False
-    below: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        if value == self.low or value == self.high:
-            return not (self.above if value == self.low else self.below)
-        return self.low < value < self.high
-
-    def __str__(self) -> str:
-        left = "(" if self.above or math.isinf(self.low) else "["
-        right = ")" if self.below or math.isinf(self.high) else "]"
-        return f"{left}{self.low:g}, {self.high:g}{right}"
-
-
-ANY = Interval()
-POSITIVE = Interval(0.0, above=True)
-NEGATIVE = Interval(high=0.0, below=True)
-NOT_NEGATIVE = Interval(0.0)
-DECAY = Interval(0.0, 1.0, below=True)
 
 
 @dataclass(frozen=True)
@@ -155,7 +131,7 @@ class _Finder(Structure):
         drafts = self._drafts(taken, states)
         learning_rate = self._product("learning_rate", "learning rate", rate_places)
         if decay_places:
-            drafts.append(_Draft(("weight decay",), "weight_decay", "", NOT_NEGATIVE, decay_places))
+            drafts.append(_Draft(("weight decay",), "weight_decay", "", NONNEGATIVE, decay_places))
         return Roles(
             self.program,
             states,
@@ -171,11 +147,11 @@ class _Finder(Structure):
         if index == INITIAL:
             return self.program.states[operand].initial
         found = self.operands[index]
-        return float(found[operand]) if found else 1e-8
+        return float(found[operand]) if found else given(self.op_of(index))
 
     def _product(self, name: str, role: str, places: list[Place]) -> Hyperparameter:
         value = float(f"{math.prod(map(self._value, places)):.12g}")
-        return Hyperparameter(name, role, value, NOT_NEGATIVE, tuple(places[:1]), tuple(places[1:]))
+        return Hyperparameter(name, role, value, NONNEGATIVE, tuple(places[:1]), tuple(places[1:]))
 
     def _drafts(
         self, taken: Collection[Place], states: dict[str, tuple[StateRole, bool]]
@@ -188,7 +164,7 @@ class _Finder(Structure):
             for operand in range(len(operands))
             if (found := self.constant(index, operand))
             and found[1] not in taken
-            and self.program.statements[index].op != "identity"
+            and self.op_of(index) != "identity"
         ]
         for rule in (self._as_decay, self._as_correction, self._as_known, self._as_any):
             for index, operand, value, place in uses:
@@ -211,10 +187,10 @@ class _Finder(Structure):
         self, index: int, operand: int, value: float, place: Place, known: object
     ) -> _Draft | None:
         """The decay of an average, or of a decaying sum."""
-        op, operands = self.program.statements[index].op, self.operands[index]
+        op, operands = self.op_of(index), self.operands[index]
         if value not in DECAY:
             return None
-        if op in AVERAGES and operand == 2:
+        if op == "interp" and operand == 2:
             orders = [order for order in map(self.order, operands[:2]) if order]
             kept = self.base + index in map(self.resolve, self.next_value.values())
             return _decay(max(orders, default=0.0), value, "decay" if kept else "share")
@@ -245,7 +221,7 @@ class _Finder(Structure):
         known: Mapping[tuple[object, ...], _Draft],
     ) -> _Draft | None:
         """A decay again: in its bias correction 1 - b^t, or in a look ahead along momentum."""
-        op, operands = self.program.statements[index].op, self.operands[index]
+        op, operands = self.op_of(index), self.operands[index]
         if value not in DECAY:
             return None
         same = [draft for key, draft in known.items() if key[0] == "decay" and key[2] == value]
@@ -268,9 +244,9 @@ class _Finder(Structure):
     def _corrected(self, power: int) -> float | None:
         """The order of what is divided by one minus `power`."""
         for index, _ in self.users[power]:
-            if self.program.statements[index].op == "subtract":
+            if self.op_of(index) == "subtract":
                 for user, operand in self.users[self.base + index]:
-                    if self.program.statements[user].op == "divide" and operand == 1:
+                    if self.op_of(user) == "divide" and operand == 1:
                         return self.order(self.operands[user][0])
         return None
 
@@ -278,40 +254,37 @@ class _Finder(Structure):
         self, index: int, operand: int, value: float, place: Place, known: object
     ) -> _Draft | None:
         """What has one name in the literature wherever it stands."""
-        op, operands = self.program.statements[index].op, self.operands[index]
+        op, operands = self.op_of(index), self.operands[index]
         if op == "add" and 0 < value <= _LARGEST_EPSILON:
-            readers = {
-                self.program.statements[user].op for user, _ in self.users[self.base + index]
-            }
+            readers = {self.op_of(user) for user, _ in self.users[self.base + index]}
             base = "eps_root" if "sqrt" in readers else "eps"
             return _Draft((base, value), base, "keeps a denominator positive", POSITIVE, [])
         if op == "multiply" and value > 0 and self.resolve(operands[1 - operand]) == 0:
-            readers = {
-                self.program.statements[user].op for user, _ in self.users[self.base + index]
-            }
+            readers = {self.op_of(user) for user, _ in self.users[self.base + index]}
             if "add" in readers:
                 return _Draft(
-                    ("weight decay", value), "weight_decay", "weight decay", NOT_NEGATIVE, []
+                    ("weight decay", value), "weight_decay", "weight decay", NONNEGATIVE, []
                 )
-        if op in _THRESHOLDS and operand == 1 and value > 0:
-            base, role = _THRESHOLDS[op]
-            return _Draft((base, place), base, role, POSITIVE, [])
-        if op == "clamp" and operand:
-            base = ("low", "high")[operand - 1]
-            return _Draft((base, place), base, f"the {base}er end of a clamp", ANY, [])
+        role = OPS[op].constant_role(operand)
+        if role and role.always and (value > 0 or not role.keeps_sign):
+            interval = POSITIVE if role.keeps_sign else ANYTHING
+            return _Draft((role.name, place), role.name, role.words, interval, [])
         return None
 
     def _as_any(
         self, index: int, operand: int, value: float, place: Place, known: object
     ) -> _Draft | None:
-        op = self.program.statements[index].op
+        op = self.op_of(index)
         if abs(value) in _LITERALS:
             return None
-        base, role = _OTHERS.get((op, operand)) or _OTHERS.get((op, -1)) or (op, f"in {op}")
-        interval = ANY
-        if base in ("exponent", "floor", "divisor", "period"):
+        role = OPS[op].constant_role(operand)
+        if role is None or role.always:
+            written = self.program.statements[index].op
+            role = ConstantRole(written, f"in {written}")
+        interval = ANYTHING
+        if role.keeps_sign:
             interval = POSITIVE if value > 0 else NEGATIVE
-        return _Draft((base, place), base, role, interval, [])
+        return _Draft((role.name, place), role.name, role.words, interval, [])
 
     def _named(self, drafts: list[_Draft], decay_places: list[Place]) -> tuple[Hyperparameter, ...]:
         decays = sorted(
@@ -340,30 +313,6 @@ class _Finder(Structure):
                     Hyperparameter(name, draft.role, value, draft.interval, tuple(draft.places))
                 )
         return tuple(found)
-
-
-_THRESHOLDS = {
-    "clip": ("max_norm", "the largest global norm"),
-    "clip_by_rms": ("clipping_threshold", "the largest root mean square of an array"),
-}
-
-_OTHERS = {
-    ("add", -1): ("offset", "added"),
-    ("subtract", -1): ("offset", "a difference"),
-    ("multiply", -1): ("scale", "a factor"),
-    ("divide", 0): ("numerator", "divided"),
-    ("divide", 1): ("divisor", "a divisor"),
-    ("power", 0): ("base", "raised to a power"),
-    ("power", 1): ("exponent", "an exponent"),
-    ("maximum", -1): ("floor", "the least value"),
-    ("minimum", -1): ("ceiling", "the largest value"),
-    ("greater", -1): ("threshold", "a threshold"),
-    ("equal", -1): ("target", "compared with"),
-    ("mod", 1): ("period", "a period"),
-    ("interp", 2): ("weight", "the second operand's share"),
-    ("ema", 2): ("weight", "the second operand's share"),
-    ("where", -1): ("choice", "one of two choices"),
-}
 
 
 def _decay(order: float, value: float, form: Literal["decay", "momentum", "share"]) -> _Draft:

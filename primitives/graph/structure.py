@@ -11,14 +11,16 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
+
 from primitives.graph.analysis import analyse
+from primitives.ops import OPS
 from primitives.program import Program
 
 Place = tuple[int, int]
 """Where a constant is written: its statement and operand, or (INITIAL, n): the start of state n."""
 INITIAL = -1
 
-AVERAGES = ("interp", "ema")
 StateRole = Literal["momentum", "second moment", "largest second moment", ""]
 
 
@@ -44,8 +46,13 @@ class Structure:
     # -- reading the program ------------------------------------------------------------------
 
     def op(self, value: int) -> str:
-        """The op that gives `value`; "" for a parameter."""
-        return self.program.statements[value - self.base].op if value >= self.base else ""
+        """The op that gives `value`, by its first name; "" for a parameter."""
+        return self.op_of(value - self.base) if value >= self.base else ""
+
+    def op_of(self, index: int) -> str:
+        """The op of a statement, by its first name: `interp` for `ema`."""
+        name = self.program.statements[index].op
+        return OPS[name].same_as or name
 
     def args(self, value: int) -> tuple[int | float, ...]:
         """The operands of the statement that gives `value`."""
@@ -65,7 +72,7 @@ class Structure:
                 return None
             place = (value - self.base, 0)
             if self.op(value) == "get_eps":
-                return 1e-8, place
+                return given(self.op(value)), place
             if self.op(value) != "identity":
                 return None
             value = self.args(value)[0]
@@ -98,7 +105,7 @@ class Structure:
                 orders[state] = order
             for index, operands in enumerate(self.operands):
                 known = [orders[v] if type(v) is int else 0.0 for v in operands]
-                orders.append(_order(self.program.statements[index].op, known))
+                orders.append(_order(self.op_of(index), known))
             state_orders = {state: orders[value] for state, value in self.next_value.items()}
         return orders
 
@@ -128,7 +135,7 @@ class Structure:
         if type(value) is not int or value < self.base:
             return ""
         op, args = self.op(value), [self.resolve(arg) for arg in self.args(value)]
-        if op in AVERAGES and state in args[:2]:
+        if op == "interp" and state in args[:2]:
             return "average"
         if op == "maximum" and state in args:
             return "maximum"
@@ -235,43 +242,45 @@ class Structure:
         return readers + (value == self.update) <= 1
 
 
-def _order(op: str, orders: list[float | None]) -> float | None:
+def given(op: str) -> float:
+    """The number that an op without operands gives, in the fewest digits of a float32."""
+    return float(str(np.float32(OPS[op].meaning(np))))
+
+
+def _order(name: str, orders: list[float | None]) -> float | None:
     """The power of the gradient that a result is proportional to, roughly."""
+    op = OPS[name]
     known = [order for order in orders if order is not None]
     if not known:
         return 0.0 if not orders else None
-    if op in _POWERS:
-        return orders[0] if orders[0] is None else orders[0] * _POWERS[op]
-    if op in ("multiply", "dot"):
-        return sum(known) if len(known) == len(orders) else None
-    if op == "divide":
-        return known[0] - known[1] if len(known) == 2 else None
-    if op in ("sign", "cosine_sim", "greater", "equal", "orthogonalize"):
-        return 0.0
-    if op in AVERAGES:
-        known = [order for order in orders[:2] if order is not None]
-    return max(known, default=None)
+    if op.exponent is not None:
+        return orders[0] if orders[0] is None else orders[0] * op.exponent
+    match op.order:
+        case "none":
+            return 0.0
+        case "sum":
+            return sum(known) if len(known) == len(orders) else None
+        case "difference":
+            return known[0] - known[1] if len(known) == 2 else None
+        case "largest":
+            places = op.linear or range(len(orders))
+            summands = (orders[place] for place in places)
+            return max((order for order in summands if order is not None), default=None)
+    return None
 
 
-_POWERS = {"square": 2.0, "cube": 3.0, "sqrt": 0.5, "cbrt": 1 / 3, "reciprocal": -1.0}
-
-
-def _homogeneous_degree(op: str, degrees: list[int | None]) -> int | None:
-    if None in degrees:
-        return None
+def _homogeneous_degree(name: str, degrees: list[int | None]) -> int | None:
+    """The degree of a result, from those of its operands; None where it is not homogeneous."""
+    op = OPS[name]
     known = [degree for degree in degrees if degree is not None]
+    if len(known) < len(degrees):
+        return None
     if not any(known):
         return 0
-    if op in ("identity", "negative", "mean", "row_mean", "col_mean", "matrix_mean"):
-        return known[0]
-    if op == "multiply":
+    if name == "multiply":
         return sum(known)
-    if op == "divide":
+    if name == "divide":
         return known[0] - known[1]
-    if op in ("add", "subtract") and known[0] == known[1]:
-        return known[0]
-    if op in AVERAGES and known[0] == known[1] and not known[2]:
-        return known[0]
-    if op == "where" and known[1] == known[2] and not known[0]:
-        return known[1]
-    return None
+    summands = {known[place] for place in op.linear}
+    others = [degree for place, degree in enumerate(known) if place not in op.linear]
+    return summands.pop() if len(summands) == 1 and not any(others) else None

@@ -75,7 +75,7 @@ def _main() -> None:
     import evosearch.cli.live
     import evosearch.cli.simplify
     import evosearch.evaluation.funnel
-    import evosearch.pipeline.driver
+    import evosearch.pipeline.search
     import evosearch.simplification  # noqa: F401
     import proxies
     import tests.evosearch.planted  # noqa: F401
@@ -106,10 +106,10 @@ def _child(
     if commit is not None:
         _die_after_commit(commit)
     if planted:
-        from evosearch.pipeline import driver
+        from evosearch.pipeline import search
         from tests.evosearch.planted import laboratory
 
-        driver.make_laboratory = laboratory  # type: ignore[assignment]
+        search.make_laboratory = laboratory  # type: ignore[assignment]
     sys.argv = ["evosearch", *words]
     status = 1
     try:

@@ -11,8 +11,7 @@ import numpy as np
 
 from evosearch.config import Config, make_config
 from evosearch.evolution.evolution import Evolution, Request
-from evosearch.measuring.engines import Engine
-from evosearch.measuring.laboratory import Measurement
+from evosearch.measuring.measurement import Engine, Measurement
 from evosearch.measuring.tuning import Tuner
 from evosearch.runs.database import BEST
 from evosearch.runs.directory import make_run_directory

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from evosearch.config import Config, make_config
-from evosearch.measuring.engines import Engine
-from evosearch.measuring.laboratory import Measurement
+from evosearch.measuring.measurement import Engine, Measurement
 from evosearch.measuring.tuning import Tuner
-from evosearch.pipeline import driver
+from evosearch.pipeline import search
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.seeds import Seed
@@ -73,7 +72,7 @@ def laboratory(config: Config, store: Store, *others: Any) -> PlantedLaboratory:
 
 def plant(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on searches measure with a `PlantedLaboratory`."""
-    monkeypatch.setattr(driver, "make_laboratory", laboratory)
+    monkeypatch.setattr(search, "make_laboratory", laboratory)
 
 
 def result(run: Run) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from evosearch.config import make_config
 from evosearch.errors import EvosearchError
 from evosearch.measuring import batching
 from evosearch.measuring.batching import Batch, Batching, lanes_that_fit
-from evosearch.measuring.engines import Engine
-from evosearch.measuring.laboratory import Measurement, laboratory_of, load_trainers
-from evosearch.pipeline.driver import search
+from evosearch.measuring.laboratory import laboratory_of, setups_of
+from evosearch.measuring.local import LocalBackend
+from evosearch.measuring.measurement import Engine, Measurement
+from evosearch.measuring.measurer import Measurer
+from evosearch.pipeline.pipeline import search
 from evosearch.runs.rows import MEASUREMENTS, PROGRAMS
 from evosearch.runs.store import Store, measurement_of
 from evosearch.seeds import Seed, Stream
@@ -158,7 +160,8 @@ def test_a_search_in_batches_scores_as_one_without(tmp_path):
         of_seed = results.setdefault((row.key, Seed(Stream(row.stream), row.seed)), {})
         of_seed[row.task] = measurement_of(row)
     apart = config.model_copy(update={"batch": 1})
-    laboratory = laboratory_of(apart, load_trainers(apart), rates)
+    measurer = Measurer(LocalBackend(1))
+    laboratory = laboratory_of(apart, measurer, setups_of(apart), rates)
     compared = stopped = 0
     for (key, seed), found in list(results.items())[:80]:
         again = laboratory.measure(parse(sources[key]), seed)

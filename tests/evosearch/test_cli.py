@@ -15,7 +15,7 @@ import pytest
 import evosearch
 import proxies
 from evosearch.cli.app import app
-from evosearch.pipeline.driver import search
+from evosearch.pipeline.pipeline import search
 from evosearch.runs.directory import make_run_directory
 from primitives import OPS, equations, to_dot, to_graph, to_latex, zoo
 from primitives.explain import language

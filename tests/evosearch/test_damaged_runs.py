@@ -19,7 +19,7 @@ import pytest
 from evosearch.cli.programs import load_program
 from evosearch.errors import EvosearchError
 from evosearch.pipeline.checking import check
-from evosearch.pipeline.driver import resume, search
+from evosearch.pipeline.pipeline import resume, search
 from evosearch.runs.database import DATABASE
 from evosearch.runs.lineage import lineage
 from evosearch.runs.rows import CHAMPIONS

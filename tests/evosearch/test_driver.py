@@ -17,9 +17,10 @@ import pytest
 from evosearch.config import Config, make_config
 from evosearch.environment import describe
 from evosearch.errors import UsageError
-from evosearch.pipeline.driver import Search, resume, search
-from evosearch.pipeline.observers import Snapshot
-from evosearch.runs.directory import make_run_directory
+from evosearch.pipeline.observers import Silent, Snapshot
+from evosearch.pipeline.pipeline import resume, search
+from evosearch.pipeline.search import Search
+from evosearch.runs.directory import make_run_directory, read_config
 from evosearch.runs.rows import MEASUREMENTS, PROGRAMS
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
@@ -54,24 +55,29 @@ def counted(run: Run) -> dict[str, Any]:
     return {name: value for name, value in run.status().document().items() if name not in clock}
 
 
+@pytest.mark.parametrize("task", ["digits-mlp-10x", "topics-transformer", "quadratic"])
+def test_a_search_touches_only_search_tasks(task: str, tmp_path: Path) -> None:
+    """Called from Python as from the command line."""
+    with pytest.raises(UsageError, match=f"'{task}' is a .* task; search on some of "):
+        search(small(tasks=[task]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    make_run_directory(tmp_path / "by-hand", small(tasks=[task]), {})
+    with pytest.raises(UsageError, match=f"'{task}' is a .* task"):
+        resume(tmp_path / "by-hand")
+
+
 def test_the_result_does_not_depend_on_the_number_of_workers(whole: Run, tmp_path: Path) -> None:
     two = search(small(), tmp_path / "two", workers=2)
     assert two.top(None) == whole.top(None)
     assert counted(two) == counted(whole)
 
 
-class _StopsAfter:
+class _StopsAfter(Silent):
     """An observer that interrupts the search once it has generated enough."""
 
     def __init__(self, programs: int):
         self.programs = programs
         self.search: Search | None = None
-
-    def notice(self, text: str) -> None:
-        pass
-
-    def phase(self, text: str) -> None:
-        """Not of interest."""
 
     def update(self, snapshot: Snapshot) -> None:
         if snapshot.counts.generated >= self.programs and self.search is not None:
@@ -83,7 +89,7 @@ def test_an_interrupted_search_resumes_to_the_uninterrupted_one(whole: Run, tmp_
     make_run_directory(directory, small(), describe())
     for programs in (30, 70):
         observer = _StopsAfter(programs)
-        observer.search = Search(directory, workers=2, observer=observer)
+        observer.search = Search(directory, read_config(directory), workers=2, observer=observer)
         assert observer.search.run() == "interrupted"
         assert 0 < Run(directory).status().generated < 120
     assert resume(directory).top(None) == whole.top(None)
@@ -280,10 +286,10 @@ def test_a_failing_worker_names_the_program_and_loses_nothing(
 
     monkeypatch.setattr(Laboratory, "measure", failing)
     with pytest.raises(EvosearchError, match=r"program \d+ failed \(MemoryError.*evosearch resume"):
-        Search(directory, workers=1).run()
+        Search(directory, read_config(directory), workers=1).run()
     assert Run(directory).status().measurements >= 20 - 1
     monkeypatch.setattr(Laboratory, "measure", original)
-    assert Search(directory).run() == "programs"
+    assert Search(directory, read_config(directory)).run() == "programs"
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from evosearch.errors import EvosearchError
-from evosearch.measuring.engines import Outcome
+from evosearch.measuring.job import JobResult
 from evosearch.measuring.ledger import Ledger
-from evosearch.pipeline.driver import resume, search
+from evosearch.pipeline.pipeline import resume, search
 from evosearch.runs.database import DATABASE
 from evosearch.runs.recovery import fork
 from evosearch.runs.rows import MEASUREMENTS, SPARES
@@ -168,10 +168,10 @@ def _search(directory: Path) -> Run:
 def test_a_fault_at_any_write_of_the_ledger_costs_trainings_and_nothing_else(
     tmp_path: Path,
 ) -> None:
-    def used(path: Path, **how: Any) -> Outcome | None:
+    def used(path: Path, **how: Any) -> JobResult | None:
         ledger = Ledger(path, **how)
         ledger.log("validation", ["digits-mlp-10x"], ["lion"])
-        ledger.put("key", "digits-mlp-10x lion", OUTCOME, 0.1)
+        ledger.put("key", "digits-mlp-10x lion", OUTCOME)
         found = ledger.get("key")
         ledger.close()
         return found

@@ -16,7 +16,7 @@ import proxies
 from evosearch import trust
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.pipeline.checking import check
-from evosearch.pipeline.driver import resume, search
+from evosearch.pipeline.pipeline import resume, search
 from evosearch.runs.database import DATABASE
 from evosearch.runs.recovery import fork
 from evosearch.runs.rows import META, TESTS, MetaRow

@@ -25,7 +25,7 @@ from evosearch.cli.terminal import Terminal
 from evosearch.config import Config, MeasurementConfig
 from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
 from evosearch.evolution.evolution import Birth
-from evosearch.measuring.laboratory import Measurement
+from evosearch.measuring.measurement import Measurement
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store

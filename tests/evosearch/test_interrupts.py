@@ -78,10 +78,30 @@ def hanging(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_ctrl_c_ends_a_search_whose_loss_never_ends(hanging: Path) -> None:
+    """The loss is computed in a worker process, which is ended."""
+    command = Process(hanging, "search", "--tasks", "hanging.py:sleeps", "--out", "run")
+    try:
+        deadline = time.monotonic() + 120
+        board = hanging / "run" / ACTIVITY
+        while not (board.exists() and "tuning the baseline on" in board.read_text()):
+            assert time.monotonic() < deadline, command.said.read_text()
+            time.sleep(0.05)
+        time.sleep(1.0)
+        command.interrupt()
+        assert command.process.wait(timeout=20) == 130
+    finally:
+        command.process.kill()
+    assert "interrupted; continue with `evosearch resume run`" in command.said.read_text()
+    assert "Traceback" not in command.said.read_text()
+
+
 def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_second_ctrl_c(
     hanging: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = Process(hanging, "search", "--tasks", "hanging.py:sleeps", "--out", "run")
+    """In a batch the loss is computed in this process, where it cannot be cut short."""
+    words = ("--tasks", "hanging.py:sleeps", "--batch", "2", "--out", "run")
+    command = Process(hanging, "search", *words)
     try:
         deadline = time.monotonic() + 120
         board = hanging / "run" / ACTIVITY

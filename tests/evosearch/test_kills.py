@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evosearch.pipeline.driver import resume, search
+from evosearch.pipeline.pipeline import resume, search
 from evosearch.runs.database import DATABASE
 from evosearch.runs.rows import MEASUREMENTS, VALIDATIONS
 from evosearch.runs.run import Run

@@ -12,16 +12,18 @@ import pytest
 from evosearch.cli.programs import ledger_of
 from evosearch.errors import EvosearchError
 from evosearch.measuring import ledger as module
-from evosearch.measuring.engines import Engine, Outcome
+from evosearch.measuring.job import JobResult
 from evosearch.measuring.ledger import Ledger
-from evosearch.pipeline.driver import Search
+from evosearch.measuring.measurement import Engine
+from evosearch.pipeline.observers import Silent
+from evosearch.pipeline.search import Search
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
 from evosearch.simplification import simplify
 from primitives import zoo
 from tests.evosearch.test_driver import small
 
-OUTCOME = Outcome(
+OUTCOME = JobResult(
     0.5, 100, Engine.INTERPRETER, np.arange(3, dtype=np.float32), False, np.zeros(0, np.float32)
 )
 
@@ -56,18 +58,13 @@ def test_trouble_with_the_ledger_is_a_notice_and_a_search_goes_on_and_validates(
     kept = TROUBLE[name](tmp_path / "evaluations.db")
     notices: list[str] = []
 
-    class Observer:
-        def phase(self, text: str) -> None:
-            pass
-
+    class Observer(Silent):
         def notice(self, text: str) -> None:
             notices.append(text)
 
-        def update(self, snapshot: object) -> None:
-            pass
-
-    make_run_directory(tmp_path / "run", small(programs=40, validation_seeds=2), {})
-    assert Search(tmp_path / "run", observer=Observer()).run() == "programs"
+    config = small(programs=40, validation_seeds=2)
+    make_run_directory(tmp_path / "run", config, {})
+    assert Search(tmp_path / "run", config, observer=Observer()).run() == "programs"
     assert [text for text in notices if text.startswith("trainings are not kept")]
     assert Run(tmp_path / "run").validations()
     del kept
@@ -94,7 +91,7 @@ def test_the_ledger_lies_beside_the_run_wherever_the_command_is_given(
 
 def test_a_damaged_training_is_not_found_and_is_named_by_check(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "evaluations.db")
-    ledger.put("key", "digits-mlp lr 1", OUTCOME, 0.1)
+    ledger.put("key", "digits-mlp lr 1", OUTCOME)
     found = ledger.get("key")
     assert found is not None
     assert found.loss == OUTCOME.loss
@@ -102,7 +99,7 @@ def test_a_damaged_training_is_not_found_and_is_named_by_check(tmp_path: Path) -
         db.execute("update trainings set loss = 0.4")
     assert ledger.get("key") is None
     assert ledger.damaged() == ["digits-mlp lr 1"]
-    ledger.put("key", "digits-mlp lr 1", OUTCOME, 0.1)
+    ledger.put("key", "digits-mlp lr 1", OUTCOME)
     assert ledger.damaged() == []
 
 
@@ -132,7 +129,7 @@ def test_a_second_simplification_trains_nothing_anew(
 
     run, trained = Trainer.run, []
 
-    def counted(self: Trainer, *words: object) -> Outcome:
+    def counted(self: Trainer, *words: object) -> JobResult:
         trained.append(words)
         return run(self, *words)  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import networkx as nx
 import pytest
 
-from evosearch.pipeline.driver import search
+from evosearch.pipeline.pipeline import search
 from evosearch.report.family import rows, to_svg, to_text
 from evosearch.runs.lineage import Ancestor, family, lineage
 from evosearch.runs.run import Run

@@ -12,8 +12,11 @@ import pytest
 import proxies
 from evosearch.config import MeasurementConfig, MutationConfig
 from evosearch.evolution.mutation import mutate
-from evosearch.measuring.engines import Engine, Trainer
-from evosearch.measuring.laboratory import Laboratory, Measurement
+from evosearch.measuring.job import TaskSetup
+from evosearch.measuring.laboratory import Laboratory
+from evosearch.measuring.local import LocalBackend
+from evosearch.measuring.measurement import Engine, Measurement
+from evosearch.measuring.measurer import Measurer
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, parse, zoo
@@ -32,8 +35,9 @@ CRAWLING = parse(
 
 
 def laboratory(hurdle: float, rates: Mapping[str, float]) -> Laboratory:
-    trainers = {name: Trainer(proxies.load(name)) for name in rates}
-    return Laboratory(trainers, 0, rates, MeasurementConfig(hurdle=hurdle))
+    setups = {name: TaskSetup.of(proxies.load(name)) for name in rates}
+    measurer = Measurer(LocalBackend(1))
+    return Laboratory(measurer, setups, 0, rates, MeasurementConfig(hurdle=hurdle))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,8 @@ def digits() -> Laboratory:
 
 
 def with_hurdle(given: Laboratory, hurdle: float, rate: float = 8.0) -> Laboratory:
-    return Laboratory(given.trainers, 0, {"digits-mlp": rate}, MeasurementConfig(hurdle=hurdle))
+    limits = MeasurementConfig(hurdle=hurdle)
+    return Laboratory(given.measurer, given.setups, 0, {"digits-mlp": rate}, limits)
 
 
 def test_a_score_is_paired_with_the_baseline_on_its_own_seed(digits: Laboratory) -> None:
@@ -69,13 +74,16 @@ def test_a_program_far_behind_is_stopped_and_what_is_left_is_spared(digits: Labo
 
 def test_knowing_the_examples_by_heart_sets_no_limit(digits: Laboratory) -> None:
     """No batch loss that is near the baseline's evaluation ends a training."""
-    baseline = digits._baseline("digits-mlp", SEED)
-    assert np.min(baseline.limits) == pytest.approx(math.e * baseline.loss, rel=1e-5)
+    loss = digits.measure(CRAWLING, SEED)["digits-mlp"].baseline
+    limits = np.frombuffer(digits._limits_on["digits-mlp", SEED], np.float32)
+    assert np.min(limits) == pytest.approx(math.e * loss, rel=1e-5)
 
 
 def test_a_training_traces_nothing(digits: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What can be known of a task beforehand is not found out at every training."""
-    trainer = digits.trainers["digits-mlp"]
+    backend = digits.measurer.backend
+    assert isinstance(backend, LocalBackend)
+    trainer = backend._trainers.of(digits.setups["digits-mlp"])
     found = digits.measure(CRAWLING, SEED)
 
     def traced(key: object) -> None:
@@ -89,7 +97,9 @@ def test_a_race_ends_with_the_task_after_which_the_bounded_scores_sum_up_to_too_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Scores of +0.5, -0.2, -0.2 and -0.2, of which the first counts +0.3."""
-    four = Laboratory(dict.fromkeys("abcd"), 0, {}, MeasurementConfig(largest_gain=0.3))
+    setups = {name: TaskSetup(name, 200) for name in "abcd"}
+    limits = MeasurementConfig(largest_gain=0.3)
+    four = Laboratory(Measurer(LocalBackend(1)), setups, 0, {}, limits)
     scores = {"a": 0.5, "b": -0.2, "c": -0.2, "d": -0.2}
 
     def measured(task: str, program: Program, seed: Seed) -> Measurement:
@@ -141,6 +151,6 @@ def _descendants(count: int) -> list[Program]:
 
 
 def _alone(laboratory: Laboratory, task: str, program: Program) -> Measurement:
-    trainer = laboratory.trainers[task]
-    single = Laboratory({task: trainer}, 0, {task: laboratory.rates[task]}, laboratory.limits)
+    setups, rates = {task: laboratory.setups[task]}, {task: laboratory.rates[task]}
+    single = Laboratory(laboratory.measurer, setups, 0, rates, laboratory.limits)
     return single.measure(program, SEED)[task]

@@ -17,9 +17,13 @@ import pytest
 from evosearch.config import make_config
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.pipeline.checking import Finding, check
-from evosearch.pipeline.driver import Search, resume, search
+from evosearch.pipeline.limits import Limits
+from evosearch.pipeline.observers import Silent
+from evosearch.pipeline.pipeline import resume, search
+from evosearch.pipeline.search import Search
 from evosearch.presets import load_preset
 from evosearch.runs.database import DATABASE
+from evosearch.runs.directory import read_config
 from evosearch.runs.lineage import lineage
 from evosearch.runs.migrations import SCHEMA_VERSION
 from evosearch.runs.provenance import DECIDING, code_digest
@@ -140,20 +144,16 @@ def test_a_resume_that_goes_on_longer_and_is_stopped_at_once_keeps_every_measure
 
     before = measured()
 
-    class Stops:
+    class Stops(Silent):
         search: Search
-
-        def phase(self, text: str) -> None:
-            pass
-
-        def notice(self, text: str) -> None:
-            pass
 
         def update(self, snapshot: object) -> None:
             self.search.interrupt()
 
     observer = Stops()
-    observer.search = Search(directory, programs=120, observer=observer)
+    observer.search = Search(
+        directory, read_config(directory), limits=Limits(programs=120), observer=observer
+    )
     assert observer.search.run() == "interrupted"
     assert before <= measured()
     assert Store.open(directory).count(SPARES) > 0

@@ -15,7 +15,7 @@ from evosearch.cli.interrupts import Interrupted
 from evosearch.cli.progress import Printer
 from evosearch.errors import EvosearchError
 from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
-from evosearch.pipeline.driver import search
+from evosearch.pipeline.pipeline import search
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
 from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra
@@ -192,8 +192,9 @@ def test_the_simplified_form_of_a_run_s_program_has_a_name(run: Any, tmp_path: P
     assert "no program of a run" in said.err
 
 
+@pytest.mark.parametrize("how", ["command", "function"])
 def test_a_search_may_end_with_its_champion_simplified(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     asked = []
 
@@ -202,13 +203,16 @@ def test_a_search_may_end_with_its_champion_simplified(
         settings["on_step"](measured().steps[0])
         return measured()
 
-    monkeypatch.setattr("evosearch.simplification.simplify", simplified)
-    settings = tmp_path / "settings.toml"
-    settings.write_text(small(programs=3, simplify=True).to_toml(), encoding="utf-8")
-    directory = tmp_path / "run"
-    said = run("search", settings, "--out", directory)
-    assert said.status == 0, said.err
-    assert "1. drop" in said.out
+    monkeypatch.setattr("evosearch.pipeline.pipeline.simplify", simplified)
+    config, directory = small(programs=3, simplify=True), tmp_path / "run"
+    if how == "function":
+        search(config, directory)
+    else:
+        settings = tmp_path / "settings.toml"
+        settings.write_text(config.to_toml(), encoding="utf-8")
+        said = run("search", settings, "--out", directory)
+        assert said.status == 0, said.err
+        assert "1. drop" in said.out
     best = Run(directory).best()
     assert best is not None
     number = best.id

@@ -1,0 +1,147 @@
+"""Where all jobs go: equal ones run once, failures are told, the ledger spares what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import proxies
+from evosearch.measuring.batching import Batching
+from evosearch.measuring.job import Backend, Job, JobResult, TaskSetup, failed
+from evosearch.measuring.ledger import Ledger
+from evosearch.measuring.local import LocalBackend
+from evosearch.measuring.measurement import Engine, Failure
+from evosearch.measuring.measurer import CURVE_POINTS, Measurer, measuring
+from evosearch.measuring.processes import ProcessBackend
+from evosearch.seeds import Conditions, Seed, Stream
+from primitives import zoo
+
+SETUP = TaskSetup.of(proxies.load("quadratic"))
+
+
+def job(number: int = 0, steps: int = 8) -> Job:
+    seed = Seed(Stream.SEARCH, number)
+    return Job(SETUP, zoo.load("lion"), Engine.INTERPRETER, Conditions(steps), 0, seed)
+
+
+class Waiting:
+    """A backend whose jobs end when the test says so."""
+
+    capacity = 2
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Job, Future[JobResult]]] = []
+
+    def engine(self, *given: object) -> Engine:
+        return Engine.INTERPRETER
+
+    def prepare(self, *given: object) -> None:
+        pass
+
+    def submit(self, job: Job) -> Future[JobResult]:
+        self.jobs.append((job, Future()))
+        return self.jobs[-1][1]
+
+    def close(self, *, wait: bool = True) -> None:
+        pass
+
+
+def result(loss: float = 0.5) -> JobResult:
+    return JobResult(loss, 8, Engine.INTERPRETER, np.zeros(8, np.float32), False, np.zeros(0))
+
+
+def test_equal_jobs_run_once_and_others_run_again() -> None:
+    backend = Waiting()
+    measurer = Measurer(backend)
+    first, second = measurer.once(job()), measurer.once(job())
+    assert len(backend.jobs) == 1
+    backend.jobs[0][1].set_result(result())
+    assert first.result() is second.result() is measurer.once(job()).result()
+    measurer.once(job(1))
+    measurer.run(job())
+    assert len(backend.jobs) == 3
+
+
+@pytest.mark.parametrize("error", [MemoryError("out of memory"), CancelledError()])
+def test_who_waits_for_a_job_that_raises_is_told_and_the_next_to_ask_tries_again(
+    error: BaseException,
+) -> None:
+    backend = Waiting()
+    measurer = Measurer(backend)
+    waiting = [measurer.once(job()), measurer.once(job())]
+    backend.jobs[0][1].set_exception(error)
+    for future in waiting:
+        with pytest.raises(type(error)):
+            future.result()
+    measurer.once(job())
+    assert len(backend.jobs) == 2
+
+
+def test_a_failed_training_is_told_and_not_kept(tmp_path: Path) -> None:
+    backend, said = Waiting(), list[str]()
+    for _ in range(2):
+        measurer = Measurer(backend, Ledger(tmp_path / "evaluations.db"), said.append)
+        future = measurer.once(job())
+        backend.jobs[-1][1].set_result(failed(job(), Failure.TIMEOUT, "it took too long"))
+        assert future.result().loss == np.inf
+    assert len(backend.jobs) == 2
+    assert said == ["quadratic on search seed 0 timeout: it took too long"] * 2
+
+
+def test_what_the_ledger_holds_is_not_trained_again(tmp_path: Path) -> None:
+    backend = LocalBackend(1)
+    first = (
+        Measurer(backend, Ledger(tmp_path / "evaluations.db")).once(job(steps=SETUP.steps)).result()
+    )
+    nobody = Waiting()
+    again = (
+        Measurer(nobody, Ledger(tmp_path / "evaluations.db")).once(job(steps=SETUP.steps)).result()
+    )
+    assert not nobody.jobs
+    assert (again.loss, again.steps) == (first.loss, first.steps)
+    assert np.array_equal(again.train_loss, first.train_loss)
+    assert first.train_loss.shape == (CURVE_POINTS,)
+    backend.close()
+
+
+def test_after_an_error_what_has_not_begun_is_dropped() -> None:
+    futures = []
+
+    def fail() -> None:
+        with measuring(1) as measurer:
+            futures.extend(measurer.run(job(number, SETUP.steps)) for number in range(500))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert sum(future.cancelled() for future in futures) > 400
+
+
+@pytest.fixture(scope="module", params=["threads", "batches", "processes"])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    made: dict[str, Backend] = {
+        "threads": LocalBackend(2),
+        "batches": LocalBackend(4, batching=Batching(4)),
+        "processes": ProcessBackend(1),
+    }
+    yield made[request.param]
+    for one in made.values():
+        one.close()
+
+
+def test_every_backend_trains_alike(backend: Backend) -> None:
+    """To the bit in threads and processes; a batch rounds otherwise."""
+    engine = backend.engine(SETUP, zoo.load("lion"), runs=1)
+    alone = LocalBackend(1)
+    for number in range(3):
+        one = Job(SETUP, zoo.load("lion"), engine, Conditions(20), 0, Seed(Stream.SEARCH, number))
+        found = backend.submit(one).result()
+        plain = alone.submit(job(number, steps=20)).result()
+        exact = engine is not Engine.BATCHED
+        assert found.loss == pytest.approx(plain.loss, rel=0 if exact else 1e-4, abs=0)
+        assert found.engine is engine
+    alone.close()

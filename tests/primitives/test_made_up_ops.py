@@ -1,0 +1,261 @@
+"""One row is enough: an op that nobody has heard of works everywhere, or is refused by its name."""
+
+from contextlib import contextmanager
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from evosearch.config import MutationConfig
+from evosearch.evolution import mutation
+from primitives import (
+    OPS,
+    Kind,
+    check,
+    encode,
+    equations,
+    initial_state,
+    interpreter,
+    parse,
+    semantic_key,
+    simplify,
+    step,
+    to_dot,
+    to_graph,
+    to_latex,
+    to_svg,
+)
+from primitives.explain.description import describe
+from primitives.explain.names import canonical
+from primitives.explain.nearest import nearest
+from primitives.export import ExportError, export
+from primitives.export import check as run_file
+from primitives.graph.roles import roles
+from primitives.interval import ANYTHING, within
+from primitives.op import ConstantRole, Op, Reduction
+
+MODEL = {
+    "a": np.float32([[0.5, -1.0, 2.0], [0.0, 3.0, -4.0]]),
+    "b": np.float32([1.0, -3.0]),
+}
+
+SOFTSIGN = Op(
+    "softsign",
+    "x",
+    lambda xp, x: x / (1 + xp.abs(x)),
+    "x over 1 + |x|",
+    "full",
+    parity="odd",
+    order="largest",
+    interval=within(-1.0, 1.0),
+    noun="squashed",
+    phrase="the softsign of {0}",
+    latex=r"\operatorname{softsign}(#1)",
+    code="_0 / (1 + xp.abs(_0))",
+)
+MEAN_SIZE = Op(
+    "mean_size",
+    "x",
+    lambda xp, totals, x: totals[0],
+    "mean of |x| over each array",
+    "full",
+    reduction=Reduction(Kind.LEAF, "mean", lambda xp, x: (xp.abs(x),)),
+    keeps_kind=False,
+    parity="even",
+    of_number="abs",
+    order="largest",
+    interval=within(0.0),
+    noun="scale",
+    phrase="the mean size of {0}",
+    constants=(ConstantRole("measured", "what is measured"),),
+    code="xp.mean(xp.abs(_0))",
+)
+BARE = Op("bare", "x", SOFTSIGN.meaning, "a row with nothing but a meaning", "full")
+BARE_SUM = Op(
+    "bare_sum",
+    "x",
+    lambda xp, totals, x: totals[0],
+    "a sum over the model, with nothing but a meaning",
+    "full",
+    reduction=Reduction(Kind.SCALAR, "sum", lambda xp, x: (x,)),
+    keeps_kind=False,
+)
+MADE_UP = {op.name: op for op in (SOFTSIGN, MEAN_SIZE, BARE, BARE_SUM)}
+RESULTS = {"softsign": Kind.TENSOR, "mean_size": Kind.LEAF, "bare": Kind.TENSOR}
+RESULTS["bare_sum"] = Kind.SCALAR
+DEFINITIONS = {
+    "softsign": lambda g, model: g / (1 + np.abs(g)),
+    "mean_size": lambda g, model: np.mean(np.abs(g)),
+    "bare": lambda g, model: g / (1 + np.abs(g)),
+    "bare_sum": lambda g, model: sum(x.sum() for x in model.values()),
+}
+
+
+@contextmanager
+def registered(op):
+    """The op in the table, and out of it again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(OPS, op.name, op)
+        mutation._op_names.cache_clear()
+        yield
+    mutation._op_names.cache_clear()
+
+
+@pytest.fixture(params=MADE_UP.values(), ids=list(MADE_UP))
+def made_up(request):
+    with registered(request.param):
+        yield request.param
+
+
+def program_of(op):
+    return parse(
+        f"def train(w, g, m, lr):\n  x = {op.name}(g)\n  m = interp(x, m, 0.9)\n"
+        "  update = m * lr\n  return update, m\n"
+    )
+
+
+def expected(op):
+    """The first update of `program_of(op)`, on `MODEL` as the gradient."""
+    made = {key: 0.1 * DEFINITIONS[op.name](g, MODEL) for key, g in MODEL.items()}
+    return {key: np.broadcast_to(made[key], g.shape) for key, g in MODEL.items()}
+
+
+def assert_expected(op, update, tolerance=1e-6):
+    for key, want in expected(op).items():
+        np.testing.assert_allclose(update[key], want, rtol=tolerance, atol=tolerance)
+
+
+def parser_and_text(op):
+    assert parse(str(program_of(op))) == program_of(op)
+
+
+def kinds(op):
+    assert check(program_of(op))["x"] == RESULTS[op.name]
+
+
+def key(op):
+    assert semantic_key(program_of(op)) != semantic_key(parse(str(program_of(OPS["tanh"]))))
+
+
+def reference(op):
+    program = program_of(op)
+    update, _ = step(program, initial_state(program, MODEL, np), MODEL, MODEL, xp=np)
+    assert_expected(op, update, 1e-7)
+
+
+def machine(op):
+    program = program_of(op)
+    ours = interpreter(program.ops)
+    state = ours.init(MODEL, encode(program, program.ops), -1.0)
+    assert_expected(op, ours.update(MODEL, state, MODEL, lr=1.0)[0])
+
+
+def batch(op):
+    names = program_of(op).ops | {"tanh"}
+    codes = [encode(program_of(one), names) for one in (op, OPS["tanh"])]
+    code = jax.tree.map(lambda *arrays: np.stack(arrays), *codes)
+    ours = interpreter(names)
+
+    def first(code):
+        return ours.update(MODEL, ours.init(MODEL, code, -1.0), MODEL, lr=1.0)[0]
+
+    assert_expected(op, jax.tree.map(lambda x: x[0], jax.vmap(first)(code)))
+
+
+def mutate(op):
+    rng, program = np.random.default_rng(0), parse("def train(w, g):\n  u = tanh(g)\n  return u")
+    config = MutationConfig(op_set="full")
+    children = (mutation.mutate(program, rng, config).analysis.program for _ in range(1000))
+    assert any(op.name in child.ops for child in children)
+
+
+def algebra(op):
+    """What the row says is used, and nothing else: parity, and the interval of the results."""
+    before = {"odd": "-{0}(-g)", "even": "{0}(-g)"}.get(op.parity, "{0}(g)").format(op.name)
+    assert after(before) == [op.name]
+    is_positive = op.interval is not None and op.interval(ANYTHING).nonnegative
+    assert after(f"abs({op.name}(g))") == [op.name] + ["abs"] * (not is_positive)
+
+
+def after(expression):
+    """The ops of an expression that algebra leaves."""
+    program = parse(f"def train(w, g):\n  x = {expression}\n  return x")
+    return [one.op for one in simplify(program, strict=True).program.statements]
+
+
+def formulas(op):
+    assert op.name.split("_")[0] in to_latex(program_of(op))
+    assert f"{op.name}(g[t])" in " ".join(map(str, equations(program_of(op))))
+
+
+def pictures(op):
+    graph = to_graph(program_of(op))
+    assert f'label="{op.name}' in to_dot(graph)
+    assert f">{op.name}</text>" in to_svg(graph)
+
+
+def words(op):
+    phrase = (op.phrase or f"{op.name} of {{0}}").format("the gradient")
+    assert phrase in describe(program_of(op))
+
+
+def names(op):
+    """The row's noun, or else the op's name."""
+    program = parse(
+        f"def train(w, g):\n  s = square(w)\n  x = {op.name}(s)\n  u = g + x\n  return u"
+    )
+    assert f"    {op.noun or f'{op.name}_value'} = {op.name}(squared)" in str(canonical(program))
+
+
+def state_roles(op):
+    """What is proportional to the gradient is known by the row; else nothing is claimed."""
+    role, _ = roles(program_of(op)).states["m"]
+    assert role == ("momentum" if op.order else "")
+
+
+def neighbour(op):
+    assert any(f"{op.name}(g)" in line for line in nearest(program_of(op)).diff)
+
+
+def file(target, op):
+    assert run_file(export(program_of(op), target, "made_up"), steps=5).largest_difference <= 1e-9
+
+
+CONSUMERS = {
+    "parser": parser_and_text,
+    "kinds": kinds,
+    "key": key,
+    "reference": reference,
+    "machine": machine,
+    "batch": batch,
+    "mutation": mutate,
+    "algebra": algebra,
+    "equations": formulas,
+    "pictures": pictures,
+    "description": words,
+    "names": names,
+    "roles": state_roles,
+    "nearest": neighbour,
+    "optax": partial(file, "optax"),
+    "torch": partial(file, "torch"),
+}
+REFUSED = {("bare", "optax"), ("bare", "torch"), ("bare_sum", "optax"), ("bare_sum", "torch")}
+"""Who refuses a made-up op, by its name; all others handle it."""
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_a_made_up_op_is_handled_or_refused_by_name(made_up, consumer):
+    if (made_up.name, consumer) not in REFUSED:
+        CONSUMERS[consumer](made_up)
+        return
+    with pytest.raises(ExportError, match=f"op '{made_up.name}' has no code"):
+        CONSUMERS[consumer](made_up)
+
+
+def test_a_made_up_op_leaves_no_trace(made_up):
+    assert made_up.name in OPS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(OPS, made_up.name)
+        with pytest.raises(ValueError, match="unknown op"):
+            program_of(made_up)
