@@ -48,3 +48,12 @@ def test_jax_has_one_lower_bound_in_all_extras() -> None:
         re.search(r">=([\d.]+)", one)[1] for one in requirements() if re.match(r"jax\b|jaxlib", one)
     }
     assert len(bounds) == 1
+
+
+def test_commits_are_checked_as_ci_checks_them() -> None:
+    """One list of commands, `.ci/lint`, which CI and the pre-commit hook both run."""
+    lint = (ROOT / ".ci" / "lint").read_text(encoding="utf-8").splitlines()
+    assert lint[-3:] == ["ruff check .", "ruff format --check .", "mypy"]
+    assert ".ci/lint" in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert re.findall(r"entry: (.*)", hooks) == [".ci/lint"]
