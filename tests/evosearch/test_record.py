@@ -44,7 +44,7 @@ from evosearch.runs.store import Store
 from primitives import zoo
 from tests.evosearch import planted
 from tests.evosearch.laboratory import stored
-from tests.evosearch.test_driver import small
+from tests.evosearch.test_search import small
 
 EXAMPLE = Path(__file__).parents[2] / "runs" / "example"
 RECORDED = Path(__file__).parent / "data" / "runs"
