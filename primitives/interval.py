@@ -147,7 +147,7 @@ def _safely(f: Callable[[float], float], x: float) -> float:
     try:
         return f(x)
     except OverflowError:
-        return _INF
+        return math.copysign(_INF, x)
     except ValueError:
         return math.nan
 

@@ -17,6 +17,7 @@ A vector is an n x 1 matrix and a scalar array is 1 x 1, so every array has a tr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -62,6 +63,14 @@ _MEET = tuple(tuple(_meet(a, b) for b in Kind) for a in Kind)
 def join(a: Kind, b: Kind) -> Kind:
     """The kind of an elementwise result of `a` and `b`: the smallest both broadcast into."""
     return JOIN[a][b]
+
+
+def common(kinds: Iterable[Kind]) -> Kind:
+    """The kind that values of `kinds` are broadcast to; SCALAR for none."""
+    found = Kind.SCALAR
+    for kind in kinds:
+        found = JOIN[found][kind]
+    return found
 
 
 def meet(a: Kind, b: Kind) -> Kind:

@@ -6,12 +6,11 @@ import hashlib
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import reduce
 from inspect import signature
 from typing import Any, Literal, NamedTuple
 
 from primitives.interval import Interval, Map
-from primitives.kinds import Kind, join, meet
+from primitives.kinds import Kind, common, meet
 from primitives.text.formula import Formula
 from primitives.text.notation import Form
 
@@ -71,7 +70,8 @@ class Op:
     every result; `interval_of_same` is sharper where both operands are one value.
 
     **Words.** `noun` names a result in programs and exported files; `phrase` describes it, with the
-    operands at {0}, {1}, ...; `constants` are the roles of constants, by operand.
+    operands at {0}, {1}, ...; `constants` are the roles of constants, by operand. `symbol` is what
+    files call a constant of nature; other numbers that an op gives are hyperparameters.
 
     **Formulas.** `latex` says how the op is written: a pattern with its operands at #1, #2, ... or
     a function that builds the formula from theirs; by default its operator, or else a call under
@@ -113,6 +113,7 @@ class Op:
     noun: str | None = None
     phrase: str | None = None
     constants: tuple[ConstantRole | None, ...] = ()
+    symbol: str | None = None
     latex: str | Callable[..., Formula] | None = None
     code: str | None = None
     torch: str | None = None
@@ -131,7 +132,7 @@ class Op:
         derived: dict[str, Any] = {
             "arity": len(self.operands),
             "scalar_places": tuple(i for i, want in enumerate(self.operands) if want == "s"),
-            "results": tuple(meet(common, scope) for common in Kind),
+            "results": tuple(meet(kind, scope) for kind in Kind),
             "tag": int.from_bytes(digest, "little"),
         }
         if self.code is None and self.infix:
@@ -141,7 +142,17 @@ class Op:
 
     def result_kind(self, kinds: tuple[Kind, ...]) -> Kind:
         """The kind of the result for operands of `kinds`, which must suit `operands`."""
-        return self.results[reduce(join, kinds, Kind.SCALAR)]
+        return self.results[common(kinds)]
+
+    def of_numbers(self, xp: Namespace, *operands: Array) -> Array:
+        """The op on operands of one number each, over which a sum or mean is the number itself."""
+        totals = (self.reduction.inputs(xp, *operands),) if self.reduction else ()
+        return self.meaning(xp, *totals, *operands)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a result depends on several numbers of an operand, and on how many there are."""
+        return self.reduction is not None or self.matrixwise
 
     def formula(self, *operands: Formula) -> Formula:
         """How a person writes the op's result."""

@@ -40,6 +40,14 @@ class DeviceKind(StrEnum):
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Trainings at a time; one per core by default, not used in batches. Changes no "
+        "result.",
+    ),
+]
 JobTimeout = Annotated[
     float | None,
     typer.Option(

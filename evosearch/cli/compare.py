@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evosearch.cli.app import Json, TrustOption, app, print_json
+from evosearch.cli.app import JobTimeout, Json, TrustOption, Workers, app, print_json, warn
 from evosearch.cli.progress import reporting
 from evosearch.runs.cost import Unit
 
@@ -58,7 +58,8 @@ def audit(
     seeds: Annotated[
         int, typer.Option(min=2, max=10_000, help="Fresh seeds for each champion.")
     ] = 64,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
+    workers: Workers = None,
+    job_timeout: JobTimeout = None,
     trust: TrustOption = False,
     json: Json = False,
 ) -> None:
@@ -78,7 +79,14 @@ def audit(
     opened = [Run(path) for path in runs]
     ask(task for one in opened for task in one.config.tasks)
     with reporting(Terminal(stderr=True)) as report:
-        found = measure(opened, seeds=seeds, workers=workers, progress=report)
+        found = measure(
+            opened,
+            seeds=seeds,
+            workers=workers,
+            timeout=job_timeout,
+            told=warn,
+            progress=report,
+        )
     if json:
         print_json(found.document())
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evosearch import trust
-from evosearch.cli.app import Device, Json, app, print_json
+from evosearch.cli.app import Device, JobTimeout, Json, Workers, app, print_json, warn
 from evosearch.cli.progress import reporting
 from evosearch.errors import UsageError
 
@@ -70,7 +70,8 @@ def evaluate(
         typer.Option(min=1, max=10_000_000, help="Training steps; the task's own by default."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="All seeds follow from it.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that train.")] = None,
+    workers: Workers = None,
+    job_timeout: JobTimeout = None,
     sharpness: Annotated[
         bool,
         typer.Option(
@@ -138,6 +139,8 @@ def evaluate(
         "steps": steps,
         "seed": seed,
         "workers": workers,
+        "timeout": job_timeout,
+        "told": warn,
         "ledger": ledger,
     }
     references = _named(_listed(against))

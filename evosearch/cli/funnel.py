@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evosearch.cli.app import Device, JobTimeout, Json, app, print_json, warn
+from evosearch.cli.app import Device, JobTimeout, Json, Workers, app, print_json, warn
 from evosearch.cli.progress import reporting
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def funnel(
     to: Annotated[
         Scale, typer.Option(help="The last stage: 10x is a quick look, at a tenth of the cost.")
     ] = "100x",
-    workers: Annotated[int | None, typer.Option(min=1, help="Trainings at a time.")] = None,
+    workers: Workers = None,
     job_timeout: JobTimeout = None,
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Compute losses and gradients in bfloat16.")

@@ -16,6 +16,7 @@ from evosearch.cli.app import (
     JobTimeout,
     Json,
     TrustOption,
+    Workers,
     app,
     print_json,
     say,
@@ -43,13 +44,6 @@ Trainings = Annotated[
 ]
 Minutes = Annotated[
     float | None, typer.Option(min=0.01, max=1e6, help="Stop after this many minutes.")
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Threads that train; one per core by default, not used in batches. Changes no result.",
-    ),
 ]
 
 _ACCELERATOR_BATCH = 512

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evosearch.cli.app import JobTimeout, Json, TrustOption, app, print_json, warn
+from evosearch.cli.app import JobTimeout, Json, TrustOption, Workers, app, print_json, warn
 from evosearch.cli.interrupts import Interrupted, interruptible
 from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
@@ -47,7 +47,7 @@ def simplify(
             "on top.",
         ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trainings at a time.")] = None,
+    workers: Workers = None,
     job_timeout: JobTimeout = None,
     out: Annotated[
         Path | None,

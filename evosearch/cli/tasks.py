@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evosearch import trust
-from evosearch.cli.app import Json, app, print_json, say
+from evosearch.cli.app import Json, app, print_json, say, warn
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _measure(names: str, seeds: int, json: bool) -> None:
     from evosearch.report.terminal import show
 
     with reporting(Terminal(stderr=True)) as report:
-        found = signal_to_noise(task_names(names), seeds=seeds, progress=report)
+        found = signal_to_noise(task_names(names), seeds=seeds, told=warn, progress=report)
     if json:
         print_json({"tasks": [one.document() for one in found]})
         return

@@ -13,7 +13,7 @@ search: `paired` is the noise of `x[i, s] - mean over i of x[:, s]`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,6 +73,7 @@ def signal_to_noise(
     seeds: int = 8,
     seed: int = 0,
     workers: int | None = None,
+    told: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
 ) -> list[SignalToNoise]:
     """The signal to noise of every task.
@@ -81,7 +82,8 @@ def signal_to_noise(
         tasks: their names.
         seeds: fresh seeds for each optimizer on each task.
         seed: all seeds follow from it; the result does not depend on `workers`.
-        workers: threads that train; None for one per core.
+        workers: trainings at a time; None for one per core.
+        told: told of trainings that failed; they count as diverged.
         progress: told how far it is.
 
     Raises:
@@ -89,7 +91,14 @@ def signal_to_noise(
         EvosearchError: fewer than two optimizers train on a task.
     """
     evaluation = evaluate(
-        {}, tasks, against=OPTIMIZERS, seeds=seeds, seed=seed, workers=workers, progress=progress
+        {},
+        tasks,
+        against=OPTIMIZERS,
+        seeds=seeds,
+        seed=seed,
+        workers=workers,
+        told=told,
+        progress=progress,
     )
     return [from_report(report) for report in evaluation.tasks]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,8 @@ def trajectories(
     steps: int | None = None,
     seed: int = 0,
     workers: int | None = None,
+    timeout: float | None = None,
+    told: Callable[[str], None] = lambda text: None,
     ledger: Ledger | None = None,
     progress: Progress = lambda text, done, total: None,
     **settings: Any,
@@ -87,6 +89,8 @@ def trajectories(
         steps: the training budget; None for each task's own.
         seed: all seeds follow from it.
         workers: trainings at a time; None for one per core.
+        timeout: seconds that a training may take; see `evosearch.measuring.measurer.open_backend`.
+        told: told of trainings that failed; they count as diverged.
         ledger: where trainings are kept; None for nowhere.
         progress: told how far it is.
         settings: further arguments of `evaluate`.
@@ -101,7 +105,7 @@ def trajectories(
     contenders = {**programs, **against}
     ops = ALL_OPS  # the same for every set of programs, so that equal jobs are known again
     found = []
-    with measuring(workers, ledger or Ledger()) as measurer:
+    with measuring(workers, ledger or Ledger(), timeout=timeout, told=told) as measurer:
         evaluation = evaluate(
             programs,
             tasks,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from evosearch.config import Config
 from evosearch.evolution.evolution import Birth, Evolution, Request
 from evosearch.measuring.measurement import Measurement
+from evosearch.runs.conversion import measurement_of, program_row, test_row
 from evosearch.runs.rows import (
     CHAMPIONS,
     INJECTIONS,
@@ -25,7 +26,7 @@ from evosearch.runs.rows import (
     MeasurementRow,
     ProgramRow,
 )
-from evosearch.runs.store import Store, measurement_of, program_row, test_row
+from evosearch.runs.store import Store
 from evosearch.seeds import Seed, Stream
 from primitives import ProgramError, parse
 

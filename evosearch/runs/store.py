@@ -7,7 +7,6 @@ shown is computed from them. Nothing that was measured is ever deleted. (The one
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import time
@@ -18,8 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.files import explained
-from evosearch.measuring.measurement import Engine, Failure, Measurement
 from evosearch.measuring.tuning import Tuner
+from evosearch.runs.conversion import (
+    champion_row,
+    measurement_rows,
+    program_row,
+    progress_row,
+    reject_rows,
+    test_row,
+    tuning_row,
+    validation_of,
+    validation_rows,
+)
 from evosearch.runs.database import (
     DATABASE,
     at_present_schema,
@@ -42,31 +51,24 @@ from evosearch.runs.rows import (
     TESTS,
     TUNING,
     VALIDATIONS,
-    ChampionRow,
     InjectionRow,
-    MeasurementRow,
     MetaRow,
     ProcessRow,
-    ProgramRow,
     ProgressRow,
     R,
-    RejectRow,
     RowError,
     Table,
-    TestRow,
-    TuningRow,
-    ValidationRow,
 )
 from evosearch.runs.validations import Validation
 
 if TYPE_CHECKING:
     from evosearch.evolution.evolution import Birth, Evolution, Request
     from evosearch.evolution.records import Champion, Test
+    from evosearch.measuring.measurement import Measurement
     from evosearch.seeds import Seed
 
 _SECONDS_BETWEEN_SYNCS = 10.0
 """A loss of power loses at most what was committed in this time."""
-_FAILURES = frozenset(Failure)
 _VALIDATED = "validations"
 """The entry of `meta` that is the number of rows of validation."""
 
@@ -169,14 +171,7 @@ class Store:
         """Writes generated programs and the drafts rejected on the way to them."""
         births = list(births)
         self.write(PROGRAMS, map(program_row, births))
-        self.write(
-            REJECTS,
-            [
-                RejectRow(birth.request, birth.id, why, count)
-                for birth in births
-                for why, count in birth.rejects.items()
-            ],
-        )
+        self.write(REJECTS, reject_rows(births))
         taken_up = {birth.injection: birth.request for birth in births if birth.injection}
         if taken_up:
             self.write(
@@ -190,29 +185,7 @@ class Store:
 
     def add_measurements(self, request: Request, found: Mapping[str, Measurement]) -> None:
         """Writes what one request measured, a row a task."""
-        record, seed = request.record, request.seed
-        self.write(
-            MEASUREMENTS,
-            [
-                MeasurementRow(
-                    request.number,
-                    request.reason,
-                    record.id,
-                    record.key,
-                    seed.stream,
-                    seed.number,
-                    task,
-                    m.steps,
-                    m.schedule,
-                    m.engine,
-                    _finite(m.loss),
-                    _finite(m.baseline),
-                    m.score,
-                    m.stopped,
-                )
-                for task, m in found.items()
-            ],
-        )
+        self.write(MEASUREMENTS, measurement_rows(request, found))
 
     def remove_spare(self, key: str, seed: Seed) -> None:
         """Removes what was set aside for a program and seed, which is a measurement again."""
@@ -232,22 +205,7 @@ class Store:
 
     def add_validation(self, champion: int, program: int, found: Iterable[Validation]) -> None:
         """Writes what champion number `champion` gave on validation tasks."""
-        self.write(
-            VALIDATIONS,
-            [
-                ValidationRow(
-                    champion,
-                    program,
-                    v.task,
-                    v.seed,
-                    v.lr,
-                    _finite(v.loss),
-                    _finite(v.baseline),
-                    v.score,
-                )
-                for v in found
-            ],
-        )
+        self.write(VALIDATIONS, validation_rows(champion, program, found))
         self.set_meta(_VALIDATED, str(self.count(VALIDATIONS)))
 
     def set_progress(self, evolution: Evolution, elapsed: float, stop_reason: str | None) -> None:
@@ -258,19 +216,7 @@ class Store:
             elapsed: seconds spent, over all processes.
             stop_reason: why it ended; None while it runs.
         """
-        counts = evolution.counts
-        row = ProgressRow(
-            1,
-            **vars(counts),
-            elapsed_seconds=elapsed,
-            stop_reason=stop_reason,
-            limited_from=evolution.limited_from,
-            programs=counts.generated + 1,
-            tests=len(evolution.tests),
-            # Before the first measurement not even the initial champion is written.
-            champions=len(evolution.champions) if counts.measurements else 0,
-        )
-        self.write(PROGRESS, [row])
+        self.write(PROGRESS, [progress_row(evolution, elapsed, stop_reason)])
 
     def set_stop_reason(self, reason: str) -> None:
         """Writes why the search stopped before it got anywhere new."""
@@ -279,8 +225,7 @@ class Store:
 
     def add_tuning(self, task: str, params: int, tuner: Tuner) -> None:
         """Writes the baseline's learning rate for a task and the trials that chose it."""
-        trials = json.dumps({f"{k:g}": _finite(v) for k, v in sorted(tuner.losses.items())})
-        self.write(TUNING, [TuningRow(task, params, tuner.best, trials)])
+        self.write(TUNING, [tuning_row(task, params, tuner)])
 
     def add_process(self, process: ProcessRow) -> None:
         """Notes a process that searches in this run from now on."""
@@ -475,9 +420,7 @@ class Store:
         """What champions gave on validation tasks, by the program's id, the first one first."""
         found: dict[int, list[Validation]] = {}
         for row in self.select(VALIDATIONS, "order by champion, task, seed"):
-            found.setdefault(row.program, []).append(
-                Validation(row.task, row.seed, row.lr, _number(row.loss), _number(row.baseline))
-            )
+            found.setdefault(row.program, []).append(validation_of(row))
         return found
 
     def trainings(self, requests: int) -> int:
@@ -523,58 +466,3 @@ class Store:
                 f"at request {rows[0].request}"
             )
         self.write(INJECTIONS, [rows[0]._replace(withdrawn=why)])
-
-
-def program_row(birth: Birth) -> ProgramRow:
-    """A generated program as it is stored."""
-    program = birth.analysis.program
-    return ProgramRow(
-        birth.id,
-        birth.request,
-        birth.parent,
-        birth.mutation,
-        birth.analysis.key,
-        str(program),
-        len(program.statements),
-        len(birth.analysis.live_statements),
-    )
-
-
-def test_row(test: Test) -> TestRow:
-    """A test as it is stored."""
-    seeds = json.dumps([seed.number for seed in test.seeds])
-    verdict = (test.difference, test.low, test.won)
-    return TestRow(test.number, test.challenger.id, test.defender.id, seeds, *verdict)
-
-
-def champion_row(number: int, champion: Champion) -> ChampionRow:
-    """Champion `number` as it is stored."""
-    record, test = champion.record, champion.test
-    seeds = json.dumps([seed.number for seed in champion.confirmed_on])
-    return ChampionRow(number, record.id, record.key, test.number if test else None, seeds)
-
-
-def measurement_of(row: MeasurementRow) -> Measurement:
-    """The measurement that `row` holds.
-
-    Raises:
-        ValueError: there is no such engine or failure.
-    """
-
-    return Measurement(
-        _number(row.loss),
-        _number(row.baseline),
-        row.steps,
-        row.schedule,
-        Failure(row.engine) if row.engine in _FAILURES else Engine(row.engine),
-        row.stopped,
-    )
-
-
-def _finite(value: float) -> float | None:
-    """SQLite and JSON have no infinity: a loss that diverged is null."""
-    return value if abs(value) < float("inf") else None
-
-
-def _number(value: float | None) -> float:
-    return float("inf") if value is None else value

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Set
-from functools import reduce
+from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
 from primitives.graph.nodes import Graph, Node, Nodes, without_dead_states
-from primitives.kinds import Kind, fits, join
-from primitives.op import Op
+from primitives.kinds import common, fits
 
 
 def substitute(graph: Graph, nodes: Nodes, replaced: Mapping[Node, Node]) -> Graph:
@@ -96,16 +94,6 @@ def rebuilder(nodes: Nodes, replaced: Mapping[Node, Node]) -> Callable[[Node], N
     return rebuild
 
 
-def common_kind(args: Iterable[Node]) -> Kind:
-    """The kind that operands are broadcast to before an op reduces them."""
-    return reduce(join, (arg.kind for arg in args), Kind.SCALAR)
-
-
-def minds_kind(op: Op) -> bool:
-    """Whether it makes a difference to `op` how often equal numbers occur in an operand."""
-    return op.reduction is not None or op.matrixwise
-
-
 def may_replace(graph: Graph, nodes: Nodes, old: Node, new: Node) -> bool:
     """Whether the kinds of `old` and `new` let one stand for the other wherever `old` is read.
 
@@ -118,8 +106,8 @@ def may_replace(graph: Graph, nodes: Nodes, old: Node, new: Node) -> bool:
         return False
     rebuild = rebuilder(nodes, {old: new})
     for node in graph.live:
-        if node.is_call and minds_kind(node.row):
-            kept = common_kind(rebuild(arg) for arg in node.args) == common_kind(node.args)
-            if not kept:
+        if node.row.mixes:
+            kept = common(rebuild(arg).kind for arg in node.args)
+            if kept != common(arg.kind for arg in node.args):
                 return False
     return True

@@ -35,7 +35,7 @@ _ROUNDINGS = 1e-5
 
 x, y = values("x y")
 a, b, c = numbers("a b c")
-k, l = constants("a b")  # noqa: E741 - as the page of rules calls numbers
+j, k = constants("a b")
 (test,) = values("c")
 array = Variable("x", lambda node: node.kind != Kind.SCALAR)
 no_constant = Variable("x", lambda node: not node.is_constant)
@@ -55,11 +55,8 @@ def _constant(context: Context, node: Node) -> Node | None:
 
 def _value(node: Node, number: type[np.floating]) -> float:
     """The float32 that an op of constants gives, computed in numbers of a given type."""
-    row = node.row
-    args = [number(arg.value) for arg in node.args]
     with np.errstate(all="ignore"):
-        totals = (row.reduction.inputs(np, *args),) if row.reduction else ()
-        return float(np.float32(row.meaning(np, *totals, *args)))
+        return float(np.float32(node.row.of_numbers(np, *[number(arg.value) for arg in node.args])))
 
 
 def _of_one_number(context: Context, node: Node) -> Node | None:
@@ -162,9 +159,9 @@ RULES: tuple[Rule, ...] = (
         op.maximum(x, y),
         domain=_ALWAYS,
     )
-    .also(op.maximum(op.maximum(x, k), l), op.maximum(x, Computed(op.maximum(k, l))))
+    .also(op.maximum(op.maximum(x, j), k), op.maximum(x, Computed(op.maximum(j, k))))
     .also(op.minimum(op.minimum(x, y), y), op.minimum(x, y))
-    .also(op.minimum(op.minimum(x, k), l), op.minimum(x, Computed(op.minimum(k, l)))),
+    .also(op.minimum(op.minimum(x, j), k), op.minimum(x, Computed(op.minimum(j, k)))),
     rewrite("extreme-absorbs", op.maximum(x, op.minimum(x, y)), x, domain=_FINITE).also(
         op.minimum(x, op.maximum(x, y)), x
     ),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from primitives.graph.analysis import Analysis, analyse
+from primitives.graph.nodes import STATE, Node
+from primitives.graph.written import Written
 from primitives.kinds import Kind
 from primitives.op import Op
-from primitives.ops import OPS
 from primitives.program import Program
 from primitives.text.formula import formula
 from primitives.text.printable import printable
@@ -34,73 +34,63 @@ def to_graph(program: Program) -> Graph:
     Raises:
         ProgramError: the program is ill-kinded.
     """
-    return _Builder(analyse(program)).graph()
+    return _Builder(program).graph()
 
 
-class _Builder:
+class _Builder(Written):
     """Adds the nodes that an update depends on, each after its operands."""
 
-    def __init__(self, analysis: Analysis):
+    def __init__(self, program: Program):
+        super().__init__(program)
         import networkx as nx  # here, because only pictures need it and it takes 0.1 s
 
-        self.analysis = analysis
-        self.program = analysis.program
         self.built = nx.DiGraph()
-        self.nodes: dict[int, str] = {}  # by value
+        self.boxes: dict[Node, str] = {}
 
     def graph(self) -> Graph:
-        for number in self._read():
-            name, kind = self.program.parameters[number].name, self.analysis.kinds[number]
-            is_state = number in self.analysis.next_value
-            role = "state" if is_state else "input"
-            caption = str(kind) if is_state and kind != Kind.TENSOR else ""
-            self.nodes[number] = f"{role} {name}"
-            self._add(self.nodes[number], role, name, caption, kind)
-        for index in self.analysis.live_statements:
-            self._statement(index)
+        read = {self.update, *self.live_states}.union(*(one.args for one in self.live_statements))
+        for leaf in self.parameters:
+            if leaf in read:
+                role = "state" if leaf.op == STATE else "input"
+                caption = str(leaf.kind) if role == "state" and leaf.kind != Kind.TENSOR else ""
+                self.boxes[leaf] = f"{role} {leaf.name}"
+                self._add(self.boxes[leaf], role, leaf.name, caption, leaf.kind)
+        for statement in self.live_statements:
+            self._statement(statement)
         self._add(UPDATE, UPDATE, _weights(self.program.weight), "", Kind.TENSOR)
-        self._connect(self.nodes[self.analysis.outputs[0]], UPDATE, 0, "")
-        for state in self.analysis.live_states:
-            new = self.nodes[self.analysis.next_value[state]]
-            self.built.add_edge(new, self.nodes[state], loop=True, places=(), mark="")
+        self._connect(self.boxes[self.update], UPDATE, 0, "")
+        for state in self.live_states:
+            new = self.boxes[self.following[state]]
+            self.built.add_edge(new, self.boxes[state], loop=True, places=(), mark="")
         return self.built
 
-    def _read(self) -> list[int]:
-        """The parameters that the live part of the program reads."""
-        read = {self.analysis.outputs[0], *self.analysis.live_states}
-        for index in self.analysis.live_statements:
-            read |= {one for one in self.analysis.operands[index] if type(one) is int}
-        return [number for number in range(len(self.program.parameters)) if number in read]
-
-    def _statement(self, index: int) -> None:
-        target, name, _ = self.program.statements[index]
-        value = len(self.program.parameters) + index
-        operands = self.analysis.operands[index]
-        sources = [self._source(index, place, one) for place, one in enumerate(operands)]
-        if name == "identity":
-            self.nodes[value] = sources[0]
+    def _statement(self, statement: Node) -> None:
+        for arg in statement.args:
+            if arg.is_constant:
+                self._box_of(arg)
+        if statement.op == "identity":
+            self.boxes[statement] = self.boxes[statement.args[0]]
             return
-        op = OPS[name]
-        node = self.nodes[value] = f"statement {index + 1}"
-        self._add(node, "op", _label(op), target, self.analysis.kinds[value])
+        op = statement.row
+        box = self.boxes[statement] = f"statement {self.index(statement) + 1}"
+        self._add(box, "op", _label(op), statement.name, statement.kind)
         ordered = op.arity > 1 and not op.commutative
-        for place, source in enumerate(sources):
-            self._connect(source, node, place, op.operand_names[place] if ordered else "")
+        for place, arg in enumerate(statement.args):
+            self._connect(self.boxes[arg], box, place, op.operand_names[place] if ordered else "")
 
-    def _source(self, index: int, place: int, operand: int | float) -> str:
-        if type(operand) is int:
-            return self.nodes[operand]
-        node = f"constant {index + 1}.{place + 1}"
-        self._add(node, "constant", formula(operand).plain(), "", Kind.SCALAR)
-        return node
+    def _box_of(self, constant: Node) -> None:
+        index, place = self.places[constant]
+        self.boxes[constant] = f"constant {index + 1}.{place + 1}"
+        label = formula(constant.value).plain()
+        self._add(self.boxes[constant], "constant", label, "", Kind.SCALAR)
 
-    def _add(self, node: str, role: str, label: str, caption: str, kind: Kind) -> None:
-        self.built.add_node(node, role=role, label=label, caption=caption, kind=str(kind))
+    def _add(self, box: str, role: str, label: str, caption: str, kind: Kind) -> None:
+        self.built.add_node(box, role=role, label=label, caption=caption, kind=str(kind))
 
-    def _connect(self, source: str, node: str, place: int, mark: str) -> None:
-        known = self.built.get_edge_data(source, node) or {"places": (), "mark": ""}
+    def _connect(self, source: str, box: str, place: int, mark: str) -> None:
+        known = self.built.get_edge_data(source, box) or {"places": (), "mark": ""}
         marks = ", ".join(filter(None, (known["mark"], mark)))
-        self.built.add_edge(source, node, loop=False, places=(*known["places"], place), mark=marks)
+        self.built.add_edge(source, box, loop=False, places=(*known["places"], place), mark=marks)
 
 
 def _weights(name: str) -> str:

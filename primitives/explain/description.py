@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from primitives.graph.nodes import GRADIENT, STATE, WEIGHTS, Node
 from primitives.graph.roles import Roles, roles
 from primitives.graph.structure import Structure
+from primitives.graph.written import bias_correction, resolved
 from primitives.kinds import Kind
-from primitives.ops import OPS
 from primitives.program import Program
 
 _ROLES = {
     "momentum": "momentum",
     "second moment": "the second moment",
     "largest second moment": "the largest second moment",
+}
+_INPUTS = {
+    WEIGHTS: "the weights",
+    GRADIENT: "the gradient",
+    "lr": "the learning rate",
+    "t": "the step",
 }
 _PER = {
     Kind.TENSOR: "weight",
@@ -44,8 +51,8 @@ class _Narrator(Structure):
     def __init__(self, found: Roles):
         super().__init__(found.program)
         self.roles = found
-        self.returned: dict[int, int] = {}
-        for state, value in self.next_value.items():
+        self.returned: dict[Node, Node] = {}
+        for state, value in self.following.items():
             self.returned.setdefault(value, state)
 
     def paragraph(self) -> str:
@@ -56,7 +63,7 @@ class _Narrator(Structure):
     # -- sentences -----------------------------------------------------------------------------
 
     def _update(self) -> str:
-        core: int | float = self.update
+        core = self.update
         _, rates, others = self.factors(self.update)
         if len(others) == 1 and (self.roles.linear or not rates):
             core = others[0]
@@ -68,19 +75,18 @@ class _Narrator(Structure):
             words += f", with decoupled weight decay of {decay.value:g}"
         return f"{_capitalized(words)}."
 
-    def _without(self, value: int | float, term: int | None) -> str:
+    def _without(self, value: Node, term: int | None) -> str:
         """The phrase of a sum, less one of its terms."""
-        value = self.resolve(value)
-        if term is not None and type(value) is int and self.op(value) == "add":
-            kept = [self._without(x, term) for x in self.args(value) if self.resolve(x) != term]
+        value = resolved(value)
+        if term is not None and value.op == "add":
+            kept = [self._without(x, term) for x in value.args if resolved(x).number != term]
             return " plus ".join(kept)
         return self.phrase(value)
 
     def _in_short(self) -> str:
-        found = self.depends[self.update]
-        names = [self._leaf(number) for number in sorted(found)]
+        names = [self._leaf(one) for one in self.parameters if one.name in self.update.leaves]
         inputs = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
-        return f"a function of {inputs}, in {len(self.operands)} statements"
+        return f"a function of {inputs}, in {len(self.statements)} statements"
 
     def _states(self) -> str:
         states = self.program.states
@@ -93,27 +99,26 @@ class _Narrator(Structure):
             plural = "s" * (count > 1 and not counts)
             noun = f" state{plural}" if not counts else ""
             counts.append(f"{_COUNTS[min(count, 8)]}{noun} per {_PER[kind]}")
-        told = "; ".join(self._state(number) for number in self.next_value)
+        told = "; ".join(self._state(state) for state in self.following)
         text = " and ".join(counts)
         return f"{_capitalized(text)}: {told}."
 
-    def _state(self, state: int) -> str:
+    def _state(self, state: Node) -> str:
         """A state and what it turns into."""
-        name, value = self._state_name(state), self.resolve(self.next_value[state])
-        if type(value) is not int or value < self.base:
+        name, value = self._state_name(state), resolved(self.following[state])
+        if not value.is_call:
             return f"{name}, which becomes {self.phrase(value)}"
-        op, args = self.op(value), self.args(value)
-        others = [arg for arg in args[:2] if self.resolve(arg) != state]
-        if op == "interp" and len(others) == 1 and self.resolve(args[1]) == state:
-            share = self.constant(value - self.base, 2)
+        others = [arg for arg in value.args[:2] if resolved(arg) is not state]
+        if value.op == "interp" and len(others) == 1 and resolved(value.args[1]) is state:
+            share = self.constant(value.args[2])
             decay = f"decay {share[0]:g}" if share else "a varying decay"
             words = f"{name}, an average of {self.phrase(others[0])} with {decay}"
-        elif op == "maximum" and len(others) == 1:
+        elif value.op == "maximum" and len(others) == 1:
             words = f"{name}, the largest so far of {self.phrase(others[0])}"
-        elif op == "add" and len(others) == 1:
+        elif value.op == "add" and len(others) == 1:
             words = f"{name}, a sum of {self.phrase(others[0])}"
-        elif op == "add" and any(self._decayed(arg) == state for arg in args):
-            new = next(arg for arg in args if self._decayed(arg) != state)
+        elif value.op == "add" and self.form(state) == "sum":
+            new = next(arg for arg in value.args if self.decayed(arg) is not state)
             words = f"{name}, a decaying sum of {self.phrase(new)}"
         else:
             words = f"{name}, which becomes {self.phrase(value, inside=True)}"
@@ -127,54 +132,39 @@ class _Narrator(Structure):
 
     # -- phrases -------------------------------------------------------------------------------
 
-    def phrase(self, value: int | float, *, inside: bool = False) -> str:
+    def phrase(self, value: Node, *, inside: bool = False) -> str:
         """A value in words; with `inside` a state's next value is told by what it is made of."""
-        value = self.resolve(value)
-        if type(value) is not int:
-            return f"{value:g}"
-        if value < self.base:
+        value = resolved(value)
+        if value.is_constant:
+            return f"{value.value:g}"
+        if value.is_leaf:
             return self._leaf(value)
         if value in self.returned and not inside:
             return self._state_name(self.returned[value])
-        op, args = self.op(value), self.args(value)
-        if op == "divide" and self._corrects(args[1]):
-            return f"{self._operand(args[0])}{_CORRECTED}"
-        told = [self._operand(arg) for arg in args]
-        if phrase := OPS[op].phrase:
-            return phrase.format(*told)
-        return " of ".join(filter(None, (op, ", ".join(told))))
+        if value.op == "divide" and bias_correction(value.args[1]):
+            return f"{self._operand(value.args[0])}{_CORRECTED}"
+        told = [self._operand(arg) for arg in value.args]
+        if value.row.phrase:
+            return value.row.phrase.format(*told)
+        return " of ".join(filter(None, (value.op, ", ".join(told))))
 
-    def _operand(self, value: int | float) -> str:
+    def _operand(self, value: Node) -> str:
         """An operand's phrase, in brackets if it has operands on both sides itself."""
         words = self.phrase(value)
-        value = self.resolve(value)
-        bare = type(value) is not int or value < self.base or value in self.returned
-        if bare or words.endswith(_CORRECTED):
+        value = resolved(value)
+        if not value.is_call or value in self.returned or words.endswith(_CORRECTED):
             return words
-        phrase = OPS[self.op(int(value))].phrase
+        phrase = value.row.phrase
         return f"({words})" if phrase and phrase.startswith("{") else words
 
-    def _leaf(self, number: int) -> str:
-        name = self.names[number]
-        if number < 2:
-            return ("the weights", "the gradient")[number]
-        if number in self.next_value:
-            return self._state_name(number)
-        return {"lr": "the learning rate", "t": "the step"}.get(name, name)
+    def _leaf(self, leaf: Node) -> str:
+        return self._state_name(leaf) if leaf.op == STATE else _INPUTS[leaf.op]
 
-    def _state_name(self, state: int) -> str:
-        role, is_sum = self.roles.states[self.names[state]]
+    def _state_name(self, state: Node) -> str:
+        role, is_sum = self.roles.states[state.name]
         if role == "second moment" and is_sum:
             return "the sum of squares"
-        return _ROLES.get(role, self.names[state])
-
-    def _corrects(self, value: int | float) -> bool:
-        """Whether `value` is 1 - b^t."""
-        value = self.resolve(value)
-        if type(value) is not int or self.op(value) != "subtract":
-            return False
-        one, power = map(self.resolve, self.args(value))
-        return one == 1 and type(power) is int and self.op(power) == "power"
+        return _ROLES.get(role, state.name)
 
 
 def _capitalized(words: str) -> str:

@@ -11,12 +11,12 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from primitives.graph.analysis import Analysis, analyse
+from primitives.graph.nodes import GRADIENT, STATE, Node
+from primitives.graph.written import Written
 from primitives.kinds import Kind
 from primitives.op import Op
-from primitives.ops import OPS
 from primitives.program import Program
-from primitives.text.formula import ZERO, Formula, formula
+from primitives.text.formula import Formula, formula
 from primitives.text.notation import Cases, Symbol, letter, symbol
 
 _LONGEST = 8
@@ -69,7 +69,7 @@ def equations(program: Program) -> tuple[Equation, ...]:
     Raises:
         ProgramError: the program is ill-kinded.
     """
-    return _Writer(analyse(program)).equations()
+    return _Writer(program).equations()
 
 
 def uses(op: Op) -> tuple[int, ...]:
@@ -79,48 +79,44 @@ def uses(op: Op) -> tuple[int, ...]:
     return tuple(written.count(place.written) for place in places)
 
 
-class _Writer:
+class _Writer(Written):
     """Chooses the symbols of one program, and which of its values become equations."""
 
-    def __init__(self, analysis: Analysis):
-        self.analysis = analysis
-        self.program = analysis.program
-        self.inputs = len(self.program.parameters)
-        self.leaving = {analysis.next_value[state]: state for state in analysis.live_states}
+    def __init__(self, program: Program):
+        super().__init__(program)
+        self.leaving = {self.following[state]: state for state in self.live_states}
         self.taken = Counter({letter("t"): 1})  # how many variables have a letter already
-        self.primes: list[int] = []  # of each parameter
-        self.formulas: list[Formula] = []  # of each value
+        self.primes: dict[Node, int] = {}  # of each parameter
+        self.formulas: dict[Node, Formula] = {
+            one: formula(one.value) for one in self.places if one.is_constant
+        }
         self.uses = self._count_uses()
-        live = [self.program.statements[index].target for index in analysis.live_statements]
-        self.assigned = Counter([*(p.name for p in self.program.parameters), *live])
+        self.assigned = Counter(node.name for node in (*self.parameters, *self.live_statements))
 
     def equations(self) -> tuple[Equation, ...]:
         lines = []
-        for number, parameter in enumerate(self.program.parameters):
-            self.formulas.append(self._enter(number, parameter.name))
-            if parameter.initial and number in self.analysis.live_states:
-                lines.append(Equation(self._state(number, "0"), formula(parameter.initial)))
-        live = set(self.analysis.live_statements)
-        for index in range(len(self.program.statements)):
-            written = self._written(index) if index in live else ZERO
-            name = self._name(index, written) if index in live else None
+        for leaf, parameter in zip(self.parameters, self.program.parameters, strict=True):
+            self.formulas[leaf] = self._enter(leaf)
+            if parameter.initial and leaf in self.live_states:
+                lines.append(Equation(self._state(leaf, "0"), formula(parameter.initial)))
+        for node in self.live_statements:
+            written = node.row.formula(*[self.formulas[arg] for arg in node.args])
+            name = self._name(node, written)
             if name is not None:
-                lines.append(Equation(name, written, index))
-            self.formulas.append(name or written)
-        kept = [n for n in self.analysis.live_states if self.analysis.next_value[n] == n]
-        lines += [Equation(self._state(n, "t"), self.formulas[n]) for n in kept]
-        update = self.formulas[self.analysis.outputs[0]]
+                lines.append(Equation(name, written, self.index(node)))
+            self.formulas[node] = name or written
+        kept = [state for state in self.live_states if self.following[state] is state]
+        lines += [Equation(self._state(state, "t"), self.formulas[state]) for state in kept]
+        update = self.formulas[self.update]
         weight = self.program.weight
         return (*lines, Equation(symbol(weight), symbol(weight, "t-1") - update))
 
-    def _count_uses(self) -> Counter[int]:
+    def _count_uses(self) -> Counter[Node]:
         """How often each value is written."""
-        counted = Counter([self.analysis.outputs[0]])
-        for index in self.analysis.live_statements:
-            op = OPS[self.program.statements[index].op]
-            for operand, times in zip(self.analysis.operands[index], uses(op), strict=True):
-                if type(operand) is int:
-                    counted[operand] += times
+        counted = Counter([self.update])
+        for node in self.live_statements:
+            for operand, times in zip(node.args, uses(node.row), strict=True):
+                counted[operand] += times
         return counted
 
     def _prime(self, name: str) -> int:
@@ -128,37 +124,27 @@ class _Writer:
         self.taken[letter(name)] += 1
         return self.taken[letter(name)] - 1
 
-    def _enter(self, number: int, name: str) -> Symbol:
+    def _enter(self, leaf: Node) -> Symbol:
         """The symbol of a parameter: as it was left by the step before, or given to this one."""
-        if name == "t" and number not in self.analysis.next_value and number > 1:
-            self.primes.append(0)
-            return symbol(name, "", small=True)
-        dead = number in self.analysis.next_value and number not in self.analysis.live_states
-        self.primes.append(0 if dead else self._prime(name))
-        before = number == 0 or number in self.analysis.next_value
-        return self._state(number, "t-1" if before else "t")
+        if leaf.op == "t":
+            self.primes[leaf] = 0
+            return symbol(leaf.name, "", small=True)
+        dead = leaf.op == STATE and leaf not in self.live_states
+        self.primes[leaf] = 0 if dead else self._prime(leaf.name)
+        given = leaf.op in (GRADIENT, "lr")
+        return self._state(leaf, "t" if given else "t-1")
 
-    def _state(self, number: int, index: str) -> Symbol:
-        name = self.program.parameters[number].name
-        small = self.analysis.kinds[number] != Kind.TENSOR
-        return symbol(name, index, self.primes[number], small)
+    def _state(self, leaf: Node, index: str) -> Symbol:
+        return symbol(leaf.name, index, self.primes[leaf], leaf.kind != Kind.TENSOR)
 
-    def _written(self, index: int) -> Formula:
-        """The formula of a statement, with those of its operands in it."""
-        operands = self.analysis.operands[index]
-        written = [self.formulas[one] if type(one) is int else formula(one) for one in operands]
-        return OPS[self.program.statements[index].op].formula(*written)
-
-    def _name(self, index: int, written: Formula) -> Symbol | None:
+    def _name(self, node: Node, written: Formula) -> Symbol | None:
         """The symbol of a statement's value, or None if `written` goes where it is used."""
-        value = self.inputs + index
-        if value in self.leaving:
-            return self._state(self.leaving[value], "t")
-        target = self.program.statements[index].target
-        if not written.operations or (self.uses[value] == 1 and self._goes_inline(target, written)):
+        if node in self.leaving:
+            return self._state(self.leaving[node], "t")
+        goes_inline = self.uses[node] == 1 and self._goes_inline(node.name, written)
+        if not written.operations or goes_inline:
             return None
-        small = self.analysis.kinds[value] != Kind.TENSOR
-        return symbol(target, "t", self._prime(target), small)
+        return symbol(node.name, "t", self._prime(node.name), node.kind != Kind.TENSOR)
 
     def _goes_inline(self, target: str, written: Formula) -> bool:
         if isinstance(written, Cases) or written.size > _LONGEST or written.height > _HIGHEST:

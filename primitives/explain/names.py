@@ -13,6 +13,9 @@ What has no role is named after its op. Names are all that changes: the key stay
 
 from __future__ import annotations
 
+from functools import cached_property
+
+from primitives.graph.nodes import GRADIENT, WEIGHTS, Node
 from primitives.graph.roles import Roles, roles
 from primitives.graph.structure import Structure
 from primitives.kinds import Kind
@@ -46,7 +49,7 @@ class _Namer(Structure):
         self.roles = found
         self.last_read = self._last_reads()
         self.on_the_way = self._way_to_the_update()
-        self.holder: dict[str, int] = {}
+        self.holder: dict[str, Node] = {}
         self.states: dict[str, str] = {}
         taken = {"w", "g", "lr", "t"}
         for state in self.program.states:
@@ -57,121 +60,106 @@ class _Namer(Structure):
 
     def renamed(self) -> Program:
         """The program under its new names."""
-        parameters = tuple(
-            Parameter(self._parameter(number), p.kind, p.initial)
-            for number, p in enumerate(self.program.parameters)
-        )
-        names = [p.name for p in parameters]
-        self.holder = {name: number for number, name in enumerate(names)}
+        named: dict[Node, Argument] = {one: one.value for one in self.places if one.is_constant}
+        names = {leaf: self._parameter(leaf) for leaf in self.parameters}
+        self.holder = {name: leaf for leaf, name in names.items()}
         statements = []
-        for index, statement in enumerate(self.program.statements):
-            args: list[Argument] = [
-                names[arg] if isinstance(arg, int) else arg for arg in self.operands[index]
-            ]
-            target = self._target(index)
-            self.holder[target] = self.base + index
-            names.append(target)
-            statements.append(Statement(target, statement.op, tuple(args)))
-        update = names[self.update]
-        returns = (update, *(self.states[state.name] for state in self.program.states))
-        return Program(parameters, tuple(statements), returns)
+        for node in self.statements:
+            args = tuple([named[arg] if arg in named else names[arg] for arg in node.args])
+            names[node] = self._target(node)
+            self.holder[names[node]] = node
+            statements.append(Statement(names[node], node.row.name, args))
+        return Program(
+            tuple(
+                Parameter(names[leaf], p.kind, p.initial)
+                for leaf, p in zip(self.parameters, self.program.parameters, strict=True)
+            ),
+            tuple(statements),
+            (names[self.update], *(self.states[state.name] for state in self.program.states)),
+        )
 
-    def _parameter(self, number: int) -> str:
-        name = self.names[number]
-        return ("w", "g")[number] if number < 2 else self.states.get(name, name)
+    def _parameter(self, leaf: Node) -> str:
+        return {WEIGHTS: "w", GRADIENT: "g"}.get(leaf.op) or self.states.get(leaf.name, leaf.name)
 
-    def _last_reads(self) -> list[int]:
+    def _last_reads(self) -> dict[Node, int]:
         """The last statement that reads each value; what is returned is read after all."""
-        last = [-1] * (self.base + len(self.operands))
-        for index, operands in enumerate(self.operands):
-            for operand in operands:
-                if type(operand) is int:
-                    last[operand] = index
-        last[self.update] = len(self.operands)
-        for value in self.next_value.values():
-            last[value] = len(self.operands)
-        return last
+        last = {
+            node: max((self.index(user) for user, _ in self.users[node]), default=-1)
+            for node in (*self.parameters, *self.statements)
+        }
+        return last | dict.fromkeys((self.update, *self.following.values()), len(self.statements))
 
-    def _way_to_the_update(self) -> set[int]:
+    def _way_to_the_update(self) -> set[Node]:
         """The values that turn into the update one after another, each read for nothing else."""
-        way: set[int] = set()
-        value: int | None = self.update
-        while value is not None and value >= self.base:
-            way.add(value)
-            mine = [arg for arg in self.args(value) if type(arg) is int and self._feeds(arg)]
-            one = mine[0] if len(set(mine)) == 1 else None
-            returned = one in self.next_value.values()
-            value = None if one is None or returned or len(self.users[one]) > 1 else one
+        way: set[Node] = set()
+        node: Node | None = self.update
+        while node is not None and node.is_call:
+            way.add(node)
+            mine = set(filter(self._feeds, node.args))
+            node = mine.pop() if len(mine) == 1 else None
+            if node is not None and (node in self.following.values() or len(self.users[node]) > 1):
+                node = None
         return way
 
-    def _feeds(self, value: int | float) -> bool:
-        """Whether gradients, this step's or through states past ones, go into `value`."""
-        return type(value) is int and bool(self.depends[value] & {1, *self.next_value})
+    def _feeds(self, node: Node) -> bool:
+        """Whether gradients, this step's or through states past ones, go into `node`."""
+        return not node.leaves.isdisjoint({self.gradient.name, *self.states_read})
 
-    def _target(self, index: int) -> str:
-        value = self.base + index
-        own = self.program.statements[index].target
-        if own in self.states and self._is_returned_as(value, own):
-            return self.states[own]
-        return self._free(self._wanted(index), index)
+    @cached_property
+    def states_read(self) -> frozenset[str]:
+        """The names of the states."""
+        return frozenset(state.name for state in self.following)
 
-    def _is_returned_as(self, value: int, state: str) -> bool:
-        return self.next_value.get(self.names.index(state)) == value
+    def _target(self, node: Node) -> str:
+        returned = any(s.name == node.name and v is node for s, v in self.following.items())
+        return self.states[node.name] if returned else self._free(self._wanted(node), node)
 
-    def _wanted(self, index: int) -> str:
-        value, op = self.base + index, self.op_of(index)
-        if value in self.on_the_way:
+    def _wanted(self, node: Node) -> str:
+        if node in self.on_the_way:
             return "update"
-        if value == self.roles.decoupled or self._decays_weights(value):
+        if node.number == self.roles.decoupled or self._decays_weights(node):
             return "weight_decay"
-        depends = self.depends[value]
-        if depends and all(self.names[number] == "lr" for number in depends):
+        if node.leaves == {"lr"}:
             return "lr"
-        if "t" in self.names and depends == {self.names.index("t")}:
-            return {"subtract": "correction", "power": "decayed"}.get(op, "step")
-        if op == "divide":
-            corrected = self._state_of(self.operands[index][0])
-            if corrected and not self._feeds(self.operands[index][1]):
+        if node.leaves == {"t"}:
+            return {"subtract": "correction", "power": "decayed"}.get(node.op, "step")
+        if node.op == "divide":
+            corrected = self._state_of(node.args[0])
+            if corrected and not self._feeds(node.args[1]):
                 return f"corrected_{corrected}"
-        if self._only_divides(value):
+        if self._only_divides(node):
             return "denominator"
-        states = depends & self.next_value.keys()
         if (
-            1 in depends
-            and not states
-            and self.order(value) == 1
-            and len(self._variables(index)) == 1
+            self.gradient.name in node.leaves
+            and node.leaves.isdisjoint(self.states_read)
+            and self.orders[node] == 1
+            and sum(map(self._feeds, node.args)) == 1
         ):
             return "g"
-        return OPS[op].noun or f"{op}_value"
+        return node.row.noun or f"{node.op}_value"
 
-    def _state_of(self, value: int | float) -> str:
-        """The new name of the state that `value` is, or turns into."""
-        for state, following in self.next_value.items():
-            if value in (state, following) and type(value) is int:
-                return self.states[self.names[state]]
+    def _state_of(self, node: Node) -> str:
+        """The new name of the state that `node` is, or turns into."""
+        for state, following in self.following.items():
+            if node in (state, following):
+                return self.states[state.name]
         return ""
 
-    def _only_divides(self, value: int) -> bool:
-        return bool(self.users[value]) and all(
-            self.op_of(index) == "divide" and operand == 1 for index, operand in self.users[value]
-        )
+    def _only_divides(self, node: Node) -> bool:
+        users = self.users[node]
+        return bool(users) and all(user.op == "divide" and place == 1 for user, place in users)
 
-    def _variables(self, index: int) -> list[int]:
-        """Operands that depend on gradient or states."""
-        return [arg for arg in self.operands[index] if type(arg) is int and self._feeds(arg)]
+    def _decays_weights(self, node: Node) -> bool:
+        _, _, others = self.factors(node)
+        return others == [self.weights]
 
-    def _decays_weights(self, value: int) -> bool:
-        _, _, others = self.factors(value)
-        return others == [0] and value >= self.base
-
-    def _free(self, base: str, index: int) -> str:
+    def _free(self, base: str, node: Node) -> str:
         """`base`, or `base` with a number, that holds nothing which is still to be read."""
         number = 1
         while True:
             name = base if number == 1 else f"{base}{number}"
             holder = self.holder.get(name)
-            held = holder is not None and self.last_read[holder] > index
+            held = holder is not None and self.last_read[holder] > self.index(node)
             if not held and name not in self.states.values() and _is_variable(name):
                 return name
             number += 1

@@ -18,14 +18,15 @@ from primitives import zoo
 from primitives.algebra import simplify
 from primitives.explain.names import canonical
 from primitives.graph.keys import mix
-from primitives.graph.structure import Structure
-from primitives.ops import OPS
+from primitives.graph.nodes import GRADIENT, WEIGHTS
+from primitives.graph.written import Written
 from primitives.program import Program
 
 FAR = 0.9
 """A program at a larger distance is called unlike any known optimizer."""
 _ROUNDS = 4
 _CONSTANT, _LEAF, _STATE = 1, 2, 3
+_INPUTS = {WEIGHTS: 0, GRADIENT: 1, "lr": 2, "t": 3}
 
 
 @dataclass(frozen=True)
@@ -97,36 +98,26 @@ def _apart(one: Counter[int], other: Counter[int]) -> float:
 
 def _shape(program: Program) -> Counter[int]:
     """The labels of all values after each round."""
-    structure = Structure(program)
-    inputs = {name: number for number, name in enumerate(("w", "g", "lr", "t"))}
-    labels = [mix(_LEAF, inputs.get(name, 0)) for name in structure.names]
-    for state in structure.next_value:
-        labels[state] = _STATE
-    labels += [_op(structure, value) for value in range(structure.base, _end(structure))]
-    found = Counter(labels[structure.base :])
+    graph = Written(program)
+    labels = {leaf: mix(_LEAF, _INPUTS.get(leaf.op, 0)) for leaf in graph.parameters}
+    labels |= dict.fromkeys(graph.following, _STATE)
+    labels |= {constant: _CONSTANT for constant in graph.places if constant.is_constant}
+    labels |= {statement: statement.row.tag for statement in graph.statements}
+    found = Counter(labels[statement] for statement in graph.statements)
     for _ in range(_ROUNDS):
-        new = list(labels)
-        for state, following in structure.next_value.items():
+        new = dict(labels)
+        for state, following in graph.following.items():
             new[state] = mix(_STATE, labels[following])
-        for value in range(structure.base, _end(structure)):
-            parts = [labels[a] if type(a) is int else _CONSTANT for a in structure.args(value)]
-            op = OPS[structure.op(value)]
-            label = _op(structure, value)
-            for part in sorted(parts) if op.commutative else parts:
+        for statement in graph.statements:
+            parts = [labels[arg] for arg in statement.args]
+            label = statement.row.tag
+            for part in sorted(parts) if statement.row.commutative else parts:
                 label = mix(label, part)
-            new[value] = label
+            new[statement] = label
         labels = new
-        found.update(labels[structure.base :])
-        found.update([mix(labels[structure.update], 0)])
+        found.update(labels[statement] for statement in graph.statements)
+        found.update([mix(labels[graph.update], 0)])
     return found
-
-
-def _op(structure: Structure, value: int) -> int:
-    return OPS[structure.op(value)].tag
-
-
-def _end(structure: Structure) -> int:
-    return structure.base + len(structure.operands)
 
 
 def changed_lines(before: Program, after: Program) -> list[str]:

@@ -14,27 +14,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from primitives.graph.analysis import analyse
 from primitives.graph.nodes import (
     CONSTANT,
-    GRADIENT,
     HYPERPARAMETER,
-    WEIGHTS,
+    STATE,
     Node,
     Nodes,
     reachable,
 )
 from primitives.graph.ranges import Ranges
 from primitives.graph.roles import Hyperparameter, Roles, roles
-from primitives.graph.structure import INITIAL, Place
+from primitives.graph.written import INITIAL, Place, Written, bias_correction, given
 from primitives.interval import ANYTHING, NONNEGATIVE, UNIT, Interval, exactly
-from primitives.kinds import Kind, join, meet
+from primitives.kinds import Kind, common, meet
 from primitives.op import Op, Reduction
 from primitives.ops import OPS
 from primitives.program import Parameter, Program
-
-IRRATIONAL = {"get_pi": "_PI", "get_e": "_E"}
-"""What a file calls the constants that have no short decimal."""
 
 
 class ExportError(ValueError):
@@ -129,10 +124,9 @@ class Lowered:
         name = self.named.get(value, value.name)
         if not re.fullmatch(r"v\d+(_\w+)?", name):
             return name
-        if value.op == "subtract" and value.args[1].op == "power":
-            base, exponent = value.args[1].args
-            if base.op == HYPERPARAMETER and exponent.op == "t":
-                return "bias_correction" + "".join(filter(str.isdigit, base.name))
+        power = bias_correction(value)
+        if power and power.args[0].op == HYPERPARAMETER and power.args[1].op == "t":
+            return "bias_correction" + "".join(filter(str.isdigit, power.args[0].name))
         return value.row.noun or value.op
 
     def constants(self) -> list[str]:
@@ -173,34 +167,34 @@ class _Lowering:
         self.ones |= {*found.learning_rate.places, *found.learning_rate.unit_places}
 
     def lowered(self) -> Lowered:
-        analysis = analyse(self.program)
-        base = len(self.program.parameters)
-        values = [self._parameter(n, p) for n, p in enumerate(self.program.parameters)]
-        for index, statement in enumerate(self.program.statements):
-            operands = analysis.operands[index]
-            args = [
-                values[arg] if type(arg) is int else self._number((index, place), float(arg))
-                for place, arg in enumerate(operands)
-            ]
-            if not operands:
-                result = self._constant(index, statement.op)
-            elif base + index == self.roles.decoupled:
-                result = self.nodes.constant(0.0)  # the alias adds it
+        written = Written(self.program)
+        made = {leaf: self._leaf(leaf) for leaf in written.parameters}
+        for constant, place in written.places.items():
+            if constant.is_constant:
+                made[constant] = self._number(place, constant.value)
+        for node in written.statements:
+            if node.number == self.roles.decoupled:
+                made[node] = self.nodes.constant(0.0)  # the alias adds it
+            elif node in written.places:
+                made[node] = self._number(written.places[node], given(node.op))
+            elif node.row.symbol:
+                value = float(node.row.meaning(np))
+                made[node] = self.nodes.constant(value, node.row.symbol)
             else:
-                result = self.apply(statement.op, args, statement.target)
-            values.append(result)
+                made[node] = self.apply(node.op, [made[arg] for arg in node.args], node.name)
         states = tuple(
             StateVariable(
                 parameter,
                 self._number((INITIAL, number), parameter.initial),
-                self.nodes.state(parameter),
-                values[analysis.outputs[1 + number]],
+                made[state],
+                made[following],
             )
-            for number, parameter in enumerate(self.program.states)
+            for number, (parameter, (state, following)) in enumerate(
+                zip(self.program.states, written.following.items(), strict=True)
+            )
         )
-        gradient = self._parameter(1, self.program.parameters[1])
-        direction = values[analysis.outputs[0]]
-        return Lowered(self.program, self.roles, gradient, direction, states, self.named)
+        gradient = made[written.parameters[1]]
+        return Lowered(self.program, self.roles, gradient, made[written.update], states, self.named)
 
     # -- making values --------------------------------------------------------------------------
 
@@ -209,15 +203,11 @@ class _Lowering:
         self.named.setdefault(made, name)
         return made
 
-    def _parameter(self, number: int, parameter: Parameter) -> Node:
-        if number < 2:
-            op = (WEIGHTS, GRADIENT)[number]
-            return self.nodes.leaf(op, Kind.TENSOR, op)
-        if parameter.name in self.program.returns[1:]:
-            return self.nodes.state(parameter)
-        if parameter.name == "lr" and self.roles.linear:
+    def _leaf(self, leaf: Node) -> Node:
+        if leaf.op == "lr" and self.roles.linear:
             return self.nodes.constant(1.0)  # the alias multiplies by it
-        return self.nodes.leaf(parameter.name, Kind.SCALAR, parameter.name)
+        name = leaf.name if leaf.op == STATE else leaf.op
+        return self.nodes.leaf(leaf.op, leaf.kind, name)
 
     def _number(self, place: Place, value: float) -> Node:
         if place in self.ones:
@@ -226,12 +216,6 @@ class _Lowering:
         if one is None:
             return self.nodes.constant(value)
         return self.nodes.leaf(HYPERPARAMETER, Kind.SCALAR, one.name)
-
-    def _constant(self, index: int, op: str) -> Node:
-        value = float(OPS[op].meaning(np))
-        if op in IRRATIONAL:
-            return self.nodes.constant(value, IRRATIONAL[op])
-        return self._number((index, 0), value)
 
     def apply(self, op: str, args: list[Node], name: str) -> Node:
         """`op` of `args`, in terms of what both targets can write."""
@@ -261,12 +245,8 @@ class _Lowering:
 
     def _reduction(self, row: Op, args: list[Node], name: str) -> Node:
         assert row.reduction is not None
-        common = Kind.SCALAR
-        for arg in args:
-            common = join(common, arg.kind)
-        scope = row.reduction.scope
-        alone = common == Kind.SCALAR or (scope != Kind.SCALAR and meet(common, scope) == common)
-        if alone and row.of_number:
+        kind = common(arg.kind for arg in args)
+        if row.of_number and meet(kind, row.reduction.scope) == kind:  # each its own only number
             return self.apply(row.of_number, args, name)
         if row.name in _MADE_OF_OTHERS:
             return _MADE_OF_OTHERS[row.name](self, args, name)
@@ -286,9 +266,9 @@ class _Lowering:
     def cosine(self, args: list[Node], name: str) -> Node:
         """The inner product over the product of the norms."""
         x, y = args
-        common = join(x.kind, y.kind)
+        kind = common((x.kind, y.kind))
         norms = [
-            self.apply("global_norm", [self._spread(this, other, common)], f"{name}_norm")
+            self.apply("global_norm", [self._spread(this, other, kind)], f"{name}_norm")
             for this, other in ((x, y), (y, x))
         ]
         product = self.apply("multiply", norms, f"{name}_norms")
@@ -313,8 +293,8 @@ class _Lowering:
         """The sum over all arrays; a scalar is its own only number."""
         return x if x.kind == Kind.SCALAR else self._call("total", [x], name)
 
-    def _spread(self, x: Node, like: Node, common: Kind) -> Node:
-        return x if x.kind == common else self._call("spread", [x, like], "spread")
+    def _spread(self, x: Node, like: Node, kind: Kind) -> Node:
+        return x if x.kind == kind else self._call("spread", [x, like], "spread")
 
 
 _MADE_OF_OTHERS: dict[str, Callable[[_Lowering, list[Node], str], Node]] = {

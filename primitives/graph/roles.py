@@ -20,11 +20,12 @@ from functools import lru_cache
 from typing import Literal
 
 from primitives.graph.analysis import live
-from primitives.graph.structure import INITIAL, Place, StateRole, Structure, given
+from primitives.graph.nodes import Node
+from primitives.graph.structure import StateRole, Structure
+from primitives.graph.written import INITIAL, Place, bias_correction, given, resolved
 from primitives.interval import ANYTHING, DECAY, NEGATIVE, NONNEGATIVE, POSITIVE, Interval
 from primitives.kinds import Kind
 from primitives.op import ConstantRole
-from primitives.ops import OPS
 from primitives.program import Parameter, Program, Statement
 
 _LITERALS = (0.0, 0.5, 1.0, 2.0)
@@ -139,15 +140,15 @@ class _Finder(Structure):
             learning_rate,
             self.reads_lr(),
             linear,
-            decoupled,
+            None if decoupled is None else decoupled.number,
         )
 
     def _value(self, place: Place) -> float:
         index, operand = place
         if index == INITIAL:
             return self.program.states[operand].initial
-        found = self.operands[index]
-        return float(found[operand]) if found else given(self.op_of(index))
+        node = self.statements[index]
+        return node.args[operand].value if node.args else given(node.op)
 
     def _product(self, name: str, role: str, places: list[Place]) -> Hyperparameter:
         value = float(f"{math.prod(map(self._value, places)):.12g}")
@@ -159,18 +160,16 @@ class _Finder(Structure):
         drafts: dict[tuple[object, ...], _Draft] = {}
         placed: dict[Place, tuple[object, ...]] = {}
         uses = [
-            (index, operand, *found)
-            for index, operands in enumerate(self.operands)
-            for operand in range(len(operands))
-            if (found := self.constant(index, operand))
-            and found[1] not in taken
-            and self.op_of(index) != "identity"
+            (node, operand, *found)
+            for node in self.statements
+            for operand, arg in enumerate(node.args)
+            if (found := self.constant(arg)) and found[1] not in taken and node.op != "identity"
         ]
         for rule in (self._as_decay, self._as_correction, self._as_known, self._as_any):
-            for index, operand, value, place in uses:
+            for node, operand, value, place in uses:
                 if place in placed:
                     continue
-                draft = rule(index, operand, value, place, drafts)
+                draft = rule(node, operand, value, place, drafts)
                 if draft is not None:
                     drafts.setdefault(draft.key, draft).places.append(place)
                     placed[place] = draft.key
@@ -184,103 +183,81 @@ class _Finder(Structure):
         return sorted(drafts.values(), key=lambda draft: min(draft.places) < (0, 0))
 
     def _as_decay(
-        self, index: int, operand: int, value: float, place: Place, known: object
+        self, node: Node, operand: int, value: float, place: Place, known: object
     ) -> _Draft | None:
         """The decay of an average, or of a decaying sum."""
-        op, operands = self.op_of(index), self.operands[index]
         if value not in DECAY:
             return None
-        if op == "interp" and operand == 2:
-            orders = [order for order in map(self.order, operands[:2]) if order]
-            kept = self.base + index in map(self.resolve, self.next_value.values())
+        if node.op == "interp" and operand == 2:
+            orders = [order for arg in node.args[:2] if (order := self.orders[arg])]
+            kept = node in map(resolved, self.following.values())
             return _decay(max(orders, default=0.0), value, "decay" if kept else "share")
-        if op == "multiply":
-            other = self.resolve(operands[1 - operand])
-            if type(other) is int and other in self.next_value:
-                following = self.next_value[other]
-                if self._form(other, following) == "sum" and self._feeds(index, following):
+        if node.op == "multiply":
+            state = resolved(node.args[1 - operand])
+            if state in self.following and self.form(state) == "sum":
+                following = self.following[state]
+                if node in map(resolved, resolved(following).args):
                     order = self.orders[following] or 0.0
                     return _decay(order, value, "momentum" if order == 1 else "decay")
         return None
 
-    def _feeds(self, index: int, value: int) -> bool:
-        """Whether statement `index` is a term of the sum `value`."""
-        total = self.resolve(value)
-        return (
-            type(total) is int
-            and total >= self.base
-            and any(self.resolve(arg) == self.base + index for arg in self.args(total))
-        )
-
     def _as_correction(
         self,
-        index: int,
+        node: Node,
         operand: int,
         value: float,
         place: Place,
         known: Mapping[tuple[object, ...], _Draft],
     ) -> _Draft | None:
         """A decay again: in its bias correction 1 - b^t, or in a look ahead along momentum."""
-        op, operands = self.op_of(index), self.operands[index]
         if value not in DECAY:
             return None
         same = [draft for key, draft in known.items() if key[0] == "decay" and key[2] == value]
-        if op == "power" and operand == 0 and self._reads_step(operands[1]):
-            corrected = self._corrected(self.base + index)
+        if node.op == "power" and operand == 0 and "t" in node.args[1].leaves:
+            corrected = self._corrected(node)
             return next((d for d in same if d.key[1] == corrected), same[0] if same else None) or (
                 _decay(corrected or 0.0, value, "decay")
             )
-        if op == "multiply" and same:
-            other = self.resolve(operands[1 - operand])
-            if type(other) is int and other in (*self.next_value, *self.next_value.values()):
+        if node.op == "multiply" and same:
+            other = resolved(node.args[1 - operand])
+            if other in (*self.following, *self.following.values()):
                 return next((d for d in same if d.key[1] == self.orders[other]), None)
         return None
 
-    def _reads_step(self, value: int | float) -> bool:
-        if type(value) is not int or "t" not in self.names:
-            return False
-        return self.names.index("t") in self.depends[value]
-
-    def _corrected(self, power: int) -> float | None:
+    def _corrected(self, power: Node) -> float | None:
         """The order of what is divided by one minus `power`."""
-        for index, _ in self.users[power]:
-            if self.op_of(index) == "subtract":
-                for user, operand in self.users[self.base + index]:
-                    if self.op_of(user) == "divide" and operand == 1:
-                        return self.order(self.operands[user][0])
+        for difference, _ in self.users[power]:
+            if bias_correction(difference) is power:
+                for quotient, operand in self.users[difference]:
+                    if quotient.op == "divide" and operand == 1:
+                        return self.orders[quotient.args[0]]
         return None
 
     def _as_known(
-        self, index: int, operand: int, value: float, place: Place, known: object
+        self, node: Node, operand: int, value: float, place: Place, known: object
     ) -> _Draft | None:
         """What has one name in the literature wherever it stands."""
-        op, operands = self.op_of(index), self.operands[index]
-        if op == "add" and 0 < value <= _LARGEST_EPSILON:
-            readers = {self.op_of(user) for user, _ in self.users[self.base + index]}
+        readers = {user.op for user, _ in self.users[node]}
+        if node.op == "add" and 0 < value <= _LARGEST_EPSILON:
             base = "eps_root" if "sqrt" in readers else "eps"
             return _Draft((base, value), base, "keeps a denominator positive", POSITIVE, [])
-        if op == "multiply" and value > 0 and self.resolve(operands[1 - operand]) == 0:
-            readers = {self.op_of(user) for user, _ in self.users[self.base + index]}
-            if "add" in readers:
-                return _Draft(
-                    ("weight decay", value), "weight_decay", "weight decay", NONNEGATIVE, []
-                )
-        role = OPS[op].constant_role(operand)
+        decays = node.op == "multiply" and resolved(node.args[1 - operand]) is self.weights
+        if decays and value > 0 and "add" in readers:
+            return _Draft(("weight decay", value), "weight_decay", "weight decay", NONNEGATIVE, [])
+        role = node.row.constant_role(operand)
         if role and role.always and (value > 0 or not role.keeps_sign):
             interval = POSITIVE if role.keeps_sign else ANYTHING
             return _Draft((role.name, place), role.name, role.words, interval, [])
         return None
 
     def _as_any(
-        self, index: int, operand: int, value: float, place: Place, known: object
+        self, node: Node, operand: int, value: float, place: Place, known: object
     ) -> _Draft | None:
-        op = self.op_of(index)
         if abs(value) in _LITERALS:
             return None
-        role = OPS[op].constant_role(operand)
+        role = node.row.constant_role(operand)
         if role is None or role.always:
-            written = self.program.statements[index].op
-            role = ConstantRole(written, f"in {written}")
+            role = ConstantRole(node.row.name, f"in {node.row.name}")
         interval = ANYTHING
         if role.keeps_sign:
             interval = POSITIVE if value > 0 else NEGATIVE

@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from primitives.graph.analysis import Analysis, analyse
-from primitives.kinds import Kind, join
+from primitives.kinds import Kind, common
 from primitives.machine.instructions import (
     ALL_OPS,
     FUSED_PAIRS,
@@ -289,8 +288,7 @@ class _Encoder:
         if node.inner and signature(one) not in self.opcodes:
             operands, layout = self._swapped_inner(node, operands)
             one = replace(one, layout=layout)
-        kinds = [self.kinds[a] if type(a) is int else Kind.SCALAR for a in node.args]
-        kind = reduce(join, kinds, Kind.SCALAR)
+        kind = common(self.kinds[a] for a in node.args if type(a) is int)
         if signature(one) not in self.opcodes:
             raise CapacityError(f"the machine has no {node.op.name!r} of such operands")
         if node.op.matrixwise and kind != Kind.TENSOR:
@@ -348,8 +346,5 @@ def _evaluate(op: Op, args: tuple[int | float, ...]) -> float:
     """A constant expression's value in float32, where subnormals count as zero."""
     numbers = [np.float32(arg) if abs(arg) >= _TINY else np.float32(0) for arg in args]
     with np.errstate(all="ignore"):
-        if op.reduction:
-            value = float(op.meaning(np, op.reduction.inputs(np, *numbers), *numbers))
-        else:
-            value = float(op.meaning(np, *numbers))
+        value = float(op.of_numbers(np, *numbers))
     return 0.0 if abs(value) < _TINY else value

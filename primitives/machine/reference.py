@@ -111,8 +111,7 @@ def _spread(value: Any, kind: Kind, shapes: list[tuple[int, ...]], xp: Any) -> A
 def _apply(op: Op, args: list[Any], xp: Any) -> Any:
     """One op on values that are lists (one array a leaf) or scalars."""
     if not any(isinstance(arg, list) for arg in args):  # a scalar is its own only number
-        totals = (op.reduction.inputs(xp, *args),) if op.reduction else ()
-        return op.meaning(xp, *totals, *args)
+        return op.of_numbers(xp, *args)
     count = next(len(arg) for arg in args if isinstance(arg, list))
     rows = [[arg[i] if isinstance(arg, list) else arg for arg in args] for i in range(count)]
     if op.reduction is None:

@@ -13,9 +13,11 @@ from primitives.text.formula import ONE, Formula, formula
 from primitives.text.notation import Symbol
 
 
-def _constant(name: str, value: float, summary: str, written: Formula) -> Op:
+def _constant(
+    name: str, value: float, summary: str, written: Formula, symbol: str | None = None
+) -> Op:
     meaning = lambda xp: xp.asarray(value, dtype=xp.float32)  # noqa: E731
-    return Op(name, "", meaning, summary, latex=lambda: written)
+    return Op(name, "", meaning, summary, latex=lambda: written, symbol=symbol)
 
 
 def _power(xp: Namespace, x: Array, y: Array) -> Array:
@@ -275,7 +277,9 @@ ARITHMETIC = (
         latex=_clip_formula,
     ),
     Op("interp", "xxs", weighted, "(1 - a) x + a y", aliases=("interpolate",), **INTERP_FACTS),
-    _constant("get_pi", 3.141592653589793, "the constant pi", Symbol(r"\pi", "pi", small=True)),
-    _constant("get_e", 2.718281828459045, "the constant e", Symbol("e", "e", small=True)),
+    _constant(
+        "get_pi", 3.141592653589793, "the constant pi", Symbol(r"\pi", "pi", small=True), "_PI"
+    ),
+    _constant("get_e", 2.718281828459045, "the constant e", Symbol("e", "e", small=True), "_E"),
     _constant("get_eps", 1e-8, "the constant 1e-8", formula(1e-8)),
 )

@@ -18,8 +18,9 @@ from evosearch.measuring.local import LocalBackend
 from evosearch.measuring.measurement import Engine, Measurement
 from evosearch.measuring.measurer import Measurer
 from evosearch.pipeline.pipeline import search
+from evosearch.runs.conversion import measurement_of
 from evosearch.runs.rows import MEASUREMENTS, PROGRAMS
-from evosearch.runs.store import Store, measurement_of
+from evosearch.runs.store import Store
 from evosearch.seeds import Seed, Stream
 from primitives import parse, zoo
 from proxies.training.loop import Loop

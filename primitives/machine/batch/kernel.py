@@ -223,10 +223,7 @@ class _Block:
 
         def number(one: Instruction, i: Array) -> Array:
             operands = self._operands(one, i, None)
-            totals = []  # the sum over a number is the number
-            if one.op.reduction is not None:
-                totals.append(one.op.reduction.inputs(jnp, *operands))
-            return jnp.asarray(one.op.meaning(jnp, *totals, *operands), jnp.float32)
+            return jnp.asarray(one.op.of_numbers(jnp, *operands), jnp.float32)
 
         self._put(i, self._chosen(Work.NUMBER, number, i))
         return i + 1

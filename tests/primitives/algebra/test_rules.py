@@ -278,8 +278,7 @@ def in_float32(root):
             op = node.row
             args = [values[arg] for arg in node.args]
             with np.errstate(all="ignore"):
-                totals = (op.reduction.inputs(np, *args),) if op.reduction else ()
-                values[node] = flushed(op.meaning(np, *totals, *args))
+                values[node] = flushed(op.of_numbers(np, *args))
     shape = w.shape
     finite = np.logical_and.reduce(
         [np.broadcast_to(np.isfinite(v), shape) for v in values.values()]

@@ -1,0 +1,157 @@
+"""Each fact in an op's row is true of its meaning."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from primitives import OPS, Kind
+from primitives.interval import Interval, float32
+from primitives.ops import POWERS
+
+POINTS = np.array([-30.0, -3.0, -1.0, -0.9, -0.5, -1e-3, 0.0, 1e-3, 0.3, 0.5, 0.99, 1.0, 2.0, 30.0])
+RNG = np.random.default_rng(0)
+MATRICES = RNG.normal(size=(2, 3, 4))
+
+
+def having(fact):
+    return [pytest.param(op, id=name) for name, op in OPS.items() if getattr(op, fact) is not None]
+
+
+def on_numbers(op, *operands):
+    """The op on numbers side by side, each a whole model."""
+    with np.errstate(all="ignore"):
+        return np.asarray(op.of_numbers(np, *operands))
+
+
+def on_array(op, *operands):
+    """The op on one array, as far as it does not look beyond one."""
+    if op.reduction is None:
+        return op.meaning(np, *operands)
+    summary = np.sum if op.reduction.how == "sum" else np.mean
+    axis = {Kind.ROW: -1, Kind.COL: -2, Kind.MATRIX: (-2, -1)}.get(op.reduction.scope)
+    inputs = op.reduction.inputs(np, *operands)
+    totals = tuple(summary(x, axis=axis, keepdims=axis is not None) for x in inputs)
+    return op.meaning(np, totals, *operands)
+
+
+@pytest.mark.parametrize("op", having("parity"))
+def test_even_ops_forget_the_sign_and_odd_ones_keep_it(op):
+    sign = {"even": 1, "odd": -1}[op.parity]
+    x = MATRICES if op.mixes else POINTS
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(on_array(op, -x), sign * on_array(op, x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("op", having("inverse"))
+def test_an_op_undoes_its_inverse(op):
+    x = POINTS[np.abs(POINTS) <= 3]
+    inner = on_numbers(OPS[op.inverse], x)
+    there = np.isfinite(inner)
+    assert there.sum() > 1
+    np.testing.assert_allclose(on_numbers(op, inner)[there], x[there], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("op", having("exponent"))
+def test_a_power_is_what_its_exponent_says(op):
+    there = (POINTS > 0) | (POINTS != 0) & (op.parity is not None)
+    size = np.abs(POINTS[there]) ** op.exponent
+    signs = np.sign(POINTS[there]) if op.parity == "odd" else 1
+    np.testing.assert_allclose(on_numbers(op, POINTS[there]), size * signs, rtol=1e-12)
+    assert POWERS[op.exponent] == op.name
+
+
+@pytest.mark.parametrize("op", having("of_number"))
+def test_a_reduction_of_one_number_is_the_op_that_its_row_names(op):
+    operands = [POINTS[place : len(POINTS) - 1 + place] for place in range(op.arity)]
+    same = OPS[op.of_number]
+    np.testing.assert_allclose(on_numbers(op, *operands), on_numbers(same, *operands), rtol=1e-12)
+
+
+@pytest.mark.parametrize("op", [op for op in OPS.values() if op.linear], ids=lambda op: op.name)
+def test_a_linear_op_is_linear_in_those_operands_together(op):
+    x, y, fixed = RNG.normal(size=(3, op.arity, 2, 3, 4))
+    mixed = [2 * x[n] - 3 * y[n] if n in op.linear else fixed[n] for n in range(op.arity)]
+    x, y = ([z[n] if n in op.linear else fixed[n] for n in range(op.arity)] for z in (x, y))
+    wanted = 2 * on_array(op, *x) - 3 * on_array(op, *y)
+    np.testing.assert_allclose(on_array(op, *mixed), wanted, rtol=1e-9, atol=1e-12)
+
+
+ORDERS = {"sum": lambda arity: arity, "difference": lambda arity: 0, "none": lambda arity: 0}
+
+
+@pytest.mark.parametrize(
+    "op", [op for op in OPS.values() if op.order in ORDERS], ids=lambda op: op.name
+)
+def test_the_order_of_a_result_follows_from_the_operands_as_its_row_says(op):
+    operands = [np.abs(x) for x in RNG.normal(size=(op.arity, 2, 3, 4))]
+    scaled = on_array(op, *(8 * x for x in operands))
+    wanted = 8 ** ORDERS[op.order](op.arity) * on_array(op, *operands)
+    np.testing.assert_allclose(scaled, wanted, rtol=1e-9)
+
+
+SIZES = [0.0, 1e-30, 1e-3, 0.1, 0.5, 0.9, 0.999, 1.0, 1.5, 2.0, 3.0, 10.0, 1e10, 1e30]
+NUMBERS = sorted({*SIZES, *(-x for x in SIZES)})
+BOUNDS = st.sampled_from([-np.inf, *NUMBERS, np.inf])
+
+
+@st.composite
+def intervals(draw):
+    """An interval and numbers in it."""
+    low, high = sorted((draw(BOUNDS), draw(BOUNDS)))
+    is_open = low < high
+    held = Interval(low, high, is_open and draw(st.booleans()), is_open and draw(st.booleans()))
+    return held, [x for x in NUMBERS if x in held]
+
+
+@pytest.mark.parametrize("op", having("interval"))
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_results_are_in_the_interval_that_the_operands_give(op, data):
+    drawn = [data.draw(intervals()) for _ in range(op.arity)]
+    held = float32(op.interval(*(one for one, _ in drawn)))
+    operands = np.array(list(itertools.product(*(points for _, points in drawn))))
+    if operands.size:
+        assert_within(on_numbers(op, *operands.T), held)
+
+
+@pytest.mark.parametrize("op", having("interval_of_same"))
+@settings(max_examples=60, deadline=None)
+@given(drawn=intervals())
+def test_results_of_one_value_twice_are_in_the_sharper_interval(op, drawn):
+    held, points = drawn
+    if points:
+        x = np.array(points)
+        assert_within(on_numbers(op, x, x), float32(op.interval_of_same(held)))
+
+
+def assert_within(results, held):
+    """Up to rounding, and with NaN outside the claim; open ends where float32 could reach them."""
+    results = results[~np.isnan(results)]
+    finite = np.isfinite(results) & (np.abs(results) < 3e38)
+    results = np.where(np.abs(results) < 1.2e-38, 0, results)[finite]
+    slack = 1e-5 * np.maximum(1e-30, np.abs(results))
+    assert (results >= held.low - slack).all(), (held, results.min())
+    assert (results <= held.high + slack).all(), (held, results.max())
+    if held.above:
+        assert (results != held.low).all(), held
+    if held.below:
+        assert (results != held.high).all(), held
+
+
+@pytest.mark.parametrize(
+    "op", [op for op in OPS.values() if op.code and not op.matrixwise], ids=lambda op: op.name
+)
+def test_code_computes_what_the_op_means(op):
+    """Where no operand is zero, so that nothing is divided by it."""
+    operands = [np.abs(x) + 0.1 for x in RNG.normal(size=(op.arity, 2, 3, 4))]
+    operands = [0.7 if want == "s" else x for want, x in zip(op.operands, operands, strict=True)]
+    with np.errstate(all="ignore"):
+        found = eval(op.code, {"xp": np}, {f"_{n}": x for n, x in enumerate(operands)})
+        np.testing.assert_allclose(found, on_array(op, *operands), rtol=1e-9)
+        if op.python:
+            numbers = [float(x) for x in RNG.uniform(0.1, 0.9, op.arity)]
+            found = eval(op.python, {}, {f"_{n}": x for n, x in enumerate(numbers)})
+            np.testing.assert_allclose(found, on_numbers(op, *numbers), rtol=1e-9)
