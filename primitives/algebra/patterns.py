@@ -24,7 +24,10 @@ from primitives.ops import OPS
 Bound = Mapping[object, Any]
 """The node of each variable, and the name of each family's op."""
 _SUM, _PRODUCT, _SIGN, _ATOM = range(4)
-_LEVELS = {"add": _SUM, "subtract": _SUM, "multiply": _PRODUCT, "divide": _PRODUCT}
+_LEVELS = {
+    **{"add": _SUM, "subtract": _SUM},
+    **{"multiply": _PRODUCT, "divide": _PRODUCT, "negative": _SIGN},
+}
 
 
 class Pattern:
@@ -51,8 +54,8 @@ class Pattern:
         """The interval that this is known to lie in."""
         raise NotImplementedError
 
-    def families(self) -> set[Family]:
-        """The families of ops in it."""
+    def facts(self) -> set[str]:
+        """What its families of ops have in common, in words."""
         return set()
 
     def __add__(self, other: Pattern | float) -> Call:
@@ -160,6 +163,46 @@ def constants(names: str) -> list[Variable]:
 
 
 @dataclass(frozen=True, eq=False)
+class Call(Pattern):
+    """An op of patterns."""
+
+    op: str
+    args: tuple[Pattern, ...]
+
+    def looks_at(self, row: Op) -> bool:
+        """Whether a node of this op may match."""
+        return self.op == row.name
+
+    def may_be(self, node: Node) -> bool:  # noqa: D102
+        return self.op == node.op
+
+    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:  # noqa: D102
+        for args in (node.args, node.args[::-1]) if node.row.commutative else (node.args,):
+            if all(map(_may_be, self.args, args)):
+                yield from _each(self.args, args, bound)
+
+    def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
+        return nodes.call(self.op, *[arg.build(nodes, bound) for arg in self.args])
+
+    def facts(self) -> set[str]:  # noqa: D102
+        return set().union(*(arg.facts() for arg in self.args))
+
+    @property
+    def level(self) -> int:  # type: ignore[override]
+        """How tightly its text binds."""
+        return _LEVELS.get(self.op, _ATOM)
+
+    def __str__(self) -> str:
+        if self.op == "negative":
+            return f"-{_bracketed(self.args[0], _ATOM)}"
+        infix = OPS[self.op].infix if self.op in OPS else None
+        if infix is None:
+            return f"{self.op}({', '.join(map(str, self.args))})"
+        left, right = self.args
+        return f"{_bracketed(left, self.level)} {infix} {_bracketed(right, self.level + 1)}"
+
+
+@dataclass(frozen=True, eq=False)
 class Family:
     """Any op with a fact in its row, the same wherever it stands in an equation."""
 
@@ -168,58 +211,30 @@ class Family:
     has_it: Callable[[Op], bool]
 
     def __call__(self, *args: Pattern | float) -> Call:  # noqa: D102
-        return Call(self, tuple(map(pattern, args)))
-
-    def __str__(self) -> str:
-        return self.name
+        return FamilyCall(self.name, tuple(map(pattern, args)), self)
 
 
 @dataclass(frozen=True, eq=False)
-class Call(Pattern):
-    """An op of patterns."""
+class FamilyCall(Call):
+    """An op of a family, of patterns."""
 
-    op: str | Family
-    args: tuple[Pattern, ...]
+    family: Family
 
-    def looks_at(self, row: Op) -> bool:
-        """Whether a node of this op may match."""
-        return self.op.has_it(row) if isinstance(self.op, Family) else self.op == row.name
+    def looks_at(self, row: Op) -> bool:  # noqa: D102
+        return self.family.has_it(row)
 
     def may_be(self, node: Node) -> bool:  # noqa: D102
-        return self.op == node.op or (isinstance(self.op, Family) and self.op.has_it(node.row))
+        return self.family.has_it(node.row)
 
     def match(self, node: Node, bound: Bound) -> Iterator[Bound]:  # noqa: D102
-        if isinstance(self.op, Family):
-            if bound.get(self.op, node.op) != node.op:
-                return
-            bound = {**bound, self.op: node.op}
-        for args in (node.args, node.args[::-1]) if node.row.commutative else (node.args,):
-            if all(map(_may_be, self.args, args)):
-                yield from _each(self.args, args, bound)
+        if bound.get(self.family, node.op) == node.op:
+            yield from super().match(node, {**bound, self.family: node.op})
 
     def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
-        name = bound[self.op] if isinstance(self.op, Family) else self.op
-        return nodes.call(name, *[arg.build(nodes, bound) for arg in self.args])
+        return nodes.call(bound[self.family], *[arg.build(nodes, bound) for arg in self.args])
 
-    def families(self) -> set[Family]:  # noqa: D102
-        own = {self.op} if isinstance(self.op, Family) else set()
-        return own.union(*(arg.families() for arg in self.args))
-
-    @property
-    def level(self) -> int:  # type: ignore[override]
-        """How tightly its text binds."""
-        if self.op == "negative":
-            return _SIGN
-        return _LEVELS.get(str(self.op), _ATOM)
-
-    def __str__(self) -> str:
-        if self.op == "negative":
-            return f"-{_bracketed(self.args[0], _ATOM)}"
-        infix = None if isinstance(self.op, Family) else OPS[self.op].infix
-        if infix is None:
-            return f"{self.op}({', '.join(map(str, self.args))})"
-        left, right = self.args
-        return f"{_bracketed(left, self.level)} {infix} {_bracketed(right, self.level + 1)}"
+    def facts(self) -> set[str]:  # noqa: D102
+        return super().facts() | {f"{self.family.fact} {self.family.name}"}
 
 
 def _may_be(one: Pattern, node: Node) -> bool:
@@ -246,7 +261,7 @@ class Computed(Pattern):
 
     def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
         args = [arg.build(nodes, bound).value for arg in self.call.args]
-        return nodes.constant(float(OPS[str(self.call.op)].meaning(np, *args)))
+        return nodes.constant(float(OPS[self.call.op].meaning(np, *args)))
 
     def __str__(self) -> str:
         return str(self.call)

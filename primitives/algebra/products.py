@@ -15,10 +15,10 @@ from typing import NamedTuple, TypeAlias
 
 from primitives.algebra.numbers import Coefficient
 from primitives.graph.nodes import Node
+from primitives.ops import POWERS
 
 PRODUCT_OPS = frozenset(
-    ["multiply", "divide", "negative", "reciprocal", "square", "cube", "abs", "sqrt", "cbrt"]
-    + ["power", "sign"]
+    ["multiply", "divide", "negative", "abs", "sign", "power", *POWERS.values()]
 )
 SUM_OPS = frozenset(["add", "subtract", "negative", "interp"])
 

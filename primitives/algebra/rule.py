@@ -62,8 +62,7 @@ class Equation:
     @property
     def conditions(self) -> str:
         """Where it holds, in words."""
-        facts = [f"{family.fact} {family}" for family in self.left.families()]
-        words = ", ".join([*facts, *map(str, self.when)])
+        words = ", ".join([*sorted(self.left.facts()), *map(str, self.when)])
         return f" for {words}" if words else ""
 
 
@@ -99,6 +98,11 @@ def rewrite(
 ) -> Rule:
     """The rule that `left` may be replaced by `right` where the conditions are proved."""
     return _of(name, domain, Equation(left, pattern(right), when))
+
+
+def rewrites(name: str, *sides: tuple[Call, Pattern | float], domain: Domain) -> Rule:
+    """The rule of several equations, each its two sides."""
+    return _of(name, domain, *(Equation(left, pattern(right), ()) for left, right in sides))
 
 
 def _of(name: str, domain: Domain, *equations: Equation) -> Rule:

@@ -24,11 +24,11 @@ from primitives.algebra.patterns import (
     values,
 )
 from primitives.algebra.products import PRODUCT_OPS, SUM_OPS
-from primitives.algebra.rule import Domain, Rule, rewrite
+from primitives.algebra.rule import Domain, Rule, rewrite, rewrites
 from primitives.graph.nodes import STATE, Node
 from primitives.kinds import Kind
 from primitives.op import Op
-from primitives.ops import OPS
+from primitives.ops import OPS, POWERS
 
 _ALWAYS, _FINITE, _REAL = Domain
 _ROUNDINGS = 1e-5
@@ -120,6 +120,11 @@ _SAME_SIGNS = tuple(
     for f in names.split()
 )
 
+_WRITTEN_POWERS = [
+    name for exponent, name in POWERS.items() if float(np.float32(exponent)) == exponent
+]
+"""Those with an exponent that a program can hold; the cube root has none."""
+
 _PURE_SUMS = _among(*SUM_OPS)
 _SUMS = _among(*SUM_OPS, "multiply", "divide")
 _PRODUCTS = _among(*PRODUCT_OPS)
@@ -140,12 +145,16 @@ RULES: tuple[Rule, ...] = (
     rewrite("known-absolute", op.abs(x), x, x >= 0, domain=_ALWAYS),
     rewrite("even", even(-x), even(x), domain=_ALWAYS).also(even(op.abs(x)), even(x)),
     rewrite("odd", -odd(-x), odd(x), domain=_ALWAYS),
-    rewrite("product-of-exp", op.exp(x) * op.exp(y), op.exp(x + y), domain=_REAL)
-    .also(op.exp2(x) * op.exp2(y), op.exp2(x + y))
-    .also(op.exp10(x) * op.exp10(y), op.exp10(x + y)),
-    rewrite("sum-of-logs", op.log(x) + op.log(y), op.log(x * y), domain=_REAL)
-    .also(op.log2(x) + op.log2(y), op.log2(x * y))
-    .also(op.log10(x) + op.log10(y), op.log10(x * y)),
+    rewrites(
+        "product-of-exp",
+        *((f(x) * f(y), f(x + y)) for f in (op.exp, op.exp2, op.exp10)),
+        domain=_REAL,
+    ),
+    rewrites(
+        "sum-of-logs",
+        *((f(x) + f(y), f(x * y)) for f in (op.log, op.log2, op.log10)),
+        domain=_REAL,
+    ),
     rewrite("log1p", op.log(x + 1), op.log1p(x), domain=_REAL),
     rewrite("expm1", op.exp(x) - 1, op.expm1(x), domain=_REAL),
     # choices
@@ -250,10 +259,11 @@ RULES: tuple[Rule, ...] = (
 """Every rule on values, in the order in which they are tried."""
 
 CANONICAL: tuple[Rule, ...] = (
-    rewrite("named-power", op.power(x, 2), op.square(x), domain=_REAL)
-    .also(op.power(x, 3), op.cube(x))
-    .also(op.power(x, 1 / 2), op.sqrt(x))
-    .also(op.power(x, -1), op.reciprocal(x)),
+    rewrites(
+        "named-power",
+        *((op.power(x, OPS[name].exponent), op(name)(x)) for name in _WRITTEN_POWERS),
+        domain=_REAL,
+    ),
     Rule("power-form", "products in one order", _REAL, _PRODUCTS, product_form),
     Rule("linear-form", "sums in one order", _REAL, _PURE_SUMS, sum_form),
     Rule("common-factor", "x * y + x = (y + 1) * x", _REAL, _PURE_SUMS, common_factor),

@@ -67,11 +67,11 @@ class _Narrator(Structure):
         _, rates, others = self.factors(self.update)
         if len(others) == 1 and (self.roles.linear or not rates):
             core = others[0]
-        decay = next((h for h in self.roles.hyperparameters if h.role == "weight decay"), None)
+        decay = self.roles.weight_decay
         words = self._without(core, self.roles.decoupled)
         if len(words.split()) > _MOST_WORDS:
             words = self._in_short()
-        if self.roles.decoupled is not None and decay is not None:
+        if decay:
             words += f", with decoupled weight decay of {decay.value:g}"
         return f"{_capitalized(words)}."
 

@@ -16,9 +16,8 @@ from __future__ import annotations
 from functools import cached_property
 
 from primitives.graph.nodes import GRADIENT, WEIGHTS, Node
-from primitives.graph.roles import Roles, roles
+from primitives.graph.roles import SUFFIXES, Roles, roles
 from primitives.graph.structure import Structure
-from primitives.kinds import Kind
 from primitives.ops import ALIASES, OPS
 from primitives.program import Argument, Parameter, Program, Statement
 
@@ -29,7 +28,6 @@ _STATE_NAMES = {
     ("second moment", True): "sum_of_squares",
     ("largest second moment", False): "largest_second_moment",
 }
-_SUFFIXES = {Kind.ROW: "_row", Kind.COL: "_col"}
 
 
 def canonical(program: Program) -> Program:
@@ -54,7 +52,7 @@ class _Namer(Structure):
         taken = {"w", "g", "lr", "t"}
         for state in self.program.states:
             base = _STATE_NAMES.get(found.states[state.name], "state")
-            base += _SUFFIXES.get(state.kind, "") if base != "state" else ""
+            base += SUFFIXES.get(state.kind, "") if base != "state" else ""
             self.states[state.name] = _numbered(base, taken)
             taken.add(self.states[state.name])
 

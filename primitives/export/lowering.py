@@ -144,6 +144,12 @@ class Lowered:
         return bool(kinds & set(small)) or any(value.row.matrixwise for value in self.values())
 
 
+def is_fixed(value: Node) -> bool:
+    """Whether a value is made of numbers and hyperparameters alone."""
+    leaves = [part for part in reachable((value,)) if not part.args]
+    return all(leaf.op in (CONSTANT, HYPERPARAMETER) for leaf in leaves)
+
+
 def lower(program: Program) -> Lowered:
     """The live part of `program`, lowered.
 

@@ -11,12 +11,11 @@ from typing import Literal
 from primitives.export import source
 from primitives.export.lowering import ExportError, Lowered
 from primitives.graph.analysis import semantic_key
-from primitives.kinds import Kind
+from primitives.graph.roles import SUFFIXES
 from primitives.program import Program
 
 Target = Literal["optax", "torch"]
 
-_SUFFIX = {Kind.ROW: "_row", Kind.COL: "_col"}
 _STATES: dict[Target, dict[tuple[str, bool], str]] = {
     "optax": {
         ("momentum", False): "mu",
@@ -90,7 +89,7 @@ def state_names(graph: Lowered, target: Target, names: source.Names) -> dict[str
     for state in graph.states:
         own = state.parameter.name
         role = _STATES[target].get(graph.roles.states[own])
-        kind = _SUFFIX.get(state.parameter.kind, "")
+        kind = SUFFIXES.get(state.parameter.kind, "")
         wanted = f"{role}{kind}" if role else own
         found[own] = names.new(wanted)
     return found

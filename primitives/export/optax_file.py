@@ -57,10 +57,7 @@ class OptaxFile:
         self.graph, self.name, self.summary, self.program = graph, name, summary, program
         self.state_class = f"ScaleBy{camel_case(name)}State"
         found = graph.roles
-        decoupled = found.decoupled is not None
-        self.weight_decay = next(
-            (h for h in found.hyperparameters if decoupled and h.role == "weight decay"), None
-        )
+        self.weight_decay = found.weight_decay
         self.own = tuple(h for h in found.hyperparameters if h is not self.weight_decay)
         self.names = source.Names({*_TAKEN, name, f"scale_by_{name}", *(h.name for h in self.own)})
         self.states = state_names(graph, "optax", self.names)
@@ -204,7 +201,7 @@ class OptaxFile:
         ]
 
     def _described(self, hyperparameters: tuple[Hyperparameter, ...]) -> list[tuple[str, str]]:
-        described = [(h.name, _meaning(h)) for h in hyperparameters]
+        described = [(h.name, h.meaning) for h in hyperparameters]
         if self.graph.reads("lr"):
             text = (
                 "the shape that the program calls `lr`, peak 1: a number or a function of the step"
@@ -246,7 +243,7 @@ class OptaxFile:
                 f"def {self.name}(", arguments, ") -> optax.GradientTransformationExtraArgs:"
             ),
             *source.docstring(
-                [*_indented(title(self.name, words)), *_arguments(described)], indent=4
+                [*source.hanging(title(self.name, words)), *_arguments(described)], indent=4
             ),
             "    return optax.chain(",
             *chain,
@@ -260,15 +257,6 @@ def _initial(value: Node) -> str:
 
 def _argument(one: Hyperparameter) -> str:
     return f"{one.name}: float = {source.number(one.value)}"
-
-
-def _meaning(one: Hyperparameter) -> str:
-    interval = str(one.interval)
-    return one.role if interval == "(-inf, inf)" else f"{one.role}, in {interval}"
-
-
-def _indented(lines: list[str]) -> list[str]:
-    return [lines[0], *("    " + line for line in lines[1:])]
 
 
 def _arguments(described: list[tuple[str, str]]) -> list[str]:

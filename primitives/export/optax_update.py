@@ -15,8 +15,8 @@ from typing import Protocol
 from primitives.export import source
 from primitives.export.blocks import Block, shared
 from primitives.export.dialect import Jax
-from primitives.export.lowering import Lowered, StateVariable
-from primitives.graph.nodes import CONSTANT, HYPERPARAMETER, Node, reachable
+from primitives.export.lowering import Lowered, StateVariable, is_fixed
+from primitives.graph.nodes import Node, reachable
 from primitives.kinds import Kind
 
 BODY = 8
@@ -227,7 +227,7 @@ class Update:
 
     def _number_in_leaf(self, value: Node) -> ast.expr | None:
         """A number in an array's expression: in place if it is made of hyperparameters alone."""
-        if not value.args or _is_fixed(value):
+        if not value.args or is_fixed(value):
             return self._number_leaf(value)
         return self.numbers.assign(value)
 
@@ -284,7 +284,7 @@ class Update:
 
         def known(part: Node) -> bool:
             if part.kind == Kind.SCALAR:
-                return not _is_fixed(part)
+                return not is_fixed(part)
             return part in self.trees or part in self.kept
 
         computed = value.kind != Kind.SCALAR and bool(value.args) and value not in self.trees
@@ -359,16 +359,10 @@ def _is_per_array(value: Node) -> bool:
     return value.kind != Kind.SCALAR and bool(value.args)
 
 
-def _is_fixed(value: Node) -> bool:
-    """Whether a value is made of numbers and hyperparameters alone."""
-    leaves = [part for part in reachable((value,)) if not part.args]
-    return all(leaf.op in (CONSTANT, HYPERPARAMETER) for leaf in leaves)
-
-
 def _is_of_step(value: Node) -> bool:
     """Whether a computed number changes from step to step, and needs no arrays."""
     sums = any(part.op == "total" for part in reachable((value,)))
-    return bool(value.args) and not sums and not _is_fixed(value)
+    return bool(value.args) and not sums and not is_fixed(value)
 
 
 def _may_widen(value: Node) -> bool:

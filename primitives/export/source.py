@@ -138,6 +138,11 @@ def paragraph(words: str, indent: int = 0, hanging: int = 0) -> list[str]:
     )
 
 
+def hanging(lines: list[str]) -> list[str]:
+    """`lines` of a docstring, indented but for the first."""
+    return [lines[0], *("    " + line for line in lines[1:])]
+
+
 def docstring(lines: list[str], indent: int = 0) -> list[str]:
     """`lines` (already wrapped and indented) as a docstring; the first has no indentation."""
     first, *rest = lines

@@ -10,7 +10,6 @@ from primitives.export.lowering import Lowered, StateVariable
 from primitives.export.naming import camel_case, provenance, state_names, title
 from primitives.export.torch_step import Step
 from primitives.graph.nodes import HYPERPARAMETER
-from primitives.graph.roles import Hyperparameter
 from primitives.interval import NONNEGATIVE
 from primitives.kinds import Kind
 from primitives.program import Program
@@ -66,10 +65,7 @@ class TorchFile:
         self.counts = self.reads_t or self.shaped
         # Steps are counted for each parameter, or for the model where that has a state.
         self.own_steps = self.counts and not self.of_model
-        decoupled = graph.roles.decoupled is not None
-        self.weight_decay = next(
-            (h for h in self.hyperparameters if decoupled and h.role == "weight decay"), None
-        )
+        self.weight_decay = graph.roles.weight_decay
 
     def text(self) -> str:
         """The whole file."""
@@ -120,14 +116,14 @@ class TorchFile:
         rate = "lr: the learning rate, a factor on the update; what schedulers change."
         lines = ["", "", f"class {self.class_name}(torch.optim.Optimizer):"]
         doc = [
-            *_indented(title(self.name, words)),
+            *source.hanging(title(self.name, words)),
             "",
             "    Args:",
             *source.paragraph("params: parameters, or groups of them.", 8, 4),
             *source.paragraph(rate, 8, 4),
         ]
         for one in self.hyperparameters:
-            doc += source.paragraph(f"{one.name}: {_meaning(one)}.", 8, 4)
+            doc += source.paragraph(f"{one.name}: {one.meaning}.", 8, 4)
         if self.shaped:
             words = (
                 "schedule: the shape that the program calls `lr`, peak 1: a function of the steps "
@@ -280,12 +276,3 @@ def _outside(name: str, low: float, high: float, above: bool, below: bool) -> st
     if left:
         return f"not {name} {'>' if above else '>='} {low:g}"
     return f"not {name}{right}" if right else ""
-
-
-def _meaning(one: Hyperparameter) -> str:
-    interval = str(one.interval)
-    return one.role if interval == "(-inf, inf)" else f"{one.role}, in {interval}"
-
-
-def _indented(lines: list[str]) -> list[str]:
-    return [lines[0], *("    " + line for line in lines[1:])]

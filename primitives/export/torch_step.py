@@ -10,8 +10,8 @@ from typing import Protocol
 from primitives.export import source
 from primitives.export.blocks import Block
 from primitives.export.dialect import Torch
-from primitives.export.lowering import Lowered, StateVariable
-from primitives.graph.nodes import CONSTANT, HYPERPARAMETER, Node, reachable
+from primitives.export.lowering import Lowered, StateVariable, is_fixed
+from primitives.graph.nodes import Node, reachable
 from primitives.graph.roles import Hyperparameter
 from primitives.kinds import Kind
 
@@ -385,5 +385,4 @@ def _is_named(value: Node, reader: Node | None) -> bool:
     """Whether a value gets its own line: a number of this step that an array reads."""
     if value.kind != Kind.SCALAR or (reader is not None and reader.kind == Kind.SCALAR):
         return False
-    leaves = [part for part in reachable((value,)) if not part.args]
-    return any(leaf.op not in (CONSTANT, HYPERPARAMETER) for leaf in leaves)
+    return not is_fixed(value)

@@ -28,6 +28,8 @@ from primitives.kinds import Kind
 from primitives.op import ConstantRole
 from primitives.program import Parameter, Program, Statement
 
+SUFFIXES = {Kind.ROW: "_row", Kind.COL: "_col"}
+"""What is added to the name of a state that holds a number for each row or column."""
 _LITERALS = (0.0, 0.5, 1.0, 2.0)
 """Magnitudes that stay numbers unless they have a role: halves and doubles are seldom tuned."""
 _LARGEST_EPSILON = 1e-3
@@ -53,6 +55,11 @@ class Hyperparameter:
     places: tuple[Place, ...]
     unit_places: tuple[Place, ...] = ()
 
+    @property
+    def meaning(self) -> str:
+        """Its role, and the values that it may take where not all are."""
+        return self.role if self.interval == ANYTHING else f"{self.role}, in {self.interval}"
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -76,6 +83,12 @@ class Roles:
     scheduled: bool
     linear: bool
     decoupled: int | None
+
+    @property
+    def weight_decay(self) -> Hyperparameter | None:
+        """The strength of decoupled weight decay, if there is one."""
+        decays = (one for one in self.hyperparameters if one.role == "weight decay")
+        return None if self.decoupled is None else next(decays, None)
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from primitives.graph.analysis import analyse
-from primitives.graph.nodes import CONSTANT, GRADIENT, STATE, WEIGHTS, Node
+from primitives.graph.nodes import CONSTANT, GRADIENT, STATE, WEIGHTS, Node, shortest
 from primitives.ops import OPS
 from primitives.program import Program
 
@@ -106,7 +106,7 @@ def resolved(node: Node) -> Node:
 
 def given(op: str) -> float:
     """The number that an op without operands gives, in the fewest digits of a float32."""
-    return float(str(np.float32(OPS[op].meaning(np))))
+    return shortest(float(OPS[op].meaning(np)))
 
 
 def bias_correction(node: Node) -> Node | None:

@@ -87,7 +87,7 @@ def shorter_is_better(program: Program) -> float:
 
 
 def stored(directory: Path, programs: int, **settings: object) -> Evolution:
-    """A search without training, written as the driver writes one; steps are 100."""
+    """A search without training, written as the loop writes one; steps are 100."""
     make_run_directory(directory, config(**settings), {})
     evolution = Evolution(config(**settings))
     store = Store.open(directory, "search")

@@ -24,7 +24,7 @@ from evosearch.seeds import Seed, Stream
 from evosearch.statistics import Interval
 from evosearch.verdicts import bias_in_words
 from primitives import Program, analyse, parse, zoo
-from tests.evosearch.test_driver import TASK, small
+from tests.evosearch.test_search import TASK, small
 
 HALF_AS_FAST = parse(str(zoo.load(BASELINE)).replace("0.001\n", "0.0005\n"))
 

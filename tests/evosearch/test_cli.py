@@ -21,7 +21,7 @@ from primitives import OPS, equations, to_dot, to_graph, to_latex, zoo
 from primitives.explain import language
 from tests.evosearch import planted
 from tests.evosearch.laboratory import config
-from tests.evosearch.test_driver import small
+from tests.evosearch.test_search import small
 
 COMMANDS = (
     "search",

@@ -26,7 +26,7 @@ from evosearch.simplification import simplify_by_algebra
 from evosearch.simplification.kept import keep
 from primitives import zoo
 from tests.evosearch import planted
-from tests.evosearch.test_driver import small
+from tests.evosearch.test_search import small
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from evosearch.report.run import standing
 from evosearch.runs.activity import ACTIVITY, Activity
 from evosearch.runs.database import LOG
 from evosearch.runs.run import Run
-from tests.evosearch.test_driver import small
+from tests.evosearch.test_search import small
 
 HANGING = """
 import time

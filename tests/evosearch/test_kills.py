@@ -19,7 +19,7 @@ from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from tests.evosearch import planted
 from tests.evosearch.killing import Zygote
-from tests.evosearch.test_driver import small
+from tests.evosearch.test_search import small
 
 KILLED = -signal.SIGKILL
 

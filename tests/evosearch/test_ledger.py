@@ -21,7 +21,7 @@ from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
 from evosearch.simplification import simplify
 from primitives import zoo
-from tests.evosearch.test_driver import small
+from tests.evosearch.test_search import small
 
 OUTCOME = JobResult(
     0.5, 100, Engine.INTERPRETER, np.arange(3, dtype=np.float32), False, np.zeros(0, np.float32)

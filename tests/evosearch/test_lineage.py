@@ -16,7 +16,7 @@ from evosearch.report.family import rows, to_svg, to_text
 from evosearch.runs.lineage import Ancestor, family, lineage
 from evosearch.runs.run import Run
 from primitives import analyse
-from tests.evosearch.test_driver import small
+from tests.evosearch.test_search import small
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ from evosearch.runs.store import Store
 from primitives import zoo
 from tests.evosearch import planted
 from tests.evosearch.laboratory import stored
-from tests.evosearch.test_driver import small
+from tests.evosearch.test_search import small
 
 EXAMPLE = Path(__file__).parents[2] / "runs" / "example"
 RECORDED = Path(__file__).parent / "data" / "runs"
@@ -99,6 +99,18 @@ def test_the_example_is_a_search_of_this_version_and_replays_whole() -> None:
     assert replayed.evolution.counts.generated == run.status().generated
     quick = load_preset("quick") | {"init": run.config.init, "seed": 1}
     assert run.config == make_config(quick)
+
+
+def test_a_run_of_the_present_schema_made_before_opens_shows_and_goes_on(tmp_path: Path) -> None:
+    """Made before there were jobs and backends."""
+    directory = tmp_path / "copy"
+    shutil.copytree(RECORDED / "schema-3", directory)
+    run = Run(directory)
+    assert (run.status().generated, len(run.champions())) == (120, 2)
+    top = run.top(None)
+    assert replay_as_ended(run.config, Store.open(directory)).set_aside_from is None
+    assert resume(directory).top(None) == top
+    assert resume(directory, programs=125).status().generated == 125
 
 
 def test_a_run_of_the_schema_before_replays_whole_and_is_migrated_with_a_backup(
@@ -192,7 +204,7 @@ def test_every_schema_version_has_a_recorded_run() -> None:
         .fetchone()[0]
         for path in RECORDED.iterdir()
     }
-    assert versions == {str(number) for number in range(1, SCHEMA_VERSION)}
+    assert versions == {str(number) for number in range(1, SCHEMA_VERSION + 1)}
 
 
 def test_a_run_never_writes_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from evosearch import trust
 from evosearch.runs.directory import make_run_directory
 from proxies.user_tasks.files import _load
 from tests.evosearch.test_audit import HALF_AS_FAST, champions
-from tests.evosearch.test_driver import small
+from tests.evosearch.test_search import small
 
 EVIL = """
 from pathlib import Path

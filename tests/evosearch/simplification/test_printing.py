@@ -23,7 +23,7 @@ from evosearch.simplification.kept import keep, kept, path_of
 from evosearch.statistics import Interval
 from primitives import parse, zoo
 from tests.evosearch.laboratory import config
-from tests.evosearch.test_driver import small
+from tests.evosearch.test_search import small
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

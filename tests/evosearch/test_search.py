@@ -1,4 +1,4 @@
-"""The driver: workers, kills, interrupts and injections, with real training."""
+"""A search: workers, kills, interrupts and injections, with real training."""
 
 from __future__ import annotations
 
