@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from evosearch.cli.app import Json, app, print_json, say
 from evosearch.errors import UsageError
 
 if TYPE_CHECKING:
+    from evosearch.report.program import Inspection
     from primitives import Program
 
 ProgramName = Annotated[
@@ -73,7 +74,7 @@ def show(
     """
     from evosearch.cli.programs import load_program, place_in_run
     from evosearch.files import check_writable, write_text
-    from evosearch.report.program import described, inspected
+    from evosearch.report.program import inspect
 
     loaded = load_program(program)
     suffix = out.suffix.lower() if out else ""
@@ -89,21 +90,20 @@ def show(
         raise UsageError("--as behaviour draws a picture: say where, by -o FILE.png, .pdf or .svg")
     if out:
         check_writable(out)
-    document = described(program, loaded)
+    found = None
     if json or form in (Form.TEXT, Form.LATEX):
-        document |= inspected(loaded, place_in_run(program))
+        found = inspect(program, loaded, place_in_run(program))
     if out and form == Form.BEHAVIOUR:
         _plot(program, loaded, out)
     elif out:
-        write_text(out, _written(form, suffix, loaded, document))
-    if out:
-        document["path"] = str(out)
+        write_text(out, _written(form, suffix, loaded, found))
     if json:
-        print_json(document)
+        assert found is not None
+        print_json(found.document() | ({"path": str(out)} if out else {}))
     elif out:
         say(f"wrote {out}")
     else:
-        say(_written(form, suffix, loaded, document), end="")
+        say(_written(form, suffix, loaded, found), end="")
 
 
 def _plot(name: str, program: Program, path: Path) -> None:
@@ -119,13 +119,13 @@ def _plot(name: str, program: Program, path: Path) -> None:
         draw(found, name, file, path.suffix[1:].lower())
 
 
-def _written(form: Form, suffix: str, program: Program, document: dict[str, Any]) -> str:
-    from evosearch.report.program import latex_of, program_report
+def _written(form: Form, suffix: str, program: Program, found: Inspection | None) -> str:
+    """A program as `show` prints it; `found` for text and LaTeX."""
+    from evosearch.report.program import program_report
     from evosearch.report.terminal import plain_text
-    from primitives import to_dot, to_graph, to_svg
+    from primitives import to_dot, to_graph, to_latex, to_svg
 
-    if form == Form.LATEX:
-        return f"{latex_of(document)}\n"
     if form == Form.GRAPH:
         return to_svg(to_graph(program)) if suffix == ".svg" else to_dot(to_graph(program))
-    return plain_text(program_report(document))
+    assert found is not None
+    return f"{to_latex(found.shown)}\n" if form == Form.LATEX else plain_text(program_report(found))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -112,11 +111,10 @@ def _print_tables(loaded: list[Task]) -> None:
     from evosearch.report.terminal import show
     from proxies import data
 
-    def provenance(source: str) -> str:
-        return data.SOURCES[source]().provenance
-
-    sources = {name: partial(provenance, name) for name in data.SOURCES}
-    show(tasks_report(loaded, sources), whole_lines())
+    used = {one.source for one in loaded}
+    sources = {name: data.SOURCES[name]() for name in data.SOURCES if name in used}
+    provenance = {name: source.provenance for name, source in sources.items()}
+    show(tasks_report(loaded, provenance), whole_lines())
 
 
 def _print_detail(task: Task) -> None:

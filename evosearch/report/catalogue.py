@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evosearch.report.tables import Column, Report, Row, Section, Table, paragraphs
@@ -63,12 +63,12 @@ def zoo_report() -> Report:
     return Report((Section(table=zoo_table()), Section(notes=notes)))
 
 
-def tasks_report(tasks: Sequence[Task], sources: Mapping[str, Callable[[], str]]) -> Report:
+def tasks_report(tasks: Sequence[Task], provenance: Mapping[str, str]) -> Report:
     """The tasks by split, and where their data come from.
 
     Args:
         tasks: to be listed.
-        sources: for each source of data, what gives its provenance in words.
+        provenance: where each source of their data comes from, in words.
     """
     columns = (
         Column("task"),
@@ -86,10 +86,9 @@ def tasks_report(tasks: Sequence[Task], sources: Mapping[str, Callable[[], str]]
         if rows:
             sections.append(Section(f"{split}: {use}", table=Table(columns, tuple(rows))))
     said = ["weights: how many train. steps: in one training. metric: the lower the better."]
-    used = {one.source for one in tasks} - {"none"}
-    if used:
+    if provenance:
         said.append("data, each source cut into a part for search, validation and held-out:")
-    said += [f"  {name}: {provenance()}" for name, provenance in sources.items() if name in used]
+        said += [f"  {source}: {words}" for source, words in provenance.items()]
     return Report((*sections, Section(notes=paragraphs(*said))))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from evosearch.report.tables import Column, Note, Report, Row, Section, Table, paragraphs
@@ -13,16 +13,17 @@ from evosearch.runs.run import Run
 from evosearch.simplification import Simplification, simplify_by_algebra
 from evosearch.simplification.kept import kept
 from primitives import (
+    Kind,
     Program,
     check,
     equations,
     live,
-    parse,
     semantic_key,
     state_memory,
     to_latex,
     zoo,
 )
+from primitives.explain.description import describe
 from primitives.explain.nearest import FAR, Nearest, nearest
 
 _WIDTH = 100
@@ -86,128 +87,142 @@ def simplified(program: Program, place: tuple[Run, int] | None) -> tuple[Simplif
     return (found, True) if found else (simplify_by_algebra(program), False)
 
 
-def described(name: str, program: Program) -> dict[str, Any]:
-    """The part of `show --json` that is read off a program; `name` is how the user called it."""
-    living = live(program)
-    return {
-        "description": _description(name),
-        "source": str(program),
-        "statements": len(program.statements),
-        "live_source": str(living),
-        "live_statements": len(living.statements),
-        "semantic_key": semantic_key(program),
-        "kinds": {variable: str(kind) for variable, kind in check(program).items()},
-        "state_memory": state_memory(program),
-        "equations": [str(equation) for equation in equations(program)],
-        "latex": to_latex(program),
-    }
+@dataclass(frozen=True)
+class Inspection:
+    """What there is to say of a program.
+
+    Attributes:
+        program: as it was given.
+        entry: what the zoo says of it; None for a program that the zoo does not name.
+        simplification: the derivation that its run keeps, else what algebra gives.
+        measured: whether the simplification was measured.
+        ancestors: the oldest first; None for a program of no run.
+    """
+
+    program: Program
+    entry: zoo.Entry | None
+    simplification: Simplification
+    measured: bool
+    ancestors: Sequence[Ancestor] | None
+
+    @property
+    def shown(self) -> Program:
+        """The program whose equations are shown: of the zoo its own text, else simplified."""
+        return self.simplification.program if self.entry is None else self.program
+
+    def document(self) -> dict[str, Any]:
+        """The document of `evosearch show --json`."""
+        living, derivation = live(self.program), self.simplification.document()
+        simple = self.simplification.program
+        return {
+            "description": self.entry and _entry_document(self.entry),
+            "source": str(self.program),
+            "statements": len(self.program.statements),
+            "live_source": str(living),
+            "live_statements": len(living.statements),
+            "semantic_key": semantic_key(self.program),
+            "kinds": {name: str(kind) for name, kind in check(self.program).items()},
+            "state_memory": state_memory(self.program),
+            "equations": _lines(self.program),
+            "latex": to_latex(self.program),
+            "simplified": derivation["source"],
+            "simplified_statements": derivation["statements"],
+            "simplified_equations": _lines(simple),
+            "simplified_latex": to_latex(simple),
+            "in_words": derivation["description"],
+            "nearest": derivation["nearest"],
+            "derivation": derivation["steps"],
+            "measured": self.measured,
+            "ablations": derivation["ablations"],
+            "lineage": (
+                None if self.ancestors is None else [one.document() for one in self.ancestors]
+            ),
+        }
 
 
-def _description(name: str) -> dict[str, Any] | None:
-    """What a zoo program's header says; None for other programs."""
-    if name not in zoo.names():
-        return None
-    entry = zoo.entry(name)
+def inspect(name: str, program: Program, place: tuple[Run, int] | None) -> Inspection:
+    """What there is to say of a program.
+
+    Args:
+        name: how the user called it.
+        program: the program.
+        place: its run and id, if it is of one.
+
+    Raises:
+        EvosearchError: the run is damaged.
+    """
+    entry = zoo.entry(name) if name in zoo.names() else None
+    ancestors = lineage(*place) if place else None
+    return Inspection(program, entry, *simplified(program, place), ancestors)
+
+
+def _entry_document(entry: zoo.Entry) -> dict[str, Any]:
     return asdict(entry) | {"hyperparameters": dict(entry.hyperparameters)}
 
 
-def inspected(program: Program, place: tuple[Run, int] | None) -> dict[str, Any]:
-    """The part of `show --json` that is not just read off the program."""
-    found, measured = simplified(program, place)
-    document = found.document()
-    return {
-        "simplified": document["source"],
-        "simplified_statements": document["statements"],
-        "simplified_equations": [str(equation) for equation in equations(found.program)],
-        "simplified_latex": to_latex(found.program),
-        "in_words": document["description"],
-        "nearest": document["nearest"],
-        "derivation": document["steps"],
-        "measured": measured,
-        "ablations": document["ablations"],
-        "lineage": [one.document() for one in lineage(*place)] if place else None,
-    }
+def _lines(program: Program) -> list[str]:
+    return [str(equation) for equation in equations(program)]
 
 
-def latex_of(document: Mapping[str, Any]) -> str:
-    """The equations of a program that `described` and `inspected` gave, simplified, as LaTeX."""
-    found: str = document["latex" if _is_known(document) else "simplified_latex"]
-    return found
-
-
-def program_report(document: Mapping[str, Any]) -> Report:
-    """A program as text, simplified, in words, as equations, with its ancestors and facts.
-
-    Args:
-        document: what `described` and `inspected` gave.
-    """
+def program_report(found: Inspection) -> Report:
+    """A program as text, simplified, in words, as equations, with its ancestors and facts."""
     sections = [
-        *_header(document["description"]),
-        *_texts(document),
-        *_readable(document),
-        Section(notes=(Note(_equations(document), verbatim=True),)),
+        *_header(found.entry),
+        *_texts(found.program),
+        *_readable(found),
+        _verbatim(_equations(found)),
     ]
-    if document["lineage"]:
-        ancestors = [Ancestor(**one) for one in document["lineage"]]
+    if found.ancestors:
         sections += [
             Section(notes=paragraphs("lineage:")),
-            Section(table=_lineage(ancestors)),
+            Section(table=_lineage(found.ancestors)),
         ]
-    sections.append(Section(notes=(Note(_facts(document), verbatim=True),)))
-    return Report(tuple(sections))
-
-
-def _is_known(document: Mapping[str, Any]) -> bool:
-    """Whether it is a program of the zoo, whose own text says best what it is."""
-    return document["description"] is not None
+    return Report((*sections, _verbatim(_facts(found.program))))
 
 
 def _verbatim(text: str) -> Section:
     return Section(notes=(Note(text, verbatim=True),))
 
 
-def _header(description: Mapping[str, Any] | None) -> list[Section]:
-    if description is None:
+def _header(entry: zoo.Entry | None) -> list[Section]:
+    if entry is None:
         return []
-    defaults = ", ".join(f"{k} {v:g}" for k, v in description["hyperparameters"].items())
-    lines = [f"{description['title']}: {description['idea']}", description["paper"], defaults]
-    return [_verbatim("\n".join([*lines, *textwrap.wrap(description["notes"], _WIDTH)]))]
+    defaults = ", ".join(f"{name} {value:g}" for name, value in entry.hyperparameters)
+    lines = [f"{entry.title}: {entry.idea}", entry.paper, defaults]
+    return [_verbatim("\n".join([*lines, *textwrap.wrap(entry.notes, _WIDTH)]))]
 
 
-def _texts(document: Mapping[str, Any]) -> list[Section]:
+def _texts(program: Program) -> list[Section]:
     """The program as it was given and, if that is shorter, without dead statements."""
-    sections = [_verbatim(document["source"])]
-    if document["live_statements"] < document["statements"]:
+    sections, living = [_verbatim(str(program))], live(program)
+    if len(living.statements) < len(program.statements):
         sections += [
             Section(notes=paragraphs("without what no update depends on:")),
-            _verbatim(document["live_source"]),
+            _verbatim(str(living)),
         ]
     return sections
 
 
-def _readable(document: Mapping[str, Any]) -> list[Section]:
+def _readable(found: Inspection) -> list[Section]:
     """The simplified program, if that is news, with its description and the nearest known one."""
-    program, known = parse(document["simplified"]), _is_known(document)
+    program, steps = found.simplification.program, len(found.simplification.steps)
     sections = []
-    if not known and document["derivation"]:
-        how = "by algebra and measurement" if document["measured"] else "by algebra"
-        steps = len(document["derivation"])
+    if found.entry is None and steps:
+        how = "by algebra and measurement" if found.measured else "by algebra"
         sections += [
             Section(notes=paragraphs(f"simplified {how}, in {steps} steps:")),
             _verbatim(str(program)),
         ]
-    sections.append(_verbatim(textwrap.fill(document["in_words"], _WIDTH)))
-    if not known:
+    sections.append(_verbatim(textwrap.fill(describe(program), _WIDTH)))
+    if found.entry is None:
         sections.append(_verbatim(compared(nearest(program))))
     return sections
 
 
-def _equations(document: Mapping[str, Any]) -> str:
+def _equations(found: Inspection) -> str:
     """Those of the simplified program; of a known one its own, under the names of its text."""
-    own = _is_known(document)
-    lines = document["equations" if own else "simplified_equations"]
-    title = "one step, from t-1 to t" + ("" if own else ", simplified")
-    return "\n".join([f"{title}:\n", *(f"    {line}" for line in lines)])
+    title = "one step, from t-1 to t" + (", simplified" if found.entry is None else "")
+    return "\n".join([f"{title}:\n", *(f"    {line}" for line in _lines(found.shown))])
 
 
 def _lineage(ancestors: Sequence[Ancestor]) -> Table:
@@ -225,23 +240,25 @@ def _lineage(ancestors: Sequence[Ancestor]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _facts(document: Mapping[str, Any]) -> str:
-    memory = f"{document['state_memory']:.4g} number{'s' * (document['state_memory'] != 1)}"
+def _facts(program: Program) -> str:
+    memory = state_memory(program)
+    living = len(live(program).statements)
     return "\n".join(
         [
-            f"statements    {document['statements']}, of which {document['live_statements']} live",
-            f"state memory  {memory} per weight (of two 1024 x 1024 layers with biases)",
-            *_kinds(document["kinds"]),
-            f"semantic key  {document['semantic_key']}",
+            f"statements    {len(program.statements)}, of which {living} live",
+            f"state memory  {memory:.4g} number{'s' * (memory != 1)} per weight "
+            "(of two 1024 x 1024 layers with biases)",
+            *_kinds(check(program)),
+            f"semantic key  {semantic_key(program)}",
         ]
     )
 
 
-def _kinds(kinds: Mapping[str, str]) -> list[str]:
+def _kinds(kinds: Mapping[str, Kind]) -> list[str]:
     """One line for each kind but tensor, which most variables are."""
     lines: list[str] = []
     for kind in dict.fromkeys(kinds.values()):
-        if kind != "tensor":
+        if kind != Kind.TENSOR:
             listed = ", ".join(name for name, own in kinds.items() if own == kind)
             lines.append(f"{'' if lines else 'kinds':14}{kind}: {listed}")
     return lines

@@ -27,7 +27,7 @@ from evosearch.verdicts import (
     loss_in_words,
     winner_in_words,
 )
-from primitives import Program
+from primitives import parse
 from primitives.explain.description import describe
 
 _BASELINE = (
@@ -78,15 +78,16 @@ def standing(run: Run) -> Standing:
     Raises:
         EvosearchError: the run is damaged.
     """
-    return Standing(run.status(), _found(run))
+    status = run.status()
+    return Standing(status, _found(run, status))
 
 
-def _found(run: Run) -> Found | None:
-    best = _best(run)
+def _found(run: Run, status: RunStatus) -> Found | None:
+    best = _best(status)
     if best is None:
         return None
-    name, program, number = best
-    shown, measured = simplified(program, (run, number) if number is not None else None)
+    name, source, number = best
+    shown, measured = simplified(parse(source), (run, number) if number is not None else None)
     return Found(
         program=name,
         source=str(shown.program),
@@ -96,14 +97,12 @@ def _found(run: Run) -> Found | None:
     )
 
 
-def _best(run: Run) -> tuple[str, Program, int | None] | None:
-    """Name, program, and id where it is a program of this run."""
-    funnel = run.funnel()
-    if funnel and (winner := funnel.winner):
-        own = winner.run == str(run.directory)
-        return f"{run.directory}#winner", run.winner(), winner.id if own else None
-    best = run.best()
-    return (str(run.directory), run.champion(), best.id) if best else None
+def _best(status: RunStatus) -> tuple[str, str, int | None] | None:
+    """Name and text of the best program, and its id where it is a program of this run."""
+    if status.funnel and (winner := status.funnel.winner):
+        own = winner.run == status.run
+        return f"{status.run}#winner", winner.source, winner.id if own else None
+    return (status.run, status.best.source, status.best.id) if status.best else None
 
 
 def status_report(found: Standing, command: Callable[..., str]) -> Report:
