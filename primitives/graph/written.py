@@ -41,7 +41,7 @@ class Written:
         analysis = analyse(program)
         self.program = program
         self.places: dict[Node, Place] = {}
-        self._numbers = range(len(analysis.kinds), 1 << 30)
+        self._first_constant = len(analysis.kinds)
         states = program.returns[1:]
         leaves = [
             Node(
@@ -72,7 +72,7 @@ class Written:
         self.live_statements = tuple(self.statements[index] for index in analysis.live_statements)
 
     def _constant(self, value: float, place: Place) -> Node:
-        made = Node(self._numbers[len(self.places)], CONSTANT, value=value)
+        made = Node(self._first_constant + len(self.places), CONSTANT, value=value)
         self.places[made] = place
         return made
 
