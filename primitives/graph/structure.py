@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 from primitives.graph.nodes import Node
-from primitives.graph.written import Place, Written, resolved
+from primitives.graph.statements import Place, StatementGraph, resolved
 from primitives.op import Op
 from primitives.program import Program
 
 StateRole = Literal["momentum", "second moment", "largest second moment", ""]
 
 
-class Structure(Written):
+class Structure(StatementGraph):
     """What the values of a live program are to the gradient, the weights and the learning rate."""
 
     def __init__(self, program: Program):

@@ -4,13 +4,13 @@ from hypothesis import given
 
 from primitives import OPS, analyse, live, parse
 from primitives.graph.nodes import Nodes, read
-from primitives.graph.written import Written, bias_correction, resolved
+from primitives.graph.statements import StatementGraph, bias_correction, resolved
 from tests.strategies import programs
 
 
 @given(programs())
 def test_merging_what_is_written_gives_what_is_computed(program):
-    written, nodes = Written(program), Nodes()
+    written, nodes = StatementGraph(program), Nodes()
     graph, _ = read(program, nodes)
     made = {leaf: nodes.leaf(leaf.op, leaf.kind, leaf.name) for leaf in written.parameters}
     made |= {one: nodes.constant(one.value) for one in written.places if one.is_constant}
@@ -36,7 +36,7 @@ def test_a_graph_is_live_and_has_each_value_once(program):
 
 @given(programs())
 def test_what_is_written_stands_where_its_place_says(program):
-    written, analysis = Written(program), analyse(program)
+    written, analysis = StatementGraph(program), analyse(program)
     for constant, (index, operand) in written.places.items():
         args = program.statements[index].args
         assert not args if not constant.is_constant else args[operand] == constant.value
@@ -54,8 +54,8 @@ def test_copies_are_looked_through():
         "def train(w, g, t):\n  one = 1.0\n  p = power(0.9, t)\n  q = p\n"
         "  c = one - q\n  d = q - one\n  u = g / c\n  return u"
     )
-    one, p, q, c, d, _ = Written(program).statements
+    one, p, q, c, d, _ = StatementGraph(program).statements
     assert resolved(q) is p
     assert bias_correction(c) is p
     assert bias_correction(d) is None
-    assert Written(program).constant(one) is None  # of another graph
+    assert StatementGraph(program).constant(one) is None  # of another graph
