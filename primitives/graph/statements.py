@@ -1,8 +1,8 @@
 """The graph of a program's statements: a node for each statement and each constant in the text.
 
-Copies and repeated values are nodes of their own here, so that each node has a place in the program.
-A node's row is that of the op as it is written; its `op` is the op's first name (`interp` for `ema`).
-`primitives.graph.nodes.read` gives the graph in which equal values are one node.
+Copies and repeated values are nodes of their own here, so that each node has a place in the
+program. A node's row is that of the op as it is written; its `op` is the op's first name (`interp`
+for `ema`). `primitives.graph.nodes.read` gives the graph in which equal values are one node.
 """
 
 from __future__ import annotations
