@@ -68,7 +68,7 @@ class Op:
         of_number: the op that a reduction of a single number is; `identity` for a mean.
         linear: the operands in which, together, the op is linear.
         order: how the power of the gradient that the result is proportional to follows from those
-            of the operands.
+            of the operands; `linear` for the largest of the linear ones.
         underflows: the result may be 0 although no operand is.
         interval: the interval of the results, from those of the operands.
         interval_of_same: the same, if both operands are one value.
@@ -113,7 +113,7 @@ class Op:
     exponent: float | None = None
     of_number: str | None = None
     linear: tuple[int, ...] = ()
-    order: Literal["largest", "sum", "difference", "none"] | None = None
+    order: Literal["largest", "linear", "sum", "difference", "none"] | None = None
     underflows: bool = False
     interval: Map | None = None
     interval_of_same: Callable[[Interval], Interval] | None = None

@@ -179,8 +179,9 @@ def _order(op: Op, orders: list[float | None]) -> float | None:
         case "difference":
             return known[0] - known[1] if len(known) == 2 else None
         case "largest":
-            places = op.linear or range(len(orders))
-            summands = (orders[place] for place in places)
+            return max(known)
+        case "linear":
+            summands = (orders[place] for place in op.linear)
             return max((order for order in summands if order is not None), default=None)
     return None
 

@@ -59,7 +59,7 @@ def _clip_formula(x: Formula, c: Formula) -> Formula:
 
 INTERP_FACTS: dict[str, Any] = {
     "linear": (0, 1),
-    "order": "largest",
+    "order": "linear",
     "interval": interval.interp,
     "noun": "average",
     "phrase": "an interpolation between {0} and {1}",
