@@ -312,6 +312,11 @@ def standing(funnel: FunnelDocument | None = None, **best: Any) -> Standing:
     return Standing(status, FOUND)
 
 
+def unwrapped(text: str) -> str:
+    """`text` as if it had been printed on one line, whatever the width of the terminal was."""
+    return " ".join(text.split())
+
+
 @pytest.mark.parametrize(
     ("best", "words"),
     [
@@ -339,7 +344,7 @@ def test_status_says_of_the_champion_what_its_seeds_show(
     best: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_status(standing(**best))
-    said = capsys.readouterr().out
+    said = unwrapped(capsys.readouterr().out)
     assert words in said
     assert "was killed; continue with `evosearch resume runs/x`" in said
 
@@ -356,8 +361,8 @@ def test_status_says_of_a_funnel_what_its_winner_shows(capsys: pytest.CaptureFix
     stage = {"scale": "100x", "seeds": 8, "through": 1, "entrants": [winner]}
     came = FunnelDocument.model_validate({"stages": [stage], "winner": winner})
     print_status(standing(came))
-    assert "not shown to beat the tuned baseline on seeds" in capsys.readouterr().out
+    assert "not shown to beat the tuned baseline on seeds" in unwrapped(capsys.readouterr().out)
     print_status(standing(came.model_copy(update={"winner": None})))
-    said = capsys.readouterr().out
+    said = unwrapped(capsys.readouterr().out)
     assert "none was shown to beat the tuned baseline" in said
     assert "carry over" not in said
