@@ -48,42 +48,49 @@ class ConstantRole(NamedTuple):
 
 @dataclass(frozen=True)
 class Op:
-    """One op of the language: everything that any part of the project knows about it.
+    """One op of the language: all that any part of the project knows about it.
 
-    A consumer that needs a fact which a row lacks says so by the op's name, or does without what
-    the fact would allow; it never guesses.
+    A consumer refuses an op by its name if its row lacks a fact that the consumer needs, or does
+    without what the fact would allow. It never guesses.
 
-    **Meaning.**
+    Meaning:
+        operands: a letter for each operand: `x` for any kind, `s` for a scalar.
+        meaning: `meaning(xp, *operands)` is elementwise; with a `reduction` it is
+            `meaning(xp, totals, *operands)`, where `totals` are the reduced inputs.
+        keeps_kind: the result has the operands' common kind; otherwise the result of a reduction
+            has the kind of its scope.
+        matrixwise: `meaning` acts on the trailing matrix of each array, not on each number.
 
-    `meaning(xp, *operands)` is elementwise; with a `reduction` it is `meaning(xp, totals,
-    *operands)`, where `totals` are the reduced inputs. `operands` has one letter each: `x` for any
-    kind, `s` for a scalar. `keeps_kind` says that the result has the operands' common kind;
-    otherwise a reduction's result has the kind of its scope. A `matrixwise` meaning acts on the
-    trailing matrix of each array instead of on each number.
+    Mathematics:
+        parity: f(-x) is f(x), or -f(x).
+        inverse: the op g for which f(g(x)) = x wherever that is finite.
+        exponent: the op is |x| to that power, with the sign of x if its parity is odd.
+        of_number: the op that a reduction of a single number is; `identity` for a mean.
+        linear: the operands in which, together, the op is linear.
+        order: how the power of the gradient that the result is proportional to follows from those
+            of the operands; `linear` for the largest of the linear ones.
+        underflows: the result may be 0 although no operand is.
+        interval: the interval of the results, from those of the operands.
+        interval_of_same: the same, if both operands are one value.
 
-    **Mathematics.** `parity`: f(-x) is f(x) or -f(x). `inverse`: the op g with f(g(x)) = x wherever
-    that is finite. `exponent`: the op is |x| to that power, with the sign of x where it is odd.
-    `of_number`: the op that a reduction is for an operand of one number; `identity` for a mean.
-    `linear`: the operands in which, together, it is linear. `order`: how the power of the gradient
-    that a result is proportional to follows from those of the operands. `underflows`: the result
-    may be 0 although no operand is. `interval` maps the intervals of operands to one that holds
-    every result; `interval_of_same` is sharper where both operands are one value.
+    Words:
+        noun: names a result, in simplified programs and in exported files.
+        phrase: describes a result, with the operands at {0}, {1}, ...
+        constants: for each operand, what a constant in its place is.
+        symbol: what exported files call a constant of nature; any other number that an op gives is
+            a hyperparameter.
+        latex: a pattern with the operands at #1, #2, ..., or a function that builds the formula
+            from theirs; by default the op's operator, or a call under its name.
 
-    **Words.** `noun` names a result in programs and exported files; `phrase` describes it, with the
-    operands at {0}, {1}, ...; `constants` are the roles of constants, by operand. `symbol` is what
-    files call a constant of nature; other numbers that an op gives are hyperparameters.
-
-    **Formulas.** `latex` says how the op is written: a pattern with its operands at #1, #2, ... or
-    a function that builds the formula from theirs; by default its operator, or else a call under
-    its name.
-
-    **Code.** `code` is how exported Python writes the op: an expression over the operands `_0`,
-    `_1`, `_2` and the namespace `xp`. `torch` replaces it where torch has another name; `like` in
-    it is a tensor of the wanted type. Where `plain` does not hold of the operands' intervals (a
-    divisor may be zero), `guarded` replaces both, which calls a helper. `python` computes the op on
-    Python's numbers, where `python_safe` holds of their intervals: it can neither raise an
-    exception nor leave the real numbers. Ops over the whole model have no code: an export sums over
-    its own arrays.
+    Code, as exported files have it:
+        code: a Python expression over the operands `_0`, `_1`, `_2` and the namespace `xp`. Ops
+            over the whole model have none: an export sums over its own arrays.
+        torch: replaces it where PyTorch has another name; `like` is a tensor of the wanted type.
+        code_valid: whether `code` is right for operands in some intervals; a divisor may be zero.
+        guarded_code: replaces both elsewhere; calls a helper.
+        python: the op on Python's numbers.
+        python_valid: whether `python`, for operands in some intervals, neither raises an exception
+            nor leaves the real numbers.
 
     Derived: `arity`; `scalar_places`, the operands that must be scalars; `results`, the result's
     kind for each common kind of the operands; `tag`, a stable hash of what the op means.
@@ -106,7 +113,7 @@ class Op:
     exponent: float | None = None
     of_number: str | None = None
     linear: tuple[int, ...] = ()
-    order: Literal["largest", "sum", "difference", "none"] | None = None
+    order: Literal["largest", "linear", "sum", "difference", "none"] | None = None
     underflows: bool = False
     interval: Map | None = None
     interval_of_same: Callable[[Interval], Interval] | None = None
@@ -117,10 +124,10 @@ class Op:
     latex: str | Callable[..., Formula] | None = None
     code: str | None = None
     torch: str | None = None
-    guarded: str | None = None
-    plain: Callable[..., bool] = lambda *operands: True
+    guarded_code: str | None = None
+    code_valid: Callable[..., bool] = lambda *operands: True
     python: str | None = None
-    python_safe: Callable[..., bool] = lambda *operands: True
+    python_valid: Callable[..., bool] = lambda *operands: True
     arity: int = field(init=False)
     scalar_places: tuple[int, ...] = field(init=False)
     results: tuple[Kind, ...] = field(init=False)
@@ -150,7 +157,7 @@ class Op:
         return self.meaning(xp, *totals, *operands)
 
     @property
-    def mixes(self) -> bool:
+    def mixes_numbers(self) -> bool:
         """Whether a result depends on several numbers of an operand, and on how many there are."""
         return self.reduction is not None or self.matrixwise
 

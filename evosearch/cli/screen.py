@@ -36,9 +36,11 @@ class Screen(Silent):
     @contextmanager
     def finishing(self) -> Iterator[None]:
         """While it is open, the live view has ended and progress is shown as a bar."""
-        with reporting(Terminal(stderr=True)) as self._report:
-            yield
-        self._report = None
+        try:
+            with reporting(Terminal(stderr=True)) as self._report:
+                yield
+        finally:
+            self._report = None
 
     def phase(self, text: str) -> None:
         """Shows what the search has begun."""

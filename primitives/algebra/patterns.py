@@ -254,7 +254,7 @@ def _bracketed(inner: Pattern, level: int) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Computed(Pattern):
+class Folded(Pattern):
     """The number that an op of constants is."""
 
     call: Call

@@ -130,7 +130,7 @@ class World:
         """Operands; those that an op adds up are off themselves, for their sum may cancel."""
         args = [self(arg) for arg in node.args]
         op = node.row
-        if not self.off or not (op.mixes or node.op == "interp"):
+        if not self.off or not (op.mixes_numbers or node.op == "interp"):
             return args
         for place, arg in enumerate(node.args):
             if place not in op.scalar_places:
@@ -206,7 +206,7 @@ class Probe:
             clean = clean & ~lost
         for arg in node.args:
             known = self._is_clean(arg)
-            if op.mixes:
+            if op.mixes_numbers:
                 known = known.all(axis=(1, 2, 3, 4), keepdims=True)
             clean = clean & known
         return clean

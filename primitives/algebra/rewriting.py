@@ -106,7 +106,7 @@ def may_replace(graph: Graph, nodes: Nodes, old: Node, new: Node) -> bool:
         return False
     rebuild = rebuilder(nodes, {old: new})
     for node in graph.live:
-        if node.row.mixes:
+        if node.row.mixes_numbers:
             kept = common(rebuild(arg).kind for arg in node.args)
             if kept != common(arg.kind for arg in node.args):
                 return False

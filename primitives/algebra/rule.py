@@ -90,22 +90,24 @@ class Rule:
 
     def also(self, left: Call, right: Pattern | float, *when: Condition) -> Rule:
         """The rule with one more equation, tried after the others."""
-        return _of(self.name, self.domain, *self.equations, Equation(left, pattern(right), when))
+        added = Equation(left, pattern(right), when)
+        return _from_equations(self.name, self.domain, *self.equations, added)
 
 
 def rewrite(
     name: str, left: Call, right: Pattern | float, *when: Condition, domain: Domain
 ) -> Rule:
     """The rule that `left` may be replaced by `right` where the conditions are proved."""
-    return _of(name, domain, Equation(left, pattern(right), when))
+    return _from_equations(name, domain, Equation(left, pattern(right), when))
 
 
 def rewrites(name: str, *sides: tuple[Call, Pattern | float], domain: Domain) -> Rule:
     """The rule of several equations, each its two sides."""
-    return _of(name, domain, *(Equation(left, pattern(right), ()) for left, right in sides))
+    equations = (Equation(left, pattern(right), ()) for left, right in sides)
+    return _from_equations(name, domain, *equations)
 
 
-def _of(name: str, domain: Domain, *equations: Equation) -> Rule:
+def _from_equations(name: str, domain: Domain, *equations: Equation) -> Rule:
     conditions = [equation.conditions for equation in equations]
     if len(set(conditions)) == 1:
         text = ", ".join(map(str, equations)) + conditions[0]

@@ -14,8 +14,8 @@ import numpy as np
 from primitives.algebra.arithmetic import common_factor, folded_sum, product_form, sum_form
 from primitives.algebra.context import Context
 from primitives.algebra.patterns import (
-    Computed,
     Family,
+    Folded,
     Variable,
     constants,
     differs,
@@ -168,9 +168,9 @@ RULES: tuple[Rule, ...] = (
         op.maximum(x, y),
         domain=_ALWAYS,
     )
-    .also(op.maximum(op.maximum(x, j), k), op.maximum(x, Computed(op.maximum(j, k))))
+    .also(op.maximum(op.maximum(x, j), k), op.maximum(x, Folded(op.maximum(j, k))))
     .also(op.minimum(op.minimum(x, y), y), op.minimum(x, y))
-    .also(op.minimum(op.minimum(x, j), k), op.minimum(x, Computed(op.minimum(j, k)))),
+    .also(op.minimum(op.minimum(x, j), k), op.minimum(x, Folded(op.minimum(j, k)))),
     rewrite("extreme-absorbs", op.maximum(x, op.minimum(x, y)), x, domain=_FINITE).also(
         op.minimum(x, op.maximum(x, y)), x
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from primitives.graph.nodes import STATE, Node
-from primitives.graph.written import Written
+from primitives.graph.statements import StatementGraph
 from primitives.kinds import Kind
 from primitives.op import Op
 from primitives.program import Program
@@ -37,7 +37,7 @@ def to_graph(program: Program) -> Graph:
     return _Builder(program).graph()
 
 
-class _Builder(Written):
+class _Builder(StatementGraph):
     """Adds the nodes that an update depends on, each after its operands."""
 
     def __init__(self, program: Program):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from primitives.graph.nodes import GRADIENT, STATE, WEIGHTS, Node
 from primitives.graph.roles import Roles, roles
+from primitives.graph.statements import averaged, bias_correction, resolved
 from primitives.graph.structure import Structure
-from primitives.graph.written import bias_correction, resolved
 from primitives.kinds import Kind
 from primitives.program import Program
 
@@ -109,10 +109,12 @@ class _Narrator(Structure):
         if not value.is_call:
             return f"{name}, which becomes {self.phrase(value)}"
         others = [arg for arg in value.args[:2] if resolved(arg) is not state]
-        if value.op == "interp" and len(others) == 1 and resolved(value.args[1]) is state:
-            share = self.constant(value.args[2])
-            decay = f"decay {share[0]:g}" if share else "a varying decay"
-            words = f"{name}, an average of {self.phrase(others[0])} with {decay}"
+        average = averaged(value, state)
+        if average and len(others) == 1:
+            new, decay = average
+            known = self.constant(decay)
+            told = f"decay {known[0]:g}" if known else "a varying decay"
+            words = f"{name}, an average of {self.phrase(new)} with {told}"
         elif value.op == "maximum" and len(others) == 1:
             words = f"{name}, the largest so far of {self.phrase(others[0])}"
         elif value.op == "add" and len(others) == 1:

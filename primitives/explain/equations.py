@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from primitives.graph.nodes import GRADIENT, STATE, Node
-from primitives.graph.written import Written
+from primitives.graph.statements import StatementGraph
 from primitives.kinds import Kind
 from primitives.op import Op
 from primitives.program import Program
@@ -79,7 +79,7 @@ def uses(op: Op) -> tuple[int, ...]:
     return tuple(written.count(place.written) for place in places)
 
 
-class _Writer(Written):
+class _Writer(StatementGraph):
     """Chooses the symbols of one program, and which of its values become equations."""
 
     def __init__(self, program: Program):

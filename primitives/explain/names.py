@@ -13,8 +13,6 @@ What has no role is named after its op. Names are all that changes: the key stay
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from primitives.graph.nodes import GRADIENT, WEIGHTS, Node
 from primitives.graph.roles import SUFFIXES, Roles, roles
 from primitives.graph.structure import Structure
@@ -46,7 +44,6 @@ class _Namer(Structure):
         super().__init__(found.program)
         self.roles = found
         self.last_read = self._last_reads()
-        self.on_the_way = self._way_to_the_update()
         self.holder: dict[str, Node] = {}
         self.states: dict[str, str] = {}
         taken = {"w", "g", "lr", "t"}
@@ -55,6 +52,7 @@ class _Namer(Structure):
             base += SUFFIXES.get(state.kind, "") if base != "state" else ""
             self.states[state.name] = _numbered(base, taken)
             taken.add(self.states[state.name])
+        self.on_the_way = self._way_to_the_update()
 
     def renamed(self) -> Program:
         """The program under its new names."""
@@ -101,12 +99,7 @@ class _Namer(Structure):
 
     def _feeds(self, node: Node) -> bool:
         """Whether gradients, this step's or through states past ones, go into `node`."""
-        return not node.leaves.isdisjoint({self.gradient.name, *self.states_read})
-
-    @cached_property
-    def states_read(self) -> frozenset[str]:
-        """The names of the states."""
-        return frozenset(state.name for state in self.following)
+        return not node.leaves.isdisjoint({self.gradient.name, *self.states})
 
     def _target(self, node: Node) -> str:
         returned = any(s.name == node.name and v is node for s, v in self.following.items())
@@ -129,7 +122,7 @@ class _Namer(Structure):
             return "denominator"
         if (
             self.gradient.name in node.leaves
-            and node.leaves.isdisjoint(self.states_read)
+            and node.leaves.isdisjoint(self.states)
             and self.orders[node] == 1
             and sum(map(self._feeds, node.args)) == 1
         ):

@@ -19,7 +19,7 @@ from primitives.algebra import simplify
 from primitives.explain.names import canonical
 from primitives.graph.keys import mix
 from primitives.graph.nodes import GRADIENT, WEIGHTS
-from primitives.graph.written import Written
+from primitives.graph.statements import StatementGraph
 from primitives.program import Program
 
 FAR = 0.9
@@ -98,7 +98,7 @@ def _apart(one: Counter[int], other: Counter[int]) -> float:
 
 def _shape(program: Program) -> Counter[int]:
     """The labels of all values after each round."""
-    graph = Written(program)
+    graph = StatementGraph(program)
     labels = {leaf: mix(_LEAF, _INPUTS.get(leaf.op, 0)) for leaf in graph.parameters}
     labels |= dict.fromkeys(graph.following, _STATE)
     labels |= {constant: _CONSTANT for constant in graph.places if constant.is_constant}

@@ -21,7 +21,7 @@ class Block:
         known: whether a value comes from outside of this block.
         leaf: the expression of such a value; None for one that is computed in the block after all.
         write: the code of an op, given the value; see `source.fill`.
-        word: what a value may be called.
+        name_for: what a value may be called.
         outputs: all values that will be asked for.
         indent: how far statements are indented.
         lines: where statements are added.
@@ -34,7 +34,7 @@ class Block:
         known: Callable[[Node], bool],
         leaf: Callable[[Node], ast.expr | None],
         write: Callable[[Node, list[ast.expr]], tuple[str, dict[str, ast.expr]]],
-        word: Callable[[Node], str],
+        name_for: Callable[[Node], str],
         outputs: tuple[Node, ...],
         indent: int,
         lines: list[str] | None = None,
@@ -46,7 +46,7 @@ class Block:
         self.known = known
         self.leaf = leaf
         self.write = write
-        self.word = word
+        self.name_for = name_for
         self.lines: list[str] = [] if lines is None else lines
         self.local: dict[Node, ast.expr] = {}
         self.uses = self._uses(outputs)
@@ -110,7 +110,7 @@ class Block:
         if value in self.local:
             return self.local[value]
         expression = expression or self.expression(value)
-        name = self.names.new(self.word(value))
+        name = self.names.new(self.name_for(value))
         self.lines += source.assignment(name, expression, len(self.indent))
         self.local[value] = source.name(name)
         return self.local[value]

@@ -21,7 +21,7 @@ import numpy as np
 from primitives.export.lowering import ExportError, Lowered, lower
 from primitives.export.naming import Exported, camel_case
 from primitives.graph.roles import lift, roles
-from primitives.graph.written import INITIAL, Place
+from primitives.graph.statements import INITIAL, Place
 from primitives.kinds import Kind
 from primitives.machine import reference
 from primitives.program import Program, Statement

@@ -50,8 +50,8 @@ class Dialect:
 
     def _code(self, value: Node) -> str:
         row = value.row
-        if row.guarded and not row.plain(*map(self.ranges, value.args)):
-            return row.guarded
+        if row.guarded_code and not row.code_valid(*map(self.ranges, value.args)):
+            return row.guarded_code
         if row.matrixwise and value.kind <= Kind.LEAF:
             return self.form(value).replace("_0", "_0.reshape(1, 1)") + ".reshape(())"
         code = self.form(value)
@@ -170,7 +170,7 @@ def _orthogonalize(x: Tensor) -> Tensor:
         row = value.row
         if row.python is None or not all(map(self.on_host, value.args)):
             return False
-        return row.python_safe(*map(self.ranges, value.args))
+        return row.python_valid(*map(self.ranges, value.args))
 
     def write(self, value: Node, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
         """See `Dialect.write`; Python numbers become tensors where PyTorch wants them."""
@@ -185,7 +185,7 @@ def _orthogonalize(x: Tensor) -> Tensor:
         if self.on_host(value):
             return []
         numbers = [place for place, arg in enumerate(value.args) if self.on_host(arg)]
-        if code == value.row.guarded and code.startswith("_"):
+        if code == value.row.guarded_code and code.startswith("_"):
             dividend = value.op == "divide"  # may stay a number; a divisor may not
             return [place for place in numbers if place or not dividend]
         if value.op == "where":

@@ -24,7 +24,13 @@ from primitives.graph.nodes import (
 )
 from primitives.graph.ranges import Ranges
 from primitives.graph.roles import Hyperparameter, Roles, roles
-from primitives.graph.written import INITIAL, Place, Written, bias_correction, given
+from primitives.graph.statements import (
+    INITIAL,
+    Place,
+    StatementGraph,
+    bias_correction,
+    constant_value,
+)
 from primitives.interval import ANYTHING, NONNEGATIVE, UNIT, Interval, exactly
 from primitives.kinds import Kind, common, meet
 from primitives.op import Op, Reduction
@@ -36,7 +42,7 @@ class ExportError(ValueError):
     """A program that is not exported; the message says why."""
 
 
-_OWN = (
+_EXPORT_OPS = (
     Op(
         "total",
         "x",
@@ -53,8 +59,8 @@ _OWN = (
         "the factor that brings a norm down to c where it is above",
         interval=lambda norm, c: UNIT if c.low >= 0 else ANYTHING,
         code="xp.where(_0 > _1, _1 / _0, 1.0)",
-        guarded="xp.where(_0 > _1, _divide(_1, _0), 1.0)",
-        plain=lambda norm, c: c.low >= 0,
+        guarded_code="xp.where(_0 > _1, _divide(_1, _0), 1.0)",
+        code_valid=lambda norm, c: c.low >= 0,
     ),
     Op(
         "spread",
@@ -119,7 +125,7 @@ class Lowered:
             hyperparameters=known,
         )
 
-    def word(self, value: Node) -> str:
+    def name_for(self, value: Node) -> str:
         """What a value may be called: the program's word for it, or one for its op."""
         name = self.named.get(value, value.name)
         if not re.fullmatch(r"v\d+(_\w+)?", name):
@@ -163,7 +169,7 @@ class _Lowering:
     def __init__(self, found: Roles):
         self.roles = found
         self.program = found.program
-        self.nodes = Nodes({**OPS, **{op.name: op for op in _OWN}}, commute=False)
+        self.nodes = Nodes({**OPS, **{op.name: op for op in _EXPORT_OPS}}, commute=False)
         self.named: dict[Node, str] = {}
         self.hyperparameters: dict[Place, Hyperparameter] = {}
         self.ones: set[Place] = set()
@@ -173,7 +179,7 @@ class _Lowering:
         self.ones |= {*found.learning_rate.places, *found.learning_rate.unit_places}
 
     def lowered(self) -> Lowered:
-        written = Written(self.program)
+        written = StatementGraph(self.program)
         made = {leaf: self._leaf(leaf) for leaf in written.parameters}
         for constant, place in written.places.items():
             if constant.is_constant:
@@ -182,7 +188,7 @@ class _Lowering:
             if node.number == self.roles.decoupled:
                 made[node] = self.nodes.constant(0.0)  # the alias adds it
             elif node in written.places:
-                made[node] = self._number(written.places[node], given(node.op))
+                made[node] = self._number(written.places[node], constant_value(node.op))
             elif node.row.symbol:
                 value = float(node.row.meaning(np))
                 made[node] = self.nodes.constant(value, node.row.symbol)
@@ -254,8 +260,8 @@ class _Lowering:
         kind = common(arg.kind for arg in args)
         if row.of_number and meet(kind, row.reduction.scope) == kind:  # each its own only number
             return self.apply(row.of_number, args, name)
-        if row.name in _MADE_OF_OTHERS:
-            return _MADE_OF_OTHERS[row.name](self, args, name)
+        if row.name in _DECOMPOSED:
+            return _DECOMPOSED[row.name](self, args, name)
         if row.code is None:
             raise ExportError(f"not exported, since the op {row.name!r} has no code")
         return self._call(row.name, args, name)
@@ -303,7 +309,7 @@ class _Lowering:
         return x if x.kind == kind else self._call("spread", [x, like], "spread")
 
 
-_MADE_OF_OTHERS: dict[str, Callable[[_Lowering, list[Node], str], Node]] = {
+_DECOMPOSED: dict[str, Callable[[_Lowering, list[Node], str], Node]] = {
     "global_norm": _Lowering.global_norm,
     "dot": _Lowering.dot,
     "cosine_sim": _Lowering.cosine,

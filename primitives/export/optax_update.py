@@ -70,7 +70,7 @@ class Update:
             lambda value: not value.args or value.op == "total",
             self._number_leaf,
             self.dialect.write,
-            self.graph.word,
+            self.graph.name_for,
             asked,
             BODY,
             self.body,
@@ -212,7 +212,7 @@ class Update:
     def _total(self, value: Node) -> ast.expr:
         """A sum over the model, as a name."""
         term = value.args[0]
-        name = self.names.new(self.graph.word(value))
+        name = self.names.new(self.graph.name_for(value))
         if term in self.trees or term in self.kept:
             summed = self._tree(term).text
         else:
@@ -238,7 +238,7 @@ class Update:
         if value not in self.trees:
             state = self.kept[value]
             if state is None:
-                name = self.names.new(self.graph.word(value))
+                name = self.names.new(self.graph.name_for(value))
                 self._assign(name, value)
                 self.trees[value] = _Tree(name, name)
             else:
@@ -289,7 +289,9 @@ class Update:
 
         computed = value.kind != Kind.SCALAR and bool(value.args) and value not in self.trees
         outputs = (value,) if computed else ()
-        block = Block(names, known, leaf, self.dialect.write, self.graph.word, outputs, BODY + 4)
+        block = Block(
+            names, known, leaf, self.dialect.write, self.graph.name_for, outputs, BODY + 4
+        )
         result = block.expression(value, fresh=computed)
         extra = {}
         if like is not None and "like" in ending:

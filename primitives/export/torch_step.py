@@ -13,6 +13,7 @@ from primitives.export.dialect import Torch
 from primitives.export.lowering import Lowered, StateVariable, is_fixed
 from primitives.graph.nodes import Node, reachable
 from primitives.graph.roles import Hyperparameter
+from primitives.graph.statements import averaged
 from primitives.kinds import Kind
 
 _BODY = 12
@@ -122,7 +123,7 @@ class Step:
 
     def _pass(self, totals: list[Node]) -> list[str]:
         """One pass that adds up `totals`."""
-        names = [self.outer.new(self.graph.word(total)) for total in totals]
+        names = [self.outer.new(self.graph.name_for(total)) for total in totals]
         body = _Body(self, tuple(total.args[0] for total in totals))
         sums: list[str] = []
         for total, name in zip(totals, names, strict=True):
@@ -174,7 +175,7 @@ class _Body:
             _is_known,
             self._leaf,
             self.file.dialect.write,
-            self.graph.word,
+            self.graph.name_for,
             outputs,
             indent,
             named=_is_named,
@@ -322,8 +323,9 @@ class _Body:
         """An average or a sum, written as what it is; whether it was one."""
         space, block = self.block.indent, self.block
         host = self.file.dialect.on_host
-        if value.op == "interp" and value.args[1] is old and host(value.args[2]):
-            new, decay = value.args[0], value.args[2]
+        average = averaged(value, old)
+        if average and host(average[1]):
+            new, decay = average
             if new.kind != old.kind or host(new) or old in reachable((new,)):
                 return False
             share = source.text(source.fill("1 - _0", _0=block.operand(decay)))

@@ -5,8 +5,8 @@ a state's value at the start of the step. So names, copies, dead statements and 
 subexpressions do not exist here. A graph is the node of the update and, for each live state, the
 node that it turns into. Algebra rewrites graphs; exports are written from them.
 
-What speaks of statements and the places of constants in them (roles, equations, pictures) reads
-the statements themselves, through `primitives.graph.structure`; so does the hot path of a search.
+Roles, equations and pictures speak of statements and of constants in the text; they read the same
+nodes from `primitives.graph.statements`, where equal values are kept apart.
 """
 
 from __future__ import annotations

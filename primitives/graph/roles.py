@@ -21,8 +21,8 @@ from typing import Literal
 
 from primitives.graph.analysis import live
 from primitives.graph.nodes import Node
+from primitives.graph.statements import INITIAL, Place, bias_correction, constant_value, resolved
 from primitives.graph.structure import StateRole, Structure
-from primitives.graph.written import INITIAL, Place, bias_correction, given, resolved
 from primitives.interval import ANYTHING, DECAY, NEGATIVE, NONNEGATIVE, POSITIVE, Interval
 from primitives.kinds import Kind
 from primitives.op import ConstantRole
@@ -161,7 +161,7 @@ class _Finder(Structure):
         if index == INITIAL:
             return self.program.states[operand].initial
         node = self.statements[index]
-        return node.args[operand].value if node.args else given(node.op)
+        return node.args[operand].value if node.args else constant_value(node.op)
 
     def _product(self, name: str, role: str, places: list[Place]) -> Hyperparameter:
         value = float(f"{math.prod(map(self._value, places)):.12g}")

@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 from primitives.graph.nodes import Node
-from primitives.graph.written import Place, Written, resolved
+from primitives.graph.statements import Place, StatementGraph, resolved
 from primitives.op import Op
 from primitives.program import Program
 
 StateRole = Literal["momentum", "second moment", "largest second moment", ""]
 
 
-class Structure(Written):
+class Structure(StatementGraph):
     """What the values of a live program are to the gradient, the weights and the learning rate."""
 
     def __init__(self, program: Program):
@@ -179,8 +179,9 @@ def _order(op: Op, orders: list[float | None]) -> float | None:
         case "difference":
             return known[0] - known[1] if len(known) == 2 else None
         case "largest":
-            places = op.linear or range(len(orders))
-            summands = (orders[place] for place in places)
+            return max(known)
+        case "linear":
+            summands = (orders[place] for place in op.linear)
             return max((order for order in summands if order is not None), default=None)
     return None
 

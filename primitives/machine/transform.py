@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from primitives.graph.roles import lift, roles
-from primitives.graph.written import INITIAL, Place
+from primitives.graph.statements import INITIAL, Place
 from primitives.machine import reference
 from primitives.program import Program
 from primitives.text.wording import suggestion

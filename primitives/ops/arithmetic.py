@@ -59,7 +59,7 @@ def _clip_formula(x: Formula, c: Formula) -> Formula:
 
 INTERP_FACTS: dict[str, Any] = {
     "linear": (0, 1),
-    "order": "largest",
+    "order": "linear",
     "interval": interval.interp,
     "noun": "average",
     "phrase": "an interpolation between {0} and {1}",
@@ -70,11 +70,11 @@ INTERP_FACTS: dict[str, Any] = {
 }
 
 
-def _power_is_plain(x: Interval, y: Interval) -> bool:
+def _power_code_valid(x: Interval, y: Interval) -> bool:
     return x.nonzero or y.nonnegative
 
 
-def _power_is_safe(x: Interval, y: Interval) -> bool:
+def _power_python_valid(x: Interval, y: Interval) -> bool:
     shrinks = x.high <= 1 and y.low >= 0
     return x.low >= 0 and (shrinks or (x.low >= 1 and y.high <= 0))
 
@@ -187,9 +187,9 @@ ARITHMETIC = (
             ConstantRole("numerator", "divided"),
             ConstantRole("divisor", "a divisor", keeps_sign=True),
         ),
-        guarded="_divide(_0, _1)",
-        plain=lambda x, y: y.nonzero,
-        python_safe=lambda x, y: y.nonzero,
+        guarded_code="_divide(_0, _1)",
+        code_valid=lambda x, y: y.nonzero,
+        python_valid=lambda x, y: y.nonzero,
     ),
     Op(
         "power",
@@ -206,10 +206,10 @@ ARITHMETIC = (
         ),
         latex=lambda x, y: x**y,
         code="_0 ** _1",
-        guarded="_power(_0, _1)",
-        plain=_power_is_plain,
+        guarded_code="_power(_0, _1)",
+        code_valid=_power_code_valid,
         python="_0 ** _1",
-        python_safe=_power_is_safe,
+        python_valid=_power_python_valid,
     ),
     MAXIMUM,
     MINIMUM,

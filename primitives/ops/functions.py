@@ -223,7 +223,7 @@ FUNCTIONS = (
         phrase="the root of {0}",
         latex=r"\sqrt{#1}",
         python="_0 ** 0.5",
-        python_safe=lambda x: x.nonnegative,
+        python_valid=lambda x: x.nonnegative,
     ),
     _unary(
         "cube",
@@ -261,7 +261,7 @@ FUNCTIONS = (
         phrase="one over {0}",
         latex=lambda x: 1 / x,
         code="1 / _0",
-        guarded="_divide(1.0, _0)",
-        plain=lambda x: x.nonzero,
+        guarded_code="_divide(1.0, _0)",
+        code_valid=lambda x: x.nonzero,
     ),
 )

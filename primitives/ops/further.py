@@ -185,8 +185,8 @@ FURTHER = (
         constants=(None, ConstantRole("period", "a period", keeps_sign=True)),
         code="xp.mod(_0, _1)",
         torch="torch.remainder(_0, _1)",
-        guarded="_mod(_0, _1)",
-        plain=lambda x, y: y.nonzero,
+        guarded_code="_mod(_0, _1)",
+        code_valid=lambda x, y: y.nonzero,
     ),
     Op(
         "greater",

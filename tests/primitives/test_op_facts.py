@@ -40,7 +40,7 @@ def on_array(op, *operands):
 @pytest.mark.parametrize("op", having("parity"))
 def test_even_ops_forget_the_sign_and_odd_ones_keep_it(op):
     sign = {"even": 1, "odd": -1}[op.parity]
-    x = MATRICES if op.mixes else POINTS
+    x = MATRICES if op.mixes_numbers else POINTS
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(on_array(op, -x), sign * on_array(op, x), rtol=1e-12, atol=1e-12)
 

@@ -32,7 +32,7 @@ def test_an_exported_file_is_the_program_in_float64(name, target):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", ["lion", "adamw"])
 def test_exported_files_that_are_pinned(name, target):
-    """Written anew by `evosearch export NAME --to TARGET`."""
+    """StatementGraph anew by `evosearch export NAME --to TARGET`."""
     golden = GOLDENS / f"{name}_{target}.py.txt"
     assert exported(name, target).source == golden.read_text(encoding="utf-8")
 

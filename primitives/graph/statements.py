@@ -1,9 +1,8 @@
-"""The graph of a program as it is written, for all who speak of its statements.
+"""The graph of a program's statements: a node for each statement and each constant in the text.
 
-Here each statement, copies included, and each constant of the text is a node of its own, so that a
-node has a place in the program; its row is that of the op as it is written, its op the first name
-of that. (`primitives.graph.nodes.read` gives the graph of what is computed,
-in which equal values are one node.)
+Copies and repeated values are nodes of their own here, so that each node has a place in the
+program. A node's row is that of the op as it is written; its `op` is the op's first name (`interp`
+for `ema`). `primitives.graph.nodes.read` gives the graph in which equal values are one node.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Place = tuple[int, int]
 INITIAL = -1
 
 
-class Written:
+class StatementGraph:
     """A program's parameters and statements as nodes.
 
     Attributes:
@@ -41,7 +40,7 @@ class Written:
         analysis = analyse(program)
         self.program = program
         self.places: dict[Node, Place] = {}
-        self._numbers = range(len(analysis.kinds), 1 << 30)
+        self._first_constant = len(analysis.kinds)
         states = program.returns[1:]
         leaves = [
             Node(
@@ -72,7 +71,7 @@ class Written:
         self.live_statements = tuple(self.statements[index] for index in analysis.live_statements)
 
     def _constant(self, value: float, place: Place) -> Node:
-        made = Node(self._numbers[len(self.places)], CONSTANT, value=value)
+        made = Node(self._first_constant + len(self.places), CONSTANT, value=value)
         self.places[made] = place
         return made
 
@@ -94,7 +93,7 @@ class Written:
         node = resolved(node)
         if node not in self.places:
             return None
-        return (node.value if node.is_constant else given(node.op)), self.places[node]
+        return (node.value if node.is_constant else constant_value(node.op)), self.places[node]
 
 
 def resolved(node: Node) -> Node:
@@ -104,9 +103,17 @@ def resolved(node: Node) -> Node:
     return node
 
 
-def given(op: str) -> float:
+def constant_value(op: str) -> float:
     """The number that an op without operands gives, in the fewest digits of a float32."""
     return shortest(float(OPS[op].meaning(np)))
+
+
+def averaged(node: Node, state: Node) -> tuple[Node, Node] | None:
+    """What is new and the decay, where `node` is an average of the old `state` with that decay."""
+    node = resolved(node)
+    if node.op != "interp" or resolved(node.args[1]) is not state:
+        return None
+    return node.args[0], node.args[2]
 
 
 def bias_correction(node: Node) -> Node | None:
