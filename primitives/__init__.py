@@ -11,8 +11,7 @@ from primitives.algebra import Derivation, Domain, Step, simplify
 from primitives.explain.dataflow import to_dot, to_graph
 from primitives.explain.equations import Equation, equations, to_latex
 from primitives.explain.svg import to_svg
-from primitives.graph.analysis import analyse, check, live, semantic_key
-from primitives.graph.memory import state_memory
+from primitives.graph.analysis import analyse, check, live, semantic_key, state_memory
 from primitives.kinds import Kind
 from primitives.machine.encoding import CapacityError, encode
 from primitives.machine.instructions import ALL_OPS

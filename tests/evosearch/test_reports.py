@@ -2,16 +2,28 @@
 
 import io
 import json
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evosearch.cli.terminal import Terminal
-from evosearch.report.catalogue import zoo_report, zoo_table
+from evosearch.report.catalogue import ops_report, zoo_report, zoo_table
+from evosearch.report.comparison import comparison_report
 from evosearch.report.markdown import markdown
+from evosearch.report.program import inspect, program_report
+from evosearch.report.run import standing, status_report, top_report
+from evosearch.report.simplification import result_report
 from evosearch.report.tables import Cell, Column, Note, Report, Row, Section, Table, Tone
 from evosearch.report.terminal import plain_text, show
+from evosearch.runs.curves import compare_runs
+from evosearch.runs.run import Run
+from evosearch.simplification import simplify_by_algebra
 from primitives import zoo
+from primitives.text.printable import as_markdown
+
+EXAMPLE = Path(__file__).parents[2] / "runs" / "example"
 
 COLUMNS = (
     Column("program", key="name", wraps=True),
@@ -37,6 +49,46 @@ REPORT = Report(
     )
 )
 TEXTS = st.text(alphabet="ab |`*[]<$\\\n\x1b\u202e", max_size=12)
+
+
+def example(subject: str) -> Report:
+    run = Run(EXAMPLE)
+    match subject:
+        case "top":
+            return top_report(run.top(3))
+        case "status":
+            return status_report(standing(run), lambda *words: " ".join(words))
+        case "program":
+            best = run.best()
+            assert best is not None
+            return program_report(inspect(str(EXAMPLE), run.champion(), (run, best.id)))
+        case "simplification":
+            return result_report(simplify_by_algebra(run.champion()))
+        case "comparison":
+            return comparison_report(compare_runs([run]))
+        case "zoo":
+            return zoo_report()
+        case _:
+            return ops_report()
+
+
+@pytest.mark.parametrize(
+    "subject", ["top", "status", "program", "simplification", "comparison", "zoo", "ops"]
+)
+def test_every_renderer_says_all_that_a_report_holds(subject: str) -> None:
+    report = example(subject)
+    printed, written = " ".join(plain_text(report).split()), markdown(report)
+    for section in report.sections:
+        texts = [section.title, *(note.text for note in section.notes)]
+        if section.table is not None:
+            columns = section.table.columns
+            for row in section.table.rows:
+                cells = zip(columns, row.cells, strict=True)
+                texts += [column.text(cell) for column, cell in cells]
+        for text in texts:
+            assert " ".join(text.split()) in printed
+            for line in text.splitlines():
+                assert as_markdown(line) in written or line in written
 
 
 def test_a_report_on_a_terminal() -> None:
