@@ -239,7 +239,7 @@ def power(x: Interval, y: Interval) -> Interval:
     if x.low == 0 or x.high == _INF or abs(y.low) == _INF or abs(y.high) == _INF:
         if x.high <= 1 and y.low >= 0:
             high = _power(x.high, y.low)
-            return Interval(0.0, high, below=high == 1 and x.below_one and y.positive)
+            return Interval(0.0, high, below=high == 1 and x.below_one and y.low >= 1)
         if x.low >= 1 and y.high <= 0:
             return Interval(0.0, 1.0, above=True)
         return STEP if x.low >= 1 and y.low >= 0 else NONNEGATIVE

@@ -123,9 +123,9 @@ class Structure(StatementGraph):
     def _only_scales(self, place: Place) -> bool:
         """Whether the constant at `place` has a single reader (it may have been given a name)."""
         node = self.statements[place[0]]
-        while node.op in ("identity", "get_eps") and len(self.users[node]) == 1:
+        while self.constant(node) and len(self.users[node]) == 1:
             node = self.users[node][0][0]
-        return node.op not in ("identity", "get_eps")
+        return not self.constant(node)
 
     def _degree(self, node: Node, known: dict[Node, int | None]) -> int | None:
         """The d for which `node` is proportional to lr^d, None where there is none."""
