@@ -1,10 +1,13 @@
 """Canonical names, descriptions and the nearest known optimizer."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from primitives import parse, semantic_key, simplify, zoo
+from primitives.explain import nearest as nearest_module
 from primitives.explain.description import describe
 from primitives.explain.names import canonical
 from primitives.explain.nearest import nearest
@@ -122,3 +125,10 @@ def test_other_constants_are_all_that_differs():
     assert (found.name, found.distance) == ("lion", 0.0)
     assert [line[0] for line in found.diff] == ["-", "+"]
     assert "0.98" in found.diff[1]
+
+
+def test_the_kept_forms_of_known_optimizers_are_what_algebra_makes_of_the_zoo():
+    """After a change of either: `python -c "from primitives.explain import nearest; \
+print(nearest.known_forms(), end='')" > primitives/explain/known_forms.txt`."""
+    kept = Path(nearest_module.__file__).with_name("known_forms.txt").read_text(encoding="utf-8")
+    assert kept == nearest_module.known_forms()
