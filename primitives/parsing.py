@@ -170,6 +170,7 @@ class _Reader:
         self.function = function
         self.statements: list[Statement] = []
         self.lines: list[int] = []
+        self.defined: set[str] = set()
         self.used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
         self.fresh = 0
 

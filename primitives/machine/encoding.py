@@ -104,6 +104,7 @@ class _Encoder:
             "T": list(range(TENSOR_REGISTERS - 1, _GRADIENT, -1)),
             "S": list(range(SCALAR_REGISTERS - 1, _T, -1)),
         }
+        self.reads: dict[int, int] = {}
         self.place: dict[int, tuple[str, int]] = {}
         self.code: list[list[int]] = []
 
