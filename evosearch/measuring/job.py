@@ -161,10 +161,15 @@ class Backend(Protocol):
         ...
 
     def submit(self, job: Job) -> Future[JobResult]:
-        """Runs `job`, some time.
+        """Runs `job`, some time; the future raises what `train` does."""
+        ...
 
-        The future raises a TrainingError for an exception in a user's task. It is cancelled if the
-        backend is closed before the job has begun.
+    def train(self, job: Job) -> JobResult:
+        """Runs `job` and waits, on the calling thread where that can be.
+
+        Raises:
+            TrainingError: an exception in a user's task.
+            CancelledError: the backend was closed before the job had begun.
         """
         ...
 

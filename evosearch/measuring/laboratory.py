@@ -87,7 +87,7 @@ class Laboratory:
         check_ended(job, baseline)
         limits = self._limits(task, seed, baseline)
         job = replace(self._job(task, program, seed), limits=limits)
-        result = self.measurer.run(job).result()
+        result = self.measurer.run(job)
         return Measurement(
             loss=result.loss,
             baseline=baseline.loss,

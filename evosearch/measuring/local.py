@@ -7,7 +7,8 @@ one compiled machine per task.
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from evosearch.measuring.batching import Batching
 from evosearch.measuring.contenders import Contender
@@ -29,6 +30,8 @@ class LocalBackend:
         self.capacity = workers or os.cpu_count() or 1
         self._trainers = Trainers(batching)
         self._executor = ThreadPoolExecutor(self.capacity, thread_name_prefix="training")
+        self._slots = threading.Semaphore(self.capacity)
+        self._closed = False
 
     def engine(self, setup: TaskSetup, contender: Contender, runs: int) -> Engine:
         """The cheapest engine for about `runs` trainings with `contender`."""
@@ -40,11 +43,16 @@ class LocalBackend:
 
     def submit(self, job: Job) -> Future[JobResult]:
         """Runs `job` as soon as a thread is free, in the order of calls."""
-        return self._executor.submit(self._train, job)
+        return self._executor.submit(self.train, job)
+
+    def train(self, job: Job) -> JobResult:
+        """Runs `job` on the calling thread, once fewer jobs run than may at a time."""
+        with self._slots:
+            if self._closed:
+                raise CancelledError
+            return self._trainers.of(job.setup).train(job)
 
     def close(self, *, wait: bool = True) -> None:
         """Gives up what has not begun; a training that has cannot be cut short."""
+        self._closed = True
         self._executor.shutdown(wait=wait, cancel_futures=True)
-
-    def _train(self, job: Job) -> JobResult:
-        return self._trainers.of(job.setup).train(job)

@@ -46,11 +46,9 @@ class Measurer:
         self._known: dict[Job, Future[JobResult]] = {}
         self._lock = threading.Lock()
 
-    def run(self, job: Job) -> Future[JobResult]:
-        """Runs a job that will not come again: nothing of it is kept."""
-        future = self.backend.submit(job)
-        future.add_done_callback(lambda done: self._tell_failure(job, done))
-        return future
+    def run(self, job: Job) -> JobResult:
+        """Runs a job that will not come again, and waits; nothing of it is kept."""
+        return self._told_of(job, self.backend.train(job))
 
     def once(self, job: Job) -> Future[JobResult]:
         """Runs a job, or gives the result of an equal one that was run, or is running, before."""
@@ -77,12 +75,12 @@ class Measurer:
 
         def ended(done: Future[JobResult]) -> None:
             try:
-                result = done.result()
+                result = self._told_of(job, done.result())
                 answer.set_result(self._kept(job, key, result) if key else result)
             except BaseException as error:  # CancelledError is one
                 self._forget(job, answer, error)
 
-        self.run(job).add_done_callback(ended)
+        self.backend.submit(job).add_done_callback(ended)
 
     def _forget(self, job: Job, answer: Future[JobResult], error: BaseException) -> None:
         """Passes `error` on to all who wait for the job; the next to ask tries again."""
@@ -101,13 +99,12 @@ class Measurer:
             self.ledger.put(key, _description(job), result)
         return result
 
-    def _tell_failure(self, job: Job, done: Future[JobResult]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            return
-        result = done.result()
+    def _told_of(self, job: Job, result: JobResult) -> JobResult:
+        """`result`, of which it is told if the training failed."""
         if result.failure is not None:
             seed = f"{job.seed.stream} seed {job.seed.number}"
             self._told(f"{job.setup.task} on {seed} {result.failure}: {result.reason}")
+        return result
 
 
 def _key(job: Job) -> str:
@@ -153,6 +150,9 @@ class _Routed:
 
     def submit(self, job: Job) -> Future[JobResult]:
         return self._of(job.setup).submit(job)
+
+    def train(self, job: Job) -> JobResult:
+        return self._of(job.setup).train(job)
 
     def close(self, *, wait: bool = True) -> None:
         self._threads.close(wait=wait)

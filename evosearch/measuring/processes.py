@@ -96,6 +96,7 @@ class ProcessBackend:
         self._timeout = timeout
         self._trainers = Trainers()  # which choose engines, and train nothing
         self._executor = ThreadPoolExecutor(self.capacity, thread_name_prefix="process")
+        self._slots = threading.Semaphore(self.capacity)
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
         self._lock = threading.Lock()
@@ -110,7 +111,12 @@ class ProcessBackend:
 
     def submit(self, job: Job) -> Future[JobResult]:
         """Runs `job` as soon as a worker is free, in the order of calls."""
-        return self._executor.submit(self._run, job)
+        return self._executor.submit(self.train, job)
+
+    def train(self, job: Job) -> JobResult:
+        """Runs `job` once a worker is free, and waits."""
+        with self._slots:
+            return self._run(job)
 
     def close(self, *, wait: bool = True) -> None:
         """Gives up what has not begun, and, unless it shall `wait`, ends what has."""

@@ -142,7 +142,7 @@ def test_three_deaths_by_one_job_are_a_recorded_crash(
 ) -> None:
     flag = told_to(folder, "exit")
     said: list[str] = []
-    found = Measurer(backend, told=said.append).run(job(folder)).result()
+    found = Measurer(backend, told=said.append).run(job(folder))
     flag.unlink()
     assert found.failure is Failure.CRASHED
     assert found.loss == np.inf
