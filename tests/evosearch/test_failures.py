@@ -169,11 +169,14 @@ def test_commands_say_so_in_one_line(
     name = f"{task}:{function}"
     (tmp_path / "mine.txt").write_text(zoo.text("lion").replace("0.99", "0.98"))
     words = {
-        "eval": ("eval", tmp_path / "mine.txt", "--task", name, "--seeds", "2"),
-        "simplify": ("simplify", "lion", "--task", name),
+        "eval": ("eval", tmp_path / "mine.txt", "--task", name, "--seeds", "2", "--workers", "1"),
+        "simplify": ("simplify", "lion", "--task", name, "--workers", "1"),
         "tasks --snr": ("tasks", "--snr", "--task", name, "--seeds", "2"),
         "tasks": ("tasks", name),
-        "search": ("search", "--tasks", name, "--programs", "5", "--out", tmp_path / "out"),
+        "search": (
+            *("search", "--tasks", name, "--programs", "5", "--workers", "1"),
+            *("--out", tmp_path / "out"),
+        ),
     }[command]
     said = run(*words)
     if command == "tasks" and function != "initial":
