@@ -46,7 +46,7 @@ class ConstantRole(NamedTuple):
     always: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Op:
     """One op of the language: all that any part of the project knows about it.
 

@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from primitives.kinds import Kind
+from primitives.kinds import Kind, common
 from primitives.op import Op
 from primitives.ops import OPS
 from primitives.program import SCHEDULE_INPUTS, Parameter, Program
@@ -47,11 +47,12 @@ class Node:
         number: counts nodes in the order in which they were made.
         is_constant: it is a number of the program's text.
         is_call: it is an op of other nodes: what takes a statement.
+        is_leaf: it comes from outside of the step and has a name.
     """
 
     __slots__ = (
-        "args", "depth", "is_call", "is_constant", "kind", "leaves", "name", "number", "op", "row",
-        "value",
+        "args", "depth", "is_call", "is_constant", "is_leaf", "kind", "leaves", "name", "number",
+        "op", "row", "value",
     )  # fmt: skip
 
     def __init__(
@@ -73,15 +74,11 @@ class Node:
         self.name = name
         self.is_constant = op == CONSTANT
         self.is_call = row is not _NO_OP
-        self.leaves: frozenset[str] = _NONE.union(*(a.leaves for a in args))
-        self.depth: int = 1 + max((a.depth for a in args), default=0) if self.is_call else 0
-        if self.is_leaf:
-            self.leaves = frozenset([name])
-
-    @property
-    def is_leaf(self) -> bool:
-        """It comes from outside of the step and has a name."""
-        return not (self.is_call or self.is_constant)
+        self.is_leaf = not (self.is_call or self.is_constant)
+        self.leaves: frozenset[str] = (
+            frozenset([name]) if self.is_leaf else _NONE.union(*[a.leaves for a in args])
+        )
+        self.depth: int = 1 + max([a.depth for a in args], default=0) if self.is_call else 0
 
     def __repr__(self) -> str:
         if self.is_constant:
@@ -127,23 +124,23 @@ class Nodes:
             nodes = nodes[::-1]
         key = (op.name, *nodes)
         known = self._known.get(key)
-        if known is not None:
-            return known
-        return self._make(key, op.name, op, nodes, op.result_kind(tuple([n.kind for n in nodes])))
+        if known is None:
+            kind = op.results[common([node.kind for node in nodes])]
+            known = self._known[key] = Node(len(self._known), op.name, op, nodes, kind)
+        return known
 
     def _make(
         self,
         key: tuple[object, ...],
         op: str,
-        row: Op = _NO_OP,
-        args: tuple[Node, ...] = (),
         kind: Kind = Kind.SCALAR,
         value: float = 0.0,
         name: str = "",
     ) -> Node:
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = Node(len(self._known), op, row, args, kind, value, name)
+            number = len(self._known)
+            known = self._known[key] = Node(number, op, kind=kind, value=value, name=name)
         return known
 
 
