@@ -8,7 +8,7 @@ are equally long, so that equal rules end at equal programs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from primitives.algebra.context import Context
 from primitives.algebra.probes import Probe
@@ -81,21 +81,22 @@ def simplify(program: Program, *, within: Domain = Domain.REAL, strict: bool = F
     return _Derivation(program, within, strict).run()
 
 
-@dataclass
 class _Derivation:
-    source: Program
-    within: Domain
-    strict: bool
-    steps: list[Step] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-
-    def run(self) -> Derivation:
-        self.program = self.source
+    def __init__(self, source: Program, within: Domain, strict: bool):
+        self.source = self.program = source
+        self.within = within
+        self.strict = strict
+        self.steps: list[Step] = []
+        self.refused: list[str] = []
         self.probe: Probe | None = None
-        self._record(live(self.source), "dead", "statements and states that no update reads")
+        self._record(live(source), "dead", "statements and states that no update reads")
         self.nodes = Nodes()
         graph, self.named = read(self.program, self.nodes)
         self.context = Context(graph, self.nodes)
+        self.untried: set[Node] = set()
+        self.unwritten: set[Node] = set()
+
+    def run(self) -> Derivation:
         written = write(self.context, self.program, self.named)
         if len(written.statements) > len(self.program.statements):
             return self._done()

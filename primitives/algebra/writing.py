@@ -51,13 +51,17 @@ class _Writer:
     placed: set[Node] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
+    home: dict[Node, str] = field(default_factory=dict)
+    """The state whose next value a node is."""
+    copied_update: bool = field(init=False)
 
-    def program(self) -> Program:
-        self.home: dict[Node, str] = {}  # the state whose next value a node is
+    def __post_init__(self) -> None:
         for state, node in self.graph.following.items():
             if node.is_call:
                 self.home.setdefault(node, state)
         self.copied_update = self._update_is_copied()
+
+    def program(self) -> Program:
         for state in self.graph.following:
             self._replace(state)
         self._place(self.graph.update)
