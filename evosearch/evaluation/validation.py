@@ -16,8 +16,7 @@ from evosearch.evaluation.evaluation import evaluate
 from evosearch.fixed import VALIDATION_DECAYS, VALIDATION_RATES, VALIDATION_RESOLUTION
 from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.ledger import Ledger
-from evosearch.measuring.local import LocalBackend
-from evosearch.measuring.measurer import Measurer
+from evosearch.measuring.measurer import Measurer, open_backend
 from evosearch.runs.validations import Validation, counterparts
 from evosearch.seeds import Stream
 from primitives import Program, zoo
@@ -85,7 +84,7 @@ class Validator:
             self._note(f"validation of champion {number}: {text}, {done} of {total} trainings")
 
         try:
-            self._measurer = self._measurer or Measurer(LocalBackend(1), self._open_ledger())
+            self._measurer = self._measurer or Measurer(open_backend(1), self._open_ledger())
             evaluation = evaluate(
                 {_IT: program},
                 self.tasks,

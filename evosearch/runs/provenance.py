@@ -35,7 +35,6 @@ DECIDING = (
     "evosearch.evolution.space",
     "evosearch.evolution.step_size",
     "evosearch.seeds",
-    "evosearch.seeds",
     "primitives.graph.analysis",
     "primitives.graph.keys",
     "primitives.interval",
