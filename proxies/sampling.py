@@ -68,6 +68,14 @@ def draw(items: jax.Array, key: jax.Array, count: int) -> tuple[jax.Array, jax.A
     return items[words % items.shape[0]], halves(rest)[1]
 
 
+def evaluation_views(partition: Cut, copies: int) -> tuple[jax.Array, jax.Array]:
+    """Each evaluation item of a cut `copies` times, and as many times 16 random bits.
+
+    The bits of one item are evenly spread, so that they stand for all ways to look at it.
+    """
+    return jnp.tile(partition.evaluation, copies), spread(partition.view, copies)
+
+
 def averaged(
     error: Callable[[jax.Array, jax.Array], jax.Array], partition: Cut, at_once: int
 ) -> jax.Array:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Plan, Weights, causal, gaussian, lecun, transform, transformer_plan
 from proxies.registry import register
-from proxies.sampling import Cut, choose, cut, halves
+from proxies.sampling import Cut, cut, draw
 from proxies.task import Split, Task
 
 _DIGITS = 4
@@ -64,7 +64,7 @@ def translate(
         return cut(pairs.words.shape[0], key, evaluation=0.1)
 
     def sample(partition: Cut, key: jax.Array) -> jax.Array:
-        return choose(partition.train, halves(jax.random.bits(key, (batch,)))[0])
+        return draw(partition.train, key, batch)[0]
 
     def read(pairs: Pairs, items: jax.Array) -> Pairs:
         return Pairs(*(jnp.asarray(array)[items] for array in pairs))

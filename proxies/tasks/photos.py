@@ -23,7 +23,7 @@ from proxies.layers import (
     rms_normalize,
 )
 from proxies.registry import register
-from proxies.sampling import Cut, below, choose, cut, halves, spread
+from proxies.sampling import Cut, below, cut, draw, evaluation_views
 from proxies.task import Split, Task
 
 _GREY = 0.299, 0.587, 0.114  # the shares of red, green and blue in luma (ITU-R BT.601)
@@ -86,16 +86,14 @@ def build(
         return Places(cell, *jnp.divmod(below(half, offsets * offsets), offsets))
 
     def sample(partition: Cut, key: jax.Array) -> Places:
-        which, where = halves(jax.random.bits(key, (batch,)))
-        return places(choose(partition.train, which), where)
+        return places(*draw(partition.train, key, batch))
 
     def read(cells: Cells, sample: Places) -> jax.Array:
         start = (sample.cell * data.CELL + sample.top) * data.CELL + sample.left
         return jnp.ravel(cells.pixels)[start[:, None, None, None] * channels + window]
 
     def evaluate(params: Weights, cells: Cells, partition: Cut, key: jax.Array) -> jax.Array:
-        items = jnp.tile(partition.evaluation, views)
-        seen = places(items, spread(partition.view, views))
+        seen = places(*evaluation_views(partition, views))
         return measured(params, read(cells, seen), key)
 
     return Task(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Plan, Weights, gaussian, lecun, network, network_plan
 from proxies.registry import register
-from proxies.sampling import choose, cut, halves
+from proxies.sampling import choose, cut, draw
 from proxies.task import Split, Task
 
 _INPUTS, _OUTPUTS, _TEACHER = 16, 4, 24
@@ -80,8 +80,7 @@ def teacher(
         return Lesson(train, evaluation, units @ drawn["b"] / math.sqrt(_TEACHER))
 
     def sample(partition: Lesson, key: jax.Array) -> Questions:
-        which, noise = halves(jax.random.bits(key, (batch,)))
-        items = choose(partition.train, which)
+        items, noise = draw(partition.train, key, batch)
         return Questions(items, choose(partition.train, noise), partition.answers[items])
 
     def read(points: Points, sample: Questions) -> Examples:

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import proxies
-from proxies.sampling import Cut, averaged, draw
+from proxies.sampling import Cut, averaged, draw, evaluation_views
 from proxies.tasks import paper
 from tests.proxies.compiling import quick_jit
 
@@ -93,3 +93,13 @@ def test_draws_reach_all_of_any_number_of_items(count: int) -> None:
     assert np.histogram(drawn, bins=8, range=(0, count))[0].min() > 400
     assert np.histogram(half, bins=8, range=(0, 2**16))[0].min() > 400
     assert abs(np.corrcoef(drawn, half)[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("copies", [1, 4, 8, 16])
+def test_the_views_of_an_evaluation_item_leave_no_large_gap(copies: int) -> None:
+    held = Cut(jnp.arange(0), jnp.array([7, 2, 5]), jnp.array([0, 40_000, 65_535], jnp.uint32))
+    items, half = evaluation_views(held, copies)
+    for item in (7, 2, 5):
+        seen = np.sort(np.asarray(half)[np.asarray(items) == item]).astype(int)
+        assert len(seen) == copies
+        assert np.diff([*seen, seen[0] + 2**16]).max() < 2 * 2**16 / copies
