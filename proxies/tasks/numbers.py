@@ -44,15 +44,13 @@ def translate(
     Raises:
         ValueError: `split` is "diagnostic", which has no data; or `heads` does not divide `width`.
     """
-    if split == "diagnostic":
-        raise ValueError(f"task {name!r}: numbers have no diagnostic part; use one of {data.PARTS}")
+    digits, words = data.numbers().part_of_split(split, name)
     if width % heads:
         raise ValueError(f"task {name!r}: width {width} is not a multiple of heads {heads}")
     places = _DIGITS + data.SPELLED - 1  # the last character is predicted and never read
     mask = causal(places)
     mask[:, :_DIGITS] = 0.0
     symbols = _LETTERS + 10
-    digits, words = data.numbers().part(split)
 
     def init(key: jax.Array) -> Weights:
         plan: Plan = {"embed": ((symbols, width), 1.0), "position": ((places, width), 0.5)}

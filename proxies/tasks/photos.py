@@ -67,9 +67,7 @@ def build(
 
     The evaluation is by `error`, or else by `loss`, on `views` patches of each of its cells.
     """
-    if split == "diagnostic":
-        raise ValueError(f"task {name!r}: photos have no diagnostic part; use one of {data.PARTS}")
-    (cells,) = data.photos().part(split)
+    (cells,) = data.photos().part_of_split(split, name)
     pixels = (cells.astype(np.float32) / 255.0 - _MEAN) / _DEVIATION
     if grey:
         pixels = pixels @ np.array(_GREY, np.float32)[:, None]

@@ -54,9 +54,7 @@ def impute(
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
     """
-    if split == "diagnostic":
-        raise ValueError(f"task {name!r}: tumours have no diagnostic part; use one of {data.PARTS}")
-    (raw,) = data.tumours().part(split)
+    (raw,) = data.tumours().part_of_split(split, name)
     # Sizes and textures are skewed; a few outliers would decide the loss.
     rows = np.cbrt(raw)
     rows = np.clip((rows - rows.mean(axis=0)) / rows.std(axis=0), -3.0, 3.0)

@@ -66,8 +66,7 @@ def teacher(
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
     """
-    if split == "diagnostic":
-        raise ValueError(f"task {name!r}: points have no diagnostic part; use one of {data.PARTS}")
+    points = Points(*data.points().part_of_split(split, name))
 
     def init(key: jax.Array) -> Weights:
         return gaussian(key, network_plan((_INPUTS, *hidden, _OUTPUTS), last=lecun))
@@ -103,7 +102,7 @@ def teacher(
         description=f"a random network's noisy answers, network with {units} hidden units",
         metric="mean squared error (answers: about 0.7)",
         steps=steps,
-        data=Points(*data.points().part(split)),
+        data=points,
         init=init,
         partition=partition,
         sample=sample,
