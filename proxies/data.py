@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from proxies.task import Split
+
 Part: TypeAlias = Literal["search", "validation", "held-out"]
 
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -49,6 +51,22 @@ class Source:
         """The rows of every array that fall into `part`, in the source's order."""
         rows = [index for index, group in enumerate(self.groups) if self.part_of(group) == part]
         return tuple(array[rows] for array in self.arrays)
+
+    def part_of_split(self, split: Split, task: str) -> tuple[NDArray[Any], ...]:
+        """The rows of the part that tasks of `split` read, as `part` returns them.
+
+        Args:
+            split: the split of a task.
+            task: the task's name, for the error.
+
+        Raises:
+            ValueError: `split` is "diagnostic", which has no part of the data.
+        """
+        if split == "diagnostic":
+            raise ValueError(
+                f"task {task!r}: {self.name} have no diagnostic part; use one of {PARTS}"
+            )
+        return self.part(split)
 
     def part_of(self, group: str) -> Part:
         """The part that a group belongs to, by a fixed hash of the source's and its own name."""

@@ -21,11 +21,20 @@ class Cut(NamedTuple):
     view: jax.Array
 
 
-def cut(items: int, key: jax.Array, evaluation: float = 0.25) -> Cut:
-    """Cut `range(items)` at random; `evaluation` is the share kept from training."""
+def cut(items: int, key: jax.Array, evaluation: float = 0.25, at_most: int | None = None) -> Cut:
+    """Cut `range(items)` at random.
+
+    Args:
+        items: how many there are.
+        key: what decides which item falls where.
+        evaluation: the share of items that is kept from training.
+        at_most: the most items that are kept from training; None for no limit.
+    """
     words = jax.random.bits(key, (items,))
     order = jnp.argsort(words).astype(jnp.int32)
     kept = round(items * evaluation)
+    if at_most is not None:
+        kept = min(kept, at_most)
     # The order is decided by a word's upper half, which leaves its lower half random.
     return Cut(order[kept:], order[:kept], halves(words[order[:kept]])[1])
 
@@ -66,6 +75,14 @@ def draw(items: jax.Array, key: jax.Array, count: int) -> tuple[jax.Array, jax.A
         return choose(items, which), rest
     words, rest = jax.random.bits(key, (2, count))
     return items[words % items.shape[0]], halves(rest)[1]
+
+
+def evaluation_views(partition: Cut, copies: int) -> tuple[jax.Array, jax.Array]:
+    """Each evaluation item of a cut `copies` times, and as many times 16 random bits.
+
+    The bits of one item are evenly spread, so that they stand for all ways to look at it.
+    """
+    return jnp.tile(partition.evaluation, copies), spread(partition.view, copies)
 
 
 def averaged(

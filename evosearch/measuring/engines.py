@@ -163,72 +163,48 @@ class Trainer:
             else:
                 self._executable(program, engine)
 
-    def run(
-        self,
-        program: Contender,
-        factor: float,
-        key: jax.Array,
-        engine: Engine,
-        conditions: Conditions | None = None,
-        limits: NDArray[np.float32] | None = None,
-    ) -> JobResult:
-        """One training.
+    def run(self, program: Contender, factor: float, key: jax.Array, engine: Engine) -> JobResult:
+        """One training with the whole budget and a cosine.
 
         Args:
             program: what to train with.
             factor: on its learning rate.
             key: the seed.
             engine: how to run it.
-            conditions: by default the whole budget with a cosine.
-            limits: [longest budget] what the smoothed batch loss may be; None for anything.
         """
         with explained_failures(self.task, program):
-            curve = self._curve(program, factor, key, engine, conditions, limits)
-            found = jax.device_get(curve._replace(params=None, path=None))
-        return JobResult(
-            float(found.loss),
-            int(found.steps),
-            engine,
-            found.train_loss,
-            bool(found.stopped),
-            found.update_rms,
-        )
+            return _losses(self._curve(program, factor, key, engine, self._course()), engine)
 
-    def sharpness(
-        self,
-        program: Contender,
-        factor: float,
-        key: jax.Array,
-        engine: Engine,
-        conditions: Conditions | None = None,
-    ) -> float:
-        """The largest eigenvalue of the loss's Hessian after a training as in `run`.
+    def train(self, job: Job) -> JobResult:
+        """What `job` asks for, on the task of this trainer.
 
-        NaN if it diverged. Only for a trainer that observes.
+        Sharpness needs a trainer that observes, a path one that traces.
+
+        Raises:
+            TrainingError: an exception in a user's task; names task, contender and seed.
         """
-        with explained_failures(self.task, program):
-            curve = self._curve(program, factor, key, engine, conditions, None)
-            if not math.isfinite(float(curve.loss)):
-                return math.nan
-            return float(proxies.sharpness(self.task, curve.params, self._data, key))
+        key = seed_key(job.run_seed, job.seed)
+        limits = None if job.limits is None else np.frombuffer(job.limits, np.float32)
+        start = time.perf_counter()
+        try:
+            with explained_failures(self.task, job.contender):
+                course = self._course(job.conditions, limits)
+                curve = self._curve(job.contender, job.factor, key, job.engine, course)
+                if job.wanted == "losses":
+                    result = _losses(curve, job.engine)
+                    return replace(result, seconds=time.perf_counter() - start)
+                found = JobResult(math.nan, 0, job.engine, _NOTHING, False, _NOTHING)
+                if job.wanted == "sharpness":
+                    return replace(found, sharpness=self._sharpness(curve, key))
+                return replace(found, path=_path(curve))
+        except TrainingError as error:
+            raise error.on(job.seed) from error.__cause__
 
-    def path(
-        self,
-        program: Contender,
-        factor: float,
-        key: jax.Array,
-        engine: Engine,
-        conditions: Conditions | None = None,
-    ) -> NDArray[np.float32]:
-        """`[steps, weights]`, the weights before each update of a training as in `run`.
-
-        As many steps as were run. Only for a trainer that traces.
-        """
-        with explained_failures(self.task, program):
-            curve = self._curve(program, factor, key, engine, conditions, None)
-            steps = int(curve.steps)
-            leaves = [np.asarray(leaf)[:steps] for leaf in jax.tree.leaves(curve.path)]
-        return np.concatenate([leaf.reshape(steps, -1) for leaf in leaves], axis=1)
+    def _sharpness(self, curve: proxies.Curve, key: jax.Array) -> float:
+        """The largest eigenvalue of the loss's Hessian after a training; NaN if it diverged."""
+        if not math.isfinite(float(curve.loss)):
+            return math.nan
+        return float(proxies.sharpness(self.task, curve.params, self._data, key))
 
     def _curve(
         self,
@@ -236,11 +212,9 @@ class Trainer:
         factor: float,
         key: jax.Array,
         engine: Engine,
-        conditions: Conditions | None,
-        limits: NDArray[np.float32] | None,
+        course: proxies.Course,
     ) -> proxies.Curve:
         operands = self._operands(program, engine, factor)
-        course = self._course(conditions, limits)
         if engine is Engine.BATCHED:
             return self._shared_batch(operands).train(Entry(_words(key), course, operands))
         execute = self._executable(program, engine)
@@ -254,7 +228,7 @@ class Trainer:
             if self._batch is None:
                 loop = Loop(self.task, interpreter(self.ops), None, self._observe, self._trace)
                 key = _words(seed_key(0, Seed(Stream.TUNE, 0)))
-                example = Entry(key, self._course(None, None), operands)
+                example = Entry(key, self._course(), operands)
                 options = interpreter_options(self._batching.devices[0].platform)
                 self._batch = Batch(loop, self.task.data, example, self._batching, options)
             return self._batch
@@ -271,7 +245,7 @@ class Trainer:
                 rule,
                 self._data,
                 seed_key(0, Seed(Stream.TUNE, 0)),
-                self._course(None, None),
+                self._course(),
                 self._operands(program, engine, 1.0),
                 weights=_weights(contender),
                 observe=self._observe,
@@ -287,8 +261,14 @@ class Trainer:
         return contender.rule() if isinstance(contender, Library) else rule(contender)
 
     def _course(
-        self, conditions: Conditions | None, limits: NDArray[np.float32] | None
+        self, conditions: Conditions | None = None, limits: NDArray[np.float32] | None = None
     ) -> proxies.Course:
+        """Learning rates, decays and limits by step; by default the whole budget with a cosine.
+
+        Args:
+            conditions: steps, schedule and decay.
+            limits: [longest budget] what the smoothed batch loss may be; None for anything.
+        """
         conditions = conditions or Conditions(min(self.steps, self._longest))
         shape = proxies.named_shape(conditions.schedule, conditions.steps, self._longest)
         course = proxies.Course.plain(shape, conditions.steps)
@@ -301,26 +281,28 @@ class Trainer:
             return (scale,)
         return _code(program, self.ops), scale
 
-    def train(self, job: Job) -> JobResult:
-        """What `job` asks for, on the task of this trainer.
 
-        Raises:
-            TrainingError: an exception in a user's task; names task, contender and seed.
-        """
-        key = seed_key(job.run_seed, job.seed)
-        course = job.contender, job.factor, key, job.engine, job.conditions
-        limits = None if job.limits is None else np.frombuffer(job.limits, np.float32)
-        start = time.perf_counter()
-        try:
-            if job.wanted == "losses":
-                result = self.run(*course, limits)
-                return replace(result, seconds=time.perf_counter() - start)
-            found = JobResult(math.nan, 0, job.engine, _NOTHING, False, _NOTHING)
-            if job.wanted == "sharpness":
-                return replace(found, sharpness=self.sharpness(*course))
-            return replace(found, path=self.path(*course))
-        except TrainingError as error:
-            raise error.on(job.seed) from error.__cause__
+def _losses(curve: proxies.Curve, engine: Engine) -> JobResult:
+    """The losses of a training and the sizes of its updates."""
+    found = jax.device_get(curve._replace(params=None, path=None))
+    return JobResult(
+        float(found.loss),
+        int(found.steps),
+        engine,
+        found.train_loss,
+        bool(found.stopped),
+        found.update_rms,
+    )
+
+
+def _path(curve: proxies.Curve) -> NDArray[np.float32]:
+    """`[steps, weights]`, the weights before each update of a training that was traced.
+
+    As many steps as were run.
+    """
+    steps = int(curve.steps)
+    leaves = [np.asarray(leaf)[:steps] for leaf in jax.tree.leaves(curve.path)]
+    return np.concatenate([leaf.reshape(steps, -1) for leaf in leaves], axis=1)
 
 
 class Trainers:

@@ -27,7 +27,7 @@ from proxies.layers import (
     smoothed_divergence,
 )
 from proxies.registry import register
-from proxies.sampling import Cut, below, choose, cut, halves, spread
+from proxies.sampling import Cut, below, cut, draw, evaluation_views
 from proxies.task import PyTree, Split, Task
 
 CLASSES = 10
@@ -129,13 +129,11 @@ def build(
     measured = loss if error is None else error
 
     def sample(partition: Cut, key: jax.Array) -> Views:
-        which, how = halves(jax.random.bits(key, (batch,)))
-        return _views(choose(partition.train, which), how)
+        return _views(*draw(partition.train, key, batch))
 
     def evaluate(params: PyTree, digits: Digits, partition: Cut, key: jax.Array) -> jax.Array:
-        items = jnp.tile(partition.evaluation, _VIEWS)
-        seen = _batch(digits, _views(items, spread(partition.view, _VIEWS)))
-        return measured(params, seen, key)
+        views = _views(*evaluation_views(partition, _VIEWS))
+        return measured(params, _batch(digits, views), key)
 
     return Task(
         name=name,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Plan, Weights, causal, gaussian, lecun, transform, transformer_plan
 from proxies.registry import register
-from proxies.sampling import Cut, choose, cut, halves
+from proxies.sampling import Cut, cut, draw
 from proxies.task import Split, Task
 
 _DIGITS = 4
@@ -44,15 +44,13 @@ def translate(
     Raises:
         ValueError: `split` is "diagnostic", which has no data; or `heads` does not divide `width`.
     """
-    if split == "diagnostic":
-        raise ValueError(f"task {name!r}: numbers have no diagnostic part; use one of {data.PARTS}")
+    digits, words = data.numbers().part_of_split(split, name)
     if width % heads:
         raise ValueError(f"task {name!r}: width {width} is not a multiple of heads {heads}")
     places = _DIGITS + data.SPELLED - 1  # the last character is predicted and never read
     mask = causal(places)
     mask[:, :_DIGITS] = 0.0
     symbols = _LETTERS + 10
-    digits, words = data.numbers().part(split)
 
     def init(key: jax.Array) -> Weights:
         plan: Plan = {"embed": ((symbols, width), 1.0), "position": ((places, width), 0.5)}
@@ -64,7 +62,7 @@ def translate(
         return cut(pairs.words.shape[0], key, evaluation=0.1)
 
     def sample(partition: Cut, key: jax.Array) -> jax.Array:
-        return choose(partition.train, halves(jax.random.bits(key, (batch,)))[0])
+        return draw(partition.train, key, batch)[0]
 
     def read(pairs: Pairs, items: jax.Array) -> Pairs:
         return Pairs(*(jnp.asarray(array)[items] for array in pairs))

@@ -114,8 +114,7 @@ def vit(
         return gaussian(key, plan)
 
     def partition(images: Images, key: jax.Array) -> Cut:
-        count = images.pixels.shape[0]
-        return cut(count, key, min(0.25, _EVALUATED / count))
+        return cut(images.pixels.shape[0], key, at_most=_EVALUATED)
 
     def sample(partition: Cut, key: jax.Array) -> jax.Array:
         return draw(partition.train, key, batch)[0]

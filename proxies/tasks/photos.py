@@ -23,7 +23,7 @@ from proxies.layers import (
     rms_normalize,
 )
 from proxies.registry import register
-from proxies.sampling import Cut, below, choose, cut, halves, spread
+from proxies.sampling import Cut, below, cut, draw, evaluation_views
 from proxies.task import Split, Task
 
 _GREY = 0.299, 0.587, 0.114  # the shares of red, green and blue in luma (ITU-R BT.601)
@@ -67,9 +67,7 @@ def build(
 
     The evaluation is by `error`, or else by `loss`, on `views` patches of each of its cells.
     """
-    if split == "diagnostic":
-        raise ValueError(f"task {name!r}: photos have no diagnostic part; use one of {data.PARTS}")
-    (cells,) = data.photos().part(split)
+    (cells,) = data.photos().part_of_split(split, name)
     pixels = (cells.astype(np.float32) / 255.0 - _MEAN) / _DEVIATION
     if grey:
         pixels = pixels @ np.array(_GREY, np.float32)[:, None]
@@ -86,16 +84,14 @@ def build(
         return Places(cell, *jnp.divmod(below(half, offsets * offsets), offsets))
 
     def sample(partition: Cut, key: jax.Array) -> Places:
-        which, where = halves(jax.random.bits(key, (batch,)))
-        return places(choose(partition.train, which), where)
+        return places(*draw(partition.train, key, batch))
 
     def read(cells: Cells, sample: Places) -> jax.Array:
         start = (sample.cell * data.CELL + sample.top) * data.CELL + sample.left
         return jnp.ravel(cells.pixels)[start[:, None, None, None] * channels + window]
 
     def evaluate(params: Weights, cells: Cells, partition: Cut, key: jax.Array) -> jax.Array:
-        items = jnp.tile(partition.evaluation, views)
-        seen = places(items, spread(partition.view, views))
+        seen = places(*evaluation_views(partition, views))
         return measured(params, read(cells, seen), key)
 
     return Task(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Weights, gaussian, lecun, network, network_plan
 from proxies.registry import register
-from proxies.sampling import Cut, choose, cut, halves, spread
+from proxies.sampling import Cut, cut, draw, evaluation_views
 from proxies.task import Split, Task
 
 _VIEWS = 8  # masks for each evaluation row
@@ -54,9 +54,7 @@ def impute(
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
     """
-    if split == "diagnostic":
-        raise ValueError(f"task {name!r}: tumours have no diagnostic part; use one of {data.PARTS}")
-    (raw,) = data.tumours().part(split)
+    (raw,) = data.tumours().part_of_split(split, name)
     # Sizes and textures are skewed; a few outliers would decide the loss.
     rows = np.cbrt(raw)
     rows = np.clip((rows - rows.mean(axis=0)) / rows.std(axis=0), -3.0, 3.0)
@@ -69,8 +67,7 @@ def impute(
         return cut(table.rows.shape[0], key, evaluation=0.4)
 
     def sample(partition: Cut, key: jax.Array) -> Masked:
-        which, mask = halves(jax.random.bits(key, (batch,)))
-        return Masked(choose(partition.train, which), mask)
+        return Masked(*draw(partition.train, key, batch))
 
     def read(table: Table, sample: Masked) -> Rows:
         # Multiplicative hashing: each bit of the product depends on all lower ones of the factor.
@@ -86,8 +83,8 @@ def impute(
         return jnp.sum(wrong) / jnp.maximum(jnp.sum(seen.hidden), 1.0)
 
     def evaluate(params: Weights, table: Table, partition: Cut, key: jax.Array) -> jax.Array:
-        items = jnp.tile(partition.evaluation, _VIEWS)
-        return loss(params, read(table, Masked(items, spread(partition.view, _VIEWS))), key)
+        seen = Masked(*evaluation_views(partition, _VIEWS))
+        return loss(params, read(table, seen), key)
 
     units = "x".join(map(str, hidden))
     return Task(

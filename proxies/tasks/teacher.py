@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Plan, Weights, gaussian, lecun, network, network_plan
 from proxies.registry import register
-from proxies.sampling import choose, cut, halves
+from proxies.sampling import choose, cut, draw
 from proxies.task import Split, Task
 
 _INPUTS, _OUTPUTS, _TEACHER = 16, 4, 24
@@ -66,8 +66,7 @@ def teacher(
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
     """
-    if split == "diagnostic":
-        raise ValueError(f"task {name!r}: points have no diagnostic part; use one of {data.PARTS}")
+    points = Points(*data.points().part_of_split(split, name))
 
     def init(key: jax.Array) -> Weights:
         return gaussian(key, network_plan((_INPUTS, *hidden, _OUTPUTS), last=lecun))
@@ -80,8 +79,7 @@ def teacher(
         return Lesson(train, evaluation, units @ drawn["b"] / math.sqrt(_TEACHER))
 
     def sample(partition: Lesson, key: jax.Array) -> Questions:
-        which, noise = halves(jax.random.bits(key, (batch,)))
-        items = choose(partition.train, which)
+        items, noise = draw(partition.train, key, batch)
         return Questions(items, choose(partition.train, noise), partition.answers[items])
 
     def read(points: Points, sample: Questions) -> Examples:
@@ -104,7 +102,7 @@ def teacher(
         description=f"a random network's noisy answers, network with {units} hidden units",
         metric="mean squared error (answers: about 0.7)",
         steps=steps,
-        data=Points(*data.points().part(split)),
+        data=points,
         init=init,
         partition=partition,
         sample=sample,

@@ -58,13 +58,11 @@ def language_model(
     Raises:
         ValueError: `split` is "diagnostic", which has no data; or `context` does not fit.
     """
-    if split == "diagnostic":
-        raise ValueError(f"task {name!r}: text has no diagnostic part; use one of {data.PARTS}")
     return next_symbols(
         name,
         split,
         description,
-        text=Text(*data.topics().part(split)),
+        text=Text(*data.topics().part_of_split(split, name)),
         metric=METRIC,
         source="topics",
         context=context,
@@ -104,9 +102,7 @@ def next_symbols(
     window = np.arange(context + 1)
 
     def partition(text: Text, key: jax.Array) -> Cut:
-        blocks = text.blocks.shape[0]
-        most = blocks if evaluated is None else evaluated
-        return cut(blocks, key, min(0.25, most / blocks))
+        return cut(text.blocks.shape[0], key, at_most=evaluated)
 
     def windows(block: jax.Array, half: jax.Array) -> Windows:
         return Windows(block, below(half, starts))

@@ -19,6 +19,7 @@ from evosearch.evaluation.evaluation import evaluate
 from evosearch.evaluation.results import Evaluation, Result, TaskReport
 from evosearch.measuring import contenders
 from evosearch.measuring.engines import Trainer, seed_key
+from evosearch.measuring.job import Job, JobResult
 from evosearch.measuring.ledger import Ledger
 from evosearch.report import files
 from evosearch.report.evaluation import evaluation_report, sentences
@@ -282,10 +283,10 @@ def test_what_a_ledger_holds_is_not_trained_again(monkeypatch: pytest.MonkeyPatc
     }
     first = evaluate([zoo.load("sgd")], TASK, **arguments)
 
-    def run(trainer: Trainer, *rest: Any) -> Any:
-        raise AssertionError(f"trained again: {rest}")
+    def train(trainer: Trainer, job: Job) -> JobResult:
+        raise AssertionError(f"trained again: {job}")
 
-    monkeypatch.setattr(Trainer, "run", run)
+    monkeypatch.setattr(Trainer, "train", train)
     assert evaluate([zoo.load("sgd")], TASK, **arguments).document() == first.document()
     with pytest.raises(AssertionError, match="trained again"):
         evaluate([zoo.load("sgd")], TASK, **{**arguments, "steps": 5})

@@ -12,7 +12,7 @@ import pytest
 from evosearch.cli.programs import ledger_of
 from evosearch.errors import EvosearchError
 from evosearch.measuring import ledger as module
-from evosearch.measuring.job import JobResult
+from evosearch.measuring.job import Job, JobResult
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.measurement import Engine
 from evosearch.pipeline.observers import Silent
@@ -127,13 +127,13 @@ def test_a_second_simplification_trains_nothing_anew(
 ) -> None:
     from evosearch.measuring.engines import Trainer
 
-    run, trained = Trainer.run, []
+    train, trained = Trainer.train, []
 
-    def counted(self: Trainer, *words: object) -> JobResult:
-        trained.append(words)
-        return run(self, *words)  # type: ignore[arg-type]
+    def counted(self: Trainer, job: Job) -> JobResult:
+        trained.append(job)
+        return train(self, job)
 
-    monkeypatch.setattr(Trainer, "run", counted)
+    monkeypatch.setattr(Trainer, "train", counted)
     found = []
     for _ in range(2):
         ledger = Ledger(tmp_path / "evaluations.db")

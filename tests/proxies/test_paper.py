@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import proxies
-from proxies.sampling import Cut, averaged, draw
+from proxies.sampling import Cut, averaged, cut, draw, evaluation_views
 from proxies.tasks import paper
 from tests.proxies.compiling import quick_jit
 
@@ -75,9 +75,9 @@ def test_a_small_variant_learns_the_generated_data(kind: str) -> None:
 
 def test_an_image_is_cut_into_its_patches() -> None:
     x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    cut = proxies.layers.patches(jnp.asarray(x), 2)
-    assert cut.shape == (2, 6, 12)
-    assert np.array_equal(cut[1, 4], x[1, 2:4, 2:4].ravel())
+    squares = proxies.layers.patches(jnp.asarray(x), 2)
+    assert squares.shape == (2, 6, 12)
+    assert np.array_equal(squares[1, 4], x[1, 2:4, 2:4].ravel())
 
 
 def test_an_evaluation_in_pieces_is_the_mean_over_all_items() -> None:
@@ -93,3 +93,20 @@ def test_draws_reach_all_of_any_number_of_items(count: int) -> None:
     assert np.histogram(drawn, bins=8, range=(0, count))[0].min() > 400
     assert np.histogram(half, bins=8, range=(0, 2**16))[0].min() > 400
     assert abs(np.corrcoef(drawn, half)[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize(("at_most", "kept"), [(None, 25), (30, 25), (7, 7)])
+def test_a_cut_keeps_a_quarter_and_no_more_than_it_may(at_most: int | None, kept: int) -> None:
+    found = cut(100, KEY, at_most=at_most)
+    assert len(found.evaluation) == len(found.view) == kept
+    assert sorted([*found.train.tolist(), *found.evaluation.tolist()]) == list(range(100))
+
+
+@pytest.mark.parametrize("copies", [1, 4, 8, 16])
+def test_the_views_of_an_evaluation_item_leave_no_large_gap(copies: int) -> None:
+    held = Cut(jnp.arange(0), jnp.array([7, 2, 5]), jnp.array([0, 40_000, 65_535], jnp.uint32))
+    items, half = evaluation_views(held, copies)
+    for item in (7, 2, 5):
+        seen = np.sort(np.asarray(half)[np.asarray(items) == item]).astype(int)
+        assert len(seen) == copies
+        assert np.diff([*seen, seen[0] + 2**16]).max() < 2 * 2**16 / copies
