@@ -1,9 +1,9 @@
 """The command line: one module for each thing that a user does.
 
 `search` launches and resumes, `status` says what was found, `inspect`, `compare` and `check` look
-at runs, `show` at programs, `simplify` makes them readable, `export` turns them into code, `evaluate`
-compares, `funnel` finds the winner, `tasks` and `catalogue` list what there is. Libraries are
-imported inside commands, so that `--help` answers at once.
+at runs, `show` at programs, `simplify` makes them readable, `export` turns them into code,
+`evaluate` compares, `funnel` finds the winner, `tasks` and `catalogue` list what there is.
+Libraries are imported inside commands, so that `--help` answers at once.
 """
 
 import signal
