@@ -13,8 +13,9 @@ from proxies.task import Split, Task
 from proxies.tasks.digits import CLASSES, PIXELS, SIDE, classify
 
 
-def _patches(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grey patches `[n, 64]` in 0..255, side by side in every one of the coloured `cells`."""
+def _patches(split: Split, task: str) -> NDArray[np.uint8]:
+    """Grey patches `[n, 64]` in 0..255, side by side in every cell, of the photographs."""
+    (cells,) = data.photos().part_of_split(split, task)
     rows = data.CELL // SIDE
     grey = np.mean(cells, axis=-1).astype(np.uint8).reshape(-1, rows, SIDE, rows, SIDE)
     patches: NDArray[np.uint8] = grey.transpose(0, 1, 3, 2, 4).reshape(-1, PIXELS)
@@ -42,8 +43,7 @@ def finetune(
     Raises:
         ValueError: `split` is "diagnostic", which has no photographs.
     """
-    (cells,) = data.photos().part_of_split(split, name)
-    patches = _patches(cells)
+    patches = _patches(split, name)
     denoiser = network_plan((PIXELS, *hidden, PIXELS), last=lecun)
     head = f"weight_{len(hidden)}", f"bias_{len(hidden)}"
     adam = optax.adam(rate)

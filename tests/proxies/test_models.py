@@ -109,7 +109,8 @@ def test_the_sliced_distance_of_a_shift_is_its_mean_squared_projection() -> None
 
 
 def test_fine_tuning_starts_from_photographs_of_its_own_part() -> None:
-    assert len(finetuning._patches("held-out")) == 16 * len(data.photos().part("held-out")[0])
+    patches = finetuning._patches("held-out", "digits-finetune")
+    assert len(patches) == 16 * len(data.photos().part("held-out")[0])
     trained = proxies.load("digits-finetune").init(KEY)
     untrained = finetuning.finetune("untrained", "held-out", pre_steps=0).init(KEY)
     for name in ("weight_0", "bias_0", "weight_1", "bias_1"):
