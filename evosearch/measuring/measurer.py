@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -175,9 +176,9 @@ def open_backend(
         timeout: seconds that a job may take; None for ten minutes for a user's task, and no limit
             for others.
         batching: how jobs of a task are trained side by side; all tasks are trained in this process
-            then, without a time limit.
+            then, without a time limit. So too on a GPU or TPU, which processes do not share.
     """
-    if batching is not None:
+    if batching is not None or jax.default_backend() != "cpu":
         return LocalBackend(workers, batching=batching)
     return _Routed(workers, timeout)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -198,6 +199,17 @@ def test_users_tasks_go_to_processes_and_others_to_threads(folder: Path) -> None
     assert isinstance(limited._of(bundled), ProcessBackend)  # type: ignore[attr-defined]
     for one in (routed, limited):
         one.close()
+
+
+def test_on_an_accelerator_all_tasks_are_trained_in_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker process would train on the CPU."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for timeout in (None, 5.0):
+        backend = open_backend(1, timeout=timeout)
+        assert isinstance(backend, LocalBackend)
+        backend.close()
 
 
 def test_a_search_goes_on_when_programs_crash_its_task_and_replays(
