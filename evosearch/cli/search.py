@@ -303,7 +303,7 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
                 pipeline.finish()
         except Interrupted:
             was_interrupted = True
-    found = standing(Run(directory))
+    found = standing(Run(directory, config))
     if json:
         funnel = {"funnel": screen.funnelled.document()} if screen.funnelled else {}
         print_json(found.document() | funnel)

@@ -86,7 +86,7 @@ class Pipeline:
 
     def _funnel(self) -> None:
         """Takes the best programs through the funnel; the outcome is kept in the run."""
-        run = Run(self.directory)
+        run = Run(self.directory, self.config)
         if not counterparts(self.config.tasks, "100x"):
             self._observer.notice("no funnel: none of the tasks has a validation task at 100x")
             return
@@ -103,7 +103,7 @@ class Pipeline:
 
     def _simplify(self) -> None:
         """Simplifies the funnel's winner, or the champion; the derivation is kept in the run."""
-        run = Run(self.directory)
+        run = Run(self.directory, self.config)
         best, funnelled = run.best(), run.funnel()
         if best is None:
             return
@@ -213,4 +213,4 @@ def resume(
 def _finished(pipeline: Pipeline) -> Run:
     if pipeline.search() != INTERRUPTED:
         pipeline.finish()
-    return Run(pipeline.directory)
+    return Run(pipeline.directory, pipeline.config)

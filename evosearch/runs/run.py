@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from evosearch.config import Config
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.runs.activity import read_activity
 from evosearch.runs.cost import Cost, running_cost
@@ -45,14 +46,18 @@ _PROGRAMS_AT_ONCE = 500
 class Run:
     """A run directory, read; it may still be searched in by another process.
 
+    Args:
+        directory: the run's.
+        config: what its configuration is, where that is known; None to read it.
+
     Raises:
         UsageError: there is no run, or its configuration was changed.
         EvosearchError: its database is damaged, or of a newer version.
     """
 
-    def __init__(self, directory: Path | str):
+    def __init__(self, directory: Path | str, config: Config | None = None):
         self.directory = Path(directory)
-        self.config = read_config(self.directory)
+        self.config = config or read_config(self.directory)
         self._store = Store.open(self.directory)
         check_config(self._store, self.config)
         self._store.check_complete()
