@@ -300,7 +300,7 @@ def test_what_is_not_a_program_is_refused_in_one_line_that_names_the_culprit(cas
     start = time.process_time()
     with pytest.raises(ProgramError) as refusal:
         parse(text)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5
     message = str(refusal.value)
     assert len(message.splitlines()) == 1
     assert len(message) < 400
