@@ -27,7 +27,7 @@ from evosearch.measuring.engines import Trainer, seed_key
 from evosearch.measuring.job import JobResult
 from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.measurement import Engine
-from evosearch.pipeline.observers import Silent, Snapshot
+from evosearch.pipeline.observers import Observer, Snapshot
 from evosearch.pipeline.search import Search
 from evosearch.presets import load_preset
 from evosearch.runs.directory import make_run_directory
@@ -254,7 +254,7 @@ class _Moment:
         )
 
 
-class _Stopwatch(Silent):
+class _Stopwatch(Observer):
     """Observes a search, and stops it so many seconds after its first child was measured."""
 
     def __init__(self, seconds: float, tasks: int, progress: Progress):

@@ -10,12 +10,12 @@ from evosearch.cli.live import LiveView
 from evosearch.cli.progress import Printer, reporting
 from evosearch.cli.terminal import Terminal
 from evosearch.evaluation.funnel import Funnelled
-from evosearch.pipeline.observers import Silent, Snapshot
+from evosearch.pipeline.observers import Observer, Snapshot
 from evosearch.simplification import Simplification
 from evosearch.simplification.record import Step
 
 
-class Screen(Silent):
+class Screen(Observer):
     """Shows the search in a live view, and prints what follows it as it comes.
 
     Args:

@@ -287,7 +287,7 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
     from evosearch.cli.screen import Screen
     from evosearch.cli.status import print_status
     from evosearch.cli.terminal import Terminal
-    from evosearch.pipeline.loop import INTERRUPTED as REASON
+    from evosearch.pipeline.loop import INTERRUPTED as STOPPED_BY_HAND
     from evosearch.pipeline.pipeline import Pipeline
     from evosearch.report.run import standing
     from evosearch.runs.run import Run
@@ -296,7 +296,7 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
     screen = Screen(view, quiet=json)
     pipeline = Pipeline(directory, config, limits=limits, workers=workers, observer=screen)
     with view, _interruptible(pipeline, view):
-        was_interrupted = pipeline.search() == REASON
+        was_interrupted = pipeline.search() == STOPPED_BY_HAND
     if not was_interrupted:
         try:
             with interruptible(), screen.finishing():

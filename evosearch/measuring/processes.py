@@ -29,6 +29,8 @@ TIMEOUT = 600.0
 ATTEMPTS = 3
 """A job whose worker dies is tried again, at most so many times in all."""
 _SECONDS_TO_START = 300.0
+_SECONDS_TO_END = 10.0
+"""A worker that has closed its connection is given so long to end."""
 _COMMAND = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from evosearch.measuring.worker import main; main(int(sys.argv[1]))"
@@ -54,7 +56,15 @@ class _Worker:
             process_group=0,  # Ctrl-C is for this process
         )
         other.close()
-        self._answer(_SECONDS_TO_START)
+        try:
+            self._answer(_SECONDS_TO_START)
+        except TimeoutError:
+            self.end()
+            text = f"did not start within {_SECONDS_TO_START:g} seconds"
+            raise _DeathError(text) from None
+        except _DeathError:
+            self.end()
+            raise
 
     def train(self, job: Job, timeout: float | None) -> JobResult:
         """Raises TimeoutError, _DeathError, or what the training raised."""
@@ -71,13 +81,25 @@ class _Worker:
         self._process.stdin.close()
         self._connection.close()
 
+    def _ending(self) -> str:
+        """How the process ended, in words."""
+        try:
+            status = self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            return "closed its connection"
+        if status >= 0:
+            return f"ended with exit status {status}"
+        with suppress(ValueError):
+            return f"was ended by signal {-status} ({signal.Signals(-status).name})"
+        return f"was ended by signal {-status}"
+
     def _answer(self, timeout: float | None) -> Any:
         try:
             if not self._connection.poll(timeout):
                 raise TimeoutError
             result, error = self._connection.recv()
         except (EOFError, ConnectionError):
-            raise _DeathError(_ending(self._process.wait())) from None
+            raise _DeathError(self._ending()) from None
         if error is not None:
             raise error
         return result
@@ -131,7 +153,11 @@ class ProcessBackend:
     def _run(self, job: Job) -> JobResult:
         how = ""
         for _ in range(ATTEMPTS):
-            worker = self._take()
+            try:
+                worker = self._take()
+            except _DeathError as death:
+                how = f"{death}, before it trained"
+                continue
             try:
                 result = worker.train(job, self._timeout)
             except TimeoutError:
@@ -175,12 +201,3 @@ class ProcessBackend:
         if not ours:  # `close` ended it
             raise CancelledError
         worker.end()
-
-
-def _ending(status: int) -> str:
-    """How a process ended, in words."""
-    if status >= 0:
-        return f"ended with exit status {status}"
-    with suppress(ValueError):
-        return f"was ended by signal {-status} ({signal.Signals(-status).name})"
-    return f"was ended by signal {-status}"

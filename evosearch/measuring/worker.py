@@ -12,8 +12,6 @@ from typing import Any
 
 from evosearch.environment import prepare
 
-_EVENT = "proxies.execute"
-
 
 def main(descriptor: int) -> None:
     """Trains what comes over the connection until that is closed.
@@ -52,11 +50,14 @@ class _Files:
     """Lets a user's Python files be executed only as they were when the parent loaded them."""
 
     def __init__(self) -> None:
+        from proxies.user_tasks.execution import EXECUTE
+
         self.allowed: dict[str, str] = {}
+        self._event = EXECUTE
 
     def audit(self, event: str, given: tuple[Any, ...]) -> None:
         """The audit hook."""
-        if event != _EVENT:
+        if event != self._event:
             return
         path, _, digest = given
         if digest is not None and self.allowed.get(os.path.abspath(path)) != digest:

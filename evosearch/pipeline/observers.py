@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from evosearch.evolution.evolution import Counts
 from evosearch.evolution.records import Champion
@@ -42,8 +42,12 @@ class Snapshot:
     """Champions in order, each with its fitness on validation tasks."""
 
 
-class Observer(Protocol):
-    """Whoever watches a run; called from the thread that called `search` or `resume`."""
+class Observer:
+    """Whoever watches a run; this one shows nothing, and others override what they show.
+
+    Called from the thread that called `search` or `resume`; but `progress`, and `notice` after the
+    search itself, from any thread.
+    """
 
     def phase(self, text: str) -> None:
         """The search has begun something that takes a while."""
@@ -55,7 +59,7 @@ class Observer(Protocol):
         """A result of the search has been committed."""
 
     def progress(self, text: str, done: int, total: int | None) -> None:
-        """How far the funnel or the simplification is; may come from any thread."""
+        """How far the funnel or the simplification is."""
 
     def funnel(self, found: Funnelled) -> None:
         """The funnel has ended."""
@@ -65,31 +69,6 @@ class Observer(Protocol):
 
     def simplified(self, found: Simplification) -> None:
         """The simplification has ended."""
-
-
-class Silent:
-    """An observer that shows nothing; others may have its methods where they show nothing."""
-
-    def phase(self, text: str) -> None:
-        """Nobody watches."""
-
-    def notice(self, text: str) -> None:
-        """Nobody watches."""
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Nobody watches."""
-
-    def progress(self, text: str, done: int, total: int | None) -> None:
-        """Nobody watches."""
-
-    def funnel(self, found: Funnelled) -> None:
-        """Nobody watches."""
-
-    def step(self, step: Step) -> None:
-        """Nobody watches."""
-
-    def simplified(self, found: Simplification) -> None:
-        """Nobody watches."""
 
 
 class News:

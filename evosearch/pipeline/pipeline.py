@@ -14,7 +14,7 @@ from evosearch.evaluation.funnel import funnel
 from evosearch.measuring.ledger import Ledger
 from evosearch.pipeline.limits import NO_LIMITS, Limits
 from evosearch.pipeline.loop import INTERRUPTED
-from evosearch.pipeline.observers import Observer, Silent
+from evosearch.pipeline.observers import Observer
 from evosearch.pipeline.search import Search
 from evosearch.pipeline.startup import check_for_searching
 from evosearch.runs.database import is_unfinished
@@ -54,7 +54,7 @@ class Pipeline:
         self.directory = directory
         self.config = config
         self._workers = workers
-        self._observer = observer or Silent()
+        self._observer = observer or Observer()
         self._search = Search(
             directory,
             config,
@@ -129,10 +129,9 @@ class Pipeline:
                 progress=self._observer.progress,
                 ledger=self._ledger(),
             )
-        except Exception:
-            raise
-        except BaseException:  # Ctrl-C
-            self._observer.simplified(Simplification.interrupted(program, steps))
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C: the steps taken so far are shown
+                self._observer.simplified(Simplification.interrupted(program, steps))
             raise
         keep(self.directory, number, found)
         self._observer.simplified(found)
@@ -186,7 +185,7 @@ def search(
         UsageError: the directory holds a run already, or a task is not for searching.
         EvosearchError: the work cannot go on.
     """
-    observer = observer or Silent()
+    observer = observer or Observer()
     path = start(config, None if directory is None else Path(directory), observer.notice)
     return _finished(Pipeline(path, config, workers=workers, observer=observer))
 

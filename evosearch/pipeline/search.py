@@ -21,7 +21,7 @@ from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.measurer import Measurer, open_backend
 from evosearch.pipeline.limits import NO_LIMITS, Limits, kept_limits
 from evosearch.pipeline.loop import INTERRUPTED, Clock, Injections, SearchLoop
-from evosearch.pipeline.observers import News, Observer, Silent
+from evosearch.pipeline.observers import News, Observer
 from evosearch.pipeline.startup import make_laboratory
 from evosearch.pipeline.validating import ChampionValidation
 from evosearch.runs.activity import Activity
@@ -63,7 +63,7 @@ class Search:
         self._given = limits
         self._workers = workers
         self._interrupted = threading.Event()
-        self._news = News(Journal(directory), observer or Silent())
+        self._news = News(Journal(directory), observer or Observer())
         self._activity = Activity(directory)
 
     def interrupt(self) -> None:

@@ -31,9 +31,15 @@ _LEVELS = {
 
 
 class Pattern:
-    """One side of an equation."""
+    """One side of an equation.
 
-    level = _ATOM
+    What only ever stands on one side, as `Folded`, has only the methods that this side needs.
+    """
+
+    @property
+    def level(self) -> int:
+        """How tightly its text binds."""
+        return _ATOM
 
     def may_be(self, node: Node) -> bool:
         """A first look, which spares most calls of `match`."""
@@ -103,16 +109,16 @@ class Number(Pattern):
 
     value: float
 
-    def may_be(self, node: Node) -> bool:  # noqa: D102
+    def may_be(self, node: Node) -> bool:
         return node.is_constant and node.value == self.value
 
-    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:  # noqa: D102
+    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:
         yield bound
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
+    def build(self, nodes: Nodes, bound: Bound) -> Node:
         return nodes.constant(self.value)
 
-    def interval(self, range_of: Callable[[Node], Interval], bound: Bound) -> Interval:  # noqa: D102
+    def interval(self, range_of: Callable[[Node], Interval], bound: Bound) -> Interval:
         return exactly(self.value)
 
     def __str__(self) -> str:
@@ -126,21 +132,21 @@ class Variable(Pattern):
     name: str
     is_one: Callable[[Node], bool]
 
-    def may_be(self, node: Node) -> bool:  # noqa: D102
+    def may_be(self, node: Node) -> bool:
         return self.is_one(node)
 
-    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:  # noqa: D102
+    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:
         known = bound.get(self)
         if known is node:
             yield bound
         elif known is None:
             yield {**bound, self: node}
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
+    def build(self, nodes: Nodes, bound: Bound) -> Node:
         found: Node = bound[self]
         return found
 
-    def interval(self, range_of: Callable[[Node], Interval], bound: Bound) -> Interval:  # noqa: D102
+    def interval(self, range_of: Callable[[Node], Interval], bound: Bound) -> Interval:
         return range_of(bound[self])
 
     def __str__(self) -> str:
@@ -173,22 +179,22 @@ class Call(Pattern):
         """Whether a node of this op may match."""
         return self.op == row.name
 
-    def may_be(self, node: Node) -> bool:  # noqa: D102
+    def may_be(self, node: Node) -> bool:
         return self.op == node.op
 
-    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:  # noqa: D102
+    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:
         for args in (node.args, node.args[::-1]) if node.row.commutative else (node.args,):
             if all(map(_may_be, self.args, args)):
                 yield from _each(self.args, args, bound)
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
+    def build(self, nodes: Nodes, bound: Bound) -> Node:
         return nodes.call(self.op, *[arg.build(nodes, bound) for arg in self.args])
 
-    def facts(self) -> set[str]:  # noqa: D102
+    def facts(self) -> set[str]:
         return set().union(*(arg.facts() for arg in self.args))
 
     @property
-    def level(self) -> int:  # type: ignore[override]
+    def level(self) -> int:
         """How tightly its text binds."""
         return _LEVELS.get(self.op, _ATOM)
 
@@ -210,7 +216,7 @@ class Family:
     fact: str
     has_it: Callable[[Op], bool]
 
-    def __call__(self, *args: Pattern | float) -> Call:  # noqa: D102
+    def __call__(self, *args: Pattern | float) -> Call:
         return FamilyCall(self.name, tuple(map(pattern, args)), self)
 
 
@@ -220,20 +226,20 @@ class FamilyCall(Call):
 
     family: Family
 
-    def looks_at(self, row: Op) -> bool:  # noqa: D102
+    def looks_at(self, row: Op) -> bool:
         return self.family.has_it(row)
 
-    def may_be(self, node: Node) -> bool:  # noqa: D102
+    def may_be(self, node: Node) -> bool:
         return self.family.has_it(node.row)
 
-    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:  # noqa: D102
+    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:
         if bound.get(self.family, node.op) == node.op:
             yield from super().match(node, {**bound, self.family: node.op})
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
+    def build(self, nodes: Nodes, bound: Bound) -> Node:
         return nodes.call(bound[self.family], *[arg.build(nodes, bound) for arg in self.args])
 
-    def facts(self) -> set[str]:  # noqa: D102
+    def facts(self) -> set[str]:
         return super().facts() | {f"{self.family.fact} {self.family.name}"}
 
 
@@ -259,7 +265,7 @@ class Folded(Pattern):
 
     call: Call
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:  # noqa: D102
+    def build(self, nodes: Nodes, bound: Bound) -> Node:
         args = [arg.build(nodes, bound).value for arg in self.call.args]
         return nodes.constant(float(OPS[self.call.op].meaning(np, *args)))
 

@@ -15,7 +15,7 @@ from evosearch.measuring import ledger as module
 from evosearch.measuring.job import Job, JobResult
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.measurement import Engine
-from evosearch.pipeline.observers import Silent
+from evosearch.pipeline.observers import Observer
 from evosearch.pipeline.search import Search
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
@@ -58,13 +58,13 @@ def test_trouble_with_the_ledger_is_a_notice_and_a_search_goes_on_and_validates(
     kept = TROUBLE[name](tmp_path / "evaluations.db")
     notices: list[str] = []
 
-    class Observer(Silent):
+    class Listener(Observer):
         def notice(self, text: str) -> None:
             notices.append(text)
 
     config = small(programs=40, validation_seeds=2)
     make_run_directory(tmp_path / "run", config, {})
-    assert Search(tmp_path / "run", config, observer=Observer()).run() == "programs"
+    assert Search(tmp_path / "run", config, observer=Listener()).run() == "programs"
     assert [text for text in notices if text.startswith("trainings are not kept")]
     assert Run(tmp_path / "run").validations()
     del kept

@@ -152,6 +152,17 @@ def test_three_deaths_by_one_job_are_a_recorded_crash(
     assert backend.submit(job(folder)).result().failure is None
 
 
+def test_a_worker_that_cannot_start_is_a_crash_with_its_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_COMMAND", "raise SystemExit(4)")
+    backend = ProcessBackend(1)
+    found = backend.train(job(folder))
+    assert found.failure is Failure.CRASHED
+    assert found.reason == "its process ended with exit status 4, before it trained, 3 times"
+    backend.close()
+
+
 def test_a_job_that_takes_too_long_is_a_timeout_and_its_process_is_ended(folder: Path) -> None:
     backend = ProcessBackend(1, timeout=30)
     assert backend.submit(job(folder)).result().failure is None

@@ -18,7 +18,7 @@ from evosearch.config import make_config
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.pipeline.checking import Finding, check
 from evosearch.pipeline.limits import Limits
-from evosearch.pipeline.observers import Silent
+from evosearch.pipeline.observers import Observer
 from evosearch.pipeline.pipeline import resume, search
 from evosearch.pipeline.search import Search
 from evosearch.presets import load_preset
@@ -156,7 +156,7 @@ def test_a_resume_that_goes_on_longer_and_is_stopped_at_once_keeps_every_measure
 
     before = measured()
 
-    class Stops(Silent):
+    class Stops(Observer):
         search: Search
 
         def update(self, snapshot: object) -> None:

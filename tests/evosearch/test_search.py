@@ -17,7 +17,7 @@ import pytest
 from evosearch.config import Config, make_config
 from evosearch.environment import describe
 from evosearch.errors import UsageError
-from evosearch.pipeline.observers import Silent, Snapshot
+from evosearch.pipeline.observers import Observer, Snapshot
 from evosearch.pipeline.pipeline import resume, search
 from evosearch.pipeline.search import Search
 from evosearch.runs.directory import make_run_directory, read_config
@@ -72,7 +72,7 @@ def test_the_result_does_not_depend_on_the_number_of_workers(whole: Run, tmp_pat
     assert counted(two) == counted(whole)
 
 
-class _StopsAfter(Silent):
+class _StopsAfter(Observer):
     """An observer that interrupts the search once it has generated enough."""
 
     def __init__(self, programs: int):
