@@ -9,10 +9,7 @@ from typing import Any
 
 from tests.xla_options import FLAGS
 
-# Compiling takes most of the suite's time: less of it, for slower code. Before JAX is imported, and
-# for the processes that tests start too.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
-# And what one process has compiled is there for the others of this run.
+# What one process has compiled is there for the others of this run.
 _CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp("-evosearch-tests")
 if _CACHE:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
@@ -36,6 +33,16 @@ settings.register_profile(
 settings.load_profile("evosearch")
 
 jax.config.update("jax_num_cpu_devices", 2)  # before JAX looks for its devices
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiling takes most of the suite's time: less of it, for slower code.
+
+    Before JAX makes its first device, and for the processes that tests start too. Tests of
+    accelerators compile as users do.
+    """
+    if config.getoption("markexpr") != "gpu":
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 
 
 def pytest_unconfigure() -> None:

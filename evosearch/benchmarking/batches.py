@@ -69,7 +69,7 @@ def bench_batches(
     skipped: list[Skipped] = []
     comparison = Comparison(effort, rates, repeats, skipped, progress)
     rows = [row for task in effort.tasks for row in comparison.rows(task)]
-    on_paper = [_on_paper(task, effort, repeats, skipped, progress) for task in effort.paper]
+    measured = [on_paper(task, effort, repeats, skipped, progress) for task in effort.paper]
     progress("mutations")
     abstract = abstract_microseconds(effort.mutants) if effort.mutants else None
     return {
@@ -83,9 +83,9 @@ def bench_batches(
         },
         "batches": rows,
         "throughput": _throughput(rows, len(effort.tasks)),
-        "paper": [found for found in on_paper if found],
+        "paper": [found for found in measured if found],
         "abstract_us": abstract,
-        "search": _search(max(effort.lanes), seconds, progress) if seconds else None,
+        "search": timed_search(max(effort.lanes), seconds, progress) if seconds else None,
         "skipped": [one._asdict() for one in skipped],
     }
 
@@ -105,7 +105,7 @@ def _throughput(rows: Sequence[dict[str, Any]], tasks: int) -> list[dict[str, An
     return found
 
 
-def _on_paper(
+def on_paper(
     task: Task, effort: Effort, repeats: int, skipped: list[Skipped], progress: Progress
 ) -> dict[str, Any] | None:
     """A batch of mutants on one of the paper's proxies, the largest that the memory holds."""
@@ -139,6 +139,7 @@ def _step_on_paper(
     return interleaved(timed, effort.paper_steps, repeats, where, progress)[where]
 
 
-def _search(lanes: int, seconds: float, progress: Progress) -> dict[str, Any]:
+def timed_search(lanes: int, seconds: float, progress: Progress) -> dict[str, Any]:
+    """How fast the quick preset's search is in batches of so many lanes; see `search_speed`."""
     config = make_config({**quick().model_dump(), "batch": lanes})
     return {"batch": lanes, **search_speed(config, seconds, progress)}

@@ -223,7 +223,8 @@ def search_speed(
         watch.stop = search.interrupt
         watch.begin()
         search.run()
-    return watch.document()
+    lanes_filled = search.occupancy.share if config.batch > 1 else None
+    return {**watch.document(), "lanes_filled": lanes_filled}
 
 
 def quick() -> Config:

@@ -81,7 +81,7 @@ class Comparison:
     def __init__(
         self,
         effort: Effort,
-        rates: Rates,
+        rates: Rates | None,
         repeats: int,
         skipped: list[Skipped],
         progress: Progress,
@@ -99,13 +99,28 @@ class Comparison:
     def rows(self, task: Task) -> list[dict[str, Any]]:
         """A row for each size of the batch and each kind of programs in it."""
         self._progress(f"{task.name}: each program compiled for itself")
-        jitted = {name: self._jitted(task, self._some(name)) for name in (*self._programs, MIXED)}
-        flops = gradient_flops(task)
+        jitted = self.jitted(task)
         rows = []
         for lanes in self._effort.lanes:
-            measured = partial(self._of_size, task, lanes, jitted, flops)
-            rows += unless_too_large(f"{task.name}, {lanes} lanes", self._skipped, measured) or []
+            rows += self.rows_of_size(task, lanes, jitted)
         return rows
+
+    def jitted(self, task: Task) -> dict[str, float]:
+        """For each kind of programs seconds to compile and train one of them for itself."""
+        return {name: self._jitted(task, self._some(name)) for name in (*self._programs, MIXED)}
+
+    def rows_of_size(
+        self, task: Task, lanes: int, jitted: Mapping[str, float] | None = None
+    ) -> list[dict[str, Any]]:
+        """A row for each kind of programs; none if the device's memory holds no such batch.
+
+        Args:
+            task: what is trained.
+            lanes: the size of the batch.
+            jitted: for each kind seconds to compile and train a program for itself.
+        """
+        measured = partial(self._of_size, task, lanes, jitted or {}, gradient_flops(task))
+        return unless_too_large(f"{task.name}, {lanes} lanes", self._skipped, measured) or []
 
     def _some(self, name: str) -> list[Program]:
         if name == MIXED:
@@ -160,10 +175,11 @@ class Comparison:
                     "batched": _ratio(batched, floor),
                     "naive_vmap": _ratio(naive, floor),
                 },
-                "jit_s": jitted[name],
+                "compile_s": whole.way.compile_seconds if whole else None,
+                "jit_s": jitted.get(name),
                 "training_s": training,
                 "programs_per_second": _ratio(lanes, training),
-                "times_jit": _ratio(lanes * jitted[name], training),
+                "times_jit": _times(lanes, _ratio(jitted.get(name), training)),
                 "roofline": self._roofline(task, programs, batched, flops),
             }
             rows.append(row)
@@ -217,8 +233,10 @@ class Comparison:
 
     def _roofline(
         self, task: Task, programs: Sequence[Program], batched: float | None, flops: float
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
         """A step at the device's measured rates: all flops, and then all bytes."""
+        if self._rates is None:
+            return None
         codes = [encode(program, self._effort.ops) for program in programs]
         moved = register_bytes(codes, self._instructions, task.params)
         computed = flops * len(programs)
@@ -230,6 +248,10 @@ class Comparison:
             "ms": 1000 * at_best,
             "share": _ratio(1000 * at_best, batched),
         }
+
+
+def _times(lanes: int, ratio: float | None) -> float | None:
+    return None if ratio is None else lanes * ratio
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:

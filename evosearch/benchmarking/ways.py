@@ -35,6 +35,9 @@ class Way:
         example: operands of a lane; all others have their shapes.
         lanes: how many train side by side.
         steps: of each training; at least 2.
+
+    Attributes:
+        compile_seconds: what making it took, nearly all of it compilation.
     """
 
     def __init__(self, task: Task, rule: Rule, example: Operands, lanes: int, steps: int):
@@ -42,6 +45,7 @@ class Way:
         self._course = Course.plain(named_shape("cosine", steps, steps), steps)
         device = jax.devices()[0]
         programs_as_data = len(example) > 1  # a program and the factor, not the factor alone
+        start = time.perf_counter()
         self._batch = Lanes(
             Loop(task, rule),
             task.data,
@@ -50,27 +54,33 @@ class Way:
             [device],
             interpreter_options(device.platform) if programs_as_data else None,
         )
+        self.compile_seconds = time.perf_counter() - start
 
     def step_ms(self, operands: Sequence[Operands], steps: int) -> float:
         """Milliseconds of a step of the whole batch: the mean of so many after the first."""
-        self._fill(operands)
-        self._batch.advance(1)
+        self.fill(operands)
+        self.advance(1)
         start = time.perf_counter()
-        self._batch.advance(steps)
+        self.advance(steps)
         return 1000 * (time.perf_counter() - start) / steps
 
     def training_seconds(self, operands: Sequence[Operands]) -> float:
         """Seconds for all of it: drawn, trained for all steps, evaluated and read."""
         start = time.perf_counter()
-        self._fill(operands)
-        self._batch.advance(self.steps)
+        self.fill(operands)
+        self.advance(self.steps)
         for slots in self._groups():
             self._batch.finish(slots)
         return time.perf_counter() - start
 
-    def _fill(self, operands: Sequence[Operands]) -> None:
+    def fill(self, operands: Sequence[Operands]) -> None:
+        """Begins a training in every lane."""
         for slots in self._groups():
             self._batch.load(slots, [self._entry(slot, operands[slot]) for slot in slots])
+
+    def advance(self, steps: int) -> None:
+        """Every lane so many steps further."""
+        self._batch.advance(steps)
 
     def _groups(self) -> list[range]:
         size = self._batch.gang

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -228,6 +230,18 @@ def bench(
             "between; 64,256,1024 on a GPU or TPU, and none on CPU, by default."
         ),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="On an accelerator: what matters most, in about so many minutes; each figure is "
+            "printed as soon as it is measured. 10 holds everything, 4 the first figures.",
+        ),
+    ] = None,
+    profile: Annotated[
+        Path, typer.Option(help="The file for the profile that --minutes makes.")
+    ] = Path("evosearch.xplane.pb"),
     json: Json = False,
 ) -> None:
     """How fast everything is on this machine, each way beside the others; a few minutes.
@@ -247,6 +261,9 @@ def bench(
     sizes = _sizes(batch)
     kind = use_device(device, batched=bool(sizes))
     console = Terminal(stderr=True)
+    if minutes is not None:
+        _bench_accelerator(minutes, profile, json)
+        return
     if sizes or kind != "cpu":
         from evosearch.benchmarking.batches import bench_batches
         from evosearch.benchmarking.effort import Effort
@@ -271,6 +288,29 @@ def bench(
         print_json(document)
     else:
         show(report_of(document), Terminal())
+
+
+def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
+    """Prints each figure as it is measured; ends with status 1 if a part failed."""
+    from evosearch.benchmarking.accelerator import Plan, measure
+    from evosearch.cli.terminal import Terminal
+    from evosearch.report.benchmark import figure_report
+    from evosearch.report.terminal import show
+
+    console = Terminal(stderr=True)
+    failed = False
+    with reporting(console) as report:
+        plan = Plan.of_minutes(minutes)
+        for figure in measure(plan, minutes, profile, lambda text: report(text, 0, None)):
+            failed |= "error" in figure.values
+            if json:
+                document = {"part": figure.part, "seconds": figure.seconds, **figure.values}
+                typer.echo(dumps(document, allow_nan=False))
+            else:
+                show(figure_report(figure), Terminal())
+            sys.stdout.flush()
+    if failed:
+        raise typer.Exit(1)
 
 
 def _sizes(text: str | None) -> list[int]:

@@ -35,6 +35,30 @@ def _silent(text: str) -> None:
     """Nobody is told."""
 
 
+class Occupancy:
+    """How full lanes were: the steps of trainings over the steps that lanes could have made.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._trained = 0
+        self._possible = 0
+        self._lock = threading.Lock()
+
+    def add(self, trained: int, possible: int) -> None:
+        """Counts steps that lanes trained, of those that they could have made."""
+        with self._lock:
+            self._trained += trained
+            self._possible += possible
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1; NaN before the first step."""
+        with self._lock:
+            return self._trained / self._possible if self._possible else math.nan
+
+
 @dataclass(frozen=True)
 class Batching:
     """How trainings of a task share devices.
@@ -45,12 +69,14 @@ class Batching:
         devices: where; only as many of them as there are lanes.
         memory: the share of the devices' free memory that lanes may fill.
         told: told when a batch turns out to be too large.
+        occupancy: counts how full the lanes are.
     """
 
     lanes: int
     devices: Sequence[jax.Device] = field(default_factory=jax.local_devices)
     memory: float = 1.0
     told: Callable[[str], None] = _silent
+    occupancy: Occupancy = field(default_factory=Occupancy)
 
 
 class Batch:
@@ -78,6 +104,7 @@ class Batch:
         )
         self._name = loop.task.name
         self._told = batching.told
+        self._occupancy = batching.occupancy
         self._least = len(devices)
         self._steps = max(1, math.ceil(example.course.lrs.shape[0] / _VISITS))
         self._active: dict[int, _Waiting] = {}
@@ -133,10 +160,12 @@ class Batch:
     def _advance(self) -> None:
         """Some steps, and the results of what has ended."""
         ended = self._lanes.advance(self._steps)
+        self._occupancy.add(0, self.lanes * self._steps)
         done = [slot for slot in self._active if ended[slot]]
         while done:
             slots = self._lanes.room(done)
             for slot, curve in zip(slots, self._lanes.finish(slots), strict=True):
+                self._occupancy.add(int(curve.steps), 0)
                 self._active.pop(slot)[1].set_result(curve)
             done = [slot for slot in done if slot not in slots]
 

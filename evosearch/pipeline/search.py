@@ -15,7 +15,7 @@ from pathlib import Path
 from evosearch.config import Config
 from evosearch.errors import UsageError
 from evosearch.evaluation.validation import Validator
-from evosearch.measuring.batching import Batching
+from evosearch.measuring.batching import Batching, Occupancy
 from evosearch.measuring.job import Backend
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.measurer import Measurer, open_backend
@@ -47,6 +47,9 @@ class Search:
             was resumed with last.
         workers: trainings at a time; None for one per core. The result does not depend on it.
         observer: told of progress.
+
+    Attributes:
+        occupancy: how full the lanes of a search in batches are.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Search:
         self.config = config
         self._given = limits
         self._workers = workers
+        self.occupancy = Occupancy()
         self._interrupted = threading.Event()
         self._news = News(Journal(directory), observer or Observer())
         self._activity = Activity(directory)
@@ -108,7 +112,9 @@ class Search:
         if self.config.batch == 1:
             return None
         each = 1 / len(self.config.tasks)
-        return Batching(self.config.lanes, memory=each, told=self._news.notice)
+        return Batching(
+            self.config.lanes, memory=each, told=self._news.notice, occupancy=self.occupancy
+        )
 
     def _limits(self, store: Store) -> Limits:
         return self._given or kept_limits(store, self.config)

@@ -191,7 +191,7 @@ FURTHER = (
     Op(
         "greater",
         "xx",
-        lambda xp, x, y: xp.where(x > y, 1.0, 0.0),
+        lambda xp, x, y: 1.0 * (x > y),
         "1 where x > y, else 0",
         "full",
         order="none",
@@ -205,7 +205,7 @@ FURTHER = (
     Op(
         "equal",
         "xx",
-        lambda xp, x, y: xp.where(x == y, 1.0, 0.0),
+        lambda xp, x, y: 1.0 * (x == y),
         "1 where x equals y, else 0",
         "full",
         commutative=True,

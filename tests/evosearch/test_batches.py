@@ -229,7 +229,7 @@ def test_the_papers_proxies_take_as_many_lanes_as_the_memory_holds(
 
     monkeypatch.setattr(batches, "_step_on_paper", step)
     skipped: list[Any] = []
-    found = batches._on_paper(TASK, tiny(paper_lanes=8), 1, skipped, print)
+    found = batches.on_paper(TASK, tiny(paper_lanes=8), 1, skipped, print)
     assert found is not None
     assert (found["lanes"], found["steps_per_second"]) == (2, 20)
     assert found["programs_per_device_hour"] == 2 * 3600 * 20 / paper.STEPS

@@ -41,8 +41,9 @@ _FAST = {"xla_backend_optimization_level": "0"}
 class Batch:
     """A compiled step of `LANES` programs by one of the ways."""
 
-    def __init__(self, way):
+    def __init__(self, way, compiler_options=None):
         self.way = way
+        self._options = compiler_options
         self._compiled = None
 
     def run(self, codes, weights, grads, schedule):
@@ -57,7 +58,7 @@ class Batch:
             scalars[:, 0], scalars[:, 1] = lr, number
             if self._compiled is None:
                 lowered = jax.jit(partial(self._step)).lower(code, share, file, scalars, weights, g)
-                self._compiled = lowered.compile(compiler_options=_FAST)
+                self._compiled = lowered.compile(compiler_options=self._options)
             update, file, scalars = self._compiled(code, share, file, scalars, weights, g)
             yield update
 
@@ -78,10 +79,10 @@ def batch(request):
     """Through XLA; the kernel, run by JAX with tiles of 8; and whatever this device takes."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "gangs":
-            yield Batch(gangs.run_gangs)
+            yield Batch(gangs.run_gangs, _FAST)
         elif request.param == "kernel":
             patch.setattr(kernel, "TILE", 8)
-            yield Batch(partial(kernel.run_kernel, interpret=True))
+            yield Batch(partial(kernel.run_kernel, interpret=True), _FAST)
         elif jax.default_backend() == "gpu":
             yield Batch(run_batch)
         else:

@@ -1,0 +1,205 @@
+"""What an accelerator does in the minutes that one has it: the most important figures first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import proxies
+from evosearch.benchmarking.agreement import agreement
+from evosearch.benchmarking.batches import on_paper, timed_search
+from evosearch.benchmarking.benchmark import Progress
+from evosearch.benchmarking.comparison import MIXED, Comparison, Skipped, coded
+from evosearch.benchmarking.effort import Effort, mutants
+from evosearch.benchmarking.profiling import profile
+from evosearch.benchmarking.roofline import gradient_flops, measure_rates
+from evosearch.benchmarking.ways import Way
+from evosearch.config import Config, make_config
+from evosearch.environment import describe
+from evosearch.measuring.laboratory import BASELINE
+from evosearch.presets import load_preset
+from primitives import interpreter, zoo
+from primitives.machine.instructions import OpNames
+from proxies import Task
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one part of the benchmark measured.
+
+    Attributes:
+        part: its name.
+        seconds: what measuring it took, compilation included.
+        values: the figures by name; with `error`, why there are none.
+    """
+
+    part: str
+    seconds: float
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how much of it.
+
+    Attributes:
+        effort: of batches; its `tasks` begin with the one that is measured at every size.
+        wide: sizes of batches on the first task.
+        lanes: the size of batches on the others, and of those in the search.
+        compared: programs whose updates are compared with the reference interpreter's.
+        search_seconds: of a search with the quick preset; 0 for none.
+        profiled_steps: 0 for no profile.
+        costly: a task and the ops of a search on it, measured with `costly_lanes`; None for none.
+        costly_lanes: the size of that batch.
+        repeats: interleaved repeats of each way.
+    """
+
+    effort: Effort
+    wide: tuple[int, ...]
+    lanes: int
+    compared: int
+    search_seconds: float
+    profiled_steps: int
+    costly: tuple[Task, OpNames] | None
+    costly_lanes: int
+    repeats: int
+
+    @classmethod
+    def of_minutes(cls, minutes: float) -> Plan:
+        """As much as fits that time on one current data-centre GPU; 10 minutes hold everything."""
+        usual = replace(
+            Effort.usual(), programs={}, jitted=1, naive_lanes=0, paper_lanes=32, mutants=0
+        )
+        whole = minutes >= 8
+        return cls(
+            effort=replace(usual, paper=usual.paper[1:2] if whole else ()),
+            wide=(1024, 256, 4096) if whole else (1024,),
+            lanes=1024 if whole else 0,
+            compared=256,
+            search_seconds=45.0,
+            profiled_steps=20,
+            costly=_costliest("standard") if whole else None,
+            costly_lanes=256,
+            repeats=3,
+        )
+
+
+def measure(
+    plan: Plan, minutes: float, profile_to: Path, progress: Progress = lambda text: None
+) -> Iterator[Figure]:
+    """Measures part after part on JAX's first device; each figure is given as it is known.
+
+    A part that fails gives a figure that says why, and a part that comes when the time is over is
+    skipped, so that what was measured is never lost.
+
+    Args:
+        plan: what to measure.
+        minutes: after so many no further part begins.
+        profile_to: the file for the profile.
+        progress: told what is being measured.
+    """
+    began = time.perf_counter()
+    for name, part in _parts(plan, profile_to, progress):
+        start = time.perf_counter()
+        progress(name)
+        if start - began > 60 * minutes:
+            values: dict[str, Any] = {"error": f"skipped: {minutes:g} minutes are over"}
+        else:
+            try:
+                values = part()
+            except Exception as error:
+                values = {"error": f"{type(error).__name__}: {error}"}
+        yield Figure(name, time.perf_counter() - start, values)
+
+
+def _parts(
+    plan: Plan, profile_to: Path, progress: Progress
+) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    effort, (first, *others) = plan.effort, plan.effort.tasks
+    batches = _Batches(plan, progress)
+    yield "device", lambda: _device(effort)
+    yield "agreement", lambda: agreement(mutants(plan.compared, effort.ops), effort.ops)
+    yield f"{first.name}, {plan.wide[0]} lanes", partial(batches.rows, first, plan.wide[0])
+    if plan.search_seconds:
+        lanes = plan.lanes or plan.wide[0]
+        yield "search", partial(timed_search, lanes, plan.search_seconds, progress)
+    if plan.profiled_steps:
+        lanes = plan.wide[0]
+        yield "profile", partial(_profile, first, lanes, plan, profile_to)
+    for lanes in plan.wide[1:]:
+        yield f"{first.name}, {lanes} lanes", partial(batches.rows, first, lanes)
+    for task in others if plan.lanes else ():
+        yield f"{task.name}, {plan.lanes} lanes", partial(batches.rows, task, plan.lanes)
+    for task in effort.paper:
+        yield task.name, partial(_paper, task, plan, progress)
+    if plan.costly is not None:
+        task, ops = plan.costly
+        larger = _Batches(replace(plan, effort=replace(effort, ops=ops)), progress)
+        name = f"{task.name}, {plan.costly_lanes} lanes, {len(ops)} ops"
+        yield name, partial(larger.rows, task, plan.costly_lanes)
+
+
+class _Batches:
+    """Batches of the baseline and of mutants, beside the floor."""
+
+    def __init__(self, plan: Plan, progress: Progress):
+        self._plan = plan
+        self._progress = progress
+
+    def rows(self, task: Task, lanes: int) -> dict[str, Any]:
+        skipped: list[Skipped] = []
+        effort = replace(self._plan.effort, tasks=(task,), lanes=(lanes,))
+        compared = Comparison(effort, None, self._plan.repeats, skipped, self._progress)
+        jitted = compared.jitted(task) if task is self._plan.effort.tasks[0] else None
+        found = {}
+        for row in compared.rows_of_size(task, lanes, jitted):
+            kind = "mutants" if row["program"] == MIXED else "baseline"
+            found[kind] = {
+                **{name: row[name] for name in _OF_A_ROW},
+                "ratio": row["ratios"]["batched"],
+            }
+        return {**found, "skipped": [one._asdict() for one in skipped]}
+
+
+_OF_A_ROW = (
+    *("floor_ms", "batched_ms", "compile_s", "jit_s"),
+    *("training_s", "programs_per_second", "times_jit"),
+)
+
+
+def _device(effort: Effort) -> dict[str, Any]:
+    rates = measure_rates(effort.copied, effort.side)
+    return {
+        "device": jax.devices()[0].device_kind,
+        "bytes_per_second": rates.bytes_per_second,
+        "flops_per_second": dict(rates.flops_per_second),
+        "environment": describe(),
+    }
+
+
+def _profile(task: Task, lanes: int, plan: Plan, to: Path) -> dict[str, Any]:
+    """Some steps of a batch of mutants."""
+    operands = coded(mutants(lanes, plan.effort.ops), plan.effort)
+    way = Way(task, interpreter(plan.effort.ops), operands[0], lanes, task.steps)
+    way.step_ms(operands, plan.profiled_steps)
+    way.fill(operands)
+    return profile(lambda: way.advance(plan.profiled_steps), to)
+
+
+def _paper(task: Task, plan: Plan, progress: Progress) -> dict[str, Any]:
+    skipped: list[Skipped] = []
+    found = on_paper(task, plan.effort, plan.repeats, skipped, progress)
+    return {**(found or {}), "skipped": [one._asdict() for one in skipped]}
+
+
+def _costliest(preset: str) -> tuple[Task, OpNames]:
+    """The task of a preset whose training has most operations, and the preset's ops."""
+    config: Config = make_config({**load_preset(preset), "init": str(zoo.load(BASELINE))})
+    tasks = map(proxies.load, config.tasks)
+    return max(tasks, key=lambda task: task.steps * gradient_flops(task)), config.ops
