@@ -30,21 +30,6 @@ from proxies import Task
 
 
 @dataclass(frozen=True)
-class Figure:
-    """What one part of the benchmark measured.
-
-    Attributes:
-        part: its name.
-        seconds: what measuring it took, compilation included.
-        values: the figures by name; with `error`, why there are none.
-    """
-
-    part: str
-    seconds: float
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Plan:
     """What is measured, and how much of it.
 
@@ -73,12 +58,20 @@ class Plan:
     @classmethod
     def of_minutes(cls, minutes: float) -> Plan:
         """As much as fits that time on one current data-centre GPU; 10 minutes hold everything."""
-        usual = replace(
-            Effort.usual(), programs={}, jitted=1, naive_lanes=0, paper_lanes=32, mutants=0
-        )
+        usual = Effort.usual()
         whole = minutes >= 8
+        effort = replace(
+            usual,
+            tasks=tuple(sorted(usual.tasks, key=lambda task: task.name != "digits-mlp")),
+            programs={},
+            jitted=1,
+            naive_lanes=0,
+            paper=usual.paper[1:2] if whole else (),
+            paper_lanes=32,
+            mutants=0,
+        )
         return cls(
-            effort=replace(usual, paper=usual.paper[1:2] if whole else ()),
+            effort=effort,
             wide=(1024, 256, 4096) if whole else (1024,),
             lanes=1024 if whole else 0,
             compared=256,
@@ -92,17 +85,21 @@ class Plan:
 
 def measure(
     plan: Plan, minutes: float, profile_to: Path, progress: Progress = lambda text: None
-) -> Iterator[Figure]:
-    """Measures part after part on JAX's first device; each figure is given as it is known.
+) -> Iterator[dict[str, Any]]:
+    """Measures part after part on JAX's first device, and yields each part's figures at once.
 
-    A part that fails gives a figure that says why, and a part that comes when the time is over is
-    skipped, so that what was measured is never lost.
+    A part that fails yields why, and one whose turn comes when the time is over is skipped, so that
+    what was measured is never lost.
 
     Args:
         plan: what to measure.
         minutes: after so many no further part begins.
         profile_to: the file for the profile.
         progress: told what is being measured.
+
+    Yields:
+        `part`, its name; `seconds`, what measuring it took, compilation included; its figures by
+        name, or `error`, why there are none.
     """
     began = time.perf_counter()
     for name, part in _parts(plan, profile_to, progress):
@@ -115,7 +112,7 @@ def measure(
                 values = part()
             except Exception as error:
                 values = {"error": f"{type(error).__name__}: {error}"}
-        yield Figure(name, time.perf_counter() - start, values)
+        yield {"part": name, "seconds": time.perf_counter() - start, **values}
 
 
 def _parts(
@@ -137,11 +134,11 @@ def _parts(
     for task in others if plan.lanes else ():
         yield f"{task.name}, {plan.lanes} lanes", partial(batches.rows, task, plan.lanes)
     for task in effort.paper:
-        yield task.name, partial(_paper, task, plan, progress)
+        yield f"paper: {task.name}", partial(_paper, task, plan, progress)
     if plan.costly is not None:
         task, ops = plan.costly
         larger = _Batches(replace(plan, effort=replace(effort, ops=ops)), progress)
-        name = f"{task.name}, {plan.costly_lanes} lanes, {len(ops)} ops"
+        name = f"costliest: {task.name}, {plan.costly_lanes} lanes, {len(ops)} ops"
         yield name, partial(larger.rows, task, plan.costly_lanes)
 
 

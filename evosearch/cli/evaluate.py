@@ -294,21 +294,20 @@ def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
     """Prints each figure as it is measured; ends with status 1 if a part failed."""
     from evosearch.benchmarking.accelerator import Plan, measure
     from evosearch.cli.terminal import Terminal
-    from evosearch.report.benchmark import figure_report
+    from evosearch.report.benchmark import part_report
     from evosearch.report.terminal import show
 
     console = Terminal(stderr=True)
     failed = False
     with reporting(console) as report:
         plan = Plan.of_minutes(minutes)
-        for figure in measure(plan, minutes, profile, lambda text: report(text, 0, None)):
-            failed |= "error" in figure.values
+        for part in measure(plan, minutes, profile, lambda text: report(text, 0, None)):
+            failed |= "error" in part
             if json:
-                document = {"part": figure.part, "seconds": figure.seconds, **figure.values}
-                typer.echo(dumps(document, allow_nan=False))
+                print(dumps(part, allow_nan=False), flush=True)
             else:
-                show(figure_report(figure), Terminal())
-            sys.stdout.flush()
+                show(part_report(part), Terminal())
+                sys.stdout.flush()
     if failed:
         raise typer.Exit(1)
 

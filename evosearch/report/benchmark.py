@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evosearch.report.tables import (
     Cell,
@@ -17,9 +17,6 @@ from evosearch.report.tables import (
     Tone,
     paragraphs,
 )
-
-if TYPE_CHECKING:
-    from evosearch.benchmarking.accelerator import Figure
 
 PROGRAMS_OF_THE_PAPER = 300_000
 """That a search of Chen et al. 2023 makes."""
@@ -174,24 +171,28 @@ def _batched_search(search: Mapping[str, float]) -> str:
     )
 
 
-def figure_report(figure: Figure) -> Report:
+def part_report(document: Mapping[str, Any]) -> Report:
     """What one part of `accelerator.measure` measured: each value in a line of its own."""
-    title = f"{figure.part} ({figure.seconds:.0f} s)"
-    tone = Tone.BAD if "error" in figure.values else Tone.PLAIN
-    lines = [Note(line, tone) for line in _value_lines(figure.values)]
-    return Report((Section(title, notes=tuple(lines)),))
+    values = dict(document)
+    title = f"{values.pop('part')} ({values.pop('seconds'):.0f} s)"
+    tone = Tone.BAD if "error" in values else Tone.PLAIN
+    return Report((Section(title, notes=tuple(Note(line, tone) for line in _lines(values))),))
 
 
-def _value_lines(values: Mapping[str, Any], before: str = "") -> list[str]:
+def _lines(values: Mapping[str, Any], before: str = "") -> list[str]:
     """A line for each value; of mappings inside, their values behind their name."""
     lines: list[str] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            lines += _value_lines(value, f"{before}{name} ")
+            lines += _lines(value, f"{before}{name} ")
         elif isinstance(value, list):
             for one in value:
-                lines += _value_lines(one if isinstance(one, Mapping) else {"": one}, f"{name} ")
+                lines += (
+                    _lines(one, f"{before}{name} ")
+                    if isinstance(one, Mapping)
+                    else [f"{before}{name} {one}"]
+                )
         else:
             shown = _number(value) if isinstance(value, float) else str(value)
-            lines.append(f"{before}{name} {shown}".strip())
+            lines.append(f"{before}{name} {shown}")
     return lines

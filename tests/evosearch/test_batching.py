@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -12,7 +14,7 @@ import proxies
 from evosearch.config import make_config
 from evosearch.errors import EvosearchError
 from evosearch.measuring import batching
-from evosearch.measuring.batching import Batch, Batching, lanes_that_fit
+from evosearch.measuring.batching import Batch, Batching, Occupancy, lanes_that_fit
 from evosearch.measuring.laboratory import laboratory_of, setups_of
 from evosearch.measuring.local import LocalBackend
 from evosearch.measuring.measurement import Engine, Measurement
@@ -24,6 +26,14 @@ from evosearch.runs.store import Store
 from evosearch.seeds import Seed, Stream
 from primitives import parse, zoo
 from proxies.training.loop import Loop
+
+
+class Ended(int):
+    """The result of a training that lasted as many rounds of two steps as `Lanes` says."""
+
+    @property
+    def steps(self):
+        return 2 * (self % 4 + 1)
 
 
 class Lanes:
@@ -56,7 +66,7 @@ class Lanes:
         return np.array([self.now.get(slot, [0, -1])[1] < 0 for slot in range(self.lanes)])
 
     def finish(self, slots):
-        return [self.now.pop(slot)[0] for slot in slots]
+        return [Ended(self.now.pop(slot)[0]) for slot in slots]
 
 
 class Numbered:
@@ -91,6 +101,16 @@ def test_each_gets_its_own_result(told):
     assert trained(one, numbers) == numbers
     assert trained(one, [7, 5]) == [7, 5]  # after a rest
     assert told == []
+
+
+def test_the_occupancy_is_the_share_of_steps_that_lanes_trained(told):
+    full, half = Occupancy(), Occupancy()
+    how = Batching(1, devices=jax.devices()[:1], told=told.append, occupancy=full)
+    trained(Batch(Loop(proxies.load("digits-mlp"), None), None, Numbered(0), how), [1, 2, 3, 4])
+    how = replace(how, lanes=2, occupancy=half)
+    trained(Batch(Loop(proxies.load("digits-mlp"), None), None, Numbered(0), how), [3])
+    assert (full.share, half.share) == (1.0, 0.5)
+    assert math.isnan(Occupancy().share)
 
 
 def test_memory_that_runs_out_halves_the_batch_and_loses_nobody(told, monkeypatch):
