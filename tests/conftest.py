@@ -1,5 +1,6 @@
 """What all tests share: Hypothesis without deadlines and always alike, two devices, commands."""
 
+import gc
 import os
 import shutil
 import sys
@@ -32,6 +33,7 @@ settings.register_profile(
 )
 settings.load_profile("evosearch")
 
+gc.set_threshold(50_000, 20, 20)  # JAX keeps many objects, and looking through them takes time
 jax.config.update("jax_num_cpu_devices", 2)  # before JAX looks for its devices
 
 

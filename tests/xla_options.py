@@ -5,7 +5,10 @@ This module does not import JAX, so that `tests/conftest.py` can set the options
 
 from importlib.metadata import version
 
-OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
+OPTIONS: dict[str, str | bool] = {
+    "xla_backend_optimization_level": "0",
+    "xla_cpu_parallel_codegen_split_count": "1",  # the cores are busy with other tests
+}
 
 _JAXLIB = tuple(int(part) for part in version("jaxlib").split(".")[:2])
 if _JAXLIB < (0, 11):  # jaxlib 0.11.1 removed the option and aborts when it is set

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evosearch import trust
-from evosearch.cli.app import Device, JobTimeout, Json, Workers, app, print_json, warn
+from evosearch.cli.app import Device, JobTimeout, Json, Workers, app, print_json, say, warn
 from evosearch.cli.progress import reporting
 from evosearch.errors import UsageError
 
@@ -304,10 +304,10 @@ def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
         for part in measure(plan, minutes, profile, lambda text: report(text, 0, None)):
             failed |= "error" in part
             if json:
-                print(dumps(part, allow_nan=False), flush=True)
+                say(dumps(part, allow_nan=False))
             else:
                 show(part_report(part), Terminal())
-                sys.stdout.flush()
+            sys.stdout.flush()
     if failed:
         raise typer.Exit(1)
 

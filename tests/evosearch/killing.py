@@ -2,8 +2,8 @@
 
 Starting Python and importing JAX takes seconds; a fork takes milliseconds. So a test can kill a
 hundred searches in a minute. Nothing may start JAX's threads before the fork: the parent only
-imports. Run as `python -m tests.evosearch.killing`; it reads one JSON request a line, starts the
-command and answers with the process's id, then with its exit status.
+imports. Run as `python -m tests.evosearch.killing`; it reads one JSON request a line, runs the
+command and answers with its exit status.
 """
 
 from __future__ import annotations
@@ -53,11 +53,6 @@ class Zygote:
         request = {"words": [str(word) for word in words], **how}
         assert self._process.stdin is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
-        number = int(self._answer())
-        if "seconds" in how:
-            time.sleep(how["seconds"])
-            os.kill(number, signal.SIGKILL)  # a zombie at the latest: it is waited for below
-        print(file=self._process.stdin, flush=True)
         return int(self._answer())
 
     def _answer(self) -> str:
@@ -84,17 +79,27 @@ def _main() -> None:
     print("ready", flush=True)
     while line := sys.stdin.readline():
         request = json.loads(line)
+        seconds = request.pop("seconds", float("inf"))
         child = os.fork()
         if child == 0:
             _child(**request)
-        print(child, flush=True)
-        sys.stdin.readline()
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(_ended(child, seconds), flush=True)
+
+
+def _ended(child: int, seconds: float) -> int:
+    """The exit status of a child that is killed if it takes longer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        number, status = os.waitpid(child, os.WNOHANG)
+        if number:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.002)
 
 
 def _child(
     words: list[str],
-    seconds: float = 0.0,
     write: int | None = None,
     commit: int | None = None,
     planted: bool = False,

@@ -163,7 +163,7 @@ def test_a_search_in_batches_scores_as_one_without(tmp_path):
         {
             "tasks": ["digits-mlp"],
             "init": str(zoo.load("adamw_paper")),
-            "programs": 200,
+            "programs": 100,
             "population": 300,
             "batch": 64,
             "seed": 5,

@@ -29,7 +29,7 @@ from evosearch.runs.validations import Validation
 from primitives import ProgramError
 from tests.evosearch import planted
 
-MUTATIONS = 500
+MUTATIONS = 250
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from tests.evosearch.damage import damaged_bytes, damaged_types
 from tests.evosearch.laboratory import stored
 from tests.evosearch.simplification.test_printing import measured
 
-MUTATIONS = 200
+MUTATIONS = 100
 
 
 @pytest.fixture(scope="module")

@@ -75,12 +75,13 @@ class Process:
 @pytest.fixture
 def hanging(tmp_path: Path) -> Path:
     (tmp_path / "hanging.py").write_text(HANGING)
+    (tmp_path / "c.toml").write_text(small(tasks=["hanging.py:sleeps"]).to_toml(), encoding="utf-8")
     return tmp_path
 
 
 def test_ctrl_c_ends_a_search_whose_loss_never_ends(hanging: Path) -> None:
     """The loss is computed in a worker process, which is ended."""
-    command = Process(hanging, "search", "--tasks", "hanging.py:sleeps", "--out", "run")
+    command = Process(hanging, "search", "c.toml", "--trust", "--out", "run")
     try:
         deadline = time.monotonic() + 120
         board = hanging / "run" / ACTIVITY
@@ -100,8 +101,7 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
     hanging: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In a batch the loss is computed in this process, where it cannot be cut short."""
-    words = ("--tasks", "hanging.py:sleeps", "--batch", "2", "--out", "run")
-    command = Process(hanging, "search", *words)
+    command = Process(hanging, "search", "c.toml", "--trust", "--batch", "2", "--out", "run")
     try:
         deadline = time.monotonic() + 120
         board = hanging / "run" / ACTIVITY
@@ -174,13 +174,13 @@ def test_an_evaluation_whose_loss_never_ends_ends_at_the_first_ctrl_c(hanging: P
     assert command.said.read_text().rstrip().endswith("interrupted")
 
 
-@pytest.mark.parametrize("moment", range(8))
+@pytest.mark.parametrize("moment", range(4))
 def test_ctrl_c_while_a_command_starts_ends_it_with_one_line(moment: int, tmp_path: Path) -> None:
-    """While it imports, compiles and trains, at eight moments of its first two seconds."""
+    """While it imports, compiles and trains, at four moments of its first two seconds."""
     command = Process(tmp_path, "eval", "lion", "--task", "points-teacher", "--seeds", "64")
     try:
         command.wait_for("begun")
-        time.sleep(0.02 + moment / 4)
+        time.sleep(0.02 + moment / 2)
         command.interrupt()
         assert command.process.wait(timeout=5) == 130
     finally:

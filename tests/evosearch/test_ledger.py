@@ -62,7 +62,7 @@ def test_trouble_with_the_ledger_is_a_notice_and_a_search_goes_on_and_validates(
         def notice(self, text: str) -> None:
             notices.append(text)
 
-    config = small(programs=40, validation_seeds=2)
+    config = small(programs=20, validation_seeds=2)
     make_run_directory(tmp_path / "run", config, {})
     assert Search(tmp_path / "run", config, observer=Listener()).run() == "programs"
     assert [text for text in notices if text.startswith("trainings are not kept")]
