@@ -15,7 +15,7 @@ class UsageError(EvosearchError):
     exit_code = 2
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An exception on one line: its type and the first line of its message.
 
     JAX reports an exception inside a callback as an error of its own whose text holds a traceback;

@@ -136,7 +136,7 @@ def ask(tasks: Iterable[str]) -> None:
 
     Raises:
         UnknownTaskError: there is no such task.
-        OwnTaskError: a file may not be executed, or makes no task.
+        UserTaskError: a file may not be executed, or makes no task.
     """
     import proxies
 

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from proxies.registry import UnknownTaskError, names, register
     from proxies.sharding import over_devices
     from proxies.task import Split, Task
-    from proxies.training.loop import Course, Curve
+    from proxies.training.loop import StepSchedule, TrainingResult
     from proxies.training.memory import fits, memory
     from proxies.training.schedules import SCHEDULES, Schedule, named_shape
     from proxies.training.sharpness import sharpness
     from proxies.training.single import compile_train, compiled_train, smoothed, train
-    from proxies.user_tasks.python_file import OwnTaskError, UntrustedTaskError
+    from proxies.user_tasks.python_file import UntrustedTaskError, UserTaskError
 
 _HOMES = {
-    "Course": "training.loop",
-    "Curve": "training.loop",
-    "OwnTaskError": "user_tasks.python_file",
+    "StepSchedule": "training.loop",
+    "TrainingResult": "training.loop",
+    "UserTaskError": "user_tasks.python_file",
     "SCHEDULES": "training.schedules",
     "Schedule": "training.schedules",
     "Split": "task",
@@ -60,14 +60,14 @@ _HOMES = {
 
 __all__ = [
     "SCHEDULES",
-    "Course",
-    "Curve",
-    "OwnTaskError",
     "Schedule",
     "Split",
+    "StepSchedule",
     "Task",
+    "TrainingResult",
     "UnknownTaskError",
     "UntrustedTaskError",
+    "UserTaskError",
     "compile_train",
     "compiled_train",
     "differences",

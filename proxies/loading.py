@@ -14,14 +14,14 @@ def load(name: str) -> Task:
 
     Raises:
         UnknownTaskError: there is no such task.
-        OwnTaskError: a user's file cannot be made a task.
+        UserTaskError: a user's file cannot be made a task.
     """
     if name.endswith(precision.SUFFIX):
         return precision.in_bfloat16(load(name.removesuffix(precision.SUFFIX)))
-    return files.load(name) if files.is_own(name) else registry.load(name)
+    return files.load(name) if files.is_user_task(name) else registry.load(name)
 
 
 def split(name: str) -> Split:
     """Who may touch the task `name`; only a user's task is built for that. Raises as `load`."""
     name = name.removesuffix(precision.SUFFIX)
-    return files.load(name).split if files.is_own(name) else registry.split(name)
+    return files.load(name).split if files.is_user_task(name) else registry.split(name)

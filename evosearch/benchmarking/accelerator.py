@@ -13,16 +13,16 @@ import jax
 
 import proxies
 from evosearch.benchmarking.agreement import agreement
+from evosearch.benchmarking.batch_runner import BatchRunner
 from evosearch.benchmarking.batches import on_paper, timed_search
 from evosearch.benchmarking.benchmark import Progress
 from evosearch.benchmarking.comparison import MIXED, Comparison, Skipped, coded
-from evosearch.benchmarking.effort import Effort, mutants
+from evosearch.benchmarking.plan import BenchmarkPlan, mutants
 from evosearch.benchmarking.profiling import profile
 from evosearch.benchmarking.roofline import gradient_flops, measure_rates
-from evosearch.benchmarking.ways import Way
 from evosearch.config import Config, make_config
 from evosearch.environment import describe
-from evosearch.measuring.laboratory import BASELINE
+from evosearch.measuring.scorer import BASELINE
 from evosearch.presets import load_preset
 from primitives import interpreter, zoo
 from primitives.machine.instructions import OpNames
@@ -30,11 +30,11 @@ from proxies import Task
 
 
 @dataclass(frozen=True)
-class Plan:
+class AcceleratorPlan:
     """What is measured, and how much of it.
 
     Attributes:
-        effort: of batches; its `tasks` begin with the one that is measured at every size.
+        batches: of batches; the first of its `tasks` is measured at every size.
         wide: sizes of batches on the first task.
         lanes: the size of batches on the others, and of those in the search.
         compared: programs whose updates are compared with the reference interpreter's.
@@ -45,7 +45,7 @@ class Plan:
         repeats: interleaved repeats of each way.
     """
 
-    effort: Effort
+    batches: BenchmarkPlan
     wide: tuple[int, ...]
     lanes: int
     compared: int
@@ -56,11 +56,11 @@ class Plan:
     repeats: int
 
     @classmethod
-    def of_minutes(cls, minutes: float) -> Plan:
+    def of_minutes(cls, minutes: float) -> AcceleratorPlan:
         """As much as fits that time on one current data-centre GPU; 10 minutes hold everything."""
-        usual = Effort.usual()
+        usual = BenchmarkPlan.usual()
         whole = minutes >= 8
-        effort = replace(
+        batches_plan = replace(
             usual,
             tasks=tuple(sorted(usual.tasks, key=lambda task: task.name != "digits-mlp")),
             programs={},
@@ -71,7 +71,7 @@ class Plan:
             mutants=0,
         )
         return cls(
-            effort=effort,
+            batches=batches_plan,
             wide=(1024, 256, 4096) if whole else (1024,),
             lanes=1024 if whole else 0,
             compared=256,
@@ -84,7 +84,7 @@ class Plan:
 
 
 def measure(
-    plan: Plan, minutes: float, profile_to: Path, progress: Progress = lambda text: None
+    plan: AcceleratorPlan, minutes: float, profile_to: Path, progress: Progress = lambda text: None
 ) -> Iterator[dict[str, Any]]:
     """Measures part after part on JAX's first device, and yields each part's figures at once.
 
@@ -116,12 +116,12 @@ def measure(
 
 
 def _parts(
-    plan: Plan, profile_to: Path, progress: Progress
+    plan: AcceleratorPlan, profile_to: Path, progress: Progress
 ) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    effort, (first, *others) = plan.effort, plan.effort.tasks
+    batches_plan, (first, *others) = plan.batches, plan.batches.tasks
     batches = _Batches(plan, progress)
-    yield "device", lambda: _device(effort)
-    yield "agreement", lambda: agreement(mutants(plan.compared, effort.ops), effort.ops)
+    yield "device", lambda: _device(batches_plan)
+    yield "agreement", lambda: agreement(mutants(plan.compared, batches_plan.ops), batches_plan.ops)
     yield f"{first.name}, {plan.wide[0]} lanes", partial(batches.rows, first, plan.wide[0])
     if plan.search_seconds:
         lanes = plan.lanes or plan.wide[0]
@@ -133,11 +133,11 @@ def _parts(
         yield f"{first.name}, {lanes} lanes", partial(batches.rows, first, lanes)
     for task in others if plan.lanes else ():
         yield f"{task.name}, {plan.lanes} lanes", partial(batches.rows, task, plan.lanes)
-    for task in effort.paper:
+    for task in batches_plan.paper:
         yield f"paper: {task.name}", partial(_paper, task, plan, progress)
     if plan.costly is not None:
         task, ops = plan.costly
-        larger = _Batches(replace(plan, effort=replace(effort, ops=ops)), progress)
+        larger = _Batches(replace(plan, batches=replace(batches_plan, ops=ops)), progress)
         name = f"costliest: {task.name}, {plan.costly_lanes} lanes, {len(ops)} ops"
         yield name, partial(larger.rows, task, plan.costly_lanes)
 
@@ -145,15 +145,15 @@ def _parts(
 class _Batches:
     """Batches of the baseline and of mutants, beside the floor."""
 
-    def __init__(self, plan: Plan, progress: Progress):
+    def __init__(self, plan: AcceleratorPlan, progress: Progress):
         self._plan = plan
         self._progress = progress
 
     def rows(self, task: Task, lanes: int) -> dict[str, Any]:
         skipped: list[Skipped] = []
-        effort = replace(self._plan.effort, tasks=(task,), lanes=(lanes,))
-        compared = Comparison(effort, None, self._plan.repeats, skipped, self._progress)
-        jitted = compared.jitted(task) if task is self._plan.effort.tasks[0] else None
+        batches_plan = replace(self._plan.batches, tasks=(task,), lanes=(lanes,))
+        compared = Comparison(batches_plan, None, self._plan.repeats, skipped, self._progress)
+        jitted = compared.jitted(task) if task is self._plan.batches.tasks[0] else None
         found = {}
         for row in compared.rows_of_size(task, lanes, jitted):
             kind = "mutants" if row["program"] == MIXED else "baseline"
@@ -170,8 +170,8 @@ _OF_A_ROW = (
 )
 
 
-def _device(effort: Effort) -> dict[str, Any]:
-    rates = measure_rates(effort.copied, effort.side)
+def _device(batches_plan: BenchmarkPlan) -> dict[str, Any]:
+    rates = measure_rates(batches_plan.copied, batches_plan.side)
     return {
         "device": jax.devices()[0].device_kind,
         "bytes_per_second": rates.bytes_per_second,
@@ -180,18 +180,18 @@ def _device(effort: Effort) -> dict[str, Any]:
     }
 
 
-def _profile(task: Task, lanes: int, plan: Plan, to: Path) -> dict[str, Any]:
+def _profile(task: Task, lanes: int, plan: AcceleratorPlan, to: Path) -> dict[str, Any]:
     """Some steps of a batch of mutants."""
-    operands = coded(mutants(lanes, plan.effort.ops), plan.effort)
-    way = Way(task, interpreter(plan.effort.ops), operands[0], lanes, task.steps)
+    operands = coded(mutants(lanes, plan.batches.ops), plan.batches)
+    way = BatchRunner(task, interpreter(plan.batches.ops), operands[0], lanes, task.steps)
     way.step_ms(operands, plan.profiled_steps)
     way.fill(operands)
     return profile(lambda: way.advance(plan.profiled_steps), to)
 
 
-def _paper(task: Task, plan: Plan, progress: Progress) -> dict[str, Any]:
+def _paper(task: Task, plan: AcceleratorPlan, progress: Progress) -> dict[str, Any]:
     skipped: list[Skipped] = []
-    found = on_paper(task, plan.effort, plan.repeats, skipped, progress)
+    found = on_paper(task, plan.batches, plan.repeats, skipped, progress)
     return {**(found or {}), "skipped": [one._asdict() for one in skipped]}
 
 

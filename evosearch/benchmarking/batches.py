@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from evosearch.benchmarking.batch_runner import BatchRunner
 from evosearch.benchmarking.benchmark import Progress, abstract_microseconds, quick, search_speed
 from evosearch.benchmarking.comparison import (
     MIXED,
@@ -24,9 +25,8 @@ from evosearch.benchmarking.comparison import (
     interleaved,
     unless_too_large,
 )
-from evosearch.benchmarking.effort import Effort, mutants
+from evosearch.benchmarking.plan import BenchmarkPlan, mutants
 from evosearch.benchmarking.roofline import measure_rates
-from evosearch.benchmarking.ways import Way
 from evosearch.config import make_config
 from evosearch.environment import describe
 from primitives import interpreter
@@ -35,7 +35,7 @@ from proxies.tasks import paper
 
 
 def bench_batches(
-    effort: Effort,
+    plan: BenchmarkPlan,
     *,
     repeats: int = 5,
     seconds: float = 20.0,
@@ -44,7 +44,7 @@ def bench_batches(
     """Measures batches of programs on JAX's first device; the search takes all there are.
 
     Args:
-        effort: what to measure.
+        plan: what to measure.
         repeats: interleaved repeats of each way.
         seconds: how long to search with the quick preset once it has started; 0 for not at all.
         progress: told what is being measured.
@@ -65,13 +65,13 @@ def bench_batches(
         - `skipped`: what was not measured, and why. Such figures are None.
     """
     progress("copies and matrix products")
-    rates = measure_rates(effort.copied, effort.side)
+    rates = measure_rates(plan.copied, plan.side)
     skipped: list[Skipped] = []
-    comparison = Comparison(effort, rates, repeats, skipped, progress)
-    rows = [row for task in effort.tasks for row in comparison.rows(task)]
-    measured = [on_paper(task, effort, repeats, skipped, progress) for task in effort.paper]
+    comparison = Comparison(plan, rates, repeats, skipped, progress)
+    rows = [row for task in plan.tasks for row in comparison.rows(task)]
+    measured = [on_paper(task, plan, repeats, skipped, progress) for task in plan.paper]
     progress("mutations")
-    abstract = abstract_microseconds(effort.mutants) if effort.mutants else None
+    abstract = abstract_microseconds(plan.mutants) if plan.mutants else None
     return {
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
@@ -82,10 +82,10 @@ def bench_batches(
             "flops_per_second": dict(rates.flops_per_second),
         },
         "batches": rows,
-        "throughput": _throughput(rows, len(effort.tasks)),
+        "throughput": _throughput(rows, len(plan.tasks)),
         "paper": [found for found in measured if found],
         "abstract_us": abstract,
-        "search": timed_search(max(effort.lanes), seconds, progress) if seconds else None,
+        "search": timed_search(max(plan.lanes), seconds, progress) if seconds else None,
         "skipped": [one._asdict() for one in skipped],
     }
 
@@ -106,13 +106,13 @@ def _throughput(rows: Sequence[dict[str, Any]], tasks: int) -> list[dict[str, An
 
 
 def on_paper(
-    task: Task, effort: Effort, repeats: int, skipped: list[Skipped], progress: Progress
+    task: Task, plan: BenchmarkPlan, repeats: int, skipped: list[Skipped], progress: Progress
 ) -> dict[str, Any] | None:
     """A batch of mutants on one of the paper's proxies, the largest that the memory holds."""
-    lanes = effort.paper_lanes
+    lanes = plan.paper_lanes
     while lanes:
         where = f"{task.name}, {lanes} lanes"
-        measured = partial(_step_on_paper, task, lanes, effort, repeats, where, progress)
+        measured = partial(_step_on_paper, task, lanes, plan, repeats, where, progress)
         ms = unless_too_large(where, skipped, measured)
         if ms is not None:
             return {
@@ -128,15 +128,15 @@ def on_paper(
 
 
 def _step_on_paper(
-    task: Task, lanes: int, effort: Effort, repeats: int, where: str, progress: Progress
+    task: Task, lanes: int, plan: BenchmarkPlan, repeats: int, where: str, progress: Progress
 ) -> float:
     """Milliseconds of a step of a batch of mutants."""
     progress(f"{where}: compiling")
-    operands = coded(mutants(lanes, effort.ops), effort)
-    way = Way(task, interpreter(effort.ops), operands[0], lanes, 1 + effort.paper_steps)
+    operands = coded(mutants(lanes, plan.ops), plan)
+    way = BatchRunner(task, interpreter(plan.ops), operands[0], lanes, 1 + plan.paper_steps)
     way.step_ms(operands, 1)
     timed = {where: Timed(way, operands)}
-    return interleaved(timed, effort.paper_steps, repeats, where, progress)[where]
+    return interleaved(timed, plan.paper_steps, repeats, where, progress)[where]
 
 
 def timed_search(lanes: int, seconds: float, progress: Progress) -> dict[str, Any]:

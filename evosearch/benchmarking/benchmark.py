@@ -25,8 +25,8 @@ from evosearch.environment import describe
 from evosearch.evolution.mutation import mutate, with_states
 from evosearch.measuring.engines import Trainer, seed_key
 from evosearch.measuring.job import JobResult
-from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.measurement import Engine
+from evosearch.measuring.scorer import BASELINE
 from evosearch.pipeline.observers import Observer, Snapshot
 from evosearch.pipeline.search import Search
 from evosearch.presets import load_preset

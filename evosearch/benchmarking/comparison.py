@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from evosearch.benchmarking.batch_runner import BatchRunner, Operands, naive_interpreter
 from evosearch.benchmarking.benchmark import Progress, fresh
-from evosearch.benchmarking.effort import Effort, mutants
+from evosearch.benchmarking.plan import BenchmarkPlan, mutants
 from evosearch.benchmarking.roofline import Rates, gradient_flops, register_bytes
 from evosearch.benchmarking.stepwise import uncached_compilation
-from evosearch.benchmarking.ways import Operands, Way, naive_interpreter
 from evosearch.measuring.engines import Trainer, seed_key
-from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.measurement import Engine
+from evosearch.measuring.scorer import BASELINE
 from evosearch.seeds import Seed, Stream
 from primitives import Program, encode, interpreter, rule, zoo
 from primitives.machine.instructions import instruction_set
@@ -43,7 +43,7 @@ class Skipped(NamedTuple):
 class Timed(NamedTuple):
     """A way of training certain programs."""
 
-    way: Way
+    way: BatchRunner
     operands: Sequence[Operands]
 
 
@@ -70,9 +70,9 @@ def interleaved(
     return {name: median(found) for name, found in times.items()}
 
 
-def coded(programs: Sequence[Program], effort: Effort) -> list[Operands]:
+def coded(programs: Sequence[Program], plan: BenchmarkPlan) -> list[Operands]:
     """The interpreter's operands for these programs."""
-    return [(encode(program, effort.ops), FACTOR) for program in programs]
+    return [(encode(program, plan.ops), FACTOR) for program in programs]
 
 
 class Comparison:
@@ -80,20 +80,20 @@ class Comparison:
 
     def __init__(
         self,
-        effort: Effort,
+        plan: BenchmarkPlan,
         rates: Rates | None,
         repeats: int,
         skipped: list[Skipped],
         progress: Progress,
     ):
-        self._effort = effort
+        self._plan = plan
         self._rates = rates
         self._repeats = repeats
         self._skipped = skipped
         self._progress = progress
-        self._instructions = instruction_set(effort.ops)
-        self._programs = {BASELINE: zoo.load(BASELINE), **effort.programs}
-        self._mutants = mutants(max(*effort.lanes, 1 + effort.jitted), effort.ops)
+        self._instructions = instruction_set(plan.ops)
+        self._programs = {BASELINE: zoo.load(BASELINE), **plan.programs}
+        self._mutants = mutants(max(*plan.lanes, 1 + plan.jitted), plan.ops)
         self._naive_took: str | None = None  # where that was too long to do again
 
     def rows(self, task: Task) -> list[dict[str, Any]]:
@@ -101,7 +101,7 @@ class Comparison:
         self._progress(f"{task.name}: each program compiled for itself")
         jitted = self.jitted(task)
         rows = []
-        for lanes in self._effort.lanes:
+        for lanes in self._plan.lanes:
             rows += self.rows_of_size(task, lanes, jitted)
         return rows
 
@@ -124,13 +124,13 @@ class Comparison:
 
     def _some(self, name: str) -> list[Program]:
         if name == MIXED:
-            return self._mutants[1 : 1 + self._effort.jitted]
-        return [fresh(self._programs[name], 1 + number) for number in range(self._effort.jitted)]
+            return self._mutants[1 : 1 + self._plan.jitted]
+        return [fresh(self._programs[name], 1 + number) for number in range(self._plan.jitted)]
 
     def _jitted(self, task: Task, programs: Sequence[Program]) -> float:
         """Seconds to compile and run a training with one new program."""
         found = []
-        trainer = Trainer(task, self._effort.steps)
+        trainer = Trainer(task, self._plan.steps)
         key = seed_key(0, Seed(Stream.EVAL_TUNE, 0))
         with uncached_compilation():
             for program in programs:
@@ -142,14 +142,14 @@ class Comparison:
     def _of_size(
         self, task: Task, lanes: int, jitted: Mapping[str, float], flops: float
     ) -> list[dict[str, Any]]:
-        steps = self._effort.steps or task.steps
+        steps = self._plan.steps or task.steps
         where = f"{task.name}, {lanes} lanes"
         batches = {name: [program] * lanes for name, program in self._programs.items()}
         batches[MIXED] = self._mutants[:lanes]
         timed = self._timed(task, where, batches, lanes, steps)
         took = interleaved(
             timed,
-            min(self._effort.timed_steps, steps - 1),
+            min(self._plan.timed_steps, steps - 1),
             self._repeats,
             where,
             self._progress,
@@ -199,9 +199,9 @@ class Comparison:
         def tried(kind: str, rule: Any, filled: Mapping[str, Sequence[Operands]]) -> None:
             self._progress(f"{where}: compiling ({kind})")
 
-            def make() -> Way:
+            def make() -> BatchRunner:
                 first = next(iter(filled.values()))
-                way = Way(task, rule, first[0], lanes, steps)
+                way = BatchRunner(task, rule, first[0], lanes, steps)
                 way.step_ms(first, 1)
                 return way
 
@@ -212,21 +212,21 @@ class Comparison:
 
         for name, program in self._programs.items():
             tried("floor", rule(program), {name: [(FACTOR,)] * lanes})
-        filled = {name: coded(programs, self._effort) for name, programs in batches.items()}
-        tried("batched", interpreter(self._effort.ops), filled)
+        filled = {name: coded(programs, self._plan) for name, programs in batches.items()}
+        tried("batched", interpreter(self._plan.ops), filled)
         if self._naive_allowed(where, lanes):
             start = perf_counter()
-            naive = naive_interpreter(self._effort.ops)
+            naive = naive_interpreter(self._plan.ops)
             tried("naive", naive, {BASELINE: filled[BASELINE]})
             took = perf_counter() - start
-            if took > self._effort.naive_seconds:
+            if took > self._plan.naive_seconds:
                 self._naive_took = f"compiling it took {took:.0f} s for {where}"
         return timed
 
     def _naive_allowed(self, where: str, lanes: int) -> bool:
         why = self._naive_took
-        if lanes > self._effort.naive_lanes:
-            why = f"it is tried with at most {self._effort.naive_lanes} lanes"
+        if lanes > self._plan.naive_lanes:
+            why = f"it is tried with at most {self._plan.naive_lanes} lanes"
         if why is not None:
             self._skipped.append(Skipped(f"{where}: naive vmap", why))
         return why is None
@@ -237,7 +237,7 @@ class Comparison:
         """A step at the device's measured rates: all flops, and then all bytes."""
         if self._rates is None:
             return None
-        codes = [encode(program, self._effort.ops) for program in programs]
+        codes = [encode(program, self._plan.ops) for program in programs]
         moved = register_bytes(codes, self._instructions, task.params)
         computed = flops * len(programs)
         at_best = moved / self._rates.bytes_per_second

@@ -172,9 +172,9 @@ def _known(error: Exception) -> int | None:
     from primitives import ProgramError
     from primitives.export import ExportError, OptimizerNameError
     from primitives.zoo import UnknownProgramError
-    from proxies import OwnTaskError, UnknownTaskError
+    from proxies import UnknownTaskError, UserTaskError
 
-    tasks = UnknownTaskError | OwnTaskError
+    tasks = UnknownTaskError | UserTaskError
     wrongly_used = ProgramError | UnknownProgramError | tasks | OptimizerNameError
     if isinstance(error, wrongly_used):
         return 2

@@ -84,7 +84,7 @@ def audit(
             seeds=seeds,
             workers=workers,
             timeout=job_timeout,
-            told=warn,
+            notify=warn,
             progress=report,
         )
     if json:

@@ -142,7 +142,7 @@ def evaluate(
         "seed": seed,
         "workers": workers,
         "timeout": job_timeout,
-        "told": warn,
+        "notify": warn,
         "ledger": ledger,
     }
     references = _named(_listed(against))
@@ -266,11 +266,11 @@ def bench(
         return
     if sizes or kind != "cpu":
         from evosearch.benchmarking.batches import bench_batches
-        from evosearch.benchmarking.effort import Effort
+        from evosearch.benchmarking.plan import BenchmarkPlan
 
         with reporting(console) as report:
             document = bench_batches(
-                Effort.usual(sizes),
+                BenchmarkPlan.usual(sizes),
                 repeats=repeats,
                 seconds=seconds,
                 progress=lambda text: report(text, 0, None),
@@ -292,7 +292,7 @@ def bench(
 
 def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
     """Prints each figure as it is measured; ends with status 1 if a part failed."""
-    from evosearch.benchmarking.accelerator import Plan, measure
+    from evosearch.benchmarking.accelerator import AcceleratorPlan, measure
     from evosearch.cli.terminal import Terminal
     from evosearch.report.benchmark import part_report
     from evosearch.report.terminal import show
@@ -300,7 +300,7 @@ def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
     console = Terminal(stderr=True)
     failed = False
     with reporting(console) as report:
-        plan = Plan.of_minutes(minutes)
+        plan = AcceleratorPlan.of_minutes(minutes)
         for part in measure(plan, minutes, profile, lambda text: report(text, 0, None)):
             failed |= "error" in part
             if json:

@@ -79,7 +79,7 @@ def measured(
             to=to,
             workers=workers,
             timeout=timeout,
-            told=warn,
+            notify=warn,
             progress=report,
             ledger=ledger,
         )

@@ -164,7 +164,7 @@ def measured(
                 workers=workers,
                 timeout=timeout,
                 on_step=take,
-                told=warn,
+                notify=warn,
                 progress=report,
                 ledger=ledger,
             )

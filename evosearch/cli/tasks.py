@@ -153,7 +153,7 @@ def _measure(names: str, seeds: int, json: bool) -> None:
     from evosearch.report.terminal import show
 
     with reporting(Terminal(stderr=True)) as report:
-        found = signal_to_noise(task_names(names), seeds=seeds, told=warn, progress=report)
+        found = signal_to_noise(task_names(names), seeds=seeds, notify=warn, progress=report)
     if json:
         print_json({"tasks": [one.document() for one in found]})
         return

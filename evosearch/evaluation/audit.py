@@ -20,9 +20,9 @@ from evosearch.errors import UsageError
 from evosearch.evolution.records import fitness
 from evosearch.measuring.failures import TrainingError
 from evosearch.measuring.job import TaskSetup
-from evosearch.measuring.laboratory import BASELINE, Laboratory, laboratory_of, setups_of
+from evosearch.measuring.job_runner import JobRunner, open_job_runner
 from evosearch.measuring.measurement import Measurement
-from evosearch.measuring.measurer import Measurer, measuring
+from evosearch.measuring.scorer import BASELINE, Scorer, scorer_of, setups_of
 from evosearch.runs.run import Run
 from evosearch.runs.summary import ChampionEntry
 from evosearch.seeds import Seed, Stream
@@ -123,7 +123,7 @@ def audit(
     seeds: int = 64,
     workers: int | None = None,
     timeout: float | None = None,
-    told: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
 ) -> Audit:
     """Measures every confirmed champion of `runs` again.
@@ -132,8 +132,8 @@ def audit(
         runs: finished or not; nothing is written to them.
         seeds: fresh seeds for each champion, other ones for each.
         workers: trainings at a time; None for one per core. The result does not depend on it.
-        timeout: seconds that a training may take; see `evosearch.measuring.measurer.open_backend`.
-        told: told of trainings that failed; they count as diverged.
+        timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
+        notify: called with a message for each training that failed; it counts as diverged.
         progress: told how far it is.
 
     Raises:
@@ -149,8 +149,8 @@ def audit(
             "go on with `evosearch resume RUN`"
         )
     found: list[Audited] = []
-    with measuring(workers, timeout=timeout, told=told) as measurer:
-        bench = _Bench(measurer, progress, seeds, confirmed)
+    with open_job_runner(workers, timeout=timeout, notify=notify) as runner:
+        bench = _Bench(runner, progress, seeds, confirmed)
         try:
             for run, champion in confirmed:
                 found.append(bench.audited(run, champion))
@@ -175,20 +175,20 @@ class _Bench:
 
     def __init__(
         self,
-        measurer: Measurer,
+        runner: JobRunner,
         progress: Progress,
         seeds: int,
         confirmed: Sequence[tuple[Run, ChampionEntry]],
     ):
-        self._measurer = measurer
+        self._runner = runner
         # Each follows one seed through the tasks, and waits while that is trained.
-        self._threads = ThreadPoolExecutor(measurer.backend.capacity)
+        self._threads = ThreadPoolExecutor(runner.backend.capacity)
         self._progress = progress
         self._seeds = seeds
         self._done = 0
         self._planned = sum(self._trainings(run) * seeds for run, _ in confirmed)
         self._prepared: set[TaskSetup] = set()
-        self._laboratories: dict[Run, Laboratory] = {}
+        self._laboratories: dict[Run, Scorer] = {}
 
     def close(self) -> None:
         """Gives up what has not begun."""
@@ -198,10 +198,10 @@ class _Bench:
         """`champion` on seeds of its own, so that the differences are independent."""
         assert champion.estimate is not None
         first = champion.number * self._seeds
-        laboratory = self._laboratory(run)
+        scorer = self._scorer(run)
         program = run.program(champion.id)
         futures = [
-            self._threads.submit(laboratory.measure, program, Seed(Stream.AUDIT, first + n))
+            self._threads.submit(scorer.measure, program, Seed(Stream.AUDIT, first + n))
             for n in range(self._seeds)
         ]
         name = f"{run.directory}#{champion.id}"
@@ -224,18 +224,18 @@ class _Bench:
             per_task={task: float(np.mean([one[task] for one in scores])) for task in tasks},
         )
 
-    def _laboratory(self, run: Run) -> Laboratory:
+    def _scorer(self, run: Run) -> Scorer:
         if run not in self._laboratories:
             setups = setups_of(run.config)
             self._progress("compiling", self._done, self._planned)
             list(self._threads.map(self._prepare, set(setups.values()) - self._prepared))
             self._prepared |= set(setups.values())
-            laboratory = laboratory_of(run.config, self._measurer, setups, run.rates())
-            self._laboratories[run] = laboratory
+            scorer = scorer_of(run.config, self._runner, setups, run.rates())
+            self._laboratories[run] = scorer
         return self._laboratories[run]
 
     def _prepare(self, setup: TaskSetup) -> None:
-        program, backend = zoo.load(BASELINE), self._measurer.backend
+        program, backend = zoo.load(BASELINE), self._runner.backend
         backend.prepare(setup, program, backend.engine(setup, program, runs=1))
 
     def _trainings(self, run: Run) -> int:

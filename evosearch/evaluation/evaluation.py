@@ -27,8 +27,8 @@ from evosearch.evaluation.results import Evaluation, Result, TaskReport
 from evosearch.measuring.contenders import Contender, Library, find
 from evosearch.measuring.failures import TrainingError
 from evosearch.measuring.job import Job, JobResult, TaskSetup
+from evosearch.measuring.job_runner import JobRunner, open_job_runner
 from evosearch.measuring.ledger import Ledger
-from evosearch.measuring.measurer import Measurer, measuring
 from evosearch.measuring.tuning import GRID, RESOLUTION, Setting, SettingTuner, tune_alike
 from evosearch.seeds import Conditions, Seed, Stream
 from evosearch.statistics import log_loss
@@ -57,12 +57,12 @@ def evaluate(
     tuning_seeds: int = 3,
     workers: int | None = None,
     timeout: float | None = None,
-    told: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
     sharpness: bool = False,
     streams: tuple[Stream, Stream] = (Stream.EVAL_TUNE, Stream.EVAL),
     ledger: Ledger | None = None,
-    measurer: Measurer | None = None,
+    runner: JobRunner | None = None,
     ops: OpNames = frozenset(),
     trace: bool = False,
 ) -> Evaluation:
@@ -84,15 +84,15 @@ def evaluate(
         seed: all seeds follow from it; the result does not depend on `workers`.
         tuning_seeds: seeds on which learning rates are chosen.
         workers: trainings at a time; None for one per core.
-        timeout: seconds that a training may take; see `evosearch.measuring.measurer.open_backend`.
-        told: told of trainings that failed; they count as diverged.
+        timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
+        notify: called with a message for each training that failed; it counts as diverged.
         progress: told how far the evaluation is.
         sharpness: whether to measure the sharpness of the minimum that each contender ends at.
         streams: where the seeds to tune on and the fresh seeds are from.
         ledger: trainings that it holds are not made again, new ones are added; None for none.
-        measurer: what trains, in place of `workers`, `timeout`, `told` and `ledger`, so that a
+        runner: what trains, in place of `workers`, `timeout`, `told` and `ledger`, so that a
             later call with it compiles nothing anew; None for one of its own.
-        ops: what the programs of later calls with this measurer may use beyond this one's.
+        ops: what the programs of later calls with this runner may use beyond this one's.
         trace: whether `evosearch.evaluation.trajectories` will ask for paths of these trainings.
 
     Raises:
@@ -119,18 +119,18 @@ def evaluate(
         if value < least:
             raise UsageError(f"{name} = {value}: use at least {least}")
     with ExitStack() as opened:
-        if measurer is None:
-            measurer = opened.enter_context(
-                measuring(workers, ledger or Ledger(), timeout=timeout, told=told)
+        if runner is None:
+            runner = opened.enter_context(
+                open_job_runner(workers, ledger or Ledger(), timeout=timeout, notify=notify)
             )
-        if measurer.ledger is not None:
+        if runner.ledger is not None:
             for split in {one.split for one in tasks}:
                 names = [one.name for one in tasks if one.split == split]
-                measurer.ledger.log(split, names, list(contenders))
+                runner.ledger.log(split, names, list(contenders))
         ops = ops.union(*(one.ops for one in contenders.values() if isinstance(one, Program)))
         # Of each contender on each task, or more.
         runs = (len(grid) + len(decays)) * tuning_seeds + seeds
-        trainings = _Trainings(measurer, progress, runs * len(tasks) * len(contenders))
+        trainings = _Trainings(runner, progress, runs * len(tasks) * len(contenders))
 
         def report(task: proxies.Task) -> TaskReport:
             setup = TaskSetup.of(task, steps, ops=ops, observe=True, trace=trace)
@@ -140,7 +140,7 @@ def evaluate(
             return arena.measure(seeds, sharpness=sharpness)
 
         # As many tasks at a time as workers: while one compiles, another keeps the others busy.
-        threads = ThreadPoolExecutor(measurer.backend.capacity, thread_name_prefix="task")
+        threads = ThreadPoolExecutor(runner.backend.capacity, thread_name_prefix="task")
         try:
             found = list(threads.map(report, tasks))
         except TrainingError as error:
@@ -199,13 +199,13 @@ class _Trainings:
     """The trainings of one evaluation: run, and told how far they are.
 
     Args:
-        measurer: runs them.
+        runner: runs them.
         progress: told how far the evaluation is.
         planned: how many trainings there will be, as far as is known.
     """
 
-    def __init__(self, measurer: Measurer, progress: Progress, planned: int):
-        self.measurer = measurer
+    def __init__(self, runner: JobRunner, progress: Progress, planned: int):
+        self.runner = runner
         self._progress = progress
         self._planned = planned
         self._done = 0
@@ -218,7 +218,7 @@ class _Trainings:
 
     def results(self, text: str, rows: Sequence[Sequence[Job]]) -> list[list[JobResult]]:
         """The result of every job; all run at once."""
-        futures = [[self.measurer.once(job) for job in row] for row in rows]
+        futures = [[self.runner.once(job) for job in row] for row in rows]
         found: list[list[JobResult]] = []
         for row in futures:
             found.append([])
@@ -260,7 +260,7 @@ class _Arena:
         self._run_seed = run_seed
         self._schedule = schedule
         self._tuners: Mapping[str, SettingTuner] = {}
-        engine = trainings.measurer.backend.engine
+        engine = trainings.runner.backend.engine
         self._engines = {name: engine(setup, one, runs) for name, one in contenders.items()}
 
     def tune(

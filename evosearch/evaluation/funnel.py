@@ -18,8 +18,8 @@ from evosearch.errors import UsageError
 from evosearch.evaluation.evaluation import Progress, evaluate
 from evosearch.evaluation.results import ROUNDING, Evaluation
 from evosearch.fixed import VALIDATION_DECAYS, VALIDATION_RATES, VALIDATION_RESOLUTION
-from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.ledger import Ledger
+from evosearch.measuring.scorer import BASELINE
 from evosearch.runs.run import Run
 from evosearch.runs.validations import counterparts
 from evosearch.seeds import Stream
@@ -112,7 +112,7 @@ def funnel(
     to: str = SCALES[-1],
     workers: int | None = None,
     timeout: float | None = None,
-    told: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
     ledger: Ledger | None = None,
 ) -> Funnelled:
@@ -123,8 +123,8 @@ def funnel(
         config: how many enter and on how many seeds; None for the first run's.
         to: the scale of the last stage, at which the winner is named.
         workers: trainings at a time; None for one per core.
-        timeout: seconds that a training may take; see `evosearch.measuring.measurer.open_backend`.
-        told: told of trainings that failed; they count as diverged.
+        timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
+        notify: called with a message for each training that failed; it counts as diverged.
         progress: told how far it is.
         ledger: where trainings are kept.
 
@@ -178,7 +178,7 @@ def funnel(
                 streams=(Stream.VALIDATE_TUNE, stream),
                 workers=workers,
                 timeout=timeout,
-                told=told,
+                notify=notify,
                 progress=progress,
                 ledger=ledger,
             )

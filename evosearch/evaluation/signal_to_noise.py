@@ -73,7 +73,7 @@ def signal_to_noise(
     seeds: int = 8,
     seed: int = 0,
     workers: int | None = None,
-    told: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
 ) -> list[SignalToNoise]:
     """The signal to noise of every task.
@@ -83,7 +83,7 @@ def signal_to_noise(
         seeds: fresh seeds for each optimizer on each task.
         seed: all seeds follow from it; the result does not depend on `workers`.
         workers: trainings at a time; None for one per core.
-        told: told of trainings that failed; they count as diverged.
+        notify: called with a message for each training that failed; it counts as diverged.
         progress: told how far it is.
 
     Raises:
@@ -97,7 +97,7 @@ def signal_to_noise(
         seeds=seeds,
         seed=seed,
         workers=workers,
-        told=told,
+        notify=notify,
         progress=progress,
     )
     return [from_report(report) for report in evaluation.tasks]

@@ -19,8 +19,8 @@ from evosearch.evaluation.results import Evaluation
 from evosearch.measuring.contenders import Contender
 from evosearch.measuring.engines import seed_key
 from evosearch.measuring.job import Job, TaskSetup
+from evosearch.measuring.job_runner import open_job_runner
 from evosearch.measuring.ledger import Ledger
-from evosearch.measuring.measurer import measuring
 from evosearch.seeds import Conditions, Seed, Stream
 from primitives import ALL_OPS
 
@@ -74,7 +74,7 @@ def trajectories(
     seed: int = 0,
     workers: int | None = None,
     timeout: float | None = None,
-    told: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     ledger: Ledger | None = None,
     progress: Progress = lambda text, done, total: None,
     **settings: Any,
@@ -89,8 +89,8 @@ def trajectories(
         steps: the training budget; None for each task's own.
         seed: all seeds follow from it.
         workers: trainings at a time; None for one per core.
-        timeout: seconds that a training may take; see `evosearch.measuring.measurer.open_backend`.
-        told: told of trainings that failed; they count as diverged.
+        timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
+        notify: called with a message for each training that failed; it counts as diverged.
         ledger: where trainings are kept; None for nowhere.
         progress: told how far it is.
         settings: further arguments of `evaluate`.
@@ -105,7 +105,7 @@ def trajectories(
     contenders = {**programs, **against}
     ops = ALL_OPS  # the same for every set of programs, so that equal jobs are known again
     found = []
-    with measuring(workers, ledger or Ledger(), timeout=timeout, told=told) as measurer:
+    with open_job_runner(workers, ledger or Ledger(), timeout=timeout, notify=notify) as runner:
         evaluation = evaluate(
             programs,
             tasks,
@@ -114,7 +114,7 @@ def trajectories(
             steps=steps,
             seed=seed,
             progress=progress,
-            measurer=measurer,
+            runner=runner,
             ops=ops,
             trace=True,
             **settings,
@@ -126,11 +126,11 @@ def trajectories(
             ways = []
             for result in report.results:
                 contender = contenders[result.program]
-                engine = measurer.backend.engine(setup, contender, runs=1)
+                engine = runner.backend.engine(setup, contender, runs=1)
                 under = Conditions(setup.steps, schedule, result.decay)
                 first = Seed(Stream.EVAL, 0)
                 job = Job(setup, contender, engine, under, seed, first, result.lr, wanted="path")
-                path = measurer.once(job).result().path
+                path = runner.once(job).result().path
                 assert path is not None
                 ways.append(_trajectory(result.program, task, path))
             found.append(Landscape(task, tuple(ways)))

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from evosearch.config import Config
-from evosearch.errors import told
+from evosearch.errors import describe_error
 from evosearch.evaluation.evaluation import evaluate
 from evosearch.fixed import VALIDATION_DECAYS, VALIDATION_RATES, VALIDATION_RESOLUTION
-from evosearch.measuring.laboratory import BASELINE
+from evosearch.measuring.job_runner import JobRunner, open_backend
 from evosearch.measuring.ledger import Ledger
-from evosearch.measuring.measurer import Measurer, open_backend
+from evosearch.measuring.scorer import BASELINE
 from evosearch.runs.validations import Validation, counterparts
 from evosearch.seeds import Stream
 from primitives import Program, zoo
@@ -51,7 +51,7 @@ class Validator:
         self._config = config
         self._interrupted = interrupted
         self._open_ledger = ledger
-        self._measurer: Measurer | None = None
+        self._runner: JobRunner | None = None
         self._note = note
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="validation")
         self._pending: dict[int, Future[list[Validation]]] = {}
@@ -74,8 +74,8 @@ class Validator:
     def close(self) -> None:
         """Gives up what has not begun and waits for what has."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-        if self._measurer is not None:
-            self._measurer.backend.close()
+        if self._runner is not None:
+            self._runner.backend.close()
 
     def _validate(self, number: int, program: Program) -> list[Validation]:
         def check(text: str, done: int, total: int) -> None:
@@ -84,7 +84,7 @@ class Validator:
             self._note(f"validation of champion {number}: {text}, {done} of {total} trainings")
 
         try:
-            self._measurer = self._measurer or Measurer(open_backend(1), self._open_ledger())
+            self._runner = self._runner or JobRunner(open_backend(1), self._open_ledger())
             evaluation = evaluate(
                 {_IT: program},
                 self.tasks,
@@ -97,13 +97,13 @@ class Validator:
                 seed=self._config.seed,
                 streams=STREAMS,
                 progress=check,
-                measurer=self._measurer,
+                runner=self._runner,
                 ops=self._config.ops,
             )
         except _InterruptedError:
             return []
         except Exception as error:  # whatever it is, it must not end a search
-            self.problems.append(f"champion {number} is not validated: {told(error)}")
+            self.problems.append(f"champion {number} is not validated: {describe_error(error)}")
             return []
         finally:
             self._note("")

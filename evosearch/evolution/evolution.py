@@ -28,7 +28,7 @@ from evosearch.config import Config
 from evosearch.evolution.mutation import Child, mutate, with_states
 from evosearch.evolution.records import Champion, Record, Test
 from evosearch.evolution.space import Space
-from evosearch.evolution.step_size import matched
+from evosearch.evolution.step_size import with_step_size_of
 from evosearch.fixed import CONFIRM_EVERY, ELITE, MAX_HITS_IN_A_ROW, TUNED_POPULATION
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE
@@ -118,7 +118,7 @@ class Evolution:
         self.tests: list[Test] = []
         self._initial = Individual(0, program, first)
         self._leader = first
-        self._population = self._made_of(self._initial)
+        self._population = self._population_of(self._initial)
         self._space: Space | None = None
         self._waiting: dict[str, list[Individual]] = {}
         self._wanted: deque[tuple[str, Record, Seed]] = deque()
@@ -202,7 +202,7 @@ class Evolution:
         for _ in range(MAX_HITS_IN_A_ROW):
             if _reached(self.counts.generated, programs):
                 return None
-            self._begin_anew_if_due()
+            self._restart_if_due()
             individual, known = self._child(number, rng)
             if not known:
                 self.counts.evaluated += 1
@@ -281,12 +281,12 @@ class Evolution:
     def _worth(self, individual: Individual) -> float:
         return individual.record.cautious(self.config.measurement.noise_floor)
 
-    def _begin_anew_if_due(self) -> None:
+    def _restart_if_due(self) -> None:
         """Now and then the population is another: one program alone, to go on from or to tune."""
         generated, every = self.counts.generated, self.config.restart_every
         if generated == self.config.tune_first > 0:
             self._initial = self._best()
-            self._begin(self._made_of(self._initial))
+            self._begin(self._population_of(self._initial))
         if every is None or generated == 0:
             return
         if generated % every == 0:
@@ -294,12 +294,12 @@ class Evolution:
             if self.config.restart_from == "best":
                 champion = self.champion.record
                 start = Individual(champion.id, champion.program, champion)
-            self._begin(self._made_of(start))
+            self._begin(self._population_of(start))
         elif generated % every == every - self.config.tune_last:
             best = self._best()
             self._tune(replace(best, program=live(best.program)))
 
-    def _made_of(self, start: Individual) -> deque[Individual]:
+    def _population_of(self, start: Individual) -> deque[Individual]:
         return deque([start] * self.config.population, self.config.population)
 
     def _best(self) -> Individual:
@@ -307,7 +307,7 @@ class Evolution:
 
     def _tune(self, start: Individual) -> None:
         """From here on `start` with other constants, one on its learning rate among them."""
-        rated = matched(start.program, start.program)
+        rated = with_step_size_of(start.program, start.program)
         fits = len(rated.statements) <= self.config.mutation.max_statements
         space = Space(rated if fits else start.program)
         if len(space):

@@ -19,7 +19,7 @@ import numpy as np
 from evosearch.config import MutationConfig
 from evosearch.errors import UsageError
 from evosearch.evolution.constants import rounded, shape, without_constants
-from evosearch.evolution.step_size import matched
+from evosearch.evolution.step_size import with_step_size_of
 from evosearch.fixed import MAX_DRAFTS
 from primitives import OPS, Parameter, Program, Statement, analyse, ops
 from primitives.graph.analysis import Analysis, StatementError
@@ -80,7 +80,7 @@ def _with_steps_kept(
     """`child` with steps as large as its parent's, if it is another rule and not just constants."""
     if shape(child.program) == shape(parent) or child.key == analyse(parent).key:
         return child, mutation
-    kept = matched(child.program, parent)
+    kept = with_step_size_of(child.program, parent)
     if kept == child.program or len(kept.statements) > config.max_statements:
         return child, mutation
     return analyse(kept), f"{mutation}; steps kept"

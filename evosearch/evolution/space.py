@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evosearch.evolution.constants import Place, constants, rounded, shape, with_constants
-from evosearch.evolution.step_size import matched, rate_of, step_size
+from evosearch.evolution.step_size import rate_of, step_size, with_step_size_of
 from evosearch.fixed import ELITE, WIDELY_DRAWN
 from primitives import Program, live
 
@@ -87,7 +87,7 @@ class Space:
         moved = with_constants(self.program, values)
         if not self._has_rate:
             return moved
-        return matched(moved, self.program, math.exp(min(x[-1], _FARTHEST)))
+        return with_step_size_of(moved, self.program, math.exp(min(x[-1], _FARTHEST)))
 
     def of(self, program: Program) -> np.ndarray:
         """The coordinates of a program that is like this one but for its constants."""

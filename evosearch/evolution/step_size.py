@@ -27,7 +27,7 @@ _GRADIENTS = 0.01
 """Typical deviation of a gradient; from weight to weight it varies by a factor of about e."""
 
 
-def matched(child: Program, parent: Program, factor: float = 1.0) -> Program:
+def with_step_size_of(child: Program, parent: Program, factor: float = 1.0) -> Program:
     """`child` with the constant on its learning rate changed so that it steps as far as `parent`.
 
     Or `factor` times as far. The last one (`lr * 0.001`); where there is none, a first statement

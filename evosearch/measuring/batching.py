@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from evosearch.errors import EvosearchError
-from proxies import Curve
+from proxies import TrainingResult
 from proxies.training.lanes import Entry, Lanes
 from proxies.training.loop import Loop
 
@@ -28,7 +28,7 @@ _VISITS = 16  # between a training's beginning and its end, to see who has ended
 _MEMORY_SHARE = 0.8  # of a device's free memory; the rest is for other trainings and fragments
 _WORKING_COPIES = 3  # of a lane's state: gradients, values on the way, what is loaded meanwhile
 
-_Waiting: TypeAlias = tuple[Entry, "Future[Curve]"]
+_Waiting: TypeAlias = tuple[Entry, "Future[TrainingResult]"]
 
 
 def _silent(text: str) -> None:
@@ -68,14 +68,14 @@ class Batching:
             memory holds fewer.
         devices: where; only as many of them as there are lanes.
         memory: the share of the devices' free memory that lanes may fill.
-        told: told when a batch turns out to be too large.
+        notify: called when a batch turns out to be too large.
         occupancy: counts how full the lanes are.
     """
 
     lanes: int
     devices: Sequence[jax.Device] = field(default_factory=jax.local_devices)
     memory: float = 1.0
-    told: Callable[[str], None] = _silent
+    notify: Callable[[str], None] = _silent
     occupancy: Occupancy = field(default_factory=Occupancy)
 
 
@@ -103,7 +103,7 @@ class Batch:
             Lanes, loop, data, example, devices=devices, compiler_options=compiler_options
         )
         self._name = loop.task.name
-        self._told = batching.told
+        self._notify = batching.notify
         self._occupancy = batching.occupancy
         self._least = len(devices)
         self._steps = max(1, math.ceil(example.course.lrs.shape[0] / _VISITS))
@@ -117,13 +117,13 @@ class Batch:
         self._lanes: Any = None
         self._make_lanes()
 
-    def train(self, entry: Entry) -> Curve:
+    def train(self, entry: Entry) -> TrainingResult:
         """One training, among whatever others there are.
 
         Raises:
             EvosearchError: the device cannot hold even the smallest batch.
         """
-        future: Future[Curve] = Future()
+        future: Future[TrainingResult] = Future()
         with self._lock:
             self._waiting.append((entry, future))
             start, self._serving = not self._serving, True
@@ -202,7 +202,7 @@ class Batch:
                 "use --device cpu, or a smaller task"
             ) from error
         fewer = max(self._least, self.lanes // 2 // self._least * self._least)
-        self._told(f"{self._name}: {self.lanes} trainings do not fit side by side; {fewer} now")
+        self._notify(f"{self._name}: {self.lanes} trainings do not fit side by side; {fewer} now")
         self.lanes = fewer
 
 

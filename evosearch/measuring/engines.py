@@ -200,7 +200,7 @@ class Trainer:
         except TrainingError as error:
             raise error.on(job.seed) from error.__cause__
 
-    def _sharpness(self, curve: proxies.Curve, key: jax.Array) -> float:
+    def _sharpness(self, curve: proxies.TrainingResult, key: jax.Array) -> float:
         """The largest eigenvalue of the loss's Hessian after a training; NaN if it diverged."""
         if not math.isfinite(float(curve.loss)):
             return math.nan
@@ -212,13 +212,13 @@ class Trainer:
         factor: float,
         key: jax.Array,
         engine: Engine,
-        course: proxies.Course,
-    ) -> proxies.Curve:
+        course: proxies.StepSchedule,
+    ) -> proxies.TrainingResult:
         operands = self._operands(program, engine, factor)
         if engine is Engine.BATCHED:
             return self._shared_batch(operands).train(Entry(_words(key), course, operands))
         execute = self._executable(program, engine)
-        curve: proxies.Curve = execute(self._data, key, course, operands)
+        curve: proxies.TrainingResult = execute(self._data, key, course, operands)
         return curve
 
     def _shared_batch(self, operands: tuple[Any, ...]) -> Batch:
@@ -262,7 +262,7 @@ class Trainer:
 
     def _course(
         self, conditions: Conditions | None = None, limits: NDArray[np.float32] | None = None
-    ) -> proxies.Course:
+    ) -> proxies.StepSchedule:
         """Learning rates, decays and limits by step; by default the whole budget with a cosine.
 
         Args:
@@ -271,7 +271,7 @@ class Trainer:
         """
         conditions = conditions or Conditions(min(self.steps, self._longest))
         shape = proxies.named_shape(conditions.schedule, conditions.steps, self._longest)
-        course = proxies.Course.plain(shape, conditions.steps)
+        course = proxies.StepSchedule.plain(shape, conditions.steps)
         decays = conditions.decay * shape / shape.sum() if conditions.decay else course.decays
         return course._replace(decays=decays, limits=course.limits if limits is None else limits)
 
@@ -282,7 +282,7 @@ class Trainer:
         return _code(program, self.ops), scale
 
 
-def _losses(curve: proxies.Curve, engine: Engine) -> JobResult:
+def _losses(curve: proxies.TrainingResult, engine: Engine) -> JobResult:
     """The losses of a training and the sizes of its updates."""
     found = jax.device_get(curve._replace(params=None, path=None))
     return JobResult(
@@ -295,7 +295,7 @@ def _losses(curve: proxies.Curve, engine: Engine) -> JobResult:
     )
 
 
-def _path(curve: proxies.Curve) -> NDArray[np.float32]:
+def _path(curve: proxies.TrainingResult) -> NDArray[np.float32]:
     """`[steps, weights]`, the weights before each update of a training that was traced.
 
     As many steps as were run.

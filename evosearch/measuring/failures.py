@@ -11,7 +11,7 @@ from typing import Any
 
 from jax.errors import JaxRuntimeError
 
-from evosearch.errors import EvosearchError, told
+from evosearch.errors import EvosearchError, describe_error
 from evosearch.measuring.contenders import Contender, described
 from evosearch.seeds import Seed
 from proxies import Task
@@ -72,7 +72,9 @@ def explained_failures(task: Task, contender: Contender | None = None) -> Iterat
     except Exception as error:
         if not task.files and not isinstance(error, JaxRuntimeError):
             raise
-        raise TrainingError(task.name, contender, told(error) + _place(task, error)) from error
+        raise TrainingError(
+            task.name, contender, describe_error(error) + _place(task, error)
+        ) from error
 
 
 def _place(task: Task, error: Exception) -> str:

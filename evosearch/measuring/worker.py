@@ -23,7 +23,7 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="watch parent", daemon=True).start()
     prepare()
-    from evosearch.errors import EvosearchError, told
+    from evosearch.errors import EvosearchError, describe_error
     from evosearch.measuring.engines import Trainers
 
     files = _Files()
@@ -42,7 +42,7 @@ def main(descriptor: int) -> None:
         except BaseException as error:
             answer = None, error
             if not _crosses(error):
-                answer = None, EvosearchError(f"a training failed: {told(error)}")
+                answer = None, EvosearchError(f"a training failed: {describe_error(error)}")
         connection.send(answer)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import proxies
-from evosearch.errors import EvosearchError, told
+from evosearch.errors import EvosearchError, describe_error
 from evosearch.files import read_bytes, write_text
 from evosearch.measuring.ledger import LEDGER, Ledger
 from evosearch.runs.database import BEST, LOG
@@ -21,7 +21,7 @@ from evosearch.runs.rows import CHAMPIONS, MEASUREMENTS, PROGRAMS, PROGRESS, REJ
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.simplification.kept import DIRECTORY, kept
-from proxies import OwnTaskError, UnknownTaskError, UntrustedTaskError
+from proxies import UnknownTaskError, UntrustedTaskError, UserTaskError
 
 _LARGEST_LOG = 2**30
 _LARGEST_PROGRAM = 2**20
@@ -93,7 +93,9 @@ def _examined(subject: str, examine: Callable[[Path], str], directory: Path) -> 
         return Finding(subject, True, examine(directory))
     except EvosearchError as error:
         return Finding(
-            subject, False, told(error).removesuffix(f"; run `evosearch check {directory}`")
+            subject,
+            False,
+            describe_error(error).removesuffix(f"; run `evosearch check {directory}`"),
         )
 
 
@@ -178,7 +180,7 @@ def _tasks(directory: Path) -> str:
         tasks = {name: proxies.load(name) for name in config.tasks}
     except UntrustedTaskError as error:
         return f"not compared: {error}"
-    except (OwnTaskError, UnknownTaskError) as error:
+    except (UserTaskError, UnknownTaskError) as error:
         raise EvosearchError(str(error)) from None
     if not kept_tasks(store):
         return "not compared: the run keeps no digests of its tasks"

@@ -1,4 +1,4 @@
-"""The loop of a search: ask evolution, submit to the laboratory, tell, commit."""
+"""The loop of a search: ask evolution, submit to the scorer, tell, commit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evosearch.config import Config
-from evosearch.errors import EvosearchError, told
+from evosearch.errors import EvosearchError, describe_error
 from evosearch.evolution.evolution import Evolution, Request
-from evosearch.measuring.laboratory import Laboratory
+from evosearch.measuring.scorer import Scorer
 from evosearch.pipeline.limits import Limits
-from evosearch.pipeline.observers import News, Snapshot
+from evosearch.pipeline.observers import Notifier, Snapshot
 from evosearch.pipeline.validating import ChampionValidation
 from evosearch.runs.activity import Activity
 from evosearch.runs.recorder import Recorder
@@ -53,9 +53,9 @@ class Clock:
 class Injections:
     """Programs put into a search by hand, passed on to evolution once each."""
 
-    def __init__(self, store: Store, news: News):
+    def __init__(self, store: Store, notifier: Notifier):
         self._store = store
-        self._news = news
+        self._notifier = notifier
         self._taken: set[int] = set()
 
     def take_up(self, evolution: Evolution) -> None:
@@ -69,7 +69,7 @@ class Injections:
             except ProgramError as error:
                 why = str(error).splitlines()[0]
                 self._store.withdraw(row.id, why)
-                self._news.notice(f"injected program i{row.id} is set aside: {why}")
+                self._notifier.notice(f"injected program i{row.id} is set aside: {why}")
 
 
 class SearchLoop:
@@ -82,14 +82,14 @@ class SearchLoop:
         config: of the search.
         store: open to search.
         replayed: the search where its record ends.
-        laboratory: measures.
+        scorer: measures.
         threads: follow requests, at most as many as the backend trains at a time.
         limits: of the search.
         clock: of this process.
         recorder: writes the record.
         injections: programs put in by hand.
         validation: of champions.
-        news: what is said goes there.
+        notifier: what is said goes there.
         activity: what each thread does.
         interrupted: once set, the search ends.
     """
@@ -99,14 +99,14 @@ class SearchLoop:
         config: Config,
         store: Store,
         replayed: Replayed,
-        laboratory: Laboratory,
+        scorer: Scorer,
         threads: ThreadPoolExecutor,
         limits: Limits,
         clock: Clock,
         recorder: Recorder,
         injections: Injections,
         validation: ChampionValidation,
-        news: News,
+        notifier: Notifier,
         activity: Activity,
         interrupted: threading.Event,
     ):
@@ -114,14 +114,14 @@ class SearchLoop:
         self._store = store
         self._evolution = replayed.evolution
         self._spares = replayed.spares
-        self._laboratory = laboratory
+        self._scorer = scorer
         self._threads = threads
         self._limits = limits
         self._clock = clock
         self._recorder = recorder
         self._injections = injections
         self._validation = validation
-        self._news = news
+        self._notifier = notifier
         self._activity = activity
         self._interrupted = interrupted
         self._begun = time.monotonic()
@@ -175,7 +175,7 @@ class SearchLoop:
             self._activity.note(f"program {request.record.id} on {task}, {seed}")
 
         try:
-            return self._laboratory.measure(request.program, request.seed, request.floors, note)
+            return self._scorer.measure(request.program, request.seed, request.floors, note)
         finally:
             self._activity.note("")
 
@@ -185,13 +185,13 @@ class SearchLoop:
             if self._interrupted.is_set():
                 return None
             _wait_at_most(0.1, future)
-            self._news.pass_on()
+            self._notifier.pass_on()
         try:
             return future.result()
         except Exception as error:
             raise EvosearchError(
-                f"training with program {request.record.id} failed ({told(error)}); nothing is "
-                f"lost: `evosearch resume {self._store.directory}`"
+                f"training with program {request.record.id} failed ({describe_error(error)}); "
+                f"nothing is lost: `evosearch resume {self._store.directory}`"
             ) from error
 
     def _commit(self, request: Request, found: Measurements) -> None:
@@ -202,16 +202,16 @@ class SearchLoop:
         self._recorder.progress(self._clock.elapsed, None)
         self._store.commit()
         record = evolution.champion.record
-        self._news.journal.champion(record.id, live(record.program), evolution.counts.generated)
-        self._news.pass_on()
-        self._news.observer.update(self._snapshot())
+        self._notifier.journal.champion(record.id, live(record.program), evolution.counts.generated)
+        self._notifier.pass_on()
+        self._notifier.observer.update(self._snapshot())
 
     def _finish_validation(self) -> None:
         validation, evolution = self._validation, self._evolution
         validation.advance(evolution)
         while validation.waiting and not self._interrupted.is_set():
             left = validation.waiting
-            self._news.phase(f"validating champions on 10x the work: {left} left")
+            self._notifier.phase(f"validating champions on 10x the work: {left} left")
             while validation.waiting == left and not self._interrupted.is_set():
                 time.sleep(0.1)
                 validation.advance(evolution)
@@ -228,7 +228,7 @@ class SearchLoop:
     def _stop(self, reason: str) -> str:
         self._recorder.progress(self._clock.elapsed, reason)
         self._store.commit()
-        self._news.stop(reason)
+        self._notifier.stop(reason)
         return reason
 
     def _snapshot(self) -> Snapshot:

@@ -71,7 +71,7 @@ class Observer:
         """The simplification has ended."""
 
 
-class News:
+class Notifier:
     """What a search has to say: goes to the run's log and to an observer."""
 
     def __init__(self, journal: Journal, observer: Observer):

@@ -94,7 +94,7 @@ class Pipeline:
             [run],
             workers=self._workers,
             timeout=self.config.job_timeout,
-            told=self._observer.notice,
+            notify=self._observer.notice,
             progress=self._observer.progress,
             ledger=self._ledger(),
         )
@@ -125,7 +125,7 @@ class Pipeline:
                 workers=self._workers,
                 timeout=self.config.job_timeout,
                 on_step=take,
-                told=self._observer.notice,
+                notify=self._observer.notice,
                 progress=self._observer.progress,
                 ledger=self._ledger(),
             )

@@ -1,6 +1,6 @@
 """The search phase of a run: a record opened and replayed, tasks set up, the loop run, all closed.
 
-Evolution decides, the laboratory measures, the store remembers; see `evosearch.pipeline.loop`.
+Evolution decides, the scorer measures, the store remembers; see `evosearch.pipeline.loop`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from evosearch.errors import UsageError
 from evosearch.evaluation.validation import Validator
 from evosearch.measuring.batching import Batching, Occupancy
 from evosearch.measuring.job import Backend
+from evosearch.measuring.job_runner import JobRunner, open_backend
 from evosearch.measuring.ledger import Ledger
-from evosearch.measuring.measurer import Measurer, open_backend
 from evosearch.pipeline.limits import NO_LIMITS, Limits, kept_limits
 from evosearch.pipeline.loop import INTERRUPTED, Clock, Injections, SearchLoop
-from evosearch.pipeline.observers import News, Observer
-from evosearch.pipeline.startup import make_laboratory
+from evosearch.pipeline.observers import Notifier, Observer
+from evosearch.pipeline.startup import make_scorer
 from evosearch.pipeline.validating import ChampionValidation
 from evosearch.runs.activity import Activity
 from evosearch.runs.directory import check_config
@@ -67,7 +67,7 @@ class Search:
         self._workers = workers
         self.occupancy = Occupancy()
         self._interrupted = threading.Event()
-        self._news = News(Journal(directory), observer or Observer())
+        self._notifier = Notifier(Journal(directory), observer or Observer())
         self._activity = Activity(directory)
 
     def interrupt(self) -> None:
@@ -88,7 +88,7 @@ class Search:
             self._capacity, timeout=self.config.job_timeout, batching=self._batching
         )
         threads = ThreadPoolExecutor(backend.capacity, thread_name_prefix="worker")
-        ledger = partial(Ledger.beside, self.directory, trouble=self._news.notice)
+        ledger = partial(Ledger.beside, self.directory, trouble=self._notifier.notice)
         validator = Validator(self.config, self._interrupted, ledger, self._activity.note)
         with self._activity:
             try:
@@ -113,7 +113,7 @@ class Search:
             return None
         each = 1 / len(self.config.tasks)
         return Batching(
-            self.config.lanes, memory=each, told=self._news.notice, occupancy=self.occupancy
+            self.config.lanes, memory=each, notify=self._notifier.notice, occupancy=self.occupancy
         )
 
     def _limits(self, store: Store) -> Limits:
@@ -126,7 +126,7 @@ class Search:
             check_config(store, self.config)
             store.check_complete()
             with suppress(_InterruptedError):
-                self._replayed_from(store, self._limits(store), Injections(store, self._news))
+                self._replayed_from(store, self._limits(store), Injections(store, self._notifier))
         store.close()
 
     def _run(
@@ -143,38 +143,38 @@ class Search:
         check_config(store, self.config)
         limits = self._limits(store)
         self._check_limits(store, limits, before.generated if before else 0)
-        injections = Injections(store, self._news)
+        injections = Injections(store, self._notifier)
         try:
             replayed = self._replayed_from(store, limits, injections)
-            laboratory = make_laboratory(
+            scorer = make_scorer(
                 self.config,
                 store,
-                Measurer(backend, told=self._news.notice),
-                self._news.phase,
+                JobRunner(backend, notify=self._notifier.notice),
+                self._notifier.phase,
                 self._interrupted,
                 self._activity.note,
             )
         except _InterruptedError:
-            laboratory = None
-        if laboratory is None:
+            scorer = None
+        if scorer is None:
             store.set_stop_reason(INTERRUPTED)
             store.commit()
-            self._news.stop(INTERRUPTED)
+            self._notifier.stop(INTERRUPTED)
             return INTERRUPTED
         recorder = self._begin(store, replayed)
-        validation = ChampionValidation(self.config, store, validator, self._news)
+        validation = ChampionValidation(self.config, store, validator, self._notifier)
         return SearchLoop(
             self.config,
             store,
             replayed,
-            laboratory,
+            scorer,
             threads,
             limits,
             clock,
             recorder,
             injections,
             validation,
-            self._news,
+            self._notifier,
             self._activity,
             self._interrupted,
         ).run()
@@ -182,7 +182,7 @@ class Search:
     def _replayed_from(self, store: Store, limits: Limits, injections: Injections) -> Replayed:
         """The search brought to where its record ends; nothing is written."""
         if store.count(MEASUREMENTS):
-            self._news.phase("replaying the run so far")
+            self._notifier.phase("replaying the run so far")
         next_phase = time.monotonic() + _SECONDS_BETWEEN_PHASES
 
         def proceed(done: int, total: int) -> None:
@@ -191,7 +191,7 @@ class Search:
                 raise _InterruptedError
             if time.monotonic() >= next_phase:
                 next_phase = time.monotonic() + _SECONDS_BETWEEN_PHASES
-                self._news.phase(f"replaying the run so far: {done:,} of {total:,} requests")
+                self._notifier.phase(f"replaying the run so far: {done:,} of {total:,} requests")
 
         try:
             return replay(
@@ -251,7 +251,9 @@ class Search:
             if time.monotonic() >= next_line and ended.is_alive():
                 next_line = time.monotonic() + 10 * _SECONDS_BEFORE_SAYING
                 doing = [f"{one.worker}: {one.doing}" for one in self._activity.now()]
-                self._news.observer.notice(f"waiting for what is in flight ({'; '.join(doing)})")
+                self._notifier.observer.notice(
+                    f"waiting for what is in flight ({'; '.join(doing)})"
+                )
 
 
 class _InterruptedError(Exception):

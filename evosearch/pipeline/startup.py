@@ -1,4 +1,4 @@
-"""From a configuration to a laboratory: tasks loaded, engines compiled, the baseline tuned."""
+"""From a configuration to a scorer: tasks loaded, engines compiled, the baseline tuned."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import proxies
 from evosearch.config import Config
-from evosearch.errors import EvosearchError, UsageError, told
+from evosearch.errors import EvosearchError, UsageError, describe_error
 from evosearch.measuring.job import TaskSetup
-from evosearch.measuring.laboratory import (
+from evosearch.measuring.job_runner import JobRunner
+from evosearch.measuring.measurement import Engine
+from evosearch.measuring.scorer import (
     BASELINE,
-    Laboratory,
-    laboratory_of,
+    Scorer,
+    scorer_of,
     setups_of,
     tune_baseline,
 )
-from evosearch.measuring.measurement import Engine
-from evosearch.measuring.measurer import Measurer
 from evosearch.measuring.tuning import Tuner
 from evosearch.runs.provenance import check_tasks
 from evosearch.runs.store import Store
@@ -43,15 +43,15 @@ def check_for_searching(tasks: Iterable[str]) -> None:
             )
 
 
-def make_laboratory(
+def make_scorer(
     config: Config,
     store: Store,
-    measurer: Measurer,
+    runner: JobRunner,
     phase: Callable[[str], None],
     interrupted: threading.Event,
     note: Callable[[str], None],
-) -> Laboratory | None:
-    """A laboratory that is ready to measure; None if interrupted meanwhile.
+) -> Scorer | None:
+    """A scorer that is ready to measure; None if interrupted meanwhile.
 
     The baseline's learning rates come from the store, or are tuned and kept there. Tracing holds
     Python's lock and training does not, so one task is tuned while the next is compiled. `note` is
@@ -66,7 +66,7 @@ def make_laboratory(
     setups = setups_of(config)
     check_tasks(store, {name: proxies.load(name) for name in setups})
     known = store.rates()
-    backend = measurer.backend
+    backend = runner.backend
     compiling = threading.Semaphore(backend.capacity)
 
     def ready(name: str, setup: TaskSetup) -> Tuner | None:
@@ -83,7 +83,7 @@ def make_laboratory(
         seeds = [Seed(Stream.TUNE, n) for n in range(config.measurement.tuning_seeds)]
         under = {seed: rounds.of(seed, place, setup.steps) for seed in seeds}
         note(f"tuning the baseline on {name}")
-        return tune_baseline(setup, measurer, config.seed, under)
+        return tune_baseline(setup, runner, config.seed, under)
 
     def noted(name: str, setup: TaskSetup) -> Tuner | None:
         try:
@@ -105,7 +105,7 @@ def make_laboratory(
         if tuner is not None:
             store.add_tuning(name, proxies.load(name).params, tuner)
     store.commit()
-    return laboratory_of(config, measurer, setups, store.rates())
+    return scorer_of(config, runner, setups, store.rates())
 
 
 def _followed(
@@ -128,5 +128,5 @@ def _followed(
                 raise
             except Exception as error:
                 raise EvosearchError(
-                    f"task {pending[future]!r} does not train: {told(error)}"
+                    f"task {pending[future]!r} does not train: {describe_error(error)}"
                 ) from error

@@ -6,7 +6,7 @@ from evosearch.config import Config
 from evosearch.evaluation.validation import Validator
 from evosearch.evolution.evolution import Evolution
 from evosearch.evolution.records import Champion
-from evosearch.pipeline.observers import News
+from evosearch.pipeline.observers import Notifier
 from evosearch.runs.store import Store
 from evosearch.runs.validations import is_whole, validated_fitness
 
@@ -18,14 +18,14 @@ class ChampionValidation:
         config: of the search.
         store: open to search; the caller commits.
         validator: validates.
-        news: told of champions that cannot be validated.
+        notifier: told of champions that cannot be validated.
     """
 
-    def __init__(self, config: Config, store: Store, validator: Validator, news: News):
+    def __init__(self, config: Config, store: Store, validator: Validator, notifier: Notifier):
         self._limits = config.measurement
         self._store = store
         self._validator = validator
-        self._news = news
+        self._notifier = notifier
         self._begun = 0
         self._found = {
             program: found
@@ -46,7 +46,7 @@ class ChampionValidation:
                 self._validator.begin(number, record.program)
         self._begun = len(evolution.champions)
         while self._validator.problems:
-            self._news.notice(self._validator.problems.pop())
+            self._notifier.notice(self._validator.problems.pop())
         for number, found in self._validator.finished().items():
             program = evolution.champions[number].record.id
             self._found[program] = found

@@ -204,7 +204,7 @@ def _texts(program: Program) -> list[Section]:
 
 
 def _readable(found: Inspection) -> list[Section]:
-    """The simplified program, if that is news, with its description and the nearest known one."""
+    """The simplified program, if it is another one, its description and the nearest known one."""
     program, steps = found.simplification.program, len(found.simplification.steps)
     sections = []
     if found.entry is None and steps:

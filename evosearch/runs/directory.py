@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evosearch.config import SAME_SEARCH, Config, make_config, read_toml
-from evosearch.errors import EvosearchError, UsageError, told
+from evosearch.errors import EvosearchError, UsageError, describe_error
 from evosearch.files import read_bytes, write_text
 from evosearch.runs.database import create
 from evosearch.runs.store import Store
@@ -88,8 +88,8 @@ def check_config(store: Store, config: Config) -> None:
         made = make_config(tomllib.loads(text))
     except (tomllib.TOMLDecodeError, UsageError, RecursionError, ValueError) as error:
         raise EvosearchError(
-            f"{store.path} is damaged: it does not hold the run's configuration ({told(error)}); "
-            "restore it from a copy"
+            f"{store.path} is damaged: it does not hold the run's configuration "
+            f"({describe_error(error)}); restore it from a copy"
         ) from None
     changed = [
         name

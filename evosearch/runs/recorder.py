@@ -12,7 +12,7 @@ from evosearch.runs.store import Store
 
 
 class Recorder:
-    """Writes the news of a replayed search to its store; the caller commits.
+    """Writes the events of a replayed search to its store; the caller commits.
 
     Args:
         store: open to search.

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import proxies
 from evosearch.errors import UsageError
+from evosearch.measuring.job_runner import open_job_runner
 from evosearch.measuring.ledger import Ledger
-from evosearch.measuring.measurer import measuring
 from evosearch.simplification.algebra import rewritten, with_names_of_roles
 from evosearch.simplification.constants import TUNING_TRIALS, round_constants, tune
 from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS
@@ -42,7 +42,7 @@ def simplify(
     timeout: float | None = None,
     on_step: OnStep = lambda step: None,
     progress: Progress = lambda text, done, total: None,
-    told: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     ledger: Ledger | None = None,
 ) -> Simplification:
     """`program` as a rule that a person would write, with every step and why it is allowed.
@@ -63,10 +63,10 @@ def simplify(
         minutes: after so long no more candidates are tried, and what is undecided stays; the rest,
             from rounding on, comes on top. None for no limit.
         workers: trainings at a time; None for one per core.
-        timeout: seconds that a training may take; see `evosearch.measuring.measurer.open_backend`.
+        timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
         on_step: told of each step as it is taken.
         progress: told what is going on.
-        told: told of trainings that failed.
+        notify: called of trainings that failed.
         ledger: where trainings are kept, so that a second call goes on where the first one ended;
             None for nowhere.
 
@@ -88,10 +88,10 @@ def simplify(
 
     algebra = rewritten(program, take)
 
-    with measuring(workers, ledger or Ledger(), timeout=timeout, told=told) as measurer:
+    with open_job_runner(workers, ledger or Ledger(), timeout=timeout, notify=notify) as runner:
 
         def trials_on(names: Sequence[str]) -> Trials:
-            return Trials(program, names, seed, program.ops | algebra.ops, measurer, progress)
+            return Trials(program, names, seed, program.ops | algebra.ops, runner, progress)
 
         trials = cheap = trials_on(tasks)
         if screening is not None and list(screening) != list(tasks):

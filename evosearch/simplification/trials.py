@@ -11,8 +11,8 @@ import numpy as np
 import proxies
 from evosearch.errors import EvosearchError
 from evosearch.measuring.job import Job, JobResult, TaskSetup
-from evosearch.measuring.laboratory import BASELINE, tune_baseline, tune_rate
-from evosearch.measuring.measurer import Measurer
+from evosearch.measuring.job_runner import JobRunner
+from evosearch.measuring.scorer import BASELINE, tune_baseline, tune_rate
 from evosearch.seeds import Conditions, Seed, Stream
 from evosearch.simplification.deciding import bounds
 from evosearch.simplification.record import Cost
@@ -40,7 +40,7 @@ class Trials:
         tasks: names of the measuring tasks.
         seed: all seeds follow from it.
         ops: those that the programs to come are made of.
-        measurer: trains.
+        runner: trains.
         progress: told what is going on.
 
     Raises:
@@ -53,12 +53,12 @@ class Trials:
         tasks: Sequence[str],
         seed: int,
         ops: OpNames,
-        measurer: Measurer,
+        runner: JobRunner,
         progress: Progress = lambda text, done, total: None,
     ):
         self.original = original
         self.seed = seed
-        self._measurer = measurer
+        self._runner = runner
         self._begun: set[Job] = set()
         self._progress = progress
         self._doing = ""
@@ -146,11 +146,11 @@ class Trials:
         factors = self._baseline_factors if program == self._baseline else self.factors
         factor, setup = factors[task], self._setups[task]
         program = self._equal.setdefault((semantic_key(program), factor), program)
-        engine = self._measurer.backend.engine(setup, program, _FEW_RUNS)
+        engine = self._runner.backend.engine(setup, program, _FEW_RUNS)
         under = Conditions(setup.steps)
         job = Job(setup, program, engine, under, self.seed, seed, factor)
         self._begun.add(job)
-        return self._measurer.once(job)
+        return self._runner.once(job)
 
     def _loss(self, task: str, program: Program, seed: Seed) -> float:
         return self._begin(task, program, seed).result().loss
@@ -158,18 +158,18 @@ class Trials:
     def _prepare(self) -> None:
         """Compiles the tasks' interpreters, then tunes the original and the baseline on each."""
         seeds = [Seed(Stream.SIMPLIFY_TUNE, number) for number in range(TUNING_SEEDS)]
-        backend = self._measurer.backend
+        backend = self._runner.backend
         for number, (task, setup) in enumerate(self._setups.items()):
             left = len(self._setups) - number
             self.say(f"compiling and tuning learning rates: {left} task{'s' * (left != 1)} to go")
             backend.prepare(setup, self.original, backend.engine(setup, self.original, _FEW_RUNS))
             under = {seed: Conditions(setup.steps) for seed in seeds}
-            baseline = tune_baseline(setup, self._measurer, self.seed, under)
+            baseline = tune_baseline(setup, self._runner, self.seed, under)
             self._baseline_factors[task] = baseline.best
             self.factors[task] = self._tuned(setup, under)
 
     def _tuned(self, setup: TaskSetup, under: Mapping[Seed, Conditions]) -> float:
-        tuner = tune_rate(setup, self.original, self._measurer, self.seed, under, _FEW_RUNS)
+        tuner = tune_rate(setup, self.original, self._runner, self.seed, under, _FEW_RUNS)
         if not math.isfinite(tuner.losses[tuner.best]):
             raise EvosearchError(
                 f"the program diverges on {setup.task!r} at every learning rate from "

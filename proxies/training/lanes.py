@@ -21,13 +21,13 @@ from jax.sharding import PartitionSpec as Spec
 from numpy.typing import NDArray
 
 from proxies.task import PyTree
-from proxies.training.loop import Course, Curve, Loop, Plan, Progress
+from proxies.training.loop import Draws, Loop, StepSchedule, TrainingResult, TrainState
 
 _GANGS = 8  # at most an eighth of the lanes is loaded or read at once
 _AXIS = "lanes"
 _LANES: Any = Spec(_AXIS)  # type: ignore[no-untyped-call]
 _EVERYWHERE: Any = Spec()  # type: ignore[no-untyped-call]
-_State: TypeAlias = tuple[Plan, Progress]
+_State: TypeAlias = tuple[Draws, TrainState]
 
 
 class Entry(NamedTuple):
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
     """
 
     key: NDArray[np.uint32]
-    course: Course
+    course: StepSchedule
     operands: tuple[PyTree, ...]
 
 
@@ -127,7 +127,7 @@ class Lanes:
         self._state, ended = self._advance(self._state, self._data, np.int32(steps))
         return np.asarray(ended)
 
-    def finish(self, slots: Sequence[int]) -> list[Curve]:
+    def finish(self, slots: Sequence[int]) -> list[TrainingResult]:
         """What the trainings in lanes `slots` came to, at most `gang` on a device; host arrays."""
         positions, local, _ = self._placed(slots, [])
         curves = jax.device_get(self._finish(self._state, self._data, local))
@@ -188,20 +188,20 @@ def _advanced(
     plans, start = state
     goes_on = jax.vmap(loop.goes_on)
 
-    def step(plan: Plan, before: Progress) -> Progress:
+    def step(plan: Draws, before: TrainState) -> TrainState:
         after = loop.advance(data, plan, before)
         go = loop.goes_on(plan, before)
         # The rule's state is not read after the end, and is much the largest part: it may change.
-        kept: Progress = jax.tree.map(
+        kept: TrainState = jax.tree.map(
             partial(jnp.where, go), after, before._replace(state=after.state)
         )
         return kept
 
-    def further(carry: tuple[jax.Array, Progress]) -> tuple[jax.Array, Progress]:
+    def further(carry: tuple[jax.Array, TrainState]) -> tuple[jax.Array, TrainState]:
         done, progress = carry
         return done + 1, jax.vmap(step)(plans, progress)
 
-    def running(carry: tuple[jax.Array, Progress]) -> jax.Array:
+    def running(carry: tuple[jax.Array, TrainState]) -> jax.Array:
         done, progress = carry
         return (done < steps) & jnp.any(goes_on(plans, progress))
 
@@ -209,6 +209,6 @@ def _advanced(
     return (plans, end), ~goes_on(plans, end)
 
 
-def _finished(loop: Loop, state: _State, data: PyTree, slots: jax.Array) -> Curve:
+def _finished(loop: Loop, state: _State, data: PyTree, slots: jax.Array) -> TrainingResult:
     plans, progress = jax.tree.map(lambda all: all.at[slots].get(mode="clip"), state)
     return jax.vmap(partial(loop.finish, data))(plans, progress)

@@ -23,7 +23,7 @@ SMOOTHING = 0.9
 """Of batch losses that are held against limits."""
 
 
-class Course(NamedTuple):
+class StepSchedule(NamedTuple):
     """How a training is to go, step by step; none of it is compiled in.
 
     Attributes:
@@ -40,13 +40,13 @@ class Course(NamedTuple):
     steps: jax.Array | np.int32
 
     @classmethod
-    def plain(cls, lrs: jax.Array | NDArray[np.float32], steps: int) -> "Course":
+    def plain(cls, lrs: jax.Array | NDArray[np.float32], steps: int) -> "StepSchedule":
         """A course without decay and limits."""
         nothing = np.zeros(lrs.shape[0], np.float32)
         return cls(lrs, nothing, nothing + np.float32(np.inf), np.int32(steps))
 
 
-class Curve(NamedTuple):
+class TrainingResult(NamedTuple):
     """What one training showed.
 
     Attributes:
@@ -73,7 +73,7 @@ class Curve(NamedTuple):
     path: PyTree
 
 
-class Plan(NamedTuple):
+class Draws(NamedTuple):
     """What a training is dealt before its first step; fixed from then on.
 
     Attributes:
@@ -84,14 +84,14 @@ class Plan(NamedTuple):
         evaluation_key: for the evaluation at the end.
     """
 
-    course: Course
+    course: StepSchedule
     partition: PyTree
     samples: PyTree
     loss_keys: jax.Array
     evaluation_key: jax.Array
 
 
-class Progress(NamedTuple):
+class TrainState(NamedTuple):
     """How far a training has come."""
 
     step: jax.Array
@@ -126,8 +126,8 @@ class Loop:
     trace: bool = False
 
     def begin(
-        self, data: PyTree, key: jax.Array, course: Course, operands: tuple[PyTree, ...]
-    ) -> tuple[Plan, Progress]:
+        self, data: PyTree, key: jax.Array, course: StepSchedule, operands: tuple[PyTree, ...]
+    ) -> tuple[Draws, TrainState]:
         """A training before its first step; `operands` are further arguments of `rule.init`."""
         task = self.task
         budget = course.lrs.shape[0]
@@ -139,12 +139,12 @@ class Loop:
         # all draws are made here; loss keys that a task ignores are removed by the compiler.
         samples = jax.vmap(partial(task.sample, partition))(sample_keys)
         course = jax.tree.map(jnp.asarray, course)
-        plan = Plan(course, partition, samples, loss_keys, evaluation_key)
+        plan = Draws(course, partition, samples, loss_keys, evaluation_key)
         return plan, self._start(task.init(init_key), budget, operands)
 
-    def _start(self, params: PyTree, budget: int, operands: tuple[PyTree, ...]) -> Progress:
+    def _start(self, params: PyTree, budget: int, operands: tuple[PyTree, ...]) -> TrainState:
         delay = self.task.delay
-        return Progress(
+        return TrainState(
             step=jnp.int32(0),
             params=params,
             past=jax.tree.map(lambda leaf: jnp.stack([leaf] * delay), params) if delay else (),
@@ -159,11 +159,11 @@ class Loop:
             within=jnp.bool_(True),
         )
 
-    def goes_on(self, plan: Plan, progress: Progress) -> jax.Array:
+    def goes_on(self, plan: Draws, progress: TrainState) -> jax.Array:
         """Whether there is another step: neither diverged, nor stopped, nor done."""
         return progress.finite & progress.within & (progress.step < plan.course.steps)
 
-    def advance(self, data: PyTree, plan: Plan, progress: Progress) -> Progress:
+    def advance(self, data: PyTree, plan: Draws, progress: TrainState) -> TrainState:
         """One step further."""
         task = self.task
         lrs, decays, limits, _ = plan.course
@@ -187,7 +187,7 @@ class Loop:
         if self.observe:
             update_rms = update_rms.at[step].set(_rms(updates))
         smooth_loss = SMOOTHING * smooth_loss + (1 - SMOOTHING) * loss
-        return Progress(
+        return TrainState(
             step=step + 1,
             params=params,
             past=past,
@@ -200,12 +200,12 @@ class Loop:
             within=smooth_loss <= limits[step] * (1 - SMOOTHING**t),
         )
 
-    def finish(self, data: PyTree, plan: Plan, end: Progress) -> Curve:
+    def finish(self, data: PyTree, plan: Draws, end: TrainState) -> TrainingResult:
         """What a training came to that goes on no more."""
         evaluated = end.params if self.weights is None else self.weights(end.params, end.state)
         loss = self.task.evaluate(evaluated, data, plan.partition, plan.evaluation_key)
         finite = end.finite & jnp.isfinite(loss) & _all_finite(end.params)
-        return Curve(
+        return TrainingResult(
             train_loss=end.train_loss,
             loss=jnp.where(finite, loss, jnp.inf),
             steps=end.step,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from proxies.task import PyTree, Task
-from proxies.training.loop import Course, Rule
+from proxies.training.loop import Rule, StepSchedule
 from proxies.training.single import compile_train
 
 _USABLE = 0.9  # of a device's memory: the rest is for what the plan does not know
@@ -36,7 +36,7 @@ def memory(
         lambda data, operands: (
             data,
             jax.random.key(0),
-            Course.plain(jnp.zeros(budget, jnp.float32), budget),
+            StepSchedule.plain(jnp.zeros(budget, jnp.float32), budget),
             operands,
         ),
         task.data,

@@ -11,7 +11,7 @@ from jax.stages import Compiled
 from numpy.typing import NDArray
 
 from proxies.task import PyTree, Task
-from proxies.training.loop import SMOOTHING, Course, Curve, Loop, Rule
+from proxies.training.loop import SMOOTHING, Loop, Rule, StepSchedule, TrainingResult
 from proxies.training.schedules import Schedule, cosine, shape
 
 
@@ -40,7 +40,7 @@ def train(
     schedule: Schedule | None = None,
     key: jax.Array,
     operands: tuple[PyTree, ...] = (),
-) -> Curve:
+) -> TrainingResult:
     """Train `task` with `rule` from the seed `key`.
 
     `w <- w + rule.update(g, state, w, lr=schedule(step), t=step + 1)` until the budget is spent or
@@ -63,8 +63,8 @@ def train(
     if steps < 1:
         raise ValueError(f"steps is {steps}; train for at least 1")
     lrs = shape(cosine(steps) if schedule is None else schedule, steps)
-    course = Course.plain(lrs, steps)
-    curve: Curve = compiled_train(task, rule, task.data, key, course, operands)
+    course = StepSchedule.plain(lrs, steps)
+    curve: TrainingResult = compiled_train(task, rule, task.data, key, course, operands)
     return curve
 
 
@@ -74,12 +74,12 @@ def compiled_train(
     rule: Rule,
     data: PyTree,
     key: jax.Array,
-    course: Course,
+    course: StepSchedule,
     operands: tuple[PyTree, ...],
     weights: Callable[[PyTree, PyTree], PyTree] | None = None,
     observe: bool = False,
     trace: bool = False,
-) -> Curve:
+) -> TrainingResult:
     """`train` with every default filled in: compiled once per (task, rule, budget).
 
     Use it to hand over data that already lies on a device, or to train on various courses, none of
@@ -97,7 +97,7 @@ def compile_train(
     rule: Rule,
     data: PyTree,
     key: jax.Array,
-    course: Course,
+    course: StepSchedule,
     operands: tuple[PyTree, ...],
     *,
     weights: Callable[[PyTree, PyTree], PyTree] | None = None,

@@ -36,14 +36,14 @@ from proxies.sampling import Cut, cut, draw
 from proxies.task import Files, Split, Task
 from proxies.tasks import paper, recurrent, topics
 from proxies.user_tasks.execution import inherit, sha256
-from proxies.user_tasks.python_file import OwnTaskError, from_python
+from proxies.user_tasks.python_file import UserTaskError, from_python
 
 _NAME = re.compile(r"(?P<path>.+\.(py|npz|txt))(:(?P<what>[\w-]+))?(@(?P<part>[\w-]+))?")
 _LEAST_ITEMS = 32
 _SMOOTHING = 0.1
 
 
-def is_own(name: str) -> bool:
+def is_user_task(name: str) -> bool:
     """Whether `name` is that of a user's task: a path to a file that can be one."""
     return _NAME.fullmatch(name) is not None
 
@@ -56,7 +56,7 @@ def load(name: str) -> Task:
     `proxies.user_tasks.execution`.
 
     Raises:
-        OwnTaskError: the file cannot be read or does not hold what it should.
+        UserTaskError: the file cannot be read or does not hold what it should.
         UntrustedTaskError: an audit hook refused a Python file.
     """
     task = _load(name)
@@ -68,15 +68,15 @@ def load(name: str) -> Task:
 def _load(name: str) -> Task:
     parts = _NAME.fullmatch(name)
     if parts is None:
-        raise OwnTaskError(f"task {name!r}: name a .py, .npz or .txt file")
+        raise UserTaskError(f"task {name!r}: name a .py, .npz or .txt file")
     path, what = Path(parts["path"]), parts["what"]
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             kind = "a directory" if path.is_dir() else "no regular file"
-            raise OwnTaskError(f"task {name!r}: {path} is {kind}; name a file")
+            raise UserTaskError(f"task {name!r}: {path} is {kind}; name a file")
         files: Files = ((os.path.abspath(path), sha256(path)),)
     except OSError as error:
-        raise OwnTaskError(f"task {name!r}: cannot read {path}: {error.strerror}") from None
+        raise UserTaskError(f"task {name!r}: cannot read {path}: {error.strerror}") from None
     if path.suffix == ".py":
         task, files = from_python(name, path, what)
     else:
@@ -84,7 +84,7 @@ def _load(name: str) -> Task:
         model = what or next(iter(models))
         if model not in models:
             known = ", ".join(models)
-            raise OwnTaskError(f"task {name!r}: no model {model!r} for {path.suffix}; use {known}")
+            raise UserTaskError(f"task {name!r}: no model {model!r} for {path.suffix}; use {known}")
         task = models[model](name, path, _split(name, parts["part"] or "search"))
     return replace(task, name=name, source=f"{path} ({files[0][1][:12]})", files=files)
 
@@ -94,7 +94,7 @@ def _split(name: str, part: str) -> Split:
     for split in known:
         if split == part:
             return split
-    raise OwnTaskError(f"task {name!r}: no part {part!r}; use one of {', '.join(known)}")
+    raise UserTaskError(f"task {name!r}: no part {part!r}; use one of {', '.join(known)}")
 
 
 class Table(NamedTuple):
@@ -167,7 +167,7 @@ def _standardised(
         array = array.astype(dtype)
         found: NDArray[Any] = (array - array.mean(axis=0)) / np.maximum(array.std(axis=0), 1e-6)
     if not np.isfinite(found).all():
-        raise OwnTaskError(
+        raise UserTaskError(
             f"task {name!r}: {key} of {path} has numbers too large to be standardised; scale them"
         )
     return found
@@ -179,11 +179,11 @@ def _paper_vit(name: str, path: Path, split: Split) -> Task:
     if x.shape[1:] != shape:
         has = "x".join(map(str, x.shape[1:])) or "single numbers"
         wanted = "x".join(map(str, shape))
-        raise OwnTaskError(f"task {name!r}: the images in x are {has}; resize them to {wanted}")
+        raise UserTaskError(f"task {name!r}: the images in x are {has}; resize them to {wanted}")
     if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
-        raise OwnTaskError(f"task {name!r}: x holds {x.dtype}; save images as uint8 or float32")
+        raise UserTaskError(f"task {name!r}: x holds {x.dtype}; save images as uint8 or float32")
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-        raise OwnTaskError(
+        raise UserTaskError(
             f"task {name!r}: y holds {y.dtype} of shape {y.shape}; save a whole number, the class, "
             "for each image"
         )
@@ -197,21 +197,21 @@ def _arrays(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     x, y = _loaded(name, path)
     for key, array in {"x": x, "y": y}.items():
         if array.dtype.kind not in "biuf":
-            raise OwnTaskError(f"task {name!r}: {key} of {path} holds {array.dtype}; save numbers")
+            raise UserTaskError(f"task {name!r}: {key} of {path} holds {array.dtype}; save numbers")
         if array.ndim == 0:
-            raise OwnTaskError(
+            raise UserTaskError(
                 f"task {name!r}: {key} of {path} is one number; save a row an example"
             )
         if array.size == 0:
-            raise OwnTaskError(f"task {name!r}: {key} of {path} is empty; save a row an example")
+            raise UserTaskError(f"task {name!r}: {key} of {path} is empty; save a row an example")
     if len(x) != len(y):
-        raise OwnTaskError(f"task {name!r}: x has {len(x)} rows and y {len(y)}; give them as many")
+        raise UserTaskError(f"task {name!r}: x has {len(x)} rows and y {len(y)}; give them as many")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise OwnTaskError(f"task {name!r}: {path} holds NaN or infinity; remove those rows")
+        raise UserTaskError(f"task {name!r}: {path} holds NaN or infinity; remove those rows")
     if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
         wrong = y[(y < 0) | (y >= len(y))]
         if wrong.size:
-            raise OwnTaskError(
+            raise UserTaskError(
                 f"task {name!r}: class {wrong[0]} in y of {len(y)} rows; number classes from 0, or "
                 "save numbers that are no classes as floats"
             )
@@ -226,10 +226,10 @@ def _loaded(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         missing = [key for key in ("x", "y") if f"{key}.npy" not in sizes]
         if missing:
             has = ", ".join(key.removesuffix(".npy") for key in sizes) or "nothing"
-            raise OwnTaskError(f"task {name!r}: {path} has {has}; save arrays x and y")
+            raise UserTaskError(f"task {name!r}: {path} has {has}; save arrays x and y")
         needed, there = sizes["x.npy"] + sizes["y.npy"], _memory()
         if needed > there / 2:
-            raise OwnTaskError(
+            raise UserTaskError(
                 f"task {name!r}: the arrays of {path} take {needed / 2**30:,.1f} GiB, more than "
                 f"half of this machine's {there / 2**30:,.1f} GiB of memory; save fewer rows"
             )
@@ -238,11 +238,11 @@ def _loaded(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):
             raise ValueError("x or y is no array")
         return x, y
-    except OwnTaskError:
+    except UserTaskError:
         raise
     except Exception as error:  # a damaged archive raises some ten kinds
         said = " ".join(str(error).split()) or type(error).__name__
-        raise OwnTaskError(
+        raise UserTaskError(
             f"task {name!r}: {path} is no .npz of arrays ({said}); save it with np.savez"
         ) from None
 
@@ -288,20 +288,20 @@ def _text(name: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise OwnTaskError(f"task {name!r}: {path} is not UTF-8 text; save it as UTF-8") from None
+        raise UserTaskError(f"task {name!r}: {path} is not UTF-8 text; save it as UTF-8") from None
 
 
 def _rows_of(name: str, path: Path, part: Split, what: str, items: Iterable[bytes]) -> list[int]:
     """The items that fall into `part`, by a hash of their content.
 
     Raises:
-        OwnTaskError: there are too few of them.
+        UserTaskError: there are too few of them.
     """
     groups = [hashlib.sha256(item).hexdigest() for item in items]
     source = data.Source("own", "a user's own data", tuple(groups), ())
     rows = [place for place, group in enumerate(groups) if source.part_of(group) == part]
     if len(rows) < _LEAST_ITEMS:
-        raise OwnTaskError(
+        raise UserTaskError(
             f"task {name!r}: {path} has {len(rows)} {what} in its {part} part; give at least "
             f"{_LEAST_ITEMS} in each part, so about {5 * _LEAST_ITEMS} in all"
         )

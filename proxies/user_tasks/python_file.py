@@ -12,33 +12,33 @@ from proxies.task import Files, Task
 from proxies.user_tasks.execution import Execution, executing
 
 
-class OwnTaskError(ValueError):
+class UserTaskError(ValueError):
     """A user's task cannot be made; the message names the file and the remedy."""
 
 
-class UntrustedTaskError(OwnTaskError):
+class UntrustedTaskError(UserTaskError):
     """A Python file that the user does not trust was not executed."""
 
 
 def from_python(name: str, path: Path, function: str | None) -> tuple[Task, Files]:
     """The task that a function of a Python file returns, and the files that it was made from."""
     if not function:
-        raise OwnTaskError(f"task {name!r}: which function makes it? Write {path}:FUNCTION")
+        raise UserTaskError(f"task {name!r}: which function makes it? Write {path}:FUNCTION")
     with executing(path) as execution:
         try:
             module = execution.run()
             if not hasattr(module, function):
-                raise OwnTaskError(f"task {name!r}: {path} has no function {function!r}")
+                raise UserTaskError(f"task {name!r}: {path} has no function {function!r}")
             made = getattr(module, function)()
-        except OwnTaskError:
+        except UserTaskError:
             raise
         except BaseException as error:
             if not _is_of_the_file(error, execution):
                 raise
-            raise OwnTaskError(f"task {name!r}: {_failure(path, error, execution)}") from error
+            raise UserTaskError(f"task {name!r}: {_failure(path, error, execution)}") from error
         if not isinstance(made, Task):
             kind = type(made).__name__
-            raise OwnTaskError(
+            raise UserTaskError(
                 f"task {name!r}: {function}() returned {kind}; return a proxies.Task"
             )
         files = execution.files()
@@ -49,7 +49,7 @@ def from_python(name: str, path: Path, function: str | None) -> tuple[Task, File
             kind = "objects"
         else:
             continue
-        raise OwnTaskError(f"task {name!r}: its data holds {kind}; give arrays of numbers")
+        raise UserTaskError(f"task {name!r}: its data holds {kind}; give arrays of numbers")
     return made, files
 
 

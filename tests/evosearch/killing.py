@@ -112,9 +112,9 @@ def _child(
         _die_after_commit(commit)
     if planted:
         from evosearch.pipeline import search
-        from tests.evosearch.planted import laboratory
+        from tests.evosearch.planted import scorer
 
-        search.make_laboratory = laboratory  # type: ignore[assignment]
+        search.make_scorer = scorer  # type: ignore[assignment]
     sys.argv = ["evosearch", *words]
     status = 1
     try:

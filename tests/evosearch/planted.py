@@ -63,8 +63,8 @@ class PlantedLaboratory:
         return found
 
 
-def laboratory(config: Config, store: Store, *others: Any) -> PlantedLaboratory:
-    """Stands for `startup.make_laboratory`: the tuning of the baseline is planted too."""
+def scorer(config: Config, store: Store, *others: Any) -> PlantedLaboratory:
+    """Stands for `startup.make_scorer`: the tuning of the baseline is planted too."""
     for task in set(TASKS) - store.rates().keys():
         store.add_tuning(task, 1000, Tuner(losses={1.0: 0.0}))
     return PlantedLaboratory()
@@ -72,7 +72,7 @@ def laboratory(config: Config, store: Store, *others: Any) -> PlantedLaboratory:
 
 def plant(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on searches measure with a `PlantedLaboratory`."""
-    monkeypatch.setattr(search, "make_laboratory", laboratory)
+    monkeypatch.setattr(search, "make_scorer", scorer)
 
 
 def result(run: Run) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import proxies
-from evosearch.benchmarking import accelerator, batches, ways
-from evosearch.benchmarking.accelerator import Plan, measure
+from evosearch.benchmarking import accelerator, batch_runner, batches
+from evosearch.benchmarking.accelerator import AcceleratorPlan, measure
 from evosearch.benchmarking.agreement import agreement
 from evosearch.benchmarking.benchmark import quick
-from evosearch.benchmarking.effort import mutants
+from evosearch.benchmarking.plan import mutants
 from evosearch.presets import load_preset
 from evosearch.report.benchmark import part_report
 from evosearch.report.terminal import plain_text
@@ -23,9 +23,11 @@ from tests.evosearch.test_batches import OPS, TASK, tiny
 from tests.proxies.compiling import QUICKLY
 
 
-def plan_of(**changes: Any) -> Plan:
+def plan_of(**changes: Any) -> AcceleratorPlan:
     settings = {
-        "effort": tiny(tasks=(TASK, proxies.load("valley")), programs={}, naive_lanes=0, mutants=0),
+        "batches": tiny(
+            tasks=(TASK, proxies.load("valley")), programs={}, naive_lanes=0, mutants=0
+        ),
         "wide": (4,),
         "lanes": 2,
         "compared": 8,
@@ -35,7 +37,7 @@ def plan_of(**changes: Any) -> Plan:
         "costly_lanes": 2,
         "repeats": 1,
     }
-    return Plan(**{**settings, **changes})
+    return AcceleratorPlan(**{**settings, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
         return {"lanes": config.batch, "seconds": seconds}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ways, "interpreter_options", lambda platform: QUICKLY)
+        patch.setattr(batch_runner, "interpreter_options", lambda platform: QUICKLY)
         patch.setattr(batches, "search_speed", search)
         to = tmp_path_factory.mktemp("profile") / "steps.xplane.pb"
         yield {part["part"]: part for part in measure(plan_of(), 10, to)}
@@ -113,11 +115,11 @@ def test_no_part_begins_when_the_time_is_over(tmp_path: Path) -> None:
 def test_ten_minutes_hold_everything_and_four_the_first_figures(
     minutes: float, wide: tuple[int, ...], paper: int
 ) -> None:
-    plan = Plan.of_minutes(minutes)
-    assert plan.effort.tasks[0].name == "digits-mlp"
-    assert {task.name for task in plan.effort.tasks} == set(load_preset("quick")["tasks"])
+    plan = AcceleratorPlan.of_minutes(minutes)
+    assert plan.batches.tasks[0].name == "digits-mlp"
+    assert {task.name for task in plan.batches.tasks} == set(load_preset("quick")["tasks"])
     assert plan.wide == wide
-    assert len(plan.effort.paper) == paper
+    assert len(plan.batches.paper) == paper
     assert (plan.costly is None) == (minutes == 4)
     if plan.costly is not None:
         assert plan.costly[0].name in load_preset("standard")["tasks"]
@@ -155,4 +157,4 @@ def test_the_command_prints_each_figure_and_fails_if_one_did(
 
 
 def test_the_mutants_are_of_the_quick_presets_ops() -> None:
-    assert Plan.of_minutes(4).effort.ops == quick().ops
+    assert AcceleratorPlan.of_minutes(4).batches.ops == quick().ops

@@ -13,8 +13,8 @@ from evosearch.errors import UsageError
 from evosearch.evaluation.audit import Audit, Audited, audit
 from evosearch.evolution.evolution import Birth, Request
 from evosearch.evolution.records import Champion, Record
-from evosearch.measuring.laboratory import BASELINE
 from evosearch.measuring.measurement import Engine, Measurement
+from evosearch.measuring.scorer import BASELINE
 from evosearch.measuring.tuning import Tuner
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.rows import NOTHING_YET, PROGRESS

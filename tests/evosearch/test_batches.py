@@ -15,10 +15,10 @@ import pytest
 from rich.console import Console
 
 import proxies
-from evosearch.benchmarking import batches, roofline, ways
+from evosearch.benchmarking import batch_runner, batches, roofline
 from evosearch.benchmarking.batches import bench_batches
 from evosearch.benchmarking.comparison import Comparison, unless_too_large
-from evosearch.benchmarking.effort import Effort, mutants
+from evosearch.benchmarking.plan import BenchmarkPlan, mutants
 from evosearch.benchmarking.roofline import Rates, gradient_flops, register_bytes
 from evosearch.presets import load_preset
 from evosearch.report.benchmark import batches_report
@@ -33,8 +33,8 @@ PROGRAMS = ["adamw_paper", "lion", "mutants"]
 TASK = proxies.load("quadratic")
 
 
-def tiny(**changes: Any) -> Effort:
-    effort = Effort(
+def tiny(**changes: Any) -> BenchmarkPlan:
+    plan = BenchmarkPlan(
         tasks=(TASK,),
         programs={"lion": zoo.load("lion")},
         lanes=(2, 4),
@@ -51,13 +51,13 @@ def tiny(**changes: Any) -> Effort:
         side=64,
         mutants=400,
     )
-    return replace(effort, **changes)
+    return replace(plan, **changes)
 
 
 @pytest.fixture(scope="module")
 def document() -> Iterator[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ways, "interpreter_options", lambda platform: QUICKLY)
+        patch.setattr(batch_runner, "interpreter_options", lambda platform: QUICKLY)
         yield bench_batches(tiny(), repeats=1, seconds=0)
 
 
@@ -182,7 +182,7 @@ def test_the_naive_interpreter_computes_what_the_interpreter_does() -> None:
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *codes)
     weights, slopes = jnp.arange(4.0), jnp.array([1.0, -2.0, 0.0, 3.0])
     found = []
-    for machine in (interpreter(OPS), ways.naive_interpreter(OPS)):
+    for machine in (interpreter(OPS), batch_runner.naive_interpreter(OPS)):
 
         def update(code: Any, machine: Any = machine) -> jax.Array:
             state = machine.init(weights, code, 1.0)
@@ -237,10 +237,10 @@ def test_the_papers_proxies_take_as_many_lanes_as_the_memory_holds(
 
 
 def test_the_usual_effort_is_the_quick_presets_tasks() -> None:
-    effort = Effort.usual([16])
-    assert [task.name for task in effort.tasks] == load_preset("quick")["tasks"]
-    assert [task.name for task in effort.paper[:2]] == ["paper-vit", "paper-transformer"]
-    assert effort.lanes == (16,)
+    plan = BenchmarkPlan.usual([16])
+    assert [task.name for task in plan.tasks] == load_preset("quick")["tasks"]
+    assert [task.name for task in plan.paper[:2]] == ["paper-vit", "paper-transformer"]
+    assert plan.lanes == (16,)
 
 
 class Asked:
@@ -258,8 +258,8 @@ class Asked:
             self.calls.append("single")
             return {}
 
-        def batched(effort: Effort, **_: Any) -> dict[str, Any]:
-            self.calls.append(effort.lanes)
+        def batched(plan: BenchmarkPlan, **_: Any) -> dict[str, Any]:
+            self.calls.append(plan.lanes)
             return {}
 
         monkeypatch.setattr("evosearch.environment.use_device", use_device)
@@ -297,7 +297,7 @@ def test_wrong_sizes_are_one_line_that_says_what_to_write(run: Any, sizes: str) 
 def test_the_smallest_benchmark_runs_on_a_gpu() -> None:
     if jax.default_backend() != "gpu":
         pytest.skip("JAX finds no GPU here")
-    usual = Effort.usual([8])
+    usual = BenchmarkPlan.usual([8])
     small = {"tasks": usual.tasks[:1], "paper": (), "steps": 20, "naive_lanes": 0, "jitted": 1}
     found = bench_batches(replace(usual, copied=2**24, side=2048, **small), repeats=1, seconds=3)
     assert all(row["ratios"]["batched"] > 0 for row in found["batches"])

@@ -15,10 +15,10 @@ from evosearch.config import make_config
 from evosearch.errors import EvosearchError
 from evosearch.measuring import batching
 from evosearch.measuring.batching import Batch, Batching, Occupancy, lanes_that_fit
-from evosearch.measuring.laboratory import laboratory_of, setups_of
+from evosearch.measuring.job_runner import JobRunner
 from evosearch.measuring.local import LocalBackend
 from evosearch.measuring.measurement import Engine, Measurement
-from evosearch.measuring.measurer import Measurer
+from evosearch.measuring.scorer import scorer_of, setups_of
 from evosearch.pipeline.pipeline import search
 from evosearch.runs.conversion import measurement_of
 from evosearch.runs.rows import MEASUREMENTS, PROGRAMS
@@ -74,7 +74,7 @@ class Numbered:
 
     def __init__(self, number):
         self.number = number
-        self.course = proxies.Course.plain(np.ones(32, np.float32), 32)
+        self.course = proxies.StepSchedule.plain(np.ones(32, np.float32), 32)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def told(monkeypatch):
 
 
 def batch(lanes, told):
-    how = Batching(lanes, devices=jax.devices()[:1], told=told.append)
+    how = Batching(lanes, devices=jax.devices()[:1], notify=told.append)
     return Batch(Loop(proxies.load("digits-mlp"), None), None, Numbered(0), how)
 
 
@@ -105,7 +105,7 @@ def test_each_gets_its_own_result(told):
 
 def test_the_occupancy_is_the_share_of_steps_that_lanes_trained(told):
     full, half = Occupancy(), Occupancy()
-    how = Batching(1, devices=jax.devices()[:1], told=told.append, occupancy=full)
+    how = Batching(1, devices=jax.devices()[:1], notify=told.append, occupancy=full)
     trained(Batch(Loop(proxies.load("digits-mlp"), None), None, Numbered(0), how), [1, 2, 3, 4])
     how = replace(how, lanes=2, occupancy=half)
     trained(Batch(Loop(proxies.load("digits-mlp"), None), None, Numbered(0), how), [3])
@@ -181,11 +181,11 @@ def test_a_search_in_batches_scores_as_one_without(tmp_path):
         of_seed = results.setdefault((row.key, Seed(Stream(row.stream), row.seed)), {})
         of_seed[row.task] = measurement_of(row)
     apart = config.model_copy(update={"batch": 1})
-    measurer = Measurer(LocalBackend(1))
-    laboratory = laboratory_of(apart, measurer, setups_of(apart), rates)
+    runner = JobRunner(LocalBackend(1))
+    scorer = scorer_of(apart, runner, setups_of(apart), rates)
     compared = stopped = 0
     for (key, seed), found in list(results.items())[:80]:
-        again = laboratory.measure(parse(sources[key]), seed)
+        again = scorer.measure(parse(sources[key]), seed)
         for task, one in found.items():
             assert one.engine is Engine.BATCHED
             assert again[task].engine is not Engine.BATCHED

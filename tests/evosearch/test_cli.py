@@ -20,7 +20,7 @@ from evosearch.runs.directory import make_run_directory
 from primitives import OPS, equations, to_dot, to_graph, to_latex, zoo
 from primitives.explain import language
 from tests.evosearch import planted
-from tests.evosearch.laboratory import config
+from tests.evosearch.stored_runs import config
 from tests.evosearch.test_search import small
 
 COMMANDS = (

@@ -9,7 +9,7 @@ from evosearch.runs.cost import Cost, running_cost
 from evosearch.runs.rows import MeasurementRow
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
-from tests.evosearch.laboratory import WEIGHTS, config, measure, shorter_is_better, stored
+from tests.evosearch.stored_runs import WEIGHTS, config, measure, shorter_is_better, stored
 
 
 def row(request: int, task: str, seed: int, steps: int) -> MeasurementRow:

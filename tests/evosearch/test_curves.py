@@ -18,7 +18,7 @@ from evosearch.runs.store import Store
 from evosearch.runs.summary import Estimate
 from evosearch.runs.validations import Validation
 from evosearch.statistics import Interval
-from tests.evosearch.laboratory import config, stored
+from tests.evosearch.stored_runs import config, stored
 
 TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
 

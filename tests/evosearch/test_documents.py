@@ -29,8 +29,8 @@ from evosearch.simplification.kept import keep, kept, path_of
 from evosearch.statistics import Interval
 from primitives import zoo
 from tests.evosearch.damage import damaged_bytes, damaged_types
-from tests.evosearch.laboratory import stored
 from tests.evosearch.simplification.test_printing import measured
+from tests.evosearch.stored_runs import stored
 
 MUTATIONS = 100
 

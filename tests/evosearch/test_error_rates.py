@@ -13,7 +13,7 @@ from evosearch.evolution.evolution import Evolution
 from evosearch.evolution.records import evidence, fitness
 from evosearch.presets import load_preset
 from primitives import Program, live, zoo
-from tests.evosearch.laboratory import Worth, config, evolve
+from tests.evosearch.stored_runs import Worth, config, evolve
 
 DEVIATION = 0.1  # of a program's score between seeds
 PER_TASK = DEVIATION * math.sqrt(2)  # a seed's score is the mean of two tasks

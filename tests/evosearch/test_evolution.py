@@ -1,4 +1,4 @@
-"""Evolution: its laws, on a laboratory without training."""
+"""Evolution: its laws, on a scorer without training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evosearch.fixed import ELITE
 from evosearch.seeds import Stream
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, analyse, live, zoo
-from tests.evosearch.laboratory import config, evolve, measure, shorter_is_better
+from tests.evosearch.stored_runs import config, evolve, measure, shorter_is_better
 
 
 def test_a_search_is_a_function_of_its_seed() -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 import proxies
-from evosearch.errors import EvosearchError, UsageError, told
+from evosearch.errors import EvosearchError, UsageError, describe_error
 from evosearch.measuring.batching import Batching
 from evosearch.measuring.engines import Trainer, seed_key
 from evosearch.measuring.failures import TrainingError
@@ -62,8 +62,8 @@ def test_an_exception_in_a_callback_is_told_as_the_user_raised_it(
     with pytest.raises(jax.errors.JaxRuntimeError) as caught:
         loop(jnp.float32(0)).block_until_ready()
     assert len(str(caught.value).splitlines()) > 5
-    assert told(caught.value).startswith(expected)
-    assert "\n" not in told(caught.value)
+    assert describe_error(caught.value).startswith(expected)
+    assert "\n" not in describe_error(caught.value)
 
 
 def test_a_callback_that_returns_another_shape_is_told() -> None:
@@ -71,7 +71,7 @@ def test_a_callback_that_returns_another_shape_is_told() -> None:
     host = jax.jit(lambda x: jax.pure_callback(lambda x: jnp.zeros(3), shape, x))
     with pytest.raises(jax.errors.JaxRuntimeError) as caught:
         host(jnp.float32(0)).block_until_ready()
-    assert told(caught.value).startswith("RuntimeError: Incorrect output shape")
+    assert describe_error(caught.value).startswith("RuntimeError: Incorrect output shape")
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_a_callback_that_returns_another_shape_is_told() -> None:
     ],
 )
 def test_other_exceptions_are_told_by_type_and_first_line(error: Exception, expected: str) -> None:
-    assert told(error).startswith(expected)
-    assert "\n" not in told(error)
+    assert describe_error(error).startswith(expected)
+    assert "\n" not in describe_error(error)
 
 
 TASK = """

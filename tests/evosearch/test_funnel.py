@@ -7,7 +7,7 @@ import pytest
 from evosearch.evaluation.funnel import candidates
 from evosearch.runs.run import Run
 from primitives import Program, simplify
-from tests.evosearch.laboratory import stored
+from tests.evosearch.stored_runs import stored
 
 TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
 

@@ -109,7 +109,7 @@ def test_what_is_executed_is_what_was_trusted_even_if_the_file_is_swapped_meanwh
             proxies.user_tasks.files._load.cache_clear()
             try:
                 proxies.load(f"{path}:task")
-            except proxies.OwnTaskError:
+            except proxies.UserTaskError:
                 refused += 1
     finally:
         stop.set()

@@ -32,7 +32,7 @@ from evosearch.runs.store import Store
 from evosearch.statistics import Interval
 from primitives import zoo
 from primitives.text.printable import printable
-from tests.evosearch import laboratory
+from tests.evosearch import stored_runs
 
 ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b2J\x7f\u202e[red]"
 SHOWN = r"\x1b[31m\x1b]0;title\x07\x9b2J\x7f\u202e[red]"
@@ -77,9 +77,9 @@ def strangers_run(directory: Path) -> Path:
         make_run_directory(where, config.model_copy(update={"tasks": tasks}), {"python": ESCAPES})
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(laboratory, "Store", StrangersStore)
-        patched.setattr(laboratory, "make_run_directory", made)
-        laboratory.stored(directory, programs=40)
+        patched.setattr(stored_runs, "Store", StrangersStore)
+        patched.setattr(stored_runs, "make_run_directory", made)
+        stored_runs.stored(directory, programs=40)
     return directory
 
 

@@ -13,10 +13,10 @@ import proxies
 from evosearch.config import MeasurementConfig, MutationConfig
 from evosearch.evolution.mutation import mutate
 from evosearch.measuring.job import TaskSetup
-from evosearch.measuring.laboratory import Laboratory
+from evosearch.measuring.job_runner import JobRunner
 from evosearch.measuring.local import LocalBackend
 from evosearch.measuring.measurement import Engine, Measurement
-from evosearch.measuring.measurer import Measurer
+from evosearch.measuring.scorer import Scorer
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, parse, zoo
@@ -34,23 +34,23 @@ CRAWLING = parse(
 )
 
 
-def laboratory(hurdle: float, rates: Mapping[str, float]) -> Laboratory:
+def scorer(hurdle: float, rates: Mapping[str, float]) -> Scorer:
     setups = {name: TaskSetup.of(proxies.load(name)) for name in rates}
-    measurer = Measurer(LocalBackend(1))
-    return Laboratory(measurer, setups, 0, rates, MeasurementConfig(hurdle=hurdle))
+    runner = JobRunner(LocalBackend(1))
+    return Scorer(runner, setups, 0, rates, MeasurementConfig(hurdle=hurdle))
 
 
 @pytest.fixture(scope="module")
-def digits() -> Laboratory:
-    return laboratory(-1.0, {"digits-mlp": 8.0})
+def digits() -> Scorer:
+    return scorer(-1.0, {"digits-mlp": 8.0})
 
 
-def with_hurdle(given: Laboratory, hurdle: float, rate: float = 8.0) -> Laboratory:
+def with_hurdle(given: Scorer, hurdle: float, rate: float = 8.0) -> Scorer:
     limits = MeasurementConfig(hurdle=hurdle)
-    return Laboratory(given.measurer, given.setups, 0, {"digits-mlp": rate}, limits)
+    return Scorer(given.runner, given.setups, 0, {"digits-mlp": rate}, limits)
 
 
-def test_a_score_is_paired_with_the_baseline_on_its_own_seed(digits: Laboratory) -> None:
+def test_a_score_is_paired_with_the_baseline_on_its_own_seed(digits: Scorer) -> None:
     program = zoo.load("adamw_paper")
     at_its_own_rate = with_hurdle(digits, -1.0, rate=1.0)
     for number in range(3):
@@ -61,7 +61,7 @@ def test_a_score_is_paired_with_the_baseline_on_its_own_seed(digits: Laboratory)
         assert at_its_own_rate.measure(program, seed)["digits-mlp"].score == 0.0
 
 
-def test_a_program_far_behind_is_stopped_and_what_is_left_is_spared(digits: Laboratory) -> None:
+def test_a_program_far_behind_is_stopped_and_what_is_left_is_spared(digits: Scorer) -> None:
     found = digits.measure(CRAWLING, SEED)["digits-mlp"]
     assert found.stopped
     assert 200 / 8 <= found.steps < 200
@@ -72,16 +72,16 @@ def test_a_program_far_behind_is_stopped_and_what_is_left_is_spared(digits: Labo
     assert whole.score < -1.0
 
 
-def test_knowing_the_examples_by_heart_sets_no_limit(digits: Laboratory) -> None:
+def test_knowing_the_examples_by_heart_sets_no_limit(digits: Scorer) -> None:
     """No batch loss that is near the baseline's evaluation ends a training."""
     loss = digits.measure(CRAWLING, SEED)["digits-mlp"].baseline
     limits = np.frombuffer(digits._limits_on["digits-mlp", SEED], np.float32)
     assert np.min(limits) == pytest.approx(math.e * loss, rel=1e-5)
 
 
-def test_a_training_traces_nothing(digits: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_traces_nothing(digits: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What can be known of a task beforehand is not found out at every training."""
-    backend = digits.measurer.backend
+    backend = digits.runner.backend
     assert isinstance(backend, LocalBackend)
     trainer = backend._trainers.of(digits.setups["digits-mlp"])
     found = digits.measure(CRAWLING, SEED)
@@ -99,7 +99,7 @@ def test_a_race_ends_with_the_task_after_which_the_bounded_scores_sum_up_to_too_
     """Scores of +0.5, -0.2, -0.2 and -0.2, of which the first counts +0.3."""
     setups = {name: TaskSetup(name, 200) for name in "abcd"}
     limits = MeasurementConfig(largest_gain=0.3)
-    four = Laboratory(Measurer(LocalBackend(1)), setups, 0, {}, limits)
+    four = Scorer(JobRunner(LocalBackend(1)), setups, 0, {}, limits)
     scores = {"a": 0.5, "b": -0.2, "c": -0.2, "d": -0.2}
 
     def measured(task: str, program: Program, seed: Seed) -> Measurement:
@@ -115,7 +115,7 @@ def test_a_race_ends_with_the_task_after_which_the_bounded_scores_sum_up_to_too_
 @pytest.mark.slow
 def test_the_hurdle_stops_hardly_any_program_that_would_have_been_good() -> None:
     """Random descendants of known optimizers, trained to the end with and without the hurdle."""
-    stopping, free = laboratory(-1.0, RATES), laboratory(-10.0, RATES)
+    stopping, free = scorer(-1.0, RATES), scorer(-10.0, RATES)
     programs = _descendants(250)
     total_good = total_wronged = 0
     for task in RATES:
@@ -150,7 +150,7 @@ def _descendants(count: int) -> list[Program]:
     return found
 
 
-def _alone(laboratory: Laboratory, task: str, program: Program) -> Measurement:
-    setups, rates = {task: laboratory.setups[task]}, {task: laboratory.rates[task]}
-    single = Laboratory(laboratory.measurer, setups, 0, rates, laboratory.limits)
+def _alone(scorer: Scorer, task: str, program: Program) -> Measurement:
+    setups, rates = {task: scorer.setups[task]}, {task: scorer.rates[task]}
+    single = Scorer(scorer.runner, setups, 0, rates, scorer.limits)
     return single.measure(program, SEED)[task]

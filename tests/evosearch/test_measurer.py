@@ -12,10 +12,10 @@ import pytest
 import proxies
 from evosearch.measuring.batching import Batching
 from evosearch.measuring.job import Backend, Job, JobResult, TaskSetup, failed
+from evosearch.measuring.job_runner import CURVE_POINTS, JobRunner, open_job_runner
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.local import LocalBackend
 from evosearch.measuring.measurement import Engine, Failure
-from evosearch.measuring.measurer import CURVE_POINTS, Measurer, measuring
 from evosearch.measuring.processes import ProcessBackend
 from evosearch.seeds import Conditions, Seed, Stream
 from primitives import zoo
@@ -59,14 +59,14 @@ def result(loss: float = 0.5) -> JobResult:
 
 def test_equal_jobs_run_once_and_others_run_again() -> None:
     backend = Waiting()
-    measurer = Measurer(backend)
-    first, second = measurer.once(job()), measurer.once(job())
+    runner = JobRunner(backend)
+    first, second = runner.once(job()), runner.once(job())
     assert len(backend.jobs) == 1
     backend.jobs[0][1].set_result(result())
-    assert first.result() is second.result() is measurer.once(job()).result()
-    measurer.once(job(1))
+    assert first.result() is second.result() is runner.once(job()).result()
+    runner.once(job(1))
     assert len(backend.jobs) == 2
-    assert measurer.run(job()).loss == 0.25
+    assert runner.run(job()).loss == 0.25
 
 
 @pytest.mark.parametrize("error", [MemoryError("out of memory"), CancelledError()])
@@ -74,21 +74,21 @@ def test_who_waits_for_a_job_that_raises_is_told_and_the_next_to_ask_tries_again
     error: BaseException,
 ) -> None:
     backend = Waiting()
-    measurer = Measurer(backend)
-    waiting = [measurer.once(job()), measurer.once(job())]
+    runner = JobRunner(backend)
+    waiting = [runner.once(job()), runner.once(job())]
     backend.jobs[0][1].set_exception(error)
     for future in waiting:
         with pytest.raises(type(error)):
             future.result()
-    measurer.once(job())
+    runner.once(job())
     assert len(backend.jobs) == 2
 
 
 def test_a_failed_training_is_told_and_not_kept(tmp_path: Path) -> None:
     backend, said = Waiting(), list[str]()
     for _ in range(2):
-        measurer = Measurer(backend, Ledger(tmp_path / "evaluations.db"), said.append)
-        future = measurer.once(job())
+        runner = JobRunner(backend, Ledger(tmp_path / "evaluations.db"), said.append)
+        future = runner.once(job())
         backend.jobs[-1][1].set_result(failed(job(), Failure.TIMEOUT, "it took too long"))
         assert future.result().loss == np.inf
     assert len(backend.jobs) == 2
@@ -98,11 +98,13 @@ def test_a_failed_training_is_told_and_not_kept(tmp_path: Path) -> None:
 def test_what_the_ledger_holds_is_not_trained_again(tmp_path: Path) -> None:
     backend = LocalBackend(1)
     first = (
-        Measurer(backend, Ledger(tmp_path / "evaluations.db")).once(job(steps=SETUP.steps)).result()
+        JobRunner(backend, Ledger(tmp_path / "evaluations.db"))
+        .once(job(steps=SETUP.steps))
+        .result()
     )
     nobody = Waiting()
     again = (
-        Measurer(nobody, Ledger(tmp_path / "evaluations.db")).once(job(steps=SETUP.steps)).result()
+        JobRunner(nobody, Ledger(tmp_path / "evaluations.db")).once(job(steps=SETUP.steps)).result()
     )
     assert not nobody.jobs
     assert (again.loss, again.steps) == (first.loss, first.steps)
@@ -115,8 +117,8 @@ def test_after_an_error_what_has_not_begun_is_dropped() -> None:
     futures = []
 
     def fail() -> None:
-        with measuring(1) as measurer:
-            futures.extend(measurer.once(job(number, SETUP.steps)) for number in range(500))
+        with open_job_runner(1) as runner:
+            futures.extend(runner.once(job(number, SETUP.steps)) for number in range(500))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

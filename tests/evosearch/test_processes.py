@@ -22,9 +22,9 @@ from evosearch.measuring import processes
 from evosearch.measuring.contenders import find
 from evosearch.measuring.failures import TrainingError
 from evosearch.measuring.job import Job, JobResult, TaskSetup
+from evosearch.measuring.job_runner import JobRunner, open_backend
 from evosearch.measuring.local import LocalBackend
 from evosearch.measuring.measurement import Engine, Failure
-from evosearch.measuring.measurer import Measurer, open_backend
 from evosearch.measuring.processes import ProcessBackend
 from evosearch.pipeline.pipeline import resume, search
 from evosearch.runs.rows import MEASUREMENTS
@@ -143,7 +143,7 @@ def test_three_deaths_by_one_job_are_a_recorded_crash(
 ) -> None:
     flag = told_to(folder, "exit")
     said: list[str] = []
-    found = Measurer(backend, told=said.append).run(job(folder))
+    found = JobRunner(backend, notify=said.append).run(job(folder))
     flag.unlink()
     assert found.failure is Failure.CRASHED
     assert found.loss == np.inf
@@ -194,7 +194,7 @@ def test_a_file_that_changed_since_the_task_was_loaded_is_not_executed(tmp_path:
     changed = job(tmp_path)
     (tmp_path / "task.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n{TASK}")
     backend = ProcessBackend(1)
-    with pytest.raises((EvosearchError, proxies.OwnTaskError), match="changed"):
+    with pytest.raises((EvosearchError, proxies.UserTaskError), match="changed"):
         backend.submit(changed).result()
     backend.close()
     assert not (tmp_path / "executed").exists()

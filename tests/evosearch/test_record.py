@@ -43,7 +43,7 @@ from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from primitives import zoo
 from tests.evosearch import planted
-from tests.evosearch.laboratory import stored
+from tests.evosearch.stored_runs import stored
 from tests.evosearch.test_search import small
 
 EXAMPLE = Path(__file__).parents[2] / "runs" / "example"

@@ -261,23 +261,23 @@ def test_a_failing_worker_names_the_program_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evosearch.errors import EvosearchError
-    from evosearch.measuring.laboratory import Laboratory
+    from evosearch.measuring.scorer import Scorer
 
     directory = tmp_path / "failing"
     make_run_directory(directory, small(), describe())
-    original = Laboratory.measure
+    original = Scorer.measure
     calls = iter(range(1000))
 
-    def failing(self: Laboratory, *args: Any) -> Any:
+    def failing(self: Scorer, *args: Any) -> Any:
         if next(calls) == 20:
             raise MemoryError("out of memory")
         return original(self, *args)
 
-    monkeypatch.setattr(Laboratory, "measure", failing)
+    monkeypatch.setattr(Scorer, "measure", failing)
     with pytest.raises(EvosearchError, match=r"program \d+ failed \(MemoryError.*evosearch resume"):
         Search(directory, read_config(directory), workers=1).run()
     assert Run(directory).status().measurements >= 20 - 1
-    monkeypatch.setattr(Laboratory, "measure", original)
+    monkeypatch.setattr(Scorer, "measure", original)
     assert Search(directory, read_config(directory)).run() == "programs"
 
 

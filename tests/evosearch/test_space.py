@@ -5,7 +5,7 @@ import pytest
 
 from evosearch.evolution.constants import constants
 from evosearch.evolution.space import Space
-from evosearch.evolution.step_size import matched, step_size
+from evosearch.evolution.step_size import step_size, with_step_size_of
 from primitives import Program, live, parse, zoo
 
 WITH_RATE = [
@@ -23,7 +23,7 @@ PROPORTIONAL = [name for name in WITH_RATE if name not in NOT_PROPORTIONAL]
 def with_rate(name: str) -> Program:
     """A known optimizer with a constant on its learning rate."""
     program = zoo.load(name)
-    return matched(program, program)
+    return with_step_size_of(program, program)
 
 
 @pytest.mark.parametrize("name", PROPORTIONAL)

@@ -7,7 +7,7 @@ import pytest
 
 from evosearch.config import MutationConfig
 from evosearch.evolution.mutation import mutate
-from evosearch.evolution.step_size import matched, step_size
+from evosearch.evolution.step_size import step_size, with_step_size_of
 from primitives import analyse, live, parse, zoo
 
 HALVED = parse("def train(w, g, lr):\n    lr = lr * 0.5\n    update = g * lr\n    return update\n")
@@ -21,13 +21,13 @@ def test_the_step_of_a_sign_is_its_rate_and_scaling_scales_it() -> None:
 
 @pytest.mark.parametrize("name", ["lion", "adamw_paper", "sign_sgd", "lamb", "adafactor"])
 def test_a_program_is_given_steps_as_large_as_anothers(name: str) -> None:
-    child = matched(HALVED, zoo.load(name))
+    child = with_step_size_of(HALVED, zoo.load(name))
     assert step_size(child) == pytest.approx(step_size(zoo.load(name)), rel=1e-4)
     assert [one.op for one in child.statements] == [one.op for one in HALVED.statements]
 
 
 def test_a_program_without_a_constant_on_its_rate_is_given_one() -> None:
-    child = matched(zoo.load("sgd"), zoo.load("lion"))
+    child = with_step_size_of(zoo.load("sgd"), zoo.load("lion"))
     assert step_size(child) == pytest.approx(step_size(zoo.load("lion")), rel=1e-4)
     assert str(child.statements[0]).startswith("lr = lr * 0.0")
 
@@ -36,7 +36,7 @@ def test_a_program_without_a_constant_on_its_rate_is_given_one() -> None:
 @pytest.mark.parametrize("update", ["sqrt(g) * lr", "0.0 * lr", "exp(500.0) * lr", "g * 0.5"])
 def test_a_program_without_a_rate_or_a_size_stays(update: str) -> None:
     program = parse(f"def train(w, g, lr):\n    update = {update}\n    return update\n")
-    assert matched(program, zoo.load("lion")) == program
+    assert with_step_size_of(program, zoo.load("lion")) == program
     assert math.isnan(step_size(program)) == ("lr" in update)
 
 
@@ -66,6 +66,6 @@ def test_no_constant_leaves_float32() -> None:
         "def train(w, g, lr):\n    lr = lr * 1e30\n    x = g * 1e-38\n    x = x * 1e-37\n"
         "    update = x * lr\n    return update\n"
     )
-    child = matched(tiny, HALVED)
+    child = with_step_size_of(tiny, HALVED)
     assert max(abs(a) for s in child.statements for a in s.args if isinstance(a, float)) <= 1e38
     assert analyse(child).key

@@ -20,7 +20,7 @@ from evosearch.runs.directory import make_run_directory
 from evosearch.runs.rows import PROGRAMS
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
-from tests.evosearch.laboratory import config, evolve, shorter_is_better
+from tests.evosearch.stored_runs import config, evolve, shorter_is_better
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from evosearch.cli.status import print_status
 from evosearch.config import make_config
 from evosearch.evaluation.funnel import SCALES
 from evosearch.fixed import VALIDATION_DECAYS
-from evosearch.measuring.laboratory import BASELINE
+from evosearch.measuring.scorer import BASELINE
 from evosearch.report.run import standing
 from evosearch.runs.documents import CHECKSUM, checksum
 from evosearch.runs.run import Run

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import proxies
-from proxies import OwnTaskError
+from proxies import UserTaskError
 from proxies.user_tasks import files as own
 
 ROWS = np.random.default_rng(0).standard_normal((300, 2))
@@ -81,7 +81,7 @@ def test_arrays_that_cannot_be_used_are_one_line_that_names_the_file(
     content, expected = BAD_ARRAYS[what]
     path = tmp_path / "table.npz"
     path.write_bytes(content)
-    with pytest.raises(OwnTaskError, match=expected) as caught:
+    with pytest.raises(UserTaskError, match=expected) as caught:
         proxies.load(str(path))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -96,7 +96,7 @@ def test_an_archive_that_would_fill_the_memory_is_not_unpacked(
     assert path.stat().st_size < 200_000 < 90_000_000 < zeros.nbytes * 1.5
     monkeypatch.setattr(own, "_memory", lambda: 150e6)
     monkeypatch.setattr(np, "load", lambda *given, **named: pytest.fail("unpacked"))
-    with pytest.raises(OwnTaskError, match=r"bomb\.npz take 0\.1 GiB, more than half"):
+    with pytest.raises(UserTaskError, match=r"bomb\.npz take 0\.1 GiB, more than half"):
         proxies.load(str(path))
 
 
@@ -106,14 +106,14 @@ def test_a_directory_or_a_pipe_is_no_task_and_nothing_waits_for_it(
 ) -> None:
     path = tmp_path / name.partition(":")[0]
     path.mkdir()
-    with pytest.raises(OwnTaskError, match="is a directory; name a file"):
+    with pytest.raises(UserTaskError, match="is a directory; name a file"):
         proxies.load(f"{tmp_path}/{name}")
     path.rmdir()
     os.mkfifo(path)
     found: list[str] = []
 
     def load() -> None:
-        with pytest.raises(OwnTaskError) as caught:
+        with pytest.raises(UserTaskError) as caught:
             proxies.load(f"{tmp_path}/{name}")
         found.append(str(caught.value))
 
@@ -130,7 +130,7 @@ def test_a_directory_or_a_pipe_is_no_task_and_nothing_waits_for_it(
 )
 def test_a_text_that_cannot_be_used_is_named(tmp_path: Path, content: bytes, expected: str) -> None:
     (tmp_path / "notes.txt").write_bytes(content)
-    with pytest.raises(OwnTaskError, match=rf"notes\.txt.*{expected}"):
+    with pytest.raises(UserTaskError, match=rf"notes\.txt.*{expected}"):
         proxies.load(f"{tmp_path}/notes.txt")
 
 
@@ -180,7 +180,7 @@ def test_a_python_file_that_makes_no_task_is_one_line_that_names_file_and_line(
     (tmp_path / "task.py").write_bytes(text.encode("utf-8", "surrogateescape"))
     (tmp_path / "helper.py").write_text("raise SystemExit")
     (tmp_path / "wrong.py").write_text("\n\nif x\n")
-    with pytest.raises(OwnTaskError, match=expected) as caught:
+    with pytest.raises(UserTaskError, match=expected) as caught:
         proxies.load(f"{tmp_path}/task.py:task")
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -215,7 +215,7 @@ def test_a_task_file_that_raises_keyboard_interrupt_under_the_command_line_is_na
     (tmp_path / "task.py").write_text("raise KeyboardInterrupt\n")
     before = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
-        with pytest.raises(OwnTaskError, match=r"failed with KeyboardInterrupt in line 1"):
+        with pytest.raises(UserTaskError, match=r"failed with KeyboardInterrupt in line 1"):
             proxies.load(f"{tmp_path}/task.py:task")
     finally:
         signal.signal(signal.SIGINT, before)

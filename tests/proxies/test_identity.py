@@ -219,7 +219,7 @@ def test_a_failed_load_leaves_nothing_behind(tmp_path: Path) -> None:
     files = {"task.py": NAMED, "helper.py": "import sys; sys.path.insert(0, 'x'); 1 / 0\n"}
     path = write(tmp_path / "broken", files)
     before = list(sys.path), list(sys.meta_path)
-    with pytest.raises(proxies.OwnTaskError, match=r"ZeroDivisionError in line 1 of helper\.py"):
+    with pytest.raises(proxies.UserTaskError, match=r"ZeroDivisionError in line 1 of helper\.py"):
         proxies.load(f"{path}:task")
     assert (list(sys.path), list(sys.meta_path)) == before
     assert "helper" not in sys.modules

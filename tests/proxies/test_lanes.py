@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import proxies
 from primitives import encode, interpreter, parse, zoo
-from proxies import Course
+from proxies import StepSchedule
 from proxies.training.lanes import Entry, Lanes
 from proxies.training.loop import Loop
 from tests.proxies.compiling import QUICKLY
@@ -28,7 +28,7 @@ def loop():
 def entry(number):
     """A training by number: program, seed, length, and whether it diverges or meets its limits."""
     shape = proxies.named_shape("cosine", BUDGET, BUDGET)
-    course = Course.plain(shape, [BUDGET, 5, 9][number % 3])
+    course = StepSchedule.plain(shape, [BUDGET, 5, 9][number % 3])
     if number % 5 == 3:
         course = course._replace(limits=np.full(BUDGET, 0.5, np.float32))
     factor = np.float32(1e30 if number % 7 == 5 else 1.0)

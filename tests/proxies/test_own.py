@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import proxies
-from proxies import OwnTaskError, data
+from proxies import UserTaskError, data
 from proxies.tasks import paper
 from proxies.user_tasks import files as own
 from tests.proxies.compiling import quick_jit
@@ -149,14 +149,14 @@ def test_the_parts_of_a_users_data_share_nothing(folder: Path, name: str) -> Non
     ],
 )
 def test_a_file_that_is_no_task_is_explained(folder: Path, name: str, culprit: str) -> None:
-    with pytest.raises(OwnTaskError, match=culprit) as caught:
+    with pytest.raises(UserTaskError, match=culprit) as caught:
         proxies.load(f"{folder}/{name}")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-mlp-10x", "adamw", "a.csv"])
 def test_other_names_are_not_files(name: str) -> None:
-    assert not own.is_own(name)
+    assert not own.is_user_task(name)
 
 
 @pytest.mark.parametrize(

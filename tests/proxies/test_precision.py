@@ -54,7 +54,7 @@ def test_any_task_can_be_computed_so_and_gives_float32(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["digits-mlp", "topics-attention"])
 def test_a_training_in_bfloat16_ends_close_to_one_in_float32(name: str) -> None:
-    def curve(task: proxies.Task) -> proxies.Curve:
+    def curve(task: proxies.Task) -> proxies.TrainingResult:
         return quick_jit(lambda key: proxies.train(task, optax.adam(0.01), steps=40, key=key))(KEY)
 
     exact, rough = curve(proxies.load(name)), curve(proxies.load(f"{name}+bfloat16"))

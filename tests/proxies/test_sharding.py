@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import proxies
-from proxies import Course, compiled_train, sharding
+from proxies import StepSchedule, compiled_train, sharding
 from proxies.training.schedules import cosine, shape
 from tests.proxies.compiling import quick_jit
 
@@ -26,8 +26,8 @@ def two_devices() -> jax.sharding.Mesh:
     return jax.sharding.Mesh(np.array(jax.devices()[:2]), ("device",))
 
 
-def curve(task: proxies.Task) -> proxies.Curve:
-    course = Course.plain(shape(cosine(STEPS), STEPS), STEPS)
+def curve(task: proxies.Task) -> proxies.TrainingResult:
+    course = StepSchedule.plain(shape(cosine(STEPS), STEPS), STEPS)
     train = quick_jit(
         lambda data, key: compiled_train(
             task, optax.adamw(3e-3), data, key, course, (), observe=True

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import proxies
-from proxies import Course, Curve
+from proxies import StepSchedule, TrainingResult
 from proxies.training.loop import _streams
 from proxies.training.schedules import cosine, shape
 from tests.proxies.compiling import QUICKLY, quick_jit
@@ -78,7 +78,7 @@ class _Anatomy(NamedTuple):
     params: Any
     partition: Any
     samples: Any
-    curve: Curve
+    curve: TrainingResult
 
 
 @cache
@@ -91,7 +91,7 @@ def _dissector(name: str) -> Any:
         keys = _streams(key, 3 + 2 * steps)  # the training's own, so that nothing is done twice
         params, partition = task.init(keys[0]), task.partition(data, keys[1])
         samples = jax.vmap(lambda key: task.sample(partition, key))(keys[3::2])
-        course = Course.plain(shape(cosine(steps), steps), steps)
+        course = StepSchedule.plain(shape(cosine(steps), steps), steps)
         curve = proxies.compiled_train(task, ADAM, data, key, course, (rate,))
         return _Anatomy(params, partition, samples, curve)
 
@@ -113,7 +113,7 @@ def _dissected(name: str, seed: int, moving: bool, repetition: int) -> _Anatomy:
     return anatomy
 
 
-def _train(name: str, seed: int, moving: bool = True, repetition: int = 0) -> Curve:
+def _train(name: str, seed: int, moving: bool = True, repetition: int = 0) -> TrainingResult:
     return _dissect(name, seed, moving, repetition).curve
 
 
@@ -162,7 +162,7 @@ def test_another_key_gives_another_curve(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["digits-mlp", "photos-autoencoder", "quadratic"])
 def test_training_under_vmap_agrees_with_training_alone(name: str) -> None:
-    def alone(key: jax.Array) -> Curve:
+    def alone(key: jax.Array) -> TrainingResult:
         operands = (jnp.float32(5e-3),)
         return proxies.train(proxies.load(name), ADAM, steps=40, key=key, operands=operands)
 

@@ -14,7 +14,7 @@ import pytest
 import proxies
 from proxies import (
     SCHEDULES,
-    Course,
+    StepSchedule,
     compile_train,
     compiled_train,
     named_shape,
@@ -41,7 +41,7 @@ def _rule(move: Any) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _moves(curve: proxies.Curve) -> np.ndarray:
+def _moves(curve: proxies.TrainingResult) -> np.ndarray:
     """By how much each update but the last moved the weights, all by the same amount, from 1."""
     weights = np.sqrt(2 * np.asarray(curve.train_loss, np.float64) / CURVATURES.sum())
     return np.diff(weights)
@@ -58,14 +58,14 @@ def test_an_executable_that_nobody_holds_takes_no_memory_maps() -> None:
         return len(MAPS.read_text().splitlines())
 
     def compiled(rate: float) -> Any:
-        given = BOWL.data, KEY, Course.plain(np.ones(5, np.float32), 5), ()
+        given = BOWL.data, KEY, StepSchedule.plain(np.ones(5, np.float32), 5), ()
         return compile_train(BOWL, optax.sgd(rate), *given)
 
     compiled(0.1)  # whatever the first of all takes
     before = maps()
     held = [compiled(rate) for rate in (0.2, 0.3, 0.4)]
     taken = maps() - before
-    assert held[0](BOWL.data, KEY, Course.plain(np.ones(5, np.float32), 5), ()).steps == 5
+    assert held[0](BOWL.data, KEY, StepSchedule.plain(np.ones(5, np.float32), 5), ()).steps == 5
     held.clear()
     assert taken > 30
     assert maps() - before < taken / 4
@@ -141,7 +141,7 @@ def test_one_compilation_serves_every_schedule_and_number_of_steps() -> None:
     before = _compilations()
     for name, steps in (("cosine", 12), ("constant", 12), ("linear", 5)):
         shape = jnp.asarray(named_shape(name, steps, 12))
-        curve = compiled_train(BOWL, rule, BOWL.data, KEY, Course.plain(shape, steps), ())
+        curve = compiled_train(BOWL, rule, BOWL.data, KEY, StepSchedule.plain(shape, steps), ())
         alone = train(BOWL, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
         assert curve.steps == alone.steps == steps
         np.testing.assert_array_equal(curve.train_loss[:steps], alone.train_loss)
@@ -174,7 +174,7 @@ def test_loss_keys_that_a_task_ignores_cost_nothing() -> None:
         return BOWL.loss(params, batch, key) + jax.random.uniform(key)
 
     def scrambles(task: proxies.Task) -> int:
-        course = Course.plain(named_shape("cosine", 5, 5), 5)
+        course = StepSchedule.plain(named_shape("cosine", 5, 5), 5)
         arguments = (task, optax.set_to_zero(), task.data, KEY, course, ())
         return str(compiled_train.lower(*arguments).compile().as_text()).count(" xor(")
 
@@ -191,7 +191,7 @@ def test_a_training_stops_where_its_smoothed_loss_exceeds_the_limit() -> None:
     smooth = smoothed(np.asarray(whole.train_loss))
     limits = np.full(12, np.inf, np.float32)
     limits[7:] = smooth[7:] - 1e-3
-    course = Course.plain(np.ones(12, np.float32), 12)
+    course = StepSchedule.plain(np.ones(12, np.float32), 12)
     curve = compiled_train(BOWL, optax.sgd(0.1), BOWL.data, KEY, course._replace(limits=limits), ())
     assert bool(curve.stopped)
     assert not bool(curve.diverged)
@@ -208,7 +208,7 @@ def test_a_training_stops_where_its_smoothed_loss_exceeds_the_limit() -> None:
 def test_decay_takes_its_share_off_the_weights_beside_the_update() -> None:
     rate, steps = 0.1, 12
     decays = np.linspace(0.0, 0.2, steps, dtype=np.float32)
-    course = Course.plain(np.ones(steps, np.float32), steps)._replace(decays=decays)
+    course = StepSchedule.plain(np.ones(steps, np.float32), steps)._replace(decays=decays)
     curve = compiled_train(BOWL, optax.sgd(rate), BOWL.data, KEY, course, ())
     weights = np.prod(1 - decays[:, None] - rate * CURVATURES, axis=0)
     np.testing.assert_allclose(curve.loss, 0.5 * (CURVATURES * weights**2).sum(), rtol=1e-5)
@@ -233,7 +233,7 @@ def test_a_negative_delay_is_an_error() -> None:
 
 def test_an_observed_training_gives_the_sizes_of_its_updates_and_its_weights() -> None:
     rate, steps = 0.1, 12
-    course = Course.plain(np.ones(steps, np.float32), steps)
+    course = StepSchedule.plain(np.ones(steps, np.float32), steps)
     arguments = (BOWL, optax.sgd(rate), BOWL.data, KEY, course, ())
     plain, seen = compiled_train(*arguments), compiled_train(*arguments, observe=True)
     weights = (1 - rate * CURVATURES) ** np.arange(steps + 1)[:, None]

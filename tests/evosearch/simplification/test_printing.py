@@ -22,7 +22,7 @@ from evosearch.simplification import Ablation, Cost, Simplification, Step, simpl
 from evosearch.simplification.kept import keep, kept, path_of
 from evosearch.statistics import Interval
 from primitives import parse, zoo
-from tests.evosearch.laboratory import config
+from tests.evosearch.stored_runs import config
 from tests.evosearch.test_search import small
 
 HERE = Path(__file__).parent

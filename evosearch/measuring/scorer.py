@@ -14,8 +14,8 @@ from evosearch.errors import EvosearchError
 from evosearch.fixed import HURDLE_FROM, TUNING_RATES
 from evosearch.measuring.contenders import described
 from evosearch.measuring.job import Job, JobResult, TaskSetup
+from evosearch.measuring.job_runner import JobRunner
 from evosearch.measuring.measurement import Measurement
-from evosearch.measuring.measurer import Measurer
 from evosearch.measuring.tuning import Tuner, tune_alike
 from evosearch.seeds import Conditions, Seed
 from evosearch.statistics import log_loss
@@ -25,11 +25,11 @@ BASELINE = "adamw_paper"
 """The zoo program that fitness is relative to, with one tuned learning rate per task."""
 
 
-class Laboratory:
+class Scorer:
     """Measures programs, from any number of threads.
 
     Args:
-        measurer: trains.
+        runner: trains.
         setups: of each task, in the search's order.
         run_seed: all seeds follow from it.
         rates: for each task the baseline's learning rate; see `tune_baseline`.
@@ -40,13 +40,13 @@ class Laboratory:
 
     def __init__(
         self,
-        measurer: Measurer,
+        runner: JobRunner,
         setups: Mapping[str, TaskSetup],
         run_seed: int,
         rates: Mapping[str, float],
         limits: MeasurementConfig,
     ):
-        self.measurer = measurer
+        self.runner = runner
         self.setups = setups
         self.run_seed = run_seed
         self.rates = dict(rates)
@@ -83,11 +83,11 @@ class Laboratory:
 
     def _measure(self, task: str, program: Program, seed: Seed) -> Measurement:
         job = self._job(task, zoo.load(BASELINE), seed, self.rates[task])
-        baseline = self.measurer.once(job).result()
+        baseline = self.runner.once(job).result()
         check_ended(job, baseline)
         limits = self._limits(task, seed, baseline)
         job = replace(self._job(task, program, seed), limits=limits)
-        result = self.measurer.run(job)
+        result = self.runner.run(job)
         return Measurement(
             loss=result.loss,
             baseline=baseline.loss,
@@ -99,7 +99,7 @@ class Laboratory:
 
     def _job(self, task: str, program: Program, seed: Seed, factor: float = 1.0) -> Job:
         setup = self.setups[task]
-        engine = self.measurer.backend.engine(setup, program, runs=1)
+        engine = self.runner.backend.engine(setup, program, runs=1)
         under = self.limits.rounds.of(seed, self._places[task], setup.steps)
         return Job(setup, program, engine, under, self.run_seed, seed, factor)
 
@@ -122,7 +122,7 @@ def setups_of(config: Config) -> dict[str, TaskSetup]:
 
     Raises:
         UnknownTaskError: there is no such task.
-        OwnTaskError: a user's file makes no task.
+        UserTaskError: a user's file makes no task.
     """
     longest = config.measurement.rounds.longest
     return {
@@ -131,14 +131,14 @@ def setups_of(config: Config) -> dict[str, TaskSetup]:
     }
 
 
-def laboratory_of(
+def scorer_of(
     config: Config,
-    measurer: Measurer,
+    runner: JobRunner,
     setups: Mapping[str, TaskSetup],
     rates: Mapping[str, float],
-) -> Laboratory:
-    """A laboratory that measures as the search does, with the baseline at `rates`."""
-    return Laboratory(measurer, setups, config.seed, rates, config.measurement)
+) -> Scorer:
+    """A scorer that measures as the search does, with the baseline at `rates`."""
+    return Scorer(runner, setups, config.seed, rates, config.measurement)
 
 
 def check_ended(job: Job, result: JobResult) -> None:
@@ -156,7 +156,7 @@ def check_ended(job: Job, result: JobResult) -> None:
 
 def tune_baseline(
     setup: TaskSetup,
-    measurer: Measurer,
+    runner: JobRunner,
     run_seed: int,
     under: Mapping[Seed, Conditions],
 ) -> Tuner:
@@ -164,7 +164,7 @@ def tune_baseline(
 
     Args:
         setup: of the task.
-        measurer: trains.
+        runner: trains.
         run_seed: all seeds follow from it.
         under: the tuning seeds, and the conditions of each.
 
@@ -172,7 +172,7 @@ def tune_baseline(
         EvosearchError: the baseline has no finite loss at any rate, or its training crashed or took
             too long.
     """
-    tuner = tune_rate(setup, zoo.load(BASELINE), measurer, run_seed, under, runs=10 * len(under))
+    tuner = tune_rate(setup, zoo.load(BASELINE), runner, run_seed, under, runs=10 * len(under))
     if not math.isfinite(tuner.losses[tuner.best]):
         raise EvosearchError(
             f"task {setup.task!r} cannot be searched on: {BASELINE} has no finite loss at any "
@@ -185,7 +185,7 @@ def tune_baseline(
 def tune_rate(
     setup: TaskSetup,
     program: Program,
-    measurer: Measurer,
+    runner: JobRunner,
     run_seed: int,
     under: Mapping[Seed, Conditions],
     runs: int,
@@ -197,7 +197,7 @@ def tune_rate(
     Raises:
         EvosearchError: a training crashed or took too long.
     """
-    engine = measurer.backend.engine(setup, program, runs)
+    engine = runner.backend.engine(setup, program, runs)
     tuner = Tuner(TUNING_RATES)
 
     def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
@@ -209,15 +209,15 @@ def tune_rate(
             for _, rate in trials
         ]
         for job in (job for row in rows for job in row):
-            measurer.once(job)  # all are begun before one is waited for
-        return [float(np.mean([log_loss(_ended(measurer, job)) for job in row])) for row in rows]
+            runner.once(job)  # all are begun before one is waited for
+        return [float(np.mean([log_loss(_ended(runner, job)) for job in row])) for row in rows]
 
     tune_alike({setup.task: tuner}, mean_losses)
     return tuner
 
 
-def _ended(measurer: Measurer, job: Job) -> float:
+def _ended(runner: JobRunner, job: Job) -> float:
     """The loss of a training that must end."""
-    result = measurer.once(job).result()
+    result = runner.once(job).result()
     check_ended(job, result)
     return result.loss

@@ -1,4 +1,4 @@
-"""A laboratory without training: scores that follow from a program's text and a seed."""
+"""A scorer without training: scores that follow from a program's text and a seed."""
 
 from __future__ import annotations
 

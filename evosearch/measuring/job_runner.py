@@ -25,7 +25,7 @@ CURVE_POINTS = 64
 """The ledger keeps a training's curve at so many steps, evenly spaced."""
 
 
-class Measurer:
+class JobRunner:
     """Runs jobs on a backend; safe to use from several threads.
 
     Args:
@@ -39,17 +39,17 @@ class Measurer:
         self,
         backend: Backend,
         ledger: Ledger | None = None,
-        told: Callable[[str], None] = lambda text: None,
+        notify: Callable[[str], None] = lambda text: None,
     ):
         self.backend = backend
         self.ledger = ledger
-        self._told = told
+        self._notify = notify
         self._known: dict[Job, Future[JobResult]] = {}
         self._lock = threading.Lock()
 
     def run(self, job: Job) -> JobResult:
         """Runs a job that will not come again, and waits; nothing of it is kept."""
-        return self._told_of(job, self.backend.train(job))
+        return self._report_failure(job, self.backend.train(job))
 
     def once(self, job: Job) -> Future[JobResult]:
         """Runs a job, or gives the result of an equal one that was run, or is running, before."""
@@ -76,7 +76,7 @@ class Measurer:
 
         def ended(done: Future[JobResult]) -> None:
             try:
-                result = self._told_of(job, done.result())
+                result = self._report_failure(job, done.result())
                 answer.set_result(self._kept(job, key, result) if key else result)
             except BaseException as error:  # CancelledError is one
                 self._forget(job, answer, error)
@@ -100,11 +100,11 @@ class Measurer:
             self.ledger.put(key, _description(job), result)
         return result
 
-    def _told_of(self, job: Job, result: JobResult) -> JobResult:
+    def _report_failure(self, job: Job, result: JobResult) -> JobResult:
         """`result`, of which it is told if the training failed."""
         if result.failure is not None:
             seed = f"{job.seed.stream} seed {job.seed.number}"
-            self._told(f"{job.setup.task} on {seed} {result.failure}: {result.reason}")
+            self._notify(f"{job.setup.task} on {seed} {result.failure}: {result.reason}")
         return result
 
 
@@ -184,21 +184,21 @@ def open_backend(
 
 
 @contextmanager
-def measuring(
+def open_job_runner(
     workers: int | None = None,
     ledger: Ledger | None = None,
     *,
     timeout: float | None = None,
-    told: Callable[[str], None] = lambda text: None,
-) -> Iterator[Measurer]:
-    """A measurer on a backend of its own, which ends with its work.
+    notify: Callable[[str], None] = lambda text: None,
+) -> Iterator[JobRunner]:
+    """A runner on a backend of its own, which ends with its work.
 
     After an error or Ctrl-C it ends at once: what has not begun is dropped, and a training that a
     thread has begun is not waited for, since it cannot be cut short.
     """
     backend = open_backend(workers, timeout=timeout)
     try:
-        yield Measurer(backend, ledger, told)
+        yield JobRunner(backend, ledger, notify)
     except BaseException:
         backend.close(wait=False)
         raise

@@ -12,7 +12,7 @@ import numpy as np
 import proxies
 from evosearch.benchmarking.benchmark import TWENTY_STATEMENTS, quick
 from evosearch.evolution.mutation import mutate, with_states
-from evosearch.measuring.laboratory import BASELINE
+from evosearch.measuring.scorer import BASELINE
 from primitives import CapacityError, Program, encode, parse, semantic_key, zoo
 from primitives.machine.instructions import OpNames
 from proxies import Task
@@ -23,7 +23,7 @@ _MUTANTS_IN_A_ROW = 40  # about as far from its first program as a search's pare
 
 
 @dataclass(frozen=True)
-class Effort:
+class BenchmarkPlan:
     """How much is measured.
 
     Attributes:
@@ -61,7 +61,7 @@ class Effort:
     mutants: int
 
     @classmethod
-    def usual(cls, lanes: Sequence[int] = ()) -> Effort:
+    def usual(cls, lanes: Sequence[int] = ()) -> BenchmarkPlan:
         """The quick preset's tasks and ops, and as much work as suits JAX's default device."""
         on_cpu = jax.default_backend() == "cpu"
         stand_ins = (paper.vit_stand_in(), paper.transformer_stand_in())

@@ -20,13 +20,13 @@ from primitives.machine.interpreter import MachineState
 from primitives.machine.step import read, run
 from proxies import Task, named_shape
 from proxies.training.lanes import Entry, Lanes
-from proxies.training.loop import Course, Loop, Rule
+from proxies.training.loop import Loop, Rule, StepSchedule
 
 Operands: TypeAlias = tuple[Any, ...]
 """Of one lane: further arguments of the rule's `init`."""
 
 
-class Way:
+class BatchRunner:
     """A batch of trainings of one task on JAX's first device, all with one rule.
 
     Args:
@@ -42,7 +42,7 @@ class Way:
 
     def __init__(self, task: Task, rule: Rule, example: Operands, lanes: int, steps: int):
         self.lanes, self.steps = lanes, steps
-        self._course = Course.plain(named_shape("cosine", steps, steps), steps)
+        self._course = StepSchedule.plain(named_shape("cosine", steps, steps), steps)
         device = jax.devices()[0]
         programs_as_data = len(example) > 1  # a program and the factor, not the factor alone
         start = time.perf_counter()
