@@ -16,7 +16,7 @@ from evosearch.seeds import Rounds
 from evosearch.statistics import LARGEST_SCORE
 from primitives import MAX_STATEMENTS, ProgramError, parse
 from primitives.ops import names
-from primitives.text.wording import shortened, suggestion
+from primitives.text.wording import suggestion, truncate
 from proxies.training.schedules import SCHEDULES
 
 _LARGEST_FILE = 10**6
@@ -324,12 +324,12 @@ def make_config(settings: dict[str, Any]) -> Config:
 
 
 def _explained(error: Any) -> str:
-    where = shortened(".".join(str(part) for part in error["loc"]))
+    where = truncate(".".join(str(part) for part in error["loc"]))
     if error["type"] == "extra_forbidden":
         section: type[_Section] = Config
         if len(error["loc"]) > 1:
             section = _SECTIONS[error["loc"][0]]
-        near = suggestion(shortened(str(error["loc"][-1])), section.model_fields)
+        near = suggestion(truncate(str(error["loc"][-1])), section.model_fields)
         return f"config key {where!r} does not exist{near}"
     if error["type"] == "missing":
         return f"config key {where!r} is missing; set it or start from --preset quick"
@@ -343,7 +343,7 @@ def _explained(error: Any) -> str:
 def _shown(value: object) -> str:
     """A setting in an error message, short whatever it is."""
     try:
-        return shortened(repr(value))
+        return truncate(repr(value))
     except (ValueError, RecursionError):  # an integer of thousands of digits, or a deep table
         return f"a very large {type(value).__name__}"
 
