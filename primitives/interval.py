@@ -1,9 +1,9 @@
 """Interval arithmetic: bounds on the result of an op from bounds on its operands.
 
-An interval map (`Map`) takes the intervals of an op's operands and returns an interval that contains
-every result. Maps assume real arithmetic; `float32` then rounds the bounds outward. Intervals make no
-claim about NaN. An end is open only if rounding cannot reach it: x + y > 0 holds for x > 0 and
-y >= 0, but x * y > 0 does not, because the product may underflow.
+An interval map (`Map`) takes the intervals of an op's operands and returns an interval that
+contains every result. Maps assume real arithmetic; `float32` then rounds the bounds outward.
+Intervals make no claim about NaN. An end is open only if rounding cannot reach it: x + y > 0 holds
+for x > 0 and y >= 0, but x * y > 0 does not, because the product may underflow.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _corners(f: Callable[[float, float], float], x: Interval, y: Interval) -> In
     return Interval(min(values), max(values))
 
 
-# -- interval maps of ops ---------------------------------------------------------------------------
+# -- interval maps of ops -------------------------------------------------------------------------
 
 
 def same(x: Interval) -> Interval:
@@ -200,7 +200,7 @@ def add(x: Interval, y: Interval) -> Interval:
 
 
 def subtract(x: Interval, y: Interval) -> Interval:
-    """Interval map of x - y. If x is exactly 1, ends are open: 1 - y > 0 for y < 1, < 1 for y > 0."""
+    """Interval map of x - y. For x = 1 the ends are open: 1 - y > 0 if y < 1, and < 1 if y > 0."""
     low, high = x.low - y.high, x.high - y.low
     is_one = x.low == x.high == 1
     return Interval(
@@ -246,8 +246,8 @@ def divide(x: Interval, y: Interval) -> Interval:
 def power(x: Interval, y: Interval) -> Interval:
     """Interval map of x^y.
 
-    Bounds ignore one case of underflow: a step t raised to a negative power, such as t^-0.8, becomes
-    0 only after more than 1e9 steps.
+    The bounds ignore one case of underflow: a negative power of the step, such as t^-0.8, becomes 0
+    only after more than 1e9 steps.
     """
     if y.low == y.high and y.low in (2.0, 4.0, 6.0):
         return NONNEGATIVE
