@@ -162,7 +162,7 @@ def evaluate(
         if landscapes:
             drawn = ", ".join(str(path) for path in out if path.suffix in PLOTS)
             console.print(f"trajectories: {drawn}", highlight=False)
-        if ledger.path and (looks := ledger.looks("held-out")) and suite == "held-out":
+        if ledger.path and (looks := ledger.count_evaluations("held-out")) and suite == "held-out":
             console.print(f"look {looks} at held-out tasks, by {ledger.path}", highlight=False)
 
 

@@ -71,7 +71,7 @@ def measured(
     from evosearch.evaluation.funnel import funnel as through
     from evosearch.measuring.ledger import Ledger
 
-    ledger = Ledger.beside(runs[0].directory, trouble=warn)
+    ledger = Ledger.beside(runs[0].directory, on_error=warn)
     with reporting(Terminal(stderr=True)) as report:
         found = through(
             runs,

@@ -68,23 +68,23 @@ def place_in_run(argument: str) -> tuple[Run, int] | None:
     return (run, best.id) if best else None
 
 
-def ledger_of(arguments: Iterable[str], trouble: Callable[[str], None] | None = None) -> Ledger:
+def ledger_of(arguments: Iterable[str], on_error: Callable[[str], None] | None = None) -> Ledger:
     """The ledger beside the first run that `arguments` name; without one, that of `runs/` here.
 
     Args:
         arguments: programs, as for `load_program`.
-        trouble: told when the file cannot be used; None to raise instead.
+        on_error: told when the file cannot be used; None to raise instead.
 
     Raises:
-        EvosearchError: it cannot be used, and `trouble` is None.
+        EvosearchError: it cannot be used, and `on_error` is None.
     """
     from evosearch.measuring.ledger import Ledger
 
     for argument in arguments:
         directory = Path(argument.removesuffix(_SIMPLIFIED).split("#")[0])
         if (directory / DATABASE).is_file():
-            return Ledger.beside(directory, trouble)
-    return Ledger.local(trouble)
+            return Ledger.beside(directory, on_error)
+    return Ledger.local(on_error)
 
 
 def _place_of_winner(run: Run) -> tuple[Run, int] | None:

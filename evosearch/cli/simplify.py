@@ -100,7 +100,7 @@ def simplify(
             minutes=minutes,
             workers=workers,
             timeout=job_timeout,
-            ledger=ledger_of([name], trouble=warn),
+            ledger=ledger_of([name], on_error=warn),
         )
     document = found.document()
     if place and found.confirmation and save_derivation(place[0].directory, place[1], found):

@@ -82,7 +82,7 @@ class Pipeline:
             self._simplify()
 
     def _ledger(self) -> Ledger:
-        return Ledger.beside(self.directory, trouble=self._observer.notice)
+        return Ledger.beside(self.directory, on_error=self._observer.notice)
 
     def _funnel(self) -> None:
         """Takes the best programs through the funnel; the outcome is kept in the run."""

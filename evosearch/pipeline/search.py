@@ -88,7 +88,7 @@ class Search:
             self._capacity, timeout=self.config.job_timeout, batching=self._batching
         )
         threads = ThreadPoolExecutor(backend.capacity, thread_name_prefix="worker")
-        ledger = partial(Ledger.beside, self.directory, trouble=self._notifier.notice)
+        ledger = partial(Ledger.beside, self.directory, on_error=self._notifier.notice)
         validator = Validator(self.config, self._interrupted, ledger, self._activity.note)
         with self._activity:
             try:

@@ -44,7 +44,7 @@ DECIDING = (
     "primitives.ops",
     "primitives.ops.arithmetic",
     "primitives.ops.functions",
-    "primitives.ops.further",
+    "primitives.ops.extended",
     "primitives.parsing",
     "primitives.program",
     "primitives.machine.reference",

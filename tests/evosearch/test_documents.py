@@ -312,7 +312,7 @@ def test_numbers_have_bounds_and_messages_have_a_line(
     ("text", "culprit"),
     [
         ("a = " + "[" * 100_000, "nested too deeply"),
-        ("population = " + "9" * 5000, "a number of thousands of digits"),
+        ("population = " + "9" * 5000, "a number with thousands of digits"),
         ("population = 0x" + "f" * 9000, "'population' = a very large int"),
         (".".join("a" * 90) + " = 1", "config key 'a' does not exist"),
         (".".join("a" * 400_000) + " = 1", "nested too deeply"),
