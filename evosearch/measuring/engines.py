@@ -29,7 +29,7 @@ from evosearch.errors import EvosearchError
 from evosearch.measuring.batching import Batch, Batching
 from evosearch.measuring.contenders import Contender, Library
 from evosearch.measuring.executables import EXECUTABLES
-from evosearch.measuring.failures import TrainingError, explained_failures
+from evosearch.measuring.failures import TrainingError, explain_failures
 from evosearch.measuring.job import Job, JobResult, TaskSetup
 from evosearch.measuring.measurement import Engine
 from evosearch.seeds import Conditions, Seed, Stream
@@ -110,7 +110,7 @@ class Trainer:
 
     Raises:
         TrainingError: from the constructor and from every method, for an exception in a user's
-            task; see `explained_failures`.
+            task; see `explain_failures`.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Trainer:
         self._batching = batching
         self._batch: Batch | None = None
         self._batch_lock = threading.Lock()
-        with explained_failures(task):
+        with explain_failures(task):
             self._params = task.params
         self._longest = max(1, round(self.steps * longest))
         self._own = object()  # what its executables are known by
@@ -157,7 +157,7 @@ class Trainer:
 
     def prepare(self, program: Contender, engine: Engine) -> None:
         """Compiles what `run` will need, so that its first call is as fast as the others."""
-        with explained_failures(self.task, program):
+        with explain_failures(self.task, program):
             if engine is Engine.BATCHED:
                 self._shared_batch(self._operands(program, engine, 1.0))
             else:
@@ -172,7 +172,7 @@ class Trainer:
             key: the seed.
             engine: how to run it.
         """
-        with explained_failures(self.task, program):
+        with explain_failures(self.task, program):
             result = self._train(program, factor, key, engine, self._schedule())
             return _losses(result, engine)
 
@@ -188,14 +188,14 @@ class Trainer:
         limits = None if job.limits is None else np.frombuffer(job.limits, np.float32)
         start = time.perf_counter()
         try:
-            with explained_failures(self.task, job.contender):
+            with explain_failures(self.task, job.contender):
                 schedule = self._schedule(job.conditions, limits)
                 result = self._train(job.contender, job.factor, key, job.engine, schedule)
-                if job.wanted == "losses":
+                if job.output == "losses":
                     losses = _losses(result, job.engine)
                     return replace(losses, seconds=time.perf_counter() - start)
                 empty = JobResult(math.nan, 0, job.engine, _NOTHING, False, _NOTHING)
-                if job.wanted == "sharpness":
+                if job.output == "sharpness":
                     return replace(empty, sharpness=self._sharpness(result, key))
                 return replace(empty, path=_path(result))
         except TrainingError as error:

@@ -49,7 +49,8 @@ def memory(
     estimate = compile_train(task, rule, data, key, schedule, operands).memory_analysis()
     if estimate is None:
         raise RuntimeError(
-            f"JAX's {jax.default_backend()} backend gives no estimate of memory; use cpu, gpu or tpu"
+            f"JAX's {jax.default_backend()} backend gives no estimate of memory; "
+            "use another backend, such as cpu"
         )
     needed: int = (
         estimate.argument_size_in_bytes
