@@ -162,7 +162,7 @@ def evaluate(
         if landscapes:
             drawn = ", ".join(str(path) for path in out if path.suffix in PLOTS)
             console.print(f"trajectories: {drawn}", highlight=False)
-        if ledger.path and (looks := ledger.looks("held-out")) and suite == "held-out":
+        if ledger.path and (looks := ledger.count_evaluations("held-out")) and suite == "held-out":
             console.print(f"look {looks} at held-out tasks, by {ledger.path}", highlight=False)
 
 
@@ -199,7 +199,7 @@ def task_names(text: str) -> list[str]:
 def named_tasks(text: str) -> list[str]:
     """The tasks in a text with commas between, from the command line: their files are trusted."""
     names = _listed(text)
-    trust.current().named(names)
+    trust.current().trust_tasks(names)
     return names
 
 

@@ -71,7 +71,7 @@ def measured(
     from evosearch.evaluation.funnel import funnel as through
     from evosearch.measuring.ledger import Ledger
 
-    ledger = Ledger.beside(runs[0].directory, trouble=warn)
+    ledger = Ledger.beside(runs[0].directory, on_error=warn)
     with reporting(Terminal(stderr=True)) as report:
         found = through(
             runs,
@@ -84,7 +84,7 @@ def measured(
             ledger=ledger,
         )
     for run in runs:
-        run.keep_funnel(found.document())
+        run.save_funnel(found.document())
     return found
 
 

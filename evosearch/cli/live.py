@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evosearch.config import MeasurementConfig
-from evosearch.evolution.records import Champion, evidence, fitness, is_confirmed
+from evosearch.evolution.records import Champion, fitness, is_confirmed, reported_scores
 from evosearch.pipeline.observers import Snapshot
 from evosearch.report.run import duration
 from evosearch.statistics import Interval
@@ -203,7 +203,7 @@ class LiveView:
         )
 
     def _best(self, champion: Champion) -> str:
-        found = evidence(champion.record.scores)
+        found = reported_scores(champion.record.scores)
         if not found:
             return f"#{champion.record.id}, not measured yet"
         estimate = fitness(found, self.limits.noise_floor, self.limits.largest_gain)
@@ -213,7 +213,7 @@ class LiveView:
     def _style(self, champion: Champion) -> str:
         """Green only for what is shown to be better than the baseline."""
         scores = champion.record.scores
-        if not (found := evidence(scores)):
+        if not (found := reported_scores(scores)):
             return "bold"
         verdict = of_champion(
             fitness(found, self.limits.noise_floor, self.limits.largest_gain),
@@ -229,11 +229,11 @@ class LiveView:
 
     def _found(self, one: tuple[Champion, float]) -> float:
         return fitness(
-            evidence(one[0].record.scores), self.limits.noise_floor, self.limits.largest_gain
+            reported_scores(one[0].record.scores), self.limits.noise_floor, self.limits.largest_gain
         ).mean
 
     def _per_task(self, champion: Champion) -> str:
-        found = evidence(champion.record.scores)
+        found = reported_scores(champion.record.scores)
         tasks = sorted(found[0]) if found else []
         means = [f"{task} {sum(one[task] for one in found) / len(found):+.2f}" for task in tasks]
         return "  ".join(means)

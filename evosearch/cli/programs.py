@@ -15,7 +15,7 @@ from evosearch.errors import UsageError
 from evosearch.files import read_bytes
 from evosearch.runs.database import DATABASE
 from evosearch.runs.run import Run
-from evosearch.simplification.kept import kept
+from evosearch.simplification.derivation_files import read_derivation
 from primitives import Program, ProgramError, parse, zoo
 from primitives.parsing import MAX_CHARACTERS
 from primitives.text.wording import suggestion
@@ -68,23 +68,23 @@ def place_in_run(argument: str) -> tuple[Run, int] | None:
     return (run, best.id) if best else None
 
 
-def ledger_of(arguments: Iterable[str], trouble: Callable[[str], None] | None = None) -> Ledger:
+def ledger_of(arguments: Iterable[str], on_error: Callable[[str], None] | None = None) -> Ledger:
     """The ledger beside the first run that `arguments` name; without one, that of `runs/` here.
 
     Args:
         arguments: programs, as for `load_program`.
-        trouble: told when the file cannot be used; None to raise instead.
+        on_error: told when the file cannot be used; None to raise instead.
 
     Raises:
-        EvosearchError: it cannot be used, and `trouble` is None.
+        EvosearchError: it cannot be used, and `on_error` is None.
     """
     from evosearch.measuring.ledger import Ledger
 
     for argument in arguments:
         directory = Path(argument.removesuffix(_SIMPLIFIED).split("#")[0])
         if (directory / DATABASE).is_file():
-            return Ledger.beside(directory, trouble)
-    return Ledger.local(trouble)
+            return Ledger.beside(directory, on_error)
+    return Ledger.local(on_error)
 
 
 def _place_of_winner(run: Run) -> tuple[Run, int] | None:
@@ -117,7 +117,7 @@ def _simplified(argument: str) -> Program:
             f"{argument!r} is no program of a run, so no simplified form of it is kept; "
             f"`evosearch simplify {argument} -o FILE` writes it to a file"
         )
-    found = kept(place[0].directory, place[1])
+    found = read_derivation(place[0].directory, place[1])
     if found is None:
         raise UsageError(f"{argument} is not simplified yet: run `evosearch simplify {argument}`")
     return found.program

@@ -40,7 +40,7 @@ def tasks(
     """
     import proxies
     from evosearch.cli.evaluate import check_split
-    from evosearch.measuring.failures import explained_failures
+    from evosearch.measuring.failures import explain_failures
 
     if split is not None:
         check_split(split)
@@ -50,9 +50,9 @@ def tasks(
     if task is not None:
         raise UsageError("--task goes with --snr; `evosearch tasks NAME` shows one task")
     if name is not None:
-        trust.current().named([name])
+        trust.current().trust_tasks([name])
         one = proxies.load(name)
-        with explained_failures(one):
+        with explain_failures(one):
             if json:
                 print_json({**_row(one), "weights": _weights(one), "items": _items(one)})
             else:

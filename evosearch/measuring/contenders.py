@@ -90,7 +90,7 @@ def optax_names() -> tuple[str, ...]:
     return tuple(_LIBRARY)
 
 
-def described(contender: Contender) -> str:
+def describe_contender(contender: Contender) -> str:
     """A contender in a few words: its name if it is a known one."""
     if isinstance(contender, Library):
         return contender.name

@@ -12,7 +12,7 @@ from typing import Any
 from jax.errors import JaxRuntimeError
 
 from evosearch.errors import EvosearchError, describe_error
-from evosearch.measuring.contenders import Contender, described
+from evosearch.measuring.contenders import Contender, describe_contender
 from evosearch.seeds import Seed
 from proxies import Task
 
@@ -24,7 +24,7 @@ class TrainingError(EvosearchError):
         task: the task's name.
         contender: what it was trained with; None before there was any.
         reason: the exception, on one line, with the line of the user's file that raised it.
-        name: the contender's name; "" for what `contenders.described` calls it.
+        name: the contender's name; "" for what `contenders.describe_contender` calls it.
         seed: the training's; None where it is not known.
     """
 
@@ -38,7 +38,7 @@ class TrainingError(EvosearchError):
     ):
         self.task, self.contender, self.reason = task, contender, reason
         self.name, self.seed = name, seed
-        name = name or ("" if contender is None else described(contender))
+        name = name or ("" if contender is None else describe_contender(contender))
         doing = f"fails in a training with {name}" if name else "cannot be set up"
         where = f" on {seed.stream} seed {seed.number}" if name and seed is not None else ""
         super().__init__(f"task {task!r} {doing}{where}: {reason}")
@@ -57,7 +57,7 @@ class TrainingError(EvosearchError):
 
 
 @contextmanager
-def explained_failures(task: Task, contender: Contender | None = None) -> Iterator[None]:
+def explain_failures(task: Task, contender: Contender | None = None) -> Iterator[None]:
     """Turns an exception in a user's task into an error; so too one of JAX's runtime in any task.
 
     Another exception in a bundled task is a defect of this project and stays as it is.

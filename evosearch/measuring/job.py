@@ -86,7 +86,7 @@ class Job:
     seed: Seed
     factor: float = 1.0
     limits: bytes | None = None
-    wanted: Literal["losses", "sharpness", "path"] = "losses"
+    output: Literal["losses", "sharpness", "path"] = "losses"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def failed(job: Job, failure: Failure, reason: str) -> JobResult:
         nothing,
         stopped=False,
         update_rms=nothing if job.setup.observe else nothing[:0],
-        sharpness=math.nan if job.wanted == "sharpness" else None,
+        sharpness=math.nan if job.output == "sharpness" else None,
         failure=failure,
         reason=reason,
     )

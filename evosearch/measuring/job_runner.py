@@ -51,7 +51,7 @@ class JobRunner:
         """Runs a job that will not come again, and waits; nothing of it is kept."""
         return self._report_failure(job, self.backend.train(job))
 
-    def once(self, job: Job) -> Future[JobResult]:
+    def submit_once(self, job: Job) -> Future[JobResult]:
         """Runs a job, or gives the result of an equal one that was run, or is running, before."""
         with self._lock:
             known = self._known.get(job)
@@ -67,7 +67,7 @@ class JobRunner:
 
     def _begin(self, job: Job, answer: Future[JobResult]) -> None:
         key = ""
-        if self.ledger is not None and job.wanted == "losses":
+        if self.ledger is not None and job.output == "losses":
             key = _key(job)
             kept = self.ledger.get(key)
             if kept is not None:

@@ -29,7 +29,7 @@ import numpy as np
 
 import proxies
 from evosearch.errors import EvosearchError
-from evosearch.files import explained
+from evosearch.files import explain_file_errors
 from evosearch.measuring.job import JobResult
 from evosearch.measuring.measurement import Engine
 from proxies import Task
@@ -58,28 +58,28 @@ class Ledger:
 
     Args:
         path: the database, made if need be; None for one in memory.
-        trouble: told once, in words, when the file cannot be used; the ledger then goes on in
-            memory. None to raise instead.
+        on_error: called once with a message when the file cannot be used; the ledger then stays in
+            memory. None raises the error instead.
 
     Raises:
-        EvosearchError: it cannot be written, or is damaged, and `trouble` is None.
+        EvosearchError: it cannot be written, or is damaged, and `on_error` is None.
     """
 
-    def __init__(self, path: Path | None = None, trouble: Callable[[str], None] | None = None):
+    def __init__(self, path: Path | None = None, on_error: Callable[[str], None] | None = None):
         self.path = path
-        self._trouble = trouble
+        self._on_error = on_error
         self._lock = threading.RLock()
         self._db = self._guarded(lambda: _opened(self.path), lambda: _opened(None))
 
     @classmethod
-    def local(cls, trouble: Callable[[str], None] | None = None) -> Ledger:
+    def local(cls, on_error: Callable[[str], None] | None = None) -> Ledger:
         """The one of the working directory."""
-        return cls(LEDGER, trouble)
+        return cls(LEDGER, on_error)
 
     @classmethod
-    def beside(cls, run: Path, trouble: Callable[[str], None] | None = None) -> Ledger:
+    def beside(cls, run: Path, on_error: Callable[[str], None] | None = None) -> Ledger:
         """The one of the folder that holds the run directory `run`."""
-        return cls(run.absolute().parent / LEDGER.name, trouble)
+        return cls(run.absolute().parent / LEDGER.name, on_error)
 
     def get(self, key: str) -> JobResult | None:
         """What the training with this key gave; None if it was never made, or is damaged."""
@@ -111,7 +111,7 @@ class Ledger:
             row,
         )
 
-    def looks(self, split: str) -> int:
+    def count_evaluations(self, split: str) -> int:
         """How many evaluations on tasks of `split` have begun."""
 
         def count() -> int:
@@ -136,8 +136,8 @@ class Ledger:
             self._db.close()
 
     def _explained(self) -> AbstractContextManager[None]:
-        return explained(
-            self.path or _IN_MEMORY, mend="move it away, and its trainings are made again"
+        return explain_file_errors(
+            self.path or _IN_MEMORY, remedy="move it away, and its trainings are made again"
         )
 
     def _row(self, key: str) -> tuple[Any, ...] | None:
@@ -158,9 +158,9 @@ class Ledger:
                 with self._explained():
                     return work()
             except EvosearchError as error:
-                if self._trouble is None or self.path is None:
+                if self._on_error is None or self.path is None:
                     raise
-                self._trouble(f"trainings are not kept: {error}")
+                self._on_error(f"trainings are not kept: {error}")
                 self.path = None
                 self._db = _opened(None)
                 return otherwise()

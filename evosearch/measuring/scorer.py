@@ -12,11 +12,11 @@ import proxies
 from evosearch.config import Config, MeasurementConfig
 from evosearch.errors import EvosearchError
 from evosearch.fixed import HURDLE_FROM, TUNING_RATES
-from evosearch.measuring.contenders import described
+from evosearch.measuring.contenders import describe_contender
 from evosearch.measuring.job import Job, JobResult, TaskSetup
 from evosearch.measuring.job_runner import JobRunner
 from evosearch.measuring.measurement import Measurement
-from evosearch.measuring.tuning import Tuner, tune_alike
+from evosearch.measuring.tuning import Tuner, tune_equally
 from evosearch.seeds import Conditions, Seed
 from evosearch.statistics import log_loss
 from primitives import Program, zoo
@@ -83,7 +83,7 @@ class Scorer:
 
     def _measure(self, task: str, program: Program, seed: Seed) -> Measurement:
         job = self._job(task, zoo.load(BASELINE), seed, self.rates[task])
-        baseline = self.runner.once(job).result()
+        baseline = self.runner.submit_once(job).result()
         check_ended(job, baseline)
         limits = self._limits(task, seed, baseline)
         job = replace(self._job(task, program, seed), limits=limits)
@@ -149,7 +149,7 @@ def check_ended(job: Job, result: JobResult) -> None:
     """
     if result.failure is not None:
         raise EvosearchError(
-            f"task {job.setup.task!r} cannot be trained with {described(job.contender)} "
+            f"task {job.setup.task!r} cannot be trained with {describe_contender(job.contender)} "
             f"({result.failure}): {result.reason}; mend the task, or give a longer --job-timeout"
         )
 
@@ -209,15 +209,15 @@ def tune_rate(
             for _, rate in trials
         ]
         for job in (job for row in rows for job in row):
-            runner.once(job)  # all are begun before one is waited for
+            runner.submit_once(job)  # all are begun before one is waited for
         return [float(np.mean([log_loss(_ended(runner, job)) for job in row])) for row in rows]
 
-    tune_alike({setup.task: tuner}, mean_losses)
+    tune_equally({setup.task: tuner}, mean_losses)
     return tuner
 
 
 def _ended(runner: JobRunner, job: Job) -> float:
     """The loss of a training that must end."""
-    result = runner.once(job).result()
+    result = runner.submit_once(job).result()
     check_ended(job, result)
     return result.loss

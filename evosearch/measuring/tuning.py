@@ -160,7 +160,7 @@ _Trial = TypeVar("_Trial")
 
 
 class _Tunes(Protocol[_Trial]):
-    """What `tune_alike` needs of a tuner."""
+    """What `tune_equally` needs of a tuner."""
 
     losses: dict[_Trial, float]
 
@@ -170,7 +170,7 @@ class _Tunes(Protocol[_Trial]):
     def proposals(self) -> list[_Trial]: ...
 
 
-def tune_alike(
+def tune_equally(
     tuners: Mapping[str, _Tunes[_Trial]],
     mean_losses: Callable[[list[tuple[str, _Trial]]], list[float]],
 ) -> None:

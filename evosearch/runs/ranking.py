@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from evosearch.config import Config
-from evosearch.evolution.records import evidence, fitness, is_confirmed
+from evosearch.evolution.records import fitness, is_confirmed, reported_scores
 from evosearch.runs.rows import MeasurementRow
 from evosearch.runs.summary import Estimate
 from evosearch.seeds import Seed, Stream
@@ -70,7 +70,7 @@ def candidates(
     """
     found = []
     for one in _by_key(rows).values():
-        used = evidence(one.scores)
+        used = reported_scores(one.scores)
         skipped = any(len(scores) < len(config.tasks) for scores in used)
         if used and (with_skipped or not skipped):
             found.append(_candidate(one, used, config))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from primitives.graph.nodes import GRADIENT, STATE, WEIGHTS, Node
 from primitives.graph.roles import Roles, roles
-from primitives.graph.statements import averaged, bias_correction, resolved
+from primitives.graph.statements import bias_correction, match_average, resolved
 from primitives.graph.structure import Structure
 from primitives.kinds import Kind
 from primitives.program import Program
@@ -115,7 +115,7 @@ class _Narrator(Structure):
         if not value.is_call:
             return f"{name}, which becomes {self.phrase(value)}"
         others = [arg for arg in value.args[:2] if resolved(arg) is not state]
-        average = averaged(value, state)
+        average = match_average(value, state)
         if average and len(others) == 1:
             new, decay = average
             constant = self.constant(decay)

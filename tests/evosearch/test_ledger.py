@@ -115,7 +115,7 @@ def test_trainings_of_an_older_version_are_set_aside_and_looks_are_kept(tmp_path
         db.execute("insert into evaluations values (1, '', 'held-out', '', '', '')")
     ledger = Ledger(path)
     assert ledger.get("old") is None
-    assert ledger.looks("held-out") == 1
+    assert ledger.count_evaluations("held-out") == 1
     ledger.close()
     with sqlite3.connect(path) as db:
         tables = {row[0] for row in db.execute("select name from sqlite_master")}
