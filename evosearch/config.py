@@ -16,7 +16,7 @@ from evosearch.seeds import Rounds
 from evosearch.statistics import LARGEST_SCORE
 from primitives import MAX_STATEMENTS, ProgramError, parse
 from primitives.ops import names
-from primitives.text.wording import shortened, suggestion
+from primitives.text.wording import suggestion, truncate
 from proxies.training.schedules import SCHEDULES
 
 _LARGEST_FILE = 10**6
@@ -377,12 +377,12 @@ def make_config(settings: dict[str, Any]) -> Config:
 
 
 def _format_error(error: Any) -> str:
-    key = shortened(".".join(str(part) for part in error["loc"]))
+    key = truncate(".".join(str(part) for part in error["loc"]))
     if error["type"] == "extra_forbidden":
         section: type[_Section] = Config
         if len(error["loc"]) > 1:
             section = _SECTIONS[error["loc"][0]]
-        near = suggestion(shortened(str(error["loc"][-1])), section.model_fields)
+        near = suggestion(truncate(str(error["loc"][-1])), section.model_fields)
         return f"config key {key!r} does not exist{near}"
     if error["type"] == "missing":
         return f"config key {key!r} is missing; set it or start from --preset quick"
@@ -394,9 +394,9 @@ def _format_error(error: Any) -> str:
 
 
 def _short_repr(value: object) -> str:
-    """Return a setting's representation, shortened for an error message."""
+    """Return a setting's representation, truncate for an error message."""
     try:
-        return shortened(repr(value))
+        return truncate(repr(value))
     except (
         ValueError,
         RecursionError,

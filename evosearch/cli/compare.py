@@ -33,7 +33,7 @@ def compare(
     compare with.
     """
     from evosearch.cli.terminal import Terminal
-    from evosearch.files import whole
+    from evosearch.files import atomic_write
     from evosearch.report.comparison import comparison_report
     from evosearch.report.files import PLOTS, check
     from evosearch.report.terminal import show
@@ -46,7 +46,7 @@ def compare(
     if out is not None:
         from evosearch.report.plots.curves import draw
 
-        with whole(out) as file:
+        with atomic_write(out) as file:
             draw(comparison, file, out.suffix.removeprefix("."))
     if json:
         document = comparison.document()
@@ -77,10 +77,10 @@ def audit(
     from evosearch.report.comparison import audit_report
     from evosearch.report.terminal import show
     from evosearch.runs.run import Run
-    from evosearch.trust import ask
+    from evosearch.trust import ask_about_tasks
 
     opened = [Run(path) for path in runs]
-    ask(task for run in opened for task in run.config.tasks)
+    ask_about_tasks(task for run in opened for task in run.config.tasks)
     with reporting(Terminal(stderr=True)) as report:
         result = audit_runs(
             opened,

@@ -225,7 +225,7 @@ def task_names(text: str) -> list[str]:
 def trusted_tasks(text: str) -> list[str]:
     """Return the comma-separated tasks of a command-line argument, and trust their files."""
     names = _split(text)
-    trust.current().named(names)
+    trust.current().trust_tasks(names)
     return names
 
 

@@ -90,7 +90,7 @@ def run_funnel(
             ledger=ledger,
         )
     for run in runs:
-        run.keep_funnel(result.document())
+        run.save_funnel(result.document())
     return result
 
 

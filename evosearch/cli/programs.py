@@ -15,7 +15,7 @@ from evosearch.errors import UsageError
 from evosearch.files import read_bytes
 from evosearch.runs.database import DATABASE
 from evosearch.runs.run import Run
-from evosearch.simplification.kept import kept
+from evosearch.simplification.derivation_files import read_derivation
 from primitives import Program, ProgramError, parse, zoo
 from primitives.parsing import MAX_CHARACTERS
 from primitives.text.wording import suggestion
@@ -118,7 +118,7 @@ def _simplified(argument: str) -> Program:
             f"`evosearch simplify {argument} -o FILE` writes it to a file"
         )
     run, number = place
-    simplification = kept(run.directory, number)
+    simplification = read_derivation(run.directory, number)
     if simplification is None:
         raise UsageError(f"{argument} is not simplified yet: run `evosearch simplify {argument}`")
     return simplification.program

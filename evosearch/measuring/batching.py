@@ -106,7 +106,7 @@ class Batch:
         self._notify = batching.notify
         self._occupancy = batching.occupancy
         self._least = len(devices)
-        self._steps = max(1, math.ceil(example.course.lrs.shape[0] / _VISITS))
+        self._steps = max(1, math.ceil(example.schedule.lrs.shape[0] / _VISITS))
         self._active: dict[int, _Waiting] = {}
         self._waiting: deque[_Waiting] = deque()
         self._lock = threading.Lock()
@@ -150,7 +150,7 @@ class Batch:
         """Gives free lanes to what waits, first come first served."""
         while True:
             free = [slot for slot in range(self.lanes) if slot not in self._active]
-            slots = self._lanes.room(free)[: len(self._waiting)]
+            slots = self._lanes.next_group(free)[: len(self._waiting)]
             if not slots:
                 return
             for slot in slots:
@@ -163,10 +163,10 @@ class Batch:
         self._occupancy.add(0, self.lanes * self._steps)
         done = [slot for slot in self._active if ended[slot]]
         while done:
-            slots = self._lanes.room(done)
-            for slot, curve in zip(slots, self._lanes.finish(slots), strict=True):
-                self._occupancy.add(int(curve.steps), 0)
-                self._active.pop(slot)[1].set_result(curve)
+            slots = self._lanes.next_group(done)
+            for slot, result in zip(slots, self._lanes.finish(slots), strict=True):
+                self._occupancy.add(int(result.steps), 0)
+                self._active.pop(slot)[1].set_result(result)
             done = [slot for slot in done if slot not in slots]
 
     def _failed(self, error: Exception) -> None:
@@ -222,7 +222,7 @@ def lanes_that_fit(
     if len(limits) < len(devices):
         return None
     key = jax.random.wrap_key_data(jnp.asarray(example.key))
-    one = jax.eval_shape(loop.begin, data, key, example.course, example.operands)
+    one = jax.eval_shape(loop.begin, data, key, example.schedule, example.operands)
     of_each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
     shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
     room = share * _MEMORY_SHARE * min(limits) - shared

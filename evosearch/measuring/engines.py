@@ -173,7 +173,8 @@ class Trainer:
             engine: how to run it.
         """
         with explain_failures(self.task, program):
-            return _losses(self._curve(program, factor, key, engine, self._course()), engine)
+            result = self._train(program, factor, key, engine, self._schedule())
+            return _losses(result, engine)
 
     def train(self, job: Job) -> JobResult:
         """What `job` asks for, on the task of this trainer.
@@ -188,38 +189,38 @@ class Trainer:
         start = time.perf_counter()
         try:
             with explain_failures(self.task, job.contender):
-                course = self._course(job.conditions, limits)
-                curve = self._curve(job.contender, job.factor, key, job.engine, course)
+                schedule = self._schedule(job.conditions, limits)
+                result = self._train(job.contender, job.factor, key, job.engine, schedule)
                 if job.output == "losses":
-                    result = _losses(curve, job.engine)
-                    return replace(result, seconds=time.perf_counter() - start)
-                found = JobResult(math.nan, 0, job.engine, _NOTHING, False, _NOTHING)
+                    losses = _losses(result, job.engine)
+                    return replace(losses, seconds=time.perf_counter() - start)
+                empty = JobResult(math.nan, 0, job.engine, _NOTHING, False, _NOTHING)
                 if job.output == "sharpness":
-                    return replace(found, sharpness=self._sharpness(curve, key))
-                return replace(found, path=_path(curve))
+                    return replace(empty, sharpness=self._sharpness(result, key))
+                return replace(empty, path=_path(result))
         except TrainingError as error:
             raise error.on(job.seed) from error.__cause__
 
-    def _sharpness(self, curve: proxies.TrainingResult, key: jax.Array) -> float:
+    def _sharpness(self, result: proxies.TrainingResult, key: jax.Array) -> float:
         """The largest eigenvalue of the loss's Hessian after a training; NaN if it diverged."""
-        if not math.isfinite(float(curve.loss)):
+        if not math.isfinite(float(result.loss)):
             return math.nan
-        return float(proxies.sharpness(self.task, curve.params, self._data, key))
+        return float(proxies.sharpness(self.task, result.params, self._data, key))
 
-    def _curve(
+    def _train(
         self,
         program: Contender,
         factor: float,
         key: jax.Array,
         engine: Engine,
-        course: proxies.StepSchedule,
+        schedule: proxies.StepSchedule,
     ) -> proxies.TrainingResult:
         operands = self._operands(program, engine, factor)
         if engine is Engine.BATCHED:
-            return self._shared_batch(operands).train(Entry(_words(key), course, operands))
+            return self._shared_batch(operands).train(Entry(_words(key), schedule, operands))
         execute = self._executable(program, engine)
-        curve: proxies.TrainingResult = execute(self._data, key, course, operands)
-        return curve
+        result: proxies.TrainingResult = execute(self._data, key, schedule, operands)
+        return result
 
     def _shared_batch(self, operands: tuple[Any, ...]) -> Batch:
         """The batch of all threads, made by the first of them with its own `operands`."""
@@ -228,7 +229,7 @@ class Trainer:
             if self._batch is None:
                 loop = Loop(self.task, interpreter(self.ops), None, self._observe, self._trace)
                 key = _words(seed_key(0, Seed(Stream.TUNE, 0)))
-                example = Entry(key, self._course(), operands)
+                example = Entry(key, self._schedule(), operands)
                 options = interpreter_options(self._batching.devices[0].platform)
                 self._batch = Batch(loop, self.task.data, example, self._batching, options)
             return self._batch
@@ -245,7 +246,7 @@ class Trainer:
                 rule,
                 self._data,
                 seed_key(0, Seed(Stream.TUNE, 0)),
-                self._course(),
+                self._schedule(),
                 self._operands(program, engine, 1.0),
                 weights=_weights(contender),
                 observe=self._observe,
@@ -260,7 +261,7 @@ class Trainer:
             return interpreter(self.ops)
         return contender.rule() if isinstance(contender, Library) else rule(contender)
 
-    def _course(
+    def _schedule(
         self, conditions: Conditions | None = None, limits: NDArray[np.float32] | None = None
     ) -> proxies.StepSchedule:
         """Learning rates, decays and limits by step; by default the whole budget with a cosine.
@@ -271,9 +272,10 @@ class Trainer:
         """
         conditions = conditions or Conditions(min(self.steps, self._longest))
         shape = proxies.named_shape(conditions.schedule, conditions.steps, self._longest)
-        course = proxies.StepSchedule.plain(shape, conditions.steps)
-        decays = conditions.decay * shape / shape.sum() if conditions.decay else course.decays
-        return course._replace(decays=decays, limits=course.limits if limits is None else limits)
+        schedule = proxies.StepSchedule.plain(shape, conditions.steps)
+        if conditions.decay:
+            schedule = schedule._replace(decays=conditions.decay * shape / shape.sum())
+        return schedule if limits is None else schedule._replace(limits=limits)
 
     def _operands(self, program: Contender, engine: Engine, factor: float) -> tuple[Any, ...]:
         scale = np.float32(factor)
@@ -282,26 +284,26 @@ class Trainer:
         return _code(program, self.ops), scale
 
 
-def _losses(curve: proxies.TrainingResult, engine: Engine) -> JobResult:
+def _losses(result: proxies.TrainingResult, engine: Engine) -> JobResult:
     """The losses of a training and the sizes of its updates."""
-    found = jax.device_get(curve._replace(params=None, path=None))
+    result = jax.device_get(result._replace(params=None, path=None))
     return JobResult(
-        float(found.loss),
-        int(found.steps),
+        float(result.loss),
+        int(result.steps),
         engine,
-        found.train_loss,
-        bool(found.stopped),
-        found.update_rms,
+        result.train_loss,
+        bool(result.stopped),
+        result.update_rms,
     )
 
 
-def _path(curve: proxies.TrainingResult) -> NDArray[np.float32]:
+def _path(result: proxies.TrainingResult) -> NDArray[np.float32]:
     """`[steps, weights]`, the weights before each update of a training that was traced.
 
     As many steps as were run.
     """
-    steps = int(curve.steps)
-    leaves = [np.asarray(leaf)[:steps] for leaf in jax.tree.leaves(curve.path)]
+    steps = int(result.steps)
+    leaves = [np.asarray(leaf)[:steps] for leaf in jax.tree.leaves(result.path)]
     return np.concatenate([leaf.reshape(steps, -1) for leaf in leaves], axis=1)
 
 

@@ -29,7 +29,7 @@ import numpy as np
 
 import proxies
 from evosearch.errors import EvosearchError
-from evosearch.files import explained
+from evosearch.files import explain_file_errors
 from evosearch.measuring.job import JobResult
 from evosearch.measuring.measurement import Engine
 from proxies import Task
@@ -136,8 +136,8 @@ class Ledger:
             self._db.close()
 
     def _explained(self) -> AbstractContextManager[None]:
-        return explained(
-            self.path or _IN_MEMORY, mend="move it away, and its trainings are made again"
+        return explain_file_errors(
+            self.path or _IN_MEMORY, remedy="move it away, and its trainings are made again"
         )
 
     def _row(self, key: str) -> tuple[Any, ...] | None:
