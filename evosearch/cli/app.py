@@ -66,7 +66,7 @@ Device = Annotated[
 
 def _trust(everything: bool) -> bool:
     if everything:
-        trust.current().everything()
+        trust.current().trust_all()
     return everything
 
 
@@ -136,7 +136,7 @@ def main() -> NoReturn:
         "catalogue",
     ):  # the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")
-    trust.begin(sys.argv[1:])
+    trust.enable(sys.argv[1:])
     if isinstance(sys.stdout, io.TextIOWrapper):  # an encoding without what is said is no error
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -161,7 +161,7 @@ def main() -> NoReturn:
         say(f"evosearch: {_one_line(error)}", err=True)
         sys.exit(status)
     finally:
-        trust.end()
+        trust.disable()
     raise AssertionError("the command line always exits")
 
 

@@ -31,7 +31,7 @@ def compare(
     `search --baseline`.
     """
     from evosearch.cli.terminal import Terminal
-    from evosearch.files import whole
+    from evosearch.files import atomic_write
     from evosearch.report.comparison import comparison_report
     from evosearch.report.files import PLOTS, check
     from evosearch.report.terminal import show
@@ -44,7 +44,7 @@ def compare(
     if out is not None:
         from evosearch.report.plots.curves import draw
 
-        with whole(out) as file:
+        with atomic_write(out) as file:
             draw(found, file, out.suffix.removeprefix("."))
     if json:
         print_json({**found.document(), "path": str(out)} if out else found.document())
@@ -74,10 +74,10 @@ def audit(
     from evosearch.report.comparison import audit_report
     from evosearch.report.terminal import show
     from evosearch.runs.run import Run
-    from evosearch.trust import ask
+    from evosearch.trust import ask_about_tasks
 
     opened = [Run(path) for path in runs]
-    ask(task for one in opened for task in one.config.tasks)
+    ask_about_tasks(task for one in opened for task in one.config.tasks)
     with reporting(Terminal(stderr=True)) as report:
         found = measure(
             opened,

@@ -199,7 +199,7 @@ def task_names(text: str) -> list[str]:
 def named_tasks(text: str) -> list[str]:
     """The tasks in a text with commas between, from the command line: their files are trusted."""
     names = _listed(text)
-    trust.current().named(names)
+    trust.current().trust_tasks(names)
     return names
 
 

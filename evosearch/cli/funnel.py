@@ -84,7 +84,7 @@ def measured(
             ledger=ledger,
         )
     for run in runs:
-        run.keep_funnel(found.document())
+        run.save_funnel(found.document())
     return found
 
 

@@ -15,7 +15,7 @@ from evosearch.errors import UsageError
 from evosearch.files import read_bytes
 from evosearch.runs.database import DATABASE
 from evosearch.runs.run import Run
-from evosearch.simplification.kept import kept
+from evosearch.simplification.derivation_files import read_derivation
 from primitives import Program, ProgramError, parse, zoo
 from primitives.parsing import MAX_CHARACTERS
 from primitives.text.wording import suggestion
@@ -117,7 +117,7 @@ def _simplified(argument: str) -> Program:
             f"{argument!r} is no program of a run, so no simplified form of it is kept; "
             f"`evosearch simplify {argument} -o FILE` writes it to a file"
         )
-    found = kept(place[0].directory, place[1])
+    found = read_derivation(place[0].directory, place[1])
     if found is None:
         raise UsageError(f"{argument} is not simplified yet: run `evosearch simplify {argument}`")
     return found.program

@@ -180,14 +180,17 @@ def resume(
     from evosearch.pipeline.limits import Limits
     from evosearch.runs.directory import read_config
     from evosearch.runs.recovery import fork as forked
-    from evosearch.trust import ask
+    from evosearch.trust import ask_about_tasks
 
     config = read_config(run)
     _check_batch(config.batch, use_device(device, batched=config.batch > 1))
-    ask(config.tasks)
+    ask_about_tasks(config.tasks)
     if fork is not None:
         copied = forked(run, fork)
-        warn(f"copied {copied.requests:,} of {copied.of:,} requests of {run} into {fork}")
+        warn(
+            f"copied {copied.copied_requests:,} of {copied.total_requests:,} requests of {run} "
+            f"into {fork}"
+        )
         run = fork
     if job_timeout is not None:
         config = config.model_copy(update={"job_timeout": job_timeout})

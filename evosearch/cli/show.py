@@ -107,7 +107,7 @@ def show(
 
 
 def _plot(name: str, program: Program, path: Path) -> None:
-    from evosearch.files import whole
+    from evosearch.files import atomic_write
     from evosearch.report import plots
     from primitives.explain.behaviour import behaviour
 
@@ -115,7 +115,7 @@ def _plot(name: str, program: Program, path: Path) -> None:
     from evosearch.report.plots.behaviour import draw
 
     found = behaviour(program)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         draw(found, name, file, path.suffix[1:].lower())
 
 

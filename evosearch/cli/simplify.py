@@ -72,8 +72,8 @@ def simplify(
     from evosearch.cli.terminal import Terminal
     from evosearch.files import check_writable, write_text
     from evosearch.simplification import simplify_by_algebra
-    from evosearch.simplification.kept import keep, path_of
-    from evosearch.trust import ask
+    from evosearch.simplification.derivation_files import derivation_path, save_derivation
+    from evosearch.trust import ask_about_tasks
 
     if algebra_only and (tune or task or minutes):
         raise UsageError("--algebra-only measures nothing: leave out --task, --tune and --minutes")
@@ -89,7 +89,7 @@ def simplify(
         found = simplify_by_algebra(loaded, printer.step)
     else:
         tasks, screening = measuring_tasks(name, task)
-        ask([*tasks, *screening])
+        ask_about_tasks([*tasks, *screening])
         found = measured(
             loaded,
             tasks,
@@ -103,8 +103,8 @@ def simplify(
             ledger=ledger_of([name], on_error=warn),
         )
     document = found.document()
-    if place and found.confirmation and keep(place[0].directory, place[1], found):
-        document["kept"] = str(path_of(place[0].directory, place[1]))
+    if place and found.confirmation and save_derivation(place[0].directory, place[1], found):
+        document["kept"] = str(derivation_path(place[0].directory, place[1]))
     if out is not None:
         as_json = out.suffix.lower() == ".json"
         text = f"{json_text.dumps(document, indent=2)}\n" if as_json else str(found.program)

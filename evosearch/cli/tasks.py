@@ -50,7 +50,7 @@ def tasks(
     if task is not None:
         raise UsageError("--task goes with --snr; `evosearch tasks NAME` shows one task")
     if name is not None:
-        trust.current().named([name])
+        trust.current().trust_tasks([name])
         one = proxies.load(name)
         with explain_failures(one):
             if json:

@@ -104,7 +104,7 @@ class Batch:
         self._notify = batching.notify
         self._occupancy = batching.occupancy
         self._min_lanes = len(devices)
-        self._steps = max(1, math.ceil(example.course.lrs.shape[0] / _CHECKS_PER_TRAINING))
+        self._steps = max(1, math.ceil(example.schedule.lrs.shape[0] / _CHECKS_PER_TRAINING))
         self._active: dict[int, _Waiting] = {}
         self._waiting: deque[_Waiting] = deque()
         self._lock = threading.Lock()
@@ -148,7 +148,7 @@ class Batch:
         """Load waiting trainings into free lanes, in the order of submission."""
         while True:
             free = [lane for lane in range(self.lanes) if lane not in self._active]
-            chosen = self._lanes.room(free)[: len(self._waiting)]
+            chosen = self._lanes.next_group(free)[: len(self._waiting)]
             if not chosen:
                 return
             for lane in chosen:
@@ -161,7 +161,7 @@ class Batch:
         self._occupancy.add(0, self.lanes * self._steps)
         finished = [lane for lane in self._active if ended[lane]]
         while finished:
-            chosen = self._lanes.room(finished)
+            chosen = self._lanes.next_group(finished)
             for lane, result in zip(chosen, self._lanes.finish(chosen), strict=True):
                 self._occupancy.add(int(result.steps), 0)
                 self._active.pop(lane)[1].set_result(result)
@@ -229,7 +229,7 @@ def lanes_that_fit(
     if len(free) < len(devices):
         return None
     key = jax.random.wrap_key_data(jnp.asarray(example.key))
-    state = jax.eval_shape(loop.begin, data, key, example.course, example.operands)
+    state = jax.eval_shape(loop.begin, data, key, example.schedule, example.operands)
     lane_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     data_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
     available = share * _MEMORY_SHARE * min(free) - data_bytes

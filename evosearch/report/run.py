@@ -17,7 +17,7 @@ from evosearch.report.tables import (
     Table,
     paragraphs,
 )
-from evosearch.runs.activity import Work
+from evosearch.runs.activity import WorkerActivity
 from evosearch.runs.run import Run
 from evosearch.runs.summary import Estimate, MeasuredProgram, RunStatus
 from evosearch.verdicts import (
@@ -158,7 +158,7 @@ def _how_it_stands(status: RunStatus, command: Callable[..., str]) -> str:
     )
 
 
-def _worker(one: Work) -> Note:
+def _worker(one: WorkerActivity) -> Note:
     spent = duration(max(0.0, time.time() - one.since))
     return Note(f"{one.worker}: {one.doing}, for {spent}", indent=2)
 

@@ -17,7 +17,7 @@ _SECONDS_BETWEEN_WRITES = 1.0
 _LARGEST = 2**20
 
 
-class Work(NamedTuple):
+class WorkerActivity(NamedTuple):
     """What a worker does: since when, in seconds since 1970."""
 
     worker: str
@@ -58,11 +58,11 @@ class Activity:
             else:
                 self._doing.pop(name, None)
 
-    def now(self) -> list[Work]:
+    def now(self) -> list[WorkerActivity]:
         """What each thread does that is at work."""
         with self._lock:
             doing = sorted(self._doing.items())
-        return [Work(name, text, since) for name, (text, since) in doing]
+        return [WorkerActivity(name, text, since) for name, (text, since) in doing]
 
     def _write(self) -> None:
         written = None
@@ -75,10 +75,13 @@ class Activity:
                     write_text(self._path, text + "\n", durable=False, follow=False)
 
 
-def read_activity(directory: Path) -> list[Work]:
+def read_activity(directory: Path) -> list[WorkerActivity]:
     """What the workers of a running search do; empty if nothing is known."""
     try:
         found = json.loads(read_bytes(directory / ACTIVITY, _LARGEST))
-        return [Work(str(one["worker"]), str(one["doing"]), float(one["since"])) for one in found]
+        return [
+            WorkerActivity(str(one["worker"]), str(one["doing"]), float(one["since"]))
+            for one in found
+        ]
     except (UsageError, ValueError, KeyError, TypeError, RecursionError):
         return []

@@ -47,7 +47,7 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Searched:
+class RunCurves:
     """One run: what it cost and found.
 
     Attributes:
@@ -118,7 +118,7 @@ class Group:
     """
 
     name: str
-    runs: tuple[Searched, ...]
+    runs: tuple[RunCurves, ...]
     settings: Mapping[str, Any]
 
     def fitness(self, cost: float) -> Spread | None:
@@ -207,12 +207,12 @@ def _check(first: Run, groups: Iterable[Sequence[Run]]) -> None:
             seen[run.config.seed] = run
 
 
-def _searched(run: Run, unit: Unit) -> Searched:
+def _searched(run: Run, unit: Unit) -> RunCurves:
     cost = run.cost()
     if not cost.trainings:
         raise UsageError(f"{run.directory} has no measurements; `evosearch resume {run.directory}`")
     validations = run.validations()
-    return Searched(str(run.directory), run.config.seed, unit, cost, run.champions(), validations)
+    return RunCurves(str(run.directory), run.config.seed, unit, cost, run.champions(), validations)
 
 
 def _curve(steps: Sequence[tuple[int, Estimate]]) -> Curve:

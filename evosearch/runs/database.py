@@ -12,7 +12,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.files import explained, remove_rests, sync_directory, write_text
+from evosearch.files import (
+    explain_file_errors,
+    remove_stale_temporary_files,
+    sync_directory,
+    write_text,
+)
 from evosearch.runs import migrations
 from evosearch.runs.migrations import SCHEMA_VERSION
 from evosearch.runs.rows import META, MetaRow
@@ -52,15 +57,15 @@ def create(
         ) from None
     if not path.exists() and not is_unfinished(directory):
         _check_unused(directory, (*(files or {}), LOG, BEST))
-    with explained(path):
-        lock = locked(directory)
+    with explain_file_errors(path):
+        lock = acquire_lock(directory)
     try:
         if path.exists() and not is_unfinished(directory):
             raise UsageError(
                 f"{directory} holds a run already; continue it with `evosearch resume "
                 f"{directory}` or give another --out"
             )
-        with explained(path, again="start the search again, with the same --out"):
+        with explain_file_errors(path, retry="start the search again, with the same --out"):
             _remove(path)
             for name, text in (files or {}).items():
                 write_text(directory / name, text, follow=False)
@@ -153,7 +158,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     return connection
 
 
-def at_present_schema(
+def with_current_schema(
     path: Path, connection: sqlite3.Connection, *, in_memory: bool
 ) -> sqlite3.Connection:
     """The connection, or one to the migrated database.
@@ -213,14 +218,14 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> None:
     os.replace(partial, path)
 
 
-def locked(directory: Path) -> int:
+def acquire_lock(directory: Path) -> int:
     """A lock that the operating system drops when the process ends, however it ends."""
     descriptor = os.open(directory / _LOCK, _OPEN_LOCK | os.O_RDWR | os.O_CREAT, 0o644)
     for attempt in range(_ATTEMPTS_TO_LOCK):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
-        except BlockingIOError:  # perhaps by `is_searched` of another process, for a moment
+        except BlockingIOError:  # perhaps by `is_being_searched` of another process, for a moment
             if attempt < _ATTEMPTS_TO_LOCK - 1:
                 time.sleep(0.02)
     else:
@@ -229,11 +234,11 @@ def locked(directory: Path) -> int:
             f"another process is searching in {directory}; watch it with "
             f"`evosearch status {directory}` or stop it first"
         )
-    remove_rests(directory)
+    remove_stale_temporary_files(directory)
     return descriptor
 
 
-def is_searched(directory: Path) -> bool:
+def is_being_searched(directory: Path) -> bool:
     """Whether a process searches in `directory` now."""
     try:
         descriptor = os.open(directory / _LOCK, _OPEN_LOCK | os.O_RDONLY)

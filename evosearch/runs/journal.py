@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evosearch.errors import UsageError
-from evosearch.files import explained, read_bytes, write_text
+from evosearch.files import explain_file_errors, read_bytes, write_text
 from evosearch.runs.database import BEST, LOG
 from primitives import Program
 
@@ -29,7 +29,7 @@ class Journal:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = json.dumps({"time": now, "event": kind, **fields})
         path = self.directory / LOG
-        with explained(path), open(path, "a", encoding="utf-8", opener=_appended) as file:
+        with explain_file_errors(path), open(path, "a", encoding="utf-8", opener=_appended) as file:
             file.write(line + "\n")
 
     def champion(self, number: int, program: Program, generated: int) -> None:

@@ -44,7 +44,7 @@ DECIDING = (
     "primitives.ops",
     "primitives.ops.arithmetic",
     "primitives.ops.functions",
-    "primitives.ops.further",
+    "primitives.ops.extended",
     "primitives.parsing",
     "primitives.program",
     "primitives.machine.reference",
@@ -78,7 +78,7 @@ def version() -> str:
         return "unknown"
 
 
-def this_process(number: int, first_request: int) -> ProcessRow:
+def current_process_row(number: int, first_request: int) -> ProcessRow:
     """The row of a process that searches from `first_request` on."""
     import jax
 
@@ -94,7 +94,7 @@ def this_process(number: int, first_request: int) -> ProcessRow:
     )
 
 
-def kept_tasks(store: Store) -> dict[str, dict[str, str]]:
+def read_task_digests(store: Store) -> dict[str, dict[str, str]]:
     """The digests of the tasks that a run was made with, by name; empty if it keeps none."""
     try:
         found = json.loads(store.meta(_TASKS) or "{}")
@@ -115,7 +115,7 @@ def check_tasks(store: Store, tasks: Mapping[str, Task]) -> None:
         UsageError: a task file, a file that it read, or a bundled source has changed; says which.
     """
     digests = {name: proxies.digest(task) for name, task in tasks.items()}
-    kept = kept_tasks(store)
+    kept = read_task_digests(store)
     if not kept:  # a new run, or one of a version that kept none
         store.set_meta(_TASKS, json.dumps(digests))
     for name, before in kept.items():
@@ -128,7 +128,7 @@ def check_tasks(store: Store, tasks: Mapping[str, Task]) -> None:
             )
 
 
-def refusal(divergence: Divergence, store: Store) -> EvosearchError:
+def divergence_error(divergence: Divergence, store: Store) -> EvosearchError:
     """Why a run cannot be resumed, who made it, and what one can do."""
     directory = store.directory
     processes = store.select(PROCESSES, "order by number")

@@ -133,7 +133,7 @@ class World:
         if not self.off or not (op.mixes_numbers or node.op == "interp"):
             return args
         for place, arg in enumerate(node.args):
-            if place not in op.scalar_places:
+            if place not in op.scalar_operands:
                 which = -4 * (2 * node.number + place) - self.off
                 args[place] = args[place] * _noise(arg.kind, which)[self.part]
         return args

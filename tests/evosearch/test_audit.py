@@ -17,7 +17,7 @@ from evosearch.measuring.measurement import Engine, Measurement
 from evosearch.measuring.scorer import BASELINE
 from evosearch.measuring.tuning import Tuner
 from evosearch.runs.directory import make_run_directory
-from evosearch.runs.rows import NOTHING_YET, PROGRESS
+from evosearch.runs.rows import EMPTY_PROGRESS, PROGRESS
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.seeds import Seed, Stream
@@ -50,7 +50,7 @@ def champions(
         store.add_champion(n, Champion(record, None, seeds))
     number = len(programs)
     counts = {"measurements": 3 * number, "programs": number + 1, "champions": number + 1}
-    store.write(PROGRESS, [NOTHING_YET._replace(**counts)])
+    store.write(PROGRESS, [EMPTY_PROGRESS._replace(**counts)])
     store.close()
     return Run(directory)
 
