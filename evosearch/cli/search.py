@@ -218,7 +218,10 @@ def inject(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Inject a program into a running or stopped search as its next child, or withdraw it."""
+    """Add a program to a search as its next child, or withdraw it.
+
+    The search may be running or stopped.
+    """
     from evosearch.cli.programs import load_program
     from evosearch.runs.store import Store
 

@@ -23,7 +23,7 @@ def status(
     run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the run.")],
     json: Json = False,
 ) -> None:
-    """Show the best program of a search, its fitness, and what to do next.
+    """Show the best program of a search and what to do next.
 
     --json adds counts: programs `generated` and `evaluated`, trainings, `invalid` mutations, and
     the fraction of redundant statements. A program with the same semantic key as an earlier one is

@@ -332,7 +332,7 @@ def assert_matches(pattern: str, text: str) -> None:
         (("tasks", "--split", "serach"), "no split 'serach'"),
         (("eval", "lion", "--suite", "serach"), "no split 'serach'"),
         (("tasks", "digits-mpl"), "did you mean 'digits-mlp'"),
-        (("tasks", "--task", "digits-mlp"), "--task goes with --snr"),
+        (("tasks", "--task", "digits-mlp"), "--task requires --snr"),
     ],
 )
 def test_what_does_not_exist_is_named_with_a_remedy(
