@@ -21,7 +21,7 @@ from evosearch.evolution.records import Champion, fitness, is_confirmed, reporte
 from evosearch.pipeline.observers import Snapshot
 from evosearch.report.run import duration
 from evosearch.statistics import Interval
-from evosearch.verdicts import LEAST_SEEDS, Verdict, of_champion
+from evosearch.verdicts import MIN_SEEDS, Verdict, champion_verdict
 from primitives import live
 from primitives.text.printable import printable
 
@@ -85,7 +85,7 @@ def in_figures(estimate: Interval, seeds: int, *, fresh: bool) -> str:
     """A champion's fitness: with its interval if there are seeds for one, and from which seeds."""
     mean, low, high = estimate
     which = f"{'fresh' if fresh else 'search'} seed{'s' * (seeds > 1)}"
-    bounds = f"95% [{low:+.3f}, {high:+.3f}]  " if seeds >= LEAST_SEEDS else ""
+    bounds = f"95% [{low:+.3f}, {high:+.3f}]  " if seeds >= MIN_SEEDS else ""
     return f"{mean:+.3f}  {bounds}{seeds} {which}"
 
 
@@ -215,7 +215,7 @@ class LiveView:
         scores = champion.record.scores
         if not (found := reported_scores(scores)):
             return "bold"
-        verdict = of_champion(
+        verdict = champion_verdict(
             fitness(found, self.limits.noise_floor, self.limits.largest_gain),
             len(found),
             confirmed=is_confirmed(scores),
