@@ -107,7 +107,7 @@ def _percent(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f}%"
 
 
-def format_fitness(fitness: Interval, seeds: int = MIN_SEEDS) -> str:
+def format_estimate(fitness: Interval, seeds: int = MIN_SEEDS) -> str:
     """Return a fitness with its interval; a single seed has no interval."""
     if seeds < MIN_SEEDS:
         return f"{fitness.mean:+.3f} on one seed (no interval)"

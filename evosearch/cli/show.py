@@ -72,7 +72,7 @@ def show(
     on scalar streams: update against gradient, its response to a step, a spike, noise and a flat
     region, and its step size over time (to an .svg with --as behaviour).
     """
-    from evosearch.cli.programs import load_program, place_in_run
+    from evosearch.cli.programs import load_program, run_and_id
     from evosearch.files import check_writable, write_text
     from evosearch.report.program import inspect
 
@@ -92,7 +92,7 @@ def show(
         check_writable(out)
     found = None
     if json or form in (Form.TEXT, Form.LATEX):
-        found = inspect(program, loaded, place_in_run(program))
+        found = inspect(program, loaded, run_and_id(program))
     if out and form == Form.BEHAVIOUR:
         _plot(program, loaded, out)
     elif out:

@@ -67,7 +67,7 @@ def simplify(
     Ctrl-C ends it with the steps taken so far. The derivation of a run's program is kept in the
     run.
     """
-    from evosearch.cli.programs import ledger_of, load_program, place_in_run
+    from evosearch.cli.programs import ledger_of, load_program, run_and_id
     from evosearch.cli.progress import Printer
     from evosearch.cli.terminal import Terminal
     from evosearch.files import check_writable, write_text
@@ -82,7 +82,7 @@ def simplify(
     if number is not None and "#" in program:
         raise UsageError(f"{program} names a program already: leave out {number!r}")
     name = program if number is None else f"{program}#{number.removeprefix('#')}"
-    place = place_in_run(name)
+    place = run_and_id(name)
     loaded = place[0].program(place[1]) if place else load_program(name)
     printer = Printer(Terminal(quiet=json))
     if algebra_only:

@@ -106,7 +106,7 @@ def _weights(task: Task) -> dict[str, list[int]]:
 
 
 def _print_tables(loaded: list[Task]) -> None:
-    from evosearch.cli.terminal import whole_lines
+    from evosearch.cli.terminal import unbroken_lines
     from evosearch.report.catalogue import tasks_report
     from evosearch.report.terminal import show
     from proxies import data
@@ -114,7 +114,7 @@ def _print_tables(loaded: list[Task]) -> None:
     used = {one.source for one in loaded}
     sources = {name: data.SOURCES[name]() for name in data.SOURCES if name in used}
     provenance = {name: source.provenance for name, source in sources.items()}
-    show(tasks_report(loaded, provenance), whole_lines())
+    show(tasks_report(loaded, provenance), unbroken_lines())
 
 
 def _print_detail(task: Task) -> None:
@@ -147,7 +147,7 @@ def _measure(names: str, seeds: int, json: bool) -> None:
     """Measures and prints signal to noise."""
     from evosearch.cli.evaluate import task_names
     from evosearch.cli.progress import reporting
-    from evosearch.cli.terminal import Terminal, whole_lines
+    from evosearch.cli.terminal import Terminal, unbroken_lines
     from evosearch.evaluation.signal_to_noise import OPTIMIZERS, signal_to_noise
     from evosearch.report.catalogue import signal_to_noise_report
     from evosearch.report.terminal import show
@@ -157,4 +157,4 @@ def _measure(names: str, seeds: int, json: bool) -> None:
     if json:
         print_json({"tasks": [one.document() for one in found]})
         return
-    show(signal_to_noise_report(found, OPTIMIZERS), whole_lines())
+    show(signal_to_noise_report(found, OPTIMIZERS), unbroken_lines())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
 from evosearch.report.tables import Column, Note, Report, Row, Section, Table, Tone, paragraphs
-from evosearch.verdicts import describe_winner, explain_missing_winner, format_fitness
+from evosearch.verdicts import describe_winner, explain_missing_winner, format_estimate
 
 
 def funnel_report(found: Funnelled) -> Report:
@@ -28,7 +28,7 @@ def outcome(found: Funnelled) -> str:
         return explain_missing_winner([one.fitness for one in last.entrants], last.scale)
     fitness = found.winner.fitness
     return (
-        f"winner {found.winner.name}: fitness {format_fitness(fitness)} at {last.scale} the work, "
+        f"winner {found.winner.name}: fitness {format_estimate(fitness)} at {last.scale} the work, "
         f"{describe_winner(fitness)}"
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evosearch.cli.live import in_figures
+from evosearch.cli.live import format_fitness
 from evosearch.cli.status import print_status
 from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
 from evosearch.report.funnel import outcome
@@ -27,7 +27,7 @@ from evosearch.verdicts import (
     difference_verdict,
     explain_missing_winner,
     fitness_verdict,
-    format_fitness,
+    format_estimate,
     is_below,
     is_needed,
     side_of,
@@ -172,11 +172,11 @@ def test_a_champion_is_judged_by_seeds_that_did_not_select_it(
 
 
 def test_one_seed_has_no_interval() -> None:
-    assert format_fitness(ABOVE, 2) == "+0.100, 95% interval [+0.050, +0.150]"
-    assert format_fitness(ABOVE, 1) == "+0.100 on one seed (no interval)"
-    assert in_figures(ABOVE, 1, fresh=False) == "+0.100  1 search seed"
-    assert in_figures(ABOVE, 2, fresh=False) == "+0.100  95% [+0.050, +0.150]  2 search seeds"
-    assert in_figures(ABOVE, 16, fresh=True) == "+0.100  95% [+0.050, +0.150]  16 fresh seeds"
+    assert format_estimate(ABOVE, 2) == "+0.100, 95% interval [+0.050, +0.150]"
+    assert format_estimate(ABOVE, 1) == "+0.100 on one seed (no interval)"
+    assert format_fitness(ABOVE, 1, fresh=False) == "+0.100  1 search seed"
+    assert format_fitness(ABOVE, 2, fresh=False) == "+0.100  95% [+0.050, +0.150]  2 search seeds"
+    assert format_fitness(ABOVE, 16, fresh=True) == "+0.100  95% [+0.050, +0.150]  16 fresh seeds"
 
 
 @pytest.mark.parametrize(
