@@ -24,7 +24,7 @@ from evosearch.verdicts import (
     describe_champion,
     describe_loss,
     describe_winner,
-    estimate,
+    format_estimate,
     format_loss_change,
 )
 from primitives import parse
@@ -184,7 +184,7 @@ def _evidence(status: RunStatus) -> list[str]:
         said.append(
             "Through the funnel came no program: none was shown to beat the tuned baseline."
             if winner is None
-            else f"Through the funnel came {winner.name}: {estimate(winner.interval)}, "
+            else f"Through the funnel came {winner.name}: {format_estimate(winner.interval)}, "
             f"{describe_winner(winner.interval)}."
         )
     return [*said, _BASELINE]
