@@ -502,7 +502,7 @@ def test_a_search_writes_over_nobodys_files(run: Any, tmp_path: Path, name: str)
     (tmp_path / "c.toml").write_text(planted.config(programs=6).to_toml())
     said = run("search", tmp_path / "c.toml", "--out", tmp_path / "mine")
     assert said.status == 2
-    assert f"has a file {name}, which a run would write over; give --out a directory" in said.err
+    assert f"has a file {name}, which a run would overwrite; choose a new directory" in said.err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
     assert (tmp_path / "mine" / name).read_text() == "# mine"
 
