@@ -1,16 +1,16 @@
-"""Discovers optimizers: launch a search, look at what it found, evaluate it on held-out tasks.
+"""Discover optimizers: launch a search, inspect its programs, evaluate them on held-out tasks.
 
     config = evosearch.make_config({**evosearch.load_preset("quick"), "init": text})
     run = evosearch.search(config)
     evosearch.evaluate([run.champion()], "topics-transformer", against=["adamw", "lion"])
 
-Names are imported on first use, so that the command line answers at once.
+Names are imported on first use, so that the command line starts fast.
 """
 
 import importlib
 from typing import Any
 
-_HOMES = {
+_MODULES = {
     "Config": "config",
     "Evolution": "evolution.evolution",
     "EvosearchError": "errors",
@@ -29,13 +29,13 @@ _HOMES = {
     "search": "pipeline.pipeline",
 }
 
-__all__ = list(_HOMES)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'evosearch' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"evosearch.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"evosearch.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

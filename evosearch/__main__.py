@@ -1,4 +1,4 @@
-"""`python -m evosearch` is the `evosearch` command."""
+"""Run the `evosearch` command by `python -m evosearch`."""
 
 from evosearch.cli import main
 

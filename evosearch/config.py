@@ -1,4 +1,4 @@
-"""The configuration of a search: every number that the result depends on, with its meaning."""
+"""Configuration of a search: every setting that its result depends on."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from evosearch.seeds import Rounds
 from evosearch.statistics import LARGEST_SCORE
 from primitives import MAX_STATEMENTS, ProgramError, parse
 from primitives.ops import names
-from primitives.text.wording import shortened, suggestion
+from primitives.text.wording import suggestion, truncate
 from proxies.training.schedules import SCHEDULES
 
 _LARGEST_FILE = 10**6
-"""Bytes of a configuration: room for the longest program and every setting."""
+"""Maximum size of a configuration file in bytes; the longest program and all settings fit."""
 _LONG_KEY = re.compile(r"""(?<![\w.-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
-"""A key of a hundred parts; the time of `tomllib` grows with the square of their number."""
-_MOST_PROBLEMS = 5
-"""So many wrong settings are named in one message."""
+"""A dotted key of 100 parts. The time that `tomllib` takes is quadratic in this number."""
+_MAX_REPORTED_ERRORS = 5
+"""Maximum number of wrong settings that one message names."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
-"""A relative frequency; beside one that is a million times another nothing else happens."""
+"""Relative frequency of a mutation."""
 Score = Annotated[float, Field(gt=0, le=100)]
-"""A log ratio of losses; those of measurements end at log 4."""
+"""Log ratio of losses; measured scores are clipped at log 4."""
 Seeds = Annotated[int, Field(ge=1, le=10_000)]
-"""A number of seeds; with so many the error of a mean is a hundredth of the noise."""
+"""Number of seeds; 10,000 reduce the error of a mean to a hundredth of the noise."""
 SeveralSeeds = Annotated[int, Field(ge=2, le=10_000)]
-"""Enough seeds for an interval."""
+"""Number of seeds where a confidence interval is needed."""
 Count = Annotated[int, Field(ge=0, le=10**12)]
-"""A number of programs or trainings; more than any computer makes in a thousand years."""
+"""Number of programs or trainings."""
 Limit = Annotated[int, Field(ge=1, le=10**12)]
-"""A `Count` that ends or begins something, so at least 1."""
+"""Number of programs or trainings, at least 1."""
 Entrants = Annotated[int, Field(ge=1, le=10_000)]
-"""A number of programs that enter a stage of the funnel."""
+"""Number of programs that enter a stage of the funnel."""
 
 
 class _Section(BaseModel):
@@ -48,40 +48,47 @@ class _Section(BaseModel):
 
 
 class MutationConfig(_Section):
-    """How children differ from their parents (Chen et al. 2023, arXiv 2302.06675, section 2.2)."""
+    """Settings of the mutations (Chen et al. 2023, arXiv 2302.06675, section 2.2)."""
 
     op_set: Literal["paper", "full"] = "paper"
-    """The ops that inserted statements are drawn from."""
+    """Set of ops that inserted statements are drawn from."""
     insert: Weight = 1.0
     """Relative frequency of inserting a random statement."""
     delete: Weight = 1.0
     """Relative frequency of deleting a statement."""
     modify: Weight = 1.0
-    """Relative frequency of changing one argument."""
+    """Relative frequency of changing one argument of a statement."""
     tune: Weight = 0.0
-    """Relative frequency of changing one constant to another."""
+    """Relative frequency of changing one constant."""
     wrap: Annotated[Weight, Field(validate_default=True)] = 0.0
-    """Relative frequency of applying a random op to a value in use: unlike an inserted statement,
-    whose result is seldom used, it takes effect at once."""
+    """Relative frequency of applying a random op to a value that the update depends on.
+
+    The result of an inserted statement is seldom used; a wrapped value changes the update at once.
+    """
     new_variable: Probability = 0.5
-    """How often an inserted statement assigns to a new variable rather than to one in use."""
+    """Probability that an inserted statement assigns to a new variable, not to an existing one."""
     constant: Probability = 0.25
-    """How often a random argument is a constant, drawn from N(0, 1)."""
+    """Probability that a random argument is a constant, drawn from N(0, 1)."""
     rescale: Probability = 0.75
-    """How often a changed constant is multiplied by 2^a, a from N(0, 1), rather than redrawn."""
+    """Probability that a changed constant is multiplied by 2^a, a ~ N(0, 1), instead of redrawn."""
     keep_schedule: bool = False
-    """Whether all from the first statement with `lr` on stays, but for its constants: the search is
-    for rules then, not for schedules."""
+    """Whether mutation changes only constants from the first statement that reads `lr` onwards.
+
+    The search then finds update rules, not learning-rate schedules.
+    """
     keep_step_size: Probability = 0.0
-    """How often a child of another shape, not just with other constants, is given the learning
-    rate at which its steps, on noise, are as large as its parent's."""
+    """Probability of giving a structurally changed child its parent's step size.
+
+    The child's learning rate is scaled so that its updates on random gradients are as large as its
+    parent's. Children that differ from their parent only in constants are left as they are.
+    """
     max_statements: Annotated[int, Field(ge=2, le=MAX_STATEMENTS)] = MAX_STATEMENTS
-    """The longest program that mutation makes."""
+    """Maximum number of statements of a mutated program."""
 
     @field_validator("wrap")
     @classmethod
     def _some_mutation(cls, value: float, info: Any) -> float:
-        # A weight that is wrong in itself is missing here and has its own message.
+        # A weight that failed its own validation is not in `info.data`.
         others = ("insert", "delete", "modify", "tune")
         if value + sum(info.data.get(name, 1.0) for name in others) <= 0:
             raise ValueError(f"{', '.join(others)} and wrap are all 0; give one of them a weight")
@@ -89,40 +96,56 @@ class MutationConfig(_Section):
 
 
 class MeasurementConfig(_Section):
-    """How programs are measured, so that luck does not rule (docs/measurement.md)."""
+    """Settings of measurements: seeds, early stopping and tests (docs/measurement.md)."""
 
     requests_per_seed: Limit = 200
-    """After this many requests the seed that new programs are measured on moves on by one."""
+    """Number of requests after which new programs are measured on the next seed."""
     hurdle: Annotated[float, Field(ge=-100, le=0)] = -1.0
-    """A program with a lower score on a task, or part of the way through its training, is spared
-    the rest of it and the tasks after it; what it is spared counts as -log 4."""
+    """Score below which a program is no longer measured.
+
+    A training stops early when its score falls below the hurdle, and the remaining tasks are
+    skipped. Skipped tasks score -log 4.
+    """
     race: Annotated[float, Field(ge=0, le=100)] | None = None
-    """On its first seed a program is spared the tasks that are left once it would, were it even on
-    them with the best since the last restart, be behind that by more than this; what it is spared
-    counts as -log 4. None for never."""
+    """Fitness margin of early stopping over tasks on a program's first seed; None turns it off.
+
+    A program skips its remaining tasks when it would be more than `race` behind the best program
+    since the last restart even if it tied with it on all of them. Skipped tasks score -log 4.
+    """
     largest_gain: Score = LARGEST_SCORE
-    """A task's score counts at most this much, so that no single task carries a program."""
+    """Maximum score of one task, so that no single task dominates the fitness."""
     noise_floor: Annotated[float, Field(gt=0, le=10)] = 0.02
-    """Least standard deviation between seeds assumed of a score."""
+    """Lower bound on the standard deviation of a score between seeds."""
     max_seeds: Seeds = 32
-    """A program in the search is measured on at most this many seeds."""
+    """Maximum number of search seeds on which one program is measured."""
     challenge_seeds: SeveralSeeds = 4
-    """Seeds that a program has been measured on before it may challenge the champion."""
+    """Number of search seeds a program needs before it may challenge the champion."""
     test_seeds: Annotated[int, Field(ge=3, le=10_000)] = 12
-    """Fresh seeds on which challenger and champion are compared, each used for one test only; up
-    to four times as many if that decides nothing."""
+    """Number of fresh seeds on which a challenger is compared with the champion.
+
+    Each seed is used in one test only. An undecided test continues to at most four times as many.
+    """
     confirm_seeds: SeveralSeeds = 16
-    """Further fresh seeds on which a new champion's reported fitness is measured."""
+    """Number of additional fresh seeds from which a new champion's fitness is reported."""
     error_rate: Annotated[float, Field(ge=1e-9, lt=1)] = 0.05
-    """Chance that a run ever takes a champion that is no better; spent as rate / (j (j + 1))."""
+    """Probability that a run ever accepts a champion that is not better.
+
+    Test j of a run has the error rate error_rate / (j (j + 1)).
+    """
     tuning_seeds: Seeds = 3
-    """Seeds on which the baseline's learning rate is chosen."""
+    """Number of seeds on which the baseline's learning rate is tuned."""
     budgets: Annotated[
         list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1, max_length=100)
     ] = [1.0]
-    """Factors on a task's steps that the seeds go round, so that no horizon is learnt by heart."""
+    """Factors on a task's number of steps; successive seeds cycle through them.
+
+    Several factors keep programs from specializing on one training length.
+    """
     schedules: Annotated[list[str], Field(min_length=1, max_length=100)] = ["cosine"]
-    """Schedules that the seeds go round likewise; with as many as budgets they go in pairs."""
+    """Learning-rate schedules; successive seeds cycle through them.
+
+    Lists of equal length are paired: entry i of `budgets` goes with entry i of `schedules`.
+    """
 
     @field_validator("schedules")
     @classmethod
@@ -135,75 +158,89 @@ class MeasurementConfig(_Section):
 
     @property
     def rounds(self) -> Rounds:
-        """The conditions of each seed."""
+        """Number of steps and schedule of each seed."""
         return Rounds(tuple(self.budgets), tuple(self.schedules))
 
 
 class FunnelConfig(_Section):
-    """The funnel through validation tasks (docs/measurement.md), a number a stage: 10x, 100x."""
+    """Settings of the funnel through validation tasks (docs/measurement.md).
+
+    A pair of numbers holds one for the 10x stage and one for the 100x stage.
+    """
 
     at_end: bool = False
-    """Whether a search ends with it."""
+    """Whether a search ends with the funnel."""
     entrants: tuple[Entrants, Entrants] = (16, 4)
-    """How many programs enter a stage at most."""
+    """Maximum number of programs that enter each stage."""
     seeds: tuple[SeveralSeeds, SeveralSeeds] = (4, 6)
-    """Fresh seeds of each entrant."""
+    """Number of fresh seeds per program in each stage."""
     tuning_seeds: Seeds = 1
-    """Seeds of each trial of a learning rate or weight decay."""
+    """Number of seeds per trial when learning rate and weight decay are tuned."""
     confirm_seeds: SeveralSeeds = 8
-    """Further fresh seeds at the largest scale that the winner is reported from."""
+    """Number of additional fresh seeds, at the last stage, from which the winner is reported."""
     largest_gain: Score | None = None
-    """A task's score counts at most this much; None for as much as in the search."""
+    """Maximum score of one task; None means the same as in the search."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What losses and gradients are computed in; weights and evaluations stay float32."""
+    """Precision of losses and gradients; weights and evaluations are always float32."""
 
 
 class Config(_Section):
-    """A search. `config.toml` in a run's directory holds the resolved one."""
+    """Configuration of a search; `config.toml` in a run's directory holds the resolved values."""
 
     tasks: Annotated[list[str], Field(min_length=1, max_length=1000)]
-    """Names of the tasks that fitness is averaged over; in this order, so put cheap ones first."""
+    """Names of the search tasks, in training order; put cheap ones first."""
     init: str
-    """The program that the population starts as: text in the language."""
+    """Text of the initial program, which fills the population at the start."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Everything random follows from it."""
+    """Random seed of the search."""
     programs: Limit | None = None
-    """Stop when this many programs have been generated."""
+    """Maximum number of generated programs; None means unlimited."""
     trainings: Limit | None = None
-    """Stop when so many trainings have been made, the baseline's included (docs/measurement.md)."""
+    """Maximum number of trainings, the baseline's included; None means unlimited."""
     minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Stop after this long."""
+    """Maximum duration of the search in minutes; None means unlimited."""
     population: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    """Number of most recent programs from which parents are chosen."""
     tournament: Annotated[int, Field(ge=1, le=1_000_000)] = 2
-    """Programs drawn at random; the fittest of them is the parent."""
+    """Number of programs drawn at random, of which the fittest is the parent."""
     restart_every: Limit | None = None
-    """After this many programs the population starts anew; without it, never."""
+    """Number of programs between restarts of the population; None means no restarts."""
     restart_from: Literal["initial", "best"] = "initial"
-    """What it starts anew as: the initial program, or the champion of the time."""
+    """Program that fills the population at a restart: the initial one or the current champion."""
     tune_first: Count = 0
-    """So many programs at first are the initial one with other constants; the best of them is what
-    the population starts as then and later."""
+    """Number of programs at the start that differ from the initial one only in constants.
+
+    The best of them replaces the initial program, for restarts too.
+    """
     tune_last: Annotated[Count, Field(validate_default=True)] = 0
-    """So many programs before each fresh start the population becomes its best, and only constants
-    change."""
+    """Number of programs before each restart for which only constants are mutated.
+
+    At that point the best program fills the population.
+    """
     states: Annotated[int, Field(ge=0, le=8)] = 2
-    """The initial program is given unused states up to this number."""
+    """Number of states up to which the initial program is given unused ones."""
     validation_seeds: Annotated[int, Field(ge=0, le=64)] = 0
-    """Each new champion is validated on so many seeds of 10x the tasks' work; 0 for not at all."""
+    """Number of seeds on which each new champion is validated at 10x the work; 0 means none."""
     in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Requests in flight: a request is decided from the results of all but the last so many."""
+    """Number of requests in flight.
+
+    A request depends on the results of all earlier requests except the last `in_flight`.
+    """
     batch: Annotated[int, Field(ge=1, le=16384)] = 1
-    """Programs of a task that train side by side on each search task, where memory holds so many;
-    1 for one in each thread. There are then as many requests in flight as fill the batches, but no
-    more than a population."""
+    """Maximum number of programs that train side by side on each task; memory may limit it further.
+
+    1 trains one program per thread. Larger batches raise the number of requests in flight until
+    the batches are full, up to the size of the population.
+    """
     simplify: bool = False
-    """End with the winner or, without a funnel, the champion simplified, as `evosearch simplify`
-    does it."""
+    """Whether the search ends by simplifying the winner or, without a funnel, the champion."""
     simplify_minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """After so long no more statements are tried there; None for no limit."""
+    """Time limit of that simplification's removals in minutes; None means unlimited."""
     job_timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """A training that takes more seconds is given up and counts as the worst score; None for ten
-    minutes on a user's task, and no limit on others."""
+    """Time limit of one training in seconds; a training that exceeds it gets the worst score.
+
+    None means ten minutes on user tasks and no limit on bundled tasks.
+    """
     mutation: MutationConfig = MutationConfig()
     measurement: MeasurementConfig = MeasurementConfig()
     funnel: FunnelConfig = FunnelConfig()
@@ -213,27 +250,31 @@ class Config(_Section):
     def _fits_between_starts(cls, tuned: int, info: Any) -> int:
         every, first = info.data.get("restart_every"), info.data.get("tune_first", 0)
         if tuned and every is None:
-            raise ValueError("it takes restart_every, which says when a start ends")
+            raise ValueError("tune_last requires restart_every; set restart_every too")
         if every is not None and first + tuned >= every:
             total = first + tuned
-            raise ValueError(f"tune_first + tune_last = {total}, not below restart_every = {every}")
+            raise ValueError(
+                f"tune_first + tune_last = {total} must be less than restart_every = {every}"
+            )
         return tuned
 
     @field_validator("validation_seeds")
     @classmethod
-    def _an_interval_takes_two(cls, seeds: int) -> int:
+    def _interval_needs_two_seeds(cls, seeds: int) -> int:
         if seeds == 1:
-            raise ValueError("one seed gives no interval; use 0 for no validation, or at least 2")
+            raise ValueError(
+                "one seed gives no confidence interval; use 0 (no validation) or at least 2"
+            )
         return seeds
 
     @field_validator("tasks")
     @classmethod
-    def _tasks_differ(cls, names: list[str]) -> list[str]:
+    def _tasks_are_distinct(cls, names: list[str]) -> list[str]:
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"{name!r} stands there twice; name each task once")
+                raise ValueError(f"{name!r} is listed twice; list each task once")
             if name != name.encode("utf-8", "replace").decode("utf-8"):
-                raise ValueError(f"{name!r} is no UTF-8 text; rename the file")
+                raise ValueError(f"{name!r} is not valid UTF-8; rename the file")
         return names
 
     @field_validator("init")
@@ -246,26 +287,27 @@ class Config(_Section):
 
     @property
     def ops(self) -> frozenset[str]:
-        """What the search's programs are made of: the ops that it inserts and the first one's."""
+        """Ops that the search's programs may use: the op set and the initial program's ops."""
         return frozenset(names(self.mutation.op_set)) | parse(self.init).ops
 
     @property
     def requests(self) -> int:
-        """Requests in flight, with the batches filled."""
+        """Number of requests in flight, large enough to fill the batches."""
         filled = min(self.batch * len(self.tasks), self.population) if self.batch > 1 else 1
         return max(self.in_flight, filled)
 
     @property
     def lanes(self) -> int:
-        """Trainings side by side on a task: what would mostly be empty is left out.
+        """Number of lanes per task.
 
         A program trains on one task after the other, so the requests in flight are spread over the
-        tasks: twice an even share leaves room for the task that most of them are at.
+        tasks. Twice an even share is enough for the task that most of them are at; more lanes would
+        mostly be empty.
         """
         return min(self.batch, -(-2 * self.requests // len(self.tasks)))
 
     def to_toml(self) -> str:
-        """The configuration as TOML; `load` reads it back."""
+        """Return the configuration as TOML, which `read_toml` and `make_config` read back."""
         return tomli_w.dumps(self.model_dump(exclude_none=True), multiline_strings=True)
 
 
@@ -281,70 +323,84 @@ SAME_SEARCH = frozenset(
         "job_timeout",
     ]
 )
-"""Settings that leave the search the same: its limits, and what comes after it.
+"""Settings that a resumed run may change: limits, and what follows the search.
 
-A resumed search may change them; runs that differ in them alone are compared as one group."""
+Runs that differ only in these settings are compared as one group."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file.
+    """Return the settings in a TOML file.
 
     Raises:
-        UsageError: it cannot be read or is not TOML.
+        UsageError: The file cannot be read or is not TOML.
     """
     content = read_bytes(path, _LARGEST_FILE + 1)
     if len(content) > _LARGEST_FILE:
-        raise UsageError(f"{path} has more than {_LARGEST_FILE:,} bytes; is it a configuration?")
+        raise UsageError(
+            f"{path} has more than {_LARGEST_FILE:,} bytes; give a TOML file of settings"
+        )
     try:
         text = content.decode("utf-8")
         if _LONG_KEY.search(text):
             raise RecursionError
         return tomllib.loads(text)
     except RecursionError:
-        raise UsageError(f"{path} is nested too deeply; settings are in sections at most") from None
+        raise UsageError(
+            f"{path} is nested too deeply; settings have at most one level of sections"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
-    except ValueError:  # of Python's limit on the digits of an integer
-        raise UsageError(f"{path} has a number of thousands of digits; use a smaller one") from None
+    except ValueError:  # Python limits the number of digits of an integer
+        raise UsageError(
+            f"{path} has a number with thousands of digits; use a smaller one"
+        ) from None
 
 
 def make_config(settings: dict[str, Any]) -> Config:
-    """Checked settings.
+    """Return a validated configuration.
+
+    Args:
+        settings: Values by key, with a dict for each section.
 
     Raises:
-        UsageError: an unknown key or a value out of range; says which, and what is allowed.
+        UsageError: A key is unknown or missing, or a value is not allowed.
     """
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
         problems = error.errors()
-        said = [_explained(one) for one in problems[:_MOST_PROBLEMS]]
-        more = len(problems) - len(said)
-        raise UsageError("; ".join(said + [f"and {more} more"] * bool(more))) from None
+        messages = [_format_error(problem) for problem in problems[:_MAX_REPORTED_ERRORS]]
+        remaining = len(problems) - len(messages)
+        raise UsageError(
+            "; ".join(messages + [f"and {remaining} more"] * bool(remaining))
+        ) from None
 
 
-def _explained(error: Any) -> str:
-    where = shortened(".".join(str(part) for part in error["loc"]))
+def _format_error(error: Any) -> str:
+    key = truncate(".".join(str(part) for part in error["loc"]))
     if error["type"] == "extra_forbidden":
         section: type[_Section] = Config
         if len(error["loc"]) > 1:
             section = _SECTIONS[error["loc"][0]]
-        near = suggestion(shortened(str(error["loc"][-1])), section.model_fields)
-        return f"config key {where!r} does not exist{near}"
+        near = suggestion(truncate(str(error["loc"][-1])), section.model_fields)
+        return f"config key {key!r} does not exist{near}"
     if error["type"] == "missing":
-        return f"config key {where!r} is missing; set it or start from --preset quick"
-    given = "" if where == "init" else f" = {_shown(error['input'])}"
-    what = error["msg"].removeprefix("Value error, ")
+        return f"config key {key!r} is missing; set it or start from --preset quick"
+    value = "" if key == "init" else f" = {_short_repr(error['input'])}"
+    message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "int_parsing_size":
-        what = "Input should be a smaller integer"
-    return f"config key {where!r}{given}: {what}"
+        message = "Input should be a smaller integer"
+    return f"config key {key!r}{value}: {message}"
 
 
-def _shown(value: object) -> str:
-    """A setting in an error message, short whatever it is."""
+def _short_repr(value: object) -> str:
+    """Return a setting's representation, truncate for an error message."""
     try:
-        return shortened(repr(value))
-    except (ValueError, RecursionError):  # an integer of thousands of digits, or a deep table
+        return truncate(repr(value))
+    except (
+        ValueError,
+        RecursionError,
+    ):  # an integer with thousands of digits, or a deeply nested table
         return f"a very large {type(value).__name__}"
 
 

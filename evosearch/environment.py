@@ -1,4 +1,4 @@
-"""The machine and the libraries: set up before JAX starts, described in a run's record."""
+"""Set up JAX before it starts, and describe the machine for a run's record."""
 
 from __future__ import annotations
 
@@ -18,55 +18,58 @@ _PACKAGES = ("evosearch", "jax", "jaxlib", "numpy", "optax", "scikit-learn", "sc
 
 
 def prepare() -> None:
-    """Settings that JAX reads when it starts; call before it is imported.
+    """Set the environment variables that JAX reads when it is imported.
 
-    Trainings share the cores one each, so a training's own operations stay on its thread; compiled
-    programs are kept in the user's cache; JAX's log lines do not disturb the terminal.
+    Each training uses one core, so its operations stay on its own thread. Compiled programs are
+    cached in the user's cache directory. JAX's log messages are hidden.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # A product of float32 matrices is one of float32, on devices too that would round its factors.
+    # Some devices would round the factors of a product of float32 matrices.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "float32")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache_directory() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     logging.getLogger("jax").setLevel(logging.ERROR)
-    for module in ("callback", "debugging"):  # tracebacks of what is told as an error (`told`)
+    for module in ("callback", "debugging"):  # they log tracebacks of errors
         logging.getLogger(f"jax._src.{module}").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="jax")
-    warnings.filterwarnings("ignore", category=SyntaxWarning)  # of program text, which is read only
+    warnings.filterwarnings("ignore", category=SyntaxWarning)  # from parsing program text
 
 
 def use_device(kind: str | None, *, batched: bool = False) -> str:
-    """Settles what JAX computes on, before it computes anything; what that is: cpu, gpu or tpu.
+    """Choose the device that JAX computes on; call before any computation.
 
     Args:
-        kind: cpu, gpu or tpu; None for the best there is.
-        batched: on CPU, every core is a device of its own, which batches are spread over.
+        kind: cpu, gpu or tpu; None means a GPU or TPU if JAX finds one.
+        batched: Whether batches are trained. On CPU, JAX then has one device per core.
+
+    Returns:
+        The kind of device: cpu, gpu or tpu.
 
     Raises:
-        UsageError: there is no such device.
+        UsageError: JAX finds no such device.
     """
     import jax
 
     config: Any = jax.config
-    if kind is not None:  # "gpu" would ask JAX for every maker's
+    if kind is not None:  # "gpu" would try every vendor's plugin
         config.update("jax_platforms", "cuda" if kind == "gpu" else kind)
     if batched and kind in (None, "cpu"):
-        with suppress(RuntimeError):  # JAX computes already, with as many as it then found
+        with suppress(RuntimeError):  # JAX has started; the number of devices is fixed
             config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     try:
-        found: str = jax.default_backend()
-    except (RuntimeError, AssertionError) as error:  # the latter without JAX's plugin for CUDA
+        backend: str = jax.default_backend()
+    except (RuntimeError, AssertionError) as error:  # AssertionError: no CUDA plugin
         reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
         extra = "cuda" if kind == "gpu" else kind
         raise UsageError(
-            f"JAX finds no {kind} here{reason}; install evosearch with its extra "
+            f"JAX finds no {kind} here{reason}; install evosearch with the extra "
             f"'{extra}' (pip install '.[{extra}]'), or use --device cpu"
         ) from None
-    return found
+    return backend
 
 
 def _cache_directory() -> Path:
@@ -75,7 +78,7 @@ def _cache_directory() -> Path:
 
 
 def describe() -> dict[str, Any]:
-    """Versions, devices and data, as kept in a run's `environment.json`."""
+    """Return versions, devices and data digests: the content of a run's `environment.json`."""
     import jax
 
     import proxies

@@ -92,7 +92,7 @@ class Op:
         python_valid: whether `python`, for operands in some intervals, neither raises an exception
             nor leaves the real numbers.
 
-    Derived: `arity`; `scalar_places`, the operands that must be scalars; `results`, the result's
+    Derived: `arity`; `scalar_operands`, the operands that must be scalars; `results`, the result's
     kind for each common kind of the operands; `tag`, a stable hash of what the op means.
     """
 
@@ -129,7 +129,7 @@ class Op:
     python: str | None = None
     python_valid: Callable[..., bool] = lambda *operands: True
     arity: int = field(init=False)
-    scalar_places: tuple[int, ...] = field(init=False)
+    scalar_operands: tuple[int, ...] = field(init=False)
     results: tuple[Kind, ...] = field(init=False)
     tag: int = field(init=False)
 
@@ -138,7 +138,7 @@ class Op:
         digest = hashlib.blake2b((self.same_as or self.name).encode(), digest_size=8).digest()
         derived: dict[str, Any] = {
             "arity": len(self.operands),
-            "scalar_places": tuple(i for i, want in enumerate(self.operands) if want == "s"),
+            "scalar_operands": tuple(i for i, want in enumerate(self.operands) if want == "s"),
             "results": tuple(meet(kind, scope) for kind in Kind),
             "tag": int.from_bytes(digest, "little"),
         }

@@ -31,8 +31,8 @@ from primitives.text.wording import (
     described,
     one_line,
     remedy,
-    shortened,
     suggestion,
+    truncate,
 )
 
 MAX_CHARACTERS = 100_000
@@ -132,8 +132,7 @@ def _require_short_names(function: ast.FunctionDef) -> None:
         if isinstance(name, str) and len(name) > MAX_NAME:
             line = getattr(node, "lineno", function.lineno)
             raise ProgramError(
-                f"the name {shortened(name)!r} has {len(name):,} characters; use at most "
-                f"{MAX_NAME}",
+                f"the name {truncate(name)!r} has {len(name):,} characters; use at most {MAX_NAME}",
                 line,
             )
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from primitives.kinds import Kind
 from primitives.ops import ALIASES, OPS
 from primitives.text.names import keyword_problem, word_problem
-from primitives.text.wording import shortened
+from primitives.text.wording import truncate
 
 MAX_NAME = 60
 """The longest name of a variable, in characters."""
@@ -80,7 +80,7 @@ class Statement(NamedTuple):
 @lru_cache(maxsize=4096)
 def name_problem(name: str) -> str | None:
     """Why `name` can be no variable's name, with the remedy; None if it can."""
-    shown = repr(shortened(name))
+    shown = repr(truncate(name))
     if problem := word_problem(name):
         return problem
     if keyword.iskeyword(name):

@@ -1,4 +1,4 @@
-"""What the pages on results say of the programs in docs/winners."""
+"""The pages on results show the programs in docs/winners and docs/appendix/winners."""
 
 from pathlib import Path
 from textwrap import indent
@@ -8,12 +8,16 @@ import pytest
 from primitives import live, parse, simplify
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = "".join(page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*results*.md")))
-WINNERS = sorted((DOCS / "winners").glob("*.txt"))
+APPENDIX = DOCS / "appendix"
+PAGES = "".join(
+    page.read_text(encoding="utf-8")
+    for page in (DOCS / "results.md", *sorted(APPENDIX.glob("*.md")))
+)
+WINNERS = sorted([*(DOCS / "winners").glob("*.txt"), *(APPENDIX / "winners").glob("*.txt")])
 
 
 @pytest.mark.parametrize("path", WINNERS, ids=lambda path: path.stem)
-def test_a_winner_is_shown_as_it_lies_there_without_dead_statements(path: Path) -> None:
+def test_a_page_shows_each_winner_without_dead_statements(path: Path) -> None:
     text = path.read_text(encoding="utf-8").strip()
     assert indent(text, "    ") in PAGES
     program = parse(text)
@@ -27,7 +31,7 @@ def test_every_winner_has_its_simplified_form() -> None:
     assert raw
 
 
-def test_an_earlier_winner_becomes_orthogonalized_momentum_by_algebra_alone() -> None:
-    raw = parse((DOCS / "winners" / "earlier-2.txt").read_text(encoding="utf-8"))
+def test_algebra_alone_simplifies_an_earlier_winner_to_orthogonalized_momentum() -> None:
+    raw = parse((APPENDIX / "winners" / "earlier-2.txt").read_text(encoding="utf-8"))
     ops = [statement.op for statement in simplify(raw).program.statements]
     assert ops == ["ema", "orthogonalize", "multiply", "add", "multiply", "multiply"]

@@ -29,7 +29,7 @@ from evosearch.measuring.failures import TrainingError
 from evosearch.measuring.job import Job, JobResult, TaskSetup
 from evosearch.measuring.job_runner import JobRunner, open_job_runner
 from evosearch.measuring.ledger import Ledger
-from evosearch.measuring.tuning import GRID, RESOLUTION, Setting, SettingTuner, tune_alike
+from evosearch.measuring.tuning import GRID, RESOLUTION, Setting, SettingTuner, tune_equally
 from evosearch.seeds import Conditions, Seed, Stream
 from evosearch.statistics import log_loss
 from primitives import Program, zoo
@@ -218,7 +218,7 @@ class _Trainings:
 
     def results(self, text: str, rows: Sequence[Sequence[Job]]) -> list[list[JobResult]]:
         """The result of every job; all run at once."""
-        futures = [[self.runner.once(job) for job in row] for row in rows]
+        futures = [[self.runner.submit_once(job) for job in row] for row in rows]
         found: list[list[JobResult]] = []
         for row in futures:
             found.append([])
@@ -280,7 +280,7 @@ class _Arena:
             found = self._outcomes("tuning", trials, drawn)
             return [float(np.mean([log_loss(one.loss) for one in row])) for row in found]
 
-        tune_alike(tuners, mean_losses)
+        tune_equally(tuners, mean_losses)
         for name in references:
             tried = tuners[name].losses
             if min(tried.values()) == math.inf:
@@ -315,7 +315,7 @@ class _Arena:
     def _sharpness(self, name: str, setting: Setting, seeds: Sequence[Seed]) -> float:
         """The geometric mean over the first few seeds."""
         jobs = [
-            replace(self._job(name, setting, seed), wanted="sharpness")
+            replace(self._job(name, setting, seed), output="sharpness")
             for seed in seeds[:_SHARPNESS_SEEDS]
         ]
         self._trainings.extend(len(jobs))

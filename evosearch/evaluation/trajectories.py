@@ -129,8 +129,8 @@ def trajectories(
                 engine = runner.backend.engine(setup, contender, runs=1)
                 under = Conditions(setup.steps, schedule, result.decay)
                 first = Seed(Stream.EVAL, 0)
-                job = Job(setup, contender, engine, under, seed, first, result.lr, wanted="path")
-                path = runner.once(job).result().path
+                job = Job(setup, contender, engine, under, seed, first, result.lr, output="path")
+                path = runner.submit_once(job).result().path
                 assert path is not None
                 ways.append(_trajectory(result.program, task, path))
             found.append(Landscape(task, tuple(ways)))

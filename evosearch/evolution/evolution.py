@@ -279,7 +279,7 @@ class Evolution:
         return max(drawn, key=self._worth)
 
     def _worth(self, individual: Individual) -> float:
-        return individual.record.cautious(self.config.measurement.noise_floor)
+        return individual.record.cautious_estimate(self.config.measurement.noise_floor)
 
     def _restart_if_due(self) -> None:
         """Now and then the population is another: one program alone, to go on from or to tune."""
@@ -322,7 +322,8 @@ class Evolution:
             individuals.clear()
 
     def _join(self, individual: Individual) -> None:
-        if self._worth(individual) > self._leader.cautious(self.config.measurement.noise_floor):
+        noise_floor = self.config.measurement.noise_floor
+        if self._worth(individual) > self._leader.cautious_estimate(noise_floor):
             self._leader = individual.record
         self._population.append(individual)
 
@@ -338,7 +339,7 @@ class Evolution:
             return None
         means = rival.task_means()
         mean = sum(means.values()) / len(means)
-        allowed = limits.race + mean - rival.cautious(limits.noise_floor)
+        allowed = limits.race + mean - rival.cautious_estimate(limits.noise_floor)
         sums = np.cumsum([means[task] for task in self.config.tasks]) - len(means) * allowed
         return dict(zip(self.config.tasks, sums.tolist(), strict=True))
 
@@ -383,7 +384,7 @@ class Evolution:
         tried = len(record.search_scores()) + len(record.asked)
         if tried >= limits.max_seeds or record.asked:
             return False
-        return record.mean() > self._leader.cautious(limits.noise_floor)
+        return record.mean() > self._leader.cautious_estimate(limits.noise_floor)
 
     def _consider(self, record: Record) -> None:
         """After a measurement in the search: measure again, or challenge the champion."""

@@ -73,7 +73,7 @@ class Record:
             for task in found[0]
         }
 
-    def cautious(self, noise_floor: float) -> float:
+    def cautious_estimate(self, noise_floor: float) -> float:
         """The mean minus one standard error, which selection goes by; the worst if unmeasured."""
         if not self._search:
             return -LARGEST_SCORE
@@ -172,7 +172,7 @@ class Champion:
     confirmed_on: tuple[Seed, ...] = ()
 
 
-def evidence(scores: Scores) -> list[Mapping[str, float]]:
+def reported_scores(scores: Scores) -> list[Mapping[str, float]]:
     """The scores, by task, of the seeds that a program's fitness is reported from.
 
     Seeds that decided nothing, where there are some; else those that selection went by, whose mean

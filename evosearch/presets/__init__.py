@@ -1,4 +1,4 @@
-"""Settings that come with the package: presets to start from, baselines to lay over any search."""
+"""Settings that come with the package: presets, and baselines that override any settings."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ _BASELINES = _PRESETS.joinpath("baselines")
 
 
 def presets() -> tuple[str, ...]:
-    """The names of the presets."""
+    """Return the names of the presets."""
     return _names_in(_PRESETS)
 
 
 def load_preset(name: str) -> dict[str, Any]:
-    """The settings of a preset.
+    """Return the settings of a preset.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: No preset has that name.
     """
     return _read(_PRESETS, name, "preset")
 
 
 def baselines() -> tuple[str, ...]:
-    """The names of the searches that a search has to beat (docs/measurement.md)."""
+    """Return the names of the baseline searches (docs/measurement.md)."""
     return _names_in(_BASELINES)
 
 
 def load_baseline(name: str) -> dict[str, Any]:
-    """The settings that make any search a baseline; lay them `over` the search's own.
+    """Return the settings of a baseline search, to be merged `over` other settings.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: No baseline has that name.
     """
     return _read(_BASELINES, name, "baseline")
 
 
 def over(base: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """`settings` laid over `base`; in a section that both have, key by key."""
-    laid = {**base, **settings}
+    """Return `base` updated with `settings`; sections are merged key by key."""
+    merged = {**base, **settings}
     for name in base.keys() & settings.keys():
         if isinstance(base[name], dict) and isinstance(settings[name], dict):
-            laid[name] = over(base[name], settings[name])
-    return laid
+            merged[name] = over(base[name], settings[name])
+    return merged
 
 
 def _names_in(folder: Traversable) -> tuple[str, ...]:
@@ -55,13 +55,13 @@ def _names_in(folder: Traversable) -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
 
-def _read(folder: Traversable, name: str, what: str) -> dict[str, Any]:
-    known = _names_in(folder)
-    if name not in known:
+def _read(folder: Traversable, name: str, kind: str) -> dict[str, Any]:
+    names = _names_in(folder)
+    if name not in names:
         from primitives.text.wording import (
-            suggestion,  # with all of `primitives`, which takes a second
+            suggestion,  # imports all of `primitives`, which takes a second
         )
 
-        near = suggestion(name, known) or f"; there are {', '.join(known)}"
-        raise UsageError(f"no {what} {name!r}{near}")
+        near = suggestion(name, names) or f"; there are {', '.join(names)}"
+        raise UsageError(f"no {kind} {name!r}{near}")
     return tomllib.loads(folder.joinpath(f"{name}.toml").read_text("utf-8"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from evosearch.errors import UsageError
 from evosearch.evaluation.results import Evaluation
 from evosearch.evaluation.trajectories import Landscape
-from evosearch.files import check_writable, whole
+from evosearch.files import atomic_write, check_writable
 from evosearch.report.evaluation import evaluation_report
 from evosearch.report.markdown import markdown
 
@@ -40,7 +40,7 @@ def write(evaluation: Evaluation, path: Path, landscapes: Sequence[Landscape] = 
     Raises:
         EvosearchError: the file cannot be written.
     """
-    with whole(path) as file:
+    with atomic_write(path) as file:
         if path.suffix in PLOTS:
             from evosearch.report.plots import landscapes as trajectories
             from evosearch.report.plots import suite

@@ -150,7 +150,7 @@ class Trials:
         under = Conditions(setup.steps)
         job = Job(setup, program, engine, under, self.seed, seed, factor)
         self._begun.add(job)
-        return self._runner.once(job)
+        return self._runner.submit_once(job)
 
     def _loss(self, task: str, program: Program, seed: Seed) -> float:
         return self._begin(task, program, seed).result().loss

@@ -150,7 +150,7 @@ class Evaluation:
         if not self.perturbation or not (op.mixes_numbers or node.op == "interp"):
             return args
         for index, arg in enumerate(node.args):
-            if index not in op.scalar_places:
+            if index not in op.scalar_operands:
                 seed = -4 * (2 * node.number + index) - self.perturbation
                 args[index] = args[index] * _noise(arg.kind, seed)[self.rows]
         return args

@@ -149,7 +149,9 @@ class TorchFile:
         ]
         checked = [("lr", NONNEGATIVE), *((h.name, h.interval) for h in self.hyperparameters)]
         for name, interval in checked:
-            condition = _outside(name, interval.low, interval.high, interval.above, interval.below)
+            condition = _outside(
+                name, interval.low, interval.high, interval.open_low, interval.open_high
+            )
             if condition:
                 message = f'f"{name} must be in {interval}, not {{{name}}}"'
                 lines.append(f"        if {condition}:")

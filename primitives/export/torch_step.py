@@ -13,7 +13,7 @@ from primitives.export.dialect import Torch
 from primitives.export.lowering import Lowered, StateVariable, is_fixed
 from primitives.graph.nodes import Node, reachable
 from primitives.graph.roles import Hyperparameter
-from primitives.graph.statements import averaged
+from primitives.graph.statements import match_average
 from primitives.kinds import Kind
 
 _BODY = 12
@@ -323,7 +323,7 @@ class _Body:
         """An average or a sum, written as what it is; whether it was one."""
         space, block = self.block.indent, self.block
         host = self.file.dialect.on_host
-        average = averaged(value, old)
+        average = match_average(value, old)
         if average and host(average[1]):
             new, decay = average
             if new.kind != old.kind or host(new) or old in reachable((new,)):

@@ -106,7 +106,7 @@ def analyse(program: Program) -> Analysis:
                 needed |= depends[value]
             else:
                 resolved.append(float(arg))
-        for place in op.scalar_places:
+        for place in op.scalar_operands:
             operand = resolved[place]
             if type(operand) is int and kinds[operand]:
                 _refuse_operand(index, statement, place, kinds[operand])

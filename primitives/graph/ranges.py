@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from primitives.graph.nodes import HYPERPARAMETER, STATE, Node
-from primitives.interval import ANYTHING, NONNEGATIVE, STEP, Interval, exactly, float32, widened
+from primitives.interval import ANYTHING, NONNEGATIVE, STEP, Interval, exactly, float32, widen
 
 _WIDEN_AFTER = 4
 _INPUTS = {"lr": NONNEGATIVE, "t": STEP}
@@ -71,7 +71,7 @@ class Ranges:
             if grown == held:
                 return held
             if attempt >= _WIDEN_AFTER:
-                grown = {name: widened(held[name], grown[name]) for name in held}
+                grown = {name: widen(held[name], grown[name]) for name in held}
             held = grown
         return dict.fromkeys(held, ANYTHING)
 

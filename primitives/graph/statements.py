@@ -108,7 +108,7 @@ def constant_value(op: str) -> float:
     return shortest(float(OPS[op].meaning(np)))
 
 
-def averaged(node: Node, state: Node) -> tuple[Node, Node] | None:
+def match_average(node: Node, state: Node) -> tuple[Node, Node] | None:
     """What is new and the decay, where `node` is an average of the old `state` with that decay."""
     node = resolved(node)
     if node.op != "interp" or resolved(node.args[1]) is not state:

@@ -15,10 +15,10 @@ from typing import Literal
 
 from primitives.op import Op
 from primitives.ops.arithmetic import ARITHMETIC
+from primitives.ops.extended import EXTENDED
 from primitives.ops.functions import FUNCTIONS
-from primitives.ops.further import FURTHER
 
-_TABLE = (*FUNCTIONS, *ARITHMETIC, *FURTHER)
+_TABLE = (*FUNCTIONS, *ARITHMETIC, *EXTENDED)
 
 OPS: dict[str, Op] = {op.name: op for op in _TABLE}
 """Every op by name, in the table's order."""

@@ -11,7 +11,7 @@ import keyword
 import re
 import unicodedata
 
-from primitives.text.wording import shortened
+from primitives.text.wording import truncate
 
 _BIDIRECTIONAL = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Controls that show a text in another order than it is read in."""
@@ -42,7 +42,7 @@ def word_problem(word: str) -> str | None:
     read = unicodedata.normalize("NFKC", word)
     if read == word:
         return None
-    shown, meant = repr(shortened(word)), repr(shortened(read))
+    shown, meant = repr(truncate(word)), repr(truncate(read))
     if keyword.iskeyword(read):
         return f"{shown} is read as the keyword {meant}; choose another name"
     return f"{shown} is read as {meant}; write {meant}"

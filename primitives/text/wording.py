@@ -82,15 +82,15 @@ def described(node: ast.AST) -> str:
         case ast.Expr(value=value):
             return described(value)
         case ast.Name(id=name):
-            return repr(shortened(name))
+            return repr(truncate(name))
         case ast.Constant(value=str() | bytes() as value):
-            return f"text {shortened(repr(value))}"
+            return f"text {truncate(repr(value))}"
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return "a number"
         case ast.Constant(value=value):
-            return f"the constant {shortened(repr(value))}"
+            return f"the constant {truncate(repr(value))}"
         case ast.Call(func=ast.Name(id=name)):
-            return f"a call of {shortened(name)!r}"
+            return f"a call of {truncate(name)!r}"
         case ast.Compare(ops=[operator, *_]):
             return f"comparison `{_SIGNS[type(operator)]}` is not supported"
         case ast.BinOp(op=operator) | ast.UnaryOp(op=operator) | ast.BoolOp(op=operator):
@@ -139,7 +139,7 @@ def _written(node: ast.expr, otherwise: str) -> str:
     return text if len(text) <= _SHORT and text.isprintable() else otherwise
 
 
-def shortened(text: str, limit: int = 40) -> str:
+def truncate(text: str, limit: int = 40) -> str:
     """At most `limit` characters of `text`."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 

@@ -1,4 +1,4 @@
-"""Configuration: what is wrong is named, and a resolved configuration reads back."""
+"""Configuration: errors name the setting, and a resolved configuration reads back."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def test_every_preset_resolves_and_reads_back(name: str, tmp_path: Path) -> None
     assert make_config(read_toml(path)) == config
 
 
-def changed(base: dict[str, object], laid: dict[str, object]) -> set[str]:
-    """The settings, by section and name, that differ."""
+def changed(base: dict[str, object], overridden: dict[str, object]) -> set[str]:
+    """Return the names of the settings that differ, with their section."""
     names: set[str] = set()
     for name in base:
-        one, other = base[name], laid[name]
-        if isinstance(one, dict) and isinstance(other, dict):
-            names |= {f"{name}.{inner}" for inner in changed(one, other)}
-        elif one != other:
+        before, after = base[name], overridden[name]
+        if isinstance(before, dict) and isinstance(after, dict):
+            names |= {f"{name}.{inner}" for inner in changed(before, after)}
+        elif before != after:
             names.add(name)
     return names
 
@@ -52,8 +52,8 @@ BASELINES = {
 
 
 @pytest.mark.parametrize("name", presets())
-def test_a_baseline_differs_from_its_preset_in_what_makes_it_one(name: str) -> None:
-    """Also from a preset, or a file, that has the same section with other settings."""
+def test_a_baseline_overrides_only_its_own_settings(name: str) -> None:
+    """The base has other settings in the same sections, as a preset or a file may have."""
     assert set(BASELINES) == set(baselines())
     settings = over(
         {
@@ -67,12 +67,12 @@ def test_a_baseline_differs_from_its_preset_in_what_makes_it_one(name: str) -> N
     )
     base = make_config(settings).model_dump()
     for baseline, differences in BASELINES.items():
-        laid = make_config(over(settings, load_baseline(baseline))).model_dump()
-        assert changed(base, laid) == differences
+        overridden = make_config(over(settings, load_baseline(baseline))).model_dump()
+        assert changed(base, overridden) == differences
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"populaton": 5}, "'populaton' does not exist; did you mean 'population'"),
         ({"mutation": {"insrt": 1}}, "'mutation.insrt' does not exist; did you mean 'insert'"),
@@ -81,7 +81,7 @@ def test_a_baseline_differs_from_its_preset_in_what_makes_it_one(name: str) -> N
         ({"programs": 0}, "'programs' = 0"),
         ({"minutes": -1}, "'minutes' = -1"),
         ({"tasks": []}, "'tasks'"),
-        ({"tasks": ["digits-mlp", "digits-mlp"]}, "'digits-mlp' stands there twice"),
+        ({"tasks": ["digits-mlp", "digits-mlp"]}, "'digits-mlp' is listed twice"),
         ({"minutes": float("inf")}, "'minutes' = inf"),
         ({"seed": -3}, "'seed' = -3"),
         ({"measurement": {"error_rate": 1.5}}, "'measurement.error_rate' = 1.5"),
@@ -89,27 +89,27 @@ def test_a_baseline_differs_from_its_preset_in_what_makes_it_one(name: str) -> N
         ({"mutation": {"tune": -1}}, "'mutation.tune' = -1"),
         ({"mutation": {"insert": -1, "delete": 0, "modify": 0}}, "'mutation.insert' = -1"),
         ({"restart_every": 0}, "'restart_every' = 0"),
-        ({"tune_last": 10}, "'tune_last' = 10: it takes restart_every"),
-        ({"tune_last": 9, "tune_first": 1, "restart_every": 10}, "tune_last = 10, not below"),
-        ({"tune_first": 10, "restart_every": 10}, "tune_last = 10, not below"),
+        ({"tune_last": 10}, "'tune_last' = 10: tune_last requires restart_every"),
+        ({"tune_last": 9, "tune_first": 1, "restart_every": 10}, "tune_last = 10 must be less"),
+        ({"tune_first": 10, "restart_every": 10}, "tune_last = 10 must be less"),
         ({"restart_from": "worst"}, "'restart_from' = 'worst': .*'initial' or 'best'"),
         ({"mutation": {"max_statements": 65}}, "'mutation.max_statements' = 65"),
         ({"mutation": {"op_set": "papr"}}, "'mutation.op_set' = 'papr'"),
         ({"init": "def train(w, g):\n  return u\n"}, "'init': line 2: 'u' has no value"),
     ],
 )
-def test_a_wrong_setting_is_named(settings: dict[str, object], said: str) -> None:
-    with pytest.raises(UsageError, match=said) as caught:
+def test_an_error_names_the_wrong_setting(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         make_config({**GOOD, **settings})
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_setting_is_named() -> None:
+def test_an_error_names_a_missing_setting() -> None:
     with pytest.raises(UsageError, match="'tasks' is missing"):
         make_config({"init": GOOD["init"]})
 
 
-def test_an_unknown_preset_or_baseline_is_told_the_known_ones() -> None:
+def test_an_unknown_preset_or_baseline_gets_a_suggestion() -> None:
     with pytest.raises(UsageError, match="did you mean 'quick'"):
         load_preset("quik")
     with pytest.raises(UsageError, match="no baseline 'annealing'; there are random, restarts"):
@@ -117,7 +117,7 @@ def test_an_unknown_preset_or_baseline_is_told_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("content", [b"a = [", b"\xff\xfe", b"a == 1"])
-def test_a_file_that_is_not_toml_is_named(content: bytes, tmp_path: Path) -> None:
+def test_an_error_names_a_file_that_is_not_toml(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"bad\.toml is not TOML"):

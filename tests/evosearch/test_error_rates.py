@@ -10,7 +10,7 @@ import pytest
 
 from evosearch.config import MeasurementConfig
 from evosearch.evolution.evolution import Evolution
-from evosearch.evolution.records import evidence, fitness
+from evosearch.evolution.records import fitness, reported_scores
 from evosearch.presets import load_preset
 from primitives import Program, live, zoo
 from tests.evosearch.stored_runs import Worth, config, evolve
@@ -86,7 +86,7 @@ def test_a_planted_improvement_is_found_and_its_interval_covers_the_truth(
         evolution = searched(seed, worth, 2000, measurement)
         record = evolution.champion.record
         floor = evolution.config.measurement.noise_floor
-        _, low, high = fitness(evidence(record.scores), floor)
+        _, low, high = fitness(reported_scores(record.scores), floor)
         truth = worth(record.program)
         found += truth > 0
         covered += low <= truth <= high

@@ -137,7 +137,8 @@ def test_before_a_restart_only_the_constants_of_the_best_change() -> None:
         assert len(found) == 1
         best = evolution.records[births[found.pop()].analysis.key]
         born = [evolution.records[births[life + n].analysis.key] for n in range(280, 301)]
-        assert best.cautious(0.02) >= np.median([record.cautious(0.02) for record in born])
+        estimates = [record.cautious_estimate(0.02) for record in born]
+        assert best.cautious_estimate(0.02) >= np.median(estimates)
         assert {births[life + n].mutation.split()[0] for n in range(301, 401)} == {"tune"}
         tuned.append(best.id)
         explored = {births[life + n].mutation.split()[0] for n in range(1, 301) if life + n > 0}
@@ -273,7 +274,7 @@ def test_constants_race_the_last_of_those_that_more_are_drawn_from() -> None:
     requests = evolve(evolution, 60, shorter_is_better)
     assert all(request.floors is None for request in requests[:ELITE])
     floor = evolution.config.measurement.noise_floor
-    tried = sorted((r.cautious(floor) for r in evolution.records.values()), reverse=True)
+    tried = sorted((r.cautious_estimate(floor) for r in evolution.records.values()), reverse=True)
     request = evolution.ask()
     while request is not None and request.reason != "child":
         request = evolution.ask()

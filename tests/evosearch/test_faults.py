@@ -182,7 +182,7 @@ def test_a_fault_at_any_write_of_the_ledger_costs_trainings_and_nothing_else(
     for number in range(1, layer.calls + 1):
         path, notices = tmp_path / str(number) / "evaluations.db", list[str]()
         with faults(number) as layer:
-            used(path, trouble=notices.append)
+            used(path, on_error=notices.append)
         assert layer.failed
         assert notices, layer.failed
         with faults(number), pytest.raises(EvosearchError):

@@ -65,7 +65,7 @@ def test_trouble_with_the_ledger_is_a_notice_and_a_search_goes_on_and_validates(
     config = small(programs=20, validation_seeds=2)
     make_run_directory(tmp_path / "run", config, {})
     assert Search(tmp_path / "run", config, observer=Listener()).run() == "programs"
-    assert [text for text in notices if text.startswith("trainings are not kept")]
+    assert [text for text in notices if text.startswith("trainings are not stored")]
     assert Run(tmp_path / "run").validations()
     del kept
 
@@ -115,7 +115,7 @@ def test_trainings_of_an_older_version_are_set_aside_and_looks_are_kept(tmp_path
         db.execute("insert into evaluations values (1, '', 'held-out', '', '', '')")
     ledger = Ledger(path)
     assert ledger.get("old") is None
-    assert ledger.looks("held-out") == 1
+    assert ledger.count_evaluations("held-out") == 1
     ledger.close()
     with sqlite3.connect(path) as db:
         tables = {row[0] for row in db.execute("select name from sqlite_master")}

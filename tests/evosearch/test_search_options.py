@@ -1,4 +1,4 @@
-"""What `search` is told beside its preset: what to leave out, batches, devices."""
+"""Options of `search`: --search-only, --batch and --device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evosearch.environment import use_device
 from evosearch.errors import UsageError
 
 
-def test_a_search_can_leave_out_what_its_preset_ends_with(
+def test_search_only_turns_off_funnel_and_simplification(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evosearch.presets import load_preset
@@ -22,21 +22,21 @@ def test_a_search_can_leave_out_what_its_preset_ends_with(
 
     entrants = load_preset("standard")["funnel"]["entrants"]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("evosearch.cli.search._run", lambda *given, **named: None)
-    for words, ends in (((), True), (("--search-only",), False)):
-        assert run("search", "--preset", "standard", *words, "--out", f"{ends}").status == 0
-        made = read_config(Path(f"{ends}"))
-        assert (made.funnel.at_end, made.simplify) == (ends, ends)
-        assert list(made.funnel.entrants) == entrants
+    monkeypatch.setattr("evosearch.cli.search._run", lambda *args, **kwargs: None)
+    for options, at_end in (((), True), (("--search-only",), False)):
+        assert run("search", "--preset", "standard", *options, "--out", f"{at_end}").status == 0
+        config = read_config(Path(f"{at_end}"))
+        assert (config.funnel.at_end, config.simplify) == (at_end, at_end)
+        assert list(config.funnel.entrants) == entrants
 
 
-def test_a_batch_is_a_part_of_the_configuration(
+def test_the_batch_size_is_part_of_the_configuration(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evosearch.runs.directory import read_config
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("evosearch.cli.search._run", lambda *given, **named: None)
+    monkeypatch.setattr("evosearch.cli.search._run", lambda *args, **kwargs: None)
     assert run("search", "--device", "cpu", "--out", "threads").status == 0
     assert run("search", "--batch", "64", "--out", "batches").status == 0
     threads, batches = read_config(Path("threads")), read_config(Path("batches"))
@@ -47,7 +47,7 @@ def test_a_batch_is_a_part_of_the_configuration(
     assert (many.requests, many.lanes) == (many.population, many.population // 2)
 
 
-def test_a_device_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> None:
+def test_an_error_names_a_missing_device_and_how_to_install_it(tmp_path: Path) -> None:
     command = "from evosearch.cli import main; main()"
     words = ("search", "--device", "tpu", "--out", str(tmp_path / "run"))
     done = subprocess.run(
@@ -60,7 +60,7 @@ def test_a_device_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_jax_without_its_plugin_for_the_device_is_named_too(
+def test_a_missing_jax_plugin_gives_the_same_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fails() -> str:

@@ -17,7 +17,7 @@ from evosearch.measuring.tuning import (
     Setting,
     SettingTuner,
     Tuner,
-    tune_alike,
+    tune_equally,
 )
 
 Loss = Callable[[float], float]
@@ -25,7 +25,7 @@ Loss = Callable[[float], float]
 
 def tuned(grid: tuple[float, ...] = GRID, **losses: Loss) -> dict[str, Tuner]:
     tuners = {name: Tuner(grid) for name in losses}
-    tune_alike(tuners, lambda trials: [losses[name](rate) for name, rate in trials])
+    tune_equally(tuners, lambda trials: [losses[name](rate) for name, rate in trials])
     return tuners
 
 
@@ -103,7 +103,7 @@ def test_tuning_ends_whatever_the_losses(table: dict[float, float]) -> None:
 
 def settings_tuned(**losses: Callable[[Setting], float]) -> dict[str, SettingTuner]:
     tuners = {name: SettingTuner(GRID, DECAYS) for name in losses}
-    tune_alike(tuners, lambda trials: [losses[name](setting) for name, setting in trials])
+    tune_equally(tuners, lambda trials: [losses[name](setting) for name, setting in trials])
     return tuners
 
 
@@ -133,7 +133,7 @@ def test_who_needs_no_decay_gets_as_many_trials_as_who_does() -> None:
 
 def test_without_decays_only_rates_are_tried() -> None:
     tuner = SettingTuner()
-    tune_alike({"it": tuner}, lambda trials: [(math.log2(s.lr) - 1.1) ** 2 for _, s in trials])
+    tune_equally({"it": tuner}, lambda trials: [(math.log2(s.lr) - 1.1) ** 2 for _, s in trials])
     assert {setting.decay for setting in tuner.losses} == {0.0}
     assert abs(math.log2(tuner.best.lr) - 1.1) <= 0.5
 

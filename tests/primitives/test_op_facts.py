@@ -138,9 +138,9 @@ def assert_within(results, held):
     slack = 1e-5 * np.maximum(1e-30, np.abs(results))
     assert (results >= held.low - slack).all(), (held, results.min())
     assert (results <= held.high + slack).all(), (held, results.max())
-    if held.above:
+    if held.open_low:
         assert (results != held.low).all(), held
-    if held.below:
+    if held.open_high:
         assert (results != held.high).all(), held
 
 

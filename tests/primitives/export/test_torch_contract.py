@@ -91,8 +91,8 @@ def test_arguments_outside_their_ranges_are_refused_by_name(name):
         key = "lr" if one is found.learning_rate else one.name
         low, high = one.interval.low, one.interval.high
         outside = [low - 1] * math.isfinite(low) + [high + 1] * math.isfinite(high)
-        outside += [low] * one.interval.above * math.isfinite(low)
-        outside += [high] * one.interval.below * math.isfinite(high)
+        outside += [low] * one.interval.open_low * math.isfinite(low)
+        outside += [high] * one.interval.open_high * math.isfinite(high)
         bounded += len(outside)
         for value in (*outside, *[math.nan] * bool(outside)):
             with pytest.raises(ValueError, match=rf"{key} must be in .*, not {value}"):

@@ -60,11 +60,11 @@ def result(loss: float = 0.5) -> JobResult:
 def test_equal_jobs_run_once_and_others_run_again() -> None:
     backend = Waiting()
     runner = JobRunner(backend)
-    first, second = runner.once(job()), runner.once(job())
+    first, second = runner.submit_once(job()), runner.submit_once(job())
     assert len(backend.jobs) == 1
     backend.jobs[0][1].set_result(result())
-    assert first.result() is second.result() is runner.once(job()).result()
-    runner.once(job(1))
+    assert first.result() is second.result() is runner.submit_once(job()).result()
+    runner.submit_once(job(1))
     assert len(backend.jobs) == 2
     assert runner.run(job()).loss == 0.25
 
@@ -75,12 +75,12 @@ def test_who_waits_for_a_job_that_raises_is_told_and_the_next_to_ask_tries_again
 ) -> None:
     backend = Waiting()
     runner = JobRunner(backend)
-    waiting = [runner.once(job()), runner.once(job())]
+    waiting = [runner.submit_once(job()), runner.submit_once(job())]
     backend.jobs[0][1].set_exception(error)
     for future in waiting:
         with pytest.raises(type(error)):
             future.result()
-    runner.once(job())
+    runner.submit_once(job())
     assert len(backend.jobs) == 2
 
 
@@ -88,7 +88,7 @@ def test_a_failed_training_is_told_and_not_kept(tmp_path: Path) -> None:
     backend, said = Waiting(), list[str]()
     for _ in range(2):
         runner = JobRunner(backend, Ledger(tmp_path / "evaluations.db"), said.append)
-        future = runner.once(job())
+        future = runner.submit_once(job())
         backend.jobs[-1][1].set_result(failed(job(), Failure.TIMEOUT, "it took too long"))
         assert future.result().loss == np.inf
     assert len(backend.jobs) == 2
@@ -99,12 +99,14 @@ def test_what_the_ledger_holds_is_not_trained_again(tmp_path: Path) -> None:
     backend = LocalBackend(1)
     first = (
         JobRunner(backend, Ledger(tmp_path / "evaluations.db"))
-        .once(job(steps=SETUP.steps))
+        .submit_once(job(steps=SETUP.steps))
         .result()
     )
     nobody = Waiting()
     again = (
-        JobRunner(nobody, Ledger(tmp_path / "evaluations.db")).once(job(steps=SETUP.steps)).result()
+        JobRunner(nobody, Ledger(tmp_path / "evaluations.db"))
+        .submit_once(job(steps=SETUP.steps))
+        .result()
     )
     assert not nobody.jobs
     assert (again.loss, again.steps) == (first.loss, first.steps)
@@ -118,7 +120,7 @@ def test_after_an_error_what_has_not_begun_is_dropped() -> None:
 
     def fail() -> None:
         with open_job_runner(1) as runner:
-            futures.extend(runner.once(job(number, SETUP.steps)) for number in range(500))
+            futures.extend(runner.submit_once(job(number, SETUP.steps)) for number in range(500))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -95,7 +95,7 @@ RMS = Op(
     code="xp.sqrt(xp.mean(xp.square(_0)))",
 )
 
-FURTHER = (
+EXTENDED = (
     Op(
         "ema",
         "xxs",

@@ -1,0 +1,37 @@
+"""Docstrings of the names that the packages export."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import sys
+from typing import Any
+
+import pytest
+
+import evosearch
+import primitives
+import proxies
+
+PACKAGES = (primitives, proxies, evosearch)
+
+
+def _exported() -> list[Any]:
+    """The exported functions and classes, each with its name."""
+    objects = [(f"{p.__name__}.{name}", getattr(p, name)) for p in PACKAGES for name in p.__all__]
+    return [
+        pytest.param(value, id=name)
+        for name, value in objects
+        if inspect.isfunction(value) or inspect.isclass(value)
+    ]
+
+
+each_exported = pytest.mark.parametrize("value", _exported())
+
+
+@each_exported
+def test_the_examples_print_what_they_say(value: Any) -> None:
+    module = sys.modules[value.__module__]
+    for test in doctest.DocTestFinder().find(value, value.__name__, module):
+        results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
+        assert not results.failed
