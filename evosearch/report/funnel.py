@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.report.tables import Column, Note, Report, Row, Section, Table, Tone, paragraphs
 from evosearch.verdicts import describe_winner, explain_missing_winner, format_estimate
 
 
-def funnel_report(found: Funnelled) -> Report:
+def funnel_report(found: FunnelResult) -> Report:
     """A table for each stage, and the winner with its scores and its program."""
     sections = [_stage(stage) for stage in found.stages]
     said = paragraphs(outcome(found))
@@ -21,7 +21,7 @@ def funnel_report(found: Funnelled) -> Report:
     )
 
 
-def outcome(found: Funnelled) -> str:
+def outcome(found: FunnelResult) -> str:
     """What came through and what is shown of it, in words."""
     last = found.stages[-1]
     if found.winner is None:
