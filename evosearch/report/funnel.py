@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
 from evosearch.report.tables import Column, Note, Report, Row, Section, Table, Tone, paragraphs
-from evosearch.verdicts import estimate, no_winner_in_words, winner_in_words
+from evosearch.verdicts import describe_winner, explain_missing_winner, format_estimate
 
 
 def funnel_report(found: Funnelled) -> Report:
@@ -25,11 +25,11 @@ def outcome(found: Funnelled) -> str:
     """What came through and what is shown of it, in words."""
     last = found.stages[-1]
     if found.winner is None:
-        return no_winner_in_words([one.fitness for one in last.entrants], last.scale)
+        return explain_missing_winner([one.fitness for one in last.entrants], last.scale)
     fitness = found.winner.fitness
     return (
-        f"winner {found.winner.name}: fitness {estimate(fitness)} at {last.scale} the work, "
-        f"{winner_in_words(fitness)}"
+        f"winner {found.winner.name}: fitness {format_estimate(fitness)} at {last.scale} the work, "
+        f"{describe_winner(fitness)}"
     )
 
 

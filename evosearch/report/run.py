@@ -21,11 +21,11 @@ from evosearch.runs.activity import WorkerActivity
 from evosearch.runs.run import Run
 from evosearch.runs.summary import Estimate, MeasuredProgram, RunStatus
 from evosearch.verdicts import (
-    champion_in_words,
-    change_of_loss,
-    estimate,
-    loss_in_words,
-    winner_in_words,
+    describe_champion,
+    describe_loss,
+    describe_winner,
+    format_estimate,
+    format_loss_change,
 )
 from primitives import parse
 from primitives.explain.description import describe
@@ -170,13 +170,13 @@ def _evidence(status: RunStatus) -> list[str]:
     is_initial = best.id == 0
     said = [
         "On the search's own tasks: "
-        + champion_in_words(best.fitness, best.seeds, confirmed=best.confirmed, initial=is_initial)
+        + describe_champion(best.fitness, best.seeds, confirmed=best.confirmed, initial=is_initial)
         + f". By task: {_by_task(best)}."
     ]
     if validation is not None and not is_initial:
         said.append(
             "On the same tasks at ten times the work: "
-            + loss_in_words(validation.fitness, validation.seeds, "fresh ")
+            + describe_loss(validation.fitness, validation.seeds, "fresh ")
             + f". By task: {_by_task(validation)}."
         )
     if funnel is not None:
@@ -184,15 +184,15 @@ def _evidence(status: RunStatus) -> list[str]:
         said.append(
             "Through the funnel came no program: none was shown to beat the tuned baseline."
             if winner is None
-            else f"Through the funnel came {winner.name}: {estimate(winner.interval)}, "
-            f"{winner_in_words(winner.interval)}."
+            else f"Through the funnel came {winner.name}: {format_estimate(winner.interval)}, "
+            f"{describe_winner(winner.interval)}."
         )
     return [*said, _BASELINE]
 
 
 def _by_task(found: Estimate) -> str:
     means: Mapping[str, float] = found.per_task
-    return ", ".join(f"{task} {change_of_loss(mean)}" for task, mean in means.items())
+    return ", ".join(f"{task} {format_loss_change(mean)}" for task, mean in means.items())
 
 
 def top_report(found: Sequence[MeasuredProgram]) -> Report:

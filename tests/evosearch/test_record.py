@@ -83,7 +83,7 @@ def test_a_run_of_another_version_is_refused_and_nothing_of_it_changes(
     said = str(caught.value)
     assert "request 18. Expected: program" in said
     assert "Found: program" in said
-    assert "kept no digest" in said
+    assert "stored no digest" in said
     assert f"this is evosearch 0.1.0, code {code_digest()}" in said
     for remedy in ("status", "search --init", "--fork NEW"):
         assert f"`evosearch {remedy}" in said or remedy in said

@@ -23,7 +23,7 @@ from evosearch.runs.documents import CHECKSUM, checksum
 from evosearch.runs.run import Run
 from evosearch.runs.validations import counterparts, ten_times
 from evosearch.seeds import Stream
-from evosearch.verdicts import change_of_loss
+from evosearch.verdicts import format_loss_change
 from primitives import zoo
 
 SCRIPT = """
@@ -130,7 +130,7 @@ def test_the_status_says_what_validation_and_funnel_found(
     assert set(validation.per_task) == {"points-teacher-10x"}
     print_status(replace(found, status=replace(found.status, best=replace(best, id=7))))
     said = " ".join(capsys.readouterr().out.split())  # whatever the width
-    change = change_of_loss(validation.fitness.mean)
+    change = format_loss_change(validation.fitness.mean)
     assert "On the same tasks at ten times the work: " in said
     assert f"By task: points-teacher-10x {change}" in said
     winner = json.loads((searched / "run" / "funnel.json").read_text())["winner"]
