@@ -1,38 +1,42 @@
-"""Errors that a user can act on: one line, the culprit and the remedy."""
+"""Errors for users: one line that names the cause and the remedy."""
 
 from __future__ import annotations
 
 
 class EvosearchError(Exception):
-    """The work failed; the message says what and what to do. The command line exits with 1."""
+    """Raised when a command fails; the command line exits with status 1.
+
+    The message says what failed and what to do.
+    """
 
     exit_code = 1
 
 
 class UsageError(EvosearchError):
-    """Something was asked for wrongly. The command line exits with 2."""
+    """Raised for invalid input; the command line exits with status 2."""
 
     exit_code = 2
 
 
 def describe_error(error: BaseException) -> str:
-    """An exception on one line: its type and the first line of its message.
+    """Return an exception on one line: its type and the first line of its message.
 
-    JAX reports an exception inside a callback as an error of its own whose text holds a traceback;
-    what is told is the callback's exception. An `EvosearchError` is told by its message alone.
+    JAX wraps an exception from a callback in an error whose text contains a traceback. In that
+    case the callback's own exception is described. For an `EvosearchError` the result is the
+    message alone.
     """
     text = str(error).strip()
     if isinstance(error, EvosearchError):
         return " ".join(text.split("\n"))
-    kind, message = type(error).__name__, text
-    _, is_traceback, trace = text.partition(_TRACEBACK)
-    if is_traceback:  # its frames are indented, and the exception after them is not
-        ends = [line for line in trace.split("\n") if line and not line[0].isspace()]
-        if ends:
-            kind, _, message = ends[0].partition(":")
-            kind = kind.rpartition(".")[2]
-    first = message.strip().partition("\n")[0].rstrip()
-    return f"{kind}: {first}" if first else kind
+    type_name, message = type(error).__name__, text
+    _, has_traceback, traceback = text.partition(_TRACEBACK_HEAD)
+    if has_traceback:  # the frames are indented, the line with the exception is not
+        exception_lines = [line for line in traceback.split("\n") if line and not line[0].isspace()]
+        if exception_lines:
+            type_name, _, message = exception_lines[0].partition(":")
+            type_name = type_name.rpartition(".")[2]
+    first_line = message.strip().partition("\n")[0].rstrip()
+    return f"{type_name}: {first_line}" if first_line else type_name
 
 
-_TRACEBACK = "Traceback (most recent call last):"
+_TRACEBACK_HEAD = "Traceback (most recent call last):"

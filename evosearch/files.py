@@ -1,7 +1,7 @@
-"""Files of users and runs: written whole or not at all, read with care, errors in words.
+"""Atomic writes, guarded reads, and readable errors for the files of users and runs.
 
-A file is written under an unpredictable name beside its target, synced, then renamed. So at any
-moment, and after a power failure, the target holds either its old content or all of the new.
+A file is written under a random name beside its target, synced to disk and renamed. So at any
+moment, and after a power failure, the target has either its old content or all of the new content.
 """
 
 from __future__ import annotations
@@ -19,50 +19,51 @@ from typing import Any, BinaryIO
 
 from evosearch.errors import EvosearchError, UsageError
 
-_SECONDS_OF_A_WRITER = 60
+_MIN_STALE_SECONDS = 60
+"""Minimum age of a temporary file that is considered abandoned."""
 
 
 def check_writable(path: Path) -> None:
-    """Whether a file can be written to `path`, before anything expensive.
+    """Check that a file can be written to `path`, before any expensive work starts.
 
     Raises:
-        UsageError: it is a directory, or lies in none that can be written to.
+        UsageError: `path` is a directory, or its parent directory is missing or not writable.
     """
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a directory; name a file")
     if not path.parent.is_dir():
-        raise UsageError(f"cannot write {path}: {path.parent} is not a directory; make it first")
-    needed = [path] if path.exists() else []
-    needed += [_target(path).parent] if _is_replaced(path) else []
-    if not all(os.access(one, os.W_OK) for one in needed):
-        raise UsageError(f"cannot write {path}: no permission; write it elsewhere")
+        raise UsageError(f"cannot write {path}: {path.parent} is not a directory; create it first")
+    must_be_writable = [path] if path.exists() else []
+    must_be_writable += [_link_target(path).parent] if _is_replaceable(path) else []
+    if not all(os.access(required, os.W_OK) for required in must_be_writable):
+        raise UsageError(f"cannot write {path}: no permission; choose another path")
 
 
 @contextmanager
-def whole(
+def atomic_write(
     path: Path, durable: bool = True, follow: bool = True, mode: int = 0o666
 ) -> Iterator[BinaryIO]:
-    """A file to write to that becomes `path` when the block ends; `path` stays if it fails.
+    """Open a temporary file that replaces `path` when the block ends without an exception.
 
-    A new file has the mode that `open` would give it, an existing one keeps its mode. A link stays
-    a link, and the file that it points to is replaced. A device or pipe is written to directly.
+    If the block raises, `path` keeps its content. A replaced file keeps its mode. A device or pipe
+    is written to directly.
 
     Args:
-        path: where the file will be.
-        durable: whether it is on disk when the block has ended; without that a power failure may
-            empty it, and writing takes no time.
-        follow: whether a link stays a link; for a file of a run, which may be a stranger's, the
-            link itself is replaced.
-        mode: the permissions of a new file, of which the umask takes some away.
+        path: The file to write.
+        durable: Whether to sync the file to disk. Without syncing, writing is faster, but a power
+            failure may leave the file empty.
+        follow: Whether to follow a symbolic link and replace the file that it points to. False
+            replaces the link itself, as needed in a run directory, whose links cannot be trusted.
+        mode: Permissions of a new file, before the umask is applied.
 
     Raises:
-        EvosearchError: the file cannot be written.
+        EvosearchError: The file cannot be written.
     """
     try:
         if not follow:
-            yield from _replacing(path, durable, mode)
-        elif _is_replaced(path):
-            yield from _replacing(_target(path), durable, mode)
+            yield from _replace(path, durable, mode)
+        elif _is_replaceable(path):
+            yield from _replace(_link_target(path), durable, mode)
         else:
             with path.open("wb") as file:
                 yield file
@@ -70,23 +71,23 @@ def whole(
         raise EvosearchError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _is_replaced(path: Path) -> bool:
-    """Whether writing `path` makes or replaces a regular file."""
+def _is_replaceable(path: Path) -> bool:
+    """Whether `path` is a regular file or does not exist."""
     return path.is_file() or not path.exists()
 
 
-def _target(path: Path) -> Path:
-    """The file that a link points to, or `path` itself."""
+def _link_target(path: Path) -> Path:
+    """Return the file that a symbolic link points to, or `path` if it is not a link."""
     return Path(os.path.realpath(path))
 
 
-def _replacing(target: Path, durable: bool, mode: int) -> Iterator[BinaryIO]:
-    """Yields a temporary file beside `target`, then renames it; removes it on any failure.
+def _replace(target: Path, durable: bool, mode: int) -> Iterator[BinaryIO]:
+    """Yield a temporary file beside `target`, then rename it; remove it on any failure.
 
-    Its name is random, and it is made anew or not at all: no file or link of that name is opened.
+    The name is random, and `O_EXCL` ensures that no existing file or link of that name is opened.
     """
-    partial = target.with_name(f".evosearch-{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    temporary = target.with_name(f".evosearch-{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             if target.is_file() and not target.is_symlink():
@@ -95,95 +96,105 @@ def _replacing(target: Path, durable: bool, mode: int) -> Iterator[BinaryIO]:
             if durable:
                 file.flush()
                 os.fsync(descriptor)
-        os.replace(partial, target)
+        os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):
-            partial.unlink()
+            temporary.unlink()
         raise
     if durable:
         sync_directory(target.parent)
 
 
 def sync_directory(directory: Path) -> None:
-    """Makes the names in `directory` survive a power failure."""
-    with suppress(PermissionError):  # a directory that may be written to but not listed
+    """Sync a directory, so that renames and new files in it survive a power failure."""
+    with suppress(PermissionError):  # a directory that is writable but not readable
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # of file systems that sync no directories
+            if error.errno != errno.EINVAL:  # some file systems cannot sync directories
                 raise
         finally:
             os.close(descriptor)
 
 
-def remove_rests(directory: Path) -> None:
-    """Removes the temporary files of writers that were killed; not those of the last minute."""
+def remove_stale_temporary_files(directory: Path) -> None:
+    """Remove temporary files of killed processes, except those of the last minute."""
     for path in directory.glob(".evosearch-*.tmp"):
         with suppress(OSError):
-            if time.time() - path.lstat().st_mtime > _SECONDS_OF_A_WRITER:
+            if time.time() - path.lstat().st_mtime > _MIN_STALE_SECONDS:
                 path.unlink()
 
 
-def write_bytes(path: Path, content: bytes, **how: Any) -> None:
-    """Writes `content` to `path`, whole or not at all; keywords as for `whole`.
+def write_bytes(path: Path, content: bytes, **options: Any) -> None:
+    """Write `content` to `path` atomically.
+
+    Args:
+        path: The file to write.
+        content: Its new content.
+        **options: Keyword arguments of `atomic_write`.
 
     Raises:
-        EvosearchError: the file cannot be written.
+        EvosearchError: The file cannot be written.
     """
-    with whole(path, **how) as file:
+    with atomic_write(path, **options) as file:
         file.write(content)
 
 
-def write_text(path: Path, text: str, **how: Any) -> None:
-    """Writes `text` as UTF-8 to `path`, whole or not at all; keywords as for `whole`.
+def write_text(path: Path, text: str, **options: Any) -> None:
+    """Write `text` to `path` atomically, encoded as UTF-8.
+
+    Args:
+        path: The file to write.
+        text: Its new content.
+        **options: Keyword arguments of `atomic_write`.
 
     Raises:
-        EvosearchError: the file cannot be written.
+        EvosearchError: The file cannot be written.
     """
-    write_bytes(path, text.encode("utf-8"), **how)
+    write_bytes(path, text.encode("utf-8"), **options)
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """The first `most` bytes of a regular file.
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """Return the first `max_bytes` bytes of a regular file.
 
     Raises:
-        UsageError: it cannot be read, or is a directory, a device or a pipe, which may never end.
+        UsageError: The file cannot be read, or is a directory, device or pipe.
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError(f"cannot read {path}: it is no regular file")
-            return file.read(most)
+                raise UsageError(f"cannot read {path}: it is not a regular file")
+            return file.read(max_bytes)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Opens `path`; a pipe that nobody writes to is opened too."""
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open `path` without blocking on a pipe that has no writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 @contextmanager
-def explained(
-    path: Path, *, again: str = "run the command again", mend: str = "restore it from a copy"
+def explain_file_errors(
+    path: Path, *, retry: str = "run the command again", remedy: str = "restore it from a copy"
 ) -> Iterator[None]:
-    """Turns what can go wrong with a database or another file at `path` into a line with a remedy.
+    """Convert errors of SQLite and the operating system into an `EvosearchError` with a remedy.
 
     Args:
-        path: the file's.
-        again: what to do once a passing cause, such as a full disk, is gone.
-        mend: what to do about a damaged file.
+        path: The database or other file that the block uses.
+        retry: What to do once a temporary cause, such as a full disk, is gone.
+        remedy: What to do about a damaged file.
 
     Raises:
-        EvosearchError: for whatever SQLite or the operating system said.
+        EvosearchError: SQLite or the operating system reported an error.
     """
     try:
         yield
     except sqlite3.OperationalError as error:
         text = str(error)
         if path.exists() and not path.is_file():
-            raise EvosearchError(f"{path} is no regular file; {mend}") from None
+            raise EvosearchError(f"{path} is not a regular file; {remedy}") from None
         if "readonly" in text or "unable to open" in text:
             raise EvosearchError(
                 f"cannot write to {path}: it is read-only or missing; give its folder write "
@@ -191,21 +202,23 @@ def explained(
             ) from None
         if "full" in text or "disk I/O" in text:
             raise EvosearchError(
-                f"the disk of {path} is full or failing ({text}); nothing that was committed is "
-                f"lost: free some space, then {again}"
+                f"the disk of {path} is full or failing ({text}); committed data are safe: free "
+                f"some space, then {retry}"
             ) from None
         if "locked" in text:
             raise EvosearchError(
-                f"{path} is locked by another process; wait for it or stop it, then {again}"
+                f"{path} is locked by another process; wait for it or stop it, then {retry}"
             ) from None
-        raise EvosearchError(f"{path} is damaged ({text}); {mend}") from None
+        raise EvosearchError(f"{path} is damaged ({text}); {remedy}") from None
     except sqlite3.DatabaseError as error:
-        raise EvosearchError(f"{path} is no database or is damaged ({error}); {mend}") from None
+        raise EvosearchError(
+            f"{path} is not a database or is damaged ({error}); {remedy}"
+        ) from None
     except UnicodeDecodeError as error:
         raise EvosearchError(
-            f"{path} is damaged (not UTF-8 at byte {error.start}); {mend}"
+            f"{path} is damaged (not UTF-8 at byte {error.start}); {remedy}"
         ) from None
     except OSError as error:
         raise EvosearchError(
-            f"{error.filename or path}: {error.strerror}; nothing that was committed is lost"
+            f"{error.filename or path}: {error.strerror}; committed data are safe"
         ) from None

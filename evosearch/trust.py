@@ -1,12 +1,12 @@
-"""Which Python files the command line executes: those that the user named, or has agreed to.
+"""Which Python files the command line may execute: files that the user named or agreed to.
 
-A run's directory and a configuration can come from anybody, and a task in them can be a Python
-file. `proxies` raises the audit event `proxies.execute` before it executes such a file, or another
-one of its folder; a hook here refuses what is not trusted. So no command can forget to ask. The
-Python API asks nothing: a user's program decides itself what it loads.
+A run directory or configuration can come from an untrusted source, and a task in it can be a Python
+file. Before `proxies` executes such a file, or a module in its folder, it raises the audit event
+`proxies.execute`. The audit hook of this module refuses untrusted files, so every command is
+covered. The Python API has no such check: a program that calls it decides what it loads.
 
-What was agreed to is remembered outside every run, in `trusted.json` of the user's state folder:
-the absolute path of each executed file with the digest of its content. An edited file is asked for
+Trusted files are recorded outside all runs, in `trusted.json` in the user's state folder: for each
+executed file its absolute path and the digest of its content. If a file changes, the user is asked
 again.
 """
 
@@ -31,112 +31,118 @@ _PYTHON_TASK = re.compile(r"(?P<path>.+\.py)([:@+]|$)")
 
 
 def state_file() -> Path:
-    """Where trusted files are remembered."""
+    """Return the path of the record of trusted files."""
     base = os.environ.get("XDG_STATE_HOME", "")
     folder = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state"
     return folder / "evosearch" / "trusted.json"
 
 
 class Trust:
-    """What one invocation of the command line may execute.
+    """The files that one invocation of the command line may execute.
 
     Args:
-        words: the command line, for advice.
+        words: The words of the command line, quoted in error messages.
     """
 
     def __init__(self, words: Sequence[str]):
         self._words = list(words)
-        self._everything = False
-        self._agreed: set[str] = set()
-        """Task files that may be executed with what they import from their folders."""
+        self._trusts_all = False
+        self._trusted_tasks: set[str] = set()
+        """Task files that may be executed, together with the modules of their folders."""
         self._declined: set[str] = set()
 
-    def everything(self) -> None:
-        """Whatever this command loads may be executed, as `--trust` says."""
-        self._everything = True
+    def trust_all(self) -> None:
+        """Allow every file that this command loads, as the option `--trust` does."""
+        self._trusts_all = True
 
-    def named(self, tasks: Iterable[str]) -> None:
-        """The user named these tasks on the command line, and so trusts the files of theirs."""
-        found = filter(None, map(_PYTHON_TASK.match, tasks))
-        self._agreed |= {os.path.realpath(one["path"]) for one in found}
+    def trust_tasks(self, tasks: Iterable[str]) -> None:
+        """Allow the files of tasks that the user named on the command line."""
+        matches = filter(None, map(_PYTHON_TASK.match, tasks))
+        self._trusted_tasks |= {os.path.realpath(match["path"]) for match in matches}
 
     def check(self, path: str, task: str, digest: str | None = None) -> None:
-        """Whether the file at `path` may be executed for the task file `task`; asks on a terminal.
+        """Check that a file may be executed; ask the user if the command runs on a terminal.
 
-        `digest` is that of the bytes that were read to be executed; None for those of the file now.
+        Args:
+            path: The file to execute.
+            task: The task file that it is executed for.
+            digest: SHA-256 digest of the bytes to execute; None to compute it from the file.
 
         Raises:
-            UntrustedTaskError: it may not.
+            UntrustedTaskError: The file is not trusted.
         """
         path, task = os.path.realpath(path), os.path.realpath(task)
         digest = digest or hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        known = _remembered()
-        if known.get(path) == digest:
+        trusted_files = _read_trusted_files()
+        if trusted_files.get(path) == digest:
             return
-        agreed = self._everything or task in self._agreed or self._agrees(path, path in known)
-        if not agreed:
-            raise self._refusal(path, path in known)
-        self._agreed.add(task)
-        _remember({**known, path: digest})
+        has_changed = path in trusted_files
+        is_trusted = (
+            self._trusts_all or task in self._trusted_tasks or self._ask_user(path, has_changed)
+        )
+        if not is_trusted:
+            raise self._untrusted_error(path, has_changed)
+        self._trusted_tasks.add(task)
+        _write_trusted_files({**trusted_files, path: digest})
 
-    def _agrees(self, path: str, changed: bool) -> bool:
-        """Asks the user, once for each file; no where there is nobody to ask."""
-        terminals = [stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)]
-        if path in self._declined or not all(terminals):
+    def _ask_user(self, path: str, has_changed: bool) -> bool:
+        """Ask the user once for each file; return False if there is no terminal to ask on."""
+        is_terminal = [stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)]
+        if path in self._declined or not all(is_terminal):
             return False
-        why = "it changed since you trusted it" if changed else "you have not run it before"
+        why = "it changed since you trusted it" if has_changed else "you have not run it before"
         print(
-            f"{_shown(path)} is Python code that a run or a configuration names, and {why}.\n"
-            "It can do whatever you can: read it first. Run it? [y/N] ",
+            f"{_escaped(path)} is Python code that a run or a configuration names, and {why}.\n"
+            "It runs with all your permissions, so read it first. Run it? [y/N] ",
             end="",
             file=sys.stderr,
             flush=True,
         )
-        agreed = sys.stdin.readline().strip().lower() in ("y", "yes")
-        if not agreed:
+        is_accepted = sys.stdin.readline().strip().lower() in ("y", "yes")
+        if not is_accepted:
             self._declined.add(path)
-        return agreed
+        return is_accepted
 
-    def _refusal(self, path: str, changed: bool) -> Exception:
+    def _untrusted_error(self, path: str, has_changed: bool) -> Exception:
         from proxies import UntrustedTaskError
 
         why = "was declined" if path in self._declined else "is not trusted"
-        if changed:
-            why += ", as it changed since it was"
+        if has_changed:
+            why += " because it has changed"
         command = shlex.join(["evosearch", *self._words[:1], "--trust", *self._words[1:]])
         return UntrustedTaskError(
-            f"{_shown(path)} is Python code that a run or a configuration names, and {why}; read "
-            f"it, then let it run with `{_shown(command)}`"
+            f"{_escaped(path)} is Python code that a run or a configuration names, and {why}; read "
+            f"it, then allow it with `{_escaped(command)}`"
         )
 
 
 _current: Trust | None = None
 
 
-def begin(words: Sequence[str]) -> None:
-    """From now on only trusted files are executed; `words` are the command line."""
+def enable(words: Sequence[str]) -> None:
+    """Start refusing untrusted files; `words` are the words of the command line."""
     global _current
     _current = Trust(words)
-    _listen()
+    _install_audit_hook()
 
 
-def end() -> None:
-    """From now on every file is executed, as for the Python API."""
+def disable() -> None:
+    """Stop refusing untrusted files, as is the default for the Python API."""
     global _current
     _current = None
 
 
 def current() -> Trust:
-    """What this command line may execute; without one nothing that is said to it has an effect."""
+    """Return the active `Trust`; if checks are disabled, a new one that has no effect."""
     return _current or Trust(())
 
 
-def ask(tasks: Iterable[str]) -> None:
-    """Asks for the files of tasks now, before progress is shown, by loading the tasks.
+def ask_about_tasks(tasks: Iterable[str]) -> None:
+    """Load tasks, so that questions about their files come before progress is shown.
 
     Raises:
-        UnknownTaskError: there is no such task.
-        UserTaskError: a file may not be executed, or makes no task.
+        UnknownTaskError: There is no such task.
+        UserTaskError: A file may not be executed, or defines no task.
     """
     import proxies
 
@@ -145,8 +151,8 @@ def ask(tasks: Iterable[str]) -> None:
 
 
 @cache
-def _listen() -> None:
-    """Installs the audit hook, once."""
+def _install_audit_hook() -> None:
+    """Install the audit hook on the first call; a hook cannot be removed."""
     sys.addaudithook(_audit)
 
 
@@ -155,37 +161,39 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         _current.check(*arguments)
 
 
-def _remembered() -> dict[str, str]:
-    """Digests of trusted files by path; empty, with a notice, where the record cannot be read."""
+def _read_trusted_files() -> dict[str, str]:
+    """Return digests by path; print a notice and return none if the record cannot be read."""
     try:
         path = state_file()
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text)
-        if not isinstance(found, dict):
+        digests = json.loads(text)
+        if not isinstance(digests, dict):
             raise ValueError("not an object")
-        return {path: digest for path, digest in found.items() if isinstance(digest, str)}
+        return {path: digest for path, digest in digests.items() if isinstance(digest, str)}
     except FileNotFoundError:
         return {}
     except (OSError, RuntimeError, ValueError, RecursionError) as error:
-        _notice(f"the record of trusted files cannot be read ({error}); no file is trusted")
+        _print_notice(f"the record of trusted files cannot be read ({error}); no file is trusted")
         return {}
 
 
-def _remember(files: dict[str, str]) -> None:
-    """Replaces the record; a failure is a notice, since the command can go on."""
+def _write_trusted_files(digests: dict[str, str]) -> None:
+    """Replace the record; on failure print a notice, since the command can continue."""
     try:
         path = state_file()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        text = json.dumps(files, indent=1, sort_keys=True) + "\n"
+        text = json.dumps(digests, indent=1, sort_keys=True) + "\n"
         write_text(path, text, follow=False, mode=0o600)
     except (EvosearchError, OSError, RuntimeError, ValueError) as error:
-        _notice(f"that a file is trusted cannot be remembered ({error}); it will be asked again")
+        _print_notice(
+            f"the trusted file cannot be recorded ({error}); you will be asked about it again"
+        )
 
 
-def _notice(text: str) -> None:
-    print(f"evosearch: {_shown(text)}", file=sys.stderr)
+def _print_notice(text: str) -> None:
+    print(f"evosearch: {_escaped(text)}", file=sys.stderr)
 
 
-def _shown(text: str) -> str:
-    """Text for a terminal: without characters that would move its cursor."""
+def _escaped(text: str) -> str:
+    """Return text for a terminal, with control characters escaped."""
     return text if text.isprintable() else repr(text)

@@ -1,12 +1,12 @@
-"""What optimizers are tried on: data, tasks and the training loop.
+"""Tasks that optimizers are compared on, with their data, and the training loop.
 
 >>> import jax, optax, proxies
 >>> task = proxies.load("quadratic")
->>> curve = proxies.train(task, optax.sgd(0.1), steps=20, key=jax.random.key(0))
->>> bool(curve.loss < curve.train_loss[0])
+>>> result = proxies.train(task, optax.sgd(0.1), steps=20, key=jax.random.key(0))
+>>> bool(result.loss < result.train_loss[0])
 True
 
-Names are imported on first use, after all tasks, which takes seconds with JAX.
+Names are imported on first use; importing JAX and all tasks takes seconds.
 """
 
 import importlib
@@ -56,7 +56,7 @@ _HOMES = {
     "split": "loading",
     "train": "training.single",
 }
-"""Names with their modules."""
+"""The module of each exported name."""
 
 __all__ = [
     "SCHEDULES",
@@ -92,7 +92,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'proxies' has no attribute {name!r}")
-    tasks = importlib.import_module("proxies.tasks")  # registers them
+    tasks = importlib.import_module("proxies.tasks")  # registers the tasks
     if name == "tasks":
         return tasks
     return getattr(importlib.import_module(f"proxies.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""The README is true: its commands exist as written, its Python runs."""
+"""README.md and docs/guide.md are true: their commands exist as written, their Python runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ from evosearch.cli.app import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+README_BLOCKS = FENCE.findall(README)
+BLOCKS = README_BLOCKS + FENCE.findall(GUIDE)
+LINES = [line for language, block in BLOCKS if not language for line in block.splitlines()]
 COMMANDS = [
-    shlex.split(line, comments=True)[1:]
-    for language, block in BLOCKS
-    if not language
-    for line in block.splitlines()
-    if line.startswith("evosearch ")
+    list(words)
+    for words in dict.fromkeys(
+        tuple(shlex.split(line, comments=True)[1:])
+        for line in LINES
+        if line.startswith("evosearch ")
+    )
 ]
 QUICK = ("status", "top", "show", "tasks", "ops", "zoo")
 
@@ -42,9 +47,9 @@ def python(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the example run, in which all of the README's exports have been written."""
-    directory = tmp_path_factory.mktemp("desk")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the example run, in which all `export` commands have been executed."""
+    directory = tmp_path_factory.mktemp("workspace")
     (directory / "runs").symlink_to(ROOT / "runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
@@ -57,22 +62,24 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_there_are_exactly_two_set_up_commands_each_one_line() -> None:
-    lines = [line for _, block in BLOCKS for line in block.splitlines() if "pip install" in line]
+def test_the_readme_has_two_installation_commands_of_one_line_each() -> None:
+    lines = [
+        line for _, block in README_BLOCKS for line in block.splitlines() if "pip install" in line
+    ]
     assert len(lines) == 2
     assert all(line.startswith("python3.11 -m venv .venv && .venv/bin/pip") for line in lines)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_has_the_options_that_the_readme_gives_it(run: Any, words: list[str]) -> None:
-    known = run(words[0], "--help").out
+def test_every_command_has_its_documented_options(run: Any, words: list[str]) -> None:
+    help_text = run(words[0], "--help").out
     for word in words[1:]:
         if word.startswith("-"):
-            assert word in known
+            assert word in help_text
 
 
 @pytest.mark.parametrize("words", [w for w in COMMANDS if w[0] in QUICK], ids=" ".join)
-def test_commands_that_look_at_things_work_as_written(
+def test_commands_that_inspect_work_as_written(
     run: Any, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -82,27 +89,27 @@ def test_commands_that_look_at_things_work_as_written(
 
 
 @pytest.mark.parametrize("code", [block for language, block in BLOCKS if language == "python"])
-def test_the_python_runs(code: str, desk: Path) -> None:
-    done = python("-c", code, cwd=desk)
+def test_the_documented_python_runs(code: str, workspace: Path) -> None:
+    done = python("-c", code, cwd=workspace)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_last_screen_of_a_search_is_shown_as_it_is(
+def test_the_readme_shows_the_last_screen_of_a_search_exactly(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`status` prints it again; on a terminal of 80 columns no word or path is broken."""
+    """`status` prints that screen; 80 columns break no word and no path."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("COLUMNS", "80")
-    said = run("status", "runs/example").out
-    assert ("text", said) in BLOCKS
-    assert max(map(len, said.splitlines())) <= 80
+    screen = run("status", "runs/example").out
+    assert ("text", screen) in README_BLOCKS
+    assert max(map(len, screen.splitlines())) <= 80
     monkeypatch.delenv("COLUMNS")
     piped = run("status", "runs/example").out
-    assert piped.split() == said.split()
+    assert piped.split() == screen.split()
     assert max(map(len, piped.splitlines())) > 80
 
 
-def test_the_tasks_of_the_guide_to_ones_own_are_tasks(
+def test_the_tasks_of_the_page_on_user_tasks_can_be_loaded(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -118,17 +125,17 @@ def test_the_tasks_of_the_guide_to_ones_own_are_tasks(
             )
     assert python("-c", images, cwd=tmp_path).returncode == 0
     (tmp_path / "my_task.py").write_text(factory)
-    for name, said in (
+    for name, message in (
         ("wine.npz@held-out", "3 classes"),
         ("images.npz:paper-vit", "2 classes"),
         ("my_task.py:task", "exponentials"),
     ):
         done = run("tasks", name)
         assert done.status == 0, done.err
-        assert said in done.out
+        assert message in done.out
 
 
-def test_the_program_in_the_readme_is_lion() -> None:
+def test_the_documented_program_is_lion() -> None:
     from primitives import parse, zoo
 
     text = next(block for _, block in BLOCKS if block.startswith("def train"))

@@ -42,7 +42,7 @@ class BatchRunner:
 
     def __init__(self, task: Task, rule: Rule, example: Operands, lanes: int, steps: int):
         self.lanes, self.steps = lanes, steps
-        self._course = StepSchedule.plain(named_shape("cosine", steps, steps), steps)
+        self._schedule = StepSchedule.plain(named_shape("cosine", steps, steps), steps)
         device = jax.devices()[0]
         programs_as_data = len(example) > 1  # a program and the factor, not the factor alone
         start = time.perf_counter()
@@ -83,11 +83,11 @@ class BatchRunner:
         self._batch.advance(steps)
 
     def _groups(self) -> list[range]:
-        size = self._batch.gang
+        size = self._batch.group_size
         return [range(first, min(self.lanes, first + size)) for first in range(0, self.lanes, size)]
 
     def _entry(self, number: int, operands: Operands) -> Entry:
-        return Entry(np.array([0, number], np.uint32), self._course, operands)
+        return Entry(np.array([0, number], np.uint32), self._schedule, operands)
 
 
 @cache

@@ -27,7 +27,7 @@ from evosearch.runs.run import Run
 from evosearch.runs.summary import ChampionEntry
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE, Interval
-from evosearch.verdicts import lies, of_bias
+from evosearch.verdicts import bias_interval, side_of
 from primitives import zoo
 
 Progress = Callable[[str, int, int], None]
@@ -86,12 +86,12 @@ class Audit:
     @property
     def bias(self) -> Interval | None:
         """That mean and its 95% interval (Student's t); None with a single champion."""
-        return of_bias([one.difference for one in self.champions])
+        return bias_interval([one.difference for one in self.champions])
 
     @property
     def agrees(self) -> bool | None:
         """Whether the interval holds zero, so that no bias is shown; None with one champion."""
-        return None if self.bias is None else lies(self.bias) == 0
+        return None if self.bias is None else side_of(self.bias) == 0
 
     def document(self) -> dict[str, Any]:
         """The audit as JSON."""

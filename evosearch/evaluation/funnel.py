@@ -24,7 +24,7 @@ from evosearch.runs.run import Run
 from evosearch.runs.validations import counterparts
 from evosearch.seeds import Stream
 from evosearch.statistics import Interval, bounded_mean, interval, log_ratio
-from evosearch.verdicts import of_fitness
+from evosearch.verdicts import fitness_verdict
 from primitives import Program, parse, simplify, zoo
 from primitives.explain.names import canonical
 from proxies.precision import SUFFIX as BFLOAT16
@@ -101,7 +101,7 @@ class Funnelled:
         return {
             "stages": [stage.document() for stage in self.stages],
             "winner": self.winner and self.winner.document(),
-            "verdict": self.winner and str(of_fitness(self.winner.fitness)),
+            "verdict": self.winner and str(fitness_verdict(self.winner.fitness)),
         }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from evosearch.measuring.tuning import Setting
 from evosearch.statistics import Interval, interval
-from evosearch.verdicts import ERROR_RATE, Verdict, of_difference, over_tasks
+from evosearch.verdicts import ERROR_RATE, Verdict, difference_verdict, verdict_over_tasks
 
 ROUNDING = 1e-3
 """Least standard deviation assumed of a difference: rounding is never a real one."""
@@ -37,7 +37,7 @@ class Difference:
     @property
     def verdict(self) -> str:
         """`better`, `worse` or, where the difference is not real, `tie`."""
-        found = of_difference(self.interval.mean, self.p_holm)
+        found = difference_verdict(self.interval.mean, self.p_holm)
         return "tie" if found is Verdict.UNDECIDED else str(found)
 
     def document(self) -> dict[str, Any]:
@@ -206,7 +206,7 @@ class Standing:
         """`better` or `worse` where that holds for tasks like these, `undecided` elsewhere."""
         if self.on_these is None or self.p_holm is None:
             return "the reference"
-        return str(over_tasks(self.on_these, self.ratio, self.p_holm))
+        return str(verdict_over_tasks(self.on_these, self.ratio, self.p_holm))
 
     def document(self) -> dict[str, Any]:
         """The standing as JSON."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from evosearch.evaluation.results import ROUNDING, Difference, Standing, TaskReport
 from evosearch.statistics import Interval, holm, log_loss, log_ratio, p_value
-from evosearch.verdicts import of_difference
+from evosearch.verdicts import difference_verdict
 
 _RESAMPLES = 10_000
 
@@ -39,7 +39,7 @@ def standings(
         rank, ratio = float(ranks[place]), _ratio(tables[place])
         here = None
         if name in on_these:
-            here = of_difference(on_these[name].interval.mean, on_these[name].p_holm)
+            here = difference_verdict(on_these[name].interval.mean, on_these[name].p_holm)
         p_holm = over_tasks.get(name)
         found.append(Standing(name, wins, losses, ties, rank, ratio, here, p_holm))
     return sorted(found, key=lambda standing: standing.ratio.mean)

@@ -14,13 +14,13 @@ from evosearch.files import read_bytes, write_text
 from evosearch.measuring.ledger import LEDGER, Ledger
 from evosearch.runs.database import BEST, LOG
 from evosearch.runs.directory import check_config, read_config, restore_config
-from evosearch.runs.provenance import check_tasks, kept_tasks, refusal
+from evosearch.runs.provenance import check_tasks, divergence_error, read_task_digests
 from evosearch.runs.recovery import rebuild, replay_as_ended
 from evosearch.runs.replay import Divergence
 from evosearch.runs.rows import CHAMPIONS, MEASUREMENTS, PROGRAMS, PROGRESS, REJECTS, TESTS
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
-from evosearch.simplification.kept import DIRECTORY, kept
+from evosearch.simplification.derivation_files import DIRECTORY, read_derivation
 from proxies import UnknownTaskError, UntrustedTaskError, UserTaskError
 
 _LARGEST_LOG = 2**30
@@ -158,7 +158,7 @@ def _replay(directory: Path) -> str:
         try:
             replayed = replay_as_ended(read_config(directory), store)
         except Divergence as divergence:
-            raise refusal(divergence, store) from None
+            raise divergence_error(divergence, store) from None
         progress = store.progress()
     counted = progress.measurements if progress else 0
     if counted != replayed.evolution.counts.measurements:
@@ -182,7 +182,7 @@ def _tasks(directory: Path) -> str:
         return f"not compared: {error}"
     except (UserTaskError, UnknownTaskError) as error:
         raise EvosearchError(str(error)) from None
-    if not kept_tasks(store):
+    if not read_task_digests(store):
         return "not compared: the run keeps no digests of its tasks"
     check_tasks(store, tasks)
     return f"{', '.join(tasks)}: as the run was made with"
@@ -235,7 +235,7 @@ def _derivations(directory: Path) -> str:
     paths = sorted((directory / DIRECTORY).glob("*.json"))
     for path in paths:
         if path.stem.isdecimal():
-            kept(directory, int(path.stem))
+            read_derivation(directory, int(path.stem))
     return f"{len(paths)}, all as they were written" if paths else "there are none"
 
 

@@ -22,7 +22,7 @@ from evosearch.runs.directory import free_directory, make_run_directory, read_co
 from evosearch.runs.run import Run
 from evosearch.runs.validations import counterparts, ten_times
 from evosearch.simplification import Simplification, simplify
-from evosearch.simplification.kept import keep, kept
+from evosearch.simplification.derivation_files import read_derivation, save_derivation
 from evosearch.simplification.record import Step
 
 
@@ -98,7 +98,7 @@ class Pipeline:
             progress=self._observer.progress,
             ledger=self._ledger(),
         )
-        run.keep_funnel(found.document())
+        run.save_funnel(found.document())
         self._observer.funnel(found)
 
     def _simplify(self) -> None:
@@ -108,7 +108,7 @@ class Pipeline:
         if best is None:
             return
         number = funnelled.winner.id if funnelled and funnelled.winner else best.id
-        if kept(self.directory, number) is not None:
+        if read_derivation(self.directory, number) is not None:
             return
         program, steps = run.program(number), list[Step]()
 
@@ -133,7 +133,7 @@ class Pipeline:
             if not isinstance(error, Exception):  # Ctrl-C: the steps taken so far are shown
                 self._observer.simplified(Simplification.interrupted(program, steps))
             raise
-        keep(self.directory, number, found)
+        save_derivation(self.directory, number, found)
         self._observer.simplified(found)
 
 

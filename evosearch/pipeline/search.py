@@ -27,7 +27,7 @@ from evosearch.pipeline.validating import ChampionValidation
 from evosearch.runs.activity import Activity
 from evosearch.runs.directory import check_config
 from evosearch.runs.journal import Journal
-from evosearch.runs.provenance import refusal, this_process
+from evosearch.runs.provenance import current_process_row, divergence_error
 from evosearch.runs.recorder import Recorder
 from evosearch.runs.replay import Divergence, Replayed, replay
 from evosearch.runs.rows import MEASUREMENTS, PROCESSES, PROGRAMS
@@ -185,7 +185,7 @@ class Search:
             self._notifier.phase("replaying the run so far")
         next_phase = time.monotonic() + _SECONDS_BETWEEN_PHASES
 
-        def proceed(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             nonlocal next_phase
             if self._interrupted.is_set():
                 raise _InterruptedError
@@ -199,11 +199,11 @@ class Search:
                 store,
                 programs=limits.programs,
                 trainings=limits.trainings,
-                proceed=proceed,
-                take_up=injections.take_up,
+                on_progress=on_progress,
+                add_injections=injections.take_up,
             )
         except Divergence as divergence:
-            raise refusal(divergence, store) from None
+            raise divergence_error(divergence, store) from None
 
     def _check_limits(self, store: Store, limits: Limits, generated: int) -> None:
         """A limit below what the run has is a mistake: it counts that too."""
@@ -226,7 +226,7 @@ class Search:
         in_flight, evolution = replayed.in_flight, replayed.evolution
         first = in_flight[0].number if in_flight else evolution.next_request
         number = (store.largest(PROCESSES, "number") or 0) + 1
-        store.add_process(this_process(number, first))
+        store.add_process(current_process_row(number, first))
         self._given.keep(store)
         store.commit()
         return recorder

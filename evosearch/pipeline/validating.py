@@ -8,7 +8,7 @@ from evosearch.evolution.evolution import Evolution
 from evosearch.evolution.records import Champion
 from evosearch.pipeline.observers import Notifier
 from evosearch.runs.store import Store
-from evosearch.runs.validations import is_whole, validated_fitness
+from evosearch.runs.validations import is_complete, validated_fitness
 
 
 class ChampionValidation:
@@ -30,7 +30,7 @@ class ChampionValidation:
         self._found = {
             program: found
             for program, found in store.validations().items()
-            if is_whole(found, config)
+            if is_complete(found, config)
         }
 
     @property

@@ -11,7 +11,7 @@ from evosearch.report.tables import Column, Note, Report, Row, Section, Table, p
 from evosearch.runs.lineage import Ancestor, lineage
 from evosearch.runs.run import Run
 from evosearch.simplification import Simplification, simplify_by_algebra
-from evosearch.simplification.kept import kept
+from evosearch.simplification.derivation_files import read_derivation
 from primitives import (
     Kind,
     Program,
@@ -83,7 +83,7 @@ def simplified(program: Program, place: tuple[Run, int] | None) -> tuple[Simplif
         program: the program.
         place: its run and id, if it is of one.
     """
-    found = kept(place[0].directory, place[1]) if place else None
+    found = read_derivation(place[0].directory, place[1]) if place else None
     return (found, True) if found else (simplify_by_algebra(program), False)
 
 

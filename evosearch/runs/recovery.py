@@ -13,7 +13,7 @@ from pathlib import Path
 from evosearch.config import Config
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.evolution.evolution import Evolution
-from evosearch.files import explained, write_text
+from evosearch.files import explain_file_errors, write_text
 from evosearch.runs.database import BEST
 from evosearch.runs.directory import (
     check_config,
@@ -21,7 +21,7 @@ from evosearch.runs.directory import (
     read_config,
     read_environment,
 )
-from evosearch.runs.provenance import refusal
+from evosearch.runs.provenance import divergence_error
 from evosearch.runs.recorder import write_derived
 from evosearch.runs.replay import Divergence, Replayed, replay
 from evosearch.runs.rows import (
@@ -41,16 +41,16 @@ from evosearch.runs.store import Store
 
 
 @dataclass(frozen=True)
-class Forked:
-    """How much of a run was copied.
+class ForkResult:
+    """How much of a run `fork` copied.
 
     Attributes:
-        requests: that were copied: all that replay.
-        of: that the run has.
+        copied_requests: Number of requests that replay and were copied.
+        total_requests: Number of requests in the original run.
     """
 
-    requests: int
-    of: int
+    copied_requests: int
+    total_requests: int
 
 
 def replay_as_ended(config: Config, store: Store, *, derive: bool = False) -> Replayed:
@@ -78,7 +78,7 @@ def rebuild(directory: Path) -> None:
         try:
             replayed = replay_as_ended(config, store, derive=True)
         except Divergence as divergence:
-            raise refusal(divergence, store) from None
+            raise divergence_error(divergence, store) from None
         _check_none_is_lost(store, replayed.evolution)
         write_derived(store, replayed.evolution)
     except BaseException:
@@ -119,7 +119,7 @@ def _check_none_is_lost(store: Store, evolution: Evolution) -> None:
         )
 
 
-def fork(directory: Path, new: Path) -> Forked:
+def fork(directory: Path, new: Path) -> ForkResult:
     """Copies what still replays of the run in `directory` into a new run, which can be resumed.
 
     Measurements are copied up to the first that is damaged or that the present code would not ask
@@ -148,12 +148,12 @@ def fork(directory: Path, new: Path) -> Forked:
             source.close()
         if Run(partial).best() is not None:
             write_text(partial / BEST, str(Run(partial).champion()), follow=False)
-        with explained(new):
+        with explain_file_errors(new):
             os.rename(partial, new)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return Forked(copied, total)
+    return ForkResult(copied, total)
 
 
 def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:

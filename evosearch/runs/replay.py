@@ -75,8 +75,8 @@ def replay(
     *,
     programs: int | None = None,
     trainings: int | None = None,
-    proceed: Callable[[int, int], None] = lambda done, total: None,
-    take_up: Callable[[Evolution], None] = lambda evolution: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    add_injections: Callable[[Evolution], None] = lambda evolution: None,
     derive: bool = False,
 ) -> Replayed:
     """Brings a new evolution to where the record in `store` ends.
@@ -86,8 +86,8 @@ def replay(
         store: is read only.
         programs: the limit of the search that goes on; None for none.
         trainings: likewise.
-        proceed: told how many of how many requests are replayed; may raise to give up.
-        take_up: called before each request beyond the record, to pass on new injections.
+        on_progress: told how many of how many requests are replayed; may raise to give up.
+        add_injections: called before each request beyond the record, to pass on new injections.
         derive: take measurements alone from the record; programs and verdicts, which follow from
             them, are not compared, and all programs are in `Replayed.evolution.births`.
 
@@ -95,7 +95,7 @@ def replay(
         Divergence: what is stored is not what the present code makes.
         EvosearchError: the database is damaged.
     """
-    return _Replay(config, store, (programs, trainings), proceed, take_up, derive).run()
+    return _Replay(config, store, (programs, trainings), on_progress, add_injections, derive).run()
 
 
 class _Replay:
@@ -104,14 +104,14 @@ class _Replay:
         config: Config,
         store: Store,
         limits: tuple[int | None, int | None],
-        proceed: Callable[[int, int], None],
-        take_up: Callable[[Evolution], None],
+        on_progress: Callable[[int, int], None],
+        add_injections: Callable[[Evolution], None],
         derive: bool,
     ):
         self._derive = derive
         self._limits = limits
-        self._proceed = proceed
-        self._take_up = take_up
+        self._proceed = on_progress
+        self._add_injections = add_injections
         self._store = store
         self._measured: dict[int, list[MeasurementRow]] = defaultdict(list)
         for row in store.select(MEASUREMENTS, "order by rowid"):
@@ -179,7 +179,7 @@ class _Replay:
                 raise Divergence(number, f"the injected program i{row.id}", str(error)) from None
         beyond = number > self._last or self._set_aside_from is not None
         if beyond and not self._programs:
-            self._take_up(self._evolution)
+            self._add_injections(self._evolution)
 
     def _may_differ(self, number: int) -> bool:
         """Whether a limit that no longer holds may have decided request `number`."""

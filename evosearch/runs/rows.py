@@ -163,7 +163,7 @@ class ProgressRow(NamedTuple):
     champions: int
 
 
-NOTHING_YET = ProgressRow(1, 0, 0, 0, 0, 0, 0, 0, 0.0, None, None, 0, 0, 0)
+EMPTY_PROGRESS = ProgressRow(1, 0, 0, 0, 0, 0, 0, 0, 0.0, None, None, 0, 0, 0)
 """The counts of a run that has not begun."""
 
 R = TypeVar("R", bound=tuple[Any, ...])

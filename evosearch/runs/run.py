@@ -13,16 +13,16 @@ from evosearch.config import Config
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.runs.activity import read_activity
 from evosearch.runs.cost import Cost, running_cost
-from evosearch.runs.database import is_searched
+from evosearch.runs.database import is_being_searched
 from evosearch.runs.directory import check_config, read_config
 from evosearch.runs.documents import read_document, write_document
 from evosearch.runs.funnel_document import FunnelDocument
 from evosearch.runs.ranking import Candidate, candidates, pareto_front
 from evosearch.runs.rows import (
     CHAMPIONS,
+    EMPTY_PROGRESS,
     INJECTIONS,
     MEASUREMENTS,
-    NOTHING_YET,
     PROGRAMS,
     TESTS,
     TUNING,
@@ -33,7 +33,7 @@ from evosearch.runs.rows import (
 )
 from evosearch.runs.store import Store
 from evosearch.runs.summary import ChampionEntry, Estimate, MeasuredProgram, RunStatus
-from evosearch.runs.validations import Validation, is_whole, validated_estimate
+from evosearch.runs.validations import Validation, is_complete, validated_estimate
 from evosearch.seeds import Stream
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, ProgramError, live, parse, state_memory
@@ -64,10 +64,10 @@ class Run:
 
     def status(self) -> RunStatus:
         """Counts, speed, cost and the champion."""
-        progress = self._store.progress() or NOTHING_YET
+        progress = self._store.progress() or EMPTY_PROGRESS
         generated, elapsed = progress.generated, progress.elapsed_seconds
         cost = self.cost()
-        is_running = is_searched(self.directory)
+        is_running = is_being_searched(self.directory)
         return RunStatus(
             run=str(self.directory),
             generated=generated,
@@ -165,7 +165,7 @@ class Run:
             )
         return parse(best.source)
 
-    def keep_funnel(self, document: Mapping[str, Any]) -> None:
+    def save_funnel(self, document: Mapping[str, Any]) -> None:
         """Keeps what `evosearch.evaluation.funnel` found of this run's programs.
 
         Raises:
@@ -174,7 +174,7 @@ class Run:
         write_document(self.directory / FUNNEL, document)
 
     def funnel(self) -> FunnelDocument | None:
-        """What `keep_funnel` kept last; None if this run went through no funnel.
+        """What `save_funnel` kept last; None if this run went through no funnel.
 
         Raises:
             EvosearchError: the file is damaged.
@@ -362,7 +362,7 @@ class Run:
         )
 
     def _validated(self, found: list[Validation]) -> Estimate:
-        if not is_whole(found, self.config):
+        if not is_complete(found, self.config):
             raise self._unvalidated()
         return validated_estimate(found, self.config.measurement)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.files import explained
+from evosearch.files import explain_file_errors
 from evosearch.measuring.tuning import Tuner
 from evosearch.runs.conversion import (
     champion_row,
@@ -31,17 +31,17 @@ from evosearch.runs.conversion import (
 )
 from evosearch.runs.database import (
     DATABASE,
-    at_present_schema,
+    acquire_lock,
     connect,
     is_unfinished,
-    locked,
+    with_current_schema,
 )
 from evosearch.runs.rows import (
     CHAMPIONS,
+    EMPTY_PROGRESS,
     INJECTIONS,
     MEASUREMENTS,
     META,
-    NOTHING_YET,
     PROCESSES,
     PROGRAMS,
     PROGRESS,
@@ -118,10 +118,10 @@ class Store:
             )
         lock = None
         try:
-            with explained(path):
-                lock = locked(directory) if mode == "search" else None
+            with explain_file_errors(path):
+                lock = acquire_lock(directory) if mode == "search" else None
                 opened = connect(path, read_only=mode == "read")
-                connection = at_present_schema(path, opened, in_memory=mode == "read")
+                connection = with_current_schema(path, opened, in_memory=mode == "read")
         except BaseException:
             if lock is not None:
                 os.close(lock)
@@ -156,7 +156,7 @@ class Store:
             self._db.rollback()
 
     def _explained(self) -> AbstractContextManager[None]:
-        return explained(self.path, again=f"run `evosearch resume {self.directory}`")
+        return explain_file_errors(self.path, retry=f"run `evosearch resume {self.directory}`")
 
     # -- what the search writes ------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Store:
 
     def set_stop_reason(self, reason: str) -> None:
         """Writes why the search stopped before it got anywhere new."""
-        before = self.progress() or NOTHING_YET
+        before = self.progress() or EMPTY_PROGRESS
         self.write(PROGRESS, [before._replace(stop_reason=reason)])
 
     def add_tuning(self, task: str, params: int, tuner: Tuner) -> None:
@@ -377,7 +377,7 @@ class Store:
         if rows:
             return rows[0]
         generated, request = self.largest(PROGRAMS, "id"), self.largest(PROGRAMS, "request")
-        return NOTHING_YET._replace(generated=generated or 0, limited_from=request or 0)
+        return EMPTY_PROGRESS._replace(generated=generated or 0, limited_from=request or 0)
 
     def check_complete(self) -> None:
         """Whether all rows are there that were when the counts were last written.
@@ -393,7 +393,7 @@ class Store:
                     f"{self.directory} --repair` counts again, but the time spent and why the "
                     "search ended are lost"
                 )
-            progress = progress or NOTHING_YET
+            progress = progress or EMPTY_PROGRESS
             counted: tuple[tuple[Table[Any], int], ...] = (
                 (MEASUREMENTS, progress.measurements),
                 (PROGRAMS, progress.programs),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evosearch.runs.activity import Work
+from evosearch.runs.activity import WorkerActivity
 from evosearch.runs.cost import Cost
 from evosearch.runs.funnel_document import FunnelDocument
 from evosearch.statistics import Interval
@@ -138,7 +138,7 @@ class RunStatus:
     funnel: FunnelDocument | None
     stop_reason: str | None
     running: bool
-    workers: Sequence[Work]
+    workers: Sequence[WorkerActivity]
 
     def document(self) -> dict[str, Any]:
         """The status as JSON."""

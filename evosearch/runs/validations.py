@@ -52,7 +52,7 @@ def by_task(found: Sequence[Validation]) -> dict[str, list[float]]:
     return scores
 
 
-def is_whole(found: Sequence[Validation], config: Config) -> bool:
+def is_complete(found: Sequence[Validation], config: Config) -> bool:
     """Whether nothing is missing of a program's validation: of every task the same seeds."""
     seeds: dict[str, set[int]] = {}
     for one in found:

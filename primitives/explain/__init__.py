@@ -1,1 +1,1 @@
-"""A program for people: names, prose, equations, pictures and its nearest known optimizer."""
+"""Explanations of a program: names, prose, equations, pictures and its nearest known optimizer."""

@@ -1,4 +1,7 @@
-"""Programs as graphs: how values flow through one step, and from each step to the next."""
+"""Conversion of programs to networkx graphs and to Graphviz's DOT language.
+
+A graph shows how values flow through one step, and which values the next step starts from.
+"""
 
 from __future__ import annotations
 
@@ -15,40 +18,55 @@ from primitives.text.printable import printable
 Graph = Any  # networkx.DiGraph
 
 UPDATE = "update"
-"""The node that stands for the change of the weights."""
+"""Name of the node that represents the change of the weights."""
 
 _SIGNS = {"+": "+", "-": "\N{MINUS SIGN}", "*": "\N{MULTIPLICATION SIGN}", "/": "\N{DIVISION SIGN}"}
 
 
 def to_graph(program: Program) -> Graph:
-    """The live dataflow of `program`.
+    """Return the dataflow of the live part of `program` as a directed graph.
 
-    Nodes have a `role` (input, constant, op, state or update), a `label`, a `caption` (the name of
-    the value, or the kind of a state that is no tensor; may be empty) and a `kind`. Each constant
-    is a node of its own where it is used; copies are left out.
+    Each use of a constant has its own node. Copies (the op `identity`) have none.
 
-    Edges go from a value to where it is used and have `places`, the operands that it is, and
-    `mark`, their names where their order matters. An edge from a state's new value back to the
-    state has `loop` True; without those the graph has no cycles.
+    Node attributes:
+
+    - `role`: `input`, `constant`, `op`, `state` or `update`.
+    - `label`: the text in the node's box.
+    - `caption`: the name of an op's result, or the kind of a state that is not a tensor;
+      otherwise empty.
+    - `kind`: the kind of the value.
+
+    Edges go from a value to the op that uses it. Edge attributes:
+
+    - `places`: the indices of the operands that the value is used as.
+    - `mark`: the names of these operands if the order of the op's operands matters, else empty.
+    - `loop`: True for an edge from the next value of a state back to the state. Without these
+      edges the graph has no cycles.
+
+    Args:
+        program: the program to convert.
+
+    Returns:
+        A `networkx.DiGraph`.
 
     Raises:
         ProgramError: the program is ill-kinded.
     """
-    return _Builder(program).graph()
+    return _Builder(program).build()
 
 
 class _Builder(StatementGraph):
-    """Adds the nodes that an update depends on, each after its operands."""
+    """Adds all nodes that an update depends on, each after its operands."""
 
     def __init__(self, program: Program):
         super().__init__(program)
-        import networkx as nx  # here, because only pictures need it and it takes 0.1 s
+        import networkx as nx  # not at the top: only graphs need it, and it takes 0.1 s
 
-        self.built = nx.DiGraph()
-        self.boxes: dict[Node, str] = {}
+        self.graph = nx.DiGraph()
+        self.boxes: dict[Node, str] = {}  # the name of each value's node
 
-    def graph(self) -> Graph:
-        read = {self.update, *self.live_states}.union(*(one.args for one in self.live_statements))
+    def build(self) -> Graph:
+        read = {self.update, *self.live_states}.union(*(s.args for s in self.live_statements))
         for leaf in self.parameters:
             if leaf in read:
                 role = "state" if leaf.op == STATE else "input"
@@ -56,48 +74,50 @@ class _Builder(StatementGraph):
                 self.boxes[leaf] = f"{role} {leaf.name}"
                 self._add(self.boxes[leaf], role, leaf.name, caption, leaf.kind)
         for statement in self.live_statements:
-            self._statement(statement)
-        self._add(UPDATE, UPDATE, _weights(self.program.weight), "", Kind.TENSOR)
+            self._add_statement(statement)
+        self._add(UPDATE, UPDATE, _update_label(self.program.weight), "", Kind.TENSOR)
         self._connect(self.boxes[self.update], UPDATE, 0, "")
         for state in self.live_states:
-            new = self.boxes[self.following[state]]
-            self.built.add_edge(new, self.boxes[state], loop=True, places=(), mark="")
-        return self.built
+            next_value = self.boxes[self.following[state]]
+            self.graph.add_edge(next_value, self.boxes[state], loop=True, places=(), mark="")
+        return self.graph
 
-    def _statement(self, statement: Node) -> None:
+    def _add_statement(self, statement: Node) -> None:
         for arg in statement.args:
             if arg.is_constant:
-                self._box_of(arg)
+                self._add_constant(arg)
         if statement.op == "identity":
             self.boxes[statement] = self.boxes[statement.args[0]]
             return
         op = statement.row
         box = self.boxes[statement] = f"statement {self.index(statement) + 1}"
-        self._add(box, "op", _label(op), statement.name, statement.kind)
-        ordered = op.arity > 1 and not op.commutative
-        for place, arg in enumerate(statement.args):
-            self._connect(self.boxes[arg], box, place, op.operand_names[place] if ordered else "")
+        self._add(box, "op", _op_label(op), statement.name, statement.kind)
+        is_ordered = op.arity > 1 and not op.commutative
+        for index, arg in enumerate(statement.args):
+            mark = op.operand_names[index] if is_ordered else ""
+            self._connect(self.boxes[arg], box, index, mark)
 
-    def _box_of(self, constant: Node) -> None:
-        index, place = self.places[constant]
-        self.boxes[constant] = f"constant {index + 1}.{place + 1}"
+    def _add_constant(self, constant: Node) -> None:
+        statement_index, operand_index = self.places[constant]
+        self.boxes[constant] = f"constant {statement_index + 1}.{operand_index + 1}"
         label = formula(constant.value).plain()
         self._add(self.boxes[constant], "constant", label, "", Kind.SCALAR)
 
     def _add(self, box: str, role: str, label: str, caption: str, kind: Kind) -> None:
-        self.built.add_node(box, role=role, label=label, caption=caption, kind=str(kind))
+        self.graph.add_node(box, role=role, label=label, caption=caption, kind=str(kind))
 
-    def _connect(self, source: str, box: str, place: int, mark: str) -> None:
-        known = self.built.get_edge_data(source, box) or {"places": (), "mark": ""}
-        marks = ", ".join(filter(None, (known["mark"], mark)))
-        self.built.add_edge(source, box, loop=False, places=(*known["places"], place), mark=marks)
-
-
-def _weights(name: str) -> str:
-    return f"{name} \N{LEFTWARDS ARROW} {name} \N{MINUS SIGN} update"
+    def _connect(self, source: str, box: str, operand_index: int, mark: str) -> None:
+        edge = self.graph.get_edge_data(source, box) or {"places": (), "mark": ""}
+        marks = ", ".join(filter(None, (edge["mark"], mark)))
+        places = (*edge["places"], operand_index)
+        self.graph.add_edge(source, box, loop=False, places=places, mark=marks)
 
 
-def _label(op: Op) -> str:
+def _update_label(weight: str) -> str:
+    return f"{weight} \N{LEFTWARDS ARROW} {weight} \N{MINUS SIGN} update"
+
+
+def _op_label(op: Op) -> str:
     if op.infix is None:
         return op.name
     sign = _SIGNS[op.infix]
@@ -114,15 +134,19 @@ _SHAPES = {
 
 
 def to_dot(graph: Graph) -> str:
-    """`graph`, from `to_graph`, in Graphviz's language; states' loops are dashed."""
+    """Return `graph` in Graphviz's DOT language, with dashed edges for the loops of states.
+
+    Args:
+        graph: a graph that `to_graph` returned.
+    """
     lines = ["digraph program {", "    rankdir=LR;", '    node [fontname="monospace"];']
     for node, data in graph.nodes(data=True):
         label = "\n".join(filter(None, (data["label"], data["caption"])))
         lines.append(f"    {_quoted(node)} [label={_quoted(label)}, {_SHAPES[data['role']]}];")
     for source, target, data in graph.edges(data=True):
-        notes = ["style=dashed, constraint=false"] if data["loop"] else []
-        notes += [f"headlabel={_quoted(data['mark'])}"] if data["mark"] else []
-        suffix = f" [{', '.join(notes)}]" if notes else ""
+        attributes = ["style=dashed, constraint=false"] if data["loop"] else []
+        attributes += [f"headlabel={_quoted(data['mark'])}"] if data["mark"] else []
+        suffix = f" [{', '.join(attributes)}]" if attributes else ""
         lines.append(f"    {_quoted(source)} -> {_quoted(target)}{suffix};")
     return "\n".join([*lines, "}"]) + "\n"
 

@@ -1,4 +1,4 @@
-"""A program in words: what its update is, its weight decay, its states, its learning rate."""
+"""Description of a program in words: its update, weight decay, states and learning rate."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _PER = {
     Kind.SCALAR: "model",
 }
 _CORRECTED = " corrected for its start"
-_MOST_WORDS = 50
+_MAX_WORDS = 50
 _COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
 def describe(program: Program) -> str:
-    """One paragraph on the live part of `program`.
+    """Return one paragraph that describes the live part of `program`.
 
     >>> from primitives import zoo
     >>> describe(zoo.load("signum"))
@@ -48,15 +48,21 @@ def describe(program: Program) -> str:
 
 
 class _Narrator(Structure):
-    def __init__(self, found: Roles):
-        super().__init__(found.program)
-        self.roles = found
-        self.returned: dict[Node, Node] = {}
+    """Writes the sentences about one program.
+
+    Args:
+        roles: the roles of the program's states and constants.
+    """
+
+    def __init__(self, roles: Roles):
+        super().__init__(roles.program)
+        self.roles = roles
+        self.returned: dict[Node, Node] = {}  # the state that each returned value becomes
         for state, value in self.following.items():
             self.returned.setdefault(value, state)
 
     def paragraph(self) -> str:
-        """The sentences, those that there is something to say in."""
+        """Return all sentences that are not empty."""
         sentences = [self._update(), self._states(), self._rate()]
         return " ".join(sentence for sentence in sentences if sentence)
 
@@ -68,23 +74,23 @@ class _Narrator(Structure):
         if len(others) == 1 and (self.roles.linear or not rates):
             core = others[0]
         decay = self.roles.weight_decay
-        words = self._without(core, self.roles.decoupled)
-        if len(words.split()) > _MOST_WORDS:
-            words = self._in_short()
+        words = self._phrase_without(core, self.roles.decoupled)
+        if len(words.split()) > _MAX_WORDS:
+            words = self._summary()
         if decay:
             words += f", with decoupled weight decay of {decay.value:g}"
         return f"{_capitalized(words)}."
 
-    def _without(self, value: Node, term: int | None) -> str:
-        """The phrase of a sum, less one of its terms."""
+    def _phrase_without(self, value: Node, term: int | None) -> str:
+        """Return the phrase of a sum without the term whose node has the number `term`."""
         value = resolved(value)
         if term is not None and value.op == "add":
-            kept = [self._without(x, term) for x in value.args if resolved(x).number != term]
-            return " plus ".join(kept)
+            terms = [arg for arg in value.args if resolved(arg).number != term]
+            return " plus ".join(self._phrase_without(arg, term) for arg in terms)
         return self.phrase(value)
 
-    def _in_short(self) -> str:
-        names = [self._leaf(one) for one in self.parameters if one.name in self.update.leaves]
+    def _summary(self) -> str:
+        names = [self._leaf(leaf) for leaf in self.parameters if leaf.name in self.update.leaves]
         inputs = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
         return f"a function of {inputs}, in {len(self.statements)} statements"
 
@@ -99,12 +105,12 @@ class _Narrator(Structure):
             plural = "s" * (count > 1 and not counts)
             noun = f" state{plural}" if not counts else ""
             counts.append(f"{_COUNTS[min(count, 8)]}{noun} per {_PER[kind]}")
-        told = "; ".join(self._state(state) for state in self.following)
+        descriptions = "; ".join(self._state(state) for state in self.following)
         text = " and ".join(counts)
-        return f"{_capitalized(text)}: {told}."
+        return f"{_capitalized(text)}: {descriptions}."
 
     def _state(self, state: Node) -> str:
-        """A state and what it turns into."""
+        """Return the name of a state and a phrase for its next value."""
         name, value = self._state_name(state), resolved(self.following[state])
         if not value.is_call:
             return f"{name}, which becomes {self.phrase(value)}"
@@ -112,9 +118,9 @@ class _Narrator(Structure):
         average = match_average(value, state)
         if average and len(others) == 1:
             new, decay = average
-            known = self.constant(decay)
-            told = f"decay {known[0]:g}" if known else "a varying decay"
-            words = f"{name}, an average of {self.phrase(new)} with {told}"
+            constant = self.constant(decay)
+            decay_phrase = f"decay {constant[0]:g}" if constant else "a varying decay"
+            words = f"{name}, an average of {self.phrase(new)} with {decay_phrase}"
         elif value.op == "maximum" and len(others) == 1:
             words = f"{name}, the largest so far of {self.phrase(others[0])}"
         elif value.op == "add" and len(others) == 1:
@@ -123,8 +129,8 @@ class _Narrator(Structure):
             new = next(arg for arg in value.args if self.decayed(arg) is not state)
             words = f"{name}, a decaying sum of {self.phrase(new)}"
         else:
-            words = f"{name}, which becomes {self.phrase(value, inside=True)}"
-        return words if len(words.split()) <= _MOST_WORDS else name
+            words = f"{name}, which becomes {self.phrase(value, expand=True)}"
+        return words if len(words.split()) <= _MAX_WORDS else name
 
     def _rate(self) -> str:
         rate = self.roles.learning_rate
@@ -134,24 +140,30 @@ class _Narrator(Structure):
 
     # -- phrases -------------------------------------------------------------------------------
 
-    def phrase(self, value: Node, *, inside: bool = False) -> str:
-        """A value in words; with `inside` a state's next value is told by what it is made of."""
+    def phrase(self, value: Node, *, expand: bool = False) -> str:
+        """Return a value in words.
+
+        Args:
+            value: the value to describe.
+            expand: whether to describe the next value of a state by its op and operands, not by
+                the name of the state.
+        """
         value = resolved(value)
         if value.is_constant:
             return f"{value.value:g}"
         if value.is_leaf:
             return self._leaf(value)
-        if value in self.returned and not inside:
+        if value in self.returned and not expand:
             return self._state_name(self.returned[value])
         if value.op == "divide" and bias_correction(value.args[1]):
             return f"{self._operand(value.args[0])}{_CORRECTED}"
-        told = [self._operand(arg) for arg in value.args]
+        operands = [self._operand(arg) for arg in value.args]
         if value.row.phrase:
-            return value.row.phrase.format(*told)
-        return " of ".join(filter(None, (value.op, ", ".join(told))))
+            return value.row.phrase.format(*operands)
+        return " of ".join(filter(None, (value.op, ", ".join(operands))))
 
     def _operand(self, value: Node) -> str:
-        """An operand's phrase, in brackets if it has operands on both sides itself."""
+        """Return the phrase of an operand, in parentheses if the phrase begins with an operand."""
         words = self.phrase(value)
         value = resolved(value)
         if not value.is_call or value in self.returned or words.endswith(_CORRECTED):
@@ -170,5 +182,5 @@ class _Narrator(Structure):
 
 
 def _capitalized(words: str) -> str:
-    first = next((place for place, letter in enumerate(words) if letter.isalnum()), 0)
+    first = next((index for index, letter in enumerate(words) if letter.isalnum()), 0)
     return f"{words[:first]}{words[first].upper()}{words[first + 1 :]}"

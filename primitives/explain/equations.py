@@ -1,8 +1,8 @@
-r"""Programs as the equations that a person would write.
+r"""Conversion of programs to equations, as LaTeX and as plain text.
 
-Live statements only. A value that is used once goes into the expression that uses it, unless it
-has a telling name of its own or the line would get long; what remains becomes an equation. States
-have a time index: m_{t-1} enters a step and m_t leaves it.
+Only live statements are written. A value that is used once is inlined into the expression that uses
+it, unless it has a descriptive name or the expression would get too large. Every other value has
+its own equation. States have a time index: m_{t-1} is the value before a step, m_t the value after.
 """
 
 from __future__ import annotations
@@ -19,20 +19,24 @@ from primitives.program import Program
 from primitives.text.formula import Formula, formula
 from primitives.text.notation import Cases, Symbol, letter, symbol
 
-_LONGEST = 8
-"""How many symbols and numbers an expression may have to go into another."""
-_HIGHEST = 2
-"""How deep fractions may be nested there."""
+_MAX_INLINE_SIZE = 8
+"""Maximum number of symbols and numbers in an inlined expression."""
+_MAX_INLINE_HEIGHT = 2
+"""Maximum depth of nested fractions in an inlined expression."""
 
-_UNTELLING = re.compile(r"v\d+|update\d*")
-"""Names that the parser or habit gives."""
+_GENERIC_NAME = re.compile(r"v\d+|update\d*")
+"""Names that say nothing about a value: those that the parser generates, and `update`."""
 
 
 @dataclass(frozen=True)
 class Equation:
-    """`left = right`; `statement` is where in the program it is computed, None for what is not.
+    """The equation `left = right`.
 
-    Not computed by a statement are a state's initial value and the change of the weights.
+    Attributes:
+        left: the symbol that is defined.
+        right: its value.
+        statement: index of the statement that computes the value. None for the initial value of a
+            state, for a state that no statement changes, and for the change of the weights.
     """
 
     left: Formula
@@ -44,7 +48,9 @@ class Equation:
 
 
 def to_latex(program: Program) -> str:
-    r"""The equations of one step, in an `align*` environment; the last gives the new weights.
+    r"""Return the equations of one step in an `align*` environment.
+
+    The last equation gives the new weights.
 
     For `momentum`:
 
@@ -53,8 +59,8 @@ def to_latex(program: Program) -> str:
             w_t &= w_{t-1} - \eta_t m_t
         \end{align*}
 
-    A numeral is the shortest decimal of the float32 that the program computes with; `lr` is
-    written as \eta_t. x / 0 is 0, as everywhere in the language.
+    Each constant is written as the shortest decimal that rounds to its float32 value, and `lr` as
+    \eta_t. As everywhere in the language, x / 0 is 0.
 
     Raises:
         ProgramError: the program is ill-kinded.
@@ -64,7 +70,7 @@ def to_latex(program: Program) -> str:
 
 
 def equations(program: Program) -> tuple[Equation, ...]:
-    """The equations of `to_latex`; `str` of each is plain text.
+    """Return the equations of one step; `str` of an equation is plain text.
 
     Raises:
         ProgramError: the program is ill-kinded.
@@ -73,81 +79,88 @@ def equations(program: Program) -> tuple[Equation, ...]:
 
 
 def uses(op: Op) -> tuple[int, ...]:
-    """How often the formula of an op's result mentions each operand."""
-    places = [Symbol(f"<{place}>", "") for place in range(op.arity)]
-    written = op.formula(*places).latex()
-    return tuple(written.count(place.written) for place in places)
+    """Return how often the formula of an op contains each operand."""
+    operands = [Symbol(f"<{index}>", "") for index in range(op.arity)]
+    latex = op.formula(*operands).latex()
+    return tuple(latex.count(operand.written) for operand in operands)
 
 
 class _Writer(StatementGraph):
-    """Chooses the symbols of one program, and which of its values become equations."""
+    """Chooses the symbols of one program and the values that have their own equation."""
 
     def __init__(self, program: Program):
         super().__init__(program)
-        self.leaving = {self.following[state]: state for state in self.live_states}
-        self.taken = Counter({letter("t"): 1})  # how many variables have a letter already
-        self.primes: dict[Node, int] = {}  # of each parameter
+        self.state_of = {self.following[state]: state for state in self.live_states}
+        self.letter_counts = Counter({letter("t"): 1})  # number of variables with each letter
+        self.primes: dict[Node, int] = {}  # number of primes of each parameter's symbol
         self.formulas: dict[Node, Formula] = {
-            one: formula(one.value) for one in self.places if one.is_constant
+            constant: formula(constant.value) for constant in self.places if constant.is_constant
         }
         self.uses = self._count_uses()
-        self.assigned = Counter(node.name for node in (*self.parameters, *self.live_statements))
+        self.name_counts = Counter(node.name for node in (*self.parameters, *self.live_statements))
 
     def equations(self) -> tuple[Equation, ...]:
         lines = []
         for leaf, parameter in zip(self.parameters, self.program.parameters, strict=True):
-            self.formulas[leaf] = self._enter(leaf)
+            self.formulas[leaf] = self._parameter_symbol(leaf)
             if parameter.initial and leaf in self.live_states:
-                lines.append(Equation(self._state(leaf, "0"), formula(parameter.initial)))
+                lines.append(Equation(self._symbol_at(leaf, "0"), formula(parameter.initial)))
         for node in self.live_statements:
-            written = node.row.formula(*[self.formulas[arg] for arg in node.args])
-            name = self._name(node, written)
+            value = node.row.formula(*[self.formulas[arg] for arg in node.args])
+            name = self._statement_symbol(node, value)
             if name is not None:
-                lines.append(Equation(name, written, self.index(node)))
-            self.formulas[node] = name or written
-        kept = [state for state in self.live_states if self.following[state] is state]
-        lines += [Equation(self._state(state, "t"), self.formulas[state]) for state in kept]
+                lines.append(Equation(name, value, self.index(node)))
+            self.formulas[node] = name or value
+        unchanged = [state for state in self.live_states if self.following[state] is state]
+        lines += [Equation(self._symbol_at(s, "t"), self.formulas[s]) for s in unchanged]
         update = self.formulas[self.update]
         weight = self.program.weight
         return (*lines, Equation(symbol(weight), symbol(weight, "t-1") - update))
 
     def _count_uses(self) -> Counter[Node]:
-        """How often each value is written."""
-        counted = Counter([self.update])
+        """Count how often the formulas contain each value."""
+        counts = Counter([self.update])
         for node in self.live_statements:
             for operand, times in zip(node.args, uses(node.row), strict=True):
-                counted[operand] += times
-        return counted
+                counts[operand] += times
+        return counts
 
-    def _prime(self, name: str) -> int:
-        """The primes that tell one more variable of this letter from those before it."""
-        self.taken[letter(name)] += 1
-        return self.taken[letter(name)] - 1
+    def _new_primes(self, name: str) -> int:
+        """Return the number of primes for one more variable with the letter of `name`."""
+        self.letter_counts[letter(name)] += 1
+        return self.letter_counts[letter(name)] - 1
 
-    def _enter(self, leaf: Node) -> Symbol:
-        """The symbol of a parameter: as it was left by the step before, or given to this one."""
+    def _parameter_symbol(self, leaf: Node) -> Symbol:
+        """Return the symbol of a parameter.
+
+        Weights and states are those of step t-1; gradient and learning rate are those of step t.
+        """
         if leaf.op == "t":
             self.primes[leaf] = 0
             return symbol(leaf.name, "", small=True)
-        dead = leaf.op == STATE and leaf not in self.live_states
-        self.primes[leaf] = 0 if dead else self._prime(leaf.name)
-        given = leaf.op in (GRADIENT, "lr")
-        return self._state(leaf, "t" if given else "t-1")
+        is_dead = leaf.op == STATE and leaf not in self.live_states
+        self.primes[leaf] = 0 if is_dead else self._new_primes(leaf.name)
+        is_input = leaf.op in (GRADIENT, "lr")
+        return self._symbol_at(leaf, "t" if is_input else "t-1")
 
-    def _state(self, leaf: Node, index: str) -> Symbol:
+    def _symbol_at(self, leaf: Node, index: str) -> Symbol:
         return symbol(leaf.name, index, self.primes[leaf], leaf.kind != Kind.TENSOR)
 
-    def _name(self, node: Node, written: Formula) -> Symbol | None:
-        """The symbol of a statement's value, or None if `written` goes where it is used."""
-        if node in self.leaving:
-            return self._state(self.leaving[node], "t")
-        goes_inline = self.uses[node] == 1 and self._goes_inline(node.name, written)
-        if not written.operations or goes_inline:
+    def _statement_symbol(self, node: Node, value: Formula) -> Symbol | None:
+        """Return the symbol of a statement's result, or None if `value` is inlined."""
+        if node in self.state_of:
+            return self._symbol_at(self.state_of[node], "t")
+        is_inlined = self.uses[node] == 1 and self._can_be_inlined(node.name, value)
+        if not value.operations or is_inlined:
             return None
-        return symbol(node.name, "t", self._prime(node.name), node.kind != Kind.TENSOR)
+        return symbol(node.name, "t", self._new_primes(node.name), node.kind != Kind.TENSOR)
 
-    def _goes_inline(self, target: str, written: Formula) -> bool:
-        if isinstance(written, Cases) or written.size > _LONGEST or written.height > _HIGHEST:
+    def _can_be_inlined(self, target: str, value: Formula) -> bool:
+        if (
+            isinstance(value, Cases)
+            or value.size > _MAX_INLINE_SIZE
+            or value.height > _MAX_INLINE_HEIGHT
+        ):
             return False
-        telling = self.assigned[target] == 1 and not _UNTELLING.fullmatch(target)
-        return written.operations <= 1 or not telling
+        is_descriptive = self.name_counts[target] == 1 and not _GENERIC_NAME.fullmatch(target)
+        return value.operations <= 1 or not is_descriptive

@@ -1,5 +1,6 @@
-"""Tables for the documentation: the ops, in `docs/language.md`; the rules of algebra, in
-`docs/simplification.md`.
+"""Markdown tables for the documentation.
+
+The table of ops is in `docs/language.md`, the table of rewrite rules in `docs/simplification.md`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ HEADINGS = ("op", "operands", "result", "set", "meaning", "LaTeX")
 
 
 def call(op: Op) -> str:
-    """How a program writes the op: `x + y`, `interp(x, y, a)`."""
+    """Return an example call of the op in a program, such as `x + y` or `interp(x, y, a)`."""
     names = op.operand_names
     return f" {op.infix} ".join(names) if op.infix else f"{op.name}({', '.join(names)})"
 
 
 def result(op: Op) -> str:
-    """The kind of the result: `common`, which its operands broadcast to, or the largest it has."""
+    """Return the kind of the op's result.
+
+    `common` means the kind to which the operands broadcast. Otherwise the result is the kind for
+    tensor operands, which is the largest.
+    """
     kind = op.results[Kind.TENSOR]
     if not op.operands or kind == Kind.SCALAR:
         return str(Kind.SCALAR)
@@ -30,12 +35,12 @@ def result(op: Op) -> str:
 
 
 def latex(op: Op) -> str:
-    """How equations write the op."""
+    """Return the LaTeX formula of the op."""
     return op.formula(*[symbol(name, index="") for name in op.operand_names]).latex()
 
 
 def markdown() -> str:
-    """The table of all ops, in the op table's order."""
+    """Return the table of all ops, in the order of `OPS`."""
     rows = [
         (
             f"`{call(op)}`",
@@ -52,15 +57,19 @@ def markdown() -> str:
 
 
 def _meaning(op: Op) -> str:
-    names = [op.name] * bool(op.infix) + list(op.aliases)
-    return op.summary + (f" (also `{'`, `'.join(names)}`)" if names else "")
+    other_names = [op.name] * bool(op.infix) + list(op.aliases)
+    return op.summary + (f" (also `{'`, `'.join(other_names)}`)" if other_names else "")
 
 
 def rules_markdown() -> str:
-    """The table of the rules on values, on equally long forms, and on states."""
+    """Return the table of all rewrite rules.
+
+    The order is: rules that shorten expressions, rules that choose a form among equally long ones,
+    rules on states.
+    """
     lines = ["| rule | equation | domain |", "| --- | --- | --- |"]
-    named = {rule.name for rule in RULES}
-    later = [rule for rule in CANONICAL if rule.name not in named]
-    rows: list[Rule | StateRule] = [*RULES, *later, *STATE_RULES]
+    names = {rule.name for rule in RULES}
+    canonical_only = [rule for rule in CANONICAL if rule.name not in names]
+    rows: list[Rule | StateRule] = [*RULES, *canonical_only, *STATE_RULES]
     lines += [f"| {rule.name} | `{rule.equation}` | {rule.domain} |" for rule in rows]
     return "\n".join(lines) + "\n"

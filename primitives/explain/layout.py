@@ -1,8 +1,9 @@
-"""Where the boxes and arrows of a program's graph go: layers from left to right.
+"""Layout of a program's graph in layers from left to right.
 
-The method of Sugiyama, Tagawa and Toda 1981: layers, an order in each layer by barycentres so that
-few arrows cross, and places that keep arrows straight. An arrow over several layers has a slot in
-each layer that it passes, so no arrow runs through a box.
+The method is that of Sugiyama, Tagawa and Toda 1981. Nodes are assigned to layers, sorted within
+each layer by barycentres to reduce crossings, and placed so that arrows are nearly straight. An
+arrow that spans several layers has a slot in each layer that it passes, so that it runs through no
+box.
 """
 
 from __future__ import annotations
@@ -16,28 +17,39 @@ from primitives.explain.dataflow import UPDATE, Graph
 
 SWEEPS = 12
 Slot = tuple[str, int]
-"""A box, with layer -1, or an arrow's place (its source's name, the layer) where it passes one."""
+"""An element of a layer: the box of a node, `(node, -1)`, or the point at which an arrow passes the
+layer, `(source node of the arrow, layer)`.
+"""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """The slots of each layer from top to bottom, and the arrows between neighbouring layers."""
+    """The slots of each layer and the arrows between neighbouring layers.
+
+    Attributes:
+        rows: the slots of each layer from top to bottom.
+        above: for each slot, its predecessors in the layer before, in the order of the operands.
+        below: for each slot, its successors in the layer after.
+        ordered: boxes whose incoming arrows must end in the order of the operands.
+    """
 
     rows: list[list[Slot]]
     above: dict[Slot, list[Slot]]
-    """For each slot those in the layer before that lead to it, in the order of its operands."""
     below: dict[Slot, list[Slot]]
     ordered: set[Slot]
-    """The boxes to which the order of their arrows matters."""
 
 
 def box(node: str) -> Slot:
-    """The slot of a node's box."""
+    """Return the slot of a node's box."""
     return node, -1
 
 
 def layer_numbers(graph: Graph) -> dict[str, int]:
-    """The layer of each node: ops right after their operands, sources right before their use."""
+    """Return the layer of each node, counted from 0.
+
+    An op is in the layer after its last operand. A node without operands is in the layer before its
+    first use.
+    """
     import networkx as nx
 
     forward = nx.DiGraph()
@@ -51,13 +63,13 @@ def layer_numbers(graph: Graph) -> dict[str, int]:
     last = max(layer.values())
     for node in forward:
         if not forward.in_degree(node):
-            layer[node] = min((layer[one] for one in forward.successors(node)), default=last) - 1
+            layer[node] = min((layer[user] for user in forward.successors(node)), default=last) - 1
     first = min(layer.values())
     return {node: number - first for node, number in layer.items()}
 
 
 def arrange(graph: Graph) -> tuple[dict[str, int], Layers]:
-    """Layers of `graph` and the order of slots in them."""
+    """Return the layer of each node of `graph`, and the layers with their slots in order."""
     import networkx as nx
 
     numbers = layer_numbers(graph)
@@ -65,116 +77,126 @@ def arrange(graph: Graph) -> tuple[dict[str, int], Layers]:
     above: dict[Slot, list[Slot]] = defaultdict(list)
     below: dict[Slot, list[Slot]] = defaultdict(list)
 
-    def place(slot: Slot, number: int) -> None:
+    def add(slot: Slot, number: int) -> None:
         if slot not in rows[number]:
             rows[number].append(slot)
 
-    def join(before: Slot, after: Slot) -> None:
+    def connect(before: Slot, after: Slot) -> None:
         if before not in above[after]:
             above[after].append(before)
             below[before].append(after)
 
     for target in reversed(list(nx.dfs_preorder_nodes(graph.reverse(copy=False), UPDATE))):
-        place(box(target), numbers[target])
+        add(box(target), numbers[target])
     for target in numbers:
-        place(box(target), numbers[target])
+        add(box(target), numbers[target])
         arrows = [(u, d) for u, _, d in graph.in_edges(target, data=True) if not d["loop"]]
         for source, _ in sorted(arrows, key=lambda arrow: arrow[1]["places"]):
-            place(box(source), numbers[source])
+            add(box(source), numbers[source])
             before = box(source)
             for number in range(numbers[source] + 1, numbers[target]):
-                place((source, number), number)
-                join(before, (source, number))
+                add((source, number), number)
+                connect(before, (source, number))
                 before = (source, number)
-            join(before, box(target))
+            connect(before, box(target))
     ordered = {box(target) for _, target, mark in graph.edges(data="mark") if mark}
     layers = Layers(rows, above, below, ordered)
-    _untangle(layers)
+    _reduce_crossings(layers)
     return numbers, layers
 
 
 def crossings(layers: Layers) -> int:
-    """How many pairs of arrows between neighbouring layers cross."""
+    """Count the pairs of arrows between neighbouring layers that cross."""
     count = 0
     for before, after in pairwise(layers.rows):
-        rank = {slot: place for place, slot in enumerate(before)}
-        ends = [
-            place
+        rank = {slot: index for index, slot in enumerate(before)}
+        # For each arrow, from top to bottom of the layer after: the ranks of its start and its end.
+        starts = [
+            start
             for slot in after
-            for place in _as_arranged(
+            for start in _in_arrow_order(
                 [rank[source] for source in layers.above[slot]], slot in layers.ordered
             )
         ]
-        starts = [place for place, slot in enumerate(after) for _ in layers.above[slot]]
+        ends = [index for index, slot in enumerate(after) for _ in layers.above[slot]]
         count += sum(
-            a > b and starts[i] < starts[j]
-            for i, a in enumerate(ends)
-            for j, b in enumerate(ends)
+            a > b and ends[i] < ends[j]
+            for i, a in enumerate(starts)
+            for j, b in enumerate(starts)
             if i < j
         )
     return count
 
 
-def _as_arranged(ends: list[int], ordered: bool) -> list[int]:
-    """Arrows end at a box in the order of its operands, or, if that is free, without crossing."""
-    return ends if ordered else sorted(ends)
+def _in_arrow_order(starts: list[int], is_ordered: bool) -> list[int]:
+    """Sort the starts of a box's arrows so that they do not cross, if any order is allowed."""
+    return starts if is_ordered else sorted(starts)
 
 
-def _untangle(layers: Layers) -> None:
-    """Sorts each layer by the mean place of its neighbours, back and forth; keeps the best."""
+def _reduce_crossings(layers: Layers) -> None:
+    """Sort each layer by the mean rank of its neighbours, in forward and backward sweeps.
+
+    The order with the fewest crossings is kept.
+    """
     best, fewest = [list(row) for row in layers.rows], crossings(layers)
     for sweep in range(SWEEPS):
-        forth = sweep % 2 == 0
-        neighbours = layers.above if forth else layers.below
-        order = range(1, len(layers.rows)) if forth else range(len(layers.rows) - 2, -1, -1)
+        is_forward = sweep % 2 == 0
+        neighbours = layers.above if is_forward else layers.below
+        order = range(1, len(layers.rows)) if is_forward else range(len(layers.rows) - 2, -1, -1)
         for number in order:
-            fixed = layers.rows[number - 1 if forth else number + 1]
-            rank = {slot: place for place, slot in enumerate(fixed)}
+            fixed_row = layers.rows[number - 1 if is_forward else number + 1]
+            rank = {slot: index for index, slot in enumerate(fixed_row)}
             row = layers.rows[number]
-            wish = {
+            barycentre = {
                 slot: _mean(
                     [
-                        rank[n] + (0.0 if forth else _share(layers.above[n], slot))
+                        rank[n] + (0.0 if is_forward else _port_offset(layers.above[n], slot))
                         for n in neighbours[slot]
                     ],
-                    place,
+                    default=index,
                 )
-                for place, slot in enumerate(row)
+                for index, slot in enumerate(row)
             }
-            row.sort(key=wish.__getitem__)
+            row.sort(key=barycentre.__getitem__)
         count = crossings(layers)
         if count < fewest:
             best, fewest = [list(row) for row in layers.rows], count
     layers.rows[:] = best
 
 
-def _share(arrows: list[Slot], source: Slot) -> float:
-    """How far from the middle of a box the arrow from `source` ends, in boxes."""
+def _port_offset(arrows: list[Slot], source: Slot) -> float:
+    """Return where the arrow from `source` ends at its box: from -0.5 (top) to 0.5 (bottom)."""
     return (arrows.index(source) + 0.5) / len(arrows) - 0.5
 
 
-def _mean(numbers: list[float], otherwise: float) -> float:
-    return sum(numbers) / len(numbers) if numbers else otherwise
+def _mean(numbers: list[float], default: float) -> float:
+    return sum(numbers) / len(numbers) if numbers else default
 
 
 def heights(layers: Layers, size: dict[Slot, float], gap: float) -> dict[Slot, float]:
-    """The middle of each slot, downwards from 0: near its neighbours, `gap` apart at least.
+    """Return the vertical position of the middle of each slot, downwards from 0.
 
-    Where an arrow passes layers, being straight counts more.
+    Slots are placed close to their neighbours. Arrows that pass layers are kept straighter than
+    arrows between boxes.
+
+    Args:
+        layers: the layers with their slots in order.
+        size: the height of each slot.
+        gap: the minimum distance between two slots of a layer.
     """
     y = dict.fromkeys(size, 0.0)
     count = len(layers.rows)
     for sweep in range(4 * SWEEPS):
         for number in range(count) if sweep % 2 == 0 else range(count - 1, -1, -1):
             row = layers.rows[number]
-            wishes, weights = [], []
+            targets, weights = [], []
             for slot in row:
-                near = [*layers.above[slot], *layers.below[slot]]
-                pulls = [_pull(slot, neighbour) for neighbour in near]
+                neighbours = [*layers.above[slot], *layers.below[slot]]
+                pulls = [_pull(slot, neighbour) for neighbour in neighbours]
                 weights.append(sum(pulls) or 1.0)
-                pulled = sum(pull * y[n] for pull, n in zip(pulls, near, strict=True))
-                wishes.append(pulled / weights[-1])
-            spaced = _spaced(wishes, weights, [size[slot] for slot in row], gap)
+                pulled = sum(pull * y[n] for pull, n in zip(pulls, neighbours, strict=True))
+                targets.append(pulled / weights[-1])
+            spaced = _spaced(targets, weights, [size[slot] for slot in row], gap)
             y |= dict(zip(row, spaced, strict=True))
     _straighten(layers, y, size, gap)
     top = min(y[slot] - size[slot] / 2 for slot in y)
@@ -182,47 +204,49 @@ def heights(layers: Layers, size: dict[Slot, float], gap: float) -> dict[Slot, f
 
 
 def _straighten(layers: Layers, y: dict[Slot, float], size: dict[Slot, float], gap: float) -> None:
-    """Puts all slots of one arrow at one height where there is room for that."""
-    passed: dict[str, list[tuple[Slot, Slot | None, Slot | None]]] = defaultdict(list)
+    """Place all slots of an arrow at the same height if there is room in each layer."""
+    # For each arrow: its slots, each with the slots above and below it in the layer.
+    slots_of: dict[str, list[tuple[Slot, Slot | None, Slot | None]]] = defaultdict(list)
     for row in layers.rows:
         for above, slot, below in zip([None, *row], row, [*row[1:], None], strict=False):
             if slot[1] >= 0:
-                passed[slot[0]].append((slot, above, below))
-    for places in passed.values():
+                slots_of[slot[0]].append((slot, above, below))
+    for slots in slots_of.values():
         low, high, total = -inf, inf, 0.0
-        for slot, above, below in places:
+        for slot, above, below in slots:
             total += y[slot]
             if above:
                 low = max(low, y[above] + (size[above] + size[slot] + gap) / 2)
             if below:
                 high = min(high, y[below] - (size[below] + size[slot] + gap) / 2)
         if low <= high:
-            level = min(max(total / len(places), low), high)
-            y |= {slot: level for slot, _, _ in places}
+            level = min(max(total / len(slots), low), high)
+            y |= {slot: level for slot, _, _ in slots}
 
 
 def _pull(slot: Slot, neighbour: Slot) -> float:
+    """Return the weight of an arrow: 1 between boxes, 8 between slots of an arrow, else 2."""
     passing = (slot[1] >= 0) + (neighbour[1] >= 0)
     return (1.0, 2.0, 8.0)[passing]  # weights of Gansner et al. 1993
 
 
 def _spaced(
-    wishes: list[float], weights: list[float], sizes: list[float], gap: float
+    targets: list[float], weights: list[float], sizes: list[float], gap: float
 ) -> list[float]:
-    """The middles nearest to `wishes`, in least squares, that keep order and distance.
+    """Return the positions nearest to `targets`, in weighted least squares, without overlap.
 
-    With the distances taken off, that is isotonic regression: neighbours in the wrong order are
-    pooled at their mean (Ayer et al. 1955).
+    Subtracting the minimum distances leaves isotonic regression, which is solved by pooling
+    neighbours in the wrong order at their mean (Ayer et al. 1955).
     """
     offsets = [0.0]
-    for one, following in pairwise(sizes):
-        offsets.append(offsets[-1] + (one + following) / 2 + gap)
+    for size, next_size in pairwise(sizes):
+        offsets.append(offsets[-1] + (size + next_size) / 2 + gap)
     pools: list[tuple[float, float, int]] = []  # weighted sum, weight and count
-    for wish, weight, offset in zip(wishes, weights, offsets, strict=True):
-        total, heavy, count = weight * (wish - offset), weight, 1
-        while pools and pools[-1][0] / pools[-1][1] >= total / heavy:
-            before, weighing, many = pools.pop()
-            total, heavy, count = total + before, heavy + weighing, count + many
-        pools.append((total, heavy, count))
-    means = [total / heavy for total, heavy, count in pools for _ in range(count)]
+    for target, target_weight, offset in zip(targets, weights, offsets, strict=True):
+        total, weight, count = target_weight * (target - offset), target_weight, 1
+        while pools and pools[-1][0] / pools[-1][1] >= total / weight:
+            pool_total, pool_weight, pool_count = pools.pop()
+            total, weight, count = total + pool_total, weight + pool_weight, count + pool_count
+        pools.append((total, weight, count))
+    means = [total / weight for total, weight, count in pools for _ in range(count)]
     return [mean + offset for mean, offset in zip(means, offsets, strict=True)]

@@ -1,14 +1,14 @@
-"""Canonical names: a program in the words of the field, whatever its search called things.
+"""Renaming of a program's variables to the terms of the field.
 
-States are named by role (`momentum`, `second_moment`), the weight decay's term `weight_decay`, and
-what becomes the update `update`, all along the way, as a person writes it:
+States are named by role (`momentum`, `second_moment`) and the term of weight decay `weight_decay`.
+The successive values that turn into the update are all named `update`, as in hand-written code:
 
     update = interp(g, momentum, 0.9)
     update = sign(update)
     weight_decay = w * 0.1
     update = update + weight_decay
 
-What has no role is named after its op. Names are all that changes: the key stays.
+Every other value is named after its op. Only names change, so the semantic key stays the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _STATE_NAMES = {
 
 
 def canonical(program: Program) -> Program:
-    """The live part of `program` under canonical names; its semantic key is that of `program`.
+    """Return the live part of `program` under canonical names.
+
+    The result has the same semantic key as `program`.
 
     Raises:
         ProgramError: the program is ill-kinded.
@@ -38,30 +40,35 @@ def canonical(program: Program) -> Program:
 
 
 class _Namer(Structure):
-    """Gives every value a name; one that is held by a value still to be read gets a number."""
+    """Gives every value a name.
 
-    def __init__(self, found: Roles):
-        super().__init__(found.program)
-        self.roles = found
+    A name gets a number if it already belongs to a value that a later statement reads.
+    """
+
+    def __init__(self, roles: Roles):
+        super().__init__(roles.program)
+        self.roles = roles
         self.last_read = self._last_reads()
-        self.holder: dict[str, Node] = {}
-        self.states: dict[str, str] = {}
+        self.holder: dict[str, Node] = {}  # the value that each name currently belongs to
+        self.states: dict[str, str] = {}  # the new name of each state
         taken = {"w", "g", "lr", "t"}
         for state in self.program.states:
-            base = _STATE_NAMES.get(found.states[state.name], "state")
+            base = _STATE_NAMES.get(roles.states[state.name], "state")
             base += SUFFIXES.get(state.kind, "") if base != "state" else ""
             self.states[state.name] = _numbered(base, taken)
             taken.add(self.states[state.name])
-        self.on_the_way = self._way_to_the_update()
+        self.update_chain = self._update_chain()
 
     def renamed(self) -> Program:
-        """The program under its new names."""
-        named: dict[Node, Argument] = {one: one.value for one in self.places if one.is_constant}
+        """Return the program under its new names."""
+        constants: dict[Node, Argument] = {
+            node: node.value for node in self.places if node.is_constant
+        }
         names = {leaf: self._parameter(leaf) for leaf in self.parameters}
         self.holder = {name: leaf for leaf, name in names.items()}
         statements = []
         for node in self.statements:
-            args = tuple([named[arg] if arg in named else names[arg] for arg in node.args])
+            args = tuple([constants[arg] if arg in constants else names[arg] for arg in node.args])
             names[node] = self._target(node)
             self.holder[names[node]] = node
             statements.append(Statement(names[node], node.row.name, args))
@@ -78,35 +85,39 @@ class _Namer(Structure):
         return {WEIGHTS: "w", GRADIENT: "g"}.get(leaf.op) or self.states.get(leaf.name, leaf.name)
 
     def _last_reads(self) -> dict[Node, int]:
-        """The last statement that reads each value; what is returned is read after all."""
+        """Return for each value the index of the last statement that reads it.
+
+        For values that the program returns it is the number of statements, and -1 for unread ones.
+        """
         last = {
             node: max((self.index(user) for user, _ in self.users[node]), default=-1)
             for node in (*self.parameters, *self.statements)
         }
         return last | dict.fromkeys((self.update, *self.following.values()), len(self.statements))
 
-    def _way_to_the_update(self) -> set[Node]:
-        """The values that turn into the update one after another, each read for nothing else."""
-        way: set[Node] = set()
+    def _update_chain(self) -> set[Node]:
+        """Return the successive values that turn into the update and are read for nothing else."""
+        chain: set[Node] = set()
         node: Node | None = self.update
         while node is not None and node.is_call:
-            way.add(node)
-            mine = set(filter(self._feeds, node.args))
-            node = mine.pop() if len(mine) == 1 else None
+            chain.add(node)
+            operands = set(filter(self._depends_on_gradients, node.args))
+            node = operands.pop() if len(operands) == 1 else None
             if node is not None and (node in self.following.values() or len(self.users[node]) > 1):
                 node = None
-        return way
+        return chain
 
-    def _feeds(self, node: Node) -> bool:
-        """Whether gradients, this step's or through states past ones, go into `node`."""
+    def _depends_on_gradients(self, node: Node) -> bool:
+        """Whether `node` depends on the gradient of this step, or on a state."""
         return not node.leaves.isdisjoint({self.gradient.name, *self.states})
 
     def _target(self, node: Node) -> str:
-        returned = any(s.name == node.name and v is node for s, v in self.following.items())
-        return self.states[node.name] if returned else self._free(self._wanted(node), node)
+        """Return the name of a statement's result."""
+        is_returned = any(s.name == node.name and v is node for s, v in self.following.items())
+        return self.states[node.name] if is_returned else self._free(self._base_name(node), node)
 
-    def _wanted(self, node: Node) -> str:
-        if node in self.on_the_way:
+    def _base_name(self, node: Node) -> str:
+        if node in self.update_chain:
             return "update"
         if node.number == self.roles.decoupled or self._decays_weights(node):
             return "weight_decay"
@@ -115,49 +126,52 @@ class _Namer(Structure):
         if node.leaves == {"t"}:
             return {"subtract": "correction", "power": "decayed"}.get(node.op, "step")
         if node.op == "divide":
-            corrected = self._state_of(node.args[0])
-            if corrected and not self._feeds(node.args[1]):
-                return f"corrected_{corrected}"
-        if self._only_divides(node):
+            state = self._state_of(node.args[0])
+            if state and not self._depends_on_gradients(node.args[1]):
+                return f"corrected_{state}"
+        if self._is_only_divisor(node):
             return "denominator"
         if (
             self.gradient.name in node.leaves
             and node.leaves.isdisjoint(self.states)
             and self.orders[node] == 1
-            and sum(map(self._feeds, node.args)) == 1
+            and sum(map(self._depends_on_gradients, node.args)) == 1
         ):
             return "g"
         return node.row.noun or f"{node.op}_value"
 
     def _state_of(self, node: Node) -> str:
-        """The new name of the state that `node` is, or turns into."""
+        """Return the new name of the state that `node` is, or is the next value of; else ""."""
         for state, following in self.following.items():
             if node in (state, following):
                 return self.states[state.name]
         return ""
 
-    def _only_divides(self, node: Node) -> bool:
+    def _is_only_divisor(self, node: Node) -> bool:
         users = self.users[node]
-        return bool(users) and all(user.op == "divide" and place == 1 for user, place in users)
+        return bool(users) and all(user.op == "divide" and index == 1 for user, index in users)
 
     def _decays_weights(self, node: Node) -> bool:
         _, _, others = self.factors(node)
         return others == [self.weights]
 
     def _free(self, base: str, node: Node) -> str:
-        """`base`, or `base` with a number, that holds nothing which is still to be read."""
+        """Return `base`, with a number if needed, as a name for `node` that is free.
+
+        A name is free if no later statement reads the value that it belongs to.
+        """
         number = 1
         while True:
             name = base if number == 1 else f"{base}{number}"
             holder = self.holder.get(name)
-            held = holder is not None and self.last_read[holder] > self.index(node)
-            if not held and name not in self.states.values() and _is_variable(name):
+            is_held = holder is not None and self.last_read[holder] > self.index(node)
+            if not is_held and name not in self.states.values() and not _is_op_name(name):
                 return name
             number += 1
 
 
-def _is_variable(name: str) -> bool:
-    return name not in OPS and name not in ALIASES
+def _is_op_name(name: str) -> bool:
+    return name in OPS or name in ALIASES
 
 
 def _numbered(base: str, taken: set[str]) -> str:

@@ -1,9 +1,10 @@
-"""Which known optimizer a program is nearest to, and how it differs.
+"""The known optimizer that is nearest to a program, and the lines in which the two differ.
 
-The distance is between shapes: every value of the simplified program is labelled by its op and, in
-rounds, by the labels of what it is made of (Weisfeiler and Lehman 1968); a state counts as made of
-what it turns into. Two programs are as far apart as their labels differ, from 0 (the same shape,
-whatever the names, the order and the constants) to 1 (nothing in common).
+The distance compares the shapes of simplified programs: ops and dataflow, without names, constants
+and the order of statements. Every value is labelled by its op. Each of four rounds relabels it by
+its op and the labels of its operands (Weisfeiler and Lehman 1968); a state is relabelled by the
+label of its next value. The distance is 1 minus the Jaccard similarity of the labels of all rounds:
+0 for equal shapes, 1 for programs with nothing in common.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from primitives.parsing import parse
 from primitives.program import Program
 
 FAR = 0.9
-"""A program at a larger distance is called unlike any known optimizer."""
+"""Distance above which a program counts as unlike any known optimizer."""
 _ROUNDS = 4
 _CONSTANT, _LEAF, _STATE = 1, 2, 3
 _INPUTS = {WEIGHTS: 0, GRADIENT: 1, "lr": 2, "t": 3}
@@ -33,12 +34,12 @@ _INPUTS = {WEIGHTS: 0, GRADIENT: 1, "lr": 2, "t": 3}
 
 @dataclass(frozen=True)
 class Nearest:
-    """The zoo program that a program is nearest to.
+    """The zoo program that is nearest to a program.
 
     Attributes:
-        name: in the zoo.
-        distance: 0 for the same shape, 1 for nothing in common.
-        program: the given program, under canonical names.
+        name: the name of the zoo program.
+        distance: the distance, from 0 (same shape) to 1 (nothing in common).
+        program: the program, simplified, under canonical names.
         known: the zoo program, simplified, under canonical names.
     """
 
@@ -48,34 +49,41 @@ class Nearest:
     known: Program
 
     def document(self) -> dict[str, Any]:
-        """What was found, as JSON."""
+        """Return name, distance and differing lines as a JSON document."""
         return {"name": self.name, "distance": self.distance, "diff": self.diff}
 
     @property
     def diff(self) -> list[str]:
-        """Lines of `known` that are gone (`- `) and of `program` that are new (`+ `)."""
+        """Lines of `known` that `program` lacks (`- `), and lines that only it has (`+ `)."""
         return changed_lines(self.known, self.program)
 
 
 def nearest(program: Program) -> Nearest:
-    """The zoo program with the shape most like that of `program`.
+    """Return the zoo program at the smallest distance from `program`.
 
-    Equal shapes are told apart by their constants; of what is equally near the shortest is taken,
-    the first by name.
+    Ties are broken by the number of constants of `program` that the zoo program lacks, then by the
+    number of statements of the zoo program, then by its name.
+
+    Args:
+        program: the program to compare with the zoo; it is simplified first.
 
     Raises:
         ProgramError: the program is ill-kinded.
     """
-    given = canonical(simplify(program).program)
-    shape, numbers = _shape(given), _constants(given)
+    simplified = canonical(simplify(program).program)
+    labels, constants = _labels(simplified), _constants(simplified)
 
     def distance(name: str) -> tuple[float, int, int]:
-        known_shape, known_numbers = _known_shape(name)
+        known_labels, known_constants = _known_features(name)
         length = len(_known(name).statements)
-        return _apart(shape, known_shape), (numbers - known_numbers).total(), length
+        return (
+            _jaccard_distance(labels, known_labels),
+            (constants - known_constants).total(),
+            length,
+        )
 
     best = min(zoo.names(), key=distance)
-    return Nearest(best, distance(best)[0], given, _known(best))
+    return Nearest(best, distance(best)[0], simplified, _known(best))
 
 
 @lru_cache
@@ -85,9 +93,9 @@ def _known(name: str) -> Program:
 
 @lru_cache
 def _known_programs() -> dict[str, Program]:
-    """The zoo, simplified, from a file beside this module: algebra would take a third of a second.
+    """Read the simplified zoo programs from `known_forms.txt`.
 
-    A test compares the file with `known_forms`.
+    Simplifying them takes a third of a second. A test compares the file with `known_forms`.
     """
     text = resources.files(__package__).joinpath("known_forms.txt").read_text(encoding="utf-8")
     blocks = [block.split("\n", 1) for block in text.removeprefix("# ").split("\n# ")]
@@ -95,60 +103,69 @@ def _known_programs() -> dict[str, Program]:
 
 
 def known_forms() -> str:
-    """What `known_forms.txt` holds: each zoo program, simplified, under its name."""
+    """Return the text of `known_forms.txt`: each zoo program, simplified, after its name."""
     forms = {name: canonical(simplify(zoo.load(name)).program) for name in zoo.names()}
     return "\n".join(f"# {name}\n{program}" for name, program in forms.items())
 
 
 @lru_cache
-def _known_shape(name: str) -> tuple[Counter[int], Counter[float]]:
-    return _shape(_known(name)), _constants(_known(name))
+def _known_features(name: str) -> tuple[Counter[int], Counter[float]]:
+    """Return the labels and the constants of a simplified zoo program."""
+    return _labels(_known(name)), _constants(_known(name))
 
 
 def _constants(program: Program) -> Counter[float]:
-    return Counter(a for one in program.statements for a in one.args if not isinstance(a, str))
+    return Counter(
+        arg
+        for statement in program.statements
+        for arg in statement.args
+        if not isinstance(arg, str)
+    )
 
 
-def _apart(one: Counter[int], other: Counter[int]) -> float:
-    """1 minus the Jaccard similarity of two multisets."""
-    union = (one | other).total()
-    return 1 - (one & other).total() / union if union else 0.0
+def _jaccard_distance(a: Counter[int], b: Counter[int]) -> float:
+    """Return 1 minus the Jaccard similarity of two multisets."""
+    union = (a | b).total()
+    return 1 - (a & b).total() / union if union else 0.0
 
 
-def _shape(program: Program) -> Counter[int]:
-    """The labels of all values after each round."""
+def _labels(program: Program) -> Counter[int]:
+    """Count the labels of all values in all rounds."""
     graph = StatementGraph(program)
     labels = {leaf: mix(_LEAF, _INPUTS.get(leaf.op, 0)) for leaf in graph.parameters}
     labels |= dict.fromkeys(graph.following, _STATE)
     labels |= {constant: _CONSTANT for constant in graph.places if constant.is_constant}
     labels |= {statement: statement.row.tag for statement in graph.statements}
-    found = Counter(labels[statement] for statement in graph.statements)
+    counts = Counter(labels[statement] for statement in graph.statements)
     for _ in range(_ROUNDS):
         new = dict(labels)
         for state, following in graph.following.items():
             new[state] = mix(_STATE, labels[following])
         for statement in graph.statements:
-            parts = [labels[arg] for arg in statement.args]
+            operands = [labels[arg] for arg in statement.args]
             label = statement.row.tag
-            for part in sorted(parts) if statement.row.commutative else parts:
-                label = mix(label, part)
+            for operand in sorted(operands) if statement.row.commutative else operands:
+                label = mix(label, operand)
             new[statement] = label
         labels = new
-        found.update(labels[statement] for statement in graph.statements)
-        found.update([mix(labels[graph.update], 0)])
-    return found
+        counts.update(labels[statement] for statement in graph.statements)
+        counts.update([mix(labels[graph.update], 0)])
+    return counts
 
 
 def changed_lines(before: Program, after: Program) -> list[str]:
-    """The lines that go (`- ...`), each run of them followed by those that come instead (`+ ...`).
+    """Return the lines that differ between two programs, without indentation.
 
-    Indentation is left out.
+    Args:
+        before: the program whose removed lines are given as `- ...`.
+        after: the program whose added lines are given as `+ ...`. Each run of added lines follows
+            the lines that it replaces.
     """
-    old, new = ([line.strip() for line in str(one).splitlines()] for one in (before, after))
-    found = []
+    old, new = ([line.strip() for line in str(p).splitlines()] for p in (before, after))
+    changed = []
     matcher = SequenceMatcher(None, old, new, autojunk=False)
     for tag, first, last, start, end in matcher.get_opcodes():
         if tag != "equal":
-            found += [f"- {line}" for line in old[first:last]]
-            found += [f"+ {line}" for line in new[start:end]]
-    return found
+            changed += [f"- {line}" for line in old[first:last]]
+            changed += [f"+ {line}" for line in new[start:end]]
+    return changed

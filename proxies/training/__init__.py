@@ -1,1 +1,1 @@
-"""The training loop, for one program or many side by side."""
+"""The training loop, for one program or for many side by side."""

@@ -1,7 +1,7 @@
-"""The training loop, written once: for one task, one update rule and one seed.
+"""The training loop for one task, one update rule and one seed.
 
-It comes apart so that trainings can go on side by side (`proxies.training.lanes`): what is dealt
-before the first step, a step, whether there is another, and what it all came to.
+The loop is split into pure functions, so that `proxies.training.lanes` can run many trainings side
+by side: `Loop.begin`, `Loop.is_running`, `Loop.advance` and `Loop.finish`.
 """
 
 from collections.abc import Callable
@@ -20,18 +20,24 @@ from proxies.task import PyTree, Task
 Rule: TypeAlias = optax.GradientTransformation | optax.GradientTransformationExtraArgs
 
 SMOOTHING = 0.9
-"""Of batch losses that are held against limits."""
+"""Decay rate of the moving average of batch losses that is compared with the loss limits."""
 
 
 class StepSchedule(NamedTuple):
-    """How a training is to go, step by step; none of it is compiled in.
+    """Learning rate, weight decay and loss limit of each step of a training.
+
+    All fields are traced: one compiled training serves every schedule with the same budget.
+
+    >>> import numpy as np
+    >>> StepSchedule.plain(np.ones(3, np.float32), 3).steps
+    np.int32(3)
 
     Attributes:
-        lrs: `[budget]` float32, the learning rate's shape.
-        decays: `[budget]` float32, the share of the weights that is taken off beside the rule's
-            update: weight decay that no rate scales.
-        limits: `[budget]` float32; the training is stopped once its `smoothed` batch loss is above.
-        steps: int32 scalar, at most the budget: how many to train.
+        lrs: `[budget]` float32, learning rates relative to their peak.
+        decays: `[budget]` float32, the fraction of the weights that is subtracted in addition to
+            the rule's update: decoupled weight decay, independent of the learning rate.
+        limits: `[budget]` float32; training stops when the `smoothed` batch loss exceeds its limit.
+        steps: int32 scalar, the number of steps to train, at most the budget.
     """
 
     lrs: jax.Array | NDArray[np.float32]
@@ -41,26 +47,33 @@ class StepSchedule(NamedTuple):
 
     @classmethod
     def plain(cls, lrs: jax.Array | NDArray[np.float32], steps: int) -> "StepSchedule":
-        """A course without decay and limits."""
-        nothing = np.zeros(lrs.shape[0], np.float32)
-        return cls(lrs, nothing, nothing + np.float32(np.inf), np.int32(steps))
+        """Return a schedule without weight decay and without loss limits."""
+        zeros = np.zeros(lrs.shape[0], np.float32)
+        return cls(lrs, zeros, zeros + np.float32(np.inf), np.int32(steps))
 
 
 class TrainingResult(NamedTuple):
-    """What one training showed.
+    """The losses of one training and, on request, its updates and weights.
+
+    >>> import jax, optax, proxies
+    >>> task = proxies.load("quadratic")
+    >>> result = proxies.train(task, optax.sgd(0.1), steps=3, key=jax.random.key(0))
+    >>> result.train_loss.shape, int(result.steps), bool(result.diverged)
+    ((3,), 3, False)
 
     Attributes:
-        train_loss: `[budget]` float32, the batch loss before each update, of the weights that gave
-            its gradient; NaN after a stop.
-        loss: float32 scalar, the final evaluation; +inf if diverged.
-        steps: int32 scalar, the steps that were run.
+        train_loss: `[budget]` float32, the batch loss before each update, at the weights where the
+            gradient was taken; NaN for steps that were not run.
+        loss: float32 scalar, the final evaluation; +inf if the training diverged.
+        steps: int32 scalar, the number of steps that were run.
         diverged: bool scalar; a batch loss, a final weight or the evaluation was not finite.
-        stopped: bool scalar; it exceeded its limits, and `loss` is that of half-trained weights.
-        update_rms: `[budget]` float32, the root mean square of each update over all weights, 0
-            after a stop; `[0]` unless it was asked for.
-        params: the final weights, if they were asked for.
-        path: the weights before each update, each array with a first axis `[budget]`, 0 after a
-            stop; None unless it was asked for.
+        stopped: bool scalar; the training exceeded a loss limit, and `loss` is that of the weights
+            at that step.
+        update_rms: `[budget]` float32, the root mean square of each update over all weights, 0 for
+            steps that were not run; `[0]` unless `Loop.observe` is set.
+        params: the final weights; None unless `Loop.observe` is set.
+        path: the weights before each update, each array with a first axis `[budget]`, 0 for steps
+            that were not run; None unless `Loop.trace` is set.
     """
 
     train_loss: jax.Array
@@ -74,17 +87,17 @@ class TrainingResult(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """What a training is dealt before its first step; fixed from then on.
+    """Everything random about a training, drawn before its first step, and its schedule.
 
     Attributes:
-        course: how it is to go.
-        partition: the seed's cut of the data.
-        samples: all that is random about each batch, arrays with a first axis `[budget]`.
-        loss_keys: `[budget]` keys.
-        evaluation_key: for the evaluation at the end.
+        schedule: learning rate, weight decay and loss limit of each step.
+        partition: the seed's split of the data into training and evaluation items.
+        samples: the random numbers of each batch, arrays with a first axis `[budget]`.
+        loss_keys: `[budget]` keys, one for the loss of each step.
+        evaluation_key: the key of the final evaluation.
     """
 
-    course: StepSchedule
+    schedule: StepSchedule
     partition: PyTree
     samples: PyTree
     loss_keys: jax.Array
@@ -92,31 +105,31 @@ class Draws(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """How far a training has come."""
+    """The state of a training between two steps."""
 
     step: jax.Array
     params: PyTree
-    past: PyTree  # the weights of the last `delay` steps; step t is kept at t modulo `delay`
-    state: PyTree
+    past: PyTree  # the weights of the last `delay` steps; those of step t at index t modulo `delay`
+    rule_state: PyTree
     train_loss: jax.Array
     smooth_loss: jax.Array
     update_rms: PyTree  # an array, or None
     path: PyTree
     finite: jax.Array
-    within: jax.Array
+    within: jax.Array  # the smoothed loss is within its limit
 
 
 @dataclass(frozen=True)
 class Loop:
-    """The training loop of a task and a rule; hashable, so that it can be compiled once.
+    """The training loop of a task and a rule; hashable, so that it is compiled once.
 
     Attributes:
-        task: what to train.
+        task: the task to train.
         rule: an optax pair of `init` and `update`.
-        weights: `(final weights, the rule's state) -> weights` to evaluate, for rules that average;
-            None for the final weights.
-        observe: the curve has the updates' sizes and the final weights too.
-        trace: the curve has all weights on the way.
+        weights: `(final weights, rule's state) -> weights` to evaluate, for rules that average
+            weights; None evaluates the final weights.
+        observe: whether results contain `update_rms` and `params`.
+        trace: whether results contain `path`.
     """
 
     task: Task
@@ -126,21 +139,28 @@ class Loop:
     trace: bool = False
 
     def begin(
-        self, data: PyTree, key: jax.Array, course: StepSchedule, operands: tuple[PyTree, ...]
+        self, data: PyTree, key: jax.Array, schedule: StepSchedule, operands: tuple[PyTree, ...]
     ) -> tuple[Draws, TrainState]:
-        """A training before its first step; `operands` are further arguments of `rule.init`."""
+        """Return the draws of a training and its state before the first step.
+
+        Args:
+            data: the task's data.
+            key: the seed.
+            schedule: learning rate, weight decay and loss limit of each step.
+            operands: additional arguments of `rule.init`.
+        """
         task = self.task
-        budget = course.lrs.shape[0]
+        budget = schedule.lrs.shape[0]
         keys = _streams(key, 3 + 2 * budget)
         init_key, partition_key, evaluation_key = keys[:3]
         sample_keys, loss_keys = keys[3::2], keys[4::2]
         partition = task.partition(data, partition_key)
         # A counter-based generator inside an XLA CPU loop costs more than a small training step, so
-        # all draws are made here; loss keys that a task ignores are removed by the compiler.
+        # all numbers are drawn here. The compiler removes loss keys that a task ignores.
         samples = jax.vmap(partial(task.sample, partition))(sample_keys)
-        course = jax.tree.map(jnp.asarray, course)
-        plan = Draws(course, partition, samples, loss_keys, evaluation_key)
-        return plan, self._start(task.init(init_key), budget, operands)
+        schedule = jax.tree.map(jnp.asarray, schedule)
+        draws = Draws(schedule, partition, samples, loss_keys, evaluation_key)
+        return draws, self._start(task.init(init_key), budget, operands)
 
     def _start(self, params: PyTree, budget: int, operands: tuple[PyTree, ...]) -> TrainState:
         delay = self.task.delay
@@ -148,7 +168,7 @@ class Loop:
             step=jnp.int32(0),
             params=params,
             past=jax.tree.map(lambda leaf: jnp.stack([leaf] * delay), params) if delay else (),
-            state=_init(self.rule, params, operands),
+            rule_state=_init(self.rule, params, operands),
             train_loss=jnp.full(budget, jnp.nan, jnp.float32),
             smooth_loss=jnp.float32(0.0),
             update_rms=jnp.zeros(budget, jnp.float32) if self.observe else None,
@@ -159,29 +179,28 @@ class Loop:
             within=jnp.bool_(True),
         )
 
-    def goes_on(self, plan: Draws, progress: TrainState) -> jax.Array:
-        """Whether there is another step: neither diverged, nor stopped, nor done."""
-        return progress.finite & progress.within & (progress.step < plan.course.steps)
+    def is_running(self, draws: Draws, state: TrainState) -> jax.Array:
+        """Return whether there is another step: not diverged, not stopped, steps left."""
+        return state.finite & state.within & (state.step < draws.schedule.steps)
 
-    def advance(self, data: PyTree, plan: Draws, progress: TrainState) -> TrainState:
-        """One step further."""
+    def advance(self, data: PyTree, draws: Draws, state: TrainState) -> TrainState:
+        """Return the state after one more step."""
         task = self.task
-        lrs, decays, limits, _ = plan.course
-        step, params, past, state, train_loss, smooth_loss, update_rms, path, *_ = progress
-        draws = plan.samples, plan.loss_keys
-        sample, loss_key = jax.tree.map(lambda draws: draws[step], draws)
-        seen = params
+        lrs, decays, limits, _ = draws.schedule
+        step, params, past, rule_state, train_loss, smooth_loss, update_rms, path, *_ = state
+        sample, loss_key = jax.tree.map(lambda rows: rows[step], (draws.samples, draws.loss_keys))
+        gradient_params = params
         if task.delay:
-            slot = step % task.delay
-            seen = jax.tree.map(lambda weights: weights[slot], past)
-            past = jax.tree.map(lambda all, now: all.at[slot].set(now), past, params)
+            index = step % task.delay
+            gradient_params = jax.tree.map(lambda weights: weights[index], past)
+            past = jax.tree.map(lambda rows, row: rows.at[index].set(row), past, params)
         gradient = task.gradient or jax.value_and_grad(task.loss)
-        loss, gradients = gradient(seen, task.batch(data, sample), loss_key)
+        loss, gradients = gradient(gradient_params, task.batch(data, sample), loss_key)
         t = (step + 1).astype(jnp.float32)
         if self.trace:
-            path = jax.tree.map(lambda all, now: all.at[step].set(now), path, params)
+            path = jax.tree.map(lambda rows, row: rows.at[step].set(row), path, params)
         update = optax.with_extra_args_support(self.rule).update
-        updates, state = update(gradients, state, params, lr=lrs[step], t=t)
+        updates, rule_state = update(gradients, rule_state, params, lr=lrs[step], t=t)
         updates = jax.tree.map(lambda u, w: u - decays[step] * w, updates, params)
         params = optax.apply_updates(params, updates)
         if self.observe:
@@ -191,7 +210,7 @@ class Loop:
             step=step + 1,
             params=params,
             past=past,
-            state=state,
+            rule_state=rule_state,
             train_loss=train_loss.at[step].set(loss),
             smooth_loss=smooth_loss,
             update_rms=update_rms,
@@ -200,10 +219,10 @@ class Loop:
             within=smooth_loss <= limits[step] * (1 - SMOOTHING**t),
         )
 
-    def finish(self, data: PyTree, plan: Draws, end: TrainState) -> TrainingResult:
-        """What a training came to that goes on no more."""
-        evaluated = end.params if self.weights is None else self.weights(end.params, end.state)
-        loss = self.task.evaluate(evaluated, data, plan.partition, plan.evaluation_key)
+    def finish(self, data: PyTree, draws: Draws, end: TrainState) -> TrainingResult:
+        """Evaluate a training that has ended, and return its result."""
+        evaluated = end.params if self.weights is None else self.weights(end.params, end.rule_state)
+        loss = self.task.evaluate(evaluated, data, draws.partition, draws.evaluation_key)
         finite = end.finite & jnp.isfinite(loss) & _all_finite(end.params)
         return TrainingResult(
             train_loss=end.train_loss,
@@ -224,10 +243,10 @@ def _rms(updates: PyTree) -> jax.Array:
 
 
 def _streams(key: jax.Array, count: int) -> jax.Array:
-    """`count` keys that differ from one another and from those of other seeds.
+    """Return `count` distinct keys that also differ from those of other seeds.
 
-    A counter-based generator needs keys that differ, no more, so they are numbered in the first
-    word, which is zero in the keys of small seeds; splitting takes 0.2 s to compile.
+    A counter-based generator only needs distinct keys. So the keys are numbered in their first
+    word, which is zero in the keys of small seeds; `jax.random.split` takes 0.2 s to compile.
     """
     words = jax.random.key_data(key)
     numbered = jnp.tile(words, (count, 1)).at[:, 0].add(jnp.arange(count, dtype=words.dtype))
@@ -236,7 +255,7 @@ def _streams(key: jax.Array, count: int) -> jax.Array:
 
 
 def _init(rule: Rule, params: PyTree, operands: tuple[PyTree, ...]) -> PyTree:
-    init: Callable[..., Any] = rule.init  # optax's type knows no further arguments
+    init: Callable[..., Any] = rule.init  # optax's type declares one argument
     return init(params, *operands)
 
 

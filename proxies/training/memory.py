@@ -1,4 +1,4 @@
-"""How much memory a training takes, and whether one device has it."""
+"""Memory that a training needs, and whether a device has enough."""
 
 import os
 
@@ -9,30 +9,34 @@ from proxies.task import PyTree, Task
 from proxies.training.loop import Rule, StepSchedule
 from proxies.training.single import compile_train
 
-_USABLE = 0.9  # of a device's memory: the rest is for what the plan does not know
+_USABLE = 0.9  # share of a device's memory; the rest is for what the compiler's estimate omits
 
 
 def memory(
     task: Task, rule: Rule, *, steps: int | None = None, operands: tuple[PyTree, ...] = ()
 ) -> int:
-    """The bytes that each device needs to train `task` with `rule`.
+    """Return the number of bytes that each device needs to train `task` with `rule`.
 
-    It is what the compiler plans for the whole training, compiled for JAX's default backend but
-    not run: arguments (the data), results, and everything in between (weights, the rule's states,
-    gradients, activations, the draws of all batches), as if results had memory of their own. So
-    it costs a compilation. For a task over several devices it is the share of each of them.
+    The number is the compiler's estimate for the whole training: arguments (the data), results,
+    and temporary values (weights, the rule's states, gradients, activations, the random draws of
+    all batches). The training is compiled for JAX's default backend, but not run. For a task over
+    several devices the number is the share of each device.
+
+    >>> import optax, proxies
+    >>> proxies.memory(proxies.load("quadratic"), optax.sgd(0.1), steps=2) > 0
+    True
 
     Args:
-        task: what to train.
-        rule: as in `proxies.train`.
-        steps: the number of steps; None for the task's own budget.
-        operands: further arguments of `rule.init`.
+        task: the task to train.
+        rule: an optax pair of `init` and `update`, as in `proxies.train`.
+        steps: number of steps; None uses the task's budget.
+        operands: additional arguments of `rule.init`.
 
     Raises:
-        RuntimeError: the backend does not tell what it plans.
+        RuntimeError: the backend gives no estimate.
     """
     budget = task.steps if steps is None else steps
-    data, key, course, further = jax.eval_shape(
+    data, key, schedule, operands = jax.eval_shape(
         lambda data, operands: (
             data,
             jax.random.key(0),
@@ -42,14 +46,17 @@ def memory(
         task.data,
         operands,
     )
-    planned = compile_train(task, rule, data, key, course, further).memory_analysis()
-    if planned is None:
-        raise RuntimeError(f"JAX's {jax.default_backend()} backend does not tell its memory plan")
+    estimate = compile_train(task, rule, data, key, schedule, operands).memory_analysis()
+    if estimate is None:
+        raise RuntimeError(
+            f"JAX's {jax.default_backend()} backend gives no estimate of memory; "
+            "use another backend, such as cpu"
+        )
     needed: int = (
-        planned.argument_size_in_bytes
-        + planned.output_size_in_bytes
-        + planned.temp_size_in_bytes
-        - planned.alias_size_in_bytes
+        estimate.argument_size_in_bytes
+        + estimate.output_size_in_bytes
+        + estimate.temp_size_in_bytes
+        - estimate.alias_size_in_bytes
     )
     return needed
 
@@ -62,22 +69,29 @@ def fits(
     operands: tuple[PyTree, ...] = (),
     capacity: int | None = None,
 ) -> bool:
-    """Whether a training takes at most nine tenths of one device's memory.
+    """Return whether a training needs at most nine tenths of one device's memory.
+
+    >>> import optax, proxies
+    >>> proxies.fits(proxies.load("quadratic"), optax.sgd(0.1), steps=2, capacity=10**9)
+    True
 
     Args:
-        task: what to train.
-        rule: as in `proxies.train`.
-        steps: the number of steps; None for the task's own budget.
-        operands: further arguments of `rule.init`.
-        capacity: the device's memory in bytes; None for that of JAX's first device.
+        task: the task to train.
+        rule: an optax pair of `init` and `update`, as in `proxies.train`.
+        steps: number of steps; None uses the task's budget.
+        operands: additional arguments of `rule.init`.
+        capacity: the device's memory in bytes; None uses that of JAX's first device.
+
+    Raises:
+        RuntimeError: the backend gives no estimate of memory.
     """
     available = memory_of(jax.local_devices()[0]) if capacity is None else capacity
     return memory(task, rule, steps=steps, operands=operands) <= _USABLE * available
 
 
 def memory_of(device: jax.Device) -> int:
-    """The bytes that JAX may use on `device`; for a CPU, which keeps no account, all there are."""
-    kept = device.memory_stats()
-    if kept and "bytes_limit" in kept:
-        return int(kept["bytes_limit"])
+    """Return the number of bytes that JAX may use on `device`; for a CPU, all of its memory."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

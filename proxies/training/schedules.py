@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name, all optax's, with a peak of 1.
+"""Learning-rate schedules by name, built from optax's, with a peak of 1.
 
 JAX and optax are imported on first use: reading a configuration needs only the names.
 """
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import jax
 
 Schedule: TypeAlias = Callable[["jax.Array"], "jax.Array"]
-"""From a step, counted from 0, to the learning rate's shape, whose peak is 1."""
+"""A function from the step, counted from 0, to the learning rate relative to its peak."""
 
-_WARM_UP = 0.1  # the share of the steps in which a warm-up rises
+_WARM_UP = 0.1  # share of the steps
 
 
 def cosine(steps: int) -> Schedule:
-    """Half a cosine from 1 at step 0 to 0 at `steps` (Loshchilov and Hutter 2016)."""
+    """Decay along half a cosine from 1 at step 0 to 0 at `steps` (Loshchilov and Hutter 2016)."""
     import optax
 
     schedule: Schedule = optax.cosine_decay_schedule(1.0, steps)
@@ -30,7 +30,7 @@ def cosine(steps: int) -> Schedule:
 
 
 def linear(steps: int) -> Schedule:
-    """A straight line from 1 at step 0 to 0 at `steps`."""
+    """Decay linearly from 1 at step 0 to 0 at `steps`."""
     import optax
 
     schedule: Schedule = optax.linear_schedule(1.0, 0.0, steps)
@@ -38,7 +38,7 @@ def linear(steps: int) -> Schedule:
 
 
 def constant(steps: int) -> Schedule:
-    """1 throughout."""
+    """Keep the learning rate at its peak."""
     import optax
 
     del steps
@@ -47,7 +47,7 @@ def constant(steps: int) -> Schedule:
 
 
 def warm_up_cosine(steps: int) -> Schedule:
-    """A rise over a tenth of the steps, then half a cosine."""
+    """Rise linearly over a tenth of the steps, then decay along half a cosine."""
     import optax
 
     if steps == 1:
@@ -58,7 +58,7 @@ def warm_up_cosine(steps: int) -> Schedule:
 
 
 def inverse_sqrt(steps: int) -> Schedule:
-    """A rise over a tenth of the steps, then their inverse root (Vaswani et al. 2017)."""
+    """Rise over a tenth of the steps, then decay as 1 / sqrt(step) (Vaswani et al. 2017)."""
     import jax.numpy as jnp
     import optax
 
@@ -74,7 +74,7 @@ def inverse_sqrt(steps: int) -> Schedule:
 
 
 def cyclical(steps: int) -> Schedule:
-    """Four half cosines, each from 1 to 0 (warm restarts, Loshchilov and Hutter 2016)."""
+    """Restart a half cosine from 1 to 0 four times (Loshchilov and Hutter 2016)."""
     import optax
 
     quarter = max(1, steps // 4)
@@ -91,16 +91,19 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     "inverse-sqrt": inverse_sqrt,
     "cyclical": cyclical,
 }
-"""Every schedule by name: from a number of steps to the schedule over them."""
+"""Constructors of schedules by name; each takes the number of steps."""
 
 
 def shape(schedule: Schedule, steps: int, budget: int | None = None) -> jax.Array:
-    """The schedule's value at each step, `[budget]` float32: zero from `steps` on.
+    """Return the schedule's value at each step.
 
     Args:
-        schedule: works on arrays, as optax's do.
-        steps: how many are trained.
-        budget: how many entries there are, at least `steps`; None for `steps`.
+        schedule: a function that accepts traced arrays, as optax's schedules do.
+        steps: number of steps to train.
+        budget: length of the result, at least `steps`; None means `steps`.
+
+    Returns:
+        `[budget]` float32; zero from index `steps` on.
     """
     import jax
     import jax.numpy as jnp
@@ -112,5 +115,17 @@ def shape(schedule: Schedule, steps: int, budget: int | None = None) -> jax.Arra
 
 @cache
 def named_shape(name: str, steps: int, budget: int) -> NDArray[np.float32]:
-    """`shape` of a schedule in `SCHEDULES`, as a read-only host array."""
+    """Return the values of the schedule `name` at each step, as a read-only host array.
+
+    >>> named_shape("linear", 4, 5)
+    array([1.  , 0.75, 0.5 , 0.25, 0.  ], dtype=float32)
+
+    Args:
+        name: a key of `SCHEDULES`.
+        steps: number of steps to train.
+        budget: length of the result, at least `steps`.
+
+    Returns:
+        `[budget]` float32, learning rates relative to their peak; zero from index `steps` on.
+    """
     return np.asarray(shape(SCHEDULES[name](steps), steps, budget))

@@ -19,4 +19,4 @@ def _ledger_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _trust_of_its_own() -> Iterator[None]:
     """What a command line trusts is over with the test that ran it."""
     yield
-    trust.end()
+    trust.disable()

@@ -17,12 +17,12 @@ from evosearch.measuring.measurement import Engine, Measurement
 from evosearch.measuring.scorer import BASELINE
 from evosearch.measuring.tuning import Tuner
 from evosearch.runs.directory import make_run_directory
-from evosearch.runs.rows import NOTHING_YET, PROGRESS
+from evosearch.runs.rows import EMPTY_PROGRESS, PROGRESS
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import Interval
-from evosearch.verdicts import bias_in_words
+from evosearch.verdicts import describe_bias
 from primitives import Program, analyse, parse, zoo
 from tests.evosearch.test_search import TASK, small
 
@@ -50,7 +50,7 @@ def champions(
         store.add_champion(n, Champion(record, None, seeds))
     number = len(programs)
     counts = {"measurements": 3 * number, "programs": number + 1, "champions": number + 1}
-    store.write(PROGRESS, [NOTHING_YET._replace(**counts)])
+    store.write(PROGRESS, [EMPTY_PROGRESS._replace(**counts)])
     store.close()
     return Run(directory)
 
@@ -105,12 +105,12 @@ def audited(*differences: float) -> Audit:
 @pytest.mark.parametrize(
     ("differences", "agrees", "said"),
     [
-        ((0.02, -0.01, 0.02), True, "which holds zero: no bias is shown"),
-        ((0.02, 0.01, 0.02), False, "above zero: the reports flatter"),
-        ((-0.02, -0.01, -0.02), False, "below zero: the reports understate"),
+        ((0.02, -0.01, 0.02), True, "which contains zero: no bias is shown"),
+        ((0.02, 0.01, 0.02), False, "above zero: reported fitness is too high"),
+        ((-0.02, -0.01, -0.02), False, "below zero: reported fitness is too low"),
         ((0.02, 0.01), True, "no bias is shown"),  # three standard errors, but of two champions
         ((0.0, 0.0), True, "no bias is shown"),
-        ((0.02,), None, "one champion cannot tell chance from a bias"),
+        ((0.02,), None, "one champion cannot distinguish a bias from chance"),
     ],
 )
 def test_the_verdict_is_that_of_the_interval(
@@ -118,7 +118,7 @@ def test_the_verdict_is_that_of_the_interval(
 ) -> None:
     found = audited(*differences)
     assert found.agrees is agrees
-    assert said in bias_in_words(found.mean, found.bias)
+    assert said in describe_bias(found.mean, found.bias)
     document = json.loads(json.dumps(found.document(), allow_nan=False))
     assert document["agrees"] is agrees
     if found.bias is not None:

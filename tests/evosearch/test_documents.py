@@ -25,7 +25,11 @@ from evosearch.runs.directory import CONFIG
 from evosearch.runs.documents import CHECKSUM, checksum, read_document, write_document
 from evosearch.runs.funnel_document import FunnelDocument
 from evosearch.runs.run import FUNNEL, Run
-from evosearch.simplification.kept import keep, kept, path_of
+from evosearch.simplification.derivation_files import (
+    derivation_path,
+    read_derivation,
+    save_derivation,
+)
 from evosearch.statistics import Interval
 from primitives import zoo
 from tests.evosearch.damage import damaged_bytes, damaged_types
@@ -47,8 +51,8 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     winner = Entrant(f"{directory}#{best.id}", best.source, Interval(0.1, 0.05, 0.15), per_task)
     other = Entrant("runs/other#7", str(zoo.load("lion")), Interval(-0.1, -0.2, 0.0), per_task)
     stages = (Stage("10x", 4, (winner, other), 1), Stage("100x", 6, (winner,), 1))
-    run.keep_funnel(Funnelled(stages, winner).document())
-    assert keep(directory, best.id, measured())
+    run.save_funnel(Funnelled(stages, winner).document())
+    assert save_derivation(directory, best.id, measured())
     return directory
 
 
@@ -79,7 +83,7 @@ def readers(directory: Path) -> dict[str, list[Callable[[], Any]]]:
             lambda: status(directory, json=True),
             lambda: show(f"{directory}#winner", json=True),
         ],
-        str(path_of(Path(), champion(directory))): [
+        str(derivation_path(Path(), champion(directory))): [
             lambda: show(str(directory), json=True),
             lambda: show(f"{directory}:simplified", json=True),
         ],
@@ -92,7 +96,7 @@ def test_a_document_reads_back_as_it_was_written(run_directory: Path) -> None:
     assert digest == checksum(document)
     assert Run(run_directory).funnel() == FunnelDocument.model_validate(document)
     assert Run(run_directory).winner() == Run(run_directory).champion()
-    assert kept(run_directory, champion(run_directory)) == measured()
+    assert read_derivation(run_directory, champion(run_directory)) == measured()
 
 
 def test_the_checksum_is_of_the_content_whatever_its_order_and_spaces(run_directory: Path) -> None:
@@ -106,7 +110,7 @@ def test_the_checksum_is_of_the_content_whatever_its_order_and_spaces(run_direct
         assert Run(run_directory).funnel() is not None
         document["winner"]["fitness"] += 1e-9
         path.write_text(json.dumps(document))
-        with pytest.raises(EvosearchError, match="its content is not that of its checksum"):
+        with pytest.raises(EvosearchError, match="the content does not match its checksum"):
             Run(run_directory).funnel()
         del document[CHECKSUM]  # as versions before checksums wrote it
         path.write_text(json.dumps(document))
@@ -176,11 +180,11 @@ def test_no_wrong_type_in_a_document_is_a_traceback(
     ("content", "culprit"),
     [
         (b"", "Expecting value: line 1 column 1"),
-        (b"null", "it holds no JSON object"),
-        (b"[1]", "it holds no JSON object"),
+        (b"null", "not a JSON object"),
+        (b"[1]", "not a JSON object"),
         (b"\xff\xfe{}", "'utf-8' codec can't decode byte"),
-        (b'{"stages": [], "stages": []}', "a key stands twice"),
-        (b'{"stages": NaN}', "NaN is no number of JSON"),
+        (b'{"stages": [], "stages": []}', "duplicate key"),
+        (b'{"stages": NaN}', "NaN is not a JSON number"),
         (b'{"stages": 1e999, "winner": null}', "stages: Input should be a valid list"),
         (b'{"stages": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
         (b'{"a": ' * 100_000, "nested too deeply"),

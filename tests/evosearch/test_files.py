@@ -11,7 +11,14 @@ import pytest
 
 from evosearch import files
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.files import check_writable, explained, read_bytes, whole, write_bytes, write_text
+from evosearch.files import (
+    atomic_write,
+    check_writable,
+    explain_file_errors,
+    read_bytes,
+    write_bytes,
+    write_text,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +52,7 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
         write_text(link, text)
         assert link.is_symlink()
         assert path.read_text() == text
-    with pytest.raises(TypeError), whole(link) as file:
+    with pytest.raises(TypeError), atomic_write(link) as file:
         file.write("half")  # type: ignore[arg-type]
     assert path.read_text() == "replaced"
     assert sorted(tmp_path.iterdir()) == [link, path]
@@ -54,7 +61,7 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
 def test_bytes_are_written_through_the_same_way(tmp_path: Path) -> None:
     write_bytes(tmp_path / "picture.png", b"\x89PNG\r\n")
     assert (tmp_path / "picture.png").read_bytes() == b"\x89PNG\r\n"
-    with whole(tmp_path / "picture.png") as file:
+    with atomic_write(tmp_path / "picture.png") as file:
         file.write(b"one ")
         file.write(b"two")
         assert (tmp_path / "picture.png").read_bytes() == b"\x89PNG\r\n"
@@ -78,7 +85,7 @@ def test_a_replaced_file_keeps_its_mode_and_is_never_more_open(tmp_path: Path, m
     path = tmp_path / "report.md"
     write_text(path, "old")
     path.chmod(mode)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new")
         assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == mode
     assert stat.S_IMODE(path.stat().st_mode) == mode
@@ -88,7 +95,7 @@ def test_a_replaced_file_keeps_its_mode_and_is_never_more_open(tmp_path: Path, m
 def test_no_two_temporary_names_are_alike(tmp_path: Path) -> None:
     names = set()
     for _ in range(50):
-        with whole(tmp_path / "report.md"):
+        with atomic_write(tmp_path / "report.md"):
             names |= {path.name for path in tmp_path.iterdir()} - {"report.md"}
     assert len(names) == 50
     assert all(len(name) < 50 for name in names)  # a name of 255 bytes leaves no room for more
@@ -230,11 +237,11 @@ def test_text_of_a_run_that_is_not_utf_8_is_said_in_a_line(tmp_path: Path) -> No
     path = tmp_path / "best.txt"
     path.write_bytes(b"def train(w, g):\xff")
     expected = r"best\.txt is damaged \(not UTF-8 at byte 16\)"
-    with pytest.raises(EvosearchError, match=expected), explained(path):
+    with pytest.raises(EvosearchError, match=expected), explain_file_errors(path):
         path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("name", "culprit"), [(".", "it is a directory"), ("no/x", "make it")])
+@pytest.mark.parametrize(("name", "culprit"), [(".", "it is a directory"), ("no/x", "create it")])
 def test_where_nothing_can_be_written_is_said_beforehand(
     tmp_path: Path, name: str, culprit: str
 ) -> None:
@@ -259,7 +266,7 @@ def test_commands_refuse_before_any_work(
     said = run(*command.split())
     assert said.status == 2
     assert said.err == f"evosearch: cannot write {command.split()[-1]}: no is not a directory; " + (
-        "make it first\n"
+        "create it first\n"
     )
     assert said.out == ""
     assert list(tmp_path.iterdir()) == []

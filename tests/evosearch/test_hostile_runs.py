@@ -23,7 +23,7 @@ from evosearch.runs.rows import META, TESTS, MetaRow
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.simplification import simplify_by_algebra
-from evosearch.simplification.kept import keep
+from evosearch.simplification.derivation_files import save_derivation
 from primitives import zoo
 from tests.evosearch import planted
 from tests.evosearch.test_search import small
@@ -73,7 +73,7 @@ def test_nothing_is_written_through_a_linked_database_or_folder(
     (tmp_path / "elsewhere").mkdir()
     (run_directory / "derivations").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(EvosearchError, match="is a link"):
-        keep(run_directory, 0, simplify_by_algebra(zoo.load("lion")))
+        save_derivation(run_directory, 0, simplify_by_algebra(zoo.load("lion")))
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -87,8 +87,8 @@ def test_what_is_executed_is_what_was_trusted_even_if_the_file_is_swapped_meanwh
     path = tmp_path / "my.py"
     path.write_text(good)
     asked = trust.Trust(["check"])
-    asked.named([f"{path}:task"])
-    trust.begin([])
+    asked.trust_tasks([f"{path}:task"])
+    trust.enable([])
     monkeypatch.setattr(trust, "_current", asked)
     proxies.load(f"{path}:task")
     monkeypatch.setattr(trust, "_current", trust.Trust(["check"]))
@@ -127,8 +127,8 @@ def test_the_record_of_trust_is_no_part_of_a_task(
         "import proxies\ndef task():\n    return proxies.load('quadratic')\n"
     )
     asked = trust.Trust(["check"])
-    asked.named([f"{tmp_path}/my.py:task"])
-    trust.begin([])
+    asked.trust_tasks([f"{tmp_path}/my.py:task"])
+    trust.enable([])
     monkeypatch.setattr(trust, "_current", asked)
     task = proxies.load(f"{tmp_path}/my.py:task")
     assert (tmp_path / "home" / ".local" / "state" / "evosearch" / "trusted.json").exists()
@@ -148,7 +148,7 @@ def test_a_fork_keeps_the_digests_of_its_tasks_and_a_failed_one_leaves_nothing(
     store.write(META, [MetaRow("tasks", tasks[0].replace("a", "b"))])
     store.close()
     fork(run, tmp_path / "other")
-    with pytest.raises(UsageError, match="is not what"):
+    with pytest.raises(UsageError, match="has changed since"):
         resume(tmp_path / "other", programs=8)
     (run / DATABASE).write_bytes((run / DATABASE).read_bytes()[:9000])
     with pytest.raises(EvosearchError):

@@ -92,7 +92,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert best is not None
     name = f"elsewhere{ESCAPES}#{best.id}"
     winner = Entrant(name, best.source, Interval(0.1, 0.0, 0.2), {f"one{ESCAPES}": 0.1})
-    run.keep_funnel(Funnelled((Stage("100x", 2, (winner,), 1),), winner).document())
+    run.save_funnel(Funnelled((Stage("100x", 2, (winner,), 1),), winner).document())
     return directory
 
 
@@ -275,7 +275,7 @@ def test_a_program_that_is_no_file_is_refused_and_nothing_waits(
     for words in (("show", name), ("export", name, "--to", "optax"), ("simplify", name)):
         said = run(*words)
         assert said.status == 2
-        culprit = "holds no run" if kind == "folder" else "cannot read .*no regular file"
+        culprit = "holds no run" if kind == "folder" else "cannot read .*not a regular file"
         assert name in said.err
         assert culprit.split(" .*")[-1] in said.err
 

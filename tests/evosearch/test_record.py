@@ -83,7 +83,7 @@ def test_a_run_of_another_version_is_refused_and_nothing_of_it_changes(
     said = str(caught.value)
     assert "request 18. Expected: program" in said
     assert "Found: program" in said
-    assert "kept no digest" in said
+    assert "stored no digest" in said
     assert f"this is evosearch 0.1.0, code {code_digest()}" in said
     for remedy in ("status", "search --init", "--fork NEW"):
         assert f"`evosearch {remedy}" in said or remedy in said
@@ -217,7 +217,7 @@ def test_a_run_never_writes_through_a_link(tmp_path: Path, monkeypatch: pytest.M
         (directory / name).symlink_to(outside)
     outside.write_text("mine")
     resume(directory, programs=20)
-    Run(directory).keep_funnel({"stages": [], "winner": None})
+    Run(directory).save_funnel({"stages": [], "winner": None})
     assert outside.read_text() == "mine"
     assert not (directory / "best.txt").is_symlink()
     (directory / "log.jsonl").unlink()
@@ -288,7 +288,7 @@ def test_a_fork_has_what_replays_and_can_be_resumed_and_its_run_stays_as_it_is(
     altered(directory, "program = 0", loss=None, score=-math.log(4.0))
     before = files(directory)
     forked = fork(directory, new)
-    assert 0 < forked.requests < forked.of
+    assert 0 < forked.copied_requests < forked.total_requests
     assert files(directory) == before
     assert resume(new).status().generated == 60
     with pytest.raises(UsageError, match="exists"):
@@ -299,7 +299,7 @@ def test_a_fork_has_what_replays_and_can_be_resumed_and_its_run_stays_as_it_is(
 def test_a_fork_of_a_sound_run_is_the_run(tmp_path: Path) -> None:
     stored(tmp_path / "run", programs=300)
     forked = fork(tmp_path / "run", tmp_path / "new")
-    assert forked.requests == forked.of
+    assert forked.copied_requests == forked.total_requests
     assert Run(tmp_path / "new").top(None) == Run(tmp_path / "run").top(None)
     assert Run(tmp_path / "new").champions() == Run(tmp_path / "run").champions()
 
@@ -376,7 +376,7 @@ def test_a_run_that_has_lost_its_counts_alone_is_forked_whole(sound: Path, tmp_p
     shutil.copytree(sound, run)
     _sql("delete from progress")(run)
     forked = fork(run, tmp_path / "fork")
-    assert forked.requests == forked.of
+    assert forked.copied_requests == forked.total_requests
     assert Run(tmp_path / "fork").top(None) == Run(sound).top(None)
 
 
@@ -396,7 +396,7 @@ def test_a_run_that_has_lost_a_measurement_is_not_resumed(
         resume(run)
     assert _rows(run) == before
     forked = fork(run, tmp_path / "fork")
-    assert forked.requests < forked.of  # up to the one that has lost a row
+    assert forked.copied_requests < forked.total_requests  # up to the one that has lost a row
     kept, whole = (_rows(one)["measurements"] for one in (tmp_path / "fork", sound))
     assert kept == whole[: len(kept)]
     left = before["measurements"]

@@ -79,7 +79,7 @@ def _removed(path: Path) -> None:
     ("damage", "said"),
     [
         (_newer, "newer version .*upgrade"),
-        (_garbage, "no database or is damaged"),
+        (_garbage, "not a database or is damaged"),
         (_cut, "damaged"),
         (_emptied, "holds no run.*interrupted"),
         (_removed, "holds no run"),

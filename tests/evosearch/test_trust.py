@@ -292,7 +292,7 @@ def test_a_record_that_cannot_be_written_is_a_notice(
     directory = stranger(tmp_path, GOOD)
     said = run("tasks", f"{directory}/evil.py:task")
     assert said.status == 0
-    assert "cannot be remembered" in said.err
+    assert "the trusted file cannot be recorded" in said.err
 
 
 def test_a_relative_state_folder_is_ignored_as_its_standard_says(

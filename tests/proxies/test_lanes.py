@@ -1,4 +1,4 @@
-"""Trainings side by side come to what they come to alone, whenever and beside whomever."""
+"""A training in a lane gives the result of the same training alone."""
 
 from functools import cache
 
@@ -26,32 +26,32 @@ def loop():
 
 
 def entry(number):
-    """A training by number: program, seed, length, and whether it diverges or meets its limits."""
+    """The training number `number`, which decides program, seed, length, divergence and limits."""
     shape = proxies.named_shape("cosine", BUDGET, BUDGET)
-    course = StepSchedule.plain(shape, [BUDGET, 5, 9][number % 3])
+    schedule = StepSchedule.plain(shape, [BUDGET, 5, 9][number % 3])
     if number % 5 == 3:
-        course = course._replace(limits=np.full(BUDGET, 0.5, np.float32))
+        schedule = schedule._replace(limits=np.full(BUDGET, 0.5, np.float32))
     factor = np.float32(1e30 if number % 7 == 5 else 1.0)
     words = np.asarray(jax.random.key_data(jax.random.key(number)))
-    return Entry(words, course, (encode(zoo.load(PROGRAMS[number % 4]), OPS), factor))
+    return Entry(words, schedule, (encode(zoo.load(PROGRAMS[number % 4]), OPS), factor))
 
 
 @cache
 def alone(number):
-    words, course, operands = entry(number)
+    words, schedule, operands = entry(number)
     key = jax.random.wrap_key_data(words)
-    return jax.device_get(compiled()(loop().task.data, key, course, operands))
+    return jax.device_get(compiled()(loop().task.data, key, schedule, operands))
 
 
 @cache
 def compiled():
-    words, course, operands = entry(0)
+    words, schedule, operands = entry(0)
     return proxies.compiled_train.lower(
         loop().task,
         loop().rule,
         loop().task.data,
         jax.random.wrap_key_data(words),
-        course,
+        schedule,
         operands,
     ).compile(compiler_options=QUICKLY)
 
@@ -62,17 +62,17 @@ def lanes(devices):
     return Lanes(loop(), data, entry(0), 8, jax.devices()[:devices], compiler_options=QUICKLY)
 
 
-def assert_same(found, number):
-    want = alone(number)
-    assert found.diverged == want.diverged
-    assert found.stopped == want.stopped
-    assert found.steps == want.steps
-    np.testing.assert_allclose(found.train_loss, want.train_loss, rtol=2e-4)
-    if not want.diverged:
-        np.testing.assert_allclose(found.loss, want.loss, rtol=2e-4)
+def assert_same(result, number):
+    expected = alone(number)
+    assert result.diverged == expected.diverged
+    assert result.stopped == expected.stopped
+    assert result.steps == expected.steps
+    np.testing.assert_allclose(result.train_loss, expected.train_loss, rtol=2e-4)
+    if not expected.diverged:
+        np.testing.assert_allclose(result.loss, expected.loss, rtol=2e-4)
 
 
-def test_the_trainings_differ_in_how_they_end():
+def test_the_example_trainings_end_in_different_ways():
     ends = {(bool(a.diverged), bool(a.stopped), int(a.steps)) for a in map(alone, range(12))}
     assert {(False, False, 12), (False, False, 5), (False, False, 9)} < ends
     assert any(diverged for diverged, _, _ in ends)
@@ -82,19 +82,19 @@ def test_the_trainings_differ_in_how_they_end():
 @pytest.mark.parametrize("devices", [1, 2])
 @settings(max_examples=4)
 @given(order=st.permutations(range(12)), steps=st.integers(1, 7))
-def test_lanes_that_are_filled_as_they_come_free(devices, order, steps):
-    batch, waiting, active, found = lanes(devices), list(order), {}, {}
+def test_lanes_refilled_in_any_order_give_the_results_of_single_trainings(devices, order, steps):
+    batch, waiting, active, results = lanes(devices), list(order), {}, {}
     while waiting or active:
-        slots = batch.room([slot for slot in range(8) if slot not in active])[: len(waiting)]
+        slots = batch.next_group([slot for slot in range(8) if slot not in active])[: len(waiting)]
         active |= {slot: waiting.pop() for slot in slots}
         batch.load(slots, [entry(active[slot]) for slot in slots])
         ended = batch.advance(steps)
-        done = batch.room([slot for slot in active if ended[slot]])
-        for slot, curve in zip(done, batch.finish(done), strict=True):
-            found[active.pop(slot)] = curve
-    assert sorted(found) == list(range(12))
-    for number, curve in found.items():
-        assert_same(curve, number)
+        done = batch.next_group([slot for slot in active if ended[slot]])
+        for slot, result in zip(done, batch.finish(done), strict=True):
+            results[active.pop(slot)] = result
+    assert sorted(results) == list(range(12))
+    for number, result in results.items():
+        assert_same(result, number)
 
 
 def test_each_device_holds_its_share_of_the_lanes():
@@ -103,32 +103,36 @@ def test_each_device_holds_its_share_of_the_lanes():
     assert {leaf.addressable_shards[0].data.shape[0] for leaf in leaves} == {4}
 
 
-def test_a_lane_needs_none_of_the_lanes_before_it():
-    """A norm of rows, which have fewer numbers than the weights, while the first lane is empty."""
-    words, course, _ = entry(0)
+def test_a_lane_does_not_depend_on_empty_lanes_before_it():
+    """The program takes a norm of row means, which have fewer numbers than the weights."""
+    words, schedule, _ = entry(0)
     program = parse(
         "def train(w, g, lr):\n    u = g / norm(row_mean(abs(g)))\n    u = u * lr\n    return u"
     )
     ops = frozenset(["abs", "divide", "multiply", "norm", "row_mean"])
-    rows = Loop(loop().task, interpreter(ops))
-    one = Entry(words, course, (encode(program, ops), np.float32(0.1)))
-    batch = Lanes(rows, rows.task.data, one, 4, jax.devices()[:1], compiler_options=QUICKLY)
-    found = []
+    row_loop = Loop(loop().task, interpreter(ops))
+    example = Entry(words, schedule, (encode(program, ops), np.float32(0.1)))
+    batch = Lanes(
+        row_loop, row_loop.task.data, example, 4, jax.devices()[:1], compiler_options=QUICKLY
+    )
+    results = []
     for slot in (2, 0):
-        batch.load([slot], [one])
+        batch.load([slot], [example])
         batch.advance(BUDGET)
-        found += batch.finish([slot])
-    np.testing.assert_array_equal(found[0].train_loss, found[1].train_loss)
+        results += batch.finish([slot])
+    np.testing.assert_array_equal(results[0].train_loss, results[1].train_loss)
     key = jax.random.wrap_key_data(words)
     alone = jax.jit(proxies.compiled_train, static_argnums=(0, 1), compiler_options=QUICKLY)
-    want = alone(rows.task, rows.rule, rows.task.data, key, course, one.operands)
-    np.testing.assert_allclose(found[0].train_loss, want.train_loss, rtol=1e-3)
+    expected = alone(
+        row_loop.task, row_loop.rule, row_loop.task.data, key, schedule, example.operands
+    )
+    np.testing.assert_allclose(results[0].train_loss, expected.train_loss, rtol=1e-3)
 
 
-def test_what_cannot_be_a_batch_is_refused():
+def test_unequal_shares_and_averaged_weights_are_errors():
     data = loop().task.data
-    with pytest.raises(ValueError, match="3 lanes on 2 devices"):
+    with pytest.raises(ValueError, match="3 lanes cannot be shared equally by 2 devices"):
         Lanes(loop(), data, entry(0), 3, jax.devices()[:2])
     averaging = Loop(loop().task, loop().rule, weights=lambda params, state: params)
-    with pytest.raises(ValueError, match="train it alone"):
+    with pytest.raises(ValueError, match="cannot train in a batch"):
         Lanes(averaging, data, entry(0), 2, jax.devices()[:1])

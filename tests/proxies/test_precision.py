@@ -13,14 +13,14 @@ from tests.proxies.compiling import quick_jit
 
 KEY = jax.random.key(0)
 FAMILIES = ("digits-mlp", "topics-attention", "topics-recurrent", "digits-gan")
-"""A plain network, attention, recurrence, and a gradient of the task's own."""
+"""A plain network, attention, recurrence, and a custom gradient."""
 
 LIKE_OTHERS = proxies.names("validation")
-"""These differ from search tasks in numbers alone."""
+"""Tasks that differ from search tasks only in sizes and constants."""
 
 
 def _first_step(task: proxies.Task) -> Any:
-    """From data and a key to weights, batch, loss and gradients."""
+    """A function from data and a key to weights, batch, loss and gradients."""
     gradient = task.gradient or jax.value_and_grad(task.loss)
 
     def step(data: Any, key: jax.Array) -> Any:
@@ -32,18 +32,18 @@ def _first_step(task: proxies.Task) -> Any:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_gradients_in_bfloat16_are_those_in_float32_but_for_rounding(name: str) -> None:
+def test_gradients_in_bfloat16_equal_those_in_float32_up_to_rounding(name: str) -> None:
     task = proxies.load(name)
     *_, loss, exact = quick_jit(_first_step(task))(task.data, KEY)
     *_, rough_loss, rough = quick_jit(_first_step(proxies.in_bfloat16(task)))(task.data, KEY)
     assert rough_loss == pytest.approx(float(loss), rel=0.02)
     for slope, other in zip(jax.tree.leaves(exact), jax.tree.leaves(rough), strict=True):
         error = np.linalg.norm(other - slope) / np.linalg.norm(slope)
-        assert 1e-5 < error < 0.05  # rounded, and no more than that
+        assert 1e-5 < error < 0.05  # rounded, and otherwise equal
 
 
 @pytest.mark.parametrize("name", [n for n in proxies.names() if n not in LIKE_OTHERS])
-def test_any_task_can_be_computed_so_and_gives_float32(name: str) -> None:
+def test_every_task_in_bfloat16_returns_float32(name: str) -> None:
     task = proxies.load(name)
     step = _first_step(proxies.in_bfloat16(task))
     params, batch, loss, gradients = jax.eval_shape(step, task.data, KEY)
@@ -54,10 +54,10 @@ def test_any_task_can_be_computed_so_and_gives_float32(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["digits-mlp", "topics-attention"])
 def test_a_training_in_bfloat16_ends_close_to_one_in_float32(name: str) -> None:
-    def curve(task: proxies.Task) -> proxies.TrainingResult:
+    def trained(task: proxies.Task) -> proxies.TrainingResult:
         return quick_jit(lambda key: proxies.train(task, optax.adam(0.01), steps=40, key=key))(KEY)
 
-    exact, rough = curve(proxies.load(name)), curve(proxies.load(f"{name}+bfloat16"))
+    exact, rough = trained(proxies.load(name)), trained(proxies.load(f"{name}+bfloat16"))
     assert exact.train_loss[0] > 1.1 * exact.train_loss[-1]
     assert rough.loss == pytest.approx(float(exact.loss), rel=0.02)
     assert not np.array_equal(rough.train_loss, exact.train_loss)
@@ -65,10 +65,10 @@ def test_a_training_in_bfloat16_ends_close_to_one_in_float32(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*FAMILIES[:3], "digits-vit", "topics-lstm", "digits-resnet"])
 def test_all_products_of_a_model_are_in_bfloat16(name: str) -> None:
-    """One array of float32 among the others would bring everything after it back to float32."""
+    """A single float32 operand would promote all later values to float32."""
     task = proxies.load(name)
-    found = str(jax.make_jaxpr(_first_step(proxies.in_bfloat16(task)))(task.data, KEY))
-    products = [line for line in found.splitlines() if " = dot_general" in line]
+    jaxpr = str(jax.make_jaxpr(_first_step(proxies.in_bfloat16(task)))(task.data, KEY))
+    products = [line for line in jaxpr.splitlines() if " = dot_general" in line]
     assert products
     assert all(":bf16[" in line for line in products)
 
@@ -79,7 +79,7 @@ def test_the_evaluation_and_the_weights_stay_in_float32() -> None:
     assert (rough.evaluate, rough.init) == (task.evaluate, task.init)
 
 
-def test_the_name_tells_and_loads_the_one_task() -> None:
+def test_the_suffix_loads_the_same_object_as_in_bfloat16() -> None:
     task = proxies.load("digits-mlp+bfloat16")
     assert task is proxies.in_bfloat16(proxies.load("digits-mlp"))
     assert task.name == "digits-mlp+bfloat16"

@@ -17,7 +17,7 @@ from proxies.training.schedules import cosine, shape
 from tests.proxies.compiling import quick_jit
 
 NAMES = ("topics-attention", "digits-gan")
-"""A transformer, and a gradient of the task's own."""
+"""A transformer, and a custom gradient."""
 STEPS = 12
 WIDE = proxies.tasks.digits.mlp(hidden=(512,) * 4)
 
@@ -26,21 +26,21 @@ def two_devices() -> jax.sharding.Mesh:
     return jax.sharding.Mesh(np.array(jax.devices()[:2]), ("device",))
 
 
-def curve(task: proxies.Task) -> proxies.TrainingResult:
-    course = StepSchedule.plain(shape(cosine(STEPS), STEPS), STEPS)
+def trained(task: proxies.Task) -> proxies.TrainingResult:
+    schedule = StepSchedule.plain(shape(cosine(STEPS), STEPS), STEPS)
     train = quick_jit(
         lambda data, key: compiled_train(
-            task, optax.adamw(3e-3), data, key, course, (), observe=True
+            task, optax.adamw(3e-3), data, key, schedule, (), observe=True
         )
     )
     return train(task.data, jax.random.key(0))
 
 
 @cache
-def compared(name: str) -> dict[str, Any]:
-    """A training on two devices beside the same on one."""
+def train_on_one_and_two(name: str) -> dict[str, Any]:
+    """The same training on one device and on two."""
     task = proxies.load(name)
-    one, two = curve(task), curve(proxies.over_devices(task, two_devices()))
+    one, two = trained(task), trained(proxies.over_devices(task, two_devices()))
     return {
         "one": [*one.train_loss.tolist(), float(one.loss)],
         "two": [*two.train_loss.tolist(), float(two.loss)],
@@ -63,33 +63,33 @@ def compared(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_training_over_two_devices_has_the_curve_of_one(name: str) -> None:
-    found = compared(name)
-    np.testing.assert_allclose(found["two"], found["one"], rtol=1e-4)
-    assert found["same_weights"]
-    assert len(set(found["one"])) == len(found["one"])  # it was trained at all
+def test_a_training_over_two_devices_has_the_losses_of_one(name: str) -> None:
+    trainings = train_on_one_and_two(name)
+    np.testing.assert_allclose(trainings["two"], trainings["one"], rtol=1e-4)
+    assert trainings["same_weights"]
+    assert len(set(trainings["one"])) == len(trainings["one"])  # every loss differs: it trained
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_large_weights_lie_half_on_each_device(name: str) -> None:
-    weights = compared(name)["weights"]
+def test_large_weights_are_split_between_the_devices(name: str) -> None:
+    weights = train_on_one_and_two(name)["weights"]
     assert all(leaf["devices"] == 2 for leaf in weights)
     large = [leaf for leaf in weights if math.prod(leaf["shape"]) >= sharding.TINY]
     assert large
     assert all(leaf["share"] == 0.5 for leaf in large)
 
 
-def test_two_devices_need_less_memory_each_than_one_alone() -> None:
+def test_each_of_two_devices_needs_less_memory_than_a_single_one() -> None:
     adam = optax.adam(1e-3)
     tasks = WIDE, proxies.over_devices(WIDE, two_devices())
     one, two = (proxies.memory(task, adam, steps=3) for task in tasks)
-    kept = 4 * WIDE.params * 3  # weights and Adam's two averages, in bytes
-    assert kept < one
-    assert kept / 2 < two < 0.7 * one
+    state_bytes = 4 * WIDE.params * 3  # weights and Adam's two averages, in bytes
+    assert state_bytes < one
+    assert state_bytes / 2 < two < 0.7 * one
 
 
 @given(st.lists(st.integers(1, 300), max_size=4), st.integers(1, 16))
-def test_the_axis_to_split_is_the_largest_that_can_be(sizes: list[int], parts: int) -> None:
+def test_the_axis_to_split_is_the_largest_divisible_one(sizes: list[int], parts: int) -> None:
     axis = sharding.axis_to_split(tuple(sizes), parts)
     even = [size for size in sizes if size % parts == 0]
     if axis is None:
@@ -99,7 +99,7 @@ def test_the_axis_to_split_is_the_largest_that_can_be(sizes: list[int], parts: i
         assert math.prod(sizes) >= sharding.TINY
 
 
-def test_a_mesh_of_two_axes_is_refused_and_one_task_is_made_once() -> None:
+def test_a_mesh_of_two_axes_is_an_error_and_equal_meshes_give_one_task() -> None:
     task, devices = proxies.load("digits-mlp"), np.array(jax.devices()[:1])
     with pytest.raises(ValueError, match="the axes 'a', 'b'; make it of one axis"):
         proxies.over_devices(task, jax.sharding.Mesh(devices.reshape(1, 1), ("a", "b")))
@@ -108,7 +108,7 @@ def test_a_mesh_of_two_axes_is_refused_and_one_task_is_made_once() -> None:
     assert proxies.over_devices(task, mesh).name == task.name
 
 
-def test_a_training_fits_what_is_larger_than_it_needs() -> None:
+def test_a_training_fits_a_device_with_more_memory_than_it_needs() -> None:
     task, rule = proxies.load("quadratic"), optax.sgd(0.1)
     needed = proxies.memory(task, rule, steps=1000)
     assert needed > 4 * (1000 + task.params)  # the batch losses and the weights

@@ -1,4 +1,4 @@
-"""One table test over every task: what a search, a funnel and an evaluation rely on."""
+"""Properties of every task that searches, funnels and evaluations rely on."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -23,7 +23,7 @@ STEPS = {
     **dict.fromkeys(("digits-resnet", "digits-smoothing"), 20),
     "digits-gan": 300,
 }
-"""Training steps of the costly tasks and of the one that is worse at first; 40 for the others."""
+"""Training steps of costly tasks, and of a task that is worse at first; 40 for the others."""
 
 RATES = {
     **dict.fromkeys(("topics-transformer", "topics-lstm"), 0.02),
@@ -33,10 +33,10 @@ RATES = {
     "digits-gan": 0.02,
     "curvature-slope": 0.5,
 }
-"""Learning rates where 0.005 moves too little in so few steps, or too much."""
+"""Learning rates of tasks for which the default, 0.005, is too small or too large."""
 
 LIKE_OTHERS = {*proxies.names("validation"), "deep-naive", "deep-lecun", "deep-xavier"}
-"""These differ from other tasks in numbers alone; `-m slow` tries them too."""
+"""Tasks that differ from others only in sizes and constants; tested with `-m slow`."""
 
 
 def _rows(names: Iterable[str]) -> list[Any]:
@@ -53,7 +53,7 @@ each_task_with_data = pytest.mark.parametrize(
 
 
 def _adam() -> optax.GradientTransformationExtraArgs:
-    """Adam with its rate as operand: all tests of a task, moving or not, share a compilation."""
+    """Adam whose learning rate is an operand, so that all tests of a task share a compilation."""
     adam = optax.scale_by_adam()
 
     def init(params: Any, rate: jax.Array) -> Any:
@@ -73,27 +73,27 @@ ADAM = _adam()
 
 
 class _Anatomy(NamedTuple):
-    """A training with what it is made of: the start, the cut and the batches."""
+    """A training with its initial weights, data split and batches."""
 
     params: Any
     partition: Any
     samples: Any
-    curve: TrainingResult
+    result: TrainingResult
 
 
 @cache
 def _dissector(name: str) -> Any:
-    """Compiled once for each task, for all seeds, rates and data."""
+    """One executable for each task, for all seeds, learning rates and data."""
     task, steps = proxies.load(name), STEPS.get(name, 40)
 
     @jax.jit
     def dissect(data: Any, key: jax.Array, rate: jax.Array) -> _Anatomy:
-        keys = _streams(key, 3 + 2 * steps)  # the training's own, so that nothing is done twice
+        keys = _streams(key, 3 + 2 * steps)  # as in the training, so that XLA computes them once
         params, partition = task.init(keys[0]), task.partition(data, keys[1])
         samples = jax.vmap(lambda key: task.sample(partition, key))(keys[3::2])
-        course = StepSchedule.plain(shape(cosine(steps), steps), steps)
-        curve = proxies.compiled_train(task, ADAM, data, key, course, (rate,))
-        return _Anatomy(params, partition, samples, curve)
+        schedule = StepSchedule.plain(shape(cosine(steps), steps), steps)
+        result = proxies.compiled_train(task, ADAM, data, key, schedule, (rate,))
+        return _Anatomy(params, partition, samples, result)
 
     example = task.data, jax.random.key(0), jnp.float32(0.0)
     return dissect.lower(*example).compile(compiler_options=QUICKLY)
@@ -105,7 +105,7 @@ def _dissect(name: str, seed: int, moving: bool = True, repetition: int = 0) -> 
 
 @cache
 def _dissected(name: str, seed: int, moving: bool, repetition: int) -> _Anatomy:
-    del repetition  # tells apart two runs that the cache would make one
+    del repetition  # part of the cache's key: a new number trains again
     rate = RATES.get(name, 5e-3) if moving else 0.0
     anatomy: _Anatomy = _dissector(name)(
         proxies.load(name).data, jax.random.key(seed), jnp.float32(rate)
@@ -114,11 +114,11 @@ def _dissected(name: str, seed: int, moving: bool, repetition: int) -> _Anatomy:
 
 
 def _train(name: str, seed: int, moving: bool = True, repetition: int = 0) -> TrainingResult:
-    return _dissect(name, seed, moving, repetition).curve
+    return _dissect(name, seed, moving, repetition).result
 
 
 @each_task
-def test_initial_weights_are_finite_float32_of_the_stated_number(name: str) -> None:
+def test_initial_weights_are_finite_float32_and_counted_by_params(name: str) -> None:
     leaves = jax.tree.leaves(_dissect(name, 0).params)
     assert sum(leaf.size for leaf in leaves) == proxies.load(name).params
     assert all(leaf.dtype == jnp.float32 for leaf in leaves)
@@ -127,11 +127,11 @@ def test_initial_weights_are_finite_float32_of_the_stated_number(name: str) -> N
 
 @each_task
 def test_loss_is_positive_and_its_gradient_reaches_every_array(name: str) -> None:
-    curve = _train(name, 0, moving=False)
-    for loss in (*curve.train_loss, curve.loss):
+    result = _train(name, 0, moving=False)
+    for loss in (*result.train_loss, result.loss):
         assert loss.dtype == jnp.float32
-        assert 0 < float(loss) < np.inf  # not NaN, which `ADAM` makes where no gradient comes
-    assert not curve.diverged
+        assert 0 < float(loss) < np.inf  # `ADAM` makes it NaN where an array has no gradient
+    assert not result.diverged
 
 
 @pytest.mark.parametrize("name", _rows(name for name in proxies.names() if name != "reddi"))
@@ -146,7 +146,7 @@ def test_training_lowers_the_evaluation(name: str) -> None:
 
 
 @each_task
-def test_equal_keys_give_the_same_bits(name: str) -> None:
+def test_equal_keys_give_bitwise_equal_losses(name: str) -> None:
     once, again = _train(name, 0), _train(name, 0, repetition=1)
     assert once is not again
     assert np.array_equal(once.train_loss, again.train_loss)
@@ -154,7 +154,7 @@ def test_equal_keys_give_the_same_bits(name: str) -> None:
 
 
 @each_task_with_data
-def test_another_key_gives_another_curve(name: str) -> None:
+def test_different_keys_give_different_losses(name: str) -> None:
     once, other = _train(name, 0), _train(name, 1)
     assert not np.any(np.equal(once.train_loss, other.train_loss))
     assert once.loss != other.loss
@@ -168,13 +168,13 @@ def test_training_under_vmap_agrees_with_training_alone(name: str) -> None:
 
     both = quick_jit(jax.vmap(alone))(jnp.stack([jax.random.key(0), jax.random.key(1)]))
     for seed in (0, 1):
-        curve = _train(name, seed)
-        np.testing.assert_allclose(both.train_loss[seed], curve.train_loss, rtol=1e-3)
-        np.testing.assert_allclose(both.loss[seed], curve.loss, rtol=1e-3)
+        result = _train(name, seed)
+        np.testing.assert_allclose(both.train_loss[seed], result.train_loss, rtol=1e-3)
+        np.testing.assert_allclose(both.loss[seed], result.loss, rtol=1e-3)
 
 
 @each_task_with_data
-def test_a_seed_cuts_its_part_into_training_and_evaluation_items(name: str) -> None:
+def test_a_seed_splits_the_items_into_training_and_evaluation(name: str) -> None:
     items = len(proxies.load(name).data[0])
     train, evaluation, _ = _dissect(name, 0).partition
     assert sorted([*train.tolist(), *evaluation.tolist()]) == list(range(items))
@@ -195,8 +195,8 @@ def test_evaluation_never_reads_a_training_item(name: str) -> None:
     swapped, train = np.array(items), np.asarray(clean.partition.train)
     swapped[train] = np.roll(swapped[train], 1, axis=0)
     anatomy = _dissector(name)(type(data)(swapped, *rest), jax.random.key(0), jnp.float32(0.0))
-    assert not np.array_equal(anatomy.curve.train_loss, clean.curve.train_loss)
-    assert anatomy.curve.loss == clean.curve.loss
+    assert not np.array_equal(anatomy.result.train_loss, clean.result.train_loss)
+    assert anatomy.result.loss == clean.result.loss
 
 
 def test_the_benchmark_sizes_of_the_network_are_as_documented() -> None:
@@ -217,5 +217,5 @@ def test_every_task_and_source_is_documented_as_it_is() -> None:
         assert f"| {task.description} | {task.metric} |" in text
     for name, source in proxies.data.SOURCES.items():
         sizes = " / ".join(f"{len(source().part(part)[0]):,}" for part in proxies.data.PARTS)
-        if name != "topics":  # whose size is Python's affair
+        if name != "topics":  # its size depends on the version of Python
             assert f"| `{name}` | {source().provenance} | {sizes} |" in text

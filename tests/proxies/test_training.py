@@ -1,4 +1,4 @@
-"""The training loop against what can be computed by hand."""
+"""The training loop against closed forms."""
 
 import gc
 from dataclasses import replace
@@ -41,9 +41,9 @@ def _rule(move: Any) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _moves(curve: proxies.TrainingResult) -> np.ndarray:
-    """By how much each update but the last moved the weights, all by the same amount, from 1."""
-    weights = np.sqrt(2 * np.asarray(curve.train_loss, np.float64) / CURVATURES.sum())
+def _moves(result: proxies.TrainingResult) -> np.ndarray:
+    """The change of the weights, all equal and 1 at first, in each update but the last."""
+    weights = np.sqrt(2 * np.asarray(result.train_loss, np.float64) / CURVATURES.sum())
     return np.diff(weights)
 
 
@@ -52,16 +52,16 @@ def _compilations() -> int:
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="the system does not list memory maps")
-def test_an_executable_that_nobody_holds_takes_no_memory_maps() -> None:
+def test_a_deleted_executable_frees_its_memory_maps() -> None:
     def maps() -> int:
         gc.collect()
         return len(MAPS.read_text().splitlines())
 
     def compiled(rate: float) -> Any:
-        given = BOWL.data, KEY, StepSchedule.plain(np.ones(5, np.float32), 5), ()
-        return compile_train(BOWL, optax.sgd(rate), *given)
+        arguments = BOWL.data, KEY, StepSchedule.plain(np.ones(5, np.float32), 5), ()
+        return compile_train(BOWL, optax.sgd(rate), *arguments)
 
-    compiled(0.1)  # whatever the first of all takes
+    compiled(0.1)  # memory maps that only the first compilation makes
     before = maps()
     held = [compiled(rate) for rate in (0.2, 0.3, 0.4)]
     taken = maps() - before
@@ -73,46 +73,46 @@ def test_an_executable_that_nobody_holds_takes_no_memory_maps() -> None:
 
 def test_gradient_descent_on_the_bowl_follows_the_closed_form() -> None:
     rate, steps = 0.1, 12
-    curve = train(BOWL, optax.sgd(rate), steps=steps, key=KEY)
+    result = train(BOWL, optax.sgd(rate), steps=steps, key=KEY)
     weights = (1 - rate * CURVATURES) ** np.arange(steps + 1)[:, None]
     losses = 0.5 * (CURVATURES * weights**2).sum(axis=1)
-    np.testing.assert_allclose(curve.train_loss, losses[:-1], rtol=1e-5)
-    np.testing.assert_allclose(curve.loss, losses[-1], rtol=1e-5)
-    assert curve.steps == steps
-    assert not curve.diverged
+    np.testing.assert_allclose(result.train_loss, losses[:-1], rtol=1e-5)
+    np.testing.assert_allclose(result.loss, losses[-1], rtol=1e-5)
+    assert result.steps == steps
+    assert not result.diverged
 
 
-def test_a_diverging_run_leaves_early_and_has_infinite_loss() -> None:
-    curve = train(BOWL, optax.sgd(1e12), key=KEY)
-    steps = int(curve.steps)
-    assert curve.diverged
-    assert curve.loss == np.inf
+def test_a_diverging_training_ends_early_with_infinite_loss() -> None:
+    result = train(BOWL, optax.sgd(1e12), key=KEY)
+    steps = int(result.steps)
+    assert result.diverged
+    assert result.loss == np.inf
     assert steps < BOWL.steps
-    assert curve.train_loss.shape == (BOWL.steps,)
-    assert np.isfinite(curve.train_loss[: steps - 1]).all()
-    assert not np.isfinite(curve.train_loss[steps - 1])
-    assert np.isnan(curve.train_loss[steps:]).all()
+    assert result.train_loss.shape == (BOWL.steps,)
+    assert np.isfinite(result.train_loss[: steps - 1]).all()
+    assert not np.isfinite(result.train_loss[steps - 1])
+    assert np.isnan(result.train_loss[steps:]).all()
 
 
-def test_a_last_update_that_breaks_the_weights_counts_as_divergence() -> None:
-    curve = train(BOWL, _rule(lambda g, operand, lr, t: g / 0.0), steps=1, key=KEY)
-    assert np.isfinite(curve.train_loss).all()
-    assert curve.diverged
-    assert curve.loss == np.inf
-    assert curve.steps == 1
+def test_weights_that_the_last_update_makes_infinite_count_as_divergence() -> None:
+    result = train(BOWL, _rule(lambda g, operand, lr, t: g / 0.0), steps=1, key=KEY)
+    assert np.isfinite(result.train_loss).all()
+    assert result.diverged
+    assert result.loss == np.inf
+    assert result.steps == 1
 
 
-def test_under_vmap_one_program_diverges_alone() -> None:
+def test_a_diverging_lane_under_vmap_does_not_affect_the_others() -> None:
     rule = _rule(lambda g, rate, lr, t: -rate * g)
     rates = jnp.array([0.1, 1e12, 0.2])
-    curves = jax.vmap(lambda rate: train(BOWL, rule, key=KEY, operands=(rate,)))(rates)
-    assert curves.diverged.tolist() == [False, True, False]
-    assert curves.steps[1] < BOWL.steps == curves.steps[0] == curves.steps[2]
+    results = jax.vmap(lambda rate: train(BOWL, rule, key=KEY, operands=(rate,)))(rates)
+    assert results.diverged.tolist() == [False, True, False]
+    assert results.steps[1] < BOWL.steps == results.steps[0] == results.steps[2]
     alone = train(BOWL, rule, key=KEY, operands=(rates[2],))
-    np.testing.assert_allclose(curves.train_loss[2], alone.train_loss, rtol=1e-5)
+    np.testing.assert_allclose(results.train_loss[2], alone.train_loss, rtol=1e-5)
 
 
-def test_the_rule_is_handed_the_schedule_and_a_step_counted_from_one() -> None:
+def test_the_rule_receives_the_learning_rate_and_a_step_counted_from_one() -> None:
     lrs = train(BOWL, _rule(lambda g, operand, lr, t: jnp.full_like(g, lr)), steps=8, key=KEY)
     expected = 0.5 * (1 + np.cos(np.pi * np.arange(7) / 8))
     np.testing.assert_allclose(_moves(lrs), expected, atol=1e-5)
@@ -120,10 +120,10 @@ def test_the_rule_is_handed_the_schedule_and_a_step_counted_from_one() -> None:
     np.testing.assert_allclose(_moves(steps), np.arange(1, 8), rtol=1e-5)
 
 
-def test_a_schedule_of_the_caller_replaces_the_cosine() -> None:
+def test_a_given_schedule_replaces_the_cosine() -> None:
     rule = _rule(lambda g, operand, lr, t: jnp.full_like(g, lr))
-    curve = train(BOWL, rule, steps=8, schedule=optax.constant_schedule(0.5), key=KEY)
-    np.testing.assert_allclose(_moves(curve), np.full(7, 0.5), rtol=1e-5)
+    result = train(BOWL, rule, steps=8, schedule=optax.constant_schedule(0.5), key=KEY)
+    np.testing.assert_allclose(_moves(result), np.full(7, 0.5), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -141,15 +141,15 @@ def test_one_compilation_serves_every_schedule_and_number_of_steps() -> None:
     before = _compilations()
     for name, steps in (("cosine", 12), ("constant", 12), ("linear", 5)):
         shape = jnp.asarray(named_shape(name, steps, 12))
-        curve = compiled_train(BOWL, rule, BOWL.data, KEY, StepSchedule.plain(shape, steps), ())
+        result = compiled_train(BOWL, rule, BOWL.data, KEY, StepSchedule.plain(shape, steps), ())
         alone = train(BOWL, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
-        assert curve.steps == alone.steps == steps
-        np.testing.assert_array_equal(curve.train_loss[:steps], alone.train_loss)
-        np.testing.assert_array_equal(curve.loss, alone.loss)
+        assert result.steps == alone.steps == steps
+        np.testing.assert_array_equal(result.train_loss[:steps], alone.train_loss)
+        np.testing.assert_array_equal(result.loss, alone.loss)
     assert _compilations() == before + 2  # budgets of 12 and of 5
 
 
-def test_no_recompile_per_operand() -> None:
+def test_new_operands_do_not_compile_again() -> None:
     rule = _rule(lambda g, rate, lr, t: -rate * g)
     before = _compilations()
     losses = {
@@ -160,70 +160,74 @@ def test_no_recompile_per_operand() -> None:
     assert _compilations() == before + 1
 
 
-def test_a_task_may_bring_its_own_gradient() -> None:
+def test_a_custom_gradient_replaces_that_of_the_loss() -> None:
     def uphill(params: Any, batch: Any, key: jax.Array) -> Any:
         loss, gradients = jax.value_and_grad(BOWL.loss)(params, batch, key)
         return loss, jax.tree.map(jnp.negative, gradients)
 
-    curve = train(replace(BOWL, gradient=uphill), optax.sgd(0.1), steps=5, key=KEY)
-    assert curve.loss > curve.train_loss[0]
+    result = train(replace(BOWL, gradient=uphill), optax.sgd(0.1), steps=5, key=KEY)
+    assert result.loss > result.train_loss[0]
 
 
-def test_loss_keys_that_a_task_ignores_cost_nothing() -> None:
+def test_unused_loss_keys_are_not_computed() -> None:
     def noisy(params: Any, batch: Any, key: jax.Array) -> jax.Array:
         return BOWL.loss(params, batch, key) + jax.random.uniform(key)
 
-    def scrambles(task: proxies.Task) -> int:
-        course = StepSchedule.plain(named_shape("cosine", 5, 5), 5)
-        arguments = (task, optax.set_to_zero(), task.data, KEY, course, ())
+    def random_operations(task: proxies.Task) -> int:
+        schedule = StepSchedule.plain(named_shape("cosine", 5, 5), 5)
+        arguments = (task, optax.set_to_zero(), task.data, KEY, schedule, ())
         return str(compiled_train.lower(*arguments).compile().as_text()).count(" xor(")
 
-    assert scrambles(BOWL) == 0 < scrambles(replace(BOWL, loss=noisy))
+    assert random_operations(BOWL) == 0 < random_operations(replace(BOWL, loss=noisy))
 
 
 def test_fewer_than_one_step_is_an_error() -> None:
-    with pytest.raises(ValueError, match="train for at least 1"):
+    with pytest.raises(ValueError, match="use at least 1"):
         train(BOWL, optax.sgd(0.1), steps=0, key=KEY)
 
 
 def test_a_training_stops_where_its_smoothed_loss_exceeds_the_limit() -> None:
-    whole = train(BOWL, optax.sgd(0.1), steps=12, key=KEY)
-    smooth = smoothed(np.asarray(whole.train_loss))
+    unlimited = train(BOWL, optax.sgd(0.1), steps=12, key=KEY)
+    smooth = smoothed(np.asarray(unlimited.train_loss))
     limits = np.full(12, np.inf, np.float32)
     limits[7:] = smooth[7:] - 1e-3
-    course = StepSchedule.plain(np.ones(12, np.float32), 12)
-    curve = compiled_train(BOWL, optax.sgd(0.1), BOWL.data, KEY, course._replace(limits=limits), ())
-    assert bool(curve.stopped)
-    assert not bool(curve.diverged)
-    assert curve.steps == 8
-    np.testing.assert_array_equal(curve.train_loss[:8], whole.train_loss[:8])
-    assert np.isnan(curve.train_loss[8:]).all()
-    assert curve.loss > whole.loss
+    schedule = StepSchedule.plain(np.ones(12, np.float32), 12)
+    result = compiled_train(
+        BOWL, optax.sgd(0.1), BOWL.data, KEY, schedule._replace(limits=limits), ()
+    )
+    assert bool(result.stopped)
+    assert not bool(result.diverged)
+    assert result.steps == 8
+    np.testing.assert_array_equal(result.train_loss[:8], unlimited.train_loss[:8])
+    assert np.isnan(result.train_loss[8:]).all()
+    assert result.loss > unlimited.loss
     limits[7:] = smooth[7:] + 1e-3
-    above = compiled_train(BOWL, optax.sgd(0.1), BOWL.data, KEY, course._replace(limits=limits), ())
-    assert not bool(above.stopped)
-    assert above.loss == whole.loss
+    below_limit = compiled_train(
+        BOWL, optax.sgd(0.1), BOWL.data, KEY, schedule._replace(limits=limits), ()
+    )
+    assert not bool(below_limit.stopped)
+    assert below_limit.loss == unlimited.loss
 
 
-def test_decay_takes_its_share_off_the_weights_beside_the_update() -> None:
+def test_weight_decay_is_subtracted_in_addition_to_the_update() -> None:
     rate, steps = 0.1, 12
     decays = np.linspace(0.0, 0.2, steps, dtype=np.float32)
-    course = StepSchedule.plain(np.ones(steps, np.float32), steps)._replace(decays=decays)
-    curve = compiled_train(BOWL, optax.sgd(rate), BOWL.data, KEY, course, ())
+    schedule = StepSchedule.plain(np.ones(steps, np.float32), steps)._replace(decays=decays)
+    result = compiled_train(BOWL, optax.sgd(rate), BOWL.data, KEY, schedule, ())
     weights = np.prod(1 - decays[:, None] - rate * CURVATURES, axis=0)
-    np.testing.assert_allclose(curve.loss, 0.5 * (CURVATURES * weights**2).sum(), rtol=1e-5)
+    np.testing.assert_allclose(result.loss, 0.5 * (CURVATURES * weights**2).sum(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("delay", [1, 3])
-def test_a_delayed_gradient_is_that_of_earlier_weights(delay: int) -> None:
+def test_a_delayed_gradient_is_taken_at_earlier_weights(delay: int) -> None:
     rate, steps = 0.1, 8
-    curve = train(replace(BOWL, delay=delay), optax.sgd(rate), steps=steps, key=KEY)
-    weights = [np.ones_like(CURVATURES)] * (delay + 1)  # those before the first are the first
+    result = train(replace(BOWL, delay=delay), optax.sgd(rate), steps=steps, key=KEY)
+    weights = [np.ones_like(CURVATURES)] * (delay + 1)  # before the first step, the initial ones
     for _ in range(steps):
         weights.append(weights[-1] - rate * CURVATURES * weights[-1 - delay])
-    losses = [0.5 * (CURVATURES * one**2).sum() for one in weights]
-    np.testing.assert_allclose(curve.train_loss, losses[:steps], rtol=1e-5)
-    np.testing.assert_allclose(curve.loss, losses[-1], rtol=1e-5)
+    losses = [0.5 * (CURVATURES * row**2).sum() for row in weights]
+    np.testing.assert_allclose(result.train_loss, losses[:steps], rtol=1e-5)
+    np.testing.assert_allclose(result.loss, losses[-1], rtol=1e-5)
 
 
 def test_a_negative_delay_is_an_error() -> None:
@@ -231,21 +235,21 @@ def test_a_negative_delay_is_an_error() -> None:
         replace(BOWL, delay=-1)
 
 
-def test_an_observed_training_gives_the_sizes_of_its_updates_and_its_weights() -> None:
+def test_an_observed_training_returns_update_sizes_and_final_weights() -> None:
     rate, steps = 0.1, 12
-    course = StepSchedule.plain(np.ones(steps, np.float32), steps)
-    arguments = (BOWL, optax.sgd(rate), BOWL.data, KEY, course, ())
-    plain, seen = compiled_train(*arguments), compiled_train(*arguments, observe=True)
+    schedule = StepSchedule.plain(np.ones(steps, np.float32), steps)
+    arguments = (BOWL, optax.sgd(rate), BOWL.data, KEY, schedule, ())
+    plain, observed = compiled_train(*arguments), compiled_train(*arguments, observe=True)
     weights = (1 - rate * CURVATURES) ** np.arange(steps + 1)[:, None]
     sizes = np.sqrt(np.mean(np.diff(weights, axis=0) ** 2, axis=1))
-    np.testing.assert_allclose(seen.update_rms, sizes, rtol=1e-4)
-    final = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(seen.params)])
+    np.testing.assert_allclose(observed.update_rms, sizes, rtol=1e-4)
+    final = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(observed.params)])
     np.testing.assert_allclose(np.sort(final), np.sort(weights[-1]), rtol=1e-4)
     assert plain.update_rms.shape == (0,)
     assert plain.params is None
-    np.testing.assert_allclose(plain.loss, seen.loss, rtol=1e-5)
+    np.testing.assert_allclose(plain.loss, observed.loss, rtol=1e-5)
 
 
 def test_the_sharpness_of_the_bowl_is_its_largest_curvature() -> None:
-    found = sharpness(BOWL, BOWL.init(KEY), BOWL.data, KEY)
-    assert float(found) == pytest.approx(CURVATURES.max(), rel=1e-3)
+    eigenvalue = sharpness(BOWL, BOWL.init(KEY), BOWL.data, KEY)
+    assert float(eigenvalue) == pytest.approx(CURVATURES.max(), rel=1e-3)

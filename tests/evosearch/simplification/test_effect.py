@@ -14,8 +14,8 @@ from evosearch.seeds import Stream
 from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.constants import round_constants, tune
 from evosearch.simplification.deciding import LIMIT, bounds
+from evosearch.simplification.derivation_files import read_derivation, save_derivation
 from evosearch.simplification.effect import Effects
-from evosearch.simplification.kept import keep, kept
 from evosearch.simplification.record import Cost, Step
 from evosearch.simplification.simplifier import DEFAULT_TASKS
 from primitives import Program, parse, semantic_key
@@ -257,8 +257,8 @@ def quickly(workers: int, **settings: Any) -> Simplification:
 
 def test_a_program_of_useless_statements_becomes_momentum_whoever_works(tmp_path: Path) -> None:
     found = quickly(workers=2)
-    assert keep(tmp_path, 7, found)
-    assert kept(tmp_path, 7) == found
+    assert save_derivation(tmp_path, 7, found)
+    assert read_derivation(tmp_path, 7) == found
     assert found == quickly(workers=1)
     assert ops(found.program) <= {"ema", "multiply"}
     assert any(step.rule == "drop" and step.cost.high < LIMIT for step in found.steps)

@@ -19,7 +19,11 @@ from evosearch.pipeline.pipeline import search
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
 from evosearch.simplification import Ablation, Cost, Simplification, Step, simplify_by_algebra
-from evosearch.simplification.kept import keep, kept, path_of
+from evosearch.simplification.derivation_files import (
+    derivation_path,
+    read_derivation,
+    save_derivation,
+)
 from evosearch.statistics import Interval
 from primitives import parse, zoo
 from tests.evosearch.stored_runs import config
@@ -141,35 +145,35 @@ def test_known_optimizers_have_nothing_to_simplify(run: Any) -> None:
 def test_a_run_keeps_the_derivation_and_show_shows_it(run: Any, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     make_run_directory(directory, config(), {})
-    assert kept(directory, 7) is None
-    assert keep(directory, 7, measured())
-    assert kept(directory, 7) == measured()
-    path_of(directory, 7).write_text("{}", encoding="utf-8")
+    assert read_derivation(directory, 7) is None
+    assert save_derivation(directory, 7, measured())
+    assert read_derivation(directory, 7) == measured()
+    derivation_path(directory, 7).write_text("{}", encoding="utf-8")
     with pytest.raises(EvosearchError, match="damaged"):
-        kept(directory, 7)
-    assert keep(directory, 7, measured())
-    assert kept(directory, 7) == measured()
+        read_derivation(directory, 7)
+    assert save_derivation(directory, 7, measured())
+    assert read_derivation(directory, 7) == measured()
 
 
 def test_a_hasty_derivation_does_not_replace_one_that_left_nothing_out(tmp_path: Path) -> None:
     make_run_directory(tmp_path / "run", config(), {})
     whole = measured()
     hasty = replace(whole, settings={**whole.settings, "ended_early": True, "minutes": 1.0})
-    assert keep(tmp_path / "run", 7, hasty)
-    assert keep(tmp_path / "run", 7, whole)
-    assert not keep(tmp_path / "run", 7, hasty)
-    assert kept(tmp_path / "run", 7) == whole
+    assert save_derivation(tmp_path / "run", 7, hasty)
+    assert save_derivation(tmp_path / "run", 7, whole)
+    assert not save_derivation(tmp_path / "run", 7, hasty)
+    assert read_derivation(tmp_path / "run", 7) == whole
 
 
 def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
     directory = search(small(programs=5), tmp_path / "run").directory
     number = json.loads(run("status", directory, "--json").out)["best"]["id"]
     assert not json.loads(run("show", directory, "--json").out)["measured"]
-    keep(directory, number, measured())
+    save_derivation(directory, number, measured())
     source = str(Run(directory).program(number))
     winner = Entrant(f"runs/elsewhere/run#{number}", source, Interval(0.1, 0.0, 0.2), {"one": 0.1})
     found = Funnelled((Stage("100x", 2, (winner,), 1),), winner)
-    Run(directory).keep_funnel(found.document())
+    Run(directory).save_funnel(found.document())
     assert json.loads(run("show", f"{directory}#winner", "--json").out)["measured"]
     shown = json.loads(run("show", directory, "--json").out)
     assert shown["measured"]
@@ -184,7 +188,7 @@ def test_the_simplified_form_of_a_run_s_program_has_a_name(run: Any, tmp_path: P
     said = run("show", f"{directory}:simplified")
     assert said.status == 2
     assert f"run `evosearch simplify {directory}`" in said.err
-    keep(directory, number, measured())
+    save_derivation(directory, number, measured())
     for name in (f"{directory}:simplified", f"{directory}#{number}:simplified"):
         assert json.loads(run("show", name, "--json").out)["source"] == str(measured().program)
     said = run("show", "lion:simplified")
@@ -217,7 +221,7 @@ def test_a_search_may_end_with_its_champion_simplified(
     assert best is not None
     number = best.id
     assert asked == [(Run(directory).program(number), ["digits-mlp-10x"], ["digits-mlp"])]
-    assert kept(directory, number) == measured()
+    assert read_derivation(directory, number) == measured()
     run("resume", directory, "--programs", "4")
     assert len(asked) == 1
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from evosearch.errors import EvosearchError
-from evosearch.files import explained
+from evosearch.files import explain_file_errors
 from evosearch.runs.documents import read_document, write_document
 from evosearch.simplification.documents import DerivationDocument
 from evosearch.simplification.record import Simplification
@@ -14,12 +14,12 @@ from evosearch.simplification.record import Simplification
 DIRECTORY = "derivations"
 
 
-def path_of(run: Path, number: int) -> Path:
+def derivation_path(run: Path, number: int) -> Path:
     """Where the derivation of a run's program is kept."""
     return run / DIRECTORY / f"{number}.json"
 
 
-def keep(run: Path, number: int, found: Simplification) -> bool:
+def save_derivation(run: Path, number: int, found: Simplification) -> bool:
     """Writes the derivation of a run's program, in place of an older one; whether it did.
 
     One that left nothing untried stays, if the new one ended early.
@@ -27,27 +27,27 @@ def keep(run: Path, number: int, found: Simplification) -> bool:
     Raises:
         EvosearchError: the run cannot be written.
     """
-    path = path_of(run, number)
+    path = derivation_path(run, number)
     with suppress(EvosearchError):  # what is damaged is replaced
-        older = kept(run, number)
+        older = read_derivation(run, number)
         if older and found.ended_early and not older.ended_early:
             return False
     if path.parent.is_symlink():
         raise EvosearchError(
             f"{path.parent} is a link, which nothing is written through; remove it"
         )
-    with explained(path):
+    with explain_file_errors(path):
         path.parent.mkdir(exist_ok=True)
     write_document(path, found.document())
     return True
 
 
-def kept(run: Path, number: int) -> Simplification | None:
+def read_derivation(run: Path, number: int) -> Simplification | None:
     """The derivation of a run's program, if there is one.
 
     Raises:
         EvosearchError: the file is damaged.
     """
     remedy = f"evosearch simplify {run} {number}"
-    found = read_document(path_of(run, number), DerivationDocument, remedy)
+    found = read_document(derivation_path(run, number), DerivationDocument, remedy)
     return Simplification.read(found.model_dump(exclude_unset=True)) if found else None
