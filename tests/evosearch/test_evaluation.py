@@ -454,7 +454,7 @@ def test_reports_are_written_whole(several: Evaluation, tmp_path: Path, suffix: 
 
 
 @pytest.mark.parametrize(
-    ("name", "culprit"), [("report.txt", "use one of .md"), ("no/where.md", "not a directory")]
+    ("name", "culprit"), [("report.txt", "must be one of .md"), ("no/where.md", "not a directory")]
 )
 def test_a_report_that_cannot_be_written_is_refused_before_any_training(
     tmp_path: Path, name: str, culprit: str
