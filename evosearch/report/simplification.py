@@ -14,7 +14,7 @@ from evosearch.report.tables import (
     Tone,
     paragraphs,
 )
-from evosearch.simplification.deciding import WORST
+from evosearch.simplification.deciding import TASK_LIMIT_FACTOR
 from evosearch.simplification.record import Cost, Simplification, Step
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.verdicts import is_needed
@@ -94,7 +94,7 @@ def _confirmation(found: Simplification, cost: Cost) -> Section:
 
 
 def _verdict(found: Simplification) -> str:
-    limit, worst = (f"{times * found.settings['limit']:g}" for times in (1, WORST))
+    limit, worst = (f"{times * found.settings['limit']:g}" for times in (1, TASK_LIMIT_FACTOR))
     if found.unconfirmed:
         return f"Not shown to cost so little: {', '.join(found.unconfirmed)}."
     return f"It costs less than {limit}, and on each task less than {worst} (95%)."
