@@ -14,7 +14,7 @@ from rich.console import Console
 from evosearch.cli.interrupts import Interrupted
 from evosearch.cli.progress import Printer
 from evosearch.errors import EvosearchError
-from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.pipeline.pipeline import search
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
@@ -176,7 +176,7 @@ def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
     save_derivation(directory, number, measured())
     source = str(Run(directory).program(number))
     winner = Entrant(f"runs/elsewhere/run#{number}", source, Interval(0.1, 0.0, 0.2), {"one": 0.1})
-    found = Funnelled((Stage("100x", 2, (winner,), 1),), winner)
+    found = FunnelResult((Stage("100x", 2, (winner,), 1),), winner)
     Run(directory).save_funnel(found.document())
     assert json.loads(run("show", f"{directory}#winner", "--json").out)["measured"]
     shown = json.loads(run("show", directory, "--json").out)
