@@ -46,7 +46,10 @@ def ops(
 
 @app.command()
 def zoo(json: Json = False) -> None:
-    """List the known optimizers, as programs to start from and to compare with."""
+    """List the known optimizers.
+
+    Each is a program that a search can start from and that `eval` can compare with.
+    """
     from evosearch.cli.terminal import unbroken_lines
     from evosearch.report.catalogue import zoo_report, zoo_table
     from evosearch.report.terminal import show

@@ -66,7 +66,7 @@ def audit(
     trust: TrustOption = False,
     json: Json = False,
 ) -> None:
-    """Check whether the reported fitness of champions holds on fresh seeds.
+    """Check the reported fitness of champions on fresh seeds.
 
     Every confirmed champion is trained again on the same tasks, under the same conditions and
     against the same baseline, on seeds that nothing else uses. If the reports are unbiased, the

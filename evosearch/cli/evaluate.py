@@ -106,7 +106,7 @@ def evaluate(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Compare programs on tasks, each at its tuned learning rate, on fresh seeds.
+    """Compare tuned programs on tasks, on fresh seeds.
 
     Every contender's learning rate (a factor on its own), and weight decay if requested, is tuned
     with the same number of trials on the tuning seeds. The grid is extended until the best value
@@ -273,7 +273,7 @@ def bench(
     ] = Path("evosearch.xplane.pb"),
     json: Json = False,
 ) -> None:
-    """Measure the speed of training, mutation and search on this machine.
+    """Time training, mutation and search on this machine.
 
     On CPU it times one training. The floor is the training loop fused by XLA for one program,
     without compilation time. It is compared with the compile-once interpreter, with compiling the

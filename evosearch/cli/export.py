@@ -38,11 +38,11 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a program as an optax or PyTorch optimizer, in one self-contained file.
+    """Export a program as an optax or PyTorch optimizer.
 
-    Before it is written, 100 steps of the code are compared with the reference interpreter in
-    float64, each from the same state, with the program's constants and with others. Code that
-    differs is not written.
+    The file is self-contained. Before it is written, 100 steps of the code are compared with the
+    reference interpreter in float64, each from the same state, with the program's constants and
+    with others. Code that differs is not written.
     """
     from evosearch.cli.programs import load_program
     from evosearch.files import check_writable, write_text

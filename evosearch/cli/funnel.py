@@ -12,7 +12,7 @@ from evosearch.cli.progress import reporting
 
 if TYPE_CHECKING:
     from evosearch.config import FunnelConfig
-    from evosearch.evaluation.funnel import Funnelled
+    from evosearch.evaluation.funnel import FunnelResult
     from evosearch.runs.run import Run
 
 Scale = Literal["10x", "100x"]
@@ -42,11 +42,12 @@ def funnel(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Choose the winner among the best programs of runs, at 10x and 100x the work.
+    """Choose the winner among the best programs of runs.
 
-    A program enters the next stage only if it is shown to beat the tuned baseline. All entrants
-    and the baseline are tuned with the same number of trials. The winner's fitness is reported from
-    fresh seeds. The winner is stored in each run's directory; its name is runs/NAME#winner.
+    The programs are measured at 10x and then 100x the work. A program enters the next stage only if
+    it is shown to beat the tuned baseline. All entrants and the baseline are tuned with the same
+    number of trials. The winner's fitness is reported from fresh seeds. The winner is stored in
+    each run's directory; its name is runs/NAME#winner.
     """
     from evosearch.environment import use_device
     from evosearch.runs.run import Run
@@ -71,7 +72,7 @@ def run_funnel(
     workers: int | None,
     timeout: float | None,
     to: Scale,
-) -> Funnelled:
+) -> FunnelResult:
     """Run the funnel with progress on the terminal, and store its document in each run."""
     from evosearch.cli.terminal import Terminal
     from evosearch.evaluation.funnel import funnel as measure
@@ -94,7 +95,7 @@ def run_funnel(
     return result
 
 
-def print_funnel(result: Funnelled) -> None:
+def print_funnel(result: FunnelResult) -> None:
     """Print the stages as tables, and the winner."""
     from evosearch.cli.terminal import Terminal
     from evosearch.report.funnel import funnel_report

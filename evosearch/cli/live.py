@@ -21,7 +21,7 @@ from evosearch.evolution.records import Champion, fitness, is_confirmed, reporte
 from evosearch.pipeline.observers import Snapshot
 from evosearch.report.run import duration
 from evosearch.statistics import Interval
-from evosearch.verdicts import LEAST_SEEDS, Verdict, of_champion
+from evosearch.verdicts import MIN_SEEDS, Verdict, champion_verdict
 from primitives import live
 from primitives.text.printable import printable
 
@@ -85,7 +85,7 @@ def format_fitness(estimate: Interval, seeds: int, *, fresh: bool) -> str:
     """Return a champion's fitness as text, with its seeds and, given two seeds, its interval."""
     mean, low, high = estimate
     seeds_text = f"{'fresh' if fresh else 'search'} seed{'s' * (seeds > 1)}"
-    bounds = f"95% [{low:+.3f}, {high:+.3f}]  " if seeds >= LEAST_SEEDS else ""
+    bounds = f"95% [{low:+.3f}, {high:+.3f}]  " if seeds >= MIN_SEEDS else ""
     return f"{mean:+.3f}  {bounds}{seeds} {seeds_text}"
 
 
@@ -218,7 +218,7 @@ class LiveView:
         scores = reported_scores(champion.record.scores)
         if not scores:
             return "bold"
-        verdict = of_champion(
+        verdict = champion_verdict(
             self._fitness(scores),
             len(scores),
             confirmed=is_confirmed(champion.record.scores),

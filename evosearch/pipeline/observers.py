@@ -12,7 +12,7 @@ from evosearch.evolution.records import Champion
 from evosearch.runs.journal import Journal
 
 if TYPE_CHECKING:
-    from evosearch.evaluation.funnel import Funnelled
+    from evosearch.evaluation.funnel import FunnelResult
     from evosearch.simplification.record import Simplification, Step
 
 
@@ -61,7 +61,7 @@ class Observer:
     def progress(self, text: str, done: int, total: int | None) -> None:
         """How far the funnel or the simplification is."""
 
-    def funnel(self, found: Funnelled) -> None:
+    def funnel(self, found: FunnelResult) -> None:
         """The funnel has ended."""
 
     def step(self, step: Step) -> None:

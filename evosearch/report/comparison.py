@@ -15,7 +15,7 @@ from evosearch.report.tables import (
     paragraphs,
 )
 from evosearch.runs.curves import Group, RunComparison, Spread
-from evosearch.verdicts import bias_in_words, single_runs
+from evosearch.verdicts import describe_bias, warn_of_single_runs
 
 _HOW = (
     "The fitness is that of the champion at a cost, from the seeds that confirmed it and decided "
@@ -52,7 +52,7 @@ def audit_report(audit: Audit) -> Report:
     return Report(
         (
             Section(title, table=Table(columns, tuple(rows))),
-            Section(notes=paragraphs(bias_in_words(audit.mean, audit.bias))),
+            Section(notes=paragraphs(describe_bias(audit.mean, audit.bias))),
         )
     )
 
@@ -60,7 +60,7 @@ def audit_report(audit: Audit) -> Report:
 def comparison_report(comparison: RunComparison) -> Report:
     """Fitness, and validation if there is any, at equal costs; then the tasks."""
     said = [_difference(group, comparison.groups[0]) for group in comparison.groups[1:]]
-    single = single_runs((group.name, len(group.runs)) for group in comparison.groups)
+    single = warn_of_single_runs((group.name, len(group.runs)) for group in comparison.groups)
     if single is not None:
         said.append(single)
     how = _HOW + _AT_10X if comparison.validated else _HOW

@@ -26,7 +26,7 @@ from evosearch.report.tables import (
     paragraphs,
 )
 from evosearch.statistics import LARGEST_SCORE
-from evosearch.verdicts import over_tasks_in_words
+from evosearch.verdicts import describe_over_tasks
 
 _TONES = {
     "better": Tone.GOOD,
@@ -201,7 +201,7 @@ def _task_sentence(report: TaskReport) -> str:
 def _over_tasks(standing: Standing, evaluation: Evaluation) -> str:
     assert standing.on_these is not None
     assert standing.p_holm is not None
-    return over_tasks_in_words(
+    return describe_over_tasks(
         standing.program,
         evaluation.reference,
         len(evaluation.tasks),
