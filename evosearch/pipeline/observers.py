@@ -12,7 +12,7 @@ from evosearch.evolution.records import Champion
 from evosearch.runs.journal import Journal
 
 if TYPE_CHECKING:
-    from evosearch.evaluation.funnel import Funnelled
+    from evosearch.evaluation.funnel import FunnelResult
     from evosearch.simplification.record import Simplification, Step
 
 
@@ -68,7 +68,7 @@ class Observer:
     def progress(self, text: str, done: int, total: int | None) -> None:
         """Handle progress of the funnel or the simplification: `done` of `total` units."""
 
-    def funnel(self, result: Funnelled) -> None:
+    def funnel(self, result: FunnelResult) -> None:
         """Handle the result of the funnel."""
 
     def step(self, step: Step) -> None:

@@ -20,7 +20,7 @@ from evosearch.pipeline.startup import check_for_searching
 from evosearch.runs.database import is_unfinished
 from evosearch.runs.directory import free_directory, make_run_directory, read_config
 from evosearch.runs.run import Run
-from evosearch.runs.validations import counterparts, ten_times
+from evosearch.runs.validations import counterparts, counterparts_10x_or_same
 from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.derivation_files import read_derivation, save_derivation
 from evosearch.simplification.record import Step
@@ -120,7 +120,7 @@ class Pipeline:
         try:
             result = simplify(
                 program,
-                ten_times(self.config.tasks),
+                counterparts_10x_or_same(self.config.tasks),
                 screening=self.config.tasks,
                 minutes=self.config.simplify_minutes,
                 workers=self._workers,

@@ -447,7 +447,7 @@ def test_eval_over_tasks_writes_reports_and_counts_looks(
     [
         (("eval", "lion"), "exactly one of --task NAME, --suite SPLIT"),
         (("eval", "lion", "--task", "quadratic", "--suite", "search"), "exactly one of --task"),
-        (("eval", "lion", "--task", "quadratic", "-o", "a.txt"), "use one of .md"),
+        (("eval", "lion", "--task", "quadratic", "-o", "a.txt"), "must be one of .md"),
         (("eval", "optax:moun", "--task", "quadratic"), "did you mean 'optax:muon'"),
         (("eval", "lion", "--task", "quadratic", "--schedule", "cosin"), "did you mean 'cosine'"),
         (("show", "runs/example#winner"), "evosearch funnel runs/example"),
