@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.report.tables import Column, Note, Report, Row, Section, Table, Tone, paragraphs
 from evosearch.verdicts import describe_winner, explain_missing_winner, format_estimate
 
 
-def funnel_report(funnelled: Funnelled) -> Report:
+def funnel_report(funnelled: FunnelResult) -> Report:
     """Return a table for each stage, and the winner with its scores and its program."""
     sections = [_stage(stage) for stage in funnelled.stages]
     notes = paragraphs(outcome(funnelled))
@@ -21,7 +21,7 @@ def funnel_report(funnelled: Funnelled) -> Report:
     )
 
 
-def outcome(funnelled: Funnelled) -> str:
+def outcome(funnelled: FunnelResult) -> str:
     """Return in words which program won and how it compares with the baseline."""
     last = funnelled.stages[-1]
     if funnelled.winner is None:

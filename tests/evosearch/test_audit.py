@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evosearch.errors import UsageError
-from evosearch.evaluation.audit import Audit, Audited, audit
+from evosearch.evaluation.audit import Audit, AuditedChampion, audit
 from evosearch.evolution.evolution import Birth, Request
 from evosearch.evolution.records import Champion, Record
 from evosearch.measuring.measurement import Engine, Measurement
@@ -96,7 +96,7 @@ def test_a_run_without_a_confirmed_champion_is_refused(tmp_path: Path) -> None:
 def audited(*differences: float) -> Audit:
     fresh = Interval(0.1, 0.05, 0.15)
     found = [
-        Audited("run", n, Interval(0.1 + d, 0.0 + d, 0.2 + d), fresh, {TASK: 0.1})
+        AuditedChampion("run", n, Interval(0.1 + d, 0.0 + d, 0.2 + d), fresh, {TASK: 0.1})
         for n, d in enumerate(differences)
     ]
     return Audit(tuple(found), 64)

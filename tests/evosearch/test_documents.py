@@ -19,7 +19,7 @@ from evosearch.cli.show import show
 from evosearch.cli.status import status
 from evosearch.config import make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.presets import load_preset
 from evosearch.runs.directory import CONFIG
 from evosearch.runs.documents import CHECKSUM, checksum, read_document, write_document
@@ -51,7 +51,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     winner = Entrant(f"{directory}#{best.id}", best.source, Interval(0.1, 0.05, 0.15), per_task)
     other = Entrant("runs/other#7", str(zoo.load("lion")), Interval(-0.1, -0.2, 0.0), per_task)
     stages = (Stage("10x", 4, (winner, other), 1), Stage("100x", 6, (winner,), 1))
-    run.save_funnel(Funnelled(stages, winner).document())
+    run.save_funnel(FunnelResult(stages, winner).document())
     assert save_derivation(directory, best.id, measured())
     return directory
 

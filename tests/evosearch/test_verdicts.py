@@ -9,7 +9,7 @@ import pytest
 
 from evosearch.cli.live import format_fitness
 from evosearch.cli.status import print_status
-from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.report.funnel import outcome
 from evosearch.report.program import NearestKnown
 from evosearch.report.run import BestProgram, RunOverview
@@ -225,7 +225,7 @@ def test_the_funnel_states_the_verdict_of_its_figures(
     winner: Interval | None, words: str, verdict: str | None
 ) -> None:
     stage = Stage("10x", 4, (entrant(AROUND),), 0)
-    found = Funnelled((stage,), winner and entrant(winner))
+    found = FunnelResult((stage,), winner and entrant(winner))
     assert words in outcome(found)
     assert found.document()["verdict"] == verdict
 
