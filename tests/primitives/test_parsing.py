@@ -189,7 +189,11 @@ BAD = {
     "unassigned return": ("def train(w, g):\n  return update", 2, ["'update' is not defined"]),
     "stateless return": ("def train(w, g):\n  x = g\n  return g, x", 3, ["'x'", "add it to `def`"]),
     "state returned twice": ("def train(w, g, m):\n  return g, m, m", 2, ["'m' is returned twice"]),
-    "weight as a state": ("def train(w, g):\n  return g, w", 2, ["'w' is the weights or the gradient"]),
+    "weight as a state": (
+        "def train(w, g):\n  return g, w",
+        2,
+        ["'w' is the weights or the gradient"],
+    ),
     "lr as a state": ("def train(w, g, lr):\n  return g, lr", 2, ["'lr' is a schedule input"]),
     "stray parameter": ("def train(w, g, m):\n  return g", 1, ["'m'", "return it or drop it"]),
     "repeated parameter": ("def train(w, g, m, m):\n  return g, m", 1, ["'m' is listed twice"]),
