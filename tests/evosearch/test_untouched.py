@@ -21,7 +21,7 @@ from evosearch.measuring.scorer import BASELINE
 from evosearch.report.run import overview
 from evosearch.runs.documents import CHECKSUM, checksum
 from evosearch.runs.run import Run
-from evosearch.runs.validations import counterparts, ten_times
+from evosearch.runs.validations import counterparts, counterparts_10x_or_same
 from evosearch.seeds import Stream
 from evosearch.verdicts import format_loss_change
 from primitives import zoo
@@ -158,4 +158,7 @@ def test_counterparts_are_validation_tasks() -> None:
         assert len(names) == len(proxies.names("search"))
         assert {proxies.load(name).split for name in names} == {"validation"}
     assert counterparts(["my_task.py:task"], "10x") == []
-    assert ten_times(["digits-mlp", "my_task.py:task"]) == ["digits-mlp-10x", "my_task.py:task"]
+    assert counterparts_10x_or_same(["digits-mlp", "my_task.py:task"]) == [
+        "digits-mlp-10x",
+        "my_task.py:task",
+    ]
