@@ -108,7 +108,7 @@ def test_a_best_rate_at_the_edge_of_the_grid_is_reported(single: Evaluation) -> 
     """A program that does not move has the same loss at every rate, so the smallest is its best."""
     assert result(single, "stuck").at_edge
     assert not result(single, "copy").at_edge
-    assert "inside those that were tried for stuck (" in sentences(single)[0]
+    assert "at the edge of the grid for stuck (" in sentences(single)[0]
 
 
 def test_divergence_is_counted_and_has_the_worst_difference(single: Evaluation) -> None:
