@@ -1,40 +1,49 @@
-"""Numbers that results depend on and that are the same in every search, so that none is hidden.
+"""Fixed numbers that results depend on and that are the same in every search.
 
-What a user may want to change is a setting (`evosearch.config`).
+Numbers that a user may want to change are settings (`evosearch.config`).
 """
 
 from __future__ import annotations
 
 HURDLE_FROM = 1 / 8
-"""Share of a training after which its curve may miss the hurdle."""
+"""Fraction of a training after which the hurdle may stop it."""
 
 TEST_STAGES = (1, 2, 4)
-"""A test of a challenger is looked at when so many times `test_seeds` are measured, at a third of
-its error rate each time."""
+"""Numbers of seeds at which a test of a challenger is evaluated, in units of `test_seeds`.
+
+Each of the three evaluations has a third of the test's error rate.
+"""
 FUTILITY_AFTER = 4
-"""Pairs after which a test may be given up as hopeless."""
+"""Number of seed pairs from which a test may be given up because the challenger is behind."""
 CONFIRM_EVERY = 8
-"""Every so many requests a seed that confirms a champion has priority over all else."""
+"""Interval, in requests, at which confirming a champion has priority over all else."""
 
 MAX_HITS_IN_A_ROW = 500
-"""Children in a row that equal earlier programs, after which one of the population is measured on a
-further seed instead."""
+"""Maximum number of consecutive children with a known semantic key.
+
+After that a program of the population is measured on another seed instead.
+"""
 MAX_DRAFTS = 1000
-"""Ill-kinded drafts of one child after which mutation gives up."""
+"""Maximum number of drafts of one child; mutation fails after that."""
 
 TUNED_POPULATION = 100
-"""While constants are tuned the population is the last so many programs."""
+"""Population size while constants are tuned."""
 WIDELY_DRAWN = 80
-"""The first so many sets of constants are drawn from wide distributions around the initial ones."""
+"""Number of programs whose constants are drawn from wide distributions around the initial ones."""
 ELITE = 15
-"""Later sets are drawn around so many of the best, which new ones race."""
+"""Number of best programs from which later constants are drawn; new programs race the last one."""
 
 TUNING_RATES = (1.0, 4.0, 16.0, 64.0)
-"""Factors on its own learning rate that tuning the baseline begins with: short trainings like rates
-above a program's own."""
+"""Initial grid of learning rates for tuning the baseline, as factors on its own learning rate.
+
+Short trainings favour rates above a program's own.
+"""
 VALIDATION_RATES = (0.25, 1.0, 4.0, 16.0)
-"""The same for every program on validation tasks, where trainings are longer."""
+"""Initial grid of learning rates for every program on validation tasks, as factors on its own.
+
+It begins lower than `TUNING_RATES` because trainings are longer.
+"""
 VALIDATION_RESOLUTION = 2.0
-"""On validation tasks the best rate's neighbours are at most this factor away in the end."""
+"""Largest final factor between the best rate and its neighbours on validation tasks."""
 VALIDATION_DECAYS = (0.3, 1.0)
-"""Weight decays outside a program that are tried first on validation tasks, besides none."""
+"""Initial grid of decoupled weight decays on validation tasks, in addition to no decay."""

@@ -1,7 +1,7 @@
-"""Seeds, by what they are for, and under which conditions each trains.
+"""Streams of seeds by purpose, and the training conditions of each seed.
 
-A search on one horizon and one schedule learns that horizon and that schedule. So the conditions go
-round with the seeds, differently on each task, and what wins under only some of them does not win.
+A search on a single horizon and schedule overfits to them. So the conditions cycle with the seed
+number, with another offset on each task, and a program must be good under all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Stream(StrEnum):
-    """What a seed is for; no two streams share a seed."""
+    """Purpose of a seed; seeds of different streams are always different."""
 
     TUNE = "tune"
     SEARCH = "search"
@@ -30,7 +30,7 @@ class Stream(StrEnum):
 
 
 class Seed(NamedTuple):
-    """A seed, by its stream and its number there."""
+    """A seed: its stream and its number within the stream."""
 
     stream: Stream
     number: int
@@ -38,14 +38,15 @@ class Seed(NamedTuple):
 
 @dataclass(frozen=True)
 class Conditions:
-    """How a seed trains, whatever the program.
+    """Training conditions of a seed, the same for every program.
 
     Attributes:
-        steps: how many.
-        schedule: a name in `proxies.SCHEDULES`.
-        decay: weight decay outside the program: without updates the training would shrink all
-            weights by about exp(-decay), spread over the steps as the schedule is. Unlike a decay
-            per step it means the same at any budget and learning rate.
+        steps: number of steps.
+        schedule: name of the learning rate schedule, a key of `proxies.SCHEDULES`.
+        decay: decoupled weight decay, applied outside the program. Without updates the whole
+            training would shrink all weights by about exp(-decay), spread over the steps like the
+            schedule. Unlike a decay per step, it means the same at any number of steps and
+            learning rate.
     """
 
     steps: int
@@ -55,11 +56,11 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Rounds:
-    """Conditions by seed.
+    """Cycle of training conditions over consecutive seeds.
 
     Attributes:
-        budgets: factors on a task's own steps; consecutive seeds go through all of them.
-        schedules: names in `proxies.SCHEDULES`, likewise.
+        budgets: factors on a task's number of steps; consecutive seeds cycle through them.
+        schedules: names in `proxies.SCHEDULES`; consecutive seeds cycle through them.
     """
 
     budgets: tuple[float, ...] = (1.0,)
@@ -67,15 +68,19 @@ class Rounds:
 
     @property
     def longest(self) -> float:
-        """The largest factor on a task's own steps."""
+        """Largest factor on a task's number of steps."""
         return max(self.budgets)
 
-    def of(self, seed: Seed, place: int, steps: int) -> Conditions:
-        """The conditions of `seed` on a task of so many steps.
+    def of(self, seed: Seed, task_index: int, steps: int) -> Conditions:
+        """Return the conditions of a seed on one task.
 
-        Its `place` in the search's list shifts the round, so that a seed is not long, or short, on
-        every task at once.
+        Args:
+            seed: the seed.
+            task_index: index of the task in the search's list. It shifts the cycle, so that a seed
+                is not long, or short, on all tasks at once.
+            steps: the task's number of steps.
         """
-        turn = seed.number + place
-        factor = self.budgets[turn % len(self.budgets)]
-        return Conditions(max(1, round(steps * factor)), self.schedules[turn % len(self.schedules)])
+        position = seed.number + task_index
+        factor = self.budgets[position % len(self.budgets)]
+        schedule = self.schedules[position % len(self.schedules)]
+        return Conditions(max(1, round(steps * factor)), schedule)

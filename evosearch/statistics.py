@@ -1,8 +1,8 @@
-"""Scores, estimates and intervals: what may be concluded from measurements.
+"""Scores, confidence intervals, p-values and error rates.
 
-The fitness of one measurement is log(baseline loss / loss) on the same task and seed, clipped to
-+-log 4, with divergence at -log 4; the score of a seed is the mean over tasks, each bounded above.
-0 is tuned AdamW and +0.1 is about 10% lower loss.
+The score of a measurement is log(baseline's loss / loss) on the same task and seed, clipped to
++-log 4; a diverged training scores -log 4. The score of a seed is the mean over tasks, with the
+score of each task capped. 0 is tuned AdamW, and +0.1 is about 10% lower loss.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.special import stdtr, stdtrit  # scipy.stats takes seconds to import
 
 LARGEST_SCORE = math.log(4.0)
 SMALLEST_LOSS = float(np.finfo(np.float32).tiny)
-"""A loss below this counts as this, so that a perfect one has a logarithm."""
+"""Lower bound of losses, so that a loss of 0 has a logarithm."""
 
 
 class Interval(NamedTuple):
@@ -28,27 +28,27 @@ class Interval(NamedTuple):
 
 
 def score(loss: float, baseline: float) -> float:
-    """log(baseline / loss), clipped to +-log 4; a loss that is not finite has the worst score."""
+    """Return log(baseline / loss), clipped to +-log 4; -log 4 if the loss is not finite."""
     return -log_ratio(loss, baseline) if math.isfinite(loss) else -LARGEST_SCORE
 
 
 def bounded_mean(scores: Mapping[str, float], largest_gain: float) -> float:
-    """The score of a seed: the mean over tasks, in which each counts at most `largest_gain`.
+    """Return the score of a seed: the mean over tasks of min(score, `largest_gain`).
 
-    So no single task carries a program; losses count in full.
+    The cap keeps a single task from dominating the mean. Negative scores are not capped.
     """
-    return sum(min(one, largest_gain) for one in scores.values()) / len(scores)
+    return sum(min(score, largest_gain) for score in scores.values()) / len(scores)
 
 
 def log_loss(loss: float) -> float:
-    """The logarithm of a loss; +inf if it diverged."""
+    """Return the logarithm of a loss; +inf if it is not finite."""
     return math.log(max(loss, SMALLEST_LOSS)) if math.isfinite(loss) else math.inf
 
 
 def log_ratio(loss: float, reference: float) -> float:
-    """log(loss / reference), clipped to +-log 4: the paired difference of two losses on a seed.
+    """Return log(loss / reference), clipped to +-log 4: the paired difference on a seed.
 
-    Divergence counts as the clip, on either side; two that both diverged are equal.
+    If one of the losses is not finite, the result is +log 4 or -log 4; if both are not, it is 0.
     """
     difference = log_loss(loss) - log_loss(reference)
     if math.isnan(difference):
@@ -57,17 +57,26 @@ def log_ratio(loss: float, reference: float) -> float:
 
 
 def standard_error(scores: Sequence[float], noise_floor: float) -> float:
-    """Standard error of the mean; a least deviation keeps few scores from looking sure."""
+    """Return the standard error of the mean.
+
+    `noise_floor` is the minimum standard deviation; with few scores the sample's can be too small.
+    """
     count = len(scores)
     mean = sum(scores) / count
-    deviation = math.sqrt(sum((one - mean) ** 2 for one in scores) / max(1, count - 1))
+    deviation = math.sqrt(sum((score - mean) ** 2 for score in scores) / max(1, count - 1))
     return max(deviation, noise_floor) / math.sqrt(count)
 
 
 def interval(scores: Sequence[float], noise_floor: float, level: float = 0.95) -> Interval:
-    """Student's t interval of the mean, with a least standard deviation of `noise_floor`.
+    """Return Student's t interval of the mean.
 
-    A single score is treated as one of two, so that its interval is wide and not infinite.
+    A single score has one degree of freedom, as two scores have, and the deviation `noise_floor`.
+    So its interval is wide but finite.
+
+    Args:
+        scores: one for each seed.
+        noise_floor: minimum standard deviation of the scores.
+        level: probability that the interval contains the true mean.
     """
     mean = float(np.mean(scores))
     quantile = stdtrit(max(1, len(scores) - 1), 0.5 + level / 2)
@@ -78,32 +87,35 @@ def interval(scores: Sequence[float], noise_floor: float, level: float = 0.95) -
 def stratified_interval(
     strata: Sequence[Sequence[float]], noise_floor: float, level: float = 0.95
 ) -> Interval:
-    """Student's t interval of the mean of the strata's means, such as tasks with several seeds.
+    """Return Student's t interval of the mean of the means of strata.
 
-    Each stratum has noise of its own, so there are as many squared deviations to judge the error by
-    as scores less strata, at most (Satterthwaite 1946, Biometrics Bulletin 2:110); means over tasks
-    would leave one less than there are seeds. A single score is treated as in `interval`.
+    A stratum is, for example, a task with several seeds. Each stratum has its own variance. The
+    degrees of freedom are Satterthwaite's: at most the number of scores less the number of strata.
+    `interval` of the means over tasks would have only the number of seeds less one.
 
     Args:
-        strata: the scores of each.
-        noise_floor: the least standard deviation assumed of a mean over strata of single scores.
-        level: chance that the interval covers the truth.
+        strata: the scores of each stratum; a single score is treated as in `interval`.
+        noise_floor: minimum standard deviation of a mean over strata with one score each.
+        level: probability that the interval contains the true mean.
+
+    References:
+        Satterthwaite 1946, Biometrics Bulletin 2:110.
     """
     variances = [standard_error(scores, 0.0) ** 2 for scores in strata]
     degrees = [max(1, len(scores) - 1) for scores in strata]
-    squares = sum(variance**2 / own for variance, own in zip(variances, degrees, strict=True))
+    squares = sum(variance**2 / count for variance, count in zip(variances, degrees, strict=True))
     freedom = sum(variances) ** 2 / squares if squares else sum(degrees)
-    least = noise_floor / math.sqrt(min(map(len, strata)))
-    error = max(math.sqrt(sum(variances)) / len(strata), least)
+    floor = noise_floor / math.sqrt(min(map(len, strata)))
+    error = max(math.sqrt(sum(variances)) / len(strata), floor)
     mean = float(np.mean([np.mean(scores) for scores in strata]))
     half = float(stdtrit(freedom, 0.5 + level / 2)) * error
     return Interval(mean, mean - half, mean + half)
 
 
 def lower_bound(differences: Sequence[float], error: float) -> float:
-    """One-sided lower confidence bound of a mean at error rate `error` (Student's t).
+    """Return the one-sided lower confidence bound of a mean at error rate `error` (Student's t).
 
-    Identical differences, as of a program with itself, give their common value.
+    If all differences are equal, the bound is their common value.
     """
     mean = float(np.mean(differences))
     deviation = float(np.std(differences, ddof=1))
@@ -112,25 +124,28 @@ def lower_bound(differences: Sequence[float], error: float) -> float:
 
 
 def spent_error(rate: float, test: int) -> float:
-    """The error rate of test number 1, 2, ...: rate / (j (j + 1)), which sums to `rate`."""
+    """Return the error rate of test number j = 1, 2, ...: rate / (j (j + 1)); the sum is `rate`."""
     return rate / (test * (test + 1))
 
 
 def p_value(differences: Sequence[float], noise_floor: float) -> float:
-    """Two-sided p-value of a mean of 0 (Student's t), with the least deviation of `interval`."""
+    """Return the two-sided p-value of a zero mean (Student's t); `noise_floor` as in `interval`."""
     ratio = abs(float(np.mean(differences))) / standard_error(differences, noise_floor)
     return float(2 * stdtr(len(differences) - 1, -ratio))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for one another; the chance of any false one below a is at most a.
+    """Return the p-values after Holm's correction for multiple comparisons.
 
-    The i-th smallest of n is multiplied by n - i + 1, and none is below a smaller one's
-    (Holm 1979, Scandinavian Journal of Statistics 6:65).
+    The i-th smallest of n p-values is multiplied by n - i + 1; the results keep the order of the
+    p-values. If all hypotheses hold, the probability that any result is below a is at most a.
+
+    References:
+        Holm 1979, Scandinavian Journal of Statistics 6:65.
     """
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted

@@ -1,4 +1,4 @@
-"""Tasks by name: registered ones, and those that a user brings."""
+"""Tasks by name: bundled tasks and user tasks."""
 
 from proxies import precision, registry
 from proxies.task import Split, Task
@@ -6,15 +6,19 @@ from proxies.user_tasks import files
 
 
 def load(name: str) -> Task:
-    """The task `name`, built on first use; always the same object, so that it compiles once.
+    """Return the task `name`, built on first use; always the same object, so it is compiled once.
+
+    >>> load("quadratic").steps
+    50
 
     Args:
-        name: a registered name, or a file as in `proxies.user_tasks.files`; with "+bfloat16" behind
-            it, the same task as `proxies.in_bfloat16` makes it.
+        name: a registered name, or a file as described in `proxies.user_tasks.files`. The suffix
+            "+bfloat16" gives the task that `proxies.in_bfloat16` returns.
 
     Raises:
         UnknownTaskError: there is no such task.
-        UserTaskError: a user's file cannot be made a task.
+        UserTaskError: the file cannot be read, or does not define a task.
+        UntrustedTaskError: an audit hook refused a Python file.
     """
     if name.endswith(precision.SUFFIX):
         return precision.in_bfloat16(load(name.removesuffix(precision.SUFFIX)))
@@ -22,6 +26,18 @@ def load(name: str) -> Task:
 
 
 def split(name: str) -> Split:
-    """Who may touch the task `name`; only a user's task is built for that. Raises as `load`."""
+    """Return the split of the task `name`; a bundled task is not built for this.
+
+    >>> split("digits-mlp")
+    'search'
+
+    Args:
+        name: the name of a task, as in `load`.
+
+    Raises:
+        UnknownTaskError: there is no such task.
+        UserTaskError: the file cannot be read, or does not define a task.
+        UntrustedTaskError: an audit hook refused a Python file.
+    """
     name = name.removesuffix(precision.SUFFIX)
     return files.load(name).split if files.is_user_task(name) else registry.split(name)

@@ -1,4 +1,4 @@
-"""The tasks by name. A new task is one factory under `@register`."""
+"""The registry of bundled tasks; a new task is one factory decorated with `@register`."""
 
 import difflib
 from collections.abc import Callable
@@ -9,25 +9,34 @@ from proxies.task import SPLITS, Split, Task
 
 
 class Factory(Protocol):
-    """Builds a task under a name, from the data of a split."""
+    """A function that builds the task of a name and a split."""
 
     def __call__(self, name: str, split: Split, /) -> Task:
-        """The task `name`, on the data of `split`."""
+        """Return the task `name`, on the data of `split`."""
         ...
 
 
 class UnknownTaskError(KeyError):
-    """No task has this name; the message says which ones are near."""
+    """There is no task of this name; the message suggests similar names.
+
+    >>> print(UnknownTaskError("digit-mlp"))
+    unknown task 'digit-mlp'; did you mean 'digits-mlp' or 'digits-mlp-10x' or ...
+    >>> print(UnknownTaskError("table.csv"))
+    unknown task 'table.csv'; name FILE.npz with arrays x and y, FILE.txt or FILE.py:FUNCTION
+    """
 
     def __init__(self, name: str) -> None:
-        near = difflib.get_close_matches(name, names(), n=3)
-        hint = "`evosearch tasks` lists them all"
-        if near:
-            hint = f"did you mean {' or '.join(map(repr, near))}?"
+        similar = difflib.get_close_matches(name, names(), n=3)
+        if similar:
+            hint = f"did you mean {' or '.join(map(repr, similar))}?"
+        elif "." in name or "/" in name:
+            hint = "name FILE.npz with arrays x and y, FILE.txt or FILE.py:FUNCTION"
+        else:
+            hint = "`evosearch tasks` lists all tasks"
         super().__init__(f"unknown task {name!r}; {hint}")
 
     def __str__(self) -> str:
-        return str(self.args[0])  # a KeyError would show the message's repr
+        return str(self.args[0])  # KeyError would return the repr of the message
 
 
 _F = TypeVar("_F", bound=Factory)
@@ -36,7 +45,20 @@ _rows: dict[str, tuple[Split, Factory]] = {}
 
 
 def register(name: str, split: Split) -> Callable[[_F], _F]:
-    """Make the decorated factory the task `name` of `split`; the factory itself is unchanged.
+    """Register the decorated factory as the task `name` of `split`; return the factory unchanged.
+
+        @register("short-quadratic", "diagnostic")
+        def short_quadratic(name: str, split: Split) -> Task:
+            return dataclasses.replace(load("quadratic"), name=name, split=split, steps=5)
+
+    >>> register("quadratic", "diagnostic")
+    Traceback (most recent call last):
+    ...
+    ValueError: task 'quadratic' is already registered; choose another name
+
+    Args:
+        name: the task's name, unique among all tasks.
+        split: the split that the task belongs to.
 
     Raises:
         ValueError: the name is taken, or there is no such split.
@@ -54,12 +76,19 @@ def register(name: str, split: Split) -> Callable[[_F], _F]:
 
 
 def names(split: Split | None = None) -> tuple[str, ...]:
-    """The names of all tasks, or of those of one split, in the order of registration."""
-    return tuple(name for name, (its, _) in _rows.items() if split in (None, its))
+    """Return the names of the registered tasks, in the order of registration.
+
+    >>> names("search")[:2]
+    ('digits-mlp', 'digits-conv')
+
+    Args:
+        split: the split whose tasks to list; None lists all tasks.
+    """
+    return tuple(name for name, (own, _) in _rows.items() if split in (None, own))
 
 
 def split(name: str) -> Split:
-    """Who may touch the task `name`; the task is not built.
+    """Return the split of the registered task `name`, without building the task.
 
     Raises:
         UnknownTaskError: there is no such task.
@@ -71,10 +100,10 @@ def split(name: str) -> Split:
 
 @cache
 def load(name: str) -> Task:
-    """The task `name`, built on first use; always the same object, so that it compiles once.
+    """Return the registered task `name`; always the same object, so that it is compiled once.
 
     Raises:
         UnknownTaskError: there is no such task.
     """
-    its = split(name)
-    return _rows[name][1](name, its)
+    own_split = split(name)
+    return _rows[name][1](name, own_split)

@@ -1,4 +1,4 @@
-"""Tasks whose weights and batches lie on several devices, for what is too large for one."""
+"""Tasks whose weights and batches are split over several devices."""
 
 import math
 from collections.abc import Callable
@@ -11,88 +11,100 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from proxies.task import PyTree, Task
 
 TINY = 1_024
-"""Arrays of fewer numbers lie whole on every device: parts would cost more than they save."""
+"""Arrays of fewer numbers are replicated: splitting them would cost more than it saves."""
 
 
 @cache
 def over_devices(task: Task, mesh: Mesh) -> Task:
-    """The same task with weights and batches in parts on the devices of `mesh`.
+    """Return the same task with weights and batches split over the devices of `mesh`.
 
-    Every array of weights is split along its largest axis that can be cut evenly, or lies whole on
-    every device if there is none; so are its gradient and what a rule keeps of the same shape,
-    which XLA derives. Batches, and the items of the evaluation, are split along their first axis if
-    it can be cut evenly, so that each device computes its share of the loss (fully sharded data
-    parallelism, Rajbhandari et al. 2020). What lies whole on every device: `data`, of which a batch
-    may read any item; each array of weights in turn, while it is used; and all weights once, while
-    they are drawn.
+    Each array of weights is split along its largest axis that the number of devices divides, or
+    replicated if there is none. XLA splits gradients and rule states of the same shape alike.
+    Batches and evaluation items are split along their first axis if the number of devices divides
+    it, so that each device computes its share of the loss (fully sharded data parallelism,
+    Rajbhandari et al. 2020). Each device holds all of `data`, since a batch may read any item; each
+    whole array of weights while it is used; and all weights while they are initialised.
 
-    It is the same function of the same numbers, and so has the same name; sums are taken in
-    another order, so losses agree within rounding, not bit for bit. Hand over data and keys that
-    are not committed to a device, as they are unless `jax.device_put` was told one.
+    The task keeps its name, since it computes the same function. Sums are taken in a different
+    order, so losses agree up to rounding, not bit for bit. Data and keys must not be committed to
+    a device, as `jax.device_put` with an explicit device does.
+
+    >>> import jax, proxies
+    >>> mesh = jax.make_mesh((1,), ("device",))
+    >>> over_devices(proxies.load("digits-mlp"), mesh).name
+    'digits-mlp'
 
     Args:
-        task: what to spread.
-        mesh: devices along one axis, as `jax.make_mesh((8,), ("device",))` makes it.
+        task: the task to split.
+        mesh: devices along one axis, such as `jax.make_mesh((8,), ("device",))`.
 
     Returns:
-        The task; always the same object for the same arguments, so that it compiles once.
+        A task; always the same object for the same arguments, so that it is compiled once.
 
     Raises:
-        ValueError: the mesh has not one axis.
+        ValueError: the mesh does not have exactly one axis.
     """
     if len(mesh.axis_names) != 1:
         axes = ", ".join(map(repr, mesh.axis_names)) or "none"
-        raise ValueError(f"task {task.name!r}: the mesh has the axes {axes}; make it of one axis")
-    # With explicit axes, every operation of every task would have to say how its result is laid.
+        raise ValueError(f"task {task.name!r}: the mesh has the axes {axes}; make it with one axis")
+    # With explicit axes, every operation of every task would have to name its result's sharding.
     mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,))
 
-    def lay(leaf: jax.Array, axis: int | None) -> jax.Array:
-        split = () if axis is None else (*[None] * axis, *mesh.axis_names)
-        spec = PartitionSpec(*split)  # type: ignore[no-untyped-call]
-        laid: jax.Array = jax.lax.with_sharding_constraint(  # type: ignore[no-untyped-call]
+    def place(leaf: jax.Array, axis: int | None) -> jax.Array:
+        axes = () if axis is None else (*[None] * axis, *mesh.axis_names)
+        spec = PartitionSpec(*axes)  # type: ignore[no-untyped-call]
+        placed: jax.Array = jax.lax.with_sharding_constraint(  # type: ignore[no-untyped-call]
             leaf, NamedSharding(mesh, spec)
         )
-        return laid
+        return placed
 
-    def spread(weights: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: lay(leaf, axis_to_split(leaf.shape, mesh.size)), weights)
+    def split_weights(weights: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: place(leaf, axis_to_split(leaf.shape, mesh.size)), weights)
 
-    def share(batch: PyTree) -> PyTree:
+    def split_batch(batch: PyTree) -> PyTree:
         return jax.tree.map(
-            lambda leaf: lay(leaf, 0) if leaf.ndim and leaf.shape[0] % mesh.size == 0 else leaf,
+            lambda leaf: place(leaf, 0) if leaf.ndim and leaf.shape[0] % mesh.size == 0 else leaf,
             batch,
         )
 
     def init(key: jax.Array) -> PyTree:
-        return spread(task.init(key))
+        return split_weights(task.init(key))
 
     def batch(data: PyTree, sample: PyTree) -> PyTree:
-        return share(task.batch(data, sample))
+        return split_batch(task.batch(data, sample))
 
     def loss(params: PyTree, batch: PyTree, key: jax.Array) -> jax.Array:
-        return task.loss(spread(params), batch, key)  # and so is the gradient, its transpose
+        return task.loss(split_weights(params), batch, key)  # the gradient is split alike
 
     def evaluate(params: PyTree, data: PyTree, partition: PyTree, key: jax.Array) -> jax.Array:
-        return task.evaluate(spread(params), data, share(partition), key)
+        return task.evaluate(split_weights(params), data, split_batch(partition), key)
 
-    gradient = None if task.gradient is None else _spread_gradient(task.gradient, spread)
+    gradient = None if task.gradient is None else _split_gradient(task.gradient, split_weights)
     return replace(task, init=init, batch=batch, loss=loss, evaluate=evaluate, gradient=gradient)
 
 
 def axis_to_split(shape: tuple[int, ...], parts: int) -> int | None:
-    """The largest axis that can be cut evenly, the first of equal ones; None to keep it whole."""
+    """Return the largest axis that `parts` divides, the first of equal ones.
+
+    Args:
+        shape: the shape of an array of weights.
+        parts: number of devices.
+
+    Returns:
+        The index of the axis; None if the array is to be replicated.
+    """
     if math.prod(shape) < TINY:
         return None
-    even = [axis for axis, size in enumerate(shape) if size % parts == 0]
-    return max(even, key=lambda axis: shape[axis], default=None)
+    divisible = [axis for axis, size in enumerate(shape) if size % parts == 0]
+    return max(divisible, key=lambda axis: shape[axis], default=None)
 
 
-def _spread_gradient(
+def _split_gradient(
     gradient: Callable[[PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]],
-    spread: Callable[[PyTree], PyTree],
+    split_weights: Callable[[PyTree], PyTree],
 ) -> Callable[[PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]]:
-    def spread_gradient(params: PyTree, batch: PyTree, key: jax.Array) -> tuple[jax.Array, PyTree]:
-        loss, slopes = gradient(spread(params), batch, key)
-        return loss, spread(slopes)
+    def split_gradient(params: PyTree, batch: PyTree, key: jax.Array) -> tuple[jax.Array, PyTree]:
+        loss, gradients = gradient(split_weights(params), batch, key)
+        return loss, split_weights(gradients)
 
-    return spread_gradient
+    return split_gradient

@@ -1,4 +1,4 @@
-"""What a task is: a model, its data, its loss and its honest evaluation, as pure functions."""
+"""The task: a model, its data, its loss and its evaluation on unseen items, as pure functions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,44 +10,54 @@ PyTree: TypeAlias = Any
 """Nested tuples, dicts and named tuples of arrays."""
 
 Split: TypeAlias = Literal["search", "validation", "held-out", "diagnostic"]
-"""Who may touch a task; `diagnostic` ones are for looking at, and see no data but a search's."""
+"""The group of a task: a search trains on `search` tasks only. `diagnostic` tasks illustrate single
+difficulties, and read the data of the search part."""
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 Files: TypeAlias = tuple[tuple[str, str], ...]
-"""Absolute paths of files, each with the SHA-256 of its content in hexadecimal."""
+"""Absolute paths of files, each with the SHA-256 digest of its content in hexadecimal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One thing to train, as pure functions of arrays and keys.
+    """A task that an optimizer trains, as pure functions of arrays and keys.
 
-    Tasks compare and hash by identity, so that a task is a static argument of `jax.jit` and each
-    one is compiled once. The arrays in `data` are host arrays, the same for all seeds; everything
-    that a seed decides is drawn from the keys that the functions are handed.
+    Tasks compare and hash by identity, so a task can be a static argument of `jax.jit` and is
+    compiled once. The arrays in `data` are host arrays, equal for all seeds. Everything random is
+    drawn from the keys that the functions receive.
+
+    >>> import proxies
+    >>> task = proxies.load("digits-mlp")
+    >>> task.split, task.steps, task.params
+    ('search', 200, 3010)
 
     Attributes:
         name: unique among the registered tasks.
-        split: which of the data's parts the task reads, and so who may train it.
-        description: one line for people.
+        split: the group of the task, which decides the part of the data that it reads.
+        description: one line for readers.
         metric: what `evaluate` returns, with its unit.
-        steps: the training budget.
-        data: arrays that `partition`, `batch` and `evaluate` read; an argument of compiled code,
-            never a constant in it.
+        steps: number of training steps.
+        data: arrays that `partition`, `batch` and `evaluate` read. Compiled code takes them as an
+            argument, not as a constant.
         init: `key -> params`.
-        partition: `(data, key) -> partition`, a seed's own cut into training and evaluation items.
-        sample: `(partition, key) -> sample`, all that is random about one training batch. The
-            training loop draws the samples of all steps before the first one.
+        partition: `(data, key) -> partition`, the seed's split of the items into training and
+            evaluation items.
+        sample: `(partition, key) -> sample`, the random numbers of one training batch. The training
+            loop draws the samples of all steps before the first step.
         batch: `(data, sample) -> batch`, without randomness.
         loss: `(params, batch, key) -> scalar`, positive.
         evaluate: `(params, data, partition, key) -> scalar`, positive, lower is better, on items
             that `sample` never returns.
-        gradient: `(params, batch, key) -> (loss, gradients)`; None stands for the gradient of
-            `loss`. For two-player losses and sampled gradients.
+        gradient: `(params, batch, key) -> (loss, gradients)`, for two-player losses and sampled
+            gradients; None uses the gradient of `loss`.
         source: the name of the data, in `proxies.data.SOURCES`; "none" for a formula.
-        delay: gradients are those of the weights so many steps ago.
-        files: what a user's task was made from, first the file that its name starts with; see
+        delay: number of steps by which gradients are delayed.
+        files: the files that a user task was made from, beginning with the one in its name; see
             `proxies.digest`.
+
+    Raises:
+        ValueError: the split is unknown, `steps` is below 1 or `delay` is negative.
     """
 
     name: str
@@ -69,9 +79,8 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            known = ", ".join(SPLITS)
             raise ValueError(
-                f"task {self.name!r}: unknown split {self.split!r}; use one of {known}"
+                f"task {self.name!r}: unknown split {self.split!r}; use one of {', '.join(SPLITS)}"
             )
         if self.steps < 1:
             raise ValueError(f"task {self.name!r}: steps is {self.steps}; use at least 1")
@@ -80,6 +89,6 @@ class Task:
 
     @property
     def params(self) -> int:
-        """The number of weights, found without computing any."""
+        """Number of weights, derived from shapes only."""
         weights = jax.eval_shape(self.init, jax.random.key(0))
         return sum(leaf.size for leaf in jax.tree.leaves(weights))

@@ -1,4 +1,4 @@
-"""What all tests share: Hypothesis without deadlines and always alike, two devices, commands."""
+"""Shared setup of all tests: deterministic Hypothesis, two CPU devices, command lines."""
 
 import gc
 import os
@@ -10,12 +10,12 @@ from typing import Any
 
 from tests.xla_options import FLAGS
 
-# What one process has compiled is there for the others of this run.
+# All processes of a test run share one compilation cache.
 _CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp("-evosearch-tests")
 if _CACHE:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-# And which files of whose are trusted is no test's affair.
+# Tests do not read or change which files the user trusts.
 _STATE = tempfile.mkdtemp("-evosearch-state")
 os.environ["XDG_STATE_HOME"] = _STATE
 
@@ -33,15 +33,15 @@ settings.register_profile(
 )
 settings.load_profile("evosearch")
 
-gc.set_threshold(50_000, 20, 20)  # JAX keeps many objects, and looking through them takes time
-jax.config.update("jax_num_cpu_devices", 2)  # before JAX looks for its devices
+gc.set_threshold(50_000, 20, 20)  # JAX keeps many objects, which slow collections down
+jax.config.update("jax_num_cpu_devices", 2)  # before JAX starts its devices
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiling takes most of the suite's time: less of it, for slower code.
+    """Set XLA flags that compile faster, at the cost of slower code.
 
-    Before JAX makes its first device, and for the processes that tests start too. Tests of
-    accelerators compile as users do.
+    Compilation takes most of the suite's time. The flags are set before JAX starts its devices and
+    reach processes that tests start. Tests on accelerators use the default flags.
     """
     if config.getoption("markexpr") != "gpu":
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
@@ -53,8 +53,8 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(_CACHE, ignore_errors=True)
 
 
-class Said:
-    """What a command wrote and its exit status."""
+class CommandResult:
+    """Exit status and output of a command."""
 
     def __init__(self, status: int, out: str, err: str):
         self.status, self.out, self.err = status, out, err
@@ -62,14 +62,16 @@ class Said:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a command line in this process."""
+    """Return a function that runs a command line in this process."""
 
-    def call(*words: str | Path) -> Said:
+    def call(*words: str | Path) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["evosearch", *map(str, words)])
-        monkeypatch.setattr("evosearch.cli.interrupts.leave", sys.exit)  # not this process
+        monkeypatch.setattr(
+            "evosearch.cli.interrupts.leave", sys.exit
+        )  # do not end the test process
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
-        return Said(int(ended.value.code or 0), captured.out, captured.err)
+        return CommandResult(int(ended.value.code or 0), captured.out, captured.err)
 
     return call

@@ -1,9 +1,7 @@
-"""The command line: one module for each thing that a user does.
+"""The command line of evosearch.
 
-`search` launches and resumes, `status` says what was found, `inspect`, `compare` and `check` look
-at runs, `show` at programs, `simplify` makes them readable, `export` turns them into code,
-`evaluate` compares, `funnel` finds the winner, `tasks` and `catalogue` list what there is.
-Libraries are imported inside commands, so that `--help` answers at once.
+Each module defines one command or a few related ones. Commands import the libraries they need in
+their own functions, so that `--help` starts fast.
 """
 
 import signal
@@ -15,7 +13,7 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Runs the command line; exits with 0, 1 (failed), 2 (used wrongly) or 130 (interrupted)."""
+    """Run the command line; exit with 0, 1 (failure), 2 (wrong usage) or 130 (interrupted)."""
     signal.signal(signal.SIGINT, end_at_once)  # before the imports, which take half a second
     from evosearch.cli import app
 

@@ -1,4 +1,4 @@
-"""The `evosearch` program: its commands, and errors turned into one line and an exit status."""
+"""The `evosearch` application: shared options, and errors as one line and an exit status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from evosearch.errors import EvosearchError
 
 app = typer.Typer(
     name="evosearch",
-    help="Discovers optimizers: search for update rules, look at them, evaluate them.",
+    help="Discover optimizers: search for update rules, inspect and evaluate them.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -30,22 +30,22 @@ app = typer.Typer(
 
 
 class DeviceKind(StrEnum):
-    """What JAX can compute on."""
+    """Kinds of devices that JAX computes on."""
 
     CPU = "cpu"
     GPU = "gpu"
     TPU = "tpu"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only one JSON document.")]
 
 
 Workers = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Trainings at a time; one per core by default, not used in batches. Changes no "
-        "result.",
+        help="Number of parallel trainings, by default one per core. It does not change results "
+        "and is ignored with batches.",
     ),
 ]
 JobTimeout = Annotated[
@@ -54,13 +54,13 @@ JobTimeout = Annotated[
         min=0.1,
         max=1e6,
         metavar="SECONDS",
-        help="Give up a training that takes longer, which then counts as diverged; by default ten "
-        "minutes for a task of your own, and no limit for others.",
+        help="Stop a training that takes longer and count it as diverged. The default is ten "
+        "minutes for user tasks and no limit for bundled tasks.",
     ),
 ]
 Device = Annotated[
     DeviceKind | None,
-    typer.Option(help="What to compute on; by default a GPU or TPU if JAX finds one."),
+    typer.Option(help="Device to compute on; by default a GPU or TPU if JAX finds one."),
 ]
 
 
@@ -75,14 +75,14 @@ TrustOption = Annotated[
     typer.Option(
         "--trust",
         callback=_trust,
-        help="Execute Python files that the run or the configuration names as tasks. Without it "
-        "such a file is executed only after you have agreed to it, once.",
+        help="Execute Python files that the run or the configuration names as tasks. Without "
+        "this option evosearch asks before it executes such a file for the first time.",
     ),
 ]
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         print(f"evosearch {version('evosearch')}")
@@ -90,7 +90,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _everywhere(
+def _global_options(
     version: Annotated[
         bool,
         typer.Option(
@@ -102,24 +102,24 @@ def _everywhere(
 
 
 def print_json(document: Any) -> None:
-    """The document that `--json` promises; refuses NaN and infinity, which JSON has not."""
+    """Print a document as JSON; NaN and infinity, which JSON lacks, raise ValueError."""
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
 def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:
-    """Prints text for people; control characters that came from a file are shown as escapes."""
+    """Print text for people; control characters that came from a file are shown as escapes."""
     from primitives.text.printable import printable
 
     print(printable(text, keep="\n\t"), end=end, file=sys.stderr if err else sys.stdout)
 
 
 def warn(text: str) -> None:
-    """Says on standard error what a person should know of, though the work goes on."""
+    """Print a warning on standard error."""
     say(text, err=True)
 
 
 def main() -> NoReturn:
-    """Runs the command line; exits with 0, 1 (failed), 2 (used wrongly) or 130 (interrupted)."""
+    """Run the command line; exit with 0, 1 (failure), 2 (wrong usage) or 130 (interrupted)."""
     prepare()
     for module in (
         "search",
@@ -134,10 +134,10 @@ def main() -> NoReturn:
         "tasks",
         "compare",
         "catalogue",
-    ):  # the order of `--help`
+    ):  # in the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")
     trust.enable(sys.argv[1:])
-    if isinstance(sys.stdout, io.TextIOWrapper):  # an encoding without what is said is no error
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the encoding may lack a character
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
@@ -155,7 +155,7 @@ def main() -> NoReturn:
         say(f"evosearch: {error.filename or 'output'}: {error.strerror}", err=True)
         sys.exit(1)
     except Exception as error:
-        status = _known(error)
+        status = _exit_status(error)
         if status is None:
             raise
         say(f"evosearch: {_one_line(error)}", err=True)
@@ -165,8 +165,8 @@ def main() -> NoReturn:
     raise AssertionError("the command line always exits")
 
 
-def _known(error: Exception) -> int | None:
-    """The exit status of an error that is meant for the user; None for a defect of ours."""
+def _exit_status(error: Exception) -> int | None:
+    """Return the exit status of an error meant for the user; None for a bug in evosearch."""
     if isinstance(error, EvosearchError):
         return error.exit_code
     from primitives import ProgramError
@@ -174,9 +174,8 @@ def _known(error: Exception) -> int | None:
     from primitives.zoo import UnknownProgramError
     from proxies import UnknownTaskError, UserTaskError
 
-    tasks = UnknownTaskError | UserTaskError
-    wrongly_used = ProgramError | UnknownProgramError | tasks | OptimizerNameError
-    if isinstance(error, wrongly_used):
+    task_errors = UnknownTaskError | UserTaskError
+    if isinstance(error, ProgramError | UnknownProgramError | task_errors | OptimizerNameError):
         return 2
     return 1 if isinstance(error, ExportError) else None
 

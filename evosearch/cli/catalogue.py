@@ -1,4 +1,4 @@
-"""What there is: `ops` and `zoo`."""
+"""The commands `ops` and `zoo`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from evosearch.cli.app import Json, app, print_json, say
 def ops(
     json: Json = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the table of docs/language.md.")
+        bool, typer.Option("--markdown", help="Print the table of docs/language.md as Markdown.")
     ] = False,
 ) -> None:
-    """The ops that programs are made of."""
-    from evosearch.cli.terminal import whole_lines
+    """List the ops that programs are made of."""
+    from evosearch.cli.terminal import unbroken_lines
     from evosearch.report.catalogue import ops_report
     from evosearch.report.terminal import show
     from primitives import OPS
@@ -41,17 +41,20 @@ def ops(
     if markdown:
         say(language.markdown(), end="")
         return
-    show(ops_report(), whole_lines())
+    show(ops_report(), unbroken_lines())
 
 
 @app.command()
 def zoo(json: Json = False) -> None:
-    """The known optimizers, as programs to start from and to compare with."""
-    from evosearch.cli.terminal import whole_lines
+    """List the known optimizers.
+
+    Each is a program that a search can start from and that `eval` can compare with.
+    """
+    from evosearch.cli.terminal import unbroken_lines
     from evosearch.report.catalogue import zoo_report, zoo_table
     from evosearch.report.terminal import show
 
     if json:
         print_json({"zoo": zoo_table().records()})
     else:
-        show(zoo_report(), whole_lines())
+        show(zoo_report(), unbroken_lines())

@@ -1,4 +1,4 @@
-"""`check`: verify a run."""
+"""The command `check`."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from evosearch.cli.app import Json, app, print_json, say
 
 @app.command()
 def check(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")],
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the run.")],
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="Derive again what can be: configuration, programs, tests, champions, best.txt.",
+            help="Restore what the measurements determine: configuration, programs, tests, "
+            "champions, best.txt.",
         ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Verify everything that a run holds.
+    """Verify a run.
 
-    Checksums of all rows, the database, the configuration, the replay of the whole search from its
-    measurements, the kept documents, and the ledger beside the run. Exits with 1 if something is
-    wrong. Measurements are never changed.
+    This checks the checksums of all rows, the database, the configuration, the stored documents
+    and the ledger beside the run, and replays the whole search from its measurements. The exit
+    status is 1 if something is wrong. Measurements are never changed.
     """
     from evosearch.cli.progress import reporting
     from evosearch.cli.terminal import Terminal
-    from evosearch.pipeline.checking import check as checked
+    from evosearch.pipeline.checking import check as check_run
 
     with reporting(Terminal(stderr=True)) as report:
-        found = checked(run, repair=repair, phase=lambda text: report(text, 0, None))
+        findings = check_run(run, repair=repair, phase=lambda text: report(text, 0, None))
     if json:
-        print_json({"run": str(run), "findings": [one.document() for one in found]})
+        print_json({"run": str(run), "findings": [finding.document() for finding in findings]})
     else:
-        for one in found:
-            verdict = "repaired" if one.repaired else "ok" if one.ok else "WRONG"
-            say(f"{verdict:8}  {one.subject}: {one.text}")
-    if not all(one.ok for one in found):
+        for finding in findings:
+            verdict = "repaired" if finding.repaired else "ok" if finding.ok else "WRONG"
+            say(f"{verdict:8}  {finding.subject}: {finding.text}")
+    if not all(finding.ok for finding in findings):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Runs beside others: `compare` (at equal cost) and `audit` (what is reported against truth)."""
+"""The commands `compare` and `audit`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from evosearch.cli.app import JobTimeout, Json, TrustOption, Workers, app, print
 from evosearch.cli.progress import reporting
 from evosearch.runs.cost import Unit
 
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Directories of runs.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Directories of one or more runs.")]
 
 
 @app.command()
 def compare(
     runs: Runs,
     by: Annotated[
-        Unit, typer.Option(help="What cost is counted in: weight updates (steps times weights).")
+        Unit, typer.Option(help="Unit of cost; an update is one step of one weight.")
     ] = Unit.UPDATES,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Draw the curves too: .svg, .png or .pdf.")
+        Path | None,
+        typer.Option("-o", "--out", help="Draw the curves to this .svg, .png or .pdf file."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare searches at equal cost: the champion so far, and its validation, against cost.
+    """Compare searches at equal cost.
 
-    Runs that differ in nothing but their seed are one row. Make searches to compare with by
-    `search --baseline`.
+    The tables give the fitness of the champion so far, and its validation, at several costs. Runs
+    that differ only in their seeds share a row. `evosearch search --baseline` runs searches to
+    compare with.
     """
     from evosearch.cli.terminal import Terminal
     from evosearch.files import atomic_write
@@ -40,46 +42,47 @@ def compare(
 
     if out is not None:
         check(out, PLOTS)
-    found = compare_runs([Run(path) for path in runs], by)
+    comparison = compare_runs([Run(path) for path in runs], by)
     if out is not None:
         from evosearch.report.plots.curves import draw
 
         with atomic_write(out) as file:
-            draw(found, file, out.suffix.removeprefix("."))
+            draw(comparison, file, out.suffix.removeprefix("."))
     if json:
-        print_json({**found.document(), "path": str(out)} if out else found.document())
+        document = comparison.document()
+        print_json({**document, "path": str(out)} if out else document)
     else:
-        show(comparison_report(found), Terminal())
+        show(comparison_report(comparison), Terminal())
 
 
 @app.command()
 def audit(
     runs: Runs,
     seeds: Annotated[
-        int, typer.Option(min=2, max=10_000, help="Fresh seeds for each champion.")
+        int, typer.Option(min=2, max=10_000, help="Number of fresh seeds for each champion.")
     ] = 64,
     workers: Workers = None,
     job_timeout: JobTimeout = None,
     trust: TrustOption = False,
     json: Json = False,
 ) -> None:
-    """Measure the champions of runs again: does the fitness reported hold on fresh seeds?
+    """Check the reported fitness of champions on fresh seeds.
 
-    Every champion that was confirmed is trained on the same tasks under the same conditions against
-    the same baseline, on seeds that nothing else uses. Reported and fresh fitness differ by chance
-    alone if the search is honest.
+    Every confirmed champion is trained again on the same tasks, under the same conditions and
+    against the same baseline, on seeds that nothing else uses. If the reports are unbiased, the
+    reported and the new fitness differ only by chance.
     """
     from evosearch.cli.terminal import Terminal
-    from evosearch.evaluation.audit import audit as measure
+    from evosearch.evaluation.audit import audit as audit_runs
     from evosearch.report.comparison import audit_report
     from evosearch.report.terminal import show
     from evosearch.runs.run import Run
     from evosearch.trust import ask_about_tasks
 
     opened = [Run(path) for path in runs]
-    ask_about_tasks(task for one in opened for task in one.config.tasks)
+    ask_about_tasks(task for run in opened for task in run.config.tasks)
     with reporting(Terminal(stderr=True)) as report:
-        found = measure(
+        result = audit_runs(
             opened,
             seeds=seeds,
             workers=workers,
@@ -88,6 +91,6 @@ def audit(
             progress=report,
         )
     if json:
-        print_json(found.document())
+        print_json(result.document())
     else:
-        show(audit_report(found), Terminal())
+        show(audit_report(result), Terminal())

@@ -1,4 +1,4 @@
-"""Comparing: `eval` (programs on tasks) and `bench` (engines on this machine)."""
+"""The commands `eval` and `bench`."""
 
 from __future__ import annotations
 
@@ -24,87 +24,105 @@ if TYPE_CHECKING:
 def evaluate(
     programs: Annotated[
         list[str],
-        typer.Argument(metavar="PROGRAM", help="Zoo names, files, -, runs/NAME or runs/NAME#ID."),
+        typer.Argument(
+            metavar="PROGRAM",
+            help="Zoo names, files, - for standard input, runs/NAME or runs/NAME#ID.",
+        ),
     ],
     task: Annotated[
         str | None,
-        typer.Option(help="A task, several with commas between, or a split such as held-out."),
+        typer.Option(help="Tasks, comma-separated, or a split such as held-out."),
     ] = None,
     suite: Annotated[
         str | None,
-        typer.Option(help="All tasks of a split, weight decay tuned too: search, held-out, ..."),
+        typer.Option(
+            help="Evaluate on all tasks of a split, such as held-out, and tune weight decay too."
+        ),
     ] = None,
     landscapes: Annotated[
         bool,
         typer.Option(
             "--landscapes",
-            help="On the landscapes, formulas of a few weights, and draw the programs' ways: to "
-            "the picture among -o, landscapes.svg by default.",
+            help="Evaluate on the landscapes, which are formulas of a few weights, and draw the "
+            "trajectories to the picture given by -o, by default landscapes.svg.",
         ),
     ] = False,
     against: Annotated[
         str,
         typer.Option(
-            help="What to compare with, several with commas between: zoo names, files, runs, and "
-            "of optax: optax:sgd, optax:adamw, optax:muon, optax:schedule_free_adamw. Fitness is "
-            "relative to the first."
+            help="Optimizers to compare with, comma-separated: zoo names, files, runs, or "
+            "optax:sgd, optax:adamw, optax:muon, optax:schedule_free_adamw. Fitness is relative "
+            "to the first."
         ),
     ] = "adamw,lion",
-    seeds: Annotated[int, typer.Option(min=2, max=10_000, help="Fresh seeds to report from.")] = 8,
-    tuning_seeds: Annotated[int, typer.Option(min=1, max=1000, help="Seeds to tune on.")] = 2,
+    seeds: Annotated[
+        int, typer.Option(min=2, max=10_000, help="Number of fresh seeds to report from.")
+    ] = 8,
+    tuning_seeds: Annotated[
+        int, typer.Option(min=1, max=1000, help="Number of seeds to tune on.")
+    ] = 2,
     lrs: Annotated[
         str | None,
-        typer.Option(help="Factors on a program's own learning rate to start tuning from."),
+        typer.Option(
+            help="First factors on a program's own learning rate to try, comma-separated."
+        ),
     ] = None,
     decays: Annotated[
         str | None,
         typer.Option(
-            help="Weight decays outside every contender to start tuning from; none to tune none. "
-            "A decay of 0.3 would shrink the weights by e^-0.3 over a training without updates.",
+            help="First decoupled weight decays to try, comma-separated, or none for no tuning. A "
+            "decay of 0.3 shrinks weights by e^-0.3 over a training without updates.",
             show_default="none; with --suite 0.1,0.3,1",
         ),
     ] = None,
     schedule: Annotated[
-        str, typer.Option(help="Of the learning rate: cosine, linear, constant, cyclical, ...")
+        str, typer.Option(help="Learning-rate schedule: cosine, linear, constant, cyclical, ...")
     ] = "cosine",
     steps: Annotated[
         int | None,
-        typer.Option(min=1, max=10_000_000, help="Training steps; the task's own by default."),
+        typer.Option(
+            min=1, max=10_000_000, help="Number of training steps; by default the task's own."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="All seeds follow from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed from which all seeds derive.")] = 0,
     workers: Workers = None,
     job_timeout: JobTimeout = None,
     sharpness: Annotated[
         bool,
         typer.Option(
-            "--sharpness", help="Also the largest Hessian eigenvalue where each training ends."
+            "--sharpness", help="Report the largest Hessian eigenvalue at the end of each training."
         ),
     ] = False,
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Ignore trainings that are kept in evaluations.db."),
+        typer.Option("--fresh", help="Ignore cached trainings."),
     ] = False,
     out: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--out", help="Write the report too: .md, .json, .svg or .png."),
+        typer.Option(
+            "-o", "--out", help="Write the report to this .md, .json, .svg or .png file too."
+        ),
     ] = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Compare programs on tasks, each at its best setting, on seeds no search has used.
+    """Compare tuned programs on tasks, on fresh seeds.
 
-    Every contender's learning rate (a factor on its own) is tuned with the same number of trials on
-    tuning seeds, extending the grid until the best lies inside it, and so is weight decay outside
-    the contenders if asked. Then all are trained on the same fresh seeds: mean and 95% interval,
-    paired differences, and which of those are real; over several tasks ranks, wins and the mean
-    loss ratio. The seeds follow from --seed: who chooses among many ideas by them should confirm
-    the choice on another. Every training is kept in evaluations.db, beside the run or else in
-    runs/, and never made twice; looks at held-out tasks are counted there.
+    Every contender's learning rate (a factor on its own), and weight decay if requested, is tuned
+    with the same number of trials on the tuning seeds. The grid is extended until the best value
+    lies inside it. Then all contenders are trained on the same fresh seeds. The report gives means
+    with 95% intervals and significant paired differences, and over several tasks ranks, wins and
+    the mean loss ratio.
+
+    If you choose among many programs by one evaluation, confirm the choice with another --seed.
+
+    Trainings are cached in evaluations.db, beside the run or else in runs/. Evaluations on held-out
+    tasks are counted there.
     """
     from evosearch.cli.programs import ledger_of
     from evosearch.cli.terminal import Terminal
     from evosearch.environment import use_device
-    from evosearch.evaluation.evaluation import evaluate as compare
+    from evosearch.evaluation.evaluation import evaluate as evaluate_programs
     from evosearch.evaluation.trajectories import names, trajectories
     from evosearch.measuring.ledger import Ledger
     from evosearch.measuring.tuning import DECAYS
@@ -113,9 +131,7 @@ def evaluate(
     from evosearch.report.terminal import show
 
     if (task is not None) + (suite is not None) + landscapes != 1:
-        raise UsageError(
-            "say what to evaluate on: either --task NAME or --suite SPLIT or --landscapes"
-        )
+        raise UsageError("give exactly one of --task NAME, --suite SPLIT and --landscapes")
     if suite is not None:
         check_split(suite)
     use_device(device)
@@ -125,17 +141,17 @@ def evaluate(
     for path in out:
         check(path)
     if decays is None:
-        tried: Sequence[float] | None = DECAYS if suite is not None else ()
+        decay_grid: Sequence[float] | None = DECAYS if suite is not None else ()
     else:
-        tried = () if decays == "none" else _numbers(decays)
-    named = _named(programs)
+        decay_grid = () if decays == "none" else _numbers(decays)
+    contenders = _contenders(programs)
     console = Terminal(stderr=True)
     ledger = Ledger() if fresh else ledger_of(programs)
-    how: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "seeds": seeds,
         "tuning_seeds": tuning_seeds,
         "lrs": _numbers(lrs),
-        "decays": tried or (),
+        "decays": decay_grid or (),
         "schedule": schedule,
         "sharpness": sharpness,
         "steps": steps,
@@ -145,28 +161,38 @@ def evaluate(
         "notify": warn,
         "ledger": ledger,
     }
-    references = _named(_listed(against))
-    seen: Sequence[Landscape] = ()
+    references = _contenders(_split(against))
+    drawn: Sequence[Landscape] = ()
     with reporting(console) as report:
         if landscapes:
-            evaluation, seen = trajectories(named, references, names(), progress=report, **how)
+            evaluation, drawn = trajectories(
+                contenders, references, names(), progress=report, **settings
+            )
         else:
-            tasks = task_names(task or suite or "")
-            evaluation = compare(named, tasks, against=references, progress=report, **how)
+            evaluation = evaluate_programs(
+                contenders,
+                task_names(task or suite or ""),
+                against=references,
+                progress=report,
+                **settings,
+            )
     for path in out:
-        write(evaluation, path, seen)
+        write(evaluation, path, drawn)
     if json:
         print_json(evaluation.document())
     else:
         show(evaluation_report(evaluation), Terminal())
         if landscapes:
-            drawn = ", ".join(str(path) for path in out if path.suffix in PLOTS)
-            console.print(f"trajectories: {drawn}", highlight=False)
+            pictures = ", ".join(str(path) for path in out if path.suffix in PLOTS)
+            console.print(f"wrote the trajectories to {pictures}", highlight=False)
         if ledger.path and (looks := ledger.count_evaluations("held-out")) and suite == "held-out":
-            console.print(f"look {looks} at held-out tasks, by {ledger.path}", highlight=False)
+            console.print(
+                f"evaluation {looks} on held-out tasks, as counted by {ledger.path}",
+                highlight=False,
+            )
 
 
-def _named(arguments: list[str]) -> dict[str, Contender]:
+def _contenders(arguments: list[str]) -> dict[str, Contender]:
     from evosearch.cli.programs import load_program
     from evosearch.measuring.contenders import PREFIX, find
 
@@ -177,10 +203,10 @@ def _named(arguments: list[str]) -> dict[str, Contender]:
 
 
 def check_split(name: str) -> None:
-    """Whether there is such a split.
+    """Check that a split exists.
 
     Raises:
-        UsageError: there is none.
+        UsageError: No split has that name.
     """
     from proxies.task import SPLITS
 
@@ -189,21 +215,21 @@ def check_split(name: str) -> None:
 
 
 def task_names(text: str) -> list[str]:
-    """The tasks that `text` names on the command line: a split, or names with commas between."""
+    """Return the tasks of a command-line argument: a split or comma-separated names."""
     import proxies
     from proxies.task import SPLITS
 
-    return list(proxies.names(text)) if text in SPLITS else named_tasks(text)
+    return list(proxies.names(text)) if text in SPLITS else trusted_tasks(text)
 
 
-def named_tasks(text: str) -> list[str]:
-    """The tasks in a text with commas between, from the command line: their files are trusted."""
-    names = _listed(text)
+def trusted_tasks(text: str) -> list[str]:
+    """Return the comma-separated tasks of a command-line argument, and trust their files."""
+    names = _split(text)
     trust.current().trust_tasks(names)
     return names
 
 
-def _listed(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
@@ -211,23 +237,26 @@ def _numbers(text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(word) for word in _listed(text)]
+        return [float(word) for word in _split(text)]
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a list of numbers; write 0.1,1,10") from None
 
 
 @app.command()
 def bench(
-    repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats of each way.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of interleaved repeats of each variant.")
+    ] = 5,
     seconds: Annotated[
-        float, typer.Option(min=0, help="How long to search with the quick preset; 0 for not.")
+        float,
+        typer.Option(min=0, help="Duration of a search with the quick preset; 0 means no search."),
     ] = 60.0,
     device: Device = None,
     batch: Annotated[
         str | None,
         typer.Option(
-            help="Measure batches of so many programs side by side, several sizes with commas "
-            "between; 64,256,1024 on a GPU or TPU, and none on CPU, by default."
+            help="Batch sizes to measure, comma-separated; by default 64,256,1024 on a GPU or TPU "
+            "and none on CPU."
         ),
     ] = None,
     minutes: Annotated[
@@ -235,23 +264,26 @@ def bench(
         typer.Option(
             min=1,
             max=1000,
-            help="On an accelerator: what matters most, in about so many minutes; each figure is "
-            "printed as soon as it is measured. 10 holds everything, 4 the first figures.",
+            help="Measure an accelerator in about this many minutes, the most important figures "
+            "first. All figures need 10 minutes, the first ones 4.",
         ),
     ] = None,
     profile: Annotated[
-        Path, typer.Option(help="The file for the profile that --minutes makes.")
+        Path, typer.Option(help="File for the profile that --minutes writes.")
     ] = Path("evosearch.xplane.pb"),
     json: Json = False,
 ) -> None:
-    """How fast everything is on this machine, each way beside the others; a few minutes.
+    """Time training, mutation and search on this machine.
 
-    On CPU, one training. The floor is the training loop fused by XLA for one program, without its
-    compilation. Beside it: the compile-once interpreter, compiling the whole loop for each new
-    program, and compiling the update alone. On a GPU or TPU, or with --batch, batches: the floor is
-    one program fused under vmap over seeds; beside it the interpreter with a program in each lane,
-    and each program compiled for itself; the device's roofline; and the paper's proxies. Then
-    mutation with abstract execution, and the quick preset end to end.
+    On CPU it times one training. The floor is the training loop fused by XLA for one program,
+    without compilation time. It is compared with the compile-once interpreter, with compiling the
+    whole loop for each new program, and with compiling only the update.
+
+    On a GPU or TPU, or with --batch, it times batches. The floor is one program fused under vmap
+    over seeds. It is compared with the interpreter with one program per lane, and with compiling
+    each program separately. The report also gives the device's roofline and the paper's proxies.
+
+    Then it times mutation with abstract execution, and the quick preset. It takes a few minutes.
     """
     from evosearch.cli.terminal import Terminal
     from evosearch.environment import use_device
@@ -277,10 +309,10 @@ def bench(
             )
         report_of = batches_report
     else:
-        from evosearch.benchmarking.benchmark import bench as measure
+        from evosearch.benchmarking.benchmark import bench as bench_training
 
         with reporting(console) as report:
-            document = measure(
+            document = bench_training(
                 repeats=repeats, seconds=seconds, progress=lambda text: report(text, 0, None)
             )
         report_of = training_report
@@ -291,7 +323,7 @@ def bench(
 
 
 def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
-    """Prints each figure as it is measured; ends with status 1 if a part failed."""
+    """Print each figure as soon as it is measured; exit with 1 if a part failed."""
     from evosearch.benchmarking.accelerator import AcceleratorPlan, measure
     from evosearch.cli.terminal import Terminal
     from evosearch.report.benchmark import part_report
@@ -313,9 +345,9 @@ def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
 
 
 def _sizes(text: str | None) -> list[int]:
-    """The sizes of batches that `text` lists; none for the device's own."""
+    """Return the batch sizes in a comma-separated text; an empty list means the default sizes."""
     try:
-        sizes = [int(word) for word in _listed(text or "")]
+        sizes = [int(word) for word in _split(text or "")]
     except ValueError:
         sizes = [0]
     if any(not 1 <= size <= 16384 for size in sizes) or (text is not None and not sizes):

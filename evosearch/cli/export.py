@@ -1,4 +1,4 @@
-"""`export`: a program as a file that people use without this project."""
+"""The command `export`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from evosearch.cli.show import ProgramName
 from evosearch.errors import UsageError
 
 
-class To(StrEnum):
-    """What a file is for."""
+class Library(StrEnum):
+    """Libraries that programs are exported for."""
 
     OPTAX = "optax"
     TORCH = "torch"
@@ -24,35 +24,39 @@ class To(StrEnum):
 @app.command()
 def export(
     program: ProgramName,
-    to: Annotated[To, typer.Option("--to", help="The library that the file is for.")],
+    to: Annotated[Library, typer.Option("--to", help="Library that the optimizer is for.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Where to write; else it is printed.")
+        Path | None,
+        typer.Option("-o", "--out", help="File to write; by default the code is printed."),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="The optimizer's name, as in my_optimizer; by default the program's."),
+        typer.Option(
+            help="Name of the optimizer, such as my_optimizer; by default the program's name."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a program as an optax or PyTorch optimizer, in one file that stands alone.
+    """Export a program as an optax or PyTorch optimizer.
 
-    The file is checked first: 100 steps beside the reference interpreter in float64, each from the
-    same state, at the program's constants and at others. One that differs is not written.
+    The file is self-contained. Before it is written, 100 steps of the code are compared with the
+    reference interpreter in float64, each from the same state, with the program's constants and
+    with others. Code that differs is not written.
     """
     from evosearch.cli.programs import load_program
     from evosearch.files import check_writable, write_text
     from primitives import zoo
     from primitives.export import check
-    from primitives.export import export as exported
+    from primitives.export import export as export_program
 
     loaded = load_program(program)
     if out is not None:
         check_writable(out)
         if out.is_file() and not force:
-            raise UsageError(f"{out} exists; pass --force to overwrite it, or another -o")
+            raise UsageError(f"{out} exists; add --force to overwrite it, or give another -o")
     summary = zoo.summary(program) if program in zoo.names() else ""
-    file = exported(loaded, to.value, name or default_name(program), summary)
+    file = export_program(loaded, to.value, name or default_name(program), summary)
     report = check(file)
     if out is not None:
         write_text(out, file.source)
@@ -79,7 +83,7 @@ def export(
 
 
 def default_name(program: str) -> str:
-    """A name from how the user called the program: that of the zoo, of a file or of a run."""
+    """Return an optimizer name made from a zoo name, a file name or the name of a run."""
     stem = Path(program.partition("#")[0]).name.removesuffix(".txt")
     name = re.sub(r"\W+", "_", stem.lower(), flags=re.ASCII).strip("_")
     if program == "-" or not name:

@@ -1,4 +1,4 @@
-"""From a run to its winner: `funnel`."""
+"""The command `funnel`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evosearch.cli.progress import reporting
 
 if TYPE_CHECKING:
     from evosearch.config import FunnelConfig
-    from evosearch.evaluation.funnel import Funnelled
+    from evosearch.evaluation.funnel import FunnelResult
     from evosearch.runs.run import Run
 
 Scale = Literal["10x", "100x"]
@@ -20,13 +20,19 @@ Scale = Literal["10x", "100x"]
 
 @app.command()
 def funnel(
-    runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="One or more runs.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Directories of one or more runs.")
+    ],
     entrants: Annotated[
         int | None,
-        typer.Option(min=1, max=10_000, help="How many programs enter; the run's own by default."),
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="Maximum number of programs that enter; by default the run's setting.",
+        ),
     ] = None,
     to: Annotated[
-        Scale, typer.Option(help="The last stage: 10x is a quick look, at a tenth of the cost.")
+        Scale, typer.Option(help="Last stage; stopping at 10x costs about a tenth.")
     ] = "100x",
     workers: Workers = None,
     job_timeout: JobTimeout = None,
@@ -36,11 +42,12 @@ def funnel(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Take the best programs of runs through 10x and 100x the work; name the winner.
+    """Choose the winner among the best programs of runs.
 
-    Only what is shown to beat the tuned baseline on a stage goes on. Every entrant and the baseline
-    are tuned alike. The winner's figures are from seeds that chose nothing. It is kept in each
-    run's directory; every command that takes a program takes it as runs/NAME#winner.
+    The programs are measured at 10x and then 100x the work. A program enters the next stage only if
+    it is shown to beat the tuned baseline. All entrants and the baseline are tuned with the same
+    number of trials. The winner's fitness is reported from fresh seeds. The winner is stored in
+    each run's directory; its name is runs/NAME#winner.
     """
     from evosearch.environment import use_device
     from evosearch.runs.run import Run
@@ -52,28 +59,28 @@ def funnel(
         config = config.model_copy(update={"entrants": (entrants, config.entrants[1])})
     if bfloat16:
         config = config.model_copy(update={"precision": "bfloat16"})
-    found = measured(opened, config, workers, job_timeout, to)
+    result = run_funnel(opened, config, workers, job_timeout, to)
     if json:
-        print_json(found.document())
+        print_json(result.document())
     else:
-        print_funnel(found)
+        print_funnel(result)
 
 
-def measured(
+def run_funnel(
     runs: list[Run],
     config: FunnelConfig,
     workers: int | None,
     timeout: float | None,
     to: Scale,
-) -> Funnelled:
-    """The funnel with progress on the terminal; its document is kept in each run."""
+) -> FunnelResult:
+    """Run the funnel with progress on the terminal, and store its document in each run."""
     from evosearch.cli.terminal import Terminal
-    from evosearch.evaluation.funnel import funnel as through
+    from evosearch.evaluation.funnel import funnel as measure
     from evosearch.measuring.ledger import Ledger
 
     ledger = Ledger.beside(runs[0].directory, on_error=warn)
     with reporting(Terminal(stderr=True)) as report:
-        found = through(
+        result = measure(
             runs,
             config=config,
             to=to,
@@ -84,14 +91,14 @@ def measured(
             ledger=ledger,
         )
     for run in runs:
-        run.save_funnel(found.document())
-    return found
+        run.save_funnel(result.document())
+    return result
 
 
-def print_funnel(found: Funnelled) -> None:
-    """The stages as tables, and the winner."""
+def print_funnel(result: FunnelResult) -> None:
+    """Print the stages as tables, and the winner."""
     from evosearch.cli.terminal import Terminal
     from evosearch.report.funnel import funnel_report
     from evosearch.report.terminal import show
 
-    show(funnel_report(found), Terminal())
+    show(funnel_report(result), Terminal())

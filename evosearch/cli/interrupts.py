@@ -1,7 +1,7 @@
-"""Ctrl-C: what it does while a command starts, works and ends.
+"""Handling of Ctrl-C while a command starts, works and ends.
 
-Imports nothing but Python's own modules, so that `evosearch.cli.main` can listen before the imports
-that take time.
+This module imports only the standard library, so that `evosearch.cli.main` can install a handler
+before slow imports.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 INTERRUPTED = 130
-"""The exit status after Ctrl-C."""
+"""Exit status after Ctrl-C."""
 
 
 class Interrupted(BaseException):
-    """Ctrl-C; a class of its own because the command library turns KeyboardInterrupt into 1."""
+    """Raised on Ctrl-C, since Typer turns KeyboardInterrupt into exit status 1."""
 
 
-def next_signal_kills() -> None:
-    """From now on Ctrl-C or a termination signal ends the process at once, whatever it does."""
+def restore_default_handlers() -> None:
+    """Let the next Ctrl-C or termination signal end the process at once."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 
 
 def end_at_once(number: int, frame: object) -> None:
-    """Ends a command that keeps what it has as it goes.
+    """End the process at once; a signal handler for commands that save their results as they go.
 
-    An exception would be lost where Python ignores those, as in a callback of its garbage
-    collector, and breaks imports of compiled modules.
+    Raising an exception instead is unsafe: Python ignores exceptions in some places, such as
+    callbacks of the garbage collector, and they break imports of compiled modules.
     """
     show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
     with suppress(OSError, ValueError):
@@ -41,10 +41,10 @@ def end_at_once(number: int, frame: object) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """While it is open, the first Ctrl-C raises `Interrupted` and the second ends the process."""
+    """Raise `Interrupted` on the first Ctrl-C in the block, and end the process on the second."""
 
     def interrupt(number: int, frame: object) -> None:
-        next_signal_kills()
+        restore_default_handlers()
         raise Interrupted
 
     before = signal.signal(signal.SIGINT, interrupt)
@@ -55,7 +55,7 @@ def interruptible() -> Iterator[None]:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process without waiting for trainings that other threads are at."""
+    """End the process without waiting for trainings in other threads."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -1,10 +1,10 @@
-"""The live view of a search: a panel on a terminal, a line now and then anywhere else."""
+"""Live view of a search: a panel on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -21,7 +21,7 @@ from evosearch.evolution.records import Champion, fitness, is_confirmed, reporte
 from evosearch.pipeline.observers import Snapshot
 from evosearch.report.run import duration
 from evosearch.statistics import Interval
-from evosearch.verdicts import LEAST_SEEDS, Verdict, of_champion
+from evosearch.verdicts import MIN_SEEDS, Verdict, champion_verdict
 from primitives import live
 from primitives.text.printable import printable
 
@@ -36,14 +36,14 @@ _STYLES = {
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a search is from the limit that will end it.
+class LimitProgress:
+    """Progress of a search towards one of its limits.
 
     Attributes:
-        limit: its name in the configuration.
-        used: how much of it is used, as in `8,213 of 20,000 programs`.
-        fraction: the same, from 0 to 1.
-        seconds_left: an estimate from the pace so far; None before there is one.
+        limit: Name of the limit in the configuration.
+        used: The part that is used, as text such as `8,213 of 20,000 programs`.
+        fraction: The part that is used, from 0 to 1.
+        seconds_left: Estimate from the speed so far; None before there is one.
     """
 
     limit: str
@@ -56,9 +56,9 @@ class Progress:
         return f"{self.used}{left}"
 
 
-def progress(snapshot: Snapshot) -> Progress | None:
-    """The limit that is reached first at the pace so far; None for a search without limits."""
-    found = []
+def nearest_limit(snapshot: Snapshot) -> LimitProgress | None:
+    """Return the limit that is reached first at the speed so far; None without limits."""
+    limits = []
     for name, count, before, limit in (
         ("programs", snapshot.counts.generated, snapshot.replayed, snapshot.programs),
         ("trainings", snapshot.trainings, snapshot.replayed_trainings, snapshot.trainings_limit),
@@ -68,40 +68,40 @@ def progress(snapshot: Snapshot) -> Progress | None:
             if count > before and snapshot.searching_seconds > 1:
                 left = max(0, limit - count) * snapshot.searching_seconds / (count - before)
             used = f"{count:,} of {limit:,} {name}"
-            found.append(Progress(name, used, min(1.0, count / limit), left))
+            limits.append(LimitProgress(name, used, min(1.0, count / limit), left))
     if snapshot.minutes is not None:
         seconds = 60 * snapshot.minutes
         spent = min(snapshot.elapsed_seconds, seconds)
         used = f"{duration(spent)} of {duration(seconds)}"
-        found.append(Progress("minutes", used, spent / seconds, seconds - spent))
-    return min(found, key=_seconds_left, default=None)
+        limits.append(LimitProgress("minutes", used, spent / seconds, seconds - spent))
+    return min(limits, key=_seconds_left, default=None)
 
 
-def _seconds_left(limit: Progress) -> float:
+def _seconds_left(limit: LimitProgress) -> float:
     return math.inf if limit.seconds_left is None else limit.seconds_left
 
 
-def in_figures(estimate: Interval, seeds: int, *, fresh: bool) -> str:
-    """A champion's fitness: with its interval if there are seeds for one, and from which seeds."""
+def format_fitness(estimate: Interval, seeds: int, *, fresh: bool) -> str:
+    """Return a champion's fitness as text, with its seeds and, given two seeds, its interval."""
     mean, low, high = estimate
-    which = f"{'fresh' if fresh else 'search'} seed{'s' * (seeds > 1)}"
-    bounds = f"95% [{low:+.3f}, {high:+.3f}]  " if seeds >= LEAST_SEEDS else ""
-    return f"{mean:+.3f}  {bounds}{seeds} {which}"
+    seeds_text = f"{'fresh' if fresh else 'search'} seed{'s' * (seeds > 1)}"
+    bounds = f"95% [{low:+.3f}, {high:+.3f}]  " if seeds >= MIN_SEEDS else ""
+    return f"{mean:+.3f}  {bounds}{seeds} {seeds_text}"
 
 
 class LiveView:
-    """Watches a search; a context manager that owns the terminal meanwhile.
+    """Display of a running search; a context manager that controls the terminal.
 
     Args:
-        console: where to draw; a file or a pipe gets plain lines.
-        title: what is searched in, e.g. the run's directory.
-        limits: of the run's configuration, for the champion's fitness and interval.
+        console: Console to draw on; a file or a pipe gets plain lines.
+        title: Heading, such as the run's directory.
+        measurement: The run's settings, for the champion's fitness and interval.
     """
 
-    def __init__(self, console: Console, title: str, limits: MeasurementConfig):
+    def __init__(self, console: Console, title: str, measurement: MeasurementConfig):
         self.console = console
         self.title = printable(title)
-        self.limits = limits
+        self.measurement = measurement
         self._phase = "starting"
         self._snapshot: Snapshot | None = None
         self._spinner = Spinner("dots")
@@ -131,15 +131,15 @@ class LiveView:
             self._live.stop()
 
     def phase(self, text: str) -> None:
-        """Shows what the search has begun."""
+        """Show the current phase of the search."""
         self._phase = printable(text)
         if not self._live:
             self._say(text)
 
     def stopping(self, text: str) -> None:
-        """Says that the search is about to stop, and leaves the terminal to plain lines.
+        """Announce that the search is about to stop, and switch to plain lines.
 
-        Called from a signal handler, on the thread that draws.
+        A signal handler calls this, on the thread that draws.
         """
         if self._live:
             self._live.stop()
@@ -148,11 +148,11 @@ class LiveView:
         self._say(text)
 
     def notice(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays on the screen."""
         self._say(text)
 
     def update(self, snapshot: Snapshot) -> None:
-        """Takes the state after a result; draws at most a few times a second."""
+        """Update the view; a terminal is redrawn four times a second."""
         self._snapshot = snapshot
         self._phase = "searching"
         if self._live:
@@ -166,7 +166,7 @@ class LiveView:
         self.console.print(f"{self.title}: {text}", highlight=False, soft_wrap=True, markup=False)
 
     def render(self) -> RenderableType:
-        """The panel as it stands."""
+        """Return the panel."""
         snapshot = self._snapshot
         header = Table.grid(expand=True)
         header.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
@@ -192,9 +192,9 @@ class LiveView:
         )
         rows.add_row("", self._per_task(snapshot.champion))
         if snapshot.validated:
-            rows.add_row("fitness of champions", self._curve(snapshot, self._found))
-            rows.add_row("on 10x the work", self._curve(snapshot, lambda one: one[1]))
-        limit = progress(snapshot)
+            rows.add_row("fitness of champions", self._curve(snapshot, self._search_fitness))
+            rows.add_row("on 10x the work", self._curve(snapshot, lambda pair: pair[1]))
+        limit = nearest_limit(snapshot)
         return Group(
             header,
             *([_bar(limit)] if limit else []),
@@ -203,48 +203,50 @@ class LiveView:
         )
 
     def _best(self, champion: Champion) -> str:
-        found = reported_scores(champion.record.scores)
-        if not found:
-            return f"#{champion.record.id}, not measured yet"
-        estimate = fitness(found, self.limits.noise_floor, self.limits.largest_gain)
+        number, scores = champion.record.id, reported_scores(champion.record.scores)
+        if not scores:
+            return f"#{number}, not measured yet"
         fresh = is_confirmed(champion.record.scores)
-        return f"#{champion.record.id}  fitness {in_figures(estimate, len(found), fresh=fresh)}"
+        text = format_fitness(self._fitness(scores), len(scores), fresh=fresh)
+        return f"#{number}  fitness {text}"
+
+    def _fitness(self, scores: Sequence[Mapping[str, float]]) -> Interval:
+        return fitness(scores, self.measurement.noise_floor, self.measurement.largest_gain)
 
     def _style(self, champion: Champion) -> str:
-        """Green only for what is shown to be better than the baseline."""
-        scores = champion.record.scores
-        if not (found := reported_scores(scores)):
+        """Return a green style only for a champion that is shown to beat the baseline."""
+        scores = reported_scores(champion.record.scores)
+        if not scores:
             return "bold"
-        verdict = of_champion(
-            fitness(found, self.limits.noise_floor, self.limits.largest_gain),
-            len(found),
-            confirmed=is_confirmed(scores),
+        verdict = champion_verdict(
+            self._fitness(scores),
+            len(scores),
+            confirmed=is_confirmed(champion.record.scores),
             initial=champion.record.id == 0,
         )
         return _STYLES[verdict]
 
-    def _curve(self, snapshot: Snapshot, of: Callable[[tuple[Champion, float]], float]) -> str:
-        """The last few champions that are validated, the latest last."""
-        return "  ".join(f"{of(one):+.3f}" for one in snapshot.validated[-_CHAMPIONS_SHOWN:])
+    def _curve(self, snapshot: Snapshot, value: Callable[[tuple[Champion, float]], float]) -> str:
+        """Return a value of each of the last validated champions, the latest last."""
+        latest = snapshot.validated[-_CHAMPIONS_SHOWN:]
+        return "  ".join(f"{value(pair):+.3f}" for pair in latest)
 
-    def _found(self, one: tuple[Champion, float]) -> float:
-        return fitness(
-            reported_scores(one[0].record.scores), self.limits.noise_floor, self.limits.largest_gain
-        ).mean
+    def _search_fitness(self, validated: tuple[Champion, float]) -> float:
+        return self._fitness(reported_scores(validated[0].record.scores)).mean
 
     def _per_task(self, champion: Champion) -> str:
-        found = reported_scores(champion.record.scores)
-        tasks = sorted(found[0]) if found else []
-        means = [f"{task} {sum(one[task] for one in found) / len(found):+.2f}" for task in tasks]
-        return "  ".join(means)
+        by_seed = reported_scores(champion.record.scores)
+        tasks = sorted(by_seed[0]) if by_seed else []
+        means = {task: sum(scores[task] for scores in by_seed) / len(by_seed) for task in tasks}
+        return "  ".join(f"{task} {mean:+.2f}" for task, mean in means.items())
 
 
-def _bar(found: Progress) -> Table:
-    """A bar that also reads without colour, where its empty part is blank."""
+def _bar(limit: LimitProgress) -> Table:
+    """Return a progress bar that is readable without colour too, its empty part blank."""
     row = Table.grid(expand=True, padding=(0, 1))
     row.add_column(ratio=1)
     row.add_column(justify="right", no_wrap=True)
-    row.add_row(ProgressBar(total=1.0, completed=found.fraction), str(found))
+    row.add_row(ProgressBar(total=1.0, completed=limit.fraction), str(limit))
     return row
 
 
@@ -267,7 +269,7 @@ def _speed(snapshot: Snapshot) -> str:
 
 def _line(snapshot: Snapshot, best: str) -> str:
     made = f"{snapshot.counts.generated:,} programs"
-    limit = progress(snapshot)
+    limit = nearest_limit(snapshot)
     if limit is None:
         done = f"{made} in {duration(snapshot.elapsed_seconds)}"
     else:

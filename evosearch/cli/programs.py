@@ -1,6 +1,6 @@
 """PROGRAM arguments: a zoo name, a file, `-`, `runs/NAME`, `runs/NAME#ID`, `runs/NAME#winner`.
 
-A run's program with `:simplified` after it is what `evosearch simplify` made of it.
+The suffix `:simplified` names the stored simplified form of a run's program.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 _SIMPLIFIED = ":simplified"
 _ID = re.compile("[0-9]{1,18}")
-"""Ids that fit into the database."""
+"""Ids that fit into a database column."""
 
 
 def load_program(argument: str) -> Program:
-    """The program that `argument` names.
+    """Return the program that `argument` names.
 
     Raises:
-        UsageError: there is no such thing, or it cannot be read.
-        ProgramError: it is not a program; the message starts with where it stands.
+        UsageError: Nothing has this name, or it cannot be read.
+        ProgramError: The text is not a program; the message starts with file and line.
     """
     if argument in zoo.names():
         return zoo.load(argument)
@@ -49,18 +49,18 @@ def load_program(argument: str) -> Program:
         return Run(path).champion()
     if path.exists():
         return _parsed(argument, read_bytes(path, 4 * MAX_CHARACTERS))
-    near = suggestion(argument, zoo.names()) or "; `evosearch zoo` lists the known ones"
-    raise UsageError(f"no program {argument!r}: neither a zoo name, nor a file, nor a run{near}")
+    near = suggestion(argument, zoo.names()) or "; `evosearch zoo` lists the known optimizers"
+    raise UsageError(f"no program {argument!r}: it is neither a zoo name, a file nor a run{near}")
 
 
-def place_in_run(argument: str) -> tuple[Run, int] | None:
-    """The run and the id of a generated program that `argument` names; None for other programs."""
+def run_and_id(argument: str) -> tuple[Run, int] | None:
+    """Return the run and the id of a generated program; None for other programs."""
     directory, separator, number = argument.rpartition("#")
     if separator and Path(directory).is_dir():
         if _ID.fullmatch(number):
             return Run(directory), int(number)
         if number == "winner":
-            return _place_of_winner(Run(directory))
+            return _run_and_id_of_winner(Run(directory))
     if argument in zoo.names() or not Path(argument).is_dir():
         return None
     run = Run(argument)
@@ -69,14 +69,14 @@ def place_in_run(argument: str) -> tuple[Run, int] | None:
 
 
 def ledger_of(arguments: Iterable[str], on_error: Callable[[str], None] | None = None) -> Ledger:
-    """The ledger beside the first run that `arguments` name; without one, that of `runs/` here.
+    """Return the ledger beside the first run among `arguments`, or else the one in `runs/`.
 
     Args:
-        arguments: programs, as for `load_program`.
-        on_error: told when the file cannot be used; None to raise instead.
+        arguments: Programs, as for `load_program`.
+        on_error: Called with a message if the file cannot be used; None means to raise.
 
     Raises:
-        EvosearchError: it cannot be used, and `on_error` is None.
+        EvosearchError: The file cannot be used, and `on_error` is None.
     """
     from evosearch.measuring.ledger import Ledger
 
@@ -87,8 +87,8 @@ def ledger_of(arguments: Iterable[str], on_error: Callable[[str], None] | None =
     return Ledger.local(on_error)
 
 
-def _place_of_winner(run: Run) -> tuple[Run, int] | None:
-    """The run that the winner came from; None if it was another one, which is not there."""
+def _run_and_id_of_winner(run: Run) -> tuple[Run, int] | None:
+    """Return the run and the id of a funnel's winner; None if its run does not exist here."""
     funnel = run.funnel()
     if funnel is None or funnel.winner is None:
         return None
@@ -106,21 +106,22 @@ def _numbered(run: Run, number: str) -> Program:
     if number.startswith("i") and _ID.fullmatch(number[1:]):
         return run.injected(int(number[1:]))
     raise UsageError(
-        f"{number!r} is no program's id; ids are numbers, as `evosearch top` shows, or winner"
+        f"{number!r} is not a program's id; give a number from `evosearch top`, or winner"
     )
 
 
 def _simplified(argument: str) -> Program:
-    place = place_in_run(argument)
+    place = run_and_id(argument)
     if place is None:
         raise UsageError(
-            f"{argument!r} is no program of a run, so no simplified form of it is kept; "
+            f"{argument!r} is not a program of a run, so its simplified form is not stored; "
             f"`evosearch simplify {argument} -o FILE` writes it to a file"
         )
-    found = read_derivation(place[0].directory, place[1])
-    if found is None:
+    run, number = place
+    simplification = read_derivation(run.directory, number)
+    if simplification is None:
         raise UsageError(f"{argument} is not simplified yet: run `evosearch simplify {argument}`")
-    return found.program
+    return simplification.program
 
 
 def _parsed(name: str, content: bytes) -> Program:

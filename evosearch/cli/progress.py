@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, a line now and then anywhere else."""
+"""Progress of a long command: a bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar on a terminal; anywhere else a line now and then."""
+    """Yield a function that shows a text, the number of trainings done, and their total."""
     if not console.is_terminal or console.is_dumb_terminal:
         yield _Lines(console)
         return
@@ -42,28 +42,28 @@ def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], Non
 
 
 class _Lines:
-    """Prints what is being done, at most every ten seconds."""
+    """Print a line of progress at most every ten seconds."""
 
     def __init__(self, console: Console):
         self.console = console
-        self.next = 0.0
+        self.next_time = 0.0
 
     def __call__(self, text: str, done: int, total: int | None) -> None:
-        if time.monotonic() >= self.next:
-            self.next = time.monotonic() + 10
-            of = f" ({done} of {total} trainings)" if total else ""
-            self.console.print(f"{text}{of}", markup=False, highlight=False)
+        if time.monotonic() >= self.next_time:
+            self.next_time = time.monotonic() + 10
+            count = f" ({done} of {total} trainings)" if total else ""
+            self.console.print(f"{text}{count}", markup=False, highlight=False)
 
 
 class Printer:
-    """Prints a derivation as it grows, and what it led to."""
+    """Print the steps of a derivation as they are taken, and its result."""
 
     def __init__(self, console: Console):
         self.console = console
         self._count = 0
 
     def step(self, step: Step) -> None:
-        """Prints the next step."""
+        """Print the next step."""
         from evosearch.report.simplification import step_section
         from evosearch.report.terminal import show_section
 
@@ -71,14 +71,14 @@ class Printer:
         show_section(step_section(self._count, step), self.console)
         self.console.print()
 
-    def result(self, found: Simplification) -> None:
-        """Prints what the steps led to."""
+    def result(self, simplification: Simplification) -> None:
+        """Print the simplified program and its evidence."""
         from evosearch.report.simplification import result_report
         from evosearch.report.terminal import show
 
-        show(result_report(found), self.console)
+        show(result_report(simplification), self.console)
 
     def line(self, text: str) -> None:
-        """Prints a last line."""
+        """Print a line, after an empty one."""
         self.console.print()
         self.console.print(text, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a person sees of a run, from its search to its end: the observer of the command line."""
+"""The command line's observer of a run: search, funnel and simplification."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from evosearch.cli.app import warn
 from evosearch.cli.live import LiveView
 from evosearch.cli.progress import Printer, reporting
 from evosearch.cli.terminal import Terminal
-from evosearch.evaluation.funnel import Funnelled
+from evosearch.evaluation.funnel import FunnelResult
 from evosearch.pipeline.observers import Observer, Snapshot
 from evosearch.simplification import Simplification
 from evosearch.simplification.record import Step
 
 
 class Screen(Observer):
-    """Shows the search in a live view, and prints what follows it as it comes.
+    """Observer that shows the search in a live view, and prints the results that follow it.
 
     Args:
-        view: of the search.
-        quiet: whether nothing is printed on standard output.
+        view: Live view of the search.
+        quiet: Whether to print nothing on standard output.
 
     Attributes:
-        funnelled: what the funnel found, once it has ended.
+        funnelled: Result of the funnel; None before it has ended.
     """
 
     def __init__(self, view: LiveView, *, quiet: bool):
-        self.funnelled: Funnelled | None = None
+        self.funnelled: FunnelResult | None = None
         self._view = view
         self._quiet = quiet
         self._printer = Printer(Terminal(quiet=quiet))
@@ -35,7 +35,7 @@ class Screen(Observer):
 
     @contextmanager
     def finishing(self) -> Iterator[None]:
-        """While it is open, the live view has ended and progress is shown as a bar."""
+        """Show progress as a bar within the block, after the live view has ended."""
         try:
             with reporting(Terminal(stderr=True)) as self._report:
                 yield
@@ -43,27 +43,27 @@ class Screen(Observer):
             self._report = None
 
     def phase(self, text: str) -> None:
-        """Shows what the search has begun."""
+        """Show the current phase of the search."""
         self._view.phase(text)
 
     def notice(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays on the screen."""
         if self._report is None:
             self._view.notice(text)
         else:
             warn(text)
 
     def update(self, snapshot: Snapshot) -> None:
-        """Shows how the search stands."""
+        """Show the state of the search."""
         self._view.update(snapshot)
 
     def progress(self, text: str, done: int, total: int | None) -> None:
-        """Moves the bar."""
+        """Update the progress bar."""
         if self._report is not None:
             self._report(text, done, total)
 
-    def funnel(self, found: Funnelled) -> None:
-        """Prints what came through."""
+    def funnel(self, found: FunnelResult) -> None:
+        """Print the result of the funnel."""
         from evosearch.cli.funnel import print_funnel
 
         self.funnelled = found
@@ -71,9 +71,9 @@ class Screen(Observer):
             print_funnel(found)
 
     def step(self, step: Step) -> None:
-        """Prints a step of the simplification."""
+        """Print a step of the simplification."""
         self._printer.step(step)
 
     def simplified(self, found: Simplification) -> None:
-        """Prints the simplified program and its evidence."""
+        """Print the simplified program and its evidence."""
         self._printer.result(found)

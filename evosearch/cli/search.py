@@ -1,4 +1,4 @@
-"""Launching: `search`, `resume`, `inject`."""
+"""The commands `search`, `resume` and `inject`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from evosearch.cli.app import (
     say,
     warn,
 )
-from evosearch.cli.interrupts import INTERRUPTED, Interrupted, interruptible, next_signal_kills
+from evosearch.cli.interrupts import (
+    INTERRUPTED,
+    Interrupted,
+    interruptible,
+    restore_default_handlers,
+)
 from evosearch.errors import UsageError
 from evosearch.presets import baselines, presets
 
@@ -34,12 +39,14 @@ if TYPE_CHECKING:
 
 Programs = Annotated[
     int | None,
-    typer.Option(min=1, max=10**12, help="Stop when this many programs have been generated."),
+    typer.Option(min=1, max=10**12, help="Stop after generating this many programs."),
 ]
 Trainings = Annotated[
     int | None,
     typer.Option(
-        min=1, max=10**12, help="Stop after this many trainings; compares searches at equal cost."
+        min=1,
+        max=10**12,
+        help="Stop after this many trainings; use it to compare searches at equal cost.",
     ),
 ]
 Minutes = Annotated[
@@ -52,41 +59,39 @@ _ACCELERATOR_BATCH = 512
 @app.command()
 def search(
     config: Annotated[
-        Path | None, typer.Argument(help="A TOML file of settings; see `config.toml` of any run.")
+        Path | None, typer.Argument(help="TOML file of settings, such as the config.toml of a run.")
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"Settings to start from: {', '.join(presets())}; quick by default, which takes "
+            help=f"Preset to start from: {', '.join(presets())}. The default is quick, which takes "
             "three minutes."
         ),
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help=f"Search as a baseline does, to compare with: {', '.join(baselines())}."),
+        typer.Option(help=f"Run a baseline search to compare with: {', '.join(baselines())}."),
     ] = None,
     tasks: Annotated[
         str | None,
         typer.Option(
-            help="Search tasks, comma-separated: names, or your own as my_task.py:task, table.npz, "
-            "notes.txt (docs/your-own-task.md)."
+            help="Search tasks, comma-separated: names, or user tasks such as my_task.py:task, "
+            "table.npz and notes.txt (docs/your-own-task.md)."
         ),
     ] = None,
     init: Annotated[
         str | None,
         typer.Option(
-            help="The program to start from: a zoo name, a file, - or another run's champion; "
-            "adamw_paper by default."
+            help="Initial program: a zoo name, a file, - for standard input, or a run for its "
+            "champion. The default is adamw_paper."
         ),
     ] = None,
     programs: Programs = None,
     trainings: Trainings = None,
     minutes: Minutes = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Everything random follows from it.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed of the search.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's directory; runs/... by default.")
+        Path | None, typer.Option(help="Directory for the run; by default a new one in runs/.")
     ] = None,
     workers: Workers = None,
     job_timeout: JobTimeout = None,
@@ -96,24 +101,25 @@ def search(
         typer.Option(
             min=1,
             max=16384,
-            help="Programs that train side by side on each task; as many as memory holds, up to "
-            f"{_ACCELERATOR_BATCH}, on a GPU or TPU, and 1 on CPU, by default.",
+            help="Maximum number of programs that train side by side on each task; by default "
+            f"{_ACCELERATOR_BATCH} on a GPU or TPU and 1 on CPU. Memory may limit it further.",
         ),
     ] = None,
     search_only: Annotated[
         bool,
         typer.Option(
-            "--search-only", help="Leave out the funnel and the simplification at the preset's end."
+            "--search-only", help="Skip the funnel and the simplification after the search."
         ),
     ] = False,
     trust: TrustOption = False,
     json: Json = False,
 ) -> None:
-    """Search for optimizers, live, from a known one.
+    """Search for optimizers, starting from a known one.
 
-    Ctrl-C stops; `evosearch resume` goes on exactly where it was. Prints the champion at the end.
+    A live view shows the progress, and the best program is printed at the end. Ctrl-C stops the
+    search; `evosearch resume` continues it exactly where it stopped.
     """
-    from evosearch.cli.evaluate import named_tasks
+    from evosearch.cli.evaluate import trusted_tasks
     from evosearch.config import make_config
     from evosearch.environment import use_device
     from evosearch.pipeline.limits import NO_LIMITS
@@ -124,33 +130,33 @@ def search(
     if programs is not None or trainings is not None:
         for limit in ("programs", "trainings", "minutes"):
             settings.pop(limit, None)
-    given = {
+    options = {
         "programs": programs,
         "trainings": trainings,
         "minutes": minutes,
         "seed": seed,
         "job_timeout": job_timeout,
     }
-    settings |= {name: value for name, value in given.items() if value is not None}
+    settings |= {name: value for name, value in options.items() if value is not None}
     if tasks is not None:
-        settings["tasks"] = named_tasks(tasks)
+        settings["tasks"] = trusted_tasks(tasks)
     if search_only:
         settings["simplify"] = False
         settings["funnel"] = {**settings.get("funnel", {}), "at_end": False}
     if init is not None or "init" not in settings:
         settings["init"] = _initial(init or "adamw_paper")
-    wanted = batch or settings.get("batch")
-    kind = use_device(device, batched=(wanted or 1) > 1)
-    settings["batch"] = wanted or (1 if kind == "cpu" else _ACCELERATOR_BATCH)
+    batch = batch or settings.get("batch")
+    kind = use_device(device, batched=(batch or 1) > 1)
+    settings["batch"] = batch or (1 if kind == "cpu" else _ACCELERATOR_BATCH)
     resolved = make_config(settings)
-    _check_batch(resolved.batch, kind)
+    _warn_of_idle_device(resolved.batch, kind)
     directory = out or free_directory(_directory_name(config, preset, baseline))
     _run(start(resolved, directory, warn), resolved, workers, json, NO_LIMITS)
 
 
 @app.command()
 def resume(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")],
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the run.")],
     programs: Programs = None,
     trainings: Trainings = None,
     minutes: Minutes = None,
@@ -161,35 +167,36 @@ def resume(
         Path | None,
         typer.Option(
             metavar="NEW",
-            help="Copy what still replays into the new run directory NEW, and continue there; for "
-            "a run that was made by another version.",
+            help="Copy the part of the run that this version reproduces to the new directory NEW, "
+            "and continue there; use it for a run made by another version.",
         ),
     ] = None,
     trust: TrustOption = False,
     json: Json = False,
 ) -> None:
-    """Continue a search exactly where it stopped, however it stopped.
+    """Continue a search exactly where it stopped.
 
-    The result is that of a search that was never interrupted. New limits replace the run's own:
-    --programs and --trainings count those that the run has already, --minutes counts from now.
-    A later `resume` without limits keeps them.
-    Nothing that is stored is ever deleted: a run that this version's search does not reproduce is
-    refused, with what differs.
+    The result equals that of an uninterrupted search. New limits replace those of the run:
+    --programs and --trainings include what the run has already done, --minutes counts from now. A
+    later `resume` without limits keeps them.
+
+    Stored measurements are never deleted. If this version does not reproduce the run, the command
+    reports the difference and stops.
     """
     from evosearch.environment import use_device
     from evosearch.pipeline.limits import Limits
     from evosearch.runs.directory import read_config
-    from evosearch.runs.recovery import fork as forked
+    from evosearch.runs.recovery import fork as fork_run
     from evosearch.trust import ask_about_tasks
 
     config = read_config(run)
-    _check_batch(config.batch, use_device(device, batched=config.batch > 1))
+    _warn_of_idle_device(config.batch, use_device(device, batched=config.batch > 1))
     ask_about_tasks(config.tasks)
     if fork is not None:
-        copied = forked(run, fork)
+        copied = fork_run(run, fork)
         warn(
             f"copied {copied.copied_requests:,} of {copied.total_requests:,} requests of {run} "
-            f"into {fork}"
+            f"to {fork}"
         )
         run = fork
     if job_timeout is not None:
@@ -199,24 +206,27 @@ def resume(
 
 @app.command()
 def inject(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")],
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the run.")],
     program: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="A program, as for `show`.")
+        str | None, typer.Argument(metavar="[PROGRAM]", help="A program, as for `evosearch show`.")
     ] = None,
     withdraw: Annotated[
         str | None,
         typer.Option(
-            metavar="ID", help="Set an injected program aside that the search has not taken up."
+            metavar="ID", help="Withdraw an injected program that the search has not used yet."
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Put a program into a running or stopped search as the next child; or withdraw it."""
+    """Add a program to a search as its next child, or withdraw it.
+
+    The search may be running or stopped.
+    """
     from evosearch.cli.programs import load_program
     from evosearch.runs.store import Store
 
     if (program is None) == (withdraw is None):
-        raise UsageError("give either a program to inject or --withdraw ID")
+        raise UsageError("give either a program to inject or --withdraw ID, not both")
     if withdraw is not None:
         _withdraw(run, withdraw, json)
         return
@@ -229,7 +239,7 @@ def inject(
         print_json({"id": number})
     else:
         command = shlex.join(["evosearch", "show", f"{run}#{number}"])
-        say(f"injected as {number}: it is the next child; see `{command}`")
+        say(f"injected as {number}, the next child of the search; see `{command}`")
 
 
 def _withdraw(run: Path, name: str, json: bool) -> None:
@@ -237,7 +247,7 @@ def _withdraw(run: Path, name: str, json: bool) -> None:
 
     number = name.rpartition("#")[2].removeprefix("i")
     if not number.isdecimal():
-        raise UsageError(f"--withdraw {name}: give the number of an injected program, such as i1")
+        raise UsageError(f"--withdraw {name}: give the id of an injected program, such as i1")
     store = Store.open(run, "inject")
     try:
         store.withdraw(int(number), "withdrawn by hand")
@@ -246,7 +256,7 @@ def _withdraw(run: Path, name: str, json: bool) -> None:
     if json:
         print_json({"withdrawn": f"i{number}"})
     else:
-        say(f"withdrawn: the search will not take up i{number}")
+        say(f"withdrawn: the search will not use i{number}")
 
 
 def _settings(config: Path | None, preset: str | None, baseline: str | None) -> dict[str, Any]:
@@ -274,44 +284,42 @@ def _initial(name: str) -> str:
     return str(load_program(name))
 
 
-def _check_batch(batch: int, kind: str) -> None:
-    """Says so where an accelerator is to train one program at a time."""
+def _warn_of_idle_device(batch: int, kind: str) -> None:
     if batch == 1 and kind != "cpu":
-        say(
-            f"one program at a time, as the settings have it; a search with --batch "
-            f"{_ACCELERATOR_BATCH} would keep the {kind} busy",
-            err=True,
+        warn(
+            f"batch = 1 leaves the {kind.upper()} mostly idle; "
+            f"try `evosearch search --batch {_ACCELERATOR_BATCH}`"
         )
 
 
 def _run(directory: Path, config: Config, workers: int | None, json: bool, limits: Limits) -> None:
-    """Searches and finishes, with a live view, and prints what was found."""
+    """Run the search with a live view, then the funnel and simplification; print the result."""
     from evosearch.cli.live import LiveView
     from evosearch.cli.screen import Screen
     from evosearch.cli.status import print_status
     from evosearch.cli.terminal import Terminal
-    from evosearch.pipeline.loop import INTERRUPTED as STOPPED_BY_HAND
+    from evosearch.pipeline.loop import INTERRUPTED as STOPPED_BY_USER
     from evosearch.pipeline.pipeline import Pipeline
-    from evosearch.report.run import standing
+    from evosearch.report.run import overview
     from evosearch.runs.run import Run
 
     view = LiveView(Terminal(stderr=True), str(directory), config.measurement)
     screen = Screen(view, quiet=json)
     pipeline = Pipeline(directory, config, limits=limits, workers=workers, observer=screen)
     with view, _interruptible(pipeline, view):
-        was_interrupted = pipeline.search() == STOPPED_BY_HAND
+        was_interrupted = pipeline.search() == STOPPED_BY_USER
     if not was_interrupted:
         try:
             with interruptible(), screen.finishing():
                 pipeline.finish()
         except Interrupted:
             was_interrupted = True
-    found = standing(Run(directory, config))
+    result = overview(Run(directory, config))
     if json:
         funnel = {"funnel": screen.funnelled.document()} if screen.funnelled else {}
-        print_json(found.document() | funnel)
+        print_json(result.document() | funnel)
     else:
-        print_status(found)
+        print_status(result)
     if was_interrupted:
         say(f"interrupted; continue with `{_resume(directory)}`", err=True)
         raise typer.Exit(INTERRUPTED)
@@ -323,16 +331,16 @@ def _resume(directory: Path) -> str:
 
 @contextmanager
 def _interruptible(pipeline: Pipeline, view: LiveView) -> Iterator[None]:
-    """The first Ctrl-C or termination signal stops the search cleanly, a second one at once."""
+    """Stop the search cleanly on the first Ctrl-C or SIGTERM, and at once on the second."""
 
     def handle(number: int, frame: object) -> None:
-        next_signal_kills()
+        restore_default_handlers()
         pipeline.interrupt()
-        view.stopping("stopping after what is in flight; Ctrl-C again to quit now")
+        view.stopping("stopping after the trainings in flight; Ctrl-C again to quit now")
 
-    before = {which: signal.signal(which, handle) for which in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

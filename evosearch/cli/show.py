@@ -1,4 +1,4 @@
-"""`show`: one program as text, equations, LaTeX or a graph."""
+"""The command `show`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 ProgramName = Annotated[
     str,
     typer.Argument(
-        help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID; "
-        "with :simplified after it, what `evosearch simplify` has made of a run's program."
+        help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID. "
+        "The suffix :simplified names the stored simplified form of a run's program."
     ),
 ]
 
 
 class Form(StrEnum):
-    """What `show` shows."""
+    """Forms in which `show` prints or draws a program."""
 
     TEXT = "text"
     LATEX = "latex"
@@ -41,7 +41,7 @@ _SUFFIXES = {
 }
 _FORM_OF = {
     suffix: form
-    for form, suffixes in reversed(_SUFFIXES.items())  # an .svg without --as is the graph
+    for form, suffixes in reversed(_SUFFIXES.items())  # without --as, .svg means the graph
     for suffix in suffixes
 }
 
@@ -52,7 +52,8 @@ def show(
     form: Annotated[
         Form | None,
         typer.Option(
-            "--as", help="Text by default, or what the suffix of -o says; graph prints DOT."
+            "--as",
+            help="Form of the output; by default the one that the suffix of -o implies, or text.",
         ),
     ] = None,
     out: Annotated[
@@ -60,19 +61,21 @@ def show(
         typer.Option(
             "-o",
             "--out",
-            help="Write to a file: a graph to .svg or .dot, behaviour to .png or .pdf.",
+            help="Write to this file: a graph to .svg or .dot, behaviour to .png or .pdf.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """A program: its text, simplified and in words, equations, neighbours, ancestors and facts.
+    """Show a program: source, simplified form, description, equations, nearest optimizer, lineage.
 
-    --as latex gives its equations, simplified, for a paper, --as graph the dataflow with the
-    states' loops: `evosearch show lion -o lion.svg` draws it. -o lion.png plots what the rule does
-    on scalar streams: update against gradient, its response to a step, a spike, noise and a flat
-    region, and its step size over time (to an .svg with --as behaviour).
+    --as latex prints the equations of the simplified program. --as graph prints its dataflow graph
+    in DOT; `evosearch show lion -o lion.svg` draws the graph.
+
+    --as behaviour plots the update for scalar gradients: update against gradient, the responses to
+    a step, a spike, noise and a flat region, and the step size over time. `evosearch show lion -o
+    lion.png` does so too; it needs matplotlib (pip install 'evosearch[plot]').
     """
-    from evosearch.cli.programs import load_program, place_in_run
+    from evosearch.cli.programs import load_program, run_and_id
     from evosearch.files import check_writable, write_text
     from evosearch.report.program import inspect
 
@@ -83,27 +86,27 @@ def show(
     if out and suffix not in _SUFFIXES[form]:
         endings = " or ".join(filter(None, _SUFFIXES[form]))
         raise UsageError(
-            f"{out}: {form} is written to a file that ends in {endings}; "
-            "a graph to .svg or .dot, LaTeX to .tex, behaviour to .png"
+            f"cannot write {form} to {out}: its name must end in {endings} (a graph is written to "
+            ".svg or .dot, LaTeX to .tex, behaviour to .png)"
         )
     if form == Form.BEHAVIOUR and out is None:
-        raise UsageError("--as behaviour draws a picture: say where, by -o FILE.png, .pdf or .svg")
+        raise UsageError("--as behaviour draws a picture; add -o FILE.png, .pdf or .svg")
     if out:
         check_writable(out)
-    found = None
+    inspection = None
     if json or form in (Form.TEXT, Form.LATEX):
-        found = inspect(program, loaded, place_in_run(program))
+        inspection = inspect(program, loaded, run_and_id(program))
     if out and form == Form.BEHAVIOUR:
         _plot(program, loaded, out)
     elif out:
-        write_text(out, _written(form, suffix, loaded, found))
+        write_text(out, _text(form, suffix, loaded, inspection))
     if json:
-        assert found is not None
-        print_json(found.document() | ({"path": str(out)} if out else {}))
+        assert inspection is not None
+        print_json(inspection.document() | ({"path": str(out)} if out else {}))
     elif out:
         say(f"wrote {out}")
     else:
-        say(_written(form, suffix, loaded, found), end="")
+        say(_text(form, suffix, loaded, inspection), end="")
 
 
 def _plot(name: str, program: Program, path: Path) -> None:
@@ -114,18 +117,19 @@ def _plot(name: str, program: Program, path: Path) -> None:
     plots.require()
     from evosearch.report.plots.behaviour import draw
 
-    found = behaviour(program)
     with atomic_write(path) as file:
-        draw(found, name, file, path.suffix[1:].lower())
+        draw(behaviour(program), name, file, path.suffix[1:].lower())
 
 
-def _written(form: Form, suffix: str, program: Program, found: Inspection | None) -> str:
-    """A program as `show` prints it; `found` for text and LaTeX."""
+def _text(form: Form, suffix: str, program: Program, inspection: Inspection | None) -> str:
+    """Return a program in a text form; text and LaTeX need `inspection`."""
     from evosearch.report.program import program_report
     from evosearch.report.terminal import plain_text
     from primitives import to_dot, to_graph, to_latex, to_svg
 
     if form == Form.GRAPH:
         return to_svg(to_graph(program)) if suffix == ".svg" else to_dot(to_graph(program))
-    assert found is not None
-    return f"{to_latex(found.shown)}\n" if form == Form.LATEX else plain_text(program_report(found))
+    assert inspection is not None
+    if form == Form.LATEX:
+        return f"{to_latex(inspection.shown)}\n"
+    return plain_text(program_report(inspection))

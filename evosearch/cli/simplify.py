@@ -1,4 +1,4 @@
-"""`simplify`: from a raw program to a rule that a person understands, every step shown."""
+"""The command `simplify`."""
 
 from __future__ import annotations
 
@@ -25,49 +25,54 @@ if TYPE_CHECKING:
 def simplify(
     program: ProgramName,
     number: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A program of the run, by its id.")
+        str | None, typer.Argument(metavar="[ID]", help="Id of a program, if PROGRAM is a run.")
     ] = None,
     algebra_only: Annotated[
-        bool, typer.Option("--algebra-only", help="Only rules that need no training; seconds.")
+        bool, typer.Option("--algebra-only", help="Apply only rewrite rules, without training.")
     ] = False,
     task: Annotated[
         str | None,
         typer.Option(
-            help="Tasks to measure on, with commas between, or a split; by default those of ten "
-            "times the work of the run's, which screen the candidates, else four cheap ones."
+            help="Tasks to measure on, comma-separated, or a split. The default is the run's tasks "
+            "at ten times the work, after screening on the run's tasks; without a run, four cheap "
+            "tasks."
         ),
     ] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Tune the constants too.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="All seeds follow from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed from which all seeds derive.")] = 0,
     minutes: Annotated[
         float | None,
         typer.Option(
             min=0.01,
-            help="Try no more statements after so many; rounding, confirmation and ablation come "
-            "on top.",
+            help="Stop removing statements after this many minutes; rounding, confirmation and "
+            "ablation follow.",
         ),
     ] = None,
     workers: Workers = None,
     job_timeout: JobTimeout = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Write the program here, or to .json the derivation."),
+        typer.Option(
+            "-o",
+            "--out",
+            help="Write the program to this file, or the derivation if it ends in .json.",
+        ),
     ] = None,
     trust: TrustOption = False,
     json: Json = False,
 ) -> None:
-    """Simplify a program, step by step, with the reason for each.
+    """Simplify a program step by step, with a reason for each step.
 
-    First algebra: rules that hold for every program, each with the domain on which it holds. Then
-    measurement, of a run's program on tasks of ten times the work of those that it was found on:
-    statements go whose removal costs less than 0.01 log loss against the original
-    program, by an upper 95% bound over seeds that are added until it is decided; constants get the
-    fewest digits that cost no more. Every cost is shown with its bounds, and at the end what the
-    result costs on fresh seeds, and what each of its statements is worth. Minutes on two cores;
-    Ctrl-C ends it with the steps taken so far. The derivation of a run's program is kept in the
-    run.
+    First it applies rewrite rules, each with the domain in which it holds. Then it removes
+    statements whose removal is shown to cost less than 0.01 log loss compared with the original
+    program, by an upper 95% bound; seeds are added until the bound decides. Constants are rounded
+    to the fewest digits within the same limit.
+
+    The report ends with the cost of the simplified program on fresh seeds, and with an ablation of
+    each of its statements. This takes minutes on two cores. Ctrl-C ends it with the steps taken so
+    far. The derivation of a run's program is stored in the run.
     """
-    from evosearch.cli.programs import ledger_of, load_program, place_in_run
+    from evosearch.cli.programs import ledger_of, load_program, run_and_id
     from evosearch.cli.progress import Printer
     from evosearch.cli.terminal import Terminal
     from evosearch.files import check_writable, write_text
@@ -76,21 +81,21 @@ def simplify(
     from evosearch.trust import ask_about_tasks
 
     if algebra_only and (tune or task or minutes):
-        raise UsageError("--algebra-only measures nothing: leave out --task, --tune and --minutes")
+        raise UsageError("--algebra-only does not train; leave out --task, --tune and --minutes")
     if out is not None:
         check_writable(out)
     if number is not None and "#" in program:
-        raise UsageError(f"{program} names a program already: leave out {number!r}")
+        raise UsageError(f"{program} already names a program; leave out {number!r}")
     name = program if number is None else f"{program}#{number.removeprefix('#')}"
-    place = place_in_run(name)
-    loaded = place[0].program(place[1]) if place else load_program(name)
+    origin = run_and_id(name)
+    loaded = origin[0].program(origin[1]) if origin else load_program(name)
     printer = Printer(Terminal(quiet=json))
     if algebra_only:
-        found = simplify_by_algebra(loaded, printer.step)
+        result = simplify_by_algebra(loaded, printer.step)
     else:
-        tasks, screening = measuring_tasks(name, task)
+        tasks, screening = tasks_for(name, task)
         ask_about_tasks([*tasks, *screening])
-        found = measured(
+        result = simplify_with_progress(
             loaded,
             tasks,
             printer,
@@ -102,27 +107,30 @@ def simplify(
             timeout=job_timeout,
             ledger=ledger_of([name], on_error=warn),
         )
-    document = found.document()
-    if place and found.confirmation and save_derivation(place[0].directory, place[1], found):
-        document["kept"] = str(derivation_path(place[0].directory, place[1]))
+    document = result.document()
+    if origin and result.confirmation and save_derivation(origin[0].directory, origin[1], result):
+        document["kept"] = str(derivation_path(origin[0].directory, origin[1]))
     if out is not None:
         as_json = out.suffix.lower() == ".json"
-        text = f"{json_text.dumps(document, indent=2)}\n" if as_json else str(found.program)
+        text = f"{json_text.dumps(document, indent=2)}\n" if as_json else str(result.program)
         write_text(out, text)
     if json:
         print_json(document)
-    printer.result(found)
-    if found.was_interrupted:
-        if place:
-            printer.line("Not kept in the run; -o keeps such a program in a file.")
+    printer.result(result)
+    if result.was_interrupted:
+        if origin:
+            printer.line("An interrupted simplification is not stored in the run; use -o FILE.")
         raise Interrupted
     if "kept" in document:
-        printer.line(f"kept in {document['kept']}; `evosearch show {name}` shows it")
-    elif place and found.confirmation:
-        printer.line(f"not kept: `evosearch show {name}` shows a derivation that left nothing out")
+        printer.line(f"stored in {document['kept']}; `evosearch show {name}` shows it")
+    elif origin and result.confirmation:
+        printer.line(
+            "not stored, since the run already holds a complete derivation; "
+            f"`evosearch show {name}` shows it"
+        )
 
 
-def measured(
+def simplify_with_progress(
     program: Program,
     tasks: list[str],
     printer: Printer,
@@ -135,14 +143,14 @@ def measured(
     timeout: float | None = None,
     ledger: Ledger | None = None,
 ) -> Simplification:
-    """Simplifies with measurement; steps are printed as they are taken, progress beside them.
+    """Simplify by algebra and measurement, printing steps as they are taken.
 
     Ctrl-C ends it with the steps taken so far.
     """
     from evosearch.cli.progress import reporting
     from evosearch.cli.terminal import Terminal
     from evosearch.simplification import Simplification
-    from evosearch.simplification import simplify as simplified
+    from evosearch.simplification import simplify as simplify_program
 
     steps: list[Step] = []
 
@@ -150,11 +158,12 @@ def measured(
         steps.append(step)
         printer.step(step)
 
-    shown = printer.console
-    console = shown if shown.is_terminal and not shown.quiet else Terminal(stderr=True)
+    console = printer.console
+    if not console.is_terminal or console.quiet:
+        console = Terminal(stderr=True)
     try:
         with interruptible(), reporting(console) as report:
-            return simplified(
+            return simplify_program(
                 program,
                 tasks,
                 screening=screening,
@@ -172,15 +181,17 @@ def measured(
         return Simplification.interrupted(program, steps)
 
 
-def measuring_tasks(program: str, task: str | None) -> tuple[list[str], list[str]]:
-    """The tasks to measure on and those to screen on.
+def tasks_for(program: str, task: str | None) -> tuple[list[str], list[str]]:
+    """Return the tasks to measure on and the tasks to screen candidates on.
 
-    Those asked for; else, for a program of a run, those of ten times the work of the run's, and the
-    run's; else the usual ones.
+    Args:
+        program: The PROGRAM argument.
+        task: The --task option. None means the run's tasks at ten times the work, with screening on
+            the run's tasks; for a program of no run, the default tasks.
     """
     from evosearch.cli.evaluate import task_names
     from evosearch.runs.directory import CONFIG, read_config
-    from evosearch.runs.validations import ten_times
+    from evosearch.runs.validations import counterparts_10x_or_same
     from evosearch.simplification.simplifier import DEFAULT_TASKS
 
     if task is not None:
@@ -189,5 +200,5 @@ def measuring_tasks(program: str, task: str | None) -> tuple[list[str], list[str
     directory = Path(program.rpartition("#")[0] or program)
     if (directory / CONFIG).exists():
         tasks = list(read_config(directory).tasks)
-        return ten_times(tasks), tasks
+        return counterparts_10x_or_same(tasks), tasks
     return list(DEFAULT_TASKS), list(DEFAULT_TASKS)

@@ -1,4 +1,4 @@
-"""How a search stands: `status`, which is also the last screen of `search` and `resume`."""
+"""The command `status`, whose report `search` and `resume` print at their end."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ import typer
 from evosearch.cli.app import Json, app, print_json
 
 if TYPE_CHECKING:
-    from evosearch.report.run import Standing
+    from evosearch.report.run import RunOverview
     from evosearch.runs.summary import RunStatus
 
 
 @app.command()
 def status(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="The run's directory.")],
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the run.")],
     json: Json = False,
 ) -> None:
-    """What a search has found so far, how good that is, and what to do with it.
+    """Show the best program of a search and what to do next.
 
-    --json has the counts too: programs `generated` and `evaluated` (one that computes what an
-    earlier one does is a cache hit and is not trained), trainings, drafts of mutations that were
-    `invalid`, and the share of statements that were redundant.
+    --json adds counts: programs `generated` and `evaluated`, trainings, `invalid` mutations, and
+    the fraction of redundant statements. A program with the same semantic key as an earlier one is
+    a cache hit and is not evaluated.
     """
-    from evosearch.report.run import standing
+    from evosearch.report.run import overview
     from evosearch.runs.run import Run
 
-    found = standing(Run(run))
+    result = overview(Run(run))
     if json:
-        print_json(found.document())
+        print_json(result.document())
     else:
-        print_status(found)
+        print_status(result)
 
 
-def print_status(found: Standing) -> None:
-    """How a search stands, in words, and what to do next."""
+def print_status(overview: RunOverview) -> None:
+    """Print the status of a search, and the commands to run next."""
     from evosearch.cli.terminal import Terminal
     from evosearch.report.run import status_report
     from evosearch.report.tables import Note, Report, Section, paragraphs
     from evosearch.report.terminal import show
 
-    sections = status_report(found, _command).sections
-    if found.found is not None:
-        following = _commands(found.status, found.found.program)
+    sections = status_report(overview, _command).sections
+    if overview.best is not None:
+        commands = _commands(overview.status, overview.best.program)
         notes = [
             note
-            for command, purpose in following
+            for command, purpose in commands
             for note in (Note(command, verbatim=True, indent=2), Note(purpose, indent=6))
         ]
         sections += (Section(notes=paragraphs("Next:")), Section(notes=tuple(notes)))
@@ -59,39 +59,40 @@ def print_status(found: Standing) -> None:
 
 
 def _commands(status: RunStatus, program: str) -> list[tuple[str, str]]:
-    """What to do next, each with its purpose."""
+    """Return the commands to run next, each with its purpose."""
     assert status.best is not None
-    run, unseen = status.run, _unseen(status.best.per_task)
+    run, unseen_task = status.run, _unseen_task(status.best.per_task)
     resume = (_command("resume", run), "continue the search exactly where it stopped")
-    further = [
+    commands = [
         (
-            _command("eval", program, "--task", unseen),
-            "evaluate it on a task that no search may touch; some minutes",
+            _command("eval", program, "--task", unseen_task),
+            "evaluate it on a held-out task; this takes some minutes",
         ),
         (
             _command("show", program),
-            "look at it: as it was found, its equations, its ancestors",
+            "show its source, equations and ancestors",
         ),
         (
             _command("export", program, "--to", "optax", "--name", "found", "-o", "found.py"),
-            "use it in optax; for PyTorch `--to torch`",
+            "use it in optax; `--to torch` for PyTorch",
         ),
     ]
     longer = (_command("resume", run, "--minutes", "5"), "search for five more minutes")
     ended = status.stop_reason not in (None, "interrupted")
-    if status.best.id == 0:  # nothing has been found
-        further = [longer] if ended else []
-    return further if ended or status.running else [resume, *further]
+    if status.best.id == 0:  # no program has beaten the initial one
+        commands = [longer] if ended else []
+    return commands if ended or status.running else [resume, *commands]
 
 
 def _command(*words: str) -> str:
-    """A command line that works here: with a path where the shell would not find the program."""
-    own = Path(sys.argv[0])
-    is_found = own.name != "evosearch" or not own.is_file() or shutil.which("evosearch") is not None
-    return shlex.join(["evosearch" if is_found else sys.argv[0], *words])
+    """Return a command line that works here, with a path if `evosearch` is not on PATH."""
+    script = Path(sys.argv[0])
+    is_script = script.name == "evosearch" and script.is_file()
+    needs_path = is_script and shutil.which("evosearch") is None
+    return shlex.join([sys.argv[0] if needs_path else "evosearch", *words])
 
 
-def _unseen(tasks: Iterable[str]) -> str:
-    """A task that no search may touch: the held-out rows of the user's own, if they are such."""
-    own = [task for task in tasks if Path(task.split(":")[0]).suffix in (".npz", ".txt")]
-    return f"{own[0]}@held-out" if own else "digits-residual"
+def _unseen_task(tasks: Iterable[str]) -> str:
+    """Return a held-out task: the held-out rows of a user's table or text, if there is one."""
+    files = [task for task in tasks if Path(task.split(":")[0]).suffix in (".npz", ".txt")]
+    return f"{files[0]}@held-out" if files else "digits-residual"

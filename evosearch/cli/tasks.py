@@ -1,4 +1,4 @@
-"""What optimizers are tried on: `tasks` lists it, shows one, and measures signal to noise."""
+"""The command `tasks`."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ if TYPE_CHECKING:
 
 @app.command()
 def tasks(
-    name: Annotated[str | None, typer.Argument(help="One task, in detail.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Task to show in detail.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Only this split: search, validation, held-out, diagnostic.")
+        str | None, typer.Option(help="List one split: search, validation, held-out or diagnostic.")
     ] = None,
     snr: Annotated[
-        bool, typer.Option("--snr", help="Measure signal to noise: do tasks tell optimizers apart?")
+        bool, typer.Option("--snr", help="Measure how well tasks tell optimizers apart.")
     ] = False,
     task: Annotated[
         str | None,
-        typer.Option(help="With --snr: these tasks, with commas between; the search's by default."),
+        typer.Option(help="Tasks for --snr, comma-separated; by default the search tasks."),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=2, help="With --snr: fresh seeds for each optimizer.")
+        int, typer.Option(min=2, help="Number of fresh seeds per optimizer for --snr.")
     ] = 8,
     json: Json = False,
 ) -> None:
-    """The tasks that optimizers are tried on.
+    """List the tasks, or show one of them.
 
-    With --snr, known optimizers are tuned alike on each task, and the spread of their mean log
-    losses is compared with the spread between seeds.
+    --snr measures the signal-to-noise ratio of tasks. Known optimizers are tuned on each task with
+    the same number of trials, and the spread of their mean log losses is compared with the spread
+    between seeds.
     """
     import proxies
     from evosearch.cli.evaluate import check_split
@@ -48,27 +49,26 @@ def tasks(
         _measure(task or name or split or "search", seeds, json)
         return
     if task is not None:
-        raise UsageError("--task goes with --snr; `evosearch tasks NAME` shows one task")
+        raise UsageError("--task requires --snr; use `evosearch tasks NAME` to show one task")
     if name is not None:
         trust.current().trust_tasks([name])
-        one = proxies.load(name)
-        with explain_failures(one):
+        loaded = proxies.load(name)
+        with explain_failures(loaded):
             if json:
-                print_json({**_row(one), "weights": _weights(one), "items": _items(one)})
+                shapes = _weight_shapes(loaded)
+                print_json({**_document(loaded), "weights": shapes, "items": _items(loaded)})
             else:
-                _print_detail(one)
+                _print_detail(loaded)
         return
-    loaded = [
-        one for one in map(proxies.load, proxies.names()) if split is None or one.split == split
-    ]
+    all_tasks = map(proxies.load, proxies.names())
+    listed = [each for each in all_tasks if split is None or each.split == split]
     if json:
-        print_json({"tasks": [_row(one) for one in loaded]})
+        print_json({"tasks": [_document(each) for each in listed]})
     else:
-        _print_tables(loaded)
+        _print_tables(listed)
 
 
-def _row(task: Task) -> dict[str, Any]:
-    """A task as JSON."""
+def _document(task: Task) -> dict[str, Any]:
     fields = ("name", "split", "params", "steps", "metric", "description", "source", "delay")
     return {
         **{field: getattr(task, field) for field in fields},
@@ -86,7 +86,7 @@ def _provenance(task: Task) -> str:
 
 
 def _items(task: Task) -> int | None:
-    """How many items its part of the data has; None for a formula, or data without arrays."""
+    """Return the number of items in a task's data; None for a formula or data without arrays."""
     import jax
     import numpy as np
 
@@ -94,8 +94,8 @@ def _items(task: Task) -> int | None:
     return None if task.source == "none" or not sizes else sizes[0]
 
 
-def _weights(task: Task) -> dict[str, list[int]]:
-    """The shape of every array of weights."""
+def _weight_shapes(task: Task) -> dict[str, list[int]]:
+    """Return the shape of each array of weights, by its path."""
     import jax
 
     weights = jax.eval_shape(task.init, jax.random.key(0))
@@ -105,16 +105,16 @@ def _weights(task: Task) -> dict[str, list[int]]:
     }
 
 
-def _print_tables(loaded: list[Task]) -> None:
-    from evosearch.cli.terminal import whole_lines
+def _print_tables(tasks: list[Task]) -> None:
+    from evosearch.cli.terminal import unbroken_lines
     from evosearch.report.catalogue import tasks_report
     from evosearch.report.terminal import show
     from proxies import data
 
-    used = {one.source for one in loaded}
+    used = {task.source for task in tasks}
     sources = {name: data.SOURCES[name]() for name in data.SOURCES if name in used}
     provenance = {name: source.provenance for name, source in sources.items()}
-    show(tasks_report(loaded, provenance), whole_lines())
+    show(tasks_report(tasks, provenance), unbroken_lines())
 
 
 def _print_detail(task: Task) -> None:
@@ -124,37 +124,47 @@ def _print_detail(task: Task) -> None:
     items = _items(task)
     part = "search" if task.split == "diagnostic" else task.split
     shapes = [
-        f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in _weights(task).items()
+        f"{name} {'x'.join(map(str, shape)) or 'scalar'}"
+        for name, shape in _weight_shapes(task).items()
     ]
-    gradient = "of the loss" if task.gradient is None else "the task's own (players, or sampled)"
-    delay = f", of the weights {task.delay} steps ago" if task.delay else ""
+    gradient = (
+        "of the loss"
+        if task.gradient is None
+        else "defined by the task (of a game's players, or sampled)"
+    )
+    delay = f", at the weights of {task.delay} steps ago" if task.delay else ""
     say(f"{task.name}: {task.description}\n")
     for label, text in (
         ("split", f"{task.split}, {USES[task.split]}"),
         ("data", _provenance(task)),
-        ("items", "" if items is None else f"{items:,} in the {part} part; a seed cuts them anew"),
+        (
+            "items",
+            ""
+            if items is None
+            else f"{items:,} in the {part} part; each seed splits them differently",
+        ),
         ("weights", f"{task.params:,}: {', '.join(shapes)}"),
         ("steps", f"{task.steps:,}"),
         ("gradient", gradient + delay),
-        ("metric", f"{task.metric}; the lower the better"),
-        ("rates", f"tried first: {GRID[0]:g} to {GRID[-1]:g} times a program's own"),
+        ("metric", f"{task.metric}; lower is better"),
+        ("rates", f"tuning starts with {GRID[0]:g} to {GRID[-1]:g} times a program's own"),
     ):
         if text:
             say(textwrap.fill(text, 100, initial_indent=f"{label:10}", subsequent_indent=" " * 10))
 
 
 def _measure(names: str, seeds: int, json: bool) -> None:
-    """Measures and prints signal to noise."""
+    """Measure and print the signal-to-noise ratio of tasks."""
     from evosearch.cli.evaluate import task_names
     from evosearch.cli.progress import reporting
-    from evosearch.cli.terminal import Terminal, whole_lines
+    from evosearch.cli.terminal import Terminal, unbroken_lines
     from evosearch.evaluation.signal_to_noise import OPTIMIZERS, signal_to_noise
     from evosearch.report.catalogue import signal_to_noise_report
     from evosearch.report.terminal import show
 
     with reporting(Terminal(stderr=True)) as report:
-        found = signal_to_noise(task_names(names), seeds=seeds, notify=warn, progress=report)
+        rows = signal_to_noise(task_names(names), seeds=seeds, notify=warn, progress=report)
     if json:
-        print_json({"tasks": [one.document() for one in found]})
+        print_json({"tasks": [row.document() for row in rows]})
         return
-    show(signal_to_noise_report(found, OPTIMIZERS), whole_lines())
+    show(signal_to_noise_report(rows, OPTIMIZERS), unbroken_lines())

@@ -1,6 +1,6 @@
-"""The console of tables, reports and progress: text from files is shown, never obeyed.
+"""Console for tables, reports and progress that shows control characters as escapes.
 
-On a terminal lines are as long as it is wide; a file or a pipe gets each line whole.
+A terminal wraps lines at its width; a file or a pipe gets each line unbroken.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WIDTH_OF_A_PIPE = 10_000
 
 
 class Terminal(Console):
-    """A console without markup and emoji codes that shows control characters as escapes."""
+    """Console without markup and emoji codes that shows control characters as escapes."""
 
     def __init__(self, **options: Any):
         super().__init__(markup=False, emoji=False, **options)
@@ -27,20 +27,20 @@ class Terminal(Console):
             self.width = _WIDTH_OF_A_PIPE
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """`text` to be rendered, as wide as it is with its escapes."""
+        """Return `text` with control characters escaped before its width is measured."""
         return super().render_str(printable(text, keep="\n\t"), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """The segments of anything; only rich's own control codes stay."""
+        """Render to segments in which only rich's own control codes are not escaped."""
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else printable(segment.text, keep="\n")
             yield segment._replace(text=text)
 
 
-def whole_lines() -> Terminal:
-    """A terminal for lists, whose lines are whole in a file or a pipe, whatever `COLUMNS` says."""
+def unbroken_lines() -> Terminal:
+    """Return a terminal for lists; in a file or a pipe it ignores `COLUMNS` and breaks no line."""
     terminal = Terminal()
     if not terminal.is_terminal:
         terminal.width = _WIDTH_OF_A_PIPE

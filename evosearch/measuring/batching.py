@@ -1,8 +1,9 @@
-"""Continuous batching: trainings are handed in one by one and run side by side.
+"""Continuous batching: trainings are submitted one by one and run side by side in lanes.
 
-The batch advances a few steps at a time; in between, what has ended is read and handed back, and
-what waits takes its place. So the lanes stay full as long as there is work, and a training that
-diverges or is stopped holds nobody up. What a training comes to does not depend on its company.
+The batch advances a few steps at a time. In between, the results of finished trainings are read
+and waiting trainings take over their lanes. So the lanes stay full as long as there is work, and a
+training that diverges or is stopped delays no other. The result of a training does not depend on
+the other trainings of the batch.
 """
 
 from __future__ import annotations
@@ -24,70 +25,67 @@ from proxies import TrainingResult
 from proxies.training.lanes import Entry, Lanes
 from proxies.training.loop import Loop
 
-_VISITS = 16  # between a training's beginning and its end, to see who has ended
-_MEMORY_SHARE = 0.8  # of a device's free memory; the rest is for other trainings and fragments
-_WORKING_COPIES = 3  # of a lane's state: gradients, values on the way, what is loaded meanwhile
+_CHECKS_PER_TRAINING = 16  # times that the batch looks for finished trainings
+_MEMORY_SHARE = 0.8  # of a device's free memory; the rest is for other trainings and fragmentation
+_COPIES_OF_STATE = 3  # per lane: gradients, intermediate values and trainings being loaded
 
 _Waiting: TypeAlias = tuple[Entry, "Future[TrainingResult]"]
 
 
-def _silent(text: str) -> None:
-    """Nobody is told."""
+def _ignore(message: str) -> None:
+    """Ignore a message."""
 
 
 class Occupancy:
-    """How full lanes were: the steps of trainings over the steps that lanes could have made.
-
-    Safe to use from several threads.
-    """
+    """Fraction of lane steps that trained something. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._trained = 0
-        self._possible = 0
+        self._used = 0
+        self._available = 0
         self._lock = threading.Lock()
 
-    def add(self, trained: int, possible: int) -> None:
-        """Counts steps that lanes trained, of those that they could have made."""
+    def add(self, used: int, available: int) -> None:
+        """Add to the number of steps that trained, and to the number that lanes executed."""
         with self._lock:
-            self._trained += trained
-            self._possible += possible
+            self._used += used
+            self._available += available
 
     @property
     def share(self) -> float:
-        """From 0 to 1; NaN before the first step."""
+        """Fraction of steps that trained, from 0 to 1; NaN before the first step."""
         with self._lock:
-            return self._trained / self._possible if self._possible else math.nan
+            return self._used / self._available if self._available else math.nan
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How trainings of a task share devices.
+    """Settings of batches: how trainings of one task share devices.
 
     Attributes:
-        lanes: at most so many side by side, equally many on each device; fewer where the devices'
-            memory holds fewer.
-        devices: where; only as many of them as there are lanes.
-        memory: the share of the devices' free memory that lanes may fill.
-        notify: called when a batch turns out to be too large.
+        lanes: maximum number of trainings side by side, equally many on each device. The batch has
+            fewer where memory does not hold as many.
+        devices: the devices; at most as many as there are lanes are used.
+        memory: fraction of the devices' free memory that lanes may fill.
+        notify: called with a message when a batch turns out to be too large.
         occupancy: counts how full the lanes are.
     """
 
     lanes: int
     devices: Sequence[jax.Device] = field(default_factory=jax.local_devices)
     memory: float = 1.0
-    notify: Callable[[str], None] = _silent
+    notify: Callable[[str], None] = _ignore
     occupancy: Occupancy = field(default_factory=Occupancy)
 
 
 class Batch:
-    """Trainings of one loop, side by side; safe to use from several threads.
+    """Runs trainings of one task side by side. Safe to use from several threads.
 
     Args:
-        loop: what trains.
-        data: the task's.
-        example: an entry; all others have its shapes.
-        batching: how many, and where.
-        compiler_options: of XLA.
+        loop: the training loop.
+        data: the task's data.
+        example: an entry with the shapes that all entries have.
+        batching: number of lanes and devices.
+        compiler_options: options of XLA.
     """
 
     def __init__(
@@ -105,38 +103,38 @@ class Batch:
         self._name = loop.task.name
         self._notify = batching.notify
         self._occupancy = batching.occupancy
-        self._least = len(devices)
-        self._steps = max(1, math.ceil(example.schedule.lrs.shape[0] / _VISITS))
+        self._min_lanes = len(devices)
+        self._steps = max(1, math.ceil(example.schedule.lrs.shape[0] / _CHECKS_PER_TRAINING))
         self._active: dict[int, _Waiting] = {}
         self._waiting: deque[_Waiting] = deque()
         self._lock = threading.Lock()
-        self._serving = False
-        wanted = batching.lanes - batching.lanes % self._least
-        fitting = lanes_that_fit(loop, data, example, devices, batching.memory)
-        self.lanes = wanted if fitting is None else max(self._least, min(wanted, fitting))
+        self._is_running = False
+        lanes = batching.lanes - batching.lanes % self._min_lanes
+        limit = lanes_that_fit(loop, data, example, devices, batching.memory)
+        self.lanes = lanes if limit is None else max(self._min_lanes, min(lanes, limit))
         self._lanes: Any = None
         self._make_lanes()
 
     def train(self, entry: Entry) -> TrainingResult:
-        """One training, among whatever others there are.
+        """Run one training in a lane and wait for its result.
 
         Raises:
-            EvosearchError: the device cannot hold even the smallest batch.
+            EvosearchError: the device's memory does not hold even the smallest batch.
         """
         future: Future[TrainingResult] = Future()
         with self._lock:
             self._waiting.append((entry, future))
-            start, self._serving = not self._serving, True
+            start, self._is_running = not self._is_running, True
         if start:
-            threading.Thread(target=self._serve, name=f"batch {self._name}", daemon=True).start()
+            threading.Thread(target=self._run, name=f"batch {self._name}", daemon=True).start()
         return future.result()
 
-    def _serve(self) -> None:
-        """Until there is nothing to train."""
+    def _run(self) -> None:
+        """Train until no training is active or waiting; runs on the batch's own thread."""
         while True:
             with self._lock:
                 if not self._waiting and not self._active:
-                    self._serving = False
+                    self._is_running = False
                     return
             try:
                 if self._lanes is None:
@@ -144,33 +142,33 @@ class Batch:
                 self._fill()
                 self._advance()
             except Exception as error:
-                self._failed(error)
+                self._recover(error)
 
     def _fill(self) -> None:
-        """Gives free lanes to what waits, first come first served."""
+        """Load waiting trainings into free lanes, in the order of submission."""
         while True:
-            free = [slot for slot in range(self.lanes) if slot not in self._active]
-            slots = self._lanes.next_group(free)[: len(self._waiting)]
-            if not slots:
+            free = [lane for lane in range(self.lanes) if lane not in self._active]
+            chosen = self._lanes.next_group(free)[: len(self._waiting)]
+            if not chosen:
                 return
-            for slot in slots:
-                self._active[slot] = self._waiting.popleft()
-            self._lanes.load(slots, [self._active[slot][0] for slot in slots])
+            for lane in chosen:
+                self._active[lane] = self._waiting.popleft()
+            self._lanes.load(chosen, [self._active[lane][0] for lane in chosen])
 
     def _advance(self) -> None:
-        """Some steps, and the results of what has ended."""
+        """Train some steps and return the results of finished trainings to their callers."""
         ended = self._lanes.advance(self._steps)
         self._occupancy.add(0, self.lanes * self._steps)
-        done = [slot for slot in self._active if ended[slot]]
-        while done:
-            slots = self._lanes.next_group(done)
-            for slot, result in zip(slots, self._lanes.finish(slots), strict=True):
+        finished = [lane for lane in self._active if ended[lane]]
+        while finished:
+            chosen = self._lanes.next_group(finished)
+            for lane, result in zip(chosen, self._lanes.finish(chosen), strict=True):
                 self._occupancy.add(int(result.steps), 0)
-                self._active.pop(slot)[1].set_result(result)
-            done = [slot for slot in done if slot not in slots]
+                self._active.pop(lane)[1].set_result(result)
+            finished = [lane for lane in finished if lane not in chosen]
 
-    def _failed(self, error: Exception) -> None:
-        """Everybody anew in a smaller batch where memory ran out; otherwise everybody fails."""
+    def _recover(self, error: Exception) -> None:
+        """Restart all active trainings in a smaller batch if memory ran out; else fail them all."""
         self._lanes = None
         try:
             self._halve(error)
@@ -185,7 +183,7 @@ class Batch:
                 future.set_exception(fatal)
 
     def _make_lanes(self) -> None:
-        """As many as memory holds, up to `lanes`."""
+        """Create the lanes, with half as many at each attempt that runs out of memory."""
         while self._lanes is None:
             try:
                 self._lanes = self._make(lanes=self.lanes)
@@ -193,37 +191,46 @@ class Batch:
                 self._halve(error)
 
     def _halve(self, error: Exception) -> None:
-        """Half as many lanes if `error` says that memory ran out; raises it otherwise."""
-        if "RESOURCE_EXHAUSTED" not in str(error):  # as JAX says it on every device
+        """Halve the number of lanes if `error` means that memory ran out; else raise it."""
+        if "RESOURCE_EXHAUSTED" not in str(error):  # JAX's wording on every platform
             raise error
-        if self.lanes == self._least:
+        if self.lanes == self._min_lanes:
             raise EvosearchError(
-                f"task {self._name!r}: the device's memory does not hold one training; "
-                "use --device cpu, or a smaller task"
+                f"task {self._name!r}: one training does not fit in the device's memory; "
+                "use --device cpu or a smaller task"
             ) from error
-        fewer = max(self._least, self.lanes // 2 // self._least * self._least)
-        self._notify(f"{self._name}: {self.lanes} trainings do not fit side by side; {fewer} now")
+        fewer = max(self._min_lanes, self.lanes // 2 // self._min_lanes * self._min_lanes)
+        self._notify(
+            f"{self._name}: {self.lanes} trainings do not fit in memory side by side; using {fewer}"
+        )
         self.lanes = fewer
 
 
 def lanes_that_fit(
     loop: Loop, data: Any, example: Entry, devices: Sequence[jax.Device], share: float = 1.0
 ) -> int | None:
-    """How many trainings a share of the devices' memory holds; None where nobody says.
+    """Return how many trainings fit in the devices' memory; None where its size is unknown.
 
-    A bound from what a lane keeps: its registers, draws and weights, and copies while it works.
+    The bound counts the state of a lane (registers, draws and weights) and its working copies.
+
+    Args:
+        loop: the training loop.
+        data: the task's data, held once by each device.
+        example: an entry with the shapes that all entries have.
+        devices: the devices.
+        share: fraction of the devices' free memory that may be used.
     """
-    memory = [device.memory_stats() for device in devices]
-    limits = [
+    statistics = [device.memory_stats() for device in devices]
+    free = [
         stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-        for stats in memory
+        for stats in statistics
         if stats and "bytes_limit" in stats
     ]
-    if len(limits) < len(devices):
+    if len(free) < len(devices):
         return None
     key = jax.random.wrap_key_data(jnp.asarray(example.key))
-    one = jax.eval_shape(loop.begin, data, key, example.schedule, example.operands)
-    of_each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
-    shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
-    room = share * _MEMORY_SHARE * min(limits) - shared
-    return max(0, int(room // (_WORKING_COPIES * of_each))) * len(devices)
+    state = jax.eval_shape(loop.begin, data, key, example.schedule, example.operands)
+    lane_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    data_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
+    available = share * _MEMORY_SHARE * min(free) - data_bytes
+    return max(0, int(available // (_COPIES_OF_STATE * lane_bytes))) * len(devices)

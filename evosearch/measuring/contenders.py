@@ -1,7 +1,7 @@
-"""What an evaluation compares: programs, and optimizers of optax as they come.
+"""Contenders of an evaluation: programs, and unmodified optimizers of optax.
 
-Optax's optimizers that are no programs (they keep more than a program may, or evaluate at other
-weights than they train) take part beside the zoo under names that begin with `optax:`.
+Some optimizers of optax cannot be written as programs: they keep other state than a program may,
+or evaluate at other weights than those they train. Their names here begin with `optax:`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ class Library:
     """An optimizer of optax.
 
     Attributes:
-        name: with the prefix `optax:`.
-        own_lr: the learning rate that a factor of 1 stands for.
-        make: from a learning rate, a traced scalar, to the transformation.
-        schedule: the schedule that it is meant for; None for whatever the others train with.
-        weights: `(params, state) -> params` to evaluate, None for those it trains.
+        name: name with the prefix `optax:`.
+        own_lr: default learning rate; tuned learning rates are factors on it.
+        make: function from a learning rate (a traced scalar) to the transformation.
+        schedule: name of the schedule that it needs; None for the evaluation's schedule.
+        weights: function `(params, state) -> params` that gives the weights to evaluate; None
+            evaluates the trained weights.
     """
 
     name: str
@@ -43,10 +44,13 @@ class Library:
         return f"{self.name} of optax {optax.__version__}\n"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return find, (self.name,)  # its functions cannot cross processes
+        return find, (self.name,)  # pickled by name, since its functions cannot be pickled
 
     def rule(self) -> optax.GradientTransformationExtraArgs:
-        """As the training loop takes it: `init(params, factor)`, `update(..., lr=, t=)`."""
+        """Return the form that the training loop takes.
+
+        Its functions are `init(params, factor)` and `update(updates, state, params, lr=, t=)`.
+        """
 
         def init(params: PyTree, factor: jax.Array) -> PyTree:
             return factor, self.make(self.own_lr).init(params)
@@ -61,7 +65,7 @@ class Library:
         return optax.GradientTransformationExtraArgs(init, update)
 
     def evaluated(self, params: PyTree, state: PyTree) -> PyTree:
-        """The weights to evaluate after a training that ended with `state`."""
+        """Return the weights to evaluate after a training that ended with `state`."""
         return params if self.weights is None else self.weights(params, state[1])
 
 
@@ -86,23 +90,23 @@ _LIBRARY = {
 
 
 def optax_names() -> tuple[str, ...]:
-    """The names of optax's optimizers that may take part."""
+    """Return the names of the available optax optimizers."""
     return tuple(_LIBRARY)
 
 
 def describe_contender(contender: Contender) -> str:
-    """A contender in a few words: its name if it is a known one."""
+    """Return the contender's name, or the number of statements of an unknown program."""
     if isinstance(contender, Library):
         return contender.name
-    known = (name for name in zoo.names() if zoo.load(name) == contender)
-    return next(known, f"a program of {len(contender.statements)} statements")
+    names = (name for name in zoo.names() if zoo.load(name) == contender)
+    return next(names, f"a program of {len(contender.statements)} statements")
 
 
 def find(name: str) -> Contender:
-    """The contender of that name: one of optax's, or a zoo program.
+    """Return the contender with this name, an optimizer of optax or a zoo program.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no contender has this name.
     """
     if name.startswith(PREFIX):
         if name not in _LIBRARY:

@@ -1,10 +1,13 @@
-"""Three ways to train with a program, and which one a measurement takes.
+"""Training with each of the three engines, and the choice of the cheapest.
 
-`interpreter`: the compile-once machine; a new program costs nothing before its first step, and each
-step costs a little more. `compiled`: the program traced and compiled for itself; a second or two
-before its first step, and then the floor. Which is cheaper follows from the number of weights,
-steps and runs. `batched`: the compile-once machine, with many programs side by side; what a search
-takes where it was asked for batches. All agree within tolerance, not bit for bit.
+- `interpreter`: the compile-once machine. A new program needs no compilation, but each step is
+  slower than a compiled one.
+- `compiled`: the training loop compiled for one program. Compiling takes a second or two; its steps
+  are the fastest.
+- `batched`: the compile-once machine with many programs side by side, for searches in batches.
+
+The choice between the first two follows from the numbers of weights, steps and runs. The results
+of the engines agree within tolerances, not bit for bit.
 """
 
 from __future__ import annotations
@@ -40,27 +43,30 @@ from proxies import Task
 from proxies.training.lanes import Entry
 from proxies.training.loop import Loop, Rule
 
-_NOTHING = np.zeros(0, np.float32)
+_EMPTY = np.zeros(0, np.float32)
 COMPILE_SECONDS = 2.5
-"""What compiling a training loop for one program costs (2 CPU cores; see `evosearch bench`)."""
+"""Seconds to compile a training loop for one program (2 CPU cores; see `evosearch bench`)."""
 DISPATCH_SECONDS = 2e-6
-"""What the interpreter adds to a step for each instruction, whatever its size."""
+"""Seconds that the interpreter adds to a step per instruction."""
 ELEMENT_SECONDS = 1.3e-9
-"""What it adds for each instruction and weight where the registers outgrow the caches; less below
-that, where it does not decide."""
+"""Seconds that the interpreter adds to a step per instruction and weight.
+
+Measured where the registers exceed the caches. Smaller models take less, but there the choice of
+the engine does not depend on it.
+"""
 
 
 def interpreter_options(platform: str) -> dict[str, Any] | None:
-    """XLA's options for the interpreter on a platform.
+    """Return XLA's options for the interpreter on a platform.
 
-    On CPU: as fast as at the highest level of optimization, and an eighth less time to compile.
+    On CPU, optimization level 1 compiles in an eighth less time and gives equally fast code.
     """
     return {"xla_backend_optimization_level": "1"} if platform == "cpu" else None
 
 
 @lru_cache(maxsize=256)
 def _code(program: Program, ops: OpNames) -> Code | None:
-    """The encoded program, which all tasks and seeds share; None if it does not fit the machine."""
+    """Return the encoded program; None if it exceeds the machine's capacity or ops."""
     try:
         return encode(program, ops)
     except CapacityError:
@@ -69,7 +75,7 @@ def _code(program: Program, ops: OpNames) -> Code | None:
 
 @lru_cache(maxsize=1024)
 def seed_key(run_seed: int, seed: Seed) -> jax.Array:
-    """The JAX key of a seed: different for every run seed, stream and index."""
+    """Return the JAX key of a seed; it differs for every run seed, stream and number."""
     name = f"{run_seed}/{seed.stream}/{seed.number}".encode()
     digest = hashlib.blake2b(name, digest_size=8).digest()
     words = jnp.asarray(np.frombuffer(digest, np.uint32))
@@ -77,40 +83,40 @@ def seed_key(run_seed: int, seed: Seed) -> jax.Array:
     return key
 
 
-def _over_enough_devices(task: Task, rule: Rule, steps: int) -> Task:
-    """The task over all local accelerators where the memory of one does not hold a training."""
+def _sharded_if_needed(task: Task, rule: Rule, steps: int) -> Task:
+    """Shard the task over all local accelerators if one training exceeds the memory of one."""
     devices = jax.local_devices()
-    if len(devices) == 1 or devices[0].platform == "cpu":  # those share one memory
+    if len(devices) == 1 or devices[0].platform == "cpu":  # CPU devices share one memory
         return task
     if proxies.fits(task, rule, steps=steps):
         return task
     return proxies.over_devices(task, Mesh(np.array(devices), ("device",)))
 
 
-def _weights(contender: Contender | None) -> Any:
+def _evaluated_weights(contender: Contender | None) -> Any:
     return contender.evaluated if isinstance(contender, Library) and contender.weights else None
 
 
-def _words(key: jax.Array) -> NDArray[np.uint32]:
+def _key_data(key: jax.Array) -> NDArray[np.uint32]:
     return np.asarray(jax.random.key_data(key))
 
 
 class Trainer:
-    """Trains one task with any program; safe to use from several threads.
+    """Trains one task with any contender. Safe to use from several threads.
 
     Args:
-        task: what to train.
-        steps: the budget; None for the task's own.
-        longest: the most steps that `run` may be asked for, as a factor on the budget.
-        ops: what the interpreter knows; fewer take less time to compile. A program with others is
-            compiled for itself.
-        observe: whether outcomes have the sizes of updates.
-        trace: whether the `path` of a training can be asked for; takes memory for all of it.
-        batching: how trainings share devices; None for one at a time in each thread.
+        task: the task.
+        steps: training budget, in steps; None for the task's own.
+        longest: maximum number of steps of a job, as a factor on `steps`.
+        ops: ops that the interpreter supports; it compiles faster with fewer. Programs with other
+            ops use the engine `compiled`.
+        observe: whether results contain the root mean square of the updates.
+        trace: whether jobs may ask for the path of the weights; the device holds all of it.
+        batching: settings of batches; None for one training at a time in each thread.
 
     Raises:
-        TrainingError: from the constructor and from every method, for an exception in a user's
-            task; see `explain_failures`.
+        TrainingError: an exception in a user's task, from the constructor or any method; see
+            `explain_failures`.
     """
 
     def __init__(
@@ -134,16 +140,16 @@ class Trainer:
         self._batch_lock = threading.Lock()
         with explain_failures(task):
             self._params = task.params
-        self._longest = max(1, round(self.steps * longest))
-        self._own = object()  # what its executables are known by
+        self._max_steps = max(1, round(self.steps * longest))
+        self._cache_key = object()  # distinguishes its executables from other trainers'
 
     @cached_property
     def _data(self) -> Any:
-        """On the device, from the first training that is not in a batch on; a batch has its own."""
+        """The task's data on the default device; batches hold their own copies."""
         return jax.device_put(self.task.data)
 
     def choose_engine(self, program: Contender, runs: int) -> Engine:
-        """The cheaper engine for `runs` trainings with `program`."""
+        """Return the cheapest engine for `runs` trainings with `program`."""
         if isinstance(program, Library):
             return Engine.COMPILED
         code = _code(program, self.ops)
@@ -152,11 +158,11 @@ class Trainer:
         if self._batching is not None:
             return Engine.BATCHED
         per_step = int(code.length) * (DISPATCH_SECONDS + ELEMENT_SECONDS * self._params)
-        extra = runs * self.steps * per_step
-        return Engine.INTERPRETER if extra <= COMPILE_SECONDS else Engine.COMPILED
+        overhead = runs * self.steps * per_step
+        return Engine.INTERPRETER if overhead <= COMPILE_SECONDS else Engine.COMPILED
 
     def prepare(self, program: Contender, engine: Engine) -> None:
-        """Compiles what `run` will need, so that its first call is as fast as the others."""
+        """Compile the training loop, so that the first training does not have to."""
         with explain_failures(self.task, program):
             if engine is Engine.BATCHED:
                 self._shared_batch(self._operands(program, engine, 1.0))
@@ -164,22 +170,22 @@ class Trainer:
                 self._executable(program, engine)
 
     def run(self, program: Contender, factor: float, key: jax.Array, engine: Engine) -> JobResult:
-        """One training with the whole budget and a cosine.
+        """Train for the whole budget with a cosine schedule.
 
         Args:
-            program: what to train with.
-            factor: on its learning rate.
-            key: the seed.
-            engine: how to run it.
+            program: the contender.
+            factor: factor on its own learning rate.
+            key: JAX key of the training.
+            engine: how to compute updates.
         """
         with explain_failures(self.task, program):
             result = self._train(program, factor, key, engine, self._schedule())
             return _losses(result, engine)
 
     def train(self, job: Job) -> JobResult:
-        """What `job` asks for, on the task of this trainer.
+        """Run `job`, whose task must be this trainer's.
 
-        Sharpness needs a trainer that observes, a path one that traces.
+        The path of the weights needs a trainer with `trace`.
 
         Raises:
             TrainingError: an exception in a user's task; names task, contender and seed.
@@ -190,22 +196,22 @@ class Trainer:
         try:
             with explain_failures(self.task, job.contender):
                 schedule = self._schedule(job.conditions, limits)
-                result = self._train(job.contender, job.factor, key, job.engine, schedule)
+                trained = self._train(job.contender, job.factor, key, job.engine, schedule)
                 if job.output == "losses":
-                    losses = _losses(result, job.engine)
-                    return replace(losses, seconds=time.perf_counter() - start)
-                empty = JobResult(math.nan, 0, job.engine, _NOTHING, False, _NOTHING)
+                    result = _losses(trained, job.engine)
+                    return replace(result, seconds=time.perf_counter() - start)
+                result = JobResult(math.nan, 0, job.engine, _EMPTY, False, _EMPTY)
                 if job.output == "sharpness":
-                    return replace(empty, sharpness=self._sharpness(result, key))
-                return replace(empty, path=_path(result))
+                    return replace(result, sharpness=self._sharpness(trained, key))
+                return replace(result, path=_path(trained))
         except TrainingError as error:
             raise error.on(job.seed) from error.__cause__
 
-    def _sharpness(self, result: proxies.TrainingResult, key: jax.Array) -> float:
-        """The largest eigenvalue of the loss's Hessian after a training; NaN if it diverged."""
-        if not math.isfinite(float(result.loss)):
+    def _sharpness(self, trained: proxies.TrainingResult, key: jax.Array) -> float:
+        """Return the largest eigenvalue of the loss's Hessian at the end; NaN if it diverged."""
+        if not math.isfinite(float(trained.loss)):
             return math.nan
-        return float(proxies.sharpness(self.task, result.params, self._data, key))
+        return float(proxies.sharpness(self.task, trained.params, self._data, key))
 
     def _train(
         self,
@@ -217,46 +223,53 @@ class Trainer:
     ) -> proxies.TrainingResult:
         operands = self._operands(program, engine, factor)
         if engine is Engine.BATCHED:
-            return self._shared_batch(operands).train(Entry(_words(key), schedule, operands))
+            return self._shared_batch(operands).train(Entry(_key_data(key), schedule, operands))
         execute = self._executable(program, engine)
         result: proxies.TrainingResult = execute(self._data, key, schedule, operands)
         return result
 
     def _shared_batch(self, operands: tuple[Any, ...]) -> Batch:
-        """The batch of all threads, made by the first of them with its own `operands`."""
+        """Return the batch that all threads share; the first call creates it.
+
+        Args:
+            operands: operands with the shapes that all trainings have.
+        """
         assert self._batching is not None
         with self._batch_lock:
             if self._batch is None:
                 loop = Loop(self.task, interpreter(self.ops), None, self._observe, self._trace)
-                key = _words(seed_key(0, Seed(Stream.TUNE, 0)))
+                key = _key_data(seed_key(0, Seed(Stream.TUNE, 0)))
                 example = Entry(key, self._schedule(), operands)
                 options = interpreter_options(self._batching.devices[0].platform)
                 self._batch = Batch(loop, self.task.data, example, self._batching, options)
             return self._batch
 
     def _executable(self, program: Contender, engine: Engine) -> Any:
-        """Compiled once for each program, or once for all."""
+        """Return the compiled training loop of one program, or of the interpreter."""
         contender = program if engine is Engine.COMPILED else None
 
-        def compiled() -> Any:
+        def build() -> Any:
             rule = self._rule(contender)
-            plain = contender is None
+            interpreted = contender is None
             return proxies.compile_train(
-                self.task if plain else _over_enough_devices(self.task, rule, self._longest),
+                self.task if interpreted else _sharded_if_needed(self.task, rule, self._max_steps),
                 rule,
                 self._data,
                 seed_key(0, Seed(Stream.TUNE, 0)),
                 self._schedule(),
                 self._operands(program, engine, 1.0),
-                weights=_weights(contender),
+                weights=_evaluated_weights(contender),
                 observe=self._observe,
                 trace=self._trace,
-                compiler_options=interpreter_options(jax.default_backend()) if plain else None,
+                compiler_options=interpreter_options(jax.default_backend())
+                if interpreted
+                else None,
             )
 
-        return EXECUTABLES.get((self._own, contender), compiled)
+        return EXECUTABLES.get((self._cache_key, contender), build)
 
     def _rule(self, contender: Contender | None) -> optax.GradientTransformationExtraArgs:
+        """Return the update rule of a contender, or the interpreter for None."""
         if contender is None:
             return interpreter(self.ops)
         return contender.rule() if isinstance(contender, Library) else rule(contender)
@@ -264,18 +277,17 @@ class Trainer:
     def _schedule(
         self, conditions: Conditions | None = None, limits: NDArray[np.float32] | None = None
     ) -> proxies.StepSchedule:
-        """Learning rates, decays and limits by step; by default the whole budget with a cosine.
+        """Return the step schedule of a training.
 
         Args:
-            conditions: steps, schedule and decay.
-            limits: [longest budget] what the smoothed batch loss may be; None for anything.
+            conditions: number of steps, schedule and decay; None for the budget with a cosine.
+            limits: [longest budget] maximum of the smoothed batch loss; None for no limits.
         """
-        conditions = conditions or Conditions(min(self.steps, self._longest))
-        shape = proxies.named_shape(conditions.schedule, conditions.steps, self._longest)
-        schedule = proxies.StepSchedule.plain(shape, conditions.steps)
-        if conditions.decay:
-            schedule = schedule._replace(decays=conditions.decay * shape / shape.sum())
-        return schedule if limits is None else schedule._replace(limits=limits)
+        conditions = conditions or Conditions(min(self.steps, self._max_steps))
+        shape = proxies.named_shape(conditions.schedule, conditions.steps, self._max_steps)
+        plain = proxies.StepSchedule.plain(shape, conditions.steps)
+        decays = conditions.decay * shape / shape.sum() if conditions.decay else plain.decays
+        return plain._replace(decays=decays, limits=plain.limits if limits is None else limits)
 
     def _operands(self, program: Contender, engine: Engine, factor: float) -> tuple[Any, ...]:
         scale = np.float32(factor)
@@ -284,9 +296,9 @@ class Trainer:
         return _code(program, self.ops), scale
 
 
-def _losses(result: proxies.TrainingResult, engine: Engine) -> JobResult:
-    """The losses of a training and the sizes of its updates."""
-    result = jax.device_get(result._replace(params=None, path=None))
+def _losses(trained: proxies.TrainingResult, engine: Engine) -> JobResult:
+    """Return the losses of a training and the root mean square of its updates."""
+    result = jax.device_get(trained._replace(params=None, path=None))
     return JobResult(
         float(result.loss),
         int(result.steps),
@@ -297,38 +309,35 @@ def _losses(result: proxies.TrainingResult, engine: Engine) -> JobResult:
     )
 
 
-def _path(result: proxies.TrainingResult) -> NDArray[np.float32]:
-    """`[steps, weights]`, the weights before each update of a training that was traced.
-
-    As many steps as were run.
-    """
-    steps = int(result.steps)
-    leaves = [np.asarray(leaf)[:steps] for leaf in jax.tree.leaves(result.path)]
+def _path(trained: proxies.TrainingResult) -> NDArray[np.float32]:
+    """Return the weights before each update of a traced training, `[steps run, weights]`."""
+    steps = int(trained.steps)
+    leaves = [np.asarray(leaf)[:steps] for leaf in jax.tree.leaves(trained.path)]
     return np.concatenate([leaf.reshape(steps, -1) for leaf in leaves], axis=1)
 
 
 class Trainers:
-    """Trainers by setup, each made once; safe to use from several threads."""
+    """Trainers by setup, each created once. Safe to use from several threads."""
 
     def __init__(self, batching: Batching | None = None):
         self._batching = batching
-        self._made: dict[TaskSetup, Trainer] = {}
+        self._trainers: dict[TaskSetup, Trainer] = {}
         self._lock = threading.Lock()
 
     def of(self, setup: TaskSetup) -> Trainer:
-        """What trains the jobs with this setup.
+        """Return the trainer for jobs with this setup.
 
         Raises:
-            EvosearchError: a file of a user's task is another than when the setup was made.
+            EvosearchError: a file of a user's task changed after the setup was created.
         """
         with self._lock:
-            if setup not in self._made:
+            if setup not in self._trainers:
                 task = proxies.load(setup.task)
                 if task.files != setup.files:
                     raise EvosearchError(
                         f"task {setup.task!r}: its files changed while it was in use; start again"
                     )
-                self._made[setup] = Trainer(
+                self._trainers[setup] = Trainer(
                     task,
                     setup.steps,
                     longest=setup.longest,
@@ -337,4 +346,4 @@ class Trainers:
                     trace=setup.trace,
                     batching=self._batching,
                 )
-            return self._made[setup]
+            return self._trainers[setup]

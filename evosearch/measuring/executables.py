@@ -1,4 +1,4 @@
-"""Compiled trainings: each is made once, and of all a process keeps the last that were used."""
+"""A cache of compiled training loops, which discards the least recently used ones."""
 
 from __future__ import annotations
 
@@ -8,42 +8,49 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Any
 
-_KEPT = 80
-"""On CPU an executable takes some 500 of the 65,530 memory maps that Linux gives a process."""
+_CAPACITY = 80
+"""On CPU an executable takes about 500 of the 65,530 memory maps that Linux allows a process."""
 
 
 class Executables:
-    """What was compiled, by key; the least recently used go. Safe to use from several threads."""
+    """A least-recently-used cache of executables. Safe to use from several threads.
 
-    def __init__(self, kept: int = _KEPT):
-        self._kept = kept
-        self._made: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+    Args:
+        capacity: maximum number of executables.
+    """
+
+    def __init__(self, capacity: int = _CAPACITY):
+        self._capacity = capacity
+        self._futures: OrderedDict[Hashable, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, compiled: Callable[[], Any]) -> Any:
-        """The executable of `key`, made by whoever asks first; others compile meanwhile.
+    def get(self, key: Hashable, build: Callable[[], Any]) -> Any:
+        """Return the executable of `key`, which the first caller compiles and others wait for.
+
+        Executables of different keys are compiled in parallel.
 
         Raises:
-            Exception: what `compiled` raises, to all who wait for it; the next to ask tries again.
+            Exception: an error of `build`, raised to all callers that wait for this key. The next
+                call tries again.
         """
         with self._lock:
-            made = self._made.get(key)
-            mine = made is None
-            if made is None:
-                made = self._made[key] = Future()
-            self._made.move_to_end(key)
-            while len(self._made) > self._kept:
-                self._made.popitem(last=False)
-        if mine:
+            future = self._futures.get(key)
+            is_missing = future is None
+            if future is None:
+                future = self._futures[key] = Future()
+            self._futures.move_to_end(key)
+            while len(self._futures) > self._capacity:
+                self._futures.popitem(last=False)
+        if is_missing:
             try:
-                made.set_result(compiled())
+                future.set_result(build())
             except BaseException as error:
                 with self._lock:
-                    if self._made.get(key) is made:
-                        del self._made[key]
-                made.set_exception(error)
-        return made.result()
+                    if self._futures.get(key) is future:
+                        del self._futures[key]
+                future.set_exception(error)
+        return future.result()
 
 
 EXECUTABLES = Executables()
-"""Those of this process."""
+"""The executables of this process."""

@@ -1,4 +1,4 @@
-"""Exceptions in trainings of a user's task, as errors that name the task and the program."""
+"""Conversion of exceptions in a user's task to errors that name the task and the program."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class TrainingError(EvosearchError):
     """A training ended with an exception.
 
     Attributes:
-        task: the task's name.
-        contender: what it was trained with; None before there was any.
-        reason: the exception, on one line, with the line of the user's file that raised it.
-        name: the contender's name; "" for what `contenders.describe_contender` calls it.
-        seed: the training's; None where it is not known.
+        task: name of the task.
+        contender: the contender that was trained; None if setting up the task failed.
+        reason: the exception on one line, with the line of the user's file that raised it.
+        name: name of the contender; "" for the result of `contenders.describe_contender`.
+        seed: seed of the training; None if unknown.
     """
 
     def __init__(
@@ -44,26 +44,26 @@ class TrainingError(EvosearchError):
         super().__init__(f"task {task!r} {doing}{where}: {reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        words = self.task, self.contender, self.reason, self.name, self.seed
-        return TrainingError, words  # it crosses processes
+        # Exceptions are pickled with their message only; worker processes send all of it.
+        return TrainingError, (self.task, self.contender, self.reason, self.name, self.seed)
 
     def named(self, name: str) -> TrainingError:
-        """The same error with a name for the program."""
+        """Return this error with a name for the contender."""
         return TrainingError(self.task, self.contender, self.reason, name, self.seed)
 
     def on(self, seed: Seed) -> TrainingError:
-        """The same error with the training's seed."""
+        """Return this error with the training's seed."""
         return TrainingError(self.task, self.contender, self.reason, self.name, seed)
 
 
 @contextmanager
 def explain_failures(task: Task, contender: Contender | None = None) -> Iterator[None]:
-    """Turns an exception in a user's task into an error; so too one of JAX's runtime in any task.
+    """Convert exceptions in a user's task, and errors of JAX's runtime in any task.
 
-    Another exception in a bundled task is a defect of this project and stays as it is.
+    Any other exception in a bundled task is a defect of this project and is not converted.
 
     Raises:
-        TrainingError: names the task and what it was trained with.
+        TrainingError: the converted exception; names the task and the contender.
     """
     try:
         yield
@@ -73,16 +73,16 @@ def explain_failures(task: Task, contender: Contender | None = None) -> Iterator
         if not task.files and not isinstance(error, JaxRuntimeError):
             raise
         raise TrainingError(
-            task.name, contender, describe_error(error) + _place(task, error)
+            task.name, contender, describe_error(error) + _location(task, error)
         ) from error
 
 
-def _place(task: Task, error: Exception) -> str:
-    """Where in the task's files `error` was raised, in words; "" if it was elsewhere.
+def _location(task: Task, error: Exception) -> str:
+    """Return the line of the task's files that raised `error`; "" if it was raised elsewhere.
 
-    In a callback that is in the text of JAX's error, else in its traceback.
+    The line is in the traceback or, for a callback, in the message of JAX's error.
     """
     frames = [(frame.filename, frame.lineno) for frame in extract_tb(error.__traceback__)]
     frames += re.findall(r'^  File "(.+)", line (\d+)', str(error), re.MULTILINE)
-    own = [(path, line) for path, line in frames if path in dict(task.files)]
-    return f" (line {own[-1][1]} of {Path(own[-1][0]).name})" if own else ""
+    in_task = [(path, line) for path, line in frames if path in dict(task.files)]
+    return f" (line {in_task[-1][1]} of {Path(in_task[-1][0]).name})" if in_task else ""

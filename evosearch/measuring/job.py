@@ -1,7 +1,7 @@
-"""What is to be trained, what came of it, and who trains: plain data, and the protocol of backends.
+"""Jobs, their results, and the protocol of the backends that run them.
 
-A job says all that a training depends on, so it can be run by any thread or process, and equal jobs
-have equal results.
+A job contains everything that a training depends on. So any thread or process can run it, and equal
+jobs have equal results.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from proxies.task import Files
 
 @dataclass(frozen=True)
 class TaskSetup:
-    """A task as it is trained; a backend compiles what it needs once for all jobs with this setup.
+    """A task with the settings that a backend compiles once for all jobs with this setup.
 
     Attributes:
-        task: the task's name, as `proxies.load` takes it.
-        steps: the training budget.
-        files: of a user's task, as they were when it was loaded; see `proxies.Task`.
-        longest: the most steps that a job asks for, as a factor on the budget.
-        ops: what the interpreter knows; fewer take less time to compile.
-        observe: whether results have the sizes of updates.
-        trace: whether jobs ask for the path of the weights; takes memory for all of it.
+        task: name of the task, as `proxies.load` takes it.
+        steps: training budget, in steps.
+        files: files of a user's task, as they were when it was loaded; see `proxies.Task`. () for a
+            bundled task.
+        longest: maximum number of steps of a job, as a factor on `steps`.
+        ops: ops that the interpreter supports; it compiles faster with fewer.
+        observe: whether results contain the root mean square of the updates.
+        trace: whether jobs may ask for the path of the weights; the device holds all of it.
     """
 
     task: str
@@ -56,7 +57,7 @@ class TaskSetup:
         observe: bool = False,
         trace: bool = False,
     ) -> TaskSetup:
-        """The setup of a task that is registered or a user's; `steps` is its own by default."""
+        """Return the setup of a task; `steps` is the task's own number by default."""
         return cls(task.name, steps or task.steps, task.files, longest, ops, observe, trace)
 
 
@@ -65,17 +66,17 @@ class Job:
     """One training.
 
     Attributes:
-        setup: the task.
-        contender: what to train with.
-        engine: how to run it; see `Backend.engine`.
-        conditions: steps, schedule, and weight decay outside the contender.
-        run_seed: all seeds follow from it.
-        seed: the training's.
-        factor: on the contender's learning rate.
-        limits: what the smoothed batch loss may be at each step, as float32 bytes of
+        setup: the task and its settings.
+        contender: the program or optax optimizer to train with.
+        engine: how updates are computed; see `Backend.engine`.
+        conditions: number of steps, schedule and decoupled weight decay.
+        run_seed: seed of the run, from which all others are derived.
+        seed: seed of the training.
+        factor: factor on the contender's own learning rate.
+        limits: maximum of the smoothed batch loss at each step, as the bytes of a float32 array
             `[longest budget]`; a training that exceeds it is stopped. None for no limits.
-        wanted: what of the training is wanted: its losses, the sharpness of the minimum that it
-            ends at, or the path of its weights.
+        output: what to return: the losses, the sharpness of the loss at the end, or the path of the
+            weights.
     """
 
     setup: TaskSetup
@@ -91,22 +92,23 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What came of a job.
+    """The result of a job.
 
     Attributes:
-        loss: the task's metric at the end, on data that training never saw; +inf if the training
+        loss: the task's metric at the end, on data that is not trained on; +inf if the training
             diverged or failed.
-        steps: steps that were run; fewer than the budget after a divergence.
-        engine: how it was run.
-        train_loss: [longest budget] batch losses, NaN after a stop.
-        stopped: it exceeded its limits; the loss is that of half-trained weights.
-        update_rms: [longest budget] sizes of the updates; [0] unless the setup observes.
-        sharpness: the largest eigenvalue of the loss's Hessian at the end, if it was wanted; NaN
+        steps: number of steps that were run; fewer than the budget after a divergence or stop.
+        engine: how updates were computed.
+        train_loss: [longest budget] batch losses; NaN after the last step that was run.
+        stopped: whether the training exceeded its limits; `loss` then belongs to partly trained
+            weights.
+        update_rms: [longest budget] root mean square of the updates; [0] without `setup.observe`.
+        sharpness: largest eigenvalue of the loss's Hessian at the end, if the job asked for it; NaN
             after a divergence.
-        path: [steps, weights], the weights before each update, if it was wanted.
-        failure: None for a training that ended.
-        reason: of the failure, in words.
-        seconds: that the training took.
+        path: [steps, weights] weights before each update, if the job asked for them.
+        failure: why there is no result; None for a training that ended.
+        reason: explanation of the failure.
+        seconds: duration of the training.
     """
 
     loss: float
@@ -128,15 +130,15 @@ class JobResult:
 
 
 def failed(job: Job, failure: Failure, reason: str) -> JobResult:
-    """The result of a job whose training did not end: the worst loss."""
-    nothing = np.full(job.conditions.steps, np.nan, np.float32)
+    """Return the result of a job whose training crashed or timed out; its loss is +inf."""
+    losses = np.full(job.conditions.steps, np.nan, np.float32)
     return JobResult(
         math.inf,
         0,
         job.engine,
-        nothing,
+        losses,
         stopped=False,
-        update_rms=nothing if job.setup.observe else nothing[:0],
+        update_rms=losses if job.setup.observe else losses[:0],
         sharpness=math.nan if job.output == "sharpness" else None,
         failure=failure,
         reason=reason,
@@ -144,35 +146,35 @@ def failed(job: Job, failure: Failure, reason: str) -> JobResult:
 
 
 class Backend(Protocol):
-    """Runs jobs; safe to use from several threads.
+    """Runs jobs. Safe to use from several threads.
 
     Attributes:
-        capacity: how many jobs it runs at a time.
+        capacity: maximum number of jobs that run at a time.
     """
 
     capacity: int
 
     def engine(self, setup: TaskSetup, contender: Contender, runs: int) -> Engine:
-        """The cheapest engine for about `runs` trainings with `contender`."""
+        """Return the cheapest engine for about `runs` trainings with `contender`."""
         ...
 
     def prepare(self, setup: TaskSetup, contender: Contender, engine: Engine) -> None:
-        """Compiles what such jobs will need, where that can be done beforehand."""
+        """Compile for later jobs with these arguments, if the backend can."""
         ...
 
     def submit(self, job: Job) -> Future[JobResult]:
-        """Runs `job`, some time; the future raises what `train` does."""
+        """Queue `job` and return its future, which raises the same errors as `train`."""
         ...
 
     def train(self, job: Job) -> JobResult:
-        """Runs `job` and waits, on the calling thread where that can be.
+        """Run `job` and wait for its result; uses the calling thread if the backend can.
 
         Raises:
             TrainingError: an exception in a user's task.
-            CancelledError: the backend was closed before the job had begun.
+            CancelledError: the backend was closed before the job began.
         """
         ...
 
     def close(self, *, wait: bool = True) -> None:
-        """Gives up what has not begun; waits, if asked, for what has."""
+        """Cancel jobs that have not begun; if `wait`, wait for the others."""
         ...

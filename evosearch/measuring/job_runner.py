@@ -1,4 +1,4 @@
-"""Where all jobs go: equal ones run once, and what the ledger holds is not trained again."""
+"""The job runner, which trains equal jobs once and reuses results of the ledger."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from evosearch.measuring.measurement import Engine
 from evosearch.measuring.processes import TIMEOUT, ProcessBackend
 
 CURVE_POINTS = 64
-"""The ledger keeps a training's curve at so many steps, evenly spaced."""
+"""Number of evenly spaced steps at which the ledger keeps a training's curves."""
 
 
 class JobRunner:
-    """Runs jobs on a backend; safe to use from several threads.
+    """Runs jobs on a backend. Safe to use from several threads.
 
     Args:
-        backend: runs them.
-        ledger: where results are kept and found again; None for nowhere. With one, curves are
-            condensed to `CURVE_POINTS` points.
-        told: told, in words, of a job that failed; from any thread.
+        backend: the backend.
+        ledger: stores results for reuse; None for no storage. With a ledger, `train_loss` and
+            `update_rms` of results are condensed to `CURVE_POINTS` points.
+        notify: called with a message when a job fails, from any thread.
     """
 
     def __init__(
@@ -44,64 +44,66 @@ class JobRunner:
         self.backend = backend
         self.ledger = ledger
         self._notify = notify
-        self._known: dict[Job, Future[JobResult]] = {}
+        self._futures: dict[Job, Future[JobResult]] = {}
         self._lock = threading.Lock()
 
     def run(self, job: Job) -> JobResult:
-        """Runs a job that will not come again, and waits; nothing of it is kept."""
+        """Run a job and wait; the result is neither cached nor stored in the ledger."""
         return self._report_failure(job, self.backend.train(job))
 
     def submit_once(self, job: Job) -> Future[JobResult]:
-        """Runs a job, or gives the result of an equal one that was run, or is running, before."""
+        """Run a job unless an equal one has run or is running; return the future of its result."""
         with self._lock:
-            known = self._known.get(job)
-            if known is not None:
-                return known
-            answer: Future[JobResult] = Future()
-            self._known[job] = answer
+            existing = self._futures.get(job)
+            if existing is not None:
+                return existing
+            future: Future[JobResult] = Future()
+            self._futures[job] = future
         try:
-            self._begin(job, answer)
+            self._begin(job, future)
         except BaseException as error:
-            self._forget(job, answer, error)
-        return answer
+            self._fail(job, future, error)
+        return future
 
-    def _begin(self, job: Job, answer: Future[JobResult]) -> None:
+    def _begin(self, job: Job, future: Future[JobResult]) -> None:
+        """Set the future's result from the ledger, or submit the job to the backend."""
         key = ""
         if self.ledger is not None and job.output == "losses":
             key = _key(job)
-            kept = self.ledger.get(key)
-            if kept is not None:
-                answer.set_result(kept)
+            stored = self.ledger.get(key)
+            if stored is not None:
+                future.set_result(stored)
                 return
 
-        def ended(done: Future[JobResult]) -> None:
+        def finish(done: Future[JobResult]) -> None:
             try:
                 result = self._report_failure(job, done.result())
-                answer.set_result(self._kept(job, key, result) if key else result)
-            except BaseException as error:  # CancelledError is one
-                self._forget(job, answer, error)
+                future.set_result(self._store(job, key, result) if key else result)
+            except BaseException as error:  # includes CancelledError
+                self._fail(job, future, error)
 
-        self.backend.submit(job).add_done_callback(ended)
+        self.backend.submit(job).add_done_callback(finish)
 
-    def _forget(self, job: Job, answer: Future[JobResult], error: BaseException) -> None:
-        """Passes `error` on to all who wait for the job; the next to ask tries again."""
+    def _fail(self, job: Job, future: Future[JobResult], error: BaseException) -> None:
+        """Raise `error` to all callers that wait for the job; the next call runs it again."""
         with self._lock:
-            del self._known[job]
-        answer.set_exception(error)
+            del self._futures[job]
+        future.set_exception(error)
 
-    def _kept(self, job: Job, key: str, result: JobResult) -> JobResult:
+    def _store(self, job: Job, key: str, result: JobResult) -> JobResult:
+        """Condense the curves of a result, store it in the ledger and return it."""
         steps = job.conditions.steps
         result = replace(
             result,
-            train_loss=condensed(result.train_loss[:steps]),
-            update_rms=condensed(result.update_rms[:steps]),
+            train_loss=condense(result.train_loss[:steps]),
+            update_rms=condense(result.update_rms[:steps]),
         )
         if result.failure is None and self.ledger is not None:
             self.ledger.put(key, _description(job), result)
         return result
 
     def _report_failure(self, job: Job, result: JobResult) -> JobResult:
-        """`result`, of which it is told if the training failed."""
+        """Call `notify` if the training failed; return `result`."""
         if result.failure is not None:
             seed = f"{job.seed.stream} seed {job.seed.number}"
             self._notify(f"{job.setup.task} on {seed} {result.failure}: {result.reason}")
@@ -109,38 +111,39 @@ class JobRunner:
 
 
 def _key(job: Job) -> str:
-    """What the ledger knows the job by."""
-    words = job.contender, job.factor, job.conditions, job.run_seed, *job.seed, job.engine
-    return training_key(proxies.load(job.setup.task), *words)
+    """Return the key of the job in the ledger."""
+    parts = job.contender, job.factor, job.conditions, job.run_seed, *job.seed, job.engine
+    return training_key(proxies.load(job.setup.task), *parts)
 
 
 def _description(job: Job) -> str:
     return f"{job.setup.task} {job.conditions} lr {job.factor:g} {job.seed}\n{job.contender}"
 
 
-def condensed(losses: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Batch losses, or sizes of updates, smoothed, at `CURVE_POINTS` evenly spaced steps.
+def condense(curve: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Smooth a curve and return it at `CURVE_POINTS` evenly spaced steps, the last included.
 
     Args:
-        losses: `[steps]`, or `[0]`; NaN after a stop. The last step is among those kept.
+        curve: `[steps]` batch losses or sizes of updates, NaN after a stop; or `[0]`.
     """
-    if not len(losses):
-        return losses
-    places = np.linspace(0, len(losses) - 1, CURVE_POINTS).round().astype(int)
-    points: NDArray[np.float32] = proxies.smoothed(losses)[places].astype(np.float32)
+    if not len(curve):
+        return curve
+    indices = np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int)
+    points: NDArray[np.float32] = proxies.smoothed(curve)[indices].astype(np.float32)
     return points
 
 
-class _Routed:
-    """Users' tasks in processes, all others on threads; what is not needed is never started.
+class _CpuBackend:
+    """Trains users' tasks in worker processes and bundled tasks on threads.
 
-    With a time limit given, all tasks are trained in processes, since a thread cannot be ended.
+    With a time limit, all tasks are trained in processes, since a thread cannot be ended. Threads
+    and processes are started when they are needed.
     """
 
     def __init__(self, workers: int | None, timeout: float | None):
         self._threads = LocalBackend(workers)
         self._processes = ProcessBackend(workers, timeout=timeout or TIMEOUT)
-        self._all_in_processes = timeout is not None
+        self._has_time_limit = timeout is not None
         self.capacity = self._threads.capacity
 
     def engine(self, setup: TaskSetup, contender: Contender, runs: int) -> Engine:
@@ -160,7 +163,7 @@ class _Routed:
         self._processes.close(wait=wait)
 
     def _of(self, setup: TaskSetup) -> Backend:
-        return self._processes if setup.files or self._all_in_processes else self._threads
+        return self._processes if setup.files or self._has_time_limit else self._threads
 
 
 def open_backend(
@@ -169,18 +172,20 @@ def open_backend(
     timeout: float | None = None,
     batching: Batching | None = None,
 ) -> Backend:
-    """The backend of this machine.
+    """Open the backend for this machine.
+
+    On a GPU or TPU, which processes cannot share, all tasks are trained in this process without a
+    time limit. The same holds for batches.
 
     Args:
-        workers: jobs at a time; None for one per core.
-        timeout: seconds that a job may take; None for ten minutes for a user's task, and no limit
-            for others.
-        batching: how jobs of a task are trained side by side; all tasks are trained in this process
-            then, without a time limit. So too on a GPU or TPU, which processes do not share.
+        workers: maximum number of jobs at a time; None for one per core.
+        timeout: time limit of a job in seconds; None for ten minutes for users' tasks and no limit
+            for bundled ones.
+        batching: settings of batches; None for one training at a time in each worker.
     """
     if batching is not None or jax.default_backend() != "cpu":
         return LocalBackend(workers, batching=batching)
-    return _Routed(workers, timeout)
+    return _CpuBackend(workers, timeout)
 
 
 @contextmanager
@@ -191,10 +196,10 @@ def open_job_runner(
     timeout: float | None = None,
     notify: Callable[[str], None] = lambda text: None,
 ) -> Iterator[JobRunner]:
-    """A runner on a backend of its own, which ends with its work.
+    """Open a job runner with its own backend, and close the backend at the end of the block.
 
-    After an error or Ctrl-C it ends at once: what has not begun is dropped, and a training that a
-    thread has begun is not waited for, since it cannot be cut short.
+    After an error or Ctrl-C, jobs that have not begun are cancelled, and those that run on threads
+    are not waited for.
     """
     backend = open_backend(workers, timeout=timeout)
     try:

@@ -1,9 +1,9 @@
-"""Every training that evaluations made, kept: nothing is trained twice, and looks are counted.
+"""The ledger: a database of finished trainings, so that evaluations train nothing twice.
 
-A row is found again only if everything that decides its result is the same: the contender, the
-task and its data, the code of the language and of the tasks, the versions of the libraries and the
-kind of machine. So a tuned baseline is trained once and serves every later evaluation. Each
-evaluation leaves a line, so that anybody can see how often held-out tasks were looked at.
+The key of a training covers everything that its result depends on: the contender, the task and its
+data, the code of the language and of the tasks, the versions of the libraries and the kind of
+machine. So a tuned baseline is trained once and reused by all later evaluations. The ledger also
+records every evaluation, so that one can count how often held-out tasks have been evaluated.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from proxies import Task
 T = TypeVar("T")
 
 LEDGER = Path("runs") / "evaluations.db"
-"""The ledger of commands that name no run, relative to the working directory."""
+"""Path of the ledger for commands without a run, relative to the working directory."""
 _SCHEMA = """
 create table if not exists trainings (
     key text primary key, description text not null, loss real, steps integer not null,
@@ -49,45 +49,51 @@ create table if not exists evaluations (
 """
 _COLUMNS = 10
 _SECONDS_LOCKED = 30.0
-"""How long to wait for another process that writes."""
+"""Seconds to wait while another process writes."""
 _IN_MEMORY = Path(":memory:")
 
 
 class Ledger:
-    """Trainings by what decides them; safe to use from several threads and processes.
+    """A database of trainings. Safe to use from several threads and processes.
 
     Args:
-        path: the database, made if need be; None for one in memory.
+        path: path of the database, which is created if it does not exist; None for one in memory.
         on_error: called once with a message when the file cannot be used; the ledger then stays in
             memory. None raises the error instead.
 
     Raises:
-        EvosearchError: it cannot be written, or is damaged, and `on_error` is None.
+        EvosearchError: the file cannot be written or is damaged, and `on_error` is None.
     """
 
     def __init__(self, path: Path | None = None, on_error: Callable[[str], None] | None = None):
         self.path = path
         self._on_error = on_error
         self._lock = threading.RLock()
-        self._db = self._guarded(lambda: _opened(self.path), lambda: _opened(None))
+        self._db = self._guarded(lambda: _open(self.path), lambda: _open(None))
 
     @classmethod
     def local(cls, on_error: Callable[[str], None] | None = None) -> Ledger:
-        """The one of the working directory."""
+        """Open the ledger of the working directory."""
         return cls(LEDGER, on_error)
 
     @classmethod
     def beside(cls, run: Path, on_error: Callable[[str], None] | None = None) -> Ledger:
-        """The one of the folder that holds the run directory `run`."""
+        """Open the ledger in the folder that contains the run directory `run`."""
         return cls(run.absolute().parent / LEDGER.name, on_error)
 
     def get(self, key: str) -> JobResult | None:
-        """What the training with this key gave; None if it was never made, or is damaged."""
+        """Return the result of the training with this key; None if it is missing or damaged."""
         row = self._guarded(lambda: self._row(key), lambda: None)
         return None if row is None else _result(row)
 
     def put(self, key: str, description: str, result: JobResult) -> None:
-        """Keeps a training; `description` is for people."""
+        """Store the result of a training.
+
+        Args:
+            key: key of the training; see `training_key`.
+            description: text for people who read the database.
+            result: result of the training.
+        """
         values = (
             key,
             description,
@@ -103,7 +109,7 @@ class Ledger:
         self._write(statement, (*values, _checksum(values)))
 
     def log(self, split: str, tasks: Sequence[str], contenders: Sequence[str]) -> None:
-        """Notes that an evaluation of `contenders` on tasks of `split` begins."""
+        """Record the start of an evaluation of `contenders` on tasks of `split`."""
         row = (_now(), split, " ".join(tasks), json.dumps(contenders), " ".join(sys.argv))
         self._write(
             "insert into evaluations (written, split, tasks, contenders, command) "
@@ -112,7 +118,7 @@ class Ledger:
         )
 
     def count_evaluations(self, split: str) -> int:
-        """How many evaluations on tasks of `split` have begun."""
+        """Return the number of evaluations on tasks of `split` that have begun."""
 
         def count() -> int:
             query = "select count(*) from evaluations where split = ?"
@@ -121,28 +127,28 @@ class Ledger:
         return self._guarded(count, lambda: 0)
 
     def damaged(self) -> list[str]:
-        """The descriptions of trainings that are not as they were written.
+        """Return the descriptions of trainings whose checksum is wrong.
 
         Raises:
-            EvosearchError: the file cannot be read at all.
+            EvosearchError: the file cannot be read.
         """
         with self._lock, self._explained():
             rows = self._db.execute("select * from trainings").fetchall()
-        return [str(row[1]).splitlines()[0] for row in rows if not _is_whole(row)]
+        return [str(row[1]).splitlines()[0] for row in rows if not _has_valid_checksum(row)]
 
     def close(self) -> None:
-        """Closes the database."""
+        """Close the database."""
         with self._lock:
             self._db.close()
 
     def _explained(self) -> AbstractContextManager[None]:
         return explain_file_errors(
-            self.path or _IN_MEMORY, remedy="move it away, and its trainings are made again"
+            self.path or _IN_MEMORY, remedy="move it away, and its trainings are repeated"
         )
 
     def _row(self, key: str) -> tuple[Any, ...] | None:
         row = self._db.execute("select * from trainings where key = ?", (key,)).fetchone()
-        return row if row is not None and _is_whole(row) else None
+        return row if row is not None and _has_valid_checksum(row) else None
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         def write() -> None:
@@ -151,22 +157,22 @@ class Ledger:
 
         self._guarded(write, write)
 
-    def _guarded(self, work: Callable[[], T], otherwise: Callable[[], T]) -> T:
-        """What `work` gives; after trouble with the file, what `otherwise` gives, in memory."""
+    def _guarded(self, operation: Callable[[], T], fallback: Callable[[], T]) -> T:
+        """Return `operation()`; if the file fails, change to memory and return `fallback()`."""
         with self._lock:
             try:
                 with self._explained():
-                    return work()
+                    return operation()
             except EvosearchError as error:
                 if self._on_error is None or self.path is None:
                     raise
-                self._on_error(f"trainings are not kept: {error}")
+                self._on_error(f"trainings are not stored: {error}")
                 self.path = None
-                self._db = _opened(None)
-                return otherwise()
+                self._db = _open(None)
+                return fallback()
 
 
-def _opened(path: Path | None) -> sqlite3.Connection:
+def _open(path: Path | None) -> sqlite3.Connection:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(
@@ -175,7 +181,7 @@ def _opened(path: Path | None) -> sqlite3.Connection:
     try:
         connection.execute("pragma journal_mode = wal")
         connection.executescript(_SCHEMA)
-        _set_older_aside(connection)
+        _rename_older_table(connection)
         connection.executescript(_SCHEMA)
     except BaseException:
         connection.close()
@@ -183,8 +189,11 @@ def _opened(path: Path | None) -> sqlite3.Connection:
     return connection
 
 
-def _set_older_aside(connection: sqlite3.Connection) -> None:
-    """Renames the trainings of an older version; they would never be found: code has a digest."""
+def _rename_older_table(connection: sqlite3.Connection) -> None:
+    """Rename the table of an older schema.
+
+    Its trainings could not be reused in any case, since keys contain a digest of the code.
+    """
     connection.execute("begin immediate")
     columns = connection.execute("pragma table_info(trainings)").fetchall()
     if len(columns) != _COLUMNS:
@@ -204,7 +213,7 @@ def _result(row: tuple[Any, ...]) -> JobResult:
     )
 
 
-def _is_whole(row: tuple[Any, ...]) -> bool:
+def _has_valid_checksum(row: tuple[Any, ...]) -> bool:
     return bool(_checksum(row[:-1]) == row[-1])
 
 
@@ -213,17 +222,20 @@ def _checksum(values: tuple[Any, ...]) -> int:
 
 
 def training_key(task: Task, *parts: Any) -> str:
-    """The key of a training: a digest of the task, its files, the code, the machine and `parts`.
+    """Return the key of a training, 32 hexadecimal digits.
 
-    `parts` are what else decides it, as text: contender, setting, steps, schedule, seed, engine.
+    Args:
+        task: the task; its files and data are part of the key, like the code and the machine.
+        parts: what else the result depends on, such as contender, setting, conditions, seed and
+            engine; each is converted to a string.
     """
-    words = [task.name, json.dumps(proxies.digest(task)), _code_digest(), *map(str, parts)]
-    return hashlib.blake2b("\x00".join(words).encode(), digest_size=16).hexdigest()
+    texts = [task.name, json.dumps(proxies.digest(task)), _code_digest(), *map(str, parts)]
+    return hashlib.blake2b("\x00".join(texts).encode(), digest_size=16).hexdigest()
 
 
 @cache
 def _code_digest() -> str:
-    """Of all that a training runs: the language, the tasks, the libraries, the kind of machine."""
+    """Return a digest of the packages `primitives` and `proxies`, the libraries and the machine."""
     digest = hashlib.blake2b(digest_size=16)
     for package in ("primitives", "proxies"):
         root = Path(str(resources.files(package)))

@@ -1,7 +1,7 @@
-"""The backend that trains on threads of this process: the default.
+"""The default backend, which trains on threads of this process.
 
-JAX releases Python's lock while a compiled training runs, so threads keep all cores busy and share
-one compiled machine per task.
+JAX releases Python's global lock while a compiled training runs. So threads keep all cores busy,
+and share the interpreter that is compiled once per task.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class LocalBackend:
     """Runs jobs on threads; see `evosearch.measuring.job.Backend`.
 
     Args:
-        workers: jobs at a time; None for one per core.
-        batching: how jobs of a task are trained side by side; None for one on each thread. In a
-            batch, a job's thread only waits.
+        workers: maximum number of jobs at a time; None for one per core.
+        batching: settings of batches; None for one training on each thread. With batches, the
+            threads only wait for the results.
     """
 
     def __init__(self, workers: int | None = None, *, batching: Batching | None = None):
@@ -34,25 +34,25 @@ class LocalBackend:
         self._closed = False
 
     def engine(self, setup: TaskSetup, contender: Contender, runs: int) -> Engine:
-        """The cheapest engine for about `runs` trainings with `contender`."""
+        """Return the cheapest engine for about `runs` trainings with `contender`."""
         return self._trainers.of(setup).choose_engine(contender, runs)
 
     def prepare(self, setup: TaskSetup, contender: Contender, engine: Engine) -> None:
-        """Compiles what such jobs will need, on the calling thread."""
+        """Compile for later jobs with these arguments, on the calling thread."""
         self._trainers.of(setup).prepare(contender, engine)
 
     def submit(self, job: Job) -> Future[JobResult]:
-        """Runs `job` as soon as a thread is free, in the order of calls."""
+        """Queue `job`; threads run jobs in the order of submission."""
         return self._executor.submit(self.train, job)
 
     def train(self, job: Job) -> JobResult:
-        """Runs `job` on the calling thread, once fewer jobs run than may at a time."""
+        """Run `job` on the calling thread, as soon as fewer than `capacity` jobs are running."""
         with self._slots:
             if self._closed:
                 raise CancelledError
             return self._trainers.of(job.setup).train(job)
 
     def close(self, *, wait: bool = True) -> None:
-        """Gives up what has not begun; a training that has cannot be cut short."""
+        """Cancel jobs that have not begun; a running training cannot be ended."""
         self._closed = True
         self._executor.shutdown(wait=wait, cancel_futures=True)

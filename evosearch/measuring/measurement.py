@@ -1,4 +1,4 @@
-"""What a search keeps of a training: a loss beside the baseline's, and how it was trained."""
+"""Measurements: the record of a training with the baseline's loss on the same task and seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from evosearch.statistics import LARGEST_SCORE, score
 
 
 class Engine(StrEnum):
-    """How a training was run; stored with every measurement."""
+    """How updates are computed; stored with every measurement."""
 
     INTERPRETER = "interpreter"
     COMPILED = "compiled"
@@ -17,28 +17,35 @@ class Engine(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why a training has no result; stored in place of its engine."""
+    """Why a training has no result; stored in place of the engine."""
 
     CRASHED = "crashed"
-    """Its worker process died, at every attempt."""
+    """The worker process died at every attempt."""
     TIMEOUT = "timeout"
-    """It took longer than its time limit, and its worker process was ended."""
+    """The training exceeded its time limit, and the worker process was ended."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One program on one task and seed, beside the baseline."""
+    """A measurement of one program on one task and seed.
+
+    Attributes:
+        loss: final loss of the program; +inf if it diverged or failed.
+        baseline: final loss of the baseline on the same task and seed.
+        steps: number of steps; those that were run if the training was stopped.
+        schedule: name of the learning rate schedule.
+        engine: how updates were computed, or why there is no result.
+        stopped: whether the hurdle stopped the training.
+    """
 
     loss: float
     baseline: float
     steps: int
     schedule: str
     engine: Engine | Failure
-    """How it was trained, or why there is no result."""
     stopped: bool = False
-    """Its curve was so far behind the baseline's that the training was ended after `steps`."""
 
     @property
     def score(self) -> float:
-        """log(baseline / loss), clipped to +-log 4; -log 4 if diverged or stopped."""
+        """`log(baseline / loss)`, clipped to +-log 4; -log 4 if diverged or stopped."""
         return -LARGEST_SCORE if self.stopped else score(self.loss, self.baseline)

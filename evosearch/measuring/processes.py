@@ -1,9 +1,9 @@
-"""The backend that trains in processes of their own: what crashes or hangs there ends one job.
+"""The backend that trains in worker processes, where a crash or endless loop costs one job only.
 
-Users' tasks are trained so, since their code can do anything: a segmentation fault, `os._exit`,
-running out of memory, a loop without end. A process is started anew (never forked) with Python's
-interpreter and this project, not with the caller's main module, so no script needs a guard. It
-costs some seconds and memory for JAX, and compiles for itself what threads would share.
+Users' tasks are trained here, since their code can do anything: cause a segmentation fault, call
+`os._exit`, exhaust the memory or loop forever. A worker is a new Python interpreter (never a fork)
+that does not import the caller's main module, so scripts need no `if __name__ == "__main__"`. A
+worker takes some seconds and memory to start JAX, and compiles separately from other workers.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from evosearch.measuring.job import Job, JobResult, TaskSetup, failed
 from evosearch.measuring.measurement import Engine, Failure
 
 TIMEOUT = 600.0
-"""Seconds that a job of a user's task may take by default, compiling included."""
+"""Default time limit of a job of a user's task, in seconds, compilation included."""
 ATTEMPTS = 3
-"""A job whose worker dies is tried again, at most so many times in all."""
+"""Maximum number of attempts at a job whose worker dies."""
 _SECONDS_TO_START = 300.0
 _SECONDS_TO_END = 10.0
-"""A worker that has closed its connection is given so long to end."""
+"""Seconds to wait for the end of a worker that has closed its connection."""
 _COMMAND = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from evosearch.measuring.worker import main; main(int(sys.argv[1]))"
 )
 
 
-class _DeathError(Exception):
-    """A worker process ended while it was at work; says how."""
+class _WorkerDiedError(Exception):
+    """A worker process ended unexpectedly; the message says how."""
 
 
 class _Worker:
@@ -49,40 +49,46 @@ class _Worker:
         paths = json.dumps([os.path.abspath(path) for path in sys.path])
         self._process = subprocess.Popen(
             [sys.executable, "-c", _COMMAND, str(other.fileno()), paths],
-            stdin=subprocess.PIPE,  # closes when this process ends, which the worker watches
-            stdout=sys.__stderr__,  # standard output is this process's alone
+            stdin=subprocess.PIPE,  # closes when this process ends; the worker then ends too
+            stdout=sys.__stderr__,  # keeps output of users' tasks off standard output
             pass_fds=[other.fileno()],
             env={**os.environ, "JAX_PLATFORMS": "cpu"},
-            process_group=0,  # Ctrl-C is for this process
+            process_group=0,  # so that Ctrl-C does not reach the worker
         )
         other.close()
         try:
-            self._answer(_SECONDS_TO_START)
+            self._receive(_SECONDS_TO_START)
         except TimeoutError:
             self.end()
-            text = f"did not start within {_SECONDS_TO_START:g} seconds"
-            raise _DeathError(text) from None
-        except _DeathError:
+            message = f"did not start within {_SECONDS_TO_START:g} seconds"
+            raise _WorkerDiedError(message) from None
+        except _WorkerDiedError:
             self.end()
             raise
 
     def train(self, job: Job, timeout: float | None) -> JobResult:
-        """Raises TimeoutError, _DeathError, or what the training raised."""
-        with suppress(BrokenPipeError):  # `_answer` sees that it has ended
+        """Send a job to the worker and wait for its result.
+
+        Raises:
+            TimeoutError: there is no result after `timeout` seconds.
+            _WorkerDiedError: the worker ended.
+            Exception: an exception of the training.
+        """
+        with suppress(BrokenPipeError):  # `_receive` raises the error
             self._connection.send(job)
-        result: JobResult = self._answer(timeout)
+        result: JobResult = self._receive(timeout)
         return result
 
     def end(self) -> None:
-        """Ends it at once."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._connection.close()
 
-    def _ending(self) -> str:
-        """How the process ended, in words."""
+    def _describe_end(self) -> str:
+        """Return a phrase that says how the process ended."""
         try:
             status = self._process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
@@ -93,13 +99,13 @@ class _Worker:
             return f"was ended by signal {-status} ({signal.Signals(-status).name})"
         return f"was ended by signal {-status}"
 
-    def _answer(self, timeout: float | None) -> Any:
+    def _receive(self, timeout: float | None) -> Any:
         try:
             if not self._connection.poll(timeout):
                 raise TimeoutError
             result, error = self._connection.recv()
         except (EOFError, ConnectionError):
-            raise _DeathError(self._ending()) from None
+            raise _WorkerDiedError(self._describe_end()) from None
         if error is not None:
             raise error
         return result
@@ -109,14 +115,15 @@ class ProcessBackend:
     """Runs jobs in worker processes on CPU; see `evosearch.measuring.job.Backend`.
 
     Args:
-        workers: jobs at a time; None for one per core. Processes start when they are needed.
-        timeout: seconds after which a job is given up; None for no limit.
+        workers: maximum number of jobs at a time; None for one per core. Processes are started when
+            they are needed.
+        timeout: time limit of a job in seconds; None for no limit.
     """
 
     def __init__(self, workers: int | None = None, *, timeout: float | None = TIMEOUT):
         self.capacity = workers or os.cpu_count() or 1
         self._timeout = timeout
-        self._trainers = Trainers()  # which choose engines, and train nothing
+        self._trainers = Trainers()  # used to choose engines only
         self._executor = ThreadPoolExecutor(self.capacity, thread_name_prefix="process")
         self._slots = threading.Semaphore(self.capacity)
         self._idle: list[_Worker] = []
@@ -125,23 +132,23 @@ class ProcessBackend:
         self._closed = False
 
     def engine(self, setup: TaskSetup, contender: Contender, runs: int) -> Engine:
-        """The cheapest engine for about `runs` trainings with `contender`."""
+        """Return the cheapest engine for about `runs` trainings with `contender`."""
         return self._trainers.of(setup).choose_engine(contender, runs)
 
     def prepare(self, setup: TaskSetup, contender: Contender, engine: Engine) -> None:
-        """Nothing: a worker compiles what its first job needs."""
+        """Do nothing; a worker compiles when it runs its first job."""
 
     def submit(self, job: Job) -> Future[JobResult]:
-        """Runs `job` as soon as a worker is free, in the order of calls."""
+        """Queue `job`; workers run jobs in the order of submission."""
         return self._executor.submit(self.train, job)
 
     def train(self, job: Job) -> JobResult:
-        """Runs `job` once a worker is free, and waits."""
+        """Run `job` as soon as a worker is free, and wait for its result."""
         with self._slots:
             return self._run(job)
 
     def close(self, *, wait: bool = True) -> None:
-        """Gives up what has not begun, and, unless it shall `wait`, ends what has."""
+        """Cancel jobs that have not begun; wait for the others if `wait`, else kill them."""
         self._executor.shutdown(wait=wait, cancel_futures=True)
         with self._lock:
             self._closed = True
@@ -151,31 +158,32 @@ class ProcessBackend:
             worker.end()
 
     def _run(self, job: Job) -> JobResult:
-        how = ""
+        cause = ""
         for _ in range(ATTEMPTS):
             try:
-                worker = self._take()
-            except _DeathError as death:
-                how = f"{death}, before it trained"
+                worker = self._acquire()
+            except _WorkerDiedError as error:
+                cause = f"{error}, before it trained"
                 continue
             try:
                 result = worker.train(job, self._timeout)
             except TimeoutError:
-                self._drop(worker)
+                self._discard(worker)
                 reason = f"the training took more than {self._timeout:g} seconds"
                 return failed(job, Failure.TIMEOUT, reason)
-            except _DeathError as death:
-                self._drop(worker)
-                how = str(death)
+            except _WorkerDiedError as error:
+                self._discard(worker)
+                cause = str(error)
             except BaseException:
-                self._give_back(worker)
+                self._release(worker)
                 raise
             else:
-                self._give_back(worker)
+                self._release(worker)
                 return result
-        return failed(job, Failure.CRASHED, f"its process {how}, {ATTEMPTS} times")
+        return failed(job, Failure.CRASHED, f"its process {cause}, {ATTEMPTS} times")
 
-    def _take(self) -> _Worker:
+    def _acquire(self) -> _Worker:
+        """Return an idle worker, or start one."""
         with self._lock:
             if self._closed:
                 raise CancelledError
@@ -189,15 +197,15 @@ class ProcessBackend:
         worker.end()
         raise CancelledError
 
-    def _give_back(self, worker: _Worker) -> None:
+    def _release(self, worker: _Worker) -> None:
         with self._lock:
             if not self._closed:
                 self._idle.append(worker)
 
-    def _drop(self, worker: _Worker) -> None:
+    def _discard(self, worker: _Worker) -> None:
         with self._lock:
-            ours = worker in self._all
+            is_open = worker in self._all
             self._all.discard(worker)
-        if not ours:  # `close` ended it
+        if not is_open:  # `close` has ended the worker
             raise CancelledError
         worker.end()

@@ -1,4 +1,4 @@
-"""Measuring programs on tasks: every score is paired with tuned AdamW on its own seed."""
+"""The scorer, which measures programs and pairs every loss with the baseline's on the same seed."""
 
 from __future__ import annotations
 
@@ -22,20 +22,18 @@ from evosearch.statistics import log_loss
 from primitives import Program, zoo
 
 BASELINE = "adamw_paper"
-"""The zoo program that fitness is relative to, with one tuned learning rate per task."""
+"""Name of the baseline in the zoo; its learning rate is tuned once per task."""
 
 
 class Scorer:
-    """Measures programs, from any number of threads.
+    """Measures programs. Safe to use from several threads.
 
     Args:
-        runner: trains.
-        setups: of each task, in the search's order.
-        run_seed: all seeds follow from it.
-        rates: for each task the baseline's learning rate; see `tune_baseline`.
-        limits: among them the conditions of each seed, and the hurdle: a program with a lower score
-            on one task is spared the rest of the training, from an eighth of it on, and the tasks
-            after it.
+        runner: runs the trainings.
+        setups: setup of each task by name, in the search's order.
+        run_seed: seed of the run, from which all others are derived.
+        rates: the baseline's learning rate by task, as a factor on its own; see `tune_baseline`.
+        limits: settings of measurements, which include the conditions of seeds and the hurdle.
     """
 
     def __init__(
@@ -51,8 +49,8 @@ class Scorer:
         self.run_seed = run_seed
         self.rates = dict(rates)
         self.limits = limits
-        self._places = {task: place for place, task in enumerate(setups)}
-        self._limits_on: dict[tuple[str, Seed], bytes] = {}
+        self._task_indices = {task: index for index, task in enumerate(setups)}
+        self._loss_limits: dict[tuple[str, Seed], bytes] = {}
 
     def measure(
         self,
@@ -61,30 +59,41 @@ class Scorer:
         floors: Mapping[str, float] | None = None,
         note: Callable[[str], None] = lambda task: None,
     ) -> dict[str, Measurement]:
-        """`program`, as it is, on one seed of every task, up to the first below the hurdle.
+        """Measure a program on one seed of the tasks, in order.
 
-        Or up to that after which the sum of its bounded scores is below the task's in `floors`.
-        `note` is told each task before the training on it.
+        The hurdle skips the tasks after the first with a score below it. It also stops a training,
+        after an eighth of it, whose loss is that far above the baseline's. A race skips the tasks
+        after the first at which the sum of the scores so far is below the floor.
+
+        Args:
+            program: the program, with its own learning rate.
+            seed: the seed of all trainings.
+            floors: race: minimum sum of the scores up to each task, each score at most
+                `largest_gain`; None for no race.
+            note: called with the name of each task before the training on it.
+
+        Returns:
+            The measurements by task, without the skipped tasks.
 
         Raises:
             TrainingError: an exception in a user's task.
-            EvosearchError: the baseline's training crashed or took too long.
+            EvosearchError: the baseline's training crashed or timed out.
         """
-        found: dict[str, Measurement] = {}
+        measurements: dict[str, Measurement] = {}
         total = 0.0
-        for name in self.setups:
-            note(name)
-            found[name] = self._measure(name, program, seed)
-            total += min(found[name].score, self.limits.largest_gain)
-            behind = floors is not None and total < floors[name]
-            if behind or found[name].score < self.limits.hurdle:
+        for task in self.setups:
+            note(task)
+            measurement = measurements[task] = self._measure(task, program, seed)
+            total += min(measurement.score, self.limits.largest_gain)
+            is_behind = floors is not None and total < floors[task]
+            if is_behind or measurement.score < self.limits.hurdle:
                 break
-        return found
+        return measurements
 
     def _measure(self, task: str, program: Program, seed: Seed) -> Measurement:
         job = self._job(task, zoo.load(BASELINE), seed, self.rates[task])
         baseline = self.runner.submit_once(job).result()
-        check_ended(job, baseline)
+        check_result(job, baseline)
         limits = self._limits(task, seed, baseline)
         job = replace(self._job(task, program, seed), limits=limits)
         result = self.runner.run(job)
@@ -100,29 +109,30 @@ class Scorer:
     def _job(self, task: str, program: Program, seed: Seed, factor: float = 1.0) -> Job:
         setup = self.setups[task]
         engine = self.runner.backend.engine(setup, program, runs=1)
-        under = self.limits.rounds.of(seed, self._places[task], setup.steps)
-        return Job(setup, program, engine, under, self.run_seed, seed, factor)
+        conditions = self.limits.rounds.of(seed, self._task_indices[task], setup.steps)
+        return Job(setup, program, engine, conditions, self.run_seed, seed, factor)
 
     def _limits(self, task: str, seed: Seed, baseline: JobResult) -> bytes:
-        """[longest budget] what the smoothed batch loss of others may be at each step.
+        """Return the hurdle as a maximum of the smoothed batch loss, `[longest budget]` bytes.
 
-        Batch losses below the evaluation's tell only how far examples are known by heart.
+        The limit is never below `exp(-hurdle)` times the baseline's final loss, since batch losses
+        below that only show that training examples are memorized.
         """
-        if (task, seed) not in self._limits_on:
+        if (task, seed) not in self._loss_limits:
             curve = np.maximum(proxies.smoothed(baseline.train_loss), baseline.loss)
             limits = np.exp(-self.limits.hurdle) * curve
             limits[: math.ceil(HURDLE_FROM * baseline.steps)] = np.inf
             limits = np.where(np.isfinite(limits), limits, np.inf)
-            self._limits_on[task, seed] = limits.astype(np.float32).tobytes()
-        return self._limits_on[task, seed]
+            self._loss_limits[task, seed] = limits.astype(np.float32).tobytes()
+        return self._loss_limits[task, seed]
 
 
 def setups_of(config: Config) -> dict[str, TaskSetup]:
-    """How each task of a search is trained.
+    """Return the setup of each task of a search, by name.
 
     Raises:
-        UnknownTaskError: there is no such task.
-        UserTaskError: a user's file makes no task.
+        UnknownTaskError: a task does not exist.
+        UserTaskError: a user's file does not define a valid task.
     """
     longest = config.measurement.rounds.longest
     return {
@@ -137,15 +147,15 @@ def scorer_of(
     setups: Mapping[str, TaskSetup],
     rates: Mapping[str, float],
 ) -> Scorer:
-    """A scorer that measures as the search does, with the baseline at `rates`."""
+    """Return a scorer with the settings of a search and the baseline's learning rates."""
     return Scorer(runner, setups, config.seed, rates, config.measurement)
 
 
-def check_ended(job: Job, result: JobResult) -> None:
-    """Whether a training without which nothing can be measured ended, well or not.
+def check_result(job: Job, result: JobResult) -> None:
+    """Check that a required training did not crash or time out; it may have diverged.
 
     Raises:
-        EvosearchError: it crashed or took too long.
+        EvosearchError: the training crashed or timed out.
     """
     if result.failure is not None:
         raise EvosearchError(
@@ -158,21 +168,25 @@ def tune_baseline(
     setup: TaskSetup,
     runner: JobRunner,
     run_seed: int,
-    under: Mapping[Seed, Conditions],
+    conditions: Mapping[Seed, Conditions],
 ) -> Tuner:
-    """The baseline's learning rate for a task, chosen on some seeds.
+    """Tune the baseline's learning rate for a task.
 
     Args:
-        setup: of the task.
-        runner: trains.
-        run_seed: all seeds follow from it.
-        under: the tuning seeds, and the conditions of each.
+        setup: setup of the task.
+        runner: runs the trainings.
+        run_seed: seed of the run, from which all others are derived.
+        conditions: the tuning seeds with their conditions.
+
+    Returns:
+        The finished tuner, with the mean loss at each rate.
 
     Raises:
-        EvosearchError: the baseline has no finite loss at any rate, or its training crashed or took
-            too long.
+        EvosearchError: the baseline has no finite loss at any rate, or a training crashed or timed
+            out.
     """
-    tuner = tune_rate(setup, zoo.load(BASELINE), runner, run_seed, under, runs=10 * len(under))
+    program, runs = zoo.load(BASELINE), 10 * len(conditions)
+    tuner = tune_rate(setup, program, runner, run_seed, conditions, runs)
     if not math.isfinite(tuner.losses[tuner.best]):
         raise EvosearchError(
             f"task {setup.task!r} cannot be searched on: {BASELINE} has no finite loss at any "
@@ -187,15 +201,24 @@ def tune_rate(
     program: Program,
     runner: JobRunner,
     run_seed: int,
-    under: Mapping[Seed, Conditions],
+    conditions: Mapping[Seed, Conditions],
     runs: int,
 ) -> Tuner:
-    """The learning rate of `program` for a task; arguments as `tune_baseline`.
+    """Tune the learning rate of a program for a task.
 
-    About so many `runs` of the program are planned, which decides the engine.
+    Args:
+        setup: setup of the task.
+        program: the program.
+        runner: runs the trainings.
+        run_seed: seed of the run, from which all others are derived.
+        conditions: the tuning seeds with their conditions.
+        runs: approximate number of trainings with this program, which decides the engine.
+
+    Returns:
+        The finished tuner, with the mean loss at each rate.
 
     Raises:
-        EvosearchError: a training crashed or took too long.
+        EvosearchError: a training crashed or timed out.
     """
     engine = runner.backend.engine(setup, program, runs)
     tuner = Tuner(TUNING_RATES)
@@ -203,21 +226,21 @@ def tune_rate(
     def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
         rows = [
             [
-                Job(setup, program, engine, conditions, run_seed, seed, rate)
-                for seed, conditions in under.items()
+                Job(setup, program, engine, seed_conditions, run_seed, seed, rate)
+                for seed, seed_conditions in conditions.items()
             ]
             for _, rate in trials
         ]
         for job in (job for row in rows for job in row):
-            runner.submit_once(job)  # all are begun before one is waited for
-        return [float(np.mean([log_loss(_ended(runner, job)) for job in row])) for row in rows]
+            runner.submit_once(job)  # submit all jobs before waiting for the first
+        return [float(np.mean([log_loss(_loss(runner, job)) for job in row])) for row in rows]
 
     tune_equally({setup.task: tuner}, mean_losses)
     return tuner
 
 
-def _ended(runner: JobRunner, job: Job) -> float:
-    """The loss of a training that must end."""
+def _loss(runner: JobRunner, job: Job) -> float:
+    """Return the loss of a required training."""
     result = runner.submit_once(job).result()
-    check_ended(job, result)
+    check_result(job, result)
     return result.loss

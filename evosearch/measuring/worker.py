@@ -1,4 +1,4 @@
-"""A worker process of `evosearch.measuring.processes`: trains the jobs that it is sent."""
+"""The main function of worker processes, which train jobs for `evosearch.measuring.processes`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from evosearch.environment import prepare
 
 
 def main(descriptor: int) -> None:
-    """Trains what comes over the connection until that is closed.
+    """Train the jobs received over a connection until it is closed.
+
+    For each job it sends the pair (result, None) or (None, exception).
 
     Args:
-        descriptor: of the connection. A job comes in; out goes the pair of its result and None, or
-            of None and an exception.
+        descriptor: file descriptor of the connection.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="watch parent", daemon=True).start()
@@ -26,8 +27,8 @@ def main(descriptor: int) -> None:
     from evosearch.errors import EvosearchError, describe_error
     from evosearch.measuring.engines import Trainers
 
-    files = _Files()
-    sys.addaudithook(files.audit)
+    guard = _FileGuard()
+    sys.addaudithook(guard.audit)
     trainers = Trainers()
     connection: Connection[Any, Any] = Connection(descriptor)
     connection.send((None, None))
@@ -37,17 +38,21 @@ def main(descriptor: int) -> None:
         except EOFError:
             return
         try:
-            files.allowed |= dict(job.setup.files)
-            answer: tuple[Any, Any] = trainers.of(job.setup).train(job), None
+            guard.allowed |= dict(job.setup.files)
+            message: tuple[Any, Any] = trainers.of(job.setup).train(job), None
         except BaseException as error:
-            answer = None, error
-            if not _crosses(error):
-                answer = None, EvosearchError(f"a training failed: {describe_error(error)}")
-        connection.send(answer)
+            message = None, error
+            if not _is_picklable(error):
+                message = None, EvosearchError(f"a training failed: {describe_error(error)}")
+        connection.send(message)
 
 
-class _Files:
-    """Lets a user's Python files be executed only as they were when the parent loaded them."""
+class _FileGuard:
+    """Allows only those versions of a user's Python files to run that the parent has loaded.
+
+    Attributes:
+        allowed: digest of each allowed file, by path.
+    """
 
     def __init__(self) -> None:
         from proxies.user_tasks.execution import EXECUTE
@@ -55,11 +60,11 @@ class _Files:
         self.allowed: dict[str, str] = {}
         self._event = EXECUTE
 
-    def audit(self, event: str, given: tuple[Any, ...]) -> None:
-        """The audit hook."""
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Raise an error if a file that is not allowed is about to run; an audit hook of Python."""
         if event != self._event:
             return
-        path, _, digest = given
+        path, _, digest = arguments
         if digest is not None and self.allowed.get(os.path.abspath(path)) != digest:
             from proxies import UntrustedTaskError
 
@@ -68,8 +73,8 @@ class _Files:
             )
 
 
-def _crosses(error: BaseException) -> bool:
-    """Whether an exception can be sent to another process as it is."""
+def _is_picklable(error: BaseException) -> bool:
+    """Whether an exception keeps its type when it is pickled and unpickled."""
     try:
         return type(pickle.loads(pickle.dumps(error))) is type(error)
     except Exception:
@@ -77,6 +82,6 @@ def _crosses(error: BaseException) -> bool:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when its parent has ended, which closes standard input."""
+    """End this process when its parent ends, which closes standard input."""
     sys.stdin.buffer.read()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What each worker of a search does and since when, for `evosearch status` of a running search."""
+"""Current activity of each worker of a running search, for `evosearch status`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ from evosearch.files import read_bytes, write_text
 
 ACTIVITY = "activity.json"
 _SECONDS_BETWEEN_WRITES = 1.0
-_LARGEST = 2**20
+_MAX_BYTES = 2**20
 
 
 class WorkerActivity(NamedTuple):
-    """What a worker does: since when, in seconds since 1970."""
+    """Activity of one worker.
+
+    Attributes:
+        worker: Name of the worker's thread.
+        doing: Description of the activity.
+        since: When it began, in seconds since 1970.
+    """
 
     worker: str
     doing: str
@@ -26,10 +32,10 @@ class WorkerActivity(NamedTuple):
 
 
 class Activity:
-    """Keeps what each thread does; a context manager that writes it to the run's directory.
+    """Context manager that writes the activity of each thread to a file in the run directory.
 
-    The file appears within a second and goes when the search ends. It only informs: where it
-    cannot be written, the search goes on.
+    The file appears within a second and is removed when the search ends. If it cannot be written,
+    the search continues without it.
     """
 
     def __init__(self, directory: Path):
@@ -50,7 +56,7 @@ class Activity:
             self._path.unlink(missing_ok=True)
 
     def note(self, text: str) -> None:
-        """The calling thread does `text` from now on; nothing if it is empty."""
+        """Set the activity of the calling thread; an empty text means that it is idle."""
         name = threading.current_thread().name
         with self._lock:
             if text:
@@ -59,7 +65,7 @@ class Activity:
                 self._doing.pop(name, None)
 
     def now(self) -> list[WorkerActivity]:
-        """What each thread does that is at work."""
+        """Return the activities of the threads that are not idle."""
         with self._lock:
             doing = sorted(self._doing.items())
         return [WorkerActivity(name, text, since) for name, (text, since) in doing]
@@ -67,21 +73,21 @@ class Activity:
     def _write(self) -> None:
         written = None
         while not self._ended.wait(_SECONDS_BETWEEN_WRITES):
-            now = self.now()
-            if now != written:
-                written = now
-                text = json.dumps([one._asdict() for one in now])
+            activities = self.now()
+            if activities != written:
+                written = activities
+                text = json.dumps([activity._asdict() for activity in activities])
                 with suppress(EvosearchError):
                     write_text(self._path, text + "\n", durable=False, follow=False)
 
 
 def read_activity(directory: Path) -> list[WorkerActivity]:
-    """What the workers of a running search do; empty if nothing is known."""
+    """Return the activities of a run's workers; empty if the file is missing or damaged."""
     try:
-        found = json.loads(read_bytes(directory / ACTIVITY, _LARGEST))
+        records = json.loads(read_bytes(directory / ACTIVITY, _MAX_BYTES))
         return [
-            WorkerActivity(str(one["worker"]), str(one["doing"]), float(one["since"]))
-            for one in found
+            WorkerActivity(str(record["worker"]), str(record["doing"]), float(record["since"]))
+            for record in records
         ]
     except (UsageError, ValueError, KeyError, TypeError, RecursionError):
         return []

@@ -1,4 +1,4 @@
-"""What a search knows, as rows of its database, and back."""
+"""Conversion between the objects of a search and the rows of its database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FAILURES = frozenset(Failure)
 
 
 def program_row(birth: Birth) -> ProgramRow:
-    """A generated program as it is stored."""
+    """Return the row of a generated program."""
     program = birth.analysis.program
     return ProgramRow(
         birth.id,
@@ -43,28 +43,28 @@ def program_row(birth: Birth) -> ProgramRow:
 
 
 def test_row(test: Test) -> TestRow:
-    """A test as it is stored."""
+    """Return the row of a test."""
     seeds = json.dumps([seed.number for seed in test.seeds])
     verdict = (test.difference, test.low, test.won)
     return TestRow(test.number, test.challenger.id, test.defender.id, seeds, *verdict)
 
 
 def champion_row(number: int, champion: Champion) -> ChampionRow:
-    """Champion `number` as it is stored."""
+    """Return the row of a champion; `number` counts champions from 0."""
     record, test = champion.record, champion.test
-    seeds = json.dumps([seed.number for seed in champion.confirmed_on])
+    seeds = json.dumps([seed.number for seed in champion.confirming_seeds])
     return ChampionRow(number, record.id, record.key, test.number if test else None, seeds)
 
 
 def measurement_of(row: MeasurementRow) -> Measurement:
-    """The measurement that `row` holds.
+    """Return the measurement that a row stores.
 
     Raises:
-        ValueError: there is no such engine or failure.
+        ValueError: The row names an unknown engine or failure.
     """
     return Measurement(
-        _number(row.loss),
-        _number(row.baseline),
+        _infinite_if_none(row.loss),
+        _infinite_if_none(row.baseline),
         row.steps,
         row.schedule,
         Failure(row.engine) if row.engine in _FAILURES else Engine(row.engine),
@@ -73,16 +73,18 @@ def measurement_of(row: MeasurementRow) -> Measurement:
 
 
 def reject_rows(births: Iterable[Birth]) -> list[RejectRow]:
-    """The drafts that were rejected on the way to generated programs."""
+    """Return the rows of rejected drafts, one for each generated program and reason."""
     return [
-        RejectRow(birth.request, birth.id, why, count)
+        RejectRow(birth.request, birth.id, reason, count)
         for birth in births
-        for why, count in birth.rejects.items()
+        for reason, count in birth.rejects.items()
     ]
 
 
-def measurement_rows(request: Request, found: Mapping[str, Measurement]) -> list[MeasurementRow]:
-    """What one request measured, a row a task."""
+def measurement_rows(
+    request: Request, measurements: Mapping[str, Measurement]
+) -> list[MeasurementRow]:
+    """Return the rows of one request's measurements, one for each task."""
     record, seed = request.record, request.seed
     return [
         MeasurementRow(
@@ -93,44 +95,45 @@ def measurement_rows(request: Request, found: Mapping[str, Measurement]) -> list
             seed.stream,
             seed.number,
             task,
-            m.steps,
-            m.schedule,
-            m.engine,
-            _finite(m.loss),
-            _finite(m.baseline),
-            m.score,
-            m.stopped,
+            measurement.steps,
+            measurement.schedule,
+            measurement.engine,
+            _none_if_infinite(measurement.loss),
+            _none_if_infinite(measurement.baseline),
+            measurement.score,
+            measurement.stopped,
         )
-        for task, m in found.items()
+        for task, measurement in measurements.items()
     ]
 
 
 def validation_rows(
-    champion: int, program: int, found: Iterable[Validation]
+    champion: int, program: int, validations: Iterable[Validation]
 ) -> list[ValidationRow]:
-    """What champion number `champion` gave on validation tasks."""
+    """Return the rows of a champion's validations, given its number and its program's id."""
     return [
         ValidationRow(
             champion,
             program,
-            v.task,
-            v.seed,
-            v.lr,
-            _finite(v.loss),
-            _finite(v.baseline),
-            v.score,
+            validation.task,
+            validation.seed,
+            validation.lr,
+            _none_if_infinite(validation.loss),
+            _none_if_infinite(validation.baseline),
+            validation.score,
         )
-        for v in found
+        for validation in validations
     ]
 
 
 def validation_of(row: ValidationRow) -> Validation:
-    """The validation that `row` holds."""
-    return Validation(row.task, row.seed, row.lr, _number(row.loss), _number(row.baseline))
+    """Return the validation that a row stores."""
+    loss, baseline = _infinite_if_none(row.loss), _infinite_if_none(row.baseline)
+    return Validation(row.task, row.seed, row.lr, loss, baseline)
 
 
 def progress_row(evolution: Evolution, elapsed: float, stop_reason: str | None) -> ProgressRow:
-    """How far a search is; arguments as of `Store.set_progress`."""
+    """Return the row of a search's progress; the arguments are those of `Store.set_progress`."""
     counts = evolution.counts
     return ProgressRow(
         1,
@@ -140,21 +143,23 @@ def progress_row(evolution: Evolution, elapsed: float, stop_reason: str | None) 
         limited_from=evolution.limited_from,
         programs=counts.generated + 1,
         tests=len(evolution.tests),
-        # Before the first measurement not even the initial champion is written.
+        # The initial champion is only stored with the first measurement.
         champions=len(evolution.champions) if counts.measurements else 0,
     )
 
 
 def tuning_row(task: str, params: int, tuner: Tuner) -> TuningRow:
-    """The baseline's learning rate for a task and the trials that chose it."""
-    trials = json.dumps({f"{k:g}": _finite(v) for k, v in sorted(tuner.losses.items())})
+    """Return the row of the baseline's tuned learning rate and the trials that chose it."""
+    trials = json.dumps(
+        {f"{rate:g}": _none_if_infinite(loss) for rate, loss in sorted(tuner.losses.items())}
+    )
     return TuningRow(task, params, tuner.best, trials)
 
 
-def _finite(value: float) -> float | None:
-    """SQLite and JSON have no infinity: a loss that diverged is null."""
-    return value if abs(value) < float("inf") else None
+def _none_if_infinite(loss: float) -> float | None:
+    """Return a diverged loss as None, since SQLite and JSON cannot store infinity."""
+    return loss if abs(loss) < float("inf") else None
 
 
-def _number(value: float | None) -> float:
-    return float("inf") if value is None else value
+def _infinite_if_none(loss: float | None) -> float:
+    return float("inf") if loss is None else loss

@@ -1,10 +1,10 @@
-"""What a search has cost: trainings and weight updates, as its measurements have it.
+"""Cost of a search in trainings and weight updates, computed from its measurements.
 
-Every training that the search asked for counts, whatever for: first measurements, those made
-again, tests of champions and confirmations; and the baseline's own, one for each task and seed.
-What is the same for every search on the same tasks does not: the tuning of the baseline; nor
-validation, which decides nothing. A weight update is one step of one weight, so a training costs
-its steps times the task's weights, and one that was stopped only the steps that it made.
+The cost includes every training that the search requested: first and repeated measurements, tests
+of champions, confirmations, and one training of the baseline for each task and seed. It excludes
+the tuning of the baseline, which is the same for every search on the same tasks, and validation,
+which does not influence the search. A weight update is one step of one weight: a training costs the
+number of steps that it made times the number of the task's weights.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from evosearch.runs.rows import MeasurementRow
 
 @dataclass(frozen=True)
 class Cost:
-    """Trainings, and the weight updates that they made."""
+    """Number of trainings and number of their weight updates."""
 
     trainings: int = 0
     updates: int = 0
 
 
 class Unit(StrEnum):
-    """What cost is counted in."""
+    """Unit of cost."""
 
     UPDATES = "updates"
     TRAININGS = "trainings"
 
     @property
     def words(self) -> str:
-        """The unit for people."""
+        """The unit in words."""
         return {"updates": "weight updates", "trainings": "trainings"}[self]
 
     def of(self, cost: Cost) -> int:
-        """`cost` in this unit."""
+        """Return a cost as a number in this unit."""
         return cost.updates if self is Unit.UPDATES else cost.trainings
 
 
 def running_cost(rows: Iterable[MeasurementRow], weights: Mapping[str, int]) -> dict[int, Cost]:
-    """The cost up to each request and with it, in order.
+    """Return the cumulative cost after each request, by the request's number.
 
     Args:
-        rows: measurements, by request.
-        weights: of each task.
+        rows: Measurements, ordered by request.
+        weights: Number of weights of each task.
     """
     rows = list(rows)
     baseline_steps: dict[tuple[str, str, int], int] = {}
     for row in rows:
-        place = row.task, row.stream, row.seed
-        baseline_steps[place] = max(row.steps, baseline_steps.get(place, 0))
+        key = row.task, row.stream, row.seed
+        baseline_steps[key] = max(row.steps, baseline_steps.get(key, 0))
     trainings = updates = 0
-    after: dict[int, Cost] = {}
-    for request, measured in groupby(rows, lambda row: row.request):
-        for row in measured:
+    costs: dict[int, Cost] = {}
+    for request, request_rows in groupby(rows, lambda row: row.request):
+        for row in request_rows:
             steps = baseline_steps.pop((row.task, row.stream, row.seed), None)
             trainings += 1 if steps is None else 2
             updates += (row.steps + (steps or 0)) * weights[row.task]
-        after[request] = Cost(trainings, updates)
-    return after
+        costs[request] = Cost(trainings, updates)
+    return costs

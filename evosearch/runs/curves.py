@@ -1,9 +1,9 @@
-"""Searches side by side: the champion so far against cost, so that equal costs are compared.
+"""Comparison of searches at equal cost: the fitness of the current champion against cost.
 
-A curve steps at the cost at which a champion won its test, to the fitness that was confirmed on
-seeds which decided nothing. It is what one would have got by stopping there: not a running maximum,
-which would favour the luckiest report, and so it may go down by chance. Runs that differ in nothing
-but their seed and their limits are one group.
+A curve changes at the cost at which a champion won its test, to that champion's confirmed fitness.
+It shows what a search would have returned if it had stopped there. It is not a running maximum,
+which would favour lucky estimates, so it may decrease by chance. Runs that differ only in their
+seed and limits form one group.
 """
 
 from __future__ import annotations
@@ -22,24 +22,29 @@ from evosearch.runs.cost import Cost, Unit
 from evosearch.runs.run import Run
 from evosearch.runs.summary import ChampionEntry, Estimate
 
-_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-"""Of the cheapest run's cost: where groups are compared."""
+_COST_FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Fractions of the cheapest run's cost at which groups are compared."""
 
 
 class Curve(NamedTuple):
-    """Steps: from each cost on, the fitness of a champion."""
+    """A step function from cost to the fitness of the champion at that cost.
+
+    Attributes:
+        costs: The cost from which each estimate holds, increasing.
+        estimates: The champions' fitness.
+    """
 
     costs: tuple[int, ...]
     estimates: tuple[Estimate, ...]
 
     def at(self, cost: float) -> Estimate | None:
-        """The champion's fitness at `cost`; None before the first."""
+        """Return the champion's fitness at a cost; None if no champion had an estimate by then."""
         count = bisect_right(self.costs, cost)
         return self.estimates[count - 1] if count else None
 
 
 class Spread(NamedTuple):
-    """The mean of some runs and their range."""
+    """Mean, minimum and maximum over the runs of a group."""
 
     mean: float
     low: float
@@ -48,15 +53,16 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class RunCurves:
-    """One run: what it cost and found.
+    """The curves of one run.
 
     Attributes:
-        run: its directory.
-        seed: its seed.
-        unit: what the costs of its curves are counted in.
-        cost: all of it.
-        champions: its champions, in order.
-        validations: their fitness on validation tasks, by number, as far as it was measured.
+        run: The run's directory.
+        seed: The run's seed.
+        unit: Unit of the costs of the curves.
+        cost: Total cost of the run.
+        champions: The run's champions, in order.
+        validations: Fitness of champions on validation tasks, by the champion's number. Champions
+            without validation are missing.
     """
 
     run: str
@@ -68,53 +74,57 @@ class RunCurves:
 
     @cached_property
     def fitness(self) -> Curve:
-        """Of the champion so far on the search's own tasks."""
-        steps = [(self.unit.of(one.cost), one.estimate) for one in self.champions if one.estimate]
+        """Fitness of the current champion on the search tasks."""
+        steps = [
+            (self.unit.of(champion.cost), champion.estimate)
+            for champion in self.champions
+            if champion.estimate
+        ]
         return _curve(steps)
 
     @cached_property
     def validation(self) -> Curve:
-        """Of the champion so far on validation tasks; empty if it was not measured."""
+        """Fitness of the current champion on validation tasks; empty without validation."""
         steps = [
-            (self.unit.of(one.cost), self.validations[one.number])
-            for one in self.champions
-            if one.number in self.validations
+            (self.unit.of(champion.cost), self.validations[champion.number])
+            for champion in self.champions
+            if champion.number in self.validations
         ]
         return _curve(steps)
 
     def document(self) -> dict[str, Any]:
-        """The run as JSON."""
+        """Return the run as a JSON object."""
         return {
             "run": self.run,
             "seed": self.seed,
             "trainings": self.cost.trainings,
             "weight_updates": self.cost.updates,
             "fitness": [
-                {"cost": self.unit.of(one.cost), **one.document()}
-                for one in self.champions
-                if one.estimate
+                {"cost": self.unit.of(champion.cost), **champion.document()}
+                for champion in self.champions
+                if champion.estimate
             ],
             "validation": [
                 {
-                    "cost": self.unit.of(one.cost),
-                    "number": one.number,
-                    "id": one.id,
-                    **self.validations[one.number].document(),
+                    "cost": self.unit.of(champion.cost),
+                    "number": champion.number,
+                    "id": champion.id,
+                    **self.validations[champion.number].document(),
                 }
-                for one in self.champions
-                if one.number in self.validations
+                for champion in self.champions
+                if champion.number in self.validations
             ],
         }
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one configuration.
+    """Runs of one configuration with different seeds.
 
     Attributes:
-        name: of their directories, without a number.
-        runs: one for each seed.
-        settings: in which the configuration differs from the first group's.
+        name: Common name of the runs' directories, without a number at its end.
+        runs: One run for each seed.
+        settings: The settings that differ from those of the first group.
     """
 
     name: str
@@ -122,22 +132,23 @@ class Group:
     settings: Mapping[str, Any]
 
     def fitness(self, cost: float) -> Spread | None:
-        """Over the runs, at `cost`; None where a run has no champion yet."""
+        """Return the fitness over the runs at a cost; None if a run has no champion by then."""
         return _spread([run.fitness.at(cost) for run in self.runs])
 
     def validation(self, cost: float) -> Spread | None:
-        """The same on validation tasks."""
+        """Return the fitness on validation tasks over the runs at a cost, or None as above."""
         return _spread([run.validation.at(cost) for run in self.runs])
 
     def per_task(self, cost: float) -> dict[str, float]:
-        """The mean over the runs of each task's score, at `cost`."""
-        found = [one.per_task for run in self.runs if (one := run.fitness.at(cost))]
-        return {task: fmean(one[task] for one in found) for task in (found[0] if found else ())}
+        """Return the score on each task at a cost, averaged over the runs."""
+        scores = [estimate.per_task for run in self.runs if (estimate := run.fitness.at(cost))]
+        tasks = scores[0] if scores else ()
+        return {task: fmean(of_run[task] for of_run in scores) for task in tasks}
 
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Groups of runs, and the costs at which they are compared."""
+    """Groups of runs, compared at increasing costs in one unit."""
 
     groups: tuple[Group, ...]
     unit: Unit
@@ -145,11 +156,11 @@ class RunComparison:
 
     @property
     def validated(self) -> bool:
-        """Whether any run has validation."""
+        """Whether any run has validations."""
         return any(run.validation.costs for group in self.groups for run in group.runs)
 
     def document(self) -> dict[str, Any]:
-        """The comparison as JSON."""
+        """Return the comparison as a JSON object."""
         return {
             "unit": self.unit.words,
             "costs": list(self.costs),
@@ -168,26 +179,31 @@ class RunComparison:
 
 
 def compare_runs(runs: Sequence[Run], unit: Unit = Unit.UPDATES) -> RunComparison:
-    """The runs in groups, to be compared at costs up to that of the cheapest.
+    """Group runs by configuration and compare them at costs up to that of the cheapest run.
+
+    Args:
+        runs: The runs to compare.
+        unit: Unit of cost.
 
     Raises:
-        UsageError: no runs, runs on different tasks, the same search twice, or one without
-            measurements.
+        UsageError: There are no runs, two runs have different tasks or are the same search, or a
+            run has no measurements.
     """
     if not runs:
-        raise UsageError("there is nothing to compare; name runs")
+        raise UsageError("there is nothing to compare; name one or more runs")
     grouped: dict[str, list[Run]] = {}
     for run in runs:
         grouped.setdefault(json.dumps(_settings(run.config)), []).append(run)
     _check(runs[0], grouped.values())
     first = _settings(runs[0].config)
     groups = []
-    for name, found in zip(_names(list(grouped.values())), grouped.values(), strict=True):
-        settings = _settings(found[0].config)
+    for name, members in zip(_names(list(grouped.values())), grouped.values(), strict=True):
+        settings = _settings(members[0].config)
         differing = {key: settings[key] for key in settings if settings[key] != first[key]}
-        groups.append(Group(name, tuple(_searched(run, unit) for run in found), differing))
+        groups.append(Group(name, tuple(_run_curves(run, unit) for run in members), differing))
     smallest = min(unit.of(run.cost) for group in groups for run in group.runs)
-    return RunComparison(tuple(groups), unit, tuple(round(share * smallest) for share in _SHARES))
+    costs = tuple(round(fraction * smallest) for fraction in _COST_FRACTIONS)
+    return RunComparison(tuple(groups), unit, costs)
 
 
 def _check(first: Run, groups: Iterable[Sequence[Run]]) -> None:
@@ -196,21 +212,23 @@ def _check(first: Run, groups: Iterable[Sequence[Run]]) -> None:
         for run in runs:
             if set(run.config.tasks) != set(first.config.tasks):
                 raise UsageError(
-                    f"{run.directory} was searched on other tasks than {first.directory}, so their "
-                    "fitness cannot be compared; compare programs by `evosearch eval`"
+                    f"{run.directory} and {first.directory} were searched on different tasks, so "
+                    "their fitness cannot be compared; compare programs with `evosearch eval`"
                 )
             if run.config.seed in seen:
                 raise UsageError(
                     f"{run.directory} and {seen[run.config.seed].directory} are the same search "
-                    "with the same seed; name one of them"
+                    "with the same seed; name only one of them"
                 )
             seen[run.config.seed] = run
 
 
-def _searched(run: Run, unit: Unit) -> RunCurves:
+def _run_curves(run: Run, unit: Unit) -> RunCurves:
     cost = run.cost()
     if not cost.trainings:
-        raise UsageError(f"{run.directory} has no measurements; `evosearch resume {run.directory}`")
+        raise UsageError(
+            f"{run.directory} has no measurements; run `evosearch resume {run.directory}`"
+        )
     validations = run.validations()
     return RunCurves(str(run.directory), run.config.seed, unit, cost, run.champions(), validations)
 
@@ -220,32 +238,37 @@ def _curve(steps: Sequence[tuple[int, Estimate]]) -> Curve:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """What makes a search what it is, flat: `mutation.insert`."""
-    return dict(_flat(config.model_dump(mode="json", exclude={"seed", *SAME_SEARCH})))
+    """Return the settings that define a search, with dotted keys such as `mutation.insert`."""
+    return dict(_flatten(config.model_dump(mode="json", exclude={"seed", *SAME_SEARCH})))
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """The directory that a group is named after, without its number if that says enough."""
+    """Return a name for each group: its directories' common name if that is unique.
+
+    The common name is the first directory's name without a number at its end. Otherwise the group
+    is named after its first directory.
+    """
     directories = [[run.directory.absolute().name for run in runs] for runs in groups]
-    short = [names[0].rstrip("0123456789").rstrip("-_.") for names in directories]
-    found = []
-    for name, names in zip(short, directories, strict=True):
-        shared = all(one.startswith(name) for one in names) and short.count(name) == 1
-        found.append(name if name and shared and len(names) > 1 else names[0])
-    return found
+    prefixes = [names[0].rstrip("0123456789").rstrip("-_.") for names in directories]
+    result = []
+    for prefix, names in zip(prefixes, directories, strict=True):
+        is_common = all(name.startswith(prefix) for name in names)
+        is_usable = bool(prefix) and is_common and prefixes.count(prefix) == 1 and len(names) > 1
+        result.append(prefix if is_usable else names[0])
+    return result
 
 
-def _spread(found: Sequence[Estimate | None]) -> Spread | None:
-    values = [one.fitness.mean for one in found if one is not None]
-    if len(values) < len(found):
+def _spread(estimates: Sequence[Estimate | None]) -> Spread | None:
+    values = [estimate.fitness.mean for estimate in estimates if estimate is not None]
+    if len(values) < len(estimates):
         return None
     return Spread(fmean(values), min(values), max(values))
 

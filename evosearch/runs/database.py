@@ -1,4 +1,4 @@
-"""The file of a run's database: made whole or not at all, locked, brought to the present schema."""
+"""The file of a run's database: atomic creation, locking and migration."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from evosearch.runs.rows import META, MetaRow
 
 DATABASE = "run.db"
 LOG = "log.jsonl"
-"""The journal, which begins with the search."""
+"""The log of events, which exists once the search has started."""
 BEST = "best.txt"
-"""The champion's program."""
+"""The text of the champion's program."""
 _LOCK = "lock"
-_OPEN_LOCK = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""A stranger's lock may be a link to anywhere, or a pipe that never opens."""
+_LOCK_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""The lock of an untrusted run may be a link, or a pipe that blocks when it is opened."""
 _UNFINISHED = "run.db.new"
-"""The database while a run is being made; it becomes `DATABASE` when all else is written."""
+"""The database while a run is created; renamed to `DATABASE` once all other files are written."""
 _MAXIMUM_SECONDS_LOCKED = 10
 _ATTEMPTS_TO_LOCK = 10
 
@@ -39,14 +39,19 @@ _ATTEMPTS_TO_LOCK = 10
 def create(
     directory: Path, meta: Mapping[str, str], files: Mapping[str, str] | None = None
 ) -> None:
-    """Makes a new run in `directory`: `files`, by name, and then the database.
+    """Create a run: write its files, then its database.
 
-    The database appears last and whole. What is left of a run whose making was interrupted
-    (see `is_unfinished`) is replaced.
+    The database is created last and atomically. The remains of an interrupted creation (see
+    `is_unfinished`) are replaced.
+
+    Args:
+        directory: The run's directory; created if it does not exist.
+        meta: Entries of the table `meta`.
+        files: Texts of further files, by name.
 
     Raises:
-        UsageError: there is a run already, or a file of somebody's that would be written over.
-        EvosearchError: the directory cannot be written, or another process makes a run there.
+        UsageError: The directory holds a run, or a file of another kind would be overwritten.
+        EvosearchError: The directory cannot be written, or another process creates a run in it.
     """
     path = directory / DATABASE
     try:
@@ -56,20 +61,22 @@ def create(
             f"cannot create the run directory {directory}: {error.strerror}; choose another --out"
         ) from None
     if not path.exists() and not is_unfinished(directory):
-        _check_unused(directory, (*(files or {}), LOG, BEST))
+        _check_no_conflicts(directory, (*(files or {}), LOG, BEST))
     with explain_file_errors(path):
         lock = acquire_lock(directory)
     try:
         if path.exists() and not is_unfinished(directory):
             raise UsageError(
                 f"{directory} holds a run already; continue it with `evosearch resume "
-                f"{directory}` or give another --out"
+                f"{directory}` or choose another --out"
             )
         with explain_file_errors(path, retry="start the search again, with the same --out"):
             _remove(path)
             for name, text in (files or {}).items():
                 write_text(directory / name, text, follow=False)
-            _make(directory / _UNFINISHED, {**meta, "schema_version": str(SCHEMA_VERSION)})
+            _create_database(
+                directory / _UNFINISHED, {**meta, "schema_version": str(SCHEMA_VERSION)}
+            )
             os.replace(directory / _UNFINISHED, path)
             sync_directory(directory)
     except BaseException:
@@ -79,28 +86,28 @@ def create(
         os.close(lock)
 
 
-def _check_unused(directory: Path, names: Iterable[str]) -> None:
-    """Whether a run can be made in `directory` without writing over somebody's files.
+def _check_no_conflicts(directory: Path, names: Iterable[str]) -> None:
+    """Check that none of the files that a run writes exists in `directory`.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: One of them exists.
     """
     for name in names:
         if os.path.lexists(directory / name):
             raise UsageError(
-                f"{directory} is no run and has a file {name}, which a run would write over; give "
-                "--out a directory that is new"
+                f"{directory} is not a run and has a file {name}, which a run would overwrite; "
+                "choose a new directory for --out"
             )
 
 
 def is_unfinished(directory: Path) -> bool:
-    """Whether making a run in `directory` was interrupted before it was whole.
+    """Whether the creation of a run was interrupted before it was complete.
 
-    The database is then missing, or empty, or (as earlier versions made it) without any row.
+    The database of an unfinished run is missing, empty or (in earlier versions) without rows.
     """
     path = directory / DATABASE
     if (directory / LOG).exists():
-        return False  # the search had begun
+        return False  # the search has started
     if not path.exists():
         return (directory / _LOCK).exists()
     if not path.is_file():
@@ -119,11 +126,11 @@ def is_unfinished(directory: Path) -> bool:
         finally:
             connection.close()
     except (sqlite3.Error, UnicodeDecodeError):
-        return False  # damaged, which is another matter
+        return False  # damaged, not unfinished
 
 
-def _make(path: Path, meta: Mapping[str, str]) -> None:
-    """A new database at `path`, in one file that is written to the disk."""
+def _create_database(path: Path, meta: Mapping[str, str]) -> None:
+    """Create a database in one file and sync it to disk."""
     _remove(path)
     connection = sqlite3.connect(path)
     try:
@@ -137,14 +144,14 @@ def _make(path: Path, meta: Mapping[str, str]) -> None:
 
 
 def _remove(path: Path) -> None:
-    for beside in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + beside).unlink(missing_ok=True)
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    """An open connection; one to read also where nothing can be written."""
+    """Open the database at `path`; `read_only` needs no write permission."""
     mode = "rw"
-    if read_only:  # a closed run is one file, which can be read where nothing can be written
+    if read_only:  # without a write-ahead log, `immutable` avoids creating files beside it
         mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
     connection = sqlite3.connect(
         f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
@@ -161,15 +168,16 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 def with_current_schema(
     path: Path, connection: sqlite3.Connection, *, in_memory: bool
 ) -> sqlite3.Connection:
-    """The connection, or one to the migrated database.
+    """Return a connection to the database with the current schema, migrated if necessary.
 
     Args:
-        path: the database's.
-        connection: open on it.
-        in_memory: migrate a copy in memory; otherwise the file, of which a copy is kept.
+        path: The database.
+        connection: An open connection to it.
+        in_memory: Whether to migrate a copy in memory. Otherwise the file is migrated, and a copy
+            of the old file is kept beside it.
 
     Raises:
-        EvosearchError: the database is of a newer version, or says of none.
+        EvosearchError: The database has a newer schema version, or none.
     """
     version = _schema_version(path, connection)
     if version == SCHEMA_VERSION:
@@ -186,46 +194,54 @@ def with_current_schema(
 
 
 def _schema_version(path: Path, connection: sqlite3.Connection) -> int:
-    """The version of an open database, which is not newer than this one reads.
+    """Return the schema version of an open database.
 
     Raises:
-        EvosearchError: it is, or there is none.
+        EvosearchError: The version is newer than `SCHEMA_VERSION`, or missing.
     """
     row = connection.execute("select value from meta where key = 'schema_version'").fetchone()
     if row is None or not re.fullmatch("[1-9][0-9]{0,3}", str(row[0])):
         raise EvosearchError(f"{path} is damaged (no schema version); restore it from a copy")
-    others = "select count(*) from sqlite_master where type in ('view', 'trigger')"
-    if connection.execute(others).fetchone()[0]:  # they could make reading endless
-        raise EvosearchError(f"{path} is damaged (it has views or triggers); restore a copy")
+    query = "select count(*) from sqlite_master where type in ('view', 'trigger')"
+    if connection.execute(query).fetchone()[0]:  # reading them could take forever
+        raise EvosearchError(
+            f"{path} is damaged (it has views or triggers); restore it from a copy"
+        )
     version = int(row[0])
     if version > SCHEMA_VERSION:
         raise EvosearchError(
-            f"{path} was written by a newer version (schema {version}, this one reads up to "
+            f"{path} was written by a newer version (schema {version}, this version reads up to "
             f"{SCHEMA_VERSION}); upgrade evosearch"
         )
     return version
 
 
 def _back_up(connection: sqlite3.Connection, path: Path) -> None:
-    """A whole copy of the database at `path`, or none."""
-    partial = path.with_name(f"{path.name}.new")
-    _remove(partial)
-    copy = sqlite3.connect(partial)
+    """Write a copy of the database to `path` atomically."""
+    temporary = path.with_name(f"{path.name}.new")
+    _remove(temporary)
+    copy = sqlite3.connect(temporary)
     try:
         connection.backup(copy)
     finally:
         copy.close()
-    os.replace(partial, path)
+    os.replace(temporary, path)
 
 
 def acquire_lock(directory: Path) -> int:
-    """A lock that the operating system drops when the process ends, however it ends."""
-    descriptor = os.open(directory / _LOCK, _OPEN_LOCK | os.O_RDWR | os.O_CREAT, 0o644)
+    """Lock a run for searching and return the lock's file descriptor.
+
+    The operating system releases the lock when the process ends for any reason.
+
+    Raises:
+        EvosearchError: Another process holds the lock.
+    """
+    descriptor = os.open(directory / _LOCK, _LOCK_FLAGS | os.O_RDWR | os.O_CREAT, 0o644)
     for attempt in range(_ATTEMPTS_TO_LOCK):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
-        except BlockingIOError:  # perhaps by `is_being_searched` of another process, for a moment
+        except BlockingIOError:  # `is_being_searched` in another process locks briefly
             if attempt < _ATTEMPTS_TO_LOCK - 1:
                 time.sleep(0.02)
     else:
@@ -239,9 +255,9 @@ def acquire_lock(directory: Path) -> int:
 
 
 def is_being_searched(directory: Path) -> bool:
-    """Whether a process searches in `directory` now."""
+    """Whether a process is searching in `directory` now."""
     try:
-        descriptor = os.open(directory / _LOCK, _OPEN_LOCK | os.O_RDONLY)
+        descriptor = os.open(directory / _LOCK, _LOCK_FLAGS | os.O_RDONLY)
     except OSError:
         return False
     try:

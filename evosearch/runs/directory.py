@@ -1,4 +1,4 @@
-"""A run's directory: making one, its configuration and its environment."""
+"""A run's directory: its creation, configuration and environment."""
 
 from __future__ import annotations
 
@@ -18,24 +18,29 @@ from evosearch.runs.store import Store
 
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
-_LARGEST_ENVIRONMENT = 2**20
-"""Bytes of an environment; those of real runs have less than ten thousand."""
+_MAX_ENVIRONMENT_BYTES = 2**20
+"""Typical runs need less than 10,000 bytes."""
 
 
 def free_directory(name: str = "search") -> Path:
-    """`runs/NAME`, or the first of `runs/NAME-2`, `runs/NAME-3`, ... that does not exist."""
+    """Return the first of `runs/NAME`, `runs/NAME-2`, `runs/NAME-3`, ... that does not exist."""
     candidates = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
     return next(path for path in candidates if not path.exists())
 
 
 def make_run_directory(directory: Path, config: Config, environment: Mapping[str, Any]) -> None:
-    """Writes a new run: its configuration, its environment and an empty store, which comes last.
+    """Create a run with its configuration, environment and an empty database.
 
-    What is left of a run whose making was interrupted is replaced.
+    The remains of an interrupted creation are replaced.
+
+    Args:
+        directory: The run's directory; created if it does not exist.
+        config: The run's configuration.
+        environment: Description of the machine and its libraries, a JSON object.
 
     Raises:
-        UsageError: the directory holds a run already.
-        EvosearchError: it cannot be written.
+        UsageError: The directory holds a run already.
+        EvosearchError: The directory cannot be written.
     """
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     files = {
@@ -46,10 +51,10 @@ def make_run_directory(directory: Path, config: Config, environment: Mapping[str
 
 
 def read_config(directory: Path) -> Config:
-    """The configuration that a run was made with.
+    """Return the configuration in a run's directory.
 
     Raises:
-        UsageError: the directory holds no run, or its configuration is damaged.
+        UsageError: The directory holds no run, or its configuration is damaged.
     """
     if not (directory / CONFIG).exists():
         why = f"{CONFIG} is missing" if directory.is_dir() else "there is no such directory"
@@ -65,51 +70,59 @@ def read_config(directory: Path) -> Config:
 
 
 def read_environment(directory: Path) -> dict[str, Any]:
-    """What `environment.json` holds; empty if it is missing or damaged, since it only informs."""
+    """Return the content of `environment.json`; empty if the file is missing or damaged.
+
+    Nothing depends on this file, so damage to it is not an error.
+    """
     try:
-        found = json.loads(read_bytes(directory / ENVIRONMENT, _LARGEST_ENVIRONMENT))
+        environment = json.loads(read_bytes(directory / ENVIRONMENT, _MAX_ENVIRONMENT_BYTES))
     except (UsageError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return environment if isinstance(environment, dict) else {}
 
 
 def check_config(store: Store, config: Config) -> None:
-    """Whether `config` is what the run was made with, but for what may change.
+    """Check that `config` equals the run's original configuration.
 
-    Every figure depends on it, and a search under other settings is another search.
+    Settings that a resumed run may change (`SAME_SEARCH`) are not compared. All other settings
+    influence the search, so a change would make the record invalid.
 
     Raises:
-        UsageError: it is not; says which settings differ.
+        UsageError: Settings differ; the message names them.
+        EvosearchError: The stored configuration is damaged.
     """
     text = store.meta("config")
-    if text is None:  # a run from before this was kept
+    if text is None:  # earlier versions did not store the configuration
         return
     try:
-        made = make_config(tomllib.loads(text))
+        original = make_config(tomllib.loads(text))
     except (tomllib.TOMLDecodeError, UsageError, RecursionError, ValueError) as error:
         raise EvosearchError(
-            f"{store.path} is damaged: it does not hold the run's configuration "
+            f"{store.path} is damaged: the run's configuration in it is not valid "
             f"({describe_error(error)}); restore it from a copy"
         ) from None
     changed = [
         name
         for name in sorted(Config.model_fields.keys() - SAME_SEARCH)
-        if getattr(made, name) != getattr(config, name)
+        if getattr(original, name) != getattr(config, name)
     ]
     if changed:
         path = store.directory / CONFIG
         raise UsageError(
-            f"{path} is not what the run was made with ({', '.join(changed)}); undo the change "
-            f"(`evosearch check {store.directory} --repair` does), or start another run: "
-            f"evosearch search {path}"
+            f"{path} was changed after the run was created ({', '.join(changed)}); undo the change "
+            f"with `evosearch check {store.directory} --repair`, or start another run with "
+            f"`evosearch search {path}`"
         )
 
 
 def restore_config(directory: Path) -> bool:
-    """Writes `config.toml` as the run was made with, if it is another now; whether it did.
+    """Restore `config.toml` from the database if it was changed.
+
+    Returns:
+        Whether the file was changed and is now restored.
 
     Raises:
-        EvosearchError: it cannot be written.
+        EvosearchError: The file cannot be written.
     """
     store = Store.open(directory)
     try:

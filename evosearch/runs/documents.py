@@ -1,7 +1,7 @@
-"""JSON documents that a run keeps: written with a checksum, read through typed models.
+"""JSON documents in a run directory, written with a checksum and read through typed models.
 
-A document holds `sha256`, the digest of the canonical JSON of everything else in it. Documents of
-versions before that have none and are checked by their model alone.
+The key `sha256` of a document is the digest of the canonical JSON of all its other keys. Documents
+of earlier versions have no checksum and are validated by their model alone.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from evosearch.files import read_bytes, write_text
 from primitives import parse
 
 CHECKSUM = "sha256"
-_LARGEST = 64 * 2**20
-"""Bytes of a document; those of real runs have less than a million."""
+_MAX_BYTES = 64 * 2**20
+"""Documents of typical runs have less than 1,000,000 bytes."""
 
 
 class Document(BaseModel):
-    """A model of a JSON object: exact types, finite numbers, no unknown keys."""
+    """Base model of a JSON object, with exact types, finite numbers and no unknown keys."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def _parses(text: str) -> str:
+def _check_parses(text: str) -> str:
     parse(text)
     return text
 
 
-ProgramText = Annotated[str, AfterValidator(_parses)]
-"""The text of a program."""
+ProgramText = Annotated[str, AfterValidator(_check_parses)]
+"""The text of a valid program."""
 Count = Annotated[int, Field(ge=0, le=10**12)]
-"""A number of things."""
+"""A non-negative number of items."""
 
 Model = TypeVar("Model", bound=Document)
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
-    """Writes a JSON object with its checksum, whole or not at all.
+    """Write a JSON object with its checksum atomically.
 
     Raises:
-        EvosearchError: the file cannot be written.
+        EvosearchError: The file cannot be written.
     """
     plain = json.loads(json.dumps(document, allow_nan=False))
     text = json.dumps({**plain, CHECKSUM: checksum(plain)}, indent=2)
@@ -54,71 +54,84 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def read_document(path: Path, model: type[Model], remedy: str) -> Model | None:
-    """The document at `path`; None if there is no such file.
+    """Read a document and check it against its checksum and its model.
 
     Args:
-        path: a JSON file.
-        model: what it holds.
-        remedy: a command that makes the document anew.
+        path: A JSON file.
+        model: The document's model.
+        remedy: A command that creates the document again.
+
+    Returns:
+        The document, or None if there is no such file.
 
     Raises:
-        EvosearchError: it cannot be read, or is damaged; says where and what to do.
+        EvosearchError: The file cannot be read or is damaged.
     """
     try:
         if not path.exists():
             return None
-        return model.model_validate(_checked(_parsed(read_bytes(path, _LARGEST))))
+        return model.model_validate(_without_checksum(_parse_object(read_bytes(path, _MAX_BYTES))))
     except UsageError as error:
-        what = str(error)
+        problem = str(error)
     except OSError as error:
-        what = f"cannot read {path}: {error.strerror}"
+        problem = f"cannot read {path}: {error.strerror}"
     except ValidationError as error:
-        what = f"{path} is damaged ({first_problem(error)})"
+        problem = f"{path} is damaged ({first_problem(error)})"
     except (ValueError, RecursionError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else error
-        what = f"{path} is damaged ({why})"
-    raise EvosearchError(f"{what}; remove it and run `{remedy}`")
+        cause = "nested too deeply" if isinstance(error, RecursionError) else error
+        problem = f"{path} is damaged ({cause})"
+    raise EvosearchError(f"{problem}; remove it and run `{remedy}`")
 
 
 def checksum(document: Mapping[str, Any]) -> str:
-    """The SHA-256 digest of a JSON object's canonical text: sorted keys, no spaces, ASCII."""
+    """Return the SHA-256 digest of an object's canonical JSON: sorted keys, no spaces, ASCII."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def first_problem(error: ValidationError) -> str:
-    """Where a model refuses its input, and why: `stages.0.seeds: Input should be ...`."""
-    found = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in found["loc"])
-    what = found["msg"].removeprefix("Value error, ")
-    return f"{where}: {what}" if where else what
+    """Describe the first invalid field of a document: `stages.0.seeds: Input should be ...`."""
+    problem = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
-    """The JSON object in `content`; raises ValueError or RecursionError if there is none."""
+def _parse_object(content: bytes) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        ValueError: The content is not a JSON object, or has a duplicate key.
+        RecursionError: The content is nested too deeply.
+    """
     text = content.decode("utf-8")
-    document = json.loads(text, object_pairs_hook=_distinct, parse_constant=_not_finite)
+    document = json.loads(text, object_pairs_hook=_dict_of_pairs, parse_constant=_reject_constant)
     if not isinstance(document, dict):
-        raise ValueError("it holds no JSON object")
+        raise ValueError("not a JSON object")
     return document
 
 
-def _checked(document: dict[str, Any]) -> dict[str, Any]:
-    """`document` without its checksum; raises ValueError if that is not the content's."""
+def _without_checksum(document: dict[str, Any]) -> dict[str, Any]:
+    """Check the checksum of a document, if it has one, and return the other keys.
+
+    Raises:
+        ValueError: The checksum does not match.
+    """
     if CHECKSUM not in document:
         return document
     content = {key: value for key, value in document.items() if key != CHECKSUM}
     if checksum(content) != document[CHECKSUM]:
-        raise ValueError(f"its content is not that of its checksum, {CHECKSUM}")
+        raise ValueError(f"the content does not match its checksum {CHECKSUM}")
     return content
 
 
-def _distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return made
+def _dict_of_pairs(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("duplicate key in an object")
+    return result
 
 
-def _not_finite(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+def _reject_constant(name: str) -> float:
+    """Reject NaN and infinities, which Python's parser accepts."""
+    raise ValueError(f"{name} is not a JSON number")

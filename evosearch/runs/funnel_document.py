@@ -1,4 +1,4 @@
-"""`funnel.json` of a run as a typed model: what `evosearch.evaluation.funnel` found."""
+"""Typed model of `funnel.json`, the result of `evosearch.evaluation.funnel` for a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evosearch.statistics import Interval
 
 
 class EntrantDocument(Document):
-    """A program that a stage measured."""
+    """A program with its fitness in one stage of the funnel."""
 
     name: Annotated[str, Field(pattern=r"(?s)^.+#[0-9]{1,18}$")]
     """`runs/NAME#ID`."""
@@ -29,12 +29,12 @@ class EntrantDocument(Document):
 
     @property
     def run(self) -> str:
-        """The run that the program is of, as it was named."""
+        """The directory of the program's run, as it was given on the command line."""
         return self.name.rpartition("#")[0]
 
     @property
     def id(self) -> int:
-        """The program's id in that run."""
+        """The program's id in its run."""
         return int(self.name.rpartition("#")[2])
 
     @property
@@ -44,7 +44,7 @@ class EntrantDocument(Document):
 
 
 class StageDocument(Document):
-    """One stage."""
+    """One stage of the funnel; `through` entrants advance to the next stage."""
 
     scale: Literal["10x", "100x"]
     seeds: Count
@@ -52,16 +52,16 @@ class StageDocument(Document):
     entrants: Annotated[list[EntrantDocument], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _no_more_through_than_entered(self) -> Self:
+    def _at_most_all_entrants_advance(self) -> Self:
         if self.through > len(self.entrants):
-            raise ValueError(f"{self.through} of {len(self.entrants)} entrants go on")
+            raise ValueError(f"{self.through} of {len(self.entrants)} entrants advance")
         return self
 
 
 class FunnelDocument(Document):
-    """All stages, and the winner if there is one."""
+    """The stages of a funnel and its winner, if any."""
 
     stages: Annotated[list[StageDocument], Field(min_length=1)]
     winner: EntrantDocument | None
     verdict: str | None = None
-    """What the winner's fresh seeds say of it; versions before did not keep it."""
+    """Verdict on the winner from fresh seeds; None in documents of earlier versions."""

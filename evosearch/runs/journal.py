@@ -1,4 +1,4 @@
-"""What a run leaves for people and other programs: `log.jsonl` and `best.txt`."""
+"""Files of a run for people and other programs: `log.jsonl` and `best.txt`."""
 
 from __future__ import annotations
 
@@ -14,31 +14,40 @@ from evosearch.files import explain_file_errors, read_bytes, write_text
 from evosearch.runs.database import BEST, LOG
 from primitives import Program
 
-_LARGEST = 2**20
+_MAX_BYTES = 2**20
 
 
 class Journal:
-    """Writes events as they come, a JSON object a line with the time in UTC."""
+    """Writer of a run's events: one JSON object per line, with the time in UTC."""
 
     def __init__(self, directory: Path):
         self.directory = directory
         self._best: str | None = None
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Appends one event."""
+        """Append one event to the log."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = json.dumps({"time": now, "event": kind, **fields})
         path = self.directory / LOG
-        with explain_file_errors(path), open(path, "a", encoding="utf-8", opener=_appended) as file:
+        with (
+            explain_file_errors(path),
+            open(path, "a", encoding="utf-8", opener=_open_to_append) as file,
+        ):
             file.write(line + "\n")
 
     def champion(self, number: int, program: Program, generated: int) -> None:
-        """Notes a champion that is new; `best.txt` holds its text, whole at any moment."""
+        """Log a champion and write its text to `best.txt`, unless it is already there.
+
+        Args:
+            number: The program's id.
+            program: The champion.
+            generated: Number of programs generated so far.
+        """
         text = str(program)
         path = self.directory / BEST
         if self._best is None:
-            with suppress(UsageError, UnicodeDecodeError):  # a damaged one is written anew
-                self._best = read_bytes(path, _LARGEST).decode()
+            with suppress(UsageError, UnicodeDecodeError):  # a damaged file is replaced
+                self._best = read_bytes(path, _MAX_BYTES).decode()
         if text == self._best:
             return
         self._best = text
@@ -46,6 +55,6 @@ class Journal:
         write_text(path, text, follow=False)
 
 
-def _appended(path: str, flags: int) -> int:
-    """Opens `path` to append; a link in a run may lead anywhere, and a pipe never open."""
+def _open_to_append(path: str, flags: int) -> int:
+    """Open `path` to append, without following a link or blocking on a pipe."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)

@@ -1,7 +1,7 @@
-"""Where a program comes from: its mutations from the seed program on, and the champions' family.
+"""Lineage of a program since the initial program, and the family tree of the champions.
 
-Mutations that changed nothing of what a program computes (dead code, renamings) are neutral drift:
-programs in a row with one semantic key are folded into one ancestor.
+Mutations that do not change what a program computes (dead code, renamings) are neutral drift:
+consecutive programs with the same semantic key are folded into one ancestor.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ancestor:
-    """Programs in a row that compute the same, from parent to child.
+    """Consecutive programs, each the parent of the next, that have the same semantic key.
 
     Attributes:
-        id: of the first.
-        last: of the last.
-        mutation: what made the first from the program before; `initial` or `injected` without one.
-        neutral: how many neutral mutations followed.
-        key: the semantic key.
-        statements: live ones of the first.
-        fitness, low, high: mean and 95% interval; None if it was never measured in full.
-        seeds: that the fitness is over.
+        id: Id of the first program.
+        last: Id of the last program.
+        mutation: The mutation that made the first program; `initial` or `injected` if there was
+            none.
+        neutral: Number of neutral mutations that followed.
+        key: The semantic key.
+        statements: Number of live statements of the first program.
+        fitness, low, high: Mean and 95% interval; None if the program was never measured on all
+            tasks.
+        seeds: Number of seeds of the fitness.
     """
 
     id: int
@@ -45,37 +47,41 @@ class Ancestor:
     seeds: int
 
     def document(self) -> dict[str, Any]:
-        """The ancestor as JSON."""
+        """Return the ancestor as a JSON object."""
         return asdict(self)
 
 
 def lineage(run: Run, number: int) -> list[Ancestor]:
-    """The ancestors of a generated program, the seed program first and its own key last.
+    """Return the ancestors of a program, from the initial program to the program itself.
+
+    Args:
+        run: The run of the program.
+        number: The program's id.
 
     Raises:
-        UsageError: the run has no program of that id.
-        EvosearchError: the run is damaged: a program is no younger than its parent.
+        UsageError: The run has no program with this id.
+        EvosearchError: The run is damaged: a parent's id is not smaller than its child's.
     """
     rows = [run.row(number)]
     while (parent := rows[-1].parent) is not None:
         child = rows[-1].id
-        if parent >= child:  # it could be its own ancestor
+        if parent >= child:  # could be a cycle
             raise EvosearchError(
-                f"{run.directory} is damaged: the parent of program {child} is {parent}, no older "
-                f"program; run `evosearch check {run.directory}`"
+                f"{run.directory} is damaged: the parent of program {child} is {parent}, which is "
+                f"not older; run `evosearch check {run.directory}`"
             )
         rows.append(run.row(parent))
     rows.reverse()
-    found: list[Ancestor] = []
+    ancestors: list[Ancestor] = []
     start = 0
     for end in range(1, len(rows) + 1):
         if end == len(rows) or rows[end].key != rows[start].key:
-            found.append(_folded(run, rows[start:end]))
+            ancestors.append(_ancestor_of(run, rows[start:end]))
             start = end
-    return found
+    return ancestors
 
 
-def _folded(run: Run, rows: Sequence[ProgramRow]) -> Ancestor:
+def _ancestor_of(run: Run, rows: Sequence[ProgramRow]) -> Ancestor:
     first = rows[0]
     measured = run.measured(first.key)
     return Ancestor(
@@ -93,22 +99,22 @@ def _folded(run: Run, rows: Sequence[ProgramRow]) -> Ancestor:
 
 
 def family(run: Run) -> nx.DiGraph[int]:
-    """The family tree of a run's champions: ancestors by id, an edge for what made each.
+    """Return the family tree of a run's champions, with edges from parent to child.
 
-    Nodes carry `ancestor` and `champion` (the champion's number, from 0, or None); branches meet
-    where champions have ancestors in common.
+    Nodes are the ids of ancestors, with two attributes: `ancestor` (an `Ancestor`) and `champion`
+    (the champion's number, counted from 0, or None).
     """
     import networkx as nx
 
     tree: nx.DiGraph[int] = nx.DiGraph()
-    for place, champion in enumerate(run.champions()):
-        before: Ancestor | None = None
+    for number, champion in enumerate(run.champions()):
+        parent: Ancestor | None = None
         for ancestor in lineage(run, champion.id):
             if ancestor.id not in tree:
                 tree.add_node(ancestor.id, ancestor=ancestor, champion=None)
-            if before is not None:
-                tree.add_edge(before.id, ancestor.id)
-            before = ancestor
-        if before is not None:
-            tree.nodes[before.id]["champion"] = place
+            if parent is not None:
+                tree.add_edge(parent.id, ancestor.id)
+            parent = ancestor
+        if parent is not None:
+            tree.nodes[parent.id]["champion"] = number
     return tree

@@ -1,9 +1,8 @@
-"""Older databases brought to the present schema.
+"""Migration of older databases to the current schema.
 
-Version 1 was the first. Version 2 added `measurements.stopped`, `tests.seeds` and `validations`.
-Version 3 added a checksum to every row, `processes`, `spares`, `injections.withdrawn` and
-new columns of `progress`, and named `rejects.count` `drafts`. A newer evosearch reads every older
-version; an older one refuses a newer database.
+Version 2 added `measurements.stopped`, `tests.seeds` and `validations`. Version 3 added a checksum
+to every row, `processes`, `spares`, `injections.withdrawn` and new columns of `progress`, and
+renamed `rejects.count` to `drafts`. Every older version can be read; a newer one is refused.
 """
 
 from __future__ import annotations
@@ -15,27 +14,27 @@ from evosearch.runs.rows import META, PROGRESS, TABLES, MetaRow, Table
 
 SCHEMA_VERSION = 3
 
-_ABSENT: dict[tuple[str, str], Any] = {
+_DEFAULTS: dict[tuple[str, str], Any] = {
     ("measurements", "stopped"): 0,
     ("tests", "seeds"): "[]",
     ("injections", "withdrawn"): None,
 }
-"""What a row holds in a column that its version did not have."""
-_RENAMED = {("rejects", "drafts"): "count"}
-"""What a column was called before."""
+"""Values of columns that older versions do not have, by table and column; None if not listed."""
+_OLD_NAMES = {("rejects", "drafts"): "count"}
+"""Old names of renamed columns, by table and column."""
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Makes the tables, in the transaction that is open."""
+    """Create all tables in the current transaction."""
     for table in TABLES:
         connection.execute(table.schema)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Brings an older database to the present schema; all of it or, on an error, nothing.
+    """Migrate a database to the current schema in one transaction.
 
     Raises:
-        sqlite3.Error: it cannot be read or written.
+        sqlite3.Error: The database cannot be read or written.
     """
     connection.execute("begin immediate")
     try:
@@ -50,25 +49,26 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, table: Table[Any]) -> None:
-    old = {row[1] for row in connection.execute(f"pragma table_info({table.name})")}
-    if not old:
+    old_columns = {row[1] for row in connection.execute(f"pragma table_info({table.name})")}
+    if not old_columns:
         connection.execute(table.schema)
         return
     connection.execute(f"alter table {table.name} rename to old_{table.name}")
     connection.execute(table.schema)
-    kept = {column: _RENAMED.get((table.name, column), column) for column in table.columns}
-    kept = {column: before for column, before in kept.items() if before in old}
-    absent = {
-        column: _ABSENT.get((table.name, column)) for column in table.columns if column not in kept
+    old_names = {column: _OLD_NAMES.get((table.name, column), column) for column in table.columns}
+    old_names = {column: old for column, old in old_names.items() if old in old_columns}
+    defaults = {
+        column: _DEFAULTS.get((table.name, column))
+        for column in table.columns
+        if column not in old_names
     }
-    if (
-        table is PROGRESS
-    ):  # what a limit decided is not known: at most what follows the last program
-        absent["limited_from"] = _last_programs_request(connection)
-        absent |= {name: _count(connection, name) for name in ("programs", "tests", "champions")}
-    query = f"select {', '.join(kept.values())} from old_{table.name}"
+    if table is PROGRESS:
+        # A limit can only have decided requests from that of the last program on.
+        defaults["limited_from"] = _last_programs_request(connection)
+        defaults |= {name: _count(connection, name) for name in ("programs", "tests", "champions")}
+    query = f"select {', '.join(old_names.values())} from old_{table.name}"
     for values in connection.execute(query).fetchall():
-        row = dict(zip(kept, values, strict=True)) | absent
+        row = dict(zip(old_names, values, strict=True)) | defaults
         if table is PROGRESS:
             row = {k: 0 if v is None and k != "stop_reason" else v for k, v in row.items()}
         connection.execute(table.insertion, table.stored(table.row(**row)))
@@ -80,5 +80,5 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _last_programs_request(connection: sqlite3.Connection) -> int:
-    found = connection.execute("select max(request) from programs").fetchone()[0]
-    return int(found or 0)
+    request = connection.execute("select max(request) from programs").fetchone()[0]
+    return int(request or 0)

@@ -1,8 +1,8 @@
-"""Which code, libraries and machine a search was made by.
+"""Code, libraries, machine and tasks that a run was made with.
 
-A search is a function of its configuration and of the code that decides. So a run keeps a digest of
-that code: where the digest is equal and a replay differs, the record is corrupt; where it is not,
-another version made it.
+A search is a function of its configuration and of the modules in `DECIDING`. A run stores a digest
+of these modules. If a replay differs from the record and the digest is equal, the record is
+corrupt; if the digest differs, another version made the run.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ DECIDING = (
     "primitives.program",
     "primitives.machine.reference",
 )
-"""The modules that decide what a search does with its measurements."""
+"""The modules that determine what a search does with its measurements."""
 _TASKS = "tasks"
 _LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "scipy", "scikit-learn")
 
 
 @cache
 def code_digest() -> str:
-    """The digest of the code that decides, 16 hexadecimal digits."""
+    """Return the digest of the modules in `DECIDING`, 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for name in DECIDING:
         file = import_module(name).__file__
@@ -71,7 +71,7 @@ def _libraries() -> str:
 
 
 def version() -> str:
-    """The version of evosearch that is installed."""
+    """Return the installed version of evosearch."""
     try:
         return importlib.metadata.version("evosearch")
     except importlib.metadata.PackageNotFoundError:
@@ -79,7 +79,12 @@ def version() -> str:
 
 
 def current_process_row(number: int, first_request: int) -> ProcessRow:
-    """The row of a process that searches from `first_request` on."""
+    """Return the row that describes the current process.
+
+    Args:
+        number: 1 for the first process that searches in the run, then 2, 3, ...
+        first_request: The first request that the process measures.
+    """
     import jax
 
     devices = sorted({device.device_kind for device in jax.devices()})
@@ -95,59 +100,63 @@ def current_process_row(number: int, first_request: int) -> ProcessRow:
 
 
 def read_task_digests(store: Store) -> dict[str, dict[str, str]]:
-    """The digests of the tasks that a run was made with, by name; empty if it keeps none."""
+    """Return the digests of a run's tasks, by task and part; empty if the run has none.
+
+    Raises:
+        EvosearchError: The stored digests are damaged.
+    """
     try:
-        found = json.loads(store.meta(_TASKS) or "{}")
-        return {str(name): dict(digests) for name, digests in found.items()}
+        tasks = json.loads(store.meta(_TASKS) or "{}")
+        return {str(name): dict(digests) for name, digests in tasks.items()}
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise EvosearchError(
-            f"{store.path} is damaged: it does not hold the digests of the run's tasks; "
+            f"{store.path} is damaged: the digests of the run's tasks cannot be read; "
             "restore it from a copy"
         ) from None
 
 
 def check_tasks(store: Store, tasks: Mapping[str, Task]) -> None:
-    """Whether the tasks are those that the run was made with; a new run keeps their digests.
+    """Check that the tasks are unchanged since the run began; store their digests in a new run.
 
-    Measurements on another task under the same name would be mixed with the stored ones.
+    Measurements on a changed task cannot be compared with the stored ones.
 
     Raises:
-        UsageError: a task file, a file that it read, or a bundled source has changed; says which.
+        UsageError: A task file, a file that it read, or a bundled data source has changed.
     """
     digests = {name: proxies.digest(task) for name, task in tasks.items()}
-    kept = read_task_digests(store)
-    if not kept:  # a new run, or one of a version that kept none
+    stored_digests = read_task_digests(store)
+    if not stored_digests:  # a new run, or a run of a version that stored no digests
         store.set_meta(_TASKS, json.dumps(digests))
-    for name, before in kept.items():
-        changed = proxies.differences(before, digests.get(name, {}))
+    for name, stored in stored_digests.items():
+        changed = proxies.differences(stored, digests.get(name, {}))
         if changed:
             raise UsageError(
-                f"task {name!r} is not what {store.directory} was made with ({', '.join(changed)})"
-                "; undo the change, or start another run: "
+                f"task {name!r} has changed since {store.directory} began ({', '.join(changed)}); "
+                "undo the change, or start another run with "
                 f"`evosearch search {store.directory}/config.toml`"
             )
 
 
 def divergence_error(divergence: Divergence, store: Store) -> EvosearchError:
-    """Why a run cannot be resumed, who made it, and what one can do."""
+    """Return the error for a run whose replay diverges, with the cause and the remedies."""
     directory = store.directory
     processes = store.select(PROCESSES, "order by number")
     made_by = (
         f"evosearch {processes[-1].version}, code {processes[-1].code}"
         if processes
-        else "an earlier version of evosearch, which kept no digest of its code"
+        else "an earlier version of evosearch, which stored no digest of its code"
     )
-    same = bool(processes) and all(one.code == code_digest() for one in processes)
-    why = (
+    is_same_code = bool(processes) and all(row.code == code_digest() for row in processes)
+    cause = (
         "the code is the same, so the record is corrupt"
-        if same
+        if is_same_code
         else f"it was made by {made_by}; this is evosearch {version()}, code {code_digest()}"
     )
     return EvosearchError(
-        f"{directory} cannot be resumed: replaying it differs from the record at request "
+        f"{directory} cannot be resumed: its replay differs from the record at request "
         f"{divergence.request}. Expected: {divergence.stored}. Found: "
-        f"{divergence.made}. Nothing of the record was changed; {why}. You can look at it "
-        f"(`evosearch status {directory}`), search anew from its champion "
-        f"(`evosearch search --init {directory}`), or copy what still replays into a new run "
-        f"(`evosearch resume {directory} --fork NEW`)"
+        f"{divergence.made}. The record was not changed; {cause}. Look at the run with "
+        f"`evosearch status {directory}`, start a search from its champion with "
+        f"`evosearch search --init {directory}`, or copy the requests that replay into a new run "
+        f"with `evosearch resume {directory} --fork NEW`"
     )

@@ -1,4 +1,4 @@
-"""Fitness of all measured programs of a run, from its measurements alone: nothing is parsed."""
+"""Fitness of a run's measured programs, computed from measurements without parsing programs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _STREAMS = {str(stream): stream for stream in Stream}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A measured program, of which no more is known than its measurements.
+    """A measured program, represented by its id and measurements only.
 
     Attributes:
-        id: the program's.
-        fitness: mean over seeds and its 95% interval.
-        scores: for each seed that the fitness is from, the score on every task.
-        confirmed: whether these seeds decided nothing.
-        measurements: trainings of the program, for whatever purpose.
+        id: The program's id.
+        fitness: Mean over seeds and its 95% interval.
+        scores: The score on every task, for each seed of the fitness.
+        confirmed: Whether the fitness is from seeds that did not influence the search.
+        measurements: Number of all trainings of the program.
     """
 
     id: int
@@ -40,15 +40,15 @@ class Candidate:
     def estimate(self) -> Estimate:
         """The fitness, with the mean score on each task."""
         per_task = {
-            task: float(np.mean([of_seed[task] for of_seed in self.scores]))
+            task: float(np.mean([seed_scores[task] for seed_scores in self.scores]))
             for task in sorted(self.scores[0])
         }
         return Estimate(fitness=self.fitness, per_task=per_task, seeds=len(self.scores))
 
 
 @dataclass
-class _Measured:
-    """What was measured of the programs with one semantic key."""
+class _KeyScores:
+    """Scores by seed and task of the programs with one semantic key, and the id of the first."""
 
     program: int = 0
     scores: dict[Seed, dict[str, float]] = field(default_factory=dict)
@@ -57,78 +57,83 @@ class _Measured:
 def candidates(
     rows: Iterable[MeasurementRow], config: Config, *, with_skipped: bool = False
 ) -> list[Candidate]:
-    """The programs that were measured, one for each semantic key, in the order of `rows`.
+    """Return the measured programs, one for each semantic key, in the order of `rows`.
 
     Args:
-        rows: measurements, the earliest first.
-        config: the run's configuration.
-        with_skipped: also programs that were not trained on every task, since they missed the
-            hurdle or lost the race; a task that was skipped has the worst score.
+        rows: Measurements, the earliest first.
+        config: The run's configuration.
+        with_skipped: Whether to include programs that were not trained on every task because of
+            the hurdle or the race. Skipped tasks have the worst score.
 
     Raises:
-        ValueError: there is no such stream of seeds.
+        ValueError: A row names an unknown stream of seeds.
     """
-    found = []
-    for one in _by_key(rows).values():
-        used = reported_scores(one.scores)
-        skipped = any(len(scores) < len(config.tasks) for scores in used)
-        if used and (with_skipped or not skipped):
-            found.append(_candidate(one, used, config))
-    return found
+    result = []
+    for measured in _by_key(rows).values():
+        used_scores = reported_scores(measured.scores)
+        has_skipped = any(len(scores) < len(config.tasks) for scores in used_scores)
+        if used_scores and (with_skipped or not has_skipped):
+            result.append(_candidate(measured, used_scores, config))
+    return result
 
 
-def _by_key(rows: Iterable[MeasurementRow]) -> dict[str, _Measured]:
-    found: dict[str, _Measured] = {}
+def _by_key(rows: Iterable[MeasurementRow]) -> dict[str, _KeyScores]:
+    by_key: dict[str, _KeyScores] = {}
     for row in rows:
-        one = found.setdefault(row.key, _Measured())
-        one.program = row.program
+        measured = by_key.setdefault(row.key, _KeyScores())
+        measured.program = row.program
         try:
             seed = Seed(_STREAMS[row.stream], row.seed)
         except KeyError:
             raise ValueError(f"a stream of seeds named {row.stream!r}") from None
-        scores = one.scores.setdefault(seed, {})
+        scores = measured.scores.setdefault(seed, {})
         if not row.stopped:
             scores[row.task] = row.score
-    return found
+    return by_key
 
 
-def _candidate(one: _Measured, used: Sequence[Mapping[str, float]], config: Config) -> Candidate:
+def _candidate(
+    measured: _KeyScores, used_scores: Sequence[Mapping[str, float]], config: Config
+) -> Candidate:
     limits = config.measurement
     scores: list[Mapping[str, float]] = [
-        {task: of_seed.get(task, -LARGEST_SCORE) for task in config.tasks} for of_seed in used
+        {task: seed_scores.get(task, -LARGEST_SCORE) for task in config.tasks}
+        for seed_scores in used_scores
     ]
     return Candidate(
-        one.program,
+        measured.program,
         fitness(scores, limits.noise_floor, limits.largest_gain),
         scores,
-        is_confirmed(one.scores),
-        sum(map(len, one.scores.values())),
+        is_confirmed(measured.scores),
+        sum(map(len, measured.scores.values())),
     )
 
 
 def pareto_front(
-    found: Iterable[Candidate], statements: Mapping[int, int], memory: Callable[[int], float]
+    programs: Iterable[Candidate], statements: Mapping[int, int], memory: Callable[[int], float]
 ) -> list[Candidate]:
-    """Candidates that no other beats in fitness (lower bound), statements and memory alike.
+    """Return the Pareto front in fitness (lower bound), number of statements and state memory.
 
     Args:
-        found: the candidates; of equal ones the first is kept.
-        statements: number of live statements, by program.
-        memory: state memory of a program; asked only where it decides, since it takes parsing.
+        programs: The measured programs; of several that are equal in all three measures, the first
+            is returned.
+        statements: Number of live statements, by program id.
+        memory: Function from a program id to its state memory. It parses the program, so it is
+            called only where the other two measures do not decide.
     """
     front: list[Candidate] = []
 
     def least_memory(count: int) -> float:
-        """Of what is at least as fit, with no more than `count` statements."""
-        own = [memory(one.id) for one in front if statements[one.id] <= count]
-        return min(own, default=float("inf"))
+        """Minimum over the programs in `front` with at most `count` statements."""
+        values = [memory(member.id) for member in front if statements[member.id] <= count]
+        return min(values, default=float("inf"))
 
-    def place(one: Candidate) -> tuple[float, int]:
-        return -one.fitness.low, statements[one.id]
+    def sort_key(program: Candidate) -> tuple[float, int]:
+        return -program.fitness.low, statements[program.id]
 
-    for (_, count), equal in groupby(sorted(found, key=place), key=place):
+    for (_, count), equal in groupby(sorted(programs, key=sort_key), key=sort_key):
         if (least := least_memory(count)) > 0:
-            smallest = min(equal, key=lambda one: memory(one.id))
+            smallest = min(equal, key=lambda program: memory(program.id))
             if memory(smallest.id) < least:
                 front.append(smallest)
     return front

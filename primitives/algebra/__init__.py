@@ -1,4 +1,4 @@
-"""Simplification of programs by algebra."""
+"""Algebra: simplification of programs by rewrite rules, without training."""
 
 from primitives.algebra.derivation import Derivation, ProbeError, Step, simplify
 from primitives.algebra.rule import Domain

@@ -1,45 +1,46 @@
-"""Arithmetic written in normal form: what the rules on sums and products give."""
+"""Rules that write arithmetic in normal form."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
-from primitives.algebra.building import Builder, Unwritable
+from primitives.algebra.building import Builder, Unrepresentable
 from primitives.algebra.context import Context
-from primitives.algebra.forms import Expander, Inexpressible
-from primitives.algebra.products import Reach
-from primitives.algebra.rewriting import growth, may_replace, read_only_for, substitute
+from primitives.algebra.forms import Expander, NoProductForm
+from primitives.algebra.products import Expansion
+from primitives.algebra.rewriting import exclusive_operands, may_replace, size_change, substitute
 from primitives.graph.nodes import Node
 
 
 def sum_form(context: Context, node: Node) -> Node | None:
-    """`node` as a sum of products, opened as far as makes the program shortest."""
-    return _kept(context, "sum", node, _write_sums)
+    """Return `node` as a sum of products, expanded as far as gives the shortest program."""
+    return _cached_form(context, "sum", node, _write_sums)
 
 
 def product_form(context: Context, node: Node) -> Node | None:
-    """`node` as a product of powers, opened as far as makes the program shortest."""
-    return _kept(context, "product", node, _write_products)
+    """Return `node` as a product of powers, expanded as far as gives the shortest program."""
+    return _cached_form(context, "product", node, _write_products)
 
 
 def common_factor(context: Context, node: Node) -> Node | None:
-    """The sum `node` as a common factor times a sum."""
-    return _kept(context, "factor", node, _write_sums)
+    """Return the sum `node` as a common factor times a sum."""
+    return _cached_form(context, "factor", node, _write_sums)
 
 
 def folded_sum(context: Context, node: Node) -> Node | None:
-    """`node` as a sum of products of what is furthest from it, if that may be as short."""
-    forms = Expander(context, Reach.ALL).sum(node)
-    if len(forms) > 1 + sum(one.is_call for one in read_only_for(context.graph, node)):
-        return None  # to add them up takes more statements than what would go
+    """Return `node` as one fully expanded sum of products, unless that has more statements."""
+    forms = Expander(context, Expansion.ALL).sum(node)
+    removed = sum(operand.is_call for operand in exclusive_operands(context.graph, node))
+    if len(forms) > 1 + removed:
+        return None  # adding the products up takes more statements than are removed
     try:
         return Builder(context).sum(forms)
-    except Unwritable:
+    except Unrepresentable:
         return None
 
 
-def _kept(
+def _cached_form(
     context: Context, form: str, node: Node, write: Callable[[Context, Node], None]
 ) -> Node | None:
     if (form, node) not in context.forms:
@@ -48,15 +49,15 @@ def _kept(
 
 
 def _write_sums(context: Context, node: Node) -> None:
-    """Both ways to write sums; they share what takes longest."""
+    """Cache both forms of a sum; they share the expansion, which takes most of the time."""
     builder = Builder(context)
     sums: dict[Node | None, None] = {}
     factors: dict[Node | None, None] = {}
     for expander in _expanders(context):
         forms = expander.sum(node)
-        with suppress(Unwritable):
+        with suppress(Unrepresentable):
             sums[builder.sum(forms)] = None
-        with suppress(Unwritable):
+        with suppress(Unrepresentable):
             factors[builder.common_factor(forms)] = None
     context.forms["sum", node] = _shortest(context, node, sums)
     context.forms["factor", node] = _shortest(context, node, factors)
@@ -66,28 +67,31 @@ def _write_products(context: Context, node: Node) -> None:
     builder = Builder(context)
     products: dict[Node | None, None] = {}
     for expander in _expanders(context):
-        with suppress(Inexpressible, Unwritable):
+        with suppress(NoProductForm, Unrepresentable):
             products[builder.product(expander.product(node))] = None
     context.forms["product", node] = _shortest(context, node, products)
 
 
 def _expanders(context: Context) -> Iterator[Expander]:
-    """What reads a node in all ways that differ; the first has to have read it for the rest."""
-    own = Expander(context, Reach.OWN)
-    yield own
-    if context.is_long:
+    """Yield the expanders that read a node differently.
+
+    Which ones follow the first is known only after the first has read the node.
+    """
+    unshared = Expander(context, Expansion.UNSHARED)
+    yield unshared
+    if context.is_large:
         return
-    if own.left_shared:
-        yield Expander(context, Reach.ALL)
-    if own.opened_sums:
-        yield Expander(context, Reach.PRODUCTS)
+    if unshared.skipped_shared:
+        yield Expander(context, Expansion.ALL)
+    if unshared.expanded_sums:
+        yield Expander(context, Expansion.PRODUCTS)
 
 
-def _shortest(context: Context, node: Node, written: Iterable[Node | None]) -> Node | None:
-    """The candidate that makes the shortest program; the first of equals."""
+def _shortest(context: Context, node: Node, forms: Iterable[Node | None]) -> Node | None:
+    """Return the form that gives the shortest program; the first one on ties."""
     candidates = [
         new
-        for new in written
+        for new in forms
         if new is not None
         and new is not node
         and may_replace(context.graph, context.nodes, node, new)
@@ -96,9 +100,9 @@ def _shortest(context: Context, node: Node, written: Iterable[Node | None]) -> N
         return next(iter(candidates), None)
 
     def size(new: Node) -> int:
-        grown = growth(context.graph, node, new)
-        if grown is None:
+        change = size_change(context.graph, node, new)
+        if change is None:
             return substitute(context.graph, context.nodes, {node: new}).size
-        return context.graph.size + grown.size
+        return context.graph.size + change.statements
 
     return min(candidates, key=size)

@@ -1,4 +1,4 @@
-"""Nodes for sums and products, in one way that depends on the form alone."""
+"""Writing sums and products of powers as nodes, in a way that depends on the form alone."""
 
 from __future__ import annotations
 
@@ -8,66 +8,66 @@ from functools import reduce
 import numpy as np
 
 from primitives.algebra.context import Context
-from primitives.algebra.numbers import Coefficient, neat
+from primitives.algebra.numbers import Coefficient, shortest_float32
 from primitives.algebra.products import Power, Product
 from primitives.graph.nodes import STATE, Node
 from primitives.kinds import Kind
 from primitives.ops import POWERS
 
 _ONE = Coefficient.of(1.0)
-_ITSELF = Power(1.0, True)
+_IDENTITY = Power(1.0, True)
 _NAMED = {exponent: name for exponent, name in POWERS.items() if exponent > 0}
-"""The ops that raise to a power; what is below a fraction bar is divided by."""
+"""The ops that raise to a positive power; negative powers are divided by."""
 
 
-class Unwritable(Exception):  # noqa: N818 - not an error: the rewrite is not taken
-    """A coefficient that float32 cannot hold without losing digits that matter."""
+class Unrepresentable(Exception):  # noqa: N818 - not an error: the rewrite is not tried
+    """No float32 is accurate enough for a coefficient."""
 
 
 class Builder:
-    """Builds nodes for forms."""
+    """Builds nodes from sums and products in the graph of `context`."""
 
     def __init__(self, context: Context):
         self.context = context
         self.call = context.nodes.call
 
     def product(self, form: Product) -> Node:
-        """A coefficient times powers: tensors first, then divisors, then numbers.
+        """Return the node of a product: arrays first, then divisors, then scalars.
 
         Raises:
-            Unwritable: the coefficient has no float32.
+            Unrepresentable: no float32 is accurate enough for the coefficient.
         """
         c = form.coefficient
         if len(form.powers) == 1:
             ((base, power),) = form.powers.items()
-            if power == _ITSELF:
+            if power == _IDENTITY:
                 return self._scaled(base, c)
-        above, below = self._factors(form)
-        numbers = [x for x in above if x.kind == Kind.SCALAR]
-        arrays = [x for x in above if x.kind != Kind.SCALAR]
+        numerator, denominator = self._factors(form)
+        numbers = [x for x in numerator if x.kind == Kind.SCALAR]
+        arrays = [x for x in numerator if x.kind != Kind.SCALAR]
         if not arrays:
             arrays, numbers = numbers, []
         if not arrays:
-            return self._over(c, below)
+            return self._constant_over(c, denominator)
         result = reduce(self._multiply, arrays)
-        for divisor in below:
+        for divisor in denominator:
             result = self.call("divide", result, divisor)
         if numbers:
             return self.call("multiply", result, self._scaled(reduce(self._multiply, numbers), c))
         return self._scaled(result, c)
 
     def sum(self, forms: Sequence[Product]) -> Node:
-        """A sum of products: averages first, then what is added, then what is subtracted.
+        """Return the node of a sum: an average first, then positive terms, then negative ones.
 
         Raises:
-            Unwritable: a coefficient has no float32.
+            Unrepresentable: no float32 is accurate enough for a coefficient.
         """
         constant, rest = self._constant(forms)
         average, rest = self._average(rest)
         added = [average] if average else []
         added += [self.product(x) for x in rest if x.coefficient.value > 0]
-        taken = [self.product(_negated(x)) for x in rest if x.coefficient.value < 0]
-        if not added and not taken:
+        subtracted = [self.product(_negated(x)) for x in rest if x.coefficient.value < 0]
+        if not added and not subtracted:
             return self.context.nodes.constant(constant)
         if added:
             result = reduce(self._add, added)
@@ -75,132 +75,146 @@ class Builder:
             result, constant = self.context.nodes.constant(constant), 0.0
         else:
             negative = next(x for x in rest if x.coefficient.value < 0)
-            result, taken = self.product(negative), taken[1:]
-        for node in taken:
+            result, subtracted = self.product(negative), subtracted[1:]
+        for node in subtracted:
             result = self.call("subtract", result, node)
         if constant > 0:
             return self.call("add", result, constant)
         return self.call("subtract", result, -constant) if constant else result
 
     def common_factor(self, forms: Sequence[Product]) -> Node | None:
-        """The sum as a common factor times a sum, or None where there is no common factor."""
+        """Return the sum as a common factor times a sum, or None if there is none.
+
+        Raises:
+            Unrepresentable: no float32 is accurate enough for a coefficient.
+        """
         if len(forms) < 2:
             return None
         common = set(forms[0].powers.items())
         for form in forms[1:]:
             common &= set(form.powers.items())
         size = abs(forms[0].coefficient.value)
-        alike = all(
-            abs(abs(form.coefficient.value) - size) <= form.coefficient.slack for form in forms
+        have_same_size = all(
+            abs(abs(form.coefficient.value) - size) <= form.coefficient.tolerance for form in forms
         )
-        if not common and (size == 1 or not alike):
+        if not common and (size == 1 or not have_same_size):
             return None
         shared = {base: power for base, power in forms[0].powers.items() if (base, power) in common}
-        inner = [_without(form, shared) for form in forms]
-        rooted = reduce(frozenset.union, (form.rooted for form in forms))
+        inner = [_without_powers(form, shared) for form in forms]
+        under_root = reduce(frozenset.union, (form.under_root for form in forms))
         scale = _ONE if self._average(inner)[0] else forms[0].coefficient
         if scale.value != 1:
             inner = [_divided(form, scale) for form in inner]
         total = self.sum(inner)
         signed = not self.context.range(total).nonnegative
-        outer = Product(scale, {**shared, total: Power(1.0, signed)}, rooted.intersection(shared))
+        outer = Product(
+            scale, {**shared, total: Power(1.0, signed)}, under_root.intersection(shared)
+        )
         if total in shared or total.is_constant:
             return None
         return self.product(outer)
 
     def _factors(self, form: Product) -> tuple[list[Node], list[Node]]:
-        """What is multiplied and what is divided by."""
-        above: list[Node] = []
-        below: list[Node] = []
+        """Return the factors of the numerator and those of the denominator."""
+        numerator: list[Node] = []
+        denominator: list[Node] = []
         grouped: dict[float, list[tuple[Node, Power]]] = {}
         for base, power in sorted(form.powers.items(), key=lambda x: self.context.rank(x[0])):
             size = abs(power.exponent)
-            if size in (0, *_NAMED) and self._is_natural(base, power, form):
+            if size in (0, *_NAMED) and self._op_gives_sign(base, power, form):
                 grouped.setdefault(size, []).append((base, power))
             else:
-                self._place(base, power, form, above, below, alone=len(form.powers) == 1)
+                self._add_power(base, power, form, numerator, denominator)
         for size, members in grouped.items():
             if len(members) == 1:
                 ((base, power),) = members
-                self._place(base, power, form, above, below, alone=len(form.powers) == 1)
+                self._add_power(base, power, form, numerator, denominator)
             else:
-                inverse = members[0][1].exponent < 0  # largest first: g / sqrt(r * c / s)
-                (below if inverse else above).append(self._root_of(size, members, inverse))
+                inverse = members[0][1].exponent < 0  # largest kind first: g / sqrt(r * c / s)
+                grouped_power = self._grouped_power(size, members, inverse)
+                (denominator if inverse else numerator).append(grouped_power)
         rank = self.context.rank
-        return sorted(above, key=rank), sorted(below, key=lambda x: (x.depth, rank(x)))
+        return sorted(numerator, key=rank), sorted(denominator, key=lambda x: (x.depth, rank(x)))
 
-    def _root_of(self, size: float, members: Iterable[tuple[Node, Power]], inverse: bool) -> Node:
-        """One root, power or sign for several bases, or for their inverses."""
+    def _grouped_power(
+        self, size: float, members: Iterable[tuple[Node, Power]], inverse: bool
+    ) -> Node:
+        """Return one root, power or sign of a product of several bases.
+
+        Args:
+            size: the magnitude of the bases' exponents; 0 is the sign.
+            members: the bases and their powers.
+            inverse: whether to write the inverse of this product, for the denominator.
+        """
         powers = {}
         for base, power in members:
             direction = -1.0 if (power.exponent < 0) != inverse else 1.0
             powers[base] = Power(direction, not self.context.range(base).nonnegative)
         return self.call(_NAMED.get(size, "sign"), self.product(Product(_ONE, powers)))
 
-    def _is_natural(self, base: Node, power: Power, form: Product) -> bool:
-        """Whether the op that is named for the power gives it its sign."""
-        if self.context.range(base).nonnegative or base in form.rooted:
+    def _op_gives_sign(self, base: Node, power: Power, form: Product) -> bool:
+        """Whether the op with this exponent gives the power its sign."""
+        if self.context.range(base).nonnegative or base in form.under_root:
             return True
         if abs(power.exponent) == 1 / 2:
-            return False  # a root of a product needs the signs of all
+            return False  # a root of a product needs the signs of all bases
         return power.signed == (abs(power.exponent) in (0, 3, 1 / 3))
 
-    def _place(
+    def _add_power(
         self,
         base: Node,
         power: Power,
         form: Product,
-        above: list[Node],
-        below: list[Node],
-        *,
-        alone: bool,
+        numerator: list[Node],
+        denominator: list[Node],
     ) -> None:
+        """Append the nodes of one power of `form` to its numerator or denominator."""
         exponent, signed = power
         size = abs(exponent)
-        sure = self.context.range(base).nonnegative or base in form.rooted
+        nonnegative_base = self.context.range(base).nonnegative or base in form.under_root
         if size == 0:
-            above.append(self.call("sign", base))
+            numerator.append(self.call("sign", base))
             return
         if size in (1, *_NAMED):
             takes_sign = signed if size in (1, 3, 1 / 3) else size == 2
-            inside = base if sure or takes_sign else self.call("abs", base)
+            inside = base if nonnegative_base or takes_sign else self.call("abs", base)
             value = inside if size == 1 else self.call(_NAMED[size], inside)
-            if size in (1 / 2, 2) and signed and not sure:
-                above.append(self.call("sign", base))
-            only_inverse = alone and exponent < 0 and size != 1
-            if only_inverse and form.coefficient.value == 1:
-                above.append(self._power(base, exponent, signed, sure))
+            if size in (1 / 2, 2) and signed and not nonnegative_base:
+                numerator.append(self.call("sign", base))
+            is_only_power = len(form.powers) == 1 and form.coefficient.value == 1
+            if is_only_power and exponent < 0 and size != 1:
+                numerator.append(self._power(base, exponent, signed, nonnegative_base))
             else:
-                (above if exponent > 0 else below).append(value)
+                (numerator if exponent > 0 else denominator).append(value)
             return
-        above.append(self._power(base, exponent, signed, sure))
+        numerator.append(self._power(base, exponent, signed, nonnegative_base))
 
-    def _power(self, base: Node, exponent: float, signed: bool, sure: bool) -> Node:
-        whole = exponent == int(exponent)
-        if sure or (whole and signed == bool(int(exponent) % 2)):
+    def _power(self, base: Node, exponent: float, signed: bool, nonnegative_base: bool) -> Node:
+        is_integer = exponent == int(exponent)
+        if nonnegative_base or (is_integer and signed == bool(int(exponent) % 2)):
             return self.call("power", base, exponent)
         size = self.call("power", self.call("abs", base), exponent)
         return self.call("multiply", self.call("sign", base), size) if signed else size
 
-    def _over(self, c: Coefficient, below: list[Node]) -> Node:
-        if not below:
-            return self.context.nodes.constant(_written(c))
-        first, *others = below
+    def _constant_over(self, c: Coefficient, denominator: list[Node]) -> Node:
+        if not denominator:
+            return self.context.nodes.constant(_literal(c))
+        first, *others = denominator
         result = (
             self.call("reciprocal", first)
             if c.value == 1
-            else self.call("divide", _written(c), first)
+            else self.call("divide", _literal(c), first)
         )
         for divisor in others:
             result = self.call("divide", result, divisor)
         return result
 
     def _scaled(self, node: Node, c: Coefficient) -> Node:
-        if c.is_near(1):
+        if c.equals(1):
             return node
-        if c.is_near(-1):
+        if c.equals(-1):
             return self.call("negative", node)
-        return self.call("multiply", node, _written(c))
+        return self.call("multiply", node, _literal(c))
 
     def _multiply(self, x: Node, y: Node) -> Node:
         return self.call("multiply", x, y)
@@ -211,71 +225,74 @@ class Builder:
     def _constant(self, forms: Sequence[Product]) -> tuple[float, list[Product]]:
         constant = next((form for form in forms if not form.powers), None)
         rest = [form for form in forms if form.powers]
-        return (_written(constant.coefficient) if constant else 0.0), rest
+        return (_literal(constant.coefficient) if constant else 0.0), rest
 
     def _average(self, forms: list[Product]) -> tuple[Node | None, list[Product]]:
-        """`interp` of the first two products whose coefficients add up to 1, and what is left."""
+        """Return `interp` of the first two products whose coefficients add up to 1, and the rest.
+
+        The `interp` is None if no two products do.
+        """
         for i, x in enumerate(forms):
             for j in range(i + 1, len(forms)):
                 y = forms[j]
                 total = x.coefficient.plus(y.coefficient)
-                if abs(total.value - 1) > 2 * total.slack or not (x.powers and y.powers):
+                if abs(total.value - 1) > 2 * total.tolerance or not (x.powers and y.powers):
                     continue
-                found = self._interp(x, y)
-                if found is not None:
-                    return found, [form for k, form in enumerate(forms) if k not in (i, j)]
+                average = self._interp(x, y)
+                if average is not None:
+                    return average, [form for k, form in enumerate(forms) if k not in (i, j)]
         return None, forms
 
     def _interp(self, x: Product, y: Product) -> Node | None:
-        if self._comes_first(y, x):
+        if self._is_first_operand(y, x):
             x, y = y, x
-        share = _share(x.coefficient, y.coefficient)
-        if share is None:
+        weight = _interp_weight(x.coefficient, y.coefficient)
+        if weight is None:
             x, y = y, x
-            share = _share(x.coefficient, y.coefficient)
-        if share is None:
+            weight = _interp_weight(x.coefficient, y.coefficient)
+        if weight is None:
             return None
-        first, second = (self.product(Product(_ONE, f.powers, f.rooted)) for f in (x, y))
-        return self.call("interp", first, second, share)
+        first, second = (self.product(Product(_ONE, f.powers, f.under_root)) for f in (x, y))
+        return self.call("interp", first, second, weight)
 
-    def _comes_first(self, x: Product, y: Product) -> bool:
-        """Whether x is what is averaged: y is a state's old value, or weighs more."""
+    def _is_first_operand(self, x: Product, y: Product) -> bool:
+        """Whether x is the first operand of `interp`: y is a state's old value, or weighs more."""
 
-        def weight(form: Product) -> tuple[bool, float]:
+        def priority(form: Product) -> tuple[bool, float]:
             ((base, power), *others) = form.powers.items()
             is_state = not others and power.exponent == 1 and base.op == STATE
             return is_state, round(abs(form.coefficient.value), 5)
 
-        return weight(x) < weight(y)
+        return priority(x) < priority(y)
 
 
-def _share(x: Coefficient, y: Coefficient) -> float | None:
-    """A float32 `a` with 1 - a near `x` and a near `y`."""
-    slack = min(x.slack, y.slack)
-    share = y.value if y.exact else neat(y.value, slack)
-    if share is None:
+def _interp_weight(x: Coefficient, y: Coefficient) -> float | None:
+    """Return a float32 `a` with 1 - a close to `x` and a close to `y`, or None."""
+    tolerance = min(x.tolerance, y.tolerance)
+    weight = y.value if y.exact else shortest_float32(y.value, tolerance)
+    if weight is None:
         return None
-    rest = float(np.float32(1 - share))  # as `interp` computes it
-    agrees = abs(rest - x.value) <= x.slack and abs(share - y.value) <= y.slack
-    return share if agrees else None
+    rest = float(np.float32(1 - weight))  # as `interp` computes it
+    is_close = abs(rest - x.value) <= x.tolerance and abs(weight - y.value) <= y.tolerance
+    return weight if is_close else None
 
 
 def _negated(form: Product) -> Product:
-    return Product(form.coefficient.times(Coefficient.of(-1.0)), form.powers, form.rooted)
+    return Product(form.coefficient.times(Coefficient.of(-1.0)), form.powers, form.under_root)
 
 
-def _without(form: Product, shared: dict[Node, Power]) -> Product:
+def _without_powers(form: Product, shared: dict[Node, Power]) -> Product:
     left = {base: power for base, power in form.powers.items() if base not in shared}
-    return Product(form.coefficient, left, form.rooted.intersection(left))
+    return Product(form.coefficient, left, form.under_root.intersection(left))
 
 
 def _divided(form: Product, by: Coefficient) -> Product:
     c = _ONE if form.coefficient == by else form.coefficient.times(by.inverse)
-    return Product(c, form.powers, form.rooted)
+    return Product(c, form.powers, form.under_root)
 
 
-def _written(c: Coefficient) -> float:
-    number = c.written()
+def _literal(c: Coefficient) -> float:
+    number = c.literal()
     if number is None:
-        raise Unwritable
+        raise Unrepresentable
     return number

@@ -7,34 +7,34 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from primitives.algebra.order import Hashes, Rank, ranking
-from primitives.algebra.products import Product, Reach, Sum
+from primitives.algebra.products import Expansion, Product, Sum
 from primitives.graph.nodes import Graph, Node, Nodes
 from primitives.graph.ranges import Intervals, Ranges
 from primitives.interval import Interval, exactly
 
-_LONG = 24
+_LARGE = 24
 
 
 @dataclass(frozen=True)
 class Context:
-    """A graph with what is known about its values.
+    """A graph, with caches of what has been derived about its values.
 
     Attributes:
         graph: the graph.
-        nodes: makes new nodes.
-        forms: nodes in normal form, by the form's name: rules ask again and again.
-        sums: nodes read as sums, by how far they are opened.
-        products: nodes read as products, likewise.
-        intervals: as `Ranges` keeps them.
-        hashes: as `ranking` keeps them.
-        is_draft: it is one of many to try, so that what takes long is not tried on it.
+        nodes: the factory of new nodes.
+        forms: cache of normal forms, by the form's name and the node.
+        sums: cache of nodes read as sums, by their expansion.
+        products: cache of nodes read as products, by their expansion.
+        intervals: cache of `Ranges`.
+        hashes: cache of `ranking`.
+        is_draft: whether the graph is one of many candidates, on which slow rules are not tried.
     """
 
     graph: Graph
     nodes: Nodes
     forms: dict[tuple[str, Node], Node | None] = field(default_factory=dict)
-    sums: dict[tuple[Reach, Node], Sum] = field(default_factory=dict)
-    products: dict[tuple[Reach, Node], Product] = field(default_factory=dict)
+    sums: dict[tuple[Expansion, Node], Sum] = field(default_factory=dict)
+    products: dict[tuple[Expansion, Node], Product] = field(default_factory=dict)
     intervals: Intervals = field(default_factory=dict)
     hashes: Hashes = field(default_factory=dict)
     is_draft: bool = False
@@ -46,16 +46,16 @@ class Context:
         return Ranges(starts, self.graph.following, self.intervals)
 
     def range(self, node: Node) -> Interval:
-        """The interval that `node` lies in, over all steps."""
+        """Return the interval that contains the value of `node` at every step."""
         return self.ranges(node)
 
     @cached_property
     def rank(self) -> Callable[[Node], Rank]:
-        """A sort key that does not depend on names."""
+        """A sort key of nodes that does not depend on names."""
         return ranking(self.graph, self.hashes)
 
-    def of(self, graph: Graph, *, is_draft: bool = False) -> Context:
-        """The context of another graph that shares nodes with this one."""
+    def for_graph(self, graph: Graph, *, is_draft: bool = False) -> Context:
+        """Return the context of another graph with nodes of the same factory."""
         return Context(
             graph,
             self.nodes,
@@ -64,31 +64,33 @@ class Context:
             is_draft=is_draft,
         )
 
-    def after(self, graph: Graph, touched: Set[Node]) -> Context:
-        """The context of `graph`, which this graph was rewritten to.
+    def after_rewrite(self, graph: Graph, changed: Set[Node]) -> Context:
+        """Return the context of `graph`, a rewritten version of this graph.
 
-        Nodes that the rewrite has not `touched` keep their forms. The order of what is added and
-        multiplied in them follows the graph that they were made for, and so may differ from that
-        of a context made anew.
+        The cached forms of nodes that are not among `changed` are kept. Their sums and products
+        keep the order of the graph that they were made for, which may differ from the order that
+        a new context would give.
         """
-        new = self.of(graph)
+        new = self.for_graph(graph)
         if new.ranges.states == self.ranges.states:
-            kept = graph.uses.keys() - touched
-            new.forms.update({x: known for x, known in self.forms.items() if x[1] in kept})
-            new.sums.update({x: known for x, known in self.sums.items() if _lasts(x, kept)})
-            new.products.update({x: known for x, known in self.products.items() if _lasts(x, kept)})
+            kept = graph.uses.keys() - changed
+            new.forms.update({key: form for key, form in self.forms.items() if key[1] in kept})
+            new.sums.update({key: form for key, form in self.sums.items() if _lasts(key, kept)})
+            new.products.update(
+                {key: form for key, form in self.products.items() if _lasts(key, kept)}
+            )
         return new
 
     @property
-    def is_long(self) -> bool:
-        """Whether the graph has so many statements that what takes long is not tried on it."""
-        return self.is_draft or self.graph.size > _LONG
+    def is_large(self) -> bool:
+        """Whether slow rules are skipped: the graph is a draft or has too many statements."""
+        return self.is_draft or self.graph.size > _LARGE
 
     def is_shared(self, node: Node) -> bool:
-        """Whether more than one place reads `node`."""
+        """Whether `node` is read more than once."""
         return self.graph.uses.get(node, 0) > 1
 
 
-def _lasts(read: tuple[Reach, Node], kept: Set[Node]) -> bool:
-    reach, node = read
-    return reach == Reach.ALL or node in kept
+def _lasts(key: tuple[Expansion, Node], kept: Set[Node]) -> bool:
+    expansion, node = key
+    return expansion == Expansion.ALL or node in kept

@@ -1,8 +1,8 @@
-"""Simplification, one recorded step at a time.
+"""Simplification of programs by rewrite rules, recorded step by step.
 
-A step is taken where it leaves fewer statements, or as many that are less nested; every step is
-first computed on probe streams, both ways. What is left is then written in one form of many that
-are equally long, so that equal rules end at equal programs.
+A rewrite is taken if it leaves fewer statements, or as many that are less nested. Before that, both
+sides are computed on probe streams and compared. The result is then written in one of several
+equally long forms, so that equal programs get equal texts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from dataclasses import dataclass
 
 from primitives.algebra.context import Context
 from primitives.algebra.probes import Probe
-from primitives.algebra.rewriting import Growth, growth, may_replace, rebuilder, substitute
+from primitives.algebra.rewriting import (
+    SizeChange,
+    may_replace,
+    rebuilder,
+    size_change,
+    substitute,
+)
 from primitives.algebra.rule import Domain, Rule
 from primitives.algebra.rules import CANONICAL, rules_for
 from primitives.algebra.states import STATE_RULES, StateRule
@@ -23,7 +29,7 @@ from primitives.program import Program
 
 
 class ProbeError(AssertionError):
-    """A rewrite changed what a program computes: a bug of its rule."""
+    """A rewrite changed what a program computes, which is a bug in its rule."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,10 @@ class Step:
 
     Attributes:
         rule: the rule's name.
-        reason: the equation used, and where it holds.
-        before, after: the program.
-        domain: where it holds.
+        reason: the equation that was used, and where it holds.
+        before: the program before the step.
+        after: the program after the step.
+        domain: where both programs compute the same update.
     """
 
     rule: str
@@ -46,12 +53,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Derivation:
-    """How a program was simplified.
+    """The steps from a program to its simplified form.
 
     Attributes:
-        program: the result.
-        steps: what was done, in order.
-        refused: names of rules whose rewrite failed its numeric check and was not taken.
+        program: the simplified program.
+        steps: the steps in order.
+        refused: names of the rules whose rewrite failed its numeric check and was not taken.
     """
 
     program: Program
@@ -60,30 +67,46 @@ class Derivation:
 
     @property
     def domain(self) -> Domain:
-        """Where the result computes what the program did: the narrowest domain of its steps."""
+        """Where the result computes the original's update: the narrowest domain of the steps."""
         return max((step.domain for step in self.steps), default=Domain.ALWAYS)
 
 
 def simplify(program: Program, *, within: Domain = Domain.REAL, strict: bool = False) -> Derivation:
-    """`program` without what its update does not need, in its shortest form that rules find.
+    """Return a derivation of the shortest equal program that the rules find.
 
-    The result has no more statements than `program`, and is its own simplification.
+    The simplified program has no more statements than `program`, and simplifying it again does
+    not change it.
 
     Args:
         program: a valid program.
-        within: only rules that hold at least on this domain are used.
-        strict: raise where a rewrite fails its numeric check, instead of leaving it out.
+        within: the narrowest domain on which a rule may hold. `Domain.ALWAYS` admits only rules
+            that hold for every float32.
+        strict: whether a rewrite that fails its numeric check raises an error. By default it is
+            not taken and is listed in `Derivation.refused`.
 
     Raises:
-        ProgramError: the program is ill-kinded.
-        ProbeError: a rewrite failed its check and `strict` is set.
+        ProgramError: the kinds of the program's values do not fit.
+        ProbeError: a rewrite failed its numeric check and `strict` is set.
     """
-    return _Derivation(program, within, strict).run()
+    return _Simplifier(program, within, strict).run()
 
 
-class _Derivation:
+class _Simplifier:
+    """The state of one simplification.
+
+    Attributes:
+        program: the current program.
+        context: the current program as a graph.
+        names: names for the values of nodes.
+        steps: the steps so far.
+        refused: names of the rules whose rewrites failed their check so far.
+        probe: the values of the current graph on the probe streams; None until they are needed.
+        untried: nodes on which rules on values are still to be tried.
+        noncanonical: nodes on which canonical rules are still to be tried.
+    """
+
     def __init__(self, source: Program, within: Domain, strict: bool):
-        self.source = self.program = source
+        self.program = source
         self.within = within
         self.strict = strict
         self.steps: list[Step] = []
@@ -91,63 +114,63 @@ class _Derivation:
         self.probe: Probe | None = None
         self._record(live(source), "dead", "statements and states that no update reads")
         self.nodes = Nodes()
-        graph, self.named = read(self.program, self.nodes)
+        graph, self.names = read(self.program, self.nodes)
         self.context = Context(graph, self.nodes)
         self.untried: set[Node] = set()
-        self.unwritten: set[Node] = set()
+        self.noncanonical: set[Node] = set()
 
     def run(self) -> Derivation:
-        written = write(self.context, self.program, self.named)
+        written = write(self.context, self.program, self.names)
         if len(written.statements) > len(self.program.statements):
-            return self._done()
+            return self._derivation()
         self._record(written, "written-once", "each value once, copies followed, in one order")
         seen = set()
         while self.graph.roots not in seen:
             seen.add(self.graph.roots)
-            self.context = self.context.of(self.graph)
-            self.untried, self.unwritten = set(self.graph.live), set(self.graph.live)
-            self._settle()
-        return self._done()
+            self.context = self.context.for_graph(self.graph)
+            self.untried, self.noncanonical = set(self.graph.live), set(self.graph.live)
+            self._rewrite_until_stable()
+        return self._derivation()
 
     @property
     def graph(self) -> Graph:
-        """What the program computes, so far."""
+        """The graph of the current program."""
         return self.context.graph
 
-    def _done(self) -> Derivation:
+    def _derivation(self) -> Derivation:
         return Derivation(self.program, tuple(self.steps), tuple(dict.fromkeys(self.refused)))
 
-    def _settle(self) -> None:
-        """Tries all nodes, then those that rewrites touched, until none of them gives way."""
+    def _rewrite_until_stable(self) -> None:
+        """Try rules on all nodes, then on nodes that rewrites changed, until none applies."""
         seen = set()
         while True:
             self._shorten_values()
             if self.graph.roots not in seen:
                 seen.add(self.graph.roots)
-                if self._canonical():
+                if self._canonicalize():
                     continue
             if not self._shorten_states():
                 return
 
-    def _become(self, graph: Graph) -> Program | None:
-        """Goes on with `graph` and gives its text; nothing, and stays, where that is longer."""
-        touched = _touched(self.graph, graph)
-        context = self.context.after(graph, touched)
-        written = write(context, self.program, self.named)
+    def _switch_to(self, graph: Graph) -> Program | None:
+        """Make `graph` the current one and return its program; None if that would be longer."""
+        changed = _changed_nodes(self.graph, graph)
+        context = self.context.after_rewrite(graph, changed)
+        written = write(context, self.program, self.names)
         if len(written.statements) > len(self.program.statements):
             return None
         self.context = context
-        self.untried |= touched
-        self.unwritten |= touched
+        self.untried |= changed
+        self.noncanonical |= changed
         return written
 
-    def _probe(self) -> Probe:
+    def _current_probe(self) -> Probe:
         if self.probe is None:
             self.probe = Probe(self.graph)
         return self.probe
 
     def _shorten_values(self) -> None:
-        """Takes rewrites of values that make the program shorter until none does."""
+        """Take rewrites of values that make the program shorter, until there are none."""
         while self.untried:
             for node in self.graph.live:
                 if node in self.untried and node in self.graph.uses:
@@ -171,15 +194,15 @@ class _Derivation:
                         return True
         return False
 
-    def _canonical(self) -> bool:
-        """Writes arithmetic in its one form, where that is as short; whether anything changed."""
+    def _canonicalize(self) -> bool:
+        """Write arithmetic in its canonical form where not longer; return whether it changed."""
         changed = False
         for old in self.graph.live:
-            if old not in self.unwritten or old not in self.graph.uses or not old.is_call:
+            if old not in self.noncanonical or old not in self.graph.uses or not old.is_call:
                 continue
-            self.unwritten.discard(old)
+            self.noncanonical.discard(old)
             for rule in CANONICAL:
-                if rule.domain > self.within or not rule.looks_at(old.row):
+                if rule.domain > self.within or not rule.may_apply(old.row):
                     continue
                 new = rule.rewrite(self.context, old)
                 if new is not None and self._try(rule, old, new, canonical=True):
@@ -188,40 +211,42 @@ class _Derivation:
         return changed
 
     def _try(self, rule: Rule, old: Node, new: Node, *, canonical: bool) -> bool:
+        """Replace `old` by `new` if that is an improvement and passes the numeric check."""
         if new is old or not may_replace(self.graph, self.nodes, old, new):
             return False
-        grown = growth(self.graph, old, new)
-        if grown is not None and not _may_be_better(grown, folds=rule.folds, canonical=canonical):
+        change = size_change(self.graph, old, new)
+        if change is not None and not _may_improve(change, folds=rule.folds, canonical=canonical):
             return False
         graph = substitute(self.graph, self.nodes, {old: new})
-        if not self._is_better(graph, folds=rule.folds, canonical=canonical):
+        if not self._improves(graph, folds=rule.folds, canonical=canonical):
             return False
-        if not self._probe().agrees(old, new, rule.domain):
+        if not self._current_probe().agrees(old, new, rule.domain):
             self._refuse(rule.name, f"{old!r} = {new!r}")
             return False
-        self._keep_names(old, new)
-        written = self._become(graph)
+        self._transfer_names(old, new)
+        written = self._switch_to(graph)
         if written is None:
             return False
-        reason = f"{_equation(old, new, self.named)}, {rule.domain.meaning}"
+        reason = f"{_equation(old, new, self.names)}, {rule.domain.meaning}"
         self._record(written, rule.name, reason, rule.domain)
         return True
 
-    def _keep_names(self, old: Node, new: Node) -> None:
-        """What reads the new node keeps the name of what read the old one."""
+    def _transfer_names(self, old: Node, new: Node) -> None:
+        """Give the readers of `new` the names of the corresponding readers of `old`."""
         rebuild = rebuilder(self.nodes, {old: new})
         for node in self.graph.live:
-            name = self.named.get(node)
-            value = rebuild(node)
-            if name is not None and value.is_call:
-                self.named.setdefault(value, name)
+            name = self.names.get(node)
+            rebuilt = rebuild(node)
+            if name is not None and rebuilt.is_call:
+                self.names.setdefault(rebuilt, name)
 
-    def _is_better(self, graph: Graph, *, folds: bool, canonical: bool) -> bool:
+    def _improves(self, graph: Graph, *, folds: bool, canonical: bool) -> bool:
         if graph.size != self.graph.size:
             return graph.size < self.graph.size
         return canonical or (folds and _nesting(graph) < _nesting(self.graph))
 
     def _try_states(self, rule: StateRule, graph: Graph, reason: str) -> bool:
+        """Switch to `graph` if that is an improvement and passes the numeric check."""
         if graph.size >= self.graph.size and len(graph.states) >= len(self.graph.states):
             return False
         if graph.size > self.graph.size:
@@ -230,8 +255,8 @@ class _Derivation:
             self._refuse(rule.name, reason)
             return False
         if graph.update.is_call and self.program.update not in graph.following:
-            self.named.setdefault(graph.update, self.program.update)
-        written = self._become(graph)
+            self.names.setdefault(graph.update, self.program.update)
+        written = self._switch_to(graph)
         if written is None:
             return False
         self.probe = None
@@ -239,11 +264,15 @@ class _Derivation:
         return True
 
     def _same_updates(self, graph: Graph, domain: Domain) -> bool:
-        """By the probe at hand, or by one of the graph as it is now, where nothing else differs."""
-        if self._probe().same_updates(graph, domain):
+        """Whether `graph` makes the updates of the current graph on the probe streams.
+
+        The cached probe may be of an earlier graph, which earlier rewrites were compared with. If
+        it disagrees, a probe of the current graph decides.
+        """
+        if self._current_probe().same_updates(graph, domain):
             return True
         self.probe = None
-        return self._probe().same_updates(graph, domain)
+        return self._current_probe().same_updates(graph, domain)
 
     def _refuse(self, name: str, reason: str) -> None:
         if self.strict:
@@ -258,52 +287,52 @@ class _Derivation:
             self.program = after
 
 
-def _may_be_better(grown: Growth, *, folds: bool, canonical: bool) -> bool:
-    if grown.size != 0:
-        return grown.size < 0
-    return canonical or (folds and grown.nesting < 0)
+def _may_improve(change: SizeChange, *, folds: bool, canonical: bool) -> bool:
+    if change.statements != 0:
+        return change.statements < 0
+    return canonical or (folds and change.nesting < 0)
 
 
-def _touched(before: Graph, after: Graph) -> set[Node]:
-    """The nodes of `after` that are new or made of nodes that are, or that are read anew."""
-    found: set[Node] = set()
+def _changed_nodes(before: Graph, after: Graph) -> set[Node]:
+    """Return the nodes of `after` that are new, or shared in only one graph, and their readers."""
+    changed: set[Node] = set()
     for node in after.live:
-        known = before.uses.get(node)
-        changed = known is None or (known > 1) != (after.uses[node] > 1)
-        if changed or not found.isdisjoint(node.args):
-            found.add(node)
-    return found
+        uses = before.uses.get(node)
+        is_changed = uses is None or (uses > 1) != (after.uses[node] > 1)
+        if is_changed or not changed.isdisjoint(node.args):
+            changed.add(node)
+    return changed
 
 
 def _nesting(graph: Graph) -> int:
     return sum(node.depth for node in graph.live)
 
 
-def _equation(old: Node, new: Node, named: Mapping[Node, str]) -> str:
-    """`old = new`, with the names of values that both are made of."""
+def _equation(old: Node, new: Node, names: Mapping[Node, str]) -> str:
+    """Return the text `old = new`, in which the operands that both share go by their names."""
     common = set(reachable([old])) & set(reachable([new]))
     if new in common:
         common -= {new} if new.is_call else set()
-    kept = common - {old}
-    return f"{_text(old, kept, named)} = {_text(new, kept, named)}"
+    shared = common - {old}
+    return f"{_text(old, shared, names)} = {_text(new, shared, names)}"
 
 
-def _text(node: Node, kept: Set[Node], named: Mapping[Node, str], *, inside: bool = False) -> str:
+def _text(node: Node, shared: Set[Node], names: Mapping[Node, str], *, inside: bool = False) -> str:
     if node.is_constant:
         return repr(shortest(node.value))
     if not node.is_call:
         return node.name
-    if node in kept and node in named:
-        return named[node]
+    if node in shared and node in names:
+        return names[node]
     infix = node.row.infix
-    operands = sorted(node.args, key=_weight) if node.row.commutative else node.args
-    args = [_text(arg, kept, named, inside=bool(infix)) for arg in operands]
+    operands = sorted(node.args, key=_operand_order) if node.row.commutative else node.args
+    args = [_text(arg, shared, names, inside=bool(infix)) for arg in operands]
     if not infix:
         return f"{node.op}({', '.join(args)})"
     text = f" {infix} ".join(args)
     return f"({text})" if inside else text
 
 
-def _weight(node: Node) -> tuple[int, bool, int]:
-    """Large kinds first, constants last, deep before shallow."""
+def _operand_order(node: Node) -> tuple[int, bool, int]:
+    """Return a sort key: large kinds first, constants last, deep nodes before shallow ones."""
     return -int(node.kind), node.is_constant, -node.depth

@@ -1,4 +1,4 @@
-"""Nodes read as sums of products of powers."""
+"""Reading nodes as sums of products of powers."""
 
 from __future__ import annotations
 
@@ -7,131 +7,141 @@ from collections.abc import Iterable
 
 from primitives.algebra.context import Context
 from primitives.algebra.numbers import ROUNDING, Coefficient
-from primitives.algebra.products import PRODUCT_OPS, SUM_OPS, Key, Power, Product, Reach, Sum
+from primitives.algebra.products import PRODUCT_OPS, SUM_OPS, Expansion, Key, Power, Product, Sum
 from primitives.graph.nodes import Node
 
 _ONE = Coefficient.of(1.0)
-_CARRIED = Coefficient.of(1.0, carried=True)
+_RECURRENT_ONE = Coefficient.of(1.0, recurrent=True)
 _MINUS_ONE = Coefficient.of(-1.0)
-_FLATTEST, _STEEPEST = 1e-12, 1e6
-"""Powers with other exponents are left as they stand."""
+_MIN_EXPONENT, _MAX_EXPONENT = 1e-12, 1e6
+"""Powers with exponents of other magnitudes are not expanded."""
 
 
-class Inexpressible(Exception):  # noqa: N818 - not an error: a form that no op writes
-    """A product with a factor that is 1 but for x = 0, or a number that float64 cannot hold."""
+class NoProductForm(Exception):  # noqa: N818 - not an error: the rewrite is not tried
+    """A factor x / x whose x may be zero, or a coefficient that float64 cannot hold."""
 
 
 class Expander:
-    """Reads nodes as sums and products, opened as far as `reach` says."""
+    """Reads nodes as sums and products.
 
-    def __init__(self, context: Context, reach: Reach):
+    Attributes:
+        context: the graph of the nodes.
+        expansion: which nodes are expanded.
+        root: the node that is read; it is always expanded.
+        skipped_shared: whether `Expansion.ALL` would expand more nodes.
+        expanded_sums: whether `Expansion.PRODUCTS` would expand fewer nodes.
+    """
+
+    def __init__(self, context: Context, expansion: Expansion):
         self.context = context
-        self.reach = reach
+        self.expansion = expansion
         self.root: Node | None = None
-        self.left_shared = False  # something would be opened with Reach.ALL
-        self.opened_sums = False  # something would not be with Reach.PRODUCTS
+        self.skipped_shared = False
+        self.expanded_sums = False
 
     def product(self, node: Node) -> Product:
-        """`node` as a product.
+        """Return `node` as a product.
 
         Raises:
-            Inexpressible: the product has no closed form, since a base may be zero.
+            NoProductForm: a base that cancels out may be zero, or a coefficient overflows.
         """
         self.root = node
-        return self._settled(self._product(node))
+        return self._without_unit_powers(self._product(node))
 
     def sum(self, node: Node) -> list[Product]:
-        """`node` as a sum of products, in the order of the context."""
+        """Return `node` as a sum of products, sorted by the context's order of nodes."""
         self.root = node
-        kept = [one for one in self._sum(node).values() if not one.coefficient.is_zero]
-        if len(kept) <= 1:
-            return kept
+        forms = [form for form in self._sum(node).values() if not form.coefficient.is_zero]
+        if len(forms) <= 1:
+            return forms
         rank = self.context.rank
-        return sorted(kept, key=lambda one: sorted((rank(b), p) for b, p in one.powers.items()))
+        return sorted(forms, key=lambda form: sorted((rank(b), p) for b, p in form.powers.items()))
 
-    def _opens(self, node: Node) -> bool:
+    def _expands(self, node: Node) -> bool:
         if node is self.root:
             return True
-        self.opened_sums |= node.op in SUM_OPS
-        if self.reach == Reach.ALL:
+        self.expanded_sums |= node.op in SUM_OPS
+        if self.expansion == Expansion.ALL:
             return True
-        if self.reach == Reach.PRODUCTS and node.op not in PRODUCT_OPS:
+        if self.expansion == Expansion.PRODUCTS and node.op not in PRODUCT_OPS:
             return False
         shared = self.context.is_shared(node)
-        self.left_shared |= shared
+        self.skipped_shared |= shared
         return not shared
 
     def _product(self, node: Node) -> Product:
-        """`node` as a product, with bases that cancel out."""
+        """Return `node` as a product, in which bases that cancel out have exponent 0."""
         if node.is_constant:
             return Product(Coefficient.of(node.value)) if node.value else self._base(node)
-        if node.op not in PRODUCT_OPS or not self._opens(node):
+        if node.op not in PRODUCT_OPS or not self._expands(node):
             return self._base(node)
-        if not self._keeps(node):
+        if not self._may_cache(node):
             return self._read_powers(node)
-        known = self.context.products.get((self.reach, node))
-        if known is None:
-            known = self.context.products[self.reach, node] = self._read_powers(node)
-        return known
+        cached = self.context.products.get((self.expansion, node))
+        if cached is None:
+            cached = self.context.products[self.expansion, node] = self._read_powers(node)
+        return cached
 
     def _read_powers(self, node: Node) -> Product:
-        inner = [self._product(arg) for arg in node.args]
+        args = [self._product(arg) for arg in node.args]
         match node.op:
             case "multiply":
-                return self._times(*inner)
+                return self._multiply(*args)
             case "divide":
-                return self._times(inner[0], self._inverse(inner[1]))
+                return self._multiply(args[0], self._inverse(args[1]))
             case "reciprocal":
-                return self._inverse(inner[0])
+                return self._inverse(args[0])
             case "negative":
-                return self._times(inner[0], Product(_MINUS_ONE))
+                return self._multiply(args[0], Product(_MINUS_ONE))
             case "abs":
-                return self._absolute(inner[0])
+                return self._abs(args[0])
             case "sign":
-                return self._sign(inner[0])
+                return self._sign(args[0])
             case "cbrt":
-                return self._cube_root(inner[0])
+                return self._cube_root(args[0])
             case "power":
-                found = self._constant_power(inner[0], node.args[1])
+                product = self._constant_power(args[0], node.args[1])
             case _:
                 exponent = node.row.exponent
-                found = None if exponent is None else self._to_the(inner[0], exponent)
-        return found or self._base(node)
+                product = None if exponent is None else self._to_the(args[0], exponent)
+        return product or self._base(node)
 
     def _base(self, node: Node) -> Product:
-        carried = not self.context.graph.following.keys().isdisjoint(node.leaves)
+        recurrent = not self.context.graph.following.keys().isdisjoint(node.leaves)
         return Product(
-            _CARRIED if carried else _ONE,
+            _RECURRENT_ONE if recurrent else _ONE,
             {node: Power(1.0, not self.context.range(node).nonnegative)},
         )
 
-    def _times(self, x: Product, y: Product) -> Product:
+    def _multiply(self, x: Product, y: Product) -> Product:
         powers = dict(x.powers)
         for base, power in y.powers.items():
-            before = powers.get(base, Power(0.0, False))
-            exponent = before.exponent + power.exponent
-            exponent = _tidied(exponent, max(abs(before.exponent), abs(power.exponent)))
-            powers[base] = Power(exponent, before.signed != power.signed)
-        return Product(_held(x.coefficient.times(y.coefficient)), powers, x.rooted | y.rooted)
+            other = powers.get(base, Power(0.0, False))
+            exponent = other.exponent + power.exponent
+            exponent = _rounded_exponent(exponent, max(abs(other.exponent), abs(power.exponent)))
+            powers[base] = Power(exponent, other.signed != power.signed)
+        return Product(
+            _finite_nonzero(x.coefficient.times(y.coefficient)), powers, x.under_root | y.under_root
+        )
 
     def _inverse(self, x: Product) -> Product:
         powers = {b: Power(-p.exponent, p.signed) for b, p in x.powers.items()}
-        return Product(_held(x.coefficient.inverse), powers, x.rooted)
+        return Product(_finite_nonzero(x.coefficient.inverse), powers, x.under_root)
 
-    def _absolute(self, x: Product) -> Product:
+    def _abs(self, x: Product) -> Product:
         powers = {b: Power(p.exponent, False) for b, p in x.powers.items()}
-        return Product(x.coefficient.size, powers)
+        return Product(x.coefficient.magnitude, powers)
 
     def _sign(self, x: Product) -> Product:
-        powers = {b: Power(0.0, p.signed and b not in x.rooted) for b, p in x.powers.items()}
-        return Product(_ONE if x.coefficient.value > 0 else _MINUS_ONE, powers, x.rooted)
+        powers = {b: Power(0.0, p.signed and b not in x.under_root) for b, p in x.powers.items()}
+        return Product(_ONE if x.coefficient.value > 0 else _MINUS_ONE, powers, x.under_root)
 
     def _cube_root(self, x: Product) -> Product:
         c = x.coefficient
-        root = c.size.to_the(1 / 3)
+        root = c.magnitude.to_the(1 / 3)
         signed = root if c.value > 0 else root.times(_MINUS_ONE)
         powers = {b: Power(p.exponent / 3, p.signed) for b, p in x.powers.items()}
-        return Product(signed, powers, x.rooted)
+        return Product(signed, powers, x.under_root)
 
     def _constant_power(self, x: Product, exponent: Node) -> Product | None:
         if not exponent.is_constant or exponent.value == 0:
@@ -139,82 +149,84 @@ class Expander:
         return self._to_the(x, exponent.value)
 
     def _to_the(self, x: Product, exponent: float) -> Product | None:
-        """x to a constant; a root of what may be negative in one base is a root of that base.
+        """Return x to a constant exponent, or None where it is not the product of its powers.
 
-        If no other base can be zero, that is: sqrt(0 * -1) is 0, and sqrt(0) * sqrt(-1) is NaN.
+        A root of a product with one base of unknown sign is the product of roots only if no other
+        base can be zero: sqrt(0 * -1) is 0, but sqrt(0) * sqrt(-1) is NaN.
         """
         sizes = [abs(p.exponent * exponent) for p in x.powers.values() if p.exponent]
-        if not all(_FLATTEST < size < _STEEPEST for size in sizes):
+        if not all(_MIN_EXPONENT < size < _MAX_EXPONENT for size in sizes):
             return None
-        whole = exponent == int(exponent)
-        even = whole and int(exponent) % 2 == 0
+        is_integer = exponent == int(exponent)
+        is_even = is_integer and int(exponent) % 2 == 0
         c = x.coefficient
-        unsure = [b for b, p in x.powers.items() if p.signed and b not in x.rooted]
-        if not whole and (c.value < 0 or len(unsure) > 1):
+        of_any_sign = [b for b, p in x.powers.items() if p.signed and b not in x.under_root]
+        if not is_integer and (c.value < 0 or len(of_any_sign) > 1):
             return None
-        if not whole and unsure and not self._nonzero(x.powers.keys() - unsure):
+        if not is_integer and of_any_sign and not self._nonzero(x.powers.keys() - of_any_sign):
             return None
         try:
-            raised = _held(c.size.to_the(exponent))
+            raised = _finite_nonzero(c.magnitude.to_the(exponent))
         except OverflowError:
             return None
-        if c.value < 0 and not even:
+        if c.value < 0 and not is_even:
             raised = raised.times(_MINUS_ONE)
-        keeps = whole and not even
-        powers = {b: Power(p.exponent * exponent, p.signed and keeps) for b, p in x.powers.items()}
-        return Product(raised, powers, x.rooted if whole else x.rooted.union(unsure))
+        is_odd = is_integer and not is_even
+        powers = {b: Power(p.exponent * exponent, p.signed and is_odd) for b, p in x.powers.items()}
+        under_root = x.under_root if is_integer else x.under_root.union(of_any_sign)
+        return Product(raised, powers, under_root)
 
     def _nonzero(self, bases: Iterable[Node]) -> bool:
         return all(self.context.range(base).nonzero for base in bases)
 
-    def _settled(self, x: Product) -> Product:
-        """Without bases that cancelled out, where they are proved nonzero."""
+    def _without_unit_powers(self, x: Product) -> Product:
+        """Return x without the bases that cancelled out, which must be proved nonzero."""
         powers = {}
         for base, (exponent, signed) in x.powers.items():
-            held = self.context.range(base)
-            signed = signed and not held.nonnegative and base not in x.rooted
+            interval = self.context.range(base)
+            signed = signed and not interval.nonnegative and base not in x.under_root
             if exponent == 0 and not signed:
-                if not held.nonzero:
-                    raise Inexpressible
+                if not interval.nonzero:
+                    raise NoProductForm
                 continue
             powers[base] = Power(exponent, signed)
-        return Product(x.coefficient, powers, x.rooted.intersection(powers))
+        return Product(x.coefficient, powers, x.under_root.intersection(powers))
 
     def _sum(self, node: Node) -> Sum:
-        """`node` as a sum, with what cancels out."""
-        if not self._keeps(node):
+        """Return `node` as a sum, in which products that cancel out have coefficient 0."""
+        if not self._may_cache(node):
             return self._read_sum(node)
-        known = self.context.sums.get((self.reach, node))
-        if known is None:
-            known = self.context.sums[self.reach, node] = self._read_sum(node)
-        return known
+        cached = self.context.sums.get((self.expansion, node))
+        if cached is None:
+            cached = self.context.sums[self.expansion, node] = self._read_sum(node)
+        return cached
 
-    def _keeps(self, node: Node) -> bool:
-        """Whether `node` reads the same wherever it is met, and no flag is asked for."""
-        if self.reach == Reach.ALL:
+    def _may_cache(self, node: Node) -> bool:
+        """Whether reading `node` does not depend on the root, and its flags are not needed."""
+        if self.expansion == Expansion.ALL:
             return True
-        return self.context.is_long and not (node is self.root and self.context.is_shared(node))
+        return self.context.is_large and not (node is self.root and self.context.is_shared(node))
 
     def _read_sum(self, node: Node) -> Sum:
         if node.is_constant and node.value == 0:
             return {}
-        opens = node.op in SUM_OPS and self._opens(node)
-        parts = self._parts(node) if opens else None
-        if parts is None:
+        expands = node.op in SUM_OPS and self._expands(node)
+        terms = self._terms(node) if expands else None
+        if terms is None:
             return self._read_product(node)
-        found: dict[Key, Product] = {}
-        for part, scale in parts:
-            for key, product in self._sum(part).items():
+        products: dict[Key, Product] = {}
+        for term, scale in terms:
+            for key, product in self._sum(term).items():
                 added = _scaled(product, scale)
-                known = found.get(key)
-                if known is not None:
-                    total = known.coefficient.plus(added.coefficient)
-                    added = Product(total, added.powers, added.rooted | known.rooted)
-                found[key] = added
-        return found
+                previous = products.get(key)
+                if previous is not None:
+                    total = previous.coefficient.plus(added.coefficient)
+                    added = Product(total, added.powers, added.under_root | previous.under_root)
+                products[key] = added
+        return products
 
-    def _parts(self, node: Node) -> list[tuple[Node, Coefficient]] | None:
-        """What a sum adds up, each times a number; None where that is no number."""
+    def _terms(self, node: Node) -> list[tuple[Node, Coefficient]] | None:
+        """Return the terms of a sum with their coefficients; None if these are not constants."""
         args = node.args
         match node.op:
             case "add":
@@ -229,37 +241,40 @@ class Expander:
         return [(args[0], Coefficient.computed(1 - a)), (args[1], Coefficient.of(a))]
 
     def _read_product(self, node: Node) -> Sum:
-        """`node` as a product, or as the sum that a number is times."""
+        """Return `node` as a product, or, if it is a constant times a sum, as a sum."""
         try:
-            product = self._settled(self._product(node))
-        except Inexpressible:
+            product = self._without_unit_powers(self._product(node))
+        except NoProductForm:
             product = self._base(node)
         if len(product.powers) == 1:
             ((base, power),) = product.powers.items()
-            opens = base is not node and base.op in SUM_OPS and self._opens(base)
-            if opens and power.exponent == 1 and (power.signed or self._base_is(base, power)):
+            expands = base is not node and base.op in SUM_OPS and self._expands(base)
+            if expands and power.exponent == 1 and (power.signed or self._base_is(base, power)):
                 scale = product.coefficient
-                return {key: _scaled(one, scale) for key, one in self._sum(base).items()}
+                return {key: _scaled(form, scale) for key, form in self._sum(base).items()}
         return {product.key: product}
 
     def _base_is(self, base: Node, power: Power) -> bool:
-        """Whether the power is the base itself: it is not negative, so it needs no sign."""
+        """Whether |base| is the base itself, since the base is not negative."""
         return not power.signed and self.context.range(base).nonnegative
 
 
-def _held(c: Coefficient) -> Coefficient:
+def _finite_nonzero(c: Coefficient) -> Coefficient:
     if c.value == 0 or not math.isfinite(c.value):
-        raise Inexpressible
+        raise NoProductForm
     return c
 
 
-def _tidied(exponent: float, largest: float) -> float:
-    """A sum of exponents up to `largest`, whole where halves and thirds add up to that."""
-    near = round(exponent * 6) / 6
-    return near if abs(near - exponent) <= ROUNDING * largest else exponent
+def _rounded_exponent(exponent: float, largest: float) -> float:
+    """Return `exponent` as a multiple of 1/6 if it is one up to rounding.
+
+    Sums of halves and thirds are then exact. `largest` is the largest magnitude that was added.
+    """
+    nearest = round(exponent * 6) / 6
+    return nearest if abs(nearest - exponent) <= ROUNDING * largest else exponent
 
 
 def _scaled(product: Product, by: Coefficient) -> Product:
     if by is _ONE:
         return product
-    return Product(product.coefficient.times(by), product.powers, product.rooted)
+    return Product(product.coefficient.times(by), product.powers, product.under_root)

@@ -1,4 +1,4 @@
-"""Coefficients that remember how far rounding lets them move."""
+"""Coefficients of sums and products, with a bound on their rounding errors."""
 
 from __future__ import annotations
 
@@ -7,126 +7,132 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 ROUNDING = 2.0**-24
-"""Half a unit in the last place of a float32, relative to it."""
-_NORMAL = float(np.finfo(np.float32).tiny)
-_LOST = 2.0**-30
-"""What is smaller, relative to a sum, float64 does not hold to a float32's digits."""
+"""Unit roundoff of float32: the largest relative error of rounding to nearest."""
+_SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
+_NEGLIGIBLE = 2.0**-30
+"""Terms smaller than this, relative to a sum, keep fewer than a float32's digits in float64."""
 _LARGEST = float(np.finfo(np.float32).max)
-_DIGITS = 9
+_MAX_DIGITS = 9
 
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A number that arithmetic on constants gave.
+    """A constant of a program, or a number computed from such constants.
 
     Attributes:
-        value: its value in float64.
-        least: the smallest of the numbers that were added to it, in size.
-        most: the largest of them.
-        exact: it stands in the program as it is.
-        carried: it multiplies what a state carries from step to step, where errors grow with the
-            steps, the more so the nearer it is to 1.
+        value: the value in float64.
+        smallest_term: the smallest magnitude among the numbers that were added to give `value`.
+        largest_term: the largest magnitude among these numbers.
+        exact: whether `value` appears in the program as it is.
+        recurrent: whether the coefficient multiplies a state's old value. Its error then compounds
+            over the steps, the more so the nearer the coefficient is to 1.
     """
 
     value: float
-    least: float
-    most: float
+    smallest_term: float
+    largest_term: float
     exact: bool
-    carried: bool
+    recurrent: bool
 
     @classmethod
-    def of(cls, value: float, *, carried: bool = False) -> Coefficient:
-        """A constant of the program."""
-        return cls(value, abs(value), abs(value), True, carried)
+    def of(cls, value: float, *, recurrent: bool = False) -> Coefficient:
+        """Return the coefficient of a constant of the program."""
+        return cls(value, abs(value), abs(value), True, recurrent)
 
     @classmethod
-    def computed(cls, value: float, *, carried: bool = False) -> Coefficient:
-        """A number that does not stand in the program."""
-        return cls(value, abs(value), abs(value), False, carried)
+    def computed(cls, value: float, *, recurrent: bool = False) -> Coefficient:
+        """Return the coefficient of a number that the program does not contain."""
+        return cls(value, abs(value), abs(value), False, recurrent)
 
     def times(self, other: Coefficient) -> Coefficient:
-        """The product; exact if one factor is 1 or -1 and the other exact."""
-        plain = abs(other.value) == 1 or abs(self.value) == 1
+        """Return the product; it is exact if both factors are and one of them is 1 or -1."""
+        has_unit_factor = abs(other.value) == 1 or abs(self.value) == 1
         return Coefficient(
             self.value * other.value,
-            self.least * other.least,
-            self.most * other.most,
-            plain and self.exact and other.exact,
-            self.carried or other.carried,
+            self.smallest_term * other.smallest_term,
+            self.largest_term * other.largest_term,
+            has_unit_factor and self.exact and other.exact,
+            self.recurrent or other.recurrent,
         )
 
     def plus(self, other: Coefficient) -> Coefficient:
-        """The sum."""
-        least, most = min(self.least, other.least), max(self.most, other.most)
+        """Return the sum."""
         return Coefficient(
-            self.value + other.value, least, most, False, self.carried or other.carried
+            self.value + other.value,
+            min(self.smallest_term, other.smallest_term),
+            max(self.largest_term, other.largest_term),
+            False,
+            self.recurrent or other.recurrent,
         )
 
-    def to_the(self, power: float) -> Coefficient:
-        """The power of a positive coefficient."""
-        value = 1.0 if self.value == 1 else self.value**power
-        exact = self.exact and (self.value == 1 or power == 1)
-        return Coefficient(value, value, value, exact, self.carried)
+    def to_the(self, exponent: float) -> Coefficient:
+        """Return a power of this coefficient, which must be positive."""
+        value = 1.0 if self.value == 1 else self.value**exponent
+        exact = self.exact and (self.value == 1 or exponent == 1)
+        return Coefficient(value, value, value, exact, self.recurrent)
 
     @property
     def inverse(self) -> Coefficient:
-        """1 over the coefficient, which is not zero."""
+        """1 over this coefficient, which must not be zero."""
         value = 1 / self.value
         exact = self.exact and abs(value) == 1
-        return Coefficient(value, abs(value), abs(value), exact, self.carried)
+        return Coefficient(value, abs(value), abs(value), exact, self.recurrent)
 
     @property
-    def size(self) -> Coefficient:
-        """Its absolute value."""
+    def magnitude(self) -> Coefficient:
+        """The absolute value."""
         return replace(self, value=abs(self.value))
 
     @property
     def is_zero(self) -> bool:
-        """Zero, or what rounding leaves of it."""
-        return self.value == 0 or abs(self.value) < ROUNDING * self.most
+        """Whether the value is zero up to the rounding of its largest term."""
+        return self.value == 0 or abs(self.value) < ROUNDING * self.largest_term
 
     @property
-    def slack(self) -> float:
-        """How far another number may be from it and be it up to rounding."""
+    def tolerance(self) -> float:
+        """Largest difference from `value` that counts as rounding."""
         size = abs(self.value)
-        slack = 8 * ROUNDING * self.least
-        if not self.carried or size > _LARGEST:
-            return slack
-        nearest = abs(float(np.float32(self.value)) - self.value)
-        return min(slack, max(nearest, ROUNDING * min(size, 8 * abs(1 - size))))
+        tolerance = 8 * ROUNDING * self.smallest_term
+        if not self.recurrent or size > _LARGEST:
+            return tolerance
+        float32_error = abs(float(np.float32(self.value)) - self.value)
+        return min(tolerance, max(float32_error, ROUNDING * min(size, 8 * abs(1 - size))))
 
-    def is_near(self, number: float) -> bool:
-        """Whether it is `number` up to rounding."""
-        return abs(self.value - number) <= (0.0 if self.exact else self.slack)
+    def equals(self, number: float) -> bool:
+        """Whether the coefficient is `number`, up to rounding unless it is exact."""
+        return abs(self.value - number) <= (0.0 if self.exact else self.tolerance)
 
-    def agrees(self, other: Coefficient) -> bool:
-        """Whether two numbers, each up to rounding, are one; carried ones up to less than that."""
+    def is_close(self, other: Coefficient) -> bool:
+        """Whether two coefficients are equal up to rounding; stricter for recurrent ones."""
         gap = abs(self.value - other.value)
-        if self.carried or other.carried:
+        if self.recurrent or other.recurrent:
             return gap < ROUNDING * min(abs(self.value), abs(other.value))
-        return gap <= self.slack + other.slack
+        return gap <= self.tolerance + other.tolerance
 
-    def written(self) -> float | None:
-        """The number to write: of fewest digits if it is computed; None if float32 has none."""
+    def literal(self) -> float | None:
+        """Return the float32 to write into a program, or None if none is accurate enough.
+
+        An exact coefficient is written as it is, a computed one with the fewest digits.
+        """
         if self.exact:
             return self.value
-        is_lost = self.least < _LOST * abs(self.value)
-        return None if is_lost else neat(self.value, self.slack)
+        is_lost = self.smallest_term < _NEGLIGIBLE * abs(self.value)
+        return None if is_lost else shortest_float32(self.value, self.tolerance)
 
 
-def fits_float32(value: float) -> bool:
-    """Whether the float32 next to `value` has all its digits: it is zero or a normal number."""
-    return value == 0 or _NORMAL <= abs(value) <= _LARGEST
+def is_normal_float32(value: float) -> bool:
+    """Whether `value` rounds to zero or to a normal float32, which has all its digits."""
+    return value == 0 or _SMALLEST_NORMAL <= abs(value) <= _LARGEST
 
 
-def neat(value: float, slack: float) -> float | None:
-    """The float32 of the decimal of fewest digits within `slack` of `value`, or None."""
-    if not fits_float32(value):
+def shortest_float32(value: float, tolerance: float) -> float | None:
+    """Return the float32 with the fewest decimal digits within `tolerance`, or None."""
+    if not is_normal_float32(value):
         return None
     if value == 0:
         return 0.0
-    for digits in range(1, _DIGITS + 1):
+    for digits in range(1, _MAX_DIGITS + 1):
         candidate = float(np.float32(float(f"{value:.{digits}g}")))
-        if abs(candidate - value) <= slack:
+        if abs(candidate - value) <= tolerance:
             return candidate
     return None

@@ -13,67 +13,68 @@ from primitives.kinds import Kind
 
 Rank: TypeAlias = tuple[int, bool, int, int]
 Hashes: TypeAlias = dict[tuple[tuple[str, int], ...], dict[Node, int]]
-"""The hashes of nodes, by those of the states that they are made of."""
+"""Hashes of nodes, by the hashes of the states that the nodes may read."""
 
-_FIRST = {WEIGHTS: 2, GRADIENT: 1, "lr": 3, "t": 4}
+_LEAF_HASHES = {WEIGHTS: 2, GRADIENT: 1, "lr": 3, "t": 4}
 _STATE = 5
+_SIZES = {kind: size for size, kind in enumerate(Kind)}
 
 
-def ranking(graph: Graph, known: Hashes) -> Callable[[Node], Rank]:
-    """A key to sort nodes of `graph` by: large kinds first, constants last, deep before shallow.
+def ranking(graph: Graph, cache: Hashes) -> Callable[[Node], Rank]:
+    """Return a sort key for nodes of `graph`: large kinds first, constants last, deep nodes first.
 
-    What is left is decided by a hash of what a node computes, with states told apart by what they
-    turn into (as `keys` does), so that equal programs sort alike whatever their states are called.
-    `known` keeps the hashes for the nodes that graphs have in common.
+    Ties are broken by a hash of what a node computes. As in the semantic key, states are
+    distinguished by their next values, not by their names. So equal programs are sorted alike.
+
+    Args:
+        graph: the graph.
+        cache: hashes of nodes, shared between graphs and extended here.
     """
-    colours = _colours(graph, known)
-    hashes = _hashes(colours, known)
+    state_hashes = _state_hashes(graph, cache)
+    hashes = _hashes_for(state_hashes, cache)
     ranks: dict[Node, Rank] = {}
 
     def rank(node: Node) -> Rank:
-        known = ranks.get(node)
-        if known is None:
-            value = _hash(node, hashes, colours)
-            known = ranks[node] = (-_SIZE[node.kind], node.is_constant, -node.depth, value)
-        return known
+        cached = ranks.get(node)
+        if cached is None:
+            value = _hash(node, hashes, state_hashes)
+            cached = ranks[node] = (-_SIZES[node.kind], node.is_constant, -node.depth, value)
+        return cached
 
     return rank
 
 
-_SIZE = {kind: place for place, kind in enumerate(Kind)}
+def _hashes_for(state_hashes: dict[str, int], cache: Hashes) -> dict[Node, int]:
+    return cache.setdefault(tuple(state_hashes.items()), {})
 
 
-def _hashes(colours: dict[str, int], known: Hashes) -> dict[Node, int]:
-    return known.setdefault(tuple(colours.items()), {})
-
-
-def _colours(graph: Graph, known: Hashes) -> dict[str, int]:
-    first = {
+def _state_hashes(graph: Graph, cache: Hashes) -> dict[str, int]:
+    initial = {
         state.name: mix(mix(_STATE, int(state.kind)), _bits(state.initial))
         for state in graph.states
     }
-    colours = first
-    for _ in first:  # enough rounds to tell apart all that differ
-        hashes = _hashes(colours, known)
-        colours = {
-            name: mix(first[name], _hash(node, hashes, colours))
+    state_hashes = initial
+    for _ in initial:  # as many rounds as states distinguish all states that differ
+        hashes = _hashes_for(state_hashes, cache)
+        state_hashes = {
+            name: mix(initial[name], _hash(node, hashes, state_hashes))
             for name, node in graph.following.items()
         }
-    return colours
+    return state_hashes
 
 
-def _hash(node: Node, hashes: dict[Node, int], colours: dict[str, int]) -> int:
-    known = hashes.get(node)
-    if known is not None:
-        return known
+def _hash(node: Node, hashes: dict[Node, int], state_hashes: dict[str, int]) -> int:
+    cached = hashes.get(node)
+    if cached is not None:
+        return cached
     if node.is_constant:
         value = mix(_STATE + 1, _bits(node.value))
     elif node.op == STATE:
-        value = colours[node.name]
+        value = state_hashes[node.name]
     elif node.is_leaf:
-        value = _FIRST[node.op]
+        value = _LEAF_HASHES[node.op]
     else:
-        parts = [_hash(arg, hashes, colours) for arg in node.args]
+        parts = [_hash(arg, hashes, state_hashes) for arg in node.args]
         value = node.row.tag
         for part in sorted(parts) if node.row.commutative else parts:
             value = mix(value, part)

@@ -1,10 +1,11 @@
-"""Equations as data: `log(exp(x)) = x`, written with Python's operators and matched on a graph.
+"""Patterns: equations such as `log(exp(x)) = x` as data, matched on a graph.
 
     x, y = values("x y")
-    op.log(op.exp(x))       # a pattern: what nodes it matches, what node it builds, its text
+    op.log(op.exp(x))       # a pattern: matches nodes, builds a node, has a text
     x >= y                  # a condition, proved from the intervals of x and y
 
-A variable that stands more than once is one node. Commutative ops are matched both ways.
+A variable that occurs more than once matches one node only. Commutative ops are matched with both
+orders of their operands.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from primitives.kinds import Kind
 from primitives.op import Op
 from primitives.ops import OPS
 
-Bound = Mapping[object, Any]
-"""The node of each variable, and the name of each family's op."""
+Bindings = Mapping[object, Any]
+"""The node bound to each variable, and the name of the op bound to each family."""
 _SUM, _PRODUCT, _SIGN, _ATOM = range(4)
-_LEVELS = {
+_PRECEDENCES = {
     **{"add": _SUM, "subtract": _SUM},
     **{"multiply": _PRODUCT, "divide": _PRODUCT, "negative": _SIGN},
 }
@@ -33,35 +34,35 @@ _LEVELS = {
 class Pattern:
     """One side of an equation.
 
-    What only ever stands on one side, as `Folded`, has only the methods that this side needs.
+    Left sides need `may_match` and `match`, right sides `build`, sides of conditions `interval`.
     """
 
     @property
-    def level(self) -> int:
-        """How tightly its text binds."""
+    def precedence(self) -> int:
+        """The operator precedence of the pattern's text; larger binds tighter."""
         return _ATOM
 
-    def may_be(self, node: Node) -> bool:
-        """A first look, which spares most calls of `match`."""
+    def may_match(self, node: Node) -> bool:
+        """Return False where `match` cannot succeed; a cheap test that avoids most calls of it."""
         raise NotImplementedError
 
-    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:
-        """The ways to bind variables, beside those `bound` already, so that this is `node`.
+    def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
+        """Yield each extension of `bindings` under which the pattern is `node`.
 
-        Only asked where `may_be` allows it.
+        Called only if `may_match` is true.
         """
         raise NotImplementedError
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:
-        """The node that this is with its variables bound."""
+    def build(self, nodes: Nodes, bindings: Bindings) -> Node:
+        """Return the node of the pattern with its variables replaced by their nodes."""
         raise NotImplementedError
 
-    def interval(self, range_of: Callable[[Node], Interval], bound: Bound) -> Interval:
-        """The interval that this is known to lie in."""
+    def interval(self, range_of: Callable[[Node], Interval], bindings: Bindings) -> Interval:
+        """Return an interval that contains the pattern's value at every step."""
         raise NotImplementedError
 
-    def facts(self) -> set[str]:
-        """What its families of ops have in common, in words."""
+    def families(self) -> set[str]:
+        """Return the families of ops in the pattern, in words such as "even f"."""
         return set()
 
     def __add__(self, other: Pattern | float) -> Call:
@@ -99,26 +100,26 @@ class Pattern:
 
 
 def pattern(value: Pattern | float) -> Pattern:
-    """A number as a pattern."""
+    """Return `value` as a pattern."""
     return value if isinstance(value, Pattern) else Number(value)
 
 
 @dataclass(frozen=True, eq=False)
 class Number(Pattern):
-    """One number."""
+    """A constant."""
 
     value: float
 
-    def may_be(self, node: Node) -> bool:
+    def may_match(self, node: Node) -> bool:
         return node.is_constant and node.value == self.value
 
-    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:
-        yield bound
+    def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
+        yield bindings
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:
+    def build(self, nodes: Nodes, bindings: Bindings) -> Node:
         return nodes.constant(self.value)
 
-    def interval(self, range_of: Callable[[Node], Interval], bound: Bound) -> Interval:
+    def interval(self, range_of: Callable[[Node], Interval], bindings: Bindings) -> Interval:
         return exactly(self.value)
 
     def __str__(self) -> str:
@@ -127,94 +128,100 @@ class Number(Pattern):
 
 @dataclass(frozen=True, eq=False)
 class Variable(Pattern):
-    """Any node that `is_one` allows."""
+    """Any node for which `accepts` is true."""
 
     name: str
-    is_one: Callable[[Node], bool]
+    accepts: Callable[[Node], bool]
 
-    def may_be(self, node: Node) -> bool:
-        return self.is_one(node)
+    def may_match(self, node: Node) -> bool:
+        return self.accepts(node)
 
-    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:
-        known = bound.get(self)
-        if known is node:
-            yield bound
-        elif known is None:
-            yield {**bound, self: node}
+    def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
+        previous = bindings.get(self)
+        if previous is node:
+            yield bindings
+        elif previous is None:
+            yield {**bindings, self: node}
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:
-        found: Node = bound[self]
-        return found
+    def build(self, nodes: Nodes, bindings: Bindings) -> Node:
+        node: Node = bindings[self]
+        return node
 
-    def interval(self, range_of: Callable[[Node], Interval], bound: Bound) -> Interval:
-        return range_of(bound[self])
+    def interval(self, range_of: Callable[[Node], Interval], bindings: Bindings) -> Interval:
+        return range_of(bindings[self])
 
     def __str__(self) -> str:
         return self.name
 
 
 def values(names: str) -> list[Variable]:
-    """Variables for any value."""
+    """Return variables that match any value, for names separated by spaces."""
     return [Variable(name, lambda node: True) for name in names.split()]
 
 
 def numbers(names: str) -> list[Variable]:
-    """Variables for one number of the whole model."""
+    """Return variables that match values of kind scalar."""
     return [Variable(name, lambda node: node.kind == Kind.SCALAR) for name in names.split()]
 
 
 def constants(names: str) -> list[Variable]:
-    """Variables for a number of the program's text."""
+    """Return variables that match constants of the program."""
     return [Variable(name, lambda node: node.is_constant) for name in names.split()]
 
 
 @dataclass(frozen=True, eq=False)
 class Call(Pattern):
-    """An op of patterns."""
+    """An op whose operands are patterns."""
 
     op: str
     args: tuple[Pattern, ...]
 
-    def looks_at(self, row: Op) -> bool:
-        """Whether a node of this op may match."""
+    def may_apply(self, row: Op) -> bool:
+        """Whether a node of an op, given by its row of the op table, may match."""
         return self.op == row.name
 
-    def may_be(self, node: Node) -> bool:
+    def may_match(self, node: Node) -> bool:
         return self.op == node.op
 
-    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:
+    def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
         for args in (node.args, node.args[::-1]) if node.row.commutative else (node.args,):
-            if all(map(_may_be, self.args, args)):
-                yield from _each(self.args, args, bound)
+            if all(map(_may_match, self.args, args)):
+                yield from _match_all(self.args, args, bindings)
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:
-        return nodes.call(self.op, *[arg.build(nodes, bound) for arg in self.args])
+    def build(self, nodes: Nodes, bindings: Bindings) -> Node:
+        return nodes.call(self.op, *[arg.build(nodes, bindings) for arg in self.args])
 
-    def facts(self) -> set[str]:
-        return set().union(*(arg.facts() for arg in self.args))
+    def families(self) -> set[str]:
+        return set().union(*(arg.families() for arg in self.args))
 
     @property
-    def level(self) -> int:
-        """How tightly its text binds."""
-        return _LEVELS.get(self.op, _ATOM)
+    def precedence(self) -> int:
+        return _PRECEDENCES.get(self.op, _ATOM)
 
     def __str__(self) -> str:
         if self.op == "negative":
-            return f"-{_bracketed(self.args[0], _ATOM)}"
+            return f"-{_parenthesized(self.args[0], _ATOM)}"
         infix = OPS[self.op].infix if self.op in OPS else None
         if infix is None:
             return f"{self.op}({', '.join(map(str, self.args))})"
-        left, right = self.args
-        return f"{_bracketed(left, self.level)} {infix} {_bracketed(right, self.level + 1)}"
+        left = _parenthesized(self.args[0], self.precedence)
+        right = _parenthesized(self.args[1], self.precedence + 1)
+        return f"{left} {infix} {right}"
 
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """Any op with a fact in its row, the same wherever it stands in an equation."""
+    """Any op with some property; all occurrences in one equation match the same op.
+
+    Attributes:
+        name: the family's name in equations.
+        adjective: the property in words.
+        has_member: whether an op has the property.
+    """
 
     name: str
-    fact: str
-    has_it: Callable[[Op], bool]
+    adjective: str
+    has_member: Callable[[Op], bool]
 
     def __call__(self, *args: Pattern | float) -> Call:
         return FamilyCall(self.name, tuple(map(pattern, args)), self)
@@ -222,51 +229,53 @@ class Family:
 
 @dataclass(frozen=True, eq=False)
 class FamilyCall(Call):
-    """An op of a family, of patterns."""
+    """An op of a family whose operands are patterns."""
 
     family: Family
 
-    def looks_at(self, row: Op) -> bool:
-        return self.family.has_it(row)
+    def may_apply(self, row: Op) -> bool:
+        return self.family.has_member(row)
 
-    def may_be(self, node: Node) -> bool:
-        return self.family.has_it(node.row)
+    def may_match(self, node: Node) -> bool:
+        return self.family.has_member(node.row)
 
-    def match(self, node: Node, bound: Bound) -> Iterator[Bound]:
-        if bound.get(self.family, node.op) == node.op:
-            yield from super().match(node, {**bound, self.family: node.op})
+    def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
+        if bindings.get(self.family, node.op) == node.op:
+            yield from super().match(node, {**bindings, self.family: node.op})
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:
-        return nodes.call(bound[self.family], *[arg.build(nodes, bound) for arg in self.args])
+    def build(self, nodes: Nodes, bindings: Bindings) -> Node:
+        return nodes.call(bindings[self.family], *[arg.build(nodes, bindings) for arg in self.args])
 
-    def facts(self) -> set[str]:
-        return super().facts() | {f"{self.family.fact} {self.family.name}"}
-
-
-def _may_be(one: Pattern, node: Node) -> bool:
-    return one.may_be(node)
+    def families(self) -> set[str]:
+        return super().families() | {f"{self.family.adjective} {self.family.name}"}
 
 
-def _each(patterns: tuple[Pattern, ...], args: tuple[Node, ...], bound: Bound) -> Iterator[Bound]:
+def _may_match(candidate: Pattern, node: Node) -> bool:
+    return candidate.may_match(node)
+
+
+def _match_all(
+    patterns: tuple[Pattern, ...], args: tuple[Node, ...], bindings: Bindings
+) -> Iterator[Bindings]:
     if not patterns:
-        yield bound
+        yield bindings
         return
-    for found in patterns[0].match(args[0], bound):
-        yield from _each(patterns[1:], args[1:], found)
+    for extended in patterns[0].match(args[0], bindings):
+        yield from _match_all(patterns[1:], args[1:], extended)
 
 
-def _bracketed(inner: Pattern, level: int) -> str:
-    return str(inner) if inner.level >= level else f"({inner})"
+def _parenthesized(inner: Pattern, precedence: int) -> str:
+    return str(inner) if inner.precedence >= precedence else f"({inner})"
 
 
 @dataclass(frozen=True, eq=False)
-class Folded(Pattern):
-    """The number that an op of constants is."""
+class FoldedConstant(Pattern):
+    """The constant that an op of constants evaluates to."""
 
     call: Call
 
-    def build(self, nodes: Nodes, bound: Bound) -> Node:
-        args = [arg.build(nodes, bound).value for arg in self.call.args]
+    def build(self, nodes: Nodes, bindings: Bindings) -> Node:
+        args = [arg.build(nodes, bindings).value for arg in self.call.args]
         return nodes.constant(float(OPS[self.call.op].meaning(np, *args)))
 
     def __str__(self) -> str:
@@ -274,11 +283,11 @@ class Folded(Pattern):
 
 
 class _Ops:
-    """`op.sqrt(x)`, or `op("sqrt")(x)`: a pattern of any op of the language."""
+    """Functions that make patterns, one for each op: `op.sqrt(x)` or `op("sqrt")(x)`."""
 
     def __call__(self, name: str) -> Callable[..., Call]:
         if name not in OPS:
-            raise AttributeError(f"no op is called {name!r}")
+            raise AttributeError(f"unknown op {name!r}")
         return lambda *args: Call(name, tuple(map(pattern, args)))
 
     def __getattr__(self, name: str) -> Callable[..., Call]:
@@ -298,21 +307,21 @@ _PROVED: Mapping[str, Callable[[Interval, Interval], bool]] = {
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """A comparison that intervals can prove."""
+    """A comparison that intervals may prove."""
 
     left: Pattern
-    sign: str
+    comparison: str
     right: Pattern
 
-    def holds(self, range_of: Callable[[Node], Interval], bound: Bound) -> bool:
-        """Whether it is proved."""
-        sides = (side.interval(range_of, bound) for side in (self.left, self.right))
-        return _PROVED[self.sign](*sides)
+    def holds(self, range_of: Callable[[Node], Interval], bindings: Bindings) -> bool:
+        """Whether the intervals of both sides prove the comparison."""
+        sides = (side.interval(range_of, bindings) for side in (self.left, self.right))
+        return _PROVED[self.comparison](*sides)
 
     def __str__(self) -> str:
-        return f"{self.left} {self.sign} {self.right}"
+        return f"{self.left} {self.comparison} {self.right}"
 
 
 def differs(x: Pattern, y: Pattern | float) -> Condition:
-    """x is not y."""
+    """Return the condition that x is not y."""
     return Condition(x, "!=", pattern(y))

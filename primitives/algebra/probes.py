@@ -1,9 +1,10 @@
-"""Numeric checks of rewrites: both sides computed in float64 on streams chosen to break them.
+"""Numeric checks of rewrites: both sides are computed in float64 on adversarial probe streams.
 
-Streams are stacked along the first axis, each a model of two arrays of two matrices, so that one
-NumPy call runs an op on all of them. Every value is also computed in three more worlds, in which
-each op's result is off by about one float32 rounding. Two nodes pass for equal where they differ by
-less than some such roundings make out: what no float32 program could tell apart.
+A stream is a sequence of weights and gradients of a model of two arrays of two matrices. Streams
+are stacked along the first axis, so that one NumPy call runs an op on all of them. Every value is
+also computed three more times with perturbations: each op's result is then wrong by about one
+float32 rounding. Two nodes count as equal where they differ by no more than a multiple of what the
+perturbations change, since no float32 program could distinguish them.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ Array = Any
 
 STEPS = 5
 _ROUNDING = 2.0**-23
-_ROUNDINGS = 256
-_POOL = 2**16
-_OFF = (1, 2, 3)  # the worlds that are off by a rounding
-_BELOW = 1e-37  # what float32 flushes to zero, with room for a factor
+_MAX_ROUNDINGS = 256
+_NOISE_SIZE = 2**16
+_PERTURBATIONS = (1, 2, 3)  # seeds of the perturbed evaluations; 0 is the exact one
+_FLUSHED = 1e-37  # differences that float32 may flush to zero, with room for a factor
 _ARRAYS, _BATCH, _ROWS, _COLS = 2, 2, 2, 3
 _FULL = (_ARRAYS, _BATCH, _ROWS, _COLS)
 _SHAPES = {
@@ -49,7 +50,13 @@ _AXES = {
 
 @dataclass(frozen=True)
 class Streams:
-    """Weights and gradients [steps, streams, arrays, batch, rows, columns], lr and t [steps]."""
+    """Inputs of the probed programs.
+
+    Attributes:
+        weights: [steps, streams, arrays, batch, rows, columns] float64.
+        grads: gradients, with the shape of `weights`.
+        lr: [steps] float64, the schedule input `lr`.
+    """
 
     weights: Array
     grads: Array
@@ -58,9 +65,13 @@ class Streams:
 
 @cache
 def streams() -> Streams:
-    """Ordinary, sparse, silent at first, mixed, huge, tiny, denormal, and small integers."""
+    """Return the probe streams.
+
+    They are ordinary, sparse, zero in the first steps, of mixed magnitudes, huge, tiny, subnormal,
+    and small integers.
+    """
     rng = np.random.default_rng(20230213)
-    made: list[tuple[Array, Array]] = []
+    pairs: list[tuple[Array, Array]] = []
 
     def normal(scale: float = 1.0) -> Array:
         return rng.normal(size=(STEPS, *_FULL)) * scale
@@ -68,30 +79,30 @@ def streams() -> Streams:
     sparse = normal() * (rng.random(_FULL) < 0.5)
     silent = normal() * (np.arange(STEPS) > 1).reshape(-1, 1, 1, 1, 1)
     mixed = normal() * 10.0 ** rng.uniform(-15, 15, size=(STEPS, *_FULL))
-    made += [(normal(), normal()), (normal(0.1), normal(10.0)), (normal(), sparse)]
-    made += [(np.zeros_like(sparse), silent), (normal(), mixed)]
-    made += [(normal(s), normal(s)) for s in (1e16, 1e-16, 1e-42)]
-    made.append((np.rint(normal()), np.rint(normal())))
-    weights, grads = (np.stack(x, axis=1) for x in zip(*made, strict=True))
+    pairs += [(normal(), normal()), (normal(0.1), normal(10.0)), (normal(), sparse)]
+    pairs += [(np.zeros_like(sparse), silent), (normal(), mixed)]
+    pairs += [(normal(s), normal(s)) for s in (1e16, 1e-16, 1e-42)]
+    pairs.append((np.rint(normal()), np.rint(normal())))
+    weights, grads = (np.stack(x, axis=1) for x in zip(*pairs, strict=True))
     return Streams(weights, grads, np.linspace(1.0, 0.2, STEPS))
 
 
 @cache
-def _pool() -> Array:
+def _noise_pool() -> Array:
     rng = np.random.default_rng(7)
-    return 1 + _ROUNDING * rng.uniform(0.5, 1.0, _POOL) * rng.choice([-1.0, 1.0], _POOL)
+    return 1 + _ROUNDING * rng.uniform(0.5, 1.0, _NOISE_SIZE) * rng.choice([-1.0, 1.0], _NOISE_SIZE)
 
 
-def _noise(kind: Kind, which: int) -> Array:
-    """Factors near 1, for all steps and streams together; another `which`, other factors."""
+def _noise(kind: Kind, seed: int) -> Array:
+    """Return factors near 1 for a value of a kind, for all steps and streams."""
     shape = (_count(), *_SHAPES[kind])
     size = math.prod(shape)
-    start = which * 7919 % (_POOL - size)
-    return _pool()[start : start + size].reshape(shape)
+    start = seed * 7919 % (_NOISE_SIZE - size)
+    return _noise_pool()[start : start + size].reshape(shape)
 
 
 def apply(node: Node, args: list[Array]) -> Array:
-    """The op of `node` on stacked values."""
+    """Return the result of the op of `node` on stacked values."""
     op = node.row
     if op.reduction is None:
         return op.meaning(np, *args)
@@ -102,15 +113,21 @@ def apply(node: Node, args: list[Array]) -> Array:
 
 
 @dataclass
-class World:
-    """Values of nodes; unless `off` is 0, each op's result is off by a rounding."""
+class Evaluation:
+    """Evaluates nodes on the streams.
 
-    off: int
+    Attributes:
+        perturbation: the seed of the roundings that are added to each op's result; 0 adds none.
+        values: the values computed so far, which must include the leaves' values.
+        rows: the part of the axis [steps * streams] that is evaluated.
+    """
+
+    perturbation: int
     values: dict[Node, Array] = field(default_factory=dict)
-    part: slice = field(default_factory=lambda: slice(None))
+    rows: slice = field(default_factory=lambda: slice(None))
 
     def __call__(self, root: Node) -> Array:
-        """The value of `root`, from the leaves' and what has been computed before."""
+        """Return the value of `root`."""
         value = self.values.get(root)
         if value is None:
             value = self.values[root] = self._value(root)
@@ -122,28 +139,28 @@ class World:
         value = apply(node, self._operands(node))
         if not node.args:
             value = np.full((1, 1, 1, 1, 1), value, np.float64)
-        if self.off and node.args:
-            value = value * _noise(node.kind, 4 * node.number + self.off)[self.part]
+        if self.perturbation and node.args:
+            value = value * _noise(node.kind, 4 * node.number + self.perturbation)[self.rows]
         return value
 
     def _operands(self, node: Node) -> list[Array]:
-        """Operands; those that an op adds up are off themselves, for their sum may cancel."""
+        """Return the operands; those that the op adds up are perturbed, since they may cancel."""
         args = [self(arg) for arg in node.args]
         op = node.row
-        if not self.off or not (op.mixes_numbers or node.op == "interp"):
+        if not self.perturbation or not (op.mixes_numbers or node.op == "interp"):
             return args
-        for place, arg in enumerate(node.args):
-            if place not in op.scalar_operands:
-                which = -4 * (2 * node.number + place) - self.off
-                args[place] = args[place] * _noise(arg.kind, which)[self.part]
+        for index, arg in enumerate(node.args):
+            if index not in op.scalar_operands:
+                seed = -4 * (2 * node.number + index) - self.perturbation
+                args[index] = args[index] * _noise(arg.kind, seed)[self.rows]
         return args
 
 
 class Probe:
-    """The values that a graph's nodes take, and whether other nodes take the same.
+    """The values of a graph's nodes on the streams, for comparison with other nodes.
 
-    A rewrite of a value leaves the states as they were, so one probe serves all graphs that come
-    of one by such rewrites.
+    A rewrite of values does not change the states. So one probe serves all graphs that such
+    rewrites make of its graph.
     """
 
     def __init__(self, graph: Graph):
@@ -151,117 +168,129 @@ class Probe:
         with np.errstate(all="ignore"):
             self._exact = run(graph, 0)
         leaves = self._exact.values
-        self._world = World(0, dict(leaves))
-        self._off = [World(off, dict(leaves)) for off in _OFF]
-        self._clean: dict[Node, Array] = {}
+        self._unperturbed = Evaluation(0, dict(leaves))
+        self._perturbed = [Evaluation(seed, dict(leaves)) for seed in _PERTURBATIONS]
+        self._in_range: dict[Node, Array] = {}
 
     def value(self, node: Node) -> Array:
-        """What `node` is on all streams, [steps * streams, arrays, batch, rows, columns]."""
+        """Return the value of `node`, [steps * streams, arrays, batch, rows, columns] float64."""
         with np.errstate(all="ignore"):
-            return self._world(node)
+            return self._unperturbed(node)
 
     def agrees(self, old: Node, new: Node, domain: Domain) -> bool:
-        """Whether `new` has the values of `old` on all streams, as far as `domain` says."""
+        """Whether `new` equals `old` on all streams, wherever `domain` requires it."""
         with np.errstate(all="ignore"):
-            a, b = self._world(old), self._world(new)
-            same = _close(a, [off(old) for off in self._off], b, [off(new) for off in self._off])
+            a, b = self._unperturbed(old), self._unperturbed(new)
+            a_perturbed = [evaluate(old) for evaluate in self._perturbed]
+            b_perturbed = [evaluate(new) for evaluate in self._perturbed]
+            same = _are_close(a, a_perturbed, b, b_perturbed)
             if domain > Domain.ALWAYS:
-                same = same | ~self._is_clean(old)
+                same = same | ~self._is_in_range(old)
             return bool(np.all(same))
 
     def same_updates(self, other: Graph, domain: Domain) -> bool:
-        """Whether `other` makes the updates that the probed graph makes."""
+        """Whether `other` makes the updates of the probed graph, wherever `domain` requires it."""
         with np.errstate(all="ignore"):
             a, b = self._exact.update, run(other, 0).update
-            a_off, b_off = (
-                [run(graph, off).update for off in _OFF] for graph in (self.graph, other)
+            a_perturbed, b_perturbed = (
+                [run(graph, seed).update for seed in _PERTURBATIONS]
+                for graph in (self.graph, other)
             )
-            same = _close(a, a_off, b, b_off)
+            same = _are_close(a, a_perturbed, b, b_perturbed)
             if domain > Domain.ALWAYS:
-                unclean = np.zeros((STEPS, streams().weights.shape[1], 1, 1, 1, 1), bool)
+                out_of_range = np.zeros((STEPS, streams().weights.shape[1], 1, 1, 1, 1), bool)
                 for root in self.graph.roots:
-                    clean = np.broadcast_to(self._is_clean(root), (_count(), *_FULL))
-                    clean = clean.reshape(STEPS, -1, *_FULL)
-                    unclean |= ~clean.all(axis=(2, 3, 4, 5), keepdims=True)
-                same = same | np.logical_or.accumulate(unclean, axis=0)
+                    in_range = np.broadcast_to(self._is_in_range(root), (_count(), *_FULL))
+                    in_range = in_range.reshape(STEPS, -1, *_FULL)
+                    out_of_range |= ~in_range.all(axis=(2, 3, 4, 5), keepdims=True)
+                same = same | np.logical_or.accumulate(out_of_range, axis=0)
             return bool(np.all(same))
 
-    def _is_clean(self, root: Node) -> Array:
-        """Where no value on the way to `root` overflowed, underflowed or was NaN."""
-        known = self._clean.get(root)
-        if known is None:
-            known = self._clean[root] = self._clean_here(root)
-        return known
+    def _is_in_range(self, root: Node) -> Array:
+        """Return where `root` and all values below it are finite and have not underflowed."""
+        cached = self._in_range.get(root)
+        if cached is None:
+            cached = self._in_range[root] = self._compute_in_range(root)
+        return cached
 
-    def _clean_here(self, node: Node) -> Array:
-        value = self._world(node)
-        clean = np.isfinite(value) & ((value == 0) | (np.abs(value) > 1e-300))
+    def _compute_in_range(self, node: Node) -> Array:
+        value = self._unperturbed(node)
+        in_range = np.isfinite(value) & ((value == 0) | (np.abs(value) > 1e-300))
         if not node.is_call:
-            return clean
+            return in_range
         op = node.row
         if op.underflows and node.args:
             lost = value == 0
             for arg in node.args:
-                lost = lost & (self._world(arg) != 0)
-            clean = clean & ~lost
+                lost = lost & (self._unperturbed(arg) != 0)
+            in_range = in_range & ~lost
         for arg in node.args:
-            known = self._is_clean(arg)
+            arg_in_range = self._is_in_range(arg)
             if op.mixes_numbers:
-                known = known.all(axis=(1, 2, 3, 4), keepdims=True)
-            clean = clean & known
-        return clean
+                arg_in_range = arg_in_range.all(axis=(1, 2, 3, 4), keepdims=True)
+            in_range = in_range & arg_in_range
+        return in_range
 
 
 def _count() -> int:
     return STEPS * int(streams().weights.shape[1])
 
 
-def _close(a: Array, a_off: list[Array], b: Array, b_off: list[Array]) -> Array:
-    """Where `a` and `b` differ by no more than roundings do, which the worlds that are off show."""
-    spread = reduce(np.maximum, [np.abs(a - x) for x in a_off]) + _ROUNDING * np.abs(a)
-    unsure = ~np.isfinite(spread) & np.isfinite(a)
-    spread = spread + reduce(np.maximum, [np.abs(b - x) for x in b_off])
+def _are_close(a: Array, a_perturbed: list[Array], b: Array, b_perturbed: list[Array]) -> Array:
+    """Return where `a` and `b` differ by no more than some roundings.
+
+    How much roundings change is estimated from the perturbed values. Where these are infinite or
+    NaN and `a` is finite, nothing is decided, and the values count as close.
+    """
+    spread = reduce(np.maximum, [np.abs(a - x) for x in a_perturbed]) + _ROUNDING * np.abs(a)
+    undecided = ~np.isfinite(spread) & np.isfinite(a)
+    spread = spread + reduce(np.maximum, [np.abs(b - x) for x in b_perturbed])
     gap = np.abs(a - b)
-    near = np.isfinite(gap) & (gap <= _ROUNDINGS * spread + _BELOW)
-    return (a == b) | (np.isnan(a) & np.isnan(b)) | near | unsure
+    near = np.isfinite(gap) & (gap <= _MAX_ROUNDINGS * spread + _FLUSHED)
+    return (a == b) | (np.isnan(a) & np.isnan(b)) | near | undecided
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a graph did on the streams: its leaves' values, steps and streams in one axis."""
+    """The values that a graph takes on the streams.
+
+    Attributes:
+        values: each leaf's values, with a first axis [steps * streams].
+        update: [steps, streams, arrays, batch, rows, columns] float64.
+    """
 
     values: Mapping[Node, Array]
     update: Array
 
 
-def run(graph: Graph, off: int) -> Trajectory:
-    """Runs `graph` on the streams; unless `off` is 0, each op is off by a rounding."""
-    given = streams()
-    count = given.weights.shape[1]
+def run(graph: Graph, perturbation: int) -> Trajectory:
+    """Run `graph` on the streams; see `Evaluation` for `perturbation`."""
+    probes = streams()
+    count = probes.weights.shape[1]
     leaves = [node for node in graph.live if node.is_leaf]
     entering: dict[str, Array] = {
         s.name: np.full((count, *_SHAPES[s.kind]), np.float32(s.initial), np.float64)
         for s in graph.states
     }
     kinds = {s.name: s.kind for s in graph.states}
-    seen: dict[Node, list[Array]] = {leaf: [] for leaf in leaves}
+    leaf_values: dict[Node, list[Array]] = {leaf: [] for leaf in leaves}
     updates = []
     for number in range(STEPS):
         inputs = {
-            WEIGHTS: given.weights[number],
-            GRADIENT: given.grads[number],
-            "lr": np.full((count, 1, 1, 1, 1), given.lr[number]),
+            WEIGHTS: probes.weights[number],
+            GRADIENT: probes.grads[number],
+            "lr": np.full((count, 1, 1, 1, 1), probes.lr[number]),
             "t": np.full((count, 1, 1, 1, 1), number + 1.0),
         }
-        world = World(off, part=slice(number * count, (number + 1) * count))
+        evaluation = Evaluation(perturbation, rows=slice(number * count, (number + 1) * count))
         for leaf in leaves:
             value = entering[leaf.name] if leaf.op == STATE else inputs[leaf.op]
-            world.values[leaf] = value
-            seen[leaf].append(world.values[leaf])
-        updates.append(np.broadcast_to(world(graph.update), (count, *_FULL)))
+            evaluation.values[leaf] = value
+            leaf_values[leaf].append(value)
+        updates.append(np.broadcast_to(evaluation(graph.update), (count, *_FULL)))
         entering = {
-            name: np.broadcast_to(world(node), (count, *_SHAPES[kinds[name]]))
+            name: np.broadcast_to(evaluation(node), (count, *_SHAPES[kinds[name]]))
             for name, node in graph.following.items()
         }
-    stacked = {leaf: np.concatenate(rows) for leaf, rows in seen.items()}
+    stacked = {leaf: np.concatenate(steps) for leaf, steps in leaf_values.items()}
     return Trajectory(stacked, np.stack(updates))

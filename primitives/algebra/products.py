@@ -1,9 +1,9 @@
 """Sums of products of powers, as data.
 
-A product is a coefficient times, for each base x, a power |x|^p, with the sign of x or without it.
-Division by zero gives zero, so a product is zero wherever one of its bases is, whatever its power;
-hence x * x / x is x, x / sqrt(x * x) is sign(x), and x / x is 1 only where x is proved nonzero. A
-sum is a set of products.
+A product is a coefficient times one power per base: |x|^p or sign(x) * |x|^p for a base x. Division
+by zero gives zero in this language, so a product is zero wherever one of its bases is, whatever the
+exponent. Hence x * x / x is x, x / sqrt(x * x) is sign(x), and x / x is 1 only where x is proved
+nonzero. A sum is a set of products.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SUM_OPS = frozenset(["add", "subtract", "negative", "interp"])
 
 
 class Power(NamedTuple):
-    """|x|^exponent, times sign(x) if `signed`."""
+    """|x|^exponent for a base x, multiplied by sign(x) if `signed`."""
 
     exponent: float
     signed: bool
@@ -40,28 +40,29 @@ class Product:
     Attributes:
         coefficient: the coefficient.
         powers: the power of each base.
-        rooted: bases of unknown sign under a root: not negative wherever the value is not NaN.
+        under_root: bases that were under a root. Their sign is not proved, but they are not
+            negative unless the value of the product is NaN.
     """
 
     coefficient: Coefficient
     powers: Mapping[Node, Power] = field(default_factory=dict)
-    rooted: frozenset[Node] = frozenset()
+    under_root: frozenset[Node] = frozenset()
 
     @property
     def key(self) -> Key:
-        """The powers, to compare products by."""
+        """The powers, hashable; products with the same key can be added."""
         return frozenset(self.powers.items())
 
 
 Sum: TypeAlias = Mapping[Key, Product]
 
 
-class Reach(IntEnum):
-    """What is opened below the node that is read as a sum or product."""
+class Expansion(IntEnum):
+    """Which nodes are expanded below the node that is read as a sum or product."""
 
     PRODUCTS = 0
-    """Products that only one place reads."""
-    OWN = 1
-    """Sums and products that only one place reads."""
+    """Products that are read once."""
+    UNSHARED = 1
+    """Sums and products that are read once."""
     ALL = 2
     """All sums and products."""

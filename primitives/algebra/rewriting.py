@@ -1,4 +1,4 @@
-"""Rewriting of graphs: one node in another's place, and what that makes of the program's size."""
+"""Rewriting of graphs: replacing nodes, and how that changes the size of the program."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from primitives.graph.nodes import Graph, Node, Nodes, without_dead_states
 from primitives.kinds import common, fits
 
 
-def substitute(graph: Graph, nodes: Nodes, replaced: Mapping[Node, Node]) -> Graph:
-    """`graph` with each of the nodes `replaced` given way to another, wherever it is read."""
-    rebuild = rebuilder(nodes, replaced)
+def substitute(graph: Graph, nodes: Nodes, replacements: Mapping[Node, Node]) -> Graph:
+    """Return `graph` with each key of `replacements` replaced by its value in all its readers."""
+    rebuild = rebuilder(nodes, replacements)
     return without_dead_states(
         Graph(
             rebuild(graph.update),
@@ -22,24 +22,27 @@ def substitute(graph: Graph, nodes: Nodes, replaced: Mapping[Node, Node]) -> Gra
     )
 
 
-class Growth(NamedTuple):
-    """What a rewrite would do to a graph.
+class SizeChange(NamedTuple):
+    """How a rewrite would change a graph.
 
     Attributes:
-        size: by how much its size would grow.
-        nesting: by how much the sum of its nodes' depths would, at least.
+        statements: change of the number of statements.
+        nesting: lower bound of the change of the sum of all nodes' depths.
     """
 
-    size: int
+    statements: int
     nesting: float
 
 
-def growth(graph: Graph, old: Node, new: Node) -> Growth | None:
-    """How `graph` grows with `new` for `old`, without making it; None where that takes making.
+def size_change(graph: Graph, old: Node, new: Node) -> SizeChange | None:
+    """Return the change in size from replacing `old` by `new`, without building the new graph.
 
-    What is made of `old` becomes as many nodes that are made of `new`, if `new` is not there yet.
-    So it suffices to count what `new` adds and what nothing but `old` reads. (States die only where
-    `new` is made of fewer.) Those above become less nested only if `new` is.
+    The readers of `old` become equally many readers of `new`, if `new` is not in the graph yet. So
+    it suffices to count the nodes that `new` adds and those that only `old` reads. (States die only
+    if `new` reads fewer leaves.) The readers of `old` become less nested only if `new` is.
+
+    Returns:
+        The change, or None if only building the new graph would show it.
     """
     uses = graph.uses
     calls = old.is_call and new.is_call
@@ -47,58 +50,60 @@ def growth(graph: Graph, old: Node, new: Node) -> Growth | None:
         return None
     added: set[Node] = set()
     kept: set[Node] = set()
-    waiting = [new]
-    while waiting:
-        node = waiting.pop()
+    pending = [new]
+    while pending:
+        node = pending.pop()
         if node in uses:
             kept.add(node)
         elif node not in added:
             added.add(node)
-            waiting += node.args
+            pending += node.args
     if any(node.depth >= old.depth for node in kept):
-        return None  # it may be made of `old`, which then stays
-    lost = read_only_for(graph, old, kept)
-    size = sum(t.is_call for t in added) - sum(t.is_call for t in lost)
+        return None  # such a node may read `old`, which then stays
+    removed = exclusive_operands(graph, old, kept)
+    statements = sum(node.is_call for node in added) - sum(node.is_call for node in removed)
     if new.depth < old.depth:
-        return Growth(size, -math.inf)
-    return Growth(size, sum(t.depth for t in added) - sum(t.depth for t in lost))
+        return SizeChange(statements, -math.inf)
+    nesting = sum(node.depth for node in added) - sum(node.depth for node in removed)
+    return SizeChange(statements, nesting)
 
 
-def read_only_for(graph: Graph, old: Node, kept: Set[Node] = frozenset()) -> list[Node]:
-    """What goes if `old` does: itself and what nothing else reads, but for what is `kept`."""
-    lost = [old]
-    left: dict[Node, int] = {}
-    for node in lost:
+def exclusive_operands(graph: Graph, root: Node, kept: Set[Node] = frozenset()) -> list[Node]:
+    """Return `root` and all nodes that would be dead without it, except those in `kept`."""
+    dead = [root]
+    remaining_uses: dict[Node, int] = {}
+    for node in dead:
         for arg in node.args:
-            left[arg] = left.get(arg, graph.uses[arg]) - 1
-            if not left[arg] and arg not in kept:
-                lost.append(arg)
-    return lost
+            remaining_uses[arg] = remaining_uses.get(arg, graph.uses[arg]) - 1
+            if not remaining_uses[arg] and arg not in kept:
+                dead.append(arg)
+    return dead
 
 
-def rebuilder(nodes: Nodes, replaced: Mapping[Node, Node]) -> Callable[[Node], Node]:
-    """A function that gives a node with `replaced` carried out inside it."""
-    done = dict(replaced)
-    least = min((node.depth for node in replaced), default=0)
+def rebuilder(nodes: Nodes, replacements: Mapping[Node, Node]) -> Callable[[Node], Node]:
+    """Return a function that applies `replacements` to a node and to all its operands."""
+    rebuilt = dict(replacements)
+    min_depth = min((node.depth for node in replacements), default=0)
 
     def rebuild(node: Node) -> Node:
-        known = done.get(node)
-        if known is not None:
-            return known
-        if node.depth <= least:
+        cached = rebuilt.get(node)
+        if cached is not None:
+            return cached
+        if node.depth <= min_depth:
             return node
         args = tuple([rebuild(arg) for arg in node.args])
-        done[node] = new = node if args == node.args else nodes.call(node.op, *args)
+        rebuilt[node] = new = node if args == node.args else nodes.call(node.op, *args)
         return new
 
     return rebuild
 
 
 def may_replace(graph: Graph, nodes: Nodes, old: Node, new: Node) -> bool:
-    """Whether the kinds of `old` and `new` let one stand for the other wherever `old` is read.
+    """Whether the kind of `new` allows it to replace `old` in all its readers.
 
-    A smaller kind holds the same numbers, but a norm of one number is not the norm of as many as
-    there are weights, so the operands of whatever reduces must keep their kind.
+    A value of a smaller kind broadcasts to the same numbers. But a norm of one number is not the
+    norm of as many equal numbers as there are weights. So the operands of reductions must keep
+    their common kind.
     """
     if new.kind == old.kind:
         return True
@@ -107,7 +112,7 @@ def may_replace(graph: Graph, nodes: Nodes, old: Node, new: Node) -> bool:
     rebuild = rebuilder(nodes, {old: new})
     for node in graph.live:
         if node.row.mixes_numbers:
-            kept = common(rebuild(arg).kind for arg in node.args)
-            if kept != common(arg.kind for arg in node.args):
+            new_kind = common(rebuild(arg).kind for arg in node.args)
+            if new_kind != common(arg.kind for arg in node.args):
                 return False
     return True

@@ -1,4 +1,4 @@
-"""What a rule is: equations with a domain, or a function where no equation says it."""
+"""Rewrite rules on values: equations with a domain, or functions where no equation suffices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ Rewrite: TypeAlias = Callable[[Context, Node], Node | None]
 
 
 class Domain(IntEnum):
-    """Where the two sides of a rewrite are equal, up to rounding; each holds in those before."""
+    """Where the two sides of a rewrite are equal up to rounding.
+
+    Domains are ordered from the widest to the narrowest. A rule that holds on one domain holds on
+    all narrower ones.
+    """
 
     ALWAYS = 0
     FINITE = 1
@@ -48,12 +52,12 @@ class Equation:
     when: tuple[Condition, ...]
 
     def rewritten(self, context: Context, node: Node) -> Node | None:
-        """The right side where the left one is `node`."""
-        if not self.left.may_be(node):
+        """Return the right side if `node` matches the left side, else None."""
+        if not self.left.may_match(node):
             return None
-        for bound in self.left.match(node, {}):
-            if all(condition.holds(context.range, bound) for condition in self.when):
-                return self.right.build(context.nodes, bound)
+        for bindings in self.left.match(node, {}):
+            if all(condition.holds(context.range, bindings) for condition in self.when):
+                return self.right.build(context.nodes, bindings)
         return None
 
     def __str__(self) -> str:
@@ -61,8 +65,8 @@ class Equation:
 
     @property
     def conditions(self) -> str:
-        """Where it holds, in words."""
-        words = ", ".join([*sorted(self.left.facts()), *map(str, self.when)])
+        """The conditions in words, such as " for x > 0"; empty if there are none."""
+        words = ", ".join([*sorted(self.left.families()), *map(str, self.when)])
         return f" for {words}" if words else ""
 
 
@@ -72,24 +76,25 @@ class Rule:
 
     Attributes:
         name: the rule's name.
-        equation: what it says; x, y, z are values, a, b, c numbers, f an op.
+        equation: the equation as text; x, y, z are values, a, b, c numbers, f an op.
         domain: where the equation holds.
-        looks_at: whether a node of an op is worth a look.
-        rewrite: gives the equal node, or None.
-        folds: it may also be taken where it leaves as many statements, if they are less nested.
-        equations: what it is, unless it is a function.
+        may_apply: whether the rule can rewrite nodes of an op, given by its row of the op table.
+        rewrite: returns an equal node, or None if the rule does not apply.
+        folds: whether a rewrite is also taken if the program has as many statements as before,
+            but less nested ones.
+        equations: the equations as data; empty if the rule is a function.
     """
 
     name: str
     equation: str
     domain: Domain
-    looks_at: Callable[[Op], bool]
+    may_apply: Callable[[Op], bool]
     rewrite: Rewrite
     folds: bool = False
     equations: tuple[Equation, ...] = ()
 
     def also(self, left: Call, right: Pattern | float, *when: Condition) -> Rule:
-        """The rule with one more equation, tried after the others."""
+        """Return the rule with one more equation, which is tried after the others."""
         added = Equation(left, pattern(right), when)
         return _from_equations(self.name, self.domain, *self.equations, added)
 
@@ -97,12 +102,12 @@ class Rule:
 def rewrite(
     name: str, left: Call, right: Pattern | float, *when: Condition, domain: Domain
 ) -> Rule:
-    """The rule that `left` may be replaced by `right` where the conditions are proved."""
+    """Return the rule that replaces `left` by `right` where the conditions are proved."""
     return _from_equations(name, domain, Equation(left, pattern(right), when))
 
 
-def rewrites(name: str, *sides: tuple[Call, Pattern | float], domain: Domain) -> Rule:
-    """The rule of several equations, each its two sides."""
+def rewrite_any(name: str, *sides: tuple[Call, Pattern | float], domain: Domain) -> Rule:
+    """Return the rule of several equations without conditions, each a pair (left, right)."""
     equations = (Equation(left, pattern(right), ()) for left, right in sides)
     return _from_equations(name, domain, *equations)
 
@@ -115,8 +120,8 @@ def _from_equations(name: str, domain: Domain, *equations: Equation) -> Rule:
         pairs = zip(equations, conditions, strict=True)
         text = ", ".join(f"{equation}{condition}" for equation, condition in pairs)
 
-    def looks_at(row: Op) -> bool:
-        return any(equation.left.looks_at(row) for equation in equations)
+    def may_apply(row: Op) -> bool:
+        return any(equation.left.may_apply(row) for equation in equations)
 
     def rewritten(context: Context, node: Node) -> Node | None:
         for equation in equations:
@@ -125,4 +130,4 @@ def _from_equations(name: str, domain: Domain, *equations: Equation) -> Rule:
                 return new
         return None
 
-    return Rule(name, text, domain, looks_at, rewritten, equations=equations)
+    return Rule(name, text, domain, may_apply, rewritten, equations=equations)

@@ -1,6 +1,6 @@
-"""The table of rules: equations with a domain, and the few rules that are functions.
+"""The table of rewrite rules on values: equations with a domain, and a few functions.
 
-To add a simplification, add one row; the tests ask for an example and try the row on zeros,
+To add a simplification, add a row here and an example to the tests, which try every row on zeros,
 subnormals, huge values, infinities and NaN.
 """
 
@@ -15,7 +15,7 @@ from primitives.algebra.arithmetic import common_factor, folded_sum, product_for
 from primitives.algebra.context import Context
 from primitives.algebra.patterns import (
     Family,
-    Folded,
+    FoldedConstant,
     Variable,
     constants,
     differs,
@@ -24,71 +24,76 @@ from primitives.algebra.patterns import (
     values,
 )
 from primitives.algebra.products import PRODUCT_OPS, SUM_OPS
-from primitives.algebra.rule import Domain, Rule, rewrite, rewrites
+from primitives.algebra.rule import Domain, Rule, rewrite, rewrite_any
 from primitives.graph.nodes import STATE, Node
 from primitives.kinds import Kind
 from primitives.op import Op
 from primitives.ops import OPS, POWERS
 
 _ALWAYS, _FINITE, _REAL = Domain
-_ROUNDINGS = 1e-5
+_TOLERANCE = 1e-5
 
 x, y = values("x y")
 a, b, c = numbers("a b c")
 j, k = constants("a b")
 (test,) = values("c")
 array = Variable("x", lambda node: node.kind != Kind.SCALAR)
-no_constant = Variable("x", lambda node: not node.is_constant)
+not_constant = Variable("x", lambda node: not node.is_constant)
 even = Family("f", "even", lambda row: row.parity == "even")
 odd = Family("f", "odd", lambda row: row.parity == "odd")
 
-# -- rules that no equation says ----------------------------------------------------------------
+# -- rules that are functions -------------------------------------------------------------------
 
 
 def _constant(context: Context, node: Node) -> Node | None:
+    """Fold an op of constants, if float32 and float64 give the same finite value."""
     if not all(arg.is_constant for arg in node.args):
         return None
-    value, in_float32 = (_value(node, number) for number in (np.float64, np.float32))
-    holds = math.isfinite(value) and math.isclose(value, in_float32, rel_tol=_ROUNDINGS)
+    value, in_float32 = (_value(node, dtype) for dtype in (np.float64, np.float32))
+    holds = math.isfinite(value) and math.isclose(value, in_float32, rel_tol=_TOLERANCE)
     return context.nodes.constant(value) if holds else None
 
 
-def _value(node: Node, number: type[np.floating]) -> float:
-    """The float32 that an op of constants gives, computed in numbers of a given type."""
+def _value(node: Node, dtype: type[np.floating]) -> float:
+    """Return the value of an op of constants, computed in `dtype` and rounded to float32."""
     with np.errstate(all="ignore"):
-        return float(np.float32(node.row.of_numbers(np, *[number(arg.value) for arg in node.args])))
+        return float(np.float32(node.row.of_numbers(np, *[dtype(arg.value) for arg in node.args])))
 
 
-def _of_one_number(context: Context, node: Node) -> Node | None:
-    """A reduction of one number is another op of that number."""
+def _reduction_of_one_number(context: Context, node: Node) -> Node | None:
+    """Replace a reduction of a single number by an op without a reduction."""
     if node.row.of_number is None or any(arg.kind != node.kind for arg in node.args):
         return None
     return context.nodes.call(node.row.of_number, *node.args)
 
 
 def _average(context: Context, node: Node) -> Node | None:
-    """x * a + y * b, where a + b is 1."""
+    """Replace x * a + y * b, where a + b is 1, by `interp`."""
     left, right = node.args
     if left.op != "multiply" or right.op != "multiply":
         return None
     for p, u in (left.args, left.args[::-1]):
         for q, v in (right.args, right.args[::-1]):
-            if Kind.SCALAR == p.kind == q.kind and _adds_up_to_one(p, q):
-                if _is_averaged(u, v, p.depth - q.depth):
+            if Kind.SCALAR == p.kind == q.kind and _sum_to_one(p, q):
+                if _is_average(u, v, p.depth - q.depth):
                     u, v, q = v, u, p
                 return context.nodes.call("interp", u, v, q)
     return None
 
 
-def _is_averaged(u: Node, v: Node, deeper: int) -> bool:
-    """Whether u, not v, is the average: a state's old value, else what has the plainer share."""
-    old = [node.op == STATE for node in (u, v)]
-    return old[0] if old[0] != old[1] else deeper < 0
+def _is_average(u: Node, v: Node, deeper: int) -> bool:
+    """Whether u, not v, is the old average, which `interp` has as its second operand.
+
+    That is a state's old value, or else the value whose weight is less deep. `deeper` is the depth
+    of the weight of u less that of v.
+    """
+    is_state = [node.op == STATE for node in (u, v)]
+    return is_state[0] if is_state[0] != is_state[1] else deeper < 0
 
 
-def _adds_up_to_one(p: Node, q: Node) -> bool:
-    for share, rest in ((p, q), (q, p)):
-        if rest.op == "subtract" and rest.args[1] is share and rest.args[0].is_constant:
+def _sum_to_one(p: Node, q: Node) -> bool:
+    for weight, rest in ((p, q), (q, p)):
+        if rest.op == "subtract" and rest.args[1] is weight and rest.args[0].is_constant:
             return rest.args[0].value == 1
     return False
 
@@ -97,8 +102,9 @@ def _among(*names: str) -> Callable[[Op], bool]:
     return lambda row: row.name in names
 
 
-def _is_for_one_number(other: str) -> Callable[[Op], bool]:
-    return lambda row: row.of_number == other
+def _reduces_to(op_name: str) -> Callable[[Op], bool]:
+    """Return a test for reductions that are the op `op_name` on a single number."""
+    return lambda row: row.of_number == op_name
 
 
 # -- the table ------------------------------------------------------------------------------------
@@ -108,7 +114,7 @@ _INVERSES = tuple(
     for f in OPS.values()
     if f.inverse and f.name not in PRODUCT_OPS
 )
-"""Of ops that are no powers: those are one normal form."""
+"""Rules f(g(x)) = x, except for powers, which "power-form" covers."""
 
 _SAME_SIGNS = tuple(
     rewrite(f"sign-of-{f}", op.sign(op(f)(x)), op.sign(x), domain=domain)
@@ -120,12 +126,12 @@ _SAME_SIGNS = tuple(
     for f in names.split()
 )
 
-_WRITTEN_POWERS = [
+_POWERS_WITH_LITERALS = [
     name for exponent, name in POWERS.items() if float(np.float32(exponent)) == exponent
 ]
-"""Those with an exponent that a program can hold; the cube root has none."""
+"""Ops that raise to a power whose exponent is a float32; the exponent 1/3 of `cbrt` is not."""
 
-_PURE_SUMS = _among(*SUM_OPS)
+_ADDITIVE = _among(*SUM_OPS)
 _SUMS = _among(*SUM_OPS, "multiply", "divide")
 _PRODUCTS = _among(*PRODUCT_OPS)
 
@@ -145,12 +151,12 @@ RULES: tuple[Rule, ...] = (
     rewrite("known-absolute", op.abs(x), x, x >= 0, domain=_ALWAYS),
     rewrite("even", even(-x), even(x), domain=_ALWAYS).also(even(op.abs(x)), even(x)),
     rewrite("odd", -odd(-x), odd(x), domain=_ALWAYS),
-    rewrites(
+    rewrite_any(
         "product-of-exp",
         *((f(x) * f(y), f(x + y)) for f in (op.exp, op.exp2, op.exp10)),
         domain=_REAL,
     ),
-    rewrites(
+    rewrite_any(
         "sum-of-logs",
         *((f(x) + f(y), f(x * y)) for f in (op.log, op.log2, op.log10)),
         domain=_REAL,
@@ -168,17 +174,17 @@ RULES: tuple[Rule, ...] = (
         op.maximum(x, y),
         domain=_ALWAYS,
     )
-    .also(op.maximum(op.maximum(x, j), k), op.maximum(x, Folded(op.maximum(j, k))))
+    .also(op.maximum(op.maximum(x, j), k), op.maximum(x, FoldedConstant(op.maximum(j, k))))
     .also(op.minimum(op.minimum(x, y), y), op.minimum(x, y))
-    .also(op.minimum(op.minimum(x, j), k), op.minimum(x, Folded(op.minimum(j, k)))),
+    .also(op.minimum(op.minimum(x, j), k), op.minimum(x, FoldedConstant(op.minimum(j, k)))),
     rewrite("extreme-absorbs", op.maximum(x, op.minimum(x, y)), x, domain=_FINITE).also(
         op.minimum(x, op.maximum(x, y)), x
     ),
     rewrite("opposites", op.maximum(x, -x), op.abs(x), domain=_ALWAYS),
     rewrite(
         "clamp",
-        op.minimum(op.maximum(no_constant, a), b),
-        op.clamp(no_constant, a, b),
+        op.minimum(op.maximum(not_constant, a), b),
+        op.clamp(not_constant, a, b),
         domain=_ALWAYS,
     ),
     rewrite("clamp-within", op.clamp(x, a, b), x, a <= x, x <= b, domain=_FINITE),
@@ -199,24 +205,24 @@ RULES: tuple[Rule, ...] = (
     # reductions
     Rule(
         "mean-of-means",
-        "row_mean(row_mean(x)) = row_mean(x), and so on: the mean of one number",
+        "row_mean(row_mean(x)) = row_mean(x), and any other mean of a single number",
         _ALWAYS,
-        _is_for_one_number("identity"),
-        _of_one_number,
+        _reduces_to("identity"),
+        _reduction_of_one_number,
     ),
     Rule(
         "norm-of-number",
-        "norm(x) = abs(x) for one number",
+        "norm(x) = abs(x) for a single number x",
         _REAL,
-        _is_for_one_number("abs"),
-        _of_one_number,
+        _reduces_to("abs"),
+        _reduction_of_one_number,
     ),
     Rule(
         "dot-of-numbers",
-        "dot(x, y) = x * y for numbers",
+        "dot(x, y) = x * y for single numbers x, y",
         _ALWAYS,
-        _is_for_one_number("multiply"),
-        _of_one_number,
+        _reduces_to("multiply"),
+        _reduction_of_one_number,
     ),
     rewrite("root-of-dot", op.sqrt(op.dot(x, x)), op.global_norm(x), domain=_ALWAYS),
     rewrite("squared-norm", op.square(op.global_norm(x)), op.dot(x, x), domain=_REAL),
@@ -249,33 +255,33 @@ RULES: tuple[Rule, ...] = (
     Rule("common-factor", "x * y + x * z = x * (y + z)", _REAL, _SUMS, common_factor),
     Rule(
         "fold",
-        "interp(x, interp(x, y, a), b) = interp(x, y, c), and so for all sums of sums",
+        "interp(x, interp(x, y, a), b) = interp(x, y, c), and any other sum of sums",
         _REAL,
-        _PURE_SUMS,
+        _ADDITIVE,
         folded_sum,
         folds=True,
     ),
 )
-"""Every rule on values, in the order in which they are tried."""
+"""The rules on values, in the order in which they are tried."""
 
 CANONICAL: tuple[Rule, ...] = (
-    rewrites(
+    rewrite_any(
         "named-power",
-        *((op.power(x, OPS[name].exponent), op(name)(x)) for name in _WRITTEN_POWERS),
+        *((op.power(x, OPS[name].exponent), op(name)(x)) for name in _POWERS_WITH_LITERALS),
         domain=_REAL,
     ),
     Rule("power-form", "products in one order", _REAL, _PRODUCTS, product_form),
-    Rule("linear-form", "sums in one order", _REAL, _PURE_SUMS, sum_form),
-    Rule("common-factor", "x * y + x = (y + 1) * x", _REAL, _PURE_SUMS, common_factor),
+    Rule("linear-form", "sums in one order", _REAL, _ADDITIVE, sum_form),
+    Rule("common-factor", "x * y + x = (y + 1) * x", _REAL, _ADDITIVE, common_factor),
 )
-"""The rules that choose among programs of equal length."""
+"""The rules that choose one of several programs of equal length."""
 
-_KNOWN: dict[str, tuple[Op, tuple[Rule, ...]]] = {}
+_RULES_BY_OP: dict[str, tuple[Op, tuple[Rule, ...]]] = {}
 
 
 def rules_for(row: Op) -> tuple[Rule, ...]:
-    """The rules on values that look at a node with this op."""
-    known = _KNOWN.get(row.name)
-    if known is None or known[0] is not row:
-        known = _KNOWN[row.name] = row, tuple(rule for rule in RULES if rule.looks_at(row))
-    return known[1]
+    """Return the rules on values that can rewrite nodes of an op, given by its row."""
+    cached = _RULES_BY_OP.get(row.name)
+    if cached is None or cached[0] is not row:
+        cached = _RULES_BY_OP[row.name] = row, tuple(rule for rule in RULES if rule.may_apply(row))
+    return cached[1]

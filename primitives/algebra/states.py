@@ -9,14 +9,14 @@ from itertools import combinations
 from primitives.algebra.arithmetic import common_factor, product_form, sum_form
 from primitives.algebra.context import Context
 from primitives.algebra.forms import Expander
-from primitives.algebra.numbers import Coefficient, fits_float32
-from primitives.algebra.products import Reach
+from primitives.algebra.numbers import Coefficient, is_normal_float32
+from primitives.algebra.products import Expansion
 from primitives.algebra.rewriting import may_replace, rebuilder, substitute
 from primitives.algebra.rule import Domain
 from primitives.graph.nodes import STATE, Graph, Node, shortest, without_dead_states
 from primitives.program import Parameter
 
-_ROUNDING = 1e-6
+_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class StateRule:
 
     Attributes:
         name: the rule's name.
-        equation: what it says.
-        domain: where it holds.
-        rewrite: gives equal graphs, each with its reason.
+        equation: the rule in words.
+        domain: where the rule holds.
+        rewrite: yields equal graphs, each with the reason why it is equal.
     """
 
     name: str
@@ -40,178 +40,194 @@ def _leaves(context: Context) -> dict[str, Node]:
     return {s.name: context.nodes.state(s) for s in context.graph.states}
 
 
-def _constant(context: Context) -> Iterator[tuple[Graph, str]]:
-    """A state that starts at c and, being c, stays c."""
+def _constant_states(context: Context) -> Iterator[tuple[Graph, str]]:
+    """Replace states that start at c, and stay c if they are c, by c."""
     graph, nodes = context.graph, context.nodes
     for state, leaf in zip(graph.states, _leaves(context).values(), strict=True):
         value = nodes.constant(state.initial)
         following = rebuilder(nodes, {leaf: value})(graph.following[state.name])
-        held = context.range(following)
-        stays = following is value or (held.low == held.high == value.value)
-        if stays and may_replace(graph, nodes, leaf, value):
+        interval = context.range(following)
+        is_constant = following is value or (interval.low == interval.high == value.value)
+        if is_constant and may_replace(graph, nodes, leaf, value):
             yield substitute(graph, nodes, {leaf: value}), f"{state.name} = {value!r} at every step"
 
 
-def _duplicates(context: Context) -> Iterator[tuple[Graph, str]]:
-    """States that start alike and, being alike, turn into the same."""
+def _duplicate_states(context: Context) -> Iterator[tuple[Graph, str]]:
+    """Replace each state that equals an earlier one at every step by the earlier one."""
     graph, nodes = context.graph, context.nodes
-    classes = _classes(context)
-    replaced: dict[Node, Node] = {}
-    for members in classes:
-        first, *others = members
+    replacements: dict[Node, Node] = {}
+    for first, *others in _equal_states(context):
         kept = nodes.state(first)
-        replaced.update({nodes.state(s): kept for s in others})
-    if replaced:
-        pairs = ", ".join(f"{other!r} = {kept!r}" for other, kept in replaced.items())
-        yield substitute(graph, nodes, replaced), f"{pairs} at every step"
+        replacements.update({nodes.state(s): kept for s in others})
+    if replacements:
+        pairs = ", ".join(f"{other!r} = {kept!r}" for other, kept in replacements.items())
+        yield substitute(graph, nodes, replacements), f"{pairs} at every step"
 
 
-def _classes(context: Context) -> list[list[Parameter]]:
-    """The coarsest partition of the states that the next step does not tear apart."""
-    graph, nodes = context.graph, context.nodes
-    leaves = _leaves(context)
-    group: dict[str, object] = {s.name: (s.kind, s.initial) for s in graph.states}
-    while True:
-        first: dict[object, str] = {}
-        for name, mark in group.items():
-            first.setdefault(mark, name)
-        rebuild = rebuilder(nodes, {leaves[n]: leaves[first[m]] for n, m in group.items()})
-        refined = {n: (first[m], rebuild(graph.following[n])) for n, m in group.items()}
-        if len(set(refined.values())) == len(first):
-            break
-        group = dict(refined)
-    found: dict[object, list[Parameter]] = {}
-    for state in graph.states:
-        found.setdefault(group[state.name], []).append(state)
-    return list(found.values())
+def _equal_states(context: Context) -> list[list[Parameter]]:
+    """Return the coarsest partition into states that start equal and remain equal.
 
-
-def _multiples(context: Context) -> Iterator[tuple[Graph, str]]:
-    """Two states of which one is c times the other at every step.
-
-    The factor is guessed from what the states turn into, and holds if the second, written with c
-    times the first in its own place, turns into c times what the first turns into.
+    The partition by kind and initial value is refined by the states' next values, with equal
+    states identified, until it is stable.
     """
     graph, nodes = context.graph, context.nodes
-    for one, other in combinations(graph.states, 2):
-        for first, second in ((one, other), (other, one)):
+    leaves = _leaves(context)
+    class_of: dict[str, object] = {s.name: (s.kind, s.initial) for s in graph.states}
+    while True:
+        first: dict[object, str] = {}
+        for name, label in class_of.items():
+            first.setdefault(label, name)
+        rebuild = rebuilder(nodes, {leaves[n]: leaves[first[c]] for n, c in class_of.items()})
+        refined = {n: (first[c], rebuild(graph.following[n])) for n, c in class_of.items()}
+        if len(set(refined.values())) == len(first):
+            break
+        class_of = dict(refined)
+    classes: dict[object, list[Parameter]] = {}
+    for state in graph.states:
+        classes.setdefault(class_of[state.name], []).append(state)
+    return list(classes.values())
+
+
+def _multiple_states(context: Context) -> Iterator[tuple[Graph, str]]:
+    """Replace a state that is c times another state at every step.
+
+    Candidates for c come from the coefficients of both states' next values. One is proved if the
+    next value of the second state, with c times the first in place of the second, is c times the
+    next value of the first.
+    """
+    graph, nodes = context.graph, context.nodes
+    for pair in combinations(graph.states, 2):
+        for first, second in (pair, pair[::-1]):
             if first.kind != second.kind:
                 continue
-            for factor in _factors(context, first.name, second.name):
-                if abs(second.initial - factor * first.initial) > _ROUNDING * abs(second.initial):
+            for factor in _candidate_factors(context, first.name, second.name):
+                if abs(second.initial - factor * first.initial) > _TOLERANCE * abs(second.initial):
                     continue
                 scaled = nodes.call("multiply", nodes.state(first), factor)
-                replaced = {nodes.state(second): scaled}
-                rebuild = rebuilder(nodes, replaced)
-                mine = rebuild(graph.following[second.name])
-                theirs = nodes.call("multiply", rebuild(graph.following[first.name]), factor)
-                if _same_sum(context, mine, theirs):
-                    replaced[graph.following[second.name]] = theirs
+                replacements = {nodes.state(second): scaled}
+                rebuild = rebuilder(nodes, replacements)
+                next_second = rebuild(graph.following[second.name])
+                scaled_next = nodes.call("multiply", rebuild(graph.following[first.name]), factor)
+                if _are_same_sum(context, next_second, scaled_next):
+                    replacements[graph.following[second.name]] = scaled_next
                     yield (
-                        substitute(graph, nodes, replaced),
+                        substitute(graph, nodes, replacements),
                         f"{second.name} = {first.name} * {factor!r} at every step",
                     )
 
 
-def _factors(context: Context, first: str, second: str) -> Iterator[float]:
-    """Ratios of the coefficients with which both states take in the same thing."""
+def _candidate_factors(context: Context, first: str, second: str) -> Iterator[float]:
+    """Yield the ratios of the coefficients of equal products in two states' next values."""
     seen = set()
-    expander = Expander(context, Reach.ALL)
+    expander = Expander(context, Expansion.ALL)
     sums = [expander.sum(context.graph.following[name]) for name in (first, second)]
     for x in sums[0]:
         for y in sums[1]:
             if x.key == y.key:
                 ratio = y.coefficient.value / x.coefficient.value
-                found = Coefficient.computed(ratio).written()
-                if found and found not in seen:
-                    seen.add(found)
-                    yield found
+                factor = Coefficient.computed(ratio).literal()
+                if factor and factor not in seen:
+                    seen.add(factor)
+                    yield factor
 
 
-def _same_sum(context: Context, x: Node, y: Node) -> bool:
-    """Whether two nodes are one sum of products."""
+def _are_same_sum(context: Context, x: Node, y: Node) -> bool:
+    """Whether two nodes are the same sum of products."""
     sums: list[Mapping[object, Coefficient]] = []
     for node in (x, y):
-        expander = Expander(context, Reach.ALL)
+        expander = Expander(context, Expansion.ALL)
         sums.append({form.key: form.coefficient for form in expander.sum(node)})
-    one, other = sums
-    return one.keys() == other.keys() and all(one[key].agrees(other[key]) for key in one)
+    a, b = sums
+    return a.keys() == b.keys() and all(a[key].is_close(b[key]) for key in a)
 
 
-def _rescaled(context: Context) -> Iterator[tuple[Graph, str]]:
-    """A state kept as c times itself, where that saves a multiplication."""
+def _rescale(context: Context) -> Iterator[tuple[Graph, str]]:
+    """Store a state times c instead of the state, where that may save a multiplication."""
     graph, nodes = context.graph, context.nodes
-    if context.is_long:
+    if context.is_large:
         return
     for state, leaf in zip(graph.states, _leaves(context).values(), strict=True):
-        for factor in _scales(context, state.name):
-            inverse = Coefficient.computed(1 / factor, carried=True).written()
-            if inverse is None or not fits_float32(state.initial * factor):
+        for factor in _candidate_scales(context, state.name):
+            inverse = Coefficient.computed(1 / factor, recurrent=True).literal()
+            if inverse is None or not is_normal_float32(state.initial * factor):
                 continue
             old = graph.following[state.name]
-            replaced = {leaf: nodes.call("multiply", leaf, inverse)}
-            scaled = nodes.call("multiply", rebuilder(nodes, replaced)(old), factor)
+            replacements = {leaf: nodes.call("multiply", leaf, inverse)}
+            scaled = nodes.call("multiply", rebuilder(nodes, replacements)(old), factor)
             forms = (sum_form(context, scaled), common_factor(context, scaled))
-            for kept in dict.fromkeys(form or scaled for form in forms):
-                draft = _kept_as(context, state, factor, replaced, kept, inverse)
+            for following in dict.fromkeys(form or scaled for form in forms):
+                draft = _with_scaled_state(context, state, factor, replacements, following, inverse)
                 reason = f"{state.name} is kept times {shortest(factor)!r}"
-                yield _tidied(context, draft, state.name), reason
+                yield _shortened_readers(context, draft, state.name), reason
 
 
-def _kept_as(
+def _with_scaled_state(
     context: Context,
     state: Parameter,
     factor: float,
-    replaced: Mapping[Node, Node],
-    kept: Node,
+    replacements: Mapping[Node, Node],
+    next_value: Node,
     inverse: float,
 ) -> Graph:
-    """The graph in which `state` is kept times `factor` and turns into `kept`."""
+    """Return the graph that stores `state` times `factor`.
+
+    Args:
+        context: the graph before.
+        state: the state.
+        factor: what its stored value is multiplied by.
+        replacements: the replacement of the state's old value in its readers.
+        next_value: the next value to store.
+        inverse: 1 / factor.
+    """
     graph, nodes = context.graph, context.nodes
     old = graph.following[state.name]
-    read = {old: nodes.call("multiply", kept, inverse)} if old.is_call else {}
-    rebuild = rebuilder(nodes, {**replaced, **read})
+    read = {old: nodes.call("multiply", next_value, inverse)} if old.is_call else {}
+    rebuild = rebuilder(nodes, {**replacements, **read})
     following = {name: rebuild(node) for name, node in graph.following.items()}
-    following[state.name] = kept
+    following[state.name] = next_value
     states = tuple(
         s._replace(initial=s.initial * factor) if s.name == state.name else s for s in graph.states
     )
     return without_dead_states(Graph(rebuild(graph.update), following, states))
 
 
-def _scales(context: Context, state: str) -> list[float]:
-    """What the state's value, old or new, is multiplied by, and what goes into it is divided by."""
+def _candidate_scales(context: Context, state: str) -> list[float]:
+    """Return scales of a state that may make a multiplication by a constant unnecessary.
+
+    These are the factors that multiply the state's old or new value, and the inverse coefficients
+    of the products that are added to it.
+    """
     graph = context.graph
     values = {graph.following[state]}
-    values |= {t for t in graph.live if t.op == STATE and t.name == state}
-    found: dict[float, None] = {}
+    values |= {node for node in graph.live if node.op == STATE and node.name == state}
+    scales: dict[float, None] = {}
     for node in graph.live:
         if node.op not in ("multiply", "divide"):
             continue
         for x, c in (node.args, node.args[::-1]):
             if x in values and c.is_constant and c.value:
-                found[c.value if node.op == "multiply" else 1 / c.value] = None
-    for form in Expander(context, Reach.ALL).sum(graph.following[state]):
+                scales[c.value if node.op == "multiply" else 1 / c.value] = None
+    for form in Expander(context, Expansion.ALL).sum(graph.following[state]):
         size = form.coefficient.value
         if abs(size) != 1 and not values & form.powers.keys():
-            found[1 / size] = None
-    return list(found)
+            scales[1 / size] = None
+    return list(scales)
 
 
-def _tidied(context: Context, graph: Graph, state: str) -> Graph:
-    """`graph` with what reads `state` written anew, wherever that makes it shorter."""
-    here = context.of(graph, is_draft=True)
+def _shortened_readers(context: Context, graph: Graph, state: str) -> Graph:
+    """Return `graph` with all values that depend on `state` in normal form, where shorter."""
+    draft = context.for_graph(graph, is_draft=True)
     for node in graph.live:
         if not node.is_call or node not in graph.uses or state not in node.leaves:
             continue
         for form in (sum_form, product_form):
-            new = form(here, node)
+            new = form(draft, node)
             if new is None or new is node or not may_replace(graph, context.nodes, node, new):
                 continue
             shorter = substitute(graph, context.nodes, {node: new})
             if shorter.size < graph.size:
                 graph = shorter
-                here = context.of(graph, is_draft=True)
+                draft = context.for_graph(graph, is_draft=True)
                 break
     return graph
 
@@ -219,27 +235,28 @@ def _tidied(context: Context, graph: Graph, state: str) -> Graph:
 STATE_RULES: tuple[StateRule, ...] = (
     StateRule(
         "constant-state",
-        "m = c at every step, if m starts at c and c turns into c",
+        "m = c at every step, if m starts at c and its next value is c where m is c",
         Domain.FINITE,
-        _constant,
+        _constant_states,
     ),
     StateRule(
         "duplicate-states",
-        "m = v at every step, if they start alike and turn into the same",
+        "m = v at every step, if m and v start equal and have equal next values where m = v",
         Domain.ALWAYS,
-        _duplicates,
+        _duplicate_states,
     ),
     StateRule(
         "multiple-states",
-        "v = c * m at every step, if v starts and goes on so",
+        "v = c * m at every step, if it holds at the start and, where it holds, at the next step",
         Domain.REAL,
-        _multiples,
+        _multiple_states,
     ),
     StateRule(
         "rescaled-state",
-        "a state m may be kept as c * m, with what it turns into times c and its readers over c",
+        "a state m may be stored as c * m: its next value is multiplied by c, and its readers "
+        "divide by c",
         Domain.REAL,
-        _rescaled,
+        _rescale,
     ),
 )
-"""Every rule on states, in the order in which they are tried."""
+"""The rules on states, in the order in which they are tried."""

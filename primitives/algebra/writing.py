@@ -1,4 +1,4 @@
-"""Nodes back to a program: one statement each, in an order that depends on the nodes alone."""
+"""Writing graphs as programs: a statement for each node, in an order that names do not change."""
 
 from __future__ import annotations
 
@@ -12,29 +12,38 @@ from primitives.ops import ALIASES, OPS
 from primitives.program import Argument, Parameter, Program, Statement
 
 
-def write(context: Context, source: Program, named: Mapping[Node, str]) -> Program:
-    """A program that computes the graph of `context`.
+def write(context: Context, source: Program, names: Mapping[Node, str]) -> Program:
+    """Return a program that computes the graph of `context`.
 
-    Statements follow what they read, states before the update, and each state is replaced once
-    nothing reads its old value any more; where that is a circle a copy is kept. Names are those of
-    `named` and of `source`'s parameters where they are free, else `v1`, `v2`, ...
+    Each statement follows the statements that it reads; states come before the update. A state is
+    replaced after all readers of its old value. If states read each other in a cycle, a new value
+    is kept in a copy until the old one has been read.
+
+    Args:
+        context: the graph.
+        source: the program whose parameters are declared again.
+        names: preferred names of the values of nodes. Where a name is in use, `v1`, `v2`, ... is
+            taken instead.
     """
-    return _Writer(context.graph, context.rank, source, named).program()
+    return _Writer(context.graph, context.rank, source, names).program()
 
 
 @dataclass(frozen=True)
-class _Item:
-    """One statement to come: it computes `node`, or copies it where that needs no op.
+class _PlannedStatement:
+    """A statement of the program to write, without names.
 
     Attributes:
-        state: the state that it replaces; none for an intermediate value.
-        late: the value is kept under another name first, since the old state is still read.
+        node: the value that the statement computes.
+        state: the state that the statement replaces; None for an intermediate value.
+        copy: whether the statement is a copy of `node`.
+        deferred: whether the value first gets another name, since the state's old value is still
+            read. A copy at the end of the program then replaces the state.
     """
 
     node: Node
     state: str | None = None
     copy: bool = False
-    late: bool = False
+    deferred: bool = False
 
     @property
     def reads(self) -> tuple[Node, ...]:
@@ -43,208 +52,234 @@ class _Item:
 
 @dataclass
 class _Writer:
+    """Orders the statements.
+
+    Attributes:
+        graph: the graph to write.
+        rank: sort key of nodes.
+        source: the program whose parameters are declared again.
+        names: preferred names of the values of nodes.
+        statements: the statements so far.
+        planned: nodes that have a statement.
+        replaced: states that a statement replaces.
+        waiting: states whose new value waits until the readers of the old one are planned.
+        next_value_of: the state whose next value a node is; the first of several.
+        copies_update: whether the update needs a statement that copies it.
+    """
+
     graph: Graph
     rank: Callable[[Node], Rank]
     source: Program
-    named: Mapping[Node, str]
-    items: list[_Item] = field(default_factory=list)
-    placed: set[Node] = field(default_factory=set)
+    names: Mapping[Node, str]
+    statements: list[_PlannedStatement] = field(default_factory=list)
+    planned: set[Node] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
-    home: dict[Node, str] = field(default_factory=dict)
-    """The state whose next value a node is."""
-    copied_update: bool = field(init=False)
+    next_value_of: dict[Node, str] = field(default_factory=dict)
+    copies_update: bool = field(init=False)
 
     def __post_init__(self) -> None:
         for state, node in self.graph.following.items():
             if node.is_call:
-                self.home.setdefault(node, state)
-        self.copied_update = self._update_is_copied()
+                self.next_value_of.setdefault(node, state)
+        self.copies_update = self._must_copy_update()
 
     def program(self) -> Program:
         for state in self.graph.following:
-            self._replace(state)
-        self._place(self.graph.update)
-        if self.copied_update and self.graph.update.is_constant:
-            self.items.append(_Item(self.graph.update, copy=True))
-        return self._with_names()
+            self._plan_state(state)
+        self._plan(self.graph.update)
+        if self.copies_update and self.graph.update.is_constant:
+            self.statements.append(_PlannedStatement(self.graph.update, copy=True))
+        return self._named_program()
 
-    def _update_is_copied(self) -> bool:
+    def _must_copy_update(self) -> bool:
         update = self.graph.update
         if update.op == STATE:
             return self.graph.following[update.name] is not update
         return update.is_constant
 
-    def _replace(self, state: str) -> None:
-        """Places what `state` turns into, after all that reads its old value."""
+    def _plan_state(self, state: str) -> None:
+        """Plan the statements for the next value of `state`, after the readers of the old one."""
         node = self.graph.following[state]
         if state in self.replaced or state in self.waiting:
             return
         if node.op == STATE and node.name == state:
             return
-        if self.home.get(node) == state:
-            self._place(node)
+        if self.next_value_of.get(node) == state:
+            self._plan(node)
             return
-        self._place(node)
+        self._plan(node)
         self.waiting.add(state)
-        late = not self._place_readers(state, but=None)
+        deferred = not self._plan_readers(state, excluding=None)
         self.waiting.discard(state)
-        self.items.append(_Item(node, state, copy=True, late=late))
+        self.statements.append(_PlannedStatement(node, state, copy=True, deferred=deferred))
         self.replaced.add(state)
 
-    def _place(self, node: Node) -> None:
-        if node in self.placed or not node.is_call:
+    def _plan(self, node: Node) -> None:
+        """Plan the statements for `node` and its operands."""
+        if node in self.planned or not node.is_call:
             return
-        state = self.home.get(node)
-        for arg in self._ordered(node.args):
-            self._place(arg)
+        state = self.next_value_of.get(node)
+        for arg in self._sorted(node.args):
+            self._plan(arg)
         if state is None:
-            self.items.append(_Item(node))
-            self.placed.add(node)
+            self.statements.append(_PlannedStatement(node))
+            self.planned.add(node)
             return
         self.waiting.add(state)
-        late = not self._place_readers(state, but=node)
+        deferred = not self._plan_readers(state, excluding=node)
         self.waiting.discard(state)
-        self.items.append(_Item(node, state, late=late))
-        self.placed.add(node)
+        self.statements.append(_PlannedStatement(node, state, deferred=deferred))
+        self.planned.add(node)
         self.replaced.add(state)
 
-    def _place_readers(self, state: str, but: Node | None) -> bool:
-        """Places what reads the old value of `state`; False if some of it cannot come first."""
-        leaf = next((t for t in self.graph.live if t.op == STATE and t.name == state), None)
+    def _plan_readers(self, state: str, excluding: Node | None) -> bool:
+        """Plan the readers of the old value of `state`; return False if one has to come later."""
+        leaf = next((n for n in self.graph.live if n.op == STATE and n.name == state), None)
         if leaf is None:
             return True
-        possible = True
+        all_planned = True
         for reader in sorted(self.graph.readers[leaf], key=self.rank):
-            if reader is but or reader in self.placed:
+            if reader is excluding or reader in self.planned:
                 continue
-            if self._is_made_of_waiting(reader):
-                possible = False
+            if self._reads_waiting_state(reader):
+                all_planned = False
                 continue
-            self._place(reader)
+            self._plan(reader)
         for other, node in self.graph.following.items():
             if node is leaf and other != state and other not in self.replaced:
                 if other in self.waiting:
-                    possible = False
+                    all_planned = False
                     continue
-                self._replace(other)
-        if self.graph.update is leaf and self.copied_update and state not in self.replaced:
-            self.items.append(_Item(leaf, copy=True))
-        return possible
+                self._plan_state(other)
+        if self.graph.update is leaf and self.copies_update and state not in self.replaced:
+            self.statements.append(_PlannedStatement(leaf, copy=True))
+        return all_planned
 
-    def _is_made_of_waiting(self, node: Node) -> bool:
-        """Whether `node` reads the next value of a state that waits for its own readers."""
+    def _reads_waiting_state(self, node: Node) -> bool:
+        """Whether `node` depends on the next value of a state in `waiting`."""
         stack = [node]
         while stack:
-            one = stack.pop()
-            if one in self.placed:
+            operand = stack.pop()
+            if operand in self.planned:
                 continue
-            if self.home.get(one) in self.waiting:
+            if self.next_value_of.get(operand) in self.waiting:
                 return True
-            stack += one.args
+            stack += operand.args
         return False
 
-    def _ordered(self, args: Iterable[Node]) -> list[Node]:
+    def _sorted(self, args: Iterable[Node]) -> list[Node]:
         return sorted(args, key=self.rank)
 
-    def _with_names(self) -> Program:
+    def _named_program(self) -> Program:
         return _Naming(self).program()
 
 
 class _Naming:
-    """Gives each value a name, its own of old where no one still needs what that name holds."""
+    """Names the values of planned statements and writes the program.
+
+    A value gets its preferred name if the value that has this name now is not read any more.
+
+    Attributes:
+        reads_left: how often each value is still to be read.
+        value_of: the value that a name has at this point of the program.
+        name_of: the name of each value at this point of the program.
+        reserved: names that no other value may take.
+        taken: names that new numbered names must avoid.
+    """
 
     def __init__(self, writer: _Writer):
         self.writer = writer
         self.graph = writer.graph
         self.parameters = self._parameters()
-        self.left = self._reads()
-        self.holder: dict[str, Node | None] = {}
-        self.where: dict[Node, str] = {}
+        self.reads_left = self._reads()
+        self.value_of: dict[str, Node | None] = {}
+        self.name_of: dict[Node, str] = {}
         for node in self.graph.live:
             if node.is_leaf:
-                self.holder[node.name] = node
-                self.where[node] = node.name
+                self.value_of[node.name] = node
+                self.name_of[node] = node.name
         self.reserved = set(self.graph.following)
-        self.fresh = 0
-        self.taken = {p.name for p in self.parameters} | set(writer.named.values())
+        self.last_number = 0
+        self.taken = {p.name for p in self.parameters} | set(writer.names.values())
         self.statements: list[Statement] = []
 
     def program(self) -> Program:
-        late: list[tuple[str, str]] = []
+        deferred: list[tuple[str, str]] = []
         update = ""
-        for item in self.writer.items:
-            args = [self._argument(node) for node in self._printed(item)]
-            for node in item.reads:
-                self.left[node] -= 1
-            op = "identity" if item.copy else self._op_name(item)
-            target = item.state if item.state and not item.late else self._name(item)
-            if item.state and item.late:
-                late.append((item.state, target))
+        for planned in self.writer.statements:
+            args = [self._argument(node) for node in self._operands(planned)]
+            for node in planned.reads:
+                self.reads_left[node] -= 1
+            op = "identity" if planned.copy else self._op_name(planned)
+            state, is_deferred = planned.state, planned.deferred
+            target = state if state and not is_deferred else self._name(planned)
+            if state and is_deferred:
+                deferred.append((state, target))
             self.statements.append(Statement(target, op, tuple(args)))
-            if item.copy and item.state is None:
+            if planned.copy and state is None:
                 update = target
                 self.reserved.add(target)
-            self.holder[target] = None if item.copy else item.node
-            if not item.copy:
-                self.where[item.node] = target
-            elif item.late:
+            self.value_of[target] = None if planned.copy else planned.node
+            if not planned.copy:
+                self.name_of[planned.node] = target
+            elif is_deferred:
                 self.reserved.add(target)
-        update = update or self.where[self.graph.update]
-        self.statements += [Statement(state, "identity", (kept,)) for state, kept in late]
+        update = update or self.name_of[self.graph.update]
+        self.statements += [Statement(name, "identity", (copy,)) for name, copy in deferred]
         returns = (update, *self.graph.following)
         return Program(self.parameters, tuple(self.statements), returns)
 
     def _parameters(self) -> tuple[Parameter, ...]:
         source = self.writer.source
-        kept = {*self.graph.following, *schedule_inputs(self.graph)}
+        needed = {*self.graph.following, *schedule_inputs(self.graph)}
         by_name = {state.name: state for state in self.graph.states}
-        rest = [p for p in source.parameters[2:] if p.name in kept]
+        rest = [p for p in source.parameters[2:] if p.name in needed]
         rest += [s for s in self.graph.states if s.name not in {p.name for p in rest}]
         return (*source.parameters[:2], *(by_name.get(p.name, p) for p in rest))
 
     def _reads(self) -> dict[Node, int]:
-        """How often each value is still to be read; what is returned is read at the end."""
-        left = dict.fromkeys(self.graph.live, 0)
-        for item in self.writer.items:
-            for node in item.reads:
-                left[node] += 1
-        left[self.graph.update] += 1
-        for item in self.writer.items:
-            if item.late and not item.copy:
-                left[item.node] += 1
+        """Return how often each value is read; returning a value is a read at the end."""
+        reads = dict.fromkeys(self.graph.live, 0)
+        for planned in self.writer.statements:
+            for node in planned.reads:
+                reads[node] += 1
+        reads[self.graph.update] += 1
+        for planned in self.writer.statements:
+            if planned.deferred and not planned.copy:
+                reads[planned.node] += 1
         for state, node in self.graph.following.items():
             if node.op == STATE and node.name == state:
-                left[node] += 1
-        return left
+                reads[node] += 1
+        return reads
 
     def _argument(self, node: Node) -> Argument:
-        return shortest(node.value) if node.is_constant else self.where[node]
+        return shortest(node.value) if node.is_constant else self.name_of[node]
 
-    def _printed(self, item: _Item) -> tuple[Node, ...]:
-        if not item.copy and OPS[item.node.op].commutative:
-            return tuple(self.writer._ordered(item.reads))
-        return item.reads
+    def _operands(self, planned: _PlannedStatement) -> tuple[Node, ...]:
+        if not planned.copy and OPS[planned.node.op].commutative:
+            return tuple(self.writer._sorted(planned.reads))
+        return planned.reads
 
-    def _op_name(self, item: _Item) -> str:
-        """`ema` where a state averages itself: `ema(x, m, a)` replaces m."""
-        node = item.node
-        if node.op == "interp" and item.state:
+    def _op_name(self, planned: _PlannedStatement) -> str:
+        """Return the op's name; it is `ema` if `interp(x, m, a)` replaces the state m."""
+        node = planned.node
+        if node.op == "interp" and planned.state:
             old = node.args[1]
-            return "ema" if old.op == STATE and old.name == item.state else "interp"
+            return "ema" if old.op == STATE and old.name == planned.state else "interp"
         return node.op
 
-    def _name(self, item: _Item) -> str:
-        is_update = item.copy or item.node is self.graph.update
-        wanted = self.writer.named.get(item.node, "update" if is_update else "")
-        if wanted and wanted not in self.reserved and self._is_free(wanted):
-            return wanted
+    def _name(self, planned: _PlannedStatement) -> str:
+        is_update = planned.copy or planned.node is self.graph.update
+        preferred = self.writer.names.get(planned.node, "update" if is_update else "")
+        if preferred and preferred not in self.reserved and self._is_free(preferred):
+            return preferred
         while True:
-            self.fresh += 1
-            name = f"v{self.fresh}"
+            self.last_number += 1
+            name = f"v{self.last_number}"
             if name not in self.taken and name not in OPS and name not in ALIASES:
                 return name
 
     def _is_free(self, name: str) -> bool:
-        holder = self.holder.get(name)
-        return holder is None or not self.left[holder]
+        value = self.value_of.get(name)
+        return value is None or not self.reads_left[value]

@@ -1,1 +1,1 @@
-"""Tasks that users bring: Python files, arrays and texts."""
+"""User tasks: Python files, arrays and texts."""

@@ -1,15 +1,16 @@
-"""A user's own tasks: a factory in a Python file, arrays, or a text.
+"""User tasks: a function in a Python file, arrays in an .npz file, or a text file.
 
-    my_task.py:task             the `Task` that the function `task` in the file returns
-    table.npz                   arrays `x` and `y`: a network; integers in `y` are classes
-    table.npz:linear            the same with a linear model
-    images.npz:paper-vit        images 64x64 in `x`, classes in `y`: a vision transformer
-    notes.txt                   a text: next characters with attention; or notes.txt:recurrent, ...
-    notes.txt:paper-transformer next words with a transformer
-    table.npz:network@held-out  the same, on rows that a search never sees
+    my_task.py:task             the `Task` that the function `task` of the file returns
+    table.npz                   arrays `x` and `y`, a network; integers in `y` are classes
+    table.npz:linear            arrays `x` and `y`, a linear model
+    images.npz:paper-vit        images of 64x64 in `x`, classes in `y`; a vision transformer
+    notes.txt                   prediction of the next character, with attention
+    notes.txt:recurrent         prediction of the next character, with a recurrent network
+    notes.txt:paper-transformer prediction of the next word, with a transformer
+    table.npz:network@held-out  the same as table.npz, on the held-out rows
 
-Rows of arrays, and blocks of text, are cut into a search, a validation and a held-out part by a
-hash of their content, as the bundled data are: duplicates fall into one part.
+Rows of arrays and blocks of text are assigned to a search, a validation and a held-out part by a
+hash of their content, like the bundled data. Equal rows are always in the same part.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxies import data
-from proxies.layers import Weights, gaussian, lecun, network, network_plan, smoothed_divergence
+from proxies.layers import Weights, gaussian, lecun, network, network_specs, smoothed_divergence
 from proxies.registry import Factory
 from proxies.sampling import Cut, cut, draw
 from proxies.task import Files, Split, Task
@@ -38,25 +39,24 @@ from proxies.tasks import paper, recurrent, topics
 from proxies.user_tasks.execution import inherit, sha256
 from proxies.user_tasks.python_file import UserTaskError, from_python
 
-_NAME = re.compile(r"(?P<path>.+\.(py|npz|txt))(:(?P<what>[\w-]+))?(@(?P<part>[\w-]+))?")
-_LEAST_ITEMS = 32
-_SMOOTHING = 0.1
+_NAME = re.compile(r"(?P<path>.+\.(py|npz|txt))(:(?P<selector>[\w-]+))?(@(?P<part>[\w-]+))?")
+_MIN_ITEMS = 32  # in each part of the data
+_SMOOTHING = 0.1  # of the labels of classes
 
 
 def is_user_task(name: str) -> bool:
-    """Whether `name` is that of a user's task: a path to a file that can be one."""
+    """Return whether `name` has the form of a user task's name; the file need not exist."""
     return _NAME.fullmatch(name) is not None
 
 
 def load(name: str) -> Task:
-    """The task that `name` describes; always the same object, so that it compiles once.
+    """Return the user task `name`; always the same object, so that it is compiled once.
 
-    A Python file is executed: it is the user's own code, as any training script is. Before that the
-    audit event `proxies.execute` is raised, where a hook can refuse it; see
-    `proxies.user_tasks.execution`.
+    A Python file is executed. The audit event `proxies.execute` is raised first, and an audit hook
+    may refuse the file; see `proxies.user_tasks.execution`.
 
     Raises:
-        UserTaskError: the file cannot be read or does not hold what it should.
+        UserTaskError: the file cannot be read, or does not define a task.
         UntrustedTaskError: an audit hook refused a Python file.
     """
     task = _load(name)
@@ -68,37 +68,46 @@ def load(name: str) -> Task:
 def _load(name: str) -> Task:
     parts = _NAME.fullmatch(name)
     if parts is None:
-        raise UserTaskError(f"task {name!r}: name a .py, .npz or .txt file")
-    path, what = Path(parts["path"]), parts["what"]
+        raise UserTaskError(f"task {name!r} is not a .py, .npz or .txt file; name such a file")
+    path, selector = Path(parts["path"]), parts["selector"]
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            kind = "a directory" if path.is_dir() else "no regular file"
+            kind = "a directory" if path.is_dir() else "not a regular file"
             raise UserTaskError(f"task {name!r}: {path} is {kind}; name a file")
         files: Files = ((os.path.abspath(path), sha256(path)),)
     except OSError as error:
-        raise UserTaskError(f"task {name!r}: cannot read {path}: {error.strerror}") from None
+        raise UserTaskError(
+            f"task {name!r}: cannot read {path}: {error.strerror}; check the path and permissions"
+        ) from None
     if path.suffix == ".py":
-        task, files = from_python(name, path, what)
+        task, files = from_python(name, path, selector)
     else:
         models = _MODELS[path.suffix]
-        model = what or next(iter(models))
+        model = selector or next(iter(models))
         if model not in models:
-            known = ", ".join(models)
-            raise UserTaskError(f"task {name!r}: no model {model!r} for {path.suffix}; use {known}")
+            raise UserTaskError(
+                f"task {name!r}: unknown model {model!r} for {path.suffix} files; "
+                f"use one of {', '.join(models)}"
+            )
         task = models[model](name, path, _split(name, parts["part"] or "search"))
     return replace(task, name=name, source=f"{path} ({files[0][1][:12]})", files=files)
 
 
 def _split(name: str, part: str) -> Split:
-    known: tuple[Split, ...] = get_args(data.Part)
-    for split in known:
+    splits: tuple[Split, ...] = get_args(data.Part)
+    for split in splits:
         if split == part:
             return split
-    raise UserTaskError(f"task {name!r}: no part {part!r}; use one of {', '.join(known)}")
+    raise UserTaskError(f"task {name!r}: unknown part {part!r}; use one of {', '.join(splits)}")
 
 
 class Table(NamedTuple):
-    """`x` `[n, features]` float32, standardised, and `y`: `[n]` int32 or `[n, outputs]` float32."""
+    """The examples of a network task.
+
+    Attributes:
+        x: `[n, features]` float32, standardised.
+        y: `[n]` int32 classes, or `[n, outputs]` float32 targets.
+    """
 
     x: NDArray[np.float32]
     y: NDArray[np.number]
@@ -114,27 +123,27 @@ def _network(name: str, path: Path, split: Split, *, hidden: tuple[int, ...]) ->
         y = _standardised(name, path, "y", y.reshape(len(y), -1), np.float32)
     table = Table(x[rows].astype(np.float32), y[rows].astype(np.int32 if classes else np.float32))
     sizes = (x.shape[1], *hidden, classes or y.shape[1])
-    batch = min(64, len(rows) // 2)
+    batch_size = min(64, len(rows) // 2)
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, network_plan(sizes, last=lecun))
+        return gaussian(key, network_specs(sizes, last=lecun))
 
     def partition(table: Table, key: jax.Array) -> Cut:
         return cut(table.x.shape[0], key)
 
     def sample(partition: Cut, key: jax.Array) -> jax.Array:
-        return draw(partition.train, key, batch)[0]
+        return draw(partition.train, key, batch_size)[0]
 
     def read(table: Table, item: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.asarray(table.x)[item], jnp.asarray(table.y)[item]
 
-    def loss(params: Weights, seen: tuple[jax.Array, jax.Array], key: jax.Array) -> jax.Array:
+    def loss(params: Weights, batch: tuple[jax.Array, jax.Array], key: jax.Array) -> jax.Array:
         del key
-        inputs, wanted = seen
+        inputs, targets = batch
         outputs = network(params, inputs)
-        if classes:  # few rows can be told apart so well that a cross-entropy compares nothing
-            return smoothed_divergence(outputs, wanted, _SMOOTHING)
-        return jnp.mean((outputs - wanted) ** 2)
+        if classes:  # on small separable data the cross-entropy collapses to 0 or explodes
+            return smoothed_divergence(outputs, targets, _SMOOTHING)
+        return jnp.mean((outputs - targets) ** 2)
 
     def evaluate(params: Weights, table: Table, partition: Cut, key: jax.Array) -> jax.Array:
         return loss(params, read(table, partition.evaluation), key)
@@ -162,30 +171,34 @@ def _network(name: str, path: Path, split: Split, *, hidden: tuple[int, ...]) ->
 def _standardised(
     name: str, path: Path, key: str, array: NDArray[Any], dtype: type[np.floating]
 ) -> NDArray[Any]:
-    """Every column with mean 0 and deviation 1, computed in `dtype`."""
+    """Scale every column to mean 0 and standard deviation 1, computed in `dtype`."""
     with np.errstate(over="ignore", invalid="ignore"):
         array = array.astype(dtype)
-        found: NDArray[Any] = (array - array.mean(axis=0)) / np.maximum(array.std(axis=0), 1e-6)
-    if not np.isfinite(found).all():
+        scaled: NDArray[Any] = (array - array.mean(axis=0)) / np.maximum(array.std(axis=0), 1e-6)
+    if not np.isfinite(scaled).all():
         raise UserTaskError(
-            f"task {name!r}: {key} of {path} has numbers too large to be standardised; scale them"
+            f"task {name!r}: {key} of {path} has numbers too large to standardise; "
+            "divide them by a constant"
         )
-    return found
+    return scaled
 
 
 def _paper_vit(name: str, path: Path, split: Split) -> Task:
     x, y = _arrays(name, path)
     shape = (paper.SIDE, paper.SIDE, 3)
     if x.shape[1:] != shape:
-        has = "x".join(map(str, x.shape[1:])) or "single numbers"
-        wanted = "x".join(map(str, shape))
-        raise UserTaskError(f"task {name!r}: the images in x are {has}; resize them to {wanted}")
+        raise UserTaskError(
+            f"task {name!r}: x of {path} has the shape {x.shape}; "
+            f"save images of the shape (n, {', '.join(map(str, shape))})"
+        )
     if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
-        raise UserTaskError(f"task {name!r}: x holds {x.dtype}; save images as uint8 or float32")
+        raise UserTaskError(
+            f"task {name!r}: x of {path} has the dtype {x.dtype}; save images as uint8 or float32"
+        )
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
         raise UserTaskError(
-            f"task {name!r}: y holds {y.dtype} of shape {y.shape}; save a whole number, the class, "
-            "for each image"
+            f"task {name!r}: y of {path} has the dtype {y.dtype} and the shape {y.shape}; "
+            "save one integer, the class, for each image"
         )
     rows = _rows_of(name, path, split, "images", (image.tobytes() for image in x))
     pixels = x[rows] if x.dtype == np.uint8 else x[rows].astype(np.float32)
@@ -197,58 +210,69 @@ def _arrays(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     x, y = _loaded(name, path)
     for key, array in {"x": x, "y": y}.items():
         if array.dtype.kind not in "biuf":
-            raise UserTaskError(f"task {name!r}: {key} of {path} holds {array.dtype}; save numbers")
+            raise UserTaskError(
+                f"task {name!r}: {key} of {path} has the dtype {array.dtype}; "
+                "save integers or floats"
+            )
         if array.ndim == 0:
             raise UserTaskError(
-                f"task {name!r}: {key} of {path} is one number; save a row an example"
+                f"task {name!r}: {key} of {path} is a single number; save one row for each example"
             )
         if array.size == 0:
-            raise UserTaskError(f"task {name!r}: {key} of {path} is empty; save a row an example")
-    if len(x) != len(y):
-        raise UserTaskError(f"task {name!r}: x has {len(x)} rows and y {len(y)}; give them as many")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise UserTaskError(f"task {name!r}: {path} holds NaN or infinity; remove those rows")
-    if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
-        wrong = y[(y < 0) | (y >= len(y))]
-        if wrong.size:
             raise UserTaskError(
-                f"task {name!r}: class {wrong[0]} in y of {len(y)} rows; number classes from 0, or "
-                "save numbers that are no classes as floats"
+                f"task {name!r}: {key} of {path} is empty; save one row for each example"
+            )
+    if len(x) != len(y):
+        raise UserTaskError(
+            f"task {name!r}: x of {path} has {len(x)} rows and y has {len(y)}; "
+            "save equally many rows"
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise UserTaskError(f"task {name!r}: {path} has NaN or infinity; remove those rows")
+    if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
+        invalid = y[(y < 0) | (y >= len(y))]
+        if invalid.size:
+            raise UserTaskError(
+                f"task {name!r}: y of {path} has the class {invalid[0]}, but only {len(y)} rows; "
+                "number classes from 0, or save y as floats if it has no classes"
             )
     return x, y
 
 
 def _loaded(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The arrays x and y of an .npz file, whatever they hold."""
+    """Read the arrays x and y of an .npz file, without checking their content."""
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {member.filename: member.file_size for member in archive.infolist()}
         missing = [key for key in ("x", "y") if f"{key}.npy" not in sizes]
         if missing:
-            has = ", ".join(key.removesuffix(".npy") for key in sizes) or "nothing"
-            raise UserTaskError(f"task {name!r}: {path} has {has}; save arrays x and y")
-        needed, there = sizes["x.npy"] + sizes["y.npy"], _memory()
-        if needed > there / 2:
+            members = ", ".join(key.removesuffix(".npy") for key in sizes) or "no arrays"
+            raise UserTaskError(
+                f"task {name!r}: {path} has {members}, but not {' and '.join(missing)}; "
+                "save arrays named x and y"
+            )
+        needed, memory = sizes["x.npy"] + sizes["y.npy"], _memory()
+        if needed > memory / 2:
             raise UserTaskError(
                 f"task {name!r}: the arrays of {path} take {needed / 2**30:,.1f} GiB, more than "
-                f"half of this machine's {there / 2**30:,.1f} GiB of memory; save fewer rows"
+                f"half of this machine's {memory / 2**30:,.1f} GiB of memory; save fewer rows"
             )
         with np.load(path, allow_pickle=False) as file:
             x, y = file["x"], file["y"]
         if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):
-            raise ValueError("x or y is no array")
+            raise ValueError("x or y is not an array")
         return x, y
     except UserTaskError:
         raise
-    except Exception as error:  # a damaged archive raises some ten kinds
-        said = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # a damaged archive raises any of about ten exceptions
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserTaskError(
-            f"task {name!r}: {path} is no .npz of arrays ({said}); save it with np.savez"
+            f"task {name!r}: {path} is not a valid .npz file ({reason}); save it with numpy.savez"
         ) from None
 
 
 def _memory() -> float:
-    """The machine's memory in bytes; infinity where the system does not say."""
+    """Return the machine's memory in bytes; infinity where the system does not report it."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, OSError, ValueError):
@@ -260,8 +284,8 @@ def _characters(name: str, path: Path, split: Split, *, model: Factory) -> Task:
     text = _text(name, path).lower()
     codes = np.array([code.get(character, 0) for character in text], np.uint8)
     blocks = codes[: codes.size // data.BLOCK * data.BLOCK].reshape(-1, data.BLOCK)
-    what = f"blocks of {data.BLOCK} characters"
-    rows = _rows_of(name, path, split, what, (block.tobytes() for block in blocks))
+    unit = f"blocks of {data.BLOCK} characters"
+    rows = _rows_of(name, path, split, unit, (block.tobytes() for block in blocks))
     task = model(name, split)
     return replace(
         task,
@@ -274,11 +298,11 @@ def _paper_transformer(name: str, path: Path, split: Split) -> Task:
     words = paper.words(_text(name, path))
     blocks = [words[start : start + data.BLOCK] for start in range(0, len(words), data.BLOCK)]
     blocks = [block for block in blocks if len(block) == data.BLOCK]
-    pick = partial(_rows_of, name, path, what=f"blocks of {data.BLOCK} words")
+    rows_of = partial(_rows_of, name, path, unit=f"blocks of {data.BLOCK} words")
     items = [" ".join(block).encode() for block in blocks]
-    # What a search may see decides what a word is, so that all parts are the same task.
-    code = paper.codes_of(word for row in pick("search", items=items) for word in blocks[row])
-    rows = pick(split, items=items)
+    # The vocabulary comes from the search part, so that all parts are the same task.
+    code = paper.codes_of(word for row in rows_of("search", items=items) for word in blocks[row])
+    rows = rows_of(split, items=items)
     codes = [[code.get(word, 0) for word in blocks[row]] for row in rows]
     text = topics.Text(np.array(codes, np.uint16))
     return paper.transformer(name, split, text, of=path.name)
@@ -291,19 +315,26 @@ def _text(name: str, path: Path) -> str:
         raise UserTaskError(f"task {name!r}: {path} is not UTF-8 text; save it as UTF-8") from None
 
 
-def _rows_of(name: str, path: Path, part: Split, what: str, items: Iterable[bytes]) -> list[int]:
-    """The items that fall into `part`, by a hash of their content.
+def _rows_of(name: str, path: Path, part: Split, unit: str, items: Iterable[bytes]) -> list[int]:
+    """Return the indices of the items in `part`, by a hash of their content.
+
+    Args:
+        name: the task's name, for the error.
+        path: the file, for the error.
+        part: the part of the data.
+        unit: what an item is, in the plural, for the error.
+        items: the content of every item.
 
     Raises:
-        UserTaskError: there are too few of them.
+        UserTaskError: the part has too few items.
     """
     groups = [hashlib.sha256(item).hexdigest() for item in items]
     source = data.Source("own", "a user's own data", tuple(groups), ())
-    rows = [place for place, group in enumerate(groups) if source.part_of(group) == part]
-    if len(rows) < _LEAST_ITEMS:
+    rows = [index for index, group in enumerate(groups) if source.part_of(group) == part]
+    if len(rows) < _MIN_ITEMS:
         raise UserTaskError(
-            f"task {name!r}: {path} has {len(rows)} {what} in its {part} part; give at least "
-            f"{_LEAST_ITEMS} in each part, so about {5 * _LEAST_ITEMS} in all"
+            f"task {name!r}: {path} has {len(rows)} {unit} in its {part} part; each part needs at "
+            f"least {_MIN_ITEMS}, so save about {5 * _MIN_ITEMS} or more in all"
         )
     return rows
 
@@ -325,4 +356,4 @@ _MODELS: dict[str, dict[str, Callable[[str, Path, Split], Task]]] = {
         "paper-transformer": _paper_transformer,
     },
 }
-"""What makes a task of a file, by its ending and the model's name; the first is the default."""
+"""Constructors of tasks by the file's suffix and the model's name; the first is the default."""

@@ -1,4 +1,4 @@
-"""The task that a user's Python file makes, and what can be wrong with such a file."""
+"""User tasks from Python files, and errors that explain why a file defines no task."""
 
 import os
 import signal
@@ -13,51 +13,75 @@ from proxies.user_tasks.execution import Execution, executing
 
 
 class UserTaskError(ValueError):
-    """A user's task cannot be made; the message names the file and the remedy."""
+    """A user task cannot be loaded; the message names the file and the remedy.
+
+    >>> import proxies
+    >>> proxies.load("missing.npz")
+    Traceback (most recent call last):
+    ...
+    proxies.user_tasks.python_file.UserTaskError: task 'missing.npz': cannot read missing.npz: ...
+    """
 
 
 class UntrustedTaskError(UserTaskError):
-    """A Python file that the user does not trust was not executed."""
+    """A Python file was not executed, because the user does not trust it.
+
+    >>> issubclass(UntrustedTaskError, UserTaskError)
+    True
+    """
 
 
 def from_python(name: str, path: Path, function: str | None) -> tuple[Task, Files]:
-    """The task that a function of a Python file returns, and the files that it was made from."""
+    """Return the task that a function of a Python file returns, and the files that it read.
+
+    Raises:
+        UserTaskError: the file fails, has no such function, or the function returns no valid task.
+    """
     if not function:
-        raise UserTaskError(f"task {name!r}: which function makes it? Write {path}:FUNCTION")
+        raise UserTaskError(
+            f"task {name!r}: the name of the function is missing; write {path}:FUNCTION, "
+            "where FUNCTION returns the task"
+        )
     with executing(path) as execution:
         try:
             module = execution.run()
             if not hasattr(module, function):
-                raise UserTaskError(f"task {name!r}: {path} has no function {function!r}")
-            made = getattr(module, function)()
+                raise UserTaskError(
+                    f"task {name!r}: {path} has no function {function!r}; "
+                    "name the function that returns the task"
+                )
+            task = getattr(module, function)()
         except UserTaskError:
             raise
         except BaseException as error:
-            if not _is_of_the_file(error, execution):
+            if not _is_raised_by_file(error, execution):
                 raise
             raise UserTaskError(f"task {name!r}: {_failure(path, error, execution)}") from error
-        if not isinstance(made, Task):
-            kind = type(made).__name__
+        if not isinstance(task, Task):
+            kind = type(task).__name__
             raise UserTaskError(
-                f"task {name!r}: {function}() returned {kind}; return a proxies.Task"
+                f"task {name!r}: {function}() in {path} returned {kind}; return a proxies.Task"
             )
         files = execution.files()
-    for leaf in jax.tree.leaves(made.data):
+    for leaf in jax.tree.leaves(task.data):
         if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float):
             kind = type(leaf).__name__
         elif getattr(leaf, "dtype", None) == np.dtype(object):
             kind = "objects"
         else:
             continue
-        raise UserTaskError(f"task {name!r}: its data holds {kind}; give arrays of numbers")
-    return made, files
+        raise UserTaskError(
+            f"task {name!r}: Task.data contains {kind}; it must contain arrays of numbers only"
+        )
+    return task, files
 
 
-def _is_of_the_file(error: BaseException, execution: Execution) -> bool:
-    """Whether code of the file raised `error`, rather than a signal or whoever waits for the task.
+def _is_raised_by_file(error: BaseException, execution: Execution) -> bool:
+    """Return whether the file's code raised `error`, not a signal or the caller.
 
-    Exceptions that end the process, as that of `sys.exit`, count where Python or the file defines
-    them. KeyboardInterrupt is Ctrl-C as long as Python's own handler is in place.
+    Exceptions that end the process, such as that of `sys.exit`, count if Python or the file defines
+    their class. KeyboardInterrupt counts only if Ctrl-C is handled by something else than Python's
+    default handler.
     """
     if isinstance(error, Exception):
         return True
@@ -67,18 +91,17 @@ def _is_of_the_file(error: BaseException, execution: Execution) -> bool:
 
 
 def _failure(path: Path, error: BaseException, execution: Execution) -> str:
-    """What a Python file failed with, and in which line, on one line."""
+    """Return one line that names the exception of a Python file and the line that raised it."""
     if isinstance(error, SyntaxError):
-        where = f"{error.filename or path} line {error.lineno}"
-        return f"{where} is not Python: {error.msg}"
+        line = f" in line {error.lineno}" if error.lineno else ""
+        return f"syntax error{line} of {error.filename or path}: {error.msg}"
     lines = [
-        f"line {frame.lineno}" + f" of {os.path.basename(frame.filename)}"
+        f"line {frame.lineno} of {os.path.basename(frame.filename)}"
         for frame in traceback.extract_tb(error.__traceback__)
         if execution.includes(os.path.abspath(frame.filename))
     ]
     where = f" in {lines[-1]}" if lines else ""
     if isinstance(error, SystemExit):
-        said = f"{error.code!r}"
-        return f"{path} calls sys.exit({said}){where}; a task file returns a task and does not exit"
-    said = " ".join(str(error).split())
-    return f"{path} failed with {type(error).__name__}{where}{': ' * bool(said)}{said}"
+        return f"{path} calls sys.exit({error.code!r}){where}; a task file must not exit"
+    message = " ".join(str(error).split())
+    return f"{path} failed with {type(error).__name__}{where}{': ' * bool(message)}{message}"

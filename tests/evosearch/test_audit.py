@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evosearch.errors import UsageError
-from evosearch.evaluation.audit import Audit, Audited, audit
+from evosearch.evaluation.audit import Audit, AuditedChampion, audit
 from evosearch.evolution.evolution import Birth, Request
 from evosearch.evolution.records import Champion, Record
 from evosearch.measuring.measurement import Engine, Measurement
@@ -22,7 +22,7 @@ from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import Interval
-from evosearch.verdicts import bias_in_words
+from evosearch.verdicts import describe_bias
 from primitives import Program, analyse, parse, zoo
 from tests.evosearch.test_search import TASK, small
 
@@ -96,7 +96,7 @@ def test_a_run_without_a_confirmed_champion_is_refused(tmp_path: Path) -> None:
 def audited(*differences: float) -> Audit:
     fresh = Interval(0.1, 0.05, 0.15)
     found = [
-        Audited("run", n, Interval(0.1 + d, 0.0 + d, 0.2 + d), fresh, {TASK: 0.1})
+        AuditedChampion("run", n, Interval(0.1 + d, 0.0 + d, 0.2 + d), fresh, {TASK: 0.1})
         for n, d in enumerate(differences)
     ]
     return Audit(tuple(found), 64)
@@ -105,12 +105,12 @@ def audited(*differences: float) -> Audit:
 @pytest.mark.parametrize(
     ("differences", "agrees", "said"),
     [
-        ((0.02, -0.01, 0.02), True, "which holds zero: no bias is shown"),
-        ((0.02, 0.01, 0.02), False, "above zero: the reports flatter"),
-        ((-0.02, -0.01, -0.02), False, "below zero: the reports understate"),
+        ((0.02, -0.01, 0.02), True, "which contains zero: no bias is shown"),
+        ((0.02, 0.01, 0.02), False, "above zero: reported fitness is too high"),
+        ((-0.02, -0.01, -0.02), False, "below zero: reported fitness is too low"),
         ((0.02, 0.01), True, "no bias is shown"),  # three standard errors, but of two champions
         ((0.0, 0.0), True, "no bias is shown"),
-        ((0.02,), None, "one champion cannot tell chance from a bias"),
+        ((0.02,), None, "one champion cannot distinguish a bias from chance"),
     ],
 )
 def test_the_verdict_is_that_of_the_interval(
@@ -118,7 +118,7 @@ def test_the_verdict_is_that_of_the_interval(
 ) -> None:
     found = audited(*differences)
     assert found.agrees is agrees
-    assert said in bias_in_words(found.mean, found.bias)
+    assert said in describe_bias(found.mean, found.bias)
     document = json.loads(json.dumps(found.document(), allow_nan=False))
     assert document["agrees"] is agrees
     if found.bias is not None:

@@ -118,7 +118,8 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_nobody(told, monkeypatc
     numbers = list(range(60))
     assert trained(batch(32, told), numbers) == numbers
     assert Lanes.made == [32, 16, 8, 4]  # two at once when they are made, one when they are full
-    assert told[0] == "digits-mlp: 32 trainings do not fit side by side; 16 now"
+    message = "digits-mlp: 32 trainings do not fit in memory side by side; using 16"
+    assert told[0] == message
     assert len(told) == 3
 
 

@@ -332,7 +332,7 @@ def assert_matches(pattern: str, text: str) -> None:
         (("tasks", "--split", "serach"), "no split 'serach'"),
         (("eval", "lion", "--suite", "serach"), "no split 'serach'"),
         (("tasks", "digits-mpl"), "did you mean 'digits-mlp'"),
-        (("tasks", "--task", "digits-mlp"), "--task goes with --snr"),
+        (("tasks", "--task", "digits-mlp"), "--task requires --snr"),
     ],
 )
 def test_what_does_not_exist_is_named_with_a_remedy(
@@ -445,9 +445,9 @@ def test_eval_over_tasks_writes_reports_and_counts_looks(
 @pytest.mark.parametrize(
     ("words", "culprit"),
     [
-        (("eval", "lion"), "either --task NAME or --suite SPLIT"),
-        (("eval", "lion", "--task", "quadratic", "--suite", "search"), "either --task NAME"),
-        (("eval", "lion", "--task", "quadratic", "-o", "a.txt"), "use one of .md"),
+        (("eval", "lion"), "exactly one of --task NAME, --suite SPLIT"),
+        (("eval", "lion", "--task", "quadratic", "--suite", "search"), "exactly one of --task"),
+        (("eval", "lion", "--task", "quadratic", "-o", "a.txt"), "must be one of .md"),
         (("eval", "optax:moun", "--task", "quadratic"), "did you mean 'optax:muon'"),
         (("eval", "lion", "--task", "quadratic", "--schedule", "cosin"), "did you mean 'cosine'"),
         (("show", "runs/example#winner"), "evosearch funnel runs/example"),
@@ -489,7 +489,7 @@ def test_a_search_starts_over_where_making_a_run_was_interrupted_and_says_so(
         assert "interrupted" in said.err or "config.toml is missing" in said.err
     said = run("search", path, "--out", directory)
     assert said.status == 0
-    assert "making a run was interrupted here; starting over" in said.err
+    assert "creating a run was interrupted here; starting over" in said.err
     said = run("search", path, "--out", directory)
     assert said.status == 2
     assert "holds a run already" in said.err
@@ -502,7 +502,7 @@ def test_a_search_writes_over_nobodys_files(run: Any, tmp_path: Path, name: str)
     (tmp_path / "c.toml").write_text(planted.config(programs=6).to_toml())
     said = run("search", tmp_path / "c.toml", "--out", tmp_path / "mine")
     assert said.status == 2
-    assert f"has a file {name}, which a run would write over; give --out a directory" in said.err
+    assert f"has a file {name}, which a run would overwrite; choose a new directory" in said.err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
     assert (tmp_path / "mine" / name).read_text() == "# mine"
 
@@ -510,10 +510,10 @@ def test_a_search_writes_over_nobodys_files(run: Any, tmp_path: Path, name: str)
 def test_an_injection_can_be_withdrawn(run: Any, tmp_path: Path) -> None:
     make_run_directory(tmp_path / "run", config(), {})
     assert "injected as i1" in run("inject", tmp_path / "run", "lion").out
-    assert "will not take up i1" in run("inject", tmp_path / "run", "--withdraw", "i1").out
+    assert "will not use i1" in run("inject", tmp_path / "run", "--withdraw", "i1").out
     for words, said in (
         (("--withdraw", "i9"), "no injected program i9"),
-        (("--withdraw", "x"), "give the number"),
+        (("--withdraw", "x"), "give the id"),
         (("lion", "--withdraw", "i1"), "either"),
         ((), "either"),
     ):

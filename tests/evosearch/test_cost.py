@@ -72,7 +72,7 @@ def test_a_champions_fitness_comes_from_seeds_that_decided_nothing(tmp_path: Pat
     evolution = stored(tmp_path / "run", programs=1600)
     champions = Run(tmp_path / "run").champions()
     for found, champion in zip(champions[1:], evolution.champions[1:], strict=True):
-        scores = [champion.record.scores.get(seed) for seed in champion.confirmed_on]
+        scores = [champion.record.scores.get(seed) for seed in champion.confirming_seeds]
         known = [sum(s.values()) / 2 for s in scores if s is not None]
         if len(known) < 2:
             assert found.estimate is None

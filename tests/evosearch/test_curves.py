@@ -90,7 +90,7 @@ def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) ->
     with pytest.raises(UsageError, match="empty has no measurements"):
         compare_runs([Run(tmp_path / "empty")])
     make_run_directory(tmp_path / "other", config(tasks=["one", "three"]), {})
-    with pytest.raises(UsageError, match="other was searched on other tasks than"):
+    with pytest.raises(UsageError, match=r"other and .* were searched on different tasks"):
         compare_runs([Run(runs[0]), Run(tmp_path / "other")])
 
 

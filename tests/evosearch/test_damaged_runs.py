@@ -188,7 +188,7 @@ def test_a_validation_that_is_gone_is_missed(sound: Path, tmp_path: Path) -> Non
     assert list(Run(directory).validations()) == [champion.number]
     with sqlite3.connect(directory / DATABASE) as db:
         db.execute("delete from validations")
-    with pytest.raises(EvosearchError, match=r"missing; `evosearch resume .* makes it again"):
+    with pytest.raises(EvosearchError, match=r"missing; `evosearch resume .* repeats it"):
         Run(directory).validations()
     assert "rows" in {one.subject for one in check(directory) if not one.ok}
     store = Store.open(directory, "search")

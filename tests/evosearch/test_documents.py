@@ -19,7 +19,7 @@ from evosearch.cli.show import show
 from evosearch.cli.status import status
 from evosearch.config import make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError
-from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.presets import load_preset
 from evosearch.runs.directory import CONFIG
 from evosearch.runs.documents import CHECKSUM, checksum, read_document, write_document
@@ -51,7 +51,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     winner = Entrant(f"{directory}#{best.id}", best.source, Interval(0.1, 0.05, 0.15), per_task)
     other = Entrant("runs/other#7", str(zoo.load("lion")), Interval(-0.1, -0.2, 0.0), per_task)
     stages = (Stage("10x", 4, (winner, other), 1), Stage("100x", 6, (winner,), 1))
-    run.save_funnel(Funnelled(stages, winner).document())
+    run.save_funnel(FunnelResult(stages, winner).document())
     assert save_derivation(directory, best.id, measured())
     return directory
 
@@ -110,7 +110,7 @@ def test_the_checksum_is_of_the_content_whatever_its_order_and_spaces(run_direct
         assert Run(run_directory).funnel() is not None
         document["winner"]["fitness"] += 1e-9
         path.write_text(json.dumps(document))
-        with pytest.raises(EvosearchError, match="its content is not that of its checksum"):
+        with pytest.raises(EvosearchError, match="the content does not match its checksum"):
             Run(run_directory).funnel()
         del document[CHECKSUM]  # as versions before checksums wrote it
         path.write_text(json.dumps(document))
@@ -180,11 +180,11 @@ def test_no_wrong_type_in_a_document_is_a_traceback(
     ("content", "culprit"),
     [
         (b"", "Expecting value: line 1 column 1"),
-        (b"null", "it holds no JSON object"),
-        (b"[1]", "it holds no JSON object"),
+        (b"null", "not a JSON object"),
+        (b"[1]", "not a JSON object"),
         (b"\xff\xfe{}", "'utf-8' codec can't decode byte"),
-        (b'{"stages": [], "stages": []}', "a key stands twice"),
-        (b'{"stages": NaN}', "NaN is no number of JSON"),
+        (b'{"stages": [], "stages": []}', "duplicate key"),
+        (b'{"stages": NaN}', "NaN is not a JSON number"),
         (b'{"stages": 1e999, "winner": null}', "stages: Input should be a valid list"),
         (b'{"stages": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
         (b'{"a": ' * 100_000, "nested too deeply"),

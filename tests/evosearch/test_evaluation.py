@@ -210,8 +210,8 @@ def test_a_reference_that_always_diverges_is_named() -> None:
         ({"task": []}, "no task"),
         ({"against": ["adanw"]}, "did you mean 'adamw'"),
         ({"against": []}, "nothing to compare with"),
-        ({"against": ["sgd"]}, "sgd would be compared with itself"),
-        ({"against": {"sgd": STUCK}}, "'sgd' names a program and another reference"),
+        ({"against": ["sgd"]}, "sgd would be compared only with itself"),
+        ({"against": {"sgd": STUCK}}, "'sgd' names both a program and a different reference"),
         ({"seeds": 1}, "seeds = 1"),
         ({"tuning_seeds": 0}, "tuning_seeds = 0"),
         ({"steps": 0}, "steps = 0"),
@@ -240,7 +240,7 @@ def test_a_chance_difference_among_many_contenders_is_not_real() -> None:
     evaluation = compare([made_up(reference=[1.0] * 8, **noise)], ["reference"], 3)
     differences = [d for r in evaluation.tasks[0].results for d in r.versus.values()]
     assert min(difference.p for difference in differences) < 0.05
-    assert not any(difference.real for difference in differences)
+    assert not any(difference.is_significant for difference in differences)
 
 
 def test_a_small_difference_on_the_same_seeds_is_real_though_the_intervals_overlap() -> None:
@@ -405,7 +405,7 @@ def test_better_over_tasks_is_said_only_where_tasks_agree() -> None:
     said = sentences(mixed)[-1]
     assert "On these 10 tasks lion's mean loss is" in said
     assert "% lower than adamw's; the interval over tasks (-" in said
-    assert "does not tell whether that holds beyond them" in said
+    assert "leaves open whether this holds on other" in said
     assert "better" not in said
     assert "| undecided |" in markdown(evaluation_report(mixed))
 
@@ -415,7 +415,7 @@ def test_two_tasks_that_agree_are_too_few_to_speak_for_others() -> None:
     two = suite({"lion": 0.5}, {"lion": 0.8})
     assert two.standings[0].ratio.high < 1
     assert two.standings[0].verdict == "undecided"
-    assert "too few or too unlike to tell" in sentences(two)[-1]
+    assert "too few or differ too much to show" in sentences(two)[-1]
 
 
 def test_many_contenders_are_corrected_for_over_tasks() -> None:
@@ -454,7 +454,7 @@ def test_reports_are_written_whole(several: Evaluation, tmp_path: Path, suffix: 
 
 
 @pytest.mark.parametrize(
-    ("name", "culprit"), [("report.txt", "use one of .md"), ("no/where.md", "not a directory")]
+    ("name", "culprit"), [("report.txt", "must be one of .md"), ("no/where.md", "not a directory")]
 )
 def test_a_report_that_cannot_be_written_is_refused_before_any_training(
     tmp_path: Path, name: str, culprit: str

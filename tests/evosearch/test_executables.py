@@ -11,7 +11,7 @@ from evosearch.measuring.executables import Executables
 
 def test_the_least_recently_used_go_and_are_made_again() -> None:
     made: list[str] = []
-    kept = Executables(kept=2)
+    kept = Executables(capacity=2)
 
     def compiled(key: str) -> str:
         made.append(key)

@@ -23,7 +23,7 @@ from evosearch.cli.live import LiveView
 from evosearch.cli.progress import reporting
 from evosearch.cli.terminal import Terminal
 from evosearch.config import Config, MeasurementConfig
-from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.evolution.evolution import Birth
 from evosearch.measuring.measurement import Measurement
 from evosearch.runs.directory import make_run_directory
@@ -92,7 +92,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert best is not None
     name = f"elsewhere{ESCAPES}#{best.id}"
     winner = Entrant(name, best.source, Interval(0.1, 0.0, 0.2), {f"one{ESCAPES}": 0.1})
-    run.save_funnel(Funnelled((Stage("100x", 2, (winner,), 1),), winner).document())
+    run.save_funnel(FunnelResult((Stage("100x", 2, (winner,), 1),), winner).document())
     return directory
 
 

@@ -65,7 +65,7 @@ def test_trouble_with_the_ledger_is_a_notice_and_a_search_goes_on_and_validates(
     config = small(programs=20, validation_seeds=2)
     make_run_directory(tmp_path / "run", config, {})
     assert Search(tmp_path / "run", config, observer=Listener()).run() == "programs"
-    assert [text for text in notices if text.startswith("trainings are not kept")]
+    assert [text for text in notices if text.startswith("trainings are not stored")]
     assert Run(tmp_path / "run").validations()
     del kept
 

@@ -1,4 +1,4 @@
-"""The live view, as goldens: 80 and 120 columns, no colour, piped to a file."""
+"""The live view as goldens: at 80 columns, without colour, and in a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from evosearch.cli.live import LiveView, progress
+from evosearch.cli.live import LiveView, nearest_limit
 from evosearch.config import MeasurementConfig
 from evosearch.evolution.evolution import Counts
 from evosearch.evolution.records import Champion, Record
@@ -42,17 +42,17 @@ def snapshot() -> Snapshot:
     )
 
 
-def drawn(width: int, seen: Snapshot | None) -> str:
+def draw(width: int, state: Snapshot | None) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
     view = LiveView(console, "runs/quick", MeasurementConfig())
     view.phase("compiling digits-mlp (1 of 4)")
-    if seen is not None:
-        view.update(seen)
+    if state is not None:
+        view.update(state)
     recorder = Console(width=width, file=io.StringIO(), color_system=None)
     recorder.print(view.render())
     text = recorder.file.getvalue()  # type: ignore[attr-defined]
-    still = re.sub("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "*", text)  # the spinner turns with the clock
-    return "\n".join(line.rstrip() for line in still.splitlines())
+    text = re.sub("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "*", text)  # the spinner depends on the time
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 GOLDEN_80 = """\
@@ -76,24 +76,24 @@ champion    #4711  fitness +0.128  95% [+0.117, +0.138]  16 fresh seeds
 
 
 def test_the_panel_at_80_columns() -> None:
-    assert drawn(80, snapshot()) == GOLDEN_80
+    assert draw(80, snapshot()) == GOLDEN_80
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_no_line_is_wider_than_the_terminal_and_nothing_wraps(width: int) -> None:
-    text = drawn(width, snapshot())
+    text = draw(width, snapshot())
     assert max(map(len, text.splitlines())) <= width
     if width >= 80:
         assert len(text.splitlines()) == len(GOLDEN_80.splitlines())
 
 
-def test_a_slow_start_says_what_it_is_doing() -> None:
-    assert drawn(80, None) == (
+def test_before_the_first_result_the_view_shows_the_phase() -> None:
+    assert draw(80, None) == (
         "runs/quick                                       * compiling digits-mlp (1 of 4)"
     )
 
 
-def test_piped_to_a_file_it_prints_plain_lines_now_and_then() -> None:
+def test_a_file_gets_plain_lines_at_intervals() -> None:
     file = io.StringIO()
     with LiveView(Console(file=file, width=80), "runs/quick", MeasurementConfig()) as view:
         view.phase("loading tasks")
@@ -116,29 +116,29 @@ def test_a_dumb_terminal_gets_plain_lines_too(monkeypatch: pytest.MonkeyPatch) -
     assert file.getvalue() == "runs/quick: loading tasks\n"
 
 
-def test_the_bar_shows_the_one_limit_that_is_reached_first_at_the_pace_so_far() -> None:
+def test_the_bar_shows_the_limit_that_is_reached_first_at_the_speed_so_far() -> None:
     both = snapshot()
-    by_programs = progress(both)
+    by_programs = nearest_limit(both)
     assert by_programs is not None
     assert by_programs.fraction == 8213 / 20_000
     assert by_programs.seconds_left == pytest.approx((20_000 - 8213) / (8213 / 60))
     assert str(by_programs) == "8,213 of 20,000 programs, 1:26 left"
-    assert str(progress(replace(both, minutes=1.5))) == "1:10 of 1:30, 0:20 left"
-    assert str(progress(replace(both, minutes=1.5, elapsed_seconds=95.0))) == (
+    assert str(nearest_limit(replace(both, minutes=1.5))) == "1:10 of 1:30, 0:20 left"
+    assert str(nearest_limit(replace(both, minutes=1.5, elapsed_seconds=95.0))) == (
         "1:30 of 1:30, 0:00 left"
     )
-    # Nothing is known of the pace yet; time is.
-    assert str(progress(replace(both, searching_seconds=0.5))) == "1:10 of 4:30, 3:20 left"
-    assert progress(replace(both, programs=None, minutes=None)) is None
-    assert "━" not in drawn(80, replace(both, programs=None, minutes=None))
+    # Before there is an estimate of the speed, only the time limit has one.
+    assert str(nearest_limit(replace(both, searching_seconds=0.5))) == "1:10 of 4:30, 3:20 left"
+    assert nearest_limit(replace(both, programs=None, minutes=None)) is None
+    assert "━" not in draw(80, replace(both, programs=None, minutes=None))
 
 
-def test_a_limit_of_trainings_counts_like_one_of_programs() -> None:
-    seen = replace(snapshot(), programs=None, minutes=None, trainings_limit=4000)
-    assert str(progress(seen)) == "3,000 of 4,000 trainings, 0:20 left"
-    resumed = replace(seen, replayed_trainings=1500)
-    assert str(progress(resumed)) == "3,000 of 4,000 trainings, 0:40 left"
-    assert "3,000 of 4,000 trainings, 0:20 left" in drawn(80, seen)
+def test_a_limit_of_trainings_is_shown_like_a_limit_of_programs() -> None:
+    state = replace(snapshot(), programs=None, minutes=None, trainings_limit=4000)
+    assert str(nearest_limit(state)) == "3,000 of 4,000 trainings, 0:20 left"
+    resumed = replace(state, replayed_trainings=1500)
+    assert str(nearest_limit(resumed)) == "3,000 of 4,000 trainings, 0:40 left"
+    assert "3,000 of 4,000 trainings, 0:20 left" in draw(80, state)
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,10 @@ def test_a_limit_of_trainings_counts_like_one_of_programs() -> None:
         (0.1, Stream.CONFIRM, "bold green"),
         (-0.1, Stream.CONFIRM, "bold red"),
         (0.0, Stream.CONFIRM, "bold"),
-        (0.1, Stream.SEARCH, "bold"),  # these seeds selected it
+        (0.1, Stream.SEARCH, "bold"),  # the seeds that selected it
     ],
 )
-def test_a_champion_is_green_only_where_it_is_shown_to_beat_the_baseline(
+def test_a_champion_is_green_only_if_it_is_shown_to_beat_the_baseline(
     score: float, stream: Stream, style: str
 ) -> None:
     program = zoo.load("lion")
@@ -165,10 +165,10 @@ def test_a_champion_is_green_only_where_it_is_shown_to_beat_the_baseline(
     with console.capture() as expected:
         console.print(Text("#4711", style=style), end="")
     code = expected.get().partition("#4711")[0]
-    line = next(one for one in drawing.get().splitlines() if "#4711" in one)
+    line = next(line for line in drawing.get().splitlines() if "#4711" in line)
     assert f"{code}#4711" in line
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (123.9, "2:03"), (3723, "1:02:03")])
-def test_durations_read_as_on_a_clock(seconds: float, text: str) -> None:
+def test_durations_are_formatted_as_on_a_clock(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -83,7 +83,7 @@ def test_a_run_of_another_version_is_refused_and_nothing_of_it_changes(
     said = str(caught.value)
     assert "request 18. Expected: program" in said
     assert "Found: program" in said
-    assert "kept no digest" in said
+    assert "stored no digest" in said
     assert f"this is evosearch 0.1.0, code {code_digest()}" in said
     for remedy in ("status", "search --init", "--fork NEW"):
         assert f"`evosearch {remedy}" in said or remedy in said
@@ -366,7 +366,7 @@ def test_measurements_that_are_lost_with_their_count_are_not_made_up_for(
     before = _rows(run)
     found = {one.subject: one.text for one in check(run, repair=True) if not one.ok}
     assert "measurements are lost" in found["rows"]
-    with pytest.raises(EvosearchError, match="its counts are gone"):
+    with pytest.raises(EvosearchError, match="its counts are missing"):
         resume(run)
     assert _rows(run) == before
 
@@ -493,7 +493,7 @@ def test_a_withdrawn_injection_is_never_taken_up_and_one_taken_up_cannot_be_with
     rows = {row.id: row for row in store.select(INJECTIONS)}
     assert rows[one].request is None
     assert rows[two].request is not None
-    with pytest.raises(UsageError, match="taken it up"):
+    with pytest.raises(UsageError, match="used it at request"):
         store.withdraw(two, "")
     store.close()
 

@@ -13,7 +13,7 @@ from evosearch.report.catalogue import ops_report, zoo_report, zoo_table
 from evosearch.report.comparison import comparison_report
 from evosearch.report.markdown import markdown
 from evosearch.report.program import inspect, program_report
-from evosearch.report.run import standing, status_report, top_report
+from evosearch.report.run import overview, status_report, top_report
 from evosearch.report.simplification import result_report
 from evosearch.report.tables import Cell, Column, Note, Report, Row, Section, Table, Tone
 from evosearch.report.terminal import plain_text, show
@@ -57,7 +57,7 @@ def example(subject: str) -> Report:
         case "top":
             return top_report(run.top(3))
         case "status":
-            return status_report(standing(run), lambda *words: " ".join(words))
+            return status_report(overview(run), lambda *words: " ".join(words))
         case "program":
             best = run.best()
             assert best is not None

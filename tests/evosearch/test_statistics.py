@@ -1,4 +1,4 @@
-"""Scores, intervals and tests: their values, and what they promise over many experiments."""
+"""Scores, intervals and tests: their values, and their error rates over many experiments."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LOSSES = st.floats(0, 1e30) | st.sampled_from([math.inf, math.nan])
         (1.0, math.inf, LARGEST_SCORE),
     ],
 )
-def test_a_score_is_the_clipped_log_ratio_and_divergence_the_worst(
+def test_a_score_is_the_clipped_log_ratio_and_lowest_for_divergence(
     loss: float, baseline: float, expected: float
 ) -> None:
     assert score(loss, baseline) == pytest.approx(expected)
@@ -56,12 +56,12 @@ def test_a_paired_difference_is_antisymmetric_bounded_and_never_nan(a: float, b:
     assert log_ratio(a, a) == 0
 
 
-def test_the_log_of_a_perfect_loss_is_finite_and_that_of_a_diverged_one_infinite() -> None:
+def test_the_log_of_a_zero_loss_is_finite_and_of_a_diverged_loss_infinite() -> None:
     assert math.isfinite(log_loss(0.0))
     assert log_loss(math.nan) == log_loss(math.inf) == math.inf
 
 
-def test_the_interval_is_students() -> None:
+def test_the_interval_agrees_with_scipy() -> None:
     scores = [0.1, 0.4, 0.2, 0.35, 0.3]
     low, high = stats.t.interval(0.95, 4, loc=np.mean(scores), scale=stats.sem(scores))
     assert interval(scores, 0.0) == pytest.approx((0.27, low, high))
@@ -69,23 +69,23 @@ def test_the_interval_is_students() -> None:
 
 @pytest.mark.parametrize("seeds", [2, 4, 6])
 @pytest.mark.parametrize("noise", [(1.0, 1.0, 1.0, 1.0), (0.1, 0.3, 1.0, 3.0)])
-def test_an_interval_over_strata_covers_the_mean_with_few_seeds_of_each(
+def test_a_stratified_interval_covers_the_mean_with_few_seeds(
     seeds: int, noise: tuple[float, ...]
 ) -> None:
     rng = np.random.default_rng(seeds)
     truth = np.array([0.0, 5.0, -2.0, 1.0])
     scores = truth[:, None] + np.array(noise)[:, None] * rng.normal(size=(1000, 4, seeds))
-    found = [stratified_interval(one.tolist(), 0.0) for one in scores]
-    covered = np.mean([one.low <= truth.mean() <= one.high for one in found])
+    intervals = [stratified_interval(table.tolist(), 0.0) for table in scores]
+    covered = np.mean([i.low <= truth.mean() <= i.high for i in intervals])
     assert covered > 0.92  # with two seeds of unequal noise it is a little below 0.95
-    by_seeds = [interval(one.mean(axis=0).tolist(), 0.0) for one in scores]
-    width = np.median([one.high - one.low for one in found])
-    assert width < np.median([one.high - one.low for one in by_seeds])
+    by_seeds = [interval(table.mean(axis=0).tolist(), 0.0) for table in scores]
+    width = np.median([i.high - i.low for i in intervals])
+    assert width < np.median([i.high - i.low for i in by_seeds])
     if seeds == 2 and len(set(noise)) == 1:
-        assert width < 0.5 * np.median([one.high - one.low for one in by_seeds])
+        assert width < 0.5 * np.median([i.high - i.low for i in by_seeds])
 
 
-def test_an_interval_over_strata_is_students_for_one_stratum_and_has_the_floor() -> None:
+def test_a_stratified_interval_of_one_stratum_is_the_plain_interval() -> None:
     scores = [0.1, 0.4, 0.2]
     assert stratified_interval([scores], 0.0) == pytest.approx(interval(scores, 0.0))
     assert stratified_interval([scores], 1.0) == pytest.approx(interval(scores, 1.0))
@@ -94,20 +94,20 @@ def test_an_interval_over_strata_is_students_for_one_stratum_and_has_the_floor()
     assert same.high - 0.1 == pytest.approx(stats.t.ppf(0.975, 2) * 0.02 / 2**0.5)
 
 
-def test_a_noise_floor_widens_the_interval_of_scores_that_agree_by_luck() -> None:
+def test_a_noise_floor_widens_the_interval_of_equal_scores() -> None:
     assert interval([0.1, 0.1], 0.0).low == 0.1
     assert interval([0.1, 0.1], 0.02).low < -0.05
     assert standard_error([0.5], 0.02) == 0.02
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_mean_at_its_nominal_rate() -> None:
     rng = np.random.default_rng(0)
-    found = [interval(list(scores), 0.0) for scores in rng.normal(3.0, 2.0, (4000, 6))]
-    covered = np.mean([low <= 3.0 <= high for _, low, high in found])
+    intervals = [interval(list(scores), 0.0) for scores in rng.normal(3.0, 2.0, (4000, 6))]
+    covered = np.mean([low <= 3.0 <= high for _, low, high in intervals])
     assert covered == pytest.approx(0.95, abs=0.01)
 
 
-def test_the_lower_bound_errs_as_often_as_it_says() -> None:
+def test_the_lower_bound_errs_at_its_nominal_rate() -> None:
     rng = np.random.default_rng(0)
     wrong = np.mean([lower_bound(list(row), 0.1) > 0 for row in rng.normal(0.0, 1.0, (4000, 5))])
     assert wrong == pytest.approx(0.1, abs=0.015)
@@ -118,18 +118,18 @@ def test_the_lower_bound_of_equal_differences_is_their_value() -> None:
     assert lower_bound([0.0] * 4, 0.05) == 0.0
 
 
-def test_the_error_rates_of_all_tests_sum_to_the_rate_of_the_run() -> None:
+def test_the_spent_error_rates_sum_to_the_rate_of_the_run() -> None:
     spent = [spent_error(0.05, test) for test in range(1, 100_001)]
     assert sum(spent) == pytest.approx(0.05, rel=1e-4)
     assert sum(spent) < 0.05
 
 
-def test_the_p_value_is_that_of_the_paired_t_test() -> None:
+def test_the_p_value_agrees_with_the_paired_t_test() -> None:
     differences = [0.1, -0.02, 0.2, 0.05, 0.11]
     assert p_value(differences, 0.0) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
 
 
-def test_no_difference_has_p_value_one_and_a_difference_of_rounding_a_large_one() -> None:
+def test_the_p_value_is_one_for_no_difference_and_large_for_rounding() -> None:
     assert p_value([0.0] * 4, 1e-3) == 1
     assert p_value([1e-5] * 16, 1e-3) > 0.9
 
@@ -148,8 +148,10 @@ def test_holm_never_lowers_a_p_value_and_stays_below_bonferroni(p_values: list[f
         assert min(holm(p_values)) == pytest.approx(min(1, len(p_values) * min(p_values)))
 
 
-def test_holm_rarely_calls_anything_real_where_nothing_is() -> None:
+def test_holm_rarely_reports_a_significant_difference_where_none_exists() -> None:
     rng = np.random.default_rng(0)
     reports = rng.normal(size=(600, 8, 6))  # 8 comparisons of 6 seeds each
-    any_real = [min(holm([p_value(list(one), 0.0) for one in report])) < 0.05 for report in reports]
-    assert np.mean(any_real) < 0.07
+    any_significant = [
+        min(holm([p_value(list(row), 0.0) for row in report])) < 0.05 for report in reports
+    ]
+    assert np.mean(any_significant) < 0.07

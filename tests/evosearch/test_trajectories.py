@@ -54,5 +54,5 @@ def test_landscapes_are_the_diagnostic_tasks_without_data() -> None:
     assert {"rosenbrock", "saddle", "reddi", "valley"} <= set(names())
     assert not any(name.startswith("deep-") for name in names())
     assert all(proxies.load(name).split == "diagnostic" for name in names())
-    with pytest.raises(UsageError, match="'digits-mlp' is no landscape; there are"):
+    with pytest.raises(UsageError, match="'digits-mlp' is not a landscape; use one of"):
         trajectories({"sgd": zoo.load("sgd")}, {"lion": zoo.load("lion")}, ["digits-mlp"])

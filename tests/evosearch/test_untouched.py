@@ -18,12 +18,12 @@ from evosearch.config import make_config
 from evosearch.evaluation.funnel import SCALES
 from evosearch.fixed import VALIDATION_DECAYS
 from evosearch.measuring.scorer import BASELINE
-from evosearch.report.run import standing
+from evosearch.report.run import overview
 from evosearch.runs.documents import CHECKSUM, checksum
 from evosearch.runs.run import Run
-from evosearch.runs.validations import counterparts, ten_times
+from evosearch.runs.validations import counterparts, counterparts_10x_or_same
 from evosearch.seeds import Stream
-from evosearch.verdicts import change_of_loss
+from evosearch.verdicts import format_loss_change
 from primitives import zoo
 
 SCRIPT = """
@@ -123,18 +123,18 @@ def test_the_funnel_is_kept_with_its_evidence(searched: Path) -> None:
 def test_the_status_says_what_validation_and_funnel_found(
     searched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = standing(Run(searched / "run"))
+    found = overview(Run(searched / "run"))
     best, validation = found.status.best, found.status.validation
     assert best is not None
     assert validation is not None
     assert set(validation.per_task) == {"points-teacher-10x"}
     print_status(replace(found, status=replace(found.status, best=replace(best, id=7))))
     said = " ".join(capsys.readouterr().out.split())  # whatever the width
-    change = change_of_loss(validation.fitness.mean)
+    change = format_loss_change(validation.fitness.mean)
     assert "On the same tasks at ten times the work: " in said
     assert f"By task: points-teacher-10x {change}" in said
     winner = json.loads((searched / "run" / "funnel.json").read_text())["winner"]
-    assert ("came no program" if winner is None else f"came {winner['name']}") in said
+    assert ("No program passed" if winner is None else f"funnel is {winner['name']}") in said
 
 
 def test_weight_decay_is_tuned_of_all_alike(searched: Path) -> None:
@@ -158,4 +158,7 @@ def test_counterparts_are_validation_tasks() -> None:
         assert len(found) == len(proxies.names("search"))
         assert {proxies.load(name).split for name in found} == {"validation"}
     assert counterparts(["my_task.py:task"], "10x") == []
-    assert ten_times(["digits-mlp", "my_task.py:task"]) == ["digits-mlp-10x", "my_task.py:task"]
+    assert counterparts_10x_or_same(["digits-mlp", "my_task.py:task"]) == [
+        "digits-mlp-10x",
+        "my_task.py:task",
+    ]

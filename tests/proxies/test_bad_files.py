@@ -1,4 +1,4 @@
-"""Files that are no tasks: one line that names the file and what is wrong with it."""
+"""Errors for files that define no task: one line that names the file, the fault and the remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 import proxies
 from proxies import UserTaskError
-from proxies.user_tasks import files as own
+from proxies.user_tasks import files as task_files
 
 ROWS = np.random.default_rng(0).standard_normal((300, 2))
 LABELS = np.arange(300) % 3
@@ -37,48 +37,54 @@ def saved(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def arrays(**given: object) -> bytes:
+def arrays(**members: object) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **{"x": ROWS, "y": LABELS} | given)  # type: ignore[arg-type]
+    np.savez(buffer, **{"x": ROWS, "y": LABELS} | members)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
 GOOD = arrays()
 FLIPPED = bytes([*GOOD[:700], GOOD[700] ^ 8, *GOOD[701:]])
-BAD_ARRAYS: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "no .npz of arrays .*not a zip file"),
-    "truncated": (GOOD[: len(GOOD) // 2], "no .npz of arrays"),
-    "a flipped bit": (FLIPPED, "no .npz of arrays .*Bad CRC"),
-    "text": (b"x,y\n1,2\n", "no .npz of arrays"),
-    "one array": (saved(ROWS), "no .npz of arrays"),
-    "members that are no arrays": (archive(x=b"hello", y=b""), "no .npz of arrays"),
-    "a header that lies": (
+INVALID_ARRAYS: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "not a valid .npz file .*not a zip file"),
+    "truncated": (GOOD[: len(GOOD) // 2], "not a valid .npz file"),
+    "a flipped bit": (FLIPPED, "not a valid .npz file .*Bad CRC"),
+    "text": (b"x,y\n1,2\n", "not a valid .npz file"),
+    "one array": (saved(ROWS), "not a valid .npz file"),
+    "members that are not arrays": (archive(x=b"hello", y=b""), "not a valid .npz file"),
+    "a wrong shape in a header": (
         archive(x=saved(ROWS).replace(b"(300, 2), }", b"(3e9, 2), }"), y=saved(LABELS)),
-        "no .npz of arrays",
+        "not a valid .npz file",
     ),
     "more rows than there are": (
         archive(x=saved(ROWS).replace(b"(300, 2), }  ", b"(9999999, 2), }"), y=saved(LABELS)),
-        "no .npz of arrays",
+        "not a valid .npz file",
     ),
-    "an empty archive": (archive(), "has nothing; save arrays x and y"),
+    "an empty archive": (archive(), "has no arrays, but not x and y; save arrays named x and y"),
     "objects": (arrays(x=np.array([[1], "a"] * 150, dtype=object)), "Object arrays cannot be"),
-    "a number": (arrays(x=np.float64(1)), "x of .* is one number; save a row an example"),
-    "a label": (arrays(y=np.int64(1)), "y of .* is one number"),
+    "a number": (
+        arrays(x=np.float64(1)),
+        "x of .* is a single number; save one row for each example",
+    ),
+    "a label": (arrays(y=np.int64(1)), "y of .* is a single number"),
     "no rows": (arrays(x=ROWS[:0], y=LABELS[:0]), "x of .* is empty"),
     "no features": (arrays(x=ROWS[:, :0]), "x of .* is empty"),
-    "classes without end": (arrays(y=LABELS + 10**15), "class 1000000000000000 in y of 300 rows"),
-    "a negative class": (arrays(y=LABELS - 1), "class -1 in y"),
-    "dates": (arrays(y=np.arange(300).astype("datetime64[D]")), "holds datetime64"),
-    "targets beyond measure": (arrays(y=ROWS * 1e300), "y of .* too large to be standardised"),
-    "numbers beyond measure": (arrays(x=ROWS * 1e307), "x of .* too large to be standardised"),
+    "a huge class": (
+        arrays(y=LABELS + 10**15),
+        "y of .* has the class 1000000000000000, but only 300 rows",
+    ),
+    "a negative class": (arrays(y=LABELS - 1), "y of .* has the class -1"),
+    "dates": (arrays(y=np.arange(300).astype("datetime64[D]")), "y of .* has the dtype datetime64"),
+    "targets too large": (arrays(y=ROWS * 1e300), "y of .* too large to standardise"),
+    "features too large": (arrays(x=ROWS * 1e307), "x of .* too large to standardise"),
 }
 
 
-@pytest.mark.parametrize("what", BAD_ARRAYS)
-def test_arrays_that_cannot_be_used_are_one_line_that_names_the_file(
-    tmp_path: Path, what: str
+@pytest.mark.parametrize("case", INVALID_ARRAYS)
+def test_invalid_arrays_give_an_error_of_one_line_that_names_the_file(
+    tmp_path: Path, case: str
 ) -> None:
-    content, expected = BAD_ARRAYS[what]
+    content, expected = INVALID_ARRAYS[case]
     path = tmp_path / "table.npz"
     path.write_bytes(content)
     with pytest.raises(UserTaskError, match=expected) as caught:
@@ -87,79 +93,82 @@ def test_arrays_that_cannot_be_used_are_one_line_that_names_the_file(
     assert "\n" not in str(caught.value)
 
 
-def test_an_archive_that_would_fill_the_memory_is_not_unpacked(
+def test_an_archive_larger_than_half_the_memory_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zeros = np.zeros((4_000_000, 2))
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, x=zeros, y=zeros[:, 0])
     assert path.stat().st_size < 200_000 < 90_000_000 < zeros.nbytes * 1.5
-    monkeypatch.setattr(own, "_memory", lambda: 150e6)
-    monkeypatch.setattr(np, "load", lambda *given, **named: pytest.fail("unpacked"))
+    monkeypatch.setattr(task_files, "_memory", lambda: 150e6)
+    monkeypatch.setattr(np, "load", lambda *arguments, **options: pytest.fail("unpacked"))
     with pytest.raises(UserTaskError, match=r"bomb\.npz take 0\.1 GiB, more than half"):
         proxies.load(str(path))
 
 
 @pytest.mark.parametrize("name", ["task.py:task", "table.npz", "notes.txt"])
-def test_a_directory_or_a_pipe_is_no_task_and_nothing_waits_for_it(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_directory_or_a_pipe_is_an_error_and_is_not_read(tmp_path: Path, name: str) -> None:
     path = tmp_path / name.partition(":")[0]
     path.mkdir()
     with pytest.raises(UserTaskError, match="is a directory; name a file"):
         proxies.load(f"{tmp_path}/{name}")
     path.rmdir()
     os.mkfifo(path)
-    found: list[str] = []
+    messages: list[str] = []
 
     def load() -> None:
         with pytest.raises(UserTaskError) as caught:
             proxies.load(f"{tmp_path}/{name}")
-        found.append(str(caught.value))
+        messages.append(str(caught.value))
 
     thread = threading.Thread(target=load, daemon=True)
     thread.start()
     thread.join(10)
-    assert found
-    assert f"{path} is no regular file" in found[0]
+    assert messages
+    assert f"{path} is not a regular file" in messages[0]
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [(b"", "has 0 blocks"), (b"\xff\xfe\x00", "not UTF-8"), (b"\x00" * 10, "has 0 blocks")],
 )
-def test_a_text_that_cannot_be_used_is_named(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_the_error_for_an_invalid_text_names_the_file(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
     (tmp_path / "notes.txt").write_bytes(content)
     with pytest.raises(UserTaskError, match=rf"notes\.txt.*{expected}"):
         proxies.load(f"{tmp_path}/notes.txt")
 
 
 START = "import proxies\ndef task():\n    return proxies.load('quadratic')\n"
-BAD_CODE: dict[str, tuple[str, str]] = {
+INVALID_CODE: dict[str, tuple[str, str]] = {
     "sys.exit": ("import sys\nsys.exit(3)\n", r"calls sys\.exit\(3\) in line 2 of task\.py"),
-    "exit of a helper": ("import helper\n", r"calls sys\.exit\(None\) in line 1 of helper\.py"),
-    "sys.exit with words": ("raise SystemExit('no\\nno')", r"calls sys\.exit\('no\\nno'\)"),
+    "sys.exit in a sibling": (
+        "import helper\n",
+        r"calls sys\.exit\(None\) in line 1 of helper\.py",
+    ),
+    "sys.exit with a message": ("raise SystemExit('no\\nno')", r"calls sys\.exit\('no\\nno'\)"),
     "sys.exit in the factory": (
         "def task():\n    raise SystemExit\n",
         r"calls sys\.exit\(None\) in line 2",
     ),
     "GeneratorExit": ("raise GeneratorExit", "failed with GeneratorExit in line 1 of task.py"),
     "BaseException": ("raise BaseException('x')", "failed with BaseException in line 1.*: x"),
-    "one of its own": (
+    "an exception class of the file": (
         "class Stop(BaseException): pass\nraise Stop('a\\nb')\n",
         r"failed with Stop in line 2 of task\.py: a b",
     ),
-    "a syntax error": ("x = 1\ndef task(:\n", r"task\.py line 2 is not Python"),
-    "a helper's": ("import wrong\n", r"wrong\.py line 3 is not Python"),
-    "an import": ("import helpers_of_mine\n", "failed with ModuleNotFoundError in line 1"),
+    "a syntax error": ("x = 1\ndef task(:\n", r"syntax error in line 2 of .*task\.py"),
+    "a syntax error in a sibling": ("import wrong\n", r"syntax error in line 3 of .*wrong\.py"),
+    "a failed import": ("import missing_module\n", "failed with ModuleNotFoundError in line 1"),
     "a NUL": ("x = 1\0", r"task\.py.*null bytes"),
-    "no UTF-8": ("\udcff", r"task\.py.* is not Python"),
+    "invalid UTF-8": ("\udcff", r"syntax error.* of .*task\.py"),
     "deep nesting": ("x = " + "(" * 5000 + ")" * 5000, r"task\.py"),
-    "no function": ("task = 3", "failed with TypeError"),
+    "not a function": ("task = 3", "failed with TypeError"),
     "texts as data": (
         START.replace("proxies.load('quadratic')", "replace(proxies.load('quadratic'), data='x')")
         + "from dataclasses import replace\n",
-        "its data holds str; give arrays of numbers",
+        "Task.data contains str; it must contain arrays of numbers only",
     ),
     "objects as data": (
         "import numpy as np\nfrom dataclasses import replace\n"
@@ -167,16 +176,16 @@ BAD_CODE: dict[str, tuple[str, str]] = {
             "proxies.load('quadratic')",
             "replace(proxies.load('quadratic'), data=np.array([None]))",
         ),
-        "its data holds objects; give arrays of numbers",
+        "Task.data contains objects; it must contain arrays",
     ),
 }
 
 
-@pytest.mark.parametrize("what", BAD_CODE)
-def test_a_python_file_that_makes_no_task_is_one_line_that_names_file_and_line(
-    tmp_path: Path, what: str
+@pytest.mark.parametrize("case", INVALID_CODE)
+def test_a_python_file_without_a_task_gives_an_error_that_names_file_and_line(
+    tmp_path: Path, case: str
 ) -> None:
-    text, expected = BAD_CODE[what]
+    text, expected = INVALID_CODE[case]
     (tmp_path / "task.py").write_bytes(text.encode("utf-8", "surrogateescape"))
     (tmp_path / "helper.py").write_text("raise SystemExit")
     (tmp_path / "wrong.py").write_text("\n\nif x\n")
@@ -187,13 +196,13 @@ def test_a_python_file_that_makes_no_task_is_one_line_that_names_file_and_line(
 
 
 class Interruption(BaseException):
-    """As a handler of Ctrl-C may raise it."""
+    """An exception that a handler of Ctrl-C may raise."""
 
 
 @pytest.mark.parametrize(
     ("handler", "expected"), [(signal.default_int_handler, KeyboardInterrupt), (None, Interruption)]
 )
-def test_ctrl_c_while_a_task_is_loaded_is_no_error_of_the_task(
+def test_ctrl_c_while_a_task_is_loaded_is_not_reported_as_an_error_of_the_task(
     tmp_path: Path, handler: Callable[..., object] | None, expected: type[BaseException]
 ) -> None:
     def interrupt(number: int, frame: object) -> None:
@@ -208,10 +217,10 @@ def test_ctrl_c_while_a_task_is_loaded_is_no_error_of_the_task(
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_task_file_that_raises_keyboard_interrupt_under_the_command_line_is_named(
+def test_a_keyboard_interrupt_raised_by_a_task_file_is_reported_by_the_command_line(
     tmp_path: Path,
 ) -> None:
-    """There Ctrl-C raises something else."""
+    """The command line's handler of Ctrl-C raises another exception."""
     (tmp_path / "task.py").write_text("raise KeyboardInterrupt\n")
     before = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
@@ -221,10 +230,10 @@ def test_a_task_file_that_raises_keyboard_interrupt_under_the_command_line_is_na
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_task_file_changes_neither_the_output_nor_the_process(
+def test_a_task_file_changes_neither_standard_output_nor_the_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--json` prints one document and nothing else, into the directory that was asked for."""
+    """`--json` prints one document and nothing else."""
     path = tmp_path / "loud.py"
     path.write_text(
         "import os, sys, proxies\n"
@@ -239,6 +248,6 @@ def test_a_task_file_changes_neither_the_output_nor_the_process(
     before = os.getcwd(), sys.getrecursionlimit(), sys.stdout
     assert proxies.load(f"{path}:task").split == "search"
     assert (os.getcwd(), sys.getrecursionlimit(), sys.stdout) == before
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err == "noise\nmore noise\n"
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == "noise\nmore noise\n"

@@ -175,7 +175,7 @@ def test_an_unknown_name_is_answered_with_near_ones() -> None:
     with pytest.raises(UnknownTaskError, match=r"did you mean .*'digits-mlp'") as raised:
         proxies.load("digit-mlp")
     assert isinstance(raised.value, KeyError)
-    with pytest.raises(UnknownTaskError, match="`evosearch tasks` lists them all"):
+    with pytest.raises(UnknownTaskError, match="`evosearch tasks` lists all tasks"):
         proxies.load("§")
 
 

@@ -1,4 +1,4 @@
-"""A user's own tasks, from a Python file, arrays and a text."""
+"""User tasks from Python files, arrays and texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import proxies
 from proxies import UserTaskError, data
 from proxies.tasks import paper
-from proxies.user_tasks import files as own
+from proxies.user_tasks import files as task_files
 from tests.proxies.compiling import quick_jit
 
 FACTORY = """
@@ -33,7 +33,7 @@ def broken():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that are tasks, and some that are none."""
+    """A folder of files with valid tasks and with invalid ones."""
     tmp_path = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((600, 5))
@@ -66,8 +66,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path
 
 
-def improvement(task: proxies.Task, steps: int, rate: float) -> float:
-    """The final loss over that of an untrained model."""
+def loss_ratio(task: proxies.Task, steps: int, rate: float) -> float:
+    """The final loss divided by the loss of an untrained model."""
     trained = proxies.train(task, optax.adam(rate), steps=steps, key=jax.random.key(0))
     untrained = proxies.train(task, optax.sgd(0.0), steps=1, key=jax.random.key(0))
     return float(trained.loss / untrained.loss)
@@ -82,23 +82,21 @@ def improvement(task: proxies.Task, steps: int, rate: float) -> float:
         ("notes.txt", 100, 0.8),
     ],
 )
-def test_a_file_becomes_a_task_that_trains(
-    folder: Path, name: str, steps: int, at_most: float
-) -> None:
+def test_a_user_task_trains(folder: Path, name: str, steps: int, at_most: float) -> None:
     task = proxies.load(f"{folder}/{name}")
     assert task is proxies.load(f"{folder}/{name}")
     assert task.name == f"{folder}/{name}"
     assert task.split == "search"
-    assert improvement(task, steps, 0.02) < at_most
+    assert loss_ratio(task, steps, 0.02) < at_most
 
 
-def test_few_rows_that_are_told_apart_perfectly_leave_a_loss_to_compare(tmp_path: Path) -> None:
-    """A cross-entropy would fall to e^-80 on some seeds and jump to 100 on others."""
+def test_the_loss_on_small_separable_data_neither_collapses_nor_explodes(tmp_path: Path) -> None:
+    """The plain cross-entropy falls to e^-80 on some seeds and jumps to 100 on others."""
     classes = np.arange(180) % 3
     x = np.random.default_rng(0).standard_normal((180, 4)) * 0.3
     x[:, 0] += classes
-    np.savez(tmp_path / "apart.npz", x=x, y=classes)
-    task = proxies.load(f"{tmp_path}/apart.npz")
+    np.savez(tmp_path / "separable.npz", x=x, y=classes)
+    task = proxies.load(f"{tmp_path}/separable.npz")
     for rate in (0.01, 0.3):
         trained = proxies.train(task, optax.adam(rate), steps=200, key=jax.random.key(0))
         assert 1e-4 < float(trained.loss) < 2.0
@@ -108,7 +106,7 @@ def test_few_rows_that_are_told_apart_perfectly_leave_a_loss_to_compare(tmp_path
     "name",
     ["classes.npz", "notes.txt", "images.npz:paper-vit", "words.txt:paper-transformer"],
 )
-def test_the_parts_of_a_users_data_share_nothing(folder: Path, name: str) -> None:
+def test_the_parts_of_a_users_data_share_no_row(folder: Path, name: str) -> None:
     parts = {part: proxies.load(f"{folder}/{name}@{part}") for part in data.PARTS}
     rows = {
         part: {row.tobytes() for row in np.asarray(task.data[0])} for part, task in parts.items()
@@ -120,49 +118,57 @@ def test_the_parts_of_a_users_data_share_nothing(folder: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "culprit"),
+    ("name", "message"),
     [
         ("missing.npz", "cannot read"),
-        ("task.py", "which function"),
+        ("task.py", "the name of the function is missing; write .*task.py:FUNCTION"),
         ("task.py:tusk", "task.py has no function 'tusk'"),
-        ("task.py:number", "returned int; return a proxies.Task"),
+        ("task.py:number", "in .*task.py returned int; return a proxies.Task"),
         ("task.py:broken", "failed with ZeroDivisionError"),
-        ("short.npz", "give at least 32 in each part"),
+        ("short.npz", "each part needs at least 32"),
         ("brief.txt", "has 0 blocks of 128 characters in its search part"),
-        ("unequal.npz", "x has 600 rows and y 599"),
+        ("unequal.npz", "x of .* has 600 rows and y has 599"),
         ("nan.npz", "NaN or infinity"),
-        ("nameless.npz", "has a; save arrays x and y"),
-        ("none.npz", "no .npz of arrays"),
-        ("classes.npz:forest", "use network, linear"),
+        ("nameless.npz", "has a, but not x and y; save arrays named x and y"),
+        ("none.npz", "not a valid .npz file"),
+        ("classes.npz:forest", "use one of network, linear"),
         ("classes.npz@test", "use one of search, validation, held-out"),
-        ("texts.npz", "x of .*texts.npz holds <U1; save numbers"),
-        ("classes.npz:paper-vit", "the images in x are 5; resize them to 64x64x3"),
-        ("channels.npz:paper-vit", "are 3x64x64; resize them to 64x64x3"),
-        ("integers.npz:paper-vit", "x holds int64; save images as uint8 or float32"),
-        ("targets.npz:paper-vit", "a whole number, the class, for each image"),
+        ("texts.npz", "x of .*texts.npz has the dtype <U1; save integers or floats"),
+        (
+            "classes.npz:paper-vit",
+            r"has the shape \(600, 5\); save images of the shape \(n, 64, 64, 3\)",
+        ),
+        (
+            "channels.npz:paper-vit",
+            r"has the shape \(64, 3, 64, 64\); save images of the shape \(n, 64, 64, 3\)",
+        ),
+        ("integers.npz:paper-vit", "x of .* has the dtype int64; save images as uint8 or float32"),
+        ("targets.npz:paper-vit", "save one integer, the class, for each image"),
         (
             "few.npz:paper-vit@validation",
-            r"1\d images in its validation part; .* so about 160 in all",
+            r"1\d images in its validation part; .* so save about 160 or more in all",
         ),
         ("brief.txt:paper-transformer", "has 0 blocks of 128 words in its search part"),
-        ("notes.txt:paper-vit", "no model 'paper-vit' for .txt; use attention"),
+        ("notes.txt:paper-vit", "unknown model 'paper-vit' for .txt files; use one of attention"),
     ],
 )
-def test_a_file_that_is_no_task_is_explained(folder: Path, name: str, culprit: str) -> None:
-    with pytest.raises(UserTaskError, match=culprit) as caught:
+def test_the_error_for_an_invalid_file_names_the_fault_and_the_remedy(
+    folder: Path, name: str, message: str
+) -> None:
+    with pytest.raises(UserTaskError, match=message) as caught:
         proxies.load(f"{folder}/{name}")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-mlp-10x", "adamw", "a.csv"])
-def test_other_names_are_not_files(name: str) -> None:
-    assert not own.is_user_task(name)
+def test_names_without_a_task_files_suffix_are_not_user_tasks(name: str) -> None:
+    assert not task_files.is_user_task(name)
 
 
 @pytest.mark.parametrize(
     ("name", "classes"), [("floats.npz:paper-vit", 3), ("words.txt:paper-transformer", 3_000)]
 )
-def test_the_papers_models_read_a_users_data(folder: Path, name: str, classes: int) -> None:
+def test_the_models_of_the_paper_read_a_users_data(folder: Path, name: str, classes: int) -> None:
     task = proxies.load(f"{folder}/{name}")
 
     @quick_jit
@@ -171,24 +177,24 @@ def test_the_papers_models_read_a_users_data(folder: Path, name: str, classes: i
         return task.loss(task.init(key), batch, key)
 
     loss = float(first_loss(task.data, jax.random.key(0)))
-    assert 0.9 * np.log(classes) < loss < np.log(classes) + 1.0  # before it has learned anything
+    assert 0.9 * np.log(classes) < loss < np.log(classes) + 1.0  # an untrained model guesses
     assert task.name == f"{folder}/{name}"
     assert name.split(":")[0] in task.source
 
 
-def test_images_are_kept_as_they_are_and_standardised_as_batches_are_read(folder: Path) -> None:
-    read = {}
+def test_images_are_stored_unchanged_and_standardised_in_batches(folder: Path) -> None:
+    batches = {}
     for name in ("images", "floats"):
         task = proxies.load(f"{folder}/{name}.npz:paper-vit@validation")
         rows = np.arange(len(task.data.labels))
-        read[name] = task.batch(task.data, rows)
-        np.testing.assert_allclose(read[name].pixels.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
-        np.testing.assert_allclose(read[name].pixels.std(axis=(0, 1, 2)), 1.0, rtol=1e-4)
+        batches[name] = task.batch(task.data, rows)
+        np.testing.assert_allclose(batches[name].pixels.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
+        np.testing.assert_allclose(batches[name].pixels.std(axis=(0, 1, 2)), 1.0, rtol=1e-4)
     assert proxies.load(f"{folder}/images.npz:paper-vit").data.pixels.dtype == np.uint8
 
 
-def test_only_words_of_the_search_part_have_a_code_of_their_own(folder: Path) -> None:
-    """The held-out part decides nothing about what a search sees, and has other words."""
+def test_the_vocabulary_comes_from_the_search_part(folder: Path) -> None:
+    """The held-out part contains words that are not in the vocabulary."""
     parts = [proxies.load(f"{folder}/words.txt:paper-transformer@{part}") for part in data.PARTS]
     blocks = [np.asarray(task.data.blocks) for task in parts]
     assert blocks[0].max() < paper.SYMBOLS
@@ -197,7 +203,7 @@ def test_only_words_of_the_search_part_have_a_code_of_their_own(folder: Path) ->
     assert np.all(np.diff(counts) <= 0)  # frequent words first
 
 
-def test_of_many_words_the_frequent_ones_have_codes() -> None:
+def test_the_most_frequent_words_form_the_vocabulary() -> None:
     code = paper.codes_of([*"babab", *map(str, range(4000))])
     assert len(code) == paper.SYMBOLS - 1
     assert (code["b"], code["a"], code["0"]) == (1, 2, 3)

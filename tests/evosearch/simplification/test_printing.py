@@ -14,7 +14,7 @@ from rich.console import Console
 from evosearch.cli.interrupts import Interrupted
 from evosearch.cli.progress import Printer
 from evosearch.errors import EvosearchError
-from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.pipeline.pipeline import search
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
@@ -91,10 +91,14 @@ def test_in_a_narrow_terminal_statements_give_way_and_no_number_does() -> None:
 def test_what_fresh_seeds_do_not_show_is_said() -> None:
     found = measured()
     assert found.unconfirmed == []
-    assert "It costs less than 0.01, and on each task less than 0.03 (95%)." in printed(found)
+    assert "It costs less than 0.01 in the mean and less than 0.03 on each task (95%)." in printed(
+        found
+    )
     doubtful = replace(found, confirmation=replace(COST, per_task={"one": (0.0, 0.04)}))
     assert doubtful.unconfirmed == ["one"]
-    assert "Not shown to cost so little: one." in printed(doubtful)
+    assert "Not shown to cost less than 0.01 in the mean, 0.03 on each task: one." in printed(
+        doubtful
+    )
     doubtful = replace(found, confirmation=replace(COST, high=0.012))
     assert doubtful.unconfirmed == ["the mean over tasks"]
 
@@ -102,10 +106,10 @@ def test_what_fresh_seeds_do_not_show_is_said() -> None:
 def test_a_statement_whose_cost_may_be_nothing_is_named() -> None:
     """The golden has one whose bounds are both below zero; this one is surely worth something."""
     found = measured()
-    assert "Not shown to be worth anything here: u = g * lr." in printed(found)
+    assert "Not shown to be needed on these tasks: u = g * lr." in printed(found)
     cost = replace(COST, mean=0.02, low=0.001, high=0.04)
     needed = replace(found, ablations=(replace(found.ablations[0], cost=cost),))
-    assert "Not shown to be worth anything" not in printed(needed)
+    assert "Not shown to be needed" not in printed(needed)
 
 
 def test_a_derivation_is_data() -> None:
@@ -172,7 +176,7 @@ def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
     save_derivation(directory, number, measured())
     source = str(Run(directory).program(number))
     winner = Entrant(f"runs/elsewhere/run#{number}", source, Interval(0.1, 0.0, 0.2), {"one": 0.1})
-    found = Funnelled((Stage("100x", 2, (winner,), 1),), winner)
+    found = FunnelResult((Stage("100x", 2, (winner,), 1),), winner)
     Run(directory).save_funnel(found.document())
     assert json.loads(run("show", f"{directory}#winner", "--json").out)["measured"]
     shown = json.loads(run("show", directory, "--json").out)
@@ -193,7 +197,7 @@ def test_the_simplified_form_of_a_run_s_program_has_a_name(run: Any, tmp_path: P
         assert json.loads(run("show", name, "--json").out)["source"] == str(measured().program)
     said = run("show", "lion:simplified")
     assert said.status == 2
-    assert "no program of a run" in said.err
+    assert "not a program of a run" in said.err
 
 
 @pytest.mark.parametrize("how", ["command", "function"])
@@ -239,7 +243,7 @@ def test_ctrl_c_keeps_the_steps_taken_so_far(
     out = tmp_path / "short.txt"
     said = run("simplify", RAW_LION, "-o", out)
     assert said.status == 130
-    assert "Interrupted: not everything had been tried" in said.out
+    assert "Interrupted: not every removal was tried" in said.out
     assert str(first.after) in said.out
     assert parse(out.read_text(encoding="utf-8")) == first.after
 

@@ -1,11 +1,11 @@
-"""Numbers that arithmetic gives are rounded no further than a program could tell."""
+"""Coefficients that algebra computes are rounded only where that does not change the update."""
 
 import numpy as np
 import pytest
 
 from primitives import initial_state, parse, step
 from primitives.algebra import simplify
-from primitives.algebra.numbers import Coefficient, neat
+from primitives.algebra.numbers import Coefficient, shortest_float32
 
 STEPS = 1_000
 
@@ -25,27 +25,27 @@ def last_update(program, gradient):
     return float(update["a"][0])
 
 
-def test_coefficients_are_written_with_the_fewest_digits_that_do_not_matter():
-    assert neat(0.1 * (1 + 1e-8), 1e-7) == float(np.float32(0.1))
-    assert neat(1 / 3, 1e-9) is None
-    assert neat(1e39, 1e30) is None
-    assert Coefficient.of(0.8999999761581421).written() == 0.8999999761581421
-    assert Coefficient.of(3.0).times(Coefficient.of(0.1)).written() == float(np.float32(0.3))
+def test_computed_coefficients_have_the_fewest_digits_within_tolerance():
+    assert shortest_float32(0.1 * (1 + 1e-8), 1e-7) == float(np.float32(0.1))
+    assert shortest_float32(1 / 3, 1e-9) is None
+    assert shortest_float32(1e39, 1e30) is None
+    assert Coefficient.of(0.8999999761581421).literal() == 0.8999999761581421
+    assert Coefficient.of(3.0).times(Coefficient.of(0.1)).literal() == float(np.float32(0.3))
 
 
-def test_small_growth_is_not_lost_in_a_coefficient_near_one():
-    """1.000001 has no float32 that keeps the digits of 0.000001."""
+def test_a_coefficient_near_one_keeps_the_digits_of_its_smallest_term():
+    """The nearest float32 to 1.000001 does not keep the digits of 0.000001."""
     _, short = simplified("m = m + m * 1e-6", "m = m + g", "u = m * 1.0")
     assert "1e-06" in str(short)
 
 
 @pytest.mark.parametrize("decay", [0.9999999, 0.9999998, 0.9995, 0.99])
-def test_a_decay_is_the_same_after_thousands_of_steps(decay):
-    """Up to the rounding of the one number that two become, times the steps that it lasts."""
+def test_a_merged_decay_is_accurate_after_a_thousand_steps(decay):
+    """The error is at most the rounding of the merged decay times the steps that it acts on."""
     program, short = simplified(f"m = m * {decay}", f"m = m * {decay}", "m = m + g", "u = m * 1.0")
     assert len(short.statements) == len(program.statements) - 2
-    lasts = min(STEPS, 1 / (1 - decay**2))
-    assert last_update(short, 1.0) == pytest.approx(last_update(program, 1.0), rel=2**-24 * lasts)
+    steps = min(STEPS, 1 / (1 - decay**2))
+    assert last_update(short, 1.0) == pytest.approx(last_update(program, 1.0), rel=2**-24 * steps)
 
 
 @pytest.mark.parametrize(
@@ -56,21 +56,21 @@ def test_a_decay_is_the_same_after_thousands_of_steps(decay):
         ("a = t + 1.0", "b = power(a, 0.5000009)", "c = sqrt(a)", "m = m * b / c", "u = g * m"),
     ],
 )
-def test_what_is_almost_one_does_not_go_where_it_is_multiplied_step_by_step(lines):
+def test_factors_near_one_stay_where_they_compound_over_steps(lines):
     program, short = simplified(*lines, states="m: scalar(1.0)")
     before, after = last_update(program, 1.0), last_update(short, 1.0)
     assert abs(before - 1) > 2e-4
     assert after == pytest.approx(before, rel=1e-6)
 
 
-def test_small_exponents_add_up():
-    twice = ("a = t + 1.0", "b = power(a, 3e-7)", "m = g * b", "u = m * b")
-    _, short = simplified(*twice)
+def test_small_exponents_are_added():
+    lines = ("a = t + 1.0", "b = power(a, 3e-7)", "m = g * b", "u = m * b")
+    _, short = simplified(*lines)
     assert "power(a, 6e-07)" in str(short)
 
 
 @pytest.mark.parametrize("decay", [0.9999998, 0.99999994])
-def test_states_with_almost_the_same_decay_stay_two(decay):
+def test_states_with_slightly_different_decays_are_not_merged(decay):
     lines = (f"m = m * {decay}", "m = m + g", "v = v + g", "u = m / v")
     _, short = simplified(*lines, states="m, v")
     assert short.returns == ("u", "m", "v")
@@ -87,14 +87,14 @@ def test_states_with_almost_the_same_decay_stay_two(decay):
     ],
     ids=["underflow", "steep", "flat", "squares", "overflow"],
 )
-def test_numbers_that_no_float_holds_are_left_as_they_stand(lines):
+def test_powers_out_of_the_range_of_floats_are_not_expanded(lines):
     program, short = simplified(*lines)
     assert len(short.statements) <= len(program.statements)
     assert simplify(short).program == short
 
 
 def test_a_state_whose_first_value_would_overflow_is_not_rescaled():
-    """Regression: 1e38 kept times 9."""
+    """Regression: the initial value 1e38 was multiplied by 9."""
     lines = ("v = m / 9.0", "u = v * g", "m = v + g")
     _, short = simplified(*lines, states="m: tensor(1e+38)")
     assert all(np.isfinite(parameter.initial) for parameter in short.parameters)

@@ -1,4 +1,4 @@
-"""Each rule does what its row says, and where it says so."""
+"""Each rule rewrites as its equation states, and both sides are equal on its domain."""
 
 from itertools import islice, product
 from pathlib import Path
@@ -201,22 +201,23 @@ EXAMPLES = {
         ("power(g, 4.0)", None),
     ],
 }
-"""For each rule, what it makes of an expression; None where it must leave it alone."""
+"""For each rule, pairs of an expression and its rewritten form; None if the rule must not apply."""
 
-ROWS = [*RULES, *(rule for rule in CANONICAL if rule.name == "named-power")]
-ROWS_WITH_EXAMPLES = [
+TESTED_RULES = [*RULES, *(rule for rule in CANONICAL if rule.name == "named-power")]
+RULES_WITH_EXAMPLES = [
     pytest.param(rule, before, after, id=f"{rule.name}: {before}")
-    for rule in ROWS
+    for rule in TESTED_RULES
     for before, after in EXAMPLES.get(rule.name, [])
 ]
 
 
 def graph_of(expression, nodes):
+    """Return a graph that contains `expression`, and the node of `expression`."""
     text = f"def train(w, g, m, lr, t):\n  u = {expression}\n  m = g + m\n  x = u + m * 0.7\n"
     program = parse(text + "  return x, m")
     graph, _ = read(program, nodes)
-    wanted = parse(f"def train(w, g, m, lr, t):\n  u = {expression}\n  return u, m")
-    return graph, read(wanted, nodes)[0].update
+    alone = parse(f"def train(w, g, m, lr, t):\n  u = {expression}\n  return u, m")
+    return graph, read(alone, nodes)[0].update
 
 
 def rewritten(rule, before):
@@ -226,21 +227,21 @@ def rewritten(rule, before):
 
 
 def test_every_rule_has_an_example():
-    assert set(EXAMPLES) == {rule.name for rule in ROWS}
+    assert set(EXAMPLES) == {rule.name for rule in TESTED_RULES}
 
 
 def test_rule_names_are_distinct():
-    names = [rule.name for rule in ROWS]
+    names = [rule.name for rule in TESTED_RULES]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_rules_look_at_ops_that_there_are(rule):
-    assert any(rule.looks_at(op) for op in OPS.values())
+def test_every_rule_applies_to_some_op(rule):
+    assert any(rule.may_apply(op) for op in OPS.values())
 
 
-@pytest.mark.parametrize(("rule", "before", "after"), ROWS_WITH_EXAMPLES)
-def test_a_rule_makes_of_an_expression_what_its_equation_says(rule, before, after):
+@pytest.mark.parametrize(("rule", "before", "after"), RULES_WITH_EXAMPLES)
+def test_a_rule_rewrites_an_expression_as_its_equation_states(rule, before, after):
     _, nodes, old, new = rewritten(rule, before)
     if after is None:
         assert new is None or new is old
@@ -249,7 +250,7 @@ def test_a_rule_makes_of_an_expression_what_its_equation_says(rule, before, afte
 
 
 @pytest.mark.parametrize(
-    ("rule", "before", "after"), [row for row in ROWS_WITH_EXAMPLES if row.values[2]]
+    ("rule", "before", "after"), [row for row in RULES_WITH_EXAMPLES if row.values[2]]
 )
 def test_a_rule_holds_on_the_probe_streams(rule, before, after):
     graph, _, old, new = rewritten(rule, before)
@@ -261,10 +262,10 @@ VALUES += ["row_mean(g)", "0.3"]
 NUMBERS = ["lr", "t", "cosh(global_norm(g))", "-cosh(global_norm(w))", "0.3", "-0.7"]
 EQUATIONS = [
     pytest.param(rule, equation, id=f"{rule.name}: {equation}")
-    for rule in ROWS
+    for rule in TESTED_RULES
     for equation in rule.equations
 ]
-MOST = 40
+MAX_BINDINGS = 40
 
 
 def parts(pattern):
@@ -274,56 +275,65 @@ def parts(pattern):
 
 
 def bindings(equation, context):
-    """Ways to bind the variables of an equation, those for which its conditions are proved."""
-    found = list(parts(equation.left))
-    variables = list(dict.fromkeys(one for one in found if isinstance(one, Variable)))
-    families = list(dict.fromkeys(one.family for one in found if isinstance(one, FamilyCall)))
-    known = [graph_of(text, context.nodes)[1] for text in dict.fromkeys(VALUES + NUMBERS)]
-    choices = [[node for node in known if one.may_be(node)] for one in variables]
-    choices += [[name for name, op in OPS.items() if family.has_it(op)] for family in families]
+    """Yield the bindings of an equation's variables for which its conditions are proved."""
+    patterns = list(parts(equation.left))
+    variables = list(dict.fromkeys(p for p in patterns if isinstance(p, Variable)))
+    families = list(dict.fromkeys(p.family for p in patterns if isinstance(p, FamilyCall)))
+    candidates = [graph_of(text, context.nodes)[1] for text in dict.fromkeys(VALUES + NUMBERS)]
+    choices = [[node for node in candidates if v.may_match(node)] for v in variables]
+    choices += [[name for name, op in OPS.items() if family.has_member(op)] for family in families]
     for chosen in product(*choices):
-        bound = dict(zip([*variables, *families], chosen, strict=True))
-        if all(condition.holds(context.range, bound) for condition in equation.when):
-            yield bound
+        binding = dict(zip([*variables, *families], chosen, strict=True))
+        if all(condition.holds(context.range, binding) for condition in equation.when):
+            yield binding
 
 
 @pytest.mark.parametrize(("rule", "equation"), EQUATIONS)
-def test_an_equation_is_true_wherever_its_conditions_are_proved(rule, equation):
+def test_an_equation_holds_wherever_its_conditions_are_proved(rule, equation):
     nodes = Nodes()
     graph, _ = graph_of("g * w * lr * t", nodes)
     context, probe = Context(graph, nodes), Probe(graph)
-    tried = list(islice(bindings(equation, context), MOST))
+    tried = list(islice(bindings(equation, context), MAX_BINDINGS))
     assert tried
-    for bound in tried:
-        left = equation.left.build(nodes, bound)
+    for binding in tried:
+        left = equation.left.build(nodes, binding)
         if rule.name == "tan-of-arctan" and "cosh" in repr(left):
-            continue  # at pi / 2 all digits are lost, which the probes refuse
-        right = equation.right.build(nodes, bound)
+            continue  # near pi / 2 all digits are lost, and the probes disagree
+        right = equation.right.build(nodes, binding)
         assert probe.agrees(left, right, rule.domain), f"{left} is not {right}"
         assert rule.rewrite(context, left) is not None
 
 
-def test_the_rules_that_are_functions_are_few():
-    assert {rule.name for rule in ROWS if not rule.equations} == {
+def test_only_listed_rules_are_functions():
+    assert {rule.name for rule in TESTED_RULES if not rule.equations} == {
         *("constant", "mean-of-means", "norm-of-number", "dot-of-numbers", "average"),
         *("power-form", "linear-form", "common-factor", "fold"),
     }
 
 
-SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.3, 3.7, 1e-3, 1e10, -1e10, 1e30, -3e38]
-SPECIAL += [1e-30, 1.2e-38, 1e-40, -1e-45, np.inf, -np.inf, np.nan]
+SPECIAL_VALUES = [0.0, -0.0, 1.0, -1.0, 0.5, -0.3, 3.7, 1e-3, 1e10, -1e10, 1e30, -3e38]
+SPECIAL_VALUES += [1e-30, 1.2e-38, 1e-40, -1e-45, np.inf, -np.inf, np.nan]
 
 
-def flushed(x):
-    """Subnormals count as zero."""
+def flush_subnormals(x):
+    """Return x as float32 with subnormals replaced by zero."""
     x = np.asarray(x, np.float32)
     return np.where(np.abs(x) < np.finfo(np.float32).tiny, np.float32(0), x)
 
 
 def in_float32(root):
-    """The value of a node for all pairs of special values of w and g, each a model of its own."""
-    w, g = (flushed(x).ravel() for x in np.meshgrid(SPECIAL, SPECIAL))
-    leaves = {"w": w, "g": g, "m": flushed(g[::-1]), "lr": np.float32(0.5), "t": np.float32(3)}
+    """Return a node's values for all pairs of special values of w and g, and where it is finite.
+
+    Each pair is the single weight and gradient of a model.
+    """
+    w, g = (flush_subnormals(x).ravel() for x in np.meshgrid(SPECIAL_VALUES, SPECIAL_VALUES))
+    leaves = {
+        "w": w,
+        "g": g,
+        "m": flush_subnormals(g[::-1]),
+        "lr": np.float32(0.5),
+        "t": np.float32(3),
+    }
     values = {}
     for node in reachable([root]):
         if node.is_leaf:
@@ -334,7 +344,7 @@ def in_float32(root):
             op = node.row
             args = [values[arg] for arg in node.args]
             with np.errstate(all="ignore"):
-                values[node] = flushed(op.of_numbers(np, *args))
+                values[node] = flush_subnormals(op.of_numbers(np, *args))
     shape = w.shape
     finite = np.logical_and.reduce(
         [np.broadcast_to(np.isfinite(v), shape) for v in values.values()]
@@ -346,12 +356,12 @@ def in_float32(root):
     ("rule", "before", "after"),
     [
         row
-        for row in ROWS_WITH_EXAMPLES
+        for row in RULES_WITH_EXAMPLES
         if row.values[2] and row.values[0].domain < Domain.REAL and "orthog" not in row.values[1]
     ],
 )
 def test_a_rule_holds_in_float32_on_special_values(rule, before, after):
-    """On zeros, signed zeros, subnormals, huge values, and as its domain says on inf and NaN."""
+    """Infinities and NaN are tried too if the rule's domain includes them."""
     _, _, old, new = rewritten(rule, before)
     (a, finite), (b, _) = in_float32(old), in_float32(new)
     where = finite if rule.domain == Domain.FINITE else np.ones_like(finite)
@@ -361,38 +371,39 @@ def test_a_rule_holds_in_float32_on_special_values(rule, before, after):
 
 @settings(max_examples=40)
 @given(programs(min_statements=2, max_statements=12))
-def test_probes_compute_what_the_reference_interpreter_does(program):
-    """The stacked streams are models of two arrays of two matrices."""
+def test_probes_agree_with_the_reference_interpreter(program):
+    """Each stream is a model of two arrays of two matrices."""
     nodes = Nodes()
     graph, _ = read(program, nodes)
     with np.errstate(all="ignore"):
         updates = run(graph, 0).update
-    given = streams()
+    inputs = streams()
     for number in (0, 3, 8):
 
         def model(stacked, step_number, number=number):
             return list(stacked[step_number, number])
 
-        state = initial_state(program, model(given.weights, 0), np)
+        state = initial_state(program, model(inputs.weights, 0), np)
         for i in range(STEPS):
-            made, state = step(
+            update, state = step(
                 program,
                 state,
-                model(given.weights, i),
-                model(given.grads, i),
-                lr=given.lr[i],
+                model(inputs.weights, i),
+                model(inputs.grads, i),
+                lr=inputs.lr[i],
                 t=i + 1,
                 xp=np,
             )
-            scale = np.nanmax(np.abs(np.stack(made)), initial=0.0, where=np.isfinite(made))
+            want = np.stack(update)
+            scale = np.nanmax(np.abs(want), initial=0.0, where=np.isfinite(update))
             np.testing.assert_allclose(
-                updates[i, number], np.stack(made), rtol=1e-6, atol=1e-9 * scale, equal_nan=True
+                updates[i, number], want, rtol=1e-6, atol=1e-9 * scale, equal_nan=True
             )
 
 
 @settings(max_examples=40)
 @given(programs(min_statements=2, max_statements=12))
-def test_values_stay_in_the_ranges_that_the_analysis_gives(program):
+def test_values_stay_within_their_ranges(program):
     nodes = Nodes()
     graph, _ = read(program, nodes)
     ranges = Context(graph, nodes).ranges
@@ -408,7 +419,7 @@ def test_values_stay_in_the_ranges_that_the_analysis_gives(program):
             assert not (value > high + slack).any(), (node, high)
 
 
-def test_the_probes_catch_a_wrong_rule():
+def test_probes_reject_wrong_rules():
     wrong = [("norm(g)", "global_norm(g)"), ("g / g", "1.0"), ("row_mean(g)", "col_mean(g)")]
     wrong += [("sqrt(square(g))", "g"), ("mean(g)", "matrix_mean(g)"), ("g * lr", "g * lr * lr")]
     wrong += [("g + 1e-6", "g"), ("interp(g, w, 0.9)", "interp(g, w, 0.9001)"), ("sign(g)", "1.0")]
@@ -420,13 +431,13 @@ def test_the_probes_catch_a_wrong_rule():
         assert not Probe(graph).agrees(old, new, Domain.REAL), before
 
 
-def test_a_sum_that_cancels_within_one_op_is_within_rounding():
-    """Regression: (1 - a) x + a x for a huge a, with x a number of the program."""
+def test_a_sum_that_cancels_within_one_op_counts_as_equal():
+    """Regression: (1 - a) x + a x for a huge a and a constant x."""
     program = parse("def train(w, g):\n  u = interp(0.999, 0.999, dot(w, w))\n  return u")
     assert "interp" not in str(simplify(program, strict=True).program)
 
 
-def test_a_smaller_kind_may_not_stand_where_numbers_are_counted():
+def test_a_value_of_a_smaller_kind_may_not_be_the_operand_of_a_reduction():
     nodes = Nodes()
     graph, old = graph_of("equal(w, w)", nodes)
     assert may_replace(graph, nodes, old, nodes.constant(1.0))
@@ -439,18 +450,18 @@ def test_a_smaller_kind_may_not_stand_where_numbers_are_counted():
 
 @settings(max_examples=40)
 @given(programs(min_statements=1, max_statements=14), st.randoms(use_true_random=False))
-def test_writing_what_was_read_keeps_the_graph(program, random):
+def test_a_written_graph_is_read_back_unchanged(program, random):
     nodes = Nodes()
     graph, named = read(program, nodes)
     written = write(Context(graph, nodes), program, named)
-    again, _ = read(written, nodes)
+    graph_read_back, _ = read(written, nodes)
     assert parse(str(written)) == written
-    assert again.update is graph.update
-    assert again.following == graph.following
+    assert graph_read_back.update is graph.update
+    assert graph_read_back.following == graph.following
     assert len(written.statements) <= len(program.statements)
 
 
-def test_the_documented_rules_are_the_rules():
-    """Regenerate with `python -c "from primitives.explain.language import rules_markdown; ..."`."""
+def test_the_documented_rules_are_up_to_date():
+    """`primitives.explain.language.rules_markdown()` prints the table of the page."""
     page = Path(__file__).parents[3] / "docs" / "simplification.md"
     assert rules_markdown() in page.read_text(encoding="utf-8")

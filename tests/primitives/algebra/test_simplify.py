@@ -1,4 +1,4 @@
-"""Simplification keeps the update, shortens, ends, and reads the same the second time."""
+"""Simplification keeps the update, never lengthens a program, and is idempotent."""
 
 import numpy as np
 import pytest
@@ -38,14 +38,14 @@ def test_simplification_of_arithmetic_keeps_the_update(program):
 
 @settings(max_examples=10)
 @given(programs(min_statements=3, max_statements=10, names=ARITHMETIC))
-def test_rules_that_always_hold_keep_the_update_even_where_it_is_not_finite(program):
+def test_rules_of_domain_always_keep_updates_that_are_not_finite(program):
     derivation = simplify(program, within=Domain.ALWAYS, strict=True)
     assert derivation.domain == Domain.ALWAYS
     assert_same_updates(program, derivation)
 
 
-def test_a_state_that_nothing_writes_goes_where_the_update_is_ill_conditioned():
-    """Regression: what an earlier rewrite did to b / b was laid to the rule of constant states."""
+def test_a_constant_state_is_removed_from_an_ill_conditioned_update():
+    """Regression: the effect of an earlier rewrite of b / b was attributed to this rule."""
     program = parse(
         "def train(w, g, m: tensor(1.0)):\n"
         "  s = interp(g, g, 0.1)\n  b = s - g\n  a = b / b\n  v = a - g\n"
@@ -67,7 +67,7 @@ def test_simplification_is_idempotent_and_never_lengthens(program):
 
 @settings(max_examples=15)
 @given(programs(min_statements=3, max_statements=15, names=ARITHMETIC))
-def test_a_derivation_is_a_chain_of_programs_that_do_not_grow(program):
+def test_each_step_starts_at_the_result_of_the_previous_one_and_is_not_longer(program):
     derivation = simplify(program)
     assert derivation.refused == ()
     chain = [program, *(s.after for s in derivation.steps)]
@@ -77,8 +77,8 @@ def test_a_derivation_is_a_chain_of_programs_that_do_not_grow(program):
     assert lengths == sorted(lengths, reverse=True)
 
 
-def test_raw_lion_becomes_a_sign_of_one_average():
-    """Both idle states go, the quotient is a sign, the two interps fold into one."""
+def test_raw_lion_simplifies_to_nine_statements():
+    """The unused state is removed, the quotient is a sign, two interps fold into one."""
     derivation = simplify(RAW_LION, strict=True)
     assert str(derivation.program) == (
         "def train(w, g, v, lr):\n"
@@ -129,26 +129,26 @@ def test_known_optimizers_are_their_own_simplification(name):
 
 
 ROUND_TRIPS = 300
-ALLOWED = 0.05
+MAX_FAILURES = 0.05
 
 
 @pytest.mark.parametrize("round_trips", [60, pytest.param(ROUND_TRIPS, marks=pytest.mark.slow)])
-def test_obfuscated_optimizers_become_what_they_were(round_trips):
-    """In at least 95% of cases; the rest are listed where the test fails."""
+def test_obfuscated_optimizers_simplify_to_the_original(round_trips):
+    """At least 95% of them do. If the test fails, it lists the others."""
     keys = {name: semantic_key(simplify(zoo.load(name)).program) for name in zoo.names()}
-    lost = []
+    failures = []
     for seed in range(round_trips):
         name = zoo.names()[seed % len(keys)]
         program = obfuscated(zoo.load(name), np.random.default_rng(seed))
         derivation = simplify(program, strict=True)
         if semantic_key(derivation.program) != keys[name]:
-            lost.append((name, seed))
-    assert len(lost) <= ALLOWED * round_trips, lost
+            failures.append((name, seed))
+    assert len(failures) <= MAX_FAILURES * round_trips, failures
 
 
 @settings(max_examples=30)
 @given(name=st.sampled_from(zoo.names()), seed=st.integers(0, 2**32 - 1))
-def test_an_obfuscation_is_the_optimizer_in_more_statements(name, seed):
+def test_an_obfuscated_optimizer_makes_the_same_updates_in_more_statements(name, seed):
     program = obfuscated(zoo.load(name), np.random.default_rng(seed))
     assert parse(str(program)) == program
     assert len(program.statements) > len(zoo.load(name).statements)
@@ -183,16 +183,16 @@ STATES = {
         "def train(w, g, m, lr):\n"
         "  x = m * 0.9\n  m = x + g\n  lr = lr * 0.003\n  u = m * lr\n  return u, m",
     ),
-    "a state that no one reads": (
+    "a state that is overwritten before it is read": (
         "def train(w, g, v, lr, t):\n  v = g\n  u = v * lr\n  return u, v",
         "def train(w, g, lr):\n  u = g * lr\n  return u",
     ),
 }
 
 
-@pytest.mark.parametrize("what", STATES)
-def test_states_that_are_not_needed_go(what):
-    program, shorter = map(parse, STATES[what])
+@pytest.mark.parametrize("case", STATES)
+def test_redundant_states_are_removed(case):
+    program, shorter = map(parse, STATES[case])
     derivation = simplify(program, strict=True)
     assert semantic_key(derivation.program) == semantic_key(shorter)
     assert len(derivation.program.states) == len(shorter.states)
@@ -210,7 +210,7 @@ def test_states_that_are_not_needed_go(what):
         "def train(w, g, m, v):\n  u = m - v\n  x = v + g\n  v = m\n  m = x\n  return u, m, v",
     ],
 )
-def test_states_that_differ_stay(text):
+def test_states_that_differ_are_not_merged(text):
     derivation = simplify(parse(text), strict=True)
     assert len(derivation.program.states) == len(parse(text).states)
     assert_same_updates(parse(text), derivation)
@@ -219,8 +219,8 @@ def test_states_that_differ_stay(text):
 # --- kinds ---
 
 
-def test_ones_of_every_weight_are_not_the_number_one():
-    """Regression of the idea: the norm of a tensor of ones counts the weights."""
+def test_a_tensor_of_ones_is_not_replaced_by_the_number_one_in_a_norm():
+    """The norm of a tensor of ones depends on the number of weights."""
     text = "def train(w, g):\n  ones = equal(w, w)\n  n = norm(ones)\n  u = g / n\n  return u"
     derivation = simplify(parse(text), strict=True)
     assert "equal" in str(derivation.program)
@@ -237,7 +237,7 @@ def test_states_keep_their_kinds(program):
         assert state.kind in Kind
 
 
-def test_inputs_that_no_one_reads_go():
+def test_unused_schedule_inputs_are_removed():
     program = parse("def train(w, g, lr, t):\n  x = t - t\n  u = g * lr + x\n  return u")
     assert [p.name for p in simplify(program).program.parameters] == ["w", "g", "lr"]
 
