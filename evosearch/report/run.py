@@ -131,7 +131,7 @@ def status_report(overview: RunOverview, command: Callable[..., str]) -> Report:
             counts,
             Section(notes=paragraphs(f"Best program, simplified {how}:")),
             Section(notes=(Note(best.source, verbatim=True, indent=4),)),
-            Section(notes=paragraphs(best.in_words, best.nearest.in_words())),
+            Section(notes=paragraphs(best.in_words, best.nearest.describe())),
             Section(notes=paragraphs("Evidence:")),
             Section(notes=tuple(Note(text, indent=2) for text in _evidence(status))),
         )

@@ -489,7 +489,7 @@ def test_a_search_starts_over_where_making_a_run_was_interrupted_and_says_so(
         assert "interrupted" in said.err or "config.toml is missing" in said.err
     said = run("search", path, "--out", directory)
     assert said.status == 0
-    assert "making a run was interrupted here; starting over" in said.err
+    assert "creating a run was interrupted here; starting over" in said.err
     said = run("search", path, "--out", directory)
     assert said.status == 2
     assert "holds a run already" in said.err

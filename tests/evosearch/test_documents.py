@@ -70,7 +70,7 @@ def said_by(
         command()
     except Exception as error:
         capsys.readouterr()
-        if app._known(error) is None:
+        if app.exit_status(error) is None:
             raise
         return None, app._one_line(error)
     return capsys.readouterr().out, ""
@@ -294,7 +294,7 @@ def toml(settings: Any) -> bytes:
         ({"measurement": {"max_seeds": 10**6}}, "'measurement.max_seeds' = 1000000"),
         ({"measurement": {"budgets": [1.0] * 101}}, "'measurement.budgets'.* at most 100 items"),
         ({"funnel": {"seeds": [1e30, 2]}}, r"'funnel.seeds.0' = 1e\+30"),
-        ({"tasks": ["table\udcff.npz"]}, r"'table\\udcff.npz' is no UTF-8 text"),
+        ({"tasks": ["table\udcff.npz"]}, r"'table\\udcff.npz' is not valid UTF-8"),
         ({"tasks": [1] * 1000}, "and 995 more"),
         ({"x" * 10_000: 1}, r"config key 'x+\.\.\.' does not exist"),
     ],

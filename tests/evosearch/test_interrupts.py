@@ -118,7 +118,7 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
         assert "hanging.py:sleeps, for 0:0" in said
         command.interrupt()
         command.wait_for("stopping after the trainings in flight; Ctrl-C again to quit now", 5)
-        command.wait_for("waiting for what is in flight (start-up_0: ", 10)
+        command.wait_for("waiting for running trainings (start-up_0: ", 10)
         command.interrupt()
         assert command.process.wait(timeout=2) == -signal.SIGINT
     finally:

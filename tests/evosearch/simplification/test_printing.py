@@ -91,10 +91,14 @@ def test_a_narrow_terminal_shortens_statements_but_not_numbers() -> None:
 def test_results_that_fresh_seeds_do_not_confirm_are_reported() -> None:
     found = measured()
     assert found.unconfirmed == []
-    assert "It costs less than 0.01, and on each task less than 0.03 (95%)." in printed(found)
+    assert "It costs less than 0.01 in the mean and less than 0.03 on each task (95%)." in printed(
+        found
+    )
     doubtful = replace(found, confirmation=replace(COST, per_task={"one": (0.0, 0.04)}))
     assert doubtful.unconfirmed == ["one"]
-    assert "Not shown to cost so little: one." in printed(doubtful)
+    assert "Not shown to cost less than 0.01 in the mean, 0.03 on each task: one." in printed(
+        doubtful
+    )
     doubtful = replace(found, confirmation=replace(COST, high=0.012))
     assert doubtful.unconfirmed == ["the mean over tasks"]
 
@@ -102,10 +106,10 @@ def test_results_that_fresh_seeds_do_not_confirm_are_reported() -> None:
 def test_statements_without_significant_cost_are_named() -> None:
     """In the golden both bounds of the cost are below zero; here both are above zero."""
     found = measured()
-    assert "Not shown to be worth anything here: u = g * lr." in printed(found)
+    assert "Not shown to be needed on these tasks: u = g * lr." in printed(found)
     cost = replace(COST, mean=0.02, low=0.001, high=0.04)
     needed = replace(found, ablations=(replace(found.ablations[0], cost=cost),))
-    assert "Not shown to be worth anything" not in printed(needed)
+    assert "Not shown to be needed" not in printed(needed)
 
 
 def test_a_derivation_converts_to_json_and_back() -> None:
@@ -195,7 +199,7 @@ def test_the_simplified_form_of_a_runs_program_can_be_named(run: Any, tmp_path: 
         assert json.loads(run("show", name, "--json").out)["source"] == str(measured().program)
     result = run("show", "lion:simplified")
     assert result.status == 2
-    assert "no program of a run" in result.err
+    assert "not a program of a run" in result.err
 
 
 @pytest.mark.parametrize("caller", ["command", "function"])
@@ -241,7 +245,7 @@ def test_ctrl_c_keeps_the_steps_taken_so_far(
     out = tmp_path / "short.txt"
     result = run("simplify", RAW_LION, "-o", out)
     assert result.status == 130
-    assert "Interrupted: not everything had been tried" in result.out
+    assert "Interrupted: not every removal was tried" in result.out
     assert str(first.after) in result.out
     assert parse(out.read_text(encoding="utf-8")) == first.after
 
