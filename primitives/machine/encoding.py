@@ -41,7 +41,14 @@ _INPUTS = {"lr": _LR, "t": _T}
 
 
 class CapacityError(ValueError):
-    """The machine has too few registers for the program, or lacks an op; compile it instead."""
+    """The machine has too few registers for the program, or lacks an op; compile it instead.
+
+    Example:
+        >>> from primitives import zoo
+        >>> encode(zoo.load("momentum"), frozenset({"add"}))
+        Traceback (most recent call last):
+        primitives.machine.encoding.CapacityError: ...
+    """
 
 
 class Code(NamedTuple):
@@ -65,6 +72,12 @@ def encode(program: Program, ops: OpNames = ALL_OPS) -> Code:
     Raises:
         CapacityError: it needs more registers than there are, or another op.
         StatementError: it is ill-kinded.
+
+    Example:
+        >>> from primitives import zoo
+        >>> code = encode(zoo.load("adamw"))
+        >>> code.instructions.shape == encode(zoo.load("sgd")).instructions.shape
+        True
     """
     return _Encoder(analyse(program), ops).encode()
 

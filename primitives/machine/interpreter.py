@@ -98,6 +98,15 @@ def interpreter(ops: OpNames = ALL_OPS) -> optax.GradientTransformationExtraArgs
 
     The code is that of `encode(program, ops)`. Equal `ops` give the same object, so that a jitted
     function which takes it as a static argument is compiled once.
+
+    Example:
+        >>> from primitives import encode, zoo
+        >>> params, grads = jnp.ones(2), jnp.array([1.0, -1.0])
+        >>> optimizer = interpreter()
+        >>> state = optimizer.init(params, encode(zoo.load("momentum")), 1.0)
+        >>> updates, state = optimizer.update(grads, state, params, lr=0.5)
+        >>> updates.tolist()
+        [-0.5, 0.5]
     """
     instructions = instruction_set(ops)
 

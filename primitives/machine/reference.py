@@ -28,6 +28,12 @@ def initial_state(program: Program, params: PyTree, xp: Any = jnp) -> State:
     """One entry for each state in the order returned: a list of arrays, or a number for a scalar.
 
     Arrays have float32 (float64 under NumPy) and the shapes of `kinds.kind_shape`.
+
+    Example:
+        >>> from primitives import zoo
+        >>> initial_state(zoo.load("momentum"), np.ones(2), np)
+        ([array([[0.],
+               [0.]])],)
     """
     dtype = xp.float64 if xp is np else xp.float32
     shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(params)]
@@ -60,6 +66,14 @@ def step(
         lr: the schedule's shape at this step, peak 1.
         t: the step, counted from 1.
         xp: `jax.numpy` or `numpy`.
+
+    Example:
+        >>> from primitives import zoo
+        >>> program, params = zoo.load("momentum"), np.ones(2)
+        >>> state = initial_state(program, params, np)
+        >>> update, state = step(program, state, params, np.array([1.0, -1.0]), lr=0.5, xp=np)
+        >>> update
+        array([ 0.5, -0.5])
     """
     analysis = analyse(program)
     leaves, structure = jax.tree.flatten(params)
