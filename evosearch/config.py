@@ -394,7 +394,7 @@ def _format_error(error: Any) -> str:
 
 
 def _short_repr(value: object) -> str:
-    """Return a setting's representation, truncate for an error message."""
+    """Return a setting's representation, truncated for an error message."""
     try:
         return truncate(repr(value))
     except (

@@ -1,6 +1,6 @@
-"""Kinds: what one value of a program holds for each array of the model.
+"""Kinds: the shape of a program's value relative to the arrays of the model.
 
-Kinds form a lattice, ordered by what broadcasts into what::
+Kinds form a lattice; a lower kind broadcasts into a higher one::
 
                  tensor            the array's own shape (..., n, m)
                 /      \\
@@ -22,7 +22,18 @@ from enum import IntEnum
 
 
 class Kind(IntEnum):
-    """A value's kind; the integer is only an index, the order is that of `join` and `meet`."""
+    """Shape of a value relative to the weights.
+
+    The integers are indices only: compare kinds with `fits`, `join` and `meet`, not with `<`.
+
+    Example:
+        >>> str(Kind.ROW)
+        'row'
+        >>> str(join(Kind.ROW, Kind.COL))
+        'tensor'
+        >>> kind_shape(Kind.ROW, (1024, 512))
+        (1024, 1)
+    """
 
     SCALAR = 0
     LEAF = 1
@@ -36,7 +47,7 @@ class Kind(IntEnum):
 
 
 KINDS = {str(kind): kind for kind in Kind}
-
+"""Every kind by its name in program text."""
 
 AXES: dict[Kind, tuple[int, ...] | None] = {
     Kind.ROW: (-1,),
@@ -44,7 +55,7 @@ AXES: dict[Kind, tuple[int, ...] | None] = {
     Kind.MATRIX: (-2, -1),
     Kind.LEAF: None,
 }
-"""The axes of one array that a reduction to each kind runs over; None for all."""
+"""Axes of one array that a reduction to each kind sums over; None means all axes."""
 
 
 def _join(a: Kind, b: Kind) -> Kind:
@@ -56,40 +67,48 @@ def _meet(a: Kind, b: Kind) -> Kind:
 
 
 JOIN = tuple(tuple(_join(a, b) for b in Kind) for a in Kind)
-"""`JOIN[a][b]` is `join(a, b)`, for loops that cannot afford the call."""
+"""`JOIN[a][b]` is `join(a, b)`, without the cost of a call in hot loops."""
 _MEET = tuple(tuple(_meet(a, b) for b in Kind) for a in Kind)
 
 
 def join(a: Kind, b: Kind) -> Kind:
-    """The kind of an elementwise result of `a` and `b`: the smallest both broadcast into."""
+    """Return the smallest kind that both `a` and `b` broadcast into."""
     return JOIN[a][b]
 
 
 def common(kinds: Iterable[Kind]) -> Kind:
-    """The kind that values of `kinds` are broadcast to; SCALAR for none."""
-    found = Kind.SCALAR
+    """Return the smallest kind that all `kinds` broadcast into; SCALAR if there are none."""
+    result = Kind.SCALAR
     for kind in kinds:
-        found = JOIN[found][kind]
-    return found
+        result = JOIN[result][kind]
+    return result
 
 
 def meet(a: Kind, b: Kind) -> Kind:
-    """The kind of reducing a value of kind `a` to scope `b`: the largest both can be cut to."""
+    """Return the kind of a value of kind `a` after a reduction to kind `b`.
+
+    It is the largest kind that broadcasts into both.
+    """
     return _MEET[a][b]
 
 
 def fits(kind: Kind, declared: Kind) -> bool:
-    """Whether a value of `kind` broadcasts into a place declared as `declared`."""
+    """Return whether a value of `kind` broadcasts into a variable declared as `declared`."""
     return JOIN[kind][declared] == declared
 
 
 def matrix_view(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """`shape` with a trailing matrix: a vector (n,) becomes (n, 1), a scalar () becomes (1, 1)."""
+    """Extend `shape` to at least two axes: (n,) becomes (n, 1), and () becomes (1, 1)."""
     return shape if len(shape) >= 2 else (*shape, 1) if shape else (1, 1)
 
 
 def kind_shape(kind: Kind, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in which one array of `shape` keeps a value of `kind`."""
+    """Return the shape of a value of `kind` for one array of the model.
+
+    Args:
+        kind: kind of the value.
+        shape: shape of the array.
+    """
     *batch, n, m = matrix_view(shape)
     return {
         Kind.SCALAR: (),

@@ -1,4 +1,4 @@
-"""An op: all that is known about one, in one value."""
+"""The class `Op`: one row of the op table, with all facts about one op."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ _OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": oper
 
 @dataclass(frozen=True)
 class Reduction:
-    """The reducing part of an op: `inputs(xp, *operands)` are summed or averaged over `scope`.
+    """The reduction that an op contains, such as the sum of squares in a norm.
 
-    Operands are first broadcast to their common kind; a kind smaller than tensor is reduced over
-    its own numbers, not over its broadcast. `scope` SCALAR means the whole model.
+    Operands are first broadcast to their common kind. A value of a kind smaller than tensor is
+    reduced over its own numbers, not over its broadcast.
+
+    Attributes:
+        scope: kind of the result; SCALAR reduces over the whole model.
+        how: whether inputs are summed or averaged.
+        inputs: `inputs(xp, *operands)` returns the arrays to reduce.
     """
 
     scope: Kind
@@ -34,10 +39,14 @@ class Reduction:
 
 
 class ConstantRole(NamedTuple):
-    """What a constant in an operand's place is: a hyperparameter's name, and its role in words.
+    """The hyperparameter that a constant operand of an op is in exported files.
 
-    `keeps_sign`: other values have the same sign. `always`: 0, 1/2, 1 and 2 are named too, which
-    elsewhere stay numbers, since halves and doubles are seldom tuned.
+    Attributes:
+        name: name of the hyperparameter.
+        words: its role in words.
+        keeps_sign: whether the hyperparameter may only take values with the sign of the constant.
+        always: whether the constants 0, 1/2, 1 and 2 become hyperparameters too. By default they
+            stay numbers, because halves and doubles are seldom tuned.
     """
 
     name: str
@@ -48,52 +57,76 @@ class ConstantRole(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One op of the language: all that any part of the project knows about it.
+    """One op of the language, with all facts that the project uses about it.
 
-    A consumer refuses an op by its name if its row lacks a fact that the consumer needs, or does
-    without what the fact would allow. It never guesses.
+    Only the attributes up to `summary` are required. Code that needs a missing fact refuses the op
+    by name or skips the optimization; it never guesses the fact.
+
+    Identity:
+        name: name in program text.
+        summary: meaning in one line, for lists of ops.
+        op_set: `paper` for the ops of Chen et al. 2023, `full` for the rest.
+        infix: operator that replaces a call in program text, such as `+`.
+        aliases: further names that the parser accepts.
+        same_as: name of the op that this op is a synonym of.
 
     Meaning:
-        operands: a letter for each operand: `x` for any kind, `s` for a scalar.
-        meaning: `meaning(xp, *operands)` is elementwise; with a `reduction` it is
+        operands: one letter per operand: `x` for any kind, `s` for a scalar.
+        meaning: `meaning(xp, *operands)`, elementwise. With a `reduction` it is
             `meaning(xp, totals, *operands)`, where `totals` are the reduced inputs.
-        keeps_kind: the result has the operands' common kind; otherwise the result of a reduction
-            has the kind of its scope.
-        matrixwise: `meaning` acts on the trailing matrix of each array, not on each number.
+        commutative: whether the two operands can be exchanged.
+        reduction: the sum or mean that `meaning` uses, if any.
+        keeps_kind: whether the result has the common kind of the operands. If not, the result has
+            at most the kind of the reduction's scope.
+        matrixwise: whether `meaning` acts on the trailing matrix of each array, not elementwise.
 
     Mathematics:
-        parity: f(-x) is f(x), or -f(x).
-        inverse: the op g for which f(g(x)) = x wherever that is finite.
-        exponent: the op is |x| to that power, with the sign of x if its parity is odd.
-        of_number: the op that a reduction of a single number is; `identity` for a mean.
-        linear: the operands in which, together, the op is linear.
-        order: how the power of the gradient that the result is proportional to follows from those
-            of the operands; `linear` for the largest of the linear ones.
-        underflows: the result may be 0 although no operand is.
-        interval: the interval of the results, from those of the operands.
-        interval_of_same: the same, if both operands are one value.
+        parity: `even` if f(-x) = f(x), `odd` if f(-x) = -f(x).
+        inverse: name of the op g with f(g(x)) = x wherever g(x) is finite.
+        exponent: p if the op is |x|^p, with the sign of x if `parity` is odd.
+        of_number: name of the op that a reduction equals on a single number; `identity` for a mean.
+        linear: indices of the operands in which the op is jointly linear.
+        order: rule for the order of the result, which is the power of the gradient that a value is
+            proportional to: `largest`, `sum` or `difference` of the operands' orders; `linear` for
+            the largest order among the `linear` operands; `none` for order 0.
+        underflows: whether the result may be 0 although no operand is 0.
+        interval: interval map of the op.
+        interval_of_same: tighter interval map for the case that both operands are the same value.
 
     Words:
-        noun: names a result, in simplified programs and in exported files.
-        phrase: describes a result, with the operands at {0}, {1}, ...
-        constants: for each operand, what a constant in its place is.
-        symbol: what exported files call a constant of nature; any other number that an op gives is
-            a hyperparameter.
-        latex: a pattern with the operands at #1, #2, ..., or a function that builds the formula
-            from theirs; by default the op's operator, or a call under its name.
+        noun: name for a result in simplified programs and exported files.
+        phrase: description of a result, with the operands at {0}, {1}, ...
+        constants: for each operand, the role of a constant there.
+        symbol: name in exported files of a mathematical constant such as pi. An op without operands
+            and without a symbol becomes a hyperparameter.
+        latex: LaTeX pattern with the operands at #1, #2, ..., or a function from the operands'
+            formulas to the formula. By default the infix operator or a call of the op's name.
 
-    Code, as exported files have it:
-        code: a Python expression over the operands `_0`, `_1`, `_2` and the namespace `xp`. Ops
-            over the whole model have none: an export sums over its own arrays.
-        torch: replaces it where PyTorch has another name; `like` is a tensor of the wanted type.
-        code_valid: whether `code` is right for operands in some intervals; a divisor may be zero.
-        guarded_code: replaces both elsewhere; calls a helper.
-        python: the op on Python's numbers.
-        python_valid: whether `python`, for operands in some intervals, neither raises an exception
-            nor leaves the real numbers.
+    Code in exported files:
+        code: Python expression over the operands `_0`, `_1`, `_2` and the namespace `xp`. Ops that
+            reduce over the whole model have none, because an export sums over its own arrays.
+        torch: PyTorch expression, if it differs from `code`; `like` is a tensor with the right
+            dtype.
+        code_valid: whether `code` is correct for operands in the given intervals. Division, for
+            example, is not correct for a divisor that may be zero.
+        guarded_code: expression for the operands for which `code` is not valid; it calls a function
+            that the exported file defines.
+        python: expression for Python floats.
+        python_valid: whether `python` gives a real number without an exception for operands in the
+            given intervals.
 
-    Derived: `arity`; `scalar_operands`, the operands that must be scalars; `results`, the result's
-    kind for each common kind of the operands; `tag`, a stable hash of what the op means.
+    Derived attributes:
+        arity: number of operands.
+        scalar_operands: indices of the operands that must be scalars.
+        results: kind of the result for each common kind of the operands, indexed by that kind.
+        tag: stable 64-bit hash of the op's meaning.
+
+    Example:
+        >>> from primitives import OPS
+        >>> OPS["clip"].summary
+        'x scaled down to global norm c where it is above'
+        >>> OPS["clip"].arity, OPS["clip"].scalar_operands
+        (2, (1,))
     """
 
     name: str
@@ -138,7 +171,7 @@ class Op:
         digest = hashlib.blake2b((self.same_as or self.name).encode(), digest_size=8).digest()
         derived: dict[str, Any] = {
             "arity": len(self.operands),
-            "scalar_operands": tuple(i for i, want in enumerate(self.operands) if want == "s"),
+            "scalar_operands": tuple(i for i, type_ in enumerate(self.operands) if type_ == "s"),
             "results": tuple(meet(kind, scope) for kind in Kind),
             "tag": int.from_bytes(digest, "little"),
         }
@@ -148,38 +181,46 @@ class Op:
             object.__setattr__(self, name, value)
 
     def result_kind(self, kinds: tuple[Kind, ...]) -> Kind:
-        """The kind of the result for operands of `kinds`, which must suit `operands`."""
+        """Return the kind of the result for operands of the given kinds.
+
+        The caller must have checked the kinds against `operands`.
+        """
         return self.results[common(kinds)]
 
     def of_numbers(self, xp: Namespace, *operands: Array) -> Array:
-        """The op on operands of one number each, over which a sum or mean is the number itself."""
+        """Apply the op to single numbers; a sum or mean over one number is the number.
+
+        Args:
+            xp: `numpy` or `jax.numpy`.
+            *operands: arrays of equal shape, each entry of which is treated as a separate model.
+        """
         totals = (self.reduction.inputs(xp, *operands),) if self.reduction else ()
         return self.meaning(xp, *totals, *operands)
 
     @property
     def mixes_numbers(self) -> bool:
-        """Whether a result depends on several numbers of an operand, and on how many there are."""
+        """Whether one number of the result depends on several numbers of an operand."""
         return self.reduction is not None or self.matrixwise
 
     def formula(self, *operands: Formula) -> Formula:
-        """How a person writes the op's result."""
+        """Return the formula of the op's result, given the formulas of its operands."""
         if callable(self.latex):
             return self.latex(*operands)
         if self.infix:
-            written: Formula = _OPERATORS[self.infix](*operands)
-            return written
-        places = ", ".join(f"#{place}" for place in range(1, self.arity + 1))
+            result: Formula = _OPERATORS[self.infix](*operands)
+            return result
+        placeholders = ", ".join(f"#{number}" for number in range(1, self.arity + 1))
         name = self.name.replace("_", r"\_")
-        pattern = self.latex or rf"\operatorname{{{name}}}({places})"
+        pattern = self.latex or rf"\operatorname{{{name}}}({placeholders})"
         return Form(pattern, self.name, operands)
 
     def constant_role(self, operand: int) -> ConstantRole | None:
-        """What a constant in the place of an operand is."""
+        """Return the role of a constant as the operand with this index, or None."""
         return self.constants[operand] if operand < len(self.constants) else None
 
     @property
     def operand_names(self) -> tuple[str, ...]:
-        """What the operands are called where the op is explained."""
+        """Names of the operands in documentation of the op."""
         if callable(self.latex):
             return tuple(signature(self.latex).parameters)
         return ("x", "y", "z")[: self.arity]

@@ -1,4 +1,7 @@
-"""Text to Program. Python's grammar reads the text; nothing of it is ever executed."""
+"""The parser: program text to `Program`.
+
+The text is read with Python's grammar and never executed.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +31,22 @@ from primitives.text.names import keyword_problem, text_problem
 from primitives.text.wording import (
     MATRIX_PRODUCTS,
     NO_MATRIX_PRODUCTS,
-    described,
+    describe,
     one_line,
     remedy,
     suggestion,
     truncate,
+    unsupported,
 )
 
 MAX_CHARACTERS = 100_000
+"""Maximum length of a program's text."""
 MAX_PARAMETERS = 64
+"""Maximum number of a program's parameters."""
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
 _MAY_WARN = re.compile(r"""['"]|\b\d[\w.]*(?:and|else|for|if|in|is|not|or)""")
-"""Texts and numbers that Python's grammar may warn of; none of them is in the language."""
-_RANGE = "float32 ends at 3.4e38"
+"""Syntax that may cause a `SyntaxWarning`: strings, and numbers joined to keywords (`1if`)."""
+_RANGE = "the largest float32 is 3.4e38"
 _FORM = "write `def train(w, g, ...states, lr):`, assignments, and `return update, ...states`"
 _TOO_LONG = f"more than {MAX_STATEMENTS} statements; shorten the program"
 _OPERATORS: dict[type[ast.operator], str] = {
@@ -53,12 +59,32 @@ _OPERATORS: dict[type[ast.operator], str] = {
 
 
 def parse(text: str) -> Program:
-    """Reads a program and checks it; `parse(str(program)) == program`.
+    """Parse and check the text of a program.
 
-    Nested expressions are flattened to one op per statement, `#` comments are dropped.
+    Nested expressions are flattened to one op per statement, and comments are dropped.
+    `parse(str(program)) == program` holds for every program.
+
+    Args:
+        text: a `def` with assignments and one `return`; see docs/language.md.
 
     Raises:
-        ProgramError: not a program, or an ill-kinded one; says line, culprit and remedy.
+        ProgramError: the text is not a valid program. The message names the line, the error and a
+            correction.
+
+    Example:
+        >>> program = parse('''
+        ... def train(w, g, m, lr):
+        ...     m = interp(g, m, 0.9)  # momentum
+        ...     update = sign(m) * lr
+        ...     return update, m
+        ... ''')
+        >>> print(program)
+        def train(w, g, m, lr):
+            m = interp(g, m, 0.9)
+            v1 = sign(m)
+            update = v1 * lr
+            return update, m
+        <BLANKLINE>
     """
     if len(text) > MAX_CHARACTERS:
         raise ProgramError(
@@ -66,7 +92,7 @@ def parse(text: str) -> Program:
         )
     for character in _FORBIDDEN.finditer(text):
         line = text.count("\n", 0, character.start()) + 1
-        raise ProgramError(f"character {character[0]!r}; remove it", line)
+        raise ProgramError(f"character {character[0]!r} is not allowed; remove it", line)
     if problem := text_problem(text):
         raise ProgramError(*problem)
     function = _only_function(_syntax_tree(text))
@@ -74,17 +100,17 @@ def parse(text: str) -> Program:
 
 
 def _syntax_tree(text: str) -> ast.Module:
-    """The text as Python's grammar reads it.
+    """Parse `text` with Python's grammar.
 
-    Where that fails, Python looks for the line in the file that the text is said to be from: the
-    empty name is no file's.
+    On a syntax error, Python opens the named file to quote the line. The empty file name prevents
+    it from opening any file.
     """
     quiet = warnings.catch_warnings(action="ignore") if _MAY_WARN.search(text) else nullcontext()
     try:
         with quiet:
             try:
                 return ast.parse(text, filename="")
-            except SystemError:  # of Python 3.11, where another thread or a finalizer parses too
+            except SystemError:  # Python 3.11, if another thread or a finalizer parses as well
                 return ast.parse(text, filename="")
     except SyntaxError as error:
         if "integer string conversion" in error.msg:
@@ -93,36 +119,36 @@ def _syntax_tree(text: str) -> ast.Module:
             raise ProgramError(keyword_problem(word), error.lineno) from None
         raise ProgramError(f"{one_line(error.msg)}; {_FORM}", error.lineno) from None
     except (RecursionError, MemoryError):
-        raise ProgramError("nested too deeply; use one statement a step") from None
+        raise ProgramError("nested too deeply; split it into several statements") from None
     except ValueError as error:
         raise ProgramError(f"{one_line(str(error))}; {_FORM}") from None
 
 
 def _keyword_at(error: SyntaxError) -> str | None:
-    """The keyword that stands where a name should: at the culprit, or before its `=`."""
-    line, place = error.text or "", (error.offset or 1) - 1
-    found = re.match(r"[A-Za-z]+", line[place:])
-    if line[place : place + 1] == "=":
-        found = re.search(r"[A-Za-z]+(?=\s*$)", line[:place])
-    return found[0] if found and keyword.iskeyword(found[0]) else None
+    """Return the keyword used as a name: at the position of the error, or before its `=`."""
+    line, start = error.text or "", (error.offset or 1) - 1
+    word = re.match(r"[A-Za-z]+", line[start:])
+    if line[start : start + 1] == "=":
+        word = re.search(r"[A-Za-z]+(?=\s*$)", line[:start])
+    return word[0] if word and keyword.iskeyword(word[0]) else None
 
 
 def _only_function(module: ast.Module) -> ast.FunctionDef:
     for node in module.body:
         if not isinstance(node, ast.FunctionDef):
-            raise ProgramError(f"{described(node)} outside the function; {_FORM}", node.lineno)
+            raise ProgramError(f"{describe(node)} outside the function; {_FORM}", node.lineno)
     if len(module.body) != 1:
         line = module.body[1].lineno if module.body else None
-        raise ProgramError(f"{len(module.body)} functions; {_FORM}, once", line)
+        raise ProgramError(f"{len(module.body)} functions instead of one; {_FORM}", line)
     function = module.body[0]
     assert isinstance(function, ast.FunctionDef)
     _require_short_names(function)
     if function.decorator_list:
-        raise ProgramError("a decorator; remove it", function.lineno)
+        raise ProgramError("a decorator is not supported; remove it", function.lineno)
     if function.returns is not None:
-        raise ProgramError("a return annotation; remove it", function.lineno)
+        raise ProgramError("a return annotation is not supported; remove it", function.lineno)
     if getattr(function, "type_params", None):  # Python 3.12 and later
-        raise ProgramError("type parameters; remove them", function.lineno)
+        raise ProgramError("type parameters are not supported; remove them", function.lineno)
     return function
 
 
@@ -146,10 +172,10 @@ def _require_distinct(names: list[str], line: int) -> None:
 
 
 def number(value: float, line: int | None = None) -> float:
-    """A constant of the language, finite in float32.
+    """Convert a number of the program's text to a constant.
 
     Raises:
-        ProgramError: it is not.
+        ProgramError: the number is not finite in float32.
     """
     try:
         result = float(value)
@@ -163,7 +189,16 @@ def number(value: float, line: int | None = None) -> float:
 
 
 class _Reader:
-    """Reads one function; keeps the line of every statement for error messages."""
+    """Converts the syntax tree of a function to a `Program`.
+
+    Attributes:
+        function: the syntax tree.
+        statements: statements so far.
+        lines: line of each statement, for error messages.
+        defined: names that have a value.
+        used: all names in the text, which generated names must avoid.
+        fresh: number of the last generated name.
+    """
 
     def __init__(self, function: ast.FunctionDef):
         self.function = function
@@ -194,9 +229,13 @@ class _Reader:
         line = self.function.lineno
         others = (arguments.vararg, arguments.kwarg, *arguments.kwonlyargs, *arguments.posonlyargs)
         if any(others) or arguments.defaults:
-            raise ProgramError("a special or default parameter; list plain names", line)
+            raise ProgramError(
+                "defaults, `*` and `/` are not supported in the parameters; list plain names", line
+            )
         if len(arguments.args) < 2:
-            raise ProgramError("fewer than two parameters; the first two are w and g", line)
+            raise ProgramError(
+                "fewer than two parameters; the first two are the weights and the gradient", line
+            )
         if len(arguments.args) > MAX_PARAMETERS:
             raise ProgramError(
                 f"{len(arguments.args):,} parameters; use at most {MAX_PARAMETERS}", line
@@ -210,13 +249,14 @@ class _Reader:
         for parameter in parameters[:2]:
             if parameter != Parameter(parameter.name):
                 raise ProgramError(
-                    f"{parameter.name!r} is weights or gradient; only states take a kind", line
+                    f"{parameter.name!r} is the weights or the gradient; only states take a kind",
+                    line,
                 )
         return tuple(parameters)
 
     def _parameter(self, argument: ast.arg) -> Parameter:
-        note = argument.annotation
-        match note:
+        annotation = argument.annotation
+        match annotation:
             case None:
                 return Parameter(argument.arg)
             case ast.Name(id=name) if name in KINDS:
@@ -226,13 +266,13 @@ class _Reader:
                 if initial is not None:
                     return Parameter(argument.arg, KINDS[name], initial)
         raise ProgramError(
-            f"annotation of {argument.arg!r} is {described(note)}; write a kind "
-            f"({', '.join(KINDS)}) or a kind with its initial value, as in tensor(1.0)",
+            f"the annotation of {argument.arg!r} is {describe(annotation)}, not a kind; write one "
+            f"of {', '.join(KINDS)}, or a kind with its initial value, as in tensor(1.0)",
             argument.lineno,
         )
 
     def _literal(self, node: ast.expr) -> float | None:
-        """The number that `node` writes down, or None."""
+        """Return the value of a number literal, with or without a sign; None for other nodes."""
         match node:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
                 return number(value, node.lineno)
@@ -248,12 +288,12 @@ class _Reader:
                 self._assign(target, value, node.lineno)
                 self.defined.add(target)
             case ast.Return():
-                raise ProgramError("return before the end; keep the last one", node.lineno)
+                raise ProgramError("return before the end; keep only the last one", node.lineno)
             case ast.Assign():
-                raise ProgramError("assign to one name, as in `x = sign(g)`", node.lineno)
+                raise ProgramError("assign to one name at a time, as in `x = sign(g)`", node.lineno)
             case _:
-                what = remedy(node) or "only assignments and one return are allowed"
-                raise ProgramError(f"{described(node)}; {what}", node.lineno)
+                advice = remedy(node) or "only assignments and one return are allowed"
+                raise ProgramError(f"{unsupported(node)}; {advice}", node.lineno)
 
     def _assign(self, target: str, value: ast.expr, line: int) -> None:
         operation = self._operation(value, 0)
@@ -268,7 +308,7 @@ class _Reader:
         self.lines.append(line)
 
     def _operation(self, node: ast.expr, depth: int) -> tuple[str, tuple[Argument, ...]] | None:
-        """Op and arguments of a compound expression; None for a name or a number."""
+        """Return the op and arguments of a compound expression; None for a name or a number."""
         if depth == MAX_STATEMENTS:  # each level becomes a statement
             raise ProgramError(_TOO_LONG, node.lineno)
         if isinstance(node, ast.Name) or self._literal(node) is not None:
@@ -280,18 +320,20 @@ class _Reader:
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 op, operands = "negative", [operand]
             case ast.Call(keywords=[_, *_]):
-                raise ProgramError("a keyword argument; pass operands by position", node.lineno)
+                raise ProgramError(
+                    "keyword arguments are not supported; pass operands by position", node.lineno
+                )
             case ast.Call(func=ast.Name(id=name), args=operands):
                 op = self._op_name(name, len(operands), node.lineno)
             case ast.Call(func=func):
                 raise ProgramError(
-                    f"a call of {described(func)}; ops are called by their bare name, as in "
-                    "`sign(g)`",
+                    f"a call of {describe(func)} is not supported; call ops by their bare name, "
+                    "as in `sign(g)`",
                     node.lineno,
                 )
             case _:
-                what = remedy(node) or "an expression is a name, a number, + - * / ** or an op"
-                raise ProgramError(f"{described(node)}; {what}", node.lineno)
+                advice = remedy(node) or "an expression is a name, a number, + - * / ** or an op"
+                raise ProgramError(f"{unsupported(node)}; {advice}", node.lineno)
         return op, tuple(self._argument(operand, depth + 1) for operand in operands)
 
     def _op_name(self, written: str, count: int, line: int) -> str:
@@ -299,8 +341,8 @@ class _Reader:
         if written in MATRIX_PRODUCTS:
             raise ProgramError(f"unknown op {written!r}; {NO_MATRIX_PRODUCTS}", line)
         if op not in OPS:
-            near = suggestion(written, [*OPS, *ALIASES]) or "; `evosearch ops` lists them"
-            raise ProgramError(f"unknown op {written!r}{near}", line)
+            hint = suggestion(written, [*OPS, *ALIASES]) or "; `evosearch ops` lists all ops"
+            raise ProgramError(f"unknown op {written!r}{hint}", line)
         arity = OPS[op].arity
         if count != arity:
             raise ProgramError(
@@ -314,8 +356,8 @@ class _Reader:
             return literal
         if isinstance(node, ast.Name):
             if node.id not in self.defined:
-                near = suggestion(node.id, self.defined) or "; assign it first"
-                raise ProgramError(f"{node.id!r} has no value here{near}", node.lineno)
+                hint = suggestion(node.id, self.defined) or "; assign it first"
+                raise ProgramError(f"{node.id!r} is not defined here{hint}", node.lineno)
             return node.id
         operation = self._operation(node, depth)
         assert operation is not None
@@ -340,8 +382,8 @@ class _Reader:
         if not returned or len(returned) < len(elements):
             raise ProgramError("return names, as in `return update, m`", node.lineno)
         if returned[0] not in self.defined:
-            near = suggestion(returned[0], self.defined) or "; assign it first"
-            raise ProgramError(f"{returned[0]!r} has no value here{near}", node.lineno)
+            hint = suggestion(returned[0], self.defined) or "; assign it first"
+            raise ProgramError(f"{returned[0]!r} is not defined here{hint}", node.lineno)
         self._check_states(returned[1:], parameters, node.lineno)
         return tuple(returned)
 
@@ -356,11 +398,18 @@ class _Reader:
                     line,
                 )
             if state in names[:2]:
-                raise ProgramError(f"{state!r} cannot be a state; only w <- w - update", line)
+                raise ProgramError(
+                    f"{state!r} is the weights or the gradient and cannot be a state; remove it "
+                    "from `return`",
+                    line,
+                )
             if state in SCHEDULE_INPUTS:
-                raise ProgramError(f"{state!r} is a schedule input; name the state anew", line)
+                raise ProgramError(
+                    f"{state!r} is a schedule input and cannot be a state; choose another name",
+                    line,
+                )
             if states.count(state) > 1:
-                raise ProgramError(f"state {state!r} is returned twice", line)
+                raise ProgramError(f"state {state!r} is returned twice; return it once", line)
         for parameter in parameters[2:]:
             if parameter.name not in states and parameter.name not in SCHEDULE_INPUTS:
                 raise ProgramError(

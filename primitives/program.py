@@ -1,13 +1,14 @@
-"""The program: a frozen value, with one text form.
+"""The class `Program`: an optimizer as an immutable value with a canonical text form.
 
     def train(w, g, m, v, lr):
         m = interp(g, m, 0.9)
         ...
         return update, m, v
 
-The first parameter is the weights, the second the gradient; the names returned after the update are
-the state variables; what is left are schedule inputs, `lr` (the schedule's shape, peak 1) and `t`
-(the step, counted from 1). The training loop does `w <- w - factor * update`.
+The first parameter is the weights, the second the gradient. The parameters that are returned after
+the update are states. All other parameters are schedule inputs: `lr` (the shape of the learning
+rate's schedule, peak 1) and `t` (the step, counted from 1). The training loop computes
+`w <- w - factor * update`.
 """
 
 from __future__ import annotations
@@ -23,22 +24,29 @@ from primitives.text.names import keyword_problem, word_problem
 from primitives.text.wording import truncate
 
 MAX_NAME = 60
-"""The longest name of a variable, in characters."""
+"""Maximum length of a variable's name, in characters."""
 MAX_STATEMENTS = 64
-"""The longest program that is read, and that a search grows."""
+"""Maximum number of statements of a program, for the parser and for a search."""
 
 SCHEDULE_INPUTS = ("lr", "t")
-"""The names that a parameter may have which is neither weights, gradient nor state."""
+"""Names of the parameters that are not weights, gradient or states."""
 
 Argument = str | float
+"""Argument of a statement: the name of a variable, or a constant."""
 
 
 class ProgramError(ValueError):
-    """A text or program that is not in the language.
+    """A text or program that is not valid in the language.
 
     Attributes:
-        line: the culprit's line, counted from 1; None where no single line is to blame.
-        reason: the culprit and the remedy, without the line.
+        line: line of the error, counted from 1; None if the error has no single line.
+        reason: what is wrong and how to correct it, without the line.
+
+    Example:
+        >>> from primitives import parse
+        >>> parse("def train(w, g):\\n    u = sgn(g)\\n    return u")
+        Traceback (most recent call last):
+        primitives.program.ProgramError: line 2: unknown op 'sgn'; did you mean 'sign'?
     """
 
     def __init__(self, reason: str, line: int | None = None):
@@ -48,7 +56,17 @@ class ProgramError(ValueError):
 
 
 class Parameter(NamedTuple):
-    """A parameter; `kind` and `initial` (its value before the first step) matter for states."""
+    """Parameter of a program.
+
+    Attributes:
+        name: name of the variable.
+        kind: kind of a state; unused for other parameters.
+        initial: value of a state before the first step; unused for other parameters.
+
+    Example:
+        >>> print(Parameter("gain", Kind.ROW, 1.0))
+        gain: row(1.0)
+    """
 
     name: str
     kind: Kind = Kind.TENSOR
@@ -61,7 +79,19 @@ class Parameter(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """`target = op(args)`; an argument is a variable's name or a constant."""
+    """Assignment `target = op(args)`.
+
+    Attributes:
+        target: name of the variable that is assigned.
+        op: name of the op.
+        args: names of variables, or constants.
+
+    Example:
+        >>> print(Statement("m", "interp", ("g", "m", 0.9)))
+        m = interp(g, m, 0.9)
+        >>> print(Statement("update", "multiply", ("m", "lr")))
+        update = m * lr
+    """
 
     target: str
     op: str
@@ -79,30 +109,48 @@ class Statement(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def name_problem(name: str) -> str | None:
-    """Why `name` can be no variable's name, with the remedy; None if it can."""
-    shown = repr(truncate(name))
+    """Return why `name` is not a valid name of a variable and what to do; None if it is valid."""
+    quoted = repr(truncate(name))
     if problem := word_problem(name):
         return problem
     if keyword.iskeyword(name):
         return keyword_problem(name)
     if not name.isidentifier():
-        return f"{shown} is not a name; use letters, digits and _"
+        return f"{quoted} is not a name; use letters, digits and _"
     if name in OPS or name in ALIASES:
-        return f"{shown} is an op's name; choose another name"
+        return f"{quoted} is an op's name; choose another name"
     if len(name) > MAX_NAME:
-        return f"the name {shown} has {len(name):,} characters; use at most {MAX_NAME}"
+        return f"the name {quoted} has {len(name):,} characters; use at most {MAX_NAME}"
     return None
 
 
 @dataclass(frozen=True)
 class Program:
-    """An optimizer: parameters, statements in order, and the returned names, the update first.
+    """An optimizer as an immutable program.
 
-    A name in angle brackets is one that no text holds: of a program that is only computed with,
-    like one whose constants are inputs (`roles.lift`). All others can be read back.
+    `str(program)` is its text, and `parse(str(program)) == program`. An exception are programs for
+    internal use with names in angle brackets, such as those of `roles.lift`: their text cannot be
+    parsed.
+
+    Attributes:
+        parameters: weights, gradient, then states and schedule inputs in any order.
+        statements: assignments, in order.
+        returns: name of the update, then the names of the states.
 
     Raises:
-        ProgramError: a parameter or variable whose name could not be read back from the text.
+        ProgramError: the name of a parameter or variable is not valid.
+
+    Example:
+        >>> program = Program(
+        ...     parameters=(Parameter("w"), Parameter("g"), Parameter("lr")),
+        ...     statements=(Statement("update", "multiply", ("g", "lr")),),
+        ...     returns=("update",),
+        ... )
+        >>> print(program)
+        def train(w, g, lr):
+            update = g * lr
+            return update
+        <BLANKLINE>
     """
 
     parameters: tuple[Parameter, ...]
@@ -110,7 +158,8 @@ class Program:
     returns: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        names = [one.name for one in self.parameters] + [one.target for one in self.statements]
+        names = [parameter.name for parameter in self.parameters]
+        names += [statement.target for statement in self.statements]
         for name in names:
             if not name.startswith("<") and (problem := name_problem(name)):
                 raise ProgramError(problem)
@@ -123,26 +172,26 @@ class Program:
 
     @property
     def weight(self) -> str:
-        """The name of the weights."""
+        """Name of the weights."""
         return self.parameters[0].name
 
     @property
     def gradient(self) -> str:
-        """The name of the gradient."""
+        """Name of the gradient."""
         return self.parameters[1].name
 
     @property
     def update(self) -> str:
-        """The name of what is subtracted from the weights."""
+        """Name of the update, which is subtracted from the weights."""
         return self.returns[0]
 
     @property
     def ops(self) -> frozenset[str]:
-        """The names of the ops that it is made of."""
+        """Names of the ops that the program uses."""
         return frozenset(statement.op for statement in self.statements)
 
     @cached_property
     def states(self) -> tuple[Parameter, ...]:
-        """The state variables, in the order in which they are returned."""
+        """Parameters that are states, in the order in which they are returned."""
         by_name = {parameter.name: parameter for parameter in self.parameters}
         return tuple(by_name[name] for name in self.returns[1:])

@@ -1,8 +1,8 @@
-"""Real data that needs no download, each source cut once and for ever into three parts.
+"""Bundled data sources, each split into a search, a validation and a held-out part.
 
-The cut is by a hash of what an item is, never by its position: neither the order in which a source
-is read nor the addition of items moves any item to another part. What belongs together (the blocks
-of one document, the pixels of one cell of a photograph) stays together.
+The split is a fixed hash of an item's group, not of its position: reordering a source or adding
+items never moves an item to a different part. All items of a group, such as the blocks of one
+document, are in the same part.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 OTHER = "\N{REPLACEMENT CHARACTER}"
 ALPHABET = OTHER + "\n abcdefghijklmnopqrstuvwxyz0123456789.,:;'\"()[]{}<>=+-*/_|%!@#"
-"""The 64 characters of the text tasks; text is folded to lower case, all else reads as `OTHER`."""
+"""The 64 characters of the text tasks; text is lower-case, other characters become `OTHER`."""
 
-BLOCK = 128  # characters: long enough for windows at random offsets, short enough for many items
-CELL = 32  # pixels: the same, for patches
+BLOCK = 128  # characters of an item of text, long enough for windows at random offsets
+CELL = 32  # side in pixels of an item of a photograph, long enough for patches at random offsets
 
-_BOUNDS = (0.5, 0.7)  # the shares of the parts, accumulated: 50, 20 and 30 %
+_BOUNDS = (0.5, 0.7)  # cumulative shares of the parts: 50, 20 and 30 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +36,10 @@ class Source:
     """A named data set.
 
     Attributes:
-        name: what the digest is recorded under.
-        provenance: one line: what the data are and where they come from.
-        groups: one per item; items of a group always fall into the same part.
-        arrays: each has one row per item.
+        name: the name of the source.
+        provenance: one line about the data and their origin.
+        groups: the group of each item; items of a group are in the same part.
+        arrays: arrays with one row per item.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Source:
     arrays: tuple[NDArray[Any], ...]
 
     def part(self, part: Part) -> tuple[NDArray[Any], ...]:
-        """The rows of every array that fall into `part`, in the source's order."""
+        """Return the rows of each array that are in `part`, in the source's order."""
         rows = [index for index, group in enumerate(self.groups) if self.part_of(group) == part]
         return tuple(array[rows] for array in self.arrays)
 
     def part_of_split(self, split: Split, task: str) -> tuple[NDArray[Any], ...]:
-        """The rows of the part that tasks of `split` read, as `part` returns them.
+        """Return the rows of the part that tasks of `split` read.
 
         Args:
             split: the split of a task.
@@ -64,18 +64,19 @@ class Source:
         """
         if split == "diagnostic":
             raise ValueError(
-                f"task {task!r}: {self.name} have no diagnostic part; use one of {PARTS}"
+                f"task {task!r}: the data source {self.name!r} has no diagnostic part; "
+                f"use one of {', '.join(PARTS)}"
             )
         return self.part(split)
 
     def part_of(self, group: str) -> Part:
-        """The part that a group belongs to, by a fixed hash of the source's and its own name."""
+        """Return the part of a group, by a fixed hash of the source's name and the group."""
         digest = hashlib.sha256(f"{self.name}/{group}".encode()).digest()
         position = int.from_bytes(digest[:8]) / 2**64
         return PARTS[sum(position >= bound for bound in _BOUNDS)]
 
     def digest(self) -> str:
-        """SHA-256 of all groups and arrays, in hexadecimal: equal digests mean equal data."""
+        """Return the SHA-256 digest of all groups and arrays, in hexadecimal."""
         digest = hashlib.sha256("\n".join(self.groups).encode())
         for array in self.arrays:
             digest.update(repr((array.shape, array.dtype.str)).encode())
@@ -85,8 +86,8 @@ class Source:
 
 @cache
 def digits() -> Source:
-    """Handwritten digits (UCI ML, 1,797): images `[n, 8, 8]` in 0..16 and labels `[n]` in 0..9."""
-    from sklearn.datasets import load_digits  # here, since it takes a while to import
+    """Return 1,797 handwritten digits (UCI ML): images `[n, 8, 8]` in 0..16, and labels `[n]`."""
+    from sklearn.datasets import load_digits  # importing it is slow
 
     bunch = load_digits()
     images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.uint8)
@@ -96,7 +97,7 @@ def digits() -> Source:
 
 @cache
 def photos() -> Source:
-    """Two colour photographs as cells `[n, 32, 32, 3]` in 0..255, each a group of its own."""
+    """Return two colour photographs as cells `[n, 32, 32, 3]` in 0..255; a cell is a group."""
     from sklearn.datasets import load_sample_images
 
     bunch = load_sample_images()
@@ -115,10 +116,10 @@ def photos() -> Source:
 
 @cache
 def topics() -> Source:
-    """The English text of Python's `help()` topics as blocks `[n, 128]` of indices in `ALPHABET`.
+    """Return the English text of Python's `help()` topics as blocks `[n, 128]` of codes.
 
-    A group is a topic. A fifth of the text stands in several topics; a paragraph is kept only in
-    the first topic, by name, that has it, so that no part repeats what another one says.
+    Codes are indices in `ALPHABET`; a topic is a group. A fifth of the text occurs in several
+    topics: a paragraph is kept only in the first of them by name, so that no two parts share it.
     """
     code = {character: index for index, character in enumerate(ALPHABET)}
     groups: list[str] = []
@@ -126,19 +127,19 @@ def topics() -> Source:
     seen: set[str] = set()
     for topic, text in sorted(pydoc_data.topics.topics.items()):
         paragraphs = dict.fromkeys(" ".join(block.lower().split()) for block in text.split("\n\n"))
-        fresh = [paragraph for paragraph in paragraphs if paragraph not in seen]
-        seen.update(fresh)
-        codes = np.array([code.get(character, 0) for character in "\n".join(fresh)], np.uint8)
-        whole = codes[: codes.size // BLOCK * BLOCK].reshape(-1, BLOCK)
-        groups += [topic] * len(whole)
-        blocks.append(whole)
+        new = [paragraph for paragraph in paragraphs if paragraph not in seen]
+        seen.update(new)
+        codes = np.array([code.get(character, 0) for character in "\n".join(new)], np.uint8)
+        rows = codes[: codes.size // BLOCK * BLOCK].reshape(-1, BLOCK)
+        groups += [topic] * len(rows)
+        blocks.append(rows)
     provenance = "English text of Python's help() topics (pydoc_data.topics)"
     return Source("topics", provenance, tuple(groups), (np.concatenate(blocks),))
 
 
 @cache
 def tumours() -> Source:
-    """Breast tumours (UCI ML, 569): 30 features `[n, 30]`, ten quantities of the nuclei thrice."""
+    """Return 30 features `[n, 30]` of 569 breast tumours (UCI ML)."""
     from sklearn.datasets import load_breast_cancer
 
     features = load_breast_cancer().data.astype(np.float32)
@@ -148,7 +149,7 @@ def tumours() -> Source:
 
 @cache
 def points() -> Source:
-    """Standard normal points `[4096, 16]`, and as many vectors `[4096, 4]` that serve as noise."""
+    """Return standard normal points `[4096, 16]` and standard normal noise `[4096, 4]`."""
     draws = np.random.default_rng(0).standard_normal((4096, 20), np.float32)
     provenance = "4,096 normal points, generated by numpy's default_rng(0)"
     return Source("points", provenance, _numbered(len(draws)), (draws[:, :16], draws[:, 16:]))
@@ -156,9 +157,9 @@ def points() -> Source:
 
 @cache
 def numbers() -> Source:
-    """The numbers below 10,000: digits `[n, 4]`, and English words `[n, 43]` of indices in `SPELL`.
+    """Return the numbers below 10,000 as digits `[n, 4]` and in English words `[n, 43]`.
 
-    Words end with index 0, and are filled up with it.
+    Words are indices in `SPELL`, padded with at least one 0.
     """
     words = np.zeros((10_000, SPELLED), np.uint8)
     for number, row in enumerate(words):
@@ -170,10 +171,10 @@ def numbers() -> Source:
 
 
 SPELL = "\0 -abcdefghijklmnopqrstuvwxyz"
-"""The characters of numbers in words; the first one ends them."""
+"""The characters of numbers in words; the first is the end and the padding."""
 
 SPELLED = 43
-"""The longest number in words, with its end."""
+"""Length of the longest number in words, including its end."""
 
 _UNITS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -184,7 +185,7 @@ _TENS = "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "nin
 
 
 def spell(number: int) -> str:
-    """The English words for `0 <= number < 10,000`.
+    """Return the English words for `0 <= number < 10,000`.
 
     >>> spell(4721)
     'four thousand seven hundred twenty-one'
@@ -206,17 +207,20 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "points": points,
     "numbers": numbers,
 }
-"""All sources by name, read on first use."""
+"""Functions that read each source, by its name; sources are cached."""
 
 
 def digests() -> dict[str, str]:
-    """SHA-256 of every source by name, for the record of a run.
+    """Return the SHA-256 digest of each data source, by its name.
 
-    The text differs between versions of Python, the photographs between JPEG decoders.
+    The text depends on the version of Python, and the photographs on the JPEG decoder.
+
+    >>> list(digests())
+    ['digits', 'photos', 'topics', 'tumours', 'points', 'numbers']
     """
     return {name: source().digest() for name, source in SOURCES.items()}
 
 
 def _numbered(count: int) -> tuple[str, ...]:
-    """Groups of one item each."""
+    """Return groups of one item each."""
     return tuple(map(str, range(count)))

@@ -1,4 +1,4 @@
-"""The few parts that the models are built from: initial weights, layers, losses."""
+"""Building blocks of the models: initial weights, layers and losses."""
 
 import itertools
 import math
@@ -12,52 +12,52 @@ from numpy.typing import NDArray
 
 Weights: TypeAlias = dict[str, jax.Array]
 
-Plan: TypeAlias = dict[str, tuple[tuple[int, ...], float]]
-"""From a weight's name to its shape and the standard deviation that it starts with."""
+WeightSpecs: TypeAlias = dict[str, tuple[tuple[int, ...], float]]
+"""The shape and initial standard deviation of each array of weights, by its name."""
 
 
-def gaussian(key: jax.Array, plan: Plan) -> Weights:
-    """Draw all initial weights of a model: float32, normal, of mean 0 and the planned deviations.
+def gaussian(key: jax.Array, specs: WeightSpecs) -> Weights:
+    """Draw all initial weights of a model: float32, normal, with mean 0.
 
-    There is one draw for all of them, because every further one costs 0.3 s of compilation.
+    All weights come from a single draw, because each additional draw takes 0.3 s to compile.
     """
-    sizes = {name: math.prod(shape) for name, (shape, _) in plan.items()}
+    sizes = {name: math.prod(shape) for name, (shape, _) in specs.items()}
     draws = jax.random.normal(key, (sum(sizes.values()),), jnp.float32)
     weights: Weights = {}
     start = 0
-    for name, (shape, deviation) in plan.items():
+    for name, (shape, deviation) in specs.items():
         weights[name] = deviation * draws[start : start + sizes[name]].reshape(shape)
         start += sizes[name]
     return weights
 
 
 def he(inputs: int) -> float:
-    """The deviation that keeps the scale through a layer of rectified units (He et al. 2015)."""
+    """Return the standard deviation that preserves the scale in a ReLU layer (He et al. 2015)."""
     return math.sqrt(2.0 / inputs)
 
 
 def lecun(inputs: int) -> float:
-    """The deviation that keeps the scale through a linear layer (LeCun et al. 1998)."""
+    """Return the standard deviation that preserves the scale in a linear layer (LeCun 1998)."""
     return math.sqrt(1.0 / inputs)
 
 
-def network_plan(sizes: tuple[int, ...], last: Callable[[int], float] = he) -> Plan:
-    """The weights of `network`.
+def network_specs(sizes: tuple[int, ...], last: Callable[[int], float] = he) -> WeightSpecs:
+    """Return the weight specifications of `network`.
 
     Args:
-        sizes: the numbers of units of all layers, inputs and outputs included.
-        last: the deviation of the last layer's weights, from its number of inputs.
+        sizes: number of units of each layer, including inputs and outputs.
+        last: the standard deviation of the last layer's weights, from its number of inputs.
     """
-    plan: Plan = {}
+    specs: WeightSpecs = {}
     for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         deviation = last if layer == len(sizes) - 2 else he
-        plan[f"weight_{layer}"] = (inputs, outputs), deviation(inputs)
-        plan[f"bias_{layer}"] = (outputs,), 0.0
-    return plan
+        specs[f"weight_{layer}"] = (inputs, outputs), deviation(inputs)
+        specs[f"bias_{layer}"] = (outputs,), 0.0
+    return specs
 
 
 def network(params: Weights, x: jax.Array) -> jax.Array:
-    """Apply the linear layers of `network_plan`, rectified in between, to `[batch, inputs]`."""
+    """Apply the linear layers of `network_specs`, with ReLU in between, to `[batch, inputs]`."""
     for layer in range(len(params) // 2):
         if layer:
             x = jax.nn.relu(x)
@@ -66,35 +66,40 @@ def network(params: Weights, x: jax.Array) -> jax.Array:
 
 
 def rms_normalize(x: jax.Array) -> jax.Array:
-    """Divide by the root mean square over the last axis; no state, no statistics of the batch."""
+    """Divide by the root mean square over the last axis, without weights."""
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
 
 
 def normalize_patches(patches: jax.Array) -> jax.Array:
-    """Bring each of `[..., pixels]` to mean 0 and variance 1; a flat one is not stretched."""
-    flat = 0.01  # the variance of a patch that counts as flat
+    """Scale each patch of `[..., pixels]` to mean 0 and variance 1, except nearly constant ones."""
+    epsilon = 0.01  # the variance below which a patch is nearly constant
     centred = patches - jnp.mean(patches, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + flat)
+    return centred * jax.lax.rsqrt(variance + epsilon)
 
 
 def convolve(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Convolve `[batch, h, w, channels]`, zero beyond the border, with a 3x3 `weight`.
+    """Convolve `[batch, h, w, channels]` with a 3x3 kernel, padded with zeros.
 
-    It is written as a product of patches with `[9 * channels, outputs]`: with so few channels XLA
-    CPU's convolutions are several times slower, their gradients above all.
+    The convolution is a matrix product of patches and `weight` `[9 * channels, outputs]`. With few
+    channels XLA CPU's convolutions, and especially their gradients, are several times slower.
     """
     height, width = x.shape[1:3]
-    framed = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    rows = jnp.concatenate([framed[:, i : i + height] for i in range(3)], axis=-1)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows = jnp.concatenate([padded[:, i : i + height] for i in range(3)], axis=-1)
     patches = jnp.concatenate([rows[:, :, j : j + width] for j in range(3)], axis=-1)
     return patches @ weight
 
 
 def patches(x: jax.Array, side: int) -> jax.Array:
-    """Cut `[batch, h, w, channels]` into squares: `[batch, places, side * side * channels]`.
+    """Cut images into square patches, in row-major order.
 
-    Places run row by row; `side` divides `h` and `w`.
+    Args:
+        x: `[batch, h, w, channels]`.
+        side: the side of a patch in pixels; it divides `h` and `w`.
+
+    Returns:
+        `[batch, patches, side * side * channels]`.
     """
     _, height, width, channels = x.shape
     grid = x.reshape(-1, height // side, side, width // side, side, channels)
@@ -102,78 +107,99 @@ def patches(x: jax.Array, side: int) -> jax.Array:
     return squares.reshape(-1, height // side * (width // side), side * side * channels)
 
 
-def patch_plan(
+def patch_specs(
     places: int, pixels: int, layers: int, width: int, classes: int, ratio: int = 2
-) -> Plan:
-    """The weights of `classify_patches`: `places` patches of `pixels` numbers."""
-    plan: Plan = {"embed": ((pixels, width), lecun(pixels)), "position": ((places, width), 0.5)}
-    plan |= transformer_plan(layers, width, ratio)
-    return plan | {"weight": ((width, classes), lecun(width)), "bias": ((classes,), 0.0)}
+) -> WeightSpecs:
+    """Return the weight specifications of `classify_patches`.
+
+    Args:
+        places: number of patches of an image.
+        pixels: numbers per patch.
+        layers: number of transformer layers.
+        width: numbers per position.
+        classes: number of classes.
+        ratio: hidden units of a ReLU sublayer, as a multiple of `width`.
+    """
+    specs: WeightSpecs = {
+        "embed": ((pixels, width), lecun(pixels)),
+        "position": ((places, width), 0.5),
+    }
+    specs |= transformer_specs(layers, width, ratio)
+    return specs | {"weight": ((width, classes), lecun(width)), "bias": ((classes,), 0.0)}
 
 
 def classify_patches(params: Weights, x: jax.Array, layers: int, heads: int) -> jax.Array:
-    """A vision transformer (Dosovitskiy et al. 2021): from `[batch, places, pixels]` to logits."""
+    """Apply a vision transformer (Dosovitskiy et al. 2021) to `[batch, places, pixels]`.
+
+    Returns:
+        Logits `[batch, classes]`.
+    """
     x = x @ params["embed"] + params["position"]
     x = jnp.mean(transform(params, x, layers, heads), axis=1)
     return x @ params["weight"] + params["bias"]
 
 
-def token_plan(symbols: int, context: int, layers: int, width: int, ratio: int = 2) -> Plan:
-    """The weights of `predict_tokens`."""
-    plan: Plan = {"embed": ((symbols, width), 1.0), "position": ((context, width), 0.5)}
-    plan |= transformer_plan(layers, width, ratio)
-    return plan | {"weight": ((width, symbols), lecun(width)), "bias": ((symbols,), 0.0)}
+def token_specs(symbols: int, context: int, layers: int, width: int, ratio: int = 2) -> WeightSpecs:
+    """Return the weight specifications of `predict_tokens`."""
+    specs: WeightSpecs = {"embed": ((symbols, width), 1.0), "position": ((context, width), 0.5)}
+    specs |= transformer_specs(layers, width, ratio)
+    return specs | {"weight": ((width, symbols), lecun(width)), "bias": ((symbols,), 0.0)}
 
 
 def predict_tokens(params: Weights, codes: jax.Array, layers: int, heads: int) -> jax.Array:
-    """A causal transformer: from `[batch, context]` codes to logits `[batch, context, symbols]`."""
+    """Apply a causal transformer to the codes `[batch, context]`.
+
+    Returns:
+        Logits `[batch, context, symbols]`.
+    """
     embed = params["embed"]
-    # A product with one-hot rows: the gradient of a look-up would be a scatter, slow on CPU and
-    # added up in any order on a GPU.
+    # A product with one-hot rows, because the gradient of an index look-up is a scatter, which is
+    # slow on CPUs and sums in a random order on GPUs.
     hot = jax.nn.one_hot(codes, embed.shape[0], dtype=embed.dtype)
     x = transform(params, hot @ embed + params["position"], layers, heads, causal(codes.shape[1]))
     return x @ params["weight"] + params["bias"]
 
 
-def transformer_plan(layers: int, width: int, ratio: int = 2) -> Plan:
-    """The weights of `transform`: residual branches share the scale between them.
+def transformer_specs(layers: int, width: int, ratio: int = 2) -> WeightSpecs:
+    """Return the weight specifications of `transform`.
 
-    A rectified sublayer has `ratio * width` units.
+    The output weights of the residual branches are scaled down by the number of branches. A ReLU
+    sublayer has `ratio * width` hidden units.
     """
     depth, hidden = 2 * layers, ratio * width
-    plan: Plan = {}
+    specs: WeightSpecs = {}
     for layer in range(layers):
-        plan |= {
+        specs |= {
             f"attend_{layer}": ((width, 3 * width), lecun(width)),
             f"join_{layer}": ((width, width), lecun(width * depth)),
             f"expand_{layer}": ((width, hidden), he(width)),
             f"contract_{layer}": ((hidden, width), lecun(hidden * depth)),
         }
-    return plan
+    return specs
 
 
 def transform(
     params: Weights, x: jax.Array, layers: int, heads: int, mask: NDArray[np.float32] | None = None
 ) -> jax.Array:
-    """Apply a transformer, normalised before every sublayer, without normalisation state.
+    """Apply a transformer with RMS normalisation, without weights, before each sublayer.
 
     Args:
-        params: weights of `transformer_plan`, among others.
+        params: weights that include those of `transformer_specs`.
         x: `[batch, places, width]`.
-        layers: pairs of an attention and a rectified sublayer.
-        heads: attention heads; they divide the width.
-        mask: `[places, places]`, added to the scores of a reader (row) for what it reads.
+        layers: number of layers, each an attention and a ReLU sublayer.
+        heads: number of attention heads, a divisor of `width`.
+        mask: `[places, places]`, added to the attention scores; a row for each query.
     """
     for layer in range(layers):
-        heard = _attend(rms_normalize(x) @ params[f"attend_{layer}"], heads, mask)
-        x = x + heard @ params[f"join_{layer}"]
+        attended = _attend(rms_normalize(x) @ params[f"attend_{layer}"], heads, mask)
+        x = x + attended @ params[f"join_{layer}"]
         units = jax.nn.relu(rms_normalize(x) @ params[f"expand_{layer}"])
         x = x + units @ params[f"contract_{layer}"]
     return rms_normalize(x)
 
 
 def causal(places: int) -> NDArray[np.float32]:
-    """The mask `[places, places]` that hides what comes later."""
+    """Return the mask `[places, places]` that hides later positions."""
     return np.triu(np.full((places, places), -1e9, np.float32), 1)
 
 
@@ -190,26 +216,26 @@ def _attend(x: jax.Array, heads: int, mask: NDArray[np.float32] | None) -> jax.A
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Return the mean cross-entropy in nats of `logits` `[..., classes]` on `labels` `[...]`.
 
-    Logits of less precision are brought to float32 first. Labels are spread out rather than
-    gathered: the gradient of a gather is a scatter, which XLA CPU runs one row at a time.
+    Logits of lower precision are converted to float32 first. Labels are converted to one-hot rows,
+    because the gradient of a gather is a scatter, which XLA CPU runs one row at a time.
     """
-    logits = _precise(logits)
+    logits = _at_least_float32(logits)
     hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return -jnp.mean(jnp.sum(hot * jax.nn.log_softmax(logits), axis=-1))
 
 
 def smoothed_divergence(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """Return the mean divergence in nats of `logits` from labels that are right by chance.
+    """Return the mean divergence in nats of `softmax(logits)` from smoothed labels.
 
-    `KL((1 - s) onehot + s / classes || softmax(logits))`, the cross-entropy with label smoothing
-    `0 < s < 1` (Szegedy et al. 2016) less its minimum. It bounds what a confident mistake costs.
+    `KL((1 - s) onehot + s / classes || softmax(logits))`: the cross-entropy with label smoothing
+    (Szegedy et al. 2016) minus its minimum.
 
     Args:
         logits: `[..., classes]`.
         labels: `[...]`, in `range(classes)`.
-        smoothing: the probability `s` that a label is drawn afresh from all classes.
+        smoothing: the probability `0 < s < 1` that a label is replaced by a random class.
     """
-    logits = _precise(logits)
+    logits = _at_least_float32(logits)
     classes = logits.shape[-1]
     rest = smoothing / classes
     right = 1.0 - smoothing + rest
@@ -218,5 +244,5 @@ def smoothed_divergence(logits: jax.Array, labels: jax.Array, smoothing: float) 
     return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)) - entropy
 
 
-def _precise(x: jax.Array) -> jax.Array:
+def _at_least_float32(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -18,7 +18,11 @@ PACKAGES = (primitives, proxies, evosearch)
 
 def _exported() -> list[Any]:
     """The exported functions and classes, each with its name."""
-    objects = [(f"{p.__name__}.{name}", getattr(p, name)) for p in PACKAGES for name in p.__all__]
+    objects = [
+        (f"{package.__name__}.{name}", inspect.unwrap(getattr(package, name)))
+        for package in PACKAGES
+        for name in package.__all__
+    ]
     return [
         pytest.param(value, id=name)
         for name, value in objects

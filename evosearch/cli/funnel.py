@@ -12,7 +12,7 @@ from evosearch.cli.progress import reporting
 
 if TYPE_CHECKING:
     from evosearch.config import FunnelConfig
-    from evosearch.evaluation.funnel import Funnelled
+    from evosearch.evaluation.funnel import FunnelResult
     from evosearch.runs.run import Run
 
 Scale = Literal["10x", "100x"]
@@ -72,7 +72,7 @@ def run_funnel(
     workers: int | None,
     timeout: float | None,
     to: Scale,
-) -> Funnelled:
+) -> FunnelResult:
     """Run the funnel with progress on the terminal, and store its document in each run."""
     from evosearch.cli.terminal import Terminal
     from evosearch.evaluation.funnel import funnel as measure
@@ -95,7 +95,7 @@ def run_funnel(
     return result
 
 
-def print_funnel(result: Funnelled) -> None:
+def print_funnel(result: FunnelResult) -> None:
     """Print the stages as tables, and the winner."""
     from evosearch.cli.terminal import Terminal
     from evosearch.report.funnel import funnel_report

@@ -9,7 +9,7 @@ from evosearch.cli.app import warn
 from evosearch.cli.live import LiveView
 from evosearch.cli.progress import Printer, reporting
 from evosearch.cli.terminal import Terminal
-from evosearch.evaluation.funnel import Funnelled
+from evosearch.evaluation.funnel import FunnelResult
 from evosearch.pipeline.observers import Observer, Snapshot
 from evosearch.simplification import Simplification
 from evosearch.simplification.record import Step
@@ -27,7 +27,7 @@ class Screen(Observer):
     """
 
     def __init__(self, view: LiveView, *, quiet: bool):
-        self.funnelled: Funnelled | None = None
+        self.funnelled: FunnelResult | None = None
         self._view = view
         self._quiet = quiet
         self._printer = Printer(Terminal(quiet=quiet))
@@ -62,7 +62,7 @@ class Screen(Observer):
         if self._report is not None:
             self._report(text, done, total)
 
-    def funnel(self, found: Funnelled) -> None:
+    def funnel(self, found: FunnelResult) -> None:
         """Print the result of the funnel."""
         from evosearch.cli.funnel import print_funnel
 

@@ -300,7 +300,7 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
     from evosearch.cli.terminal import Terminal
     from evosearch.pipeline.loop import INTERRUPTED as STOPPED_BY_USER
     from evosearch.pipeline.pipeline import Pipeline
-    from evosearch.report.run import standing
+    from evosearch.report.run import overview
     from evosearch.runs.run import Run
 
     view = LiveView(Terminal(stderr=True), str(directory), config.measurement)
@@ -314,12 +314,12 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
                 pipeline.finish()
         except Interrupted:
             was_interrupted = True
-    found = standing(Run(directory, config))
+    result = overview(Run(directory, config))
     if json:
         funnel = {"funnel": screen.funnelled.document()} if screen.funnelled else {}
-        print_json(found.document() | funnel)
+        print_json(result.document() | funnel)
     else:
-        print_status(found)
+        print_status(result)
     if was_interrupted:
         say(f"interrupted; continue with `{_resume(directory)}`", err=True)
         raise typer.Exit(INTERRUPTED)

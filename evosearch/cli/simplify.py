@@ -191,7 +191,7 @@ def tasks_for(program: str, task: str | None) -> tuple[list[str], list[str]]:
     """
     from evosearch.cli.evaluate import task_names
     from evosearch.runs.directory import CONFIG, read_config
-    from evosearch.runs.validations import ten_times
+    from evosearch.runs.validations import counterparts_10x_or_same
     from evosearch.simplification.simplifier import DEFAULT_TASKS
 
     if task is not None:
@@ -200,5 +200,5 @@ def tasks_for(program: str, task: str | None) -> tuple[list[str], list[str]]:
     directory = Path(program.rpartition("#")[0] or program)
     if (directory / CONFIG).exists():
         tasks = list(read_config(directory).tasks)
-        return ten_times(tasks), tasks
+        return counterparts_10x_or_same(tasks), tasks
     return list(DEFAULT_TASKS), list(DEFAULT_TASKS)

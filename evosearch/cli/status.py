@@ -14,7 +14,7 @@ import typer
 from evosearch.cli.app import Json, app, print_json
 
 if TYPE_CHECKING:
-    from evosearch.report.run import Standing
+    from evosearch.report.run import RunOverview
     from evosearch.runs.summary import RunStatus
 
 
@@ -29,26 +29,26 @@ def status(
     the fraction of redundant statements. A program with the same semantic key as an earlier one is
     a cache hit and is not evaluated.
     """
-    from evosearch.report.run import standing
+    from evosearch.report.run import overview
     from evosearch.runs.run import Run
 
-    found = standing(Run(run))
+    result = overview(Run(run))
     if json:
-        print_json(found.document())
+        print_json(result.document())
     else:
-        print_status(found)
+        print_status(result)
 
 
-def print_status(found: Standing) -> None:
+def print_status(overview: RunOverview) -> None:
     """Print the status of a search, and the commands to run next."""
     from evosearch.cli.terminal import Terminal
     from evosearch.report.run import status_report
     from evosearch.report.tables import Note, Report, Section, paragraphs
     from evosearch.report.terminal import show
 
-    sections = status_report(found, _command).sections
-    if found.found is not None:
-        commands = _commands(found.status, found.found.program)
+    sections = status_report(overview, _command).sections
+    if overview.best is not None:
+        commands = _commands(overview.status, overview.best.program)
         notes = [
             note
             for command, purpose in commands

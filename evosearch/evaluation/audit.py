@@ -1,9 +1,9 @@
-"""Auditing searches: is a champion, on fresh seeds, worth what its run reports of it?
+"""Audits of searches: whether the reported fitness of champions holds on fresh seeds.
 
-What a run reports of a champion comes from seeds that decided nothing, so it is unbiased
-by design. An audit checks the design: it measures the confirmed champions again, under the same
-conditions against the same baseline, on seeds of a stream that nothing else uses. Over many
-champions the mean of (reported - fresh) is then zero, as far as its 95% interval tells.
+A run reports a champion's fitness from seeds that influenced no decision, so it should be unbiased.
+An audit tests this: it measures the confirmed champions again, under the same conditions and with
+the same baseline, on seeds of a separate stream. Without a bias, the 95% interval of the mean of
+(reported - fresh) over champions contains zero with probability 0.95.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from evosearch.verdicts import bias_interval, side_of
 from primitives import zoo
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many trainings are done and how many there will be."""
+"""Called with the current activity, the number of finished trainings and their expected total."""
 
 
 @dataclass(frozen=True)
-class Audited:
-    """A champion: what its run reports, and what fresh seeds say.
+class AuditedChampion:
+    """The reported and the fresh fitness of a champion.
 
     Attributes:
-        run: the run's directory.
-        id: the program's number there.
-        reported: mean fitness and 95% interval over the seeds that confirmed it.
-        fresh: the same over fresh seeds.
-        per_task: the mean score of each task over the fresh seeds.
+        run: directory of the run.
+        id: number of the program in its run.
+        reported: mean fitness and 95% interval over the seeds of its confirmation.
+        fresh: mean fitness and 95% interval over the seeds of the audit.
+        per_task: mean score of each task over the seeds of the audit.
     """
 
     run: str
@@ -54,60 +54,65 @@ class Audited:
 
     @property
     def difference(self) -> float:
-        """Reported minus fresh; positive if the report flatters."""
+        """Reported minus fresh fitness; positive if the reported fitness is too high."""
         return self.reported.mean - self.fresh.mean
 
     @property
     def half_width(self) -> float:
-        """Of the reported interval."""
+        """Half the width of the reported interval."""
         return (self.reported.high - self.reported.low) / 2
 
 
 @dataclass(frozen=True)
 class Audit:
-    """All champions that were audited, on so many fresh seeds each."""
+    """The audited champions.
 
-    champions: tuple[Audited, ...]
+    Attributes:
+        champions: the champions of all runs.
+        seeds: number of fresh seeds of each champion.
+    """
+
+    champions: tuple[AuditedChampion, ...]
     seeds: int
 
     @property
     def mean(self) -> float:
         """The mean of (reported - fresh)."""
-        return float(np.mean([one.difference for one in self.champions]))
+        return float(np.mean([champion.difference for champion in self.champions]))
 
     @property
     def standard_error(self) -> float | None:
-        """Of that mean; None with a single champion."""
+        """The standard error of `mean`; None for a single champion."""
         if len(self.champions) < 2:
             return None
-        differences = [one.difference for one in self.champions]
+        differences = [champion.difference for champion in self.champions]
         return float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
 
     @property
     def bias(self) -> Interval | None:
-        """That mean and its 95% interval (Student's t); None with a single champion."""
-        return bias_interval([one.difference for one in self.champions])
+        """`mean` with its 95% interval (Student's t); None for a single champion."""
+        return bias_interval([champion.difference for champion in self.champions])
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the interval holds zero, so that no bias is shown; None with one champion."""
+        """Whether the interval of `bias` contains zero; None for a single champion."""
         return None if self.bias is None else side_of(self.bias) == 0
 
     def document(self) -> dict[str, Any]:
-        """The audit as JSON."""
+        """Return the audit as JSON."""
         return {
             "seeds": self.seeds,
             "champions": [
                 {
-                    "run": one.run,
-                    "id": one.id,
-                    "reported": one.reported._asdict(),
-                    "half_width": one.half_width,
-                    "fresh": one.fresh._asdict(),
-                    "per_task": dict(one.per_task),
-                    "difference": one.difference,
+                    "run": champion.run,
+                    "id": champion.id,
+                    "reported": champion.reported._asdict(),
+                    "half_width": champion.half_width,
+                    "fresh": champion.fresh._asdict(),
+                    "per_task": dict(champion.per_task),
+                    "difference": champion.difference,
                 }
-                for one in self.champions
+                for champion in self.champions
             ],
             "mean_difference": self.mean,
             "standard_error": self.standard_error,
@@ -126,52 +131,52 @@ def audit(
     notify: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
 ) -> Audit:
-    """Measures every confirmed champion of `runs` again.
+    """Measure all confirmed champions of `runs` again.
 
     Args:
-        runs: finished or not; nothing is written to them.
-        seeds: fresh seeds for each champion, other ones for each.
-        workers: trainings at a time; None for one per core. The result does not depend on it.
+        runs: the runs, finished or not; they are not changed.
+        seeds: number of fresh seeds for each champion; each champion has different seeds.
+        workers: number of concurrent trainings; None for one per core. It does not affect results.
         timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
-        notify: called with a message for each training that failed; it counts as diverged.
-        progress: told how far it is.
+        notify: called with a message for each failed training, which counts as diverged.
+        progress: called with the state of the audit.
 
     Raises:
-        UsageError: fewer than two seeds, or no run has a confirmed champion.
-        TrainingError: an exception in a user's task.
+        UsageError: there are fewer than two seeds, or no run has a confirmed champion.
+        TrainingError: a user's task raised an exception.
     """
     if seeds < 2:
         raise UsageError(f"seeds = {seeds}: use at least 2")
-    confirmed = [(run, one) for run in runs for one in _confirmed(run)]
+    confirmed = [(run, champion) for run in runs for champion in _confirmed(run)]
     if not confirmed:
         raise UsageError(
-            "no champion to audit: none of the runs has one that won its test and was confirmed; "
-            "go on with `evosearch resume RUN`"
+            "no champion to audit: none of the runs has a confirmed champion; "
+            "continue with `evosearch resume RUN`"
         )
-    found: list[Audited] = []
+    champions: list[AuditedChampion] = []
     with open_job_runner(workers, timeout=timeout, notify=notify) as runner:
-        bench = _Bench(runner, progress, seeds, confirmed)
+        auditor = _Auditor(runner, progress, seeds, confirmed)
         try:
             for run, champion in confirmed:
-                found.append(bench.audited(run, champion))
+                champions.append(auditor.audit(run, champion))
         finally:
-            bench.close()
-    return Audit(tuple(found), seeds)
+            auditor.close()
+    return Audit(tuple(champions), seeds)
 
 
 def _confirmed(run: Run) -> list[ChampionEntry]:
-    """The run's champions, each once, that all seeds kept for it have confirmed."""
-    enough = run.config.measurement.confirm_seeds
-    found = {
-        one.id: one
-        for one in run.champions()
-        if one.number > 0 and one.estimate is not None and one.estimate.seeds >= enough
+    """Return the run's champions, without duplicates, whose confirmation is complete."""
+    required = run.config.measurement.confirm_seeds
+    by_id = {
+        entry.id: entry
+        for entry in run.champions()
+        if entry.number > 0 and entry.estimate is not None and entry.estimate.seeds >= required
     }
-    return list(found.values())
+    return list(by_id.values())
 
 
-class _Bench:
-    """Where champions are measured; runs on the same tasks share what is compiled."""
+class _Auditor:
+    """Measures champions; runs on the same tasks share compiled trainings."""
 
     def __init__(
         self,
@@ -181,21 +186,21 @@ class _Bench:
         confirmed: Sequence[tuple[Run, ChampionEntry]],
     ):
         self._runner = runner
-        # Each follows one seed through the tasks, and waits while that is trained.
+        # Each thread measures one seed on all tasks, and waits while the backend trains.
         self._threads = ThreadPoolExecutor(runner.backend.capacity)
         self._progress = progress
         self._seeds = seeds
         self._done = 0
         self._planned = sum(self._trainings(run) * seeds for run, _ in confirmed)
         self._prepared: set[TaskSetup] = set()
-        self._laboratories: dict[Run, Scorer] = {}
+        self._scorers: dict[Run, Scorer] = {}
 
     def close(self) -> None:
-        """Gives up what has not begun."""
+        """Cancel measurements that have not started."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def audited(self, run: Run, champion: ChampionEntry) -> Audited:
-        """`champion` on seeds of its own, so that the differences are independent."""
+    def audit(self, run: Run, champion: ChampionEntry) -> AuditedChampion:
+        """Measure `champion` on seeds that no other champion uses, for independence."""
         assert champion.estimate is not None
         first = champion.number * self._seeds
         scorer = self._scorer(run)
@@ -216,33 +221,35 @@ class _Bench:
             self._done += self._trainings(run)
         self._progress(name, self._done, self._planned)
         limits = run.config.measurement
-        return Audited(
+        return AuditedChampion(
             run=str(run.directory),
             id=champion.id,
             reported=champion.estimate.fitness,
             fresh=fitness(scores, limits.noise_floor, limits.largest_gain),
-            per_task={task: float(np.mean([one[task] for one in scores])) for task in tasks},
+            per_task={
+                task: float(np.mean([by_task[task] for by_task in scores])) for task in tasks
+            },
         )
 
     def _scorer(self, run: Run) -> Scorer:
-        if run not in self._laboratories:
+        if run not in self._scorers:
             setups = setups_of(run.config)
             self._progress("compiling", self._done, self._planned)
             list(self._threads.map(self._prepare, set(setups.values()) - self._prepared))
             self._prepared |= set(setups.values())
             scorer = scorer_of(run.config, self._runner, setups, run.rates())
-            self._laboratories[run] = scorer
-        return self._laboratories[run]
+            self._scorers[run] = scorer
+        return self._scorers[run]
 
     def _prepare(self, setup: TaskSetup) -> None:
         program, backend = zoo.load(BASELINE), self._runner.backend
         backend.prepare(setup, program, backend.engine(setup, program, runs=1))
 
     def _trainings(self, run: Run) -> int:
-        """For each seed: the program and the baseline on every task."""
+        """Return the number of trainings per seed: the program and the baseline on every task."""
         return 2 * len(run.config.tasks)
 
 
-def _scores(found: Mapping[str, Measurement], tasks: Sequence[str]) -> Mapping[str, float]:
-    """Scores by task; what the hurdle spared counts as the worst."""
-    return {task: found[task].score if task in found else -LARGEST_SCORE for task in tasks}
+def _scores(measured: Mapping[str, Measurement], tasks: Sequence[str]) -> Mapping[str, float]:
+    """Return scores by task; skipped tasks have the worst score."""
+    return {task: measured[task].score if task in measured else -LARGEST_SCORE for task in tasks}

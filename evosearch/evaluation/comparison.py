@@ -1,10 +1,9 @@
-"""Which differences between contenders are real.
+"""Tests of the differences between contenders.
 
-All contenders train on the same seeds, so that differences are paired: log(loss / reference's loss)
-on a seed, clipped to +-log 4, where a divergence counts as the clip (two divergences as equal).
-Which of them are real is decided over all comparisons of a report together (Holm 1979). Over
-several tasks the fitness is that of a search: minus the difference to the first reference, averaged
-over tasks on each seed.
+All contenders train on the same seeds, so differences are paired: log(loss / reference's loss) on a
+seed, clipped to +-log 4. A divergence counts as the clip, and two divergences as equal. Holm's
+correction (1979) covers all comparisons of a report. Over several tasks, fitness is defined as in a
+search: minus the difference to the first reference, averaged over tasks on each seed.
 """
 
 from __future__ import annotations
@@ -19,16 +18,21 @@ from evosearch.evaluation.standings import standings
 from evosearch.statistics import Interval, holm, interval, log_ratio, p_value
 
 _Comparison = tuple[str | None, str, str]
-"""A task (None for all of them), a contender and a reference."""
+"""A task (None for the mean over all tasks), a contender and a reference."""
 
 
 def compare(
     reports: Sequence[TaskReport], references: Sequence[str], tuning_seeds: int
 ) -> Evaluation:
-    """The evaluation, with every comparison tested at one error rate.
+    """Return the evaluation with all comparisons tested at one error rate.
 
-    Every contender is compared with the first reference, and those that are no reference with the
-    others too.
+    Every contender is compared with the first reference. Contenders that are not references are
+    also compared with the other references.
+
+    Args:
+        reports: the results of each task, not compared yet.
+        references: names of the references.
+        tuning_seeds: number of seeds of each tuning trial, for the record.
     """
     first = references[0]
     contenders = [result.program for result in reports[0].results]
@@ -38,38 +42,40 @@ def compare(
     for report in reports:
         losses = {result.program: result.losses for result in report.results}
         for name, other in pairs:
-            found = list(map(log_ratio, losses[name], losses[other]))
-            differences[report.task, name, other] = found
+            paired = list(map(log_ratio, losses[name], losses[other]))
+            differences[report.task, name, other] = paired
     overall = contenders if len(reports) > 1 else []
     for name in overall:
         if name != first:
             by_task = [differences[report.task, name, first] for report in reports]
             differences[None, name, first] = [float(mean) for mean in np.mean(by_task, axis=0)]
-    tested = _tested(differences)
+    tested = _test_differences(differences)
     tasks = [report.task for report in reports]
-    judged = [_with_verdicts(report, references, tested) for report in reports]
+    compared = [_with_differences(report, references, tested) for report in reports]
     on_these = {name: tested[None, name, first] for name in overall if name != first}
     return Evaluation(
-        tuple(judged),
+        tuple(compared),
         tuple(_fitness(name, first, tasks, tested) for name in overall),
-        tuple(standings(judged, first, on_these)) if overall else (),
+        tuple(standings(compared, first, on_these)) if overall else (),
         first,
         tuning_seeds,
         len(tested),
     )
 
 
-def _tested(differences: Mapping[_Comparison, Sequence[float]]) -> dict[_Comparison, Difference]:
-    p_values = [p_value(found, ROUNDING) for found in differences.values()]
+def _test_differences(
+    differences: Mapping[_Comparison, Sequence[float]],
+) -> dict[_Comparison, Difference]:
+    p_values = [p_value(paired, ROUNDING) for paired in differences.values()]
     return {
-        comparison: Difference(interval(found, ROUNDING), p, p_holm)
-        for (comparison, found), p, p_holm in zip(
+        comparison: Difference(interval(paired, ROUNDING), p, p_holm)
+        for (comparison, paired), p, p_holm in zip(
             differences.items(), p_values, holm(p_values), strict=True
         )
     }
 
 
-def _with_verdicts(
+def _with_differences(
     report: TaskReport, references: Sequence[str], tested: Mapping[_Comparison, Difference]
 ) -> TaskReport:
     results = []

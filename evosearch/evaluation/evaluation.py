@@ -1,11 +1,8 @@
-"""Evaluating programs: every contender at its best setting, on seeds nothing else has used.
+"""Evaluation of programs: each contender at its best setting, on fresh seeds.
 
-The learning rate of every contender, and its weight decay if asked, is tuned with the same number
-of trials on tuning seeds. Then all train on the same fresh seeds, so that differences are paired:
-log(loss / reference's loss) on a seed, clipped to +-log 4, where a divergence counts as the clip.
-Which differences are real is decided over all comparisons of the report together (Holm 1979). Over
-several tasks the fitness is that of a search: minus the difference to the first reference,
-averaged over tasks.
+The learning rate of each contender, and on request its weight decay, is tuned with the same number
+of trials on tuning seeds. Then all contenders train on the same fresh seeds, so that differences
+are paired; see `evosearch.evaluation.comparison`.
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ from primitives.machine.instructions import OpNames
 from primitives.text.wording import suggestion
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many trainings are done and how many there will be."""
+"""Called with the current activity, the number of finished trainings and their expected total."""
 
 _SHARPNESS_SEEDS = 3
 
@@ -66,40 +63,41 @@ def evaluate(
     ops: OpNames = frozenset(),
     trace: bool = False,
 ) -> Evaluation:
-    """Compares programs with references on tasks, each at its best setting.
+    """Compare programs with references on tasks, each at its best setting.
 
     Args:
-        programs: by name; without names they are named as in the zoo, or numbered.
-        task: the name of a task, or several, over which fitness is averaged.
-        against: the references: names in the zoo or of `evosearch.measuring.contenders`, or
-            programs by name. Fitness is relative to the first.
-        seeds: fresh seeds that the report is from, the same for all contenders.
-        lrs: factors on a program's own learning rate that are tried first; None for 1/4 to 16. More
-            are tried until the best lies inside, as many for every contender.
-        decays: weight decays outside every contender that are tried first (see
-            `evosearch.seeds.Conditions`), in rising order; none for no such decay.
-        resolution: the best rate's neighbours are at most this factor away in the end.
-        steps: the training budget; None for each task's own.
-        schedule: of the learning rate; a name in `proxies.SCHEDULES`.
-        seed: all seeds follow from it; the result does not depend on `workers`.
-        tuning_seeds: seeds on which learning rates are chosen.
-        workers: trainings at a time; None for one per core.
+        programs: contenders by name; a sequence of programs gets the zoo's names or numbers.
+        task: name of a task, or several names, over which fitness is averaged.
+        against: references by name, or names in the zoo or of `evosearch.measuring.contenders`.
+            Fitness is relative to the first reference.
+        seeds: number of fresh seeds, the same for all contenders.
+        lrs: initial grid of multipliers of a program's own learning rate; None for 1/4 to 16. The
+            grid is extended until the best lies inside, with the same number of trials for each
+            contender.
+        decays: initial grid of decoupled weight decays, applied outside the contenders (see
+            `evosearch.seeds.Conditions`); empty for no weight decay.
+        resolution: maximum ratio of the best rate to its neighbours in the final grid.
+        steps: number of training steps; None for each task's default.
+        schedule: name of the learning-rate schedule, from `proxies.SCHEDULES`.
+        seed: the number that all seeds are derived from.
+        tuning_seeds: number of seeds of each tuning trial.
+        workers: number of concurrent trainings; None for one per core. It does not affect results.
         timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
-        notify: called with a message for each training that failed; it counts as diverged.
-        progress: told how far the evaluation is.
-        sharpness: whether to measure the sharpness of the minimum that each contender ends at.
-        streams: where the seeds to tune on and the fresh seeds are from.
-        ledger: trainings that it holds are not made again, new ones are added; None for none.
-        runner: what trains, in place of `workers`, `timeout`, `told` and `ledger`, so that a
-            later call with it compiles nothing anew; None for one of its own.
-        ops: what the programs of later calls with this runner may use beyond this one's.
-        trace: whether `evosearch.evaluation.trajectories` will ask for paths of these trainings.
+        notify: called with a message for each failed training, which counts as diverged.
+        progress: called with the state of the evaluation.
+        sharpness: whether to measure the sharpness of the minimum that each contender reaches.
+        streams: streams of the tuning seeds and of the fresh seeds.
+        ledger: stores finished trainings, which are not repeated; None to store nothing.
+        runner: job runner that replaces `workers`, `timeout`, `notify` and `ledger`. Later calls
+            with the same runner reuse its compiled trainings. None to open a new one.
+        ops: additional ops that programs of later calls with this runner may use.
+        trace: whether `evosearch.evaluation.trajectories` will request paths of these trainings.
 
     Raises:
-        UsageError: no such task, schedule or reference, a name for two programs, a number out of
-            range.
-        EvosearchError: a reference that diverges at every learning rate.
-        TrainingError: an exception in a user's task.
+        UsageError: a task, schedule or reference does not exist, one name is used for two programs,
+            or a number is out of range.
+        EvosearchError: a reference diverges at every learning rate.
+        TrainingError: a user's task raised an exception.
     """
     contenders, references = _contenders(programs, against)
     tasks = _load(task)
@@ -110,64 +108,70 @@ def evaluate(
         raise UsageError(
             f"no schedule {schedule!r}{near or '; there are ' + ', '.join(proxies.SCHEDULES)}"
         )
-    for name, value, least in (
+    for name, value, minimum in (
         ("seeds", seeds, 2),
         ("tuning_seeds", tuning_seeds, 1),
         ("steps", 1 if steps is None else steps, 1),
         ("workers", 1 if workers is None else workers, 1),
     ):
-        if value < least:
-            raise UsageError(f"{name} = {value}: use at least {least}")
+        if value < minimum:
+            raise UsageError(f"{name} = {value}: use at least {minimum}")
     with ExitStack() as opened:
         if runner is None:
             runner = opened.enter_context(
                 open_job_runner(workers, ledger or Ledger(), timeout=timeout, notify=notify)
             )
         if runner.ledger is not None:
-            for split in {one.split for one in tasks}:
-                names = [one.name for one in tasks if one.split == split]
+            for split in {task.split for task in tasks}:
+                names = [task.name for task in tasks if task.split == split]
                 runner.ledger.log(split, names, list(contenders))
-        ops = ops.union(*(one.ops for one in contenders.values() if isinstance(one, Program)))
-        # Of each contender on each task, or more.
+        ops = ops.union(*(c.ops for c in contenders.values() if isinstance(c, Program)))
+        # The minimum number of trainings of each contender on each task.
         runs = (len(grid) + len(decays)) * tuning_seeds + seeds
         trainings = _Trainings(runner, progress, runs * len(tasks) * len(contenders))
 
         def report(task: proxies.Task) -> TaskReport:
             setup = TaskSetup.of(task, steps, ops=ops, observe=True, trace=trace)
-            arena = _Arena(task, setup, contenders, runs, trainings, streams, seed, schedule)
+            evaluation = _TaskEvaluation(
+                task, setup, contenders, runs, trainings, streams, seed, schedule
+            )
             tuners = {name: SettingTuner(grid, decays, {}, resolution) for name in contenders}
-            arena.tune(tuners, tuning_seeds, references)
-            return arena.measure(seeds, sharpness=sharpness)
+            evaluation.tune(tuners, tuning_seeds, references)
+            return evaluation.measure(seeds, sharpness=sharpness)
 
-        # As many tasks at a time as workers: while one compiles, another keeps the others busy.
+        # One thread per worker: while one task compiles, the trainings of others continue.
         threads = ThreadPoolExecutor(runner.backend.capacity, thread_name_prefix="task")
         try:
-            found = list(threads.map(report, tasks))
+            reports = list(threads.map(report, tasks))
         except TrainingError as error:
-            names = [name for name, one in contenders.items() if one == error.contender]
+            names = [name for name, c in contenders.items() if c == error.contender]
             raise error.named(names[0] if names else "") from error.__cause__
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
-    return compare(found, references, tuning_seeds)
+    return compare(reports, references, tuning_seeds)
 
 
 def _contenders(
     programs: Mapping[str, Contender] | Sequence[Program],
     against: Sequence[str] | Mapping[str, Contender],
 ) -> tuple[dict[str, Contender], list[str]]:
-    """All contenders by name, the given programs first, and the names of the references."""
+    """Return all contenders by name, programs first, and the names of the references."""
     if not isinstance(programs, Mapping):
-        known = {zoo.load(name): name for name in zoo.names()}
-        programs = {known.get(p, f"program {i}"): p for i, p in enumerate(programs, 1)}
+        zoo_names = {zoo.load(name): name for name in zoo.names()}
+        programs = {zoo_names.get(p, f"program {i}"): p for i, p in enumerate(programs, 1)}
     if not isinstance(against, Mapping):
         against = {name: find(name) for name in against}
     if not against:
-        raise UsageError("there is nothing to compare with; name a reference, as adamw")
+        raise UsageError("no reference to compare with; name one, such as adamw")
     for name in programs.keys() & against.keys():
         if programs[name] != against[name]:
-            raise UsageError(f"{name!r} names a program and another reference; rename the program")
+            raise UsageError(
+                f"{name!r} names both a program and a different reference; rename the program"
+            )
     if programs and programs.keys() <= against.keys() and len(against) < 2:
-        raise UsageError(f"{', '.join(programs)} would be compared with itself; name others")
+        raise UsageError(
+            f"{', '.join(programs)} would be compared only with itself; name another reference"
+        )
     return {**programs, **against}, list(against)
 
 
@@ -182,12 +186,12 @@ def _load(task: str | Sequence[str]) -> list[proxies.Task]:
 
 
 def _positive(
-    name: str, given: Sequence[float] | None, default: tuple[float, ...]
+    name: str, values: Sequence[float] | None, default: tuple[float, ...]
 ) -> tuple[float, ...]:
-    numbers = default if given is None else tuple(sorted(set(given)))
-    wrong = [number for number in numbers if not (number > 0 and math.isfinite(number))]
-    if wrong or not numbers:
-        raise UsageError(f"{name}: {wrong or 'none given'}; give positive numbers")
+    numbers = default if values is None else tuple(sorted(set(values)))
+    invalid = [number for number in numbers if not (number > 0 and math.isfinite(number))]
+    if invalid or not numbers:
+        raise UsageError(f"{name}: {invalid or 'none given'}; give positive numbers")
     return numbers
 
 
@@ -196,12 +200,12 @@ def _mean_curve(curves: Sequence[NDArray[np.float32]]) -> tuple[float, ...]:
 
 
 class _Trainings:
-    """The trainings of one evaluation: run, and told how far they are.
+    """Runs the trainings of one evaluation and reports its progress.
 
     Args:
-        runner: runs them.
-        progress: told how far the evaluation is.
-        planned: how many trainings there will be, as far as is known.
+        runner: runs the trainings.
+        progress: called with the state of the evaluation.
+        planned: expected number of trainings.
     """
 
     def __init__(self, runner: JobRunner, progress: Progress, planned: int):
@@ -212,33 +216,32 @@ class _Trainings:
         self._lock = threading.Lock()
 
     def extend(self, trainings: int) -> None:
-        """There will be more trainings than planned."""
+        """Add `trainings` to the expected number of trainings."""
         with self._lock:
             self._planned += trainings
 
     def results(self, text: str, rows: Sequence[Sequence[Job]]) -> list[list[JobResult]]:
-        """The result of every job; all run at once."""
+        """Run all jobs concurrently and return their results, row by row."""
         futures = [[self.runner.submit_once(job) for job in row] for row in rows]
-        found: list[list[JobResult]] = []
+        results: list[list[JobResult]] = []
         for row in futures:
-            found.append([])
+            results.append([])
             for future in row:
-                self.tell(text)
-                found[-1].append(future.result())
+                self._report(text)
+                results[-1].append(future.result())
                 with self._lock:
                     self._done += 1
-        self.tell(text)
-        return found
+        self._report(text)
+        return results
 
-    def tell(self, text: str) -> None:
-        """Tells the observer how far the evaluation is, and at what."""
+    def _report(self, text: str) -> None:
         self._progress(text, self._done, max(self._done, self._planned))
 
 
-class _Arena:
-    """All contenders on one task: first tuned, then measured.
+class _TaskEvaluation:
+    """Tunes and measures all contenders on one task.
 
-    Each takes the engine that is cheaper for about `runs` trainings.
+    The engine of each contender is the cheapest for about `runs` trainings.
     """
 
     def __init__(
@@ -266,35 +269,35 @@ class _Arena:
     def tune(
         self, tuners: Mapping[str, SettingTuner], seeds: int, references: Sequence[str]
     ) -> None:
-        """The setting of every contender, with as many trials for each.
+        """Tune the setting of each contender with the same number of trials.
 
         Raises:
             EvosearchError: a reference has no finite loss at any rate.
         """
-        drawn = [Seed(self._tuning_stream, number) for number in range(seeds)]
+        tuning_seeds = [Seed(self._tuning_stream, number) for number in range(seeds)]
         self._tuners = tuners
 
         def mean_losses(trials: list[tuple[str, Setting]]) -> list[float]:
             if any(tuner.losses for tuner in tuners.values()):
                 self._trainings.extend(len(trials) * seeds)
-            found = self._outcomes("tuning", trials, drawn)
-            return [float(np.mean([log_loss(one.loss) for one in row])) for row in found]
+            rows = self._results("tuning", trials, tuning_seeds)
+            return [float(np.mean([log_loss(result.loss) for result in row])) for row in rows]
 
         tune_equally(tuners, mean_losses)
         for name in references:
-            tried = tuners[name].losses
-            if min(tried.values()) == math.inf:
+            losses = tuners[name].losses
+            if min(losses.values()) == math.inf:
                 raise EvosearchError(
                     f"reference {name!r} diverges on {self._task.name!r} at every learning "
-                    f"rate from {min(tried).lr:g} to {max(tried).lr:g} times its own; "
-                    "compare with another"
+                    f"rate from {min(losses).lr:g} to {max(losses).lr:g} times its own; "
+                    "compare with another reference"
                 )
 
     def measure(self, seeds: int, *, sharpness: bool) -> TaskReport:
-        """Every contender at its best setting on fresh seeds; compared with nobody yet."""
-        drawn = [Seed(self._report_stream, number) for number in range(seeds)]
+        """Train each contender at its best setting on fresh seeds; differences are added later."""
+        fresh_seeds = [Seed(self._report_stream, number) for number in range(seeds)]
         best = [(name, tuner.best) for name, tuner in self._tuners.items()]
-        found = self._outcomes("measuring", best, drawn)
+        rows = self._results("measuring", best, fresh_seeds)
         results = [
             Result(
                 program=name,
@@ -302,28 +305,28 @@ class _Arena:
                 lr=setting.lr,
                 decay=setting.decay,
                 trials={s: math.exp(x) for s, x in sorted(self._tuners[name].losses.items())},
-                losses=tuple(one.loss for one in row),
-                curve=_mean_curve([one.train_loss for one in row]),
-                update_rms=_mean_curve([one.update_rms for one in row]),
-                sharpness=self._sharpness(name, setting, drawn) if sharpness else None,
+                losses=tuple(result.loss for result in row),
+                curve=_mean_curve([result.train_loss for result in row]),
+                update_rms=_mean_curve([result.update_rms for result in row]),
+                sharpness=self._sharpness(name, setting, fresh_seeds) if sharpness else None,
             )
-            for (name, setting), row in zip(best, found, strict=True)
+            for (name, setting), row in zip(best, rows, strict=True)
         ]
         task = self._task
         return TaskReport(task.name, task.split, task.metric, self._setup.steps, tuple(results))
 
     def _sharpness(self, name: str, setting: Setting, seeds: Sequence[Seed]) -> float:
-        """The geometric mean over the first few seeds."""
+        """Return the geometric mean of the sharpness over the first seeds."""
         jobs = [
             replace(self._job(name, setting, seed), output="sharpness")
             for seed in seeds[:_SHARPNESS_SEEDS]
         ]
         self._trainings.extend(len(jobs))
         (row,) = self._trainings.results(f"{self._task.name}: sharpness", [jobs])
-        found = np.array([one.sharpness for one in row], float)
-        return float(np.exp(np.mean(np.log(np.abs(found)))))
+        eigenvalues = np.array([result.sharpness for result in row], float)
+        return float(np.exp(np.mean(np.log(np.abs(eigenvalues)))))
 
-    def _outcomes(
+    def _results(
         self, text: str, settings: Sequence[tuple[str, Setting]], seeds: Sequence[Seed]
     ) -> list[list[JobResult]]:
         rows = [[self._job(name, setting, seed) for seed in seeds] for name, setting in settings]
@@ -332,12 +335,12 @@ class _Arena:
     def _job(self, name: str, setting: Setting, seed: Seed) -> Job:
         contender = self._contenders[name]
         schedule = contender.schedule if isinstance(contender, Library) else None
-        under = Conditions(self._setup.steps, schedule or self._schedule, setting.decay)
+        conditions = Conditions(self._setup.steps, schedule or self._schedule, setting.decay)
         return Job(
             self._setup,
             contender,
             self._engines[name],
-            under,
+            conditions,
             self._run_seed,
             seed,
             setting.lr,

@@ -1,9 +1,9 @@
-"""The funnel: the best programs of runs on 10x, then 100x the work, and the winner's evidence.
+"""The funnel: successive halving of the best programs of runs at 10x and 100x the work.
 
-Only what surely beats the tuned baseline goes on (Chen et al. 2023, section 2.3), best mean first.
-Of every entrant of a stage, and of the baseline, the learning rate and the weight decay are tuned
-alike. Who goes on is chosen by seeds that are then spent: the winner is measured anew, beside the
-baseline, on seeds that chose nothing, and that is what is reported.
+Only programs whose interval lies above the tuned baseline advance, the best mean first (Chen et al.
+2023, section 2.3). In each stage, the learning rate and weight decay of all entrants and of the
+baseline are tuned with the same number of trials. Selection makes the winner's measurements
+optimistic, so the winner and the baseline are measured again on fresh seeds for the report.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from primitives.explain.names import canonical
 from proxies.precision import SUFFIX as BFLOAT16
 
 SCALES = ("10x", "100x")
-"""The work of each stage, relative to a search's tasks."""
+"""The work of each stage, relative to the search tasks."""
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A program that a stage measured.
+    """A program in a stage.
 
     Attributes:
         name: `runs/NAME#ID`.
-        source: its text.
-        fitness: mean and 95% interval over seeds of the bounded mean over tasks; 0 is the tuned
+        source: text of the program.
+        fitness: mean and 95% interval over seeds of the capped mean over tasks; 0 is the tuned
             baseline.
-        per_task: the mean over seeds for each task.
+        per_task: mean score over seeds of each task.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Entrant:
     per_task: Mapping[str, float]
 
     def document(self) -> dict[str, Any]:
-        """The entrant as JSON."""
+        """Return the entrant as JSON."""
         mean, low, high = self.fitness
         numbers = {"fitness": mean, "fitness_low": low, "fitness_high": high}
         return {"name": self.name, **numbers, "per_task": self.per_task, "source": self.source}
@@ -59,13 +59,14 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: those that beat the baseline by their lower bound first, the best mean foremost.
+    """One stage of the funnel.
 
     Attributes:
-        scale: its work, relative to the search's tasks.
-        seeds: the fresh seeds of each entrant.
-        entrants: all that were measured.
-        through: how many went on, or won.
+        scale: work of the stage, relative to the search tasks.
+        seeds: number of fresh seeds of each entrant.
+        entrants: all programs measured. Programs whose lower bound is above the baseline come
+            first, and within each group the best mean comes first.
+        through: number of entrants that advanced or won.
     """
 
     scale: str
@@ -74,30 +75,29 @@ class Stage:
     through: int
 
     def document(self) -> dict[str, Any]:
-        """The stage as JSON."""
+        """Return the stage as JSON."""
         return {
             "scale": self.scale,
             "seeds": self.seeds,
             "through": self.through,
-            "entrants": [one.document() for one in self.entrants],
+            "entrants": [entrant.document() for entrant in self.entrants],
         }
 
 
 @dataclass(frozen=True)
-class Funnelled:
-    """What came through.
+class FunnelResult:
+    """The result of a funnel.
 
     Attributes:
-        stages: in order; fewer than `SCALES` if nothing was left.
-        winner: as measured at the last scale on seeds that chose nothing; None if no program beat
-            the baseline up to there.
+        stages: stages in order; fewer than `SCALES` if no program advanced.
+        winner: measured at the last scale on fresh seeds; None if no program won.
     """
 
     stages: tuple[Stage, ...]
     winner: Entrant | None
 
     def document(self) -> dict[str, Any]:
-        """The funnel as JSON; `verdict` is what the winner's fresh seeds say of it."""
+        """Return the funnel as JSON; `verdict` is the winner's verdict on fresh seeds."""
         return {
             "stages": [stage.document() for stage in self.stages],
             "winner": self.winner and self.winner.document(),
@@ -115,43 +115,43 @@ def funnel(
     notify: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
     ledger: Ledger | None = None,
-) -> Funnelled:
-    """Takes the best distinct programs of `runs` through the stages.
+) -> FunnelResult:
+    """Take the best distinct programs of `runs` through the stages.
 
     Args:
-        runs: whose tasks' counterparts are trained; all of them searched on the same tasks.
-        config: how many enter and on how many seeds; None for the first run's.
-        to: the scale of the last stage, at which the winner is named.
-        workers: trainings at a time; None for one per core.
+        runs: the runs; all have the same search tasks.
+        config: number of entrants and seeds of each stage; None for the first run's settings.
+        to: scale of the last stage, whose best program is the winner.
+        workers: number of concurrent trainings; None for one per core.
         timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
-        notify: called with a message for each training that failed; it counts as diverged.
-        progress: told how far it is.
-        ledger: where trainings are kept.
+        notify: called with a message for each failed training, which counts as diverged.
+        progress: called with the state of the funnel.
+        ledger: where trainings are stored; None to store nothing.
 
     Raises:
-        UsageError: no runs, runs of different tasks, or tasks without counterparts.
+        UsageError: there is no run, the runs have different tasks, or a scale has no tasks.
         EvosearchError: the baseline diverges on a task.
     """
     if not runs:
-        raise UsageError("no run to take programs from; give one or more directories")
+        raise UsageError("no run given; name one or more run directories")
     first = runs[0].config
     for run in runs[1:]:
         if run.config.tasks != first.tasks:
             raise UsageError(
                 f"{run.directory} searched on {', '.join(run.config.tasks)} and {runs[0].directory}"
-                f" on {', '.join(first.tasks)}; take runs through the funnel that share their tasks"
+                f" on {', '.join(first.tasks)}; give runs with the same tasks"
             )
     config = config or first.funnel
-    bound = config.largest_gain or first.measurement.largest_gain
-    left = candidates(runs, config.entrants[0])
-    if not left:
+    cap = config.largest_gain or first.measurement.largest_gain
+    remaining = candidates(runs, config.entrants[0])
+    if not remaining:
         raise UsageError(
             f"{runs[0].directory} has no program with two measurements yet; search further: "
             f"`evosearch resume {runs[0].directory}`"
         )
     stages: list[Stage] = []
     scales = SCALES[: SCALES.index(to) + 1]
-    for scale, most, seeds in zip(scales, config.entrants, config.seeds, strict=False):
+    for scale, max_entrants, seeds in zip(scales, config.entrants, config.seeds, strict=False):
         tasks = counterparts(first.tasks, scale)
         if not tasks:
             raise UsageError(
@@ -160,9 +160,9 @@ def funnel(
             )
         if config.precision == "bfloat16":
             tasks = [f"{task}{BFLOAT16}" for task in tasks]
-        left = dict(list(left.items())[:most])
+        remaining = dict(list(remaining.items())[:max_entrants])
 
-        def measured(
+        def measure(
             programs: Mapping[str, Program], stream: Stream, seeds: int, tasks: list[str] = tasks
         ) -> Evaluation:
             return evaluate(
@@ -183,44 +183,44 @@ def funnel(
                 ledger=ledger,
             )
 
-        found = _entrants(measured(left, Stream.VALIDATE, seeds), bound)
-        found.sort(key=lambda one: (one.fitness.low > 0, one.fitness.mean), reverse=True)
-        ahead = [one for one in found if one.fitness.low > 0]
+        entrants = _entrants(measure(remaining, Stream.VALIDATE, seeds), cap)
+        entrants.sort(key=lambda e: (e.fitness.low > 0, e.fitness.mean), reverse=True)
+        ahead = [entrant for entrant in entrants if entrant.fitness.low > 0]
         last = scale == to
         through = ahead[:1] if last else ahead
-        stages.append(Stage(scale, seeds, tuple(found), len(through)))
-        left = {one.name: left[one.name] for one in through}
-        if not left:
-            return Funnelled(tuple(stages), None)
-    confirmed = measured(left, Stream.CONFIRM, config.confirm_seeds)
-    return Funnelled(tuple(stages), _entrants(confirmed, bound)[0])
+        stages.append(Stage(scale, seeds, tuple(entrants), len(through)))
+        remaining = {entrant.name: remaining[entrant.name] for entrant in through}
+        if not remaining:
+            return FunnelResult(tuple(stages), None)
+    confirmed = measure(remaining, Stream.CONFIRM, config.confirm_seeds)
+    return FunnelResult(tuple(stages), _entrants(confirmed, cap)[0])
 
 
 def candidates(runs: Sequence[Run], count: int) -> dict[str, Program]:
-    """The best `count` programs of several runs by the lower bound of fitness.
+    """Return the best `count` programs of several runs by the lower bound of fitness.
 
-    Programs of a run that differ in constants or in dead and redundant statements are one rule, of
-    which the best enters, and the others only where there are fewer rules than places. The runs
-    take turns, so that each has its best among them.
+    Programs of a run that differ only in constants, or in dead or redundant statements, are the
+    same rule. Only the best program of a rule is taken, unless there are fewer rules than `count`.
+    The runs take turns, so that the best program of each run is among the candidates.
     """
-    rows = [[(run, one) for one in run.top(None) if one.seeds > 1] for run in runs]
-    turns = [pair for of_one_turn in zip_longest(*rows) for pair in of_one_turn if pair]
+    rankings = [[(run, entry) for entry in run.top(None) if entry.seeds > 1] for run in runs]
+    turns = [pair for turn in zip_longest(*rankings) for pair in turn if pair]
     best_of_rules: dict[str, Program] = {}
     others: dict[str, Program] = {}
     rules: set[tuple[Run, str]] = set()
-    for run, one in turns:
+    for run, entry in turns:
         if len(best_of_rules) == count:
             break
-        program = parse(one.source)
+        program = parse(entry.source)
         rule = (run, _without_constants(program))
-        found = others if rule in rules else best_of_rules
-        found[f"{run.directory}#{one.id}"] = program
+        group = others if rule in rules else best_of_rules
+        group[f"{run.directory}#{entry.id}"] = program
         rules.add(rule)
     return dict([*best_of_rules.items(), *others.items()][:count])
 
 
 def _without_constants(program: Program) -> str:
-    """The simplified program under canonical names, with a mark for every number."""
+    """Return the simplified program with canonical names and `#` for each number."""
     body = canonical(simplify(program).program)
     return "\n".join(
         " ".join([target, op, *("#" if isinstance(arg, float) else arg for arg in args)])
@@ -228,27 +228,29 @@ def _without_constants(program: Program) -> str:
     )
 
 
-def _entrants(evaluation: Evaluation, bound: float) -> list[Entrant]:
-    """Everything in the evaluation but the baseline, in its order."""
+def _entrants(evaluation: Evaluation, cap: float) -> list[Entrant]:
+    """Return the contenders of the evaluation except the baseline, in its order."""
     by_task = {
         report.task: {result.program: result.losses for result in report.results}
         for report in evaluation.tasks
     }
-    found = []
+    entrants = []
     for result in evaluation.tasks[0].results:
         if result.program == BASELINE:
             continue
         scores = {
             task: [
-                -log_ratio(loss, other)
-                for loss, other in zip(losses[result.program], losses[BASELINE], strict=True)
+                -log_ratio(loss, baseline)
+                for loss, baseline in zip(losses[result.program], losses[BASELINE], strict=True)
             ]
             for task, losses in by_task.items()
         }
         by_seed = [
-            bounded_mean(dict(zip(scores, of_seed, strict=True)), bound)
-            for of_seed in zip(*scores.values(), strict=True)
+            bounded_mean(dict(zip(scores, seed_scores, strict=True)), cap)
+            for seed_scores in zip(*scores.values(), strict=True)
         ]
-        per_task = {task: sum(of_task) / len(of_task) for task, of_task in scores.items()}
-        found.append(Entrant(result.program, result.source, interval(by_seed, ROUNDING), per_task))
-    return found
+        per_task = {task: sum(values) / len(values) for task, values in scores.items()}
+        entrants.append(
+            Entrant(result.program, result.source, interval(by_seed, ROUNDING), per_task)
+        )
+    return entrants

@@ -1,4 +1,4 @@
-"""What an evaluation found, as data: differences, results by task, and over a suite."""
+"""The results of an evaluation as data: differences, results by task, and results over a suite."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evosearch.statistics import Interval, interval
 from evosearch.verdicts import ERROR_RATE, Verdict, difference_verdict, verdict_over_tasks
 
 ROUNDING = 1e-3
-"""Least standard deviation assumed of a difference: rounding is never a real one."""
+"""Minimum standard deviation of a difference, so that rounding is never significant."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Difference:
     """A paired difference of two contenders' log losses over seeds; negative is better.
 
     Attributes:
-        interval: its mean and 95% interval.
-        p: the chance of so large a mean if there were no difference.
-        p_holm: `p` adjusted for all comparisons of the report.
+        interval: mean and 95% interval of log(loss / reference's loss).
+        p: two-sided p-value of a zero mean.
+        p_holm: `p` after Holm's correction for all comparisons of the report.
     """
 
     interval: Interval
@@ -30,18 +30,18 @@ class Difference:
     p_holm: float
 
     @property
-    def real(self) -> bool:
-        """Whether there is a difference, at an error rate of 5% for the whole report."""
+    def is_significant(self) -> bool:
+        """Whether the difference is significant, at an error rate of 5% for the whole report."""
         return self.p_holm < ERROR_RATE
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse` or, where the difference is not real, `tie`."""
-        found = difference_verdict(self.interval.mean, self.p_holm)
-        return "tie" if found is Verdict.UNDECIDED else str(found)
+        """`better`, `worse` or, for a difference that is not significant, `tie`."""
+        verdict = difference_verdict(self.interval.mean, self.p_holm)
+        return "tie" if verdict is Verdict.UNDECIDED else str(verdict)
 
     def document(self) -> dict[str, Any]:
-        """The difference as JSON."""
+        """Return the difference as JSON."""
         mean, low, high = self.interval
         return {
             "difference": mean,
@@ -49,7 +49,7 @@ class Difference:
             "high": high,
             "p": self.p,
             "p_holm": self.p_holm,
-            "real": self.real,
+            "real": self.is_significant,
         }
 
 
@@ -58,17 +58,17 @@ class Result:
     """One contender on one task.
 
     Attributes:
-        program: its name.
-        source: its text.
-        lr: the tuned factor on its own learning rate.
-        decay: the tuned weight decay outside it.
-        trials: the geometric mean loss on tuning seeds for every setting tried; +inf if diverged.
-        losses: one for each fresh seed; +inf if diverged.
-        curve: the smoothed batch loss at evenly spaced steps, the mean over fresh seeds.
-        update_rms: the root mean square of the updates, likewise.
-        sharpness: the largest eigenvalue of the loss's Hessian at the end, the geometric mean of
-            its size over a few seeds; None if it was not asked for, NaN if a training diverged.
-        versus: the difference to each reference that it was compared with.
+        program: name of the contender.
+        source: text of the contender.
+        lr: tuned multiplier of the contender's own learning rate.
+        decay: tuned decoupled weight decay, applied outside the contender.
+        trials: geometric mean loss on the tuning seeds by setting; +inf if diverged.
+        losses: final loss of each fresh seed; +inf if diverged.
+        curve: smoothed batch loss at evenly spaced steps, mean over fresh seeds.
+        update_rms: root mean square of the updates at these steps, mean over fresh seeds.
+        sharpness: largest absolute eigenvalue of the loss's Hessian at the final weights, geometric
+            mean over a few seeds; None if not requested, NaN if a training diverged.
+        versus: difference to each reference, by the reference's name.
     """
 
     program: str
@@ -84,22 +84,22 @@ class Result:
 
     @property
     def diverged(self) -> int:
-        """How many fresh seeds ended in a loss that is not finite."""
+        """Number of fresh seeds whose loss is not finite."""
         return sum(not math.isfinite(loss) for loss in self.losses)
 
     @property
     def at_edge(self) -> bool:
-        """Whether `lr` is the smallest or largest that was tried: the best may lie beyond."""
+        """Whether `lr` is the smallest or largest value tried: the optimum may lie outside."""
         tried = [lr for lr, decay in self.trials if decay == self.decay]
         return self.lr in (min(tried), max(tried)) if tried else False
 
     @property
     def loss(self) -> Interval | None:
-        """Mean and 95% interval; None if any seed diverged, for the mean is infinite then."""
+        """Mean loss and 95% interval; None if any seed diverged."""
         return None if self.diverged else interval(self.losses, 0.0)
 
     def document(self) -> dict[str, Any]:
-        """The result as JSON; what is infinite is null."""
+        """Return the result as JSON; infinite and NaN values are null."""
         mean, low, high = self.loss or (None, None, None)
         return {
             "program": self.program,
@@ -126,7 +126,7 @@ class Result:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """All contenders on one task."""
+    """The results of all contenders on one task."""
 
     task: str
     split: str
@@ -135,7 +135,7 @@ class TaskReport:
     results: tuple[Result, ...]
 
     def document(self) -> dict[str, Any]:
-        """The report as JSON."""
+        """Return the report as JSON."""
         return {
             "task": self.task,
             "split": self.split,
@@ -147,14 +147,14 @@ class TaskReport:
 
 @dataclass(frozen=True)
 class Fitness:
-    """One contender over all tasks: log(reference's loss / loss); 0.1 is about 10% lower loss.
+    """The fitness of one contender over all tasks: the mean of log(reference's loss / loss).
 
     Attributes:
-        program: its name.
+        program: name of the contender.
         interval: mean and 95% interval over seeds of the mean over tasks.
-        per_task: the mean over seeds for each task.
-        difference: the same as a difference, with its test over seeds on these tasks; None for the
-            reference itself.
+        per_task: mean over seeds for each task.
+        difference: minus the fitness as a paired difference, with its p-values over seeds on these
+            tasks; None for the reference.
     """
 
     program: str
@@ -163,7 +163,7 @@ class Fitness:
     difference: Difference | None
 
     def document(self) -> dict[str, Any]:
-        """The fitness as JSON; `real` on these tasks, whatever others would show."""
+        """Return the fitness as JSON; `real` is significance on these tasks."""
         mean, low, high = self.interval
         return {
             "program": self.program,
@@ -171,25 +171,27 @@ class Fitness:
             "low": low,
             "high": high,
             "per_task": dict(self.per_task),
-            "real": self.difference is not None and self.difference.real,
+            "real": self.difference is not None and self.difference.is_significant,
         }
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How one contender stands over a suite.
+    """The wins, rank and loss ratio of one contender over a suite.
 
     Attributes:
-        program: its name.
-        wins: tasks on which it is really better than the reference, by Holm's correction.
-        losses: tasks on which it is really worse.
-        ties: the rest.
-        mean_rank: among all contenders by mean log loss, 1 the best; ties share the mean rank.
-        ratio: the geometric mean over tasks of its loss over the reference's, each clipped to
-            1/4 to 4; its 95% interval is from a bootstrap that draws tasks and, in each, seeds.
-        on_these: the verdict over seeds on these very tasks; None for the reference itself.
-        p_holm: the p-value of the tasks' mean log ratios (Student's t), by Holm's correction for
-            all contenders; None for the reference itself.
+        program: name of the contender.
+        wins: number of tasks on which it is significantly better than the reference, after Holm's
+            correction.
+        losses: number of tasks on which it is significantly worse.
+        ties: number of the other tasks.
+        mean_rank: mean rank among all contenders by mean log loss; 1 is the best, and equal losses
+            share their mean rank.
+        ratio: geometric mean over tasks of loss / reference's loss, each clipped to 1/4 to 4. Its
+            95% interval is from a bootstrap over tasks and, within each, seeds.
+        on_these: verdict over seeds on the measured tasks; None for the reference.
+        p_holm: p-value of the tasks' mean log ratios (Student's t), after Holm's correction for
+            all contenders; None for the reference.
     """
 
     program: str
@@ -203,13 +205,13 @@ class Standing:
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` where that holds for tasks like these, `undecided` elsewhere."""
+        """`better`, `worse` or `undecided`, generalized to other tasks of these kinds."""
         if self.on_these is None or self.p_holm is None:
             return "the reference"
         return str(verdict_over_tasks(self.on_these, self.ratio, self.p_holm))
 
     def document(self) -> dict[str, Any]:
-        """The standing as JSON."""
+        """Return the standing as JSON."""
         mean, low, high = self.ratio
         return {
             "program": self.program,
@@ -228,15 +230,15 @@ class Standing:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes:
-        tasks: a report for each task.
-        overall: every contender's fitness, where there are several tasks.
-        standings: how every contender stands over several tasks, the best first.
-        reference: the contender that fitness is relative to.
-        tuning_seeds: seeds for each trial of a learning rate.
-        comparisons: how many differences were tested together.
+        tasks: report of each task.
+        overall: fitness of each contender; empty for a single task.
+        standings: standing of each contender, the best first; empty for a single task.
+        reference: name of the contender that fitness is relative to.
+        tuning_seeds: number of seeds of each tuning trial.
+        comparisons: number of differences in Holm's correction.
     """
 
     tasks: tuple[TaskReport, ...]
@@ -247,7 +249,7 @@ class Evaluation:
     comparisons: int
 
     def document(self) -> dict[str, Any]:
-        """The evaluation as JSON: of the one task, or `tasks`, `overall` and `reference`."""
+        """Return the evaluation as JSON; for a single task, this is the report of that task."""
         tasks = [report.document() for report in self.tasks]
         if not self.overall:
             return tasks[0]

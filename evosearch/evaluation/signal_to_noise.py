@@ -1,13 +1,13 @@
-"""Signal to noise of tasks: do they tell optimizers apart, beyond what the seed decides?
+"""Signal to noise of tasks: how well a task distinguishes optimizers.
 
-Known optimizers are tuned alike and trained on fresh seeds, as in `evaluate`. With `x[i, s]` the
-log loss of optimizer `i` on seed `s`,
+Known optimizers are tuned and trained on fresh seeds, as in `evaluate`. With `x[i, s]` the log loss
+of optimizer `i` on seed `s`,
 
     signal = standard deviation over i of mean over s of x
     noise  = root mean square over i of the standard deviation over s of x
 
-Scores are paired on their seed, so what a seed does to all optimizers alike does not matter to a
-search: `paired` is the noise of `x[i, s] - mean over i of x[:, s]`.
+Scores are paired on their seed, so a search is not affected by the part of the noise that all
+optimizers share on a seed. `paired` is the noise of `x[i, s] - mean over i of x[:, s]`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from evosearch.evaluation.results import TaskReport
 from evosearch.statistics import log_loss
 
 OPTIMIZERS = ("sgd", "momentum", "sign_sgd", "adam", "adamw", "lion", "adafactor")
-"""The zoo's programs that are spread over a task."""
+"""The known optimizers whose losses are compared."""
 
 
 @dataclass(frozen=True)
 class SignalToNoise:
-    """How well a task tells optimizers apart.
+    """How well a task distinguishes optimizers.
 
     Attributes:
-        task: its name.
-        signal: the spread of mean log losses between optimizers.
-        noise: the deviation of log losses between the seeds of one.
-        paired: the same deviation, less what all optimizers share on a seed.
-        losses: the geometric mean loss of every optimizer at its best learning rate.
-        left_out: optimizers that diverged on a fresh seed.
-        seeds: how many fresh seeds.
+        task: name of the task.
+        signal: standard deviation of mean log losses between optimizers.
+        noise: standard deviation of log losses between seeds of one optimizer.
+        paired: `noise` without the part that all optimizers share on a seed.
+        losses: geometric mean loss of each optimizer at its best learning rate.
+        left_out: optimizers that diverged on a fresh seed and are not counted.
+        seeds: number of fresh seeds.
     """
 
     task: str
@@ -52,18 +52,18 @@ class SignalToNoise:
 
     @property
     def ratio(self) -> float:
-        """Signal over noise."""
+        """Signal divided by noise."""
         return self.signal / self.noise if self.noise else math.inf
 
     @property
     def paired_ratio(self) -> float:
-        """Signal over the noise of paired scores."""
+        """Signal divided by the noise of paired scores."""
         return self.signal / self.paired if self.paired else math.inf
 
     def document(self) -> dict[str, Any]:
-        """The result as JSON; a ratio without noise is null."""
+        """Return the result as JSON; infinite ratios are null."""
         ratios = {"ratio": self.ratio, "paired_ratio": self.paired_ratio}
-        finite = {name: one if math.isfinite(one) else None for name, one in ratios.items()}
+        finite = {name: x if math.isfinite(x) else None for name, x in ratios.items()}
         return {**asdict(self), "left_out": list(self.left_out), **finite}
 
 
@@ -76,19 +76,19 @@ def signal_to_noise(
     notify: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
 ) -> list[SignalToNoise]:
-    """The signal to noise of every task.
+    """Return the signal to noise of each task.
 
     Args:
-        tasks: their names.
-        seeds: fresh seeds for each optimizer on each task.
-        seed: all seeds follow from it; the result does not depend on `workers`.
-        workers: trainings at a time; None for one per core.
-        notify: called with a message for each training that failed; it counts as diverged.
-        progress: told how far it is.
+        tasks: names of the tasks.
+        seeds: number of fresh seeds for each optimizer on each task.
+        seed: the number that all seeds are derived from.
+        workers: number of concurrent trainings; None for one per core. It does not affect results.
+        notify: called with a message for each failed training, which counts as diverged.
+        progress: called with the state of the evaluation.
 
     Raises:
-        UsageError: no such task, or fewer than two seeds.
-        EvosearchError: fewer than two optimizers train on a task.
+        UsageError: a task does not exist, or there are fewer than two seeds.
+        EvosearchError: fewer than two optimizers have finite losses on a task.
     """
     evaluation = evaluate(
         {},
@@ -104,23 +104,25 @@ def signal_to_noise(
 
 
 def from_report(report: TaskReport) -> SignalToNoise:
-    """The signal to noise in a report whose contenders trained on the same seeds.
+    """Return the signal to noise of a report.
 
     Raises:
         EvosearchError: fewer than two contenders have finite losses.
     """
     trained = [result for result in report.results if not result.diverged]
     if len(trained) < 2:
-        raise EvosearchError(f"task {report.task!r}: fewer than two optimizers train on it")
+        raise EvosearchError(
+            f"task {report.task!r}: fewer than two optimizers have finite losses on it"
+        )
     logs = np.array([[log_loss(loss) for loss in result.losses] for result in trained])
     count, seeds = logs.shape
     residuals = logs - logs.mean(axis=0) - logs.mean(axis=1, keepdims=True) + logs.mean()
-    freedom = (count - 1) * (seeds - 1)
+    degrees_of_freedom = (count - 1) * (seeds - 1)
     return SignalToNoise(
         task=report.task,
         signal=float(logs.mean(axis=1).std(ddof=1)),
         noise=float(np.sqrt(logs.var(axis=1, ddof=1).mean())),
-        paired=float(np.sqrt(np.square(residuals).sum() / freedom)),
+        paired=float(np.sqrt(np.square(residuals).sum() / degrees_of_freedom)),
         losses={
             result.program: math.exp(row.mean()) for result, row in zip(trained, logs, strict=True)
         },

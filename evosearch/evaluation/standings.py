@@ -1,4 +1,4 @@
-"""Contenders over a suite of tasks: wins, ranks, and one ratio with an honest interval."""
+"""Contenders over a suite of tasks: wins, ranks, and the ratio of losses with its interval."""
 
 from __future__ import annotations
 
@@ -17,62 +17,68 @@ _RESAMPLES = 10_000
 def standings(
     reports: Sequence[TaskReport], reference: str, on_these: Mapping[str, Difference]
 ) -> list[Standing]:
-    """Every contender against `reference`, the best ratio first.
+    """Return the standing of each contender relative to `reference`, the best ratio first.
 
     Args:
-        reports: one for each task; they hold their verdicts.
-        reference: the contender that the others are compared with.
-        on_these: of every other contender the difference over all these tasks, tested over seeds.
+        reports: report of each task, with differences.
+        reference: name of the contender to compare with.
+        on_these: for each other contender, its mean difference over all tasks, tested over seeds.
     """
     names = [result.program for result in reports[0].results]
     ranks = np.mean([_ranks(report) for report in reports], axis=0)
     tables = [
-        np.array([_log_ratios(report, place, reference) for report in reports])
-        for place in range(len(names))
+        np.array([_log_ratios(report, index, reference) for report in reports])
+        for index in range(len(names))
     ]
-    over_tasks = _over_tasks({name: tables[names.index(name)] for name in on_these})
-    found = []
-    for place, name in enumerate(names):
-        verdicts = [_verdict(report, place, reference) for report in reports]
+    p_over_tasks = _p_over_tasks({name: tables[names.index(name)] for name in on_these})
+    rows = []
+    for index, name in enumerate(names):
+        verdicts = [_verdict(report, index, reference) for report in reports]
         wins, losses = verdicts.count("better"), verdicts.count("worse")
         ties = len(reports) - wins - losses
-        rank, ratio = float(ranks[place]), _ratio(tables[place])
-        here = None
+        rank, ratio = float(ranks[index]), _ratio(tables[index])
+        on_measured = None
         if name in on_these:
-            here = difference_verdict(on_these[name].interval.mean, on_these[name].p_holm)
-        p_holm = over_tasks.get(name)
-        found.append(Standing(name, wins, losses, ties, rank, ratio, here, p_holm))
-    return sorted(found, key=lambda standing: standing.ratio.mean)
+            on_measured = difference_verdict(on_these[name].interval.mean, on_these[name].p_holm)
+        p_holm = p_over_tasks.get(name)
+        rows.append(Standing(name, wins, losses, ties, rank, ratio, on_measured, p_holm))
+    return sorted(rows, key=lambda standing: standing.ratio.mean)
 
 
-def _over_tasks(tables: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """By contender, the p-value of its mean log ratio, as one of all tasks there could be."""
+def _p_over_tasks(tables: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return the corrected p-value of each contender's mean log ratio, with tasks as samples."""
     p_values = [p_value(list(table.mean(axis=1)), ROUNDING) for table in tables.values()]
     return dict(zip(tables, holm(p_values), strict=True))
 
 
 def _ranks(report: TaskReport) -> np.ndarray:
-    from scipy.stats import rankdata  # here, since it takes a while to import
+    from scipy.stats import rankdata  # its import is slow
 
     means = [float(np.mean([log_loss(x) for x in result.losses])) for result in report.results]
     return np.asarray(rankdata(means))
 
 
-def _verdict(report: TaskReport, place: int, reference: str) -> str:
-    difference = report.results[place].versus.get(reference)
+def _verdict(report: TaskReport, index: int, reference: str) -> str:
+    difference = report.results[index].versus.get(reference)
     return "the reference" if difference is None else difference.verdict
 
 
-def _log_ratios(report: TaskReport, place: int, reference: str) -> list[float]:
-    """The paired log ratio on each seed."""
-    others = next(result.losses for result in report.results if result.program == reference)
-    return list(map(log_ratio, report.results[place].losses, others))
+def _log_ratios(report: TaskReport, index: int, reference: str) -> list[float]:
+    """Return the paired log ratio on each seed."""
+    reference_losses = next(
+        result.losses for result in report.results if result.program == reference
+    )
+    return list(map(log_ratio, report.results[index].losses, reference_losses))
 
 
 def _ratio(table: np.ndarray) -> Interval:
-    """The geometric mean ratio and its bootstrap interval, from log ratios by task and seed."""
+    """Return the geometric mean ratio and its bootstrap interval.
+
+    Args:
+        table: log ratios, `[tasks, seeds]`.
+    """
     tasks, seeds = table.shape
-    rng = np.random.default_rng(0)  # the same data give the same interval
+    rng = np.random.default_rng(0)  # the same data always give the same interval
     drawn = rng.integers(tasks, size=(_RESAMPLES, tasks, 1))
     means = table[drawn, rng.integers(seeds, size=(_RESAMPLES, tasks, seeds))].mean(axis=(1, 2))
     low, high = np.quantile(means, [0.025, 0.975])

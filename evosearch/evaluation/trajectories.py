@@ -1,4 +1,7 @@
-"""Where programs go on landscapes: the way of their weights, each at its best learning rate."""
+"""The paths of programs on landscapes, each at its best learning rate.
+
+A landscape is a task that is a formula of a few weights.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,18 @@ from evosearch.seeds import Conditions, Seed, Stream
 from primitives import ALL_OPS
 
 _POINTS = 1000
-"""Of a longer path so many weights are kept, evenly spaced."""
+"""Maximum number of points of a trajectory; longer paths are sampled evenly."""
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One program's way down a landscape.
+    """The path of one program on a landscape.
 
     Attributes:
-        program: its name.
-        steps: `[points]`, before which update the weights were these.
+        program: name of the program.
+        steps: `[points]`, number of updates before each point.
         weights: `[points, weights]`.
-        heights: `[points]`, the task's metric there.
+        heights: `[points]`, the task's metric at these weights.
     """
 
     program: str
@@ -47,18 +50,18 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Landscape:
-    """A task that is a formula, with the programs' ways on it."""
+    """A task that is a formula, with the trajectories of programs on it."""
 
     task: proxies.Task
     trajectories: tuple[Trajectory, ...]
 
     def heights(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """`[..., weights]` to `[...]`: the task's metric."""
+        """Return the task's metric, `[...]`, at `weights`, `[..., weights]`."""
         return _heights(self.task, weights)
 
 
 def names() -> tuple[str, ...]:
-    """The tasks that are landscapes: diagnostic ones that read no data."""
+    """Return the names of all landscapes: diagnostic tasks without data."""
     return tuple(
         name for name in proxies.names("diagnostic") if not jax.tree.leaves(proxies.load(name).data)
     )
@@ -79,32 +82,32 @@ def trajectories(
     progress: Progress = lambda text, done, total: None,
     **settings: Any,
 ) -> tuple[Evaluation, tuple[Landscape, ...]]:
-    """The evaluation of programs on landscapes, and their ways on the first fresh seed.
+    """Evaluate programs on landscapes and return their trajectories on the first fresh seed.
 
     Args:
-        programs: by name.
-        against: the references, by name; they are drawn too.
-        tasks: as from `names()`.
-        schedule: of the learning rate.
-        steps: the training budget; None for each task's own.
-        seed: all seeds follow from it.
-        workers: trainings at a time; None for one per core.
+        programs: contenders by name.
+        against: references by name; they have trajectories too.
+        tasks: names of landscapes, from `names()`.
+        schedule: name of the learning-rate schedule.
+        steps: number of training steps; None for each task's default.
+        seed: the number that all seeds are derived from.
+        workers: number of concurrent trainings; None for one per core.
         timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
-        notify: called with a message for each training that failed; it counts as diverged.
-        ledger: where trainings are kept; None for nowhere.
-        progress: told how far it is.
-        settings: further arguments of `evaluate`.
+        notify: called with a message for each failed training, which counts as diverged.
+        ledger: where trainings are stored; None to store nothing.
+        progress: called with the state of the evaluation.
+        settings: other arguments of `evaluate`.
 
     Raises:
-        UsageError: a task that reads data, or as `evaluate` does.
-        EvosearchError: as `evaluate` does.
+        UsageError: a task is not a landscape, or `evaluate` raises it.
+        EvosearchError: `evaluate` raises it.
     """
     for name in tasks:
         if name not in names():
-            raise UsageError(f"{name!r} is no landscape; there are {', '.join(names())}")
+            raise UsageError(f"{name!r} is not a landscape; use one of {', '.join(names())}")
     contenders = {**programs, **against}
-    ops = ALL_OPS  # the same for every set of programs, so that equal jobs are known again
-    found = []
+    ops = ALL_OPS  # the same for all calls, so that the ledger recognizes equal jobs
+    landscapes = []
     with open_job_runner(workers, ledger or Ledger(), timeout=timeout, notify=notify) as runner:
         evaluation = evaluate(
             programs,
@@ -119,22 +122,24 @@ def trajectories(
             trace=True,
             **settings,
         )
-        for place, report in enumerate(evaluation.tasks):
-            progress(f"{report.task}: trajectories", place, len(tasks))
+        for index, report in enumerate(evaluation.tasks):
+            progress(f"{report.task}: trajectories", index, len(tasks))
             task = proxies.load(report.task)
             setup = TaskSetup.of(task, steps, ops=ops, observe=True, trace=True)
-            ways = []
+            paths = []
             for result in report.results:
                 contender = contenders[result.program]
                 engine = runner.backend.engine(setup, contender, runs=1)
-                under = Conditions(setup.steps, schedule, result.decay)
+                conditions = Conditions(setup.steps, schedule, result.decay)
                 first = Seed(Stream.EVAL, 0)
-                job = Job(setup, contender, engine, under, seed, first, result.lr, output="path")
+                job = Job(
+                    setup, contender, engine, conditions, seed, first, result.lr, output="path"
+                )
                 path = runner.submit_once(job).result().path
                 assert path is not None
-                ways.append(_trajectory(result.program, task, path))
-            found.append(Landscape(task, tuple(ways)))
-    return evaluation, tuple(found)
+                paths.append(_trajectory(result.program, task, path))
+            landscapes.append(Landscape(task, tuple(paths)))
+    return evaluation, tuple(landscapes)
 
 
 def _trajectory(program: str, task: proxies.Task, path: NDArray[np.float32]) -> Trajectory:

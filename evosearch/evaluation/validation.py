@@ -1,7 +1,7 @@
-"""Champions on validation tasks while the search goes on: the curve of meta-overfitting.
+"""Validation of champions during a search, to detect meta-overfitting.
 
-A fitness that grows while validation does not is what a search fools itself with (Chen et al. 2023,
-section 2.3). Validation decides nothing in the search, so it runs beside it, on its own thread.
+If fitness rises but validation does not, the search is overfitting (Chen et al. 2023, section 2.3).
+Validation does not influence the search, so it runs concurrently, on its own thread.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from evosearch.seeds import Stream
 from primitives import Program, zoo
 
 STREAMS = (Stream.VALIDATE_TUNE, Stream.VALIDATE)
-"""Where validation takes seeds from: to tune on and to measure on."""
-_IT = "the champion"
+"""The streams of seeds for tuning and for measuring."""
+_CHAMPION = "the champion"
 
 
 class Validator:
-    """Validates programs, one after the other, on a thread of its own.
+    """Validates programs one after the other on its own thread.
 
     Attributes:
-        problems: why programs could not be validated; a search goes on and its log says so.
+        problems: messages about programs that could not be validated, for the log of the search.
 
     Args:
-        config: of the search; its tasks' counterparts at 10x the work are trained.
-        interrupted: once set, what has not ended is given up.
-        ledger: opens where trainings are kept; called once, on the validating thread.
-        note: told what the validating thread does.
+        config: configuration of the search; it is validated on its tasks at 10x the work.
+        interrupted: event that cancels all validations.
+        ledger: opens the ledger of trainings; called once, on the validating thread.
+        note: called with the current activity of the validating thread.
     """
 
     def __init__(
@@ -58,21 +58,21 @@ class Validator:
 
     @property
     def waiting(self) -> int:
-        """How many programs are not validated yet."""
+        """Number of programs that are not validated yet."""
         return len(self._pending)
 
     def begin(self, number: int, program: Program) -> None:
-        """Validates `program`, some time; `number` is the caller's name for it."""
+        """Queue `program` for validation; `number` is the caller's identifier of it."""
         if self.tasks:
             self._pending[number] = self._executor.submit(self._validate, number, program)
 
     def finished(self) -> dict[int, list[Validation]]:
-        """What has been validated since the last call, by number."""
+        """Return the validations that finished since the last call, by number."""
         done = [number for number, future in self._pending.items() if future.done()]
         return {number: self._pending.pop(number).result() for number in done}
 
     def close(self) -> None:
-        """Gives up what has not begun and waits for what has."""
+        """Cancel queued validations and wait for the current one."""
         self._executor.shutdown(wait=True, cancel_futures=True)
         if self._runner is not None:
             self._runner.backend.close()
@@ -86,7 +86,7 @@ class Validator:
         try:
             self._runner = self._runner or JobRunner(open_backend(1), self._open_ledger())
             evaluation = evaluate(
-                {_IT: program},
+                {_CHAMPION: program},
                 self.tasks,
                 against={BASELINE: zoo.load(BASELINE)},
                 seeds=self._config.validation_seeds,
@@ -102,18 +102,20 @@ class Validator:
             )
         except _InterruptedError:
             return []
-        except Exception as error:  # whatever it is, it must not end a search
+        except Exception as error:  # no error of a validation may end the search
             self.problems.append(f"champion {number} is not validated: {describe_error(error)}")
             return []
         finally:
             self._note("")
         return [
-            Validation(report.task, seed, mine.lr, loss, baseline)
+            Validation(report.task, seed, champion.lr, loss, baseline_loss)
             for report in evaluation.tasks
-            for mine, other in [report.results]
-            for seed, (loss, baseline) in enumerate(zip(mine.losses, other.losses, strict=True))
+            for champion, baseline in [report.results]
+            for seed, (loss, baseline_loss) in enumerate(
+                zip(champion.losses, baseline.losses, strict=True)
+            )
         ]
 
 
 class _InterruptedError(Exception):
-    """The search ends before a validation does."""
+    """The search ended during a validation."""

@@ -1,4 +1,4 @@
-"""The constants of a program, and the program without them."""
+"""Reading, replacing and ignoring the constants of a program."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import replace
 
 from primitives import Program, Statement
 
-Place = tuple[int, int]
-"""A statement and an operand."""
+Position = tuple[int, int]
+"""Position of a constant: the index of the statement and the index of the operand."""
 
 _LARGEST = 1e38
-"""Float32 holds little more."""
+"""Largest constant, slightly below the maximum of float32."""
 
 
 def rounded(value: float) -> float:
-    """Six digits: as many as float32 holds with certainty, and no more for a reader to skip."""
+    """Round a constant to six digits, the number that float32 represents faithfully."""
     return float(f"{min(max(value, -_LARGEST), _LARGEST):.6g}")
 
 
-def constants(program: Program) -> dict[Place, float]:
-    """Every constant operand, by its place."""
+def constants(program: Program) -> dict[Position, float]:
+    """Return all constant operands of a program by position."""
     return {
         (index, operand): arg
         for index, statement in enumerate(program.statements)
@@ -29,8 +29,8 @@ def constants(program: Program) -> dict[Place, float]:
     }
 
 
-def with_constants(program: Program, values: Mapping[Place, float]) -> Program:
-    """`program` with other constants at some places."""
+def with_constants(program: Program, values: Mapping[Position, float]) -> Program:
+    """Return `program` with the constants at some positions replaced by `values`."""
     statements = []
     for index, statement in enumerate(program.statements):
         args = tuple(values.get((index, n), arg) for n, arg in enumerate(statement.args))
@@ -38,12 +38,12 @@ def with_constants(program: Program, values: Mapping[Place, float]) -> Program:
     return replace(program, statements=tuple(statements))
 
 
-def shape(program: Program) -> tuple[object, ...]:
-    """The statements but for their constants."""
+def structure(program: Program) -> tuple[object, ...]:
+    """Return the statements without constants; equal for programs that differ only in constants."""
     return tuple(map(without_constants, program.statements))
 
 
 def without_constants(statement: Statement) -> tuple[object, ...]:
-    """A statement with nothing in the place of its constants."""
+    """Return the target, op and arguments of a statement, with None for each constant."""
     target, op, args = statement
     return (target, op, *(None if isinstance(arg, float) else arg for arg in args))

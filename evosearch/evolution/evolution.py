@@ -1,19 +1,23 @@
-"""Regularized evolution as a pure state machine: `ask` for a measurement, `tell` its result.
+"""Regularized evolution as a pure state machine: `ask` for a request, `tell` its scores.
 
-Warm start: the population is the initial program. A step draws a tournament, mutates the fittest,
-appends the child, and the oldest dies (Real et al. 2019, arXiv 1802.01548; Chen et al. 2023, arXiv
-2302.06675). If the configuration says so, the constants of the initial program are tuned first; and
-the population now and then starts anew, from that or from the champion, before which the constants
-of its best are tuned. What is known of programs stays. Every measurement, of a child, again, or for
-a test, is a numbered request. Request n is decided by a generator keyed by (run seed, n) from the
-results of requests 1 .. n - in_flight; neither the clock nor the number of workers has a say, so
-replaying the results replays the search.
+The population starts as copies of the initial program. Each step draws a tournament, mutates the
+winner, appends the child to the population and removes the oldest member (Real et al. 2019, arXiv
+1802.01548; Chen et al. 2023, arXiv 2302.06675). If configured, the constants of the initial program
+are tuned first, and the population restarts at intervals from the initial program or the champion.
+The constants of the population's best program are tuned before each restart. Records of programs
+survive restarts.
 
-What keeps luck from ruling (docs/measurement.md): a program that comes up again and looks good is
-measured on seeds it has not seen; the seed of first measurements moves on; a would-be champion
-meets the champion on fresh seeds, each used for one test, with an error rate spent over the run;
-and what is reported of a champion comes from further seeds, which decide only that a champion that
-diverges on one of them makes room for the one before.
+Every measurement is a numbered request. Request n depends only on a generator keyed by (run seed,
+n) and on the results of requests 1 .. n - in_flight. So the number of workers and the clock do not
+change a search, and replaying the results replays it.
+
+Against selection of lucky programs (docs/measurement.md):
+
+- A promising program is measured again on new seeds, and the seed of first measurements advances.
+- A challenger is tested against the champion on seeds that only this test uses. The error rate of
+  all tests is bounded over the run.
+- A champion's reported fitness comes from confirming seeds, which decide nothing else but this: a
+  champion that diverges on one of them is replaced by the previous one.
 """
 
 from __future__ import annotations
@@ -38,7 +42,13 @@ from primitives.graph.analysis import Analysis
 
 @dataclass(frozen=True)
 class Individual:
-    """A program in the population: a number, and the record it shares with its equals."""
+    """A program in the population.
+
+    Attributes:
+        id: number of the program.
+        program: the program.
+        record: the record that it shares with all programs of the same semantic key.
+    """
 
     id: int
     program: Program
@@ -47,10 +57,15 @@ class Individual:
 
 @dataclass(frozen=True)
 class Request:
-    """A measurement to make: `program` on one seed of all tasks.
+    """A request to measure a program on one seed of all tasks.
 
-    It may end with the task after which the sum of its scores so far is below the task's in
-    `floors`.
+    Attributes:
+        number: number of the request, from 1.
+        reason: `child`, `again`, `test` or `confirm`.
+        record: record of the program.
+        seed: the seed.
+        floors: race: after each task the minimum sum of scores at which the measurement goes on;
+            None for no race.
     """
 
     number: int
@@ -61,13 +76,23 @@ class Request:
 
     @property
     def program(self) -> Program:
-        """What to train with."""
+        """The program to measure."""
         return self.record.program
 
 
 @dataclass(frozen=True)
 class Birth:
-    """A generated program, for the store; `parent` and `mutation` are None for the first."""
+    """A generated program, as the store records it.
+
+    Attributes:
+        id: number of the program; 0 is the initial program.
+        request: number of the request for which it was generated.
+        parent: number of the parent; None if it has none.
+        mutation: description of the mutation.
+        analysis: the program with its kinds and semantic key.
+        rejects: number of rejected drafts by kind of edit.
+        injection: number of the injection, if the program was injected.
+    """
 
     id: int
     request: int
@@ -80,7 +105,17 @@ class Birth:
 
 @dataclass
 class Counts:
-    """What has happened so far."""
+    """Counts of a search.
+
+    Attributes:
+        generated: generated programs, without the initial one.
+        invalid: rejected drafts.
+        cache_hits: generated programs whose semantic key was known.
+        evaluated: generated programs with a new semantic key.
+        measurements: measurements on one task and seed.
+        statements: statements of all generated programs.
+        live_statements: statements of all generated programs that affect their updates.
+    """
 
     generated: int = 0
     invalid: int = 0
@@ -92,15 +127,20 @@ class Counts:
 
 
 class Evolution:
-    """The search without its effects.
+    """A search without side effects.
+
+    Args:
+        config: configuration of the search.
 
     Attributes:
-        counts: what has happened so far.
-        births: programs generated since the caller last emptied the list.
-        champion: the program that has won every test so far, the initial one at first.
-        champions: all of them, in order, with the test that each won; one that failed on a
-            confirming seed is followed by the one before it, which then comes without a test.
-        limited_from: the number of the first request that a limit decided; None before that.
+        counts: counts so far.
+        births: programs generated since the caller last cleared the list.
+        records: records by semantic key.
+        champion: the current champion, at first the initial program.
+        champions: all champions in order. A champion that failed on a confirming seed is followed
+            by the previous one, whose entry then has no test.
+        tests: all tests in order.
+        limited_from: number of the first request that a limit decided; None before that.
     """
 
     def __init__(self, config: Config):
@@ -111,7 +151,7 @@ class Evolution:
         self.records: dict[str, Record] = {}
         program = with_states(parse(config.init), config.states)
         analysis = analyse(program)
-        first = self._record(0, program, analysis.key)
+        first = self._add_record(0, program, analysis.key)
         self.births.append(Birth(0, 0, None, "initial", analysis))
         self.champion = Champion(first)
         self.champions = [self.champion]
@@ -120,121 +160,142 @@ class Evolution:
         self._leader = first
         self._population = self._population_of(self._initial)
         self._space: Space | None = None
-        self._waiting: dict[str, list[Individual]] = {}
-        self._wanted: deque[tuple[str, Record, Seed]] = deque()
-        self._to_confirm: deque[tuple[str, Record, Seed]] = deque()
+        self._unmeasured: dict[str, list[Individual]] = {}  # by semantic key
+        self._queue: deque[tuple[str, Record, Seed]] = deque()
+        self._confirmation_queue: deque[tuple[str, Record, Seed]] = deque()
         self._injected: deque[tuple[int, Program]] = deque()
         self._requests = 0
         self._next_fresh = Counter[Stream]()
-        self._met: set[tuple[str, Seed]] = set()
+        self._baseline_trainings: set[tuple[str, Seed]] = set()
         self._test: Test | None = None
-        self._failed: set[str] = set()
+        self._failed_keys: set[str] = set()
         if config.tune_first:
-            self._tune(self._initial)
-        self._want_again(first)
+            self._start_tuning(self._initial)
+        self._enqueue_again(first)
 
     @property
     def next_request(self) -> int:
-        """The number of the next request."""
+        """Number of the next request."""
         return self._requests + 1
 
     @property
     def trainings(self) -> int:
-        """Trainings told so far, and the baseline's: one for each task and seed among them."""
-        return self.counts.measurements + len(self._met)
+        """Number of trainings so far, including one of the baseline for each task and seed."""
+        return self.counts.measurements + len(self._baseline_trainings)
 
     def inject(self, number: int, program: Program) -> None:
-        """Makes `program` the next child; `number` is the injection's own."""
+        """Make `program` the next child.
+
+        Args:
+            number: number of the injection.
+            program: the program.
+        """
         self._injected.append((number, with_states(program, self.config.states)))
 
     def ask(self, programs: int | None = None, trainings: int | None = None) -> Request | None:
-        """The next measurement to make; None at a limit.
+        """Return the next request; None if a limit is reached and nothing is left to measure.
 
-        What champions and tests still need is asked for even then.
+        After a limit, the requests of the open test and of confirmations still follow.
 
         Args:
-            programs: no more are generated.
-            trainings: once so many have been told no more programs are generated.
+            programs: maximum number of generated programs; None means unlimited.
+            trainings: number of trainings after which no program is generated; None means
+                unlimited.
         """
         number = self._requests + 1
         rng = np.random.Generator(np.random.Philox(key=[self.config.seed, number]))
-        ended = _reached(self.counts.generated, programs) or _reached(self.trainings, trainings)
-        request = self._wanted_request(number, ended) if ended or number % 2 == 0 else None
-        if request is None and not ended:
+        is_limited = _reached(self.counts.generated, programs)
+        is_limited = is_limited or _reached(self.trainings, trainings)
+        request = None
+        if is_limited or number % 2 == 0:
+            request = self._queued_request(number, is_limited)
+        if request is None and not is_limited:
             request = self._child_request(number, rng, programs)
-            ended = request is None
-            request = request or self._wanted_request(number, ended)
-        if ended and self.limited_from is None:
+            is_limited = request is None
+            request = request or self._queued_request(number, is_limited)
+        if is_limited and self.limited_from is None:
             self.limited_from = number
         if request is not None:
             self._requests = number
         return request
 
     def tell(self, request: Request, scores: Mapping[str, float]) -> None:
-        """Takes the scores, by task, that `request` asked for; requests are told in order.
+        """Process the scores of a request; requests must be told in their order.
 
-        A task that is missing was spared by hurdle or race and counts as the worst score.
+        Args:
+            request: the request.
+            scores: scores by task; tasks that a hurdle or race skipped are missing and count as the
+                worst score.
         """
         record, seed = request.record, request.seed
-        record.asked.discard(seed)
+        record.pending.discard(seed)
         record.add(seed, {t: scores.get(t, -LARGEST_SCORE) for t in self.config.tasks})
         self.counts.measurements += len(scores)
-        self._met.update((task, seed) for task in scores)
-        for individual in self._waiting.pop(record.key, ()):
+        self._baseline_trainings.update((task, seed) for task in scores)
+        for individual in self._unmeasured.pop(record.key, ()):
             self._join(individual)
         if seed.stream is Stream.TEST:
             self._advance_test()
         elif seed.stream is Stream.SEARCH:
             self._consider(record)
         elif record is self.champion.record and min(record.scores[seed].values()) <= -LARGEST_SCORE:
-            self._depose()
+            self._dethrone()
 
-    def _wanted_request(self, number: int, ended: bool) -> Request | None:
-        """What tests need; now and then, and when there is nothing else, what confirms."""
-        confirm = number % CONFIRM_EVERY == 0 or (ended and not self._wanted)
-        queue = self._to_confirm if confirm and self._to_confirm else self._wanted
+    def _queued_request(self, number: int, is_limited: bool) -> Request | None:
+        """Return the next queued request.
+
+        Every `CONFIRM_EVERY` requests, and when a limit has left nothing else, confirmations come
+        first.
+        """
+        confirm = number % CONFIRM_EVERY == 0 or (is_limited and not self._queue)
+        queue = self._confirmation_queue if confirm and self._confirmation_queue else self._queue
         return Request(number, *queue.popleft()) if queue else None
 
     def _child_request(
         self, number: int, rng: np.random.Generator, programs: int | None
     ) -> Request | None:
-        """Children until one needs a measurement; children that are known join at once."""
+        """Generate children until one needs a measurement, and return its request.
+
+        Children with a known semantic key join the population at once.
+        """
         for _ in range(MAX_HITS_IN_A_ROW):
             if _reached(self.counts.generated, programs):
                 return None
             self._restart_if_due()
-            individual, known = self._child(number, rng)
-            if not known:
+            individual, is_known = self._generate(number, rng)
+            if not is_known:
                 self.counts.evaluated += 1
                 seed = self._search_seed(individual.record, number)
-                self._waiting[individual.record.key] = [individual]
-                individual.record.asked.add(seed)
+                self._unmeasured[individual.record.key] = [individual]
+                individual.record.pending.add(seed)
                 return Request(number, "child", individual.record, seed, self._race_floors())
             self.counts.cache_hits += 1
-            if individual.record.key in self._waiting:
-                self._waiting[individual.record.key].append(individual)
+            if individual.record.key in self._unmeasured:
+                self._unmeasured[individual.record.key].append(individual)
                 continue
             self._join(individual)
-            if self._looks_good(individual.record):
+            if self._is_promising(individual.record):
                 return self._again_request(number, individual.record)
         drawn = self._population[int(rng.integers(len(self._population)))]
         return self._again_request(number, drawn.record)
 
-    def _child(self, number: int, rng: np.random.Generator) -> tuple[Individual, bool]:
+    def _generate(self, number: int, rng: np.random.Generator) -> tuple[Individual, bool]:
+        """Generate a child; also return whether its semantic key was known."""
         injection: int | None = None
         if self._injected:
             injection, program = self._injected.popleft()
             child = Child(analyse(program), f"injected {injection}", Counter())
             parent: int | None = None
         else:
-            parent, child = self._tuned(self._space, rng) if self._space else self._mutated(rng)
+            space = self._space
+            parent, child = self._tuned_child(space, rng) if space else self._mutated_child(rng)
         self.counts.generated += 1
         analysis = child.analysis
         program = analysis.program
         record = self.records.get(analysis.key)
-        known = record is not None
+        is_known = record is not None
         if record is None:
-            record = self._record(self.counts.generated, program, analysis.key)
+            record = self._add_record(self.counts.generated, program, analysis.key)
         self.counts.invalid += child.rejects.total()
         self.counts.statements += len(program.statements)
         self.counts.live_statements += len(analysis.live_statements)
@@ -249,24 +310,29 @@ class Evolution:
                 injection,
             )
         )
-        return Individual(self.counts.generated, program, record), known
+        return Individual(self.counts.generated, program, record), is_known
 
-    def _mutated(self, rng: np.random.Generator) -> tuple[int, Child]:
-        chosen = self._tournament(rng)
-        return chosen.id, mutate(chosen.program, rng, self.config.mutation)
+    def _mutated_child(self, rng: np.random.Generator) -> tuple[int, Child]:
+        """Return the parent's number and a child by mutation."""
+        parent = self._tournament(rng)
+        return parent.id, mutate(parent.program, rng, self.config.mutation)
 
-    def _tuned(self, space: Space, rng: np.random.Generator) -> tuple[int | None, Child]:
-        # Most are drawn from many parents; the best of them stands for all.
-        tried = self._tried(space)
-        program = space.draw([one.program for one in tried], rng)
-        return tried[0].id if tried else None, Child(analyse(program), "tune constants", Counter())
+    def _tuned_child(self, space: Space, rng: np.random.Generator) -> tuple[int | None, Child]:
+        """Return the parent's number and a child with other constants.
 
-    def _tried(self, space: Space) -> list[Individual]:
-        """Those of the population that differ in constants alone, the best first."""
-        tried = [one for one in self._population if space.holds(one.program)]
-        return sorted(tried, key=self._worth, reverse=True)
+        The child is drawn from up to `ELITE` programs; the best of them is recorded as the parent.
+        """
+        best_first = self._members_of(space)
+        program = space.draw([individual.program for individual in best_first], rng)
+        parent = best_first[0].id if best_first else None
+        return parent, Child(analyse(program), "tune constants", Counter())
 
-    def _record(self, number: int, program: Program, key: str) -> Record:
+    def _members_of(self, space: Space) -> list[Individual]:
+        """Return the population's programs that differ in constants only, the best first."""
+        members = [individual for individual in self._population if individual.program in space]
+        return sorted(members, key=self._estimate, reverse=True)
+
+    def _add_record(self, number: int, program: Program, key: str) -> Record:
         record = Record(number, program, key, self.config.measurement.largest_gain)
         self.records[key] = record
         return record
@@ -276,17 +342,17 @@ class Evolution:
         drawn = [
             population[int(rng.integers(len(population)))] for _ in range(self.config.tournament)
         ]
-        return max(drawn, key=self._worth)
+        return max(drawn, key=self._estimate)
 
-    def _worth(self, individual: Individual) -> float:
+    def _estimate(self, individual: Individual) -> float:
         return individual.record.cautious_estimate(self.config.measurement.noise_floor)
 
     def _restart_if_due(self) -> None:
-        """Now and then the population is another: one program alone, to go on from or to tune."""
+        """Restart the population, or start or finish tuning constants, if it is time to."""
         generated, every = self.counts.generated, self.config.restart_every
         if generated == self.config.tune_first > 0:
             self._initial = self._best()
-            self._begin(self._population_of(self._initial))
+            self._set_population(self._population_of(self._initial))
         if every is None or generated == 0:
             return
         if generated % every == 0:
@@ -294,44 +360,54 @@ class Evolution:
             if self.config.restart_from == "best":
                 champion = self.champion.record
                 start = Individual(champion.id, champion.program, champion)
-            self._begin(self._population_of(start))
+            self._set_population(self._population_of(start))
         elif generated % every == every - self.config.tune_last:
             best = self._best()
-            self._tune(replace(best, program=live(best.program)))
+            self._start_tuning(replace(best, program=live(best.program)))
 
     def _population_of(self, start: Individual) -> deque[Individual]:
+        """Return a population of copies of one individual."""
         return deque([start] * self.config.population, self.config.population)
 
     def _best(self) -> Individual:
-        return max(self._population, key=self._worth)
+        return max(self._population, key=self._estimate)
 
-    def _tune(self, start: Individual) -> None:
-        """From here on `start` with other constants, one on its learning rate among them."""
-        rated = with_step_size_of(start.program, start.program)
-        fits = len(rated.statements) <= self.config.mutation.max_statements
-        space = Space(rated if fits else start.program)
+    def _start_tuning(self, start: Individual) -> None:
+        """Tune the constants of `start` from here on.
+
+        If the program has no constant factor on the learning rate and room for a statement, it is
+        given one.
+        """
+        with_rate = with_step_size_of(start.program, start.program)
+        fits = len(with_rate.statements) <= self.config.mutation.max_statements
+        space = Space(with_rate if fits else start.program)
         if len(space):
-            self._begin(deque([replace(start, program=space.program)], TUNED_POPULATION), space)
+            population = deque([replace(start, program=space.program)], TUNED_POPULATION)
+            self._set_population(population, space)
 
-    def _begin(self, population: deque[Individual], space: Space | None = None) -> None:
-        """From here on with `population`; what is still measured does not join it."""
+    def _set_population(self, population: deque[Individual], space: Space | None = None) -> None:
+        """Replace the population; children that are still being measured will not join it."""
         self._population = population
         self._space = space
         self._leader = population[0].record
-        for individuals in self._waiting.values():
+        for individuals in self._unmeasured.values():
             individuals.clear()
 
     def _join(self, individual: Individual) -> None:
+        """Append a measured individual to the population."""
         noise_floor = self.config.measurement.noise_floor
-        if self._worth(individual) > self._leader.cautious_estimate(noise_floor):
+        if self._estimate(individual) > self._leader.cautious_estimate(noise_floor):
             self._leader = individual.record
         self._population.append(individual)
 
     def _race_floors(self) -> dict[str, float] | None:
-        """What a new program's scores may not sum up to less than after each task.
+        """Return the minimum sum of a new program's scores after each task; None for no race.
 
-        The rival's own sum there, less what the race allows for the mean over all tasks; None
-        until there is a rival, and it is measured.
+        A program is dropped if it would stay more than `race` below the rival's cautious estimate
+        even with the rival's mean scores on the remaining tasks. After the k-th of n tasks the
+        floor is, with the rival's mean score m_i of task i and cautious estimate c,
+
+            m_1 + ... + m_k - n (race + mean(m) - c)
         """
         limits = self.config.measurement
         rival = self._rival()
@@ -339,66 +415,66 @@ class Evolution:
             return None
         means = rival.task_means()
         mean = sum(means.values()) / len(means)
-        allowed = limits.race + mean - rival.cautious_estimate(limits.noise_floor)
-        sums = np.cumsum([means[task] for task in self.config.tasks]) - len(means) * allowed
+        margin = limits.race + mean - rival.cautious_estimate(limits.noise_floor)
+        sums = np.cumsum([means[task] for task in self.config.tasks]) - len(means) * margin
         return dict(zip(self.config.tasks, sums.tolist(), strict=True))
 
     def _rival(self) -> Record | None:
-        """What new programs race: the best since the last restart.
+        """Return the record that new programs race against; None if there is none.
 
-        Or, while constants are tuned, the last of those that more are drawn from.
+        It is the best since the last restart or, while constants are tuned, the last of the
+        `ELITE` programs that others are drawn from.
         """
         if self._space is None:
             return self._leader
-        elite = self._tried(self._space)[:ELITE]
+        elite = self._members_of(self._space)[:ELITE]
         return elite[-1].record if len(elite) == ELITE else None
 
     def _search_seed(self, record: Record, number: int) -> Seed:
-        """The current seed, or the first after it that `record` has not been asked on.
+        """Return the current search seed, or the next one that is new to `record`.
 
-        All programs that are new at one time meet the same seed: common random numbers.
+        New programs of the same period get the same seed (common random numbers).
         """
         index = number // self.config.measurement.requests_per_seed
         while True:
             seed = Seed(Stream.SEARCH, index)
-            if seed not in record.asked and seed not in record.scores:
+            if seed not in record.pending and seed not in record.scores:
                 return seed
             index += 1
 
     def _again_request(self, number: int, record: Record) -> Request:
         seed = self._search_seed(record, number)
-        record.asked.add(seed)
+        record.pending.add(seed)
         return Request(number, "again", record, seed)
 
-    def _want_again(self, record: Record) -> None:
-        seed = self._search_seed(record, self._requests)
-        record.asked.add(seed)
-        self._wanted.append(("again", record, seed))
+    def _enqueue_again(self, record: Record) -> None:
+        self._enqueue("again", record, self._search_seed(record, self._requests))
 
-    def _looks_good(self, record: Record) -> bool:
-        """Whether `record` is above the cautious estimate of the best since the last restart.
+    def _is_promising(self, record: Record) -> bool:
+        """Whether to measure `record` on another search seed.
 
-        And whether it has seeds left to be tried on.
+        Its mean must be above the cautious estimate of the best since the last restart. It must
+        have fewer than `max_seeds` seeds, and no measurement under way.
         """
         limits = self.config.measurement
-        tried = len(record.search_scores()) + len(record.asked)
-        if tried >= limits.max_seeds or record.asked:
+        measured = len(record.search_scores())
+        if measured >= limits.max_seeds or record.pending:
             return False
         return record.mean() > self._leader.cautious_estimate(limits.noise_floor)
 
     def _consider(self, record: Record) -> None:
-        """After a measurement in the search: measure again, or challenge the champion."""
-        if record is self.champion.record or record.key in self._failed:
+        """After a score on a search seed, measure `record` again or test it, if it is promising."""
+        if record is self.champion.record or record.key in self._failed_keys:
             return
         limits = self.config.measurement
         measured = len(record.search_scores())
-        if self._looks_good(record) and measured < limits.challenge_seeds:
-            self._want_again(record)
-        due = measured >= max(limits.challenge_seeds, 2 * record.measured_at_last_test)
+        if self._is_promising(record) and measured < limits.challenge_seeds:
+            self._enqueue_again(record)
+        has_evidence = measured >= max(limits.challenge_seeds, 2 * record.measured_at_last_test)
         if (
             self._test is None
-            and due
-            and record.promises_more_than(
+            and has_evidence
+            and record.looks_better_than(
                 self.champion.record, limits.challenge_seeds, limits.noise_floor
             )
         ):
@@ -406,68 +482,69 @@ class Evolution:
 
     def _start_test(self, challenger: Record) -> None:
         challenger.measured_at_last_test = len(challenger.search_scores())
-        first = self.config.measurement.test_seeds
-        test = Test(len(self.tests) + 1, challenger, self.champion.record, (), first)
+        stage_size = self.config.measurement.test_seeds
+        test = Test(len(self.tests) + 1, challenger, self.champion.record, (), stage_size)
         self._test = test
         self.tests.append(test)
-        self._extend(test, first)
+        self._extend_test(test, stage_size)
 
-    def _extend(self, test: Test, count: int) -> None:
-        seeds = self._fresh(Stream.TEST, count)
+    def _extend_test(self, test: Test, count: int) -> None:
+        seeds = self._fresh_seeds(Stream.TEST, count)
         test.seeds += seeds
         for seed in seeds:
-            self._want("test", test.challenger, seed)
-            self._want("test", test.defender, seed)
+            self._enqueue("test", test.challenger, seed)
+            self._enqueue("test", test.defender, seed)
 
-    def _fresh(self, stream: Stream, count: int) -> tuple[Seed, ...]:
-        """Seeds that nothing has been measured on."""
+    def _fresh_seeds(self, stream: Stream, count: int) -> tuple[Seed, ...]:
+        """Return seeds of a stream on which no program has been measured."""
         start = self._next_fresh[stream]
         self._next_fresh[stream] += count
         return tuple(Seed(stream, start + i) for i in range(count))
 
-    def _want(self, reason: str, record: Record, seed: Seed) -> None:
-        record.asked.add(seed)
-        self._wanted.append((reason, record, seed))
+    def _enqueue(self, reason: str, record: Record, seed: Seed) -> None:
+        record.pending.add(seed)
+        self._queue.append((reason, record, seed))
 
     def _advance_test(self) -> None:
+        """Decide the open test or extend it by a stage; a challenger that wins is champion."""
         test = self._test
         if test is None:
             return
         if not test.decide(self.config.measurement.error_rate):
-            if test.wants:
-                self._extend(test, test.wants)
+            if test.missing_seeds:
+                self._extend_test(test, test.missing_seeds)
             return
-        self._close(test)
+        self._close_test(test)
         if test.won:
-            self._to_confirm.clear()
-            seeds = self._fresh(Stream.CONFIRM, self.config.measurement.confirm_seeds)
+            self._confirmation_queue.clear()
+            seeds = self._fresh_seeds(Stream.CONFIRM, self.config.measurement.confirm_seeds)
             self.champion = Champion(test.challenger, test, seeds)
             self.champions.append(self.champion)
             self._confirm(self.champion)
 
-    def _close(self, test: Test) -> None:
-        """The open test has its verdict; what it still wanted is not measured."""
+    def _close_test(self, test: Test) -> None:
+        """Close the open test and cancel its queued measurements."""
         self._test = None
-        self._wanted = deque(item for item in self._wanted if item[0] != "test")
+        self._queue = deque(item for item in self._queue if item[0] != "test")
         for record in (test.challenger, test.defender):
-            record.asked -= set(test.seeds)
+            record.pending -= set(test.seeds)
 
     def _confirm(self, champion: Champion) -> None:
-        """Wants what is left of the champion's confirming seeds."""
+        """Queue measurements on the confirming seeds that the champion has not been measured on."""
         record = champion.record
-        left = [seed for seed in champion.confirmed_on if seed not in record.scores]
-        self._to_confirm.extend(("confirm", record, seed) for seed in left)
+        left = [seed for seed in champion.confirming_seeds if seed not in record.scores]
+        self._confirmation_queue.extend(("confirm", record, seed) for seed in left)
 
-    def _depose(self) -> None:
-        """The champion before is champion again, for the present one fails on some seeds.
+    def _dethrone(self) -> None:
+        """Replace a champion that diverged on a confirming seed by the previous one.
 
-        A test of a dozen seeds does not see a program that diverges on one in twenty.
+        A test of a dozen seeds does not detect a program that diverges on one seed in twenty.
         """
-        self._failed.add(self.champion.record.key)
+        self._failed_keys.add(self.champion.record.key)
         if self._test is not None:
             self._test.won = False
-            self._close(self._test)
-        self._to_confirm.clear()
+            self._close_test(self._test)
+        self._confirmation_queue.clear()
         self.champion = replace(self.champions[-2], test=None)
         self.champions.append(self.champion)
         self._confirm(self.champion)

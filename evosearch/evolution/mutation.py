@@ -1,8 +1,8 @@
 """Mutation: one random edit of a program, as in Chen et al. 2023 (arXiv 2302.06675).
 
-Insert a random statement, delete one, or change one argument; and, beyond the paper, wrap a value
-that is in use in a random op, or change one constant to another, for a search of constants alone.
-An edit whose result is ill-kinded is rejected and drawn again from the same parent.
+An edit inserts a random statement, deletes a statement or modifies one argument. Beyond the paper,
+it can wrap a value that is in use in a random op, or tune one constant. A draft that fails the kind
+check is rejected, and another one is drawn from the same parent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from evosearch.config import MutationConfig
 from evosearch.errors import UsageError
-from evosearch.evolution.constants import rounded, shape, without_constants
+from evosearch.evolution.constants import rounded, structure, without_constants
 from evosearch.evolution.step_size import with_step_size_of
 from evosearch.fixed import MAX_DRAFTS
 from primitives import OPS, Parameter, Program, Statement, analyse, ops
@@ -33,9 +33,9 @@ class Child:
     """A valid child.
 
     Attributes:
-        analysis: the program with what is known about it.
-        mutation: the edit in words, e.g. `insert 3: v2 = sign(m)`.
-        rejects: the drafts that were ill-kinded before it, counted by the kind of edit.
+        analysis: the program with its kinds and semantic key.
+        mutation: description of the edit, such as `insert 3: v2 = sign(m)`.
+        rejects: number of drafts that failed the kind check before this one, by kind of edit.
     """
 
     analysis: Analysis
@@ -44,7 +44,11 @@ class Child:
 
 
 def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -> Child:
-    """One random edit of `program` that passes abstract execution and changes its text."""
+    """Return a child of `program` by one random edit that changes its text.
+
+    Raises:
+        UsageError: no valid child was found after `MAX_DRAFTS` drafts.
+    """
     rejects: Counter[str] = Counter()
     edits = (_insert, _delete, _modify, _tune, _wrap)
     weights = (config.insert, config.delete, config.modify, config.tune, config.wrap)
@@ -65,7 +69,7 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
             rejects[mutation.split(" ", 1)[0]] += 1
             continue
         if config.keep_step_size and rng.random() < config.keep_step_size:
-            analysis, mutation = _with_steps_kept(program, analysis, mutation, config)
+            analysis, mutation = _keep_step_size(program, analysis, mutation, config)
         return Child(analysis, mutation, rejects)
     raise UsageError(
         f"no mutation of program `{program.statements[-1] if program.statements else program}` "
@@ -74,24 +78,24 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
     )
 
 
-def _with_steps_kept(
+def _keep_step_size(
     parent: Program, child: Analysis, mutation: str, config: MutationConfig
 ) -> tuple[Analysis, str]:
-    """`child` with steps as large as its parent's, if it is another rule and not just constants."""
-    if shape(child.program) == shape(parent) or child.key == analyse(parent).key:
+    """Give `child` the step size of its parent, unless it differs in constants only."""
+    if structure(child.program) == structure(parent) or child.key == analyse(parent).key:
         return child, mutation
-    kept = with_step_size_of(child.program, parent)
-    if kept == child.program or len(kept.statements) > config.max_statements:
+    rescaled = with_step_size_of(child.program, parent)
+    if rescaled == child.program or len(rescaled.statements) > config.max_statements:
         return child, mutation
-    return analyse(kept), f"{mutation}; steps kept"
+    return analyse(rescaled), f"{mutation}; steps kept"
 
 
 _Draft = tuple[tuple[Statement, ...], str]
 
 
 def _schedule(body: tuple[Statement, ...]) -> tuple[object, ...]:
-    """All from the first statement with `lr` on, but for the constants in it."""
-    uses = [place for place, (target, _, args) in enumerate(body) if _LR in (target, *args)]
+    """Return all statements from the first one with `lr` on, without their constants."""
+    uses = [index for index, (target, _, args) in enumerate(body) if _LR in (target, *args)]
     return tuple(map(without_constants, body[min(uses, default=len(body)) :]))
 
 
@@ -99,89 +103,89 @@ def _insert(program: Program, rng: np.random.Generator, config: MutationConfig) 
     body = program.statements
     if len(body) >= config.max_statements:
         return None
-    place = int(rng.integers(len(body) + 1))
-    scope = _scope(program, place)
+    index = int(rng.integers(len(body) + 1))
+    scope = _scope(program, index)
     table = _op_names(config.op_set)
     op = table[int(rng.integers(len(table)))]
     args = tuple(_argument(scope, rng, config) for _ in range(OPS[op].arity))
-    everything = _scope(program, len(body))
+    variables = _scope(program, len(body))
     if rng.random() < config.new_variable:
-        target = _new_name(everything)
+        target = _new_name(variables)
     else:
-        target = everything[int(rng.integers(len(everything)))]
+        target = variables[int(rng.integers(len(variables)))]
     statement = Statement(target, op, args)
-    return (*body[:place], statement, *body[place:]), f"insert {place + 1}: {statement}"
+    return (*body[:index], statement, *body[index:]), f"insert {index + 1}: {statement}"
 
 
 def _delete(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
     body = program.statements
     if len(body) <= 1:
         return None
-    place = int(rng.integers(len(body)))
-    return body[:place] + body[place + 1 :], f"delete {place + 1}: {body[place]}"
+    index = int(rng.integers(len(body)))
+    return body[:index] + body[index + 1 :], f"delete {index + 1}: {body[index]}"
 
 
 def _modify(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
     body = program.statements
-    place = int(rng.integers(len(body)))
-    old = body[place]
+    index = int(rng.integers(len(body)))
+    old = body[index]
     if not old.args:
         return None
-    which = int(rng.integers(len(old.args)))
-    arg = old.args[which]
+    operand = int(rng.integers(len(old.args)))
+    arg = old.args[operand]
     if isinstance(arg, float) and rng.random() < config.rescale:
         changed: Argument = _rescaled(arg, rng)
     else:
-        changed = _argument(_scope(program, place), rng, config)
-    return _with_argument(program, place, which, changed, "modify")
+        changed = _argument(_scope(program, index), rng, config)
+    return _with_argument(program, index, operand, changed, "modify")
 
 
 def _tune(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
     constants = [
-        (place, which, arg)
-        for place, statement in enumerate(program.statements)
-        for which, arg in enumerate(statement.args)
+        (index, operand, arg)
+        for index, statement in enumerate(program.statements)
+        for operand, arg in enumerate(statement.args)
         if isinstance(arg, float)
     ]
     if not constants:
         return None
-    place, which, old = constants[int(rng.integers(len(constants)))]
+    index, operand, old = constants[int(rng.integers(len(constants)))]
     new = _rescaled(old, rng) if rng.random() < config.rescale else _constant(rng)
-    return _with_argument(program, place, which, new, "tune")
+    return _with_argument(program, index, operand, new, "tune")
 
 
 def _wrap(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
-    """A random op on an operand of a statement, for that statement alone, or on its result."""
+    """Apply a random op to the result of a statement, or to one operand of this statement only."""
     body = program.statements
     if len(body) >= config.max_statements:
         return None
     table = [op for op in _op_names(config.op_set) if OPS[op].arity]
     op = table[int(rng.integers(len(table)))]
-    place = int(rng.integers(len(body)))
-    target, used_by, args = body[place]
-    variables = [which for which, arg in enumerate(args) if isinstance(arg, str)]
+    index = int(rng.integers(len(body)))
+    target, user_op, args = body[index]
+    variables = [operand for operand, arg in enumerate(args) if isinstance(arg, str)]
     chosen = int(rng.integers(len(variables) + 1))
-    result = chosen == len(variables)
-    scope = _scope(program, place + result)
-    inside: list[Argument] = [_argument(scope, rng, config) for _ in range(OPS[op].arity)]
-    where = int(rng.integers(len(inside)))
-    if result:
-        inside[where] = target
-        wrapped = Statement(target, op, tuple(inside))
-        return (*body[: place + 1], wrapped, *body[place + 1 :]), f"wrap {place + 2}: {wrapped}"
-    which = variables[chosen]
-    inside[where] = args[which]
-    wrapped = Statement(_new_name(_scope(program, len(body))), op, tuple(inside))
-    user = Statement(target, used_by, (*args[:which], wrapped.target, *args[which + 1 :]))
-    text = f"wrap {place + 1}: {wrapped}; {user}"
-    return (*body[:place], wrapped, user, *body[place + 1 :]), text
+    wraps_result = chosen == len(variables)
+    scope = _scope(program, index + wraps_result)
+    arguments: list[Argument] = [_argument(scope, rng, config) for _ in range(OPS[op].arity)]
+    replaced = int(rng.integers(len(arguments)))
+    if wraps_result:
+        arguments[replaced] = target
+        wrapped = Statement(target, op, tuple(arguments))
+        return (*body[: index + 1], wrapped, *body[index + 1 :]), f"wrap {index + 2}: {wrapped}"
+    operand = variables[chosen]
+    arguments[replaced] = args[operand]
+    wrapped = Statement(_new_name(_scope(program, len(body))), op, tuple(arguments))
+    user = Statement(target, user_op, (*args[:operand], wrapped.target, *args[operand + 1 :]))
+    text = f"wrap {index + 1}: {wrapped}; {user}"
+    return (*body[:index], wrapped, user, *body[index + 1 :]), text
 
 
-def _with_argument(program: Program, place: int, which: int, arg: Argument, edit: str) -> _Draft:
+def _with_argument(program: Program, index: int, operand: int, arg: Argument, edit: str) -> _Draft:
     body = program.statements
-    old = body[place]
-    new = old._replace(args=(*old.args[:which], arg, *old.args[which + 1 :]))
-    return (*body[:place], new, *body[place + 1 :]), f"{edit} {place + 1}: {old} -> {new}"
+    old = body[index]
+    new = old._replace(args=(*old.args[:operand], arg, *old.args[operand + 1 :]))
+    return (*body[:index], new, *body[index + 1 :]), f"{edit} {index + 1}: {old} -> {new}"
 
 
 def _argument(scope: list[str], rng: np.random.Generator, config: MutationConfig) -> Argument:
@@ -195,14 +199,14 @@ def _constant(rng: np.random.Generator) -> float:
 
 
 def _rescaled(constant: float, rng: np.random.Generator) -> float:
-    """`constant` times 2^a, a from N(0, 1)."""
+    """Return `constant` times 2^a, with a drawn from N(0, 1)."""
     return rounded(constant * 2.0 ** float(rng.normal()))
 
 
-def _scope(program: Program, place: int) -> list[str]:
-    """The variables that have a value before statement `place`, each once."""
+def _scope(program: Program, index: int) -> list[str]:
+    """Return the distinct variables that are defined before the statement `index`."""
     names = [parameter.name for parameter in program.parameters]
-    names += [statement.target for statement in program.statements[:place]]
+    names += [statement.target for statement in program.statements[:index]]
     return list(dict.fromkeys(names))
 
 
@@ -219,7 +223,7 @@ def _op_names(op_set: Any) -> tuple[str, ...]:
 
 
 def with_states(program: Program, states: int) -> Program:
-    """`program` with unused tensor states added until it has `states` of them."""
+    """Return `program` with unused tensor states added until it has `states` states."""
     missing = states - len(program.states)
     if missing <= 0:
         return program

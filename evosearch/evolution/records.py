@@ -1,4 +1,4 @@
-"""What is known about programs: their scores by seed, and the tests between them."""
+"""Records of programs (their scores by seed), and tests of challengers against the champion."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from evosearch.statistics import (
 from primitives import Program
 
 Scores = Mapping[Seed, Mapping[str, float]]
-"""By seed, the score on each task."""
+"""Scores by seed and task."""
 
 
 @dataclass(eq=False)
 class Record:
-    """All that was measured of the programs with one semantic key.
+    """All scores of the programs with one semantic key.
 
     Attributes:
-        id: the number of the first program with this key.
-        program: that program.
+        id: number of the first program with this key.
+        program: the first program with this key.
         key: the semantic key.
-        largest_gain: what a single task may add to a seed's score, times the number of tasks.
-        scores: for each seed the score of each task.
-        asked: seeds that a measurement is under way on.
-        measured_at_last_test: search seeds it had when it last challenged the champion.
+        largest_gain: upper bound on the score of a task in the mean over tasks.
+        scores: scores by seed and task.
+        pending: seeds whose measurement has been requested and is not finished.
+        measured_at_last_test: number of search seeds when it last challenged the champion.
     """
 
     id: int
@@ -45,59 +45,64 @@ class Record:
     key: str
     largest_gain: float = LARGEST_SCORE
     scores: dict[Seed, dict[str, float]] = field(default_factory=dict)
-    asked: set[Seed] = field(default_factory=set)
+    pending: set[Seed] = field(default_factory=set)
     measured_at_last_test: int = 0
     _search: list[float] = field(default_factory=list)
-    _estimate: tuple[float, float] | None = None  # of the search scores, until the next one
+    _estimate: tuple[float, float] | None = None  # cached result of `_mean_and_error`
 
     def add(self, seed: Seed, scores: Mapping[str, float]) -> None:
-        """Takes the scores, by task, of one seed."""
+        """Add the scores, by task, of one seed."""
         self.scores[seed] = dict(scores)
         if seed.stream is Stream.SEARCH:
             self._search.append(self.score(seed))
             self._estimate = None
 
     def score(self, seed: Seed) -> float:
-        """The bounded mean over tasks on one seed."""
+        """Return the mean over tasks of the bounded scores on one seed."""
         return bounded_mean(self.scores[seed], self.largest_gain)
 
     def search_scores(self) -> list[float]:
-        """The scores of the seeds that selection goes by."""
+        """Return the scores of the search seeds, which selection uses."""
         return self._search
 
     def task_means(self) -> dict[str, float]:
-        """By task, the mean bounded score on the seeds that selection goes by; there is one."""
-        found = [scores for seed, scores in self.scores.items() if seed.stream is Stream.SEARCH]
+        """Return the mean bounded score of each task over the search seeds (at least one)."""
+        rows = [scores for seed, scores in self.scores.items() if seed.stream is Stream.SEARCH]
         return {
-            task: fmean(min(scores[task], self.largest_gain) for scores in found)
-            for task in found[0]
+            task: fmean(min(scores[task], self.largest_gain) for scores in rows) for task in rows[0]
         }
 
     def cautious_estimate(self, noise_floor: float) -> float:
-        """The mean minus one standard error, which selection goes by; the worst if unmeasured."""
+        """Return the mean of the search scores minus one standard error, which selection uses.
+
+        The result is the worst score if there are no search scores.
+        """
         if not self._search:
             return -LARGEST_SCORE
-        mean, error = self._estimated(noise_floor)
+        mean, error = self._mean_and_error(noise_floor)
         return mean - error
 
-    def promises_more_than(self, other: Record, least_seeds: int, noise_floor: float) -> bool:
-        """Whether this looks better by two standard errors of the difference.
+    def looks_better_than(self, other: Record, min_shared: int, noise_floor: float) -> bool:
+        """Whether the mean score is better by more than two standard errors of the difference.
 
-        Paired where at least `least_seeds` are shared, else by the search scores of each.
+        The difference is paired if at least `min_shared` seeds are shared; otherwise it is between
+        the means of the search scores.
         """
         shared = [seed for seed in self.scores if seed in other.scores]
-        if len(shared) >= least_seeds:
-            ahead = [self.score(seed) - other.score(seed) for seed in shared]
-            return sum(ahead) / len(ahead) > 2 * standard_error(ahead, noise_floor)
-        mean, error = self._estimated(noise_floor)
-        others_mean, others_error = other._estimated(noise_floor)
-        return mean - others_mean > 2 * math.hypot(error, others_error)
+        if len(shared) >= min_shared:
+            differences = [self.score(seed) - other.score(seed) for seed in shared]
+            mean = sum(differences) / len(differences)
+            return mean > 2 * standard_error(differences, noise_floor)
+        mean, error = self._mean_and_error(noise_floor)
+        other_mean, other_error = other._mean_and_error(noise_floor)
+        return mean - other_mean > 2 * math.hypot(error, other_error)
 
     def mean(self) -> float:
-        """Of the scores that selection goes by; the largest score if there are none."""
+        """Return the mean of the search scores; the largest score if there are none."""
         return fmean(self._search) if self._search else LARGEST_SCORE
 
-    def _estimated(self, noise_floor: float) -> tuple[float, float]:
+    def _mean_and_error(self, noise_floor: float) -> tuple[float, float]:
+        """Return the mean of the search scores and its standard error."""
         if self._estimate is None:
             mean = sum(self._search) / len(self._search)
             self._estimate = mean, standard_error(self._search, noise_floor)
@@ -106,15 +111,19 @@ class Record:
 
 @dataclass
 class Test:
-    """A challenger against the champion, paired on fresh seeds, each used for this test only.
+    """A paired test of a challenger against the champion on seeds that only this test uses.
+
+    The test has up to three stages (`TEST_STAGES`) of 1, 2 and 4 times `stage_size` seeds.
 
     Attributes:
-        number: 1, 2, ... over the run; fixes the error rate.
-        seeds: those asked for so far, a whole number of stages.
-        first: how many seeds the first stage has.
-        difference: mean of challenger minus defender so far, once there are pairs.
-        low: its lower confidence bound at the error rate of a look, as of the last one.
-        won: the verdict; None while open.
+        number: number of the test in the run, from 1; determines its error rate.
+        challenger: record of the challenger.
+        defender: record of the champion.
+        seeds: seeds of all stages requested so far.
+        stage_size: number of seeds of the first stage.
+        difference: mean score difference, challenger minus defender; None before the first pair.
+        low: lower confidence bound of the difference at the last finished stage.
+        won: whether the challenger won; None while the test is open.
     """
 
     __test__ = False  # not a pytest class
@@ -123,16 +132,20 @@ class Test:
     challenger: Record
     defender: Record
     seeds: tuple[Seed, ...]
-    first: int
+    stage_size: int
     difference: float | None = None
     low: float | None = None
     won: bool | None = None
 
     def decide(self, error_rate: float) -> bool:
-        """Whether there is a verdict now.
+        """Update the verdict from the measured pairs; return whether there is one.
 
-        The stages share the test's error rate. Giving up early on a challenger that is behind
-        cannot make a worse program win.
+        The challenger wins if the lower confidence bound of the mean difference is above 0 at the
+        end of a stage. The stages share the test's error rate equally. A test is given up if the
+        challenger is behind after `FUTILITY_AFTER` pairs, which cannot let a worse program win.
+
+        Args:
+            error_rate: error rate of the whole run; see `statistics.spent_error`.
         """
         pairs = [
             self.challenger.score(seed) - self.defender.score(seed)
@@ -146,49 +159,62 @@ class Test:
             self.low = lower_bound(pairs, spent_error(error_rate, self.number) / len(TEST_STAGES))
             if self.low > 0:
                 self.won = True
-            elif len(pairs) == TEST_STAGES[-1] * self.first:
+            elif len(pairs) == TEST_STAGES[-1] * self.stage_size:
                 self.won = False
         if self.won is None and len(pairs) >= FUTILITY_AFTER and self.difference <= 0:
             self.won = False
         return self.won is not None
 
     @property
-    def wants(self) -> int:
-        """How many more seeds the next stage takes; 0 while some of this one's are open."""
+    def missing_seeds(self) -> int:
+        """Number of seeds to request for the next stage; 0 until this stage is measured."""
         measured = sum(
             seed in self.challenger.scores and seed in self.defender.scores for seed in self.seeds
         )
         if self.won is not None or measured < len(self.seeds):
             return 0
-        return next(m * self.first for m in TEST_STAGES if m * self.first > measured) - measured
+        sizes = (factor * self.stage_size for factor in TEST_STAGES)
+        return next(size for size in sizes if size > measured) - measured
 
 
 @dataclass(frozen=True)
 class Champion:
-    """A program that won its test (the initial one has none) and the seeds that confirm it."""
+    """A champion.
+
+    Attributes:
+        record: record of the program.
+        test: the test that it won; None for the initial program and after a failed champion.
+        confirming_seeds: fresh seeds on which it is confirmed.
+    """
 
     record: Record
     test: Test | None = None
-    confirmed_on: tuple[Seed, ...] = ()
+    confirming_seeds: tuple[Seed, ...] = ()
 
 
 def reported_scores(scores: Scores) -> list[Mapping[str, float]]:
-    """The scores, by task, of the seeds that a program's fitness is reported from.
+    """Return the scores, by task, of the seeds that a program's fitness is reported from.
 
-    Seeds that decided nothing, where there are some; else those that selection went by, whose mean
-    flatters what was selected.
+    These are the confirming seeds if the program is confirmed. Otherwise they are the search seeds,
+    whose mean is biased upwards by selection.
     """
-    used = Stream.CONFIRM if is_confirmed(scores) else Stream.SEARCH
-    return [found for seed, found in scores.items() if seed.stream is used]
+    stream = Stream.CONFIRM if is_confirmed(scores) else Stream.SEARCH
+    return [row for seed, row in scores.items() if seed.stream is stream]
 
 
 def is_confirmed(scores: Scores) -> bool:
-    """Whether there are seeds that decided nothing, two or more."""
+    """Whether there are scores on at least two confirming seeds."""
     return sum(seed.stream is Stream.CONFIRM for seed in scores) > 1
 
 
 def fitness(
-    found: list[Mapping[str, float]], noise_floor: float, largest_gain: float = LARGEST_SCORE
+    rows: list[Mapping[str, float]], noise_floor: float, largest_gain: float = LARGEST_SCORE
 ) -> Interval:
-    """Mean and 95% interval over seeds of the bounded mean over tasks."""
-    return interval([bounded_mean(one, largest_gain) for one in found], noise_floor)
+    """Return the fitness with its 95% confidence interval over seeds.
+
+    Args:
+        rows: scores by task, for each seed.
+        noise_floor: minimum standard deviation between seeds.
+        largest_gain: upper bound on the score of a task in the mean over tasks.
+    """
+    return interval([bounded_mean(row, largest_gain) for row in rows], noise_floor)

@@ -1,8 +1,9 @@
-"""How large a program's steps are, and a program with steps of another size.
+"""Step sizes of programs on synthetic gradients, and programs rescaled to another step size.
 
-A new shape of rule, tried at the learning rate of its parent, mostly fails for the size of its
-steps alone: the sign of an update is larger than the update, an orthogonal matrix smaller. On noise
-that looks like the gradients of a training the sizes can be compared without one.
+A child with another structure than its parent usually takes larger or smaller steps, and fails at
+its parent's learning rate for this reason alone. For example, the sign of an update is larger than
+the update, an orthogonalized one smaller. Noise that resembles gradients shows the step sizes
+without a training.
 """
 
 from __future__ import annotations
@@ -21,62 +22,65 @@ from primitives.machine.reference import initial_state, step
 _LR = "lr"
 _STEPS = 4
 _SHAPES = ((24, 16), (16,))
-_WEIGHTS = 0.2
-"""Deviation of the weights."""
-_GRADIENTS = 0.01
-"""Typical deviation of a gradient; from weight to weight it varies by a factor of about e."""
+_WEIGHT_DEVIATION = 0.2
+"""Standard deviation of the synthetic weights."""
+_GRADIENT_SCALE = 0.01
+"""Typical scale of the synthetic gradients; it varies between weights by a factor of about e."""
 
 
 def with_step_size_of(child: Program, parent: Program, factor: float = 1.0) -> Program:
-    """`child` with the constant on its learning rate changed so that it steps as far as `parent`.
+    """Return `child` rescaled to `factor` times the step size of `parent`.
 
-    Or `factor` times as far. The last one (`lr * 0.001`); where there is none, a first statement
-    `lr = lr * c` is put before the learning rate's first use. `child` itself if it has no use of
-    it, or if either has no finite step size.
+    This changes the last constant that multiplies the learning rate, as in `lr * 0.001`. Without
+    one, a statement `lr = lr * c` is inserted before the first use of the learning rate. Returns
+    `child` itself if it does not use the learning rate or a step size is not finite.
     """
-    uses = [place for place, one in enumerate(child.statements) if _LR in one.args]
+    uses = [index for index, statement in enumerate(child.statements) if _LR in statement.args]
     if not uses:
         return child
     ratio = factor * step_size(live(parent)) / step_size(live(child))
     if not (math.isfinite(ratio) and ratio > 0):
         return child
     body = list(child.statements)
-    rate = rate_of(child)
-    if rate is not None:
-        body[rate] = _scaled(body[rate], ratio)
+    rate_index = rate_statement(child)
+    if rate_index is not None:
+        body[rate_index] = _scaled(body[rate_index], ratio)
     else:
         body.insert(uses[0], _scaled(Statement(_LR, "multiply", (_LR, 1.0)), ratio))
     return replace(child, statements=tuple(body))
 
 
-def rate_of(program: Program) -> int | None:
-    """The place of the last statement that multiplies the learning rate by a constant."""
-    rates = [place for place, one in enumerate(program.statements) if _is_rate(one)]
-    return rates[-1] if rates else None
+def rate_statement(program: Program) -> int | None:
+    """Return the index of the last statement that multiplies the learning rate by a constant."""
+    indices = [
+        index for index, statement in enumerate(program.statements) if _scales_rate(statement)
+    ]
+    return indices[-1] if indices else None
 
 
-def _is_rate(statement: Statement) -> bool:
-    constant = any(isinstance(arg, float) for arg in statement.args)
-    return statement.op == "multiply" and _LR in statement.args and constant
+def _scales_rate(statement: Statement) -> bool:
+    has_constant = any(isinstance(arg, float) for arg in statement.args)
+    return statement.op == "multiply" and _LR in statement.args and has_constant
 
 
 def _scaled(statement: Statement, ratio: float) -> Statement:
-    args = (rounded(a * ratio) if isinstance(a, float) else a for a in statement.args)
+    """Return `statement` with its constants multiplied by `ratio`."""
+    args = (rounded(arg * ratio) if isinstance(arg, float) else arg for arg in statement.args)
     return statement._replace(args=tuple(args))
 
 
 @lru_cache(maxsize=4096)
 def step_size(program: Program) -> float:
-    """The root mean square of the first updates on noise, the geometric mean over them.
+    """Return the geometric mean of the root mean squares of the first updates on noise.
 
-    NaN if one is not finite or zero.
+    The result is NaN if one of them is zero or not finite.
     """
-    weights, gradients = _noise()
+    weights, gradients = _synthetic_inputs()
     state = initial_state(program, weights, np)
     sizes = []
     for number, gradient in enumerate(gradients, start=1):
         update, state = step(program, state, weights, gradient, t=float(number), xp=np)
-        with np.errstate(over="ignore"):  # what overflows is not finite
+        with np.errstate(over="ignore"):  # an overflow gives inf, which is checked below
             sizes.append(np.sqrt(np.mean(np.concatenate([u.ravel() ** 2 for u in update]))))
         if not 0 < sizes[-1] < math.inf:
             return math.nan
@@ -84,11 +88,11 @@ def step_size(program: Program) -> float:
 
 
 @lru_cache(maxsize=1)
-def _noise() -> tuple[list[NDArray[np.float64]], list[list[NDArray[np.float64]]]]:
-    """Weights, and for each step gradients: a direction that stays, and as much noise again."""
+def _synthetic_inputs() -> tuple[list[NDArray[np.float64]], list[list[NDArray[np.float64]]]]:
+    """Return weights, and gradients by step: a constant direction plus equally large noise."""
     rng = np.random.default_rng(0)
-    weights = [_WEIGHTS * rng.standard_normal(shape) for shape in _SHAPES]
-    scales = [_GRADIENTS * np.exp(rng.standard_normal(shape)) for shape in _SHAPES]
+    weights = [_WEIGHT_DEVIATION * rng.standard_normal(shape) for shape in _SHAPES]
+    scales = [_GRADIENT_SCALE * np.exp(rng.standard_normal(shape)) for shape in _SHAPES]
     directions = [rng.standard_normal(shape) for shape in _SHAPES]
     steps = [
         [

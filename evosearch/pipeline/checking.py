@@ -1,4 +1,4 @@
-"""`check`: whether a run is as it was written, and what of it can be derived again."""
+"""The check of a run for damage, and the repair of what can be derived from its measurements."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from evosearch.runs.store import Store
 from evosearch.simplification.derivation_files import DIRECTORY, read_derivation
 from proxies import UnknownTaskError, UntrustedTaskError, UserTaskError
 
-_LARGEST_LOG = 2**30
-_LARGEST_PROGRAM = 2**20
+_MAX_LOG_BYTES = 2**30
+_MAX_PROGRAM_BYTES = 2**20
 _DERIVED = {table.name for table in (PROGRAMS, REJECTS, TESTS, CHAMPIONS, PROGRESS)}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked.
+    """The result of one check.
 
     Attributes:
-        subject: what was checked.
-        ok: whether it is as it was written.
-        text: what was found, in one line.
-        repaired: whether it was wrong and was derived again.
+        subject: name of the part that was checked.
+        ok: whether it is undamaged.
+        text: the result in one line.
+        repaired: whether it was damaged and has been repaired.
     """
 
     subject: str
@@ -45,29 +45,32 @@ class Finding:
     repaired: bool = False
 
     def document(self) -> dict[str, Any]:
-        """The finding as JSON."""
+        """Return the finding as a dictionary for JSON."""
         return asdict(self)
 
 
 def check(
     directory: Path, *, repair: bool = False, phase: Callable[[str], None] = lambda text: None
 ) -> list[Finding]:
-    """Verifies everything that a run holds.
+    """Check all parts of a run.
 
     Args:
-        directory: the run's.
-        repair: whether to derive again what can be: configuration, programs, tests, champions,
-            counts, indexes, `best.txt`. Measurements are never changed.
-        phase: told what is being checked.
+        directory: the run directory.
+        repair: whether to repair what can be derived: configuration, programs, tests, champions,
+            counts, indexes and `best.txt`. Measurements are never changed.
+        phase: called with a message before each check.
+
+    Returns:
+        One finding per part, in a fixed order.
 
     Raises:
-        UsageError: there is no run.
-        EvosearchError: a repair cannot be written, or a process searches in the run.
+        UsageError: the directory holds no run.
+        EvosearchError: a repair cannot be written, or another process is searching in the run.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for subject, examine, mend in _SUBJECTS:
         phase(f"checking {subject}")
-        finding = _examined(subject, examine, directory)
+        finding = _examine(subject, examine, directory)
         if not finding.ok and repair and mend is not None:
             phase(f"repairing {subject}")
             try:
@@ -75,20 +78,20 @@ def check(
             except EvosearchError as error:
                 finding = Finding(subject, False, f"{finding.text}; not repaired: {error}")
             else:
-                again = _examined(subject, examine, directory)
-                text = f"{again.text}; it was wrong: {finding.text}" if again.ok else again.text
-                finding = replace(again, text=text, repaired=again.ok)
-        found.append(finding)
-    if any(one.repaired for one in found):  # one repair may have mended what another could not
-        found = [
-            one if one.ok else _examined(one.subject, examine, directory)
-            for one, (_, examine, _) in zip(found, _SUBJECTS, strict=True)
+                after = _examine(subject, examine, directory)
+                text = f"{after.text}; repaired, it was: {finding.text}" if after.ok else after.text
+                finding = replace(after, text=text, repaired=after.ok)
+        findings.append(finding)
+    if any(finding.repaired for finding in findings):  # a repair may have mended several parts
+        findings = [
+            finding if finding.ok else _examine(finding.subject, examine, directory)
+            for finding, (_, examine, _) in zip(findings, _SUBJECTS, strict=True)
         ]
-    return found
+    return findings
 
 
-def _examined(subject: str, examine: Callable[[Path], str], directory: Path) -> Finding:
-    """What `examine` returns of a sound run; an EvosearchError says what is wrong."""
+def _examine(subject: str, examine: Callable[[Path], str], directory: Path) -> Finding:
+    """Return the result of one check; `examine` returns a text or raises an EvosearchError."""
     try:
         return Finding(subject, True, examine(directory))
     except EvosearchError as error:
@@ -101,7 +104,7 @@ def _examined(subject: str, examine: Callable[[Path], str], directory: Path) -> 
 
 def _configuration(directory: Path) -> str:
     check_config(Store.open(directory), read_config(directory))
-    return "is what the run was made with"
+    return "unchanged since the run was created"
 
 
 def _mend_configuration(directory: Path) -> None:
@@ -109,11 +112,11 @@ def _mend_configuration(directory: Path) -> None:
 
 
 def _database(directory: Path) -> str:
-    wrong = Store.open(directory).integrity()
-    if wrong:
+    faults = Store.open(directory).integrity()
+    if faults:
         raise EvosearchError(
-            f"SQLite finds {len(wrong)} fault{'s' * (len(wrong) != 1)}, first: {wrong[0]}; "
-            "restore run.db from a copy, or copy what still replays by "
+            f"SQLite finds {len(faults)} fault{'s' * (len(faults) != 1)}, first: {faults[0]}; "
+            "restore run.db from a copy, or save the part that can be replayed with "
             f"`evosearch resume {directory} --fork NEW`"
         )
     return "SQLite finds no fault"
@@ -133,22 +136,22 @@ def _rows(directory: Path) -> str:
     if damaged:
         counts = ", ".join(f"{count} of {name}" for name, count in damaged.items())
         remedy = (
-            f"`evosearch check {directory} --repair` derives them again"
+            f"`evosearch check {directory} --repair` derives them from the measurements"
             if damaged.keys() <= _DERIVED
-            else "restore run.db from a copy, or copy what still replays by "
+            else "restore run.db from a copy, or save the part that can be replayed with "
             f"`evosearch resume {directory} --fork NEW`"
         )
-        raise EvosearchError(f"rows are not as they were written: {counts}; {remedy}")
+        raise EvosearchError(f"rows with a wrong checksum: {counts}; {remedy}")
     run = Run(directory)
     run.cost()
     run.validations()
-    return f"{store.count(MEASUREMENTS):,} measurements and all else have their checksums"
+    return f"all rows have correct checksums, {store.count(MEASUREMENTS):,} measurements among them"
 
 
 def _mend_rows(directory: Path) -> None:
     damaged = Store.open(directory).damaged_rows()
     if not damaged.keys() <= _DERIVED:
-        raise EvosearchError("measurements, and what people put in, cannot be derived again")
+        raise EvosearchError("only programs, tests, champions and counts can be derived")
     rebuild(directory)
 
 
@@ -163,18 +166,18 @@ def _replay(directory: Path) -> str:
     counted = progress.measurements if progress else 0
     if counted != replayed.evolution.counts.measurements:
         raise EvosearchError(
-            f"{counted:,} measurements were counted, and there are "
+            f"the stored count is {counted:,} measurements, but the run has "
             f"{replayed.evolution.counts.measurements:,}"
         )
     return (
-        f"the search is made again from its measurements: "
+        f"replaying the measurements gives the same search: "
         f"{replayed.evolution.counts.generated:,} programs, "
         f"{len(replayed.evolution.champions)} champions"
     )
 
 
 def _tasks(directory: Path) -> str:
-    """The tasks and their data are those that the run was made with."""
+    """Compare the tasks and their data with those that the run was created with."""
     config, store = read_config(directory), Store.open(directory)
     try:
         tasks = {name: proxies.load(name) for name in config.tasks}
@@ -183,9 +186,9 @@ def _tasks(directory: Path) -> str:
     except (UserTaskError, UnknownTaskError) as error:
         raise EvosearchError(str(error)) from None
     if not read_task_digests(store):
-        return "not compared: the run keeps no digests of its tasks"
+        return "not compared: the run stores no digests of its tasks"
     check_tasks(store, tasks)
-    return f"{', '.join(tasks)}: as the run was made with"
+    return f"unchanged since the run was created: {', '.join(tasks)}"
 
 
 def _best(directory: Path) -> str:
@@ -194,12 +197,12 @@ def _best(directory: Path) -> str:
     if best is None or best.measurements == 0:
         return "there is no champion yet"
     try:
-        text = read_bytes(path, _LARGEST_PROGRAM).decode()
+        text = read_bytes(path, _MAX_PROGRAM_BYTES).decode()
     except UnicodeDecodeError:
         raise EvosearchError(f"{path} is not UTF-8") from None
     if text != best.source:
-        raise EvosearchError(f"{path} is not the champion, program {best.id}")
-    return f"is the champion, program {best.id}"
+        raise EvosearchError(f"{path} does not hold the champion, program {best.id}")
+    return f"holds the champion, program {best.id}"
 
 
 def _mend_best(directory: Path) -> None:
@@ -210,11 +213,11 @@ def _log(directory: Path) -> str:
     path = directory / LOG
     if not path.exists():
         return "there is none yet"
-    lines = read_bytes(path, _LARGEST_LOG).splitlines()
-    wrong = [number for number, line in enumerate(lines, 1) if not _is_json(line)]
-    if wrong:
+    lines = read_bytes(path, _MAX_LOG_BYTES).splitlines()
+    invalid = [number for number, line in enumerate(lines, 1) if not _is_json(line)]
+    if invalid:
         raise EvosearchError(
-            f"{path}: line {wrong[0]} is not JSON; the log only informs, nothing depends on it"
+            f"{path}: line {invalid[0]} is not JSON; the search does not depend on the log"
         )
     return f"{len(lines):,} events"
 
@@ -228,7 +231,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def _funnel(directory: Path) -> str:
-    return "there was no funnel" if Run(directory).funnel() is None else "is as it was written"
+    return "there was no funnel" if Run(directory).funnel() is None else "undamaged"
 
 
 def _derivations(directory: Path) -> str:
@@ -236,7 +239,7 @@ def _derivations(directory: Path) -> str:
     for path in paths:
         if path.stem.isdecimal():
             read_derivation(directory, int(path.stem))
-    return f"{len(paths)}, all as they were written" if paths else "there are none"
+    return f"{len(paths)}, all undamaged" if paths else "there are none"
 
 
 def _ledger(directory: Path) -> str:
@@ -248,10 +251,10 @@ def _ledger(directory: Path) -> str:
     ledger.close()
     if damaged:
         raise EvosearchError(
-            f"{path}: {len(damaged)} trainings are not as they were written, and are made again "
-            "when they are asked for"
+            f"{path}: {len(damaged)} trainings have a wrong checksum; they are repeated when they "
+            "are needed"
         )
-    return f"every training in {path} has its checksum"
+    return f"all trainings in {path} have correct checksums"
 
 
 _SUBJECTS: tuple[tuple[str, Callable[[Path], str], Callable[[Path], None] | None], ...] = (
@@ -266,4 +269,4 @@ _SUBJECTS: tuple[tuple[str, Callable[[Path], str], Callable[[Path], None] | None
     ("derivations", _derivations, None),
     ("ledger", _ledger, None),
 )
-"""What is checked, in order: its name, the check, and what derives it again."""
+"""All checks in order: name of the part, check, and repair."""

@@ -1,4 +1,4 @@
-"""When a search ends: the limits of its configuration, or those that it was resumed with last."""
+"""Limits of a search: those of its configuration, or those that it was last resumed with."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _KEY = "limits"
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a search; None is no limit.
+    """Limits of a search; None means unlimited.
 
     Attributes:
-        programs: that are generated, over all processes.
-        trainings: that are made, over all processes.
-        minutes: from the start of this process.
+        programs: maximum number of generated programs over all processes.
+        trainings: maximum number of trainings over all processes.
+        minutes: maximum duration of this process.
     """
 
     programs: int | None = None
@@ -31,11 +31,11 @@ class Limits:
 
     @classmethod
     def of(cls, config: Config) -> Limits:
-        """The limits of a configuration."""
+        """Return the limits of a configuration."""
         return cls(config.programs, config.trainings, config.minutes)
 
-    def keep(self, store: Store) -> None:
-        """Keeps limits that a resume was given, for a later one without any."""
+    def save(self, store: Store) -> None:
+        """Store the limits, if there are any, for later resumes without limits."""
         if self:
             store.set_meta(_KEY, json.dumps(asdict(self)))
 
@@ -43,11 +43,11 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-def kept_limits(store: Store, config: Config) -> Limits:
-    """The limits that a run was last resumed with; without any, those of its configuration.
+def load_limits(store: Store, config: Config) -> Limits:
+    """Return the limits that a run was last resumed with, or else those of its configuration.
 
     Raises:
-        EvosearchError: what is kept is damaged.
+        EvosearchError: the stored limits are damaged.
     """
     text = store.meta(_KEY)
     if text is None:
@@ -58,6 +58,6 @@ def kept_limits(store: Store, config: Config) -> Limits:
         return Limits.of(make_config({**others, **given}))
     except (UsageError, ValueError, TypeError, AttributeError, RecursionError):
         raise EvosearchError(
-            f"{store.path} is damaged: it does not hold the limits of the run; restore it from a "
-            "copy, or give limits"
+            f"{store.path} is damaged: the stored limits of the run are invalid; restore it from a "
+            "copy, or give new limits"
         ) from None

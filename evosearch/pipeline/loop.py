@@ -1,4 +1,4 @@
-"""The loop of a search: ask evolution, submit to the scorer, tell, commit."""
+"""The loop of a search: ask evolution for a request, submit it, tell evolution, commit."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from evosearch.runs.store import Store
 from primitives import ProgramError, live, parse
 
 INTERRUPTED = "interrupted"
-"""The reason for the stop of a search that was interrupted."""
+"""Stop reason of an interrupted search."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Times of a search, by `time.monotonic`.
+    """Durations of a search.
 
     Attributes:
-        start: when this process started.
+        start: value of `time.monotonic()` at the start of this process.
         before: seconds that earlier processes spent.
     """
 
@@ -46,52 +46,52 @@ class Clock:
 
     @property
     def elapsed(self) -> float:
-        """Seconds over all processes."""
+        """Seconds spent by all processes."""
         return self.before + self.spent
 
 
 class Injections:
-    """Programs put into a search by hand, passed on to evolution once each."""
+    """Programs that users inject into a running search; each is added to evolution once."""
 
     def __init__(self, store: Store, notifier: Notifier):
         self._store = store
         self._notifier = notifier
-        self._taken: set[int] = set()
+        self._added: set[int] = set()
 
-    def take_up(self, evolution: Evolution) -> None:
-        """Passes on those that are new; a bad one is set aside, never fatal."""
+    def add_to(self, evolution: Evolution) -> None:
+        """Add new injections; an invalid program is withdrawn with a notice."""
         for row in self._store.select(INJECTIONS, "where request is null and withdrawn is null"):
-            if row.id in self._taken:
+            if row.id in self._added:
                 continue
-            self._taken.add(row.id)
+            self._added.add(row.id)
             try:
                 evolution.inject(row.id, parse(row.source))
             except ProgramError as error:
-                why = str(error).splitlines()[0]
-                self._store.withdraw(row.id, why)
-                self._notifier.notice(f"injected program i{row.id} is set aside: {why}")
+                reason = str(error).splitlines()[0]
+                self._store.withdraw(row.id, reason)
+                self._notifier.notice(f"injected program i{row.id} is set aside: {reason}")
 
 
 class SearchLoop:
-    """Searches from where a record ends until a limit is reached or the search is interrupted.
+    """Continues a search from the end of its record until a limit is reached or it is interrupted.
 
-    The main thread decides and writes; threads follow one request each through its tasks and wait
-    while the backend trains.
+    The main thread decides and writes the record. Each of the other threads measures one request
+    at a time, task by task, and waits while the backend trains.
 
     Args:
-        config: of the search.
-        store: open to search.
-        replayed: the search where its record ends.
-        scorer: measures.
-        threads: follow requests, at most as many as the backend trains at a time.
-        limits: of the search.
-        clock: of this process.
+        config: configuration of the search.
+        store: store of the run, opened for searching.
+        replayed: state of the search at the end of its record.
+        scorer: measures programs.
+        threads: threads that measure requests; as many as the backend runs trainings at a time.
+        limits: limits of the search.
+        clock: durations of the search.
         recorder: writes the record.
-        injections: programs put in by hand.
-        validation: of champions.
-        notifier: what is said goes there.
-        activity: what each thread does.
-        interrupted: once set, the search ends.
+        injections: programs that users inject.
+        validation: validates champions.
+        notifier: passes messages to the log and the observer.
+        activity: shows what each thread is doing.
+        interrupted: event that ends the search.
     """
 
     def __init__(
@@ -127,13 +127,13 @@ class SearchLoop:
         self._begun = time.monotonic()
         self._replayed = self._evolution.counts.generated
         self._replayed_trainings = self._evolution.trainings
-        self._in_flight = deque((one, self._submit(one)) for one in replayed.in_flight)
+        self._in_flight = deque((request, self._submit(request)) for request in replayed.in_flight)
 
     def run(self) -> str:
-        """Searches; the reason for the stop.
+        """Search, and return the stop reason.
 
         Raises:
-            EvosearchError: a training failed; everything committed is kept.
+            EvosearchError: a training failed. Committed results are kept.
         """
         while not self._interrupted.is_set():
             while len(self._in_flight) < self._config.requests and (request := self._ask()):
@@ -143,32 +143,33 @@ class SearchLoop:
                 reason = INTERRUPTED if self._interrupted.is_set() else self._limit_reached()
                 return self._stop(reason)
             request, future = self._in_flight.popleft()
-            found = self._wait(request, future)
-            if found is None:
+            measurements = self._wait(request, future)
+            if measurements is None:
                 break
-            self._evolution.tell(request, {task: m.score for task, m in found.items()})
-            self._commit(request, found)
+            scores = {task: measurement.score for task, measurement in measurements.items()}
+            self._evolution.tell(request, scores)
+            self._commit(request, measurements)
         return self._stop(INTERRUPTED)
 
     def _ask(self) -> Request | None:
-        """The next request; None at a limit."""
-        self._injections.take_up(self._evolution)
+        """Return the next request; None at a limit."""
+        self._injections.add_to(self._evolution)
         programs = self._limits.programs
         if self._limits.minutes is not None and self._clock.spent >= 60 * self._limits.minutes:
-            programs = self._evolution.counts.generated  # no more
+            programs = self._evolution.counts.generated  # generate no more programs
         return self._evolution.ask(programs, self._limits.trainings)
 
     def _submit(self, request: Request) -> Future[Measurements]:
-        """What `request` asks for; at once if it was measured before."""
-        known = self._spares.pop((request.record.key, request.seed), None)
-        if known is None:
+        """Start measuring a request, unless its measurements are stored already."""
+        stored = self._spares.pop((request.record.key, request.seed), None)
+        if stored is None:
             return self._threads.submit(self._measure, request)
-        done: Future[Measurements] = Future()
-        done.set_result(known)
-        return done
+        future: Future[Measurements] = Future()
+        future.set_result(stored)
+        return future
 
     def _measure(self, request: Request) -> Measurements:
-        """Follows `request` through its tasks; on a thread."""
+        """Measure a request on the calling thread."""
         seed = f"{request.seed.stream} seed {request.seed.number}"
 
         def note(task: str) -> None:
@@ -180,7 +181,7 @@ class SearchLoop:
             self._activity.note("")
 
     def _wait(self, request: Request, future: Future[Measurements]) -> Measurements | None:
-        """The result; None if the search is interrupted first."""
+        """Wait for the measurements of a request; None if the search is interrupted first."""
         while not future.done():
             if self._interrupted.is_set():
                 return None
@@ -191,13 +192,13 @@ class SearchLoop:
         except Exception as error:
             raise EvosearchError(
                 f"training with program {request.record.id} failed ({describe_error(error)}); "
-                f"nothing is lost: `evosearch resume {self._store.directory}`"
+                f"continue with `evosearch resume {self._store.directory}`"
             ) from error
 
-    def _commit(self, request: Request, found: Measurements) -> None:
-        """Writes what `request` measured and what evolution made of it, and tells of it."""
+    def _commit(self, request: Request, measurements: Measurements) -> None:
+        """Commit measurements with the decisions that followed, and update the observer."""
         evolution = self._evolution
-        self._recorder.write(request, found)
+        self._recorder.write(request, measurements)
         self._validation.advance(evolution)
         self._recorder.progress(self._clock.elapsed, None)
         self._store.commit()
@@ -207,23 +208,25 @@ class SearchLoop:
         self._notifier.observer.update(self._snapshot())
 
     def _finish_validation(self) -> None:
+        """Wait until all champions are validated, or the search is interrupted."""
         validation, evolution = self._validation, self._evolution
         validation.advance(evolution)
         while validation.waiting and not self._interrupted.is_set():
-            left = validation.waiting
-            self._notifier.phase(f"validating champions on 10x the work: {left} left")
-            while validation.waiting == left and not self._interrupted.is_set():
+            remaining = validation.waiting
+            self._notifier.phase(f"validating champions on 10x the work: {remaining} left")
+            while validation.waiting == remaining and not self._interrupted.is_set():
                 time.sleep(0.1)
                 validation.advance(evolution)
             self._store.commit()
 
     def _limit_reached(self) -> str:
-        """Which limit ended the search."""
+        """Return the name of the limit that ended the search."""
         limits, evolution = self._limits, self._evolution
         if limits.programs is not None and evolution.counts.generated >= limits.programs:
             return "programs"
-        enough = limits.trainings is not None and evolution.trainings >= limits.trainings
-        return "trainings" if enough else "minutes"
+        if limits.trainings is not None and evolution.trainings >= limits.trainings:
+            return "trainings"
+        return "minutes"
 
     def _stop(self, reason: str) -> str:
         self._recorder.progress(self._clock.elapsed, reason)
@@ -250,7 +253,7 @@ class SearchLoop:
 
 
 def _wait_at_most(seconds: float, future: Future[Any]) -> None:
-    """Waits for `future`; signals are handled in between."""
+    """Wait for `future` at most so many seconds, so that signals are handled in between."""
     try:
         future.exception(timeout=seconds)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""Watching a search: what an observer is told, and when."""
+"""Observers, which are notified of a search's progress, and the notifier that calls them."""
 
 from __future__ import annotations
 
@@ -12,67 +12,74 @@ from evosearch.evolution.records import Champion
 from evosearch.runs.journal import Journal
 
 if TYPE_CHECKING:
-    from evosearch.evaluation.funnel import Funnelled
+    from evosearch.evaluation.funnel import FunnelResult
     from evosearch.simplification.record import Simplification, Step
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What an observer may show while the search runs."""
+    """The state of a running search, as observers see it.
+
+    Attributes:
+        counts: counts of the search.
+        champion: the current champion.
+        tests: number of tests of challengers so far.
+        trainings: number of trainings so far.
+        programs: maximum number of programs; None means unlimited.
+        trainings_limit: maximum number of trainings; None means unlimited.
+        minutes: maximum duration of this process; None means unlimited.
+        elapsed_seconds: duration of this process.
+        searching_seconds: duration of this process without start-up and replay.
+        replayed: number of programs that earlier processes generated.
+        replayed_trainings: number of trainings of earlier processes.
+        validated: validated champions in order, each with its fitness on validation tasks.
+    """
 
     counts: Counts
     champion: Champion
     tests: int
     trainings: int
     programs: int | None
-    """Maximum number of programs; None means unlimited."""
     trainings_limit: int | None
-    """Maximum number of trainings; None means unlimited."""
     minutes: float | None
-    """Maximum duration of this process's search; None means unlimited."""
     elapsed_seconds: float
-    """Since this process started the search."""
     searching_seconds: float
-    """The same, without start-up and replay."""
     replayed: int
-    """Programs that were generated before this process took over."""
     replayed_trainings: int
-    """Trainings that were made before."""
     validated: Sequence[tuple[Champion, float]]
-    """Champions in order, each with its fitness on validation tasks."""
 
 
 class Observer:
-    """Whoever watches a run; this one shows nothing, and others override what they show.
+    """An observer of a run. This base class does nothing; subclasses override methods.
 
-    Called from the thread that called `search` or `resume`; but `progress`, and `notice` after the
-    search itself, from any thread.
+    Methods are called on the thread that called `search` or `resume`. Two exceptions: `progress` is
+    called on any thread, and so is `notice` after the search phase.
     """
 
     def phase(self, text: str) -> None:
-        """The search has begun something that takes a while."""
+        """Handle the start of a phase that takes some time."""
 
     def notice(self, text: str) -> None:
-        """Something happened that a person should know of, though the search goes on."""
+        """Handle a message for the user that does not end the search."""
 
     def update(self, snapshot: Snapshot) -> None:
-        """A result of the search has been committed."""
+        """Handle the commit of a measurement."""
 
     def progress(self, text: str, done: int, total: int | None) -> None:
-        """How far the funnel or the simplification is."""
+        """Handle progress of the funnel or the simplification: `done` of `total` units."""
 
-    def funnel(self, found: Funnelled) -> None:
-        """The funnel has ended."""
+    def funnel(self, result: FunnelResult) -> None:
+        """Handle the result of the funnel."""
 
     def step(self, step: Step) -> None:
-        """The simplification has taken a step."""
+        """Handle a step of the simplification."""
 
-    def simplified(self, found: Simplification) -> None:
-        """The simplification has ended."""
+    def simplified(self, result: Simplification) -> None:
+        """Handle the result of the simplification."""
 
 
 class Notifier:
-    """What a search has to say: goes to the run's log and to an observer."""
+    """Passes messages of a search to the run's log and to an observer."""
 
     def __init__(self, journal: Journal, observer: Observer):
         self.journal = journal
@@ -80,22 +87,22 @@ class Notifier:
         self._notices: deque[str] = deque()
 
     def phase(self, text: str) -> None:
-        """The search has begun something that takes a while."""
+        """Report the start of a phase that takes some time."""
         self.journal.event("phase", text=text)
         self.observer.phase(text)
 
     def notice(self, text: str) -> None:
-        """Something that a person should know of; from any thread, passed on by `pass_on`."""
+        """Queue a message for the user, from any thread; `pass_on` delivers it."""
         self._notices.append(text)
 
     def pass_on(self) -> None:
-        """Passes notices on, on the thread that observers are called from."""
+        """Deliver queued messages, on the thread on which observers are called."""
         while self._notices:
             text = self._notices.popleft()
             self.journal.event("notice", text=text)
             self.observer.notice(text)
 
     def stop(self, reason: str) -> None:
-        """The search has ended."""
+        """Deliver queued messages and log the end of the search."""
         self.pass_on()
         self.journal.event("stop", reason=reason)

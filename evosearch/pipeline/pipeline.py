@@ -1,6 +1,6 @@
-"""The whole job: a run started or resumed, its search, and the funnel and simplification after it.
+"""The pipeline of a run: search, funnel and simplification.
 
-`evosearch.search(config)` in Python and `evosearch search` on the command line are both this.
+`evosearch.search(config)` in Python and `evosearch search` on the command line both use it.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from evosearch.pipeline.startup import check_for_searching
 from evosearch.runs.database import is_unfinished
 from evosearch.runs.directory import free_directory, make_run_directory, read_config
 from evosearch.runs.run import Run
-from evosearch.runs.validations import counterparts, ten_times
+from evosearch.runs.validations import counterparts, counterparts_10x_or_same
 from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.derivation_files import read_derivation, save_derivation
 from evosearch.simplification.record import Step
 
 
 class Pipeline:
-    """The phases of one run, in order: `search`, then `finish`.
+    """Runs the phases of one run: first `search`, then `finish`.
 
     Args:
-        directory: of the run, which exists; see `start`.
-        config: of the run.
-        limits: in place of the run's own; none for those.
-        workers: trainings at a time; None for one per core. The result does not depend on it.
-        observer: told of progress.
+        directory: the run directory, which must exist; see `start`.
+        config: configuration of the run.
+        limits: limits that replace the run's own; without any, the run's own apply.
+        workers: maximum number of trainings at a time; None for one per core. Results do not depend
+            on it.
+        observer: notified of progress.
 
     Raises:
-        UsageError: a task is not for searching.
+        UsageError: a task is not a search task.
     """
 
     def __init__(
@@ -64,17 +65,17 @@ class Pipeline:
         )
 
     def search(self) -> str:
-        """Searches until a limit is reached or `interrupt` is called; the reason for the stop."""
+        """Search until a limit is reached or `interrupt` is called; return the stop reason."""
         return self._search.run()
 
     def interrupt(self) -> None:
-        """Ends `search` soon; may come from a signal handler."""
+        """End `search` soon; may be called from a signal handler."""
         self._search.interrupt()
 
     def finish(self) -> None:
-        """What the configuration ends with: the funnel, and a simplification.
+        """Run the funnel and the simplification, as configured.
 
-        An exception, as one that a signal handler raises, ends it; what was not kept yet is lost.
+        An exception, for example from a signal handler, ends them; unsaved results are lost.
         """
         if self.config.funnel.at_end:
             self._funnel()
@@ -85,12 +86,12 @@ class Pipeline:
         return Ledger.beside(self.directory, on_error=self._observer.notice)
 
     def _funnel(self) -> None:
-        """Takes the best programs through the funnel; the outcome is kept in the run."""
+        """Run the funnel on the best programs, and save the result in the run."""
         run = Run(self.directory, self.config)
         if not counterparts(self.config.tasks, "100x"):
             self._observer.notice("no funnel: none of the tasks has a validation task at 100x")
             return
-        found = funnel(
+        result = funnel(
             [run],
             workers=self._workers,
             timeout=self.config.job_timeout,
@@ -98,11 +99,11 @@ class Pipeline:
             progress=self._observer.progress,
             ledger=self._ledger(),
         )
-        run.save_funnel(found.document())
-        self._observer.funnel(found)
+        run.save_funnel(result.document())
+        self._observer.funnel(result)
 
     def _simplify(self) -> None:
-        """Simplifies the funnel's winner, or the champion; the derivation is kept in the run."""
+        """Simplify the funnel's winner, or the champion, and save the derivation in the run."""
         run = Run(self.directory, self.config)
         best, funnelled = run.best(), run.funnel()
         if best is None:
@@ -112,29 +113,29 @@ class Pipeline:
             return
         program, steps = run.program(number), list[Step]()
 
-        def take(step: Step) -> None:
+        def on_step(step: Step) -> None:
             steps.append(step)
             self._observer.step(step)
 
         try:
-            found = simplify(
+            result = simplify(
                 program,
-                ten_times(self.config.tasks),
+                counterparts_10x_or_same(self.config.tasks),
                 screening=self.config.tasks,
                 minutes=self.config.simplify_minutes,
                 workers=self._workers,
                 timeout=self.config.job_timeout,
-                on_step=take,
+                on_step=on_step,
                 notify=self._observer.notice,
                 progress=self._observer.progress,
                 ledger=self._ledger(),
             )
         except BaseException as error:
-            if not isinstance(error, Exception):  # Ctrl-C: the steps taken so far are shown
+            if not isinstance(error, Exception):  # on Ctrl-C, show the steps so far
                 self._observer.simplified(Simplification.interrupted(program, steps))
             raise
-        save_derivation(self.directory, number, found)
-        self._observer.simplified(found)
+        save_derivation(self.directory, number, result)
+        self._observer.simplified(result)
 
 
 def start(
@@ -142,22 +143,22 @@ def start(
     directory: Path | None = None,
     notice: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Makes the directory of a new run, and returns it.
+    """Create the directory of a new run, and return its path.
 
     Args:
-        config: what to search; see `evosearch.config`.
-        directory: where the run is kept; None for a new one under `runs/`.
-        notice: told if the making of a run was interrupted there before.
+        config: configuration of the search; see `evosearch.config`.
+        directory: the run directory; None for a new one under `runs/`.
+        notice: called with a message if creating a run was interrupted in this directory before.
 
     Raises:
-        UsageError: the directory holds a run already, or a task is not for searching.
-        EvosearchError: it cannot be written.
+        UsageError: the directory holds a run already, or a task is not a search task.
+        EvosearchError: the directory cannot be written.
     """
     check_for_searching(config.tasks)
     directory = free_directory() if directory is None else directory
     if directory.is_dir() and is_unfinished(directory):
-        notice(f"{directory}: making a run was interrupted here; starting over")
-    use_device(None, batched=config.batch > 1)  # before anything is computed
+        notice(f"{directory}: creating a run was interrupted here; starting over")
+    use_device(None, batched=config.batch > 1)  # must precede all computation
     make_run_directory(directory, config, describe())
     return directory
 
@@ -169,25 +170,26 @@ def search(
     workers: int | None = None,
     observer: Observer | None = None,
 ) -> Run:
-    """Starts a run in `directory`, searches until its limit, and finishes it.
+    """Start a run, search until its limit, and run the funnel and simplification as configured.
 
     Args:
-        config: what to search; see `evosearch.config`. It says too whether the funnel and a
-            simplification follow.
-        directory: where the run is kept, made if need be; None for a new one under `runs/`.
-        workers: trainings at a time; None for one per core. The result does not depend on it.
-        observer: told of progress.
+        config: configuration of the search; see `evosearch.config`.
+        directory: the run directory, created if it does not exist; None for a new one under
+            `runs/`.
+        workers: maximum number of trainings at a time; None for one per core. Results do not depend
+            on it.
+        observer: notified of progress.
 
     Returns:
         The finished run.
 
     Raises:
-        UsageError: the directory holds a run already, or a task is not for searching.
-        EvosearchError: the work cannot go on.
+        UsageError: the directory holds a run already, or a task is not a search task.
+        EvosearchError: a training failed, or the run cannot be written.
     """
     observer = observer or Observer()
     path = start(config, None if directory is None else Path(directory), observer.notice)
-    return _finished(Pipeline(path, config, workers=workers, observer=observer))
+    return _run(Pipeline(path, config, workers=workers, observer=observer))
 
 
 def resume(
@@ -199,17 +201,33 @@ def resume(
     workers: int | None = None,
     observer: Observer | None = None,
 ) -> Run:
-    """Goes on with a run exactly where it stopped, however it stopped; arguments as `search`.
+    """Continue a run exactly where it stopped, even if it was killed.
 
-    `programs` and `trainings` count what the run has already; `minutes` count from now. Limits that
-    are given replace all of the run's own, also for later calls without any.
+    If any limit is given, the limits replace all of the run's own, also for later calls without
+    limits.
+
+    Args:
+        directory: the run directory.
+        programs: maximum number of programs, including those that the run has already.
+        trainings: maximum number of trainings, including those that the run has already.
+        minutes: maximum duration from now.
+        workers: maximum number of trainings at a time; None for one per core. Results do not depend
+            on it.
+        observer: notified of progress.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UsageError: the directory holds no run, or a limit is below what the run has already.
+        EvosearchError: the run is damaged, a training failed, or the run cannot be written.
     """
     limits, path = Limits(programs, trainings, minutes), Path(directory)
     config = read_config(path)
-    return _finished(Pipeline(path, config, limits=limits, workers=workers, observer=observer))
+    return _run(Pipeline(path, config, limits=limits, workers=workers, observer=observer))
 
 
-def _finished(pipeline: Pipeline) -> Run:
+def _run(pipeline: Pipeline) -> Run:
     if pipeline.search() != INTERRUPTED:
         pipeline.finish()
     return Run(pipeline.directory, pipeline.config)

@@ -1,6 +1,6 @@
-"""The search phase of a run: a record opened and replayed, tasks set up, the loop run, all closed.
+"""The search phase of a run: open and replay the record, set up the tasks, run the loop, close.
 
-Evolution decides, the scorer measures, the store remembers; see `evosearch.pipeline.loop`.
+See `evosearch.pipeline.loop` for the loop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from evosearch.measuring.batching import Batching, Occupancy
 from evosearch.measuring.job import Backend
 from evosearch.measuring.job_runner import JobRunner, open_backend
 from evosearch.measuring.ledger import Ledger
-from evosearch.pipeline.limits import NO_LIMITS, Limits, kept_limits
+from evosearch.pipeline.limits import NO_LIMITS, Limits, load_limits
 from evosearch.pipeline.loop import INTERRUPTED, Clock, Injections, SearchLoop
 from evosearch.pipeline.observers import Notifier, Observer
 from evosearch.pipeline.startup import make_scorer
@@ -34,22 +34,23 @@ from evosearch.runs.rows import MEASUREMENTS, PROCESSES, PROGRAMS
 from evosearch.runs.store import Store
 
 _SECONDS_BETWEEN_PHASES = 1.0
-_SECONDS_BEFORE_SAYING = 2.0
+_SECONDS_BEFORE_NOTICE = 2.0
 
 
 class Search:
-    """A search in a run directory. `run` blocks; `interrupt` may come from a signal handler.
+    """A search in a run directory.
 
     Args:
-        directory: of the run.
-        config: of the run.
-        limits: in place of the run's own; without any, those of its configuration, or those that it
-            was resumed with last.
-        workers: trainings at a time; None for one per core. The result does not depend on it.
-        observer: told of progress.
+        directory: the run directory.
+        config: configuration of the run.
+        limits: limits that replace the run's own. Without any, the limits that the run was last
+            resumed with apply, or else those of its configuration.
+        workers: maximum number of trainings at a time; None for one per core. Results do not depend
+            on it.
+        observer: notified of progress.
 
     Attributes:
-        occupancy: how full the lanes of a search in batches are.
+        occupancy: how full the lanes are, in a search in batches.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Search:
     ):
         self.directory = directory
         self.config = config
-        self._given = limits
+        self._new_limits = limits
         self._workers = workers
         self.occupancy = Occupancy()
         self._interrupted = threading.Event()
@@ -71,15 +72,15 @@ class Search:
         self._activity = Activity(directory)
 
     def interrupt(self) -> None:
-        """Ends the search soon; what is in flight is measured again on resume."""
+        """End `run` soon, from a signal handler too; a resume repeats unfinished measurements."""
         self._interrupted.set()
 
     def run(self) -> str:
-        """Searches until a limit is reached or `interrupt` is called; the reason for the stop.
+        """Search until a limit is reached or `interrupt` is called; return the stop reason.
 
         Raises:
-            EvosearchError: the work cannot go on, or the record is not one of this code's searches;
-                everything committed is kept.
+            EvosearchError: a training failed, the run cannot be read or written, or its replay
+                differs from its record. Committed results are kept.
         """
         start = time.monotonic()
         self._check_older_run()
@@ -103,30 +104,32 @@ class Search:
 
     @property
     def _capacity(self) -> int | None:
-        """Trainings at a time; in a batch, as many as there are requests."""
+        """Maximum number of trainings at a time; with batches, the number of requests."""
         return self._workers if self.config.batch == 1 else self.config.requests
 
     @property
     def _batching(self) -> Batching | None:
-        """How trainings share devices; the tasks' batches share the devices evenly."""
+        """Settings of batches; None without. Each task's batch has an equal share of the memory."""
         if self.config.batch == 1:
             return None
-        each = 1 / len(self.config.tasks)
         return Batching(
-            self.config.lanes, memory=each, notify=self._notifier.notice, occupancy=self.occupancy
+            self.config.lanes,
+            memory=1 / len(self.config.tasks),
+            notify=self._notifier.notice,
+            occupancy=self.occupancy,
         )
 
     def _limits(self, store: Store) -> Limits:
-        return self._given or kept_limits(store, self.config)
+        return self._new_limits or load_limits(store, self.config)
 
     def _check_older_run(self) -> None:
-        """Whether a run of an older schema can be resumed, before its database is migrated."""
+        """Check that a run of an older schema can be resumed, before its database is migrated."""
         store = Store.open(self.directory)
         if store.is_migrated_copy:
             check_config(store, self.config)
             store.check_complete()
             with suppress(_InterruptedError):
-                self._replayed_from(store, self._limits(store), Injections(store, self._notifier))
+                self._replay(store, self._limits(store), Injections(store, self._notifier))
         store.close()
 
     def _run(
@@ -145,7 +148,7 @@ class Search:
         self._check_limits(store, limits, before.generated if before else 0)
         injections = Injections(store, self._notifier)
         try:
-            replayed = self._replayed_from(store, limits, injections)
+            replayed = self._replay(store, limits, injections)
             scorer = make_scorer(
                 self.config,
                 store,
@@ -179,8 +182,8 @@ class Search:
             self._interrupted,
         ).run()
 
-    def _replayed_from(self, store: Store, limits: Limits, injections: Injections) -> Replayed:
-        """The search brought to where its record ends; nothing is written."""
+    def _replay(self, store: Store, limits: Limits, injections: Injections) -> Replayed:
+        """Replay the record to its end, without writing."""
         if store.count(MEASUREMENTS):
             self._notifier.phase("replaying the run so far")
         next_phase = time.monotonic() + _SECONDS_BETWEEN_PHASES
@@ -200,41 +203,45 @@ class Search:
                 programs=limits.programs,
                 trainings=limits.trainings,
                 on_progress=on_progress,
-                add_injections=injections.take_up,
+                add_injections=injections.add_to,
             )
         except Divergence as divergence:
             raise divergence_error(divergence, store) from None
 
     def _check_limits(self, store: Store, limits: Limits, generated: int) -> None:
-        """A limit below what the run has is a mistake: it counts that too."""
+        """Check that no limit is below what the run has already.
+
+        Raises:
+            UsageError: a limit is too small.
+        """
         last_request = store.largest(PROGRAMS, "request") or 0
-        # What was known when the last program was generated; tests go on beyond the limit.
+        # Count trainings known when the last program was generated: tests exceed the limit.
         trainings = store.trainings(last_request - self.config.requests)
-        for name, has, limit in (
+        for name, count, limit in (
             ("programs", generated, limits.programs),
             ("trainings", trainings + 1, limits.trainings),
         ):
-            if limit is not None and limit < has:
+            if limit is not None and limit < count:
                 raise UsageError(
-                    f"{self.directory} has {has:,} {name} already, more than the limit of "
-                    f"{limit:,}, which counts them too; go on with a larger --{name}"
+                    f"{self.directory} has {count:,} {name} already, more than the limit of "
+                    f"{limit:,}, which includes them; give a larger --{name}"
                 )
 
     def _begin(self, store: Store, replayed: Replayed) -> Recorder:
-        """Notes this process in the run; what writes it from here on."""
+        """Record this process in the run, and return the recorder for its results."""
         recorder = Recorder(store, replayed)
         in_flight, evolution = replayed.in_flight, replayed.evolution
         first = in_flight[0].number if in_flight else evolution.next_request
         number = (store.largest(PROCESSES, "number") or 0) + 1
         store.add_process(current_process_row(number, first))
-        self._given.keep(store)
+        self._new_limits.save(store)
         store.commit()
         return recorder
 
     def _wait_for_workers(
         self, backend: Backend, threads: ThreadPoolExecutor, validator: Validator
     ) -> None:
-        """Waits for trainings that cannot be cut short, and says for which after a while."""
+        """Wait for running trainings, which cannot be ended early; report a long wait."""
         threads.shutdown(wait=False, cancel_futures=True)
         backend.close(wait=False)
 
@@ -243,18 +250,18 @@ class Search:
             backend.close()
             validator.close()
 
-        next_line = time.monotonic() + _SECONDS_BEFORE_SAYING
+        next_line = time.monotonic() + _SECONDS_BEFORE_NOTICE
         ended = threading.Thread(target=wait, name="shutdown", daemon=True)
         ended.start()
         while ended.is_alive():
             ended.join(0.1)
             if time.monotonic() >= next_line and ended.is_alive():
-                next_line = time.monotonic() + 10 * _SECONDS_BEFORE_SAYING
-                doing = [f"{one.worker}: {one.doing}" for one in self._activity.now()]
+                next_line = time.monotonic() + 10 * _SECONDS_BEFORE_NOTICE
+                tasks = [f"{row.worker}: {row.doing}" for row in self._activity.now()]
                 self._notifier.observer.notice(
-                    f"waiting for what is in flight ({'; '.join(doing)})"
+                    f"waiting for running trainings ({'; '.join(tasks)})"
                 )
 
 
 class _InterruptedError(Exception):
-    """The search was interrupted before it began."""
+    """The search was interrupted during start-up."""

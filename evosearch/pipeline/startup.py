@@ -1,4 +1,4 @@
-"""From a configuration to a scorer: tasks loaded, engines compiled, the baseline tuned."""
+"""The start-up of a search: load tasks, compile engines, tune the baseline."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from primitives import zoo
 
 
 def check_for_searching(tasks: Iterable[str]) -> None:
-    """Whether a search may touch these tasks.
+    """Check that all tasks are search tasks.
 
-    What a search has touched cannot show that its finds hold elsewhere.
+    Validation and held-out tasks show whether results generalize only if no search has used them.
 
     Raises:
-        UsageError: one is no search task.
+        UsageError: a task is not a search task.
     """
     for name in tasks:
         split = proxies.split(name)
@@ -51,25 +51,32 @@ def make_scorer(
     interrupted: threading.Event,
     note: Callable[[str], None],
 ) -> Scorer | None:
-    """A scorer that is ready to measure; None if interrupted meanwhile.
+    """Prepare all tasks and return the scorer; None if interrupted.
 
-    The baseline's learning rates come from the store, or are tuned and kept there. Tracing holds
-    Python's lock and training does not, so one task is tuned while the next is compiled. `note` is
-    told what the calling thread does.
+    The baseline's learning rates are read from the store, or tuned and stored there. One task is
+    tuned while the next is compiled: tracing holds Python's global lock, training does not.
+
+    Args:
+        config: configuration of the search.
+        store: store of the run.
+        runner: runs the trainings.
+        phase: called with a message about progress.
+        interrupted: event that ends the preparation.
+        note: called with what the calling thread is doing, "" when it is done.
 
     Raises:
-        UsageError: a task is another than the run was made with.
-        EvosearchError: a task that does not train, with the baseline at least, or the store fails.
+        UsageError: a task changed since the run was created.
+        EvosearchError: a task cannot be trained with the baseline, or the store fails.
     """
     phase("loading tasks")
     rounds = config.measurement.rounds
     setups = setups_of(config)
     check_tasks(store, {name: proxies.load(name) for name in setups})
-    known = store.rates()
+    stored_rates = store.rates()
     backend = runner.backend
     compiling = threading.Semaphore(backend.capacity)
 
-    def ready(name: str, setup: TaskSetup) -> Tuner | None:
+    def prepare(name: str, setup: TaskSetup) -> Tuner | None:
         program = zoo.load(BASELINE)
         engine = backend.engine(setup, program, runs=1)
         note(f"compiling {name}")
@@ -77,27 +84,29 @@ def make_scorer(
             with compiling:
                 if not interrupted.is_set():
                     backend.prepare(setup, program, engine)
-        if name in known or interrupted.is_set():
+        if name in stored_rates or interrupted.is_set():
             return None
-        place = config.tasks.index(name)
+        task_index = config.tasks.index(name)
         seeds = [Seed(Stream.TUNE, n) for n in range(config.measurement.tuning_seeds)]
-        under = {seed: rounds.of(seed, place, setup.steps) for seed in seeds}
+        conditions = {seed: rounds.of(seed, task_index, setup.steps) for seed in seeds}
         note(f"tuning the baseline on {name}")
-        return tune_baseline(setup, runner, config.seed, under)
+        return tune_baseline(setup, runner, config.seed, conditions)
 
-    def noted(name: str, setup: TaskSetup) -> Tuner | None:
+    def prepare_and_clear(name: str, setup: TaskSetup) -> Tuner | None:
         try:
-            return ready(name, setup)
+            return prepare(name, setup)
         finally:
             note("")
 
-    chains = ThreadPoolExecutor(len(setups), thread_name_prefix="start-up")
+    threads = ThreadPoolExecutor(len(setups), thread_name_prefix="start-up")
     try:
-        pending = {chains.submit(noted, *item): item[0] for item in setups.items()}
-        _followed(pending, phase, interrupted)
+        pending = {
+            threads.submit(prepare_and_clear, name, setup): name for name, setup in setups.items()
+        }
+        _wait_for_all(pending, phase, interrupted)
     finally:
-        # Tracing cannot be cut short: what is interrupted goes on alone.
-        chains.shutdown(wait=False, cancel_futures=True)
+        # After an interrupt, threads that are tracing go on, since tracing cannot be ended.
+        threads.shutdown(wait=False, cancel_futures=True)
     if interrupted.is_set():
         return None
     for future, name in pending.items():
@@ -108,12 +117,16 @@ def make_scorer(
     return scorer_of(config, runner, setups, store.rates())
 
 
-def _followed(
+def _wait_for_all(
     pending: dict[Future[Tuner | None], str],
     phase: Callable[[str], None],
     interrupted: threading.Event,
 ) -> None:
-    """Says how far the tasks are until all are ready, one has failed, or it is interrupted."""
+    """Report progress until all tasks are ready or the search is interrupted.
+
+    Raises:
+        EvosearchError: a task cannot be trained.
+    """
     waiting = set(pending)
     while waiting and not interrupted.is_set():
         ready = len(pending) - len(waiting)
@@ -128,5 +141,5 @@ def _followed(
                 raise
             except Exception as error:
                 raise EvosearchError(
-                    f"task {pending[future]!r} does not train: {describe_error(error)}"
+                    f"task {pending[future]!r} cannot be trained: {describe_error(error)}"
                 ) from error

@@ -1,4 +1,4 @@
-"""Champions validated beside a search, and what was found of them kept in its store."""
+"""Validation of champions during a search."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from evosearch.runs.validations import is_complete, validated_fitness
 
 
 class ChampionValidation:
-    """Hands new champions to a validator, and keeps its results.
+    """Submits new champions to a validator, and stores the results.
 
     Args:
-        config: of the search.
-        store: open to search; the caller commits.
-        validator: validates.
-        notifier: told of champions that cannot be validated.
+        config: configuration of the search.
+        store: store of the run, opened for searching; the caller commits.
+        validator: validates champions.
+        notifier: notified of champions that cannot be validated.
     """
 
     def __init__(self, config: Config, store: Store, validator: Validator, notifier: Notifier):
@@ -26,36 +26,36 @@ class ChampionValidation:
         self._store = store
         self._validator = validator
         self._notifier = notifier
-        self._begun = 0
-        self._found = {
-            program: found
-            for program, found in store.validations().items()
-            if is_complete(found, config)
+        self._submitted = 0
+        self._validations = {
+            program: validation
+            for program, validation in store.validations().items()
+            if is_complete(validation, config)
         }
 
     @property
     def waiting(self) -> int:
-        """How many champions are not validated yet."""
+        """Number of submitted champions that are not validated yet."""
         return self._validator.waiting
 
     def advance(self, evolution: Evolution) -> None:
-        """Begins with champions that are new and keeps what has been found of earlier ones."""
-        for number in range(self._begun, len(evolution.champions)):
+        """Submit new champions, and store finished validations."""
+        for number in range(self._submitted, len(evolution.champions)):
             record = evolution.champions[number].record
-            if record.id not in self._found:
+            if record.id not in self._validations:
                 self._validator.begin(number, record.program)
-        self._begun = len(evolution.champions)
+        self._submitted = len(evolution.champions)
         while self._validator.problems:
             self._notifier.notice(self._validator.problems.pop())
-        for number, found in self._validator.finished().items():
+        for number, validation in self._validator.finished().items():
             program = evolution.champions[number].record.id
-            self._found[program] = found
-            self._store.add_validation(number, program, found)
+            self._validations[program] = validation
+            self._store.add_validation(number, program, validation)
 
     def curve(self, evolution: Evolution) -> list[tuple[Champion, float]]:
-        """Champions that are validated, in order, with their fitness."""
+        """Return the validated champions in order, each with its fitness on validation tasks."""
         return [
-            (champion, validated_fitness(found, self._limits).mean)
+            (champion, validated_fitness(validation, self._limits).mean)
             for champion in evolution.champions
-            if (found := self._found.get(champion.record.id))
+            if (validation := self._validations.get(champion.record.id))
         ]

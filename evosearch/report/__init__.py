@@ -1,1 +1,1 @@
-"""What was found, for people: tables, text and pictures."""
+"""Reports for people: tables, text and pictures."""

@@ -1,4 +1,4 @@
-"""The reports of `bench`: one training, and trainings side by side."""
+"""Reports of `bench`: one training, batches, and accelerators."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from evosearch.report.tables import (
 )
 
 PROGRAMS_OF_THE_PAPER = 300_000
-"""That a search of Chen et al. 2023 makes."""
+"""Number of programs in a search of Chen et al. 2023."""
 
 _HOW_BATCHES = (
-    "floor: one program fused by XLA under vmap over seeds. batched: the interpreter, each lane "
-    "with its own program; for mutants, against adamw_paper's floor. naive: the interpreter with "
-    "every branch run. programs/s: whole trainings, all lanes full. jit: how many times as long "
-    "programs compiled one after another take. roof: the share of the roofline that is reached."
+    "floor: one program fused by XLA under vmap over seeds. batched: the interpreter, with one "
+    "program per lane, relative to the floor; mutants are relative to the floor of adamw_paper. "
+    "naive: the interpreter, executing every branch. programs/s: complete trainings with all lanes "
+    "full. jit: time of compiling and training programs one after another, relative to batched. "
+    "roof: fraction of the roofline that is reached."
 )
 
 
 def training_report(document: Mapping[str, Any]) -> Report:
-    """What `benchmark.bench` measured of one training."""
+    """Return the report of `benchmark.bench` on one training."""
     columns = (
         Column("weights", ",d"),
         Column("steps", "d"),
@@ -42,53 +43,53 @@ def training_report(document: Mapping[str, Any]) -> Report:
         Row((row["weights"], row["steps"], row["program"], row["fused_ms"], *_times_floor(row)))
         for row in document["sizes"]
     ]
-    title = f"One training on {document['device']}: ms, and times the floor"
-    said = [
-        f"{row['weights']:,} weights, {row['program']}: the {row['engine']} engine is picked "
-        f"for one training, at {row['engine_to_floor_and_compile']:.2g}x floor and compile "
-        f"({row['compile_ms']:.0f} ms)"
+    title = f"One training on {document['device']}: milliseconds, and ratio to the floor"
+    notes = [
+        f"{row['weights']:,} weights, {row['program']}: one training uses the {row['engine']} "
+        f"engine, which takes {row['engine_to_floor_and_compile']:.2g}x the time of floor plus "
+        f"compilation ({row['compile_ms']:.0f} ms)"
         for row in document["sizes"]
     ]
     if document["abstract_us"] is not None:
-        said.append(_mutation(document["abstract_us"]))
+        notes.append(_mutation(document["abstract_us"]))
     if document["search"] is not None:
-        said.append(_search(document["search"]))
+        notes.append(_search(document["search"]))
     return Report(
-        (Section(title, table=Table(columns, tuple(rows))), Section(notes=paragraphs(*said)))
+        (Section(title, table=Table(columns, tuple(rows))), Section(notes=paragraphs(*notes)))
     )
 
 
 def _times_floor(row: Mapping[str, Any]) -> list[Cell]:
     return [
-        Cell(row[f"{way}_ms"], f"{row[f'{way}_ms']:.0f} ({row['ratios'][way]:.3g}x)")
-        for way in ("interpreter", "jit_per_program", "jit_update")
+        Cell(row[f"{variant}_ms"], f"{row[f'{variant}_ms']:.0f} ({row['ratios'][variant]:.3g}x)")
+        for variant in ("interpreter", "jit_per_program", "jit_update")
     ]
 
 
 def batches_report(document: Mapping[str, Any]) -> Report:
-    """What `batches.bench_batches` measured of trainings side by side."""
+    """Return the report of `batches.bench_batches`."""
     title = f"Batches on one {document['device']}, JAX {document['jax']}, {document['date']}"
     by_task = groupby(document["batches"], lambda row: row["task"])
-    tables = [_of_task(list(rows)) for _, rows in by_task]
-    said = [
-        f"With {one['lanes']:,} lanes the device trains {one['programs_per_second']:.3g} "
+    tables = [_task_section(list(rows)) for _, rows in by_task]
+    sentences = [
+        f"With {row['lanes']:,} lanes the device trains {row['programs_per_second']:.3g} "
         "mutants per second, each on all of these tasks."
-        for one in document["throughput"]
+        for row in document["throughput"]
     ]
-    said += [_rates(document["rates"]), *map(_on_paper, document["paper"])]
+    sentences += [_rates(document["rates"]), *map(_paper_proxy, document["paper"])]
     if document["abstract_us"] is not None:
-        said.append(_mutation(document["abstract_us"]))
+        sentences.append(_mutation(document["abstract_us"]))
     if document["search"] is not None:
-        said.append(_batched_search(document["search"]))
+        sentences.append(_batched_search(document["search"]))
     skipped = [
-        Note(f"Skipped {one['what']}: {one['why']}.", Tone.QUIET) for one in document["skipped"]
+        Note(f"Skipped {row['what']}: {row['why']}.", Tone.QUIET) for row in document["skipped"]
     ]
     how = Section(notes=(Note(_HOW_BATCHES, Tone.QUIET),))
-    notes = Section(notes=(*paragraphs(*said), *skipped))
+    notes = Section(notes=(*paragraphs(*sentences), *skipped))
     return Report((Section(title), *tables, how, notes))
 
 
-def _of_task(rows: Sequence[Mapping[str, Any]]) -> Section:
+def _task_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     first = rows[0]
     title = (
         f"{first['task']}, {first['weights']:,} weights, {first['steps']} steps: "
@@ -111,8 +112,8 @@ def _batch_row(row: Mapping[str, Any]) -> Row:
             row["lanes"],
             row["program"],
             Cell(row["floor_ms"], _number(row["floor_ms"])),
-            Cell(row["batched_ms"], _beside(row["batched_ms"], ratios["batched"])),
-            Cell(row["naive_vmap_ms"], _beside(row["naive_vmap_ms"], ratios["naive_vmap"])),
+            Cell(row["batched_ms"], _with_ratio(row["batched_ms"], ratios["batched"])),
+            Cell(row["naive_vmap_ms"], _with_ratio(row["naive_vmap_ms"], ratios["naive_vmap"])),
             Cell(row["programs_per_second"], _number(row["programs_per_second"])),
             None if jit is None else Cell(jit, f"{jit:.3g}x"),
             None if share is None else Cell(share, f"{100 * share:.2g}%"),
@@ -125,12 +126,12 @@ def _mutation(microseconds: float) -> str:
 
 
 def _search(search: Mapping[str, float]) -> str:
-    """How fast a timed search was, from `benchmark.search_speed`."""
+    """Return a sentence on the speed that `benchmark.search_speed` measured."""
     return (
         f"A search with the quick preset generates {search['generated_per_second']:.0f} and "
         f"measures {search['measured_per_second']:.1f} programs per second, keeps "
         f"{search['cpu_seconds_per_second']:.2f} cores busy and needs "
-        f"{search['startup_seconds']:.1f} s to its first measured child."
+        f"{search['startup_seconds']:.1f} s until its first child is measured."
     )
 
 
@@ -140,7 +141,7 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _beside(ms: float | None, ratio: float | None) -> str:
+def _with_ratio(ms: float | None, ratio: float | None) -> str:
     if ms is None or ratio is None:
         return _number(ms)
     return f"{_number(ms)} ({ratio:.3g}x)"
@@ -152,47 +153,50 @@ def _rates(rates: Mapping[str, Any]) -> str:
         for precision, rate in rates["flops_per_second"].items()
     )
     moved = rates["bytes_per_second"] / 1e9
-    return f"The device was measured to copy {moved:,.0f} GB/s and to multiply matrices at {flops}."
-
-
-def _on_paper(one: Mapping[str, Any]) -> str:
     return (
-        f"{one['task']}, {one['weights']:,} weights: {one['lanes']} lanes make "
-        f"{one['steps_per_second']:.3g} steps per second, "
-        f"{one['programs_per_device_hour']:.3g} programs per device-hour."
+        f"Measured rates of the device: it copies {moved:,.0f} GB/s and multiplies matrices at "
+        f"{flops}."
+    )
+
+
+def _paper_proxy(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['task']}, {row['weights']:,} weights: {row['lanes']} lanes train "
+        f"{row['steps_per_second']:.3g} steps per second, "
+        f"{row['programs_per_device_hour']:.3g} programs per device-hour."
     )
 
 
 def _batched_search(search: Mapping[str, float]) -> str:
     minutes = PROGRAMS_OF_THE_PAPER / search["generated_per_second"] / 60
     return (
-        f"{_search(search)} That was with {search['batch']:,.0f} lanes a task; "
-        f"{PROGRAMS_OF_THE_PAPER:,} programs would take {minutes:,.1f} minutes at this rate."
+        f"{_search(search)} It used {search['batch']:,.0f} lanes per task. At this rate "
+        f"{PROGRAMS_OF_THE_PAPER:,} programs take {minutes:,.1f} minutes."
     )
 
 
 def part_report(document: Mapping[str, Any]) -> Report:
-    """What one part of `accelerator.measure` measured: each value in a line of its own."""
+    """Return the report of one part of `accelerator.measure`, with one value per line."""
     values = dict(document)
     title = f"{values.pop('part')} ({values.pop('seconds'):.0f} s)"
     tone = Tone.BAD if "error" in values else Tone.PLAIN
     return Report((Section(title, notes=tuple(Note(line, tone) for line in _lines(values))),))
 
 
-def _lines(values: Mapping[str, Any], before: str = "") -> list[str]:
-    """A line for each value; of mappings inside, their values behind their name."""
+def _lines(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return a line for each value; nested names are joined."""
     lines: list[str] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            lines += _lines(value, f"{before}{name} ")
+            lines += _lines(value, f"{prefix}{name} ")
         elif isinstance(value, list):
-            for one in value:
+            for item in value:
                 lines += (
-                    _lines(one, f"{before}{name} ")
-                    if isinstance(one, Mapping)
-                    else [f"{before}{name} {one}"]
+                    _lines(item, f"{prefix}{name} ")
+                    if isinstance(item, Mapping)
+                    else [f"{prefix}{name} {item}"]
                 )
         else:
-            shown = _number(value) if isinstance(value, float) else str(value)
-            lines.append(f"{before}{name} {shown}")
+            text = _number(value) if isinstance(value, float) else str(value)
+            lines.append(f"{prefix}{name} {text}")
     return lines

@@ -1,4 +1,4 @@
-"""The reports of what there is: ops, known optimizers, tasks and how well these tell them apart."""
+"""Reports of ops, known optimizers, tasks, and the signal-to-noise ratio of tasks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from proxies import Task
 
 USES = {
-    "search": "cheap proxies, which a search sees",
-    "validation": "the same families with 10 and 100 times the work, to choose among winners",
-    "held-out": "for the final comparison; never read by a search",
-    "diagnostic": "formulas and one deep network, to look at how a rule behaves",
+    "search": "cheap proxies that a search trains on",
+    "validation": "the same families with 10 and 100 times the work, to choose a winner",
+    "held-out": "for the final comparison; never used by a search",
+    "diagnostic": "formulas and one deep network, to study how a rule behaves",
 }
-"""What each split of the tasks is for."""
+"""Purpose of each split of the tasks."""
 
 
 def ops_report() -> Report:
-    """The ops that programs are made of."""
+    """Return a table of the ops."""
     headers = ("op", "operands", "result", "set")
     columns = (*map(Column, headers), Column("meaning", wraps=True))
     rows = [
@@ -31,15 +31,17 @@ def ops_report() -> Report:
         for op in OPS.values()
     ]
     notes = paragraphs(
-        "operands: x takes a value of any kind, s a scalar (one number for the whole model).",
-        "result: common is the kind that the operands broadcast to; others are the largest.",
-        "set: a search samples from paper unless told otherwise; programs may use all.",
+        "operands: x is a value of any kind, s a scalar (one number per model).",
+        "result: common is the kind that the operands broadcast to; another kind is the largest "
+        "possible one.",
+        'set: mutation inserts ops of the set paper, or of all sets with op_set = "full". A '
+        "program may use any op.",
     )
     return Report((Section(table=Table(columns, tuple(rows))), Section(notes=notes)))
 
 
 def zoo_table() -> Table:
-    """The known optimizers, as programs."""
+    """Return a table of the known optimizers."""
     columns = (
         Column("program", key="name"),
         Column("statements", "d", key="statements"),
@@ -55,45 +57,45 @@ def zoo_table() -> Table:
 
 
 def zoo_report() -> Report:
-    """The known optimizers, to start from and to compare with."""
+    """Return a table of the known optimizers with notes."""
     notes = paragraphs(
-        "statements: live ones. memory: numbers of state per weight, in two 1024 x 1024 layers",
-        "with biases. `evosearch show NAME` gives text, equations and paper.",
+        "statements: live statements. memory: state numbers per weight, for two 1024 x 1024 layers",
+        "with biases. `evosearch show NAME` shows source, equations and paper.",
     )
     return Report((Section(table=zoo_table()), Section(notes=notes)))
 
 
 def tasks_report(tasks: Sequence[Task], provenance: Mapping[str, str]) -> Report:
-    """The tasks by split, and where their data come from.
+    """Return tables of tasks by split, and the origin of their data.
 
     Args:
-        tasks: to be listed.
-        provenance: where each source of their data comes from, in words.
+        tasks: The tasks.
+        provenance: Description of each data source, by its name.
     """
     columns = (
         Column("task"),
         Column("weights", ",d"),
         Column("steps", ",d"),
-        Column("what; metric", wraps=True),
+        Column("description; metric", wraps=True),
     )
     sections = []
     for split, use in USES.items():
         rows = [
-            Row((one.name, one.params, one.steps, f"{one.description}; {one.metric}"))
-            for one in tasks
-            if one.split == split
+            Row((task.name, task.params, task.steps, f"{task.description}; {task.metric}"))
+            for task in tasks
+            if task.split == split
         ]
         if rows:
             sections.append(Section(f"{split}: {use}", table=Table(columns, tuple(rows))))
-    said = ["weights: how many train. steps: in one training. metric: the lower the better."]
+    notes = ["weights: number of trained weights. steps: per training. metric: lower is better."]
     if provenance:
-        said.append("data, each source cut into a part for search, validation and held-out:")
-        said += [f"  {source}: {words}" for source, words in provenance.items()]
-    return Report((*sections, Section(notes=paragraphs(*said))))
+        notes.append("data sources, each split into search, validation and held-out parts:")
+        notes += [f"  {source}: {description}" for source, description in provenance.items()]
+    return Report((*sections, Section(notes=paragraphs(*notes))))
 
 
-def signal_to_noise_report(found: Sequence[SignalToNoise], optimizers: Sequence[str]) -> Report:
-    """How well tasks tell `optimizers` apart."""
+def signal_to_noise_report(tasks: Sequence[SignalToNoise], optimizers: Sequence[str]) -> Report:
+    """Return the signal-to-noise ratios of tasks, measured with `optimizers`."""
     headers = ("signal", "noise", "ratio", "paired noise", "paired ratio")
     columns = (
         Column("task"),
@@ -104,18 +106,20 @@ def signal_to_noise_report(found: Sequence[SignalToNoise], optimizers: Sequence[
     rows = [
         Row(
             (
-                one.task,
-                *(one.signal, one.noise, one.ratio, one.paired, one.paired_ratio),
-                min(one.losses, key=lambda name: one.losses[name]),
-                ", ".join(one.left_out),
+                task.task,
+                *(task.signal, task.noise, task.ratio, task.paired, task.paired_ratio),
+                min(task.losses, key=lambda name: task.losses[name]),
+                ", ".join(task.left_out),
             )
         )
-        for one in found
+        for task in tasks
     ]
     notes = paragraphs(
-        f"signal: spread of mean log losses of {', '.join(optimizers)}, each at its best rate.",
-        "noise: deviation of log losses between the seeds of one; paired: less what all share.",
-        "lowest loss: by the mean; that it is really the lowest is not tested.",
-        "left out: diverged on a fresh seed.",
+        "signal: standard deviation between optimizers of the mean log loss at the best learning "
+        f"rate. Optimizers: {', '.join(optimizers)}.",
+        "noise: standard deviation of an optimizer's log losses between seeds; paired: without the "
+        "part that all optimizers share.",
+        "lowest loss: optimizer with the lowest mean loss, without a significance test.",
+        "left out: optimizers that diverged on a fresh seed.",
     )
     return Report((Section(table=Table(columns, tuple(rows))), Section(notes=notes)))

@@ -1,4 +1,4 @@
-"""Reports of runs beside others: searches at equal cost, and what they report against truth."""
+"""Reports of `compare` (searches at equal cost) and `audit` (reported against fresh fitness)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from evosearch.runs.curves import Group, RunComparison, Spread
 from evosearch.verdicts import describe_bias, warn_of_single_runs
 
 _HOW = (
-    "The fitness is that of the champion at a cost, from the seeds that confirmed it and decided "
-    "nothing; 0 is tuned AdamW. Mean, lowest and highest over runs that differ in their seeds. The "
-    "last cost is all of the cheapest run."
+    "fitness: of the champion at that cost, from its confirmation seeds; 0 is tuned AdamW. Mean, "
+    "lowest and highest are over runs that differ only in their seeds. The last cost is the total "
+    "cost of the cheapest run."
 )
-_AT_10X = " At 10x: on validation tasks of ten times the work."
+_AT_10X = " at 10x: fitness on validation tasks with ten times the work."
 
 
 def audit_report(audit: Audit) -> Report:
-    """A row for each champion, and whether reports and truth agree."""
+    """Return a row for each champion, and whether reported and fresh fitness agree."""
     columns = (
         Column("program", wraps=True),
         Column("reported", "+.3f"),
@@ -38,15 +38,15 @@ def audit_report(audit: Audit) -> Report:
     rows = [
         Row(
             (
-                f"{one.run}#{one.id}",
-                one.reported.mean,
-                one.half_width,
-                one.fresh.mean,
-                f"[{one.fresh.low:+.3f}, {one.fresh.high:+.3f}]",
-                one.difference,
+                f"{champion.run}#{champion.id}",
+                champion.reported.mean,
+                champion.half_width,
+                champion.fresh.mean,
+                f"[{champion.fresh.low:+.3f}, {champion.fresh.high:+.3f}]",
+                champion.difference,
             )
         )
-        for one in audit.champions
+        for champion in audit.champions
     ]
     title = f"confirmed champions on {audit.seeds} fresh seeds each"
     return Report(
@@ -58,18 +58,18 @@ def audit_report(audit: Audit) -> Report:
 
 
 def comparison_report(comparison: RunComparison) -> Report:
-    """Fitness, and validation if there is any, at equal costs; then the tasks."""
-    said = [_difference(group, comparison.groups[0]) for group in comparison.groups[1:]]
+    """Return fitness and validation at equal costs, and the scores by task."""
+    sentences = [_difference(group, comparison.groups[0]) for group in comparison.groups[1:]]
     single = warn_of_single_runs((group.name, len(group.runs)) for group in comparison.groups)
     if single is not None:
-        said.append(single)
+        sentences.append(single)
     how = _HOW + _AT_10X if comparison.validated else _HOW
-    notes = (*paragraphs(*said), Note(how, Tone.QUIET))
+    notes = (*paragraphs(*sentences), Note(how, Tone.QUIET))
     return Report((_at_costs(comparison), _by_task(comparison), Section(notes=notes)))
 
 
 def _short(cost: float) -> str:
-    """Three digits of a large number."""
+    """Return a number as text; from a million on with three significant digits."""
     return f"{cost:,.0f}" if cost < 1e6 else f"{cost:.3g}"
 
 
@@ -92,7 +92,7 @@ def _at_costs(comparison: RunComparison) -> Section:
                 numbers += _spread(group.validation(cost), runs)
             rows.append(Row((Cell(cost, shown), group.name, *numbers)))
             shown = ""
-    title = f"the champion so far at equal cost in {comparison.unit.words}"
+    title = f"fitness of the champion so far, at equal cost in {comparison.unit.words}"
     return Section(title, table=Table(columns, tuple(rows)))
 
 
@@ -104,12 +104,12 @@ def _by_task(comparison: RunComparison) -> Section:
     tasks = next((scores for scores in by_task.values() if scores), {})
     columns = (Column("task", wraps=True), *(Column(name, "+.3f") for name in by_task))
     rows = [Row((task, *(scores.get(task) for scores in by_task.values()))) for task in tasks]
-    title = f"mean score on each task at {_short(cost)} (runs)"
+    title = f"mean score on each task at cost {_short(cost)} (number of runs)"
     return Section(title, table=Table(columns, tuple(rows)))
 
 
 def _spread(spread: Spread | None, runs: int) -> list[float | None]:
-    """Mean, lowest and highest; one run has no range."""
+    """Return mean, lowest and highest; a single run has no range."""
     if spread is None:
         return [None] * 3
     return list(spread) if runs > 1 else [spread.mean, None, None]

@@ -1,4 +1,4 @@
-"""The report of an evaluation: each task, the fitness over several, standings, and in words."""
+"""Report of an evaluation: each task, fitness over tasks, standings, and conclusions."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _TONES = {
     "undecided": Tone.QUIET,
 }
 _HERE = {"better": "lower loss", "worse": "higher loss", "tie": "tie"}
-"""A verdict that holds for the tasks that were measured, and says nothing of others."""
+"""Verdicts that hold for the measured tasks only."""
 
 _HOW_OVER_TASKS = (
-    " That holds on these tasks. Over tasks, better or worse is said only where it also holds for "
-    "tasks like these: the ratio's interval, which draws tasks, has 1 outside, and the tasks agree "
-    "more than by chance (Student's t, Holm's correction for all contenders)."
+    " Such a difference holds on these tasks. A verdict over tasks also requires that the ratio's "
+    "interval, a bootstrap over tasks, excludes 1, and that the mean log ratio of the tasks is "
+    "significant (Student's t, Holm's correction for all contenders)."
 )
 
 
 def evaluation_report(evaluation: Evaluation) -> Report:
-    """A table for each task, those over several tasks, and what the evaluation says."""
+    """Return a table for each task, tables over several tasks, and conclusions."""
     sections = [_task(report) for report in evaluation.tasks]
     if evaluation.overall:
         sections += [_overall(evaluation), _standings(evaluation)]
@@ -54,50 +54,50 @@ def evaluation_report(evaluation: Evaluation) -> Report:
 
 
 def sentences(evaluation: Evaluation) -> list[str]:
-    """What the evaluation says: a sentence for each task and, over several, each contender."""
-    found = [_task_sentence(report) for report in evaluation.tasks]
-    found += [
+    """Return a conclusion for each task and, over several tasks, for each contender."""
+    result = [_task_sentence(report) for report in evaluation.tasks]
+    result += [
         _over_tasks(standing, evaluation)
         for standing in evaluation.standings
         if standing.program != evaluation.reference
     ]
-    return found
+    return result
 
 
 def _task(report: TaskReport) -> Section:
-    sharp = any(result.sharpness is not None for result in report.results)
+    has_sharpness = any(result.sharpness is not None for result in report.results)
     columns = [
         Column("program", wraps=True),
         Column("lr", ".3g"),
         Column("decay", "g"),
         Column("loss", ""),
         Column("div.", ""),
-        *([Column("sharpness", ".3g")] if sharp else []),
+        *([Column("sharpness", ".3g")] if has_sharpness else []),
         Column("difference", "", missing=""),
         Column("verdict"),
     ]
-    rows = [row for result in report.results for row in _rows(result, sharp)]
+    rows = [row for result in report.results for row in _rows(result, has_sharpness)]
     title = f"{report.task} ({report.split}): {report.metric}, {report.steps} steps"
     return Section(title, table=Table(tuple(columns), tuple(rows)))
 
 
-def _rows(result: Result, sharp: bool) -> list[Row]:
-    """A row for each reference that a contender is compared with, or one without any."""
-    own: tuple[Cell | str | float | None, ...] = (
+def _rows(result: Result, has_sharpness: bool) -> list[Row]:
+    """Return a contender's rows: one for each reference, or a single one without references."""
+    cells: tuple[Cell | str | float | None, ...] = (
         result.program,
         result.lr,
         result.decay,
         _loss(result),
         Cell(result.diverged, _diverged(result)),
-        *([result.sharpness] if sharp else []),
+        *([result.sharpness] if has_sharpness else []),
     )
     if not result.versus:
-        return [Row((*own, None, ""))]
+        return [Row((*cells, None, ""))]
     rows = []
     for name, difference in result.versus.items():
-        shown = Cell(difference.interval.mean, f"{percent(difference)} vs {name}")
-        rows.append(Row((*own, shown, _verdict(difference))))
-        own = ("",) * len(own)
+        change = Cell(difference.interval.mean, f"{percent(difference)} vs {name}")
+        rows.append(Row((*cells, change, _verdict(difference))))
+        cells = ("",) * len(cells)
     return rows
 
 
@@ -133,23 +133,23 @@ def _standings(evaluation: Evaluation) -> Section:
     rows = [
         Row(
             (
-                one.program,
-                *one.ratio,
-                one.wins,
-                one.losses,
-                one.ties,
-                one.mean_rank,
-                Cell(one.verdict, tone=_TONES.get(one.verdict, Tone.PLAIN)),
+                standing.program,
+                *standing.ratio,
+                standing.wins,
+                standing.losses,
+                standing.ties,
+                standing.mean_rank,
+                Cell(standing.verdict, tone=_TONES.get(standing.verdict, Tone.PLAIN)),
             )
         )
-        for one in evaluation.standings
+        for standing in evaluation.standings
     ]
     title = f"standings: geometric mean of loss / {evaluation.reference}'s loss, 95% over tasks"
     return Section(title, table=Table(columns, tuple(rows)))
 
 
 def percent(difference: Difference) -> str:
-    """A difference of log losses as a change of the loss: `-9.5%`; `>= +300%` at the clip."""
+    """Format a difference of log losses as a change of loss: `-9.5%`, or `>= +300%` if clipped."""
     mean = difference.interval.mean
     if abs(mean) > LARGEST_SCORE - ROUNDING:
         return f"{'>=' if mean > 0 else '<='} {100 * math.expm1(mean):+.0f}%"
@@ -188,14 +188,14 @@ def _task_sentence(report: TaskReport) -> str:
         elif clauses:
             some = f", and diverged on {_diverged(result)} seeds" if result.diverged else ""
             parts.append(f"{result.program} is {_listed(clauses)}{some}")
-    found = f"On {report.task}, {'; '.join(parts) or 'there is nothing to compare'}."
+    sentence = f"On {report.task}, {'; '.join(parts) or 'there is nothing to compare'}."
     at_edge = [f"{result.program} ({result.lr:.3g})" for result in report.results if result.at_edge]
     if at_edge:
-        found += (
-            f" No best learning rate was found inside those that were tried for {_listed(at_edge)}:"
-            " what is said of it is of that rate, and another may do better."
+        sentence += (
+            f" The best learning rate is at the edge of the grid for {_listed(at_edge)}; "
+            "another rate may be better."
         )
-    return found
+    return sentence
 
 
 def _over_tasks(standing: Standing, evaluation: Evaluation) -> str:
@@ -212,15 +212,16 @@ def _over_tasks(standing: Standing, evaluation: Evaluation) -> str:
 
 
 def how(evaluation: Evaluation) -> str:
-    """How to read the tables."""
+    """Return an explanation of the tables."""
     seeds = len(evaluation.tasks[0].results[0].losses)
+    tuning_seeds = evaluation.tuning_seeds
     return (
-        "lr: the factor on a program's own learning rate, and decay: weight decay outside it, the "
-        f"best of as many trials for all, on {evaluation.tuning_seeds} tuning seeds. loss: mean "
-        "and half width of its 95% interval "
-        f"over {seeds} fresh seeds, the same for all. div.: seeds that diverged. A difference is "
-        "real if its p-value, by Holm's correction for all comparisons "
-        f"({evaluation.comparisons}), is below 0.05."
+        "lr: tuned multiplier of the program's own learning rate. decay: tuned decoupled weight "
+        "decay. All contenders had the same tuning budget "
+        f"({tuning_seeds} seed{'s' * (tuning_seeds != 1)}). loss: mean and half-width of its 95% "
+        f"interval over {seeds} fresh seeds, the same for all. div.: number of seeds that "
+        "diverged. A difference is significant if its p-value after Holm's correction for all "
+        f"{evaluation.comparisons} comparisons is below 0.05."
     ) + (_HOW_OVER_TASKS if evaluation.standings else "")
 
 

@@ -1,7 +1,7 @@
-"""The champions' family tree as lines for a terminal and as a picture.
+"""Family tree of the champions, as text for a terminal and as an SVG picture.
 
-One row an ancestor, oldest first, in lanes: the last champion's line of descent is the first lane,
-and every branch that ended in another champion has one of its own.
+Each ancestor has a row, oldest first, and each branch has a lane. The first lane is the last
+champion's line of descent; a branch that ends in an earlier champion has a lane of its own.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ path { fill: none; stroke: #94a3b8; stroke-width: 1.5; }
 
 @dataclass(frozen=True)
 class Row:
-    """One ancestor in the picture.
+    """Row of one ancestor.
 
     Attributes:
-        ancestor: whose row it is.
-        champion: its number as a champion, from 0; None for others.
-        lane: where it stands.
-        parent: the row and lane that it descends from; None for the first of a line.
-        open: lanes that pass this row on their way down.
+        ancestor: The ancestor.
+        champion: Its number as a champion, from 0; None for other programs.
+        lane: Index of its lane.
+        parent: Row and lane of its parent; None for a root.
+        open: Lanes that continue past this row.
     """
 
     ancestor: Ancestor
@@ -45,39 +45,39 @@ class Row:
 
     @property
     def text(self) -> str:
-        """Id, fitness, what made it, and whether it was a champion."""
-        one = self.ancestor
-        fitness = "" if one.fitness is None else f"  {one.fitness:+.3f}"
-        drift = f"  (+ {one.neutral} neutral)" if one.neutral else ""
+        """Id, fitness, mutation and, of a champion, its number."""
+        ancestor = self.ancestor
+        fitness = "" if ancestor.fitness is None else f"  {ancestor.fitness:+.3f}"
+        neutral = f"  (+ {ancestor.neutral} neutral)" if ancestor.neutral else ""
         rank = "" if self.champion is None else f"  champion {self.champion}"
-        return f"#{one.id}{fitness}  {printable(one.mutation)}{drift}{rank}"
+        return f"#{ancestor.id}{fitness}  {printable(ancestor.mutation)}{neutral}{rank}"
 
 
 def rows(tree: nx.DiGraph[int]) -> list[Row]:
-    """The rows of a family tree, from `lineage.family`."""
+    """Return the rows of a family tree that `lineage.family` made."""
     lanes = _lanes(tree)
     order = sorted(tree)
-    place = {node: number for number, node in enumerate(order)}
+    row_of = {node: number for number, node in enumerate(order)}
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for node in order:
         parent = _parent(tree, node)
-        first.setdefault(lanes[node], place[node] if parent is None else place[parent])
-        last[lanes[node]] = place[node]
-    found = []
+        first.setdefault(lanes[node], row_of[node] if parent is None else row_of[parent])
+        last[lanes[node]] = row_of[node]
+    result = []
     for number, node in enumerate(order):
         parent = _parent(tree, node)
         data = tree.nodes[node]
-        found.append(
+        result.append(
             Row(
                 data["ancestor"],
                 data["champion"],
                 lanes[node],
-                None if parent is None else (place[parent], lanes[parent]),
+                None if parent is None else (row_of[parent], lanes[parent]),
                 frozenset(lane for lane in last if first[lane] < number < last[lane]),
             )
         )
-    return found
+    return result
 
 
 def _parent(tree: nx.DiGraph[int], node: int) -> int | None:
@@ -85,11 +85,11 @@ def _parent(tree: nx.DiGraph[int], node: int) -> int | None:
 
 
 def _lanes(tree: nx.DiGraph[int]) -> dict[int, int]:
-    """Each champion's line, from the last one back, up to where it meets a line that is placed."""
+    """Assign lanes from the last champion back, each up to an ancestor that has a lane."""
     lanes: dict[int, int] = {}
     champions = [(data["champion"], node) for node, data in tree.nodes(data=True)]
-    known = sorted((n, node) for n, node in champions if n is not None)
-    for _, champion in reversed(known):
+    numbered = sorted((n, node) for n, node in champions if n is not None)
+    for _, champion in reversed(numbered):
         node: int | None = champion
         lane = len(set(lanes.values()))
         while node is not None and node not in lanes:
@@ -98,45 +98,45 @@ def _lanes(tree: nx.DiGraph[int]) -> dict[int, int]:
     return lanes
 
 
-def to_text(found: list[Row]) -> list[str]:
-    """The tree for a terminal: a line an ancestor, and one for each branch that leaves it."""
-    width = max((row.lane for row in found), default=0) + 1
+def to_text(rows: list[Row]) -> list[str]:
+    """Return the tree as lines: one per ancestor, and one per branch that leaves it."""
+    width = max((row.lane for row in rows), default=0) + 1
     branches: dict[int, set[int]] = {}
-    for row in found:
+    for row in rows:
         if row.parent is not None and row.parent[1] != row.lane:
             branches.setdefault(row.parent[0], set()).add(row.lane)
     lines = []
-    for number, row in enumerate(found):
+    for number, row in enumerate(rows):
         cells = ["│ " if lane in row.open else "  " for lane in range(width)]
         cells[row.lane] = "● " if row.champion is not None else "○ "
         lines.append(f"{''.join(cells)} {row.text}")
-        going_on = {*row.open} | ({row.lane} if _goes_on(found, number) else set())
+        continuing = {*row.open} | ({row.lane} if _continues(rows, number) else set())
         for lane in sorted(branches.get(number, ()), reverse=True):
-            cells = ["│ " if one in going_on else "  " for one in range(width)]
-            between = range(row.lane + 1, lane)  # a line meets only lanes to its left
+            cells = ["│ " if other in continuing else "  " for other in range(width)]
+            crossed = range(row.lane + 1, lane)
             cells[row.lane : lane + 1] = [
                 "├─",
-                *("┼─" if one in going_on else "──" for one in between),
+                *("┼─" if other in continuing else "──" for other in crossed),
                 "╮ ",
             ]
             lines.append("".join(cells).rstrip())
-            going_on.add(lane)
+            continuing.add(lane)
     return lines
 
 
-def _goes_on(found: list[Row], number: int) -> bool:
-    """Whether the lane of a row has more rows below."""
-    return any(row.lane == found[number].lane for row in found[number + 1 :])
+def _continues(rows: list[Row], number: int) -> bool:
+    """Return whether the lane of a row has more rows below."""
+    return any(row.lane == rows[number].lane for row in rows[number + 1 :])
 
 
-def to_svg(found: list[Row]) -> str:
-    """The tree as an SVG document that stands alone."""
-    width = max((row.lane for row in found), default=0) + 1
+def to_svg(rows: list[Row]) -> str:
+    """Return the tree as a self-contained SVG document."""
+    width = max((row.lane for row in rows), default=0) + 1
     left = _MARGIN + width * _LANE
-    right = left + max((len(row.text) for row in found), default=0) * _CHARACTER + _MARGIN
-    height = 2 * _MARGIN + len(found) * _ROW
+    right = left + max((len(row.text) for row in rows), default=0) * _CHARACTER + _MARGIN
+    height = 2 * _MARGIN + len(rows) * _ROW
     strokes = []
-    for number, row in enumerate(found):
+    for number, row in enumerate(rows):
         x, y = _point(number, row.lane)
         if row.parent is not None:
             from_x, from_y = _point(*row.parent)
@@ -144,7 +144,7 @@ def to_svg(found: list[Row]) -> str:
             bend = f"C {from_x:g} {below:g} {x:g} {from_y:g} {x:g} {below:g}"
             middle = f" {bend}" if from_x != x else ""
             strokes.append(f'<path d="M {from_x:g} {from_y:g}{middle} L {x:g} {y:g}"/>')
-    for number, row in enumerate(found):
+    for number, row in enumerate(rows):
         x, y = _point(number, row.lane)
         kind = ' class="champion"' if row.champion is not None else ""
         strokes.append(

@@ -1,4 +1,4 @@
-"""Reports as files: Markdown, JSON and pictures, by the suffix of the name."""
+"""Reports as files: Markdown, JSON or pictures, chosen by the suffix of the file name."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ _SUFFIXES = (".md", ".json", *PLOTS)
 
 
 def check(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
-    """Whether a report can be written to `path`, before anything expensive.
+    """Check that a report can be written to `path`; call it before anything expensive.
 
     Raises:
-        UsageError: the suffix is unknown, the directory is missing, or plots need a library.
+        UsageError: The suffix is unknown, the path is not writable, or matplotlib is missing.
     """
     if path.suffix not in suffixes:
-        raise UsageError(f"cannot write {path}: use one of {', '.join(suffixes)}")
+        raise UsageError(
+            f"cannot write {path}: the suffix of -o must be one of {', '.join(suffixes)}"
+        )
     check_writable(path)
     if path.suffix in PLOTS:
         from evosearch.report.plots import require
@@ -33,12 +35,15 @@ def check(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
 
 
 def write(evaluation: Evaluation, path: Path, landscapes: Sequence[Landscape] = ()) -> None:
-    """Writes `evaluation` in the form that the suffix of `path` names; whole or not at all.
+    """Write an evaluation atomically, in the form that the suffix of `path` names.
 
-    The picture is that of the trajectories on `landscapes` where there are any.
+    Args:
+        evaluation: The evaluation.
+        path: File to write.
+        landscapes: Trajectories; if there are any, the picture shows them.
 
     Raises:
-        EvosearchError: the file cannot be written.
+        EvosearchError: The file cannot be written.
     """
     with atomic_write(path) as file:
         if path.suffix in PLOTS:

@@ -7,7 +7,7 @@ from primitives.text.printable import as_markdown
 
 
 def markdown(report: Report) -> str:
-    """A report as Markdown, its sections under headings of the third level."""
+    """Return a report as Markdown, with third-level headings for its sections."""
     return "\n\n".join(map(_section, report.sections)) + "\n"
 
 

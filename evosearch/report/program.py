@@ -1,4 +1,4 @@
-"""The report of a program: its text, simplified, in words, as equations; ancestors and facts."""
+"""Report of a program: source, simplified form, description, equations, ancestors and facts."""
 
 from __future__ import annotations
 
@@ -27,76 +27,77 @@ from primitives.explain.description import describe
 from primitives.explain.nearest import FAR, Nearest, nearest
 
 _WIDTH = 100
-"""Characters of a line of prose among lines that are not broken."""
+"""Width of prose in characters."""
 
 
 class NearestKnown(NamedTuple):
-    """The known optimizer that a program is most like.
+    """The known optimizer that is nearest to a program.
 
     Attributes:
-        name: in the zoo.
-        title: for people.
-        distance: 0 for the same rule but for its constants, 1 for nothing in common.
+        name: Its name in the zoo.
+        title: Its name in prose.
+        distance: 0 means equal up to constants, 1 means nothing in common.
     """
 
     name: str
     title: str
     distance: float
 
-    def in_words(self) -> str:
-        """Which known optimizer a program is or resembles, and how far it is from it."""
+    def describe(self) -> str:
+        """Return a sentence on the optimizer and its distance."""
         title, distance = self.title, self.distance
         if distance == 0:
-            return f"It has the shape of {title}: the same rule, but for its constants."
+            return f"It has the structure of {title}; only constants may differ."
         if distance > FAR:
             return (
-                f"It is close to nothing known: the nearest, {title}, is at distance "
+                f"It resembles no known optimizer; the nearest, {title}, is at distance "
                 f"{distance:.2f}."
             )
         return (
-            f"The nearest known optimizer is {title}, at distance {distance:.2f} (0: the same rule "
-            "but for its constants; 1: nothing in common)."
+            f"The nearest known optimizer is {title}, at distance {distance:.2f} (0: equal up to "
+            "constants; 1: nothing in common)."
         )
 
 
 def nearest_known(program: Program) -> NearestKnown:
-    """The known optimizer that `program` is most like."""
-    found = nearest(program)
-    return NearestKnown(found.name, zoo.entry(found.name).title, found.distance)
+    """Return the known optimizer that is nearest to `program`."""
+    match = nearest(program)
+    return NearestKnown(match.name, zoo.entry(match.name).title, match.distance)
 
 
-def compared(found: Nearest) -> str:
-    """The nearest known optimizer in words, and what differs."""
-    title = zoo.entry(found.name).title
-    if found.distance > FAR:
-        return f"It is unlike any known optimizer; {title} is nearest."
-    same = "It has the shape of" if found.distance == 0 else "The nearest known optimizer is"
-    changes = "\n".join(f"    {line}" for line in found.diff)
-    ending = f"; from it to this:\n{changes}" if changes else ", and its constants."
-    return f"{same} {title}{ending}"
+def describe_nearest(match: Nearest) -> str:
+    """Return a sentence on the nearest known optimizer, and the lines that differ."""
+    title = zoo.entry(match.name).title
+    if match.distance > FAR:
+        return f"It resembles no known optimizer; the nearest is {title}."
+    start = "It has the structure of" if match.distance == 0 else "The nearest known optimizer is"
+    changes = "\n".join(f"    {line}" for line in match.diff)
+    end = f"; the differences from it are:\n{changes}" if changes else ", with its constants."
+    return f"{start} {title}{end}"
 
 
-def simplified(program: Program, place: tuple[Run, int] | None) -> tuple[Simplification, bool]:
-    """The derivation that a run keeps, else what algebra gives; and whether it was measured.
+def simplified(program: Program, origin: tuple[Run, int] | None) -> tuple[Simplification, bool]:
+    """Return the simplification of a program, and whether it was measured.
 
     Args:
-        program: the program.
-        place: its run and id, if it is of one.
+        program: The program.
+        origin: Its run and id; None for a program of no run. The run may hold a measured
+            derivation; without one, the program is simplified by algebra.
     """
-    found = read_derivation(place[0].directory, place[1]) if place else None
-    return (found, True) if found else (simplify_by_algebra(program), False)
+    measured = read_derivation(origin[0].directory, origin[1]) if origin else None
+    return (measured, True) if measured else (simplify_by_algebra(program), False)
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What there is to say of a program.
+    """Content of the report of a program.
 
     Attributes:
-        program: as it was given.
-        entry: what the zoo says of it; None for a program that the zoo does not name.
-        simplification: the derivation that its run keeps, else what algebra gives.
-        measured: whether the simplification was measured.
-        ancestors: the oldest first; None for a program of no run.
+        program: The program, unsimplified.
+        entry: Its entry in the zoo; None for other programs.
+        simplification: Its stored derivation, or a simplification by algebra.
+        measured: Whether the simplification was measured.
+        ancestors: Its ancestors, the oldest first; None for a program of no run.
     """
 
     program: Program
@@ -107,19 +108,19 @@ class Inspection:
 
     @property
     def shown(self) -> Program:
-        """The program whose equations are shown: of the zoo its own text, else simplified."""
+        """The program whose equations are shown: simplified, unless it is from the zoo."""
         return self.simplification.program if self.entry is None else self.program
 
     def document(self) -> dict[str, Any]:
-        """The document of `evosearch show --json`."""
-        living, derivation = live(self.program), self.simplification.document()
+        """Return the document of `evosearch show --json`."""
+        live_program, derivation = live(self.program), self.simplification.document()
         simple = self.simplification.program
         return {
             "description": self.entry and _entry_document(self.entry),
             "source": str(self.program),
             "statements": len(self.program.statements),
-            "live_source": str(living),
-            "live_statements": len(living.statements),
+            "live_source": str(live_program),
+            "live_statements": len(live_program.statements),
             "semantic_key": semantic_key(self.program),
             "kinds": {name: str(kind) for name, kind in check(self.program).items()},
             "state_memory": state_memory(self.program),
@@ -135,25 +136,25 @@ class Inspection:
             "measured": self.measured,
             "ablations": derivation["ablations"],
             "lineage": (
-                None if self.ancestors is None else [one.document() for one in self.ancestors]
+                None if self.ancestors is None else [each.document() for each in self.ancestors]
             ),
         }
 
 
-def inspect(name: str, program: Program, place: tuple[Run, int] | None) -> Inspection:
-    """What there is to say of a program.
+def inspect(name: str, program: Program, origin: tuple[Run, int] | None) -> Inspection:
+    """Collect the content of the report of a program.
 
     Args:
-        name: how the user called it.
-        program: the program.
-        place: its run and id, if it is of one.
+        name: The PROGRAM argument.
+        program: The program.
+        origin: Its run and id; None for a program of no run.
 
     Raises:
-        EvosearchError: the run is damaged.
+        EvosearchError: The run is damaged.
     """
     entry = zoo.entry(name) if name in zoo.names() else None
-    ancestors = lineage(*place) if place else None
-    return Inspection(program, entry, *simplified(program, place), ancestors)
+    ancestors = lineage(*origin) if origin else None
+    return Inspection(program, entry, *simplified(program, origin), ancestors)
 
 
 def _entry_document(entry: zoo.Entry) -> dict[str, Any]:
@@ -164,20 +165,20 @@ def _lines(program: Program) -> list[str]:
     return [str(equation) for equation in equations(program)]
 
 
-def program_report(found: Inspection) -> Report:
-    """A program as text, simplified, in words, as equations, with its ancestors and facts."""
+def program_report(inspection: Inspection) -> Report:
+    """Return the report of a program."""
     sections = [
-        *_header(found.entry),
-        *_texts(found.program),
-        *_readable(found),
-        _verbatim(_equations(found)),
+        *_header(inspection.entry),
+        *_sources(inspection.program),
+        *_simplified_form(inspection),
+        _verbatim(_equations(inspection)),
     ]
-    if found.ancestors:
+    if inspection.ancestors:
         sections += [
             Section(notes=paragraphs("lineage:")),
-            Section(table=_lineage(found.ancestors)),
+            Section(table=_lineage(inspection.ancestors)),
         ]
-    return Report((*sections, _verbatim(_facts(found.program))))
+    return Report((*sections, _verbatim(_facts(inspection.program))))
 
 
 def _verbatim(text: str) -> Section:
@@ -192,41 +193,41 @@ def _header(entry: zoo.Entry | None) -> list[Section]:
     return [_verbatim("\n".join([*lines, *textwrap.wrap(entry.notes, _WIDTH)]))]
 
 
-def _texts(program: Program) -> list[Section]:
-    """The program as it was given and, if that is shorter, without dead statements."""
-    sections, living = [_verbatim(str(program))], live(program)
-    if len(living.statements) < len(program.statements):
+def _sources(program: Program) -> list[Section]:
+    """Return the program's text and, if it has dead statements, its text without them."""
+    sections, live_program = [_verbatim(str(program))], live(program)
+    if len(live_program.statements) < len(program.statements):
         sections += [
-            Section(notes=paragraphs("without what no update depends on:")),
-            _verbatim(str(living)),
+            Section(notes=paragraphs("without dead statements:")),
+            _verbatim(str(live_program)),
         ]
     return sections
 
 
-def _readable(found: Inspection) -> list[Section]:
-    """The simplified program, if it is another one, its description and the nearest known one."""
-    program, steps = found.simplification.program, len(found.simplification.steps)
+def _simplified_form(inspection: Inspection) -> list[Section]:
+    """Return the simplified program if it differs, its description and the nearest optimizer."""
+    program = inspection.simplification.program
+    steps = len(inspection.simplification.steps)
     sections = []
-    if found.entry is None and steps:
-        how = "by algebra and measurement" if found.measured else "by algebra"
+    if inspection.entry is None and steps:
+        how = "by algebra and measurement" if inspection.measured else "by algebra"
         sections += [
             Section(notes=paragraphs(f"simplified {how}, in {steps} steps:")),
             _verbatim(str(program)),
         ]
     sections.append(_verbatim(textwrap.fill(describe(program), _WIDTH)))
-    if found.entry is None:
-        sections.append(_verbatim(compared(nearest(program))))
+    if inspection.entry is None:
+        sections.append(_verbatim(describe_nearest(nearest(program))))
     return sections
 
 
-def _equations(found: Inspection) -> str:
-    """Those of the simplified program; of a known one its own, under the names of its text."""
-    title = "one step, from t-1 to t" + (", simplified" if found.entry is None else "")
-    return "\n".join([f"{title}:\n", *(f"    {line}" for line in _lines(found.shown))])
+def _equations(inspection: Inspection) -> str:
+    title = "one step, from t-1 to t" + (", simplified" if inspection.entry is None else "")
+    return "\n".join([f"{title}:\n", *(f"    {line}" for line in _lines(inspection.shown))])
 
 
 def _lineage(ancestors: Sequence[Ancestor]) -> Table:
-    """A row for each ancestor: its id, fitness and mutation, with neutral drift folded."""
+    """Return a row for each ancestor, with neutral mutations folded."""
     columns = (
         Column("id", "d"),
         Column("fitness", "+.3f", missing="not measured"),
@@ -234,20 +235,21 @@ def _lineage(ancestors: Sequence[Ancestor]) -> Table:
         Column("mutation", wraps=True),
     )
     rows = []
-    for one in ancestors:
-        drift = f"  (+ {one.neutral} neutral)" if one.neutral else ""
-        rows.append(Row((one.id, one.fitness, one.seeds, f"{one.mutation}{drift}")))
+    for ancestor in ancestors:
+        neutral = f"  (+ {ancestor.neutral} neutral)" if ancestor.neutral else ""
+        mutation = f"{ancestor.mutation}{neutral}"
+        rows.append(Row((ancestor.id, ancestor.fitness, ancestor.seeds, mutation)))
     return Table(columns, tuple(rows))
 
 
 def _facts(program: Program) -> str:
     memory = state_memory(program)
-    living = len(live(program).statements)
+    live_statements = len(live(program).statements)
     return "\n".join(
         [
-            f"statements    {len(program.statements)}, of which {living} live",
+            f"statements    {len(program.statements)}, of which {live_statements} live",
             f"state memory  {memory:.4g} number{'s' * (memory != 1)} per weight "
-            "(of two 1024 x 1024 layers with biases)",
+            "(for two 1024 x 1024 layers with biases)",
             *_kinds(check(program)),
             f"semantic key  {semantic_key(program)}",
         ]
@@ -255,10 +257,10 @@ def _facts(program: Program) -> str:
 
 
 def _kinds(kinds: Mapping[str, Kind]) -> list[str]:
-    """One line for each kind but tensor, which most variables are."""
+    """Return a line for each kind except tensor, the most common one."""
     lines: list[str] = []
     for kind in dict.fromkeys(kinds.values()):
         if kind != Kind.TENSOR:
-            listed = ", ".join(name for name, own in kinds.items() if own == kind)
+            listed = ", ".join(name for name, each in kinds.items() if each == kind)
             lines.append(f"{'' if lines else 'kinds':14}{kind}: {listed}")
     return lines

@@ -1,4 +1,4 @@
-"""The reports of a run: how its search stands, and its best programs."""
+"""Reports of a run: the status of its search, and its best programs."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ from primitives import parse
 from primitives.explain.description import describe
 
 _BASELINE = (
-    "Tuned AdamW has the best learning rate for each task, and at ten times the work the best "
-    "weight decay; so has the program there. Its other constants are the usual ones. Fresh seeds "
-    "are those that chose nothing. Nothing is known yet of other tasks."
+    "Tuned AdamW has the best learning rate for each task; its other constants are the defaults. "
+    "At ten times the work, learning rate and weight decay are tuned, both AdamW's and the "
+    "program's. Fresh seeds are seeds that selected nothing. These figures say nothing about other "
+    "tasks."
 )
 
 
 @dataclass(frozen=True)
-class Found:
+class BestProgram:
     """The best program of a run: the winner of its funnel or, without one, its champion.
 
     Attributes:
-        program: its name for every command.
-        source: its text, simplified.
-        measured: whether it was simplified by measurement, and not by algebra alone.
-        in_words: its description.
-        nearest: the known optimizer that it is most like.
+        program: The PROGRAM argument that names it.
+        source: Its simplified text.
+        measured: Whether it was simplified by measurement too, not only by algebra.
+        in_words: Its description.
+        nearest: The nearest known optimizer.
     """
 
     program: str
@@ -56,63 +57,71 @@ class Found:
     nearest: NearestKnown
 
     def document(self) -> dict[str, Any]:
-        """The program as JSON."""
+        """Return the program as JSON."""
         return {**vars(self), "nearest": self.nearest._asdict()}
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a search stands and what it has found; None before the first measurement."""
+class RunOverview:
+    """Status of a search and its best program.
+
+    Attributes:
+        status: Counts, champion, validation and funnel.
+        best: The best program; None before the first measurement.
+    """
 
     status: RunStatus
-    found: Found | None
+    best: BestProgram | None
 
     def document(self) -> dict[str, Any]:
-        """The document of `evosearch status --json`."""
-        return {**self.status.document(), "found": self.found and self.found.document()}
+        """Return the document of `evosearch status --json`."""
+        return {**self.status.document(), "found": self.best and self.best.document()}
 
 
-def standing(run: Run) -> Standing:
-    """How the search in `run` stands.
+def overview(run: Run) -> RunOverview:
+    """Return the status of the search in `run` and its best program.
 
     Raises:
-        EvosearchError: the run is damaged.
+        EvosearchError: The run is damaged.
     """
     status = run.status()
-    return Standing(status, _found(run, status))
+    return RunOverview(status, _best_program(run, status))
 
 
-def _found(run: Run, status: RunStatus) -> Found | None:
-    best = _best(status)
+def _best_program(run: Run, status: RunStatus) -> BestProgram | None:
+    best = _name_source_id(status)
     if best is None:
         return None
     name, source, number = best
-    shown, measured = simplified(parse(source), (run, number) if number is not None else None)
-    return Found(
+    simplification, measured = simplified(
+        parse(source), (run, number) if number is not None else None
+    )
+    program = simplification.program
+    return BestProgram(
         program=name,
-        source=str(shown.program),
+        source=str(program),
         measured=measured,
-        in_words=describe(shown.program),
-        nearest=nearest_known(shown.program),
+        in_words=describe(program),
+        nearest=nearest_known(program),
     )
 
 
-def _best(status: RunStatus) -> tuple[str, str, int | None] | None:
-    """Name and text of the best program, and its id where it is a program of this run."""
+def _name_source_id(status: RunStatus) -> tuple[str, str, int | None] | None:
+    """Return name, text and id of the best program; the id is None for another run's program."""
     if status.funnel and (winner := status.funnel.winner):
-        own = winner.run == status.run
-        return f"{status.run}#winner", winner.source, winner.id if own else None
+        is_own = winner.run == status.run
+        return f"{status.run}#winner", winner.source, winner.id if is_own else None
     return (status.run, status.best.source, status.best.id) if status.best else None
 
 
-def status_report(found: Standing, command: Callable[..., str]) -> Report:
-    """How a search stands, for a person who sees such a screen for the first time.
+def status_report(overview: RunOverview, command: Callable[..., str]) -> Report:
+    """Return the status of a search: counts, the best program and its evidence.
 
     Args:
-        found: how it stands.
-        command: writes a command line from its words after `evosearch`.
+        overview: The status and the best program.
+        command: Makes a command line from the words after `evosearch`.
     """
-    status, best = found.status, found.found
+    status, best = overview.status, overview.best
     counts = Section(notes=(*paragraphs(_counts(status, command)), *map(_worker, status.workers)))
     if best is None:
         return Report((counts, Section(notes=paragraphs("Nothing has been measured yet."))))
@@ -122,15 +131,15 @@ def status_report(found: Standing, command: Callable[..., str]) -> Report:
             counts,
             Section(notes=paragraphs(f"Best program, simplified {how}:")),
             Section(notes=(Note(best.source, verbatim=True, indent=4),)),
-            Section(notes=paragraphs(best.in_words, best.nearest.in_words())),
-            Section(notes=paragraphs("How good it is:")),
+            Section(notes=paragraphs(best.in_words, best.nearest.describe())),
+            Section(notes=paragraphs("Evidence:")),
             Section(notes=tuple(Note(text, indent=2) for text in _evidence(status))),
         )
     )
 
 
 def duration(seconds: float) -> str:
-    """`1:02:03`, `2:03` or `0:07`."""
+    """Format a duration as `1:02:03`, `2:03` or `0:07`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -139,13 +148,13 @@ def duration(seconds: float) -> str:
 def _counts(status: RunStatus, command: Callable[..., str]) -> str:
     return (
         f"{status.run}: {status.generated:,} programs in {duration(status.elapsed_seconds)}, "
-        f"{status.evaluated:,} of them different from all before and trained, in "
-        f"{status.trainings:,} trainings; {_how_it_stands(status, command)}."
+        f"{status.evaluated:,} of them distinct and trained, in {status.trainings:,} trainings; "
+        f"{_state(status, command)}."
     )
 
 
-def _how_it_stands(status: RunStatus, command: Callable[..., str]) -> str:
-    """Whether the search runs, or why it ended."""
+def _state(status: RunStatus, command: Callable[..., str]) -> str:
+    """Return whether the search is running, or why it stopped."""
     if status.running:
         return "still running"
     reason, resume = status.stop_reason, f"`{command('resume', status.run)}`"
@@ -154,49 +163,49 @@ def _how_it_stands(status: RunStatus, command: Callable[..., str]) -> str:
     if reason == "interrupted":
         return f"interrupted; continue with {resume}"
     return (
-        "ended when its time was up" if reason == "minutes" else f"ended at its limit of {reason}"
+        "stopped at its time limit" if reason == "minutes" else f"stopped at its limit of {reason}"
     )
 
 
-def _worker(one: WorkerActivity) -> Note:
-    spent = duration(max(0.0, time.time() - one.since))
-    return Note(f"{one.worker}: {one.doing}, for {spent}", indent=2)
+def _worker(activity: WorkerActivity) -> Note:
+    spent = duration(max(0.0, time.time() - activity.since))
+    return Note(f"{activity.worker}: {activity.doing}, for {spent}", indent=2)
 
 
 def _evidence(status: RunStatus) -> list[str]:
-    """A sentence for each scale of work at which it was compared with the baseline."""
+    """Return a sentence for each comparison of the best program with the baseline."""
     best, validation, funnel = status.best, status.validation, status.funnel
     assert best is not None
     is_initial = best.id == 0
-    said = [
-        "On the search's own tasks: "
+    sentences = [
+        "On the search tasks: "
         + describe_champion(best.fitness, best.seeds, confirmed=best.confirmed, initial=is_initial)
         + f". By task: {_by_task(best)}."
     ]
     if validation is not None and not is_initial:
-        said.append(
+        sentences.append(
             "On the same tasks at ten times the work: "
             + describe_loss(validation.fitness, validation.seeds, "fresh ")
             + f". By task: {_by_task(validation)}."
         )
     if funnel is not None:
         winner = funnel.winner
-        said.append(
-            "Through the funnel came no program: none was shown to beat the tuned baseline."
+        sentences.append(
+            "No program passed the funnel: none was shown to beat the tuned baseline."
             if winner is None
-            else f"Through the funnel came {winner.name}: {format_estimate(winner.interval)}, "
-            f"{describe_winner(winner.interval)}."
+            else f"The winner of the funnel is {winner.name}: "
+            f"{format_estimate(winner.interval)}, {describe_winner(winner.interval)}."
         )
-    return [*said, _BASELINE]
+    return [*sentences, _BASELINE]
 
 
-def _by_task(found: Estimate) -> str:
-    means: Mapping[str, float] = found.per_task
+def _by_task(estimate: Estimate) -> str:
+    means: Mapping[str, float] = estimate.per_task
     return ", ".join(f"{task} {format_loss_change(mean)}" for task, mean in means.items())
 
 
-def top_report(found: Sequence[MeasuredProgram]) -> Report:
-    """The best programs, and the text of the first."""
+def top_report(programs: Sequence[MeasuredProgram]) -> Report:
+    """Return a table of the best programs, and the text of the first."""
     columns = (
         Column("id", "d"),
         Column("fitness", "+.3f"),
@@ -209,20 +218,20 @@ def top_report(found: Sequence[MeasuredProgram]) -> Report:
     rows = [
         Row(
             (
-                one.id,
-                one.fitness.mean,
-                f"[{one.fitness.low:+.3f}, {one.fitness.high:+.3f}]",
-                one.seeds,
-                one.statements,
-                one.state_memory,
-                "fresh seeds" if one.confirmed else "search seeds",
+                program.id,
+                program.fitness.mean,
+                f"[{program.fitness.low:+.3f}, {program.fitness.high:+.3f}]",
+                program.seeds,
+                program.statements,
+                program.state_memory,
+                "fresh seeds" if program.confirmed else "search seeds",
             )
         )
-        for one in found
+        for program in programs
     ]
     table = Section(table=Table(columns, tuple(rows)))
-    if not found:
+    if not programs:
         return Report((table,))
-    best = found[0]
+    best = programs[0]
     source = Note(best.source, verbatim=True)
     return Report((table, Section(notes=(*paragraphs(f"{best.id}:"), source))))

@@ -1,8 +1,8 @@
-"""The report of a simplification: each step with what allows it, and what the steps led to."""
+"""Report of a simplification: its steps with their reasons, and its result."""
 
 from __future__ import annotations
 
-from evosearch.report.program import compared
+from evosearch.report.program import describe_nearest
 from evosearch.report.tables import (
     Cell,
     Column,
@@ -14,7 +14,7 @@ from evosearch.report.tables import (
     Tone,
     paragraphs,
 )
-from evosearch.simplification.deciding import WORST
+from evosearch.simplification.deciding import TASK_LIMIT_FACTOR
 from evosearch.simplification.record import Cost, Simplification, Step
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.verdicts import is_needed
@@ -28,10 +28,10 @@ _TONES = {"-": Tone.BAD, "+": Tone.GOOD}
 
 
 def step_section(number: int, step: Step) -> Section:
-    """A step: its rule, why it is allowed, and the statements that it changes."""
+    """Return a step: its rule, the reason that allows it, and the statements that it changes."""
     notes = [Note(step.reason, indent=_INDENT)]
     if step.cost:
-        notes.append(Note(in_words(step.cost), Tone.MARKED, indent=_INDENT))
+        notes.append(Note(format_cost(step.cost), Tone.MARKED, indent=_INDENT))
     notes += [
         Note(line, _TONES[line[0]], indent=_INDENT)
         for line in changed_lines(step.before, step.after)
@@ -39,8 +39,8 @@ def step_section(number: int, step: Step) -> Section:
     return Section(f"{number}. {step.rule}", label=step.domain or "", notes=tuple(notes))
 
 
-def in_words(cost: Cost) -> str:
-    """`costs -0.054 log loss (-0.061 to -0.046, 95% each side), on 32 seeds of 4 tasks; ...`."""
+def format_cost(cost: Cost) -> str:
+    """Return `costs -0.054 log loss (-0.061 to -0.046, 95% each side), on 32 seeds of 4 tasks`."""
     fitness = "" if cost.fitness is None else f"; fitness {cost.fitness:+.3f}"
     tasks = len(cost.per_task)
     return (
@@ -49,83 +49,86 @@ def in_words(cost: Cost) -> str:
     )
 
 
-def result_report(found: Simplification) -> Report:
-    """The result, its confirmation on fresh seeds and the ablation table."""
-    program = found.program
+def result_report(simplification: Simplification) -> Report:
+    """Return the simplified program, its confirmation on fresh seeds and the ablation table."""
+    program = simplification.program
     source = Note(str(program), verbatim=True)
-    described = paragraphs(describe(program), compared(nearest(program)))
-    sections = [Section(notes=(source,)), Section(notes=described), _summary(found)]
-    if found.confirmation:
-        sections.append(_confirmation(found, found.confirmation))
-    if found.ablations:
-        sections.append(_ablations(found))
+    description = paragraphs(describe(program), describe_nearest(nearest(program)))
+    sections = [Section(notes=(source,)), Section(notes=description), _summary(simplification)]
+    if simplification.confirmation:
+        sections.append(_confirmation(simplification, simplification.confirmation))
+    if simplification.ablations:
+        sections.append(_ablations(simplification))
     return Report(tuple(sections))
 
 
-def _summary(found: Simplification) -> Section:
-    source, program = found.source, found.program
-    steps = f"{len(found.steps)} step{'s' * (len(found.steps) != 1)}"
-    said = [
+def _summary(simplification: Simplification) -> Section:
+    source, program = simplification.source, simplification.program
+    count, is_partial = len(simplification.steps), simplification.was_interrupted
+    sentences = [
         f"{_statements(source)} and {_states(source)} became "
-        f"{len(program.statements)} and {_states(program)}, in {steps}."
-        if found.steps or found.was_interrupted or found.ended_early
+        f"{len(program.statements)} and {_states(program)}, in {count} step{'s' * (count != 1)}."
+        if count or is_partial or simplification.ended_early
         else "There is nothing to simplify."
     ]
-    if found.was_interrupted:
-        said.append("Interrupted: not everything had been tried, and the whole is not confirmed.")
-    if found.ended_early:
-        said.append(
-            f"After {found.settings['minutes']:g} minutes not everything had been tried; "
-            "`evosearch simplify` without --minutes tries it all."
+    if is_partial:
+        sentences.append("Interrupted: not every removal was tried, and the result is unconfirmed.")
+    if simplification.ended_early:
+        sentences.append(
+            f"Not every removal was tried within {simplification.settings['minutes']:g} minutes; "
+            "`evosearch simplify` without --minutes tries all."
         )
-    return Section(notes=paragraphs(*said))
+    return Section(notes=paragraphs(*sentences))
 
 
-def _confirmation(found: Simplification, cost: Cost) -> Section:
-    """What the result costs on every task, on seeds that decided nothing."""
+def _confirmation(simplification: Simplification, cost: Cost) -> Section:
+    """Return the cost of the result on each task, on fresh seeds."""
     columns = (Column("task"), Column("mean", "+.4f"), Column("at most (95%)", "+.4f"))
     rows = [Row((task, *of_task)) for task, of_task in cost.per_task.items()]
     rows.append(Row(("all", cost.mean, cost.high), Tone.STRONG))
     return Section(
-        f"Cost against the original, in log loss, on {cost.seeds} seeds that decided nothing:",
+        f"Cost compared with the original, in log loss, on {cost.seeds} fresh seeds:",
         table=Table(columns, tuple(rows)),
-        notes=paragraphs(_verdict(found)),
+        notes=paragraphs(_verdict(simplification)),
     )
 
 
-def _verdict(found: Simplification) -> str:
-    limit, worst = (f"{times * found.settings['limit']:g}" for times in (1, WORST))
-    if found.unconfirmed:
-        return f"Not shown to cost so little: {', '.join(found.unconfirmed)}."
-    return f"It costs less than {limit}, and on each task less than {worst} (95%)."
+def _verdict(simplification: Simplification) -> str:
+    limit, worst = (
+        f"{factor * simplification.settings['limit']:g}" for factor in (1, TASK_LIMIT_FACTOR)
+    )
+    if simplification.unconfirmed:
+        tasks = ", ".join(simplification.unconfirmed)
+        return f"Not shown to cost less than {limit} in the mean, {worst} on each task: {tasks}."
+    return f"It costs less than {limit} in the mean and less than {worst} on each task (95%)."
 
 
-def _ablations(found: Simplification) -> Section:
-    """What each statement of the result is worth, alone, in the mean and where it is worth most."""
+def _ablations(simplification: Simplification) -> Section:
+    """Return the cost of leaving out each statement: in the mean, and on the worst task."""
     columns = (
-        Column("statement", wraps=True, narrowest=12),  # alone gives way in a narrow terminal
+        Column("statement", wraps=True, narrowest=12),  # the only column that shrinks
         Column("instead"),
         Column("cost, 95% bounds", ""),
         Column("most", "+.3f"),
         Column("on"),
     )
     rows = []
-    for one in found.ablations:
-        cost = one.cost
+    for ablation in simplification.ablations:
+        cost = ablation.cost
         task, (most, _) = max(cost.per_task.items(), key=lambda pair: pair[1][0])
         text = f"{cost.mean:+.4f} \N{PLUS-MINUS SIGN} {(cost.high - cost.low) / 2:.4f}"
-        rows.append(Row((one.statement, one.instead, Cell(cost.mean, text), most, task)))
-    said = []
-    doubtful = [one.statement for one in found.ablations if not is_needed(one.cost.low)]
+        rows.append(Row((ablation.statement, ablation.instead, Cell(cost.mean, text), most, task)))
+    ablations, sentences = simplification.ablations, []
+    doubtful = [each.statement for each in ablations if not is_needed(each.cost.low)]
     if doubtful:
-        said.append(f"Not shown to be worth anything here: {'; '.join(doubtful)}.")
-    if any(one.cost.high >= _LARGEST for one in found.ablations):
-        said.append(f"{_LARGEST:+.3f} is the largest cost that is counted: four times the loss.")
-    seeds = found.ablations[0].cost.seeds
+        sentences.append(f"Not shown to be needed on these tasks: {'; '.join(doubtful)}.")
+    if any(each.cost.high >= _LARGEST for each in ablations):
+        sentences.append(f"Costs are capped at {_LARGEST:+.3f}, which is four times the loss.")
+    seeds = ablations[0].cost.seeds
     return Section(
-        f"Without one statement: cost against the result, in log loss, on {seeds} seeds:",
+        f"Cost of leaving out one statement, in log loss, on {seeds} seeds:",
         table=Table(columns, tuple(rows)),
-        notes=paragraphs(*said),
+        notes=paragraphs(*sentences),
     )
 
 

@@ -1,7 +1,7 @@
-"""A report as data: sections with a table and notes. Renderers show it; it knows none of them.
+"""Reports as data: sections with a table and notes, independent of how they are rendered.
 
-`report.terminal` prints a report, `report.markdown` writes it, and `Table.records` is what `--json`
-prints where a document is nothing but the table's data.
+`report.terminal` prints a report and `report.markdown` writes it. `Table.records` gives the rows as
+JSON, for documents that consist of a table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Value: TypeAlias = str | int | float | None
 
 
 class Tone(StrEnum):
-    """What a text is to its reader; a renderer decides how it looks."""
+    """Role of a text, which a renderer shows by a style."""
 
     PLAIN = "plain"
     GOOD = "good"
@@ -26,12 +26,12 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True)
 class Cell:
-    """A value that is not written as its column says, or not in a plain tone.
+    """A value with a text or a tone of its own.
 
     Attributes:
-        value: the value; None if there is none.
-        text: how it is written; None for as the column says.
-        tone: what it is to the reader.
+        value: The value; None if it is missing.
+        text: Text to show; None means the column's format.
+        tone: Role of the text.
     """
 
     value: Value
@@ -44,13 +44,13 @@ class Column:
     """A column of a table.
 
     Attributes:
-        header: what stands above it.
-        number: format of its numbers, as `+.3f`; "" for numbers as they are. A column of numbers is
-            flush right. None for a column of text.
-        key: name of its values in JSON; None if JSON leaves them out.
-        missing: what stands for a value of None.
-        wraps: whether long cells are broken where the table is wider than what shows it.
-        narrowest: characters that a column that wraps has at least.
+        header: Heading.
+        number: Format of its numbers, such as `+.3f`; "" means the default format. A column of
+            numbers is right-aligned. None means a column of text.
+        key: Name of its values in JSON; None leaves them out.
+        missing: Text for a value of None.
+        wraps: Whether long cells are wrapped if the table is too wide.
+        narrowest: Minimum width in characters of a column that wraps.
     """
 
     header: str
@@ -61,7 +61,7 @@ class Column:
     narrowest: int = 0
 
     def text(self, cell: Cell | Value) -> str:
-        """A cell of this column as it is written."""
+        """Return the text of a cell of this column."""
         if isinstance(cell, Cell):
             return self.text(cell.value) if cell.text is None else cell.text
         if cell is None:
@@ -71,7 +71,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: a cell for each column."""
+    """A row of a table, with a cell for each column."""
 
     cells: tuple[Cell | Value, ...]
     tone: Tone = Tone.PLAIN
@@ -79,13 +79,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns."""
+    """Columns and rows."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
     def records(self) -> list[dict[str, Any]]:
-        """The rows as JSON: values by the keys of their columns."""
+        """Return the rows as JSON: values by the keys of their columns."""
         return [
             {
                 column.key: cell.value if isinstance(cell, Cell) else cell
@@ -101,10 +101,10 @@ class Note:
     """A paragraph.
 
     Attributes:
-        text: what it says.
-        tone: what it is to the reader.
-        verbatim: whether its lines are a program or a command, which are never broken.
-        indent: spaces before each line on a terminal.
+        text: The text.
+        tone: Role of the text.
+        verbatim: Whether it is a program or a command, whose lines are never wrapped.
+        indent: Number of spaces before each line on a terminal.
     """
 
     text: str
@@ -115,13 +115,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report: a heading, a table and notes, each of which may be missing.
+    """A part of a report: a heading, a table and notes, all optional.
 
     Attributes:
-        title: the heading.
-        label: a word that marks the heading, as the domain of a rule.
-        table: what it shows.
-        notes: what follows the table.
+        title: Heading.
+        label: A word shown after the heading, such as the domain of a rule.
+        table: Table.
+        notes: Paragraphs that follow the table.
     """
 
     title: str = ""
@@ -132,11 +132,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """Sections, in order."""
+    """Sections in order."""
 
     sections: tuple[Section, ...]
 
 
 def paragraphs(*texts: str) -> tuple[Note, ...]:
-    """Plain notes."""
+    """Return a plain note for each text."""
     return tuple(map(Note, texts))

@@ -1,4 +1,4 @@
-"""Reports on a terminal, by rich."""
+"""Reports on a terminal, rendered by rich."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _STYLES = {
     Tone.MARKED: "cyan",
 }
 _NARROWEST = 20
-"""Columns that a paragraph has at least, on however narrow a terminal."""
-_ENDLESS = 10_000
-"""A width at which nothing is broken."""
+"""Minimum width of a paragraph in characters."""
+_UNLIMITED = 10_000
+"""Width at which no line is wrapped."""
 
 
 def show(report: Report, console: Console) -> None:
-    """Prints a report, its sections with an empty line between."""
+    """Print a report, with an empty line between sections."""
     for number, section in enumerate(report.sections):
         if number:
             console.print()
@@ -35,26 +35,26 @@ def show(report: Report, console: Console) -> None:
 
 
 def show_section(section: Section, console: Console) -> None:
-    """Prints a section."""
+    """Print a section."""
     if section.title:
         label = f"  [{section.label}]" if section.label else ""
         console.print(Text.assemble((printable(section.title), "bold"), (printable(label), "cyan")))
     if section.table is not None:
-        console.print(_drawn(section.table))
+        console.print(_rich_table(section.table))
     for note in section.notes:
         _show_note(note, console)
 
 
 def plain_text(report: Report) -> str:
-    """A report as text without colours, in which no line is broken."""
-    console = Console(file=io.StringIO(), width=_ENDLESS, color_system=None)
+    """Return a report as text without colours and without wrapped lines."""
+    console = Console(file=io.StringIO(), width=_UNLIMITED, color_system=None)
     with console.capture() as captured:
         show(report, console)
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def _show_note(note: Note, console: Console) -> None:
-    """Prints a note; prose in lines that break between words, so that no path is broken."""
+    """Print a note; prose wraps only between words, so that paths stay whole."""
     lines = printable(note.text.rstrip("\n"), keep="\n").split("\n")
     if not note.verbatim:
         width = max(console.width - note.indent, _NARROWEST)
@@ -69,11 +69,11 @@ def _wrapped(line: str, width: int) -> list[str]:
     ) or [""]
 
 
-def _drawn(table: Table) -> rich_table.Table:
-    """A table without frames."""
-    drawn = rich_table.Table(box=None, pad_edge=False, header_style="bold")
+def _rich_table(table: Table) -> rich_table.Table:
+    """Return a table without borders."""
+    result = rich_table.Table(box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
-        drawn.add_column(
+        result.add_column(
             Text(printable(column.header)),
             justify="left" if column.number is None else "right",
             no_wrap=not column.wraps,
@@ -85,5 +85,5 @@ def _drawn(table: Table) -> rich_table.Table:
         for column, cell in zip(table.columns, row.cells, strict=True):
             tone = cell.tone if isinstance(cell, Cell) else Tone.PLAIN
             cells.append(Text(printable(column.text(cell)), style=_STYLES[tone]))
-        drawn.add_row(*cells, style=_STYLES[row.tone])
-    return drawn
+        result.add_row(*cells, style=_STYLES[row.tone])
+    return result

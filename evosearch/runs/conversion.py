@@ -52,7 +52,7 @@ def test_row(test: Test) -> TestRow:
 def champion_row(number: int, champion: Champion) -> ChampionRow:
     """Return the row of a champion; `number` counts champions from 0."""
     record, test = champion.record, champion.test
-    seeds = json.dumps([seed.number for seed in champion.confirmed_on])
+    seeds = json.dumps([seed.number for seed in champion.confirming_seeds])
     return ChampionRow(number, record.id, record.key, test.number if test else None, seeds)
 
 

@@ -48,7 +48,7 @@ class Candidate:
 
 @dataclass
 class _KeyScores:
-    """Scores of the programs with one semantic key, and the id of the last one measured."""
+    """Scores by seed and task of the programs with one semantic key, and the id of the first."""
 
     program: int = 0
     scores: dict[Seed, dict[str, float]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Writing a search: what an evolution has come to, request by request."""
+"""Writing the progress of a search to its store, request by request."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from evosearch.runs.store import Store
 
 
 class Recorder:
-    """Writes the events of a replayed search to its store; the caller commits.
+    """Writer of a search that continues after a replay; the caller commits.
 
     Args:
-        store: open to search.
-        replayed: the search where its record ends.
+        store: The run's store, opened to search.
+        replayed: The search at the end of its record.
     """
 
     def __init__(self, store: Store, replayed: Replayed):
@@ -24,21 +24,26 @@ class Recorder:
         self._evolution = replayed.evolution
         self._had_spares = bool(replayed.spares)
         self._tests = len(self._evolution.tests)
-        # Before the first measurement not even the initial champion is stored.
+        # The initial champion is only stored with the first measurement.
         measured = self._evolution.counts.measurements > 0
         self._champions = len(self._evolution.champions) if measured else 0
         if replayed.set_aside_from is not None:
             store.set_aside(replayed.set_aside_from, self._tests, self._champions)
             for test in self._evolution.tests:
-                store.add_test(test)  # one that is open again may have a later verdict
+                store.add_test(test)  # an open test may have been stored with a verdict
             before = store.progress_or_guess()
             self.progress(before.elapsed_seconds, None)
 
-    def write(self, request: Request, found: Mapping[str, Measurement]) -> None:
-        """Writes what `request` measured, and what evolution made of it."""
+    def write(self, request: Request, measurements: Mapping[str, Measurement]) -> None:
+        """Write the measurements of a request, and the tests and champions that follow.
+
+        Args:
+            request: The request, whose results evolution has received.
+            measurements: Its measurements, by task.
+        """
         store, evolution = self._store, self._evolution
         self._write_births()
-        store.add_measurements(request, found)
+        store.add_measurements(request, measurements)
         if self._had_spares:
             store.remove_spare(request.record.key, request.seed)
         for test in evolution.tests[max(0, self._tests - 1) :]:
@@ -49,11 +54,11 @@ class Recorder:
         self._champions = len(evolution.champions)
 
     def progress(self, elapsed: float, reason: str | None) -> None:
-        """Writes programs that wait for their measurement, the counts, and how the search stands.
+        """Write newly generated programs and the search's counts.
 
         Args:
-            elapsed: seconds spent, over all processes.
-            reason: why the search ended; None while it runs.
+            elapsed: Seconds spent by all processes of the search.
+            reason: Why the search ended; None while it runs.
         """
         self._write_births()
         self._store.set_progress(self._evolution, elapsed, reason)
@@ -64,11 +69,11 @@ class Recorder:
 
 
 def write_derived(store: Store, evolution: Evolution) -> None:
-    """Writes anew all that follows from measurements: programs, tests, champions and counts.
+    """Replace everything that follows from measurements: programs, tests, champions and counts.
 
     Args:
-        store: open to search; the caller commits.
-        evolution: replayed with `derive`, so that it has all births.
+        store: The run's store, opened to search; the caller commits.
+        evolution: The search, replayed with `derive=True`, so that it has all births.
     """
     before = store.progress_or_guess()
     for table in (PROGRAMS, REJECTS, TESTS, CHAMPIONS):

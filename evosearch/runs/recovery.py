@@ -1,4 +1,4 @@
-"""What can be derived again of a run: everything but its measurements and what people put in."""
+"""Repair of damaged runs: derive everything again from measurements and injected programs."""
 
 from __future__ import annotations
 
@@ -54,11 +54,16 @@ class ForkResult:
 
 
 def replay_as_ended(config: Config, store: Store, *, derive: bool = False) -> Replayed:
-    """Replays a run under the limit that it reached, so that nothing is set aside.
+    """Replay a run with the limit at which it ended, so that no measurement is set aside.
+
+    Args:
+        config: The run's configuration.
+        store: The run's store.
+        derive: As in `replay`.
 
     Raises:
-        Divergence: what is stored is not what the present code makes.
-        EvosearchError: the database is damaged.
+        Divergence: The replay differs from the record.
+        EvosearchError: The database is damaged.
     """
     progress = store.progress_or_guess()
     programs = None if progress.limited_from is None else progress.generated
@@ -66,10 +71,11 @@ def replay_as_ended(config: Config, store: Store, *, derive: bool = False) -> Re
 
 
 def rebuild(directory: Path) -> None:
-    """Writes anew what follows from a run's measurements: programs, tests, champions, counts.
+    """Derive a run's programs, tests, champions and counts again from its measurements.
 
     Raises:
-        EvosearchError: the measurements do not replay, are damaged, or a process searches there.
+        EvosearchError: The measurements are damaged or do not replay, or a process is searching in
+            the run.
     """
     config = read_config(directory)
     store = Store.open(directory, "search")
@@ -79,7 +85,7 @@ def rebuild(directory: Path) -> None:
             replayed = replay_as_ended(config, store, derive=True)
         except Divergence as divergence:
             raise divergence_error(divergence, store) from None
-        _check_none_is_lost(store, replayed.evolution)
+        _check_no_measurements_lost(store, replayed.evolution)
         write_derived(store, replayed.evolution)
     except BaseException:
         store.rollback()
@@ -88,56 +94,62 @@ def rebuild(directory: Path) -> None:
         store.close()
 
 
-def _check_none_is_lost(store: Store, evolution: Evolution) -> None:
-    """Whether the measurements lead to everything that is stored.
+def _check_no_measurements_lost(store: Store, evolution: Evolution) -> None:
+    """Check that a replay derives at least as many rows and counts as are stored.
 
-    If some are lost, so would be the programs and verdicts that followed from them.
+    Otherwise measurements are lost, and a repair would also drop what followed from them.
 
     Raises:
-        EvosearchError: they do not.
+        EvosearchError: Measurements are lost.
     """
-    counted = store.progress_or_guess()
-    made = evolution.counts
-    followed = (
-        (PROGRAMS, made.generated + 1),
+    stored = store.progress_or_guess()
+    derived = evolution.counts
+    derived_rows = (
+        (PROGRAMS, derived.generated + 1),
         (TESTS, len(evolution.tests)),
         (CHAMPIONS, len(evolution.champions)),
     )
-    for table, derived in followed:  # they tell where the counts are gone too
-        if store.count(table) > derived:
+    for table, rows in derived_rows:  # this detects the loss even if the counts are lost too
+        if store.count(table) > rows:
             raise EvosearchError(
-                f"measurements are lost: those that are left lead to {derived:,} rows of table "
-                f"{table.name}, which has {store.count(table):,}; restore run.db from a copy, or "
-                f"continue from what is left by `evosearch resume {store.directory} --fork NEW`"
+                f"measurements are lost: table {table.name} has {store.count(table):,} rows, but "
+                f"only {rows:,} follow from the remaining measurements; restore run.db from a "
+                "copy, or continue from the remaining measurements with "
+                f"`evosearch resume {store.directory} --fork NEW`"
             )
-    if counted.measurements > made.measurements or counted.generated > made.generated:
+    if stored.measurements > derived.measurements or stored.generated > derived.generated:
         raise EvosearchError(
-            f"measurements are lost: {counted.measurements:,} were counted, of "
-            f"{counted.generated:,} programs, and those that are left lead to "
-            f"{made.measurements:,} and {made.generated:,}; restore run.db from a copy, or "
-            f"continue from what is left by `evosearch resume {store.directory} --fork NEW`"
+            f"measurements are lost: the run had {stored.measurements:,} measurements and "
+            f"{stored.generated:,} programs, but a replay gives {derived.measurements:,} and "
+            f"{derived.generated:,}; restore run.db from a copy, or continue from the remaining "
+            f"measurements with `evosearch resume {store.directory} --fork NEW`"
         )
 
 
 def fork(directory: Path, new: Path) -> ForkResult:
-    """Copies what still replays of the run in `directory` into a new run, which can be resumed.
+    """Copy the measurements of a run that replay into a new run, which can be resumed.
 
-    Measurements are copied up to the first that is damaged or that the present code would not ask
-    for; injected programs that were taken up later wait again. The run itself stays as it is.
+    Measurements are copied up to the first one that is damaged or that the current code would not
+    request. Injected programs that the search used later wait again in the new run. The original
+    run is not changed.
+
+    Args:
+        directory: The run to copy.
+        new: Directory of the new run.
 
     Raises:
-        UsageError: there is no run, or `new` exists.
-        EvosearchError: the run cannot be read, or `new` cannot be written.
+        UsageError: There is no run in `directory`, or `new` exists.
+        EvosearchError: The run cannot be read, or `new` cannot be written.
     """
     if new.exists():
-        raise UsageError(f"{new} exists; give --fork a name that does not")
+        raise UsageError(f"{new} exists; choose another name for --fork")
     config = read_config(directory)
     source = Store.open(directory)
     check_config(source, config)
-    partial = new.with_name(f".{new.name}.{os.getpid()}")
+    temporary = new.with_name(f".{new.name}.{os.getpid()}")
     try:
-        make_run_directory(partial, config, read_environment(directory))
-        copy = Store.open(partial, "search")
+        make_run_directory(temporary, config, read_environment(directory))
+        copy = Store.open(temporary, "search")
         try:
             with source.snapshot():
                 copied, total = _copy(source, copy, config)
@@ -146,60 +158,63 @@ def fork(directory: Path, new: Path) -> ForkResult:
         finally:
             copy.close()
             source.close()
-        if Run(partial).best() is not None:
-            write_text(partial / BEST, str(Run(partial).champion()), follow=False)
+        if Run(temporary).best() is not None:
+            write_text(temporary / BEST, str(Run(temporary).champion()), follow=False)
         with explain_file_errors(new):
-            os.rename(partial, new)
+            os.rename(temporary, new)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
     return ForkResult(copied, total)
 
 
 def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:
-    """Copies measurements as far as they replay; how many requests, and of how many."""
-    measured = source.readable(MEASUREMENTS)
-    if len(measured) < source.count(MEASUREMENTS) and measured:
-        # The request of the last readable row may have lost the others.
-        measured = [row for row in measured if row.request < measured[-1].request]
-    broken = _first_incomplete(measured, config)
-    if broken is not None:
-        measured = [row for row in measured if row.request < broken]
-    injections = source.readable(INJECTIONS)
+    """Copy the measurements that replay; return the numbers of copied and of all requests."""
+    measurements = source.select_until_damaged(MEASUREMENTS)
+    if len(measurements) < source.count(MEASUREMENTS) and measurements:
+        # The request of the last readable row may be incomplete.
+        measurements = [row for row in measurements if row.request < measurements[-1].request]
+    incomplete = _first_incomplete_request(measurements, config)
+    if incomplete is not None:
+        measurements = [row for row in measurements if row.request < incomplete]
+    injections = source.select_until_damaged(INJECTIONS)
     copy.write(META, source.select(META, "where +key = 'tasks'"))
     copy.write(TUNING, source.select(TUNING))
-    copy.write(MEASUREMENTS, measured)
+    copy.write(MEASUREMENTS, measurements)
     copy.write(INJECTIONS, injections)
     copy.write(PROGRESS, [source.progress_or_guess()])
     try:
         replayed = replay_as_ended(config, copy, derive=True)
     except Divergence as divergence:
         copy.clear(MEASUREMENTS)
-        copy.clear(PROGRESS)  # and with it the limit, which lay beyond
-        copy.write(MEASUREMENTS, [row for row in measured if row.request < divergence.request])
+        copy.clear(PROGRESS)  # its limit was reached after the divergence
+        copy.write(MEASUREMENTS, [row for row in measurements if row.request < divergence.request])
         later = [row for row in injections if (row.request or 0) >= divergence.request]
         copy.write(INJECTIONS, [row._replace(request=None) for row in later])
         replayed = replay(config, copy, derive=True)
     write_derived(copy, replayed.evolution)
     programs = {row.id for row in copy.select(PROGRAMS)}
     copy.write(
-        VALIDATIONS, [row for row in source.readable(VALIDATIONS) if row.program in programs]
+        VALIDATIONS,
+        [row for row in source.select_until_damaged(VALIDATIONS) if row.program in programs],
     )
     requests = len({row.request for row in copy.select(MEASUREMENTS)})
     return requests, source.largest(MEASUREMENTS, "request") or 0
 
 
-def _first_incomplete(rows: Iterable[MeasurementRow], config: Config) -> int | None:
-    """The first request that lacks a task which neither hurdle nor race spared it; None for none.
+def _first_incomplete_request(rows: Iterable[MeasurementRow], config: Config) -> int | None:
+    """Return the first request that has lost a row; None if there is none.
 
-    Its rows are gone, and without them the task would count as spared, with the worst score.
+    A missing task is only normal if the hurdle or the race may have skipped it. A lost row would
+    otherwise count as a skipped task, with the worst score.
     """
     limits = config.measurement
     for _, group in itertools.groupby(rows, lambda row: row.request):
-        measured = list(group)
-        tasks = [row.task for row in measured]
-        raced = limits.race is not None and measured[0].reason == "child"
-        spared = raced or measured[-1].score < limits.hurdle
-        if tasks != config.tasks[: len(tasks)] or (len(tasks) < len(config.tasks) and not spared):
-            return measured[0].request
+        request_rows = list(group)
+        tasks = [row.task for row in request_rows]
+        is_raced = limits.race is not None and request_rows[0].reason == "child"
+        may_skip = is_raced or request_rows[-1].score < limits.hurdle
+        is_prefix = tasks == config.tasks[: len(tasks)]
+        if not is_prefix or (len(tasks) < len(config.tasks) and not may_skip):
+            return request_rows[0].request
     return None

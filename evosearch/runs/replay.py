@@ -1,8 +1,8 @@
-"""Replaying a run: measurements made earlier bring evolution to where it was.
+"""Replay of a run: stored measurements bring a new evolution to the state where the run stopped.
 
-Every request that evolution makes is compared with the stored one of the same number, and every
-program with the stored one. So a replay either consumes all that is stored, or says where it
-differs; it writes nothing and trains nothing.
+Each request and each program of the replay is compared with the stored one of the same number. So
+a replay either consumes the whole record or reports where it differs. It writes nothing and trains
+nothing.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from evosearch.seeds import Seed, Stream
 from primitives import ProgramError, parse
 
 Measurements = dict[str, Measurement]
-"""What one request measured, by task."""
+"""The measurements of one request, by task."""
 
 
-class Divergence(Exception):  # noqa: N818  (what it is, not that something is wrong)
-    """The present code does not make the search that is stored.
+class Divergence(Exception):  # noqa: N818  (a term of the project)
+    """Raised when a replay with the current code differs from the record.
 
     Attributes:
-        request: the first request that differs.
-        stored: what the run has there.
-        made: what the present code makes of it.
+        request: Number of the first request that differs.
+        stored: Description of this request or its program in the record.
+        made: Description of the same in the replay.
     """
 
     def __init__(self, request: int, stored: str, made: str):
-        super().__init__(f"request {request}: stored is {stored}, made is {made}")
+        super().__init__(f"request {request}: the record has {stored}, the replay {made}")
         self.request = request
         self.stored = stored
         self.made = made
@@ -52,15 +52,15 @@ class Divergence(Exception):  # noqa: N818  (what it is, not that something is w
 
 @dataclass
 class Replayed:
-    """A search brought to where its record ends.
+    """A search at the end of its record.
 
     Attributes:
-        evolution: which has been told all that was measured.
-        in_flight: requests that it has made and that nothing is stored for, in order.
-        spares: measurements beyond a limit that the search did not have to keep to now, by semantic
-            key and seed: a longer search takes them when it asks for them.
-        set_aside_from: the first request whose stored measurements became spares in this replay;
-            None if none did.
+        evolution: The evolution, which has received all stored measurements.
+        in_flight: Its open requests, for which nothing is stored, in order.
+        spares: Stored measurements that were made after a limit and that the continued search has
+            not requested yet, by semantic key and seed. The search uses them when it requests them.
+        set_aside_from: The first request whose measurements became spares in this replay; None if
+            there is none.
     """
 
     evolution: Evolution
@@ -79,21 +79,24 @@ def replay(
     add_injections: Callable[[Evolution], None] = lambda evolution: None,
     derive: bool = False,
 ) -> Replayed:
-    """Brings a new evolution to where the record in `store` ends.
+    """Bring a new evolution to the end of the record in `store`.
 
     Args:
-        config: that the run was made with.
-        store: is read only.
-        programs: the limit of the search that goes on; None for none.
-        trainings: likewise.
-        on_progress: told how many of how many requests are replayed; may raise to give up.
-        add_injections: called before each request beyond the record, to pass on new injections.
-        derive: take measurements alone from the record; programs and verdicts, which follow from
-            them, are not compared, and all programs are in `Replayed.evolution.births`.
+        config: The run's configuration.
+        store: The run's store, which is only read.
+        programs: Maximum number of programs of the continued search; None means unlimited.
+        trainings: Maximum number of trainings of the continued search; None means unlimited.
+        on_progress: Called with the number of replayed requests and of all requests. It may raise
+            an exception to stop the replay.
+        add_injections: Called before each request beyond the record, to pass new injections to the
+            evolution.
+        derive: Whether to read only measurements from the record. Programs and verdicts, which
+            follow from them, are then not compared, and all programs are in
+            `Replayed.evolution.births`.
 
     Raises:
-        Divergence: what is stored is not what the present code makes.
-        EvosearchError: the database is damaged.
+        Divergence: The replay differs from the record.
+        EvosearchError: The database is damaged.
     """
     return _Replay(config, store, (programs, trainings), on_progress, add_injections, derive).run()
 
@@ -110,21 +113,21 @@ class _Replay:
     ):
         self._derive = derive
         self._limits = limits
-        self._proceed = on_progress
+        self._on_progress = on_progress
         self._add_injections = add_injections
         self._store = store
-        self._measured: dict[int, list[MeasurementRow]] = defaultdict(list)
+        self._stored_rows: dict[int, list[MeasurementRow]] = defaultdict(list)
         for row in store.select(MEASUREMENTS, "order by rowid"):
-            self._measured[row.request].append(row)
-        self._total = len(self._measured)
-        self._last = max(self._measured, default=0)
+            self._stored_rows[row.request].append(row)
+        self._total = len(self._stored_rows)
+        self._last = max(self._stored_rows, default=0)
         self._programs = {} if derive else {row.id: row for row in store.select(PROGRAMS)}
         self._limited_from = store.progress_or_guess().limited_from
         self._injections = deque(
             store.select(INJECTIONS, "where request is not null order by request, id")
         )
         self._evolution = Evolution(config)
-        self._unstored: list[Birth] = []
+        self._new_births: list[Birth] = []
         self._set_aside_from: int | None = None
 
     def run(self) -> Replayed:
@@ -132,44 +135,45 @@ class _Replay:
         in_flight: deque[Request] = deque()
         while True:
             while len(in_flight) < evolution.config.requests:
-                request = self._asked()
+                request = self._next_request()
                 if request is None:
                     break
                 in_flight.append(request)
             if not in_flight or not self._is_stored(in_flight[0].number):
                 break
             self._tell(in_flight.popleft())
-        self._check_nothing_is_left()
-        evolution.births.extend(self._unstored)
+        self._check_record_is_consumed()
+        evolution.births.extend(self._new_births)
         return Replayed(evolution, in_flight, self._spares(), self._set_aside_from)
 
-    def _asked(self) -> Request | None:
-        """The next request, which is the stored one of its number or beyond all that is stored."""
+    def _next_request(self) -> Request | None:
+        """Return the next request, after comparing it with the record; None if a limit ends it."""
         evolution = self._evolution
         self._inject()
         request = evolution.ask(*self._limits)
         self._check_births()
         if request is None or self._set_aside_from is not None or request.number > self._last:
             return request
-        rows = self._measured.get(request.number)
-        if not _same(request, rows):
-            made = f"{request.reason} of program {request.record.id} on {_seed(request.seed)}"
-            self._differ(request.number, _stored(rows), made)
+        rows = self._stored_rows.get(request.number)
+        if not _is_same_request(request, rows):
+            seed = _describe_seed(request.seed)
+            made = f"{request.reason} of program {request.record.id} on {seed}"
+            self._set_aside_or_raise(request.number, _describe_rows(rows), made)
         return request
 
     def _is_stored(self, number: int) -> bool:
-        """Whether request `number` has stored results that it is to be told."""
-        aside = self._set_aside_from is not None and number >= self._set_aside_from
-        return number in self._measured and not aside
+        """Whether the record has results of a request that are not set aside."""
+        is_set_aside = self._set_aside_from is not None and number >= self._set_aside_from
+        return number in self._stored_rows and not is_set_aside
 
     def _tell(self, request: Request) -> None:
-        rows = self._measured.pop(request.number)
-        found = {row.task: measurement_of(row) for row in rows}
-        self._evolution.tell(request, {task: m.score for task, m in found.items()})
-        self._proceed(self._total - len(self._measured), self._total)
+        rows = self._stored_rows.pop(request.number)
+        scores = {row.task: measurement_of(row).score for row in rows}
+        self._evolution.tell(request, scores)
+        self._on_progress(self._total - len(self._stored_rows), self._total)
 
     def _inject(self) -> None:
-        """Passes on the programs put in by hand, at the request at which they were taken up."""
+        """Pass injected programs to evolution at the request at which the search used them."""
         number = self._evolution.next_request
         while self._injections and self._injections[0].request == number:
             row: InjectionRow = self._injections.popleft()
@@ -177,56 +181,57 @@ class _Replay:
                 self._evolution.inject(row.id, parse(row.source))
             except ProgramError as error:
                 raise Divergence(number, f"the injected program i{row.id}", str(error)) from None
-        beyond = number > self._last or self._set_aside_from is not None
-        if beyond and not self._programs:
+        is_beyond_record = number > self._last or self._set_aside_from is not None
+        if is_beyond_record and not self._programs:
             self._add_injections(self._evolution)
 
     def _may_differ(self, number: int) -> bool:
-        """Whether a limit that no longer holds may have decided request `number`."""
+        """Whether an old limit may have decided a request, so that it may now differ."""
         return self._limited_from is not None and number >= self._limited_from
 
-    def _differ(self, number: int, stored: str, made: str) -> None:
-        """Request `number` is another than the stored one: the search goes on longer, or diverges.
+    def _set_aside_or_raise(self, number: int, stored: str, made: str) -> None:
+        """Set the rest of the record aside, since request `number` differs from it.
 
         Raises:
-            Divergence: no limit explains it.
+            Divergence: No old limit explains the difference.
         """
         if not self._may_differ(number):
             raise Divergence(number, stored, made)
         self._set_aside_from = number
 
     def _check_births(self) -> None:
-        """Each program that was generated since the last call is the stored one of its number."""
+        """Compare the programs that were generated since the last call with the record."""
         for birth in self._evolution.births:
             made, stored = program_row(birth), self._programs.pop(birth.id, None)
             if stored is None:
-                known = birth.request in self._measured and not self._derive
-                if known and not self._may_differ(birth.request):
-                    raise Divergence(birth.request, f"no program {made.id}", _program(made))
-                self._unstored.append(birth)
+                is_recorded = birth.request in self._stored_rows and not self._derive
+                if is_recorded and not self._may_differ(birth.request):
+                    stored_text = f"no program {made.id}"
+                    raise Divergence(birth.request, stored_text, _describe_program(made))
+                self._new_births.append(birth)
             elif stored != made:
-                raise Divergence(birth.request, _program(stored), _program(made))
+                raise Divergence(birth.request, _describe_program(stored), _describe_program(made))
         self._evolution.births.clear()
 
-    def _check_nothing_is_left(self) -> None:
-        """Every stored measurement, program and verdict is one of this search, or set aside.
+    def _check_record_is_consumed(self) -> None:
+        """Check that all stored measurements, programs and verdicts were replayed or set aside.
 
         Raises:
-            Divergence: one is not.
+            Divergence: Some were not.
         """
-        if self._measured and self._set_aside_from is None:
-            first = min(self._measured)
-            self._differ(first, _stored(self._measured[first]), "nothing")
+        if self._stored_rows and self._set_aside_from is None:
+            first = min(self._stored_rows)
+            self._set_aside_or_raise(first, _describe_rows(self._stored_rows[first]), "nothing")
         if self._programs:
             program = min(self._programs.values(), key=lambda row: row.id)
-            raise Divergence(program.request, _program(program), "no program")
+            raise Divergence(program.request, _describe_program(program), "no program")
         if self._set_aside_from is None and not self._derive:
             self._check_verdicts()
 
     def _check_verdicts(self) -> None:
-        """Tests and champions are the stored ones; before the first commit none are stored."""
+        """Compare tests and champions with the record, unless it has no measurements yet."""
         evolution = self._evolution
-        # `seeds` is missing in the first version; `difference` and `low` follow from the scores.
+        # Schema version 1 has no `seeds`; `difference` and `low` follow from the scores.
         tests = [(row.challenger, row.defender, row.won) for row in map(test_row, evolution.tests)]
         stored_tests = [
             (row.challenger, row.defender, row.won)
@@ -242,32 +247,32 @@ class _Replay:
                 raise Divergence(evolution.next_request, f"{name} {stored}", f"{name} {made}")
 
     def _spares(self) -> dict[tuple[str, Seed], Measurements]:
-        rows = [row for rows in self._measured.values() for row in rows]
-        found: dict[tuple[str, Seed], Measurements] = defaultdict(dict)
+        rows = [row for rows in self._stored_rows.values() for row in rows]
+        spares: dict[tuple[str, Seed], Measurements] = defaultdict(dict)
         for row in [*self._store.select(SPARES), *rows]:
-            found[row.key, Seed(Stream(row.stream), row.seed)][row.task] = measurement_of(row)
-        return dict(found)
+            spares[row.key, Seed(Stream(row.stream), row.seed)][row.task] = measurement_of(row)
+        return dict(spares)
 
 
-def _seed(seed: Seed) -> str:
+def _describe_seed(seed: Seed) -> str:
     return f"{seed.stream} seed {seed.number}"
 
 
-def _stored(rows: list[MeasurementRow] | None) -> str:
+def _describe_rows(rows: list[MeasurementRow] | None) -> str:
     if not rows:
-        return "nothing, though later requests are stored"
+        return "nothing, although later requests are stored"
     row = rows[0]
     return f"{row.reason} of program {row.program} on {row.stream} seed {row.seed}"
 
 
-def _program(row: ProgramRow) -> str:
+def _describe_program(row: ProgramRow) -> str:
     origin = "" if row.parent is None else f" of program {row.parent}"
     head, *statements = (line.strip() for line in row.source.splitlines())
     return f"program {row.id} ({row.mutation}{origin}), {head} {'; '.join(statements)}"
 
 
-def _same(request: Request, rows: list[MeasurementRow] | None) -> bool:
-    """Whether `rows` are what was stored for `request`."""
+def _is_same_request(request: Request, rows: list[MeasurementRow] | None) -> bool:
+    """Whether `rows` are the stored measurements of `request`."""
     if not rows:
         return False
     row = rows[0]

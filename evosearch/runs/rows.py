@@ -1,6 +1,7 @@
-"""The tables of a run's database: one type for the rows of each, checked when they are read.
+"""The tables of a run's database and the types of their rows.
 
-A row carries a CRC-32 of its values, so that a changed byte is an error and never another figure.
+Each row has a CRC-32 of its values, which is checked when the row is read. So a changed byte is an
+error and cannot change a result silently.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin, get_
 
 
 class MetaRow(NamedTuple):
-    """One fact about the whole run, such as its configuration as it was made."""
+    """An entry of the run's description, such as its original configuration."""
 
     key: str
     value: str
@@ -24,13 +25,13 @@ class ProcessRow(NamedTuple):
     """A process that searched in the run.
 
     Attributes:
-        number: 1 for the process that began the run.
-        started: UTC.
-        first_request: the first request that it measured.
-        version: of evosearch.
-        code: digest of the code that decides (`evosearch.runs.provenance`).
-        libraries: name and version, in one line.
-        machine: processor and device, in one line.
+        number: 1 for the process that began the run, then 2, 3, ...
+        started: Time at which it started, in UTC.
+        first_request: The first request that it measured.
+        version: Version of evosearch.
+        code: Digest of the code that determines a search (`evosearch.runs.provenance`).
+        libraries: Names and versions of libraries, on one line.
+        machine: Processor and device, on one line.
     """
 
     number: int
@@ -56,7 +57,7 @@ class ProgramRow(NamedTuple):
 
 
 class MeasurementRow(NamedTuple):
-    """One program on one task and seed, for one request; None is a loss that diverged."""
+    """A measurement of one program on one task and seed; a diverged loss is None."""
 
     request: int
     reason: str
@@ -75,7 +76,7 @@ class MeasurementRow(NamedTuple):
 
 
 class TuningRow(NamedTuple):
-    """The baseline's learning rate on a task; `trials` is JSON, the mean log loss by rate."""
+    """The baseline's learning rate on a task; `trials` is JSON: the mean log loss by rate."""
 
     task: str
     params: int
@@ -84,7 +85,7 @@ class TuningRow(NamedTuple):
 
 
 class RejectRow(NamedTuple):
-    """How many drafts of a program were rejected for one reason."""
+    """Number of drafts of a program that were rejected for one reason."""
 
     request: int
     program: int
@@ -93,7 +94,10 @@ class RejectRow(NamedTuple):
 
 
 class TestRow(NamedTuple):
-    """A test of a challenger against the champion; `seeds` is JSON, `won` None while open."""
+    """A test of a challenger against the champion.
+
+    `seeds` is JSON: the numbers of the seeds. `won` is None while the test is open.
+    """
 
     number: int
     challenger: int
@@ -105,7 +109,7 @@ class TestRow(NamedTuple):
 
 
 class ChampionRow(NamedTuple):
-    """Champion `number`, the initial program being 0; `confirmed_on` is JSON, the seeds."""
+    """A champion; number 0 is the initial program. `confirmed_on` is JSON: numbers of seeds."""
 
     number: int
     program: int
@@ -115,7 +119,7 @@ class ChampionRow(NamedTuple):
 
 
 class ValidationRow(NamedTuple):
-    """A champion on one validation task and seed."""
+    """A validation of one champion on one task and seed; a diverged loss is None."""
 
     champion: int
     program: int
@@ -128,7 +132,7 @@ class ValidationRow(NamedTuple):
 
 
 class InjectionRow(NamedTuple):
-    """A program put in by hand: taken up at `request`, or set aside for the reason `withdrawn`."""
+    """An injected program: used at `request`, or set aside for the reason `withdrawn`."""
 
     id: int
     source: str
@@ -137,14 +141,13 @@ class InjectionRow(NamedTuple):
 
 
 class ProgressRow(NamedTuple):
-    """The counts as of the last commit.
+    """Counts and state of the search at the last commit.
 
     Attributes:
-        one: 1.
-        limited_from: the first request that a limit on programs, trainings or minutes decided;
+        one: Always 1: the primary key of the only row.
+        limited_from: The first request that a limit on programs, trainings or minutes decided;
             None while no limit has been reached.
-        programs, tests, champions: how many rows these tables have: a row that is gone has no
-            checksum that could tell.
+        programs, tests, champions: Number of rows in these tables, to detect lost rows.
     """
 
     one: int
@@ -164,16 +167,17 @@ class ProgressRow(NamedTuple):
 
 
 EMPTY_PROGRESS = ProgressRow(1, 0, 0, 0, 0, 0, 0, 0, 0.0, None, None, 0, 0, 0)
-"""The counts of a run that has not begun."""
+"""The counts of a run without measurements."""
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
 _SQL_TYPES = {int: "integer", bool: "integer", float: "real", str: "text"}
-_READ_AS = {int: (int,), bool: (int,), float: (float, int), str: (str,)}
+_STORED_TYPES = {int: (int,), bool: (int,), float: (float, int), str: (str,)}
+"""The types in which SQLite may return a value."""
 
 
 class RowError(ValueError):
-    """A row is not as it was written."""
+    """Raised for a row that was damaged after it was written."""
 
 
 @dataclass(frozen=True)
@@ -181,9 +185,9 @@ class Table(Generic[R]):
     """A table of the database.
 
     Attributes:
-        name: its name in SQL.
-        row: the type of its rows, a named tuple.
-        key: the columns of its primary key; empty for a table that has none.
+        name: Name in SQL.
+        row: Type of the rows, a named tuple.
+        key: Columns of the primary key; empty if there is none.
     """
 
     name: str
@@ -192,37 +196,39 @@ class Table(Generic[R]):
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns, without the checksum."""
+        """Names of the columns, without the checksum."""
         return self.row._fields  # type: ignore[attr-defined, no-any-return]
 
     @cached_property
     def _types(self) -> tuple[tuple[type, bool], ...]:
-        """For each column its Python type, and whether it may be None."""
-        found = []
+        """For each column its Python type and whether it may be None."""
+        result = []
         for hint in get_type_hints(self.row).values():
-            plain = [one for one in get_args(hint) or (hint,) if one is not types.NoneType]
-            found.append((plain[0], get_origin(hint) is types.UnionType))
-        return tuple(found)
+            members = get_args(hint) or (hint,)
+            plain = next(member for member in members if member is not types.NoneType)
+            result.append((plain, get_origin(hint) is types.UnionType))
+        return tuple(result)
 
     @cached_property
     def _allowed(self) -> tuple[tuple[type, ...], ...]:
         return tuple(
-            (*_READ_AS[plain], *((types.NoneType,) if nullable else ()))
+            (*_STORED_TYPES[plain], *((types.NoneType,) if nullable else ()))
             for plain, nullable in self._types
         )
 
     @cached_property
     def _conversions(self) -> tuple[Callable[[Any], Any], ...]:
-        """How values become what SQLite gives back: of a plain type, not of an enumeration."""
+        """Functions that convert values to the plain types that SQLite returns."""
         return tuple(_CONVERSIONS[plain] for plain, _ in self._types)
 
     @cached_property
-    def _booleans(self) -> tuple[int, ...]:
-        return tuple(n for n, (plain, _) in enumerate(self._types) if plain is bool)
+    def _boolean_columns(self) -> tuple[int, ...]:
+        """Indices of the boolean columns."""
+        return tuple(index for index, (plain, _) in enumerate(self._types) if plain is bool)
 
     @cached_property
     def schema(self) -> str:
-        """The statement that makes the table."""
+        """SQL statement that creates the table."""
         columns = [
             f"{name} {_SQL_TYPES[plain]}{'' if nullable else ' not null'}"
             for name, (plain, nullable) in zip(self.columns, self._types, strict=True)
@@ -234,18 +240,18 @@ class Table(Generic[R]):
 
     @cached_property
     def insertion(self) -> str:
-        """The statement that writes a row, in place of one with the same primary key."""
+        """SQL statement that inserts a row or replaces the row with the same primary key."""
         names = ", ".join((*self.columns, "checksum"))
         marks = ", ".join("?" * (len(self.columns) + 1))
         return f"insert or replace into {self.name} ({names}) values ({marks})"
 
     @cached_property
     def selection(self) -> str:
-        """The statement that reads rows; conditions and order may follow."""
+        """SQL statement that selects rows; conditions and an order may be appended."""
         return f"select {', '.join((*self.columns, 'checksum'))} from {self.name}"
 
     def stored(self, row: R) -> tuple[Any, ...]:
-        """The values of `row` as SQLite keeps them, the checksum last."""
+        """Return the values of a row as SQLite stores them, the checksum last."""
         values = tuple(
             value if value is None else convert(value)
             for value, convert in zip(row, self._conversions, strict=True)
@@ -253,35 +259,35 @@ class Table(Generic[R]):
         return (*values, _checksum(values))
 
     def read(self, stored: Sequence[Any]) -> R:
-        """The row whose stored values, with the checksum, are `stored`.
+        """Return the row with these stored values, of which the last is the checksum.
 
         Raises:
-            RowError: a value is of another type, or the checksum is that of other values.
+            RowError: A value has the wrong type, or the checksum does not match.
         """
         *values, checksum = stored
-        of_types = tuple(map(type, values))
-        if of_types not in self._seen:
-            self._check_types(of_types)
+        value_types = tuple(map(type, values))
+        if value_types not in self._checked_types:
+            self._check_types(value_types)
         if _checksum(tuple(values)) != checksum:
             raise RowError("the checksum differs")
-        for place in self._booleans:
-            if values[place] is not None:
-                values[place] = bool(values[place])
+        for index in self._boolean_columns:
+            if values[index] is not None:
+                values[index] = bool(values[index])
         return self.row(*values)
 
     @cached_property
-    def _seen(self) -> set[tuple[type, ...]]:
-        """Types of rows that were found right; a table has few."""
+    def _checked_types(self) -> set[tuple[type, ...]]:
+        """Valid combinations of value types that have occurred, cached for speed."""
         return set()
 
-    def _check_types(self, of_types: tuple[type, ...]) -> None:
-        for name, of_type, allowed in zip(self.columns, of_types, self._allowed, strict=True):
-            if of_type not in allowed:
-                raise RowError(f"{name} is {of_type.__name__}")
-        self._seen.add(of_types)
+    def _check_types(self, value_types: tuple[type, ...]) -> None:
+        for name, value_type, allowed in zip(self.columns, value_types, self._allowed, strict=True):
+            if value_type not in allowed:
+                raise RowError(f"{name} is {value_type.__name__}")
+        self._checked_types.add(value_types)
 
-    def is_whole(self, stored: Sequence[Any]) -> bool:
-        """Whether `read` would give a row."""
+    def is_undamaged(self, stored: Sequence[Any]) -> bool:
+        """Whether `read` accepts these stored values."""
         try:
             self.read(stored)
         except RowError:
@@ -289,26 +295,31 @@ class Table(Generic[R]):
         return True
 
 
-def _number(value: Any) -> float:
-    """SQLite gives -0.0 back as 0.0."""
+def _plain_float(value: Any) -> float:
+    """Convert to float, and -0.0 to 0.0 as SQLite does."""
     return float(value) + 0.0
 
 
-_CONVERSIONS: dict[type, Callable[[Any], Any]] = {int: int, bool: int, float: _number, str: str}
+_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
+    int: int,
+    bool: int,
+    float: _plain_float,
+    str: str,
+}
 
 
 def _checksum(values: tuple[Any, ...]) -> int:
     return zlib.crc32(repr(values).encode())
 
 
-_MEASURED = ("key", "stream", "seed", "task")
+_MEASUREMENT_KEY = ("key", "stream", "seed", "task")
 
 META = Table("meta", MetaRow, ("key",))
 PROCESSES = Table("processes", ProcessRow, ("number",))
 PROGRAMS = Table("programs", ProgramRow, ("id",))
-MEASUREMENTS = Table("measurements", MeasurementRow, _MEASURED)
-SPARES = Table("spares", MeasurementRow, _MEASURED)
-"""Measurements that a search made after a limit, and that a longer search has not asked for yet."""
+MEASUREMENTS = Table("measurements", MeasurementRow, _MEASUREMENT_KEY)
+SPARES = Table("spares", MeasurementRow, _MEASUREMENT_KEY)
+"""Measurements that were made after a limit and that the continued search has not requested yet."""
 TUNING = Table("tuning", TuningRow, ("task",))
 REJECTS = Table("rejects", RejectRow)
 TESTS = Table("tests", TestRow, ("number",))

@@ -1,4 +1,4 @@
-"""A run, read: how it stands, its programs and champions, what they cost."""
+"""Reading a run: its status, programs, champions and cost."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ from primitives import Program, ProgramError, live, parse, state_memory
 
 FUNNEL = "funnel.json"
 _PROGRAMS_AT_ONCE = 500
-"""Ids in one condition; SQLite allows a thousand at least."""
+"""Maximum number of ids in one SQL condition; SQLite allows at least 1,000."""
 
 
 class Run:
-    """A run directory, read; it may still be searched in by another process.
+    """Read access to a run directory, in which another process may be searching.
 
     Args:
-        directory: the run's.
-        config: what its configuration is, where that is known; None to read it.
+        directory: The run's directory.
+        config: The run's configuration; None to read it from the directory.
 
     Raises:
-        UsageError: there is no run, or its configuration was changed.
-        EvosearchError: its database is damaged, or of a newer version.
+        UsageError: There is no run in `directory`, or its configuration was changed.
+        EvosearchError: The database is damaged, or was written by a newer version.
     """
 
     def __init__(self, directory: Path | str, config: Config | None = None):
@@ -63,7 +63,7 @@ class Run:
         self._store.check_complete()
 
     def status(self) -> RunStatus:
-        """Counts, speed, cost and the champion."""
+        """Return the search's counts, speed, cost and champion."""
         progress = self._store.progress() or EMPTY_PROGRESS
         generated, elapsed = progress.generated, progress.elapsed_seconds
         cost = self.cost()
@@ -92,59 +92,58 @@ class Run:
         )
 
     def best(self) -> MeasuredProgram | None:
-        """The champion; None before the first measurement."""
+        """Return the champion; None before the first measurement."""
         rows = self._store.select(CHAMPIONS, "order by number desc limit 1")
         return self.measured(rows[0].key) if rows else None
 
     def _last_validation(self) -> Estimate | None:
-        """The champion's on ten times the work; None if it had none, or not yet."""
+        """Return the champion's validation; None if there is none (yet)."""
         last = self._store.largest(CHAMPIONS, "number")
         return None if last is None else self.validations().get(last)
 
     def top(self, n: int | None = 10, *, pareto: bool = False) -> list[MeasuredProgram]:
-        """The best programs by the lower bound of fitness, then id.
+        """Return the best programs, sorted by the lower bound of fitness, then by id.
 
-        Only programs that were trained on every task: others have no mean to report. Only those
-        that are returned are parsed.
+        Programs that were not trained on every task are left out, since they have no mean.
 
         Args:
-            n: how many; None for all.
-            pareto: only those that no other beats in fitness (lower bound), live statements and
-                state memory alike.
+            n: Number of programs; None for all.
+            pareto: Whether to return only the Pareto front in fitness (lower bound), live
+                statements and state memory.
         """
-        found = self._candidates()
+        ranked = self._candidates()
         if pareto:
-            found = self._front(found)
-        found.sort(key=lambda one: (-one.fitness.low, one.id))
-        return self._read(found[:n])
+            ranked = self._pareto_front(ranked)
+        ranked.sort(key=lambda candidate: (-candidate.fitness.low, candidate.id))
+        return self._measured_programs(ranked[:n])
 
     def program(self, number: int) -> Program:
-        """A generated program by its id.
+        """Return a generated program by its id.
 
         Raises:
-            UsageError: there is none of that id.
+            UsageError: There is no program with this id.
         """
         return self._parsed(self.row(number).source)
 
     def row(self, number: int) -> ProgramRow:
-        """What the store knows of a generated program.
+        """Return the database row of a generated program by its id.
 
         Raises:
-            UsageError: there is none of that id.
+            UsageError: There is no program with this id.
         """
         if not 0 <= number < 2**63 or not (
             rows := self._store.select(PROGRAMS, "where id = ?", number)
         ):
             last = self._store.largest(PROGRAMS, "id")
-            ids = "it has none yet" if last is None else f"ids go from 0 to {last}"
+            ids = "it has no programs yet" if last is None else f"ids go from 0 to {last}"
             raise UsageError(f"{self.directory} has no program {number}; {ids}")
         return rows[0]
 
     def injected(self, number: int) -> Program:
-        """A program put in by `evosearch inject`, by its number.
+        """Return an injected program by the number that `evosearch inject` printed.
 
         Raises:
-            UsageError: there is none of that number.
+            UsageError: There is no injection of this number.
         """
         if not 0 <= number < 2**63 or not (
             rows := self._store.select(INJECTIONS, "where id = ?", number)
@@ -153,99 +152,106 @@ class Run:
         return self._parsed(rows[0].source)
 
     def champion(self) -> Program:
-        """The champion.
+        """Return the champion's program.
 
         Raises:
-            EvosearchError: nothing has been measured yet.
+            EvosearchError: Nothing has been measured yet.
         """
         best = self.best()
         if best is None:
             raise EvosearchError(
-                f"{self.directory} has no champion yet; `evosearch resume {self.directory}`"
+                f"{self.directory} has no champion yet; run `evosearch resume {self.directory}`"
             )
         return parse(best.source)
 
     def save_funnel(self, document: Mapping[str, Any]) -> None:
-        """Keeps what `evosearch.evaluation.funnel` found of this run's programs.
+        """Write the result of `evosearch.evaluation.funnel` for this run's programs.
 
         Raises:
-            EvosearchError: it cannot be written.
+            EvosearchError: The file cannot be written.
         """
         write_document(self.directory / FUNNEL, document)
 
     def funnel(self) -> FunnelDocument | None:
-        """What `save_funnel` kept last; None if this run went through no funnel.
+        """Return the result of the last funnel; None if there was no funnel.
 
         Raises:
-            EvosearchError: the file is damaged.
+            EvosearchError: The file is damaged.
         """
         remedy = f"evosearch funnel {self.directory}"
         return read_document(self.directory / FUNNEL, FunnelDocument, remedy)
 
     def winner(self) -> Program:
-        """The program that came through the funnel.
+        """Return the program that won the funnel.
 
         Raises:
-            UsageError: there was no funnel, or nothing came through.
+            UsageError: There was no funnel, or no program passed it.
         """
         document = self.funnel()
         if document is None:
             raise UsageError(
-                f"{self.directory} has no winner yet; `evosearch funnel {self.directory}` finds it"
+                f"{self.directory} has no winner yet; run `evosearch funnel {self.directory}`"
             )
         if document.winner is None:
-            raise UsageError(f"no program of {self.directory} came through the funnel")
+            raise UsageError(f"no program of {self.directory} passed the funnel")
         return parse(document.winner.source)
 
     def measured(self, key: str) -> MeasuredProgram | None:
-        """What is known of the programs with a semantic key; None if nothing."""
-        found = self._read(self._candidates(key))
-        return found[0] if found else None
+        """Return the measured program with a semantic key; None if there is none."""
+        programs = self._measured_programs(self._candidates(key))
+        return programs[0] if programs else None
 
     def tests(self) -> list[TestRow]:
-        """Every test between a challenger and the champion of its time."""
+        """Return all tests of challengers against the champion, in order."""
         return self._store.select(TESTS, "order by number")
 
     def rates(self) -> dict[str, float]:
-        """The baseline's learning rate on each task, as far as it is tuned."""
+        """Return the baseline's learning rate by task, for the tasks on which it is tuned."""
         return self._store.rates()
 
     def cost(self) -> Cost:
-        """What the search has cost so far."""
+        """Return the cost of the search so far."""
         return next(reversed(self._running_cost().values()), Cost())
 
     def champions(self) -> list[ChampionEntry]:
-        """Every champion in order, the initial program first, with what the search had cost.
+        """Return all champions in order, the initial program first.
 
-        A champion has an estimate only from the seeds that confirm it, and none if it was dethroned
-        before. One that failed on one of these seeds is followed by the one before it.
+        A champion's estimate is from confirmation seeds only; a champion that was replaced before
+        its confirmation has none. If a champion fails on a confirmation seed, the previous champion
+        follows it.
         """
-        after = self._running_cost()
-        decided = self._test_requests()
-        found: list[ChampionEntry] = []
-        before: ChampionRow | None = None
+        costs = self._running_cost()
+        test_requests = self._last_test_requests()
+        entries: list[ChampionEntry] = []
+        previous: ChampionRow | None = None
         for row in self._store.select(CHAMPIONS, "order by number"):
             if row.test is not None:
-                last = decided.get(row.test, 0)
+                request = test_requests.get(row.test, 0)
             else:
-                last = self._failure(before.key) if before else 0
-            before = row
-            described = self._candidates(row.key)[:1]
-            known = [one.estimate for one in described if one.confirmed or row.number == 0]
-            found.append(
+                request = self._failed_confirmation(previous.key) if previous else 0
+            previous = row
+            estimates = [
+                candidate.estimate
+                for candidate in self._candidates(row.key)[:1]
+                if candidate.confirmed or row.number == 0
+            ]
+            entries.append(
                 ChampionEntry(
-                    row.number, row.program, after.get(last, Cost()), known[0] if known else None
+                    row.number,
+                    row.program,
+                    costs.get(request, Cost()),
+                    estimates[0] if estimates else None,
                 )
             )
-        return found
+        return entries
 
     def validations(self) -> dict[int, Estimate]:
-        """The validation of champions, by their number; empty if there is none.
+        """Return the fitness of champions on validation tasks, by the champion's number.
 
-        Fitness as in `champions`, on validation tasks.
+        Champions without validation are left out.
         """
         if not self._store.has_all_validations():
-            raise self._unvalidated()
+            raise self._incomplete_validation_error()
         by_program = self._store.validations()
         return {
             row.number: self._validated(by_program[row.program])
@@ -254,21 +260,21 @@ class Run:
         }
 
     def _running_cost(self) -> dict[int, Cost]:
-        """What the search had cost after each request."""
+        """Return the cumulative cost after each request."""
         weights = {row.task: row.params for row in self._store.select(TUNING)}
         rows = self._store.select(MEASUREMENTS, "order by request")
         for task in {row.task for row in rows} - weights.keys():
             raise EvosearchError(
                 f"{self._store.path} is damaged: the tuning of the baseline on {task} is missing; "
-                f"`evosearch resume {self.directory}` makes it again"
+                f"`evosearch resume {self.directory}` repeats it"
             )
         return running_cost(rows, weights)
 
-    def _failure(self, key: str) -> int:
-        """The first request that confirms a program, and on which it failed; 0 if none is."""
+    def _failed_confirmation(self, key: str) -> int:
+        """Return the first confirmation request on which a program failed; 0 if there is none."""
         by_request: dict[int, list[MeasurementRow]] = defaultdict(list)
-        confirming = "where +key = ? and stream = ? order by request"
-        for row in self._store.select(MEASUREMENTS, confirming, key, Stream.CONFIRM):
+        where = "where +key = ? and stream = ? order by request"
+        for row in self._store.select(MEASUREMENTS, where, key, Stream.CONFIRM):
             by_request[row.request].append(row)
         for request, rows in by_request.items():
             lowest = min(row.score for row in rows)
@@ -276,8 +282,8 @@ class Run:
                 return request
         return 0
 
-    def _test_requests(self) -> dict[int, int]:
-        """The last request of each test."""
+    def _last_test_requests(self) -> dict[int, int]:
+        """Return the last request of each test, by the test's number."""
         last: dict[int, int] = defaultdict(int)
         for row in self._store.select(MEASUREMENTS, "where stream = ?", Stream.TEST):
             last[row.seed] = max(last[row.seed], row.request)
@@ -290,88 +296,89 @@ class Run:
         try:
             return [int(seed) for seed in json.loads(test.seeds)]
         except (ValueError, TypeError, OverflowError, RecursionError):
-            raise self._damaged(f"the seeds of test {test.number}") from None
+            raise self._missing_data_error(f"the seeds of test {test.number}") from None
 
     def _parsed(self, source: str) -> Program:
         try:
             return parse(source)
         except ProgramError as error:
-            raise self._damaged(f"a program ({error})") from None
+            raise self._missing_data_error(f"a valid program ({error})") from None
 
-    def _unvalidated(self) -> EvosearchError:
+    def _incomplete_validation_error(self) -> EvosearchError:
         return EvosearchError(
             f"{self._store.path} is damaged: a part of a champion's validation is missing; "
-            f"`evosearch resume {self.directory}` makes it again"
+            f"`evosearch resume {self.directory}` repeats it"
         )
 
-    def _damaged(self, what: str) -> EvosearchError:
+    def _missing_data_error(self, missing: str) -> EvosearchError:
         return EvosearchError(
-            f"{self._store.path} is damaged: it does not hold {what}; "
+            f"{self._store.path} is damaged: it does not hold {missing}; "
             f"run `evosearch check {self.directory}`"
         )
 
     def _candidates(self, key: str | None = None) -> list[Candidate]:
-        """Every program that was trained on all tasks; or the one with `key`, if it was trained."""
+        """Return the programs that were trained on all tasks, or the trained one with `key`."""
         where, values = ("where +key = ?", (key,)) if key else ("", ())
         rows = self._store.select(MEASUREMENTS, f"{where} order by rowid", *values)
         try:
             return candidates(rows, self.config, with_skipped=key is not None)
         except ValueError as error:
-            raise self._damaged(str(error)) from None
+            raise self._missing_data_error(str(error)) from None
 
-    def _front(self, found: list[Candidate]) -> list[Candidate]:
-        """The Pareto front of `found`."""
-        rows = self._rows(one.id for one in found)
+    def _pareto_front(self, ranked: list[Candidate]) -> list[Candidate]:
+        rows = self._program_rows(candidate.id for candidate in ranked)
 
         @cache
         def memory(number: int) -> float:
             return state_memory(self._parsed(rows[number].source))
 
-        return pareto_front(found, {row.id: row.live_statements for row in rows.values()}, memory)
+        return pareto_front(ranked, {row.id: row.live_statements for row in rows.values()}, memory)
 
-    def _read(self, found: Sequence[Candidate]) -> list[MeasuredProgram]:
-        """The candidates with their programs."""
-        rows = self._rows(one.id for one in found)
-        return [self._described(one, rows[one.id].source) for one in found]
+    def _measured_programs(self, ranked: Sequence[Candidate]) -> list[MeasuredProgram]:
+        """Read and parse the programs of candidates."""
+        rows = self._program_rows(candidate.id for candidate in ranked)
+        return [
+            self._measured_program(candidate, rows[candidate.id].source) for candidate in ranked
+        ]
 
-    def _rows(self, numbers: Iterable[int]) -> dict[int, ProgramRow]:
-        """The rows of programs that were measured, by their ids."""
-        wanted = list(numbers)
-        found: dict[int, ProgramRow] = {}
-        for start in range(0, len(wanted), _PROGRAMS_AT_ONCE):
-            part = wanted[start : start + _PROGRAMS_AT_ONCE]
+    def _program_rows(self, ids: Iterable[int]) -> dict[int, ProgramRow]:
+        """Return the rows of measured programs by id."""
+        all_ids = list(ids)
+        rows: dict[int, ProgramRow] = {}
+        for start in range(0, len(all_ids), _PROGRAMS_AT_ONCE):
+            part = all_ids[start : start + _PROGRAMS_AT_ONCE]
             condition = f"where id in ({', '.join('?' * len(part))})"
-            found |= {row.id: row for row in self._store.select(PROGRAMS, condition, *part)}
-        for number in wanted:
-            if number not in found:
-                raise self._damaged(f"program {number}, which was measured")
-        return found
+            rows |= {row.id: row for row in self._store.select(PROGRAMS, condition, *part)}
+        for number in all_ids:
+            if number not in rows:
+                raise self._missing_data_error(f"program {number}, which was measured")
+        return rows
 
-    def _described(self, one: Candidate, source: str) -> MeasuredProgram:
-        program, estimate = live(self._parsed(source)), one.estimate
+    def _measured_program(self, candidate: Candidate, source: str) -> MeasuredProgram:
+        program, estimate = live(self._parsed(source)), candidate.estimate
         return MeasuredProgram(
             fitness=estimate.fitness,
             per_task=estimate.per_task,
             seeds=estimate.seeds,
-            id=one.id,
-            confirmed=one.confirmed,
-            measurements=one.measurements,
+            id=candidate.id,
+            confirmed=candidate.confirmed,
+            measurements=candidate.measurements,
             statements=len(program.statements),
             state_memory=state_memory(program),
             source=str(program),
         )
 
-    def _validated(self, found: list[Validation]) -> Estimate:
-        if not is_complete(found, self.config):
-            raise self._unvalidated()
-        return validated_estimate(found, self.config.measurement)
+    def _validated(self, validations: list[Validation]) -> Estimate:
+        if not is_complete(validations, self.config):
+            raise self._incomplete_validation_error()
+        return validated_estimate(validations, self.config.measurement)
 
 
 def open_run(path: Path | str) -> Run:
-    """The run in directory `path`.
+    """Open the run in directory `path`.
 
     Raises:
-        UsageError: there is none.
-        EvosearchError: its database is damaged or of a newer version.
+        UsageError: There is no run in `path`.
+        EvosearchError: The database is damaged, or was written by a newer version.
     """
     return Run(path)

@@ -1,8 +1,8 @@
-"""The run store: one SQLite database a run, written by the searching process alone.
+"""The store of a run: one SQLite database, written only by the searching process.
 
-The record is the truth: a search is resumed by replaying its measurements, and every figure that is
-shown is computed from them. Nothing that was measured is ever deleted. (The one other writer is
-`evosearch inject`, which writes rows of `injections`.)
+A search is resumed by replaying its measurements, and every reported figure is computed from them.
+No measurement is ever deleted. The only other writer is `evosearch inject`, which writes rows of
+`injections`.
 """
 
 from __future__ import annotations
@@ -68,20 +68,20 @@ if TYPE_CHECKING:
     from evosearch.seeds import Seed
 
 _SECONDS_BETWEEN_SYNCS = 10.0
-"""A loss of power loses at most what was committed in this time."""
-_VALIDATED = "validations"
-"""The entry of `meta` that is the number of rows of validation."""
+"""A power failure loses at most the commits of this time."""
+_VALIDATION_COUNT = "validations"
+"""Key in `meta` of the number of rows of the table `validations`."""
 
 Mode = Literal["read", "search", "inject"]
 
 
 class Store:
-    """An open run database; use `open`.
+    """An open run database; create it with `Store.open`.
 
     Attributes:
-        directory: the run's.
-        path: the database's.
-        is_migrated_copy: whether this is a copy in memory of an older database, to read.
+        directory: The run's directory.
+        path: Path of the database.
+        is_migrated_copy: Whether this is a copy in memory of a database with an older schema.
     """
 
     def __init__(self, directory: Path, connection: sqlite3.Connection, lock: int | None):
@@ -89,32 +89,38 @@ class Store:
         self.path = directory / DATABASE
         self._db = connection
         self._lock = lock
-        self._synced = time.monotonic()
+        self._last_sync = time.monotonic()
         self.is_migrated_copy = False
 
     @classmethod
     def open(cls, directory: Path, mode: Mode = "read") -> Store:
-        """The run in `directory`; one process at a time may open it to search.
+        """Open the run in `directory`.
 
-        An older database is brought to the present schema: in memory to read it; in the file, of
-        which a copy is kept, to write to it.
+        A database with an older schema is migrated: in memory if it is only read, otherwise in the
+        file, after a backup.
+
+        Args:
+            directory: The run's directory.
+            mode: `read`, `search` (read and write; one process at a time) or `inject` (read and
+                write injections).
 
         Raises:
-            UsageError: there is no run.
-            EvosearchError: another process searches in it, or the database is damaged, cannot be
-                written, or was made by a newer version.
+            UsageError: There is no run in `directory`.
+            EvosearchError: Another process is searching in the run, or the database is damaged,
+                cannot be written, or was written by a newer version.
         """
         path = directory / DATABASE
         if is_unfinished(directory):
             raise UsageError(
-                f"{directory} holds no run: making it was interrupted before the search began; "
-                f"start it again with `evosearch search ... --out {directory}`"
+                f"{directory} holds no run: its creation was interrupted before the search began; "
+                f"start again with `evosearch search ... --out {directory}`"
             )
         if not path.is_file():
             raise UsageError(f"{directory} holds no run ({DATABASE} is missing); check the path")
         if mode != "read" and path.is_symlink():
             raise UsageError(
-                f"{path} is a link to {path.resolve()}, which would be written; copy the file here"
+                f"{path} is a link to {path.resolve()}, which would be changed; replace the link "
+                "with a copy of the file"
             )
         lock = None
         try:
@@ -131,9 +137,9 @@ class Store:
         return store
 
     def close(self) -> None:
-        """Commits and closes; the run can be opened by others again."""
+        """Commit, close the database and release the lock."""
         try:
-            with self._explained():
+            with self._explain_errors():
                 self._db.commit()
         finally:
             with suppress(sqlite3.Error):
@@ -143,294 +149,309 @@ class Store:
                 self._lock = None
 
     def commit(self) -> None:
-        """Makes everything written so far survive a kill; now and then, a loss of power too."""
-        with self._explained():
+        """Commit what was written, and sync it to disk every `_SECONDS_BETWEEN_SYNCS`.
+
+        A commit survives the death of the process; only a sync survives a power failure.
+        """
+        with self._explain_errors():
             self._db.commit()
-            if time.monotonic() - self._synced >= _SECONDS_BETWEEN_SYNCS:
+            if time.monotonic() - self._last_sync >= _SECONDS_BETWEEN_SYNCS:
                 self._db.execute("pragma wal_checkpoint(passive)")
-                self._synced = time.monotonic()
+                self._last_sync = time.monotonic()
 
     def rollback(self) -> None:
-        """Forgets what was written since the last commit."""
+        """Discard what was written since the last commit."""
         with suppress(sqlite3.Error):
             self._db.rollback()
 
-    def _explained(self) -> AbstractContextManager[None]:
+    def _explain_errors(self) -> AbstractContextManager[None]:
         return explain_file_errors(self.path, retry=f"run `evosearch resume {self.directory}`")
 
-    # -- what the search writes ------------------------------------------------------------------
+    # -- writing ---------------------------------------------------------------------------------
 
     def write(self, table: Table[R], rows: Iterable[R]) -> None:
-        """Writes rows, each in place of one with the same primary key."""
+        """Insert rows; each replaces the row with the same primary key."""
         stored = [table.stored(row) for row in rows]
         if stored:
-            with self._explained():
+            with self._explain_errors():
                 self._db.executemany(table.insertion, stored)
 
     def add_births(self, births: Iterable[Birth]) -> None:
-        """Writes generated programs and the drafts rejected on the way to them."""
+        """Write generated programs, their rejected drafts, and which injections were used."""
         births = list(births)
         self.write(PROGRAMS, map(program_row, births))
         self.write(REJECTS, reject_rows(births))
-        taken_up = {birth.injection: birth.request for birth in births if birth.injection}
-        if taken_up:
+        used_injections = {birth.injection: birth.request for birth in births if birth.injection}
+        if used_injections:
             self.write(
                 INJECTIONS,
                 [
-                    row._replace(request=taken_up[row.id])
+                    row._replace(request=used_injections[row.id])
                     for row in self.select(INJECTIONS)
-                    if row.id in taken_up
+                    if row.id in used_injections
                 ],
             )
 
-    def add_measurements(self, request: Request, found: Mapping[str, Measurement]) -> None:
-        """Writes what one request measured, a row a task."""
-        self.write(MEASUREMENTS, measurement_rows(request, found))
+    def add_measurements(self, request: Request, measurements: Mapping[str, Measurement]) -> None:
+        """Write the measurements of one request, given by task."""
+        self.write(MEASUREMENTS, measurement_rows(request, measurements))
 
     def remove_spare(self, key: str, seed: Seed) -> None:
-        """Removes what was set aside for a program and seed, which is a measurement again."""
-        with self._explained():
+        """Remove the spares of a semantic key and seed, which the search has requested again."""
+        with self._explain_errors():
             self._db.execute(
                 f"delete from {SPARES.name} where key = ? and stream = ? and seed = ?",
                 (key, str(seed.stream), seed.number),
             )
 
     def add_test(self, test: Test) -> None:
-        """Writes a test, or its verdict."""
+        """Write a test, or replace it when its verdict is known."""
         self.write(TESTS, [test_row(test)])
 
     def add_champion(self, number: int, champion: Champion) -> None:
-        """Writes champion `number`, counted from 0."""
+        """Write a champion; `number` counts champions from 0."""
         self.write(CHAMPIONS, [champion_row(number, champion)])
 
-    def add_validation(self, champion: int, program: int, found: Iterable[Validation]) -> None:
-        """Writes what champion number `champion` gave on validation tasks."""
-        self.write(VALIDATIONS, validation_rows(champion, program, found))
-        self.set_meta(_VALIDATED, str(self.count(VALIDATIONS)))
+    def add_validation(
+        self, champion: int, program: int, validations: Iterable[Validation]
+    ) -> None:
+        """Write the validations of a champion, given its number and its program's id."""
+        self.write(VALIDATIONS, validation_rows(champion, program, validations))
+        self.set_meta(_VALIDATION_COUNT, str(self.count(VALIDATIONS)))
 
     def set_progress(self, evolution: Evolution, elapsed: float, stop_reason: str | None) -> None:
-        """Writes how far a search is, whose births, tests and champions are written.
+        """Write the counts of a search whose programs, tests and champions are already written.
 
         Args:
-            evolution: the search.
-            elapsed: seconds spent, over all processes.
-            stop_reason: why it ended; None while it runs.
+            evolution: The search.
+            elapsed: Seconds spent by all processes of the search.
+            stop_reason: Why the search ended; None while it runs.
         """
         self.write(PROGRESS, [progress_row(evolution, elapsed, stop_reason)])
 
     def set_stop_reason(self, reason: str) -> None:
-        """Writes why the search stopped before it got anywhere new."""
-        before = self.progress() or EMPTY_PROGRESS
-        self.write(PROGRESS, [before._replace(stop_reason=reason)])
+        """Write only the reason why a search ended, for one that made no new requests."""
+        progress = self.progress() or EMPTY_PROGRESS
+        self.write(PROGRESS, [progress._replace(stop_reason=reason)])
 
     def add_tuning(self, task: str, params: int, tuner: Tuner) -> None:
-        """Writes the baseline's learning rate for a task and the trials that chose it."""
+        """Write the baseline's tuned learning rate for a task and the trials that chose it."""
         self.write(TUNING, [tuning_row(task, params, tuner)])
 
     def add_process(self, process: ProcessRow) -> None:
-        """Notes a process that searches in this run from now on."""
+        """Write the row of a process that starts to search in this run."""
         self.write(PROCESSES, [process])
 
     def set_meta(self, key: str, value: str) -> None:
-        """Writes an entry of the run's description."""
+        """Write an entry of the run's description."""
         self.write(META, [MetaRow(key, value)])
 
     def clear(self, table: Table[Any]) -> None:
-        """Empties a table whose rows follow from others, before it is written anew."""
-        with self._explained():
+        """Delete the rows of a table that will be derived again."""
+        with self._explain_errors():
             self._db.execute(f"delete from {table.name}")
 
     def set_aside(self, request: int, tests: int, champions: int) -> None:
-        """Moves what was measured from `request` on to `spares`, for a search that goes on longer.
+        """Move measurements from `request` on to `spares`, for a search with a higher limit.
 
-        Tests and champions beyond the first so many are taken back: they follow from measurements.
+        Args:
+            request: Number of the first request to set aside.
+            tests: Number of tests to keep; the others followed from these measurements.
+            champions: Number of champions to keep, likewise.
         """
-        with self._explained():
+        with self._explain_errors():
             rows = self.select(MEASUREMENTS, "where request >= ?", request)
             self.write(SPARES, rows)
             self._db.execute("delete from measurements where request >= ?", (request,))
             self._db.execute("delete from tests where number > ?", (tests,))
             self._db.execute("delete from champions where number >= ?", (champions,))
 
-    # -- what anybody reads ----------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """While it is open, all that is read is of one moment, whatever a search writes."""
-        with self._explained():
+        """Read one consistent state inside the block, even while a search writes."""
+        with self._explain_errors():
             self._db.execute("begin")
-            self._db.execute("select 1 from meta limit 1").fetchone()  # from here on
+            self._db.execute("select 1 from meta limit 1").fetchone()  # a read opens the snapshot
         try:
             yield
         finally:
             self.rollback()
 
     def select(self, table: Table[R], where: str = "", *values: Any) -> list[R]:
-        """The rows of a table, as they were written.
+        """Return rows of a table, after verifying their checksums.
 
-        A condition on text says `+key`, so that SQLite reads the table and no index of it: rows
-        have checksums, and a damaged index would leave some out unnoticed.
+        Write conditions on text as `+key = ?`, so that SQLite reads the table and not an index.
+        Rows have checksums; a damaged index would omit rows silently.
 
         Args:
-            table: which.
-            where: SQL that follows the table's name: a condition, an order.
-            *values: the condition's.
+            table: The table.
+            where: SQL after the table's name: a condition, an order.
+            *values: Values of the condition's parameters.
 
         Raises:
-            EvosearchError: a row is damaged.
+            EvosearchError: A row is damaged.
         """
         read = table.read
-        with self._explained():
-            stored = self._db.execute(f"{table.selection} {where}", values).fetchall()
+        with self._explain_errors():
+            stored_rows = self._db.execute(f"{table.selection} {where}", values).fetchall()
         try:
-            return [read(one) for one in stored]
+            return [read(stored) for stored in stored_rows]
         except RowError:
-            raise self._damaged(table, stored) from None
+            raise self._damaged_row_error(table, stored_rows) from None
 
-    def readable(self, table: Table[R]) -> list[R]:
-        """The rows of a table up to the first damaged one, in the order in which they were written.
+    def select_until_damaged(self, table: Table[R]) -> list[R]:
+        """Return the rows of a table up to the first damaged one, in the order of insertion.
 
         Raises:
-            EvosearchError: the file cannot be read at all.
+            EvosearchError: The file cannot be read at all.
         """
-        with self._explained():
-            stored = self._db.execute(f"{table.selection} order by rowid").fetchall()
-        found = []
-        for one in stored:
+        with self._explain_errors():
+            stored_rows = self._db.execute(f"{table.selection} order by rowid").fetchall()
+        rows = []
+        for stored in stored_rows:
             try:
-                found.append(table.read(one))
+                rows.append(table.read(stored))
             except RowError:
                 break
-        return found
+        return rows
 
-    def _damaged(self, table: Table[Any], stored: Sequence[Sequence[Any]]) -> EvosearchError:
-        for one in stored:
+    def _damaged_row_error(
+        self, table: Table[Any], stored_rows: Sequence[Sequence[Any]]
+    ) -> EvosearchError:
+        """Return an error that names the first damaged row."""
+        for stored in stored_rows:
             try:
-                table.read(one)
+                table.read(stored)
             except RowError as error:
-                where = ", ".join(
+                key = ", ".join(
                     f"{name} {value!r}"
-                    for name, value in zip(table.columns, one, strict=False)
+                    for name, value in zip(table.columns, stored, strict=False)
                     if name in (table.key or table.columns[:2])
                 )
                 return EvosearchError(
-                    f"{self.path} is damaged: in table {table.name}, the row with {where} is not "
-                    f"as it was written ({error}); run `evosearch check {self.directory}`"
+                    f"{self.path} is damaged: in table {table.name}, the row with {key} was "
+                    f"changed after it was written ({error}); run "
+                    f"`evosearch check {self.directory}`"
                 )
-        raise AssertionError("every row reads well")
+        raise AssertionError("no row is damaged")
 
     def damaged_rows(self) -> dict[str, int]:
-        """How many rows of each table are not as they were written; tables without any left out.
+        """Return the number of damaged rows by table, for the tables that have any.
 
         Raises:
-            EvosearchError: the file cannot be read at all.
+            EvosearchError: The file cannot be read at all.
         """
-        found = {}
+        counts = {}
         for table in TABLES:
-            with self._explained():
-                stored = self._db.execute(table.selection).fetchall()
-            damaged = sum(not table.is_whole(one) for one in stored)
+            with self._explain_errors():
+                stored_rows = self._db.execute(table.selection).fetchall()
+            damaged = sum(not table.is_undamaged(stored) for stored in stored_rows)
             if damaged:
-                found[table.name] = damaged
-        return found
+                counts[table.name] = damaged
+        return counts
 
     def integrity(self) -> list[str]:
-        """What SQLite finds wrong with the file; empty if nothing."""
-        with self._explained():
+        """Return the problems that SQLite reports about the file; empty if there are none."""
+        with self._explain_errors():
             rows = self._db.execute("pragma integrity_check(20)").fetchall()
         return [row[0] for row in rows if row[0] != "ok"]
 
     def reindex(self) -> None:
-        """Makes the indexes anew from the tables."""
-        with self._explained():
+        """Rebuild all indexes from the tables."""
+        with self._explain_errors():
             self._db.execute("reindex")
 
     def count(self, table: Table[Any]) -> int:
-        """How many rows a table has; counted in itself, for an index may be damaged."""
+        """Return the number of rows of a table, without using an index, which may be damaged."""
         query = f"select count(*) from {table.name} not indexed"
-        with self._explained():
-            found = self._db.execute(query).fetchone()[0]
-        return int(found)
+        with self._explain_errors():
+            count = self._db.execute(query).fetchone()[0]
+        return int(count)
 
     def largest(self, table: Table[Any], column: str) -> int | None:
-        """The largest value in a column of whole numbers; None if there is no row."""
-        with self._explained():
-            found = self._db.execute(f"select max({column}) from {table.name}").fetchone()[0]
-        return found if isinstance(found, int) else None
+        """Return the largest value in an integer column; None if the table is empty."""
+        with self._explain_errors():
+            value = self._db.execute(f"select max({column}) from {table.name}").fetchone()[0]
+        return value if isinstance(value, int) else None
 
     def meta(self, key: str) -> str | None:
-        """An entry of the run's description."""
+        """Return an entry of the run's description; None if there is none."""
         rows = self.select(META, "where +key = ?", key)
         return rows[0].value if rows else None
 
     def progress(self) -> ProgressRow | None:
-        """The counts as last written."""
+        """Return the counts of the last commit; None before the first."""
         rows = self.select(PROGRESS)
         return rows[0] if rows else None
 
     def progress_or_guess(self) -> ProgressRow:
-        """The counts as last written; where the row is lost, a guess from the programs.
+        """Return the counts of the last commit; if they are lost, a guess from the programs.
 
-        The guess takes the last program for the last that a limit allowed.
+        The guess assumes that a limit was reached at the last program.
         """
-        rows = self.readable(PROGRESS)
+        rows = self.select_until_damaged(PROGRESS)
         if rows:
             return rows[0]
         generated, request = self.largest(PROGRAMS, "id"), self.largest(PROGRAMS, "request")
         return EMPTY_PROGRESS._replace(generated=generated or 0, limited_from=request or 0)
 
     def check_complete(self) -> None:
-        """Whether all rows are there that were when the counts were last written.
+        """Check that the tables have as many rows as at the last commit.
 
         Raises:
-            EvosearchError: some are gone, or there are more.
+            EvosearchError: Rows are missing, or there are more rows than expected.
         """
         with self.snapshot():
             progress = self.progress()
             if progress is None and self.count(PROGRAMS):
                 raise EvosearchError(
-                    f"{self.path} is damaged: its counts are gone; `evosearch check "
-                    f"{self.directory} --repair` counts again, but the time spent and why the "
-                    "search ended are lost"
+                    f"{self.path} is damaged: its counts are missing; `evosearch check "
+                    f"{self.directory} --repair` restores them, except for the time spent and the "
+                    "reason why the search ended"
                 )
             progress = progress or EMPTY_PROGRESS
-            counted: tuple[tuple[Table[Any], int], ...] = (
+            expected_counts: tuple[tuple[Table[Any], int], ...] = (
                 (MEASUREMENTS, progress.measurements),
                 (PROGRAMS, progress.programs),
                 (TESTS, progress.tests),
                 (CHAMPIONS, progress.champions),
             )
-            for table, count in counted:
-                if self.count(table) != count:
+            for table, expected in expected_counts:
+                if self.count(table) != expected:
                     raise EvosearchError(
                         f"{self.path} is damaged: table {table.name} has {self.count(table):,} "
-                        f"rows and had {count:,}; run `evosearch check {self.directory}`"
+                        f"rows and had {expected:,}; run `evosearch check {self.directory}`"
                     )
 
     def rates(self) -> dict[str, float]:
-        """The baseline's learning rate by task."""
+        """Return the baseline's learning rate by task."""
         return {row.task: row.rate for row in self.select(TUNING)}
 
     def has_all_validations(self) -> bool:
-        """Whether no row of a validation is gone, as far as the run keeps their number."""
-        number = self.meta(_VALIDATED)
-        return number is None or number == str(self.count(VALIDATIONS))
+        """Whether no row of `validations` is missing; True if the run does not store the count."""
+        count = self.meta(_VALIDATION_COUNT)
+        return count is None or count == str(self.count(VALIDATIONS))
 
     def validations(self) -> dict[int, list[Validation]]:
-        """What champions gave on validation tasks, by the program's id, the first one first."""
-        found: dict[int, list[Validation]] = {}
+        """Return the validations of champions by the program's id, in the order of champions."""
+        by_program: dict[int, list[Validation]] = {}
         for row in self.select(VALIDATIONS, "order by champion, task, seed"):
-            found.setdefault(row.program, []).append(validation_of(row))
-        return found
+            by_program.setdefault(row.program, []).append(validation_of(row))
+        return by_program
 
     def trainings(self, requests: int) -> int:
-        """Trainings for the first so many requests, with the baseline's, one for each seed."""
+        """Return the number of trainings of the first `requests` requests.
+
+        This includes one training of the baseline for each task and seed.
+        """
         rows = self.select(MEASUREMENTS, "where request <= ?", requests)
         return len(rows) + len({(row.task, row.stream, row.seed) for row in rows})
 
     def inject(self, source: str) -> int:
-        """Puts in a program, to be the next child; its number."""
-        with self._explained():
+        """Inject a program, which becomes the next child, and return the injection's number."""
+        with self._explain_errors():
             self._db.execute("begin immediate")
             try:
                 number = (self.largest(INJECTIONS, "id") or 0) + 1
@@ -441,28 +462,28 @@ class Store:
             self._db.commit()
         return number
 
-    def withdraw(self, number: int, why: str) -> None:
-        """Sets an injection aside, which the search then never takes up.
+    def withdraw(self, number: int, reason: str) -> None:
+        """Set an injection aside, so that the search does not use it.
 
         Raises:
-            UsageError: there is none of that number, or the search has taken it up.
+            UsageError: There is no injection of this number, or the search has used it.
         """
-        with self._explained():
+        with self._explain_errors():
             self._db.execute("begin immediate")
             try:
-                self._withdraw(number, why)
+                self._withdraw(number, reason)
             except BaseException:
                 self._db.rollback()
                 raise
             self._db.commit()
 
-    def _withdraw(self, number: int, why: str) -> None:
+    def _withdraw(self, number: int, reason: str) -> None:
         rows = self.select(INJECTIONS, "where id = ?", number)
         if not rows:
             raise UsageError(f"{self.directory} has no injected program i{number}")
         if rows[0].request is not None:
             raise UsageError(
-                f"i{number} cannot be withdrawn: the search in {self.directory} has taken it up "
-                f"at request {rows[0].request}"
+                f"i{number} cannot be withdrawn: the search in {self.directory} used it at "
+                f"request {rows[0].request}"
             )
-        self.write(INJECTIONS, [rows[0]._replace(withdrawn=why)])
+        self.write(INJECTIONS, [rows[0]._replace(withdrawn=reason)])

@@ -1,4 +1,4 @@
-"""What a run found, as typed rows; `document` gives each as the JSON that commands print."""
+"""Results of a run as typed records; `document` converts them to the JSON that commands print."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from evosearch.statistics import Interval
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The fitness of a program, estimated from several seeds; 0 is the tuned baseline.
+    """Fitness of a program, estimated from several seeds; the tuned baseline has fitness 0.
 
     Attributes:
-        fitness: mean over seeds and its 95% interval.
-        per_task: mean score on each task.
-        seeds: number of seeds.
+        fitness: Mean over seeds and its 95% interval.
+        per_task: Mean score on each task.
+        seeds: Number of seeds.
     """
 
     fitness: Interval
@@ -27,7 +27,7 @@ class Estimate:
     seeds: int
 
     def document(self) -> dict[str, Any]:
-        """The estimate as JSON."""
+        """Return the estimate as a JSON object."""
         return {
             "fitness": self.fitness.mean,
             "fitness_low": self.fitness.low,
@@ -42,12 +42,13 @@ class MeasuredProgram(Estimate):
     """A program that a search measured.
 
     Attributes:
-        id: number of the first program with its semantic key.
-        confirmed: whether the seeds decided nothing; else they are those it was selected by.
-        measurements: trainings of the program, for whatever purpose.
-        statements: number of live statements.
-        state_memory: numbers of live state per weight, as `primitives.state_memory` counts them.
-        source: its text, without dead statements.
+        id: Id of the first program with its semantic key.
+        confirmed: Whether the fitness is from seeds that did not influence the search. Otherwise
+            it is from the seeds that selected the program.
+        measurements: Number of all trainings of the program.
+        statements: Number of live statements.
+        state_memory: Numbers of live state per weight, as `primitives.state_memory` counts them.
+        source: Text of the program, without dead statements.
     """
 
     id: int
@@ -58,7 +59,7 @@ class MeasuredProgram(Estimate):
     source: str
 
     def document(self) -> dict[str, Any]:
-        """The program as JSON."""
+        """Return the program as a JSON object."""
         return {
             "id": self.id,
             **super().document(),
@@ -76,10 +77,10 @@ class ChampionEntry:
 
     Attributes:
         number: 0 for the initial program, then 1, 2, ...
-        id: the program's.
-        cost: cost of the search up to this champion.
-        estimate: fitness from seeds that decided nothing (from search seeds for the initial
-            program, which nothing selected); None without such seeds.
+        id: The program's id.
+        cost: Cost of the search up to this champion.
+        estimate: Fitness from confirmation seeds, or from search seeds for the initial program,
+            which was not selected. None without such seeds.
     """
 
     number: int
@@ -88,7 +89,7 @@ class ChampionEntry:
     estimate: Estimate | None
 
     def document(self) -> dict[str, Any]:
-        """The champion as JSON."""
+        """Return the champion as a JSON object."""
         return {
             "number": self.number,
             "id": self.id,
@@ -100,25 +101,26 @@ class ChampionEntry:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a search stands.
+    """Status of a search.
 
     Attributes:
-        run: its directory.
-        generated: number of programs, without the initial one.
-        invalid: drafts of mutations that were rejected.
-        cache_hits, cache_hit_rate: programs that compute what an earlier one does; their share.
-        evaluated: programs that were trained.
-        redundant_fraction: share of statements that no update depends on.
-        measurements: trainings of programs.
-        trainings, weight_updates: cost of the search, with the baseline's trainings.
-        programs_per_second: over all of `elapsed_seconds`.
-        elapsed_seconds: time spent, over all processes.
-        best: the champion; None before the first measurement.
-        validation: its fitness on ten times the work; None if it was not measured.
-        funnel: outcome of the funnel; None if there was none.
-        stop_reason: why the search ended; None while it runs, or if it was killed.
-        running: whether a process searches now.
-        workers: what each of its workers does.
+        run: The run's directory.
+        generated: Number of programs, without the initial one.
+        invalid: Number of rejected drafts of mutations.
+        cache_hits, cache_hit_rate: Number and share of programs with the semantic key of an earlier
+            one.
+        evaluated: Number of trained programs.
+        redundant_fraction: Share of statements that no update depends on.
+        measurements: Number of trainings of programs.
+        trainings, weight_updates: Cost of the search, with the baseline's trainings.
+        programs_per_second: Programs per second of `elapsed_seconds`.
+        elapsed_seconds: Time spent by all processes of the search.
+        best: The champion; None before the first measurement.
+        validation: The champion's validation; None if there is none.
+        funnel: Result of the funnel; None if there was none.
+        stop_reason: Why the search ended; None if it is running or was killed.
+        running: Whether a process is searching now.
+        workers: Activity of each worker.
     """
 
     run: str
@@ -141,11 +143,11 @@ class RunStatus:
     workers: Sequence[WorkerActivity]
 
     def document(self) -> dict[str, Any]:
-        """The status as JSON."""
+        """Return the status as a JSON object."""
         return {
             **vars(self),
             "best": self.best and self.best.document(),
             "validation": self.validation and self.validation.document(),
             "funnel": self.funnel and self.funnel.model_dump(include={"winner"}),
-            "workers": [one._asdict() for one in self.workers],
+            "workers": [worker._asdict() for worker in self.workers],
         }

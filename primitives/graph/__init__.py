@@ -1,1 +1,1 @@
-"""What a program's dataflow says: kinds, liveness, semantic key, states and roles."""
+"""Graphs of programs: kinds, liveness, the semantic key, value ranges, and roles of constants."""

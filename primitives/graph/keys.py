@@ -1,14 +1,16 @@
-"""The semantic key: a hash of what a program computes, not of how it is written.
+"""The semantic key: a hash of what a program computes, independent of how it is written.
 
-A program is an automaton: its live states turn into terms over states, weights, gradient, schedule
-and constants, and the update is one more such term. States are told apart as in the minimisation of
-automata (Moore 1956): they start with a colour made of kind and initial value, and each round
-refines it by the hash of what the state turns into, until no more states differ. States of one
-colour then behave alike for ever, and the key is a hash of the update's term and of the set of
-(colour, next term) pairs. So it does not depend on names, on dead statements, on the order of
-independent statements and of states, on duplicates among the states or on how often a common
-subexpression is written; operands of commutative ops are sorted. Two programs with the same key
-have isomorphic minimal automata, up to a collision of 64-bit hashes.
+A program is an automaton: the next value of each live state is a term over states, weights,
+gradient, schedule and constants, and the update is another such term. States are distinguished as
+in the minimization of automata (Moore 1956). Each state starts with a colour made from its kind and
+initial value. Each round refines the colours by the hashes of the states' next values, until the
+number of colours no longer grows. States of the same colour then always have equal values. The key
+is a hash of the update's term and of the set of pairs (colour, next term).
+
+So the key does not depend on names, on dead statements, on the order of independent statements and
+of states, on duplicate states, or on how often a common subexpression is computed; operands of
+commutative ops are sorted. Two programs with the same key have isomorphic minimal automata, unless
+64-bit hashes collide.
 """
 
 from __future__ import annotations
@@ -25,16 +27,17 @@ _FACTOR = 0x9E3779B97F4A7C15
 
 
 def mix(h: int, x: int) -> int:
-    """One round of a 64-bit hash; written out because keys outlive a process (unlike `hash`).
+    """Add `x` to a 64-bit hash `h`.
 
-    Not symmetric: a state that keeps its value mixes a colour with itself.
+    Keys are stored, so they cannot use `hash`, which differs between processes. The function is not
+    symmetric, because a state that keeps its value mixes a colour with itself.
     """
     h = (h * _FACTOR + x) & _MASK
     return h ^ (h >> 29)
 
 
 _Node = tuple[int, Op, list[int]]
-"""A live statement: its value's number, its op, and where its operands' hashes are."""
+"""A live statement: number of its value, op, and indices of its operands' hashes."""
 
 _WEIGHT, _GRADIENT = mix(0x1EAF, 1), mix(0x1EAF, 2)
 _INPUT = {name: mix(0x1EAF, number) for number, name in enumerate(SCHEDULE_INPUTS, 3)}
@@ -42,13 +45,13 @@ _INPUT = {name: mix(0x1EAF, number) for number, name in enumerate(SCHEDULE_INPUT
 
 @lru_cache(maxsize=65536)
 def _constant(value: float) -> int:
-    """A constant's hash: that of its float32 value, which programs compute with; -0.0 is 0.0."""
+    """Hash the float32 value of a constant; -0.0 counts as 0.0."""
     return mix(0xC0457, int.from_bytes(struct.pack("<f", value + 0.0), "little") + 1)
 
 
 @lru_cache(maxsize=4096)
-def _fresh(kind: int, initial: float) -> int:
-    """The colour that a state starts with."""
+def _initial_colour(kind: int, initial: float) -> int:
+    """Return the colour of a state before refinement."""
     return mix(mix(0x57A7E, kind), _constant(initial))
 
 
@@ -59,14 +62,17 @@ def semantic_hash(
     next_value: dict[int, int],
     live_statements: tuple[int, ...],
 ) -> int:
-    """64 bits, equal for programs that compute the same update.
+    """Return a 64-bit hash that is equal for programs which compute the same update.
+
+    Values are numbered as in `analysis.Analysis`.
 
     Args:
-        program: parameters, initial values and ops are read from it.
-        operands: for each statement its operands, a value's number (int) or a constant (float).
-        update: the number of the update's value.
-        next_value: for each live state, by number, the value that it turns into.
-        live_statements: the statements to hash, ascending.
+        program: the program.
+        operands: for each statement its operands: the number of a value (int) or a constant
+            (float).
+        update: number of the update's value.
+        next_value: for the number of each live state, the number of its next value.
+        live_statements: indices of the live statements, ascending.
     """
     parameters, statements = program.parameters, program.statements
     count = len(parameters)
@@ -75,43 +81,43 @@ def semantic_hash(
     hashes += [0] * len(statements)
     nodes: list[_Node] = []
     for index in live_statements:
-        places = []
+        inputs = []
         for arg in operands[index]:
             if type(arg) is int:
-                places.append(arg)
-            else:  # a constant is one more leaf
-                places.append(len(hashes))
+                inputs.append(arg)
+            else:  # append a hash for the constant
+                inputs.append(len(hashes))
                 hashes.append(_constant(arg))
-        nodes.append((count + index, OPS[statements[index].op], places))
-    first = {state: _fresh(*parameters[state][1:]) for state in next_value}
-    colours, known = first, len(set(first.values()))
+        nodes.append((count + index, OPS[statements[index].op], inputs))
+    initial = {state: _initial_colour(*parameters[state][1:]) for state in next_value}
+    colours, colour_count = initial, len(set(initial.values()))
     while True:
         _hash_terms(hashes, nodes, colours)
-        if known == len(colours):
+        if colour_count == len(colours):
             break
-        refined = {state: mix(first[state], hashes[v]) for state, v in next_value.items()}
-        told_apart = len(set(refined.values()))
-        if told_apart == known:  # the partition is stable: what is left are duplicates
+        refined = {state: mix(initial[state], hashes[v]) for state, v in next_value.items()}
+        refined_count = len(set(refined.values()))
+        if refined_count == colour_count:  # the partition is stable; equal colours are duplicates
             break
-        colours, known = refined, told_apart
+        colours, colour_count = refined, refined_count
     h = hashes[update]
-    for colour, turned_into in sorted({(colours[s], hashes[v]) for s, v in next_value.items()}):
-        h = mix(mix(h, colour), turned_into)
+    for colour, next_term in sorted({(colours[s], hashes[v]) for s, v in next_value.items()}):
+        h = mix(mix(h, colour), next_term)
     return h
 
 
 def _hash_terms(hashes: list[int], nodes: list[_Node], colours: dict[int, int]) -> None:
-    """Fills in the hash of each value's term, with the states as leaves of the given colours."""
+    """Compute the hash of each value's term in `hashes`, with the states' colours as leaves."""
     for state, colour in colours.items():
         hashes[state] = colour
-    for value, op, places in nodes:
+    for value, op, inputs in nodes:
         if op.name == "identity":
-            hashes[value] = hashes[places[0]]
+            hashes[value] = hashes[inputs[0]]
             continue
-        if op.commutative and hashes[places[0]] > hashes[places[1]]:
-            places.reverse()
+        if op.commutative and hashes[inputs[0]] > hashes[inputs[1]]:
+            inputs.reverse()
         h = op.tag
-        for place in places:  # `mix`, in line: this loop is most of the work
-            h = (h * _FACTOR + hashes[place]) & _MASK
+        for index in inputs:  # `mix`, inlined because this loop takes most of the time
+            h = (h * _FACTOR + hashes[index]) & _MASK
             h ^= h >> 29
         hashes[value] = h

@@ -1,12 +1,13 @@
-"""The one graph: what a program computes, as immutable nodes of which equal ones are one object.
+"""The graph of a program: immutable nodes, shared between equal values (hash consing).
 
-A node is an op of other nodes, a constant, or a leaf: the weights, the gradient, a schedule input,
-a state's value at the start of the step. So names, copies, dead statements and common
-subexpressions do not exist here. A graph is the node of the update and, for each live state, the
-node that it turns into. Algebra rewrites graphs; exports are written from them.
+A node is an op applied to other nodes, a constant, or a leaf. Leaves are the weights, the gradient,
+the schedule inputs, and the values of states at the start of the step. Names, copies, dead
+statements and repeated subexpressions do not appear in the graph. A graph consists of the node of
+the update and, for each live state, the node of its next value. Algebra rewrites graphs, and
+exported files are written from them.
 
-Roles, equations and pictures speak of statements and of constants in the text; they read the same
-nodes from `primitives.graph.statements`, where equal values are kept apart.
+Roles, equations and pictures refer to the statements and constants of the text. They use
+`primitives.graph.statements`, which has the same nodes but does not merge equal values.
 """
 
 from __future__ import annotations
@@ -24,30 +25,29 @@ from primitives.program import SCHEDULE_INPUTS, Parameter, Program
 
 CONSTANT = "constant"
 WEIGHTS, GRADIENT, STATE, HYPERPARAMETER = "weights", "gradient", "state", "hyperparameter"
-"""What leaves are, beside schedule inputs, which go by their names."""
+"""Values of `Node.op` for leaves. For a schedule input, `Node.op` is its name."""
 _NONE: frozenset[str] = frozenset()
-_NO_OP = Op("", "", lambda xp: None, "what is no op: none of the facts")
+_NO_OP = Op("", "", lambda xp: None, "placeholder for nodes that are not ops")
 
 
 class Node:
-    """A constant, a leaf, or an op of other nodes.
+    """A constant, a leaf, or an op applied to other nodes.
 
-    Nodes are made by `Nodes` alone and compare by identity.
+    Nodes are compared by identity. `Nodes` and `StatementGraph` create them.
 
     Attributes:
-        op: an op's name; for what is no op, `CONSTANT` or what the leaf is.
-        row: the op's row in the table of ops; one without facts for what is no op.
-        args: the operands; a commutative op's in the order in which they were made.
-        value: a constant's value, a float32.
-        name: a leaf's name, which is that of its parameter in a program; a constant's, if it has
-            one.
-        kind: the value's kind.
-        depth: ops on the longest way to a leaf.
-        leaves: the names of the leaves that it is made of.
-        number: counts nodes in the order in which they were made.
-        is_constant: it is a number of the program's text.
-        is_call: it is an op of other nodes: what takes a statement.
-        is_leaf: it comes from outside of the step and has a name.
+        op: name of the op; for other nodes `CONSTANT`, or the type of the leaf, such as `STATE`.
+        row: the op's row in the op table; an empty row for nodes that are not ops.
+        args: operands. Those of a commutative op are in the order in which they were created.
+        value: value of a constant, rounded to float32.
+        name: name of a leaf's parameter, or the optional name of a constant.
+        kind: kind of the value.
+        depth: number of ops on the longest path to a leaf.
+        leaves: names of the leaves that the value depends on.
+        number: index of the node in the order of creation.
+        is_constant: whether the node is a constant.
+        is_call: whether the node is an op applied to other nodes.
+        is_leaf: whether the node is an input of the step.
     """
 
     __slots__ = (
@@ -87,33 +87,37 @@ class Node:
 
 
 class Nodes:
-    """Makes nodes, each once.
+    """Factory of nodes that returns the same object for equal values.
 
     Args:
-        rows: the ops that there are.
-        commute: whether x + y and y + x are one node.
+        rows: available ops, by name.
+        commute: whether x + y and y + x are the same node.
     """
 
     def __init__(self, rows: Mapping[str, Op] = OPS, *, commute: bool = True):
         self._rows = rows
         self._commute = commute
-        self._known: dict[tuple[object, ...], Node] = {}
+        self._nodes: dict[tuple[object, ...], Node] = {}
 
     def constant(self, value: float, name: str = "") -> Node:
-        """A number, as the float32 that programs compute with; -0.0 is 0.0."""
+        """Return the node of a number, rounded to float32; -0.0 becomes 0.0."""
         value = float(np.float32(value)) + 0.0
         return self._make((CONSTANT, value, name), CONSTANT, value=value, name=name)
 
     def leaf(self, op: str, kind: Kind, name: str) -> Node:
-        """What comes from outside of the step."""
+        """Return the node of an input of the step."""
         return self._make((op, name, kind), op, kind=kind, name=name)
 
     def state(self, parameter: Parameter) -> Node:
-        """The value of a state at the start of the step."""
+        """Return the node of a state's value at the start of the step."""
         return self.leaf(STATE, parameter.kind, parameter.name)
 
     def call(self, op_name: str, *args: Node | float) -> Node:
-        """`op_name(*args)`; a copy is what is copied, and an op under another name is one op."""
+        """Return the node of `op_name(*args)`.
+
+        A copy (`identity`) returns the operand itself, and a synonym such as `ema` becomes the op
+        that it is the same as.
+        """
         nodes = tuple([a if isinstance(a, Node) else self.constant(a) for a in args])
         if op_name == "identity":
             return nodes[0]
@@ -123,11 +127,11 @@ class Nodes:
         if op.commutative and self._commute and nodes[0].number > nodes[1].number:
             nodes = nodes[::-1]
         key = (op.name, *nodes)
-        known = self._known.get(key)
-        if known is None:
-            kind = op.results[common([node.kind for node in nodes])]
-            known = self._known[key] = Node(len(self._known), op.name, op, nodes, kind)
-        return known
+        node = self._nodes.get(key)
+        if node is None:
+            kind = op.results[common([operand.kind for operand in nodes])]
+            node = self._nodes[key] = Node(len(self._nodes), op.name, op, nodes, kind)
+        return node
 
     def _make(
         self,
@@ -137,21 +141,21 @@ class Nodes:
         value: float = 0.0,
         name: str = "",
     ) -> Node:
-        known = self._known.get(key)
-        if known is None:
-            number = len(self._known)
-            known = self._known[key] = Node(number, op, kind=kind, value=value, name=name)
-        return known
+        node = self._nodes.get(key)
+        if node is None:
+            number = len(self._nodes)
+            node = self._nodes[key] = Node(number, op, kind=kind, value=value, name=name)
+        return node
 
 
 @dataclass(frozen=True)
 class Graph:
-    """What a program computes.
+    """The graph of a program.
 
     Attributes:
-        update: what is subtracted from the weights.
-        following: for each state, in the order returned, what it turns into.
-        states: the states' parameters, in the same order.
+        update: node of the update, which is subtracted from the weights.
+        following: node of the next value of each state, by name, in the order returned.
+        states: parameters of the states, in the same order.
     """
 
     update: Node
@@ -160,26 +164,26 @@ class Graph:
 
     @property
     def roots(self) -> tuple[Node, ...]:
-        """What the states turn into, and the update."""
+        """The next values of the states, and the update."""
         return (*self.following.values(), self.update)
 
     @cached_property
     def live(self) -> tuple[Node, ...]:
-        """Every node that the update or a state's next value is made of, operands first."""
+        """Every node that the update or a state's next value depends on, operands first."""
         return tuple(reachable(self.roots))
 
     @cached_property
     def readers(self) -> Mapping[Node, tuple[Node, ...]]:
-        """The live nodes that have a node among their operands."""
-        found: dict[Node, list[Node]] = {node: [] for node in self.live}
+        """For each live node, the live nodes that have it as an operand."""
+        readers: dict[Node, list[Node]] = {node: [] for node in self.live}
         for node in self.live:
             for arg in dict.fromkeys(node.args):
-                found[arg].append(node)
-        return {node: tuple(by) for node, by in found.items()}
+                readers[arg].append(node)
+        return {node: tuple(nodes) for node, nodes in readers.items()}
 
     @cached_property
     def uses(self) -> Mapping[Node, int]:
-        """How often a node is read, by other nodes and by what is returned."""
+        """For each live node, how often other nodes and the returned values read it."""
         count = dict.fromkeys(self.live, 0)
         for node in self.live:
             for arg in node.args:
@@ -190,24 +194,28 @@ class Graph:
 
     @cached_property
     def size(self) -> int:
-        """Statements that it takes: one for each op, and copies for what is returned as it came."""
+        """Number of statements that a program for this graph needs.
+
+        Each op needs one statement. A returned value that is not the result of an op of its own
+        needs a copy.
+        """
         calls = sum(node.is_call for node in self.live)
-        changed = [(s, n) for s, n in self.following.items() if not _is_leaf(n, s)]
+        changed = [(s, n) for s, n in self.following.items() if not _is_state(n, s)]
         copies = len(changed) - len({n for _, n in changed if n.is_call})
-        old_state = self.update.op == STATE and self.update.name in dict(changed)
-        return calls + copies + (self.update.is_constant or old_state)
+        returns_old_state = self.update.op == STATE and self.update.name in dict(changed)
+        return calls + copies + (self.update.is_constant or returns_old_state)
 
     def initial(self, state: str) -> float:
-        """The value that `state` has before the first step."""
+        """Return the value of `state` before the first step."""
         return next(s.initial for s in self.states if s.name == state)
 
 
-def _is_leaf(node: Node, name: str) -> bool:
+def _is_state(node: Node, name: str) -> bool:
     return node.op == STATE and node.name == name
 
 
 def reachable(roots: Iterable[Node]) -> Iterator[Node]:
-    """Each node that `roots` are made of, once, operands first."""
+    """Yield each node that `roots` depend on, roots included, once and after its operands."""
     seen: set[Node] = set()
     stack = [(root, False) for root in reversed(list(roots))]
     while stack:
@@ -221,7 +229,15 @@ def reachable(roots: Iterable[Node]) -> Iterator[Node]:
 
 
 def read(program: Program, nodes: Nodes) -> tuple[Graph, dict[Node, str]]:
-    """The graph of `program`, and the name that each op's value has in it."""
+    """Build the graph of a program.
+
+    Args:
+        program: a valid program.
+        nodes: factory of the nodes.
+
+    Returns:
+        The graph without dead states, and for each node of an op the name of its first variable.
+    """
     declared = {state.name: state for state in program.states}
     environment: dict[str, Node] = {}
     for number, parameter in enumerate(program.parameters):
@@ -232,25 +248,25 @@ def read(program: Program, nodes: Nodes) -> tuple[Graph, dict[Node, str]]:
             environment[name] = nodes.state(declared[name])
         else:
             environment[name] = nodes.leaf(name, Kind.SCALAR, name)
-    named: dict[Node, str] = {}
+    names: dict[Node, str] = {}
     for target, op, args in program.statements:
         value = nodes.call(op, *[environment[a] if isinstance(a, str) else a for a in args])
         environment[target] = value
         if value.is_call:
-            named.setdefault(value, target)
+            names.setdefault(value, target)
     following = {name: environment[name] for name in declared}
     graph = Graph(environment[program.update], following, program.states)
-    return without_dead_states(graph), named
+    return without_dead_states(graph), names
 
 
 def without_dead_states(graph: Graph) -> Graph:
-    """`graph` without the states that no update depends on, across steps."""
+    """Remove the states that no update depends on, in this step or a later one."""
     live = graph.update.leaves & graph.following.keys()
-    waiting = list(live)
-    while waiting:
-        more = (graph.following[waiting.pop()].leaves & graph.following.keys()) - live
-        live |= more
-        waiting += more
+    pending = list(live)
+    while pending:
+        newly_live = (graph.following[pending.pop()].leaves & graph.following.keys()) - live
+        live |= newly_live
+        pending += newly_live
     if len(live) == len(graph.following):
         return graph
     return Graph(
@@ -261,11 +277,11 @@ def without_dead_states(graph: Graph) -> Graph:
 
 
 def schedule_inputs(graph: Graph) -> tuple[str, ...]:
-    """The schedule inputs that `graph` reads."""
+    """Return the names of the schedule inputs that `graph` reads."""
     read = {node.op for node in graph.live}
     return tuple(name for name in SCHEDULE_INPUTS if name in read)
 
 
 def shortest(value: float) -> float:
-    """The number of fewest digits that is the same float32."""
+    """Return the number with the fewest digits that has the same float32."""
     return float(str(np.float32(value)))

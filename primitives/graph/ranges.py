@@ -1,9 +1,8 @@
-"""What interval each value lies in, over all steps.
+"""Interval analysis: bounds on every value of a graph over all steps.
 
-States start at their initial value and grow until nothing changes. An interval holds every number
-that float32 arithmetic can give its value; what is below the smallest normal number may stay or
-count as zero, as the machine likes, and an interval holds both. So one without zero is a proof that
-a division is safe.
+The interval of a state starts at its initial value and is enlarged until it no longer changes. An
+interval contains every number that float32 arithmetic can produce for its value, whether subnormal
+numbers are kept or flushed to zero. So an interval without zero proves that a division is safe.
 """
 
 from __future__ import annotations
@@ -15,25 +14,26 @@ from primitives.graph.nodes import HYPERPARAMETER, STATE, Node
 from primitives.interval import ANYTHING, NONNEGATIVE, STEP, Interval, exactly, float32, widen
 
 _WIDEN_AFTER = 4
+"""Number of iterations after which growing bounds of states are widened to 0 or infinity."""
 _INPUTS = {"lr": NONNEGATIVE, "t": STEP}
-"""A schedule's shape is not negative."""
+"""Intervals of the schedule inputs; the shape of a schedule is not negative."""
 
 Intervals: TypeAlias = dict[tuple[tuple[str, Interval], ...], dict[Node, Interval]]
-"""The intervals of nodes, by those of the states that they are made of."""
+"""Cache of the intervals of nodes, for each assignment of intervals to states."""
 
 
 class Ranges:
-    """The interval of each node of a graph, and of nodes made of its leaves.
+    """The intervals of a graph's nodes, and of further nodes over the same leaves.
 
     Attributes:
-        states: the interval of each state, over all steps.
+        states: interval of each state over all steps.
 
     Args:
-        starts: the interval of what each state starts with.
-        following: what each state turns into.
-        known: intervals that were found before, for the nodes that graphs have in common.
-        hyperparameters: the intervals of hyperparameters. Where there are any, ends stay open where
-            rounding cannot close them; a claim about every float32 has closed ends alone.
+        starts: interval of the initial value of each state.
+        following: node of the next value of each state.
+        known: cache of intervals, shared between graphs that have nodes in common.
+        hyperparameters: intervals of hyperparameters. If given, open ends are kept where rounding
+            cannot reach them; otherwise all intervals are closed.
     """
 
     def __init__(
@@ -45,37 +45,40 @@ class Ranges:
     ):
         self._known: Intervals = {} if known is None else known
         self._hyperparameters = hyperparameters
-        self._of: dict[Node, Interval] = {}
+        self._intervals: dict[Node, Interval] = {}
         self.states: dict[str, Interval] = {}
-        self._hold(self._states(starts, following))
+        self._set_states(self._invariant_states(starts, following))
 
     def __call__(self, node: Node) -> Interval:
-        """The interval of `node`."""
-        known = self._of.get(node)
-        if known is None:
-            known = self._of[node] = self._range(node)
-        return known
+        """Return the interval of `node`."""
+        interval = self._intervals.get(node)
+        if interval is None:
+            interval = self._intervals[node] = self._interval(node)
+        return interval
 
-    def _hold(self, held: dict[str, Interval]) -> None:
-        self.states = held
-        self._of = self._known.setdefault(tuple(held.items()), {})
+    def _set_states(self, states: dict[str, Interval]) -> None:
+        self.states = states
+        self._intervals = self._known.setdefault(tuple(states.items()), {})
 
-    def _states(
+    def _invariant_states(
         self, starts: Mapping[str, Interval], following: Mapping[str, Node]
     ) -> dict[str, Interval]:
-        """Intervals that hold before and after each step: grown until they do, then to infinity."""
-        held = {name: float32(start) for name, start in starts.items()}
-        for attempt in range(_WIDEN_AFTER + 2 * len(held) + 2):
-            self._hold(held)
-            grown = {name: held[name].join(self(node)) for name, node in following.items()}
-            if grown == held:
-                return held
-            if attempt >= _WIDEN_AFTER:
-                grown = {name: widen(held[name], grown[name]) for name in held}
-            held = grown
-        return dict.fromkeys(held, ANYTHING)
+        """Return intervals of the states that hold before and after every step.
 
-    def _range(self, node: Node) -> Interval:
+        They are enlarged until they are invariant, and unbounded if that takes too long.
+        """
+        states = {name: float32(start) for name, start in starts.items()}
+        for iteration in range(_WIDEN_AFTER + 2 * len(states) + 2):
+            self._set_states(states)
+            grown = {name: states[name].join(self(node)) for name, node in following.items()}
+            if grown == states:
+                return states
+            if iteration >= _WIDEN_AFTER:
+                grown = {name: widen(states[name], grown[name]) for name in states}
+            states = grown
+        return dict.fromkeys(states, ANYTHING)
+
+    def _interval(self, node: Node) -> Interval:
         if node.is_constant:
             return float32(exactly(node.value))
         if node.op == STATE:
@@ -87,9 +90,9 @@ class Ranges:
         op = node.row
         if op.interval is None:
             return ANYTHING
-        operands = [self._of.get(arg) or self(arg) for arg in node.args]
+        operands = [self._intervals.get(arg) or self(arg) for arg in node.args]
         if op.interval_of_same and node.args[0] is node.args[-1]:
-            found = op.interval_of_same(operands[0])
+            interval = op.interval_of_same(operands[0])
         else:
-            found = op.interval(*operands)
-        return float32(found.closed if self._hyperparameters is None else found)
+            interval = op.interval(*operands)
+        return float32(interval.closed if self._hyperparameters is None else interval)

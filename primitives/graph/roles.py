@@ -1,13 +1,13 @@
-"""Roles: what the states and constants of a program are to a person who knows optimizers.
+"""Roles of a program's states and constants, such as momentum, second moment and weight decay.
 
-A state that averages gradients is momentum, one that averages their squares a second moment; a
-constant in such an average is a decay, one that multiplies the weights beside the update a weight
-decay, and so on. Roles give names to exported code, and ranges to its hyperparameters. They never
-change what a program computes.
+A state that averages the gradient is momentum, and a state that averages its square is a second
+moment. A constant in such an average is a decay, a constant that multiplies the weights in a term
+of the update is a weight decay, and so on. Roles give exported code its names and the valid ranges
+of its hyperparameters. They never change what a program computes.
 
-A constant is a *place*: the statement and operand where it is written, or `(INITIAL, n)` for the
-value that state n starts with. `lift` turns places into scalar states, so that they can be given
-when a program runs.
+A `Place` is the position of a constant: its statement and operand, or `(INITIAL, n)` for the
+initial value of state n. `lift` replaces constants by scalar states, so that their values can be
+set when the program runs.
 """
 
 from __future__ import annotations
@@ -29,23 +29,25 @@ from primitives.op import ConstantRole
 from primitives.program import Parameter, Program, Statement
 
 SUFFIXES = {Kind.ROW: "_row", Kind.COL: "_col"}
-"""What is added to the name of a state that holds a number for each row or column."""
+"""Suffixes of the names of states with one number per row or column."""
 _LITERALS = (0.0, 0.5, 1.0, 2.0)
-"""Magnitudes that stay numbers unless they have a role: halves and doubles are seldom tuned."""
+"""Magnitudes of constants without a role that do not become hyperparameters."""
 _LARGEST_EPSILON = 1e-3
+"""Largest constant in a sum that counts as the epsilon of a denominator."""
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A constant with a name.
+    """A constant of a program as a named hyperparameter.
 
     Attributes:
-        name: unique in its program.
-        role: what it does, in words.
-        value: the program's own.
-        interval: the values that it may take.
-        places: where it stands in `Roles.program`.
-        unit_places: constants that are part of `value` as further factors, and 1 beside it.
+        name: name, unique in the program.
+        role: purpose in words.
+        value: value in the program.
+        interval: valid values.
+        places: positions of the constant in `Roles.program`.
+        unit_places: positions of further factors of a product. `value` is the whole product; a
+            program that reads the hyperparameter at `places` has 1 at `unit_places`.
     """
 
     name: str
@@ -57,23 +59,24 @@ class Hyperparameter:
 
     @property
     def meaning(self) -> str:
-        """Its role, and the values that it may take where not all are."""
+        """The role, with the valid interval unless all values are valid."""
         return self.role if self.interval == ANYTHING else f"{self.role}, in {self.interval}"
 
 
 @dataclass(frozen=True)
 class Roles:
-    """What a program's states and constants are.
+    """The roles of a program's states and constants.
 
     Attributes:
-        program: the live program that the places refer to.
-        states: the role of each state, and whether it is a sum (not an average).
-        hyperparameters: all but the learning rate.
-        learning_rate: the constants that scale the whole update; 1 where there are none.
+        program: the live program that positions refer to.
+        states: for each state its role, and whether it is a sum instead of an average.
+        hyperparameters: all hyperparameters except the learning rate.
+        learning_rate: product of the constants that scale the whole update; 1 if there are none.
         scheduled: whether the program reads `lr`.
-        linear: whether the update is proportional to `lr` (or does not read it), and no state
-            depends on it.
-        decoupled: the value that is the weights times `weight_decay`, beside the update.
+        linear: whether the update is proportional to `lr` or does not read it, and no state
+            depends on `lr`.
+        decoupled: number of the value that is the weights times `weight_decay`; None if there is
+            no decoupled weight decay.
     """
 
     program: Program
@@ -86,31 +89,35 @@ class Roles:
 
     @property
     def weight_decay(self) -> Hyperparameter | None:
-        """The strength of decoupled weight decay, if there is one."""
-        decays = (one for one in self.hyperparameters if one.role == "weight decay")
+        """The hyperparameter of decoupled weight decay, if the program has it."""
+        decays = (h for h in self.hyperparameters if h.role == "weight decay")
         return None if self.decoupled is None else next(decays, None)
 
 
 @lru_cache(maxsize=1024)
 def roles(program: Program) -> Roles:
-    """The roles in the live part of `program`.
+    """Find the roles of the states and constants in the live part of `program`.
 
     Raises:
-        ProgramError: the program is ill-kinded.
+        ProgramError: the program is not valid.
     """
-    return _Finder(live(program)).find()
+    return _RoleFinder(live(program)).find()
 
 
 def lift(program: Program, places: Mapping[Place, str]) -> Program:
-    """`program` with the constants at `places` read from scalar states of the given names.
+    """Replace constants of a program by scalar states.
 
-    The new states come last, in order of first appearance, and keep their value. What starts a
-    state, `(INITIAL, n)`, is no operand and cannot be lifted.
+    The new states come last, in the order of `places`, and keep their values from step to step.
+
+    Args:
+        program: a valid program.
+        places: for the position of each constant, the name of the state to read instead. Initial
+            values of states, `(INITIAL, n)`, cannot be replaced.
     """
     statements = [list(statement.args) for statement in program.statements]
     ops = [statement.op for statement in program.statements]
     for (statement, operand), name in places.items():
-        if not statements[statement]:  # a constant that an op gives
+        if not statements[statement]:  # an op that returns a constant
             ops[statement], statements[statement] = "identity", [name]
         else:
             statements[statement][operand] = name
@@ -127,7 +134,15 @@ def lift(program: Program, places: Mapping[Place, str]) -> Program:
 
 @dataclass
 class _Draft:
-    """A constant whose name is not decided yet; `key` is equal for constants that are one."""
+    """A hyperparameter before its final name is chosen.
+
+    Attributes:
+        key: identity; constants with equal keys are the same hyperparameter.
+        base: name before it is made unique.
+        role: purpose in words.
+        interval: valid values.
+        places: positions of the constant.
+    """
 
     key: tuple[object, ...]
     base: str
@@ -136,7 +151,7 @@ class _Draft:
     places: list[Place]
 
 
-class _Finder(Structure):
+class _RoleFinder(Structure):
     def find(self) -> Roles:
         rate_places, linear = self.rate()
         decoupled, decay_places = self.decoupled(linear)
@@ -173,12 +188,14 @@ class _Finder(Structure):
         drafts: dict[tuple[object, ...], _Draft] = {}
         placed: dict[Place, tuple[object, ...]] = {}
         uses = [
-            (node, operand, *found)
+            (node, operand, *constant)
             for node in self.statements
             for operand, arg in enumerate(node.args)
-            if (found := self.constant(arg)) and found[1] not in taken and node.op != "identity"
+            if (constant := self.constant(arg))
+            and constant[1] not in taken
+            and node.op != "identity"
         ]
-        for rule in (self._as_decay, self._as_correction, self._as_known, self._as_any):
+        for rule in (self._as_decay, self._as_correction, self._as_standard, self._as_any):
             for node, operand, value, place in uses:
                 if place in placed:
                     continue
@@ -189,16 +206,18 @@ class _Finder(Structure):
         for number, state in enumerate(self.program.states):
             if state.initial:
                 key = ("initial", state.name)
-                plain = re.sub(r"[^a-z0-9_]", "", state.name.lower()) or "state"
-                text = f"what {state.name} starts with"
+                ascii_name = re.sub(r"[^a-z0-9_]", "", state.name.lower()) or "state"
+                role = f"initial value of {state.name}"
                 interval = POSITIVE if state.initial > 0 else NEGATIVE
-                drafts[key] = _Draft(key, f"initial_{plain}", text, interval, [(INITIAL, number)])
+                drafts[key] = _Draft(
+                    key, f"initial_{ascii_name}", role, interval, [(INITIAL, number)]
+                )
         return sorted(drafts.values(), key=lambda draft: min(draft.places) < (0, 0))
 
     def _as_decay(
         self, node: Node, operand: int, value: float, place: Place, known: object
     ) -> _Draft | None:
-        """The decay of an average, or of a decaying sum."""
+        """Match the decay of a moving average or of a decaying sum."""
         if value not in DECAY:
             return None
         if node.op == "interp" and operand == 2:
@@ -222,7 +241,7 @@ class _Finder(Structure):
         place: Place,
         known: Mapping[tuple[object, ...], _Draft],
     ) -> _Draft | None:
-        """A decay again: in its bias correction 1 - b^t, or in a look ahead along momentum."""
+        """Match a repeated decay: in a bias correction 1 - b^t, or in Nesterov's look-ahead."""
         if value not in DECAY:
             return None
         same = [draft for key, draft in known.items() if key[0] == "decay" and key[2] == value]
@@ -238,7 +257,7 @@ class _Finder(Structure):
         return None
 
     def _corrected(self, power: Node) -> float | None:
-        """The order of what is divided by one minus `power`."""
+        """Return the order of the value that is divided by one minus `power`."""
         for difference, _ in self.users[power]:
             if bias_correction(difference) is power:
                 for quotient, operand in self.users[difference]:
@@ -246,10 +265,10 @@ class _Finder(Structure):
                         return self.orders[quotient.args[0]]
         return None
 
-    def _as_known(
+    def _as_standard(
         self, node: Node, operand: int, value: float, place: Place, known: object
     ) -> _Draft | None:
-        """What has one name in the literature wherever it stands."""
+        """Match a constant with a standard name: eps, weight_decay, or one from the op's row."""
         readers = {user.op for user, _ in self.users[node]}
         if node.op == "add" and 0 < value <= _LARGEST_EPSILON:
             base = "eps_root" if "sqrt" in readers else "eps"
@@ -277,6 +296,7 @@ class _Finder(Structure):
         return _Draft((role.name, place), role.name, role.words, interval, [])
 
     def _named(self, drafts: list[_Draft], decay_places: list[Place]) -> tuple[Hyperparameter, ...]:
+        """Give each draft a unique name; several decays become b1, b2, ..."""
         decays = sorted(
             (draft for draft in drafts if draft.key[0] == "decay"),
             key=lambda draft: (draft.key[1] or math.inf, min(draft.places)),
@@ -289,28 +309,28 @@ class _Finder(Structure):
             roots[0].base = "eps"
         rank = {id(draft): number for number, draft in enumerate(decays)}
         used = {"learning_rate", "lr", "schedule", "mask", "params"}
-        found = []
+        hyperparameters = []
         for draft in sorted(drafts, key=lambda d: rank.get(id(d), len(decays))):
             name, number = draft.base, 2
             while name in used:
                 name, number = f"{draft.base}_{number}", number + 1
             used.add(name)
             if draft.places is decay_places:
-                found.append(self._product(name, "weight decay", decay_places))
+                hyperparameters.append(self._product(name, "weight decay", decay_places))
             else:
                 value = self._value(draft.places[0])
-                found.append(
+                hyperparameters.append(
                     Hyperparameter(name, draft.role, value, draft.interval, tuple(draft.places))
                 )
-        return tuple(found)
+        return tuple(hyperparameters)
 
 
 def _decay(order: float, value: float, form: Literal["decay", "momentum", "share"]) -> _Draft:
-    averaged = {1.0: "the gradient", 2.0: "its square"}.get(order)
+    averaged = {1.0: "the gradient", 2.0: "the squared gradient"}.get(order)
     role = f"decay of the average of {averaged}" if averaged else "a decay"
     if form == "momentum":
         role = "decay of the sum of gradients"
     elif form == "share":
-        role = "the average's share where it meets what is new"
+        role = "weight of the moving average against the new value"
     base = "momentum" if form == "momentum" else "decay"
     return _Draft(("decay", order, value), base, role, DECAY, [])

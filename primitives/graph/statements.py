@@ -1,8 +1,9 @@
-"""The graph of a program's statements: a node for each statement and each constant in the text.
+"""The statement graph: one node for each statement and each constant in a program's text.
 
-Copies and repeated values are nodes of their own here, so that each node has a place in the
-program. A node's row is that of the op as it is written; its `op` is the op's first name (`interp`
-for `ema`). `primitives.graph.nodes.read` gives the graph in which equal values are one node.
+Copies and repeated values are separate nodes, so every node corresponds to one position in the
+program. `Node.row` is the row of the op in the text, and `Node.op` is the name of the op that it is
+a synonym of (`interp` for `ema`). `primitives.graph.nodes.read` builds the graph in which equal
+values are the same node.
 """
 
 from __future__ import annotations
@@ -18,22 +19,27 @@ from primitives.ops import OPS
 from primitives.program import Program
 
 Place = tuple[int, int]
-"""Where a constant is written: its statement and operand, or (INITIAL, n): the start of state n."""
+"""Position of a constant in a program.
+
+It is (index of the statement, index of the operand), or (INITIAL, n) for the initial value of the
+state with index n.
+"""
 INITIAL = -1
 
 
 class StatementGraph:
-    """A program's parameters and statements as nodes.
+    """The parameters, statements and constants of a program as nodes.
 
     Attributes:
         program: the program.
-        parameters: a leaf for each.
-        statements: a node for each.
-        update: what is subtracted from the weights.
-        following: for each state's leaf, in the order returned, what the state turns into.
-        live_states: the states that some future update reads.
-        live_statements: the statements that some update depends on.
-        places: where each constant is written; for an op that gives one, (its statement, 0).
+        parameters: leaf of each parameter.
+        statements: node of each statement.
+        update: node of the update.
+        following: node of the next value of each state, by the state's leaf, in the order returned.
+        live_states: leaves of the states that some update depends on.
+        live_statements: nodes of the statements that some update depends on.
+        places: position of each constant; (index of the statement, 0) for an op that returns a
+            constant, such as `get_eps`.
     """
 
     def __init__(self, program: Program):
@@ -55,8 +61,10 @@ class StatementGraph:
         for index, statement in enumerate(program.statements):
             op = OPS[statement.op]
             args = tuple(
-                values[one] if type(one) is int else self._constant(float(one), (index, place))
-                for place, one in enumerate(analysis.operands[index])
+                values[operand]
+                if type(operand) is int
+                else self._constant(float(operand), (index, number))
+                for number, operand in enumerate(analysis.operands[index])
             )
             kind = analysis.kinds[len(values)]
             name = op.same_as or op.name
@@ -71,25 +79,28 @@ class StatementGraph:
         self.live_statements = tuple(self.statements[index] for index in analysis.live_statements)
 
     def _constant(self, value: float, place: Place) -> Node:
-        made = Node(self._first_constant + len(self.places), CONSTANT, value=value)
-        self.places[made] = place
-        return made
+        node = Node(self._first_constant + len(self.places), CONSTANT, value=value)
+        self.places[node] = place
+        return node
 
     @cached_property
     def users(self) -> dict[Node, list[tuple[Node, int]]]:
-        """For each node the statements that read it, and as which operand."""
-        found: dict[Node, list[tuple[Node, int]]] = defaultdict(list)
+        """For each node, the statements that read it, each with the index of the operand."""
+        users: dict[Node, list[tuple[Node, int]]] = defaultdict(list)
         for statement in self.statements:
-            for place, operand in enumerate(statement.args):
-                found[operand].append((statement, place))
-        return found
+            for number, operand in enumerate(statement.args):
+                users[operand].append((statement, number))
+        return users
 
     def index(self, statement: Node) -> int:
-        """Where a statement stands."""
+        """Return the index of a statement's node in the program."""
         return statement.number - len(self.parameters)
 
     def constant(self, node: Node) -> tuple[float, Place] | None:
-        """The constant that a node is, or a copy of, with the place where it is written."""
+        """Return the value and position of a constant; None if `node` is not a constant.
+
+        A copy of a constant counts as a constant.
+        """
         node = resolved(node)
         if node not in self.places:
             return None
@@ -97,19 +108,23 @@ class StatementGraph:
 
 
 def resolved(node: Node) -> Node:
-    """What a node is a copy of, or the node itself."""
+    """Return the node that `node` is a copy of, or `node` itself if it is not a copy."""
     while node.op == "identity":
         node = node.args[0]
     return node
 
 
 def constant_value(op: str) -> float:
-    """The number that an op without operands gives, in the fewest digits of a float32."""
+    """Return the value of an op without operands, with the fewest digits of its float32."""
     return shortest(float(OPS[op].meaning(np)))
 
 
 def match_average(node: Node, state: Node) -> tuple[Node, Node] | None:
-    """What is new and the decay, where `node` is an average of the old `state` with that decay."""
+    """Match `interp(new, state, decay)`, a moving average that a state keeps.
+
+    Returns:
+        The nodes of the new value and of the decay; None if `node` has another form.
+    """
     node = resolved(node)
     if node.op != "interp" or resolved(node.args[1]) is not state:
         return None
@@ -117,7 +132,7 @@ def match_average(node: Node, state: Node) -> tuple[Node, Node] | None:
 
 
 def bias_correction(node: Node) -> Node | None:
-    """The power b^t where `node` is 1 - b^t."""
+    """Match a bias correction 1 - b^t and return the node of b^t; None for other nodes."""
     node = resolved(node)
     if node.op != "subtract":
         return None

@@ -1,7 +1,7 @@
-"""The structure of an optimizer: what a program's values are made of.
+"""The structure of an optimizer: its moving averages, its learning rate and its weight decay.
 
-Which states average the gradient or its square, which constants scale the whole update, which term
-is weight decay. `primitives.graph.roles` gives these names.
+This module finds the states that average the gradient or its square, the constants that scale the
+whole update, and the term of weight decay. `primitives.graph.roles` names them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ StateRole = Literal["momentum", "second moment", "largest second moment", ""]
 
 
 class Structure(StatementGraph):
-    """What the values of a live program are to the gradient, the weights and the learning rate."""
+    """How the values of a live program depend on the gradient, the weights and `lr`.
+
+    Attributes:
+        weights: leaf of the weights.
+        gradient: leaf of the gradient.
+        orders: for each node, the power of the gradient that its value is proportional to; 0 for
+            values that do not depend on the gradient, None if the order is unknown.
+    """
 
     def __init__(self, program: Program):
         super().__init__(program)
@@ -29,9 +36,8 @@ class Structure(StatementGraph):
     # -- orders: the power of the gradient that a value is proportional to ----------------------
 
     def _orders(self) -> dict[Node, float | None]:
-        """0 for what does not depend on the gradient, None for what is not yet known."""
         state_orders: dict[Node, float | None] = dict.fromkeys(self.following)
-        for _ in range(4):
+        for _ in range(4):  # orders of states propagate through a few states
             orders: dict[Node, float | None] = dict.fromkeys((*self.parameters, *self.places), 0.0)
             orders[self.gradient] = 1.0
             orders |= state_orders
@@ -43,8 +49,8 @@ class Structure(StatementGraph):
     # -- states --------------------------------------------------------------------------------
 
     def state_roles(self) -> dict[str, tuple[StateRole, bool]]:
-        """The role of each state, and whether it is a sum (not an average)."""
-        found: dict[str, tuple[StateRole, bool]] = {}
+        """Return for each state its role and whether it is a sum instead of an average."""
+        roles: dict[str, tuple[StateRole, bool]] = {}
         for state, following in self.following.items():
             form = self.form(state)
             order = self.orders[following]
@@ -53,11 +59,11 @@ class Structure(StatementGraph):
                 role = "largest second moment" if order == 2 else ""
             elif form and order in (1, 2):
                 role = "momentum" if order == 1 else "second moment"
-            found[state.name] = role, form == "sum"
-        return found
+            roles[state.name] = role, form == "sum"
+        return roles
 
     def form(self, state: Node) -> str:
-        """Whether a state turns into an average, sum or maximum of itself and something new."""
+        """Return how a state accumulates: "average", "maximum", "sum", or an empty text."""
         value = resolved(self.following[state])
         args = [resolved(arg) for arg in value.args]
         if value.op == "interp" and state in args[:2]:
@@ -69,19 +75,24 @@ class Structure(StatementGraph):
         return ""
 
     def decayed(self, value: Node) -> Node | None:
-        """x where `value` is x times a constant."""
+        """Return x if `value` is x times a constant, otherwise None."""
         value = resolved(value)
         if value.op != "multiply":
             return None
-        for mine, other in (value.args, value.args[::-1]):
-            if self.constant(mine) and not self.constant(other):
+        for factor, other in (value.args, value.args[::-1]):
+            if self.constant(factor) and not self.constant(other):
                 return resolved(other)
         return None
 
     # -- the learning rate and the decoupled weight decay ---------------------------------------
 
     def factors(self, value: Node) -> tuple[list[Place], int, list[Node]]:
-        """A product as positive constants, how often `lr` is in it, and the other factors."""
+        """Split a product into its factors.
+
+        Returns:
+            The positions of the positive constants, how often `lr` is a factor, and the other
+            factors.
+        """
         value = resolved(value)
         if value.is_constant:
             return [], 0, []
@@ -93,18 +104,22 @@ class Structure(StatementGraph):
         others: list[Node] = []
         rates = 0
         for operand in value.args:
-            found = self.constant(operand)
-            if found and found[0] > 0:
-                places.append(found[1])
-            elif found:
+            constant = self.constant(operand)
+            if constant and constant[0] > 0:
+                places.append(constant[1])
+            elif constant:
                 return [], 0, [value]
             else:
-                more = self.factors(operand)
-                places, rates, others = places + more[0], rates + more[1], others + more[2]
+                inner = self.factors(operand)
+                places, rates, others = places + inner[0], rates + inner[1], others + inner[2]
         return places, rates, others
 
     def rate(self) -> tuple[list[Place], bool]:
-        """The constants that scale the update, and whether it is proportional to `lr`."""
+        """Return the constants that scale the update, and whether it is proportional to `lr`.
+
+        An update that does not read `lr` counts as proportional. An update with states that depend
+        on `lr` does not.
+        """
         places, rates, others = self.factors(self.update)
         places = [p for p in places if Counter(places)[p] == 1 and self._only_scales(p)]
         if any("lr" in value.leaves for value in self.following.values()):
@@ -116,36 +131,46 @@ class Structure(StatementGraph):
         return places, self._degree(self.update, {}) == 1
 
     def reads_lr(self) -> bool:
-        """Whether the program uses the schedule."""
+        """Return whether the program reads `lr`."""
         read = {*self.users, self.update, *self.following.values()}
         return any(node.op == "lr" for node in read)
 
     def _only_scales(self, place: Place) -> bool:
-        """Whether the constant at `place` has a single reader (it may have been given a name)."""
+        """Return whether the constant at `place` is read once, possibly through copies."""
         node = self.statements[place[0]]
         while self.constant(node) and len(self.users[node]) == 1:
             node = self.users[node][0][0]
         return not self.constant(node)
 
-    def _degree(self, node: Node, known: dict[Node, int | None]) -> int | None:
-        """The d for which `node` is proportional to lr^d, None where there is none."""
+    def _degree(self, node: Node, cache: dict[Node, int | None]) -> int | None:
+        """Return d if `node` is proportional to lr^d, otherwise None."""
         if not node.is_call:
             return int(node.op == "lr")
-        if node not in known:
-            degrees = [self._degree(arg, known) for arg in node.args]
-            known[node] = _homogeneous_degree(node.row, degrees)
-        return known[node]
+        if node not in cache:
+            degrees = [self._degree(arg, cache) for arg in node.args]
+            cache[node] = _homogeneous_degree(node.row, degrees)
+        return cache[node]
 
     def decoupled(self, linear: bool) -> tuple[Node | None, list[Place]]:
-        """The term of the update that is the weights times positive constants (and `lr`)."""
+        """Find decoupled weight decay: a term of the update that is a constant times the weights.
+
+        Args:
+            linear: whether the update is proportional to `lr`; only then may `lr` be a factor.
+
+        Returns:
+            The term and the positions of its constants; (None, []) if there is not exactly one.
+        """
         _, rates, others = self.factors(self.update)
         if len(others) != 1 or (rates and not linear):
             return None, []
-        found = list(self._weight_terms(others[0], linear))
-        return found[0] if len(found) == 1 else (None, [])
+        terms = list(self._weight_terms(others[0], linear))
+        return terms[0] if len(terms) == 1 else (None, [])
 
     def _weight_terms(self, value: Node, linear: bool) -> Iterable[tuple[Node, list[Place]]]:
-        """Terms of the sum `value` (which nothing else reads) that are constants times weights."""
+        """Yield the terms of the sum `value` that are positive constants times the weights.
+
+        A sum that is also read elsewhere has none.
+        """
         if value.op != "add" or not self._read_once(value):
             return
         for term in map(resolved, value.args):
@@ -159,13 +184,13 @@ class Structure(StatementGraph):
                 yield from self._weight_terms(term, linear)
 
     def _read_once(self, node: Node) -> bool:
-        """Whether nothing but the update's own path reads `node`."""
+        """Return whether `node` is read at most once, including as a state or as the update."""
         readers = len(self.users[node]) + list(self.following.values()).count(node)
         return readers + (node is self.update) <= 1
 
 
 def _order(op: Op, orders: list[float | None]) -> float | None:
-    """The power of the gradient that a result is proportional to, roughly."""
+    """Estimate the order of a result from the orders of its operands; see `Op.order`."""
     known = [order for order in orders if order is not None]
     if not known:
         return 0.0 if not orders else None
@@ -187,7 +212,10 @@ def _order(op: Op, orders: list[float | None]) -> float | None:
 
 
 def _homogeneous_degree(op: Op, degrees: list[int | None]) -> int | None:
-    """The degree of a result, from those of its operands; None where it is not homogeneous."""
+    """Return the degree of a result in `lr`, from the degrees of its operands.
+
+    The degree is None if the result is not homogeneous.
+    """
     known = [degree for degree in degrees if degree is not None]
     if len(known) < len(degrees):
         return None

@@ -1,12 +1,12 @@
-"""The op table: one row knows everything about an op.
+"""The op table: one row (`Op`) per op, with all facts about it.
 
-The parser, the kind check, both interpreters, mutation, the command line and the tests iterate this
-table; nothing else lists ops. To add an op, add one row.
+The parser, the kind check, both interpreters, mutation, the command line and the tests iterate over
+this table, and nothing else lists ops. To add an op, add one row.
 
-A meaning is written once, against an array namespace `xp`: with `jax.numpy` it is what programs
-compute, with `numpy` and float64 it is the reference that tests compare with. Meanings are NumPy's,
-with one exception: division by zero gives zero (Chen et al. 2023, arXiv 2302.06675, omit epsilon,
-and a weight that has had no gradient would otherwise turn into NaN).
+Each op is implemented once for an array namespace `xp`. Programs run it with `jax.numpy`; tests
+compare with `numpy` in float64. Ops follow NumPy with one exception: division by zero gives zero.
+Chen et al. 2023 (arXiv 2302.06675) omit epsilon in denominators, so otherwise a weight without a
+gradient so far would become NaN.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from primitives.ops.functions import FUNCTIONS
 _TABLE = (*FUNCTIONS, *ARITHMETIC, *EXTENDED)
 
 OPS: dict[str, Op] = {op.name: op for op in _TABLE}
-"""Every op by name, in the table's order."""
+"""Every op by name, in the order of the table."""
 
 POWERS: dict[float, str] = {op.exponent: op.name for op in _TABLE if op.exponent}
-"""The ops that raise to a fixed power, by their exponent."""
+"""Names of the ops that raise to a fixed power, by exponent."""
 
 ALIASES: dict[str, str] = {alias: op.name for op in _TABLE for alias in op.aliases}
-"""Names that are read but never printed, with the op that each stands for."""
+"""Names that the parser accepts but that are never printed, with the op's own name."""
 
 INFIX: dict[str, Op] = {op.infix: op for op in _TABLE if op.infix}
-"""Ops that are written between their operands."""
+"""Ops that are written as infix operators, by operator."""
 
 
 def names(op_set: Literal["paper", "full"] = "full") -> tuple[str, ...]:
-    """The names of an op set, in the table's order; `full` includes `paper`."""
+    """Return the names of the ops in a set, in the order of the table; `full` includes `paper`."""
     return tuple(op.name for op in OPS.values() if op_set == "full" or op.op_set == op_set)

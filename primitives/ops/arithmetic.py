@@ -1,4 +1,4 @@
-"""Arithmetic, norms and constants in the op table, those of Chen et al. 2023."""
+"""Ops of Chen et al. 2023 in the op table: arithmetic, norms and mathematical constants."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from primitives import interval
 from primitives.interval import Interval, within
 from primitives.kinds import Kind
 from primitives.op import Array, ConstantRole, Namespace, Op, Reduction
-from primitives.ops.functions import divide, named
+from primitives.ops.functions import array_function, divide
 from primitives.text.formula import ONE, Formula, formula
 from primitives.text.notation import Symbol
 
 
 def _constant(
-    name: str, value: float, summary: str, written: Formula, symbol: str | None = None
+    name: str, value: float, summary: str, notation: Formula, symbol: str | None = None
 ) -> Op:
+    """Return an op without operands whose result is `value`."""
     meaning = lambda xp: xp.asarray(value, dtype=xp.float32)  # noqa: E731
-    return Op(name, "", meaning, summary, latex=lambda: written, symbol=symbol)
+    return Op(name, "", meaning, summary, latex=lambda: notation, symbol=symbol)
 
 
 def _power(xp: Namespace, x: Array, y: Array) -> Array:
     return xp.where((x == 0) & (y < 0), 0.0, xp.power(x, y))
 
 
-def weighted(xp: Namespace, x: Array, y: Array, a: Array) -> Array:
-    """(1 - a) x + a y."""
+def interpolate(xp: Namespace, x: Array, y: Array, a: Array) -> Array:
+    """Return (1 - a) x + a y."""
     return (1 - a) * x + a * y
 
 
-def squared(xp: Namespace, x: Array, *_: Array) -> tuple[Array, ...]:
-    """What a norm sums up."""
+def squares(xp: Namespace, x: Array, *_: Array) -> tuple[Array, ...]:
+    """Return the squares of the first operand: the input of the reductions in norms."""
     return (x * x,)
 
 
 def root_total(xp: Namespace, totals: tuple[Array], x: Array) -> Array:
-    """The root of a sum or mean of squares."""
+    """Return the root of a sum or mean of squares."""
     return xp.sqrt(totals[0])
 
 
@@ -63,11 +64,12 @@ INTERP_FACTS: dict[str, Any] = {
     "interval": interval.interp,
     "noun": "average",
     "phrase": "an interpolation between {0} and {1}",
-    "constants": (None, None, ConstantRole("weight", "the second operand's share")),
+    "constants": (None, None, ConstantRole("weight", "weight of the second operand")),
     "latex": _interp_formula,
     "code": "_2 * _1 + (1 - _2) * _0",
     "python": "_2 * _1 + (1 - _2) * _0",
 }
+"""Facts about `interp` and its synonym `ema`."""
 
 
 def _power_code_valid(x: Interval, y: Interval) -> bool:
@@ -82,7 +84,7 @@ def _power_python_valid(x: Interval, y: Interval) -> bool:
 MAXIMUM = Op(
     "maximum",
     "xx",
-    named("maximum"),
+    array_function("maximum"),
     "the larger",
     commutative=True,
     aliases=("max",),
@@ -90,7 +92,7 @@ MAXIMUM = Op(
     interval=interval.maximum,
     noun="larger",
     phrase="the larger of {0} and {1}",
-    constants=2 * (ConstantRole("floor", "the least value", keeps_sign=True),),
+    constants=2 * (ConstantRole("floor", "lower bound", keeps_sign=True),),
     latex=r"\max(#1, #2)",
     code="xp.maximum(_0, _1)",
     python="max(_0, _1)",
@@ -99,7 +101,7 @@ MAXIMUM = Op(
 MINIMUM = Op(
     "minimum",
     "xx",
-    named("minimum"),
+    array_function("minimum"),
     "the smaller",
     commutative=True,
     aliases=("min",),
@@ -107,7 +109,7 @@ MINIMUM = Op(
     interval=interval.minimum,
     noun="smaller",
     phrase="the smaller of {0} and {1}",
-    constants=2 * (ConstantRole("ceiling", "the largest value"),),
+    constants=2 * (ConstantRole("ceiling", "upper bound"),),
     latex=r"\min(#1, #2)",
     code="xp.minimum(_0, _1)",
     python="min(_0, _1)",
@@ -118,7 +120,7 @@ GLOBAL_NORM = Op(
     "x",
     root_total,
     "Euclidean norm of the whole model",
-    reduction=Reduction(Kind.SCALAR, "sum", squared),
+    reduction=Reduction(Kind.SCALAR, "sum", squares),
     keeps_kind=False,
     parity="even",
     of_number="abs",
@@ -142,7 +144,7 @@ ARITHMETIC = (
         interval=interval.add,
         noun="total",
         phrase="{0} plus {1}",
-        constants=2 * (ConstantRole("offset", "added"),),
+        constants=2 * (ConstantRole("offset", "added constant"),),
     ),
     Op(
         "subtract",
@@ -155,7 +157,7 @@ ARITHMETIC = (
         interval=interval.subtract,
         noun="difference",
         phrase="{0} minus {1}",
-        constants=2 * (ConstantRole("offset", "a difference"),),
+        constants=2 * (ConstantRole("offset", "constant of a difference"),),
     ),
     Op(
         "multiply",
@@ -184,7 +186,7 @@ ARITHMETIC = (
         noun="ratio",
         phrase="{0} over {1}",
         constants=(
-            ConstantRole("numerator", "divided"),
+            ConstantRole("numerator", "constant that is divided"),
             ConstantRole("divisor", "a divisor", keeps_sign=True),
         ),
         guarded_code="_divide(_0, _1)",
@@ -201,7 +203,7 @@ ARITHMETIC = (
         interval=interval.power,
         phrase="{0} to the power {1}",
         constants=(
-            ConstantRole("base", "raised to a power"),
+            ConstantRole("base", "base of a power"),
             ConstantRole("exponent", "an exponent", keeps_sign=True),
         ),
         latex=lambda x, y: x**y,
@@ -218,7 +220,7 @@ ARITHMETIC = (
         "x",
         root_total,
         "Euclidean norm of each array",
-        reduction=Reduction(Kind.LEAF, "sum", squared),
+        reduction=Reduction(Kind.LEAF, "sum", squares),
         keeps_kind=False,
         parity="even",
         of_number="abs",
@@ -264,7 +266,7 @@ ARITHMETIC = (
         "xs",
         _clip,
         "x scaled down to global norm c where it is above",
-        reduction=Reduction(Kind.SCALAR, "sum", squared),
+        reduction=Reduction(Kind.SCALAR, "sum", squares),
         order="largest",
         underflows=True,
         interval=interval.clip,
@@ -276,7 +278,7 @@ ARITHMETIC = (
         ),
         latex=_clip_formula,
     ),
-    Op("interp", "xxs", weighted, "(1 - a) x + a y", aliases=("interpolate",), **INTERP_FACTS),
+    Op("interp", "xxs", interpolate, "(1 - a) x + a y", aliases=("interpolate",), **INTERP_FACTS),
     _constant(
         "get_pi", 3.141592653589793, "the constant pi", Symbol(r"\pi", "pi", small=True), "_PI"
     ),

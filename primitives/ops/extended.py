@@ -1,4 +1,4 @@
-"""Ops beyond those of Chen et al. 2023: means, comparisons, choices, matrices."""
+"""Ops of the full set that Chen et al. 2023 lack: means, comparisons, choices, and others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from primitives.ops.arithmetic import (
     INTERP_FACTS,
     MAXIMUM,
     MINIMUM,
+    interpolate,
     root_total,
-    squared,
-    weighted,
+    squares,
 )
 from primitives.ops.functions import divide
 from primitives.text.formula import ONE, Formula
@@ -34,7 +34,10 @@ def _mod(xp: Namespace, x: Array, y: Array) -> Array:
 
 
 _NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
-"""The quintic of Jordan et al. 2024 (Muon), which brings singular values near 1 in five steps."""
+"""Coefficients of the odd quintic of Jordan et al. 2024 (Muon).
+
+Five Newton-Schulz steps with it bring all singular values near 1.
+"""
 
 
 def _orthogonalize(xp: Namespace, x: Array) -> Array:
@@ -50,6 +53,7 @@ def _orthogonalize(xp: Namespace, x: Array) -> Array:
 
 
 def _mean(name: str, scope: Kind, summary: str, **facts: Any) -> Op:
+    """Return an op that averages over the axes of `scope`."""
     axes = AXES[scope]
     axis = axes[0] if axes and len(axes) == 1 else axes
     return Op(
@@ -85,7 +89,7 @@ RMS = Op(
     root_total,
     "root mean square of each array",
     "full",
-    reduction=Reduction(Kind.LEAF, "mean", squared),
+    reduction=Reduction(Kind.LEAF, "mean", squares),
     keeps_kind=False,
     parity="even",
     of_number="abs",
@@ -99,7 +103,7 @@ EXTENDED = (
     Op(
         "ema",
         "xxs",
-        weighted,
+        interpolate,
         "a y + (1 - a) x: interp's other name",
         "full",
         same_as="interp",
@@ -140,7 +144,7 @@ EXTENDED = (
         _clip_by_rms,
         "x / max(1, rms(x) / c), for each array",
         "full",
-        reduction=Reduction(Kind.LEAF, "mean", squared),
+        reduction=Reduction(Kind.LEAF, "mean", squares),
         order="largest",
         interval=interval.clip,
         phrase="{0} clipped to a root mean square of {1}",
@@ -212,7 +216,7 @@ EXTENDED = (
         order="none",
         interval=within(0.0, 1.0),
         phrase="whether {0} equals {1}",
-        constants=2 * (ConstantRole("target", "compared with"),),
+        constants=2 * (ConstantRole("target", "value to compare with"),),
         latex=lambda x, y: Relation("=", "==", x, y),
         code="xp.where(_0 == _1, 1.0, 0.0)",
         torch="(_0 == _1).to(like.dtype)",

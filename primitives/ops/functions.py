@@ -1,4 +1,4 @@
-"""The functions of one value in the op table, those of Chen et al. 2023."""
+"""Ops of Chen et al. 2023 in the op table: elementwise functions of one operand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from primitives.interval import rising, within
 from primitives.op import Array, Namespace, Op
 
 
-def named(function: str) -> Callable[..., Array]:
-    """The meaning of an op that the array namespace has under this name."""
+def array_function(function: str) -> Callable[..., Array]:
+    """Return the meaning of an op that NumPy and JAX provide under the given name."""
     return lambda xp, *operands: getattr(xp, function)(*operands)
 
 
 def divide(xp: Namespace, x: Array, y: Array) -> Array:
-    """x / y, and 0 where y is 0."""
+    """Return x / y, and 0 where y is 0."""
     return xp.where(y == 0, 0.0, x / y)
 
 
@@ -29,7 +29,8 @@ def _unary(
     code: str | None = None,
     **facts: Any,
 ) -> Op:
-    meaning = meaning or named(name)
+    """Return an elementwise op of one operand, by default the array function of the same name."""
+    meaning = meaning or array_function(name)
     facts = {"order": "largest", **facts}
     return Op(name, "x", meaning, summary, code=code or f"xp.{name}(_0)", **facts)
 

@@ -1,1 +1,1 @@
-"""Text: symbols, formulas, words for error messages, and characters made safe to show."""
+"""Text: formulas, symbols, words of error messages, and escaping."""

@@ -1,10 +1,10 @@
-r"""Formulas: built with Python's operators, written as LaTeX or as plain text.
+r"""Formulas: expressions built with Python's operators and printed as LaTeX or plain text.
 
-An op's row in the table says how it is written by building a formula from its operands:
-`lambda x, y, a: (1 - a) * x + a * y`. What a person does without thinking is done on the way: signs
-move out of products, numbers to the front, sums and products of short numbers are worked out
-(1 - 0.9 is 0.1), nested fractions become one. Each of these holds under the language's division,
-where x / 0 is 0. Brackets are set where the writing needs them and nowhere else.
+An op defines its notation by a function from its operands' formulas, such as
+`lambda x, y, a: (1 - a) * x + a * y`. Building a formula also tidies it: signs move out of
+products, numbers move to the front, sums and products of short numbers are computed (1 - 0.9
+becomes 0.1), and nested fractions are merged. All of these hold under the language's division,
+where x / 0 is 0. Brackets are printed only where they are needed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from functools import cached_property
 import numpy as np
 
 _EXACT = Context(prec=200)
-"""Enough digits for any sum or product of two float32 numbers in decimals."""
+"""Decimal arithmetic with enough digits for any sum or product of two float32 numbers."""
 
 
 class Level(IntEnum):
-    """How tightly a formula binds; one that binds less than its place wants is bracketed."""
+    """How tightly a formula binds. A formula that binds less than its context needs brackets."""
 
     LINE = 0
     SUM = 1
@@ -31,11 +31,11 @@ class Level(IntEnum):
 
 
 class Formula:
-    """An expression; operators build larger ones, and take plain numbers beside formulas.
+    """An expression. Python's operators combine formulas with formulas and numbers.
 
     Attributes:
         level: how tightly it binds in LaTeX.
-        operands: what it is made of.
+        operands: its direct subexpressions.
     """
 
     @property
@@ -48,35 +48,35 @@ class Formula:
 
     @cached_property
     def rank(self) -> int:
-        """Its place in a product: numbers, what is smaller than an array, arrays."""
+        """Position in a product: numbers come first, then values smaller than an array, arrays."""
         return 3 if any(operand.rank >= 3 for operand in self.operands) else 2
 
     def latex(self) -> str:
-        """LaTeX, for math mode."""
+        """Return the LaTeX, for math mode."""
         raise NotImplementedError
 
     def plain(self) -> str:
-        """ASCII as far as names are, for a terminal."""
+        """Return plain text for a terminal: ASCII, except for letters in names."""
         raise NotImplementedError
 
     @property
     def plain_level(self) -> Level:
-        """How tightly it binds in plain text, where no fraction bar or root sign groups."""
+        """How tightly it binds in plain text, which has no fraction bars or root signs."""
         return self.level
 
     @cached_property
     def size(self) -> int:
-        """The number of symbols and numbers in it."""
+        """Number of symbols and numbers."""
         return sum(operand.size for operand in self.operands) or 1
 
     @cached_property
     def operations(self) -> int:
-        """The number of operations in it."""
+        """Number of operations."""
         return bool(self.operands) + sum(operand.operations for operand in self.operands)
 
     @cached_property
     def height(self) -> int:
-        """How deep fractions are nested in it; brackets around a fraction have to grow."""
+        """Nesting depth of fractions; brackets around fractions grow with it."""
         return max((operand.height for operand in self.operands), default=0)
 
     def __add__(self, other: Formula | float) -> Formula:
@@ -135,7 +135,7 @@ class Formula:
 
 
 def formula(value: Formula | float) -> Formula:
-    """A number as a formula, by the shortest decimal that is the same in float32."""
+    """Convert a number to a formula, as the shortest decimal with the same float32."""
     if isinstance(value, Formula):
         return value
     with np.errstate(over="ignore"):
@@ -149,14 +149,14 @@ def _number(value: Decimal) -> Formula:
 
 @dataclass(frozen=True)
 class Number(Formula):
-    """A number that is not negative; a negative one is `Negative` of a number."""
+    """A nonnegative number. A negative number is a `Negative` of its magnitude."""
 
     value: Decimal
     rank = 0
 
     @property
     def level(self) -> Level:
-        """10^{-8} binds as a power, 3 x 10^{-8} as a product."""
+        """How tightly it binds: 10^{-8} as a power, 3 x 10^{-8} as a product."""
         digits, power = self._scientific
         if power is None:
             return Level.ATOM
@@ -164,12 +164,12 @@ class Number(Formula):
 
     @property
     def plain_level(self) -> Level:
-        """Plain numbers are one word."""
+        """How tightly it binds in plain text."""
         return Level.ATOM
 
     @property
     def _scientific(self) -> tuple[str, int | None]:
-        """Digits and the power of ten that they are written with, None for none."""
+        """The digits and the power of ten; the power is None in fixed-point notation."""
         value = self.value.normalize(_EXACT)
         power = value.adjusted()
         if not value or -4 <= power < 6:
@@ -200,30 +200,33 @@ def _value(term: Formula) -> Decimal | None:
 
 
 def _folded(a: Formula, b: Formula, operation: str) -> Formula | None:
-    """The sum or product of two numbers where that is no longer than they are, otherwise None."""
+    """Return the sum or product of two numbers if it has few digits, otherwise None.
+
+    Few means at most six, or as many as the longer number has. `operation` is `add` or `multiply`.
+    """
     x, y = _value(a), _value(b)
     if x is None or y is None:
         return None
     result = getattr(_EXACT, operation)(x, y).normalize(_EXACT)
-    longest = max(6, *(len(one.normalize(_EXACT).as_tuple().digits) for one in (x, y)))
-    return _number(result) if len(result.as_tuple().digits) <= longest else None
+    limit = max(6, *(len(number.normalize(_EXACT).as_tuple().digits) for number in (x, y)))
+    return _number(result) if len(result.as_tuple().digits) <= limit else None
 
 
 @dataclass(frozen=True)
 class Negative(Formula):
-    """Minus a formula."""
+    """The negation of a formula."""
 
     formula: Formula
     level = Level.SUM
 
     @property
     def operands(self) -> tuple[Formula, ...]:
-        """What is negated."""
+        """The negated formula."""
         return (self.formula,)
 
     @cached_property
     def operations(self) -> int:
-        """A negative number is no operation."""
+        """Number of operations; the sign of a number is not one."""
         return self.formula.operations + (not isinstance(self.formula, Number))
 
     def __neg__(self) -> Formula:
@@ -238,7 +241,7 @@ class Negative(Formula):
 
 @dataclass(frozen=True)
 class Sum(Formula):
-    """Terms, of which those that are `Negative` are subtracted."""
+    """A sum. Terms that are `Negative` are printed as subtractions."""
 
     terms: tuple[Formula, ...]
     level = Level.SUM
@@ -250,7 +253,7 @@ class Sum(Formula):
 
     @cached_property
     def operations(self) -> int:
-        """One between each two terms; a subtraction is one."""
+        """Number of operations; a subtraction counts as one."""
         inner = [t.formula if isinstance(t, Negative) else t for t in self.operands]
         return len(inner) - 1 + sum(term.operations for term in inner)
 
@@ -271,7 +274,7 @@ def _terms(term: Formula) -> tuple[Formula, ...]:
 
 @dataclass(frozen=True)
 class Product(Formula):
-    """Factors, none of them negative, numbers first."""
+    """A product. No factor is `Negative`, and numbers come first."""
 
     factors: tuple[Formula, ...]
     level = Level.PRODUCT
@@ -283,7 +286,7 @@ class Product(Formula):
 
     @cached_property
     def operations(self) -> int:
-        """One between each two factors."""
+        """Number of operations, with one multiplication between adjacent factors."""
         return len(self.operands) - 1 + sum(factor.operations for factor in self.operands)
 
     def latex(self) -> str:  # noqa: D102
@@ -326,12 +329,12 @@ class Quotient(Formula):
 
     @cached_property
     def rank(self) -> int:
-        """Fractions of arrays go last."""
+        """Position in a product; fractions of arrays come last."""
         return 4 if super().rank == 3 else 2
 
     @cached_property
     def height(self) -> int:
-        """One more than that of the taller part."""
+        """Nesting depth of fractions."""
         return 1 + max(operand.height for operand in self.operands)
 
     def latex(self) -> str:  # noqa: D102
@@ -357,7 +360,7 @@ class Power(Formula):
 
     @cached_property
     def size(self) -> int:
-        """A square is no longer than its base."""
+        """Number of symbols and numbers; a numeric exponent does not count."""
         return self.base.size + (0 if isinstance(self.exponent, Number) else self.exponent.size)
 
     def latex(self) -> str:  # noqa: D102
@@ -371,12 +374,12 @@ class Power(Formula):
 
 
 def bracketed(inner: Formula, level: Level) -> str:
-    """LaTeX of `inner`, in brackets if it binds less than `level`."""
+    """Return the LaTeX of `inner`, in brackets if it binds less tightly than `level`."""
     if inner.level >= level:
         return inner.latex()
     return rf"\left({inner.latex()}\right)" if inner.height else f"({inner.latex()})"
 
 
 def plain_bracketed(inner: Formula, level: Level) -> str:
-    """Plain text of `inner`, in brackets if it binds less than `level`."""
+    """Return the plain text of `inner`, in brackets if it binds less tightly than `level`."""
     return inner.plain() if inner.plain_level >= level else f"({inner.plain()})"

@@ -1,4 +1,4 @@
-r"""What formulas are made of beside arithmetic: symbols, functions, relations, cases."""
+r"""Formulas other than arithmetic: symbols, functions, relations and cases."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from primitives.text.printable import as_latex
 
 @dataclass(frozen=True)
 class Symbol(Formula):
-    """A letter or name with its indices.
+    """A variable: a letter or name with its indices.
 
-    `raised` says that it has a superscript already, `small` that it is no whole array.
+    Attributes:
+        written: LaTeX.
+        word: plain text.
+        raised: whether the LaTeX ends in a superscript or a prime.
+        small: whether the value is smaller than an array, such as a scalar.
     """
 
     written: str
@@ -25,17 +29,17 @@ class Symbol(Formula):
 
     @property
     def level(self) -> Level:
-        """A second superscript needs brackets."""
+        """How tightly it binds; a symbol with a superscript needs brackets before another."""
         return Level.POWER if self.raised else Level.ATOM
 
     @property
     def plain_level(self) -> Level:
-        """Plain names are one word."""
+        """How tightly it binds in plain text."""
         return Level.ATOM
 
     @property
     def rank(self) -> int:
-        """What is smaller than an array goes before arrays."""
+        """Its position in a product; values smaller than an array precede arrays."""
         return 1 if self.small else 3
 
     def latex(self) -> str:  # noqa: D102
@@ -52,9 +56,15 @@ _SELF_DELIMITED = (r"\lvert", r"\lVert", r"\langle")
 
 @dataclass(frozen=True)
 class Form(Formula):
-    r"""Operands put into a LaTeX pattern at #1, #2, ...; plain text writes the op's call.
+    r"""A function: a LaTeX pattern with the operands at #1, #2, ...; plain text is a call.
 
-    Round and square brackets, norms and angles of the pattern grow with what they enclose.
+    Brackets, norms and angles in the pattern get \left and \right if an operand contains a
+    fraction.
+
+    Attributes:
+        pattern: LaTeX with #1, #2, ...
+        name: name of the op.
+        arguments: operands.
     """
 
     pattern: str
@@ -68,31 +78,38 @@ class Form(Formula):
 
     @property
     def level(self) -> Level:
-        """Norms are closed; of `f(x)` a power would be read as that of x."""
+        """How tightly it binds; f(x)^2 needs brackets, because the power could be of x."""
         return Level.ATOM if self.pattern.startswith(_SELF_DELIMITED) else Level.POWER
 
     @property
     def plain_level(self) -> Level:
-        """A call is one word."""
+        """How tightly a call binds in plain text."""
         return Level.ATOM
 
     def latex(self) -> str:  # noqa: D102
-        pattern = _grown(self.pattern) if self.height else self.pattern
-        return re.sub(r"#(\d)", lambda place: self.operands[int(place[1]) - 1].latex(), pattern)
+        pattern = _with_growing_brackets(self.pattern) if self.height else self.pattern
+        return re.sub(r"#(\d)", lambda match: self.operands[int(match[1]) - 1].latex(), pattern)
 
     def plain(self) -> str:  # noqa: D102
         return f"{self.name}({', '.join(operand.plain() for operand in self.operands)})"
 
 
-def _grown(pattern: str) -> str:
+def _with_growing_brackets(pattern: str) -> str:
     return _DELIMITERS.sub(
-        lambda one: (r"\right" if one[0].startswith(_CLOSING) else r"\left") + one[0], pattern
+        lambda match: (r"\right" if match[0].startswith(_CLOSING) else r"\left") + match[0], pattern
     )
 
 
 @dataclass(frozen=True)
 class Relation(Formula):
-    """1 where a relation holds, else 0: Iverson's bracket."""
+    """Iverson bracket: 1 where a relation holds, else 0.
+
+    Attributes:
+        sign: relation sign in LaTeX.
+        plain_sign: relation sign in plain text.
+        left: left side.
+        right: right side.
+    """
 
     sign: str
     plain_sign: str
@@ -105,7 +122,7 @@ class Relation(Formula):
         return self.left, self.right
 
     def statement(self) -> str:
-        """The relation without its bracket, in LaTeX."""
+        """Return the LaTeX of the relation without the bracket."""
         return f"{self.left.latex()} {self.sign} {self.right.latex()}"
 
     def latex(self) -> str:  # noqa: D102
@@ -117,7 +134,7 @@ class Relation(Formula):
 
 @dataclass(frozen=True)
 class Cases(Formula):
-    """`chosen` where `condition` is not 0, `otherwise` elsewhere."""
+    """A choice: `chosen` where `condition` is not 0, `otherwise` elsewhere."""
 
     condition: Formula
     chosen: Formula
@@ -131,12 +148,12 @@ class Cases(Formula):
 
     @property
     def plain_level(self) -> Level:
-        """A call is one word."""
+        """How tightly a call binds in plain text."""
         return Level.ATOM
 
     @cached_property
     def height(self) -> int:
-        """As a fraction of its tallest branch."""
+        """Nesting depth of fractions; cases count as one fraction."""
         return 1 + max(operand.height for operand in self.operands)
 
     def latex(self) -> str:  # noqa: D102
@@ -172,16 +189,17 @@ _WORDS = {
     "grad": "g",
     "gradient": "g",
 } | {name: rf"\{name}" for name in _GREEK}
-"""What a person writes for a name; all else is a single letter or stands upright."""
+"""LaTeX of names that have a usual symbol. Other names are single letters or set upright."""
 
 _ACCENTS = ("hat", "bar", "tilde")
 
 
 @lru_cache(maxsize=4096)
 def letter(name: str) -> tuple[str, str]:
-    r"""The LaTeX of a variable's name: what carries the indices, and its own index or nothing.
+    r"""Split a variable's name into the LaTeX of its letter and that of its index.
 
-    `m_hat` is \hat{m}; `beta1` and `beta_1` are \beta with index 1; `row_scale` stands upright.
+    The index is empty if the name has none: `m_hat` gives \hat{m}; `beta1` and `beta_1` give \beta
+    with index 1; `row_scale` is set upright.
     """
     head, _, tail = name.partition("_")
     if tail in _ACCENTS and _single(head):
@@ -195,7 +213,7 @@ def letter(name: str) -> tuple[str, str]:
 
 
 def _single(name: str) -> str:
-    """One letter for a name, or nothing if none is usual."""
+    """Return the usual LaTeX letter for a name, or an empty text."""
     if len(name) == 1 and name.isascii() and name.isalpha():
         return name
     if len(name) == 1 and not name.isascii():
@@ -211,9 +229,16 @@ def _upright(name: str) -> str:
 
 
 def symbol(name: str, index: str = "t", primes: int = 0, small: bool = False) -> Symbol:
-    """A variable at a time: `index` is t, t-1 or nothing; `primes` tell namesakes apart."""
-    base, own = letter(name)
-    below = ", ".join(one for one in (own, index) if one)
+    """Return the symbol of a variable at one time.
+
+    Args:
+        name: name of the variable.
+        index: time index: "t", "t-1" or empty.
+        primes: number of primes, which distinguish variables of the same name.
+        small: whether the value is smaller than an array.
+    """
+    base, own_index = letter(name)
+    below = ", ".join(part for part in (own_index, index) if part)
     mark = "'" * primes if primes < 4 else f"({primes})"
     above = mark if primes < 4 else rf"^{{{mark}}}"
     written = base + above + (f"_{{{below}}}" if len(below) > 1 else f"_{below}" if below else "")

@@ -1,4 +1,4 @@
-"""Words for error messages: culprits by names that people use, remedies, and suggestions."""
+"""Words for the parser's error messages: names of syntax, corrections, and suggestions."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ _IN_WORDS: dict[_Kinds, str] = {
     ast.ClassDef: "a class",
     (ast.For, ast.AsyncFor, ast.While): "a loop",
     (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp): "a comprehension",
+    ast.If: "an if statement",
     ast.IfExp: "a conditional expression",
     ast.NamedExpr: "an assignment within an expression",
     ast.JoinedStr: "a formatted text",
     ast.Attribute: "an attribute",
+    ast.Starred: "a starred argument",
 }
-"""Culprits that Python's grammar calls by names that nobody says."""
+"""Common names of syntax, where they differ from the class names of Python's syntax tree."""
 
 _REMEDIES: dict[_Kinds, str] = {
     ast.AugAssign: "write m = m + g",
     ast.AnnAssign: "leave out the annotation",
-    (ast.For, ast.AsyncFor, ast.While): "write its statements out",
-    (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp): "write its statements out",
+    (ast.For, ast.AsyncFor, ast.While): "write out each iteration",
+    (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp): "write out each iteration",
     ast.If: "write x = where(c, x, y)",
     ast.IfExp: "write where(c, x, y)",
     ast.NamedExpr: "give it a line of its own",
     ast.Attribute: "call ops by their bare name, as in sign(g)",
-    ast.Subscript: "values are whole arrays; see row_mean, col_mean and where",
+    ast.Subscript: "use row_mean, col_mean or where on whole arrays",
     ast.Tuple: "assign one value at a time",
     ast.Starred: "pass operands one by one",
     ast.JoinedStr: "write notes as # comments",
 }
-"""What to write instead; where nothing is said, the parser says what is allowed."""
+"""What to write instead. For other syntax the parser lists what is allowed."""
 
 _SIGNS: dict[type[ast.AST], str] = {
     **{ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"},
@@ -50,8 +52,15 @@ _SIGNS: dict[type[ast.AST], str] = {
     **{ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "==", ast.NotEq: "!="},
     **{ast.In: "in", ast.NotIn: "not in", ast.Is: "is", ast.IsNot: "is not"},
 }
-_FOR_OPERATORS: dict[type[ast.AST], str] = {
-    ast.MatMult: "there is no matrix product",
+MATRIX_PRODUCTS = frozenset(("bmm", "einsum", "matmul", "mm", "outer", "tensordot"))
+"""Functions of other libraries that users expect and that no op resembles."""
+NO_MATRIX_PRODUCTS = (
+    "there are no matrix products in this language; see `evosearch ops` (orthogonalize, row_mean, "
+    "col_mean)"
+)
+
+_OPERATOR_REMEDIES: dict[type[ast.AST], str] = {
+    ast.MatMult: NO_MATRIX_PRODUCTS,
     ast.Mod: "write mod({0}, {1})",
     ast.BitXor: "write x ** y for a power",
     ast.UAdd: "leave it out",
@@ -65,22 +74,17 @@ _FOR_OPERATORS: dict[type[ast.AST], str] = {
     ast.Eq: "write equal({0}, {1})",
     ast.NotEq: "write 1 - equal({0}, {1})",
 }
-"""What to write instead, with the operands."""
-
-MATRIX_PRODUCTS = frozenset(("bmm", "einsum", "matmul", "mm", "outer", "tensordot"))
-"""Functions of other libraries that people look for and that no op is like."""
-NO_MATRIX_PRODUCTS = (
-    "no matrix products in this language; see `evosearch ops` (orthogonalize, row_mean, col_mean)"
-)
+"""What to write instead of an operator, with its operands at {0} and {1}."""
 
 _SHORT = 20
+"""Limit for quoting an expression: in nodes of the syntax tree, and in characters."""
 
 
-def described(node: ast.AST) -> str:
-    """The culprit in words, short whatever its size."""
+def describe(node: ast.AST) -> str:
+    """Return a short noun phrase for a node of Python's syntax tree."""
     match node:
         case ast.Expr(value=value):
-            return described(value)
+            return describe(value)
         case ast.Name(id=name):
             return repr(truncate(name))
         case ast.Constant(value=str() | bytes() as value):
@@ -92,9 +96,9 @@ def described(node: ast.AST) -> str:
         case ast.Call(func=ast.Name(id=name)):
             return f"a call of {truncate(name)!r}"
         case ast.Compare(ops=[operator, *_]):
-            return f"comparison `{_SIGNS[type(operator)]}` is not supported"
+            return f"comparison `{_SIGNS[type(operator)]}`"
         case ast.BinOp(op=operator) | ast.UnaryOp(op=operator) | ast.BoolOp(op=operator):
-            return f"unsupported operator `{_SIGNS[type(operator)]}`"
+            return f"operator `{_SIGNS[type(operator)]}`"
     for kinds, words in _IN_WORDS.items():
         if isinstance(node, kinds):
             return words
@@ -102,8 +106,18 @@ def described(node: ast.AST) -> str:
     return f"an {words}" if words[0] in "aeio" else f"a {words}"
 
 
+def unsupported(node: ast.AST) -> str:
+    """Return a clause which says that the syntax of `node` is not supported."""
+    match node:
+        case ast.BinOp() | ast.UnaryOp() | ast.BoolOp():
+            return f"unsupported {describe(node)}"
+        case ast.Expr(value=ast.Name() | ast.Call() as value):
+            return f"{describe(value)} without an assignment"
+    return f"{describe(node)} is not supported"
+
+
 def remedy(node: ast.AST) -> str | None:
-    """What to write instead of the culprit; None where nothing is like it."""
+    """Return what to write instead of `node`; None if there is no equivalent."""
     match node:
         case ast.Expr(value=ast.Constant() as value):
             return remedy(value)
@@ -112,46 +126,51 @@ def remedy(node: ast.AST) -> str | None:
         case ast.Constant(value=bool()):
             return "write 1 or 0"
         case ast.BinOp(left=left, op=operator, right=right):
-            return _instead(operator, left, right)
+            return _operator_remedy(operator, left, right)
         case ast.UnaryOp(op=operator, operand=operand):
-            return _instead(operator, operand)
+            return _operator_remedy(operator, operand)
         case ast.BoolOp(op=operator, values=[left, right, *_]):
-            return _instead(operator, left, right)
+            return _operator_remedy(operator, left, right)
         case ast.Compare(left=left, ops=[operator], comparators=[right]):
-            return _instead(operator, left, right) or "write greater(x, y) or equal(x, y)"
+            return _operator_remedy(operator, left, right) or "write greater(x, y) or equal(x, y)"
         case ast.Compare():
             return "compare two values at a time, as in greater(x, y)"
     return next((words for kinds, words in _REMEDIES.items() if isinstance(node, kinds)), None)
 
 
-def _instead(operator: ast.AST, *operands: ast.expr) -> str | None:
-    template = _FOR_OPERATORS.get(type(operator))
+def _operator_remedy(operator: ast.AST, *operands: ast.expr) -> str | None:
+    template = _OPERATOR_REMEDIES.get(type(operator))
     if template is None:
         return None
-    return template.format(*map(_written, operands, "xy"))
+    return template.format(*map(_quoted, operands, "xy"))
 
 
-def _written(node: ast.expr, otherwise: str) -> str:
-    """The expression as text; `otherwise` where that is long."""
+def _quoted(node: ast.expr, placeholder: str) -> str:
+    """Return the text of a short expression, or `placeholder` for a long one."""
     if len(list(islice(ast.walk(node), _SHORT))) == _SHORT:
-        return otherwise
+        return placeholder
     text = ast.unparse(node)
-    return text if len(text) <= _SHORT and text.isprintable() else otherwise
+    return text if len(text) <= _SHORT and text.isprintable() else placeholder
 
 
 def truncate(text: str, limit: int = 40) -> str:
-    """At most `limit` characters of `text`."""
+    """Shorten `text` to at most `limit` characters, with "..." at the end if it was longer."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks."""
+    """Replace each run of white space in `text`, line breaks included, by one space."""
     return " ".join(text.split())
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known name nearest to `name`, or nothing."""
-    names = list(known)
-    near = [one for one in names if sorted(one) == sorted(name)]  # letters changed places
-    near = near or difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """Return `; did you mean 'x'?` for the known name closest to `name`, or an empty text.
+
+    Args:
+        name: the name that was not found.
+        known: the names that exist.
+    """
+    candidates = list(known)
+    close = [other for other in candidates if sorted(other) == sorted(name)]  # letters swapped
+    close = close or difflib.get_close_matches(name, candidates, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

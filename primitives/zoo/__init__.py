@@ -1,8 +1,14 @@
 """The zoo: known optimizers as programs, one text file each.
 
-A file starts with a header of comments: `# Title: one-line idea.`; the paper; the hyperparameters
-as `name value` pairs with their published defaults, going on in the next line after a comma; then
-notes, if any. The rest of the file is the program.
+Each file begins with a header of comments:
+
+- `# Title: idea in one line.`
+- the paper
+- the hyperparameters as pairs `name value` with their published defaults, separated by commas; a
+  line that ends in a comma continues in the next
+- optional notes
+
+The rest of the file is the program.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from primitives.text.wording import suggestion
 
 
 class UnknownProgramError(KeyError):
-    """No program of that name in the zoo; the message suggests one."""
+    """The zoo has no program of the requested name."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -25,14 +31,14 @@ class UnknownProgramError(KeyError):
 
 @dataclass(frozen=True)
 class Entry:
-    """What a zoo program's header says.
+    """The header of a zoo program.
 
     Attributes:
-        title: the optimizer's name as people write it.
-        idea: what it does, in one line.
+        title: usual spelling of the optimizer's name.
+        idea: what the optimizer does, in one line.
         paper: authors, year, and arXiv number or title.
-        hyperparameters: name and published default of each, in the header's order.
-        notes: what else a reader should know; may be empty.
+        hyperparameters: pairs of name and published default.
+        notes: further remarks; may be empty.
     """
 
     title: str
@@ -44,39 +50,39 @@ class Entry:
 
 @lru_cache
 def names() -> tuple[str, ...]:
-    """The zoo's programs, sorted."""
+    """Return the names of all programs in the zoo, sorted."""
     files = resources.files(__name__).iterdir()
     return tuple(sorted(f.name.removesuffix(".txt") for f in files if f.name.endswith(".txt")))
 
 
 def text(name: str) -> str:
-    """The file of a zoo program, its header of comments included.
+    """Return the text file of a zoo program, including the header.
 
     Raises:
-        UnknownProgramError: there is none of that name.
+        UnknownProgramError: the zoo has no program of this name.
     """
     if name not in names():
-        near = suggestion(name, names()) or f"; there are {', '.join(names())}"
-        raise UnknownProgramError(f"no program {name!r} in the zoo{near}")
+        hint = suggestion(name, names()) or f"; choose one of {', '.join(names())}"
+        raise UnknownProgramError(f"no program {name!r} in the zoo{hint}")
     return resources.files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8")
 
 
 @lru_cache
 def load(name: str) -> Program:
-    """A zoo program by name.
+    """Return the zoo program of the given name.
 
     Raises:
-        UnknownProgramError: there is none of that name.
+        UnknownProgramError: the zoo has no program of this name.
     """
     return parse(text(name))
 
 
 @lru_cache
 def entry(name: str) -> Entry:
-    """What a program's header says.
+    """Return the header of the zoo program of the given name.
 
     Raises:
-        UnknownProgramError: there is none of that name.
+        UnknownProgramError: the zoo has no program of this name.
     """
     lines = text(name).splitlines()
     first, paper, *rest = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
@@ -88,5 +94,5 @@ def entry(name: str) -> Entry:
 
 
 def summary(name: str) -> str:
-    """The one-line idea that a program's header starts with, after the optimizer's title."""
+    """Return the title and the idea of a zoo program, as in `Lion: ...`, in one line."""
     return f"{entry(name).title}: {entry(name).idea}"

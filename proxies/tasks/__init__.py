@@ -1,4 +1,4 @@
-"""The task families; importing this package registers every task."""
+"""Families of tasks; importing this package registers all bundled tasks."""
 
 from proxies.tasks import (
     adversarial,

@@ -1,29 +1,30 @@
-"""A generator of digits against a critic; how near it ends to the data is the score."""
+"""A generative adversarial network of digits, scored by its distance to the data."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from proxies.layers import Weights, gaussian, network, network_plan
+from proxies.layers import Weights, gaussian, network, network_specs
 from proxies.registry import register
 from proxies.task import Split, Task
 from proxies.tasks.digits import PIXELS, Batch, build
 
-_DIRECTIONS = 64
+_DIRECTIONS = 64  # of the projections in the metric
 
 
-def sliced_wasserstein(one: jax.Array, other: jax.Array, directions: np.ndarray) -> jax.Array:
-    """Return the mean over directions of the squared 2-Wasserstein distance of the projections.
+def sliced_wasserstein(a: jax.Array, b: jax.Array, directions: np.ndarray) -> jax.Array:
+    """Return the mean squared 2-Wasserstein distance of projections (Rabin et al. 2011).
 
-    Rabin et al. 2011. Between as many points, sorted, it is the mean squared difference.
+    For equally many points, the distance of a projection is the mean squared difference of the
+    sorted points.
 
     Args:
-        one: `[n, d]`.
-        other: `[n, d]`.
-        directions: `[d, k]`, of length 1 each.
+        a: `[n, d]`, points.
+        b: `[n, d]`, points.
+        directions: `[d, k]`, unit vectors to project on.
     """
-    sorted_one, sorted_other = (jnp.sort(points @ directions, axis=0) for points in (one, other))
-    return jnp.mean(jnp.square(sorted_one - sorted_other))
+    sorted_a, sorted_b = (jnp.sort(points @ directions, axis=0) for points in (a, b))
+    return jnp.mean(jnp.square(sorted_a - sorted_b))
 
 
 @register("digits-gan", "held-out")
@@ -36,49 +37,49 @@ def gan(
     batch: int = 64,
     steps: int = 1500,
 ) -> Task:
-    """A generative adversarial net with the losses of Goodfellow et al. 2014.
+    """Return the task of training a generative adversarial network (Goodfellow et al. 2014).
 
-    The critic `c` lowers `softplus(-c(x)) + softplus(c(G(z)))` and the generator `G` lowers
-    `softplus(-c(G(z)))`, at the same time and by the same rule; the task's loss is the critic's.
-    A rule that is not stable here collapses or circles, which its last weights show: the score is
-    the sliced Wasserstein distance of as many generated images as there are evaluation images.
+    The critic `c` minimises `softplus(-c(x)) + softplus(c(G(z)))`, and the generator `G` minimises
+    `softplus(-c(G(z)))`, at the same time and with the same rule. The task's loss is the critic's.
+    The metric is the sliced Wasserstein distance between generated and evaluation images. It is
+    large if training with a rule collapses or oscillates.
     """
     normal = np.random.default_rng(0).standard_normal((PIXELS, _DIRECTIONS), np.float32)
     directions = normal / np.linalg.norm(normal, axis=0)
 
     def init(key: jax.Array) -> dict[str, Weights]:
         players = {"generator": (latent, hidden, PIXELS), "critic": (PIXELS, hidden, 1)}
-        plans = {player: network_plan(sizes) for player, sizes in players.items()}
+        plans = {player: network_specs(sizes) for player, sizes in players.items()}
         weights = gaussian(
-            key, {f"{p}/{name}": row for p, plan in plans.items() for name, row in plan.items()}
+            key, {f"{p}/{name}": row for p, specs in plans.items() for name, row in specs.items()}
         )
         return {
-            player: {name: weights[f"{player}/{name}"] for name in plan}
-            for player, plan in plans.items()
+            player: {name: weights[f"{player}/{name}"] for name in specs}
+            for player, specs in plans.items()
         }
 
     def generate(params: dict[str, Weights], count: int, key: jax.Array) -> jax.Array:
         return network(params["generator"], jax.random.normal(key, (count, latent)))
 
-    def judge(params: dict[str, Weights], seen: Batch, key: jax.Array) -> jax.Array:
-        made = generate(params, seen.labels.shape[0], key)
-        real, false = (network(params["critic"], x) for x in (seen.pixels, made))
-        return jnp.mean(jax.nn.softplus(-real) + jax.nn.softplus(false))
+    def critic_loss(params: dict[str, Weights], images: Batch, key: jax.Array) -> jax.Array:
+        generated = generate(params, images.labels.shape[0], key)
+        real, fake = (network(params["critic"], x) for x in (images.pixels, generated))
+        return jnp.mean(jax.nn.softplus(-real) + jax.nn.softplus(fake))
 
-    def deceive(params: dict[str, Weights], seen: Batch, key: jax.Array) -> jax.Array:
-        made = generate(params, seen.labels.shape[0], key)
-        return jnp.mean(jax.nn.softplus(-network(params["critic"], made)))
+    def generator_loss(params: dict[str, Weights], images: Batch, key: jax.Array) -> jax.Array:
+        generated = generate(params, images.labels.shape[0], key)
+        return jnp.mean(jax.nn.softplus(-network(params["critic"], generated)))
 
     def gradient(
-        params: dict[str, Weights], seen: Batch, key: jax.Array
+        params: dict[str, Weights], images: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, Weights]]:
-        loss, critic = jax.value_and_grad(judge)(params, seen, key)
-        generator = jax.grad(deceive)(params, seen, key)
+        loss, critic = jax.value_and_grad(critic_loss)(params, images, key)
+        generator = jax.grad(generator_loss)(params, images, key)
         return loss, {"generator": generator["generator"], "critic": critic["critic"]}
 
-    def distance(params: dict[str, Weights], seen: Batch, key: jax.Array) -> jax.Array:
-        made = generate(params, seen.labels.shape[0], key)
-        return sliced_wasserstein(made, seen.pixels, directions)
+    def distance(params: dict[str, Weights], images: Batch, key: jax.Array) -> jax.Array:
+        generated = generate(params, images.labels.shape[0], key)
+        return sliced_wasserstein(generated, images.pixels, directions)
 
     return build(
         name,
@@ -88,7 +89,7 @@ def gan(
         steps=steps,
         batch=batch,
         init=init,
-        loss=judge,
+        loss=critic_loss,
         error=distance,
         gradient=gradient,
     )

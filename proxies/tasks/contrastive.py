@@ -1,22 +1,22 @@
-"""Matching images of digits with captions: two encoders, trained by contrast."""
+"""Contrastive training of two encoders that match images of digits with captions."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from proxies.data import spell
-from proxies.layers import Plan, Weights, gaussian, he, lecun, rms_normalize
+from proxies.layers import Weights, WeightSpecs, gaussian, he, lecun, rms_normalize
 from proxies.registry import register
 from proxies.task import Split, Task
 from proxies.tasks.digits import CLASSES, PIXELS, Batch, build
 
-_FORMS = "{}", "a {}", "the {}", "digit {}"
+_TEMPLATES = "{}", "a {}", "the {}", "digit {}"
 _LETTERS = " abcdefghijklmnopqrstuvwxyz"
 
 
 def _captions() -> np.ndarray:
-    """Codes `[10, 4, length]` of every form of every digit's name, filled up with spaces."""
-    texts = [[form.format(spell(digit)) for form in _FORMS] for digit in range(CLASSES)]
+    """Return codes `[10, 4, length]` of four captions of each digit, padded with spaces."""
+    texts = [[template.format(spell(digit)) for template in _TEMPLATES] for digit in range(CLASSES)]
     length = max(len(text) for row in texts for text in row)
     return np.array(
         [[[_LETTERS.index(c) for c in text.ljust(length)] for text in row] for row in texts]
@@ -33,56 +33,60 @@ def contrastive(
     batch: int = 32,
     steps: int = 1000,
 ) -> Task:
-    """Images and captions such as "a seven" brought to the same places on a sphere.
+    """Return the task of embedding images and captions such as "a seven" at the same points.
 
-    The loss is the symmetric cross-entropy of finding an image's captions among those of its batch
-    and the reverse, from cosine similarities over a learnt temperature (InfoNCE, Radford et al.
-    2021). Pairs that show the same digit are all right (Yang et al. 2022), so the entropy of that
-    target is taken off. The evaluation is by batches of the same size.
+    The loss is the symmetric cross-entropy of finding an image's captions in a batch and the
+    reverse, from cosine similarities divided by a learned temperature (InfoNCE, Radford et al.
+    2021). All pairs of the same digit are correct (Yang et al. 2022); the entropy of that target is
+    subtracted. The evaluation uses batches of the same size.
     """
     captions = _captions()
     length = captions.shape[-1]
     letters = len(_LETTERS)
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {
+        specs: WeightSpecs = {
             "see": ((PIXELS, hidden), he(PIXELS)),
             "see_bias": ((hidden,), 0.0),
             "image": ((hidden, shared), lecun(hidden)),
-            "read": ((length * letters, hidden), he(length)),  # one letter a place is not zero
+            "read": (
+                (length * letters, hidden),
+                he(length),
+            ),  # one-hot: `length` nonzeros
             "read_bias": ((hidden,), 0.0),
             "text": ((hidden, shared), lecun(hidden)),
         }
-        return gaussian(key, plan) | {"log_scale": jnp.float32(1.0)}
+        return gaussian(key, specs) | {"log_scale": jnp.float32(1.0)}
 
     def contrast(
-        params: Weights, pixels: jax.Array, labels: jax.Array, form: jax.Array
+        params: Weights, pixels: jax.Array, labels: jax.Array, template: jax.Array
     ) -> jax.Array:
-        codes = jnp.asarray(captions)[labels, form]
+        codes = jnp.asarray(captions)[labels, template]
         spelled = jax.nn.one_hot(codes, letters).reshape(-1, length * letters)
-        seen = jax.nn.relu(pixels @ params["see"] + params["see_bias"]) @ params["image"]
-        said = jax.nn.relu(spelled @ params["read"] + params["read_bias"]) @ params["text"]
-        cosines = rms_normalize(seen) @ rms_normalize(said).T / shared
+        image = jax.nn.relu(pixels @ params["see"] + params["see_bias"]) @ params["image"]
+        text = jax.nn.relu(spelled @ params["read"] + params["read_bias"]) @ params["text"]
+        cosines = rms_normalize(image) @ rms_normalize(text).T / shared
         logits = cosines * jnp.exp(params["log_scale"])
         same = (labels[:, None] == labels).astype(jnp.float32)
         target = same / jnp.sum(same, axis=1, keepdims=True)
         entropy = jnp.mean(jnp.log(jnp.sum(same, axis=1)))
 
-        def find(logits: jax.Array) -> jax.Array:
+        def mean_cross_entropy(logits: jax.Array) -> jax.Array:
             return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=1))
 
-        return 0.5 * (find(logits) + find(logits.T)) - entropy
+        return 0.5 * (mean_cross_entropy(logits) + mean_cross_entropy(logits.T)) - entropy
 
-    def loss(params: Weights, seen: Batch, key: jax.Array) -> jax.Array:
-        return contrast(params, *seen, jax.random.randint(key, seen.labels.shape, 0, len(_FORMS)))
+    def loss(params: Weights, images: Batch, key: jax.Array) -> jax.Array:
+        template = jax.random.randint(key, images.labels.shape, 0, len(_TEMPLATES))
+        return contrast(params, *images, template)
 
-    def error(params: Weights, seen: Batch, key: jax.Array) -> jax.Array:
+    def error(params: Weights, images: Batch, key: jax.Array) -> jax.Array:
         del key
-        count = seen.labels.shape[0] // batch
-        form = jnp.arange(count * batch) % len(_FORMS)
-        rows = (*(array[: count * batch] for array in seen), form)
+        count = images.labels.shape[0] // batch
+        template = jnp.arange(count * batch) % len(_TEMPLATES)
+        rows = (*(array[: count * batch] for array in images), template)
         batches = (array.reshape(count, batch, *array.shape[1:]) for array in rows)
-        return jnp.mean(jax.vmap(lambda *one: contrast(params, *one))(*batches))
+        return jnp.mean(jax.vmap(lambda *row: contrast(params, *row))(*batches))
 
     return build(
         name,

@@ -1,6 +1,6 @@
-"""One deep, narrow network on digits: what initialisation, normalisation and delay make of it.
+"""A deep, narrow network on digits: the effects of initialisation, normalisation and delay.
 
-These tasks serve diagnosis; they see the part of the digits that a search sees.
+The tasks are diagnostic, and read the search part of the digits.
 """
 
 import math
@@ -10,13 +10,13 @@ from typing import TypeAlias
 
 import jax
 
-from proxies.layers import Plan, Weights, gaussian, he, lecun, rms_normalize
+from proxies.layers import Weights, WeightSpecs, gaussian, he, lecun, rms_normalize
 from proxies.registry import register
 from proxies.task import Split, Task
 from proxies.tasks.digits import CLASSES, PIXELS, classify
 
 Deviation: TypeAlias = Callable[[int, int], float]
-"""From a layer's inputs and outputs to the standard deviation of its weights."""
+"""A function from a layer's inputs and outputs to the standard deviation of its weights."""
 
 STARTS: dict[str, Deviation] = {
     "naive": lambda inputs, outputs: 0.1,
@@ -24,9 +24,9 @@ STARTS: dict[str, Deviation] = {
     "xavier": lambda inputs, outputs: math.sqrt(2.0 / (inputs + outputs)),
     "kaiming": lambda inputs, outputs: he(inputs),
 }
-"""How weights begin: LeCun et al. 1998, Glorot & Bengio 2010, He et al. 2015, all normal.
+"""Normal initialisations: LeCun et al. 1998, Glorot & Bengio 2010, He et al. 2015.
 
-They are the starts of `jax.nn.initializers`, whose many draws would take 6 s to compile.
+They equal those of `jax.nn.initializers`, whose many draws would take 6 s to compile.
 """
 
 
@@ -42,29 +42,32 @@ def deep(
     batch: int = 64,
     steps: int = 400,
 ) -> Task:
-    """A rectified network of `depth` square layers between one that enters and one that leaves.
+    """Return the task of training a ReLU network with `depth` square layers.
+
+    Linear layers before and after the square layers map the inputs to `width` units and those to
+    the logits.
 
     Args:
         name: the task's name.
-        split: whose part of the digits to read; "diagnostic" for the search's.
-        start: how weights begin, a key of `STARTS`.
+        split: the split; "diagnostic" reads the search part of the digits.
+        start: the initialisation, a key of `STARTS`.
         normalized: whether the input of every square layer is divided by its root mean square.
-        delay: gradients are those of the weights so many steps ago.
-        depth: the number of square layers.
-        width: their units.
+        delay: number of steps by which gradients are delayed.
+        depth: number of square layers.
+        width: units of each square layer.
         batch: images per step.
-        steps: the training budget.
+        steps: number of training steps.
     """
     deviation = STARTS[start]
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {
+        specs: WeightSpecs = {
             "enter": ((PIXELS, width), deviation(PIXELS, width)),
             "square": ((depth, width, width), deviation(width, width)),
             "leave": ((width, CLASSES), deviation(width, CLASSES)),
             "bias": ((depth, width), 0.0),
         }
-        return gaussian(key, plan)
+        return gaussian(key, specs)
 
     def model(params: Weights, x: jax.Array) -> jax.Array:
         x = x @ params["enter"]
@@ -77,11 +80,11 @@ def deep(
         x, _ = jax.lax.scan(layer, x, (params["square"], params["bias"]))
         return x @ params["leave"]
 
-    told = [f"{start} start", *["normalised"] * normalized, *[f"delay {delay}"] * bool(delay)]
+    variants = [f"{start} start", *["normalised"] * normalized, *[f"delay {delay}"] * bool(delay)]
     return classify(
         name,
         split,
-        f"{depth + 2} layers of {width} units, {', '.join(told)}",
+        f"{depth + 2} layers of {width} units, {', '.join(variants)}",
         steps=steps,
         batch=batch,
         init=init,

@@ -1,4 +1,4 @@
-"""Removing noise from images: of one strength from digits, of all strengths from photographs."""
+"""Denoising of digits at one noise level, and a diffusion model of photographs."""
 
 import math
 from functools import partial
@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from proxies.layers import (
-    Plan,
     Weights,
+    WeightSpecs,
     gaussian,
     he,
     lecun,
     network,
-    network_plan,
+    network_specs,
     normalize_patches,
     rms_normalize,
 )
@@ -33,14 +33,14 @@ def denoise(
     noise: float = 0.7,
     steps: int = 200,
 ) -> Task:
-    """A rectified network that finds digits under normal noise of deviation `noise`."""
+    """Return the task of removing normal noise of deviation `noise` from digits."""
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, network_plan((PIXELS, *hidden, PIXELS), last=lecun))
+        return gaussian(key, network_specs((PIXELS, *hidden, PIXELS), last=lecun))
 
-    def loss(params: Weights, seen: Batch, key: jax.Array) -> jax.Array:
-        added = noise * jax.random.normal(key, seen.pixels.shape)
-        return jnp.mean(jnp.square(network(params, seen.pixels + added) - seen.pixels))
+    def loss(params: Weights, images: Batch, key: jax.Array) -> jax.Array:
+        added = noise * jax.random.normal(key, images.pixels.shape)
+        return jnp.mean(jnp.square(network(params, images.pixels + added) - images.pixels))
 
     units = "x".join(map(str, hidden))
     return build(
@@ -72,12 +72,12 @@ def diffusion(
     batch: int = 64,
     steps: int = 1000,
 ) -> Task:
-    """A denoising diffusion model of grey 8x8 patches (Ho et al. 2020).
+    """Return the task of training a diffusion model of grey 8x8 patches (Ho et al. 2020).
 
-    The net sees `cos(a) x + sin(a) e`, with normal `e`, and predicts `e`; the angle `a` is uniform
-    up to a right angle (the cosine schedule of Nichol & Dhariwal 2021) and reaches every block
-    through sines and cosines of `waves` frequencies. The evaluation is the mean over four fixed
-    angles.
+    The network receives `cos(a) x + sin(a) e`, with normal `e`, and predicts `e`. The angle `a` is
+    uniform between 0 and a right angle (the cosine schedule of Nichol & Dhariwal 2021). Each block
+    also receives sines and cosines of `a` at `waves` frequencies. The evaluation is the mean over
+    four fixed angles.
 
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
@@ -89,7 +89,7 @@ def diffusion(
     angles = [right_angle * level for level in (0.2, 0.4, 0.6, 0.8)]
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {
+        specs: WeightSpecs = {
             "enter": ((pixels, width), lecun(pixels)),
             "time": ((blocks, 2 * waves, width), lecun(2 * waves)),
             "expand": ((blocks, width, width), he(width)),
@@ -97,18 +97,18 @@ def diffusion(
             "leave": ((width, pixels), 0.1 * lecun(width)),
             "bias": ((pixels,), 0.0),
         }
-        return gaussian(key, plan)
+        return gaussian(key, specs)
 
     def model(params: Weights, noisy: jax.Array, angle: jax.Array) -> jax.Array:
         phases = angle * frequencies
         time = jnp.concatenate([jnp.sin(phases), jnp.cos(phases)], axis=-1)
         x = noisy @ params["enter"]
         for block in range(blocks):
-            told = rms_normalize(x) @ params["expand"][block] + time @ params["time"][block]
-            x = x + jax.nn.relu(told) @ params["contract"][block]
+            hidden = rms_normalize(x) @ params["expand"][block] + time @ params["time"][block]
+            x = x + jax.nn.relu(hidden) @ params["contract"][block]
         return rms_normalize(x) @ params["leave"] + params["bias"]
 
-    def remainder(
+    def squared_error(
         params: Weights, patches: jax.Array, angle: jax.Array, key: jax.Array
     ) -> jax.Array:
         x = normalize_patches(patches.reshape(-1, pixels))
@@ -119,11 +119,11 @@ def diffusion(
     def loss(params: Weights, patches: jax.Array, key: jax.Array) -> jax.Array:
         draw, noise = jax.random.split(key)
         angle = right_angle * jax.random.uniform(draw, (patches.shape[0], 1))
-        return remainder(params, patches, angle, noise)
+        return squared_error(params, patches, angle, noise)
 
     def error(params: Weights, patches: jax.Array, key: jax.Array) -> jax.Array:
         fixed = jnp.array(angles, jnp.float32)[:, None, None]
-        return jnp.mean(jax.vmap(lambda angle: remainder(params, patches, angle, key))(fixed))
+        return jnp.mean(jax.vmap(lambda angle: squared_error(params, patches, angle, key))(fixed))
 
     return photos.build(
         name,

@@ -1,8 +1,8 @@
-"""Classifying handwritten digits: a plain network, a convolution net, a normalised residual net.
+"""Classification of handwritten digits with plain, convolutional and residual networks.
 
-Images are shifted by up to one pixel down and right and scaled in intensity at random, for training
-and for evaluation alike, so that a few hundred images serve many seeds. Labels are smoothed, since
-a few confident mistakes would otherwise decide the loss.
+Images are shifted by up to one pixel down and right, and their intensity is scaled at random, both
+in training and in the evaluation. Labels are smoothed, because the loss would otherwise depend on a
+few confident mistakes.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from proxies import data
 from proxies.layers import (
-    Plan,
     Weights,
+    WeightSpecs,
     gaussian,
     he,
     lecun,
     network,
-    network_plan,
+    network_specs,
     rms_normalize,
     smoothed_divergence,
 )
@@ -34,25 +34,36 @@ CLASSES = 10
 SIDE = 8  # pixels
 PIXELS = SIDE * SIDE
 
-_FRAMED = SIDE + 1  # a row and a column of zeros above and left make a shift an offset
-_WINDOW = np.add.outer(np.arange(SIDE) * _FRAMED, np.arange(SIDE)).ravel()
+_PADDED = SIDE + 1  # with a row of zeros above and a column of zeros on the left, for shifts
+_WINDOW = np.add.outer(np.arange(SIDE) * _PADDED, np.arange(SIDE)).ravel()
 _VIEWS = 4  # augmented views of each evaluation image
-_GAIN = 0.8, 1.2  # the range of the intensity
+_GAIN = 0.8, 1.2  # range of the random intensity
 _SMOOTHING = 0.1
-_MEAN, _DEVIATION = 0.3, 0.37  # of a pixel, roughly
+_MEAN, _DEVIATION = 0.3, 0.37  # of a pixel, approximately
 
 Model: TypeAlias = Callable[[Weights, jax.Array], jax.Array]
 
 
 class Digits(NamedTuple):
-    """`images` `[n, 81]` float32 in 0..1, zero above and left; `labels` `[n]` int32."""
+    """The images of a part of the digits.
+
+    Attributes:
+        images: `[n, 81]` float32 in 0..1, padded with zeros above and on the left.
+        labels: `[n]` int32.
+    """
 
     images: NDArray[np.float32]
     labels: NDArray[np.int32]
 
 
 class Views(NamedTuple):
-    """Which images are seen and how: `item`, `corner` `[batch]` int32, `gain` `[batch]` float32."""
+    """The images of a batch and their augmentation.
+
+    Attributes:
+        item: `[batch]` int32, indices of images.
+        corner: `[batch]` int32, the offset of the 8x8 window in the padded image.
+        gain: `[batch]` float32, the factor on the intensity.
+    """
 
     item: jax.Array
     corner: jax.Array
@@ -60,30 +71,35 @@ class Views(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """`pixels` `[batch, 64]` float32, roughly standardised, and `labels` `[batch]` int32."""
+    """A batch of digits.
+
+    Attributes:
+        pixels: `[batch, 64]` float32, approximately standardised.
+        labels: `[batch]` int32.
+    """
 
     pixels: jax.Array
     labels: jax.Array
 
 
 Loss: TypeAlias = Callable[[PyTree, Batch, jax.Array], jax.Array]
-"""From weights, images and a key to a positive number."""
+"""A function from weights, images and a key to a positive number."""
 
 Gradient: TypeAlias = Callable[[PyTree, Batch, jax.Array], tuple[jax.Array, PyTree]]
-"""From weights, images and a key to the loss and gradients."""
+"""A function from weights, images and a key to the loss and its gradients."""
 
 
 def _read(part: data.Part) -> Digits:
     images, labels = data.digits().part(part)
-    framed = np.pad(images.astype(np.float32) / 16.0, ((0, 0), (1, 0), (1, 0)))
-    return Digits(framed.reshape(len(framed), -1), labels.astype(np.int32))
+    padded = np.pad(images.astype(np.float32) / 16.0, ((0, 0), (1, 0), (1, 0)))
+    return Digits(padded.reshape(len(padded), -1), labels.astype(np.int32))
 
 
-def _views(item: jax.Array, half: jax.Array) -> Views:
-    """Two of 16 random bits decide the shift, fourteen the gain."""
-    top, left = jnp.divmod(below(half, 4), 2)
+def _views(item: jax.Array, bits: jax.Array) -> Views:
+    """Draw shifts from two of the 16 random bits, and gains from the other fourteen."""
+    top, left = jnp.divmod(below(bits, 4), 2)
     low, high = _GAIN
-    return Views(item, top * _FRAMED + left, low + (high - low) / 2**14 * (half & 0x3FFF))
+    return Views(item, top * _PADDED + left, low + (high - low) / 2**14 * (bits & 0x3FFF))
 
 
 def _partition(digits: Digits, key: jax.Array) -> Cut:
@@ -91,7 +107,7 @@ def _partition(digits: Digits, key: jax.Array) -> Cut:
 
 
 def _batch(digits: Digits, views: Views) -> Batch:
-    start = views.item * _FRAMED**2 + views.corner
+    start = views.item * _PADDED**2 + views.corner
     pixels = jnp.ravel(digits.images)[start[:, None] + _WINDOW]
     pixels = (views.gain[:, None] * pixels - _MEAN) / _DEVIATION
     return Batch(pixels, digits.labels[views.item])
@@ -111,29 +127,30 @@ def build(
     gradient: Gradient | None = None,
     delay: int = 0,
 ) -> Task:
-    """The task of lowering a loss on a `Batch` of digits.
+    """Return the task of minimising a loss on batches of digits.
 
     Args:
         name: the task's name.
-        split: whose part of the digits to read; a diagnostic task may see what a search sees.
-        description: one line for people.
+        split: the split, which decides the part of the digits that is read; "diagnostic" tasks read
+            the search part.
+        description: one line for readers.
         metric: what `error` returns, with its unit.
-        steps: the training budget.
+        steps: number of training steps.
         batch: images per step.
-        init: initial weights.
-        loss: what is trained, positive.
-        error: what is measured on the evaluation's images, positive; None for `loss`.
-        gradient: its own gradient, if the task has one; see `Task`.
-        delay: gradients are those of the weights so many steps ago.
+        init: returns the initial weights.
+        loss: the training loss, positive.
+        error: the metric on the evaluation images, positive; None uses `loss`.
+        gradient: a custom gradient; see `Task`.
+        delay: number of steps by which gradients are delayed.
     """
-    measured = loss if error is None else error
+    metric_of = loss if error is None else error
 
     def sample(partition: Cut, key: jax.Array) -> Views:
         return _views(*draw(partition.train, key, batch))
 
     def evaluate(params: PyTree, digits: Digits, partition: Cut, key: jax.Array) -> jax.Array:
         views = _views(*evaluation_views(partition, _VIEWS))
-        return measured(params, _batch(digits, views), key)
+        return metric_of(params, _batch(digits, views), key)
 
     return Task(
         name=name,
@@ -165,7 +182,18 @@ def classify(
     model: Model,
     delay: int = 0,
 ) -> Task:
-    """The task of training `model`, which maps weights and `[batch, 64]` pixels to logits."""
+    """Return the task of classifying digits with `model`.
+
+    Args:
+        name: the task's name.
+        split: the split, which decides the part of the digits that is read.
+        description: the model, for readers.
+        steps: number of training steps.
+        batch: images per step.
+        init: returns the initial weights.
+        model: a function from weights and pixels `[batch, 64]` to logits `[batch, 10]`.
+        delay: number of steps by which gradients are delayed.
+    """
 
     def loss(params: Weights, batch: Batch, key: jax.Array) -> jax.Array:
         del key
@@ -193,20 +221,20 @@ def mlp(
     batch: int = 64,
     steps: int = 200,
 ) -> Task:
-    """A rectified network on digits; `(40,)` hidden units make 3,010 weights.
+    """Return the task of classifying digits with a ReLU network.
 
     Args:
-        name: None for one that tells the hidden units, as "digits-mlp-400x400".
-        split: whose part of the digits to read.
-        hidden: the units of every hidden layer: `(256,)` for 19,210 weights, `(400, 400)` for
-            190,410.
+        name: the task's name; None derives it from `hidden`, such as "digits-mlp-400x400".
+        split: the split, which decides the part of the digits that is read.
+        hidden: units of each hidden layer; `(40,)` gives 3,010 weights, `(256,)` 19,210 and
+            `(400, 400)` 190,410.
         batch: images per step.
-        steps: the training budget.
+        steps: number of training steps.
     """
     sizes = (PIXELS, *hidden, CLASSES)
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, network_plan(sizes))
+        return gaussian(key, network_specs(sizes))
 
     units = "x".join(map(str, hidden)) or "linear"
     description = f"network with {units} hidden units"
@@ -224,10 +252,11 @@ def conv(
     batch: int = 48,
     steps: int = 200,
 ) -> Task:
-    """Convolutions to `narrow` and `wide` channels, 4x4 with stride 2 and 2x2; a linear layer.
+    """Return the task of classifying digits with two convolutions and a linear layer.
 
-    Both are written as products with patches: with so few channels XLA CPU's convolutions are
-    several times slower, their gradients above all.
+    A 4x4 convolution of stride 2 gives `narrow` channels, and a 2x2 convolution gives `wide` ones.
+    Both are matrix products with patches. With few channels XLA CPU's convolutions, and especially
+    their gradients, are several times slower.
     """
     outer, inner = 3, 2  # sides of the two feature maps
     corners = np.add.outer(np.arange(outer) * 2 * SIDE, np.arange(outer) * 2).reshape(-1, 1)
@@ -235,7 +264,7 @@ def conv(
 
     def init(key: jax.Array) -> Weights:
         features = inner * inner * wide
-        plan: Plan = {
+        specs: WeightSpecs = {
             "conv_0": ((16, narrow), he(16)),
             "bias_0": ((narrow,), 0.0),
             "conv_1": ((4 * narrow, wide), he(4 * narrow)),
@@ -243,7 +272,7 @@ def conv(
             "weight": ((features, CLASSES), lecun(features)),
             "bias": ((CLASSES,), 0.0),
         }
-        return gaussian(key, plan)
+        return gaussian(key, specs)
 
     def model(params: Weights, x: jax.Array) -> jax.Array:
         x = jax.nn.relu(x[:, patches] @ params["conv_0"] + params["bias_0"])
@@ -267,17 +296,20 @@ def residual(
     batch: int = 64,
     steps: int = 1000,
 ) -> Task:
-    """A normalised residual network on digits: `x <- x + relu(normalize(x) * gain @ A) @ B`."""
+    """Return the task of classifying digits with a normalised residual network.
+
+    Each block computes `x <- x + relu(normalize(x) * gain @ A) @ B`.
+    """
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {
+        specs: WeightSpecs = {
             "embed": ((PIXELS, width), lecun(PIXELS)),
             "expand": ((blocks, width, width), he(width)),
             "contract": ((blocks, width, width), lecun(width * blocks)),
             "weight": ((width, CLASSES), lecun(width)),
             "bias": ((CLASSES,), 0.0),
         }
-        return gaussian(key, plan) | {"gain": jnp.ones((blocks, width))}
+        return gaussian(key, specs) | {"gain": jnp.ones((blocks, width))}
 
     def model(params: Weights, x: jax.Array) -> jax.Array:
         x = x @ params["embed"]
@@ -291,7 +323,7 @@ def residual(
     return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
 
 
-# About 10 and 100 times the product of weights, steps and batch.
+# 10x and 100x the work: the product of weights, steps and batch.
 register("digits-mlp-10x", "validation")(partial(mlp, hidden=(96,), batch=128, steps=400))
 register("digits-mlp-100x", "validation")(partial(mlp, hidden=(128, 128), batch=128, steps=1200))
 register("digits-conv-10x", "validation")(partial(conv, narrow=20, wide=40, batch=96, steps=450))

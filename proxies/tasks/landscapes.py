@@ -1,6 +1,6 @@
-"""Landscapes for diagnosis: formulas of a few weights, with exact gradients and nothing random.
+"""Diagnostic landscapes: formulas of a few weights with exact, deterministic gradients.
 
-The one exception is Reddi's problem, which is online: each step shows one of two slopes.
+The exception is Reddi's problem: its gradient is random, with one of two slopes in each step.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from proxies.registry import register
 from proxies.task import Split, Task
 
 _SHIFT = 1e-9
-"""Added to all heights, since a loss is positive; differences below it are none."""
+"""Added to all heights, because a loss must be positive."""
 
 
 def _landscape(
@@ -28,7 +28,7 @@ def _landscape(
     *,
     steps: int = 500,
 ) -> Task:
-    """The task of going down `height`, from `[n]` weights to a number, from `start`."""
+    """Return the task of minimising `height`, a function of `[n]` weights, from `start`."""
 
     def init(key: jax.Array) -> Weights:
         del key
@@ -62,11 +62,11 @@ def _landscape(
 
 @register("valley", "diagnostic")
 def valley(name: str, split: Split, *, size: int = 16, condition: float = 1e4) -> Task:
-    """A quadratic of the given condition number whose axes are not the weights' own.
+    """Return a quadratic of the given condition number with rotated axes.
 
-    The curvatures are 1 down to `1 / condition`, evenly in the logarithm; the axes are cosines (the
-    orthogonal matrix DCT-II), so that every weight has a part in every curvature and no step size
-    per weight makes up for them.
+    The curvatures fall from 1 to `1 / condition`, evenly on a logarithmic scale. The axes are the
+    columns of the orthogonal matrix DCT-II, so no step size for each weight can compensate for the
+    condition number.
     """
     curvatures = jnp.asarray(np.logspace(0, -np.log10(condition), size), jnp.float32)
     axes = dct(np.eye(size), norm="ortho")  # `[weight, axis]`
@@ -81,7 +81,7 @@ def valley(name: str, split: Split, *, size: int = 16, condition: float = 1e4) -
 
 @register("rosenbrock", "diagnostic")
 def rosenbrock(name: str, split: Split) -> Task:
-    """The curved valley `(1 - x)^2 + 100 (y - x^2)^2`, from (-1.2, 1) (Rosenbrock 1960)."""
+    """Return the curved valley `(1 - x)^2 + 100 (y - x^2)^2` from (-1.2, 1) (Rosenbrock 1960)."""
 
     def height(w: jax.Array) -> jax.Array:
         x, y = w
@@ -93,7 +93,7 @@ def rosenbrock(name: str, split: Split) -> Task:
 
 @register("plateau", "diagnostic")
 def plateau(name: str, split: Split) -> Task:
-    """The sum of `x^2 / (1 + x^2)` from x = 10 and x = -4: flat, until the hole is near."""
+    """Return the sum of `x^2 / (1 + x^2)` from (10, -4), which is flat far from the minimum."""
 
     def height(w: jax.Array) -> jax.Array:
         squared = jnp.square(w)
@@ -106,7 +106,7 @@ def plateau(name: str, split: Split) -> Task:
 
 @register("saddle", "diagnostic")
 def saddle(name: str, split: Split) -> Task:
-    """The saddle `x^2 / 2 + (y^2 - 1)^2 / 4`, from (1, 0.001), where `y` hardly slopes."""
+    """Return the saddle `x^2 / 2 + (y^2 - 1)^2 / 4` from (1, 0.001), almost on its ridge."""
 
     def height(w: jax.Array) -> jax.Array:
         x, y = w
@@ -116,12 +116,12 @@ def saddle(name: str, split: Split) -> Task:
 
 
 def _chain(name: str, split: Split, description: str, *, depth: int, weight: float) -> Task:
-    """The scalar chain `(w_1 w_2 ... w_n - 1)^2 / 2` with all weights equal at first."""
+    """Return the scalar chain `(w_1 w_2 ... w_n - 1)^2 / 2` from almost equal weights."""
 
     def height(w: jax.Array) -> jax.Array:
         return 0.5 * jnp.square(jnp.prod(w) - 1.0)
 
-    # A spread of 1% keeps the weights from moving as one.
+    # Weights that differ by 1% do not stay equal.
     start = weight * np.linspace(0.99, 1.01, depth)
     return _landscape(name, split, description, height, start)
 
@@ -141,10 +141,10 @@ register("chain-exploding", "diagnostic")(
 def _curvature(
     name: str, split: Split, description: str, *, slope: float, width: float, start: float
 ) -> Task:
-    """One case of the introduction of AdaBelief (Zhuang et al. 2020, figure 1).
+    """Return a case of the introduction of AdaBelief (Zhuang et al. 2020, figure 1).
 
-    `slope (sqrt(x^2 + width^2) - width)`: a bowl of curvature `slope / width` within `width` of
-    the minimum, and straight walls of gradient `slope` outside.
+    The height `slope (sqrt(x^2 + width^2) - width)` is a bowl of curvature `slope / width` within
+    `width` of the minimum, and has straight walls of gradient `slope` outside.
     """
 
     def height(w: jax.Array) -> jax.Array:
@@ -185,14 +185,15 @@ register("curvature-slope", "diagnostic")(
 
 @register("reddi", "diagnostic")
 def reddi(name: str, split: Split, *, rare: int = 8000, steps: int = 400_000) -> Task:
-    """A convex online problem on which Adam goes the wrong way (Reddi et al. 2018, theorem 3).
+    """Return a convex online problem on which Adam diverges (Reddi et al. 2018, theorem 3).
 
-    Each step's loss is `s x + x^2 / 2` where the slope `s` is -1 but for one step in `rare`, at
-    random, where it is `2 rare - 1`. In the mean that is `x + x^2 / 2`, lowest at -1. A rule that
-    divides the rare large slope by its own size, and has forgotten it before the next, goes to +1
-    instead, where the common losses are lowest: Adam does with a memory `1 / (1 - beta_2)` well
-    below `rare`, AMSGrad never does. The paper has straight lines on an interval; the parabola
-    stands for its projection.
+    The loss of each step is `s x + x^2 / 2`. The slope `s` is `2 rare - 1` with probability
+    `1 / rare`, and -1 otherwise. The mean loss is `x + x^2 / 2`, with its minimum at -1.
+
+    Adam divides the rare large slope by its own size, and forgets it before the next one if
+    `1 / (1 - beta_2)` is well below `rare`. It then ends at +1, where the common loss is lowest.
+    AMSGrad does not. The paper has linear losses on an interval; here the parabola replaces its
+    projection.
     """
     high = 2.0 * rare - 1.0
 
@@ -201,13 +202,13 @@ def reddi(name: str, split: Split, *, rare: int = 8000, steps: int = 400_000) ->
         return {"x": jnp.zeros(1)}
 
     def sample(partition: tuple[()], key: jax.Array) -> jax.Array:
-        seldom = jax.random.bits(key) < jnp.uint32(2**32 // rare)
-        return jnp.where(seldom, high, -1.0)
+        is_rare = jax.random.bits(key) < jnp.uint32(2**32 // rare)
+        return jnp.where(is_rare, high, -1.0)
 
     def loss(params: Weights, slope: jax.Array, key: jax.Array) -> jax.Array:
         del key
         x = params["x"][0]
-        return 0.5 * jnp.square(x + slope) + _SHIFT  # a square: the same but for a constant
+        return 0.5 * jnp.square(x + slope) + _SHIFT  # differs from `s x + x^2 / 2` by a constant
 
     def evaluate(
         params: Weights, data: tuple[()], partition: tuple[()], key: jax.Array

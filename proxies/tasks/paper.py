@@ -1,9 +1,8 @@
 """The proxies of Chen et al. 2023 (arXiv 2302.06675): a vision transformer and a language model.
 
-Sizes, batches and inputs are the paper's; what it trains them on is not at hand, so they take
-images and texts of a user's (see `proxies.user_tasks.files`), or generated stand-ins of the same
-shapes. As in all tasks here, normalisation is by the root mean square without weights, and units
-are rectified.
+Sizes, batches and inputs are those of the paper. The paper's data are not available, so the models
+take a user's images and texts (see `proxies.user_tasks.files`), or generated data of the same
+shapes. As in all tasks here, RMS normalisation has no weights, and units are ReLU.
 """
 
 import re
@@ -23,37 +22,37 @@ from proxies.layers import (
     classify_patches,
     cross_entropy,
     gaussian,
-    patch_plan,
+    patch_specs,
     patches,
     predict_tokens,
-    token_plan,
+    token_specs,
 )
 from proxies.sampling import Cut, averaged, cut, draw
 from proxies.task import Split, Task
 from proxies.tasks.topics import Text, next_symbols
 
 STEPS = 10_000
-"""The training budget; the paper's proxies train for about ten minutes on one TPU."""
+"""Number of training steps; the paper's proxies train for about ten minutes on one TPU."""
 
 SIDE = 64
 """Pixels along a side of an image."""
 
 SYMBOLS = 3_000
-"""Words that the language model tells apart; the first of them stands for all others."""
+"""Size of the vocabulary; code 0 is shared by all words outside it."""
 
-_RATIO = 4  # units of a rectified sublayer over the width
-_EVALUATED = 2_048  # items at most
-_LOOKED_AT = 1_024  # images that decide how all are standardised
+_RATIO = 4  # hidden units of a ReLU sublayer, as a multiple of the width
+_EVALUATED = 2_048  # maximum number of evaluation items
+_STATISTICS = 1_024  # number of images that mean and deviation are computed from
 
 
 class Images(NamedTuple):
-    """Pictures and how they are standardised.
+    """Images, and the statistics that standardise them.
 
     Attributes:
         pixels: `[n, side, side, channels]`, uint8 or float32; an image is an item.
         labels: `[n]` int32.
-        mean: `[channels]` float32, of the pixels, roughly.
-        deviation: `[channels]` float32, positive, the same.
+        mean: `[channels]` float32, the approximate mean of the pixels.
+        deviation: `[channels]` float32, positive, their approximate standard deviation.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.float32]
@@ -65,14 +64,19 @@ class Images(NamedTuple):
     def of(
         cls, pixels: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int32]
     ) -> "Images":
-        """Images that are standardised channel by channel, as some of them say."""
-        some = pixels[:: -(-len(pixels) // _LOOKED_AT)].astype(np.float32)
-        mean, deviation = some.mean(axis=(0, 1, 2)), some.std(axis=(0, 1, 2))
+        """Return images with the mean and deviation of each channel, estimated from a subset."""
+        subset = pixels[:: -(-len(pixels) // _STATISTICS)].astype(np.float32)
+        mean, deviation = subset.mean(axis=(0, 1, 2)), subset.std(axis=(0, 1, 2))
         return cls(pixels, labels, mean, np.maximum(deviation, np.float32(1e-6)))
 
 
 class Batch(NamedTuple):
-    """`pixels` `[batch, side, side, channels]` float32, standardised; `labels` `[batch]` int32."""
+    """A batch of images.
+
+    Attributes:
+        pixels: `[batch, side, side, channels]` float32, standardised.
+        labels: `[batch]` int32.
+    """
 
     pixels: jax.Array
     labels: jax.Array
@@ -92,26 +96,28 @@ def vit(
     batch: int = 64,
     steps: int = STEPS,
 ) -> Task:
-    """Classifying images with a vision transformer (Dosovitskiy et al. 2021).
+    """Return the task of classifying images with a vision transformer (Dosovitskiy et al. 2021).
 
     Args:
         name: the task's name.
-        split: who may train it.
-        images: what it is trained and evaluated on.
-        classes: labels are below.
-        of: what the images are, for people.
-        layers: pairs of an attention and a rectified sublayer.
-        heads: attention heads; they divide `width`.
+        split: the task's split.
+        images: the images to train and to evaluate on.
+        classes: number of classes; labels are in `range(classes)`.
+        of: a description of the images, for readers.
+        layers: number of layers, each an attention and a ReLU sublayer.
+        heads: number of attention heads, a divisor of `width`.
         width: numbers per patch.
-        patch: pixels along a side of a patch; they divide the images' sides.
+        patch: side of a patch in pixels, a divisor of the images' sides.
         batch: images per step.
-        steps: the training budget.
+        steps: number of training steps.
     """
     side, channels = images.pixels.shape[2:]
 
     def init(key: jax.Array) -> Weights:
-        plan = patch_plan((side // patch) ** 2, patch**2 * channels, layers, width, classes, _RATIO)
-        return gaussian(key, plan)
+        specs = patch_specs(
+            (side // patch) ** 2, patch**2 * channels, layers, width, classes, _RATIO
+        )
+        return gaussian(key, specs)
 
     def partition(images: Images, key: jax.Array) -> Cut:
         return cut(images.pixels.shape[0], key, at_most=_EVALUATED)
@@ -124,14 +130,14 @@ def vit(
         pixels = (pixels - images.mean) / images.deviation
         return Batch(pixels, jnp.asarray(images.labels)[item])
 
-    def loss(params: Weights, seen: Batch, key: jax.Array) -> jax.Array:
+    def loss(params: Weights, batch: Batch, key: jax.Array) -> jax.Array:
         del key
-        logits = classify_patches(params, patches(seen.pixels, patch), layers, heads)
-        return cross_entropy(logits, seen.labels)
+        logits = classify_patches(params, patches(batch.pixels, patch), layers, heads)
+        return cross_entropy(logits, batch.labels)
 
     def evaluate(params: Weights, images: Images, partition: Cut, key: jax.Array) -> jax.Array:
-        def error(item: jax.Array, half: jax.Array) -> jax.Array:
-            del half
+        def error(item: jax.Array, bits: jax.Array) -> jax.Array:
+            del bits
             return loss(params, read(images, item), key)
 
         return averaged(error, partition, batch)
@@ -166,24 +172,24 @@ def transformer(
     batch: int = 64,
     steps: int = STEPS,
 ) -> Task:
-    """Predicting the next word with a causal transformer.
+    """Return the task of predicting the next word with a causal transformer.
 
     Args:
         name: the task's name.
-        split: who may train it.
+        split: the task's split.
         text: blocks of indices below `symbols`.
-        of: what the text is, for people.
-        symbols: the number of words that are told apart.
-        layers: pairs of an attention and a rectified sublayer.
-        heads: attention heads; they divide `width`.
+        of: a description of the text, for readers.
+        symbols: size of the vocabulary.
+        layers: number of layers, each an attention and a ReLU sublayer.
+        heads: number of attention heads, a divisor of `width`.
         width: numbers per word.
-        context: words that a prediction sees at most, below the block length of 128.
+        context: maximum number of words before a prediction, below 128.
         batch: windows of `context` words per step.
-        steps: the training budget.
+        steps: number of training steps.
     """
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, token_plan(symbols, context, layers, width, _RATIO))
+        return gaussian(key, token_specs(symbols, context, layers, width, _RATIO))
 
     def model(params: Weights, codes: jax.Array) -> jax.Array:
         return predict_tokens(params, codes, layers, heads)
@@ -205,7 +211,7 @@ def transformer(
 
 
 def words(text: str) -> list[str]:
-    """Cut a text into words, signs and ends of lines, in lower case.
+    """Split a text into words, punctuation marks and newlines, in lower case.
 
     >>> words("It's 7 o'clock.")
     ['it', "'", 's', '7', 'o', "'", 'clock', '.']
@@ -213,21 +219,21 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]|\n", text.lower())
 
 
-def codes_of(known: Iterable[str]) -> dict[str, int]:
-    """Codes from 1 for the most frequent of `known` words; 0 is for all others."""
-    counts = Counter(known)
+def codes_of(tokens: Iterable[str]) -> dict[str, int]:
+    """Return codes from 1 for the most frequent words of `tokens`; code 0 is for all others."""
+    counts = Counter(tokens)
     frequent = sorted(counts, key=lambda word: (-counts[word], word))[: SYMBOLS - 1]
     return {word: code for code, word in enumerate(frequent, start=1)}
 
 
 def vit_stand_in(*, steps: int = STEPS) -> Task:
-    """The paper's vision transformer on generated images, for measuring speed and memory."""
+    """Return the paper's vision transformer on generated images, to measure speed and memory."""
     images, classes = generated_images()
     return vit("paper-vit", "diagnostic", images, classes, of="generated images", steps=steps)
 
 
 def transformer_stand_in(*, steps: int = STEPS) -> Task:
-    """The paper's language model on a generated text, for measuring speed and memory."""
+    """Return the paper's language model on a generated text, to measure speed and memory."""
     return transformer(
         "paper-transformer", "diagnostic", generated_text(), of="a generated text", steps=steps
     )
@@ -235,7 +241,7 @@ def transformer_stand_in(*, steps: int = STEPS) -> Task:
 
 @cache
 def generated_images(count: int = 2_048, side: int = SIDE) -> tuple[Images, int]:
-    """Images of 16 classes, and their number: a coarse faint pattern for each, under noise."""
+    """Return noisy images with a faint pattern for each class, and the number of classes."""
     classes, coarse = 16, 8
     rng = np.random.default_rng(0)
     pattern = rng.integers(0, 32, (classes, coarse, coarse, 3), np.uint8)
@@ -247,13 +253,16 @@ def generated_images(count: int = 2_048, side: int = SIDE) -> tuple[Images, int]
 
 @cache
 def generated_text(blocks: int = 2_048, symbols: int = SYMBOLS) -> Text:
-    """A Markov chain: each word has eight successors, each half as likely as the one before."""
+    """Return a text from a Markov chain in which each word has eight successors.
+
+    Each successor is half as likely as the one before it.
+    """
     followers = 8
     rng = np.random.default_rng(0)
     successors = rng.integers(0, symbols, (symbols, followers), np.uint16)
-    which = np.minimum(rng.geometric(0.5, (data.BLOCK, blocks)) - 1, followers - 1)
+    choices = np.minimum(rng.geometric(0.5, (data.BLOCK, blocks)) - 1, followers - 1)
     text = np.empty((data.BLOCK, blocks), np.uint16)
-    now = rng.integers(0, symbols, blocks, np.uint16)
-    for place, turn in enumerate(which):
-        text[place] = now = successors[now, turn]
+    word = rng.integers(0, symbols, blocks, np.uint16)
+    for position, choice in enumerate(choices):
+        text[position] = word = successors[word, choice]
     return Text(np.ascontiguousarray(text.T))

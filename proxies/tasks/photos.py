@@ -1,4 +1,4 @@
-"""Photographs in patches: compressing grey ones, removing noise from coloured ones."""
+"""Patches of photographs: an autoencoder of grey patches, and denoising of colour patches."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from proxies import data
 from proxies.layers import (
-    Plan,
     Weights,
+    WeightSpecs,
     convolve,
     gaussian,
     he,
     lecun,
     network,
-    network_plan,
+    network_specs,
     normalize_patches,
     rms_normalize,
 )
@@ -26,18 +26,28 @@ from proxies.registry import register
 from proxies.sampling import Cut, below, cut, draw, evaluation_views
 from proxies.task import Split, Task
 
-_GREY = 0.299, 0.587, 0.114  # the shares of red, green and blue in luma (ITU-R BT.601)
-_MEAN, _DEVIATION = 0.35, 0.25  # of a pixel in 0..1, roughly
+_GREY = 0.299, 0.587, 0.114  # weights of red, green and blue in luma (ITU-R BT.601)
+_MEAN, _DEVIATION = 0.35, 0.25  # of a pixel in 0..1, approximately
 
 
 class Cells(NamedTuple):
-    """`pixels` `[n, 32, 32, channels]` float32, roughly standardised; a cell is an item."""
+    """The cells of a part of the photographs; a cell is an item.
+
+    Attributes:
+        pixels: `[n, 32, 32, channels]` float32, approximately standardised.
+    """
 
     pixels: NDArray[np.float32]
 
 
 class Places(NamedTuple):
-    """Which patches are seen: `cell` and `top`, `left` within it, `[batch]` int32."""
+    """The positions of the patches of a batch.
+
+    Attributes:
+        cell: `[batch]` int32, indices of cells.
+        top: `[batch]` int32, the row of the patch in its cell.
+        left: `[batch]` int32, the column of the patch in its cell.
+    """
 
     cell: jax.Array
     top: jax.Array
@@ -45,7 +55,7 @@ class Places(NamedTuple):
 
 
 Loss: TypeAlias = Callable[[Weights, jax.Array, jax.Array], jax.Array]
-"""From weights, patches `[batch, side, side, channels]` and a key to a positive number."""
+"""A function from weights, patches `[batch, side, side, channels]` and a key to a loss above 0."""
 
 
 def build(
@@ -63,9 +73,24 @@ def build(
     loss: Loss,
     error: Loss | None = None,
 ) -> Task:
-    """The task of lowering `loss` on `[batch, side, side, channels]` patches.
+    """Return the task of minimising `loss` on patches `[batch, side, side, channels]`.
 
-    The evaluation is by `error`, or else by `loss`, on `views` patches of each of its cells.
+    Args:
+        name: the task's name.
+        split: the split, which decides the part of the photographs that is read.
+        description: one line for readers.
+        metric: what `error` returns, with its unit.
+        grey: whether the photographs are converted to grey.
+        side: side of a patch in pixels.
+        batch: patches per step.
+        views: number of patches of each evaluation cell.
+        steps: number of training steps.
+        init: returns the initial weights.
+        loss: the training loss, positive.
+        error: the metric on the evaluation patches, positive; None uses `loss`.
+
+    Raises:
+        ValueError: `split` is "diagnostic", which has no data.
     """
     (cells,) = data.photos().part_of_split(split, name)
     pixels = (cells.astype(np.float32) / 255.0 - _MEAN) / _DEVIATION
@@ -75,13 +100,13 @@ def build(
     rows = np.add.outer(np.arange(side) * data.CELL, np.arange(side))
     channels = pixels.shape[-1]
     window = np.add.outer(rows * channels, np.arange(channels))
-    measured = loss if error is None else error
+    metric_of = loss if error is None else error
 
     def partition(cells: Cells, key: jax.Array) -> Cut:
         return cut(cells.pixels.shape[0], key)
 
-    def places(cell: jax.Array, half: jax.Array) -> Places:
-        return Places(cell, *jnp.divmod(below(half, offsets * offsets), offsets))
+    def places(cell: jax.Array, bits: jax.Array) -> Places:
+        return Places(cell, *jnp.divmod(below(bits, offsets * offsets), offsets))
 
     def sample(partition: Cut, key: jax.Array) -> Places:
         return places(*draw(partition.train, key, batch))
@@ -91,8 +116,8 @@ def build(
         return jnp.ravel(cells.pixels)[start[:, None, None, None] * channels + window]
 
     def evaluate(params: Weights, cells: Cells, partition: Cut, key: jax.Array) -> jax.Array:
-        seen = places(*evaluation_views(partition, views))
-        return measured(params, read(cells, seen), key)
+        sample = places(*evaluation_views(partition, views))
+        return metric_of(params, read(cells, sample), key)
 
     return Task(
         name=name,
@@ -121,18 +146,18 @@ def autoencoder(
     batch: int = 64,
     steps: int = 200,
 ) -> Task:
-    """An autoencoder of grey 8x8 patches through `code` rectified units.
+    """Return the task of an autoencoder of grey 8x8 patches with `code` ReLU units.
 
-    Every patch is brought to mean 0 and variance 1 first; otherwise the few with strong edges
-    decide the loss, and the seed that evaluates on them.
+    Every patch is scaled to mean 0 and variance 1; otherwise the loss would depend mostly on a few
+    patches with strong edges.
 
     Args:
         name: the task's name.
-        split: whose part of the photographs to read.
-        hidden: the units of the layers before the code; those after it mirror them.
-        code: the units of the narrowest layer.
+        split: the split, which decides the part of the photographs that is read.
+        hidden: units of the layers of the encoder; the decoder mirrors them.
+        code: units of the narrowest layer.
         batch: patches per step.
-        steps: the training budget.
+        steps: number of training steps.
 
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
@@ -141,7 +166,7 @@ def autoencoder(
     sizes = (side * side, *hidden, code, *reversed(hidden), side * side)
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, network_plan(sizes, last=lecun))
+        return gaussian(key, network_specs(sizes, last=lecun))
 
     def loss(params: Weights, patches: jax.Array, key: jax.Array) -> jax.Array:
         del key
@@ -180,11 +205,11 @@ def denoise(
     noise: float = 0.5,
     steps: int = 450,
 ) -> Task:
-    """A normalised residual convolution net that removes noise from 12x12 colour patches.
+    """Return the task of denoising 12x12 colour patches with a residual convolutional network.
 
-    Every block is `x <- x + conv(relu(conv(normalize(x) * gain)))`, 3x3; the normalisation is over
-    channels. The net predicts the noise, of deviation `noise`; the mean square of what is left is
-    the loss.
+    Each block computes `x <- x + conv(relu(conv(normalize(x) * gain)))` with 3x3 convolutions and
+    normalisation over channels. The network predicts the noise, of standard deviation `noise`. The
+    loss is the mean squared error of the prediction.
 
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
@@ -192,14 +217,14 @@ def denoise(
     side, colours = 12, 3
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {
+        specs: WeightSpecs = {
             "enter": ((9 * colours, width), lecun(9 * colours)),
             "expand": ((blocks, 9 * width, width), he(9 * width)),
             "contract": ((blocks, 9 * width, width), lecun(9 * width * blocks)),
             "leave": ((9 * width, colours), 0.1 * lecun(9 * width)),
         }
         ones = {"gain": jnp.ones((blocks + 1, width))}
-        return gaussian(key, plan) | ones | {"bias": jnp.zeros((blocks, width))}
+        return gaussian(key, specs) | ones | {"bias": jnp.zeros((blocks, width))}
 
     def model(params: Weights, noisy: jax.Array) -> jax.Array:
         x = convolve(noisy, params["enter"])

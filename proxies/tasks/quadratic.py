@@ -1,4 +1,4 @@
-"""A quadratic bowl, whose training can be computed by hand."""
+"""A quadratic bowl with a closed form for gradient descent."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from proxies.task import Split, Task
 
 
 class Bowl(NamedTuple):
-    """The curvatures of every weight, in the shapes of the weights."""
+    """The curvature of each weight, in the shapes of the weights."""
 
     matrix: NDArray[np.float32]
     vector: NDArray[np.float32]
@@ -22,10 +22,10 @@ class Bowl(NamedTuple):
 
 @register("quadratic", "diagnostic")
 def quadratic(name: str, split: Split, *, steps: int = 50) -> Task:
-    """The bowl `0.5 sum(c_i w_i^2)` from `w = 1`, with nothing random.
+    """Return the deterministic bowl `0.5 sum(c_i w_i^2)` from `w = 1`.
 
-    After k steps of plain gradient descent at the rate `a`, `w_i = (1 - a c_i)^k`. The weights are
-    a 2x3 matrix, a vector of 3 and a scalar; all curvatures lie in 0..3.
+    After `k` steps of gradient descent with the learning rate `a`, `w_i = (1 - a c_i)^k`. The
+    weights are a 2x3 matrix, a vector of 3 and a scalar; all curvatures are between 0 and 3.
     """
     curvatures = Bowl(
         matrix=np.array([[1.0, 0.5, 0.25], [2.0, 1.5, 0.75]], np.float32),

@@ -1,11 +1,11 @@
-"""Predicting the next character of English text with recurrent nets."""
+"""Prediction of the next character of English text with recurrent networks."""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from proxies.layers import Plan, Weights, gaussian, lecun
+from proxies.layers import Weights, WeightSpecs, gaussian, lecun
 from proxies.registry import register
 from proxies.task import Split, Task
 from proxies.tasks.topics import SYMBOLS, language_model
@@ -21,28 +21,30 @@ def recurrent(
     batch: int = 8,
     steps: int = 200,
 ) -> Task:
-    """A plain recurrent net: `h <- tanh(embed[x] + h @ recur + bias)` (Elman 1990).
+    """Return the task of predicting characters with a recurrent network (Elman 1990).
+
+    The state is `h <- tanh(embed[x] + h @ recur + bias)`.
 
     Raises:
-        ValueError: `split` is "diagnostic", which has no data; or `context` does not fit.
+        ValueError: `split` is "diagnostic", which has no data, or `context` is out of range.
     """
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {
+        specs: WeightSpecs = {
             "embed": ((SYMBOLS, width), 0.5),
             "recur": ((width, width), lecun(width)),
             "recur_bias": ((width,), 0.0),
             "weight": ((width, SYMBOLS), lecun(width)),
             "bias": ((SYMBOLS,), 0.0),
         }
-        return gaussian(key, plan)
+        return gaussian(key, specs)
 
     def model(params: Weights, codes: jax.Array) -> jax.Array:
         hot = jax.nn.one_hot(codes, SYMBOLS, dtype=params["embed"].dtype)
         x = hot @ params["embed"] + params["recur_bias"]
 
-        def advance(state: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
-            state = jnp.tanh(now + state @ params["recur"])
+        def advance(state: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+            state = jnp.tanh(inputs + state @ params["recur"])
             return state, state
 
         start = jnp.zeros((codes.shape[0], width), x.dtype)
@@ -80,34 +82,37 @@ def lstm(
     batch: int = 16,
     steps: int = 800,
 ) -> Task:
-    """A long short-term memory, whose forget gates start open (Hochreiter & Schmidhuber 1997).
+    """Return the task of predicting characters with an LSTM (Hochreiter & Schmidhuber 1997).
+
+    The biases of the forget gates start at 1 (Gers et al. 2000).
 
     Raises:
-        ValueError: `split` is "diagnostic", which has no data; or `context` does not fit.
+        ValueError: `split` is "diagnostic", which has no data, or `context` is out of range.
     """
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {
+        specs: WeightSpecs = {
             "embed": ((SYMBOLS, 4 * width), 0.5),
             "recur": ((width, 4 * width), lecun(width)),
             "weight": ((width, SYMBOLS), lecun(width)),
             "bias": ((SYMBOLS,), 0.0),
         }
-        open_gates = jnp.zeros((4, width)).at[1].set(1.0).ravel()  # Gers et al. 2000
-        return gaussian(key, plan) | {"gate_bias": open_gates}
+        open_gates = jnp.zeros((4, width)).at[1].set(1.0).ravel()
+        return gaussian(key, specs) | {"gate_bias": open_gates}
 
     def model(params: Weights, codes: jax.Array) -> jax.Array:
         hot = jax.nn.one_hot(codes, SYMBOLS, dtype=params["embed"].dtype)
         x = hot @ params["embed"] + params["gate_bias"]
 
         def advance(
-            state: tuple[jax.Array, jax.Array], now: jax.Array
+            state: tuple[jax.Array, jax.Array], inputs: jax.Array
         ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-            heard, cell = state
-            entry, keep, shown, fresh = jnp.split(now + heard @ params["recur"], 4, axis=-1)
-            cell = jax.nn.sigmoid(keep) * cell + jax.nn.sigmoid(entry) * jnp.tanh(fresh)
-            heard = jax.nn.sigmoid(shown) * jnp.tanh(cell)
-            return (heard, cell), heard
+            hidden, cell = state
+            # Input, forget and output gates, and the candidate.
+            i, f, o, g = jnp.split(inputs + hidden @ params["recur"], 4, axis=-1)
+            cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+            hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+            return (hidden, cell), hidden
 
         start = jnp.zeros((codes.shape[0], width), x.dtype)
         _, states = jax.lax.scan(advance, (start, start), x.swapaxes(0, 1))

@@ -1,18 +1,18 @@
-"""Lowering the 0-1 error of digits, which has no useful gradient, by gradients that are sampled."""
+"""Minimisation of the 0-1 error of digits with sampled gradients."""
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from proxies.layers import Weights, gaussian, lecun, network, network_plan
+from proxies.layers import Weights, gaussian, lecun, network, network_specs
 from proxies.registry import register
 from proxies.task import Split, Task
 from proxies.tasks.digits import CLASSES, PIXELS, Batch, build
 
 
-def _mistakes(params: Weights, seen: Batch) -> jax.Array:
-    """The share of wrong answers, with one more wrong one among one more image: never zero."""
-    wrong = jnp.argmax(network(params, seen.pixels), axis=-1) != seen.labels
+def _error_share(params: Weights, images: Batch) -> jax.Array:
+    """Return the share of wrong answers, with one wrong answer added so that it is positive."""
+    wrong = jnp.argmax(network(params, images.pixels), axis=-1) != images.labels
     return (jnp.sum(wrong) + 1.0) / (wrong.shape[0] + 1.0)
 
 
@@ -27,26 +27,27 @@ def smoothing(
     batch: int = 64,
     steps: int = 800,
 ) -> Task:
-    """The 0-1 error, by antithetic Gaussian smoothing (Salimans et al. 2017, section 2).
+    """Return the task of minimising the 0-1 error by antithetic Gaussian smoothing.
 
-    The gradient is the mean over `pairs` of normal `e` of `(f(w + s e) - f(w - s e)) / (2 s) e`,
-    with `s` the `deviation`.
+    The gradient is the mean of `(f(w + s e) - f(w - s e)) / (2 s) e` over `pairs` normal draws `e`,
+    where `s` is `deviation` (Salimans et al. 2017, section 2).
     """
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, network_plan((PIXELS, hidden, CLASSES), last=lecun))
+        return gaussian(key, network_specs((PIXELS, hidden, CLASSES), last=lecun))
 
-    def loss(params: Weights, seen: Batch, key: jax.Array) -> jax.Array:
+    def loss(params: Weights, images: Batch, key: jax.Array) -> jax.Array:
         del key
-        return _mistakes(params, seen)
+        return _error_share(params, images)
 
-    def gradient(params: Weights, seen: Batch, key: jax.Array) -> tuple[jax.Array, Weights]:
+    def gradient(params: Weights, images: Batch, key: jax.Array) -> tuple[jax.Array, Weights]:
         flat, restore = ravel_pytree(params)
         directions = jax.random.normal(key, (pairs, flat.size))
 
         def slope(direction: jax.Array) -> tuple[jax.Array, jax.Array]:
             above, below = (
-                _mistakes(restore(flat + side * deviation * direction), seen) for side in (1, -1)
+                _error_share(restore(flat + sign * deviation * direction), images)
+                for sign in (1, -1)
             )
             return 0.5 * (above + below), (above - below) / (2.0 * deviation)
 
@@ -75,33 +76,34 @@ def policy(
     batch: int = 64,
     steps: int = 1000,
 ) -> Task:
-    """The expected 0-1 error of a random answer, by the score function (Williams 1992).
+    """Return the task of minimising the expected 0-1 error of a random answer (Williams 1992).
 
-    One answer `a` is drawn for each image from `p = softmax(logits)`, and only whether it was wrong
-    is told; the gradient is the batch mean of `(wrong - b) grad log p(a)`, where `b` is the share
-    of wrong answers among the others of the batch. What is reported is the exact expectation.
+    One answer `a` is drawn for each image from `p = softmax(logits)`. The gradient is the batch
+    mean of `(wrong - b) grad log p(a)`, where `b` is the share of wrong answers for the other
+    images of the batch. The reported loss is the exact expectation.
     """
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, network_plan((PIXELS, hidden, CLASSES), last=lecun))
+        return gaussian(key, network_specs((PIXELS, hidden, CLASSES), last=lecun))
 
-    def loss(params: Weights, seen: Batch, key: jax.Array) -> jax.Array:
+    def loss(params: Weights, images: Batch, key: jax.Array) -> jax.Array:
         del key
-        chances = jax.nn.softmax(network(params, seen.pixels))
-        right = jax.nn.one_hot(seen.labels, CLASSES)
-        return jnp.mean(jnp.sum(chances * (1.0 - right), axis=-1))
+        probabilities = jax.nn.softmax(network(params, images.pixels))
+        correct = jax.nn.one_hot(images.labels, CLASSES)
+        return jnp.mean(jnp.sum(probabilities * (1.0 - correct), axis=-1))
 
-    def gradient(params: Weights, seen: Batch, key: jax.Array) -> tuple[jax.Array, Weights]:
+    def gradient(params: Weights, images: Batch, key: jax.Array) -> tuple[jax.Array, Weights]:
         def surrogate(params: Weights) -> jax.Array:
-            logits = network(params, seen.pixels)
+            logits = network(params, images.pixels)
             answers = jax.random.categorical(key, logits)
-            wrong = (answers != seen.labels).astype(jnp.float32)
+            wrong = (answers != images.labels).astype(jnp.float32)
             count = wrong.shape[0]
-            advantage = (wrong - jnp.mean(wrong)) * count / (count - 1)  # less the others' mean
-            chosen = jax.nn.one_hot(answers, CLASSES) * jax.nn.log_softmax(logits)
-            return jnp.mean(advantage * jnp.sum(chosen, axis=-1))
+            # `wrong` minus the mean over the other images.
+            advantage = (wrong - jnp.mean(wrong)) * count / (count - 1)
+            log_p = jax.nn.one_hot(answers, CLASSES) * jax.nn.log_softmax(logits)
+            return jnp.mean(advantage * jnp.sum(log_p, axis=-1))
 
-        return loss(params, seen, key), jax.grad(surrogate)(params)
+        return loss(params, images, key), jax.grad(surrogate)(params)
 
     return build(
         name,

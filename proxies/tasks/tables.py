@@ -1,4 +1,4 @@
-"""Tables: filling in the missing features of tumours."""
+"""Imputation of missing features in a table of tumours."""
 
 from functools import partial
 from typing import NamedTuple
@@ -9,29 +9,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxies import data
-from proxies.layers import Weights, gaussian, lecun, network, network_plan
+from proxies.layers import Weights, gaussian, lecun, network, network_specs
 from proxies.registry import register
 from proxies.sampling import Cut, cut, draw, evaluation_views
 from proxies.task import Split, Task
 
-_VIEWS = 8  # masks for each evaluation row
+_VIEWS = 8  # masks of each evaluation row
 
 
 class Table(NamedTuple):
-    """`rows` `[n, 30]` float32, standardised; a row is an item."""
+    """The rows of a part of the table; a row is an item.
+
+    Attributes:
+        rows: `[n, 30]` float32, standardised.
+    """
 
     rows: NDArray[np.float32]
 
 
 class Masked(NamedTuple):
-    """Which rows are seen, `[batch]` int32, and 16 random bits that decide what is hidden."""
+    """The rows of a batch and their masks.
+
+    Attributes:
+        item: `[batch]` int32, indices of rows.
+        mask: `[batch]` uint32, 16 random bits that decide which features are hidden.
+    """
 
     item: jax.Array
     mask: jax.Array
 
 
 class Rows(NamedTuple):
-    """`features` `[batch, 30]` and, 0 or 1, which of them are `hidden`."""
+    """A batch of rows.
+
+    Attributes:
+        features: `[batch, 30]` float32.
+        hidden: `[batch, 30]` float32, 1 for hidden features and 0 for others.
+    """
 
     features: jax.Array
     hidden: jax.Array
@@ -46,22 +60,22 @@ def impute(
     batch: int = 64,
     steps: int = 200,
 ) -> Task:
-    """A rectified network that fills in features of tumours, of which about half are hidden.
+    """Return the task of predicting hidden features of tumours with a ReLU network.
 
-    It reads the features, 0 where they are hidden, and which ones are. The loss is the mean square
-    error of the hidden ones.
+    About half of the features are hidden. The network reads the features, with 0 for hidden ones,
+    and the mask. The loss is the mean squared error of the hidden features.
 
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
     """
     (raw,) = data.tumours().part_of_split(split, name)
-    # Sizes and textures are skewed; a few outliers would decide the loss.
+    # Sizes and textures are skewed: without this the loss would depend on a few outliers.
     rows = np.cbrt(raw)
     rows = np.clip((rows - rows.mean(axis=0)) / rows.std(axis=0), -3.0, 3.0)
     features = rows.shape[1]
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, network_plan((2 * features, *hidden, features), last=lecun))
+        return gaussian(key, network_specs((2 * features, *hidden, features), last=lecun))
 
     def partition(table: Table, key: jax.Array) -> Cut:
         return cut(table.rows.shape[0], key, evaluation=0.4)
@@ -70,21 +84,21 @@ def impute(
         return Masked(*draw(partition.train, key, batch))
 
     def read(table: Table, sample: Masked) -> Rows:
-        # Multiplicative hashing: each bit of the product depends on all lower ones of the factor.
+        # Multiplicative hashing: each bit of the product depends on all lower bits of the factor.
         mixed = sample.mask * jnp.uint32(0x9E3779B1)
         bits = mixed[:, None] >> jnp.arange(2, 2 + features, dtype=jnp.uint32)
         return Rows(jnp.asarray(table.rows)[sample.item], (bits & 1).astype(jnp.float32))
 
-    def loss(params: Weights, seen: Rows, key: jax.Array) -> jax.Array:
+    def loss(params: Weights, batch: Rows, key: jax.Array) -> jax.Array:
         del key
-        shown = seen.features * (1.0 - seen.hidden)
-        guessed = network(params, jnp.concatenate([shown, seen.hidden], axis=1))
-        wrong = jnp.square(guessed - seen.features) * seen.hidden
-        return jnp.sum(wrong) / jnp.maximum(jnp.sum(seen.hidden), 1.0)
+        visible = batch.features * (1.0 - batch.hidden)
+        predicted = network(params, jnp.concatenate([visible, batch.hidden], axis=1))
+        errors = jnp.square(predicted - batch.features) * batch.hidden
+        return jnp.sum(errors) / jnp.maximum(jnp.sum(batch.hidden), 1.0)
 
     def evaluate(params: Weights, table: Table, partition: Cut, key: jax.Array) -> jax.Array:
-        seen = Masked(*evaluation_views(partition, _VIEWS))
-        return loss(params, read(table, seen), key)
+        sample = Masked(*evaluation_views(partition, _VIEWS))
+        return loss(params, read(table, sample), key)
 
     units = "x".join(map(str, hidden))
     return Task(

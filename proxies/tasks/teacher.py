@@ -1,4 +1,4 @@
-"""Learning a random network from noisy answers."""
+"""Regression of the noisy outputs of a random network, the teacher."""
 
 import math
 from functools import partial
@@ -10,24 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxies import data
-from proxies.layers import Plan, Weights, gaussian, lecun, network, network_plan
+from proxies.layers import Weights, WeightSpecs, gaussian, lecun, network, network_specs
 from proxies.registry import register
 from proxies.sampling import choose, cut, draw
 from proxies.task import Split, Task
 
-_INPUTS, _OUTPUTS, _TEACHER = 16, 4, 24
-_NOISE = 0.3
+_INPUTS, _OUTPUTS, _TEACHER = 16, 4, 24  # of the teacher: inputs, outputs and hidden units
+_NOISE = 0.3  # standard deviation
 
 
 class Points(NamedTuple):
-    """`inputs` `[n, 16]` and rows of noise `[n, 4]`, normal; a point is an item."""
+    """Normal points and noise; a point is an item.
+
+    Attributes:
+        inputs: `[n, 16]` float32.
+        noise: `[n, 4]` float32.
+    """
 
     inputs: NDArray[np.float32]
     noise: NDArray[np.float32]
 
 
 class Lesson(NamedTuple):
-    """A seed's cut of the points, `[n]` and `[m]` int32, and its teacher's `answers` to all."""
+    """A seed's split of the points, and the answers of its teacher.
+
+    Attributes:
+        train: `[n]` int32, indices of the training points.
+        evaluation: `[m]` int32, indices of the evaluation points.
+        answers: `[n + m, 4]` float32, the teacher's outputs for all points.
+    """
 
     train: jax.Array
     evaluation: jax.Array
@@ -35,7 +46,13 @@ class Lesson(NamedTuple):
 
 
 class Questions(NamedTuple):
-    """Which points are asked, whose noise is added, `[batch]`; the true `answers` `[batch, 4]`."""
+    """The points of a batch.
+
+    Attributes:
+        item: `[batch]` int32, indices of points.
+        noise: `[batch]` int32, indices of the rows of noise that are added.
+        answers: `[batch, 4]` float32, the teacher's outputs without noise.
+    """
 
     item: jax.Array
     noise: jax.Array
@@ -43,7 +60,7 @@ class Questions(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """`inputs` `[batch, 16]` and `answers` `[batch, 4]`."""
+    """A batch of inputs `[batch, 16]` and answers `[batch, 4]`."""
 
     inputs: jax.Array
     answers: jax.Array
@@ -58,10 +75,10 @@ def teacher(
     batch: int = 32,
     steps: int = 200,
 ) -> Task:
-    """A rectified network that learns another one, drawn by the seed, from noisy answers.
+    """Return the task of learning a random network from its noisy answers.
 
-    The teacher is `tanh(2 x @ A) @ B`, with answers of variance below 1; noise of deviation 0.3 is
-    added in training, and none in the evaluation.
+    The teacher is `tanh(2 x @ A) @ B`, drawn from the seed, with answers of variance below 1. Noise
+    of standard deviation 0.3 is added to the answers in training, but not in the evaluation.
 
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
@@ -69,14 +86,17 @@ def teacher(
     points = Points(*data.points().part_of_split(split, name))
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, network_plan((_INPUTS, *hidden, _OUTPUTS), last=lecun))
+        return gaussian(key, network_specs((_INPUTS, *hidden, _OUTPUTS), last=lecun))
 
     def partition(points: Points, key: jax.Array) -> Lesson:
         train, evaluation, _ = cut(points.inputs.shape[0], key)
-        plan: Plan = {"a": ((_INPUTS, _TEACHER), lecun(_INPUTS)), "b": ((_TEACHER, _OUTPUTS), 1.0)}
-        drawn = gaussian(jax.random.fold_in(key, 1), plan)
-        units = jnp.tanh(2.0 * points.inputs @ drawn["a"])
-        return Lesson(train, evaluation, units @ drawn["b"] / math.sqrt(_TEACHER))
+        specs: WeightSpecs = {
+            "a": ((_INPUTS, _TEACHER), lecun(_INPUTS)),
+            "b": ((_TEACHER, _OUTPUTS), 1.0),
+        }
+        weights = gaussian(jax.random.fold_in(key, 1), specs)
+        units = jnp.tanh(2.0 * points.inputs @ weights["a"])
+        return Lesson(train, evaluation, units @ weights["b"] / math.sqrt(_TEACHER))
 
     def sample(partition: Lesson, key: jax.Array) -> Questions:
         items, noise = draw(partition.train, key, batch)
@@ -86,14 +106,14 @@ def teacher(
         inputs, noise = jnp.asarray(points.inputs), jnp.asarray(points.noise)
         return Examples(inputs[sample.item], sample.answers + _NOISE * noise[sample.noise])
 
-    def loss(params: Weights, seen: Examples, key: jax.Array) -> jax.Array:
+    def loss(params: Weights, batch: Examples, key: jax.Array) -> jax.Array:
         del key
-        return jnp.mean(jnp.square(network(params, seen.inputs) - seen.answers))
+        return jnp.mean(jnp.square(network(params, batch.inputs) - batch.answers))
 
     def evaluate(params: Weights, points: Points, partition: Lesson, key: jax.Array) -> jax.Array:
         items = partition.evaluation
-        seen = Examples(jnp.asarray(points.inputs)[items], partition.answers[items])
-        return loss(params, seen, key)
+        examples = Examples(jnp.asarray(points.inputs)[items], partition.answers[items])
+        return loss(params, examples, key)
 
     units = "x".join(map(str, hidden))
     return Task(

@@ -1,4 +1,4 @@
-"""Predicting the next character of English text, with small causal transformers."""
+"""Prediction of the next character of English text with small causal transformers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxies import data
-from proxies.layers import Weights, cross_entropy, gaussian, predict_tokens, token_plan
+from proxies.layers import Weights, cross_entropy, gaussian, predict_tokens, token_specs
 from proxies.registry import register
 from proxies.sampling import Cut, averaged, below, cut, draw
 from proxies.task import Split, Task
@@ -20,13 +20,22 @@ METRIC = "cross-entropy (nats per character)"
 
 
 class Text(NamedTuple):
-    """`blocks` `[n, 128]`, indices of symbols; a block is an item."""
+    """The text of a part; a block is an item.
+
+    Attributes:
+        blocks: `[n, 128]`, indices of symbols.
+    """
 
     blocks: NDArray[np.unsignedinteger]
 
 
 class Windows(NamedTuple):
-    """Which windows are read: `block` and `start` within it, `[batch]` int32."""
+    """The positions of the windows of a batch.
+
+    Attributes:
+        block: `[batch]` int32, indices of blocks.
+        start: `[batch]` int32, the start of the window in its block.
+    """
 
     block: jax.Array
     start: jax.Array
@@ -43,20 +52,21 @@ def language_model(
     init: Callable[[jax.Array], Weights],
     model: Callable[[Weights, jax.Array], jax.Array],
 ) -> Task:
-    """The task of training `model` to predict each character from at most `context` before it.
+    """Return the task of predicting each character of English text from those before it.
 
     Args:
         name: the task's name.
-        split: whose part of the text to read.
-        description: one line for people.
-        context: characters that a prediction sees at most, below the block length of 128.
+        split: the split, which decides the part of the text that is read.
+        description: one line for readers.
+        context: maximum number of characters before a prediction, below 128.
         batch: windows of `context` characters per step.
-        steps: the training budget.
-        init: initial weights.
-        model: maps weights and codes `[batch, context]` to logits `[batch, context, 64]`.
+        steps: number of training steps.
+        init: returns the initial weights.
+        model: a function from weights and codes `[batch, context]` to logits
+            `[batch, context, 64]`.
 
     Raises:
-        ValueError: `split` is "diagnostic", which has no data; or `context` does not fit.
+        ValueError: `split` is "diagnostic", which has no data, or `context` is out of range.
     """
     return next_symbols(
         name,
@@ -88,39 +98,52 @@ def next_symbols(
     model: Callable[[Weights, jax.Array], jax.Array],
     evaluated: int | None = None,
 ) -> Task:
-    """`language_model` on any text, of characters or words.
+    """Return the task of predicting each symbol of a text from those before it.
 
-    With `evaluated` at most so many blocks are kept for the evaluation, and it goes through them
-    a batch at a time; None for a quarter of all blocks, at once.
+    Args:
+        name: the task's name.
+        split: the task's split.
+        description: one line for readers.
+        text: blocks of characters or words.
+        metric: the metric, with its unit.
+        source: the name of the data.
+        context: maximum number of symbols before a prediction, below 128.
+        batch: windows of `context` symbols per step.
+        steps: number of training steps.
+        init: returns the initial weights.
+        model: a function from weights and codes `[batch, context]` to logits
+            `[batch, context, symbols]`.
+        evaluated: maximum number of evaluation blocks, which are then evaluated `batch` at a time;
+            None evaluates a quarter of all blocks at once.
 
     Raises:
-        ValueError: `context` does not fit.
+        ValueError: `context` is out of range.
     """
     if not 0 < context < data.BLOCK:
         raise ValueError(f"task {name!r}: context is {context}; use 1 to {data.BLOCK - 1}")
-    starts = data.BLOCK - context  # a window holds one symbol more than its context
+    offsets = data.BLOCK - context  # a window has one symbol more than its context
     window = np.arange(context + 1)
 
     def partition(text: Text, key: jax.Array) -> Cut:
         return cut(text.blocks.shape[0], key, at_most=evaluated)
 
-    def windows(block: jax.Array, half: jax.Array) -> Windows:
-        return Windows(block, below(half, starts))
+    def windows(block: jax.Array, bits: jax.Array) -> Windows:
+        return Windows(block, below(bits, offsets))
 
     def sample(partition: Cut, key: jax.Array) -> Windows:
         return windows(*draw(partition.train, key, batch))
 
     def read(text: Text, sample: Windows) -> jax.Array:
-        places = sample.block * data.BLOCK + sample.start
-        return jnp.ravel(text.blocks)[places[:, None] + window]
+        starts = sample.block * data.BLOCK + sample.start
+        return jnp.ravel(text.blocks)[starts[:, None] + window]
 
     def loss(params: Weights, batch: jax.Array, key: jax.Array) -> jax.Array:
         del key
         return cross_entropy(model(params, batch[:, :-1]), batch[:, 1:])
 
     def evaluate(params: Weights, text: Text, partition: Cut, key: jax.Array) -> jax.Array:
-        def error(block: jax.Array, half: jax.Array) -> jax.Array:
-            return loss(params, read(text, windows(block, half)), key)
+        def error(block: jax.Array, bits: jax.Array) -> jax.Array:
+            return loss(params, read(text, windows(block, bits)), key)
 
         if evaluated is None:
             return error(partition.evaluation, partition.view)
@@ -155,26 +178,27 @@ def transformer(
     batch: int = 16,
     steps: int = 1000,
 ) -> Task:
-    """A causal transformer.
+    """Return the task of predicting characters with a causal transformer.
 
     Args:
         name: the task's name.
-        split: whose part of the text to read.
-        layers: pairs of an attention and a rectified sublayer.
-        heads: attention heads; they divide `width`.
+        split: the split, which decides the part of the text that is read.
+        layers: number of layers, each an attention and a ReLU sublayer.
+        heads: number of attention heads, a divisor of `width`.
         width: numbers per character.
-        context: characters that a prediction sees at most, below the block length of 128.
+        context: maximum number of characters before a prediction, below 128.
         batch: windows of `context` characters per step.
-        steps: the training budget.
+        steps: number of training steps.
 
     Raises:
-        ValueError: `split` is "diagnostic", which has no data; or the sizes do not fit.
+        ValueError: `split` is "diagnostic", which has no data; `context` is out of range; or
+            `heads` does not divide `width`.
     """
     if width % heads:
         raise ValueError(f"task {name!r}: width {width} is not a multiple of heads {heads}")
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, token_plan(SYMBOLS, context, layers, width))
+        return gaussian(key, token_specs(SYMBOLS, context, layers, width))
 
     def model(params: Weights, codes: jax.Array) -> jax.Array:
         return predict_tokens(params, codes, layers, heads)
@@ -195,7 +219,7 @@ def transformer(
 
 attention = partial(transformer, layers=1, heads=1)
 
-# 4,416 weights, and about 10 and 100 times the product of weights, steps and batch.
+# 4,416 weights; 10x and 100x the work: the product of weights, steps and batch.
 register("topics-attention", "search")(partial(attention, width=16, context=16, batch=4, steps=200))
 register("topics-attention-10x", "validation")(
     partial(attention, width=24, context=24, batch=8, steps=520)

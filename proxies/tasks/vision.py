@@ -1,17 +1,17 @@
-"""Classifying handwritten digits with a vision transformer and a normalised convolution net."""
+"""Classification of digits with a vision transformer and a residual convolutional network."""
 
 import jax
 import jax.numpy as jnp
 
 from proxies.layers import (
-    Plan,
     Weights,
+    WeightSpecs,
     classify_patches,
     convolve,
     gaussian,
     he,
     lecun,
-    patch_plan,
+    patch_specs,
     patches,
     rms_normalize,
 )
@@ -31,12 +31,15 @@ def vit(
     batch: int = 32,
     steps: int = 800,
 ) -> Task:
-    """A vision transformer that reads 16 patches of 2x2 pixels (Dosovitskiy et al. 2021)."""
+    """Return the task of classifying digits with a vision transformer (Dosovitskiy et al. 2021).
+
+    The transformer reads 16 patches of 2x2 pixels.
+    """
     side = 2
     places, pixels = (SIDE // side) ** 2, side * side
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, patch_plan(places, pixels, layers, width, CLASSES))
+        return gaussian(key, patch_specs(places, pixels, layers, width, CLASSES))
 
     def model(params: Weights, x: jax.Array) -> jax.Array:
         squares = patches(x.reshape(-1, SIDE, SIDE, 1), side)
@@ -56,20 +59,21 @@ def resnet(
     batch: int = 32,
     steps: int = 600,
 ) -> Task:
-    """A residual convolution net, normalised over channels: `x <- x + conv(relu(conv(norm(x))))`.
+    """Return the task of classifying digits with a residual convolutional network.
 
-    The 3x3 convolutions see 8x8 pixels at first and 4x4 averages of 2x2 after the first block.
+    Each block computes `x <- x + conv(relu(conv(norm(x))))` with 3x3 convolutions and normalisation
+    over channels. After the first block, averages of 2x2 reduce 8x8 positions to 4x4.
     """
 
     def init(key: jax.Array) -> Weights:
-        plan: Plan = {
+        specs: WeightSpecs = {
             "enter": ((9, width), lecun(9)),
             "expand": ((blocks, 9 * width, width), he(9 * width)),
             "contract": ((blocks, 9 * width, width), lecun(9 * width * blocks)),
             "weight": ((width, CLASSES), lecun(width)),
             "bias": ((CLASSES,), 0.0),
         }
-        return gaussian(key, plan) | {"gain": jnp.ones((blocks + 1, width))}
+        return gaussian(key, specs) | {"gain": jnp.ones((blocks + 1, width))}
 
     def model(params: Weights, x: jax.Array) -> jax.Array:
         x = convolve(x.reshape(-1, SIDE, SIDE, 1), params["enter"])

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxies import data
-from proxies.layers import Weights, gaussian, lecun, network, network_plan, smoothed_divergence
+from proxies.layers import Weights, gaussian, lecun, network, network_specs, smoothed_divergence
 from proxies.registry import Factory
 from proxies.sampling import Cut, cut, draw
 from proxies.task import Files, Split, Task
@@ -126,7 +126,7 @@ def _network(name: str, path: Path, split: Split, *, hidden: tuple[int, ...]) ->
     batch_size = min(64, len(rows) // 2)
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, network_plan(sizes, last=lecun))
+        return gaussian(key, network_specs(sizes, last=lecun))
 
     def partition(table: Table, key: jax.Array) -> Cut:
         return cut(table.x.shape[0], key)

@@ -447,7 +447,7 @@ def test_eval_over_tasks_writes_reports_and_counts_looks(
     [
         (("eval", "lion"), "exactly one of --task NAME, --suite SPLIT"),
         (("eval", "lion", "--task", "quadratic", "--suite", "search"), "exactly one of --task"),
-        (("eval", "lion", "--task", "quadratic", "-o", "a.txt"), "use one of .md"),
+        (("eval", "lion", "--task", "quadratic", "-o", "a.txt"), "must be one of .md"),
         (("eval", "optax:moun", "--task", "quadratic"), "did you mean 'optax:muon'"),
         (("eval", "lion", "--task", "quadratic", "--schedule", "cosin"), "did you mean 'cosine'"),
         (("show", "runs/example#winner"), "evosearch funnel runs/example"),
@@ -489,7 +489,7 @@ def test_a_search_starts_over_where_making_a_run_was_interrupted_and_says_so(
         assert "interrupted" in said.err or "config.toml is missing" in said.err
     said = run("search", path, "--out", directory)
     assert said.status == 0
-    assert "making a run was interrupted here; starting over" in said.err
+    assert "creating a run was interrupted here; starting over" in said.err
     said = run("search", path, "--out", directory)
     assert said.status == 2
     assert "holds a run already" in said.err

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evosearch.evolution.constants import constants, shape
+from evosearch.evolution.constants import constants, structure
 from evosearch.evolution.evolution import Evolution, Request
 from evosearch.fixed import ELITE
 from evosearch.seeds import Stream
@@ -152,7 +152,7 @@ def test_first_of_all_the_constants_of_the_initial_program_change() -> None:
     initial = evolution.births[0].analysis.program
     for birth in evolution.births[1:101]:
         assert birth.mutation == "tune constants"
-        assert shape(birth.analysis.program) == shape(initial)
+        assert structure(birth.analysis.program) == structure(initial)
     starts = {ancestor_in(evolution, 101, birth.id) for birth in evolution.births[101:]}
     (start,) = starts
     found = constants(evolution.births[start].analysis.program)[1, 2]
@@ -288,9 +288,9 @@ def test_a_champion_is_confirmed_on_seeds_that_decided_nothing() -> None:
     evolve(evolution, 1500, shorter_is_better)
     champion = evolution.champion
     assert champion.test is not None
-    assert len(champion.confirmed_on) == 16
-    assert set(champion.confirmed_on) <= set(champion.record.scores)
-    assert {seed.stream for seed in champion.confirmed_on} == {Stream.CONFIRM}
+    assert len(champion.confirming_seeds) == 16
+    assert set(champion.confirming_seeds) <= set(champion.record.scores)
+    assert {seed.stream for seed in champion.confirming_seeds} == {Stream.CONFIRM}
 
 
 def test_a_champion_that_fails_on_a_confirming_seed_makes_room_for_the_one_before() -> None:
@@ -308,7 +308,7 @@ def test_a_champion_that_fails_on_a_confirming_seed_makes_room_for_the_one_befor
         reigning = evolution.champion
         if request.seed.stream is Stream.CONFIRM and request.record is reigning.record:
             third = len(evolution.champions) == 3 and not failed
-            if third and request.seed == reigning.confirmed_on[2]:
+            if third and request.seed == reigning.confirming_seeds[2]:
                 failed.add(request.record.key)
                 scores = {"one": -LARGEST_SCORE}
         open_test = evolution._test
@@ -325,7 +325,7 @@ def test_a_champion_that_fails_on_a_confirming_seed_makes_room_for_the_one_befor
     later = [test for test in evolution.tests if test.challenger.key in failed]
     assert len(later) == 1  # the one that it won
     last = evolution.champion
-    assert all(seed in last.record.scores for seed in last.confirmed_on)
+    assert all(seed in last.record.scores for seed in last.confirming_seeds)
 
 
 def test_counts_add_up() -> None:

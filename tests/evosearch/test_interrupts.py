@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from evosearch.cli.status import print_status
-from evosearch.report.run import standing
+from evosearch.report.run import overview
 from evosearch.runs.activity import ACTIVITY, Activity
 from evosearch.runs.database import LOG
 from evosearch.runs.run import Run
@@ -112,13 +112,13 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
         status = Run(hanging / "run").status()
         assert status.running
         assert any("tuning the baseline on" in one.doing for one in status.workers)
-        print_status(standing(Run(hanging / "run")))
+        print_status(overview(Run(hanging / "run")))
         said = capsys.readouterr().out
         assert "still running" in said
         assert "hanging.py:sleeps, for 0:0" in said
         command.interrupt()
         command.wait_for("stopping after the trainings in flight; Ctrl-C again to quit now", 5)
-        command.wait_for("waiting for what is in flight (start-up_0: ", 10)
+        command.wait_for("waiting for running trainings (start-up_0: ", 10)
         command.interrupt()
         assert command.process.wait(timeout=2) == -signal.SIGINT
     finally:
@@ -132,8 +132,8 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
     ("moment", "shown"),
     [
         ("loading tasks", "Nothing has been measured yet."),
-        ("searching", "On the search's own tasks: "),
-        ("validating champions on 10x the work", "On the search's own tasks: "),
+        ("searching", "On the search tasks: "),
+        ("validating champions on 10x the work", "On the search tasks: "),
     ],
 )
 def test_ctrl_c_at_any_time_ends_a_search_with_its_last_screen(

@@ -32,7 +32,7 @@ def test_a_program_has_its_coordinates(name: str) -> None:
     rng = np.random.default_rng(0)
     for x in rng.normal(size=(3, len(space))):
         program = space.at(x)
-        assert space.holds(program)
+        assert program in space
         if np.isfinite(step_size(live(program))):
             back = constants(space.at(space.of(program)))
             assert back == pytest.approx(constants(program), rel=1e-3)

@@ -9,10 +9,10 @@ import pytest
 
 from evosearch.cli.live import format_fitness
 from evosearch.cli.status import print_status
-from evosearch.evaluation.funnel import Entrant, Funnelled, Stage
+from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.report.funnel import outcome
 from evosearch.report.program import NearestKnown
-from evosearch.report.run import Found, Standing
+from evosearch.report.run import BestProgram, RunOverview
 from evosearch.runs.funnel_document import FunnelDocument
 from evosearch.runs.summary import MeasuredProgram, RunStatus
 from evosearch.statistics import Interval, interval
@@ -225,7 +225,7 @@ def test_the_funnel_states_the_verdict_of_its_figures(
     winner: Interval | None, words: str, verdict: str | None
 ) -> None:
     stage = Stage("10x", 4, (entrant(AROUND),), 0)
-    found = Funnelled((stage,), winner and entrant(winner))
+    found = FunnelResult((stage,), winner and entrant(winner))
     assert words in outcome(found)
     assert found.document()["verdict"] == verdict
 
@@ -279,7 +279,7 @@ def test_a_comparison_warns_of_searches_with_a_single_seed() -> None:
     assert "Only one run each of: random, tuning." in text
 
 
-FOUND = Found(
+BEST = BestProgram(
     program="runs/x",
     source="def train(w, g):\n    return g\n",
     measured=False,
@@ -288,7 +288,7 @@ FOUND = Found(
 )
 
 
-def standing(funnel: FunnelDocument | None = None, **best: Any) -> Standing:
+def overview(funnel: FunnelDocument | None = None, **best: Any) -> RunOverview:
     """A killed search with a champion above the baseline; `best` overrides its fields."""
     champion: dict[str, Any] = {
         "id": 7,
@@ -299,7 +299,7 @@ def standing(funnel: FunnelDocument | None = None, **best: Any) -> Standing:
         "measurements": 16,
         "statements": 0,
         "state_memory": 0.0,
-        "source": FOUND.source,
+        "source": BEST.source,
     }
     status = RunStatus(
         run="runs/x",
@@ -321,7 +321,7 @@ def standing(funnel: FunnelDocument | None = None, **best: Any) -> Standing:
         running=False,
         workers=(),
     )
-    return Standing(status, FOUND)
+    return RunOverview(status, BEST)
 
 
 def unwrapped(text: str) -> str:
@@ -358,7 +358,7 @@ def unwrapped(text: str) -> str:
 def test_status_states_the_verdict_on_the_champion(
     best: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_status(standing(**best))
+    print_status(overview(**best))
     text = unwrapped(capsys.readouterr().out)
     assert words in text
     assert "was killed; continue with `evosearch resume runs/x`" in text
@@ -373,15 +373,15 @@ def test_status_states_the_verdict_on_the_winner_of_a_funnel(
         "fitness_low": -0.01,
         "fitness_high": 0.03,
         "per_task": {"digits-mlp-100x": 0.01},
-        "source": FOUND.source,
+        "source": BEST.source,
     }
     stage = {"scale": "100x", "seeds": 8, "through": 1, "entrants": [winner]}
     came = FunnelDocument.model_validate({"stages": [stage], "winner": winner})
-    print_status(standing(came))
+    print_status(overview(came))
     assert "not shown to beat the tuned baseline on fresh seeds" in unwrapped(
         capsys.readouterr().out
     )
-    print_status(standing(came.model_copy(update={"winner": None})))
+    print_status(overview(came.model_copy(update={"winner": None})))
     text = unwrapped(capsys.readouterr().out)
     assert "none was shown to beat the tuned baseline" in text
     assert "carry over" not in text

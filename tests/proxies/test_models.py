@@ -1,4 +1,4 @@
-"""What single tasks promise beyond the table of all tasks."""
+"""Properties of single models and tasks."""
 
 from typing import Any
 
@@ -23,8 +23,8 @@ def _first_batch(task: proxies.Task) -> Any:
 
 
 def test_a_causal_transformer_never_looks_ahead() -> None:
-    plan = layers.transformer_plan(layers=2, width=8)
-    params = layers.gaussian(KEY, plan)
+    specs = layers.transformer_specs(layers=2, width=8)
+    params = layers.gaussian(KEY, specs)
     x = jax.random.normal(jax.random.key(1), (3, 6, 8))
     changed = x.at[:, 4:].add(1.0)
     transform = quick_jit(lambda x: layers.transform(params, x, 2, 2, layers.causal(6)))

@@ -83,16 +83,16 @@ def test_an_image_is_cut_into_its_patches() -> None:
 def test_an_evaluation_in_pieces_is_the_mean_over_all_items() -> None:
     values = jnp.asarray(np.random.default_rng(0).random(23), jnp.float32)
     items = Cut(jnp.arange(0), jnp.arange(23)[::-1], jnp.arange(23, dtype=jnp.uint32))
-    mean = averaged(lambda item, half: jnp.mean(values[item] * half), items, at_once=5)
+    mean = averaged(lambda item, bits: jnp.mean(values[item] * bits), items, at_once=5)
     np.testing.assert_allclose(mean, np.mean(values[::-1] * np.arange(23)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [100, 2**16, 2**16 + 1, 300_000])
 def test_draws_reach_all_of_any_number_of_items(count: int) -> None:
-    drawn, half = draw(jnp.arange(count), KEY, 4000)
+    drawn, bits = draw(jnp.arange(count), KEY, 4000)
     assert np.histogram(drawn, bins=8, range=(0, count))[0].min() > 400
-    assert np.histogram(half, bins=8, range=(0, 2**16))[0].min() > 400
-    assert abs(np.corrcoef(drawn, half)[0, 1]) < 0.1
+    assert np.histogram(bits, bins=8, range=(0, 2**16))[0].min() > 400
+    assert abs(np.corrcoef(drawn, bits)[0, 1]) < 0.1
 
 
 @pytest.mark.parametrize(("at_most", "kept"), [(None, 25), (30, 25), (7, 7)])
@@ -105,8 +105,8 @@ def test_a_cut_keeps_a_quarter_and_no_more_than_it_may(at_most: int | None, kept
 @pytest.mark.parametrize("copies", [1, 4, 8, 16])
 def test_the_views_of_an_evaluation_item_leave_no_large_gap(copies: int) -> None:
     held = Cut(jnp.arange(0), jnp.array([7, 2, 5]), jnp.array([0, 40_000, 65_535], jnp.uint32))
-    items, half = evaluation_views(held, copies)
+    items, bits = evaluation_views(held, copies)
     for item in (7, 2, 5):
-        seen = np.sort(np.asarray(half)[np.asarray(items) == item]).astype(int)
+        seen = np.sort(np.asarray(bits)[np.asarray(items) == item]).astype(int)
         assert len(seen) == copies
         assert np.diff([*seen, seen[0] + 2**16]).max() < 2 * 2**16 / copies

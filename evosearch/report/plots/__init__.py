@@ -1,6 +1,6 @@
-"""Pictures with matplotlib, which is optional: `pip install 'evosearch[plot]'`.
+"""Pictures, drawn with the optional dependency matplotlib: `pip install 'evosearch[plot]'`.
 
-A module a kind of picture; `figure` holds what all share.
+Each module draws one kind of picture; `figure` holds shared code.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from evosearch.errors import UsageError
 
 
 def require() -> None:
-    """Whether pictures can be drawn.
+    """Check that matplotlib is installed.
 
     Raises:
-        UsageError: matplotlib is missing; says how to install it.
+        UsageError: matplotlib is missing.
     """
     if find_spec("matplotlib") is None:
-        raise UsageError("plots need matplotlib; install it by `pip install 'evosearch[plot]'`")
+        raise UsageError("plots need matplotlib; install it with `pip install 'evosearch[plot]'`")

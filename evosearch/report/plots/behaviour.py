@@ -1,4 +1,4 @@
-"""A program's behaviour as a picture: its update as a function, its responses, its step sizes."""
+"""Picture of a program's behaviour: update against gradient, responses, and step sizes."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from evosearch.report.plots.figure import COLOURS, label, panels, save
 from primitives.explain.behaviour import Behaviour, Series
 
 _TITLES = {
-    "step": "the gradient steps from 0 to 1",
-    "spike": "one gradient of 1 among zeros",
-    "noise": "gradient of mean 1 and deviation 1",
-    "flat": "a flat region: gradient 1, 0.001, 1",
+    "step": "step of the gradient from 0 to 1",
+    "spike": "single gradient of 1 among zeros",
+    "noise": "gradient with mean 1 and deviation 1",
+    "flat": "flat region: gradient 1, 0.001, 1",
 }
 
 
-def draw(found: Behaviour, title: str, file: BinaryIO, form: str) -> None:
-    """Writes the picture to `file` in `form` (svg, png or pdf)."""
-    figure, axes = panels(2 + len(found.responses))
+def draw(behaviour: Behaviour, title: str, file: BinaryIO, form: str) -> None:
+    """Write the picture to `file` in `form` (svg, png or pdf)."""
+    figure, axes = panels(2 + len(behaviour.responses))
     figure.suptitle(label(title))
-    _function(axes[0], found)
-    for ax, (name, (gradient, update)) in zip(axes[1:-1], found.responses.items(), strict=True):
+    _function(axes[0], behaviour)
+    responses = zip(axes[1:-1], behaviour.responses.items(), strict=True)
+    for ax, (name, (gradient, update)) in responses:
         _response(ax, _TITLES[name], gradient, update)
-    _step_sizes(axes[-1], found)
+    _step_sizes(axes[-1], behaviour)
     save(figure, file, form)
 
 
-def _function(ax: Axes, found: Behaviour) -> None:
-    ax.plot(found.gradients, found.fresh, color=COLOURS[1], label="on the first step")
-    ax.plot(found.gradients, found.updates, color=COLOURS[0], label="after noise of deviation 1")
+def _function(ax: Axes, behaviour: Behaviour) -> None:
+    gradients = behaviour.gradients
+    ax.plot(gradients, behaviour.fresh, color=COLOURS[1], label="on the first step")
+    ax.plot(gradients, behaviour.updates, color=COLOURS[0], label="after noise of deviation 1")
     ax.set_xlabel("gradient")
     ax.set_ylabel("update")
     ax.set_title("update against gradient")
@@ -48,8 +50,8 @@ def _response(ax: Axes, title: str, gradient: Series, update: Series) -> None:
     other.grid(visible=False)
 
 
-def _step_sizes(ax: Axes, found: Behaviour) -> None:
-    styles = zip(COLOURS, ("-", "--", ":"), found.step_sizes.items(), strict=False)
+def _step_sizes(ax: Axes, behaviour: Behaviour) -> None:
+    styles = zip(COLOURS, ("-", "--", ":"), behaviour.step_sizes.items(), strict=False)
     for colour, line, (scale, sizes) in styles:
         ax.plot(sizes, line, color=colour, label=f"gradients of deviation {scale:g}")
     ax.set_yscale("log")

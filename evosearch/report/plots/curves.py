@@ -1,4 +1,4 @@
-"""Searches as a picture: the champion so far, and its validation, against cost."""
+"""Picture of searches: fitness and validation of the champion so far, against cost."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from evosearch.runs.curves import Curve, Group, RunComparison, RunCurves, Spread
 
 
 def draw(comparison: RunComparison, file: BinaryIO, form: str) -> None:
-    """Writes the picture to `file` in `form` (svg, png or pdf)."""
+    """Write the picture to `file` in `form` (svg, png or pdf)."""
     figure, axes = panels(2 if comparison.validated else 1)
     _panel(axes[0], comparison, lambda run: run.fitness, Group.fitness)
-    axes[0].set_title("the search's own tasks")
+    axes[0].set_title("search tasks")
     axes[0].legend(fontsize="small")
     if comparison.validated:
         _panel(axes[1], comparison, lambda run: run.validation, Group.validation)
@@ -30,7 +30,7 @@ def _panel(
     curve: Callable[[RunCurves], Curve],
     spread: Callable[[Group, float], Spread | None],
 ) -> None:
-    """A thin line for each run, a thick one for the mean of each group at equal cost."""
+    """Draw a thin line for each run, and a thick one for the mean of each group at equal cost."""
     end = comparison.costs[-1]
     for number, group in enumerate(comparison.groups):
         colour = COLOURS[number % len(COLOURS)]
@@ -40,7 +40,7 @@ def _panel(
             starts.update(cost for cost in costs if cost <= end)
             if costs:
                 last = max(costs[-1], comparison.unit.of(run.cost))
-                fitness = [one.fitness.mean for one in estimates]
+                fitness = [estimate.fitness.mean for estimate in estimates]
                 ax.step(
                     [*costs, last],
                     [*fitness, fitness[-1]],
@@ -49,7 +49,8 @@ def _panel(
                     lw=0.7,
                     alpha=0.5,
                 )
-        means = [(cost, found.mean) for cost in sorted(starts) if (found := spread(group, cost))]
+        spreads = [(cost, spread(group, cost)) for cost in sorted(starts)]
+        means = [(cost, each.mean) for cost, each in spreads if each]
         if means:
             ax.step(
                 *zip(*means, strict=True), where="post", color=colour, lw=2, label=label(group.name)
@@ -57,5 +58,5 @@ def _panel(
     ax.axhline(0.0, color="black", lw=0.8)
     ax.axvline(end, color="black", lw=0.8, ls=":")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.set_xlabel(f"{comparison.unit.words} (dotted: all of the cheapest run)", fontsize="small")
+    ax.set_xlabel(f"{comparison.unit.words} (dotted: total of the cheapest run)", fontsize="small")
     ax.set_ylabel("fitness of the champion so far")

@@ -1,4 +1,4 @@
-"""What all pictures share: sizes, colours, how a file is written."""
+"""Shared code of all pictures: sizes, colours, writing files."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import matplotlib
 
 from primitives.text.printable import printable
 
-matplotlib.use("Agg")  # files only: no window, no display
+matplotlib.use("Agg")  # draws to files, without a display
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
-"""Told apart by the colour-blind as well (Okabe and Ito 2008)."""
+"""Colours that colour-blind readers can distinguish (Okabe and Ito 2008)."""
 _WIDTH, _HEIGHT = 4.0, 3.0
-"""Inches a panel."""
+"""Size of a panel in inches."""
 _STYLE: dict[str, Any] = {
     "axes.grid": True,
     "axes.prop_cycle": plt.cycler(color=COLOURS),
@@ -32,7 +32,7 @@ _STYLE: dict[str, Any] = {
 
 
 def panels(count: int, columns: int = 3) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels in rows of at most `columns`."""
+    """Return a figure with `count` panels, at most `columns` in a row."""
     columns = min(columns, count)
     rows = -(-count // columns)
     with plt.rc_context(_STYLE):
@@ -50,12 +50,12 @@ def panels(count: int, columns: int = 3) -> tuple[Figure, list[Axes]]:
 
 
 def label(text: str) -> str:
-    """`text` for a title, an axis or a legend, in which `$` starts no formula."""
+    """Return `text` for a title, axis or legend, with `$` escaped."""
     return printable(text).replace("$", r"\$")
 
 
 def save(figure: Figure, file: BinaryIO, form: str) -> None:
-    """Writes and closes `figure`; `form` is svg, png or pdf. The same figure gives the same SVG."""
+    """Write `figure` in `form` (svg, png or pdf) and close it; the SVG is deterministic."""
     metadata = {"Date": None} if form == "svg" else None
     with plt.rc_context(_STYLE):
         figure.savefig(file, format=form, dpi=150, metadata=metadata)

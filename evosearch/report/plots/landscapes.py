@@ -1,4 +1,4 @@
-"""Trajectories on landscapes: over contours where there are two weights, else height by step."""
+"""Picture of trajectories: over contours for two weights, else height against step."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from evosearch.evaluation.trajectories import Landscape
 from evosearch.report.plots.figure import COLOURS, label, panels, save
 
 _GRID = 120
-"""Points along each side of a contour plot."""
+"""Number of grid points along each side of a contour plot."""
 
 
 def draw(landscapes: Sequence[Landscape], file: BinaryIO, form: str) -> None:
-    """Writes the picture to `file` in `form` (svg, png or pdf), a panel a landscape."""
+    """Write the picture to `file` in `form` (svg, png or pdf), with a panel per landscape."""
     figure, axes = panels(len(landscapes))
     for ax, landscape in zip(axes, landscapes, strict=True):
-        flat = landscape.trajectories[0].weights.shape[1] == 2
-        (_contours if flat else _heights)(ax, landscape)
+        has_two_weights = landscape.trajectories[0].weights.shape[1] == 2
+        (_contours if has_two_weights else _heights)(ax, landscape)
         name, description = label(landscape.task.name), label(landscape.task.description)
         ax.set_title(f"{name}\n{description}", fontsize="small")
     axes[0].legend(fontsize="small")
@@ -29,10 +29,10 @@ def draw(landscapes: Sequence[Landscape], file: BinaryIO, form: str) -> None:
 
 
 def _contours(ax: Axes, landscape: Landscape) -> None:
-    """Paths over contours of height, dark where it is low; a dot where each ends."""
-    everywhere = np.concatenate([one.weights for one in landscape.trajectories])
-    # A path that oscillates far out would make all others a dot.
-    low, high = np.nanpercentile(everywhere, [1, 99], axis=0)
+    """Draw paths, with a dot at their ends, over contours of height; low heights are dark."""
+    points = np.concatenate([trajectory.weights for trajectory in landscape.trajectories])
+    # Percentiles, so that one path that oscillates widely does not set the scale.
+    low, high = np.nanpercentile(points, [1, 99], axis=0)
     start = landscape.trajectories[0].weights[0]
     low, high = np.minimum(low, start), np.maximum(high, start)
     margin = 0.15 * (high - low) + 0.1
@@ -44,9 +44,9 @@ def _contours(ax: Axes, landscape: Landscape) -> None:
     ax.contourf(
         *sides, landscape.heights(grid), locator=LogLocator(), cmap="Greys_r", alpha=0.5, zorder=0
     )
-    for colour, one in zip(_colours(landscape), landscape.trajectories, strict=True):
-        ax.plot(*one.weights.T, color=colour, lw=1.2, label=label(one.program))
-        ax.plot(*one.weights[-1], "o", color=colour, ms=4)
+    for colour, trajectory in zip(_colours(landscape), landscape.trajectories, strict=True):
+        ax.plot(*trajectory.weights.T, color=colour, lw=1.2, label=label(trajectory.program))
+        ax.plot(*trajectory.weights[-1], "o", color=colour, ms=4)
     ax.plot(*start, "k*", ms=8)
     ax.set_xlim(sides[0][0], sides[0][-1])
     ax.set_ylim(sides[1][0], sides[1][-1])
@@ -56,8 +56,9 @@ def _contours(ax: Axes, landscape: Landscape) -> None:
 
 
 def _heights(ax: Axes, landscape: Landscape) -> None:
-    for colour, one in zip(_colours(landscape), landscape.trajectories, strict=True):
-        ax.plot(one.steps + 1, one.heights, color=colour, lw=1.2, label=label(one.program))
+    for colour, trajectory in zip(_colours(landscape), landscape.trajectories, strict=True):
+        name = label(trajectory.program)
+        ax.plot(trajectory.steps + 1, trajectory.heights, color=colour, lw=1.2, label=name)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("step")
@@ -65,4 +66,4 @@ def _heights(ax: Axes, landscape: Landscape) -> None:
 
 
 def _colours(landscape: Landscape) -> list[str]:
-    return [COLOURS[place % len(COLOURS)] for place in range(len(landscape.trajectories))]
+    return [COLOURS[index % len(COLOURS)] for index in range(len(landscape.trajectories))]

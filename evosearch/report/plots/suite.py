@@ -1,4 +1,4 @@
-"""An evaluation as a picture: loss against steps on every task, and the ratios over all."""
+"""Picture of an evaluation: loss against steps on each task, and loss ratios over all tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evosearch.report.plots.figure import COLOURS, label, panels, save
 
 
 def draw(evaluation: Evaluation, file: BinaryIO, form: str) -> None:
-    """Writes the picture to `file` in `form` (svg, png or pdf)."""
+    """Write the picture to `file` in `form` (svg, png or pdf)."""
     names = [result.program for result in evaluation.tasks[0].results]
     colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
     count = len(evaluation.tasks) + bool(evaluation.standings)
@@ -26,7 +26,7 @@ def draw(evaluation: Evaluation, file: BinaryIO, form: str) -> None:
 
 
 def _curves(ax: Axes, report: TaskReport, colours: dict[str, str]) -> None:
-    """Smoothed batch losses, the mean over fresh seeds; the end is the metric on unseen data."""
+    """Draw smoothed batch losses, averaged over fresh seeds, and the final metric."""
     for result in report.results:
         steps = np.linspace(1, report.steps, len(result.curve))
         ax.plot(
@@ -44,14 +44,15 @@ def _curves(ax: Axes, report: TaskReport, colours: dict[str, str]) -> None:
 
 
 def _ratios(ax: Axes, evaluation: Evaluation, colours: dict[str, str]) -> None:
-    for place, one in enumerate(reversed(evaluation.standings)):
-        mean, low, high = one.ratio
-        colour = colours[one.program]
-        ax.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="o", color=colour)
+    standings = evaluation.standings[::-1]
+    for index, standing in enumerate(standings):
+        mean, low, high = standing.ratio
+        colour = colours[standing.program]
+        ax.errorbar(mean, index, xerr=[[mean - low], [high - mean]], fmt="o", color=colour)
     ax.set_yticks(
-        range(len(evaluation.standings)),
-        [label(one.program) for one in reversed(evaluation.standings)],
+        range(len(standings)),
+        [label(standing.program) for standing in standings],
     )
     ax.axvline(1.0, color="black", lw=0.8)
     ax.set_title("all tasks")
-    ax.set_xlabel(label(f"loss / {evaluation.reference}'s, geometric mean, 95 % over tasks"))
+    ax.set_xlabel(label(f"loss / {evaluation.reference}'s loss, geometric mean, 95% over tasks"))
