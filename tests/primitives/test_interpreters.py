@@ -249,7 +249,8 @@ def test_the_machine_agrees_with_the_reference_on_random_programs(program, seed)
     try:
         encode(program)
     except CapacityError as error:  # the machine orthogonalizes tensors only
-        assert "orthogonalize" in str(error)
+        if "orthogonalize" not in str(error):
+            raise
         reject()
     decided = assert_agree(program, lambda *data: run_machine(program, *data), seed)
     event(f"decided: {round(decided, 1)}")
