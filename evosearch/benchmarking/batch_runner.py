@@ -105,10 +105,10 @@ def naive_interpreter(ops: OpNames) -> optax.GradientTransformationExtraArgs:
         **_: Any,
     ) -> tuple[Any, MachineState]:
         model = Arrays(params)
-        file = model.enter(model.enter(state.file, params, 0), grads, 1)
+        tensors = model.write_tree(model.write_tree(state.tensors, params, 0), grads, 1)
         scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
-        file, scalars = run(instructions, model, state.code, state.share, file, scalars)
-        step = read(file, state.code.update) * read(scalars, state.code.scale)
-        return model.unravel(step * -state.factor), state._replace(file=file, scalars=scalars)
+        tensors, scalars = run(instructions, model, state.code, state.sum_factors, tensors, scalars)
+        step = read(tensors, state.code.update) * read(scalars, state.code.scale)
+        return model.unravel(step * -state.factor), state._replace(tensors=tensors, scalars=scalars)
 
     return optax.GradientTransformationExtraArgs(machine.init, update)  # type: ignore[arg-type]

@@ -76,7 +76,11 @@ def register_bytes(codes: Sequence[Code], instructions: InstructionSet, weights:
     for code in codes:
         for row in code.instructions[: int(code.length)]:
             section, opcode = int(row[SECTION]), int(row[OPCODE])
-            group = instructions.scalars[section - 1] if section else instructions.tensors
+            group = (
+                instructions.scalar_groups[section - 1]
+                if section
+                else instructions.tensor_instructions
+            )
             registers += group[opcode].layout.count("T") + (section == 0)
     return 4 * weights * registers
 

@@ -17,7 +17,7 @@ SGD = parse("def train(w, g, lr):\n  u = g * 0.1\n  u = u * lr\n  return u")
 def test_the_update_of_sgd_is_the_gradient() -> None:
     found = behaviour(SGD)
     np.testing.assert_allclose(found.updates, 0.1 * found.gradients, rtol=1e-6)
-    np.testing.assert_allclose(found.fresh, found.updates)
+    np.testing.assert_allclose(found.first_updates, found.updates)
     for gradient, update in found.responses.values():
         np.testing.assert_allclose(update, 0.1 * gradient, rtol=1e-6)
     sizes = [found.step_sizes[scale].mean() for scale in (0.01, 1.0, 100.0)]
