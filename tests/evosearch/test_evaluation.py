@@ -82,7 +82,7 @@ def test_the_document_is_json_without_infinities(one: Evaluation) -> None:
     assert {trial["loss"] for trial in diverged["trials"]} == {None}
 
 
-def test_every_contender_gets_as_many_trials(one: Evaluation) -> None:
+def test_every_contender_gets_the_same_number_of_trials(one: Evaluation) -> None:
     assert len({len(result.trials) for result in one.tasks[0].results}) == 1
 
 

@@ -19,7 +19,7 @@ from primitives import Program, analyse, live, zoo
 from tests.evosearch.stored_runs import config, evolve, measure, shorter_is_better
 
 
-def test_a_search_is_a_function_of_its_seed() -> None:
+def test_the_same_seed_gives_the_same_search() -> None:
     one, two, other = (Evolution(config(seed=seed)) for seed in (1, 1, 2))
     for evolution in (one, two, other):
         evolve(evolution, 400, shorter_is_better)
@@ -65,7 +65,7 @@ def test_replaying_stored_results_replays_the_search(
 
 
 @pytest.mark.parametrize("restarts", RESTARTS)
-def test_a_search_cut_short_and_extended_is_the_longer_search(restarts: dict[str, object]) -> None:
+def test_extending_a_search_gives_the_longer_search(restarts: dict[str, object]) -> None:
     """What an ended search still measures does not change how a longer one goes on."""
     long = Evolution(config(**restarts))
     evolve(long, 600, shorter_is_better)
@@ -76,7 +76,7 @@ def test_a_search_cut_short_and_extended_is_the_longer_search(restarts: dict[str
     ]
 
 
-def test_a_search_cut_short_by_trainings_is_the_beginning_of_the_longer_search() -> None:
+def test_a_search_limited_by_trainings_is_the_beginning_of_the_longer_search() -> None:
     """No program is generated once so many trainings are told; tests under way come on top."""
     long = Evolution(config())
     evolve(long, None, shorter_is_better, trainings=700)
@@ -111,7 +111,7 @@ def test_after_a_restart_everything_descends_from_the_initial_program() -> None:
     assert any(ancestor_in(endless, 401, birth.id) != 0 for birth in endless.births[401:])
 
 
-def test_after_a_restart_from_the_best_everything_descends_from_the_champion_of_the_time() -> None:
+def test_after_a_restart_from_the_best_everything_descends_from_the_current_champion() -> None:
     evolution = Evolution(config(seed=4, restart_every=400, restart_from="best"))
     evolve(evolution, 1200, shorter_is_better)
     champions = {champion.record.id for champion in evolution.champions}
@@ -124,7 +124,7 @@ def test_after_a_restart_from_the_best_everything_descends_from_the_champion_of_
     assert len(set(starts)) > 1
 
 
-def test_before_a_restart_only_the_constants_of_the_best_change() -> None:
+def test_tune_last_changes_only_constants_of_the_best_program() -> None:
     def worth(program: Program) -> float:
         return shorter_is_better(program) if constants(live(program)) else -1.0
 
@@ -146,7 +146,7 @@ def test_before_a_restart_only_the_constants_of_the_best_change() -> None:
     assert len(set(tuned)) > 1
 
 
-def test_first_of_all_the_constants_of_the_initial_program_change() -> None:
+def test_tune_first_changes_only_constants_of_the_initial_program() -> None:
     evolution = Evolution(config(seed=1, restart_every=300, tune_first=100))
     evolve(evolution, 600, lambda one: -abs(constants(one).get((1, 2), 1.0) - 0.5))
     initial = evolution.births[0].analysis.program
@@ -170,7 +170,7 @@ def test_a_best_program_without_constants_is_not_tuned() -> None:
     assert not any(birth.mutation.startswith("tune") for birth in evolution.births)
 
 
-def test_a_restart_keeps_what_is_known() -> None:
+def test_a_restart_keeps_records_champion_and_tests() -> None:
     """Records, champion and tests; so the same program is not measured twice on one seed."""
     evolution = Evolution(config(restart_every=100))
     requests = evolve(evolution, 1500, shorter_is_better)
@@ -194,7 +194,7 @@ def test_without_selection_good_and_bad_programs_have_as_many_children() -> None
     assert mean_of_parents(1) < mean_of_parents(2) - 0.1
 
 
-def test_it_finds_what_is_better() -> None:
+def test_evolution_finds_better_programs() -> None:
     evolution = Evolution(config())
     evolve(evolution, 1500, shorter_is_better)
     start = shorter_is_better(evolution.champions[0].record.program)
@@ -202,7 +202,7 @@ def test_it_finds_what_is_better() -> None:
     assert shorter_is_better(evolution.champion.record.program) > start + 0.1
 
 
-def test_on_pure_noise_hardly_any_run_takes_a_new_champion() -> None:
+def test_on_pure_noise_few_runs_accept_a_new_champion() -> None:
     """Every program is equal, so each new champion is an error: at most 5 % of runs by design."""
     wrong = 0
     for seed in range(60):
@@ -212,7 +212,7 @@ def test_on_pure_noise_hardly_any_run_takes_a_new_champion() -> None:
     assert wrong <= 7  # of 60; more has a chance below 2 % at an error rate of 5 %
 
 
-def test_a_seed_meets_a_program_once_and_fresh_seeds_meet_one_test() -> None:
+def test_a_program_is_measured_once_per_seed_and_a_test_seed_is_used_once() -> None:
     evolution = Evolution(config())
     requests = evolve(evolution, 800, shorter_is_better)
     met = Counter((request.record.key, request.seed) for request in requests)
@@ -227,7 +227,7 @@ def test_a_seed_meets_a_program_once_and_fresh_seeds_meet_one_test() -> None:
     assert sum(map(len, tests)) == len(set().union(*tests))
 
 
-def test_new_programs_of_one_time_meet_the_same_seed_and_the_seed_moves_on() -> None:
+def test_new_programs_share_a_search_seed_that_advances() -> None:
     evolution = Evolution(config(measurement={"requests_per_seed": 50}))
     first = [r for r in evolve(evolution, 800, shorter_is_better) if r.reason == "child"]
     by_window: dict[int, set[int]] = {}
@@ -237,7 +237,7 @@ def test_new_programs_of_one_time_meet_the_same_seed_and_the_seed_moves_on() -> 
     assert all(seeds == {window} for window, seeds in by_window.items())
 
 
-def test_what_looks_good_is_measured_again_on_seeds_that_it_has_not_seen() -> None:
+def test_promising_programs_are_measured_again_on_new_seeds() -> None:
     evolution = Evolution(config())
     requests = evolve(evolution, 800, shorter_is_better)
     again = [request for request in requests if request.reason == "again"]
@@ -258,7 +258,7 @@ def test_only_new_programs_race_and_only_against_the_best_since_the_restart() ->
     assert rises > falls > 0  # it rises with the leader, and falls with a restart
 
 
-def test_whoever_is_even_with_the_best_may_finish() -> None:
+def test_a_program_that_ties_with_the_best_finishes_the_race() -> None:
     """The floors are the leader's sums, less a tenth of the number of tasks and what it may owe to
     luck."""
     evolution = Evolution(config(measurement={"race": 0.1}))
@@ -269,7 +269,7 @@ def test_whoever_is_even_with_the_best_may_finish() -> None:
     assert request.floors == pytest.approx({"one": 0.3 - 2 * 0.12, "two": 0.2 - 2 * 0.12})
 
 
-def test_constants_race_the_last_of_those_that_more_are_drawn_from() -> None:
+def test_while_constants_are_tuned_the_rival_is_the_last_of_the_elite() -> None:
     evolution = Evolution(config(measurement={"race": 0.1}, tune_first=90))
     requests = evolve(evolution, 60, shorter_is_better)
     assert all(request.floors is None for request in requests[:ELITE])
@@ -283,7 +283,7 @@ def test_constants_race_the_last_of_those_that_more_are_drawn_from() -> None:
     assert request.floors["two"] == pytest.approx(2 * (tried[ELITE - 1] - 0.1))
 
 
-def test_a_champion_is_confirmed_on_seeds_that_decided_nothing() -> None:
+def test_a_champion_is_confirmed_on_fresh_seeds() -> None:
     evolution = Evolution(config())
     evolve(evolution, 1500, shorter_is_better)
     champion = evolution.champion
@@ -293,7 +293,7 @@ def test_a_champion_is_confirmed_on_seeds_that_decided_nothing() -> None:
     assert {seed.stream for seed in champion.confirming_seeds} == {Stream.CONFIRM}
 
 
-def test_a_champion_that_fails_on_a_confirming_seed_makes_room_for_the_one_before() -> None:
+def test_a_champion_that_fails_on_a_confirming_seed_is_replaced_by_the_previous_one() -> None:
     """It has won its test; there it did not fail, as one that fails on a seed in twenty may not."""
     evolution = Evolution(config(seed=0))
     waiting: list[Request] = []
@@ -354,7 +354,7 @@ def test_an_injected_program_is_the_next_child() -> None:
     assert evolution.births[-1].injection == 1
 
 
-def test_a_request_waits_only_for_results_that_left_the_flight() -> None:
+def test_the_first_in_flight_requests_need_no_results() -> None:
     """The first in_flight requests are decided before any result is told."""
     evolution = Evolution(config(in_flight=8))
     early = [evolution.ask() for _ in range(8)]
@@ -366,6 +366,6 @@ def test_a_request_waits_only_for_results_that_left_the_flight() -> None:
 
 
 @pytest.mark.parametrize("states", [0, 2, 3])
-def test_the_population_starts_as_the_initial_program_with_its_spare_states(states: int) -> None:
+def test_the_initial_program_gets_the_configured_number_of_states(states: int) -> None:
     evolution = Evolution(config(init=str(zoo.load("sgd")), states=states))
     assert len(evolution.champion.record.program.states) == states

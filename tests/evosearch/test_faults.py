@@ -39,7 +39,7 @@ def whole(tmp_path: Path) -> dict[str, Any]:
     return planted.result(search(planted.config(), tmp_path / "whole", workers=1))
 
 
-def test_after_a_fault_at_any_write_the_search_ends_as_if_there_had_been_none(
+def test_a_fault_at_any_write_does_not_change_the_result_of_a_search(
     tmp_path: Path, whole: dict[str, Any]
 ) -> None:
     with faults(None) as layer:
@@ -65,7 +65,7 @@ def test_after_a_fault_at_any_write_the_search_ends_as_if_there_had_been_none(
     assert refused > 40
 
 
-def test_after_a_fault_at_any_write_of_a_longer_search_nothing_measured_is_lost(
+def test_a_fault_at_any_write_while_extending_a_search_loses_no_measurement(
     tmp_path: Path, whole: dict[str, Any]
 ) -> None:
     """The first writes set aside what the shorter search measured after its limit."""
@@ -91,7 +91,7 @@ def measured(directory: Path) -> set[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("version", ["schema-1", "schema-2"])
-def test_after_a_fault_at_any_write_of_a_migration_the_run_is_as_it_was(
+def test_a_fault_at_any_write_of_a_migration_leaves_the_run_unchanged(
     version: str, tmp_path: Path
 ) -> None:
     original = Run(RECORDED / version).top(None)
@@ -112,7 +112,7 @@ def test_after_a_fault_at_any_write_of_a_migration_the_run_is_as_it_was(
         assert Run(directory).top(None) == original
 
 
-def test_a_fault_while_a_run_is_forked_leaves_no_half_of_it(tmp_path: Path) -> None:
+def test_a_fault_while_forking_a_run_leaves_no_partial_copy(tmp_path: Path) -> None:
     search(planted.config(programs=14), tmp_path / "run", workers=1)
     with faults(None) as layer:
         fork(tmp_path / "run", tmp_path / "counted")
@@ -126,7 +126,7 @@ def test_a_fault_while_a_run_is_forked_leaves_no_half_of_it(tmp_path: Path) -> N
         assert Run(tmp_path / "run").top(None) == top
 
 
-def test_power_lost_between_two_syncs_loses_results_and_never_the_run(
+def test_power_loss_between_two_syncs_loses_results_and_never_the_run(
     tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was written since the last sync of the write-ahead log is gone, or there in part."""
@@ -165,7 +165,7 @@ def _search(directory: Path) -> Run:
     return search(planted.config(), directory, workers=1)
 
 
-def test_a_fault_at_any_write_of_the_ledger_costs_trainings_and_nothing_else(
+def test_a_fault_at_any_write_of_the_ledger_loses_stored_trainings_only(
     tmp_path: Path,
 ) -> None:
     def used(path: Path, **how: Any) -> JobResult | None:

@@ -190,7 +190,7 @@ def test_ctrl_c_while_a_command_starts_ends_it_with_one_line(moment: int, tmp_pa
     assert "Traceback" not in said
 
 
-def test_activity_is_a_notice_board_that_never_stops_a_search(tmp_path: Path) -> None:
+def test_activity_is_shown_in_a_file_and_never_stops_a_search(tmp_path: Path) -> None:
     """Its file comes within a second, goes at the end, and may be unwritable."""
     with Activity(tmp_path) as activity:
         activity.note("program 7 on digits-mlp")
@@ -209,7 +209,7 @@ def test_activity_is_a_notice_board_that_never_stops_a_search(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"worker": 1}]', b"\xff", b"[" * 9999])
-def test_a_damaged_notice_board_is_an_empty_one(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_activity_file_reads_as_empty(content: bytes, tmp_path: Path) -> None:
     from evosearch.runs.activity import read_activity
 
     (tmp_path / ACTIVITY).write_bytes(content)

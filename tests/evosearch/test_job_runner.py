@@ -70,7 +70,7 @@ def test_equal_jobs_run_once_and_others_run_again() -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError("out of memory"), CancelledError()])
-def test_who_waits_for_a_job_that_raises_is_told_and_the_next_to_ask_tries_again(
+def test_an_error_reaches_all_waiting_callers_and_the_next_call_tries_again(
     error: BaseException,
 ) -> None:
     backend = Waiting()
@@ -84,7 +84,7 @@ def test_who_waits_for_a_job_that_raises_is_told_and_the_next_to_ask_tries_again
     assert len(backend.jobs) == 2
 
 
-def test_a_failed_training_is_told_and_not_kept(tmp_path: Path) -> None:
+def test_a_failed_training_is_reported_and_not_stored(tmp_path: Path) -> None:
     backend, said = Waiting(), list[str]()
     for _ in range(2):
         runner = JobRunner(backend, Ledger(tmp_path / "evaluations.db"), said.append)
@@ -95,7 +95,7 @@ def test_a_failed_training_is_told_and_not_kept(tmp_path: Path) -> None:
     assert said == ["quadratic on search seed 0 timeout: it took too long"] * 2
 
 
-def test_what_the_ledger_holds_is_not_trained_again(tmp_path: Path) -> None:
+def test_trainings_in_the_ledger_are_not_repeated(tmp_path: Path) -> None:
     backend = LocalBackend(1)
     first = (
         JobRunner(backend, Ledger(tmp_path / "evaluations.db"))
@@ -115,7 +115,7 @@ def test_what_the_ledger_holds_is_not_trained_again(tmp_path: Path) -> None:
     backend.close()
 
 
-def test_after_an_error_what_has_not_begun_is_dropped() -> None:
+def test_after_an_error_jobs_that_have_not_begun_are_cancelled() -> None:
     futures = []
 
     def fail() -> None:
@@ -141,7 +141,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         one.close()
 
 
-def test_every_backend_trains_alike(backend: Backend) -> None:
+def test_every_backend_gives_the_same_losses(backend: Backend) -> None:
     """To the bit in threads and processes; a batch rounds otherwise."""
     engine = backend.engine(SETUP, zoo.load("lion"), runs=1)
     alone = LocalBackend(1)

@@ -35,7 +35,7 @@ def _configured(path: Path, config: Any) -> Path:
     return path
 
 
-def test_a_search_killed_at_any_write_of_its_making_or_commit_ends_as_one_that_never_was(
+def test_a_search_killed_at_any_write_or_commit_resumes_to_the_same_result(
     zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Losses are planted: what is tested is the record."""
@@ -71,7 +71,7 @@ def _begun(run: Path, config: Path) -> tuple[str | Path, ...]:
 
 
 @pytest.mark.parametrize("kills", [20, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_search_killed_at_random_moments_ends_as_one_that_never_was(
+def test_a_search_killed_at_random_moments_resumes_to_the_same_result(
     kills: int, tmp_path: Path
 ) -> None:
     """Start-up, replay, search and validation, with real training; two searches side by side."""
@@ -102,7 +102,7 @@ def test_a_search_killed_at_random_moments_ends_as_one_that_never_was(
         assert store.count(VALIDATIONS)
 
 
-def test_a_simplification_killed_again_and_again_goes_on_where_it_was(
+def test_a_simplification_killed_repeatedly_continues_where_it_stopped(
     zygote: Zygote, tmp_path: Path
 ) -> None:
     """Its trainings are in the ledger, so that each attempt gets further."""
@@ -123,7 +123,7 @@ def test_a_simplification_killed_again_and_again_goes_on_where_it_was(
 
 
 @pytest.mark.parametrize("command", ["eval", "funnel"])
-def test_a_long_command_killed_again_and_again_ends_as_one_that_never_was(
+def test_a_long_command_killed_repeatedly_gives_the_same_result(
     command: str, zygote: Zygote, tmp_path: Path
 ) -> None:
     run = search(small(programs=8, tasks=["points-teacher"]), tmp_path / "runs" / "run").directory

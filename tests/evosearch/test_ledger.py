@@ -51,7 +51,7 @@ TROUBLE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", TROUBLE)
-def test_trouble_with_the_ledger_is_a_notice_and_a_search_goes_on_and_validates(
+def test_an_unusable_ledger_is_a_notice_and_the_search_still_validates(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SECONDS_LOCKED", 0.1)
@@ -70,7 +70,7 @@ def test_trouble_with_the_ledger_is_a_notice_and_a_search_goes_on_and_validates(
     del kept
 
 
-def test_without_someone_to_tell_trouble_is_an_error(tmp_path: Path) -> None:
+def test_without_on_error_an_unusable_ledger_is_an_error(tmp_path: Path) -> None:
     _corrupt(tmp_path / "evaluations.db")
     with pytest.raises(EvosearchError, match="damaged"):
         Ledger(tmp_path / "evaluations.db")
@@ -103,7 +103,9 @@ def test_a_damaged_training_is_not_found_and_is_named_by_check(tmp_path: Path) -
     assert ledger.damaged() == []
 
 
-def test_trainings_of_an_older_version_are_set_aside_and_looks_are_kept(tmp_path: Path) -> None:
+def test_trainings_of_an_older_schema_are_set_aside_and_evaluations_are_kept(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "evaluations.db"
     with sqlite3.connect(path) as db:
         db.execute("create table trainings (key text primary key, loss real)")
@@ -122,7 +124,7 @@ def test_trainings_of_an_older_version_are_set_aside_and_looks_are_kept(tmp_path
     assert any(name.startswith("trainings_until_") for name in tables)
 
 
-def test_a_second_simplification_trains_nothing_anew(
+def test_a_second_simplification_trains_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evosearch.measuring.engines import Trainer
