@@ -20,7 +20,7 @@ class UnknownTaskError(KeyError):
     """There is no task of this name; the message suggests similar names.
 
     >>> print(UnknownTaskError("digit-mlp"))
-    unknown task 'digit-mlp'; did you mean 'digits-mlp' or 'digits-mlp-10x' or 'digits-vit'?
+    unknown task 'digit-mlp'; did you mean 'digits-mlp' or 'digits-mlp-10x' or ...
     >>> print(UnknownTaskError("table.csv"))
     unknown task 'table.csv'; name FILE.npz with arrays x and y, FILE.txt or FILE.py:FUNCTION
     """

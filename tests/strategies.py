@@ -1,4 +1,4 @@
-"""Hypothesis strategies for programs, and edits that must or must not change their meaning."""
+"""Hypothesis strategies for random valid programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ kinds = st.sampled_from(list(Kind))
 
 @st.composite
 def parameters(draw, max_states=3, kinds=kinds):
-    """The parameters of a program, in any order after the first two, and the states' names."""
+    """Draw the parameters of a program and the names of its states in the order returned.
+
+    States and schedule inputs are in random order after the weights and the gradient.
+    """
     states = [
         Parameter(name, draw(kinds), draw(st.sampled_from([0.0, 0.0, 1.0, -0.25])))
         for name in STATE_NAMES[: draw(st.integers(0, max_states))]
@@ -35,14 +38,23 @@ def parameters(draw, max_states=3, kinds=kinds):
 def programs(
     draw, op_set="full", min_statements=0, max_statements=12, max_states=3, kinds=kinds, names=None
 ):
-    """A random valid program over `op_set` (or `names`), with states of all `kinds`.
+    """Draw a valid program.
 
-    Statements prefer to read what was written last and no one has read yet, and the update is what
-    was written last, so that much of the program is live.
+    Statements prefer to read the values that were written last and not read yet, and the update is
+    the value written last, so that a large part of the program is live.
+
+    Args:
+        draw: given by Hypothesis.
+        op_set: the set of ops, unless `names` is given.
+        min_statements: minimum number of statements.
+        max_statements: maximum number of statements.
+        max_states: maximum number of states.
+        kinds: strategy for the kinds of states.
+        names: names of the ops to use.
     """
-    known, states = draw(parameters(max_states, kinds))
-    declared = {p.name: p.kind for p in known if p.name in states}
-    environment = {p.name: declared.get(p.name, Kind.SCALAR) for p in known}
+    params, states = draw(parameters(max_states, kinds))
+    declared = {p.name: p.kind for p in params if p.name in states}
+    environment = {p.name: declared.get(p.name, Kind.SCALAR) for p in params}
     environment |= {"w": Kind.TENSOR, "g": Kind.TENSOR}
     unread = ["g", *states]
     op_names = st.sampled_from(names or ops.names(op_set))
@@ -57,17 +69,17 @@ def programs(
         environment[target] = kind
         unread = [*(name for name in unread if name not in (*args, target)), target]
     update = unread[-1] if unread else "g"
-    return Program(known, tuple(statements), (update, *states))
+    return Program(params, tuple(statements), (update, *states))
 
 
 @st.composite
 def operands(draw, op, environment, unread=()):
-    """Operands that suit `op`."""
+    """Draw operands of valid kinds for `op`: constants, or names from `environment`."""
     args = []
-    for want in op.operands:
-        suitable = sorted(n for n, k in environment.items() if want == "x" or k == Kind.SCALAR)
+    for operand in op.operands:
+        suitable = sorted(n for n, k in environment.items() if operand == "x" or k == Kind.SCALAR)
         fresh = [name for name in unread if name in suitable and name not in args]
-        pool = [*fresh[-2:] * 4, *suitable, *[None] * (1 if want == "x" else 4)]
+        pool = [*fresh[-2:] * 4, *suitable, *[None] * (1 if operand == "x" else 4)]
         name = draw(st.sampled_from(pool))
         args.append(draw(constants) if name is None else name)
     return tuple(args)

@@ -1,14 +1,14 @@
-"""Running a user's Python file: imports from its own folder, and the record of what it read.
+"""Execution of a user's Python file: imports from its folder, and a record of the files it reads.
 
-While the file runs, `import helper` finds `helper.py` beside it, and what is printed goes to
-standard error. Afterwards `sys.path`, the finders, `sys.modules`, the working directory and the
-recursion limit are as before, so that another file's `helper` is another module. Every file that is
-opened for reading meanwhile is recorded, since the task depends on it.
+While the file runs, `import helper` finds `helper.py` in the same folder, and standard output is
+redirected to standard error. Afterwards `sys.path`, the finders, `sys.modules`, the working
+directory and the recursion limit are restored, so that two tasks can have different modules named
+`helper`. The task depends on every file that is opened for reading, so all of them are recorded.
 
-Before the file, or another one of its folder, is executed, the audit event `proxies.execute` is
-raised (see `sys.audit`). Its arguments are the path of what is to be executed, that of the file
-that is running, and the SHA-256 of the very bytes that are compiled (None where they are not known,
-as in an `exec` of the user's own). A hook that raises refuses the code; without a hook it runs.
+Before the file, or another file of its folder, is executed, the audit event `proxies.execute` is
+raised (see `sys.audit`). Its arguments are the path of the file to execute, the path of the task
+file, and the SHA-256 digest of the bytes that are compiled. The digest is None where the bytes are
+unknown, as in a call of `exec`. A hook that raises an exception refuses the code.
 """
 
 import hashlib
@@ -38,121 +38,123 @@ import jax
 from proxies.task import Files
 
 EXECUTE = "proxies.execute"
-"""The audit event before code is executed: `(path, path of the running file, digest or None)`."""
-_CREATES = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+"""Audit event before code is executed, with `(path, path of the task file, digest or None)`."""
+_CREATES = os.O_WRONLY | os.O_CREAT | os.O_TRUNC  # flags of writing
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr")
 _CODE = frozenset([".py", ".pyc", ".pyi", ".pth", ".so", ".pyd"])
 
 
 def sha256(path: Path | str) -> str:
-    """The digest of a file's content, in hexadecimal."""
+    """Return the SHA-256 digest of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Execution:
-    """A user's Python file that is running; entered by `executing`."""
+    """The execution of a user's Python file; created by `executing`."""
 
     def __init__(self, path: Path):
         self.path = Path(os.path.abspath(path))
         self.name = f"evosearch_own_{self.path.stem}"
         self.modules = {self.name}
-        """Names of the modules that came from the file's folder, its own among them."""
-        self.tree = _roots([os.path.dirname(self.path), os.path.dirname(os.path.realpath(path))])
-        """The folder that the file lies in; with a link also that of the file itself."""
-        self._libraries = self._elsewhere(_library_roots())
+        """Names of the modules imported from the file's folder, including the file."""
+        self.folders = _with_real_paths(
+            [os.path.dirname(self.path), os.path.dirname(os.path.realpath(path))]
+        )
+        """The folder of the file and, if it is a link, the folder of its target."""
+        self._libraries = self._without_own_roots(_library_roots())
         self._read: set[str] = set()
         self._written: set[str] = set()
-        self._known: dict[str, str] = {}
-        self._accepted: set[CodeType] = set()
+        self._inherited: dict[str, str] = {}
+        self._checked: set[CodeType] = set()
 
     def run(self) -> ModuleType:
-        """The module that the file is."""
+        """Execute the file and return it as a module."""
         loader = _SourceLoader(self.name, str(self.path))
         spec = spec_from_file_location(self.name, self.path, loader=loader)
         assert spec is not None
         assert spec.loader is not None
         module = module_from_spec(spec)
-        sys.modules[self.name] = module  # dataclasses look their module up
+        sys.modules[self.name] = module  # dataclasses look up their module
         spec.loader.exec_module(module)
         return module
 
     def includes(self, path: str) -> bool:
-        """Whether `path` lies in the file's folder or below it and is not a library's."""
-        return _is_within(path, self.tree) and not self.is_of_library(path)
+        """Return whether `path` is inside the file's folder, and not in a library."""
+        return _is_within(path, self.folders) and not self.is_in_library(path)
 
-    def is_of_library(self, path: str) -> bool:
-        """Whether `path` belongs to Python, an installed package or this project.
+    def is_in_library(self, path: str) -> bool:
+        """Return whether `path` belongs to Python, an installed package or this project.
 
-        Not where the file itself is a part of such a library.
+        A library that contains the file itself does not count.
         """
         return _is_within(path, self._libraries)
 
     def add(self, files: Files) -> None:
-        """Records files with their digests that another task of this process was made from."""
-        self._known.update(files)
+        """Record the files, with digests, of another task that the file loads."""
+        self._inherited.update(files)
 
-    def opened(self, name: Any, flags: int) -> None:
-        """Records that a file is opened."""
+    def record_open(self, name: Any, flags: int) -> None:
+        """Record that a file is opened."""
         if isinstance(name, str | bytes | os.PathLike):
             path = os.path.abspath(os.fsdecode(name))
             (self._written if flags & _CREATES else self._read).add(path)
 
-    def loaded(self, name: str, source: bytes) -> None:
-        """Asks whether `source`, read from the file `name`, may be executed; records that it is."""
+    def check_source(self, name: str, source: bytes) -> None:
+        """Raise the audit event for `source`, the content of the file `name`; record the file."""
         path = os.path.abspath(name)
         if path == str(self.path) or self.includes(path):
             sys.audit(EXECUTE, path, str(self.path), hashlib.sha256(source).hexdigest())
             self._read.add(path)
 
-    def accept(self, code: CodeType) -> None:
-        """`code` was compiled from what `loaded` has let pass."""
-        self._accepted.add(code)
+    def mark_checked(self, code: CodeType) -> None:
+        """Remember that `code` was compiled from a source that passed `check_source`."""
+        self._checked.add(code)
 
-    def executed(self, code: CodeType) -> None:
-        """Asks whether `code` may be executed, and records that its file is."""
+    def check_code(self, code: CodeType) -> None:
+        """Raise the audit event for `code` unless its source was checked, and record its file."""
         path = os.path.abspath(code.co_filename)
-        if code not in self._accepted and os.path.isfile(path) and self.includes(path):
+        if code not in self._checked and os.path.isfile(path) and self.includes(path):
             sys.audit(EXECUTE, path, str(self.path), None)
             self._read.add(path)
 
     def files(self) -> Files:
-        """The files that were read, each with the digest of its content; the Python file is first.
+        """Return the files that were read, with digests; the Python file is first.
 
-        Files that the run wrote itself do not count, nor do libraries, caches and system files.
+        Files that the execution wrote, libraries, caches and system files do not count.
         """
-        found = dict(self._known)
-        others = self._elsewhere(_caches()), self._elsewhere(_system())
+        digests = dict(self._inherited)
+        excluded = self._without_own_roots(_cache_roots()), self._without_own_roots(_system_roots())
         for path in self._read - self._written:
-            if self._counts(path, *others) and os.path.isfile(path):
-                found[path] = sha256(path)
+            if self._is_dependency(path, *excluded) and os.path.isfile(path):
+                digests[path] = sha256(path)
         own = str(self.path)
-        first = (own, found.pop(own, "") or sha256(own))
-        return (first, *sorted(found.items()))
+        first = (own, digests.pop(own, "") or sha256(own))
+        return (first, *sorted(digests.items()))
 
-    def _counts(self, path: str, caches: tuple[str, ...], system: tuple[str, ...]) -> bool:
+    def _is_dependency(self, path: str, caches: tuple[str, ...], system: tuple[str, ...]) -> bool:
         parts = Path(path).parts
         is_metadata = any(part.endswith((".dist-info", ".egg-info")) for part in parts)
         if "__pycache__" in parts or is_metadata or _is_within(path, (*caches, *self._libraries)):
             return False
-        if _is_within(path, self.tree):
+        if _is_within(path, self.folders):
             return True
         return not _is_within(path, system) and Path(path).suffix not in _CODE
 
-    def _elsewhere(self, roots: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of `roots` that the file itself does not lie in."""
+    def _without_own_roots(self, roots: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the roots that do not contain the file."""
         return tuple(root for root in roots if not _is_within(str(self.path), (root,)))
 
 
 @contextmanager
 def executing(path: Path) -> Iterator[Execution]:
-    """While entered, the Python file at `path` may run: siblings are found, reading is recorded."""
+    """Prepare the process to execute the Python file at `path`, and restore it afterwards."""
     with _LOCK:
-        _listen()
+        _install_audit_hook()
         execution = Execution(path)
         finder = _SiblingFinder(execution)
         search_path, before = list(sys.path), dict(sys.modules)
-        hidden = _homonyms(finder, before)
+        hidden = _shadowing_modules(finder, before)
         for name in hidden:
             del sys.modules[name]
         sys.meta_path.insert(0, finder)
@@ -165,17 +167,17 @@ def executing(path: Path) -> Iterator[Execution]:
             sys.meta_path.remove(finder)
             sys.path[:] = search_path
             for name, module in list(sys.modules.items()):
-                if before.get(name) is not module and execution.includes(_home(module)):
+                if before.get(name) is not module and execution.includes(_module_path(module)):
                     del sys.modules[name]
             sys.modules.update(hidden)
 
 
 @contextmanager
 def _restored_process() -> Iterator[None]:
-    """Afterwards the working directory and the recursion limit are as before."""
+    """Restore the working directory and the recursion limit on exit."""
     try:
         directory = os.getcwd()
-    except FileNotFoundError:  # it has been removed
+    except FileNotFoundError:  # the directory has been removed
         directory = None
     limit = sys.getrecursionlimit()
     try:
@@ -187,27 +189,27 @@ def _restored_process() -> Iterator[None]:
 
 
 def inherit(files: Files) -> None:
-    """Records for every file that is running now that it made its task from another one."""
+    """Record `files`, those of a task, for every Python file that is being executed."""
     for execution in _ACTIVE:
         execution.add(files)
 
 
 class _SourceLoader(SourceFileLoader):
-    """Runs a module's source. Bytecode beside it is not read: it may be of other code."""
+    """A loader that always compiles the source, because cached bytecode may be of other code."""
 
     def get_code(self, fullname: str) -> Any:
         path = self.get_filename(fullname)
         source = self.get_data(path)
         for execution in tuple(_ACTIVE):
-            execution.loaded(path, source)
+            execution.check_source(path, source)
         code: CodeType = self.source_to_code(source, path)
         for execution in tuple(_ACTIVE):
-            execution.accept(code)
+            execution.mark_checked(code)
         return code
 
 
 class _SiblingFinder(MetaPathFinder):
-    """Finds modules in the folder of a running file; never one named as the standard library's."""
+    """A finder of modules in the file's folder, except names of the standard library."""
 
     def __init__(self, execution: Execution):
         self.execution = execution
@@ -217,35 +219,40 @@ class _SiblingFinder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if path is None and fullname in sys.stdlib_module_names:
             return None
-        places = [*self.execution.tree, *sys.path] if path is None else path
-        for place in map(os.path.abspath, places):
-            if not self.execution.includes(os.path.join(place, "module.py")):
+        folders = [*self.execution.folders, *sys.path] if path is None else path
+        for folder in map(os.path.abspath, folders):
+            if not self.execution.includes(os.path.join(folder, "module.py")):
                 continue
-            spec = FileFinder(place, (_SourceLoader, SOURCE_SUFFIXES)).find_spec(fullname)
+            spec = FileFinder(folder, (_SourceLoader, SOURCE_SUFFIXES)).find_spec(fullname)
             if spec is None or (spec.loader is None and PathFinder.find_spec(fullname, path)):
-                continue  # a folder without __init__.py gives way to a module elsewhere
+                continue  # a regular module elsewhere precedes a namespace package
             self.execution.modules.add(fullname)
             return spec
         return None
 
 
-def _homonyms(finder: _SiblingFinder, modules: dict[str, ModuleType]) -> dict[str, ModuleType]:
-    """The loaded modules that hide siblings of the running file by having their names."""
-    tops = {name.partition(".")[0] for name in modules} - {"__main__", *sys.stdlib_module_names}
-    taken = {
-        top
-        for top in tops
-        if top in modules
-        and not finder.execution.is_of_library(_home(modules[top]))
-        and finder.find_spec(top, None) is not None
+def _shadowing_modules(
+    finder: _SiblingFinder, modules: dict[str, ModuleType]
+) -> dict[str, ModuleType]:
+    """Return the loaded modules whose names hide modules of the file's folder."""
+    top_names = {name.partition(".")[0] for name in modules} - {
+        "__main__",
+        *sys.stdlib_module_names,
     }
-    return {name: module for name, module in modules.items() if name.partition(".")[0] in taken}
+    shadowing = {
+        name
+        for name in top_names
+        if name in modules
+        and not finder.execution.is_in_library(_module_path(modules[name]))
+        and finder.find_spec(name, None) is not None
+    }
+    return {name: module for name, module in modules.items() if name.partition(".")[0] in shadowing}
 
 
-def _home(module: ModuleType) -> str:
-    """Where a module was loaded from; "" for one that was not loaded from a file."""
+def _module_path(module: ModuleType) -> str:
+    """Return the file or folder that a module was loaded from; "" if there is none."""
     file = getattr(module, "__file__", None)
-    if file is None:  # a folder without __init__.py has only places
+    if file is None:  # a namespace package has only folders
         file = next(iter(getattr(module, "__path__", None) or ()), "")
     return os.path.abspath(file) if isinstance(file, str) and file else ""
 
@@ -255,8 +262,8 @@ _ACTIVE: list[Execution] = []
 
 
 @cache
-def _listen() -> None:
-    """Installs the audit hook, once; it does nothing while no file is running."""
+def _install_audit_hook() -> None:
+    """Install the audit hook once; it does nothing unless a file is being executed."""
     sys.addaudithook(_audit)
 
 
@@ -265,46 +272,46 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event == "open":
         for execution in tuple(_ACTIVE):
-            execution.opened(arguments[0], arguments[2])
+            execution.record_open(arguments[0], arguments[2])
     elif event == "exec" and isinstance(arguments[0], CodeType):
         for execution in tuple(_ACTIVE):
-            execution.executed(arguments[0])
+            execution.check_code(arguments[0])
 
 
 def _is_within(path: str, roots: tuple[str, ...]) -> bool:
-    """Whether `path` is one of `roots` or lies below it, as written or with links followed."""
-    places = {path, os.path.realpath(path)} if path else set()
+    """Return whether `path`, as written or with links followed, is one of `roots` or inside one."""
+    paths = {path, os.path.realpath(path)} if path else set()
     starts = tuple(root.rstrip(os.sep) + os.sep for root in roots)
-    return any(place in roots or place.startswith(starts) for place in places)
+    return any(path in roots or path.startswith(starts) for path in paths)
 
 
-def _roots(folders: Iterable[str | None]) -> tuple[str, ...]:
-    """Folders as `_is_within` takes them: as written and with links followed."""
-    named = [os.path.abspath(os.path.expanduser(folder)) for folder in folders if folder]
-    return tuple(dict.fromkeys([*named, *map(os.path.realpath, named)]))
+def _with_real_paths(folders: Iterable[str | None]) -> tuple[str, ...]:
+    """Return absolute paths of `folders`, as written and with links followed."""
+    written = [os.path.abspath(os.path.expanduser(folder)) for folder in folders if folder]
+    return tuple(dict.fromkeys([*written, *map(os.path.realpath, written)]))
 
 
 @cache
 def _library_roots() -> tuple[str, ...]:
-    """Where Python, its packages and this project lie."""
+    """Return the folders of Python, its packages and this project."""
     paths = sysconfig.get_paths()
     home = Path(__file__).parents[2]
     python = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     packages = [*site.getsitepackages(), site.getusersitepackages()]
     own = [str(home / package) for package in ("primitives", "proxies", "evosearch")]
-    return _roots([*python, *packages, *own])
+    return _with_real_paths([*python, *packages, *own])
 
 
-def _system() -> tuple[str, ...]:
-    """Where the system and the Python environment lie."""
-    return _roots([sys.prefix, sys.base_prefix, *_SYSTEM])
+def _system_roots() -> tuple[str, ...]:
+    """Return the folders of the operating system and the Python environment."""
+    return _with_real_paths([sys.prefix, sys.base_prefix, *_SYSTEM])
 
 
-def _caches() -> tuple[str, ...]:
-    """Where programs keep their settings and state, and what they can make again."""
+def _cache_roots() -> tuple[str, ...]:
+    """Return the folders where programs keep caches, settings and state."""
     environ = os.environ
     compiled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     cache, settings = environ.get("XDG_CACHE_HOME"), environ.get("XDG_CONFIG_HOME")
     state = environ.get("XDG_STATE_HOME")
     folders = [cache or "~/.cache", settings or "~/.config", state or "~/.local/state", compiled]
-    return _roots(folders)
+    return _with_real_paths(folders)

@@ -15,29 +15,29 @@ SGD = parse("def train(w, g, lr):\n  u = g * 0.1\n  u = u * lr\n  return u")
 
 
 def test_the_update_of_sgd_is_the_gradient() -> None:
-    sgd = behaviour(SGD)
-    np.testing.assert_allclose(sgd.updates, 0.1 * sgd.gradients, rtol=1e-6)
-    np.testing.assert_allclose(sgd.fresh, sgd.updates)
-    for gradient, update in sgd.responses.values():
+    found = behaviour(SGD)
+    np.testing.assert_allclose(found.updates, 0.1 * found.gradients, rtol=1e-6)
+    np.testing.assert_allclose(found.first_updates, found.updates)
+    for gradient, update in found.responses.values():
         np.testing.assert_allclose(update, 0.1 * gradient, rtol=1e-6)
-    sizes = [sgd.step_sizes[scale].mean() for scale in (0.01, 1.0, 100.0)]
+    sizes = [found.step_sizes[scale].mean() for scale in (0.01, 1.0, 100.0)]
     np.testing.assert_allclose(np.divide(sizes, sizes[0]), [1, 100, 10000], rtol=1e-6)
 
 
 def test_lion_takes_steps_of_one_size() -> None:
-    lion = behaviour(zoo.load("lion"))
+    found = behaviour(zoo.load("lion"))
     decay = 0.1 * WEIGHT
-    sizes = np.abs(lion.updates - 1e-4 * decay)
-    np.testing.assert_allclose(sizes[lion.gradients != 0], 1e-4, rtol=1e-3)
-    for scale in lion.step_sizes:
-        np.testing.assert_allclose(lion.step_sizes[scale], 1e-4, rtol=0.02)
+    sizes = np.abs(found.updates - 1e-4 * decay)
+    np.testing.assert_allclose(sizes[found.gradients != 0], 1e-4, rtol=1e-3)
+    for scale in found.step_sizes:
+        np.testing.assert_allclose(found.step_sizes[scale], 1e-4, rtol=0.02)
 
 
 def test_momentum_remembers_a_spike() -> None:
     gradient, update = behaviour(zoo.load("momentum")).responses["spike"]
-    spike = int(np.argmax(gradient))
-    assert not update[:spike].any()
-    np.testing.assert_allclose(update[spike : spike + 5], 0.9 ** np.arange(5), rtol=1e-6)
+    at = int(np.argmax(gradient))
+    assert not update[:at].any()
+    np.testing.assert_allclose(update[at : at + 5], 0.9 ** np.arange(5), rtol=1e-6)
 
 
 def test_each_stream_matches_its_name() -> None:

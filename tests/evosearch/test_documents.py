@@ -70,7 +70,7 @@ def said_by(
         command()
     except Exception as error:
         capsys.readouterr()
-        if app._known(error) is None:
+        if app.exit_status(error) is None:
             raise
         return None, app._one_line(error)
     return capsys.readouterr().out, ""
@@ -99,7 +99,7 @@ def test_a_document_reads_back_as_it_was_written(run_directory: Path) -> None:
     assert read_derivation(run_directory, champion(run_directory)) == measured()
 
 
-def test_the_checksum_is_of_the_content_whatever_its_order_and_spaces(run_directory: Path) -> None:
+def test_the_checksum_ignores_key_order_and_spaces(run_directory: Path) -> None:
     path = run_directory / FUNNEL
     whole = path.read_text()
     document = json.loads(whole)
@@ -120,7 +120,7 @@ def test_the_checksum_is_of_the_content_whatever_its_order_and_spaces(run_direct
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_no_damaged_byte_of_a_document_changes_a_figure_unnoticed(
+def test_a_damaged_byte_of_a_document_is_an_error_or_changes_no_figure(
     run_directory: Path, capsys: pytest.CaptureFixture[str], which: int
 ) -> None:
     name, commands = list(readers(run_directory).items())[which]
@@ -147,7 +147,7 @@ def test_no_damaged_byte_of_a_document_changes_a_figure_unnoticed(
 
 @pytest.mark.parametrize("summed", [True, False])
 @pytest.mark.parametrize("which", [0, 1])
-def test_no_wrong_type_in_a_document_is_a_traceback(
+def test_a_wrong_type_in_a_document_is_an_error_for_users(
     run_directory: Path, capsys: pytest.CaptureFixture[str], which: int, summed: bool
 ) -> None:
     """Without a checksum, as older versions wrote documents, and with the right one for it."""
@@ -193,7 +193,7 @@ def test_no_wrong_type_in_a_document_is_a_traceback(
         (b'{"stages": [], "winner": null}', "stages: List should have at least 1 item"),
     ],
 )
-def test_what_is_wrong_with_a_document_and_the_remedy_are_said(
+def test_the_error_for_a_damaged_document_names_cause_and_remedy(
     tmp_path: Path, content: bytes, culprit: str
 ) -> None:
     path = tmp_path / FUNNEL
@@ -206,7 +206,7 @@ def test_what_is_wrong_with_a_document_and_the_remedy_are_said(
     assert said.endswith("remove it and run `evosearch funnel runs/x`")
 
 
-def test_a_document_that_is_no_file_is_refused_and_nothing_waits(tmp_path: Path) -> None:
+def test_a_document_that_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
     assert read_document(tmp_path / FUNNEL, FunnelDocument, "x") is None
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
@@ -215,13 +215,13 @@ def test_a_document_that_is_no_file_is_refused_and_nothing_waits(tmp_path: Path)
             read_document(tmp_path / name, FunnelDocument, "x")
 
 
-def test_a_document_with_what_json_has_not_is_not_written(tmp_path: Path) -> None:
+def test_a_document_with_an_infinite_number_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_document(tmp_path / FUNNEL, {"a": float("inf")})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_damage_to_a_configuration_is_a_traceback(
+def test_damage_to_a_configuration_is_an_error_for_users(
     run_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = run_directory / CONFIG
@@ -244,7 +244,7 @@ def test_no_damage_to_a_configuration_is_a_traceback(
     assert refused > MUTATIONS
 
 
-def test_no_damage_to_settings_that_a_search_is_launched_with_is_a_traceback(
+def test_damage_to_a_settings_file_is_an_error_for_users(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launched = []
@@ -294,14 +294,12 @@ def toml(settings: Any) -> bytes:
         ({"measurement": {"max_seeds": 10**6}}, "'measurement.max_seeds' = 1000000"),
         ({"measurement": {"budgets": [1.0] * 101}}, "'measurement.budgets'.* at most 100 items"),
         ({"funnel": {"seeds": [1e30, 2]}}, r"'funnel.seeds.0' = 1e\+30"),
-        ({"tasks": ["table\udcff.npz"]}, r"'table\\udcff.npz' is no UTF-8 text"),
+        ({"tasks": ["table\udcff.npz"]}, r"'table\\udcff.npz' is not valid UTF-8"),
         ({"tasks": [1] * 1000}, "and 995 more"),
         ({"x" * 10_000: 1}, r"config key 'x+\.\.\.' does not exist"),
     ],
 )
-def test_numbers_have_bounds_and_messages_have_a_line(
-    settings: dict[str, Any], culprit: str
-) -> None:
+def test_settings_out_of_bounds_are_short_errors(settings: dict[str, Any], culprit: str) -> None:
     good = {"tasks": ["digits-mlp"], "init": str(zoo.load("adamw_paper"))}
     with pytest.raises(UsageError, match=culprit.replace("e+20", r"e\+20")) as caught:
         make_config({**good, **settings})
@@ -321,7 +319,9 @@ def test_numbers_have_bounds_and_messages_have_a_line(
         ("x" * 10**6 + " = 1", "more than 1,000,000 bytes"),
     ],
 )
-def test_hostile_toml_is_one_line(run: Any, tmp_path: Path, text: str, culprit: str) -> None:
+def test_hostile_toml_is_a_one_line_error(
+    run: Any, tmp_path: Path, text: str, culprit: str
+) -> None:
     path = tmp_path / "hostile.toml"
     path.write_text(text)
     said = run("search", path, "--out", tmp_path / "out")
@@ -331,7 +331,7 @@ def test_hostile_toml_is_one_line(run: Any, tmp_path: Path, text: str, culprit: 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_database_that_is_a_directory_is_said(run: Any, tmp_path: Path) -> None:
+def test_a_database_that_is_a_directory_is_a_one_line_error(run: Any, tmp_path: Path) -> None:
     stored(tmp_path / "run", programs=3)
     (tmp_path / "run" / "run.db").rename(tmp_path / "elsewhere")
     (tmp_path / "run" / "run.db").mkdir()
@@ -342,7 +342,7 @@ def test_a_database_that_is_a_directory_is_said(run: Any, tmp_path: Path) -> Non
         assert len(said.err.splitlines()) == 1
 
 
-def test_every_reader_is_named_here(run_directory: Path) -> None:
+def test_every_document_of_a_run_is_tested(run_directory: Path) -> None:
     """`lineage` reads no document, and so is not refused where they are damaged."""
     lineage(run_directory)
     assert set(readers(run_directory)) == {

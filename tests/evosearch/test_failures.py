@@ -1,4 +1,4 @@
-"""Exceptions in a user's task while it trains: one line with task, program and exception."""
+"""Exceptions of a user's task in a training are one line with task, program and exception."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def raising(error: BaseException) -> Any:
 def test_an_exception_in_a_callback_is_reported_as_the_user_raised_it(
     error: BaseException, expected: str, kind: str
 ) -> None:
-    """With real JAX, whose error of its own has 18 lines."""
+    """JAX's own error has 18 lines."""
     call = jax.pure_callback if kind == "pure" else jax.experimental.io_callback
     shape = jax.ShapeDtypeStruct((), jnp.float32)
 
@@ -132,7 +132,7 @@ def initial():
 
 @pytest.fixture
 def task(tmp_path: Path) -> Path:
-    """A task file whose loss raises in a callback while a file called `fail` is beside it."""
+    """A task file whose loss raises in a callback while a file called `fail` is in its folder."""
     (tmp_path / "task.py").write_text(TASK)
     (tmp_path / "fail").touch()
     return tmp_path / "task.py"

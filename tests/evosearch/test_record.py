@@ -71,9 +71,7 @@ def altered(directory: Path, where: str, **values: Any) -> None:
 
 
 @pytest.mark.parametrize("run", [OLDER, RECORDED / "schema-1"], ids=["schema-2-older", "schema-1"])
-def test_a_run_of_another_version_is_refused_and_nothing_of_it_changes(
-    run: Path, tmp_path: Path
-) -> None:
+def test_a_run_of_another_version_is_refused_and_not_changed(run: Path, tmp_path: Path) -> None:
     """The first one has 5,001 programs; a resume once made 2,430 of them, without a word."""
     directory = tmp_path / "copy"
     shutil.copytree(run, directory)
@@ -91,7 +89,7 @@ def test_a_run_of_another_version_is_refused_and_nothing_of_it_changes(
     assert Run(directory).top(None) == top
 
 
-def test_the_example_is_a_search_of_this_version_and_replays_whole() -> None:
+def test_the_example_run_replays_completely_with_this_version() -> None:
     """A change of what a search decides needs a new one: `runs/README.md` has the command."""
     run = Run(EXAMPLE)
     replayed = replay_as_ended(run.config, Store.open(EXAMPLE))
@@ -101,7 +99,7 @@ def test_the_example_is_a_search_of_this_version_and_replays_whole() -> None:
     assert run.config == make_config(quick)
 
 
-def test_a_run_of_the_present_schema_made_before_opens_shows_and_goes_on(tmp_path: Path) -> None:
+def test_an_older_run_of_the_current_schema_can_be_read_and_resumed(tmp_path: Path) -> None:
     """Made before there were jobs and backends."""
     directory = tmp_path / "copy"
     shutil.copytree(RECORDED / "schema-3", directory)
@@ -113,7 +111,7 @@ def test_a_run_of_the_present_schema_made_before_opens_shows_and_goes_on(tmp_pat
     assert resume(directory, programs=125).status().generated == 125
 
 
-def test_a_run_of_the_schema_before_replays_whole_and_is_migrated_with_a_backup(
+def test_a_run_of_the_previous_schema_replays_completely_and_is_migrated_with_a_backup(
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "copy"
@@ -128,7 +126,7 @@ def test_a_run_of_the_schema_before_replays_whole_and_is_migrated_with_a_backup(
     assert not store.damaged_rows()
 
 
-def test_an_altered_loss_is_refused_as_corrupt_and_nothing_is_deleted(tmp_path: Path) -> None:
+def test_a_run_with_an_altered_loss_is_refused_as_corrupt_and_not_changed(tmp_path: Path) -> None:
     """The altered row has a checksum that fits: only the replay can tell."""
     directory = tmp_path / "run"
     search(small(programs=60), directory)
@@ -142,7 +140,7 @@ def test_an_altered_loss_is_refused_as_corrupt_and_nothing_is_deleted(tmp_path: 
     assert {table.name: store.count(table) for table in TABLES} == counts
 
 
-def test_a_resume_that_goes_on_longer_and_is_stopped_at_once_keeps_every_measurement(
+def test_a_resume_beyond_the_limit_that_is_interrupted_keeps_every_measurement(
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "run"
@@ -186,7 +184,7 @@ def test_a_missing_program_or_measurement_is_a_divergence(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("table", [TESTS, CHAMPIONS], ids=["tests", "champions"])
-def test_a_verdict_that_does_not_follow_from_the_measurements_is_a_divergence(
+def test_a_verdict_that_contradicts_the_measurements_is_a_divergence(
     table: Any, tmp_path: Path
 ) -> None:
     evolution = stored(tmp_path / "run", programs=1200)
@@ -207,7 +205,9 @@ def test_every_schema_version_has_a_recorded_run() -> None:
     assert versions == {str(number) for number in range(1, SCHEMA_VERSION + 1)}
 
 
-def test_a_run_never_writes_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_never_written_through_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stranger's run may have links in it that lead anywhere."""
     planted.plant(monkeypatch)
     directory, outside = tmp_path / "run", tmp_path / "outside"
@@ -230,7 +230,7 @@ def test_a_run_never_writes_through_a_link(tmp_path: Path, monkeypatch: pytest.M
 # -- provenance ----------------------------------------------------------------------------------
 
 
-def test_a_run_names_each_process_that_searched_in_it(tmp_path: Path) -> None:
+def test_a_run_records_each_process_that_searched_in_it(tmp_path: Path) -> None:
     search(small(programs=20), tmp_path / "run")
     resume(tmp_path / "run", programs=30)
     first, second = Store.open(tmp_path / "run").select(PROCESSES, "order by number")
@@ -257,7 +257,7 @@ def _homes(module: str) -> set[str]:
     return {home for home in found if home.split(".")[0] in packages}
 
 
-def test_the_digest_covers_all_that_evolution_is_made_of() -> None:
+def test_the_code_digest_covers_all_modules_that_evolution_uses() -> None:
     """But for messages, LaTeX, names of schedules, and a package that only passes names on."""
     decides_nothing = {
         "evosearch.errors",
@@ -280,7 +280,7 @@ def test_the_digest_covers_all_that_evolution_is_made_of() -> None:
 # -- forking -------------------------------------------------------------------------------------
 
 
-def test_a_fork_has_what_replays_and_can_be_resumed_and_its_run_stays_as_it_is(
+def test_a_fork_copies_what_replays_and_leaves_the_original_run_unchanged(
     tmp_path: Path,
 ) -> None:
     directory, new = tmp_path / "run", tmp_path / "new"
@@ -296,7 +296,7 @@ def test_a_fork_has_what_replays_and_can_be_resumed_and_its_run_stays_as_it_is(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_fork_of_a_sound_run_is_the_run(tmp_path: Path) -> None:
+def test_a_fork_of_an_undamaged_run_is_complete(tmp_path: Path) -> None:
     stored(tmp_path / "run", programs=300)
     forked = fork(tmp_path / "run", tmp_path / "new")
     assert forked.copied_requests == forked.total_requests
@@ -355,7 +355,7 @@ def _rows(run: Path) -> dict[str, list[Any]]:
     return {table.name: list(store.select(table)) for table in TABLES}
 
 
-def test_measurements_that_are_lost_with_their_count_are_not_made_up_for(
+def test_lost_measurements_are_detected_even_if_the_counts_are_lost(
     sound: Path, tmp_path: Path
 ) -> None:
     """Programs and tests that followed from them tell; no repair and no resume drops these."""
@@ -371,7 +371,7 @@ def test_measurements_that_are_lost_with_their_count_are_not_made_up_for(
     assert _rows(run) == before
 
 
-def test_a_run_that_has_lost_its_counts_alone_is_forked_whole(sound: Path, tmp_path: Path) -> None:
+def test_a_fork_of_a_run_that_lost_only_its_counts_is_complete(sound: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(sound, run)
     _sql("delete from progress")(run)
@@ -381,7 +381,7 @@ def test_a_run_that_has_lost_its_counts_alone_is_forked_whole(sound: Path, tmp_p
 
 
 @pytest.mark.parametrize("where", ["rowid = (select max(rowid) from measurements)", "rowid = 60"])
-def test_a_run_that_has_lost_a_measurement_is_not_resumed(
+def test_a_run_that_lost_a_measurement_is_not_resumed(
     where: str, sound: Path, tmp_path: Path
 ) -> None:
     """A task that is missing from a seed would count as spared, with the worst score.
@@ -407,7 +407,7 @@ def test_a_run_that_has_lost_a_measurement_is_not_resumed(
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_check_finds_the_damage_and_repairs_what_follows_from_measurements(
+def test_check_finds_damage_and_repairs_what_follows_from_measurements(
     name: str, sound: Path, tmp_path: Path
 ) -> None:
     damage, subjects, can_be_repaired = DAMAGE[name]
@@ -433,7 +433,7 @@ def test_check_finds_the_damage_and_repairs_what_follows_from_measurements(
         assert subjects <= wrong(again)
 
 
-def test_a_run_is_checked_and_forked_while_a_process_searches_in_it(
+def test_a_run_can_be_checked_and_forked_while_a_process_is_searching_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each sees one moment of the record, between two commits."""
@@ -461,7 +461,9 @@ def test_a_run_is_checked_and_forked_while_a_process_searches_in_it(
 # -- injections ----------------------------------------------------------------------------------
 
 
-def test_a_bad_injection_is_set_aside_with_a_notice_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_an_invalid_injection_is_set_aside_with_a_notice_and_the_search_continues(
+    tmp_path: Path,
+) -> None:
     directory = tmp_path / "run"
     search(small(programs=20), directory)
     store = Store.open(directory, "inject")
@@ -477,7 +479,7 @@ def test_a_bad_injection_is_set_aside_with_a_notice_and_the_search_goes_on(tmp_p
     assert resume(directory, programs=50).status().generated == 50
 
 
-def test_a_withdrawn_injection_is_never_taken_up_and_one_taken_up_cannot_be_withdrawn(
+def test_a_withdrawn_injection_is_never_used_and_a_used_one_cannot_be_withdrawn(
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "run"
@@ -514,7 +516,9 @@ def task():
 """
 
 
-def test_a_run_whose_task_was_edited_is_not_resumed_and_says_which_file(tmp_path: Path) -> None:
+def test_a_run_with_an_edited_task_is_not_resumed_and_the_error_names_the_file(
+    tmp_path: Path,
+) -> None:
     import numpy as np
 
     from proxies.user_tasks import files as own
@@ -547,7 +551,7 @@ def test_a_run_whose_task_was_edited_is_not_resumed_and_says_which_file(tmp_path
     assert Run(run.directory).status().generated == 7
 
 
-def test_a_run_whose_bundled_data_are_others_now_is_not_resumed(tmp_path: Path) -> None:
+def test_a_run_with_changed_bundled_data_is_not_resumed(tmp_path: Path) -> None:
     """As after an upgrade of the library that bundles a source."""
     run = search(small(programs=6), tmp_path / "run")
     store = Store.open(run.directory, "search")

@@ -1,4 +1,4 @@
-"""Programs and probes that several test files share."""
+"""Programs and functions that several test files share."""
 
 from pathlib import Path
 
@@ -14,22 +14,22 @@ from tests.strategies import programs
 DATA = Path(__file__).parent / "data"
 RAW_LION = parse((DATA / "raw_lion.txt").read_text())
 PRUNED_LION = parse((DATA / "lion_pruned.txt").read_text())
-LIVELY = programs(min_statements=5, max_statements=12)
+MEDIUM_PROGRAMS = programs(min_statements=5, max_statements=12)
 
 
 def updates(program, steps=4, seed=0):
-    """The updates of some steps in float64, as one array [steps, weights]."""
+    """Run a program in float64 on random gradients; return its updates [steps, weights]."""
     rng = np.random.default_rng(seed)
     weights = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=4)}
     state = initial_state(program, weights, np)
-    made = []
+    rows = []
     for t in range(1, steps + 1):
         grads = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=4)}
         update, state = step(program, state, weights, grads, lr=1 / t, t=t, xp=np)
-        made.append(np.concatenate([update["a"].ravel(), update["b"]]))
-    return np.stack(made)
+        rows.append(np.concatenate([update["a"].ravel(), update["b"]]))
+    return np.stack(rows)
 
 
-def same(a, b):
-    """Equal up to the order of operands and the doubles' last digits."""
+def updates_agree(a, b):
+    """Return whether two arrays of updates are equal up to float64 rounding."""
     return np.allclose(a, b, rtol=1e-6, atol=1e-9, equal_nan=True)

@@ -1,4 +1,4 @@
-"""Abstract execution: kinds and liveness across steps."""
+"""Tests of abstract execution: kinds, and liveness across steps."""
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ from primitives import (
     zoo,
 )
 from primitives.kinds import kind_shape
-from tests.primitives.probes import LIVELY, PRUNED_LION, RAW_LION, updates
+from tests.primitives.probes import MEDIUM_PROGRAMS, PRUNED_LION, RAW_LION, updates
 from tests.strategies import programs
 
 
 def test_raw_lion_has_one_live_state_and_twelve_live_statements():
-    """`m = cosh(update)` is returned, but the next step overwrites m before it reads it."""
+    """The next step overwrites the returned `m = cosh(update)` before reading it."""
     analysis = analyse(RAW_LION)
     assert [RAW_LION.parameters[number].name for number in analysis.live_states] == ["v"]
     assert str(live(RAW_LION)) == (
@@ -47,13 +47,13 @@ def test_pruned_lion_has_one_live_state():
     assert "cosh" not in str(live(PRUNED_LION))
 
 
-def test_listings_of_the_paper_run():
+def test_programs_printed_in_the_paper_give_finite_updates():
     assert np.isfinite(updates(PRUNED_LION, 20)).all()
     assert np.isfinite(updates(RAW_LION, 20)).all()
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_the_zoo_is_live_throughout(name):
+def test_zoo_programs_have_no_dead_statements(name):
     assert live(zoo.load(name)) == zoo.load(name)
 
 
@@ -73,14 +73,14 @@ def test_a_state_read_through_another_state_is_live():
 
 
 @settings(max_examples=60)
-@given(LIVELY)
+@given(MEDIUM_PROGRAMS)
 def test_live_keeps_updates_and_key_and_is_idempotent(program):
-    lean = live(program)
-    assert live(lean) == lean
-    assert semantic_key(lean) == semantic_key(program)
-    assert len(lean.statements) == len(analyse(program).live_statements)
-    assert parse(str(lean)) == lean
-    np.testing.assert_array_equal(updates(lean), updates(program))
+    reduced = live(program)
+    assert live(reduced) == reduced
+    assert semantic_key(reduced) == semantic_key(program)
+    assert len(reduced.statements) == len(analyse(program).live_statements)
+    assert parse(str(reduced)) == reduced
+    np.testing.assert_array_equal(updates(reduced), updates(program))
 
 
 # --- kinds ---
@@ -88,7 +88,7 @@ def test_live_keeps_updates_and_key_and_is_idempotent(program):
 
 @settings(max_examples=60)
 @given(programs(max_statements=12))
-def test_values_have_the_shapes_that_check_says(program):
+def test_values_have_the_shapes_of_their_checked_kinds(program):
     kinds = check(program)
     for state in program.states:
         shape = kind_shape(state.kind, (2, 3, 4))

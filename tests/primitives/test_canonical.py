@@ -1,4 +1,4 @@
-"""Canonical names, descriptions and the nearest known optimizer."""
+"""Tests of canonical names, descriptions and the nearest known optimizer."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.strategies import programs
 
 @settings(max_examples=100)
 @given(programs(min_statements=1, max_statements=20))
-def test_names_are_all_that_changes(program):
+def test_canonical_naming_changes_only_names(program):
     named = canonical(program)
     assert semantic_key(named) == semantic_key(program)
     assert parse(str(named)) == named
@@ -35,7 +35,7 @@ def test_zoo_programs_keep_their_key_and_can_be_described(name):
     assert text == describe(canonical(program)) or "state" in text
 
 
-def test_lion_reads_as_people_write_it():
+def test_simplified_lion_has_standard_names():
     assert str(canonical(simplify(zoo.load("lion")).program)) == (
         "def train(w, g, momentum, lr):\n"
         "    update = interp(g, momentum, 0.9)\n"
@@ -49,7 +49,7 @@ def test_lion_reads_as_people_write_it():
     )
 
 
-def test_adam_has_its_two_moments_and_their_corrections():
+def test_simplified_adamw_names_its_moments_and_bias_corrections():
     named = canonical(simplify(zoo.load("adamw")).program)
     assert [state.name for state in named.states] == ["momentum", "second_moment"]
     targets = [statement.target for statement in named.statements]
@@ -58,7 +58,7 @@ def test_adam_has_its_two_moments_and_their_corrections():
     assert targets[-1] == "update"
 
 
-def test_a_name_is_not_taken_from_a_value_that_is_still_read():
+def test_canonical_names_do_not_shadow_a_value_that_is_still_read():
     text = (
         "def train(w, g, m, lr):\n  a = g * 2.0\n  b = a * g\n  m = interp(b, m, 0.9)\n"
         "  u = m * lr\n  r = lr * 0.1\n  u = u * r\n  return u, m"
@@ -84,7 +84,7 @@ DESCRIPTIONS = {
 
 
 @pytest.mark.parametrize("name", DESCRIPTIONS)
-def test_known_optimizers_are_described_in_the_words_of_the_field(name):
+def test_known_optimizers_have_the_expected_descriptions(name):
     assert describe(canonical(simplify(zoo.load(name)).program)) == DESCRIPTIONS[name]
 
 
@@ -96,39 +96,42 @@ def test_every_program_has_a_description(program):
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_a_known_optimizer_is_nearest_to_itself(name):
-    found = nearest(zoo.load(name))
-    assert (found.name, found.distance, found.diff) == (name, 0.0, [])
+    match = nearest(zoo.load(name))
+    assert (match.name, match.distance, match.diff) == (name, 0.0, [])
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_obfuscated_optimizers_are_nearest_to_what_they_were(seed):
+def test_obfuscated_optimizers_are_nearest_to_their_originals(seed):
     names = ["lion", "adamw", "signum", "rmsprop", "amsgrad"]
     name = names[seed % len(names)]
-    found = nearest(obfuscated(zoo.load(name), np.random.default_rng(seed)))
-    assert found.name == name
-    assert found.distance == 0.0
+    match = nearest(obfuscated(zoo.load(name), np.random.default_rng(seed)))
+    assert match.name == name
+    assert match.distance == 0.0
 
 
-def test_raw_lion_is_lion_with_clip_and_arcsin():
-    found = nearest(RAW_LION)
-    assert found.name == "lion"
-    assert 0 < found.distance < 1
-    assert [line[2:].strip() for line in found.diff if "arcsin" in line or "clip" in line] == [
+def test_raw_lion_differs_from_lion_by_clip_and_arcsin():
+    match = nearest(RAW_LION)
+    assert match.name == "lion"
+    assert 0 < match.distance < 1
+    assert [line[2:].strip() for line in match.diff if "arcsin" in line or "clip" in line] == [
         "g = clip(g, lr)",
         "g = arcsin(g)",
     ]
 
 
-def test_other_constants_are_all_that_differs():
+def test_a_changed_constant_is_the_only_reported_difference():
     text = str(zoo.load("lion")).replace("0.99)", "0.98)")
-    found = nearest(parse(text))
-    assert (found.name, found.distance) == ("lion", 0.0)
-    assert [line[0] for line in found.diff] == ["-", "+"]
-    assert "0.98" in found.diff[1]
+    match = nearest(parse(text))
+    assert (match.name, match.distance) == ("lion", 0.0)
+    assert [line[0] for line in match.diff] == ["-", "+"]
+    assert "0.98" in match.diff[1]
 
 
-def test_the_kept_forms_of_known_optimizers_are_what_algebra_makes_of_the_zoo():
-    """After a change of either: `python -c "from primitives.explain import nearest; \
-print(nearest.known_forms(), end='')" > primitives/explain/known_forms.txt`."""
-    kept = Path(nearest_module.__file__).with_name("known_forms.txt").read_text(encoding="utf-8")
-    assert kept == nearest_module.known_forms()
+def test_the_known_forms_file_holds_the_simplified_zoo():
+    """To update the file after a change of the zoo or of algebra, run this command.
+
+    python -c "from primitives.explain import nearest; print(nearest.known_forms(), end='')" \\
+        > primitives/explain/known_forms.txt
+    """
+    stored = Path(nearest_module.__file__).with_name("known_forms.txt").read_text(encoding="utf-8")
+    assert stored == nearest_module.known_forms()

@@ -1,4 +1,4 @@
-"""The equations of a program compute what the program computes."""
+"""Tests that the equations of a program compute the same as the program."""
 
 import math
 
@@ -15,11 +15,11 @@ STEPS = 3
 
 
 class OutOfRangeError(Exception):
-    """A value where rounding, not meaning, decides."""
+    """A value at which rounding errors dominate."""
 
 
 def evaluate(formula, values):
-    """The number that a formula stands for, with x / 0 = 0; `values` are by symbol."""
+    """Return the value of a formula, with x / 0 = 0; `values` maps symbols to numbers."""
     parts = [evaluate(operand, values) for operand in formula.operands]
     match formula:
         case Symbol(word="pi" | "e" as name) if name not in values:
@@ -133,7 +133,7 @@ ARITHMETIC = ("add", "subtract", "multiply", "divide", "negative", "reciprocal",
 
 @settings(max_examples=300)
 @given(programs(max_statements=12) | programs(max_statements=10, names=ARITHMETIC))
-def test_equations_compute_what_the_program_does(program):
+def test_equations_agree_with_the_reference_interpreter(program):
     program = exact(program)
     try:
         written, nudged = trajectory(program, INPUTS), trajectory(program, INPUTS, nudge=1e-11)
@@ -144,5 +144,5 @@ def test_equations_compute_what_the_program_does(program):
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_equations_of_the_zoo_compute_what_the_programs_do(name):
+def test_equations_of_the_zoo_agree_with_the_reference_interpreter(name):
     assert_same(zoo.load(name), INPUTS, tolerance=1e-5)  # 0.1 is written for 1 - float32(0.9)

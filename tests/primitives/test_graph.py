@@ -1,4 +1,4 @@
-"""Programs as graphs and pictures: everything live is there, and nothing lies on anything else."""
+"""Tests of dataflow graphs and pictures: completeness, and layout without overlaps."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -32,7 +32,7 @@ def loops(graph):
     }
 
 
-def test_lion_has_its_inputs_ops_and_one_loop():
+def test_the_graph_of_lion_has_its_inputs_ops_and_one_loop():
     graph = to_graph(zoo.load("lion"))
     assert by_role(graph, "input") == {"w", "g", "lr"}
     assert by_role(graph, "state") == {"m"}
@@ -43,21 +43,21 @@ def test_lion_has_its_inputs_ops_and_one_loop():
     assert sorted(marks) == ["a", "x", "y"]
 
 
-def test_dead_parts_and_copies_are_left_out():
+def test_graphs_omit_dead_statements_and_copies():
     graph = to_graph(
         parse("def train(w, g, v):\n  d = sin(w)\n  v = d + v\n  c = g\n  u = c\n  return u, v")
     )
     assert set(graph.edges) == {("input g", "update")}
 
 
-def test_a_value_that_is_both_operands_has_one_arrow_for_each():
+def test_a_value_used_as_both_operands_has_two_arrows():
     graph = to_graph(parse("def train(w, g):\n  u = g * g\n  v = power(u, u)\n  return v"))
     assert graph.edges["input g", "statement 1"]["places"] == (0, 1)
     assert graph.edges["statement 1", "statement 2"]["mark"] == "x, y"
     assert to_svg(graph).count("url(#arrow)") == 5
 
 
-def test_a_state_can_come_from_itself_an_input_or_a_constant():
+def test_the_next_state_can_be_the_state_an_input_or_a_constant():
     graph = to_graph(
         parse(
             "def train(w, g, a: tensor(1.0), b, c):\n  u = a * b * c\n  b = w\n  c = 0.5\n"
@@ -74,7 +74,7 @@ def test_a_state_can_come_from_itself_an_input_or_a_constant():
 
 @settings(max_examples=100)
 @given(programs(max_statements=40))
-def test_the_graph_is_the_live_dataflow(program):
+def test_the_graph_has_exactly_the_live_dataflow(program):
     analysis, graph = analyse(program), to_graph(program)
     copies = sum(program.statements[i].op == "identity" for i in analysis.live_statements)
     ops = [n for n, role in graph.nodes(data="role") if role == "op"]
@@ -89,7 +89,7 @@ def test_the_graph_is_the_live_dataflow(program):
 
 
 def boxes(root):
-    """(left, top, right, bottom) of each box."""
+    """Yield (left, top, right, bottom) of each box."""
     for group in root.iter(f"{SVG}g"):
         rect = group.find(f"{SVG}rect")
         x, y, w, h = (float(rect.get(name)) for name in ("x", "y", "width", "height"))
@@ -97,7 +97,7 @@ def boxes(root):
 
 
 def arrow_points(root):
-    """The points that each path goes through, with those that bend it."""
+    """Yield the points of each arrow, control points of curves included."""
     for path in root.iter(f"{SVG}path"):
         if not path.get("marker-end"):
             continue
@@ -129,13 +129,13 @@ def assert_readable(graph):
         for (x, y), (to_x, to_y) in pairwise(points):
             assert 0 <= to_x <= width
             assert 0 <= to_y <= height
-            if y == to_y and to_x > x:  # along a layer: not through a box
+            if y == to_y and to_x > x:  # a horizontal segment must not cross a box
                 for left, top, right, bottom in placed:
                     through = left + 1 < to_x and x < right - 1 and top + 1 < y < bottom - 1
                     assert not through
 
 
-def test_names_of_operands_stand_beside_the_label():
+def test_operand_names_do_not_overlap_the_label():
     for group in ET.fromstring(to_svg(to_graph(zoo.load("eg_step_size")))).iter(f"{SVG}g"):
         label = group.find(f"{SVG}text")
         if label.text == "clamp":
@@ -146,7 +146,7 @@ def test_names_of_operands_stand_beside_the_label():
 
 @settings(max_examples=60)
 @given(programs(max_statements=40))
-def test_in_a_picture_no_box_lies_on_another_and_no_arrow_goes_through_one(program):
+def test_pictures_have_no_overlapping_boxes_and_no_arrows_through_boxes(program):
     assert_readable(to_graph(program))
 
 
@@ -160,12 +160,12 @@ def test_few_arrows_cross():
         assert crossings(arrange(to_graph(zoo.load(name)))[1]) <= most
 
 
-def test_rows_and_arrows_are_in_the_order_that_operands_have():
+def test_rows_and_arrows_follow_the_order_of_operands():
     _, layers = arrange(to_graph(parse("def train(w, g):\n  u = g / w\n  return u")))
     assert layers.above[box("statement 1")] == [box("input g"), box("input w")]
 
 
-def test_dot_quotes_what_names_can_hold():
+def test_dot_quotes_special_characters_in_names():
     graph = to_graph(zoo.load("adafactor"))
     graph.nodes["input g"]["label"] = 'a"b\\c\nd'
     text = to_dot(graph)
@@ -178,13 +178,13 @@ def test_dot_quotes_what_names_can_hold():
         assert re.fullmatch(rf"    {quoted}(?: -> {quoted})?(?: {attributes})?;", line), line
 
 
-def test_names_that_are_markup_elsewhere_are_escaped_in_svg():
+def test_svg_escapes_markup_in_names():
     graph = to_graph(zoo.load("sgd"))
     graph.nodes["input g"]["label"] = '<g> & "g"'
     assert '<g> & "g"' in [t.text for t in ET.fromstring(to_svg(graph)).iter(f"{SVG}text")]
 
 
-def test_a_picture_needs_nothing_from_outside():
+def test_svg_pictures_are_self_contained():
     text = to_svg(to_graph(zoo.load("lion")))
     assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
     assert _STYLE in text

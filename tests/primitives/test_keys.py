@@ -1,4 +1,4 @@
-"""The semantic key: equal for programs that compute the same update, and for no others."""
+"""Tests of the semantic key: equal exactly for programs that compute the same update."""
 
 import subprocess
 import sys
@@ -20,14 +20,14 @@ from primitives import (
     semantic_key,
     zoo,
 )
-from tests.primitives.probes import LIVELY, PRUNED_LION, RAW_LION, same, updates
+from tests.primitives.probes import MEDIUM_PROGRAMS, PRUNED_LION, RAW_LION, updates, updates_agree
 from tests.strategies import constants, operands, programs
 
-# --- the key: what it does not depend on ---
+# --- rewrites that must not change the key ---
 
 
 def renamed(program, rng):
-    """Every variable under another name, each version of a variable under its own."""
+    """Rename every variable, with a separate name for each assignment."""
     fresh = {p.name: f"p{i}" for i, p in enumerate(program.parameters)}
     inputs = {p.name for p in program.parameters[2:]} - set(program.returns[1:])
     fresh |= {name: name for name in inputs}
@@ -57,7 +57,7 @@ def renamed(program, rng):
 
 
 def commuted(program, rng):
-    """The operands of commutative ops exchanged at random."""
+    """Swap the operands of commutative ops at random."""
     return Program(
         program.parameters,
         tuple(
@@ -69,7 +69,7 @@ def commuted(program, rng):
 
 
 def reordered(program, rng):
-    """Neighbouring statements that do not touch each other exchanged at random."""
+    """Swap adjacent independent statements at random."""
     statements = list(program.statements)
     for i in rng.integers(max(1, len(statements) - 1), size=20):
         a, b = (*statements[i : i + 2], None, None)[:2]
@@ -79,7 +79,7 @@ def reordered(program, rng):
 
 
 def padded(program, rng):
-    """Statements and a state that no one reads, in random places."""
+    """Insert dead statements at random positions, and a dead state."""
     statements = list(program.statements)
     for number in range(4):
         statements.insert(
@@ -92,14 +92,14 @@ def padded(program, rng):
 
 
 def permuted(program, rng):
-    """Parameters after the first two, and the returned states, in another order."""
+    """Permute the parameters after the first two, and the returned states."""
     rest = [program.parameters[i] for i in rng.permutation(range(2, len(program.parameters)))]
     states = [program.returns[i] for i in rng.permutation(range(1, len(program.returns)))]
     return Program((*program.parameters[:2], *rest), program.statements, (program.update, *states))
 
 
 def duplicated(program, rng):
-    """Every state kept twice, the second read in some places."""
+    """Duplicate every state, and read the duplicate in random statements."""
     twin = {name: f"{name}_twin" for name in program.returns[1:]}
     initial = {p.name for p in program.parameters}
     statements = []
@@ -116,7 +116,7 @@ def duplicated(program, rng):
 
 
 def recomputed(program, rng):
-    """Every value computed twice, the second read in some places."""
+    """Compute every value twice, and read the duplicate in random statements."""
     statements = []
     for s in program.statements:
         statements += [s._replace(target="again"), s]
@@ -130,16 +130,16 @@ REWRITES = [renamed, commuted, reordered, padded, permuted, duplicated, recomput
 
 @pytest.mark.parametrize("rewrite", REWRITES)
 @settings(max_examples=50)
-@given(program=LIVELY, seed=st.integers(0, 2**32 - 1))
-def test_the_key_does_not_depend_on(rewrite, program, seed):
+@given(program=MEDIUM_PROGRAMS, seed=st.integers(0, 2**32 - 1))
+def test_the_key_is_invariant_under(rewrite, program, seed):
     rewritten = rewrite(program, np.random.default_rng(seed))
-    assert same(updates(rewritten), updates(program)), "the rewrite itself is wrong"
+    assert updates_agree(updates(rewritten), updates(program)), "the rewrite itself is wrong"
     assert semantic_key(rewritten) == semantic_key(program)
 
 
 @settings(max_examples=40)
-@given(program=LIVELY, seed=st.integers(0, 2**32 - 1), order=st.permutations(REWRITES))
-def test_the_key_does_not_depend_on_all_of_these_together(program, seed, order):
+@given(program=MEDIUM_PROGRAMS, seed=st.integers(0, 2**32 - 1), order=st.permutations(REWRITES))
+def test_the_key_is_invariant_under_combined_rewrites(program, seed, order):
     rng = np.random.default_rng(seed)
     rewritten = program
     for rewrite in order[:4]:
@@ -147,31 +147,31 @@ def test_the_key_does_not_depend_on_all_of_these_together(program, seed, order):
     assert semantic_key(rewritten) == semantic_key(program)
 
 
-def test_interp_and_ema_are_one_op_and_copies_are_free():
+def test_the_key_ignores_copies_and_treats_ema_as_interp():
     a = parse("def train(w, g, m):\n  m = interp(g, m, 0.9)\n  return m, m")
     b = parse("def train(x, y, s):\n  z = s\n  s = ema(y, z, 0.9)\n  u = s\n  return u, s")
     assert semantic_key(a) == semantic_key(b)
 
 
-def test_constants_are_the_same_when_their_float32_values_are():
+def test_constants_with_equal_float32_values_have_equal_keys():
     template = "def train(w, g):\n  u = g * {}\n  return u"
     keys = [semantic_key(parse(template.format(x))) for x in ("0.1", "0.10000000149", "0.1000001")]
     assert keys[0] == keys[1] != keys[2]
 
 
-# --- the key: what it does depend on ---
+# --- changes that must change the key ---
 
 
 @st.composite
 def edited(draw, source):
-    """A program and the same with one argument, op, constant, return or initial value changed."""
+    """Draw a program and a copy with one statement, return value or initial value changed."""
     program = draw(source)
-    what = draw(st.sampled_from(["statement", "statement", "statement", "update", "parameter"]))
-    if what == "update":
+    part = draw(st.sampled_from(["statement", "statement", "statement", "update", "parameter"]))
+    if part == "update":
         names = [p.name for p in program.parameters] + [s.target for s in program.statements]
         returns = (draw(st.sampled_from(names)), *program.returns[1:])
         return program, Program(program.parameters, program.statements, returns)
-    if what == "parameter":
+    if part == "parameter":
         assume(program.states)
         chosen = draw(st.sampled_from(program.states))
         changed = chosen._replace(initial=draw(constants))
@@ -220,7 +220,7 @@ def test_equal_keys_mean_equal_updates(pair):
     program, other = pair
     assume(is_valid(other))
     if semantic_key(program) == semantic_key(other):
-        assert same(updates(program), updates(other))
+        assert updates_agree(updates(program), updates(other))
 
 
 @settings(max_examples=60)
@@ -233,19 +233,19 @@ def test_equal_keys_mean_equal_updates(pair):
         min_size=8, max_size=16,
     )
 )  # fmt: skip
-def test_programs_of_equal_key_in_a_crowd_have_equal_updates(crowd):
+def test_programs_with_equal_keys_in_a_random_set_have_equal_updates(drawn):
     by_key = {}
-    for program in crowd:
+    for program in drawn:
         first = by_key.setdefault(semantic_key(program), program)
-        assert same(updates(program), updates(first))
+        assert updates_agree(updates(program), updates(first))
 
 
-TELL_APART = {
+DIFFERENT_PROGRAMS = {
     "operand order": ("u = g - w", "u = w - g"),
     "a constant": ("u = g * 0.5", "u = g * 0.25"),
     "an op": ("u = sin(g)", "u = cos(g)"),
-    "which input": ("u = g * lr", "u = g * t"),
-    "old or new state": ("u = m\nm = g", "m = g\nu = m"),
+    "which schedule input": ("u = g * lr", "u = g * t"),
+    "the old from the new state": ("u = m\nm = g", "m = g\nu = m"),
     "a delay of two steps": ("u = m\nm = g", "u = m\nm = v\nv = g"),
     "which state feeds which": ("u = m - v\nm = g\nv = w", "u = m - v\nm = w\nv = g"),
     "norm or global norm": ("n = norm(g)\nu = g / n", "n = global_norm(g)\nu = g / n"),
@@ -258,13 +258,13 @@ TELL_APART = {
 }
 
 
-@pytest.mark.parametrize("what", TELL_APART)
-def test_the_key_tells_apart(what):
+@pytest.mark.parametrize("what", DIFFERENT_PROGRAMS)
+def test_the_key_distinguishes(what):
     one, other = (
         parse("\n    ".join(["def train(w, g, m, v, lr, t):", *body.split("\n"), "return u, m, v"]))
-        for body in TELL_APART[what]
+        for body in DIFFERENT_PROGRAMS[what]
     )
-    assert not same(updates(one), updates(other))
+    assert not updates_agree(updates(one), updates(other))
     assert semantic_key(one) != semantic_key(other)
 
 
@@ -278,7 +278,7 @@ def test_the_key_depends_on_kind_and_initial_value_of_a_state(one, other, body):
     assert semantic_key(a) != semantic_key(b)
 
 
-def test_states_that_keep_their_value_are_told_apart_by_it():
+def test_the_key_distinguishes_constant_states_by_their_value():
     """Regression: a colour mixed with itself used to hash to the same number for all colours."""
     text = "def train(w, g, m: tensor({}), v: tensor({})):\n  u = m - v\n  return u, m, v"
     keys = [semantic_key(parse(text.format(*x))) for x in [(1, 2), (2, 1), (1, 3), (3, 1), (2, 2)]]
@@ -337,8 +337,8 @@ GOLDEN = {
 }
 
 
-def test_keys_of_the_zoo_never_change():
-    """Stored runs hold keys: a change here needs a migration."""
+def test_semantic_keys_of_the_zoo_are_stable():
+    """Stored runs contain keys, so a change of a key needs a migration."""
     assert {name: semantic_key(zoo.load(name)) for name in zoo.names()} == GOLDEN
 
 

@@ -1,4 +1,4 @@
-"""`docs/language.md` is true: its table is the op table's, its program runs, its claims hold."""
+"""Tests of `docs/language.md`: its table of ops, its example program and its error messages."""
 
 import re
 from pathlib import Path
@@ -11,15 +11,15 @@ from primitives.explain import language
 TEXT = (Path(__file__).parents[2] / "docs/language.md").read_text(encoding="utf-8")
 
 
-def test_the_table_of_ops_is_what_the_op_table_gives():
+def test_the_table_of_ops_in_the_docs_is_up_to_date():
     listed = TEXT.split("<!-- ops -->\n\n")[1].split("\n<!-- /ops -->")[0]
     assert listed == language.markdown(), (
-        "docs/language.md is behind the op table; "
-        "put what `evosearch ops --markdown` prints between its two marks"
+        "docs/language.md differs from the op table; "
+        "replace its table by the output of `evosearch ops --markdown`"
     )
 
 
-def test_every_op_has_one_row_of_as_many_cells_as_there_are_headings():
+def test_every_op_has_one_complete_row_in_the_table():
     rows = language.markdown().splitlines()[2:]
     assert len(rows) == len(OPS)
     for row, op in zip(rows, OPS.values(), strict=True):
@@ -28,13 +28,13 @@ def test_every_op_has_one_row_of_as_many_cells_as_there_are_headings():
         assert row.startswith(f"| `{language.call(op)}` |")
 
 
-def test_the_first_program_is_lion():
+def test_the_example_program_in_the_docs_is_lion():
     block = re.search(r"^```\n(def train.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     assert parse(block[1]) == zoo.load("lion")
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=list(OPS))
-def test_an_op_is_written_as_the_table_says(op):
+def test_the_call_of_an_op_in_the_table_parses(op):
     names = op.operand_names
     assert len(names) == op.arity
     lines = "".join(
@@ -45,30 +45,30 @@ def test_an_op_is_written_as_the_table_says(op):
     assert program.statements[-1].op == op.name
 
 
-def test_all_kinds_and_limits_are_explained():
+def test_the_docs_explain_all_kinds_and_limits():
     for kind in Kind:
         assert f"| `{kind}` |" in TEXT
     assert f"At most {MAX_STATEMENTS} statements" in TEXT
 
 
 def refused():
-    """What the page says is refused, and how."""
+    """Return the rows of the table of refused syntax: text and error message."""
     table = TEXT.split("<!-- refused -->\n\n")[1].split("\n\n<!-- /refused -->")[0]
     return [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
 
 
-@pytest.mark.parametrize(("written", "words"), refused())
-def test_what_the_page_says_is_refused_is_refused_with_these_words(written, words):
-    code = written.strip("`")
+@pytest.mark.parametrize(("code", "message"), refused())
+def test_refused_syntax_in_the_docs_has_the_documented_message(code, message):
+    code = code.strip("`")
     if code.startswith("def"):
         text, line = f"{code}\n  return g", 1
     else:
         text, line = f"def train(w, g, m):\n  {code}\n  return g, m", 2
-    with pytest.raises(ProgramError) as refusal:
+    with pytest.raises(ProgramError) as error:
         parse(text)
-    assert str(refusal.value) == f"line {line}: {words}"
+    assert str(error.value) == f"line {line}: {message}"
 
 
-def test_a_state_returned_as_a_larger_kind_is_refused_with_its_declaration():
+def test_a_state_returned_as_a_larger_kind_is_refused_with_the_needed_declaration():
     with pytest.raises(ProgramError, match=r"line 3: .* declare it as `r: tensor`"):
         parse("def train(w, g, r: row):\n  r = r + g\n  return r, r")

@@ -1,4 +1,4 @@
-"""Programs as equations: what a person would write, and always LaTeX that parses."""
+"""Tests of equations: notation as in papers, and LaTeX that always parses."""
 
 import re
 from decimal import Decimal
@@ -57,7 +57,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_known_optimizers_are_written_as_their_papers_write_them(name):
+def test_latex_of_known_optimizers_matches_their_papers(name):
     assert to_latex(zoo.load(name)) == rf"\begin{{align*}}{GOLDEN[name]}\end{{align*}}"
 
 
@@ -67,7 +67,7 @@ def last_line(body, parameters="w, g, lr", returns="u"):
 
 
 def right(expression):
-    """How `expression` of w, g, a state m, lr and t is written."""
+    """Return the LaTeX of an expression of w, g, a state m, lr and t."""
     program = parse(
         f"def train(w, g, m, n, lr, t):\n  u = m * n\n  n = {expression}\n  m = m + g\n"
         "  return u, m, n"
@@ -117,7 +117,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("expression", WRITTEN)
-def test_expressions_are_written_with_no_bracket_too_many_and_none_too_few(expression):
+def test_expressions_have_exactly_the_brackets_they_need(expression):
     assert right(expression) == WRITTEN[expression]
 
 
@@ -142,7 +142,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_become_letters_with_indices_or_stand_upright(name):
+def test_names_become_letters_with_indices_or_upright_text(name):
     assert symbol(name).latex() == NAMES[name]
     convert(NAMES[name])
 
@@ -161,12 +161,12 @@ def test_variables_that_share_a_letter_get_distinct_symbols():
     assert r"\eta'_{t-1}" in to_latex(program)  # the state, beside the schedule's \eta_t
 
 
-def test_a_symbol_with_a_prime_is_bracketed_before_it_is_raised():
+def test_a_primed_symbol_gets_brackets_before_an_exponent():
     line = last_line("g = clip(g, lr)\n  v1 = square(g)\n  update = v1 * g", returns="update")
     assert r"(g'_t)^2 g'_t" in line
 
 
-def test_states_show_where_they_start_unless_it_is_zero():
+def test_nonzero_initial_values_of_states_are_written():
     text = to_latex(
         parse("def train(w, g, s: tensor(1.0), m):\n  s = s + m\n  m = g\n  return s, s, m")
     )
@@ -174,13 +174,13 @@ def test_states_show_where_they_start_unless_it_is_zero():
     assert "m_0" not in text
 
 
-def test_a_state_that_stays_as_it_is_says_so():
+def test_a_constant_state_has_an_equation():
     assert r"m_t &= m_{t-1}" in to_latex(
         parse("def train(w, g, m: tensor(2.0)):\n  u = g * m\n  return u, m")
     )
 
 
-def test_dead_statements_and_states_are_left_out():
+def test_equations_omit_dead_statements_and_states():
     text = to_latex(
         parse("def train(w, g, m, v):\n  v = v + g\n  d = sin(g)\n  m = m + g\n  return m, m, v")
     )
@@ -188,7 +188,7 @@ def test_dead_statements_and_states_are_left_out():
     assert "sin" not in text
 
 
-def test_no_operand_that_is_written_twice_is_long():
+def test_an_operand_that_a_formula_repeats_is_a_symbol():
     for op in OPS.values():
         assert len(uses(op)) == op.arity
         assert min(uses(op), default=1) >= 1
@@ -197,14 +197,14 @@ def test_no_operand_that_is_written_twice_is_long():
     assert to_latex(program).count("sin") == 1
 
 
-def test_the_new_weights_come_last_and_long_updates_get_a_name():
+def test_the_new_weights_come_last_and_long_updates_get_a_symbol():
     line = last_line("u = " + " + ".join(f"sin(g + {n})" for n in range(9)))
     assert line.startswith("w_t &= w_{t-1} - ")
     assert len(line) < 200
 
 
 def assert_parses(text):
-    """Braces balance, environments close, and a parser of LaTeX math knows all of it."""
+    """Assert that braces and environments balance and that latex2mathml parses the text."""
     depth = 0
     for brace in re.findall(r"(?<!\\)[{}]", text):
         depth += 1 if brace == "{" else -1
@@ -217,8 +217,8 @@ def assert_parses(text):
         else:
             assert stack.pop() == name
     assert stack == []
-    known = convert(text).replace(r"\_", "_")
-    assert "\\" not in known  # a command that the parser does not know stays as it is
+    mathml = convert(text).replace(r"\_", "_")
+    assert "\\" not in mathml  # unknown commands stay in the output
     for line in text.splitlines():
         assert line.count(r"\left") == line.count(r"\right")
 
@@ -247,7 +247,7 @@ def test_every_name_parses_as_a_symbol(name):
 
 @settings(max_examples=80)
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
-def test_a_numeral_has_the_value_that_the_program_computes_with(value):
+def test_printed_numbers_have_the_float32_of_the_constant(value):
     written = formula(value).latex()
     match = re.fullmatch(r"(-?)([\d.]+ \\cdot )?10\^\{(-?\d+)\}|(-?[\d.]+)", written)
     assert match, written
@@ -259,7 +259,7 @@ def test_a_numeral_has_the_value_that_the_program_computes_with(value):
     assert np.float32(float(back)) == np.float32(value)
 
 
-def test_plain_text_reads_as_the_program_does():
+def test_plain_text_of_adamw():
     assert [str(e) for e in equations(zoo.load("adamw"))] == [
         "m[t] = 0.9 * m[t-1] + 0.1 * g[t]",
         "v[t] = 0.999 * v[t-1] + 0.001 * g[t]^2",
@@ -269,7 +269,7 @@ def test_plain_text_reads_as_the_program_does():
     ]
 
 
-def test_plain_text_groups_what_a_fraction_bar_groups():
+def test_plain_text_adds_brackets_where_latex_has_a_fraction_bar():
     x, y, z = symbol("x"), symbol("y"), symbol("z")
     assert (x / (y * z)).plain() == "x[t] / (y[t] * z[t])"
     assert ((x + y) / (y + z)).plain() == "(x[t] + y[t]) / (y[t] + z[t])"
@@ -280,7 +280,7 @@ def test_plain_text_groups_what_a_fraction_bar_groups():
     assert Form(r"\foo(#1)", "foo", (x + y,)).plain() == "foo(x[t] + y[t])"
 
 
-def test_short_numbers_are_worked_out_exactly_and_long_ones_left_alone():
+def test_arithmetic_on_short_numbers_is_exact_and_long_numbers_stay():
     assert (1 - formula(0.9)).latex() == "0.1"
     assert (1 - formula(0.999)).latex() == "0.001"
     assert (formula(0.3) - 0.5).latex() == "-0.2"
@@ -288,7 +288,7 @@ def test_short_numbers_are_worked_out_exactly_and_long_ones_left_alone():
     assert isinstance(formula(0.5) * 0.5, Number)
 
 
-def test_the_two_programs_of_one_text_are_written_alike():
+def test_a_copied_gradient_has_the_same_latex_as_the_gradient():
     program = Program(
         (Parameter("w"), Parameter("g")), (Statement("u", "identity", ("g",)),), ("u",)
     )

@@ -1,4 +1,7 @@
-"""One row is enough: an op that nobody has heard of works everywhere, or is refused by its name."""
+"""Tests that one row in the op table suffices.
+
+A made-up op works in every part of the project or is refused by its name.
+"""
 
 from contextlib import contextmanager
 from functools import partial
@@ -68,15 +71,15 @@ MEAN_SIZE = Op(
     interval=within(0.0),
     noun="scale",
     phrase="the mean size of {0}",
-    constants=(ConstantRole("measured", "what is measured"),),
+    constants=(ConstantRole("measured", "measured value"),),
     code="xp.mean(xp.abs(_0))",
 )
-BARE = Op("bare", "x", SOFTSIGN.meaning, "a row with nothing but a meaning", "full")
+BARE = Op("bare", "x", SOFTSIGN.meaning, "a row with only a meaning", "full")
 BARE_SUM = Op(
     "bare_sum",
     "x",
     lambda xp, totals, x: totals[0],
-    "a sum over the model, with nothing but a meaning",
+    "a sum over the model, with only a meaning",
     "full",
     reduction=Reduction(Kind.SCALAR, "sum", lambda xp, x: (x,)),
     keeps_kind=False,
@@ -94,7 +97,7 @@ DEFINITIONS = {
 
 @contextmanager
 def registered(op):
-    """The op in the table, and out of it again."""
+    """Add an op to the table for the duration of a context."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(OPS, op.name, op)
         mutation._op_names.cache_clear()
@@ -116,14 +119,14 @@ def program_of(op):
 
 
 def expected(op):
-    """The first update of `program_of(op)`, on `MODEL` as the gradient."""
-    made = {key: 0.1 * DEFINITIONS[op.name](g, MODEL) for key, g in MODEL.items()}
-    return {key: np.broadcast_to(made[key], g.shape) for key, g in MODEL.items()}
+    """Return the first update of `program_of(op)` with `MODEL` as the gradient."""
+    values = {key: 0.1 * DEFINITIONS[op.name](g, MODEL) for key, g in MODEL.items()}
+    return {key: np.broadcast_to(values[key], g.shape) for key, g in MODEL.items()}
 
 
 def assert_expected(op, update, tolerance=1e-6):
-    for key, want in expected(op).items():
-        np.testing.assert_allclose(update[key], want, rtol=tolerance, atol=tolerance)
+    for key, value in expected(op).items():
+        np.testing.assert_allclose(update[key], value, rtol=tolerance, atol=tolerance)
 
 
 def parser_and_text(op):
@@ -146,19 +149,19 @@ def reference(op):
 
 def machine(op):
     program = program_of(op)
-    ours = interpreter(program.ops)
-    state = ours.init(MODEL, encode(program, program.ops), -1.0)
-    assert_expected(op, ours.update(MODEL, state, MODEL, lr=1.0)[0])
+    machine = interpreter(program.ops)
+    state = machine.init(MODEL, encode(program, program.ops), -1.0)
+    assert_expected(op, machine.update(MODEL, state, MODEL, lr=1.0)[0])
 
 
 def batch(op):
     names = program_of(op).ops | {"tanh"}
     codes = [encode(program_of(one), names) for one in (op, OPS["tanh"])]
     code = jax.tree.map(lambda *arrays: np.stack(arrays), *codes)
-    ours = interpreter(names)
+    machine = interpreter(names)
 
     def first(code):
-        return ours.update(MODEL, ours.init(MODEL, code, -1.0), MODEL, lr=1.0)[0]
+        return machine.update(MODEL, machine.init(MODEL, code, -1.0), MODEL, lr=1.0)[0]
 
     assert_expected(op, jax.tree.map(lambda x: x[0], jax.vmap(first)(code)))
 
@@ -171,7 +174,7 @@ def mutate(op):
 
 
 def algebra(op):
-    """What the row says is used, and nothing else: parity, and the interval of the results."""
+    """Algebra uses the parity and the interval in the row, and assumes nothing else."""
     before = {"odd": "-{0}(-g)", "even": "{0}(-g)"}.get(op.parity, "{0}(g)").format(op.name)
     assert after(before) == [op.name]
     is_positive = op.interval is not None and op.interval(ANYTHING).nonnegative
@@ -179,7 +182,7 @@ def algebra(op):
 
 
 def after(expression):
-    """The ops of an expression that algebra leaves."""
+    """Return the names of the ops of an expression after simplification."""
     program = parse(f"def train(w, g):\n  x = {expression}\n  return x")
     return [one.op for one in simplify(program, strict=True).program.statements]
 
@@ -201,7 +204,7 @@ def words(op):
 
 
 def names(op):
-    """The row's noun, or else the op's name."""
+    """Canonical names use the noun of the row, or else the name of the op."""
     program = parse(
         f"def train(w, g):\n  s = square(w)\n  x = {op.name}(s)\n  u = g + x\n  return u"
     )
@@ -209,7 +212,7 @@ def names(op):
 
 
 def state_roles(op):
-    """What is proportional to the gradient is known by the row; else nothing is claimed."""
+    """A state is momentum if the row has the order of the result; otherwise it has no role."""
     role, _ = roles(program_of(op)).states["m"]
     assert role == ("momentum" if op.order else "")
 
@@ -241,7 +244,7 @@ CONSUMERS = {
     "torch": partial(file, "torch"),
 }
 REFUSED = {("bare", "optax"), ("bare", "torch"), ("bare_sum", "optax"), ("bare_sum", "torch")}
-"""Who refuses a made-up op, by its name; all others handle it."""
+"""Pairs of op and consumer in which the consumer refuses the op by name."""
 
 
 @pytest.mark.parametrize("consumer", CONSUMERS)
@@ -253,7 +256,7 @@ def test_a_made_up_op_is_handled_or_refused_by_name(made_up, consumer):
         CONSUMERS[consumer](made_up)
 
 
-def test_a_made_up_op_leaves_no_trace(made_up):
+def test_a_made_up_op_is_unknown_once_removed(made_up):
     assert made_up.name in OPS
     with pytest.MonkeyPatch.context() as patch:
         patch.delitem(OPS, made_up.name)

@@ -1,4 +1,4 @@
-"""The one graph: what is written and what is computed are graphs of the same nodes."""
+"""Tests of statement graphs and of graphs with merged values."""
 
 from hypothesis import given
 
@@ -9,47 +9,53 @@ from tests.strategies import programs
 
 
 @given(programs())
-def test_merging_what_is_written_gives_what_is_computed(program):
-    written, nodes = StatementGraph(program), Nodes()
+def test_merging_equal_statements_gives_the_graph(program):
+    statement_graph, nodes = StatementGraph(program), Nodes()
     graph, _ = read(program, nodes)
-    made = {leaf: nodes.leaf(leaf.op, leaf.kind, leaf.name) for leaf in written.parameters}
-    made |= {one: nodes.constant(one.value) for one in written.places if one.is_constant}
-    for statement in written.statements:
-        made[statement] = nodes.call(statement.op, *[made[arg] for arg in statement.args])
-        assert made[statement].kind == statement.kind
-    assert made[written.update] is graph.update
-    following = {state.name: made[value] for state, value in written.following.items()}
+    merged = {
+        leaf: nodes.leaf(leaf.op, leaf.kind, leaf.name) for leaf in statement_graph.parameters
+    }
+    merged |= {
+        node: nodes.constant(node.value) for node in statement_graph.places if node.is_constant
+    }
+    for statement in statement_graph.statements:
+        merged[statement] = nodes.call(statement.op, *[merged[arg] for arg in statement.args])
+        assert merged[statement].kind == statement.kind
+    assert merged[statement_graph.update] is graph.update
+    following = {state.name: merged[value] for state, value in statement_graph.following.items()}
     assert graph.following == {name: following[name] for name in graph.following}
 
 
 @given(programs())
-def test_a_graph_is_live_and_has_each_value_once(program):
+def test_a_graph_is_live_and_has_no_duplicate_values(program):
     nodes = Nodes()
     graph, _ = read(program, nodes)
     again, _ = read(live(program), nodes)
     assert again.update is graph.update
     assert again.following == graph.following
     assert set(graph.following) == {state.name for state in live(program).states}
-    made = [(node.op, node.args, node.value, node.name, node.kind) for node in graph.live]
-    assert len(made) == len(set(made))
+    values = [(node.op, node.args, node.value, node.name, node.kind) for node in graph.live]
+    assert len(values) == len(set(values))
 
 
 @given(programs())
-def test_what_is_written_stands_where_its_place_says(program):
-    written, analysis = StatementGraph(program), analyse(program)
-    for constant, (index, operand) in written.places.items():
+def test_statement_graphs_know_the_positions_of_constants(program):
+    statement_graph, analysis = StatementGraph(program), analyse(program)
+    for constant, (index, operand) in statement_graph.places.items():
         args = program.statements[index].args
         assert not args if not constant.is_constant else args[operand] == constant.value
-    for statement, text in zip(written.statements, program.statements, strict=True):
+    for statement, text in zip(statement_graph.statements, program.statements, strict=True):
         assert (statement.name, statement.row) == (text.target, OPS[text.op])
-    kinds = [node.kind for node in (*written.parameters, *written.statements)]
+    kinds = [node.kind for node in (*statement_graph.parameters, *statement_graph.statements)]
     assert tuple(kinds) == analysis.kinds
-    assert [written.index(one) for one in written.live_statements] == [*analysis.live_statements]
-    for node, users in written.users.items():
+    assert [statement_graph.index(node) for node in statement_graph.live_statements] == [
+        *analysis.live_statements
+    ]
+    for node, users in statement_graph.users.items():
         assert all(user.args[place] is node for user, place in users)
 
 
-def test_copies_are_looked_through():
+def test_resolved_follows_copies():
     program = parse(
         "def train(w, g, t):\n  one = 1.0\n  p = power(0.9, t)\n  q = p\n"
         "  c = one - q\n  d = q - one\n  u = g / c\n  return u"

@@ -1,4 +1,4 @@
-"""Each fact in an op's row is true of its meaning."""
+"""Tests that the facts in an op's row agree with its meaning."""
 
 import itertools
 
@@ -21,13 +21,13 @@ def having(fact):
 
 
 def on_numbers(op, *operands):
-    """The op on numbers side by side, each a whole model."""
+    """Apply an op to single numbers; each entry of the operands is a separate model."""
     with np.errstate(all="ignore"):
         return np.asarray(op.of_numbers(np, *operands))
 
 
 def on_array(op, *operands):
-    """The op on one array, as far as it does not look beyond one."""
+    """Apply an op to a model that consists of one array."""
     if op.reduction is None:
         return op.meaning(np, *operands)
     summary = np.sum if op.reduction.how == "sum" else np.mean
@@ -38,7 +38,7 @@ def on_array(op, *operands):
 
 
 @pytest.mark.parametrize("op", having("parity"))
-def test_even_ops_forget_the_sign_and_odd_ones_keep_it(op):
+def test_parity_describes_the_op_at_negated_operands(op):
     sign = {"even": 1, "odd": -1}[op.parity]
     x = MATRICES if op.mixes_numbers else POINTS
     with np.errstate(all="ignore"):
@@ -46,37 +46,39 @@ def test_even_ops_forget_the_sign_and_odd_ones_keep_it(op):
 
 
 @pytest.mark.parametrize("op", having("inverse"))
-def test_an_op_undoes_its_inverse(op):
+def test_an_op_applied_to_its_inverse_is_the_identity(op):
     x = POINTS[np.abs(POINTS) <= 3]
     inner = on_numbers(OPS[op.inverse], x)
-    there = np.isfinite(inner)
-    assert there.sum() > 1
-    np.testing.assert_allclose(on_numbers(op, inner)[there], x[there], rtol=1e-9, atol=1e-12)
+    finite = np.isfinite(inner)
+    assert finite.sum() > 1
+    np.testing.assert_allclose(on_numbers(op, inner)[finite], x[finite], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("op", having("exponent"))
-def test_a_power_is_what_its_exponent_says(op):
-    there = (POINTS > 0) | (POINTS != 0) & (op.parity is not None)
-    size = np.abs(POINTS[there]) ** op.exponent
-    signs = np.sign(POINTS[there]) if op.parity == "odd" else 1
-    np.testing.assert_allclose(on_numbers(op, POINTS[there]), size * signs, rtol=1e-12)
+def test_exponent_describes_the_op_as_a_power(op):
+    valid = (POINTS > 0) | (POINTS != 0) & (op.parity is not None)
+    size = np.abs(POINTS[valid]) ** op.exponent
+    signs = np.sign(POINTS[valid]) if op.parity == "odd" else 1
+    np.testing.assert_allclose(on_numbers(op, POINTS[valid]), size * signs, rtol=1e-12)
     assert POWERS[op.exponent] == op.name
 
 
 @pytest.mark.parametrize("op", having("of_number"))
-def test_a_reduction_of_one_number_is_the_op_that_its_row_names(op):
+def test_a_reduction_of_a_single_number_equals_its_of_number_op(op):
     operands = [POINTS[place : len(POINTS) - 1 + place] for place in range(op.arity)]
-    same = OPS[op.of_number]
-    np.testing.assert_allclose(on_numbers(op, *operands), on_numbers(same, *operands), rtol=1e-12)
+    equivalent = OPS[op.of_number]
+    np.testing.assert_allclose(
+        on_numbers(op, *operands), on_numbers(equivalent, *operands), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("op", [op for op in OPS.values() if op.linear], ids=lambda op: op.name)
-def test_a_linear_op_is_linear_in_those_operands_together(op):
+def test_an_op_is_jointly_linear_in_its_linear_operands(op):
     x, y, fixed = RNG.normal(size=(3, op.arity, 2, 3, 4))
     mixed = [2 * x[n] - 3 * y[n] if n in op.linear else fixed[n] for n in range(op.arity)]
     x, y = ([z[n] if n in op.linear else fixed[n] for n in range(op.arity)] for z in (x, y))
-    wanted = 2 * on_array(op, *x) - 3 * on_array(op, *y)
-    np.testing.assert_allclose(on_array(op, *mixed), wanted, rtol=1e-9, atol=1e-12)
+    expected = 2 * on_array(op, *x) - 3 * on_array(op, *y)
+    np.testing.assert_allclose(on_array(op, *mixed), expected, rtol=1e-9, atol=1e-12)
 
 
 ORDERS = {"sum": lambda arity: arity, "difference": lambda arity: 0, "none": lambda arity: 0}
@@ -85,11 +87,11 @@ ORDERS = {"sum": lambda arity: arity, "difference": lambda arity: 0, "none": lam
 @pytest.mark.parametrize(
     "op", [op for op in OPS.values() if op.order in ORDERS], ids=lambda op: op.name
 )
-def test_the_order_of_a_result_follows_from_the_operands_as_its_row_says(op):
+def test_the_order_of_a_result_follows_the_rule_in_the_table(op):
     operands = [np.abs(x) for x in RNG.normal(size=(op.arity, 2, 3, 4))]
     scaled = on_array(op, *(8 * x for x in operands))
-    wanted = 8 ** ORDERS[op.order](op.arity) * on_array(op, *operands)
-    np.testing.assert_allclose(scaled, wanted, rtol=1e-9)
+    expected = 8 ** ORDERS[op.order](op.arity) * on_array(op, *operands)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-9)
 
 
 SIZES = [0.0, 1e-30, 1e-3, 0.1, 0.5, 0.9, 0.999, 1.0, 1.5, 2.0, 3.0, 10.0, 1e10, 1e30]
@@ -99,62 +101,62 @@ BOUNDS = st.sampled_from([-np.inf, *NUMBERS, np.inf])
 
 @st.composite
 def intervals(draw):
-    """An interval and numbers in it."""
+    """Draw an interval and return it with the test numbers inside it."""
     low, high = sorted((draw(BOUNDS), draw(BOUNDS)))
     is_open = low < high
-    held = Interval(low, high, is_open and draw(st.booleans()), is_open and draw(st.booleans()))
-    return held, [x for x in NUMBERS if x in held]
+    interval = Interval(low, high, is_open and draw(st.booleans()), is_open and draw(st.booleans()))
+    return interval, [x for x in NUMBERS if x in interval]
 
 
 @pytest.mark.parametrize("op", having("interval"))
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_results_are_in_the_interval_that_the_operands_give(op, data):
+def test_results_lie_in_the_interval_computed_from_the_operands(op, data):
     drawn = [data.draw(intervals()) for _ in range(op.arity)]
-    held = float32(op.interval(*(one for one, _ in drawn)))
+    interval = float32(op.interval(*(one for one, _ in drawn)))
     rows = list(itertools.product(*(points for _, points in drawn)))
     operands = np.array(rows).reshape(len(rows), op.arity)
-    if op.name == "power":  # its map leaves out that a step to an exponent in use underflows
+    if op.name == "power":  # its interval map ignores underflow for large exponents
         operands = operands[(np.abs(operands) <= [1e10, 3.0]).all(axis=1)]
     if operands.size:
-        assert_within(on_numbers(op, *operands.T), held)
+        assert_within(on_numbers(op, *operands.T), interval)
 
 
 @pytest.mark.parametrize("op", having("interval_of_same"))
 @settings(max_examples=60, deadline=None)
 @given(drawn=intervals())
-def test_results_of_one_value_twice_are_in_the_sharper_interval(op, drawn):
-    held, points = drawn
+def test_results_for_equal_operands_lie_in_the_tighter_interval(op, drawn):
+    interval, points = drawn
     if points:
         x = np.array(points)
-        assert_within(on_numbers(op, x, x), float32(op.interval_of_same(held)))
+        assert_within(on_numbers(op, x, x), float32(op.interval_of_same(interval)))
 
 
-def assert_within(results, held):
-    """Up to rounding, and with NaN outside the claim; open ends where float32 could reach them."""
+def assert_within(results, interval):
+    """Assert that results lie in an interval up to rounding, NaN excepted, and avoid open ends."""
     results = results[~np.isnan(results)]
     finite = np.isfinite(results) & (np.abs(results) < 3e38)
     results = np.where(np.abs(results) < 1.2e-38, 0, results)[finite]
     slack = 1e-5 * np.maximum(1e-30, np.abs(results))
-    assert (results >= held.low - slack).all(), (held, results.min())
-    assert (results <= held.high + slack).all(), (held, results.max())
-    if held.open_low:
-        assert (results != held.low).all(), held
-    if held.open_high:
-        assert (results != held.high).all(), held
+    assert (results >= interval.low - slack).all(), (interval, results.min())
+    assert (results <= interval.high + slack).all(), (interval, results.max())
+    if interval.open_low:
+        assert (results != interval.low).all(), interval
+    if interval.open_high:
+        assert (results != interval.high).all(), interval
 
 
 @pytest.mark.parametrize(
     "op", [op for op in OPS.values() if op.code and not op.matrixwise], ids=lambda op: op.name
 )
-def test_code_computes_what_the_op_means(op):
-    """Where no operand is zero, so that nothing is divided by it."""
+def test_code_agrees_with_the_meaning_of_the_op(op):
+    """No operand is zero, because `code` does not guard divisions."""
     operands = [np.abs(x) + 0.1 for x in RNG.normal(size=(op.arity, 2, 3, 4))]
     operands = [0.7 if want == "s" else x for want, x in zip(op.operands, operands, strict=True)]
     with np.errstate(all="ignore"):
-        found = eval(op.code, {"xp": np}, {f"_{n}": x for n, x in enumerate(operands)})
-        np.testing.assert_allclose(found, on_array(op, *operands), rtol=1e-9)
+        result = eval(op.code, {"xp": np}, {f"_{n}": x for n, x in enumerate(operands)})
+        np.testing.assert_allclose(result, on_array(op, *operands), rtol=1e-9)
         if op.python:
             numbers = [float(x) for x in RNG.uniform(0.1, 0.9, op.arity)]
-            found = eval(op.python, {}, {f"_{n}": x for n, x in enumerate(numbers)})
-            np.testing.assert_allclose(found, on_numbers(op, *numbers), rtol=1e-9)
+            result = eval(op.python, {}, {f"_{n}": x for n, x in enumerate(numbers)})
+            np.testing.assert_allclose(result, on_numbers(op, *numbers), rtol=1e-9)

@@ -1,4 +1,4 @@
-"""The op table: what each op computes, and which kinds it takes and gives."""
+"""Tests of the op table: what each op computes, and the kinds of operands and results."""
 
 import itertools
 
@@ -24,21 +24,21 @@ GRADS = {"a": np.array([[0.5, -1.0], [0.0, 2.0]]), "b": np.array([1.0, -3.0])}
 
 
 def program_of(op):
-    """The program whose update is `op` of w, g and constants, as far as it takes them."""
+    """Return a program whose update is `op` applied to w, g and constants."""
     tensors = iter(["w", "g", "w"])
-    args = tuple(next(tensors) if want == "x" else 0.75 for want in op.operands)
+    args = tuple(next(tensors) if operand == "x" else 0.75 for operand in op.operands)
     return Program(
         (Parameter("w"), Parameter("g")), (Statement("update", op.name, args),), ("update",)
     )
 
 
-def test_paper_set_is_the_papers_43():
+def test_the_paper_set_is_the_43_ops_of_the_paper():
     assert " ".join(ops.names("paper")) == PAPER
     assert len(ops.names("paper")) == 43
     assert set(ops.names("paper")) < set(ops.names("full")) == set(OPS)
 
 
-def test_no_name_alias_or_symbol_means_two_ops():
+def test_names_aliases_and_operators_are_unique():
     written = [*OPS, *ops.ALIASES, *ops.INFIX]
     assert len(written) == len(set(written))
     assert {ops.ALIASES[name] for name in ("min", "max", "interpolate")} <= set(OPS)
@@ -51,9 +51,9 @@ def test_jax_float32_agrees_with_numpy_float64(op):
     pairs = np.array(list(itertools.product(POINTS, POINTS)), np.float32).astype(np.float64)
     w, g = {"a": pairs[:200, :1], "b": pairs[200:, 0]}, {"a": pairs[:200, 1:], "b": pairs[200:, 1]}
     program = program_of(op)
-    ours, _ = step(program, (), jax.tree.map(jnp.float32, w), jax.tree.map(jnp.float32, g))
-    want, _ = step(program, (), w, g, xp=np)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(want), strict=True):
+    actual, _ = step(program, (), jax.tree.map(jnp.float32, w), jax.tree.map(jnp.float32, g))
+    expected, _ = step(program, (), w, g, xp=np)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         b = np.where(np.abs(b) > FLOAT32.max, np.copysign(np.inf, b), b)
         b = np.where(np.abs(b) < FLOAT32.tiny, 0.0, b)
         tolerance = {"exp10": 2e-5, "power": 2e-5, "tan": 1e-4}.get(op.name, 5e-6)
@@ -70,7 +70,7 @@ def test_division_by_zero_gives_zero(xp):
 
 
 @pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
-def test_zero_vector_has_cosine_zero(xp):
+def test_the_cosine_with_a_zero_vector_is_zero(xp):
     program = parse("def train(w, g):\n  c = cosine_sim(w, g)\n  return c")
     assert not np.any(step(program, (), xp.ones(3), xp.zeros(3), xp=xp)[0])
     assert not np.any(step(program, (), xp.zeros(3), xp.zeros(3), xp=xp)[0])
@@ -114,9 +114,9 @@ def test_reductions_act_on_a_values_own_numbers(expression, xp):
     program = parse(f"def train(w, g):\n  update = {expression}\n  return update")
     w, g = jax.tree.map(xp.asarray, MODEL), jax.tree.map(xp.asarray, GRADS)
     result, _ = step(program, (), w, g, xp=xp)
-    for name, want in REDUCTIONS[expression].items():
-        want = np.broadcast_to(want, MODEL[name].shape)
-        np.testing.assert_allclose(result[name], want, rtol=1e-6, err_msg=name)
+    for name, expected in REDUCTIONS[expression].items():
+        expected = np.broadcast_to(expected, MODEL[name].shape)
+        np.testing.assert_allclose(result[name], expected, rtol=1e-6, err_msg=name)
 
 
 T, R, C, M, L, S = (KINDS[k] for k in ("tensor", "row", "col", "matrix", "leaf", "scalar"))
@@ -126,8 +126,8 @@ RESULTS = {"norm": L, "rms": L, "mean": L, "global_norm": S, "dot": S, "cosine_s
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=list(OPS))
-def test_result_kind_of_tensors_is_the_ops_own_or_tensor(op):
-    kinds = tuple(T if want == "x" else S for want in op.operands)
+def test_ops_on_tensors_have_the_expected_result_kind(op):
+    kinds = tuple(T if operand == "x" else S for operand in op.operands)
     assert op.result_kind(kinds) == RESULTS.get(op.name, T)
     assert check(program_of(op))["update"] == RESULTS.get(op.name, T)
 
@@ -137,14 +137,14 @@ ELEMENTWISE = {name: op for name, op in OPS.items() if op.reduction is None}
 
 @pytest.mark.parametrize("op", ELEMENTWISE.values(), ids=list(ELEMENTWISE))
 def test_elementwise_results_have_the_shape_of_their_kind(op):
-    choices = [list(Kind) if want == "x" else [S] for want in op.operands]
+    choices = [list(Kind) if operand == "x" else [S] for operand in op.operands]
     for kinds in itertools.product(*choices):
         for shape in [(2, 3, 4), (5,), ()]:
             args = [np.zeros(kind_shape(kind, shape)) for kind in kinds]
             with np.errstate(all="ignore"):
                 values = op.meaning(np, *args)
-            want = kind_shape(op.result_kind(kinds), shape)
-            assert np.broadcast_shapes(np.shape(values), want) == want
+            expected = kind_shape(op.result_kind(kinds), shape)
+            assert np.broadcast_shapes(np.shape(values), expected) == expected
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_kinds_form_a_lattice():
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (3, 4), (2, 3, 4), (2, 2, 3, 4)])
-def test_joined_kinds_are_what_broadcasting_gives(shape):
+def test_join_agrees_with_broadcasting(shape):
     for a, b in itertools.product(Kind, repeat=2):
         both = np.broadcast_shapes(kind_shape(a, shape), kind_shape(b, shape))
         assert np.prod(both) == np.prod(kind_shape(join(a, b), shape))

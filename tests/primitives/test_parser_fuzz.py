@@ -1,6 +1,7 @@
-"""Hostile texts by the thousand: each is refused in one line or is a program that reads back.
+"""Fuzz tests of the parser with hostile texts.
 
-Nothing of a text is executed, imported or opened: an audit hook watches while it is read.
+Each text is refused with a message of one line, or it is a program that equals the program parsed
+from its text. An audit hook checks that the parser executes, imports and opens nothing.
 """
 
 from __future__ import annotations
@@ -63,31 +64,31 @@ Source = Callable[[random.Random], str]
 
 
 def mutated(rng: random.Random) -> str:
-    """A program of the zoo with a few places cut, doubled, swapped or filled with a piece."""
+    """Return a zoo program with a few random deletions, repetitions and insertions."""
     text = rng.choice(TEXTS)
     for _ in range(rng.randint(1, 3)):
-        place = rng.randrange(len(text) + 1)
-        end = min(len(text), place + rng.randrange(6))
-        piece = rng.choice((rng.choice(PIECES), "", text[place:end] * 2))
-        text = text[:place] + piece + text[end:]
+        start = rng.randrange(len(text) + 1)
+        end = min(len(text), start + rng.randrange(6))
+        piece = rng.choice((rng.choice(PIECES), "", text[start:end] * 2))
+        text = text[:start] + piece + text[end:]
     return text
 
 
 def renamed(rng: random.Random) -> str:
-    """A program of the zoo, one of whose words is another everywhere."""
+    """Return a zoo program with one word replaced everywhere."""
     text = rng.choice(TEXTS)
     words = sorted(set(text.replace("(", " ").replace(",", " ").split()))
     return text.replace(rng.choice(words), rng.choice(PIECES))
 
 
 def random_tokens(rng: random.Random) -> str:
-    """Pieces in any order, mostly inside a function."""
+    """Return random tokens, with probability 1/2 inside a function."""
     body = rng.choice(("", " ")).join(rng.choices(PIECES, k=rng.randint(1, 12)))
     return rng.choice((body, f"def train(w, g, m):\n  x = {body}\n  return g, m"))
 
 
 def statements(rng: random.Random) -> str:
-    """Well-formed statements, with an odd name or number here and there."""
+    """Return well-formed statements, some with unusual names or numbers."""
     names = ["w", "g", "m", "lr", rng.choice((*HOMOGLYPHS, *keyword.softkwlist, "x", "v2"))]
     lines = []
     for _ in range(rng.randint(1, 6)):
@@ -99,7 +100,7 @@ def statements(rng: random.Random) -> str:
 
 
 def unicode_noise(rng: random.Random) -> str:
-    """Any code points, in a name, a comment or anywhere."""
+    """Return random code points, in a name, in a comment, or as the whole text."""
     noise = "".join(chr(rng.randrange(rng.choice((0x250, 0x3000, 0x110000)))) for _ in range(4))
     template = rng.choice(
         ("def f(w, g):\n  x{0} = g\n  return x{0}", "def f(w, g):\n  return g # {0}", "{0}")
@@ -108,7 +109,7 @@ def unicode_noise(rng: random.Random) -> str:
 
 
 def large(rng: random.Random) -> str:
-    """Deep nesting, long lines, long names and long numbers, closed or not."""
+    """Return deep nesting, long lines, names or numbers, with or without closing brackets."""
     count = rng.choice((3, 40, 64, 65, 90, 99, 101, 150, 300))
     opening, inside, closing = rng.choice(
         (
@@ -119,8 +120,8 @@ def large(rng: random.Random) -> str:
             ("", "x", "x"), ("(g, ", "g", ")"), ("g if g else ", "g", ""), ("*", "g", ""),
         )
     )  # fmt: skip
-    whole = opening * count + inside + closing * rng.choice((count, count, 0))
-    return f"def train(w, g):\n  x = {whole}\n  return g"
+    expression = opening * count + inside + closing * rng.choice((count, count, 0))
+    return f"def train(w, g):\n  x = {expression}\n  return g"
 
 
 SOURCES: dict[Source, int] = {
@@ -131,7 +132,7 @@ SOURCES: dict[Source, int] = {
     unicode_noise: 15,
     large: 3,
 }
-"""How often of 100 texts each is drawn."""
+"""Weights of the generators, in percent."""
 
 
 def texts(seed: int, count: int) -> Iterator[str]:
@@ -140,52 +141,51 @@ def texts(seed: int, count: int) -> Iterator[str]:
         yield source(rng)
 
 
-class Watch:
-    """Notes the events of the interpreter by which something could run or a file be touched."""
+class AuditLog:
+    """Records audit events of the interpreter: execution, imports, and access to files."""
 
-    QUIET = ("compile", "object.__getattr__", "sys._getframe", "gc.")
+    IGNORED = ("compile", "object.__getattr__", "sys._getframe", "gc.")
 
     def __init__(self) -> None:
-        self.on = False
-        self.seen: list[str] = []
-        sys.addaudithook(self._hear)
+        self.is_active = False
+        self.events: list[str] = []
+        sys.addaudithook(self._record)
 
-    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
-        if not self.on or event.startswith(self.QUIET):
+    def _record(self, event: str, arguments: tuple[object, ...]) -> None:
+        if not self.is_active or event.startswith(self.IGNORED):
             return
         if event == "open" and arguments[0] == "":
-            return  # Python looks for the line of a syntax error in the file "", which is none
-        self.seen.append(f"{event}{arguments!r}"[:200])
+            return  # for a syntax error Python tries to open the file "", which does not exist
+        self.events.append(f"{event}{arguments!r}"[:200])
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        self.on = True
+    def recording(self) -> Iterator[None]:
+        self.is_active = True
         try:
             yield
         finally:
-            self.on = False
+            self.is_active = False
 
 
 @pytest.fixture(scope="module")
-def watch() -> Watch:
-    return Watch()
+def audit_log() -> AuditLog:
+    return AuditLog()
 
 
 def parsed(text: str) -> tuple[Program | None, str]:
-    """The program, or the refusal."""
+    """Return the program, or None and the error message."""
     try:
         return parse(text), ""
     except ProgramError as refusal:
         return None, str(refusal)
 
 
-def read_or_refused(text: str, watch: Watch) -> Program | None:
-    """The program, if the text is one.
+def assert_round_trip_or_refusal(text: str, audit_log: AuditLog) -> Program | None:
+    """Return the program, or None if the text is refused.
 
-    The law: a refusal in one line, or a program that reads back as itself from a text that prints
-    as itself.
+    A refusal must be one short line. A program must equal the program parsed from its text.
     """
-    with watch.watching():
+    with audit_log.recording():
         program, refusal = parsed(text)
     if program is None:
         assert len(refusal.splitlines()) == 1
@@ -198,68 +198,75 @@ def read_or_refused(text: str, watch: Watch) -> Program | None:
     return program
 
 
-def assert_the_law_holds(seed: int, count: int, watch: Watch) -> int:
-    """And of the texts so many are programs."""
-    watch.seen.clear()
+def assert_round_trips_or_refusals(seed: int, count: int, audit_log: AuditLog) -> int:
+    """Check `count` random texts and return how many of them are programs."""
+    audit_log.events.clear()
     read = 0
     for text in texts(seed, count):
         try:
-            read += read_or_refused(text, watch) is not None
+            read += assert_round_trip_or_refusal(text, audit_log) is not None
         except Exception as error:
             pytest.fail(f"{type(error).__name__}: {error}\n{text!r}")
-        assert not watch.seen, f"{watch.seen}\n{text!r}"
+        assert not audit_log.events, f"{audit_log.events}\n{text!r}"
     return read
 
 
 @pytest.mark.filterwarnings("error")
-def test_any_of_many_hostile_texts_is_refused_or_reads_back_and_nothing_runs(watch: Watch) -> None:
+def test_hostile_texts_are_refused_or_round_trip_and_execute_nothing(audit_log: AuditLog) -> None:
     count = 20_000
-    read = assert_the_law_holds(0, count, watch)
-    assert count // 20 < read < count // 2  # both branches of the law are tried
+    read = assert_round_trips_or_refusals(0, count, audit_log)
+    assert count // 20 < read < count // 2  # both outcomes occur
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seed", range(1, 51))
-def test_a_million_hostile_texts_are_refused_or_read_back(seed: int, watch: Watch) -> None:
-    assert_the_law_holds(seed, 20_000, watch)
+def test_a_million_hostile_texts_are_refused_or_round_trip(seed: int, audit_log: AuditLog) -> None:
+    assert_round_trips_or_refusals(seed, 20_000, audit_log)
 
 
-def test_the_watch_sees_what_runs_and_what_is_opened(watch: Watch, tmp_path: object) -> None:
-    watch.seen.clear()
-    with watch.watching():
+def test_the_audit_hook_records_execution_imports_and_opened_files(
+    audit_log: AuditLog, tmp_path: object
+) -> None:
+    audit_log.events.clear()
+    with audit_log.recording():
         exec("import this")
         open(f"{tmp_path}/file", "w").close()
-    events = {one.partition("(")[0] for one in watch.seen}
-    assert {"exec", "import", "open"} <= events
+    names = {event.partition("(")[0] for event in audit_log.events}
+    assert {"exec", "import", "open"} <= names
 
 
 @pytest.mark.parametrize("text", ["x = '\\d'", "x = 1and 2", "x = 0xfor g", "x = = g", "import os"])
-def test_what_python_warns_of_is_refused_without_a_warning_and_without_a_file(
-    text: str, watch: Watch, capsys: pytest.CaptureFixture[str]
+def test_syntax_that_python_warns_about_is_refused_without_a_warning(
+    text: str, audit_log: AuditLog, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    watch.seen.clear()
-    assert read_or_refused(f"def train(w, g):\n  {text}\n  return g", watch) is None
-    assert watch.seen == []
+    audit_log.events.clear()
+    assert (
+        assert_round_trip_or_refusal(f"def train(w, g):\n  {text}\n  return g", audit_log) is None
+    )
+    assert audit_log.events == []
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_longest_texts_are_refused_or_read_like_any_other(watch: Watch) -> None:
-    """Longer ones are refused unread, so that no text takes long."""
+def test_texts_of_maximum_length_are_refused_or_round_trip(audit_log: AuditLog) -> None:
+    """Longer texts are refused without parsing, so that every text takes a short time."""
     for piece in ("(", "a.", "-", "x ", "#\u03b2", "\u03b2", "'", "\n", "\r", "1if ", "f(", "{1:"):
         text = piece * (MAX_CHARACTERS // len(piece))
-        assert read_or_refused(text, watch) is None
-    assert read_or_refused("def f(w, g):\n return g #" + "\u03b2" * 99_000, watch) is not None
+        assert assert_round_trip_or_refusal(text, audit_log) is None
+    assert (
+        assert_round_trip_or_refusal("def f(w, g):\n return g #" + "\u03b2" * 99_000, audit_log)
+        is not None
+    )
     with pytest.raises(ProgramError, match="at most 100,000"):
         parse("\u03b2" * (MAX_CHARACTERS + 1))
 
 
 @pytest.mark.parametrize("name", [*keyword.softkwlist, "__debug__", "print", "\u03b2", "\u0455"])
-def test_names_that_are_no_keywords_and_read_as_they_are_written_are_names(
-    name: str, watch: Watch
+def test_soft_keywords_builtins_and_normalized_letters_are_valid_names(
+    name: str, audit_log: AuditLog
 ) -> None:
     text = f"def train(w, g, {name}):\n    {name} = {name} * g\n    return {name}, {name}\n"
-    program = read_or_refused(text, watch)
+    program = assert_round_trip_or_refusal(text, audit_log)
     assert program is not None
     assert str(program) == text
 
@@ -269,7 +276,7 @@ def test_names_that_are_no_keywords_and_read_as_they_are_written_are_names(
     [*keyword.kwlist, *HOMOGLYPHS[:9], "x\ufe0f", "x\u200d", "", "1x", "a b", "x\n", "a=b", "sign",
      "max", "x" * (MAX_NAME + 1)],
 )  # fmt: skip
-def test_no_program_can_be_made_with_a_name_that_would_not_read_back(name: str) -> None:
+def test_programs_with_unparsable_names_cannot_be_constructed(name: str) -> None:
     program = zoo.load("lion")
     statement = Statement(name, "sign", ("g",))
     with pytest.raises(ProgramError):

@@ -1,4 +1,4 @@
-"""The zoo's programs are the optimizers they are named after, and say where they come from."""
+"""Tests of the zoo: programs match independent implementations, and headers are complete."""
 
 import re
 
@@ -13,11 +13,14 @@ from primitives import encode, initial_state, interpreter, step, to_optax, zoo
 from tests.primitives.zoo_table import ORACLES, difference, float32_difference, moments
 
 FLOAT32_INSIDE_OPTAX = {"adafactor": 1e-6, "adafactor_external": 1e-6, "adafactor_momentum": 1e-5}
-"""Optax computes the decay 1 - t^-0.8 in float32, whatever the weights are."""
+"""Tolerances for programs whose decay 1 - t^-0.8 optax computes in float32 in any case."""
 
 LOSES_DIGITS = {"adam_corrected_decay": 1e-4, "orthogonal_sgdm": 1e-2}
-"""Where not 1e-5: 1 - 0.999^(t - 1) has few digits in float32 at first, and each Newton-Schulz step
-multiplies what rounding leaves of a gradient's zero singular values by up to 3.4."""
+"""Tolerances in float32 where the default of 1e-5 is too small.
+
+1 - 0.999^(t - 1) has few correct digits in the first steps. Each Newton-Schulz step multiplies the
+rounding errors in the zero singular values of a gradient by up to 3.4.
+"""
 
 TRAINING_STEPS = 200
 machine = interpreter()
@@ -28,7 +31,7 @@ def test_every_zoo_program_has_an_oracle():
 
 
 @pytest.mark.parametrize(("name", "source"), sorted(ORACLES))
-def test_zoo_program_is_its_oracle_for_100_steps(name, source):
+def test_zoo_program_matches_its_oracle_for_100_steps(name, source):
     bound = FLOAT32_INSIDE_OPTAX.get(name, 1e-9) if source == "optax" else 1e-9
     assert difference(name, source) <= bound
 
@@ -48,24 +51,31 @@ ONE_OF_4000 = np.eye(1, 4000)
         ("adafactor_momentum", "paper", [RANDOM * 1e-15], 1),
         ("adax", "paper", [RANDOM * 1e-12], 1),
         ("amos", "paper", [RANDOM * 1e-20], 1),
-        ("cautious_lion", "paper", [ONE_OF_4000], 1),  # too small a share moves
-        ("eg_step_size", "paper", [RANDOM] * 2400, 1),  # gains and size reach their largest
-        ("eg_step_size", "paper", [RANDOM, -RANDOM] * 1200, 1),  # and their least
+        ("cautious_lion", "paper", [ONE_OF_4000], 1),  # a fraction of weights below the bound moves
+        ("eg_step_size", "paper", [RANDOM] * 2400, 1),  # gains and size reach their maximum
+        (
+            "eg_step_size",
+            "paper",
+            [RANDOM, -RANDOM] * 1200,
+            1,
+        ),  # gains and size reach their minimum
     ],
 )
-def test_zoo_program_is_its_oracle_where_bounds_and_epsilons_decide(name, source, grads, first):
+def test_zoo_program_matches_its_oracle_where_bounds_and_epsilons_matter(
+    name, source, grads, first
+):
     weights = {"w": np.ones(grads[0].shape)}
     steps = moments(name, weights, [{"w": g} for g in grads], first)
     assert difference(name, source, steps) <= 1e-9
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_zoo_program_keeps_its_digits_in_float32(name):
+def test_zoo_program_in_float32_is_close_to_float64(name):
     assert float32_difference(name) <= LOSES_DIGITS.get(name, 1e-5)
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_zoo_header_says_what_whence_and_with_which_defaults(name):
+def test_zoo_header_has_title_idea_paper_and_defaults(name):
     entry = zoo.entry(name)
     assert zoo.summary(name) == f"{entry.title}: {entry.idea}"
     assert len(zoo.summary(name)) <= 75  # `evosearch zoo` has one line for each at 120 columns
@@ -78,23 +88,23 @@ def test_zoo_header_says_what_whence_and_with_which_defaults(name):
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_zoo_defaults_are_the_programs_constants(name):
-    """A factor of 1 needs no statement."""
+def test_zoo_defaults_appear_as_constants_in_the_program(name):
+    """A default of 1 may be missing, because a factor of 1 needs no statement."""
     program = zoo.load(name)
     constants = [arg for s in program.statements for arg in s.args if isinstance(arg, float)]
-    known = {abs(c) for c in (*constants, *(state.initial for state in program.states))} | {1.0}
-    assert {value for _, value in zoo.entry(name).hyperparameters} <= known
+    available = {abs(c) for c in (*constants, *(state.initial for state in program.states))} | {1.0}
+    assert {value for _, value in zoo.entry(name).hyperparameters} <= available
 
 
 def quadratic(weights):
-    """A bowl with curvatures from 0.1 to 1 and its lowest point at weights from 0.25 to 3."""
+    """Return a quadratic with curvatures from 0.1 to 1 and its minimum at weights 0.25 to 3."""
 
-    def bowl(w):
+    def quadratic_of_array(w):
         target = jnp.linspace(0.25, 3.0, w.size).reshape(w.shape)
         curvature = jnp.geomspace(1.0, 0.1, w.size).reshape(w.shape)
         return jnp.sum(curvature * (w - target) ** 2)
 
-    return sum(map(bowl, jax.tree.leaves(weights)))
+    return sum(map(quadratic_of_array, jax.tree.leaves(weights)))
 
 
 @jax.jit
@@ -114,7 +124,7 @@ def loss_after_training(code, factor):
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_zoo_program_finds_the_bottom_of_a_bowl_at_one_of_a_few_rates(name):
+def test_zoo_program_minimizes_a_quadratic_at_some_learning_rate(name):
     code = encode(zoo.load(name))
     losses = [float(loss_after_training(code, factor)) for factor in (0.1, 1.0, 10.0, 100.0, 1e3)]
     assert np.nanmin(losses) < 0.01
@@ -130,7 +140,7 @@ def test_adafactor_keeps_8192_numbers_for_a_4096_by_4096_matrix():
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_a_program_is_an_optax_optimizer_in_a_chain_under_jit_with_a_schedule(name):
+def test_to_optax_works_in_a_chain_under_jit_with_a_schedule(name):
     schedule = optax.linear_schedule(0.02, 0.0, 40)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), to_optax(zoo.load(name), schedule))
     weights = {"a": jnp.ones((3, 2)), "b": jnp.ones(2)}
@@ -147,11 +157,11 @@ def test_a_program_is_an_optax_optimizer_in_a_chain_under_jit_with_a_schedule(na
         weights, state = train_step(weights, state)
     assert jax.tree.structure(weights) == jax.tree.structure(before)
     assert optax.tree.norm(weights) < optax.tree.norm(before)
-    ended, _ = train_step(weights, state)  # the schedule has reached 0
-    np.testing.assert_array_equal(ravel_pytree(ended)[0], ravel_pytree(weights)[0])
+    final, _ = train_step(weights, state)  # the schedule has reached 0
+    np.testing.assert_array_equal(ravel_pytree(final)[0], ravel_pytree(weights)[0])
 
 
-def test_learning_rate_is_a_factor_on_the_update():
+def test_the_learning_rate_of_to_optax_scales_the_update():
     weights, grads = {"a": jnp.ones(3)}, {"a": jnp.arange(3.0)}
     for rate in (0.5, lambda count: 0.5):
         optimizer = to_optax(zoo.load("sgd"), rate)
@@ -173,15 +183,15 @@ def test_to_optax_needs_the_weights():
         optimizer.update({"a": jnp.ones(2)}, optimizer.init({"a": jnp.ones(2)}))
 
 
-def test_to_optax_takes_the_programs_constants_as_hyperparameters():
+def test_to_optax_accepts_the_constants_as_hyperparameters():
     weights, grads = {"a": jnp.ones(3)}, {"a": jnp.array([1.0, -2.0, 0.5])}
-    ours = to_optax(zoo.load("adamw"), b1=0.5, weight_decay=0.0, eps=1e-3)
-    theirs = optax.adamw(1e-3, b1=0.5, weight_decay=0.0, eps=1e-3)
-    own, other = ours.init(weights), theirs.init(weights)
+    converted = to_optax(zoo.load("adamw"), b1=0.5, weight_decay=0.0, eps=1e-3)
+    reference = optax.adamw(1e-3, b1=0.5, weight_decay=0.0, eps=1e-3)
+    state, reference_state = converted.init(weights), reference.init(weights)
     for _ in range(3):
-        update, own = ours.update(grads, own, weights)
-        wanted, other = theirs.update(grads, other, weights)
-        np.testing.assert_allclose(update["a"], wanted["a"], rtol=1e-5)
+        update, state = converted.update(grads, state, weights)
+        expected, reference_state = reference.update(grads, reference_state, weights)
+        np.testing.assert_allclose(update["a"], expected["a"], rtol=1e-5)
 
 
 def test_hyperparameters_can_be_injected_and_scheduled():
@@ -192,16 +202,16 @@ def test_hyperparameters_can_be_injected_and_scheduled():
     weights, grads = {"a": jnp.ones((2, 2))}, {"a": jnp.full((2, 2), 3.0)}
     update, _ = jax.jit(injected.update)(grads, injected.init(weights), weights)
     plain = to_optax(zoo.load("lion"))
-    wanted, _ = plain.update(grads, plain.init(weights), weights)
-    np.testing.assert_allclose(update["a"], wanted["a"], rtol=1e-6)
+    expected, _ = plain.update(grads, plain.init(weights), weights)
+    np.testing.assert_allclose(update["a"], expected["a"], rtol=1e-6)
 
 
-def test_a_hyperparameter_that_does_not_exist_is_named():
+def test_an_unknown_hyperparameter_is_named_in_the_error():
     with pytest.raises(TypeError, match="no hyperparameter 'wieght_decay'; did you mean 'weight_"):
         to_optax(zoo.load("lion"), wieght_decay=0.1)
 
 
-def test_the_start_of_a_state_is_a_hyperparameter():
+def test_the_initial_value_of_a_state_is_a_hyperparameter():
     size = {"a": jnp.ones(3)}
     state = to_optax(zoo.load("eg_step_size"), initial_size=2.0).init(size)
     assert any(np.all(np.asarray(x) == 2.0) for x in jax.tree.leaves(state.program))

@@ -1,4 +1,7 @@
-"""The zoo against its oracles; `python -m tests.primitives.zoo_table` prints the differences."""
+"""Comparison of the zoo with independent implementations (oracles).
+
+`python -m tests.primitives.zoo_table` prints the differences.
+"""
 
 import sys
 from functools import lru_cache
@@ -32,7 +35,7 @@ class Moment(NamedTuple):
 
 
 def moments(name, weights, grads, first=1):
-    """The steps of a program on the trees of gradients in `grads`, counted from `first`."""
+    """Yield the steps of a zoo program on a sequence of gradients, with t from `first` on."""
     program = zoo.load(name)
     state = initial_state(program, weights, np)
     for t, g in enumerate(grads, first):
@@ -44,9 +47,10 @@ def moments(name, weights, grads, first=1):
 
 @lru_cache
 def trajectory(name):
-    """Steps of a program on random gradients: matrix, vector, number, stack, and zeros.
+    """Run a zoo program on random gradients and return its steps.
 
-    Some weights have no gradient at first, and the bias starts at zero.
+    The model has a matrix, a vector, a scalar, a stack of matrices and a bias of zeros. Some
+    weights have zero gradients in the first three steps.
     """
     rng = np.random.default_rng(0)
     weights = {key: rng.normal(size=shape) for key, shape in SHAPES.items()}
@@ -57,38 +61,43 @@ def trajectory(name):
     return list(moments(name, weights, grads))
 
 
-def relative(ours, theirs):
-    """The largest difference within each array, relative to the array's largest number."""
+def relative_difference(actual, expected):
+    """Return the largest difference in any array, relative to the array's largest number."""
 
     def within(a, b):
         assert np.isfinite(b).all()
         largest = np.abs(b).max()
         return np.abs(a - b).max() / (largest or 1.0)
 
-    return np.max([within(np.asarray(ours[key]), np.asarray(theirs[key])) for key in theirs])
+    return np.max([within(np.asarray(actual[key]), np.asarray(expected[key])) for key in expected])
 
 
 def difference(name, source, steps=None):
-    """The largest relative difference of a program in float64 from an oracle, over all `steps`.
+    """Return the largest relative difference of a program in float64 from an oracle.
 
-    Both keep their own state from the first step on. Without `steps`, those of `trajectory`.
+    Both update their own states from the first step on. `steps` defaults to `trajectory(name)`.
     """
     steps = list(steps or trajectory(name))
-    their_step = ORACLES[name, source](steps[0].weights)
-    return np.max([relative(m.update, their_step(m.weights, m.grads, m.t)) for m in steps])
+    oracle_step = ORACLES[name, source](steps[0].weights)
+    return np.max(
+        [relative_difference(m.update, oracle_step(m.weights, m.grads, m.t)) for m in steps]
+    )
 
 
 def float32_difference(name):
-    """The largest relative difference of JAX in float32, each step from the float64 state."""
+    """Return the largest relative difference of one step in float32 from the step in float64."""
     program = zoo.load(name)
     compiled = jax.jit(lambda state, w, g, t: step(program, state, w, g, t=t)[0])
 
-    def single(tree):
+    def to_float32(tree):
         return jax.tree.map(np.float32, tree)
 
     return np.max(
         [
-            relative(compiled(single(m.state), single(m.weights), single(m.grads), m.t), m.update)
+            relative_difference(
+                compiled(to_float32(m.state), to_float32(m.weights), to_float32(m.grads), m.t),
+                m.update,
+            )
             for m in trajectory(name)
         ]
     )
@@ -97,9 +106,9 @@ def float32_difference(name):
 def main():
     print("| program | oracle | largest relative difference | float32 |\n| --- | --- | --- | --- |")
     for name in sys.argv[1:] or zoo.names():
-        sources = [source for known, source in ORACLES if known == name]
-        apart = ", ".join(f"{difference(name, source):.1e}" for source in sources)
-        print(f"| {name} | {', '.join(sources)} | {apart} | {float32_difference(name):.1e} |")
+        sources = [source for program, source in ORACLES if program == name]
+        differences = ", ".join(f"{difference(name, source):.1e}" for source in sources)
+        print(f"| {name} | {', '.join(sources)} | {differences} | {float32_difference(name):.1e} |")
 
 
 if __name__ == "__main__":
