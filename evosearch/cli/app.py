@@ -155,7 +155,7 @@ def main() -> NoReturn:
         say(f"evosearch: {error.filename or 'output'}: {error.strerror}", err=True)
         sys.exit(1)
     except Exception as error:
-        status = _exit_status(error)
+        status = exit_status(error)
         if status is None:
             raise
         say(f"evosearch: {_one_line(error)}", err=True)
@@ -165,7 +165,7 @@ def main() -> NoReturn:
     raise AssertionError("the command line always exits")
 
 
-def _exit_status(error: Exception) -> int | None:
+def exit_status(error: Exception) -> int | None:
     """Return the exit status of an error meant for the user; None for a bug in evosearch."""
     if isinstance(error, EvosearchError):
         return error.exit_code

@@ -1,13 +1,14 @@
-"""Programs as code that people use: one file for optax or for PyTorch, checked before it is given.
+"""Export of programs to self-contained Python files for optax and PyTorch.
 
-A program is lowered to a graph (`lowering`), its constants named by role (`graph.roles`); intervals
-prove which divisions need no guard (`graph.ranges`), `blocks` and `dialect` turn values into
-statements, and `optax_file` and `torch_file` write the files around them.
+A program is lowered to a graph (`lowering`), in which constants have names by role (`graph.roles`).
+Intervals prove which divisions cannot have a zero divisor and need no guard (`graph.ranges`).
+`blocks` and `dialect` turn values into statements; `optax_file` and `torch_file` write the files.
+`check` compares a file with the reference interpreter.
 """
 
 from __future__ import annotations
 
-from primitives.export.check import Report, check, load
+from primitives.export.check import CheckResult, check, load
 from primitives.export.lowering import ExportError, lower
 from primitives.export.naming import (
     Exported,
@@ -20,10 +21,10 @@ from primitives.export.torch_file import TorchFile
 from primitives.program import Program
 
 __all__ = [
+    "CheckResult",
     "ExportError",
     "Exported",
     "OptimizerNameError",
-    "Report",
     "Target",
     "check",
     "export",
@@ -32,16 +33,19 @@ __all__ = [
 
 
 def export(program: Program, target: Target, name: str, summary: str = "") -> Exported:
-    """`program` as a file that stands alone; `check` tells whether it is the program.
+    """Return `program` as a self-contained Python file, not yet checked; see `check`.
 
-    For optax: the State, `scale_by_NAME`, and the alias NAME. For torch: a `torch.optim.Optimizer`
-    called NAME in camel case.
+    An optax file defines the state, the transformation `scale_by_NAME` and the optimizer NAME. A
+    PyTorch file defines a `torch.optim.Optimizer` whose class is NAME in camel case.
 
     Args:
-        program: what to export.
-        target: "optax" or "torch".
-        name: lower-case letters, digits and underscores.
+        program: the program to export.
+        target: the library, "optax" or "torch".
+        name: the optimizer's name: up to 40 lower-case letters, digits and underscores.
         summary: the optimizer's idea in one line, for the docstrings.
+
+    Returns:
+        The file's source, with the names that it uses.
 
     Raises:
         OptimizerNameError: `name` cannot name an optimizer.
@@ -51,12 +55,12 @@ def export(program: Program, target: Target, name: str, summary: str = "") -> Ex
     lowered = lower(program)
     arguments = (lowered, checked_name(name), summary, program)
     file = OptaxFile(*arguments) if target == "optax" else TorchFile(*arguments)
-    found = lowered.roles
+    roles = lowered.roles
     return Exported(
         program,
         target,
         name,
         file.text(),
         dict(file.states),
-        {one.name: one.value for one in (found.learning_rate, *found.hyperparameters)},
+        {h.name: h.value for h in (roles.learning_rate, *roles.hyperparameters)},
     )

@@ -1,4 +1,4 @@
-"""Values as statements: what is read once goes where it is read, the rest gets a name."""
+"""Writing of values as statements: a value that is read once is inlined, others get a name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from primitives.export import source
 from primitives.graph.nodes import Node, reachable
 
-INLINE = 64
-"""Longer expressions get a name."""
+MAX_INLINE_LENGTH = 64
+"""Maximum number of characters of an expression; parts of longer ones get a name."""
 
 
 class Block:
@@ -18,32 +18,32 @@ class Block:
 
     Args:
         names: the names in use.
-        known: whether a value comes from outside of this block.
-        leaf: the expression of such a value; None for one that is computed in the block after all.
-        write: the code of an op, given the value; see `source.fill`.
-        name_for: what a value may be called.
-        outputs: all values that will be asked for.
-        indent: how far statements are indented.
-        lines: where statements are added.
-        named: whether a value gets a name although only one other reads it.
+        is_external: whether a value is computed outside of this block.
+        leaf: returns the expression of an external value, or None if the block has to compute it.
+        write: returns the code of an op and the names in it, as `Dialect.write` does.
+        name_for: returns a name for a value, which gets a number if it is in use.
+        outputs: all values that `expression` and the other methods will be called with.
+        indent: number of spaces before each statement.
+        lines: the list to which statements are appended; by default a new one.
+        needs_name: whether a value gets a name although only `reader` reads it.
     """
 
     def __init__(
         self,
         names: source.Names,
-        known: Callable[[Node], bool],
+        is_external: Callable[[Node], bool],
         leaf: Callable[[Node], ast.expr | None],
         write: Callable[[Node, list[ast.expr]], tuple[str, dict[str, ast.expr]]],
         name_for: Callable[[Node], str],
         outputs: tuple[Node, ...],
         indent: int,
         lines: list[str] | None = None,
-        named: Callable[[Node, Node | None], bool] = lambda value, reader: False,
+        needs_name: Callable[[Node, Node | None], bool] = lambda value, reader: False,
     ):
-        self.named = named
+        self.needs_name = needs_name
         self.indent = " " * indent
         self.names = names
-        self.known = known
+        self.is_external = is_external
         self.leaf = leaf
         self.write = write
         self.name_for = name_for
@@ -52,12 +52,12 @@ class Block:
         self.uses = self._uses(outputs)
 
     def _uses(self, outputs: tuple[Node, ...]) -> Counter[Node]:
-        """How often each value is read, not looking into what is known outside."""
+        """Count how often each value is read in this block."""
         uses: Counter[Node] = Counter(outputs)
         seen: set[Node] = set()
 
         def visit(value: Node) -> None:
-            if value in seen or (value not in outputs and self.known(value)):
+            if value in seen or (value not in outputs and self.is_external(value)):
                 return
             seen.add(value)
             uses.update(value.args)
@@ -68,22 +68,24 @@ class Block:
             visit(value)
         return uses
 
-    def expression(self, value: Node, *, fresh: bool = False) -> ast.expr:
-        """The expression of `value`; what it needs is added to the block's lines before.
+    def expression(self, value: Node, *, compute: bool = False) -> ast.expr:
+        """Return an expression for `value`, after adding the statements that it depends on.
 
-        `fresh` looks into the value itself even if it is known outside.
+        Args:
+            value: the value to write.
+            compute: whether to compute `value` here even if it is external.
         """
         if value in self.local:
             return self.local[value]
-        known = None if fresh else self.leaf(value)
-        if known is not None:
-            return known
+        leaf = None if compute else self.leaf(value)
+        if leaf is not None:
+            return leaf
         args = [self.operand(arg, value) for arg in value.args]
         code, extra = self.write(value, args)
-        for place, arg in enumerate(value.args):
-            if source.repeats(code, f"_{place}") and not _is_simple(args[place]):
-                args[place] = self.assign(arg, args[place])
-        while len(source.text(_filled(code, args, extra))) > INLINE:
+        for index, arg in enumerate(value.args):
+            if source.repeats(code, f"_{index}") and not _is_simple(args[index]):
+                args[index] = self.assign(arg, args[index])
+        while len(source.text(_filled(code, args, extra))) > MAX_INLINE_LENGTH:
             lengths = [0 if _is_simple(arg) else len(source.text(arg)) for arg in args]
             longest = max(range(len(args)), key=lengths.__getitem__, default=0)
             if not args or not lengths[longest]:
@@ -92,21 +94,26 @@ class Block:
         return _filled(code, args, extra)
 
     def operand(self, value: Node, reader: Node | None = None) -> ast.expr:
-        """The expression of `value` where `reader` (or a statement of its own) reads it."""
+        """Return `value` as an operand: a name if it is read more than once, or an expression.
+
+        Args:
+            value: the value to write.
+            reader: the value that it is an operand of; None for a statement.
+        """
         expression = self.expression(value)
-        if (self.uses[value] > 1 or self.named(value, reader)) and not _is_simple(expression):
+        if (self.uses[value] > 1 or self.needs_name(value, reader)) and not _is_simple(expression):
             return self.assign(value, expression)
         return expression
 
-    def fitted(self, value: Node, around: str) -> ast.expr:
-        """The expression of `value`, short enough for a line with the text `around` it."""
+    def fitted(self, value: Node, context: str) -> ast.expr:
+        """Return `value` as an operand that fits on a line together with the text `context`."""
         expression = self.operand(value)
-        if len(self.indent) + len(around) + len(source.text(expression)) > source.WIDTH:
+        if len(self.indent) + len(context) + len(source.text(expression)) > source.WIDTH:
             return self.assign(value, expression)
         return expression
 
     def assign(self, value: Node, expression: ast.expr | None = None) -> ast.expr:
-        """Gives `value` a name."""
+        """Add a statement that assigns `value` to a new name, and return the name."""
         if value in self.local:
             return self.local[value]
         expression = expression or self.expression(value)
@@ -121,37 +128,44 @@ def _filled(code: str, args: list[ast.expr], extra: dict[str, ast.expr]) -> ast.
 
 
 def _is_simple(expression: ast.expr) -> bool:
-    """A name or a number."""
+    """Whether an expression is a name or a number."""
     if isinstance(expression, ast.UnaryOp):
         expression = expression.operand
     return isinstance(expression, ast.Name | ast.Constant | ast.Attribute)
 
 
-def shared(roots: tuple[Node, ...], inside: Callable[[Node], bool]) -> list[Node]:
-    """The values, operands first, that more than one root is made of and that are worth keeping.
+def shared(roots: tuple[Node, ...], is_inner: Callable[[Node], bool]) -> list[Node]:
+    """Return the values that several roots depend on, operands first.
+
+    Of values that depend on each other only the outermost is included, unless the others have
+    further readers.
 
     Args:
         roots: values that are computed one by one.
-        inside: whether a value is computed inside a root (not a leaf, nor a number for the model).
+        is_inner: whether a value is computed as part of a root. False for leaves and for values of
+            kind scalar.
     """
-    found: list[Node] = []
+    shared_values: list[Node] = []
     while True:
-        known = {*roots, *found}
+        separate = {*roots, *shared_values}
         counts: Counter[Node] = Counter()
-        for root in known:
-            counts.update(_parts(root, known, inside))
-        several = [value for value in reachable(roots) if counts[value] > 1 and value not in known]
-        if not several:
-            return [value for value in reachable(roots) if value in set(found)]
-        found.append(several[-1])  # what is made of the others
+        for root in separate:
+            counts.update(_parts(root, separate, is_inner))
+        candidates = [
+            value for value in reachable(roots) if counts[value] > 1 and value not in separate
+        ]
+        if not candidates:
+            return [value for value in reachable(roots) if value in set(shared_values)]
+        shared_values.append(candidates[-1])  # operands come first, so this is an outermost one
 
 
-def _parts(root: Node, known: set[Node], inside: Callable[[Node], bool]) -> set[Node]:
+def _parts(root: Node, separate: set[Node], is_inner: Callable[[Node], bool]) -> set[Node]:
+    """Return the values that are computed as part of `root`, without those in `separate`."""
     parts: set[Node] = set()
-    stack = [arg for arg in root.args if inside(arg)]
+    stack = [arg for arg in root.args if is_inner(arg)]
     while stack:
         value = stack.pop()
-        if value not in parts and value not in known:
+        if value not in parts and value not in separate:
             parts.add(value)
-            stack += [arg for arg in value.args if inside(arg)]
+            stack += [arg for arg in value.args if is_inner(arg)]
     return parts

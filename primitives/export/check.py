@@ -1,10 +1,10 @@
-"""The check of an exported file: its steps are those of the reference interpreter, in float64.
+"""Comparison of an exported file with the reference interpreter, step by step in float64.
 
-Every step starts from the reference's state, on fresh random weights, gradients and schedule
-values, with some gradients zero. The program's constants are read from scalar states there
-(`roles.lift`), so that the file and the reference compute with the same numbers: at first the
-defaults as the file has them (0.9, where a program means float32's 0.9), then others within their
-intervals, so that a hyperparameter that does not do what its constant did is found too.
+Every step starts from the state of the reference, with new random weights, gradients and schedule
+values; some gradients are zero. `roles.lift` turns the program's constants into scalar states, so
+that the reference uses the same hyperparameters as the file. A quarter of the steps uses the file's
+defaults (0.9, where the program has the float32 nearest to 0.9). The other steps vary them, so that
+a hyperparameter that does not act as its constant is found too.
 """
 
 from __future__ import annotations
@@ -23,26 +23,32 @@ from primitives.export.naming import Exported, camel_case
 from primitives.graph.roles import lift, roles
 from primitives.graph.statements import INITIAL, Place
 from primitives.kinds import Kind
-from primitives.machine import reference
+from primitives.machine import reference as interpreter
 from primitives.program import Program, Statement
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
-"""What a file is tried on: a matrix, a vector, a single weight and a stack of matrices."""
+"""Shapes of the arrays that files are checked on, by name."""
 
 KEYS = sorted(SHAPES)
-"""The arrays in the order in which JAX flattens a dict, and the reference keeps them."""
+"""Names of the arrays, in the order in which JAX flattens a dict and the reference keeps arrays."""
 
 STEPS = 100
 TOLERANCE = 1e-9
-"""The largest |difference| / (1 + |reference|)."""
+"""Maximum of |difference| / (1 + |reference|)."""
 
 _NOISE = 1e-13
-_NOISES = 3
+"""Relative rounding error of each value when the effect of rounding is estimated."""
+_NOISE_SAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Report:
-    """A passed check: the steps, and the largest |difference| / (1 + |reference|)."""
+class CheckResult:
+    """The result of a check that was passed.
+
+    Attributes:
+        steps: number of steps.
+        largest_difference: the largest |difference| / (1 + |reference|) of all numbers.
+    """
 
     steps: int
     largest_difference: float
@@ -50,10 +56,21 @@ class Report:
 
 @dataclass(frozen=True)
 class _Step:
-    """One step's inputs, and what the reference makes of them."""
+    """One step of the reference.
+
+    Attributes:
+        t: the number of the step, from 1.
+        schedule: the value of the learning-rate schedule.
+        hyperparameters: the values of all hyperparameters, the learning rate included.
+        weights: the weights, by name.
+        grads: the gradients, by name.
+        state: the state before the step.
+        update: what the reference subtracts from the weights.
+        following: the state after the step.
+    """
 
     t: int
-    shape: float
+    schedule: float
     hyperparameters: dict[str, float]
     weights: dict[str, np.ndarray]
     grads: dict[str, np.ndarray]
@@ -62,41 +79,52 @@ class _Step:
     following: tuple[Any, ...]
 
 
-def check(file: Exported, steps: int = STEPS) -> Report:
-    """Runs an exported file beside the reference interpreter.
+def check(file: Exported, steps: int = STEPS) -> CheckResult:
+    """Compare the steps of an exported file with those of the reference interpreter.
+
+    Args:
+        file: the file to check; its source is executed.
+        steps: number of steps.
+
+    Returns:
+        The number of steps and the largest difference.
 
     Raises:
-        ExportError: they differ, or the file cannot be run: says where, and what to do.
+        ExportError: file and reference differ by more than `TOLERANCE`, or the file cannot be run.
+            The message names the first difference and the remedy.
     """
     run = {"optax": _run_optax, "torch": _run_torch}[file.target]
-    lifted = _Lifted(file.program)
+    reference = _Reference(file.program)
     largest = 0.0
     module = load(file)
-    for expected, update, following in run(file, module, lifted, list(lifted.steps(steps))):
+    for expected, update, following in run(file, module, reference, list(reference.steps(steps))):
         pairs = [(f"update[{key!r}]", expected.update[key], update[key]) for key in SHAPES]
-        for state, ours, theirs in zip(
-            lifted.graph.states, expected.following, following, strict=True
+        for state, expected_value, value in zip(
+            reference.graph.states, expected.following, following, strict=True
         ):
-            pairs += _named_arrays(state.parameter.name, ours, theirs)
-        for array, wanted, found in pairs:
-            largest = max(largest, _compare(lifted, expected, array, wanted, found))
-    return Report(steps, largest)
+            pairs += _named_arrays(state.parameter.name, expected_value, value)
+        for array, expected_array, actual_array in pairs:
+            difference = _compare(reference, expected, array, expected_array, actual_array)
+            largest = max(largest, difference)
+    return CheckResult(steps, largest)
 
 
 def load(file: Exported) -> types.ModuleType:
-    """An exported file as a module: our own text, with nothing of the program's in it but numbers
-    and names that were checked.
+    """Return an exported file as a module, by executing its source.
+
+    The source is generated by this package. Of the program it contains only numbers and checked
+    names, so that executing it is safe.
 
     Raises:
-        ExportError: PyTorch is needed and not installed.
+        ExportError: the file needs PyTorch, which is not installed.
     """
     if file.target == "torch":
         try:
             import torch  # noqa: F401
         except ImportError:
             raise ExportError(
-                "a file is checked before it is written, and PyTorch is not installed; "
-                "pip install torch"
+                "PyTorch is not installed, which is needed to check the file before it is written; "
+                "run: pip install torch"
             ) from None
     module = types.ModuleType(file.name)
     exec(compile(file.source, f"{file.name}.py", "exec"), module.__dict__)
@@ -106,36 +134,44 @@ def load(file: Exported) -> types.ModuleType:
 # -- the reference ------------------------------------------------------------------------------
 
 
-class _Lifted:
-    """The reference with its constants given at each step."""
+class _Reference:
+    """The reference interpreter, with hyperparameters that are given at each step.
+
+    Attributes:
+        program: the program, with its constants lifted to states.
+        lifted: the names of these states.
+        defaults: the default of each hyperparameter, the learning rate included.
+        rate_in_program: whether the program multiplies by its learning rate itself.
+    """
 
     def __init__(self, program: Program):
         self.graph: Lowered = lower(program)
         self.roles = roles(program)
-        self.all = (self.roles.learning_rate, *self.roles.hyperparameters)
+        hyperparameters = (self.roles.learning_rate, *self.roles.hyperparameters)
         places: dict[Place, str] = {}
-        for one in self.all:
-            for number, place in enumerate((*one.places, *one.unit_places)):
+        for h in hyperparameters:
+            for index, place in enumerate((*h.places, *h.unit_places)):
                 if place[0] != INITIAL:
-                    places[place] = f"<{one.name}>" if number < len(one.places) else "<1>"
+                    places[place] = f"<{h.name}>" if index < len(h.places) else "<1>"
         self.program = lift(self.graph.program, places)
         self.lifted = tuple(dict.fromkeys(places.values()))
-        self.defaults = {one.name: one.value for one in self.all}
+        self.defaults = {h.name: h.value for h in hyperparameters}
         self.rate_in_program = bool(self.roles.learning_rate.places)
 
     def steps(self, count: int) -> Iterator[_Step]:
-        """Random steps, each from the state that the one before led to."""
+        """Yield `count` steps on random inputs, each from the state after the step before."""
         rng = np.random.default_rng(0)
-        weights = _drawn(rng)
-        full = reference.initial_state(self.program, weights, np)
+        weights = _random_arrays(rng)
+        full = interpreter.initial_state(self.program, weights, np)
         state = full[: len(self.graph.states)]
         for t in range(1, count + 1):
-            given = self.defaults if t <= max(1, count // 4) else self._varied(rng)
-            weights, grads, shape = _drawn(rng), _drawn(rng), float(rng.uniform(0.05, 1.0))
+            hyperparameters = self.defaults if t <= max(1, count // 4) else self._varied(rng)
+            weights, grads = _random_arrays(rng), _random_arrays(rng)
+            schedule = float(rng.uniform(0.05, 1.0))
             for key in SHAPES:
                 if SHAPES[key]:
                     grads[key].reshape(-1)[: 1 + t % 2] = 0.0
-            step = _Step(t, shape, given, weights, grads, state, {}, ())
+            step = _Step(t, schedule, hyperparameters, weights, grads, state, {}, ())
             update, following = self.run(step)
             yield replace(step, update=update, following=following)
             state = following
@@ -143,15 +179,20 @@ class _Lifted:
     def run(
         self, step: _Step, noise: Callable[[], float] | None = None
     ) -> tuple[dict[str, np.ndarray], tuple[Any, ...]]:
-        """The reference's update and next states; with `noise`, every value is off by a factor."""
+        """Return the update and the next state.
+
+        Args:
+            step: the inputs of the step.
+            noise: returns a factor near 1; every value is multiplied by such a factor.
+        """
         program, values = self.program, dict(step.hyperparameters) | {"1": 1.0}
         constants: list[float] = [values[name.strip("<>")] for name in self.lifted]
         if noise is not None:
-            program, factors = _noisy(program, noise)
+            program, factors = _with_noise(program, noise)
             constants += factors
-        entering = (*step.state, *(np.float64(value) for value in constants))
-        update, following = reference.step(
-            program, entering, step.weights, step.grads, lr=step.shape, t=float(step.t), xp=np
+        state = (*step.state, *(np.float64(value) for value in constants))
+        update, following = interpreter.step(
+            program, state, step.weights, step.grads, lr=step.schedule, t=float(step.t), xp=np
         )
         if not self.rate_in_program:
             with np.errstate(all="ignore"):
@@ -160,190 +201,210 @@ class _Lifted:
         return update, following[: len(self.graph.states)]
 
     def _varied(self, rng: np.random.Generator) -> dict[str, float]:
-        """The defaults, each up to a tenth nearer to 0 (which is within every interval)."""
+        """Return the defaults, each reduced by up to a tenth, which leaves it in its interval."""
         return {name: value * rng.uniform(0.9, 1.0) for name, value in self.defaults.items()}
 
 
-def _drawn(rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _random_arrays(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {key: np.asarray(rng.normal(size=shape)) for key, shape in SHAPES.items()}
 
 
-def _noisy(program: Program, noise: Callable[[], float]) -> tuple[Program, list[float]]:
-    """`program` with every statement's result multiplied by a factor near 1, and the factors."""
+def _with_noise(program: Program, noise: Callable[[], float]) -> tuple[Program, list[float]]:
+    """Return `program` with each statement's result multiplied by a state, and these factors."""
     statements, names = [], []
-    for number, statement in enumerate(program.statements):
-        names.append(f"<noise {number}>")
+    for index, statement in enumerate(program.statements):
+        names.append(f"<noise {index}>")
         statements += [
             statement,
             Statement(statement.target, "multiply", (statement.target, 1.0)),
         ]
-    noisy = Program(program.parameters, tuple(statements), program.returns)
-    places = {(2 * number + 1, 1): name for number, name in enumerate(names)}
-    return lift(noisy, places), [noise() for _ in names]
+    program = Program(program.parameters, tuple(statements), program.returns)
+    places = {(2 * index + 1, 1): name for index, name in enumerate(names)}
+    return lift(program, places), [noise() for _ in names]
 
 
 # -- the files ------------------------------------------------------------------------------------
 
 
-_Outcome = tuple[_Step, dict[str, np.ndarray], tuple[Any, ...]]
+_Result = tuple[_Step, dict[str, np.ndarray], tuple[Any, ...]]
+"""A step of the reference, and the file's update and next state on the same inputs."""
 
 
 def _run_optax(
-    file: Exported, module: types.ModuleType, lifted: _Lifted, steps: list[_Step]
-) -> Iterator[_Outcome]:
-    alias, variables = getattr(module, file.name), lifted.graph.states
-    names = [file.states[variable.parameter.name] for variable in variables]
+    file: Exported, module: types.ModuleType, reference: _Reference, steps: list[_Step]
+) -> Iterator[_Result]:
+    names = [file.states[state.parameter.name] for state in reference.graph.states]
 
-    def made(hyperparameters: Mapping[str, Any], shape: Any) -> Any:
-        given = dict(hyperparameters)
-        if lifted.graph.reads("lr"):
-            given["schedule"] = shape
-        elif lifted.roles.scheduled:
-            given["learning_rate"] = given["learning_rate"] * shape
-        return alias(**given)
+    def optimizer(hyperparameters: Mapping[str, Any], schedule: Any) -> Any:
+        arguments = dict(hyperparameters)
+        if reference.graph.reads("lr"):
+            arguments["schedule"] = schedule
+        elif reference.roles.scheduled:
+            arguments["learning_rate"] = arguments["learning_rate"] * schedule
+        return getattr(module, file.name)(**arguments)
 
     @jax.jit
-    def update(hyperparameters: Any, shape: Any, grads: Any, state: Any, weights: Any) -> Any:
-        return made(hyperparameters, shape).update(grads, state, weights)
+    def update(hyperparameters: Any, schedule: Any, grads: Any, state: Any, weights: Any) -> Any:
+        return optimizer(hyperparameters, schedule).update(grads, state, weights)
 
     with jax.enable_x64(True):
-        state = made(lifted.defaults, 1.0).init(jax.tree.map(jnp.asarray, steps[0].weights))
-        _compare_start(lifted, steps[0], [getattr(state[0], name) for name in names])
+        weights = jax.tree.map(jnp.asarray, steps[0].weights)
+        state = optimizer(reference.defaults, 1.0).init(weights)
+        _compare_initial_state(reference, steps[0], [getattr(state[0], name) for name in names])
         for step in steps:
-            entering = {
-                name: _like(value, getattr(state[0], name))
+            fields = {
+                name: _reshaped(value, getattr(state[0], name))
                 for name, value in zip(names, step.state, strict=True)
             }
-            if entering:
-                state = (state[0]._replace(**entering), *state[1:])
+            if fields:
+                state = (state[0]._replace(**fields), *state[1:])
             updates, state = update(
-                step.hyperparameters, step.shape, step.grads, state, step.weights
+                step.hyperparameters, step.schedule, step.grads, state, step.weights
             )
-            moved = {key: -np.asarray(value) for key, value in updates.items()}
-            yield step, moved, tuple(getattr(state[0], name) for name in names)
+            subtracted = {key: -np.asarray(value) for key, value in updates.items()}
+            yield step, subtracted, tuple(getattr(state[0], name) for name in names)
 
 
-def _like(value: Any, kept: Any) -> Any:
-    """The reference's state in the shapes in which the file keeps it."""
+def _reshaped(value: Any, like: Any) -> Any:
+    """Return a state of the reference in the structure and shapes of the file's state."""
     if not isinstance(value, list):
         return jnp.asarray(value)
     return {
-        key: jnp.asarray(np.reshape(array, kept[key].shape))
+        key: jnp.asarray(np.reshape(array, like[key].shape))
         for key, array in zip(KEYS, value, strict=True)
     }
 
 
 def _run_torch(
-    file: Exported, module: types.ModuleType, lifted: _Lifted, steps: list[_Step]
-) -> Iterator[_Outcome]:
+    file: Exported, module: types.ModuleType, reference: _Reference, steps: list[_Step]
+) -> Iterator[_Result]:
     import torch
 
     params = {key: torch.tensor(array) for key, array in steps[0].weights.items()}
-    groups = [{"params": [params[key] for key in some]} for some in (KEYS[:2], KEYS[2:])]
-    extra: dict[str, Any] = {}
-    if lifted.graph.reads("lr"):
-        extra["schedule"] = lambda done: steps[done].shape
-    optimizer = getattr(module, camel_case(file.name))(groups, **extra)
+    groups = [{"params": [params[key] for key in keys]} for keys in (KEYS[:2], KEYS[2:])]
+    options: dict[str, Any] = {}
+    if reference.graph.reads("lr"):
+        options["schedule"] = lambda completed_steps: steps[completed_steps].schedule
+    optimizer = getattr(module, camel_case(file.name))(groups, **options)
     for step in steps:
         rate = step.hyperparameters["learning_rate"]
-        if lifted.roles.scheduled and not extra:
-            rate *= step.shape
+        if reference.roles.scheduled and not options:
+            rate *= step.schedule
         for group in optimizer.param_groups:
             group.update(step.hyperparameters | {"lr": rate})
         for key, p in params.items():
             p.copy_(torch.tensor(step.weights[key]))
             p.grad = torch.tensor(step.grads[key])
-        kept = _torch_states(file, optimizer, lifted, params)
+        states = _torch_states(file, optimizer, reference, params)
         if step is steps[0]:
-            _compare_start(lifted, step, kept)
-        for tensors, value in zip(kept, step.state, strict=True):
+            _compare_initial_state(reference, step, states)
+        for tensors, value in zip(states, step.state, strict=True):
             if not isinstance(value, list):
                 tensors.fill_(float(value))
                 continue
             for key, array in zip(KEYS, value, strict=True):
                 tensors[key].copy_(torch.tensor(np.reshape(array, tensors[key].shape)))
         optimizer.step()
-        moved = {key: step.weights[key] - p.numpy() for key, p in params.items()}
-        yield step, moved, tuple(kept)
+        subtracted = {key: step.weights[key] - p.numpy() for key, p in params.items()}
+        yield step, subtracted, tuple(states)
 
 
 def _torch_states(
-    file: Exported, optimizer: Any, lifted: _Lifted, params: dict[str, Any]
+    file: Exported, optimizer: Any, reference: _Reference, params: dict[str, Any]
 ) -> list[Any]:
-    """The tensors that the file keeps, which it writes in place; made if this is the first step."""
-    found: list[Any] = []
-    for variable in lifted.graph.states:
-        name = file.states[variable.parameter.name]
-        if variable.parameter.kind == Kind.SCALAR:
-            found.append(optimizer._model(params[KEYS[0]])[name])
+    """Return the optimizer's state tensors, which a step changes in place."""
+    states: list[Any] = []
+    for state in reference.graph.states:
+        name = file.states[state.parameter.name]
+        if state.parameter.kind == Kind.SCALAR:
+            states.append(optimizer._model(params[KEYS[0]])[name])
         else:
-            found.append({key: optimizer._state(params[key])[name] for key in KEYS})
-    return found
+            states.append({key: optimizer._state(params[key])[name] for key in KEYS})
+    return states
 
 
-# -- comparing ------------------------------------------------------------------------------------
+# -- comparison -----------------------------------------------------------------------------------
 
 
-def _named_arrays(name: str, ours: Any, theirs: Any) -> list[tuple[str, Any, Any]]:
-    if not isinstance(ours, list):
-        return [(name, ours, theirs)]
-    return [(f"{name}[{key!r}]", a, theirs[key]) for key, a in zip(KEYS, ours, strict=True)]
+def _named_arrays(name: str, expected: Any, actual: Any) -> list[tuple[str, Any, Any]]:
+    """Return the arrays of a state of the reference and of the file, each pair with a name."""
+    if not isinstance(expected, list):
+        return [(name, expected, actual)]
+    return [(f"{name}[{key!r}]", x, actual[key]) for key, x in zip(KEYS, expected, strict=True)]
 
 
-def _compare_start(lifted: _Lifted, first: _Step, found: Any) -> None:
-    for state, ours, theirs in zip(lifted.graph.states, first.state, found, strict=True):
-        for array, wanted, started in _named_arrays(state.parameter.name, ours, theirs):
-            if not np.allclose(np.ravel(wanted), np.ravel(started), rtol=1e-6, atol=0):
-                raise ExportError(f"{array} starts with {np.ravel(started)[0]!r}")
+def _compare_initial_state(reference: _Reference, first: _Step, actual: Any) -> None:
+    for state, value, actual_value in zip(reference.graph.states, first.state, actual, strict=True):
+        for array, a, b in _named_arrays(state.parameter.name, value, actual_value):
+            a, b = np.ravel(a), np.ravel(b)
+            if not np.allclose(a, b, rtol=1e-6, atol=0):
+                raise ExportError(
+                    f"the exported file initializes {array} with {b[0]!r}, the program with "
+                    f"{a[0]!r}; this is a bug in the export, please report it"
+                )
 
 
-def _compare(lifted: _Lifted, step: _Step, array: str, wanted: Any, found: Any) -> float:
-    """The largest |difference| / (1 + |reference|); both not finite in the same way is none."""
-    a, b = np.ravel(np.asarray(found)), np.ravel(np.asarray(wanted))
+def _compare(reference: _Reference, step: _Step, array: str, expected: Any, actual: Any) -> float:
+    """Return the largest |difference| / (1 + |reference|) of an array.
+
+    Equal infinities and pairs of NaN count as no difference.
+
+    Raises:
+        ExportError: the difference exceeds `TOLERANCE`.
+    """
+    a, b = np.ravel(np.asarray(actual)), np.ravel(np.asarray(expected))
     with np.errstate(all="ignore"):
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         error = np.where(same, 0.0, np.abs(a - b) / (1 + np.abs(b)))
         error = np.where(np.isnan(error), np.inf, error)
     worst = int(np.argmax(error))
     if error[worst] > TOLERANCE:
-        _refuse(lifted, step, array, worst, float(a[worst]), float(b[worst]))
+        _raise_difference(reference, step, array, worst, float(a[worst]), float(b[worst]))
     return float(error[worst])
 
 
-def _refuse(
-    lifted: _Lifted, step: _Step, array: str, index: int, found: float, wanted: float
+def _raise_difference(
+    reference: _Reference, step: _Step, array: str, index: int, actual: float, expected: float
 ) -> NoReturn:
-    where = f"step {step.t}, {array}, number {index}: the file gives {found!r}, "
-    where += f"the program {wanted!r}"
-    if not np.isfinite(wanted):
-        raise ExportError(f"not exported, since the program diverges by itself: {where}")
-    spread = _spread(lifted, step, array, index, wanted)
-    if spread * 8 >= abs(found - wanted):
+    """Raise an `ExportError` that says what causes a difference."""
+    difference = (
+        f"step {step.t}, {array}, element {index}: the file gives {actual!r}, "
+        f"the program {expected!r}"
+    )
+    if not np.isfinite(expected):
+        raise ExportError(f"not exported: the program itself diverges ({difference})")
+    spread = _rounding_spread(reference, step, array, index, expected)
+    if spread * 8 >= abs(actual - expected):
         raise ExportError(
-            f"not exported, since rounding decides what the program computes: {where}, and errors "
-            f"in the last places move that by {spread:.1g}; simplify the program"
+            f"not exported: the program amplifies rounding errors ({difference}; rounding alone "
+            f"changes this number by {spread:.1g}); simplify the program first"
         )
-    raise ExportError(f"the exported file is not the program, a defect of the export: {where}")
+    raise ExportError(
+        f"not exported: the file differs from the program ({difference}); this is a bug in the "
+        "export, please report it"
+    )
 
 
-def _spread(lifted: _Lifted, step: _Step, array: str, index: int, wanted: float) -> float:
-    """How far errors of a few units in the last place of all values move the number."""
+def _rounding_spread(
+    reference: _Reference, step: _Step, array: str, index: int, expected: float
+) -> float:
+    """Return how much one number changes if all values have relative errors of `_NOISE`."""
     largest = 0.0
-    for seed in range(_NOISES):
+    for seed in range(_NOISE_SAMPLES):
         rng = np.random.default_rng(seed)
 
         def near_one(rng: np.random.Generator = rng) -> float:
             return 1.0 + _NOISE * float(rng.choice([-1.0, 1.0]))
 
-        disturbed = replace(
+        noisy_step = replace(
             step,
             weights={key: x * near_one() for key, x in step.weights.items()},
             grads={key: x * near_one() for key, x in step.grads.items()},
         )
-        update, following = lifted.run(disturbed, near_one)
+        update, following = reference.run(noisy_step, near_one)
         arrays = {f"update[{key!r}]": update[key] for key in SHAPES}
-        for state, value in zip(lifted.graph.states, following, strict=True):
+        for state, value in zip(reference.graph.states, following, strict=True):
             arrays |= {name: x for name, x, _ in _named_arrays(state.parameter.name, value, SHAPES)}
-        moved = abs(float(np.ravel(arrays[array])[index]) - wanted)
-        largest = max(largest, np.inf if np.isnan(moved) else moved)
+        change = abs(float(np.ravel(arrays[array])[index]) - expected)
+        largest = max(largest, np.inf if np.isnan(change) else change)
     return largest

@@ -1,4 +1,4 @@
-"""How ops are written in JAX and in PyTorch, and the helpers that a file needs for them."""
+"""The code of ops in JAX and in PyTorch, and the helper functions that this code calls."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from primitives.graph.nodes import CONSTANT, HYPERPARAMETER, Node
 from primitives.graph.ranges import Ranges
 from primitives.kinds import Kind
 
-_SWAPPED = re.compile("_0 (>|==) _1")
-"""A comparison, which reads better with its number last."""
+_COMPARISON = re.compile("_0 (>|==) _1")
 
 
 class Dialect:
-    """One target's way to write ops; collects the helpers that it needs.
+    """Writes ops in one target's code, and collects the helper functions that the code calls.
 
     Args:
-        ranges: what is known of each value; a division by what is proved nonzero is a plain one.
+        ranges: the interval of each value. An op is written without a guard if its operands cannot
+            leave its domain, such as a division whose divisor cannot be zero.
+
+    Attributes:
+        namespace: the name of the array library in the file.
+        helpers: the definition of each helper function.
+        used: the names of the helper functions that were used.
     """
 
     namespace = ""
@@ -29,14 +34,21 @@ class Dialect:
         self.used: set[str] = set()
 
     def write(self, value: Node, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
-        """The code of `value`'s op over `_0`, `_1`, ..., and other names in it.
+        """Return the code of an op.
 
-        Changes `args` where the code needs them in another form.
+        Args:
+            value: the result of the op.
+            args: the expressions of the operands. Constants are replaced in place by literals where
+                the target accepts them.
+
+        Returns:
+            The code, in which `_0`, `_1`, ... are the operands, and the expressions of the other
+            names that occur in it.
         """
         if value.row.infix and not all(arg.is_constant for arg in value.args):
-            for place, arg in enumerate(value.args):
+            for index, arg in enumerate(value.args):
                 if arg.is_constant and not arg.name:
-                    args[place] = source.literal(arg.value)
+                    args[index] = source.literal(arg.value)
         exponent = value.args[-1]
         if value.op == "power" and exponent.is_constant and isinstance(args[1], ast.Constant):
             args[1] = source.literal(exponent.value)
@@ -53,19 +65,20 @@ class Dialect:
         if row.guarded_code and not row.code_valid(*map(self.ranges, value.args)):
             return row.guarded_code
         if row.matrixwise and value.kind <= Kind.LEAF:
-            return self.form(value).replace("_0", "_0.reshape(1, 1)") + ".reshape(())"
-        code = self.form(value)
+            return self.template(value).replace("_0", "_0.reshape(1, 1)") + ".reshape(())"
+        code = self.template(value)
         if value.op in ("greater", "equal") and value.args[0].is_constant:
-            return _SWAPPED.sub(r"_1 \1 _0", code).replace("_1 > _0", "_1 < _0")
+            # Write the constant last: `x < 0.5` instead of `0.5 > x`.
+            return _COMPARISON.sub(r"_1 \1 _0", code).replace("_1 > _0", "_1 < _0")
         return code
 
-    def form(self, value: Node) -> str:
-        """The code of an op at numbers where it is NumPy's."""
+    def template(self, value: Node) -> str:
+        """Return the code of an op, without a guard for operands outside of its domain."""
         assert value.row.code is not None, value.op
         return value.row.code
 
     def helper_lines(self) -> list[str]:
-        """The helpers' definitions, two blank lines before each."""
+        """Return the definitions of the helper functions used, each after two blank lines."""
         needed = set(self.used)
         if "_orthogonalize" in needed:
             needed.add("_divide")
@@ -111,7 +124,11 @@ def _orthogonalize(x):
 
 
 class Torch(Dialect):
-    """Code over `torch`; numbers that are the same for all weights stay Python's where they can."""
+    """Code over `torch`. Values of kind scalar are Python numbers where that is safe.
+
+    Attributes:
+        like: the name of the tensor whose type and device converted numbers get.
+    """
 
     namespace = "torch"
     helpers = {
@@ -158,65 +175,65 @@ def _orthogonalize(x: Tensor) -> Tensor:
         self._on_host: dict[Node, bool] = {}
 
     def on_host(self, value: Node) -> bool:
-        """Whether `value` is a Python number: the arithmetic that gives it can neither overflow
-        nor leave the real numbers.
+        """Whether `value` is a Python number.
+
+        That is the case if all operands are, and Python's arithmetic can neither overflow nor give
+        a complex number.
         """
         if value not in self._on_host:
-            leaf = value.op in (CONSTANT, HYPERPARAMETER, "t", "lr")
-            self._on_host[value] = leaf or self._stays_on_host(value)
+            is_leaf = value.op in (CONSTANT, HYPERPARAMETER, "t", "lr")
+            self._on_host[value] = is_leaf or self._is_host_op(value)
         return self._on_host[value]
 
-    def _stays_on_host(self, value: Node) -> bool:
+    def _is_host_op(self, value: Node) -> bool:
         row = value.row
         if row.python is None or not all(map(self.on_host, value.args)):
             return False
         return row.python_valid(*map(self.ranges, value.args))
 
     def write(self, value: Node, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
-        """See `Dialect.write`; Python numbers become tensors where PyTorch wants them."""
+        """Return the code of an op; Python numbers are converted where PyTorch needs tensors.
+
+        See `Dialect.write`.
+        """
         code, extra = super().write(value, args)
-        for place in self._wrapped(value, code):
-            code = re.sub(rf"\b_{place}\b", f"_tensor(_{place}, like)", code)
+        for index in self._operands_to_convert(value, code):
+            code = re.sub(rf"\b_{index}\b", f"_tensor(_{index}, like)", code)
             self.used.add("_tensor")
         return code, extra | {"like": source.name(self.like)}
 
-    def _wrapped(self, value: Node, code: str) -> list[int]:
-        """The operands that are Python numbers and must be tensors."""
+    def _operands_to_convert(self, value: Node, code: str) -> list[int]:
+        """Return the indices of operands that are Python numbers but must be tensors."""
         if self.on_host(value):
             return []
-        numbers = [place for place, arg in enumerate(value.args) if self.on_host(arg)]
+        numbers = [index for index, arg in enumerate(value.args) if self.on_host(arg)]
         if code == value.row.guarded_code and code.startswith("_"):
-            dividend = value.op == "divide"  # may stay a number; a divisor may not
-            return [place for place in numbers if place or not dividend]
+            is_division = value.op == "divide"  # a dividend may be a number; a divisor may not
+            return [index for index in numbers if index or not is_division]
         if value.op == "where":
             both = {1, 2} <= set(numbers)
-            return [place for place in numbers if place == 0 or (both and place == 1)]
-        if not _passes_operands(code):  # then one tensor among numbers is enough
+            return [index for index in numbers if index == 0 or (both and index == 1)]
+        if not _passes_operands(code):  # Python's operators need only one tensor operand
             return numbers[:1] if len(numbers) == len(value.args) else []
         if value.op in ("maximum", "minimum") and len(numbers) == 1:
             return []
         return numbers
 
-    def form(self, value: Node) -> str:
-        """See `Dialect.form`."""
+    def template(self, value: Node) -> str:
+        """Return the code of an op; see `Dialect.template`."""
         row = value.row
         if row.python and self.on_host(value):
             return row.python
         if value.op in ("maximum", "minimum"):
-            bound = value.op[:3]
+            bound = {"maximum": "min", "minimum": "max"}[value.op]  # the argument of torch.clamp
             for tensor, number in ((0, 1), (1, 0)):
                 if self.on_host(value.args[number]) and not self.on_host(value.args[tensor]):
-                    return f"torch.clamp(_{tensor}, {bound_name(bound)}=_{number})"
-        return row.torch or super().form(value)
+                    return f"torch.clamp(_{tensor}, {bound}=_{number})"
+        return row.torch or super().template(value)
 
 
 def _passes_operands(code: str) -> bool:
-    """Whether `code` hands an operand as it is to a function of the target's library."""
+    """Whether `code` passes an operand, unchanged, to a function of the target's library."""
     calls = [node for node in ast.walk(source.template(code)) if isinstance(node, ast.Call)]
-    given = [arg for call in calls if isinstance(call.func, ast.Attribute) for arg in call.args]
-    return any(isinstance(arg, ast.Name) and re.fullmatch(r"_\d", arg.id) for arg in given)
-
-
-def bound_name(bound: str) -> str:
-    """The end that `torch.clamp` keeps for a maximum (`min`) and for a minimum (`max`)."""
-    return {"max": "min", "min": "max"}[bound]
+    args = [arg for call in calls if isinstance(call.func, ast.Attribute) for arg in call.args]
+    return any(isinstance(arg, ast.Name) and re.fullmatch(r"_\d", arg.id) for arg in args)

@@ -1,9 +1,9 @@
-"""What a file computes, as a graph: the live program, lowered to what both targets can write.
+"""Lowering of a program to a graph of ops that both targets have code for.
 
-Constants have names, those of hyperparameters; reductions that no target has are made of others.
-Beside the ops of the language there are three of the export's own, with rows of their own: `total`,
-the sum of a value's numbers over all arrays; `clip_scale`, the factor of `clip`; `spread`, the
-first operand at the size of the second.
+The graph is that of the live program. Constants are replaced by named hyperparameters, and ops such
+as `global_norm` and `clip` by simpler ones. Three ops exist only here: `total`, the sum of a value
+over all arrays; `clip_scale`, the factor by which `clip` multiplies; `spread`, the first operand
+broadcast to the shape of the second.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from primitives.program import Parameter, Program
 
 
 class ExportError(ValueError):
-    """A program that is not exported; the message says why."""
+    """Raised for a program that cannot be exported; the message gives the reason."""
 
 
 _EXPORT_OPS = (
@@ -56,7 +56,7 @@ _EXPORT_OPS = (
         "clip_scale",
         "ss",
         lambda xp, norm, c: xp.where(norm > c, c / norm, 1.0),
-        "the factor that brings a norm down to c where it is above",
+        "the factor that reduces a norm above c to c",
         interval=lambda norm, c: UNIT if c.low >= 0 else ANYTHING,
         code="xp.where(_0 > _1, _1 / _0, 1.0)",
         guarded_code="xp.where(_0 > _1, _divide(_1, _0), 1.0)",
@@ -66,7 +66,7 @@ _EXPORT_OPS = (
         "spread",
         "xx",
         lambda xp, x, like: xp.broadcast_arrays(x, like)[0],
-        "x at the size of another value",
+        "x broadcast to the shape of another value",
         interval=lambda x, like: x,
         code="xp.broadcast_arrays(_0, _1)[0]",
         torch="torch.broadcast_tensors(_0, _1)[0]",
@@ -76,7 +76,14 @@ _EXPORT_OPS = (
 
 @dataclass(frozen=True)
 class StateVariable:
-    """A live state; it starts with a number or hyperparameter."""
+    """A live state.
+
+    Attributes:
+        parameter: the state as the program declares it.
+        initial: the initial value, a constant or a hyperparameter.
+        old: the value before a step.
+        following: the value after a step.
+    """
 
     parameter: Parameter
     initial: Node
@@ -86,15 +93,15 @@ class StateVariable:
 
 @dataclass(frozen=True)
 class Lowered:
-    """What one step computes.
+    """The lowered graph of one step.
 
     Attributes:
         program: the live program.
-        roles: its constants and states by role.
-        gradient: the gradient's leaf, whether or not the step reads it.
-        direction: the update without the learning rate (and the decoupled weight decay).
+        roles: the roles of its constants and states.
+        gradient: the leaf of the gradient, whether or not the step reads it.
+        direction: the update before learning rate and decoupled weight decay are applied.
         states: the live states.
-        named: what the program calls a computed value.
+        program_names: the names of computed values in the program.
     """
 
     program: Program
@@ -102,10 +109,10 @@ class Lowered:
     gradient: Node
     direction: Node
     states: tuple[StateVariable, ...]
-    named: dict[Node, str]
+    program_names: dict[Node, str]
 
     def values(self) -> tuple[Node, ...]:
-        """Every value that the step computes, operands first."""
+        """Return all values that the step reads or computes, operands first."""
         return tuple(reachable((self.direction, *(state.following for state in self.states))))
 
     def reads(self, leaf: str) -> bool:
@@ -113,21 +120,21 @@ class Lowered:
         return any(value.op == leaf for value in self.values())
 
     def ranges(self) -> Ranges:
-        """The interval of every value, for all values of the hyperparameters."""
-        known = {one.name: one.interval for one in self.roles.hyperparameters}
+        """Return intervals that hold for all admissible values of the hyperparameters."""
+        intervals = {h.name: h.interval for h in self.roles.hyperparameters}
 
         def start(node: Node) -> Interval:
-            return exactly(node.value) if node.is_constant else known[node.name]
+            return exactly(node.value) if node.is_constant else intervals[node.name]
 
         return Ranges(
             {state.parameter.name: start(state.initial) for state in self.states},
             {state.parameter.name: state.following for state in self.states},
-            hyperparameters=known,
+            hyperparameters=intervals,
         )
 
     def name_for(self, value: Node) -> str:
-        """What a value may be called: the program's word for it, or one for its op."""
-        name = self.named.get(value, value.name)
+        """Return a name for a value: that in the program, or one that says what its op gives."""
+        name = self.program_names.get(value, value.name)
         if not re.fullmatch(r"v\d+(_\w+)?", name):
             return name
         power = bias_correction(value)
@@ -136,120 +143,140 @@ class Lowered:
         return value.row.noun or value.op
 
     def constants(self) -> list[str]:
-        """The lines that define the constants without a short decimal."""
-        found = {v.name: v.value for v in self.values() if v.op == CONSTANT and v.name}
-        lines = [f"{name} = {number!r}  # in float32" for name, number in sorted(found.items())]
+        """Return the lines that define named constants, whose values have no short decimal."""
+        constants = {v.name: v.value for v in self.values() if v.op == CONSTANT and v.name}
+        lines = [f"{name} = {number!r}  # in float32" for name, number in sorted(constants.items())]
         return [""] + lines if lines else []
 
     @property
-    def by_matrix(self) -> bool:
-        """Whether arrays must be seen as matrices: something is kept or done by row or column."""
-        small = (Kind.ROW, Kind.COL, Kind.MATRIX)
+    def uses_matrices(self) -> bool:
+        """Whether arrays are viewed as matrices, because a state or an op is per row or column."""
+        matrix_kinds = {Kind.ROW, Kind.COL, Kind.MATRIX}
         kinds = {value.kind for value in self.values()}
         kinds |= {state.parameter.kind for state in self.states}
-        return bool(kinds & set(small)) or any(value.row.matrixwise for value in self.values())
+        return bool(kinds & matrix_kinds) or any(value.row.matrixwise for value in self.values())
 
 
 def is_fixed(value: Node) -> bool:
-    """Whether a value is made of numbers and hyperparameters alone."""
-    leaves = [part for part in reachable((value,)) if not part.args]
+    """Whether a value depends on constants and hyperparameters only."""
+    leaves = [node for node in reachable((value,)) if not node.args]
     return all(leaf.op in (CONSTANT, HYPERPARAMETER) for leaf in leaves)
 
 
 def lower(program: Program) -> Lowered:
-    """The live part of `program`, lowered.
+    """Return the lowered graph of the live part of `program`.
+
+    Args:
+        program: the program to lower.
 
     Raises:
-        ExportError: it has an op whose row does not say how it is written.
+        ExportError: the program has an op without code.
+        ProgramError: the program is ill-kinded.
     """
-    return _Lowering(roles(program)).lowered()
+    return _Lowering(roles(program)).lower()
 
 
 class _Lowering:
-    def __init__(self, found: Roles):
-        self.roles = found
-        self.program = found.program
+    """Builds the lowered graph of one program.
+
+    Attributes:
+        ones: places of constants that are 1 in the file, because another factor includes them.
+    """
+
+    def __init__(self, roles: Roles):
+        self.roles = roles
+        self.program = roles.program
         self.nodes = Nodes({**OPS, **{op.name: op for op in _EXPORT_OPS}}, commute=False)
-        self.named: dict[Node, str] = {}
+        self.program_names: dict[Node, str] = {}
         self.hyperparameters: dict[Place, Hyperparameter] = {}
         self.ones: set[Place] = set()
-        for one in found.hyperparameters:
-            self.hyperparameters |= dict.fromkeys(one.places, one)
-            self.ones |= set(one.unit_places)
-        self.ones |= {*found.learning_rate.places, *found.learning_rate.unit_places}
+        for hyperparameter in roles.hyperparameters:
+            self.hyperparameters |= dict.fromkeys(hyperparameter.places, hyperparameter)
+            self.ones |= set(hyperparameter.unit_places)
+        self.ones |= {*roles.learning_rate.places, *roles.learning_rate.unit_places}
 
-    def lowered(self) -> Lowered:
-        written = StatementGraph(self.program)
-        made = {leaf: self._leaf(leaf) for leaf in written.parameters}
-        for constant, place in written.places.items():
+    def lower(self) -> Lowered:
+        graph = StatementGraph(self.program)
+        lowered = {leaf: self._leaf(leaf) for leaf in graph.parameters}
+        for constant, place in graph.places.items():
             if constant.is_constant:
-                made[constant] = self._number(place, constant.value)
-        for node in written.statements:
+                lowered[constant] = self._number(place, constant.value)
+        for node in graph.statements:
             if node.number == self.roles.decoupled:
-                made[node] = self.nodes.constant(0.0)  # the alias adds it
-            elif node in written.places:
-                made[node] = self._number(written.places[node], constant_value(node.op))
+                lowered[node] = self.nodes.constant(0.0)  # the optimizer adds weight decay itself
+            elif node in graph.places:
+                lowered[node] = self._number(graph.places[node], constant_value(node.op))
             elif node.row.symbol:
                 value = float(node.row.meaning(np))
-                made[node] = self.nodes.constant(value, node.row.symbol)
+                lowered[node] = self.nodes.constant(value, node.row.symbol)
             else:
-                made[node] = self.apply(node.op, [made[arg] for arg in node.args], node.name)
+                lowered[node] = self.apply(node.op, [lowered[arg] for arg in node.args], node.name)
         states = tuple(
             StateVariable(
                 parameter,
                 self._number((INITIAL, number), parameter.initial),
-                made[state],
-                made[following],
+                lowered[state],
+                lowered[following],
             )
             for number, (parameter, (state, following)) in enumerate(
-                zip(self.program.states, written.following.items(), strict=True)
+                zip(self.program.states, graph.following.items(), strict=True)
             )
         )
-        gradient = made[written.parameters[1]]
-        return Lowered(self.program, self.roles, gradient, made[written.update], states, self.named)
+        gradient, direction = lowered[graph.parameters[1]], lowered[graph.update]
+        return Lowered(self.program, self.roles, gradient, direction, states, self.program_names)
 
-    # -- making values --------------------------------------------------------------------------
+    # -- nodes ----------------------------------------------------------------------------------
 
     def _call(self, op: str, args: list[Node], name: str) -> Node:
-        made = self.nodes.call(op, *args)
-        self.named.setdefault(made, name)
-        return made
+        node = self.nodes.call(op, *args)
+        self.program_names.setdefault(node, name)
+        return node
 
     def _leaf(self, leaf: Node) -> Node:
         if leaf.op == "lr" and self.roles.linear:
-            return self.nodes.constant(1.0)  # the alias multiplies by it
+            return self.nodes.constant(1.0)  # the optimizer multiplies by the learning rate itself
         name = leaf.name if leaf.op == STATE else leaf.op
         return self.nodes.leaf(leaf.op, leaf.kind, name)
 
     def _number(self, place: Place, value: float) -> Node:
+        """Return the node of the constant `value` at `place`: a hyperparameter or a constant."""
         if place in self.ones:
             return self.nodes.constant(1.0)
-        one = self.hyperparameters.get(place)
-        if one is None:
+        hyperparameter = self.hyperparameters.get(place)
+        if hyperparameter is None:
             return self.nodes.constant(value)
-        return self.nodes.leaf(HYPERPARAMETER, Kind.SCALAR, one.name)
+        return self.nodes.leaf(HYPERPARAMETER, Kind.SCALAR, hyperparameter.name)
 
     def apply(self, op: str, args: list[Node], name: str) -> Node:
-        """`op` of `args`, in terms of what both targets can write."""
+        """Return the result of an op, as a graph of ops that both targets have code for.
+
+        Args:
+            op: the name of the op.
+            args: its operands.
+            name: the name of the result in the program.
+
+        Raises:
+            ExportError: the op has no code.
+        """
         row = OPS[op]
         if op == "identity":
             return args[0]
-        neutral = self._neutral(op, args)
-        if neutral is not None:
-            return neutral
+        other = self._without_neutral_element(op, args)
+        if other is not None:
+            return other
         if row.reduction is not None:
             return self._reduction(row, args, name)
         if row.code is None:
-            raise ExportError(f"not exported, since the op {op!r} has no code")
+            raise ExportError(f"not exported: the op {op!r} has no code for export")
         return self._call(op, args, name)
 
-    def _neutral(self, op: str, args: list[Node]) -> Node | None:
-        """The other operand of a product with 1 or a sum with 0; a constant that is the same."""
+    def _without_neutral_element(self, op: str, args: list[Node]) -> Node | None:
+        """Return the other operand of a product with 1 or of a sum with 0, and else None."""
         if op not in ("multiply", "add"):
             return None
-        unit = 1.0 if op == "multiply" else 0.0
-        for this, other in (args, args[::-1]):
-            if this.is_constant and this.value == unit:
+        neutral = 1.0 if op == "multiply" else 0.0
+        for arg, other in (args, args[::-1]):
+            if arg.is_constant and arg.value == neutral:
                 return other
         return None
 
@@ -258,62 +285,63 @@ class _Lowering:
     def _reduction(self, row: Op, args: list[Node], name: str) -> Node:
         assert row.reduction is not None
         kind = common(arg.kind for arg in args)
-        if row.of_number and meet(kind, row.reduction.scope) == kind:  # each its own only number
+        # The reduction of a single number is another op, such as `abs` for a norm.
+        if row.of_number and meet(kind, row.reduction.scope) == kind:
             return self.apply(row.of_number, args, name)
-        if row.name in _DECOMPOSED:
-            return _DECOMPOSED[row.name](self, args, name)
+        if row.name in _DECOMPOSITIONS:
+            return _DECOMPOSITIONS[row.name](self, args, name)
         if row.code is None:
-            raise ExportError(f"not exported, since the op {row.name!r} has no code")
+            raise ExportError(f"not exported: the op {row.name!r} has no code for export")
         return self._call(row.name, args, name)
 
     def global_norm(self, args: list[Node], name: str) -> Node:
-        """The root of the sum of squares over all arrays."""
+        """Return sqrt(total(x^2))."""
         squares = self._total(self.apply("square", args, f"{name}_squares"), f"{name}_squares")
         return self.apply("sqrt", [squares], name)
 
     def dot(self, args: list[Node], name: str) -> Node:
-        """The sum of the products over all arrays."""
+        """Return total(x * y)."""
         return self._total(self.apply("multiply", args, name), f"{name}_dot")
 
     def cosine(self, args: list[Node], name: str) -> Node:
-        """The inner product over the product of the norms."""
+        """Return dot(x, y) / (global_norm(x) * global_norm(y))."""
         x, y = args
         kind = common((x.kind, y.kind))
         norms = [
-            self.apply("global_norm", [self._spread(this, other, kind)], f"{name}_norm")
-            for this, other in ((x, y), (y, x))
+            self.apply("global_norm", [self._spread(operand, other, kind)], f"{name}_norm")
+            for operand, other in ((x, y), (y, x))
         ]
         product = self.apply("multiply", norms, f"{name}_norms")
         return self.apply("divide", [self.dot(args, name), product], name)
 
     def clip(self, args: list[Node], name: str) -> Node:
-        """x times a factor that brings its norm down."""
+        """Return x * clip_scale(global_norm(x), c)."""
         x, c = args
-        size = self.apply("global_norm", [x], f"{name}_norm")
+        norm = self.apply("global_norm", [x], f"{name}_norm")
         return self.apply(
-            "multiply", [x, self._call("clip_scale", [size, c], f"{name}_scale")], name
+            "multiply", [x, self._call("clip_scale", [norm, c], f"{name}_scale")], name
         )
 
     def clip_by_rms(self, args: list[Node], name: str) -> Node:
-        """x over how far its root mean square is above."""
+        """Return x / max(1, rms(x) / c)."""
         x, c = args
         ratio = self.apply("divide", [self.apply("rms", [x], f"{name}_rms"), c], f"{name}_ratio")
         excess = self.apply("maximum", [self.nodes.constant(1.0), ratio], f"{name}_excess")
         return self.apply("divide", [x, excess], name)
 
     def _total(self, x: Node, name: str) -> Node:
-        """The sum over all arrays; a scalar is its own only number."""
+        """Return the sum of x over all arrays; the sum of a scalar is the scalar."""
         return x if x.kind == Kind.SCALAR else self._call("total", [x], name)
 
     def _spread(self, x: Node, like: Node, kind: Kind) -> Node:
         return x if x.kind == kind else self._call("spread", [x, like], "spread")
 
 
-_DECOMPOSED: dict[str, Callable[[_Lowering, list[Node], str], Node]] = {
+_DECOMPOSITIONS: dict[str, Callable[[_Lowering, list[Node], str], Node]] = {
     "global_norm": _Lowering.global_norm,
     "dot": _Lowering.dot,
     "cosine_sim": _Lowering.cosine,
     "clip": _Lowering.clip,
     "clip_by_rms": _Lowering.clip_by_rms,
 }
-"""Reductions as files write them: from other ops, so that a sum over the model is one `total`."""
+"""Reductions that are replaced by simpler ops, so that `total` is the only sum over the model."""

@@ -1,4 +1,4 @@
-"""What a file's states are called, its title, and where it comes from."""
+"""Names of a file's optimizer and states, and the text of its module docstring."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _IMPORTED = {"jax", "jnp", "optax", "torch", "math", "init_fn", "update_fn"}
 
 
 class OptimizerNameError(ExportError):
-    """A name that no optimizer can have in Python; the message says what can."""
+    """Raised for a name that an optimizer cannot have in Python."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Exported:
     """An exported file.
 
     Attributes:
-        program: as it was given.
-        target: what the file is for.
-        name: that of the optimizer.
+        program: the program that was exported.
+        target: the library that the file is for.
+        name: the optimizer's name.
         source: the file's text.
-        states: what each live state of the program is called in the file.
-        hyperparameters: the file's arguments and their defaults, the learning rate first.
+        states: for each live state of the program its name in the file.
+        hyperparameters: the optimizer's arguments and their defaults, the learning rate first.
     """
 
     program: Program
@@ -61,10 +61,10 @@ class Exported:
 
 
 def checked_name(name: str) -> str:
-    """`name`, if it can be a function's or a module's: lower-case letters, digits, underscores.
+    """Return `name` if it can name an optimizer: lower-case letters, digits and underscores.
 
     Raises:
-        OptimizerNameError: it cannot.
+        OptimizerNameError: `name` has another form, is a keyword, or is in use in the file.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or keyword.iskeyword(name):
         raise OptimizerNameError(
@@ -73,35 +73,34 @@ def checked_name(name: str) -> str:
         )
     if name in _IMPORTED or name in source.Names().taken:
         raise OptimizerNameError(
-            f"{name!r} has a meaning in Python or in the file; choose another name"
+            f"{name!r} is already a name in Python or in the exported file; choose another name"
         )
     return name
 
 
 def camel_case(name: str) -> str:
-    """`adam_w` as `AdamW`."""
+    """Return a name in camel case: `AdamW` for `adam_w`."""
     return "".join(part.capitalize() for part in name.split("_"))
 
 
 def state_names(graph: Lowered, target: Target, names: source.Names) -> dict[str, str]:
-    """What each state is called in the file: by role, otherwise as the program has it."""
-    found: dict[str, str] = {}
+    """Return the name of each state in the file: by its role, or else its name in the program."""
+    names_in_file: dict[str, str] = {}
     for state in graph.states:
-        own = state.parameter.name
-        role = _STATES[target].get(graph.roles.states[own])
-        kind = SUFFIXES.get(state.parameter.kind, "")
-        wanted = f"{role}{kind}" if role else own
-        found[own] = names.new(wanted)
-    return found
+        name = state.parameter.name
+        role = _STATES[target].get(graph.roles.states[name])
+        suffix = SUFFIXES.get(state.parameter.kind, "")
+        names_in_file[name] = names.new(f"{role}{suffix}" if role else name)
+    return names_in_file
 
 
 def provenance(program: Program) -> list[str]:
-    """Where a file comes from, as lines of its docstring."""
+    """Return the lines of a file's docstring that name the exporter and the program."""
     try:
-        made_by = f"evosearch {version('evosearch')}"
+        exporter = f"evosearch {version('evosearch')}"
     except PackageNotFoundError:  # a source tree that is not installed
-        made_by = "evosearch"
-    words = f"Exported by {made_by} from this program, whose semantic key is "
+        exporter = "evosearch"
+    words = f"Exported by {exporter} from this program, whose semantic key is "
     return [
         *source.paragraph(f"{words}{semantic_key(program)}:"),
         "",
@@ -110,7 +109,7 @@ def provenance(program: Program) -> list[str]:
 
 
 def title(name: str, summary: str) -> list[str]:
-    """The first lines of a file's docstring; `summary` without what cannot stand in one."""
+    """Return the first lines of a docstring: `summary`, with only printable ASCII characters."""
     words = re.sub(r"[^\x20-\x7e]", " ", " ".join(summary.split()))
-    found = words or f"{camel_case(name)}: an optimizer found by program search."
-    return source.paragraph(found, hanging=0)
+    words = words or f"{camel_case(name)}: an optimizer found by program search."
+    return source.paragraph(words, hanging=0)

@@ -1,4 +1,4 @@
-"""A program as an optax file: the State, `scale_by_NAME`, and the alias NAME."""
+"""Writing of an optax file: the state, the transformation `scale_by_NAME`, the optimizer NAME."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TAKEN = (
     "p",
     "u",
 )
-_PLACES = {
+_SLICES = {
     Kind.ROW: "[..., :1]",
     Kind.COL: "[..., :1, :]",
     Kind.MATRIX: "[..., :1, :1]",
@@ -47,26 +47,29 @@ class OptaxFile:
     """The source of a program's optax file.
 
     Args:
-        graph: what one step computes.
-        name: the alias's name; see `naming.checked_name`.
-        summary: the optimizer's idea in one line.
-        program: the program as it was given, for the provenance.
+        graph: the lowered graph of one step.
+        name: the optimizer's name; see `naming.checked_name`.
+        summary: the optimizer's idea in one line, may be empty.
+        program: the original program, for the module docstring.
     """
 
     def __init__(self, graph: Lowered, name: str, summary: str, program: Program):
         self.graph, self.name, self.summary, self.program = graph, name, summary, program
         self.state_class = f"ScaleBy{camel_case(name)}State"
-        found = graph.roles
-        self.weight_decay = found.weight_decay
-        self.own = tuple(h for h in found.hyperparameters if h is not self.weight_decay)
-        self.names = source.Names({*_TAKEN, name, f"scale_by_{name}", *(h.name for h in self.own)})
+        roles = graph.roles
+        self.weight_decay = roles.weight_decay
+        # The hyperparameters of `scale_by_NAME`.
+        self.scale_by = tuple(h for h in roles.hyperparameters if h is not self.weight_decay)
+        self.names = source.Names(
+            {*_TAKEN, name, f"scale_by_{name}", *(h.name for h in self.scale_by)}
+        )
         self.states = state_names(graph, "optax", self.names)
         self.dialect = Jax(graph.ranges())
         self.counts = graph.reads("t") or graph.reads("lr")
         self.has_state = bool(graph.states) or self.counts
 
     def text(self) -> str:
-        """The whole file."""
+        """Return the text of the file."""
         update = Update(self).lines()
         body = [*self._state(), *self._transformation(update), *self._alias()]
         helpers = self._helpers(body)
@@ -159,28 +162,28 @@ class OptaxFile:
         return [*lines, *source.call(f"return {self.state_class}(", fields, indent=BODY)]
 
     def _start(self, name: str, state: StateVariable) -> list[str]:
-        """The lines that make the first value of a state."""
+        """Return the lines that create the initial value of a state."""
         initial, kind = state.initial, state.parameter.kind
-        zero = initial.is_constant and initial.value == 0
-        value = "" if zero else _initial(initial)
+        is_zero = initial.is_constant and initial.value == 0
+        value = "" if is_zero else _initial(initial)
         if kind == Kind.SCALAR:
             dtype = "jnp.result_type(jnp.float32, *jax.tree.leaves(params))"
             return source.call(f"{name} = jnp.asarray(", [value or "0.0", dtype], indent=BODY)
         if kind == Kind.LEAF:
-            made = f"jnp.full((), {value or '0.0'}, _float(p).dtype)"
+            array = f"jnp.full((), {value or '0.0'}, _float(p).dtype)"
         else:
-            like = f"_matrix(p){_PLACES[kind]}" if kind in _PLACES else "_float(p)"
-            made = f"jnp.full_like({like}, {value})" if value else f"jnp.zeros_like({like})"
-        return source.call(f"{name} = jax.tree.map(", [f"lambda p: {made}", "params"], indent=BODY)
+            like = f"_matrix(p){_SLICES[kind]}" if kind in _SLICES else "_float(p)"
+            array = f"jnp.full_like({like}, {value})" if value else f"jnp.zeros_like({like})"
+        return source.call(f"{name} = jax.tree.map(", [f"lambda p: {array}", "params"], indent=BODY)
 
     # -- the functions --------------------------------------------------------------------------
 
     def _transformation(self, update: list[str]) -> list[str]:
-        arguments = [_argument(one) for one in self.own]
+        arguments = [_argument(h) for h in self.scale_by]
         if self.graph.reads("lr"):
             arguments.append("schedule: optax.ScalarOrSchedule = 1.0")
-        after = "weight decay and learning rate" if self.weight_decay else "the learning rate"
-        words = f"Rescale updates as `{self.name}` does, before {after}."
+        later = "weight decay and learning rate" if self.weight_decay else "the learning rate"
+        words = f"Rescale updates as `{self.name}` does, before {later}."
         return [
             "",
             "",
@@ -190,7 +193,7 @@ class OptaxFile:
                 ") -> optax.GradientTransformation:",
             ),
             *source.docstring(
-                [*source.paragraph(words), *_arguments(self._described(self.own))], indent=4
+                [*source.paragraph(words), *_arguments(self._descriptions())], indent=4
             ),
             "",
             *self._init(),
@@ -200,37 +203,39 @@ class OptaxFile:
             "    return optax.GradientTransformation(init_fn, update_fn)",
         ]
 
-    def _described(self, hyperparameters: tuple[Hyperparameter, ...]) -> list[tuple[str, str]]:
-        described = [(h.name, h.meaning) for h in hyperparameters]
+    def _descriptions(self) -> list[tuple[str, str]]:
+        """Return names and descriptions of the arguments of `scale_by_NAME`."""
+        descriptions = [(h.name, h.meaning) for h in self.scale_by]
         if self.graph.reads("lr"):
             text = (
-                "the shape that the program calls `lr`, peak 1: a number or a function of the step"
+                "learning-rate schedule with peak 1, called `lr` in the program: a number or a "
+                "function of the step"
             )
-            described.append(("schedule", text))
-        return described
+            descriptions.append(("schedule", text))
+        return descriptions
 
     def _alias(self) -> list[str]:
         rate = self.graph.roles.learning_rate
         arguments = [f"learning_rate: optax.ScalarOrSchedule = {source.number(rate.value)}"]
-        arguments += [_argument(one) for one in self.own]
-        described = [("learning_rate", "a factor on the update, fixed or a schedule")]
-        described += self._described(self.own)
-        schedule = self.graph.reads("lr")
+        arguments += [_argument(h) for h in self.scale_by]
+        descriptions = [("learning_rate", "a factor on the update, fixed or a schedule")]
+        descriptions += self._descriptions()
+        has_schedule = self.graph.reads("lr")
         if self.weight_decay:
             arguments.append(_argument(self.weight_decay))
-            described.append((self.weight_decay.name, "strength of the decoupled weight decay"))
-        if schedule:
+            descriptions.append((self.weight_decay.name, "strength of the decoupled weight decay"))
+        if has_schedule:
             arguments.append("schedule: optax.ScalarOrSchedule = 1.0")
         if self.weight_decay:
             arguments.append("mask: Any | Callable[[optax.Params], Any] | None = None")
-            described.append(
+            descriptions.append(
                 (
                     "mask",
                     "a tree of booleans, or a function of the parameters that gives one: "
                     "which of them decay",
                 )
             )
-        passed = [h.name for h in self.own] + ["schedule"] * schedule
+        passed = [h.name for h in self.scale_by] + ["schedule"] * has_schedule
         chain = source.call(f"scale_by_{self.name}(", passed, "),", indent=BODY)
         if self.weight_decay:
             chain.append(f"        optax.add_decayed_weights({self.weight_decay.name}, mask),")
@@ -243,7 +248,7 @@ class OptaxFile:
                 f"def {self.name}(", arguments, ") -> optax.GradientTransformationExtraArgs:"
             ),
             *source.docstring(
-                [*source.hanging(title(self.name, words)), *_arguments(described)], indent=4
+                [*source.hanging(title(self.name, words)), *_arguments(descriptions)], indent=4
             ),
             "    return optax.chain(",
             *chain,
@@ -255,15 +260,15 @@ def _initial(value: Node) -> str:
     return value.name if value.op == HYPERPARAMETER else source.number(value.value)
 
 
-def _argument(one: Hyperparameter) -> str:
-    return f"{one.name}: float = {source.number(one.value)}"
+def _argument(hyperparameter: Hyperparameter) -> str:
+    return f"{hyperparameter.name}: float = {source.number(hyperparameter.value)}"
 
 
-def _arguments(described: list[tuple[str, str]]) -> list[str]:
-    """The `Args` section of a docstring."""
-    if not described:
+def _arguments(descriptions: list[tuple[str, str]]) -> list[str]:
+    """Return the `Args` section of a docstring."""
+    if not descriptions:
         return []
     lines = ["", "    Args:"]
-    for name, words in described:
-        lines += source.paragraph(f"{name}: {words}.", indent=8, hanging=4)
+    for name, description in descriptions:
+        lines += source.paragraph(f"{name}: {description}.", indent=8, hanging=4)
     return lines

@@ -1,8 +1,8 @@
-"""The function `update_fn` of an optax file: trees and numbers in the order they are needed.
+"""Writing of the function `update_fn` of an optax file.
 
-What is computed for each array is one `jax.tree.map` for each state's next value, for the update,
-for what is summed over the model, and for whatever several of these share. Numbers for the whole
-model stand between them.
+The function has one `jax.tree.map` for the next value of each state, for the update, for each value
+that is summed over the model, and for each value that several of these depend on. Values of kind
+scalar are computed between them. Everything is in the order in which it is needed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ BODY = 8
 
 
 class File(Protocol):
-    """What `update_fn` must know of the file around it.
+    """The parts of an optax file that its `update_fn` depends on.
 
     Attributes:
-        graph: what one step computes.
-        name: the alias's name.
-        names: the names that the file has taken.
-        states: the state's field for each state variable of the program.
-        state_class: the name of the state's class.
-        dialect: how values are written in JAX.
-        counts: whether the state holds the number of steps done.
-        has_state: whether there is a state at all.
+        graph: the lowered graph of one step.
+        name: the optimizer's name.
+        names: the names in use.
+        states: for each state of the program its field in the state class.
+        state_class: the name of the state class.
+        dialect: writes ops in JAX.
+        counts: whether the state holds the number of completed steps.
+        has_state: whether the file has a state class.
     """
 
     graph: Lowered
@@ -48,7 +48,13 @@ class File(Protocol):
 
 @dataclass(frozen=True)
 class _Tree:
-    """A value that is kept as a tree: its text, its leaves' name, and how a leaf `_0` is read."""
+    """A tree in the file.
+
+    Attributes:
+        text: the expression of the tree.
+        leaf: the name of its leaves in a function that maps over it.
+        access: the expression of the value in terms of a leaf `_0`.
+    """
 
     text: str
     leaf: str
@@ -56,58 +62,58 @@ class _Tree:
 
 
 class Update:
-    """The lines of `update_fn`."""
+    """Writes the lines of `update_fn`."""
 
     def __init__(self, file: File):
         self.file, self.graph, self.dialect = file, file.graph, file.dialect
         self.names = file.names.scope()
         self.body: list[str] = []
-        self.trees = self._given()
-        self.kept = self._kept()
-        asked = self._numbers_asked_for()
-        self.numbers = Block(
+        self.trees = self._input_trees()  # the trees that the lines so far define
+        self.computed_trees = self._computed_trees()
+        scalars = self._needed_scalars()
+        self.scalars = Block(
             self.names,
             lambda value: not value.args or value.op == "total",
-            self._number_leaf,
+            self._scalar_leaf,
             self.dialect.write,
             self.graph.name_for,
-            asked,
+            scalars,
             BODY,
             self.body,
         )
-        self.early = [value for value in asked if _is_of_step(value)]
+        self.early = [value for value in scalars if _depends_on_step_only(value)]
 
     def lines(self) -> list[str]:
-        """`def update_fn` and its body."""
+        """Return `def update_fn` and its body."""
         graph = self.graph
-        for number in self.early:
-            self.numbers.assign(number)
-        unchanged = graph.direction.op == "gradient"
-        ending = [] if unchanged else self._ending(self._direction())
+        for value in self.early:
+            self.scalars.assign(value)
+        is_gradient = graph.direction.op == "gradient"
+        ending = [] if is_gradient else self._ending(self._direction())
         names = [self.file.states[state.parameter.name] for state in graph.states]
         fields = ["count=count"] * self.file.counts + [
             f"{name}={self._following(name, state)}"
             for name, state in zip(names, graph.states, strict=True)
         ]
-        made = f"{self.file.state_class}(" if self.file.has_state else "optax.EmptyState("
-        returned = source.call(f"return updates, {made}", fields, indent=BODY)
+        state = f"{self.file.state_class}(" if self.file.has_state else "optax.EmptyState("
+        returned = source.call(f"return updates, {state}", fields, indent=BODY)
         lines = [*self._opening(), *self.body, *ending, *returned]
-        doubled = zip(["", *lines], lines, strict=False)
+        pairs = zip(["", *lines], lines, strict=False)
         return [
             "    def update_fn(updates, state, params=None):",
-            *(line for before, line in doubled if line or before),
+            *(line for before, line in pairs if line or before),  # without repeated blank lines
         ]
 
     def _ending(self, direction: str) -> list[str]:
-        """The lines that give the update the types (and shapes) of what came in."""
-        shape = ".reshape(g.shape)" if self.graph.by_matrix else ""
+        """Return the lines that convert the update to the types and shapes of the gradients."""
+        shape = ".reshape(g.shape)" if self.graph.uses_matrices else ""
         arguments = [f"lambda u, g: u{shape}.astype(g.dtype)", direction, "updates"]
         return source.call("updates = jax.tree.map(", arguments, indent=BODY)
 
     def _opening(self) -> list[str]:
-        """The lines that bind what the body reads."""
+        """Return the lines that define what the body reads."""
         graph, space = self.graph, " " * BODY
-        view = "_matrix" if graph.by_matrix else "_float"
+        view = "_matrix" if graph.uses_matrices else "_float"
         lines = []
         if graph.reads("weights"):
             message = f'"scale_by_{self.file.name} reads the parameters; pass params to update"'
@@ -125,24 +131,24 @@ class Update:
         if graph.reads("lr"):
             shape = "schedule(state.count) if callable(schedule) else schedule"
             lines.append(f"{space}lr = {shape}")
-        if self._step_is_a_number:
+        if self._needs_float_step:
             lines.append(f"{space}t = 1.0 * count")
         return lines
 
     @property
-    def _step_is_a_number(self) -> bool:
-        """Whether the step is more than an exponent (for which an integer will do)."""
+    def _needs_float_step(self) -> bool:
+        """Whether the step is used other than as an exponent (which may be an integer)."""
         outputs = (self.graph.direction, *(state.following for state in self.graph.states))
         return any(value.op == "t" for value in outputs) or any(
-            arg.op == "t" and (value.op, place) != ("power", 1)
+            arg.op == "t" and (value.op, index) != ("power", 1)
             for value in self.graph.values()
-            for place, arg in enumerate(value.args)
+            for index, arg in enumerate(value.args)
         )
 
-    # -- what is a tree -----------------------------------------------------------------------
+    # -- which values are trees ---------------------------------------------------------------
 
-    def _given(self) -> dict[Node, _Tree]:
-        """The trees that come in."""
+    def _input_trees(self) -> dict[Node, _Tree]:
+        """Return the trees of gradients, weights and old states."""
         trees = {
             value: _Tree("grads", "g") if value.op == "gradient" else _Tree("weights", "w")
             for value in self.graph.values()
@@ -155,54 +161,55 @@ class Update:
         return trees
 
     def _access(self, state: StateVariable) -> str:
-        """How a state's leaf is read: one of the parameter's shape may be wanted as a matrix."""
-        full = state.parameter.kind == Kind.TENSOR
-        return "_matrix(_0)" if full and self.graph.by_matrix else "_0"
+        """Return the expression of a state's value; a tensor is viewed as a matrix if needed."""
+        is_tensor = state.parameter.kind == Kind.TENSOR
+        return "_matrix(_0)" if is_tensor and self.graph.uses_matrices else "_0"
 
-    def _kept(self) -> dict[Node, StateVariable | None]:
-        """The computed values that are trees of their own, with the state that each is the next
-        value of, if it is kept as that state is.
+    def _computed_trees(self) -> dict[Node, StateVariable | None]:
+        """Return the values that have their own `jax.tree.map`.
+
+        Each comes with the state that it is the next value of, if it has the kind of that state.
         """
-        kept: dict[Node, StateVariable | None] = {}
+        trees: dict[Node, StateVariable | None] = {}
         for state in self.graph.states:
             value = state.following
             if value.kind == state.parameter.kind != Kind.SCALAR and value.args:
-                kept.setdefault(value, state)
+                trees.setdefault(value, state)
         values = self.graph.values()
         roots = [self.graph.direction, *(state.following for state in self.graph.states)]
         roots += [value.args[0] for value in values if value.op == "total"]
         roots = [root for root in roots if root.kind != Kind.SCALAR and root.args]
         readers: Counter[Node] = Counter(roots)
         readers.update({arg for v in values if v.kind != Kind.SCALAR for arg in v.args})
-        several = {root for root in roots if readers[root] > 1}
-        several |= set(shared(tuple(dict.fromkeys(roots)), _is_per_array))
+        shared_values = {root for root in roots if readers[root] > 1}
+        shared_values |= set(shared(tuple(dict.fromkeys(roots)), _is_per_array))
         for value in values:
-            if value in several:
-                kept.setdefault(value, None)
-        return kept
+            if value in shared_values:
+                trees.setdefault(value, None)
+        return trees
 
-    # -- numbers ------------------------------------------------------------------------------
+    # -- scalars ------------------------------------------------------------------------------
 
-    def _numbers_asked_for(self) -> tuple[Node, ...]:
-        """The numbers for the whole model that arrays read or states become."""
-        asked = [
+    def _needed_scalars(self) -> tuple[Node, ...]:
+        """Return the values of kind scalar that arrays read or states become."""
+        scalars = [
             arg
             for value in self.graph.values()
             if value.kind != Kind.SCALAR
             for arg in value.args
             if arg.kind == Kind.SCALAR
         ]
-        asked += [s.following for s in self.graph.states if s.following.kind == Kind.SCALAR]
-        return tuple(dict.fromkeys(asked))
+        scalars += [s.following for s in self.graph.states if s.following.kind == Kind.SCALAR]
+        return tuple(dict.fromkeys(scalars))
 
-    def _number_leaf(self, value: Node) -> ast.expr | None:
+    def _scalar_leaf(self, value: Node) -> ast.expr | None:
         match value.op:
             case "constant":
                 return source.constant(value.name, value.value)
             case "hyperparameter" | "lr":
                 return source.name(value.name)
             case "t":
-                return source.name("t" if self._step_is_a_number else "count")
+                return source.name("t" if self._needs_float_step else "count")
             case "state":
                 return source.name(f"state.{self.file.states[value.name]}")
             case "total":
@@ -210,10 +217,10 @@ class Update:
         return None
 
     def _total(self, value: Node) -> ast.expr:
-        """A sum over the model, as a name."""
+        """Add the lines that compute a sum over the model, and return its name."""
         term = value.args[0]
         name = self.names.new(self.graph.name_for(value))
-        if term in self.trees or term in self.kept:
+        if term in self.trees or term in self.computed_trees:
             summed = self._tree(term).text
         else:
             arguments = self._mapped(term, name)
@@ -222,21 +229,24 @@ class Update:
                 summed = self.names.new(f"{name}_terms")
                 self.body += source.call(f"{summed} = jax.tree.map(", arguments, indent=BODY)
         self.body += source.call(f"{name} = optax.tree.sum(", [summed], indent=BODY)
-        self.numbers.local[value] = source.name(name)
+        self.scalars.local[value] = source.name(name)
         return source.name(name)
 
-    def _number_in_leaf(self, value: Node) -> ast.expr | None:
-        """A number in an array's expression: in place if it is made of hyperparameters alone."""
+    def _scalar_in_array(self, value: Node) -> ast.expr | None:
+        """Return a scalar for the expression of an array.
+
+        It is a name, or inline if it depends on constants and hyperparameters only.
+        """
         if not value.args or is_fixed(value):
-            return self._number_leaf(value)
-        return self.numbers.assign(value)
+            return self._scalar_leaf(value)
+        return self.scalars.assign(value)
 
     # -- trees --------------------------------------------------------------------------------
 
     def _tree(self, value: Node) -> _Tree:
-        """The tree that keeps `value`."""
+        """Return the tree of `value`, after adding the lines that compute it if there are none."""
         if value not in self.trees:
-            state = self.kept[value]
+            state = self.computed_trees[value]
             if state is None:
                 name = self.names.new(self.graph.name_for(value))
                 self._assign(name, value)
@@ -248,13 +258,13 @@ class Update:
         return self.trees[value]
 
     def _storing(self, state: StateVariable) -> str:
-        """How a next value `_0` becomes what is kept `like` the old one."""
-        value, matrix = state.following, self._access(state) != "_0"
+        """Return the code that converts a state's next value `_0` to shape and type of `like`."""
+        value, is_matrix = state.following, self._access(state) != "_0"
         ending = "_0"
         if value.kind != state.parameter.kind:
-            shape = "_matrix(like).shape" if matrix else "like.shape"
+            shape = "_matrix(like).shape" if is_matrix else "like.shape"
             ending = f"jnp.broadcast_to(_0, {shape})"
-        if matrix:
+        if is_matrix:
             ending += ".reshape(like.shape)"
         return f"{ending}.astype(like.dtype)" if _may_widen(value) else ending
 
@@ -265,58 +275,62 @@ class Update:
     def _mapped(
         self, value: Node, name: str, ending: str = "_0", like: Node | None = None
     ) -> list[str]:
-        """The arguments of the `jax.tree.map` that gives `value` for each array.
+        """Return the arguments of the `jax.tree.map` that computes `value` for each array.
 
-        `ending` is an expression over the value `_0`, and `like`, a leaf of that tree.
+        Args:
+            value: the value to compute.
+            name: the name of the result.
+            ending: an expression of the result in terms of the value `_0` and, if needed, `like`.
+            like: the node whose tree has the leaf `like`.
         """
-        read: dict[str, ast.expr] = {}
+        parameters: dict[str, ast.expr] = {}  # by the tree that they are leaves of
         names = source.Names(self.names.taken - self._names_of_trees())
 
-        def leaf(part: Node) -> ast.expr | None:
-            if part.kind == Kind.SCALAR:
-                return self._number_in_leaf(part)
-            if part not in self.trees and (part is value or part not in self.kept):
+        def leaf(node: Node) -> ast.expr | None:
+            if node.kind == Kind.SCALAR:
+                return self._scalar_in_array(node)
+            if node not in self.trees and (node is value or node not in self.computed_trees):
                 return None
-            tree = self._tree(part)
-            if tree.text not in read:
-                read[tree.text] = source.name(names.new(tree.leaf))
-            return source.fill(tree.access, _0=read[tree.text])
+            tree = self._tree(node)
+            if tree.text not in parameters:
+                parameters[tree.text] = source.name(names.new(tree.leaf))
+            return source.fill(tree.access, _0=parameters[tree.text])
 
-        def known(part: Node) -> bool:
-            if part.kind == Kind.SCALAR:
-                return not is_fixed(part)
-            return part in self.trees or part in self.kept
+        def is_external(node: Node) -> bool:
+            if node.kind == Kind.SCALAR:
+                return not is_fixed(node)
+            return node in self.trees or node in self.computed_trees
 
-        computed = value.kind != Kind.SCALAR and bool(value.args) and value not in self.trees
-        outputs = (value,) if computed else ()
+        compute = value.kind != Kind.SCALAR and bool(value.args) and value not in self.trees
+        outputs = (value,) if compute else ()
         block = Block(
-            names, known, leaf, self.dialect.write, self.graph.name_for, outputs, BODY + 4
+            names, is_external, leaf, self.dialect.write, self.graph.name_for, outputs, BODY + 4
         )
-        result = block.expression(value, fresh=computed)
+        result = block.expression(value, compute=compute)
         extra = {}
         if like is not None and "like" in ending:
             leaf(like)
-            extra["like"] = read[self.trees[like].text]
-        written = source.text(source.fill(ending, _0=result, **extra))
-        if len(written) + BODY + 11 > source.WIDTH:
+            extra["like"] = parameters[self.trees[like].text]
+        code = source.text(source.fill(ending, _0=result, **extra))
+        if len(code) + BODY + 11 > source.WIDTH:
             result = block.assign(value, result)
-            written = source.text(source.fill(ending, _0=result, **extra))
-        trees = sorted(read, key=lambda text: text not in ("grads", "weights"))
-        parameters = ", ".join(source.text(read[text]) for text in trees)
-        function = f"lambda {parameters}: {written}"
+            code = source.text(source.fill(ending, _0=result, **extra))
+        trees = sorted(parameters, key=lambda text: text not in ("grads", "weights"))
+        signature = ", ".join(source.text(parameters[text]) for text in trees)
+        function = f"lambda {signature}: {code}"
         if block.lines or len(function) + BODY + 5 > source.WIDTH:
             function = self.names.new(f"next_{name}")
             self.body += [
                 "",
-                f"        def {function}({parameters}):",
+                f"        def {function}({signature}):",
                 *block.lines,
-                f"            return {written}",
+                f"            return {code}",
                 "",
             ]
         return [function, *trees]
 
     def _names_of_trees(self) -> set[str]:
-        """The names that leaves may take over, since no leaf's expression reads the tree."""
+        """Return the names of all trees; a leaf may have the same name as a tree."""
         return (
             {tree.text for tree in self.trees.values()}
             | set(self.file.states.values())
@@ -326,14 +340,14 @@ class Update:
     # -- results ------------------------------------------------------------------------------
 
     def _direction(self) -> str:
-        """The text of the tree that keeps the update."""
+        """Return the expression of the tree of the update, after adding the lines it needs."""
         value = self.graph.direction
         if value.kind != Kind.TENSOR:
             gradient = self.graph.gradient
             self.trees.setdefault(gradient, _Tree("grads", "g"))
             self._assign("direction", value, "jnp.broadcast_to(_0, like.shape)", gradient)
             return "direction"
-        if value in self.trees or value in self.kept:
+        if value in self.trees or value in self.computed_trees:
             tree = self._tree(value)
             if tree.access == "_0":
                 return tree.text
@@ -341,16 +355,16 @@ class Update:
         return "direction"
 
     def _following(self, name: str, state: StateVariable) -> str:
-        """The text of a state's next value."""
+        """Return the expression of a state's next value, after adding the lines it needs."""
         value, kind = state.following, state.parameter.kind
         if value is state.old:
             return f"state.{name}"
         if kind == Kind.SCALAR:
-            expression = source.text(self.numbers.expression(value))
+            expression = source.text(self.scalars.expression(value))
             arguments = [expression, f"state.{name}.dtype"]
             self.body += source.call(f"{name} = jnp.asarray(", arguments, indent=BODY)
             return name
-        if self.kept.get(value) is state:
+        if self.computed_trees.get(value) is state:
             return self._tree(value).text
         self._assign(name, value, self._storing(state), state.old)
         return name
@@ -361,15 +375,15 @@ def _is_per_array(value: Node) -> bool:
     return value.kind != Kind.SCALAR and bool(value.args)
 
 
-def _is_of_step(value: Node) -> bool:
-    """Whether a computed number changes from step to step, and needs no arrays."""
-    sums = any(part.op == "total" for part in reachable((value,)))
-    return bool(value.args) and not sums and not is_fixed(value)
+def _depends_on_step_only(value: Node) -> bool:
+    """Whether a computed scalar changes from step to step but does not depend on arrays."""
+    has_sums = any(node.op == "total" for node in reachable((value,)))
+    return bool(value.args) and not has_sums and not is_fixed(value)
 
 
 def _may_widen(value: Node) -> bool:
-    """Whether numbers of the model, which may be wider than an array, are in `value`."""
+    """Whether `value` may have a wider type than its array, because it depends on a scalar."""
     return any(
-        part.op in ("total", "lr", "t") or (part.op == "state" and part.kind == Kind.SCALAR)
-        for part in reachable((value,))
+        node.op in ("total", "lr", "t") or (node.op == "state" and node.kind == Kind.SCALAR)
+        for node in reachable((value,))
     )

@@ -1,4 +1,7 @@
-"""Python source, laid out as `ruff format` would: expressions, calls, signatures, docstrings."""
+"""Building and formatting of Python source: expressions, calls, signatures and docstrings.
+
+The layout is that of `ruff format`.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,18 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 WIDTH = 100
-LONGEST_NAME = 20
+MAX_NAME_LENGTH = 20
 
 _SIMPLE = r"[A-Za-z_][\w.]*|\d[\w.]*(?:e-?\d+)?"
 _POWER = re.compile(rf"(?<![\w.)\]])({_SIMPLE}) \*\* (-?(?:{_SIMPLE}))(?![\w.(\[])")
+"""A power of simple operands, which `ruff format` writes without spaces."""
 _SIGNED_EXPONENT = re.compile(r"\*\* \((-[\w.]+(?:e-?\d+)?)\)")
+"""A negative exponent in parentheses, which it does not need."""
 
 
 @lru_cache(maxsize=1024)
 def template(code: str) -> ast.expr:
-    """The expression that `code` writes down."""
+    """Parse `code`, an expression. The result is cached and must not be changed."""
     return ast.parse(code, mode="eval").body
 
 
@@ -34,91 +39,110 @@ class _Fill(ast.NodeTransformer):
 
 
 def fill(code: str, **operands: ast.expr) -> ast.expr:
-    """`code` with the names in `operands` replaced by expressions; parentheses follow by need."""
-    fresh = ast.parse(code, mode="eval").body
-    filled: ast.expr = _Fill(operands).visit(fresh)
+    """Return the expression `code` with the names in `operands` replaced by expressions.
+
+    Parentheses are added where the result needs them.
+    """
+    tree = ast.parse(code, mode="eval").body
+    filled: ast.expr = _Fill(operands).visit(tree)
     return filled
 
 
 def repeats(code: str, operand: str) -> bool:
-    """Whether `operand` stands in `code` more than once."""
+    """Whether the name `operand` occurs in `code` more than once."""
     names = [node.id for node in ast.walk(template(code)) if isinstance(node, ast.Name)]
     return names.count(operand) > 1
 
 
 def name(text: str) -> ast.expr:
-    """A name, dotted or not."""
+    """Return the expression of a name, which may contain dots."""
     return template(text)
 
 
 def literal(value: float) -> ast.expr:
-    """A number; a whole one as an integer."""
+    """Return the expression of a number; an integer below a million has no decimal point."""
     if value < 0:
         return ast.UnaryOp(ast.USub(), literal(-value))
-    whole = value == int(value) and value < 1e6
-    return ast.Constant(int(value) if whole else value)
+    is_integer = value == int(value) and value < 1e6
+    return ast.Constant(int(value) if is_integer else value)
 
 
-def constant(known_as: str, value: float) -> ast.expr:
-    """A number as a float, or the name of a constant (which starts with an underscore)."""
-    if known_as.startswith("_"):
-        return name(known_as)
+def constant(constant_name: str, value: float) -> ast.expr:
+    """Return the expression of a constant.
+
+    That is its name if the file defines it (the name then starts with an underscore), and else its
+    value as a float.
+    """
+    if constant_name.startswith("_"):
+        return name(constant_name)
     if math.copysign(1.0, value) < 0:  # -0.0 too
         return ast.UnaryOp(ast.USub(), ast.Constant(-float(value)))
     return ast.Constant(float(value))
 
 
 def number(value: float) -> str:
-    """A default value: always a float, in the fewest digits."""
+    """Return a default value as text: a float in the fewest digits."""
     return re.sub(r"e-0(\d)", r"e-\1", repr(float(value)))
 
 
 def text(expression: ast.expr) -> str:
-    """`expression` as text, formatted."""
-    written = ast.unparse(ast.fix_missing_locations(expression))
-    written = re.sub(r"(\d)e-0(\d)", r"\1e-\2", written)
-    written = _SIGNED_EXPONENT.sub(r"** \1", written)
-    return _POWER.sub(r"\1**\2", written)
+    """Return the code of `expression`, formatted."""
+    code = ast.unparse(ast.fix_missing_locations(expression))
+    code = re.sub(r"(\d)e-0(\d)", r"\1e-\2", code)
+    code = _SIGNED_EXPONENT.sub(r"** \1", code)
+    return _POWER.sub(r"\1**\2", code)
 
 
 class Names:
-    """Names in one scope: valid, short, lower-case and each given once."""
+    """The names of one scope. New names are valid, short, lower-case and unique.
+
+    Args:
+        taken: names in use, besides keywords and builtins.
+    """
 
     def __init__(self, taken: Collection[str] = ()):
         self.taken = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "l", *taken}
 
-    def new(self, wanted: str) -> str:
-        """`wanted`, or what is like it and free."""
-        base = re.sub(r"[^a-z0-9_]", "", wanted.lower()).strip("_")[:LONGEST_NAME].rstrip("_")
+    def new(self, base: str) -> str:
+        """Return a name that is not yet in use: `base` as a valid name, with a number if needed."""
+        base = re.sub(r"[^a-z0-9_]", "", base.lower()).strip("_")[:MAX_NAME_LENGTH].rstrip("_")
         if not base or not base[0].isalpha():
             base = f"x{base}" if base else "x"
-        found, number = base, 2
-        while found in self.taken:
-            found, number = f"{base}_{number}", number + 1
-        self.taken.add(found)
-        return found
+        name, number = base, 2
+        while name in self.taken:
+            name, number = f"{base}_{number}", number + 1
+        self.taken.add(name)
+        return name
 
     def scope(self) -> Names:
-        """A scope inside this one."""
+        """Return a new scope inside this one."""
         return Names(self.taken)
 
 
 def call(head: str, args: Iterable[str], tail: str = ")", indent: int = 0) -> list[str]:
-    """`head` (ending with a bracket), `args` and `tail`, on as few lines as it takes."""
+    """Return a call or a signature on as few lines as possible.
+
+    Args:
+        head: the text before the arguments, up to the opening bracket.
+        args: the arguments.
+        tail: the text after the arguments, from the closing bracket.
+        indent: number of spaces before the first line.
+    """
     args = list(args)
     space = " " * indent
     line = f"{space}{head}{', '.join(args)}{tail}"
     if len(line) <= WIDTH:
         return [line]
     inner = f"{space}    {', '.join(args)}"
-    lone_parameter = head.startswith("def ") and len(args) == 1  # it gets a comma even so
-    if len(inner) <= WIDTH and not head.endswith("{") and not lone_parameter:
+    # A single parameter of a function is followed by a comma, like the elements of a dict.
+    has_one_parameter = head.startswith("def ") and len(args) == 1
+    if len(inner) <= WIDTH and not head.endswith("{") and not has_one_parameter:
         return [f"{space}{head}", inner, f"{space}{tail}"]
     return [f"{space}{head}", *(f"{space}    {arg}," for arg in args), f"{space}{tail}"]
 
 
 def assignment(target: str, expression: ast.expr, indent: int = 0) -> list[str]:
-    """`target = expression`; a call is broken between its arguments if it is too long."""
+    """Return `target = expression`; a call that is too long is broken between its arguments."""
     line = f"{' ' * indent}{target} = {text(expression)}"
     if len(line) <= WIDTH or not isinstance(expression, ast.Call) or expression.keywords:
         return [line]
@@ -127,7 +151,13 @@ def assignment(target: str, expression: ast.expr, indent: int = 0) -> list[str]:
 
 
 def paragraph(words: str, indent: int = 0, hanging: int = 0) -> list[str]:
-    """`words` wrapped at the page's width."""
+    """Return `words` wrapped at `WIDTH`.
+
+    Args:
+        words: the text.
+        indent: number of spaces before the first line.
+        hanging: number of further spaces before the other lines.
+    """
     return textwrap.wrap(
         words,
         WIDTH,
@@ -139,12 +169,17 @@ def paragraph(words: str, indent: int = 0, hanging: int = 0) -> list[str]:
 
 
 def hanging(lines: list[str]) -> list[str]:
-    """`lines` of a docstring, indented but for the first."""
+    """Return `lines` of a docstring, all but the first indented by four spaces."""
     return [lines[0], *("    " + line for line in lines[1:])]
 
 
 def docstring(lines: list[str], indent: int = 0) -> list[str]:
-    """`lines` (already wrapped and indented) as a docstring; the first has no indentation."""
+    """Return `lines` as a docstring.
+
+    Args:
+        lines: wrapped lines, indented except for the first.
+        indent: number of spaces before the opening and the closing quotes.
+    """
     first, *rest = lines
     space = " " * indent
     safe = [line.replace("\\", "\\\\").replace('"""', "'''") for line in (first, *rest)]
@@ -154,5 +189,5 @@ def docstring(lines: list[str], indent: int = 0) -> list[str]:
 
 
 def joined(lines: Iterable[str]) -> str:
-    """The file's text: no space at line ends, one newline at the end."""
+    """Return the file's text, without trailing spaces and with one newline at the end."""
     return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"

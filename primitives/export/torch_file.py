@@ -1,4 +1,4 @@
-"""A program as a PyTorch file: one subclass of `torch.optim.Optimizer`."""
+"""Writing of a PyTorch file, which defines one subclass of `torch.optim.Optimizer`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TAKEN = (
     "shape",
     "saved",
 )
-_PLACES = {
+_SLICES = {
     Kind.TENSOR: "grad",
     Kind.ROW: "grad[..., :1]",
     Kind.COL: "grad[..., :1, :]",
@@ -49,7 +49,14 @@ _PLACES = {
 
 
 class TorchFile:
-    """The source of a program's PyTorch file; the arguments are those of `OptaxFile`."""
+    """The source of a program's PyTorch file.
+
+    Args:
+        graph: the lowered graph of one step.
+        name: the optimizer's name; see `naming.checked_name`.
+        summary: the optimizer's idea in one line, may be empty.
+        program: the original program, for the module docstring.
+    """
 
     def __init__(self, graph: Lowered, name: str, summary: str, program: Program):
         self.graph, self.name, self.summary, self.program = graph, name, summary, program
@@ -60,21 +67,21 @@ class TorchFile:
         self.states = state_names(graph, "torch", self.names)
         self.dialect = Torch(graph.ranges())
         self.per_array = [s for s in graph.states if s.parameter.kind != Kind.SCALAR]
-        self.of_model = [s for s in graph.states if s.parameter.kind == Kind.SCALAR]
-        self.reads_t, self.shaped = graph.reads("t"), graph.reads("lr")
-        self.counts = self.reads_t or self.shaped
-        # Steps are counted for each parameter, or for the model where that has a state.
-        self.own_steps = self.counts and not self.of_model
+        self.per_model = [s for s in graph.states if s.parameter.kind == Kind.SCALAR]
+        self.reads_t, self.has_schedule = graph.reads("t"), graph.reads("lr")
+        self.counts = self.reads_t or self.has_schedule
+        # Steps are counted per model if it has a state, and else per parameter.
+        self.counts_per_array = self.counts and not self.per_model
         self.weight_decay = graph.roles.weight_decay
 
     def text(self) -> str:
-        """The whole file."""
+        """Return the text of the file."""
         step = Step(self).lines()
         body = [
             *self._class(),
             *self._constructor(),
             *self._arrays(),
-            *(self._model_method() if self.of_model else []),
+            *(self._model_method() if self.per_model else []),
             "",
             *step,
             *self._pickling(),
@@ -99,7 +106,7 @@ class TorchFile:
         return source.joined(lines)
 
     def _view(self) -> list[str]:
-        if not self.graph.by_matrix:
+        if not self.graph.uses_matrices:
             return []
         return [
             "",
@@ -122,13 +129,14 @@ class TorchFile:
             *source.paragraph("params: parameters, or groups of them.", 8, 4),
             *source.paragraph(rate, 8, 4),
         ]
-        for one in self.hyperparameters:
-            doc += source.paragraph(f"{one.name}: {one.meaning}.", 8, 4)
-        if self.shaped:
+        for hyperparameter in self.hyperparameters:
+            doc += source.paragraph(f"{hyperparameter.name}: {hyperparameter.meaning}.", 8, 4)
+        if self.has_schedule:
             words = (
-                "schedule: the shape that the program calls `lr`, peak 1: a function of the steps "
-                "done, the same for all groups and not part of the state_dict; 1 by default. `lr` "
-                "is a factor beside it, since the update is not proportional to the shape."
+                "schedule: learning-rate schedule with peak 1, called `lr` in the program: a "
+                "function of the number of completed steps, the same for all groups and not part "
+                "of the state_dict; 1 by default. The argument `lr` is a separate factor, because "
+                "the update is not proportional to the schedule."
             )
             doc += source.paragraph(words, 8, 4)
         return [*lines, *source.docstring(doc, indent=4)]
@@ -139,9 +147,9 @@ class TorchFile:
             "self",
             "params: Iterable[Tensor] | Iterable[dict[str, Any]]",
             f"lr: float = {source.number(rate.value)}",
-            *(f"{one.name}: float = {source.number(one.value)}" for one in self.hyperparameters),
+            *(f"{h.name}: float = {source.number(h.value)}" for h in self.hyperparameters),
         ]
-        if self.shaped:
+        if self.has_schedule:
             arguments.append("schedule: Callable[[int], float] | None = None")
         lines = [
             "",
@@ -156,17 +164,17 @@ class TorchFile:
                 message = f'f"{name} must be in {interval}, not {{{name}}}"'
                 lines.append(f"        if {condition}:")
                 lines += source.call("raise ValueError(", [message], indent=12)
-        if self.shaped:
+        if self.has_schedule:
             lines.append("        self.schedule = schedule")
         names = ["lr", *(h.name for h in self.hyperparameters)]
-        lines += source.call("defaults = {", [f'"{one}": {one}' for one in names], "}", indent=8)
+        lines += source.call("defaults = {", [f'"{name}": {name}' for name in names], "}", indent=8)
         return [*lines, "        super().__init__(params, defaults)"]
 
     # -- states -----------------------------------------------------------------------------------
 
     def _arrays(self) -> list[str]:
-        """The methods that give parameters with gradients, and their states."""
-        refusal = f'"{self.class_name} takes no sparse gradients"'
+        """Return the methods that iterate over parameters with gradients and give their states."""
+        message = f'"{self.class_name} takes no sparse gradients"'
         lines = [
             "",
             "    def _with_gradients(self) -> Iterator[tuple[dict[str, Any], Tensor]]:",
@@ -176,27 +184,27 @@ class TorchFile:
             "                if p.grad is None:",
             "                    continue",
             "                if p.grad.is_sparse:",
-            *source.call("raise RuntimeError(", [refusal], indent=20),
+            *source.call("raise RuntimeError(", [message], indent=20),
             "                yield group, p",
         ]
-        if not self.per_array and not self.own_steps:
+        if not self.per_array and not self.counts_per_array:
             return lines
         lines += [
             "",
             "    def _state(self, p: Tensor) -> dict[str, Any]:",
-            '        """What is kept for `p`, in float32 at least; made at its first step."""',
+            '        """The state of `p`, in float32 or wider; created at its first step."""',
             "        state = self.state[p]",
             "        if not state:",
         ]
-        if self.own_steps:
+        if self.counts_per_array:
             lines.append('            state["step"] = 0')
         if self.per_array:
             wide = "p.detach().to(torch.promote_types(p.dtype, torch.float32))"
-            small = any(
+            needs_matrix = any(
                 s.parameter.kind in (Kind.ROW, Kind.COL, Kind.MATRIX) for s in self.per_array
             )
             lines.append(f"            like = {wide}")
-            if small:
+            if needs_matrix:
                 lines.append("            matrix = _matrix(like)")
         for state in self.per_array:
             lines += self._start(state)
@@ -205,13 +213,13 @@ class TorchFile:
     def _start(self, state: StateVariable) -> list[str]:
         name, kind = self.states[state.parameter.name], state.parameter.kind
         value = self._initial(state)
-        place = _PLACES.get(kind, "").replace("grad", "like" if kind == Kind.TENSOR else "matrix")
-        zero = value == "0.0"
+        like = _SLICES.get(kind, "").replace("grad", "like" if kind == Kind.TENSOR else "matrix")
+        is_zero = value == "0.0"
         if kind == Kind.LEAF:
-            made = "like.new_zeros(())" if zero else f"like.new_full((), {value})"
+            tensor = "like.new_zeros(())" if is_zero else f"like.new_full((), {value})"
         else:
-            made = f"torch.zeros_like({place})" if zero else f"torch.full_like({place}, {value})"
-        return [f'            state["{name}"] = {made}']
+            tensor = f"torch.zeros_like({like})" if is_zero else f"torch.full_like({like}, {value})"
+        return [f'            state["{name}"] = {tensor}']
 
     def _initial(self, state: StateVariable) -> str:
         if state.initial.op == HYPERPARAMETER:
@@ -222,36 +230,36 @@ class TorchFile:
         lines = [
             "",
             "    def _model(self, like: Tensor) -> dict[str, Any]:",
-            '        """The numbers that are kept for the whole model, with the type of `like`."""',
+            '        """The state of the whole model, in numbers with the type of `like`."""',
             '        model = self.state["model"]',
             "        if not model:",
         ]
         if self.counts:
             lines.append('            model["step"] = 0')
-        for state in self.of_model:
+        for state in self.per_model:
             name = self.states[state.parameter.name]
             lines.append(f'            model["{name}"] = like.new_full((), {self._initial(state)})')
         return [*lines, "        return model"]
 
     def _pickling(self) -> list[str]:
-        """The method that keeps what PyTorch would not when it copies or pickles an optimizer."""
-        if not self.shaped:
+        """Return the method that adds the schedule to copied and pickled optimizers."""
+        if not self.has_schedule:
             return []
         return [
             "",
             "    def __getstate__(self) -> dict[str, Any]:",
-            '        """What a copy of the optimizer keeps."""',
+            '        """The attributes of a copied or pickled optimizer."""',
             '        return {**super().__getstate__(), "schedule": self.schedule}',
         ]
 
     def _loading(self) -> list[str]:
-        """The method that undoes what PyTorch does to states when it loads them."""
+        """Return the method that loads states without PyTorch's cast to the parameters' types."""
         if not self.graph.states:
             return []
         lines = [
             "",
             "    def load_state_dict(self, state_dict: dict[str, Any]) -> None:",
-            '        """Restores `state_dict`; states keep the types they were saved with."""',
+            '        """Restore `state_dict`; states keep the types that they were saved with."""',
             "        state_dict = deepcopy(state_dict)",
             "        super().load_state_dict(state_dict)",
         ]
@@ -259,7 +267,7 @@ class TorchFile:
             return lines
         return [
             *lines,
-            "        # It has cast states to the types of their parameters; undo that.",
+            "        # super() has cast states to the types of their parameters; undo that.",
             '        params = [p for group in self.param_groups for p in group["params"]]',
             '        saved = [i for group in state_dict["param_groups"] for i in group["params"]]',
             "        for p, i in zip(params, saved, strict=True):",
@@ -270,7 +278,7 @@ class TorchFile:
 
 
 def _outside(name: str, low: float, high: float, above: bool, below: bool) -> str:
-    """The condition under which `name` is not in an interval; "" where everything is."""
+    """Return the condition under which `name` is outside an interval; "" if it never is."""
     left = f"{low:g} {'<' if above else '<='} " if math.isfinite(low) else ""
     right = f" {'<' if below else '<='} {high:g}" if math.isfinite(high) else ""
     if left and right:

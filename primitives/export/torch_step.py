@@ -1,4 +1,4 @@
-"""The method `step` of a PyTorch file."""
+"""Writing of the method `step` of a PyTorch file."""
 
 from __future__ import annotations
 
@@ -20,53 +20,58 @@ _BODY = 12
 
 
 class File(Protocol):
-    """What the method `step` must know of the file around it.
+    """The parts of a PyTorch file that its method `step` depends on.
 
     Attributes:
-        graph: what one step computes.
-        names: the names that the file has taken.
-        states: the key of each state variable of the program.
+        graph: the lowered graph of one step.
+        names: the names in use.
+        states: for each state of the program its key in the file.
         per_array: the states that each parameter has.
-        of_model: the states that the whole model has.
+        per_model: the states that the whole model has.
         hyperparameters: the constants that users can set.
-        weight_decay: the one that is decoupled weight decay, if any.
-        dialect: how values are written in PyTorch.
+        weight_decay: the hyperparameter of decoupled weight decay, if any.
+        dialect: writes ops in PyTorch.
         counts: whether steps are counted.
-        own_steps: whether each parameter counts its own.
+        counts_per_array: whether steps are counted for each parameter.
         reads_t: whether the program reads `t`.
-        shaped: whether it reads `lr`, the shape of the schedule.
+        has_schedule: whether the program reads `lr`, the schedule, other than as a factor on the
+            update.
     """
 
     graph: Lowered
     names: source.Names
     states: dict[str, str]
     per_array: list[StateVariable]
-    of_model: list[StateVariable]
+    per_model: list[StateVariable]
     hyperparameters: tuple[Hyperparameter, ...]
     weight_decay: Hyperparameter | None
     dialect: Torch
     counts: bool
-    own_steps: bool
+    counts_per_array: bool
     reads_t: bool
-    shaped: bool
+    has_schedule: bool
 
 
 class Step:
-    """The method `step`: passes over all parameters, as many as sums over the model need."""
+    """Writes the method `step`.
+
+    The method loops over all parameters once for each level of sums over the model that depend on
+    each other, and once more to update states and weights.
+    """
 
     def __init__(self, file: File):
         self.file, self.graph, self.dialect = file, file.graph, file.dialect
-        self.outer = file.names.scope()
+        self.names = file.names.scope()
         self.totals: dict[Node, str] = {}
         self.levels = self._levels()
-        self.read_by_model = ["t"] * file.reads_t + ["shape"] * file.shaped
+        self.read_by_model = ["t"] * file.reads_t + ["shape"] * file.has_schedule
 
     def _levels(self) -> list[list[Node]]:
-        """Sums over the model, those first that need no others."""
+        """Return the sums over the model by level; a sum depends only on sums of lower levels."""
         level: dict[Node, int] = {}
         for value in self.graph.values():
-            before = max((level[arg] for arg in value.args), default=0)
-            level[value] = before + (value.op == "total")
+            highest = max((level[arg] for arg in value.args), default=0)
+            level[value] = highest + (value.op == "total")
         totals = [value for value in level if value.op == "total"]
         return [
             [value for value in totals if level[value] == number]
@@ -74,18 +79,18 @@ class Step:
         ]
 
     def lines(self) -> list[str]:
-        """The method's text."""
+        """Return the lines of the method."""
         file = self.file
         lines = [
             "    @torch.no_grad()",
             "    def step(self, closure: Callable[[], float] | None = None) -> float | None:",
-            '        """One step; `closure`, if given, computes loss and gradients anew."""',
+            '        """Perform one step; `closure`, if given, recomputes loss and gradients."""',
             "        loss = None",
             "        if closure is not None:",
             "            with torch.enable_grad():",
             "                loss = closure()",
         ]
-        if file.of_model:
+        if file.per_model:
             lines += [
                 "        found = [p for _, p in self._with_gradients()]",
                 "        if not found:",
@@ -96,16 +101,23 @@ class Step:
             if file.counts:
                 lines += self.count("model", 8, self.read_by_model)
         for level in self.levels:
-            lines += self._pass(level)
-        lines += self._final()
-        if file.of_model:
+            lines += self._summing_loop(level)
+        lines += self._final_loop()
+        if file.per_model:
             lines += self._model_states()
         return [*lines, "        return loss"]
 
     def count(
         self, state: str, indent: int, read: Collection[str], increment: bool = True
     ) -> list[str]:
-        """The lines that count a step and bind what follows from it."""
+        """Return the lines that count a step and define the step and the schedule's value.
+
+        Args:
+            state: the name of the dict that holds the count.
+            indent: number of spaces before each line.
+            read: the names to define, of `t` and `shape`.
+            increment: whether to count the step; if not, it is counted later.
+        """
         space = " " * indent
         lines = []
         if increment:
@@ -121,9 +133,9 @@ class Step:
 
     # -- loops ------------------------------------------------------------------------------------
 
-    def _pass(self, totals: list[Node]) -> list[str]:
-        """One pass that adds up `totals`."""
-        names = [self.outer.new(self.graph.name_for(total)) for total in totals]
+    def _summing_loop(self, totals: list[Node]) -> list[str]:
+        """Return the loop that computes the sums `totals`."""
+        names = [self.names.new(self.graph.name_for(total)) for total in totals]
         body = _Body(self, tuple(total.args[0] for total in totals))
         sums: list[str] = []
         for total, name in zip(totals, names, strict=True):
@@ -137,7 +149,8 @@ class Step:
         self.totals |= dict(zip(totals, names, strict=True))
         return lines
 
-    def _final(self) -> list[str]:
+    def _final_loop(self) -> list[str]:
+        """Return the loop that updates states and weights."""
         states = self.file.per_array
         body = _Body(self, (self.graph.direction, *(state.following for state in states)))
         body.write(states)
@@ -148,37 +161,47 @@ class Step:
         ]
 
     def _model_states(self) -> list[str]:
-        """The next values of the model's numbers, with the first group's hyperparameters."""
-        states = self.file.of_model
-        body = _Body(self, tuple(state.following for state in states), indent=8, of_model=True)
+        """Return the lines that update the model's states.
+
+        They read the hyperparameters of the first parameter group.
+        """
+        states = self.file.per_model
+        body = _Body(self, tuple(state.following for state in states), indent=8, is_model=True)
         body.write_states(states)
         lines = body.opening(final=True)
         return [*lines, *body.block.lines]
 
 
 class _Body:
-    """One loop's body, or what follows the loops: what is read, statements, writes."""
+    """Writes the body of a loop over parameters, or the lines that update the model's states.
+
+    Args:
+        step: the method around the body.
+        outputs: the values that the body computes.
+        indent: number of spaces before each statement.
+        is_model: whether the body updates the model's states.
+    """
 
     def __init__(
-        self, step: Step, outputs: tuple[Node, ...], indent: int = _BODY, of_model: bool = False
+        self, step: Step, outputs: tuple[Node, ...], indent: int = _BODY, is_model: bool = False
     ):
         self.step, self.file, self.graph = step, step.file, step.graph
-        self.of_model = of_model
+        self.is_model = is_model
         self.indent = indent
-        self.names = step.outer.scope()
-        self.read: dict[str, None] = {}
+        self.names = step.names.scope()
+        self.read: dict[str, None] = {}  # names of the inputs that were read, in order
         self.read_states: dict[Node, str] = {}
-        self.written: dict[Node, ast.expr] = {}
-        self.file.dialect.like = "like" if of_model else "grad"
+        self.written: dict[Node, ast.expr] = {}  # values that states hold since they were updated
+        self.file.dialect.like = "like" if is_model else "grad"
         self.block = Block(
             self.names,
-            _is_known,
+            _is_external,
             self._leaf,
             self.file.dialect.write,
             self.graph.name_for,
             outputs,
             indent,
-            named=_is_named,
+            needs_name=_needs_name,
         )
 
     def _leaf(self, value: Node) -> ast.expr | None:
@@ -200,39 +223,47 @@ class _Body:
     @property
     def reads_group(self) -> bool:
         """Whether the body reads a hyperparameter."""
-        return any(one.name in self.read for one in self.file.hyperparameters)
+        return any(h.name in self.read for h in self.file.hyperparameters)
 
     def opening(self, final: bool) -> list[str]:
-        """The lines that bind what the body reads."""
+        """Return the lines that define what the body reads.
+
+        Args:
+            final: whether the body updates states, and so counts the step.
+        """
         space = " " * self.indent
         file, lines = self.file, []
         hyperparameters = [h.name for h in file.hyperparameters if h.name in self.read]
-        if self.of_model:
+        if self.is_model:
             group = "self.param_groups[0]"
         else:
             group = "group"
             wide = "p.grad.to(torch.promote_types(p.dtype, torch.float32))"
-            if self.graph.by_matrix:
+            if self.graph.uses_matrices:
                 wide = f"_matrix({wide})"
-            needed = "weights" in self.read or re.search(r"\bgrad\b", "\n".join(self.block.lines))
-            if needed or "gradient" in self.read:
+            is_read = "weights" in self.read or re.search(r"\bgrad\b", "\n".join(self.block.lines))
+            if is_read or "gradient" in self.read:
                 lines.append(f"{space}grad = {wide}")
             if "weights" in self.read:
-                weights = "_matrix(p)" if self.graph.by_matrix else "p"
+                weights = "_matrix(p)" if self.graph.uses_matrices else "p"
                 lines.append(f"{space}weights = {weights}.to(grad.dtype)")
-        if final and not self.of_model:
+        if final and not self.is_model:
             hyperparameters.insert(0, "lr")
         lines += [f'{space}{name} = {group}["{name}"]' for name in hyperparameters]
-        own = file.own_steps and not self.of_model
-        arrays = {v: n for v, n in self.read_states.items() if v.kind != Kind.SCALAR}
-        if not self.of_model and (arrays or (own and (final or {"t", "shape"} & set(self.read)))):
+        has_arrays = any(value.kind != Kind.SCALAR for value in self.read_states)
+        needs_count = (
+            file.counts_per_array
+            and not self.is_model
+            and (final or bool({"t", "shape"} & set(self.read)))
+        )
+        if not self.is_model and (has_arrays or needs_count):
             lines.append(f"{space}state = self._state(p)")
-        if own and (final or {"t", "shape"} & set(self.read)):
+        if needs_count:
             lines += self.step.count("state", self.indent, self.read, final)
         for value, name in self.read_states.items():
             if value.kind == Kind.SCALAR:
                 lines.append(f'{space}{name} = model["{name}"]')
-            elif value.kind == Kind.TENSOR and self.graph.by_matrix:
+            elif value.kind == Kind.TENSOR and self.graph.uses_matrices:
                 lines.append(f'{space}{name} = _matrix(state["{name}"])')
             else:
                 lines.append(f'{space}{name} = state["{name}"]')
@@ -241,18 +272,20 @@ class _Body:
     # -- writes -----------------------------------------------------------------------------------
 
     def write(self, states: list[StateVariable]) -> None:
-        """The last pass: the states that nothing else reads, the update, the other states, and
-        the weights last, since values that are still to be computed may read them.
+        """Add the statements of the final loop.
+
+        First come the states whose old value nothing else reads, then the update, then the other
+        states. The weights come last, because the next values of states may depend on them.
         """
-        early = [state for state in states if self._only_own(state)]
+        early = [state for state in states if self._is_self_contained(state)]
         for state in early:
-            self._in_place(state)
+            self._write_state(state)
         update = self._update()
         self.write_states([state for state in states if state not in early])
-        self._weights(update)
+        self._write_weights(update)
 
-    def _only_own(self, state: StateVariable) -> bool:
-        """Whether only the next value reads the old one, so that it can be written over at once."""
+    def _is_self_contained(self, state: StateVariable) -> bool:
+        """Whether only the state's next value depends on its old value."""
         others = [self.graph.direction]
         others += [s.following for s in self.graph.states if s is not state]
         if state.following.kind != state.parameter.kind or state.following is state.old:
@@ -268,11 +301,14 @@ class _Body:
         return True
 
     def write_states(self, states: list[StateVariable]) -> None:
-        """Writes next values, none before whatever still reads the old one is computed."""
+        """Add the statements that update states.
+
+        A state is overwritten after all values that depend on its old value are computed.
+        """
         pending = [state for state in states if state.following is not state.old]
         while pending:
-            ready = next((s for s in pending if not self._awaited(s, pending)), None)
-            if ready is None:  # they read each other: one is computed ahead
+            ready = next((s for s in pending if not self._is_still_read(s, pending)), None)
+            if ready is None:  # they depend on each other: compute a value before it is stored
                 value = pending[0].following
                 if value.args:
                     self.block.assign(value)
@@ -283,31 +319,31 @@ class _Body:
                     self.block.local[value] = source.name(name)
                 continue
             pending.remove(ready)
-            self._in_place(ready)
+            self._write_state(ready)
 
-    def _awaited(self, state: StateVariable, pending: list[StateVariable]) -> bool:
-        """Whether a pending value other than its own still reads the old one."""
+    def _is_still_read(self, state: StateVariable, pending: list[StateVariable]) -> bool:
+        """Whether the pending value of another state depends on the state's old value."""
         return any(
-            other is not state and state.old in self._unread(other.following) for other in pending
+            other is not state and state.old in self._inputs(other.following) for other in pending
         )
 
-    def _unread(self, value: Node) -> set[Node]:
-        """What is still to be read when `value` is computed."""
-        found: set[Node] = set()
+    def _inputs(self, value: Node) -> set[Node]:
+        """Return the values that `value` depends on and that no statement computes yet."""
+        inputs: set[Node] = set()
         stack = [value]
         while stack:
-            part = stack.pop()
-            if part not in found and part not in self.block.local and part not in self.written:
-                found.add(part)
-                stack += part.args
-        return found
+            node = stack.pop()
+            if node not in inputs and node not in self.block.local and node not in self.written:
+                inputs.add(node)
+                stack += node.args
+        return inputs
 
-    def _in_place(self, state: StateVariable) -> None:
+    def _write_state(self, state: StateVariable) -> None:
         name, value, old = self.file.states[state.parameter.name], state.following, state.old
         self.read_states[old] = name
         space = self.block.indent
-        known = value in self.block.local or value in self.written
-        if not known and value.kind == old.kind and self._update_in_place(name, value, old):
+        is_computed = value in self.block.local or value in self.written
+        if not is_computed and value.kind == old.kind and self._update_in_place(name, value, old):
             pass
         elif self.file.dialect.on_host(value):
             number = source.text(self.block.expression(value))
@@ -320,7 +356,7 @@ class _Body:
             self.block.local.setdefault(value, source.name(name))
 
     def _update_in_place(self, name: str, value: Node, old: Node) -> bool:
-        """An average or a sum, written as what it is; whether it was one."""
+        """Add an in-place update if `value` is an average or a sum; return whether it is."""
         space, block = self.block.indent, self.block
         host = self.file.dialect.on_host
         average = match_average(value, old)
@@ -344,17 +380,20 @@ class _Body:
         return False
 
     def _factor(self, value: Node, old: Node) -> ast.expr | None:
-        """What `value` multiplies the old value with (1 if it is the old value), if a number."""
+        """Return the factor of `value` = factor * `old` if it is a Python number, and else None."""
         if value is old:
             return ast.Constant(1.0)
         if value.op == "multiply" and self.block.uses[value] == 1:
-            for this, other in (value.args, value.args[::-1]):
-                if this is old and self.file.dialect.on_host(other):
+            for arg, other in (value.args, value.args[::-1]):
+                if arg is old and self.file.dialect.on_host(other):
                     return self.block.expression(other)
         return None
 
     def _update(self) -> ast.expr:
-        """The direction, as a name or number; a copy if it is a state that will be written over."""
+        """Return the update, before learning rate and weight decay, as a name or a number.
+
+        An update that is the old value of a state is copied, because the state is overwritten.
+        """
         value = self.graph.direction
         expression = self.block.expression(value)
         if value.op == "state" and value.kind != Kind.SCALAR and value not in self.written:
@@ -365,26 +404,26 @@ class _Body:
             expression = source.name(name)
         return expression
 
-    def _weights(self, expression: ast.expr) -> None:
+    def _write_weights(self, update: ast.expr) -> None:
         direction, file, space = self.graph.direction, self.file, self.block.indent
-        if self.graph.by_matrix and not file.dialect.on_host(direction):
-            spread = "_0" if direction.kind == Kind.TENSOR else "_0.expand_as(grad)"
-            expression = source.fill(f"{spread}.reshape(p.shape)", _0=expression)
-        moved = source.fill("rate * _0", _0=expression, rate=source.name("lr"))
+        if self.graph.uses_matrices and not file.dialect.on_host(direction):
+            tensor = "_0" if direction.kind == Kind.TENSOR else "_0.expand_as(grad)"
+            update = source.fill(f"{tensor}.reshape(p.shape)", _0=update)
+        change = source.fill("rate * _0", _0=update, rate=source.name("lr"))
         if file.weight_decay is not None:
             decay = source.name(file.weight_decay.name)
             self.read[file.weight_decay.name] = None
-            moved = source.fill("lr * (_0 + decay * p)", _0=expression, decay=decay)
-        self.block.lines.append(f"{space}p.sub_({source.text(moved)})")
+            change = source.fill("lr * (_0 + decay * p)", _0=update, decay=decay)
+        self.block.lines.append(f"{space}p.sub_({source.text(change)})")
 
 
-def _is_known(value: Node) -> bool:
-    """Whether a value is read from somewhere and not computed in place."""
+def _is_external(value: Node) -> bool:
+    """Whether a value is a leaf or a sum over the model."""
     return not value.args or value.op == "total"
 
 
-def _is_named(value: Node, reader: Node | None) -> bool:
-    """Whether a value gets its own line: a number of this step that an array reads."""
+def _needs_name(value: Node, reader: Node | None) -> bool:
+    """Whether a value has its own statement: a scalar that changes and that an array reads."""
     if value.kind != Kind.SCALAR or (reader is not None and reader.kind == Kind.SCALAR):
         return False
     return not is_fixed(value)

@@ -95,7 +95,7 @@ def test_a_baseline_overrides_only_its_own_settings(name: str) -> None:
         ({"restart_from": "worst"}, "'restart_from' = 'worst': .*'initial' or 'best'"),
         ({"mutation": {"max_statements": 65}}, "'mutation.max_statements' = 65"),
         ({"mutation": {"op_set": "papr"}}, "'mutation.op_set' = 'papr'"),
-        ({"init": "def train(w, g):\n  return u\n"}, "'init': line 2: 'u' has no value"),
+        ({"init": "def train(w, g):\n  return u\n"}, "'init': line 2: 'u' is not defined here"),
     ],
 )
 def test_an_error_names_the_wrong_setting(settings: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The zoo's exported files, each made and loaded once for all tests."""
+"""The exported files of the zoo; each is made and loaded once for all tests."""
 
 from functools import cache
 
@@ -9,12 +9,14 @@ from primitives.export import export, load
 from primitives.export.naming import camel_case
 
 FEW = ("adamw", "adafactor", "amos", "eg_step_size", "lamb", "momentum")
-"""Between them states of every kind, a schedule inside, weight decay, and nothing to read but g."""
+"""Programs that together have states of every kind, a schedule and weight decay; `momentum` reads
+only the gradient.
+"""
 
 MOST_IN_SLOW = [
     pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in zoo.names()
 ]
-"""The zoo for laws that compile: `FEW` by default, all of it with `-m slow`."""
+"""Parameters of tests that compile: `FEW` by default, the whole zoo with `-m slow`."""
 
 
 @cache
@@ -28,10 +30,10 @@ def module(name, target):
 
 
 def alias(name):
-    """The function that makes the optax optimizer."""
+    """Return the function that creates the optax optimizer."""
     return getattr(module(name, "optax"), name)
 
 
 def optimizer_class(name):
-    """The subclass of `torch.optim.Optimizer`."""
+    """Return the subclass of `torch.optim.Optimizer`."""
     return getattr(module(name, "torch"), camel_case(name))

@@ -1,6 +1,6 @@
-"""Exported files are the optimizers that people know, and the programs they come from.
+"""Exported files agree with the optimizers of optax and PyTorch, and with the interpreter.
 
-Whole trajectories: each side keeps its own state and moves its own weights.
+Whole trajectories are compared: each optimizer keeps its own state and its own weights.
 """
 
 from functools import cache
@@ -28,7 +28,7 @@ def single(tree):
 
 
 def in_optax(optimizer, weights, grads):
-    """The weights after each step."""
+    """Return the weights after each step."""
 
     def train_step(carry, g):
         weights, state = carry
@@ -43,21 +43,21 @@ def in_optax(optimizer, weights, grads):
     return jax.tree.map(np.asarray, trajectory(jax.tree.map(jnp.asarray, weights), grads))
 
 
-def in_torch(make, weights, grads):
-    """The weights after each step."""
+def in_torch(make_optimizer, weights, grads):
+    """Return the weights after each step."""
     params = {key: torch.tensor(x) for key, x in weights.items()}
-    optimizer, found = make(params.values()), []
+    optimizer, trajectory = make_optimizer(params.values()), []
     for number in range(STEPS):
         for key, p in params.items():
             p.grad = torch.tensor(grads[key][number])
         optimizer.step()
-        found.append({key: p.numpy().copy() for key, p in params.items()})
-    return jax.tree.map(lambda *x: np.stack(x), *found)
+        trajectory.append({key: p.numpy().copy() for key, p in params.items()})
+    return jax.tree.map(lambda *x: np.stack(x), *trajectory)
 
 
 @cache
 def in_reference(name):
-    """The weights after each step, in float32."""
+    """Return the weights after each step of the reference interpreter, in float32."""
     program, weights, grads = zoo.load(name), single(START), single(GRADS)
 
     def train_step(carry, inputs):
@@ -76,11 +76,11 @@ def in_reference(name):
     return jax.tree.map(np.asarray, trajectory(jax.tree.map(jnp.asarray, weights), grads))
 
 
-def assert_same(found, wanted, rtol, atol):
+def assert_same(actual, expected, rtol, atol):
     for key in SHAPES:
-        assert found[key].dtype == wanted[key].dtype
-        np.testing.assert_allclose(found[key], wanted[key], rtol=rtol, atol=atol)
-        assert not np.allclose(wanted[key][0], wanted[key][-1], rtol=1e-6)
+        assert actual[key].dtype == expected[key].dtype
+        np.testing.assert_allclose(actual[key], expected[key], rtol=rtol, atol=atol)
+        assert not np.allclose(expected[key][0], expected[key][-1], rtol=1e-6)
 
 
 def adafactor(**options):
@@ -102,10 +102,12 @@ KNOWN_IN_OPTAX = {
     ),
     "lion": (lambda: optax.lion(1e-4, 0.9, 0.99, weight_decay=0.1), {}),
 }
-"""Optax's own, and the arguments of ours where they are not the defaults."""
+"""Optax's optimizer for each program, and the arguments of the exported one that differ from its
+defaults.
+"""
 
-ROUNDED_IN_OPTAX = {"adafactor_external": 1e-6}
-"""Optax computes the decay 1 - t^-0.8 in float32, whatever the weights are."""
+TOLERANCES = {"adafactor_external": 1e-6}
+"""Optax computes the decay 1 - t^-0.8 in float32, even for float64 weights."""
 
 KNOWN_IN_TORCH = {
     "adam": (lambda p: torch.optim.Adam(p, 1e-3), {}),
@@ -115,65 +117,68 @@ KNOWN_IN_TORCH = {
     "adadelta": (lambda p: torch.optim.Adadelta(p, 1.0, rho=0.9, eps=1e-6), {}),
     "adam_l2": (lambda p: torch.optim.Adam(p, 1e-3, weight_decay=0.01), {}),
 }
-"""PyTorch's own where they have the formulas of the zoo, which has optax's."""
+"""PyTorch's optimizer for each program, and the arguments of the exported one. Optimizers whose
+formula in PyTorch differs from that in optax and the zoo are left out.
+"""
 
 
 @pytest.mark.parametrize("name", KNOWN_IN_OPTAX)
-def test_the_exported_optax_file_is_optaxs_own_optimizer(name):
-    known, options = KNOWN_IN_OPTAX[name]
-    bound = ROUNDED_IN_OPTAX.get(name, 1e-9)
+def test_exported_optax_optimizers_equal_those_of_optax(name):
+    known_optimizer, options = KNOWN_IN_OPTAX[name]
+    tolerance = TOLERANCES.get(name, 1e-9)
     with jax.enable_x64(True):
-        wanted = in_optax(known(), START, GRADS)
-        assert_same(in_optax(alias(name)(**options), START, GRADS), wanted, bound, bound)
+        expected = in_optax(known_optimizer(), START, GRADS)
+        actual = in_optax(alias(name)(**options), START, GRADS)
+    assert_same(actual, expected, tolerance, tolerance)
 
 
 @pytest.mark.parametrize("name", KNOWN_IN_OPTAX)
-def test_the_exported_torch_file_is_optaxs_own_optimizer(name):
-    known, options = KNOWN_IN_OPTAX[name]
-    bound = ROUNDED_IN_OPTAX.get(name, 1e-9)
+def test_exported_torch_optimizers_equal_those_of_optax(name):
+    known_optimizer, options = KNOWN_IN_OPTAX[name]
+    tolerance = TOLERANCES.get(name, 1e-9)
     with jax.enable_x64(True):
-        wanted = in_optax(known(), START, GRADS)
-    own = {"lr" if key == "learning_rate" else key: x for key, x in options.items()}
-    found = in_torch(lambda p: optimizer_class(name)(p, **own), START, GRADS)
-    assert_same(found, wanted, bound, bound)
+        expected = in_optax(known_optimizer(), START, GRADS)
+    options = {"lr" if key == "learning_rate" else key: x for key, x in options.items()}
+    actual = in_torch(lambda p: optimizer_class(name)(p, **options), START, GRADS)
+    assert_same(actual, expected, tolerance, tolerance)
 
 
 @pytest.mark.parametrize("name", KNOWN_IN_TORCH)
-def test_the_exported_torch_file_is_pytorchs_own_optimizer(name):
-    known, options = KNOWN_IN_TORCH[name]
-    wanted = in_torch(known, START, GRADS)
-    found = in_torch(lambda p: optimizer_class(name)(p, **options), START, GRADS)
-    assert_same(found, wanted, 1e-9, 1e-9)
+def test_exported_torch_optimizers_equal_those_of_pytorch(name):
+    known_optimizer, options = KNOWN_IN_TORCH[name]
+    expected = in_torch(known_optimizer, START, GRADS)
+    actual = in_torch(lambda p: optimizer_class(name)(p, **options), START, GRADS)
+    assert_same(actual, expected, 1e-9, 1e-9)
 
 
-TINY = {"ours": 1e-60, "theirs": 1e-30}
-"""PyTorch adds epsilon to the root and the zoo, like optax, below it: too small to matter here."""
+EXPORTED_EPSILON, TORCH_EPSILON = 1e-60, 1e-30
+"""Negligible values of epsilon, which PyTorch adds to the root, and the zoo and optax under it."""
 
 
 @pytest.mark.parametrize(
-    ("name", "known"),
+    ("name", "known_optimizer"),
     [
-        ("rmsprop", lambda p: torch.optim.RMSprop(p, 1e-3, alpha=0.9, eps=TINY["theirs"])),
+        ("rmsprop", lambda p: torch.optim.RMSprop(p, 1e-3, alpha=0.9, eps=TORCH_EPSILON)),
         (
             "adagrad",
             lambda p: torch.optim.Adagrad(
-                p, 0.01, initial_accumulator_value=0.1, eps=TINY["theirs"]
+                p, 0.01, initial_accumulator_value=0.1, eps=TORCH_EPSILON
             ),
         ),
     ],
 )
-def test_the_exported_torch_file_is_pytorchs_own_optimizer_but_for_epsilon(name, known):
-    found = in_torch(lambda p: optimizer_class(name)(p, eps=TINY["ours"]), START, GRADS)
-    assert_same(found, in_torch(known, START, GRADS), 1e-9, 1e-9)
+def test_exported_torch_optimizers_equal_those_of_pytorch_except_for_epsilon(name, known_optimizer):
+    actual = in_torch(lambda p: optimizer_class(name)(p, eps=EXPORTED_EPSILON), START, GRADS)
+    assert_same(actual, in_torch(known_optimizer, START, GRADS), 1e-9, 1e-9)
 
 
 @pytest.mark.parametrize("target", ["optax", "torch"])
 @pytest.mark.parametrize("name", MOST_IN_SLOW)
-def test_float32_trajectories_are_the_reference_interpreters(name, target):
+def test_float32_trajectories_equal_those_of_the_reference_interpreter(name, target):
     weights, grads = single(START), single(GRADS)
-    wanted = in_reference(name)
+    expected = in_reference(name)
     if target == "optax":
-        found = in_optax(alias(name)(), weights, grads)
+        actual = in_optax(alias(name)(), weights, grads)
     else:
-        found = in_torch(optimizer_class(name), weights, grads)
-    assert_same(found, wanted, 1e-4, 1e-4)
+        actual = in_torch(optimizer_class(name), weights, grads)
+    assert_same(actual, expected, 1e-4, 1e-4)

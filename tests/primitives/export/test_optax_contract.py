@@ -1,7 +1,7 @@
-"""Every exported optax file does what optax asks of an optimizer, beside converging.
+"""Exported optax files meet optax's requirements on an optimizer, except for convergence.
 
-Laws about structure and types are traced only, so all of the zoo is tried. Laws that compile are
-tried on a few programs with states of every kind; on the whole zoo with `-m slow`.
+Tests of structure and types only trace, so most run on the whole zoo. Tests that compile run on a
+few programs with states of every kind, and on the whole zoo with `-m slow`.
 """
 
 import inspect
@@ -24,8 +24,8 @@ EVERY = pytest.mark.parametrize("name", zoo.names())
 MOST = pytest.mark.parametrize("name", MOST_IN_SLOW)
 
 
-def taking(argument):
-    """The programs whose file has an argument of this name."""
+def with_argument(argument):
+    """Return the names of the programs whose exported optimizer has the argument."""
     return [name for name in zoo.names() if argument in inspect.signature(alias(name)).parameters]
 
 
@@ -45,12 +45,12 @@ WEIGHTS, GRADS = drawn(0), [drawn(seed) for seed in range(1, STEPS + 1)]
 
 
 def run(optimizer, weights=WEIGHTS, grads=GRADS, wrap=lambda update: update, **extra):
-    """The updates of a few steps at the same weights, and the last state."""
-    update, state, found = wrap(optimizer.update), optimizer.init(weights), []
+    """Return the updates of a few steps at the same weights, and the last state."""
+    update, state, all_updates = wrap(optimizer.update), optimizer.init(weights), []
     for g in grads:
         updates, state = update(g, state, weights, **extra)
-        found.append(updates)
-    return found, state
+        all_updates.append(updates)
+    return all_updates, state
 
 
 def compiled(optimizer, weights=WEIGHTS, grads=GRADS):
@@ -58,26 +58,26 @@ def compiled(optimizer, weights=WEIGHTS, grads=GRADS):
 
 
 @cache
-def plain(name):
-    """The updates that the others are compared with."""
+def default_updates(name):
+    """Return the updates with default arguments, compiled; other updates are compared with them."""
     return compiled(alias(name)())
 
 
-def assert_close(found, wanted, rtol=1e-5):
-    """Equal structures, and numbers that are equal but for float32's rounding."""
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+def assert_close(actual, expected, rtol=1e-5):
+    """Assert that structures are equal, and numbers up to float32 rounding."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         largest = np.abs(np.asarray(b, np.float64)).max(initial=0.0)
         np.testing.assert_allclose(
             np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=rtol, atol=rtol * largest
         )
 
 
-def floats(tree):
+def float_types(tree):
     return {x.dtype for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
 
 
-# -- laws about structure and types: the whole zoo ------------------------------------------------
+# -- structure and types: traced only -------------------------------------------------------------
 
 
 @MOST
@@ -102,7 +102,7 @@ def test_updates_have_the_weights_type_and_states_are_float32(name, dtype):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), updates) == jax.tree.map(
         lambda x: (x.shape, x.dtype), weights
     )
-    assert floats(state) <= {jnp.dtype(jnp.float32)}
+    assert float_types(state) <= {jnp.dtype(jnp.float32)}
 
 
 @MOST
@@ -110,8 +110,8 @@ def test_float64_weights_have_float64_updates_and_states(name):
     with jax.enable_x64(True):
         weights, grads = drawn(0, jnp.float64), drawn(1, jnp.float64)
         (updates, *_), state = jax.eval_shape(lambda: run(alias(name)(), weights, [grads]))
-    assert floats(updates) == {jnp.dtype(jnp.float64)}
-    assert floats(state) <= {jnp.dtype(jnp.float64)}
+    assert float_types(updates) == {jnp.dtype(jnp.float64)}
+    assert float_types(state) <= {jnp.dtype(jnp.float64)}
 
 
 @EVERY
@@ -119,11 +119,11 @@ def test_each_array_of_a_mixed_tree_keeps_its_own_type(name):
     weights = {"low": jnp.ones((3, 2), jnp.bfloat16), "high": jnp.ones((3, 2), jnp.float32)}
     (updates, *_), state = jax.eval_shape(lambda: run(alias(name)(), weights, [weights]))
     assert {key: x.dtype for key, x in updates.items()} == {"low": jnp.bfloat16, "high": "float32"}
-    assert floats(state) <= {jnp.dtype(jnp.float32)}
+    assert float_types(state) <= {jnp.dtype(jnp.float32)}
 
 
 @MOST
-def test_extra_arguments_are_taken_and_change_nothing(name):
+def test_extra_arguments_are_ignored(name):
     def traced(**extra):
         return str(
             jax.make_jaxpr(lambda w, g: run(alias(name)(), w, [g], **extra))(WEIGHTS, GRADS[0])
@@ -134,13 +134,13 @@ def test_extra_arguments_are_taken_and_change_nothing(name):
 
 @MOST
 @pytest.mark.parametrize("empty", [{}, [], {"frozen": {}, "layers": [(), None]}], ids=repr)
-def test_a_model_without_weights_is_trained_without_effect(name, empty):
+def test_a_model_without_weights_has_empty_updates(name, empty):
     (updates, *_), _ = run(alias(name)(), empty, [empty])
     assert updates == empty
 
 
 @EVERY
-def test_the_update_asks_for_the_weights_just_if_the_program_reads_them(name):
+def test_params_are_required_only_if_the_program_reads_the_weights(name):
     optimizer = alias(name)()
     reads = any("w" in statement.args for statement in live(zoo.load(name)).statements)
 
@@ -155,45 +155,49 @@ def test_the_update_asks_for_the_weights_just_if_the_program_reads_them(name):
 
 
 @EVERY
-def test_every_argument_has_the_default_that_the_export_names(name):
+def test_every_hyperparameter_has_the_default_that_the_export_reports(name):
     arguments = inspect.signature(alias(name)).parameters
-    found = {key: one.default for key, one in arguments.items() if key not in ("schedule", "mask")}
-    assert found == exported(name, "optax").hyperparameters
+    defaults = {
+        key: argument.default
+        for key, argument in arguments.items()
+        if key not in ("schedule", "mask")
+    }
+    assert defaults == exported(name, "optax").hyperparameters
     assert next(iter(arguments)) == "learning_rate"
 
 
-# -- laws that compile ----------------------------------------------------------------------------
+# -- tests that compile ---------------------------------------------------------------------------
 
 
 @MOST
 def test_the_update_is_the_same_without_jit(name):
-    found, _ = run(alias(name)())
-    assert_close(found, plain(name))
+    actual, _ = run(alias(name)())
+    assert_close(actual, default_updates(name))
 
 
 @MOST
-def test_models_of_a_batch_are_trained_one_by_one(name):
+def test_under_vmap_each_model_has_its_own_updates(name):
     other = drawn(9), GRADS[::-1]
     weights, grads = jax.tree.map(lambda *x: jnp.stack(x), (WEIGHTS, GRADS), other)
     update, state = jax.jit(jax.vmap(alias(name)().update)), jax.vmap(alias(name)().init)(weights)
-    found = []
+    actual = []
     for g in grads:
         updates, state = update(g, state, weights)
-        found.append(updates)
-    assert_close(jax.tree.map(lambda x: x[0], found), plain(name))
-    assert_close(jax.tree.map(lambda x: x[1], found), compiled(alias(name)(), *other))
+        actual.append(updates)
+    assert_close(jax.tree.map(lambda x: x[0], actual), default_updates(name))
+    assert_close(jax.tree.map(lambda x: x[1], actual), compiled(alias(name)(), *other))
 
 
 @MOST
-def test_one_compilation_serves_all_steps_and_donated_memory_is_used_again(name):
+def test_all_steps_share_one_compilation_and_reuse_donated_memory(name):
     optimizer = alias(name)()
     step = jax.jit(optimizer.update, donate_argnums=(0, 1))
     state = jax.jit(optimizer.init)(WEIGHTS)
-    for g, wanted in zip(GRADS, plain(name), strict=True):
-        entering = jax.tree.leaves(state)
+    for g, expected in zip(GRADS, default_updates(name), strict=True):
+        old_state = jax.tree.leaves(state)
         updates, state = step(jax.tree.map(jnp.copy, g), state, WEIGHTS)
-        assert all(x.is_deleted() for x in entering)
-        assert_close(updates, wanted)
+        assert all(x.is_deleted() for x in old_state)
+        assert_close(updates, expected)
     assert step._cache_size() == 1
 
 
@@ -204,95 +208,96 @@ def test_injected_hyperparameters_are_the_defaults_and_can_be_set(name):
     step = jax.jit(optimizer.update)
     state = optimizer.init(WEIGHTS)
     assert set(state.hyperparams) >= set(defaults)
-    for g, wanted in zip(GRADS, plain(name), strict=True):
-        updates, following = step(g, state, WEIGHTS)
-        assert_close(updates, wanted, 1e-4)
+    for g, expected in zip(GRADS, default_updates(name), strict=True):
+        updates, next_state = step(g, state, WEIGHTS)
+        assert_close(updates, expected, 1e-4)
         doubled = state.hyperparams | {"learning_rate": 2 * state.hyperparams["learning_rate"]}
-        twice, _ = step(g, state._replace(hyperparams=doubled), WEIGHTS)
-        assert_close(twice, jax.tree.map(lambda x: 2 * x, updates))
-        state = following
+        doubled_updates, _ = step(g, state._replace(hyperparams=doubled), WEIGHTS)
+        assert_close(doubled_updates, jax.tree.map(lambda x: 2 * x, updates))
+        state = next_state
 
 
 @MOST
-def test_gradients_are_accumulated_by_multi_steps(name):
+def test_multi_steps_accumulates_gradients(name):
     optimizer = optax.MultiSteps(alias(name)(), every_k_schedule=2)
-    apart = jax.tree.map(lambda g: 0.5 * jnp.ones_like(g), WEIGHTS)
+    offset = jax.tree.map(lambda g: 0.5 * jnp.ones_like(g), WEIGHTS)
     halves = [
-        jax.tree.map(lambda g, d, s=sign: g + s * d, g, apart) for g in GRADS for sign in (1, -1)
+        jax.tree.map(lambda g, d, s=sign: g + s * d, g, offset) for g in GRADS for sign in (1, -1)
     ]
-    found = compiled(optimizer, grads=halves)
-    assert all(not np.any(x) for x in jax.tree.leaves(found[::2]))
-    assert_close(found[1::2], plain(name), 1e-4)
+    actual = compiled(optimizer, grads=halves)
+    assert all(not np.any(x) for x in jax.tree.leaves(actual[::2]))
+    assert_close(actual[1::2], default_updates(name), 1e-4)
 
 
 @MOST
-def test_it_is_a_link_of_a_chain(name):
+def test_it_works_inside_a_chain(name):
     chain = optax.chain(optax.scale(0.25), optax.scale(4.0), alias(name)(), optax.scale(0.5))
-    assert_close(compiled(chain), jax.tree.map(lambda x: x / 2, plain(name)))
+    assert_close(compiled(chain), jax.tree.map(lambda x: x / 2, default_updates(name)))
 
 
 @MOST
-def test_multi_transform_gives_it_the_arrays_with_its_label(name):
-    own = {"matrix": "own", "vector": "own", "scalar": "none", "stacked": "none"}
-    parts = {"own": alias(name)(), "none": optax.set_to_zero()}
+def test_under_multi_transform_it_updates_the_arrays_with_its_label(name):
+    labels = {"matrix": "trained", "vector": "trained", "scalar": "none", "stacked": "none"}
+    transforms = {"trained": alias(name)(), "none": optax.set_to_zero()}
 
     def restricted(tree):
-        return {key: tree[key] for key in own if own[key] == "own"}
+        return {key: tree[key] for key in labels if labels[key] == "trained"}
 
-    found = compiled(optax.multi_transform(parts, own))
+    actual = compiled(optax.multi_transform(transforms, labels))
     alone = compiled(alias(name)(), restricted(WEIGHTS), [restricted(g) for g in GRADS])
-    assert_close([restricted(updates) for updates in found], alone)
-    assert not any(np.any(updates[key]) for updates in found for key in ("scalar", "stacked"))
+    assert_close([restricted(updates) for updates in actual], alone)
+    assert not any(np.any(updates[key]) for updates in actual for key in ("scalar", "stacked"))
 
 
 @MOST
-def test_the_containers_of_the_arrays_do_not_matter(name):
+def test_updates_do_not_depend_on_the_containers_of_the_arrays(name):
     def nested(tree):
         rest = {"inner": (tree["scalar"], None), "empty": {}, "stacked": tree["stacked"]}
         return Model([tree["matrix"], tree["vector"]], rest)
 
-    found = compiled(alias(name)(), nested(WEIGHTS), [nested(g) for g in GRADS])
-    assert_close(found, [nested(updates) for updates in plain(name)])
+    actual = compiled(alias(name)(), nested(WEIGHTS), [nested(g) for g in GRADS])
+    assert_close(actual, [nested(updates) for updates in default_updates(name)])
 
 
 @MOST
-def test_the_learning_rate_is_a_factor_that_a_schedule_gives_from_step_0(name):
+def test_a_schedule_of_the_learning_rate_scales_the_updates_from_step_0(name):
     rate = exported(name, "optax").hyperparameters["learning_rate"]
-    found = compiled(alias(name)(lambda count: rate / (1 + count)))
-    wanted = [
-        jax.tree.map(lambda x, n=n: x / n, updates) for n, updates in enumerate(plain(name), 1)
+    actual = compiled(alias(name)(lambda count: rate / (1 + count)))
+    expected = [
+        jax.tree.map(lambda x, n=n: x / n, updates)
+        for n, updates in enumerate(default_updates(name), 1)
     ]
-    assert_close(found, wanted)
+    assert_close(actual, expected)
 
 
 @MOST
-def test_bfloat16_updates_are_those_of_float32_rounded(name):
+def test_bfloat16_updates_equal_rounded_float32_updates(name):
     weights, *grads = [drawn(seed, jnp.bfloat16) for seed in range(STEPS + 1)]
-    found = compiled(alias(name)(), weights, grads)
+    actual = compiled(alias(name)(), weights, grads)
     single = jax.tree.map(lambda x: x.astype(jnp.float32), (weights, grads))
-    assert_close(found, compiled(alias(name)(), *single), 2**-6)
+    assert_close(actual, compiled(alias(name)(), *single), 2**-6)
 
 
-@pytest.mark.parametrize("name", taking("schedule"))
-def test_the_schedule_inside_is_a_number_or_a_function_of_the_steps_done(name):
-    assert_close(compiled(alias(name)(schedule=lambda count: 1.0)), plain(name))
-    fallen, half = (
+@pytest.mark.parametrize("name", with_argument("schedule"))
+def test_schedule_is_a_number_or_a_function_of_the_completed_steps(name):
+    assert_close(compiled(alias(name)(schedule=lambda count: 1.0)), default_updates(name))
+    by_function, by_number = (
         compiled(alias(name)(schedule=schedule), grads=GRADS[:1])
         for schedule in (lambda count: 0.5 / (1 + count), 0.5)
     )
-    assert_close(fallen, half)
-    assert not np.allclose(half[0]["matrix"], plain(name)[0]["matrix"], rtol=1e-2)
+    assert_close(by_function, by_number)
+    assert not np.allclose(by_number[0]["matrix"], default_updates(name)[0]["matrix"], rtol=1e-2)
 
 
-@pytest.mark.parametrize("name", taking("mask"))
-def test_the_mask_says_which_arrays_decay(name):
+@pytest.mark.parametrize("name", with_argument("mask"))
+def test_mask_selects_the_arrays_with_weight_decay(name):
     mask = {key: len(shape) >= 2 for key, shape in SHAPES.items()}
-    with_decay = plain(name)
+    with_decay = default_updates(name)
     without = compiled(alias(name)(weight_decay=0.0))
-    wanted = [
+    expected = [
         {key: (a if mask[key] else b)[key] for key in mask}
         for a, b in zip(with_decay, without, strict=True)
     ]
-    for given in (mask, lambda params: jax.tree.map(lambda p: p.ndim >= 2, params)):
-        assert_close(compiled(alias(name)(mask=given)), wanted)
+    for argument in (mask, lambda params: jax.tree.map(lambda p: p.ndim >= 2, params)):
+        assert_close(compiled(alias(name)(mask=argument)), expected)
     assert not np.allclose(with_decay[0]["matrix"], without[0]["matrix"], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Every exported optax file finds the bottom of a parabola and of Rosenbrock's valley."""
+"""Exported optax files minimize a parabola and Rosenbrock's function."""
 
 import inspect
 
@@ -13,40 +13,41 @@ from tests.primitives.export.files import MOST_IN_SLOW, alias
 STEPS = 10_000
 RATES = 10.0 ** np.arange(-3.5, 2.1, 0.25)
 
-BOTTOMS = jnp.array([[1.0, 2.0], [1.0, 1.0]])
-STARTS = {"exponentiated_gradient": jnp.array([[0.5, 5.0], [0.9, 0.7]])}
-"""Where it starts at the parabola and at Rosenbrock's function, if that matters: above zero."""
+MINIMA = jnp.array([[1.0, 2.0], [1.0, 1.0]])
+"""The minimum of the parabola, and that of Rosenbrock's function."""
 
-ANYWHERE = jnp.array([[-1.0, 5.0], [0.0, 0.0]])
+START = jnp.array([[-1.0, 5.0], [0.0, 0.0]])
+POSITIVE_STARTS = {"exponentiated_gradient": jnp.array([[0.5, 5.0], [0.9, 0.7]])}
+"""Starts for programs that never change the sign of a weight."""
 
 
-def loss(rosenbrock, x):
-    """A parabola, or Rosenbrock's function with a = 1 and b = 100."""
-    parabola = jnp.sum((x - BOTTOMS[0]) ** 2)
-    valley = (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
-    return jnp.where(rosenbrock, valley, parabola)
+def loss(is_rosenbrock, x):
+    """Return the value of a parabola, or of Rosenbrock's function with a = 1 and b = 100."""
+    parabola = jnp.sum((x - MINIMA[0]) ** 2)
+    rosenbrock = (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+    return jnp.where(is_rosenbrock, rosenbrock, parabola)
 
 
 @pytest.mark.parametrize("name", MOST_IN_SLOW)
-def test_it_finds_the_bottom_at_one_of_a_few_rates(name):
-    """With a rate that falls to zero, without decay (which moves the bottom)."""
+def test_it_finds_the_minimum_with_one_of_the_learning_rates(name):
+    """The learning rate decays to zero. There is no weight decay, which would move the minimum."""
     arguments = inspect.signature(alias(name)).parameters
     options = {"weight_decay": 0.0} if "weight_decay" in arguments else {}
 
-    def distance(rosenbrock, rate):
+    def distance(is_rosenbrock, rate):
         optimizer = alias(name)(optax.linear_schedule(rate, 0.0, STEPS), **options)
 
         def train_step(carry, _):
             x, state = carry
-            updates, state = optimizer.update(jax.grad(loss, 1)(rosenbrock, x), state, x)
+            updates, state = optimizer.update(jax.grad(loss, 1)(is_rosenbrock, x), state, x)
             return (optax.apply_updates(x, updates), state), None
 
-        start = STARTS.get(name, ANYWHERE)[rosenbrock]
+        start = POSITIVE_STARTS.get(name, START)[is_rosenbrock]
         (x, _), _ = jax.lax.scan(train_step, (start, optimizer.init(start)), length=STEPS)
-        return jnp.max(jnp.abs(x - BOTTOMS[rosenbrock]))
+        return jnp.max(jnp.abs(x - MINIMA[is_rosenbrock]))
 
     at_each_rate = jax.vmap(distance, (None, 0))
     distances = jax.jit(jax.vmap(at_each_rate, (0, None)))(jnp.arange(2), RATES)
-    parabola, valley = np.nanmin(distances, axis=1)
+    parabola, rosenbrock = np.nanmin(distances, axis=1)
     assert parabola <= 1e-3
-    assert valley <= 0.03
+    assert rosenbrock <= 0.03

@@ -1,4 +1,4 @@
-"""Random programs are exported and are what they were, or are refused for a known reason."""
+"""Random programs are exported exactly, or are rejected for a known reason."""
 
 from collections import Counter
 
@@ -9,37 +9,37 @@ from primitives.export import ExportError, check, export
 from tests.strategies import programs
 
 REASONS = (
-    "not exported, since the program diverges by itself",
-    "not exported, since rounding decides what the program computes",
+    "not exported: the program itself diverges",
+    "not exported: the program amplifies rounding errors",
 )
-"""How the message of a refusal may begin; anything else is a defect of the export."""
+"""Beginnings of the error messages that are allowed; any other error is a bug in the export."""
 
 
 def outcomes(target, count):
-    """How many of `count` random programs pass the check, and how many are refused, by reason."""
-    found = Counter()
+    """Count how many of `count` random programs pass the check or are rejected, by reason."""
+    counts = Counter()
 
     @settings(max_examples=count, database=None)
     @given(programs(min_statements=4, max_statements=12))
-    def tried(program):
+    def export_and_check(program):
         try:
-            report = check(export(program, target, "found"), steps=20)
+            result = check(export(program, target, "found"), steps=20)
         except ExportError as error:
-            outcome = str(error)
+            message = str(error)
         else:
-            assert report.largest_difference <= 1e-9
-            outcome = "passed"
-        reason = next((known for known in ("passed", *REASONS) if outcome.startswith(known)), None)
-        assert reason, f"{outcome}\n{program}"
-        found[reason] += 1
+            assert result.largest_difference <= 1e-9
+            message = "passed"
+        outcome = next((o for o in ("passed", *REASONS) if message.startswith(o)), None)
+        assert outcome, f"{message}\n{program}"
+        counts[outcome] += 1
 
-    tried()
-    return found
+    export_and_check()
+    return counts
 
 
 @pytest.mark.parametrize("target", ["optax", "torch"])
 @pytest.mark.parametrize("count", [30, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_random_program_is_exported_exactly_or_refused_for_a_known_reason(target, count):
-    found = outcomes(target, count)
-    assert found["passed"] >= count * 0.7, found
-    print(f"{target}: {dict(found)}")  # shown by `pytest -s`
+def test_a_random_program_is_exported_exactly_or_rejected_for_a_known_reason(target, count):
+    counts = outcomes(target, count)
+    assert counts["passed"] >= count * 0.7, counts
+    print(f"{target}: {dict(counts)}")  # shown by `pytest -s`

@@ -1,4 +1,4 @@
-"""Every exported PyTorch file does what PyTorch asks of an optimizer."""
+"""Exported PyTorch files meet PyTorch's requirements on an optimizer."""
 
 import copy
 import io
@@ -17,7 +17,7 @@ from primitives.kinds import Kind
 from tests.primitives.export.files import exported, module, optimizer_class
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
-STEPS = 4  # some programs move the weights with every fourth step
+STEPS = 4  # some programs change the weights only in every fourth step
 EVERY = pytest.mark.parametrize("name", zoo.names())
 
 
@@ -32,31 +32,33 @@ def unpickled(value):
     return pickle.loads(pickle.dumps(value))
 
 
-def rising(done):
-    """A schedule that can be pickled."""
-    return 0.25 * (1 + done)
+def rising(completed_steps):
+    """Return the value of a schedule that can be pickled."""
+    return 0.25 * (1 + completed_steps)
 
 
-SHAPED = [name for name in zoo.names() if "schedule" in vars(optimizer_class(name)(parameters()))]
-"""Programs whose update is not proportional to the shape of the learning rate."""
+WITH_SCHEDULE = [
+    name for name in zoo.names() if "schedule" in vars(optimizer_class(name)(parameters()))
+]
+"""Programs whose update is not proportional to the learning-rate schedule."""
 
-COUPLED = [
+WITH_MODEL_STATE = [
     name
     for name in zoo.names()
     if any(p.kind == Kind.SCALAR for p in roles(zoo.load(name)).program.states)
 ]
-"""Programs with a number for the whole model: what one array does depends on the others."""
+"""Programs with a state of the whole model, so that the update of an array depends on others."""
 
 
 READS_WEIGHTS = {
     name: any("w" in s.args for s in roles(zoo.load(name)).program.statements)
     for name in zoo.names()
 }
-"""Whether a step depends on where the weights are."""
+"""Whether the update depends on the weights, by program."""
 
 
 def train(optimizer, params, steps=range(STEPS)):
-    """Steps on random gradients, the same for each number in `steps`."""
+    """Perform a step on random gradients for each number in `steps`, which is their seed."""
     for number in steps:
         for p, g in zip(params, parameters(100 + number), strict=True):
             p.grad = g.detach().to(p.dtype)
@@ -64,8 +66,8 @@ def train(optimizer, params, steps=range(STEPS)):
     return params
 
 
-def assert_close(found, wanted, rtol=1e-6):
-    for a, b in zip(found, wanted, strict=True):
+def assert_close(actual, expected, rtol=1e-6):
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=rtol, atol=rtol, equal_nan=False)
 
 
@@ -79,29 +81,31 @@ def default(name, key):
 @EVERY
 def test_defaults_are_the_programs_constants(name):
     defaults = optimizer_class(name)(parameters()).defaults
-    wanted = exported(name, "torch").hyperparameters
-    assert defaults == {"lr" if k == "learning_rate" else k: v for k, v in wanted.items()}
+    expected = exported(name, "torch").hyperparameters
+    assert defaults == {"lr" if k == "learning_rate" else k: v for k, v in expected.items()}
 
 
 @EVERY
-def test_arguments_outside_their_ranges_are_refused_by_name(name):
-    found = roles(zoo.load(name))
-    bounded = 0
-    for one in (found.learning_rate, *found.hyperparameters):
-        key = "lr" if one is found.learning_rate else one.name
-        low, high = one.interval.low, one.interval.high
+def test_arguments_outside_their_intervals_are_rejected_by_name(name):
+    program_roles = roles(zoo.load(name))
+    count = 0
+    for hyperparameter in (program_roles.learning_rate, *program_roles.hyperparameters):
+        is_rate = hyperparameter is program_roles.learning_rate
+        key = "lr" if is_rate else hyperparameter.name
+        interval = hyperparameter.interval
+        low, high = interval.low, interval.high
         outside = [low - 1] * math.isfinite(low) + [high + 1] * math.isfinite(high)
-        outside += [low] * one.interval.open_low * math.isfinite(low)
-        outside += [high] * one.interval.open_high * math.isfinite(high)
-        bounded += len(outside)
+        outside += [low] * interval.open_low * math.isfinite(low)
+        outside += [high] * interval.open_high * math.isfinite(high)
+        count += len(outside)
         for value in (*outside, *[math.nan] * bool(outside)):
             with pytest.raises(ValueError, match=rf"{key} must be in .*, not {value}"):
                 optimizer_class(name)(parameters(), **{key: value})
-    assert bounded
+    assert count
 
 
 @EVERY
-def test_no_parameters_are_refused(name):
+def test_an_empty_parameter_list_is_rejected(name):
     with pytest.raises(ValueError, match="empty parameter list"):
         optimizer_class(name)([])
 
@@ -111,22 +115,22 @@ def test_no_parameters_are_refused(name):
 
 @EVERY
 def test_each_group_has_its_own_learning_rate(name):
-    """An array moves as it does where all have its group's learning rate."""
+    """An array changes as if all groups had the learning rate of its group."""
     rate = default(name, "lr")
 
-    def moved(*groups):
+    def trained(*groups):
         params = parameters()
-        options = [{"params": [params[i] for i in some], "lr": lr} for some, lr in groups]
+        options = [{"params": [params[i] for i in indices], "lr": lr} for indices, lr in groups]
         return train(optimizer_class(name)(options), params)
 
-    grouped = moved(((0, 3), rate), ((1, 2), rate / 2))
-    whole, half = moved(((0, 1, 2, 3), rate)), moved(((0, 1, 2, 3), rate / 2))
-    assert_close(grouped, [whole[0], half[1], half[2], whole[3]])
-    assert not torch.equal(whole[1], half[1])
+    grouped = trained(((0, 3), rate), ((1, 2), rate / 2))
+    full, half = trained(((0, 1, 2, 3), rate)), trained(((0, 1, 2, 3), rate / 2))
+    assert_close(grouped, [full[0], half[1], half[2], full[3]])
+    assert not torch.equal(full[1], half[1])
 
 
 @EVERY
-def test_a_group_without_learning_rate_stands_still(name):
+def test_a_group_with_learning_rate_0_does_not_change(name):
     params = parameters()
     groups = [{"params": params[:2], "lr": 0.0}, {"params": params[2:]}]
     train(optimizer_class(name)(groups), params)
@@ -136,7 +140,7 @@ def test_a_group_without_learning_rate_stands_still(name):
 
 
 @EVERY
-def test_a_group_can_be_added_in_training(name):
+def test_a_group_can_be_added_during_training(name):
     params = parameters()
     optimizer = optimizer_class(name)(params[:2])
     train(optimizer, params, range(1))
@@ -147,7 +151,7 @@ def test_a_group_can_be_added_in_training(name):
 
 
 @EVERY
-def test_parameters_without_gradients_are_left_alone(name):
+def test_parameters_without_gradients_do_not_change(name):
     params = parameters()
     optimizer = optimizer_class(name)(params)
     optimizer.step()
@@ -163,7 +167,7 @@ def test_parameters_without_gradients_are_left_alone(name):
 
 
 @EVERY
-def test_sparse_gradients_are_refused(name):
+def test_sparse_gradients_are_rejected(name):
     params = parameters()
     params[0].grad = torch.ones_like(params[0]).to_sparse()
     before = params[0].detach().clone()
@@ -173,7 +177,7 @@ def test_sparse_gradients_are_refused(name):
 
 
 @EVERY
-def test_gradients_stay_as_they_are(name):
+def test_a_step_does_not_change_gradients(name):
     params = parameters()
     train(optimizer_class(name)(params), params, range(1))
     for p, g in zip(params, parameters(100), strict=True):
@@ -181,7 +185,7 @@ def test_gradients_stay_as_they_are(name):
 
 
 @EVERY
-def test_step_calls_the_closure_once_with_gradients_on_and_gives_its_loss(name):
+def test_step_calls_the_closure_once_with_gradients_enabled_and_returns_its_loss(name):
     params, calls = parameters(), []
     optimizer = optimizer_class(name)(params)
 
@@ -204,7 +208,7 @@ def test_step_calls_the_closure_once_with_gradients_on_and_gives_its_loss(name):
 # -- states ----------------------------------------------------------------------------------------
 
 
-def tensors(optimizer):
+def state_tensors(optimizer):
     return [
         value
         for state in optimizer.state.values()
@@ -215,7 +219,7 @@ def tensors(optimizer):
 
 @EVERY
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_training_goes_on_from_a_saved_state_as_if_it_had_never_stopped(name, dtype):
+def test_training_resumed_from_a_saved_state_equals_uninterrupted_training(name, dtype):
     params = parameters(dtype=dtype)
     optimizer = optimizer_class(name)(params)
     train(optimizer, params, range(2))
@@ -225,7 +229,7 @@ def test_training_goes_on_from_a_saved_state_as_if_it_had_never_stopped(name, dt
     resumed = optimizer_class(name)(copied, lr=123.0)
     file.seek(0)
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    for a, b in zip(tensors(optimizer), tensors(resumed), strict=True):
+    for a, b in zip(state_tensors(optimizer), state_tensors(resumed), strict=True):
         assert a.dtype == b.dtype
         assert torch.equal(a, b)
         assert a.data_ptr() != b.data_ptr()
@@ -236,47 +240,48 @@ def test_training_goes_on_from_a_saved_state_as_if_it_had_never_stopped(name, dt
 
 @EVERY
 @pytest.mark.parametrize("copied", [copy.deepcopy, unpickled], ids=["copied", "pickled"])
-def test_a_copied_optimizer_goes_on_alike_and_apart(name, copied, monkeypatch):
+def test_a_copied_optimizer_trains_equally_and_independently(name, copied, monkeypatch):
     monkeypatch.setitem(sys.modules, name, module(name, "torch"))  # as if it were imported
     params = parameters()
-    schedule = {"schedule": rising} if name in SHAPED else {}
+    schedule = {"schedule": rising} if name in WITH_SCHEDULE else {}
     optimizer = optimizer_class(name)(params, **schedule)
     train(optimizer, params, range(2))
-    other = copied(optimizer)
-    others = train(other, other.param_groups[0]["params"], range(2, 5))
+    copied_optimizer = copied(optimizer)
+    copied_params = copied_optimizer.param_groups[0]["params"]
+    train(copied_optimizer, copied_params, range(2, 5))
     train(optimizer, params, range(2, 5))
-    assert all(torch.equal(p, o) for p, o in zip(params, others, strict=True))
-    assert not any(p is o for p, o in zip(params, others, strict=True))
+    assert all(torch.equal(p, c) for p, c in zip(params, copied_params, strict=True))
+    assert not any(p is c for p, c in zip(params, copied_params, strict=True))
 
 
-@pytest.mark.parametrize("name", SHAPED)
-def test_the_schedule_inside_is_a_function_of_the_steps_done(name):
-    """Its first value is that at 0; where there is none it is 1 throughout."""
-    rise, flat = (
-        train(optimizer_class(name)(p, schedule=shape), p, range(2))
-        for p, shape in ((parameters(), rising), (parameters(), None))
+@pytest.mark.parametrize("name", WITH_SCHEDULE)
+def test_schedule_is_a_function_of_the_completed_steps(name):
+    """It is called with 0 in the first step. The default is 1 in all steps."""
+    with_schedule, without = (
+        train(optimizer_class(name)(p, schedule=schedule), p, range(2))
+        for p, schedule in ((parameters(), rising), (parameters(), None))
     )
-    by_hand = parameters()
-    optimizer = optimizer_class(name)(by_hand)
+    expected = parameters()
+    optimizer = optimizer_class(name)(expected)
     for number in range(2):
-        optimizer.schedule = lambda done, n=number: rising(n)
-        train(optimizer, by_hand, [number])
-    assert_close(rise, by_hand)
-    assert not torch.allclose(rise[0], flat[0], rtol=1e-6)
+        optimizer.schedule = lambda completed_steps, n=number: rising(n)
+        train(optimizer, expected, [number])
+    assert_close(with_schedule, expected)
+    assert not torch.allclose(with_schedule[0], without[0], rtol=1e-6)
 
 
 @EVERY
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_narrow_parameters_have_float32_states(name, dtype):
+def test_16_bit_parameters_have_float32_states(name, dtype):
     params = parameters(dtype=dtype)
     optimizer = optimizer_class(name)(params)
     train(optimizer, params, range(1))
     assert {p.dtype for p in params} == {dtype}
-    assert {x.dtype for x in tensors(optimizer)} <= {torch.float32}
+    assert {x.dtype for x in state_tensors(optimizer)} <= {torch.float32}
 
 
 @EVERY
-def test_bfloat16_steps_are_those_of_float32_rounded(name):
+def test_bfloat16_steps_equal_rounded_float32_steps(name):
     params = parameters(dtype=torch.bfloat16)
     single = [p.detach().float().requires_grad_() for p in params]
     grads = [g.detach().bfloat16() for g in parameters(100)]
@@ -288,17 +293,17 @@ def test_bfloat16_steps_are_those_of_float32_rounded(name):
 
 
 @EVERY
-def test_float64_parameters_have_float64_states_and_finer_steps(name):
+def test_float64_parameters_have_float64_states_and_steps(name):
     params, single = parameters(dtype=torch.float64), parameters()
     optimizer = optimizer_class(name)(params)
     train(optimizer, params, range(1))
-    assert {x.dtype for x in tensors(optimizer)} <= {torch.float64}
+    assert {x.dtype for x in state_tensors(optimizer)} <= {torch.float64}
     train(optimizer_class(name)(single), single, range(1))
     assert_close([p.float() for p in params], single, 1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.names() if name not in COUPLED])
-def test_arrays_do_not_depend_on_one_another(name):
+@pytest.mark.parametrize("name", [name for name in zoo.names() if name not in WITH_MODEL_STATE])
+def test_updates_of_arrays_are_independent_without_a_model_state(name):
     params, alone = parameters(), parameters()
     train(optimizer_class(name)(params), params)
     for p, *grads in zip(alone, *(parameters(100 + n) for n in range(STEPS)), strict=True):
@@ -310,8 +315,8 @@ def test_arrays_do_not_depend_on_one_another(name):
 
 
 @EVERY
-def test_schedulers_of_pytorch_set_the_learning_rate(name):
-    """A factor on the update: after two steps it has fallen to a quarter."""
+def test_learning_rate_schedulers_of_pytorch_scale_the_update(name):
+    """After two steps of the scheduler, learning rate and update are a quarter."""
     rate = default(name, "lr")
 
     def moves(scheduled):
@@ -340,7 +345,7 @@ def test_schedulers_of_pytorch_set_the_learning_rate(name):
             )
 
 
-def test_starts_of_states_are_arguments():
+def test_initial_values_of_states_are_arguments():
     name = "eg_step_size"
     assert any(p[0] == INITIAL for h in roles(zoo.load(name)).hyperparameters for p in h.places)
     params = parameters()
@@ -351,12 +356,11 @@ def test_starts_of_states_are_arguments():
 
 @EVERY
 def test_a_step_mixes_no_devices(name):
-    """The device `meta` computes nothing and takes, like a GPU, only what is on it or a number."""
+    """Like a GPU, the device `meta` accepts only its own tensors and numbers."""
     params = [torch.zeros(shape, device="meta") for shape in SHAPES.values()]
     optimizer = optimizer_class(name)(params)
     for _ in range(2):
         for p in params:
             p.grad = torch.zeros_like(p)
         optimizer.step()
-    kept = [x for state in optimizer.state.values() for x in state.values() if torch.is_tensor(x)]
-    assert all(x.device.type == "meta" for x in kept)
+    assert all(x.device.type == "meta" for x in state_tensors(optimizer))

@@ -1,4 +1,4 @@
-"""Every zoo program as a file for optax and for PyTorch: the same program, in code to be read."""
+"""Exported files of the zoo are equal to the programs, formatted and safe."""
 
 import ast
 import subprocess
@@ -23,21 +23,21 @@ def exported(name: str, target: str) -> Exported:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", zoo.names())
-def test_an_exported_file_is_the_program_in_float64(name, target):
-    report = check(exported(name, target))
-    assert report.steps == 100
-    assert report.largest_difference <= TOLERANCE == 1e-9
+def test_an_exported_file_equals_the_program_in_float64(name, target):
+    result = check(exported(name, target))
+    assert result.steps == 100
+    assert result.largest_difference <= TOLERANCE == 1e-9
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", ["lion", "adamw"])
-def test_exported_files_that_are_pinned(name, target):
-    """StatementGraph anew by `evosearch export NAME --to TARGET`."""
+def test_exported_files_equal_the_goldens(name, target):
+    """Regenerate a golden with `evosearch export NAME --to TARGET`."""
     golden = GOLDENS / f"{name}_{target}.py.txt"
     assert exported(name, target).source == golden.read_text(encoding="utf-8")
 
 
-def test_exported_files_are_formatted_and_without_a_finding(tmp_path):
+def test_exported_files_pass_ruff(tmp_path):
     for name in zoo.names():
         for target in TARGETS:
             path = tmp_path / f"{name}_{target}.py"
@@ -54,7 +54,7 @@ def test_exported_files_are_formatted_and_without_a_finding(tmp_path):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_file_that_is_not_the_program_is_refused_with_step_and_array(target):
+def test_a_file_that_differs_from_the_program_is_rejected_with_step_and_array(target):
     file = exported("momentum", target)
     broken = Exported(
         parse(str(file.program).replace("0.9", "0.8")),
@@ -70,12 +70,12 @@ def test_a_file_that_is_not_the_program_is_refused_with_step_and_array(target):
 
 
 @pytest.mark.parametrize("name", ["", "a;b", "Adam W", "class", "jax", "1st", "x" * 41, 'a"""b'])
-def test_a_name_that_is_no_name_is_refused(name):
+def test_an_invalid_name_is_rejected(name):
     with pytest.raises(OptimizerNameError):
         export(zoo.load("sgd"), "optax", name)
 
 
-def test_a_summary_cannot_leave_its_docstring():
+def test_a_summary_cannot_end_its_docstring():
     summary = 'Idea. """ + __import__("os").system("exit 3") + """ \\'
     for target in TARGETS:
         file = export(zoo.load("sgd"), target, "mine", summary)
