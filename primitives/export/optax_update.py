@@ -106,14 +106,14 @@ class Update:
 
     def _ending(self, direction: str) -> list[str]:
         """Return the lines that convert the update to the types and shapes of the gradients."""
-        shape = ".reshape(g.shape)" if self.graph.by_matrix else ""
+        shape = ".reshape(g.shape)" if self.graph.uses_matrices else ""
         arguments = [f"lambda u, g: u{shape}.astype(g.dtype)", direction, "updates"]
         return source.call("updates = jax.tree.map(", arguments, indent=BODY)
 
     def _opening(self) -> list[str]:
         """Return the lines that define what the body reads."""
         graph, space = self.graph, " " * BODY
-        view = "_matrix" if graph.by_matrix else "_float"
+        view = "_matrix" if graph.uses_matrices else "_float"
         lines = []
         if graph.reads("weights"):
             message = f'"scale_by_{self.file.name} reads the parameters; pass params to update"'
@@ -163,7 +163,7 @@ class Update:
     def _access(self, state: StateVariable) -> str:
         """Return the expression of a state's value; a tensor is viewed as a matrix if needed."""
         is_tensor = state.parameter.kind == Kind.TENSOR
-        return "_matrix(_0)" if is_tensor and self.graph.by_matrix else "_0"
+        return "_matrix(_0)" if is_tensor and self.graph.uses_matrices else "_0"
 
     def _computed_trees(self) -> dict[Node, StateVariable | None]:
         """Return the values that have their own `jax.tree.map`.

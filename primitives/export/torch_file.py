@@ -106,7 +106,7 @@ class TorchFile:
         return source.joined(lines)
 
     def _view(self) -> list[str]:
-        if not self.graph.by_matrix:
+        if not self.graph.uses_matrices:
             return []
         return [
             "",

@@ -46,6 +46,12 @@ class CapacityError(ValueError):
     """The program needs more registers than the machine has, or an op that it lacks.
 
     Such a program can still be compiled on its own, with `rule`.
+
+    Example:
+        >>> from primitives import zoo
+        >>> encode(zoo.load("momentum"), frozenset({"add"}))
+        Traceback (most recent call last):
+        primitives.machine.encoding.CapacityError: ...
     """
 
 
@@ -83,6 +89,12 @@ def encode(program: Program, ops: OpNames = ALL_OPS) -> Code:
     Raises:
         CapacityError: the program needs more registers than the machine has, or another op.
         StatementError: the kinds of a statement's operands do not fit.
+
+    Example:
+        >>> from primitives import zoo
+        >>> code = encode(zoo.load("adamw"))
+        >>> code.instructions.shape == encode(zoo.load("sgd")).instructions.shape
+        True
     """
     return _Encoder(analyse(program), ops).encode()
 

@@ -110,6 +110,15 @@ def interpreter(ops: OpNames = ALL_OPS) -> optax.GradientTransformationExtraArgs
 
     Args:
         ops: names of the ops that programs may use; all by default.
+
+    Example:
+        >>> from primitives import encode, zoo
+        >>> params, grads = jnp.ones(2), jnp.array([1.0, -1.0])
+        >>> optimizer = interpreter()
+        >>> state = optimizer.init(params, encode(zoo.load("momentum")), 1.0)
+        >>> updates, state = optimizer.update(grads, state, params, lr=0.5)
+        >>> updates.tolist()
+        [-0.5, 0.5]
     """
     instructions = instruction_set(ops)
 

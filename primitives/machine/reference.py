@@ -36,6 +36,12 @@ def initial_state(program: Program, params: PyTree, xp: Any = jnp) -> State:
         An entry for each state, in the order in which the program returns them. It is a number for
         a scalar, and otherwise a list with one array for each leaf of `params`, of the shape that
         `kinds.kind_shape` gives.
+
+    Example:
+        >>> from primitives import zoo
+        >>> initial_state(zoo.load("momentum"), np.ones(2), np)
+        ([array([[0.],
+               [0.]])],)
     """
     dtype = xp.float64 if xp is np else xp.float32
     shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(params)]
@@ -72,6 +78,14 @@ def step(
     Returns:
         The update to subtract from the weights, with the structure and dtypes of `params`, and the
         states for the next step.
+
+    Example:
+        >>> from primitives import zoo
+        >>> program, params = zoo.load("momentum"), np.ones(2)
+        >>> state = initial_state(program, params, np)
+        >>> update, state = step(program, state, params, np.array([1.0, -1.0]), lr=0.5, xp=np)
+        >>> update
+        array([ 0.5, -0.5])
     """
     analysis = analyse(program)
     leaves, structure = jax.tree.flatten(params)

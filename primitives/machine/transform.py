@@ -40,6 +40,14 @@ def rule(program: Program) -> optax.GradientTransformationExtraArgs:
     Its functions are `init(params, factor=1.0)` and `update(grads, state, params, lr=1.0, t=1.0)`,
     which returns `-factor` times the program's update. The same program gives the same object, so
     that a jitted function which takes it as a static argument is compiled once per program.
+
+    Example:
+        >>> from primitives import zoo
+        >>> params, grads = jnp.ones(2), jnp.array([1.0, -1.0])
+        >>> optimizer = rule(zoo.load("momentum"))
+        >>> updates, state = optimizer.update(grads, optimizer.init(params), params, lr=0.5)
+        >>> updates.tolist()
+        [-0.5, 0.5]
     """
 
     def init(params: PyTree, factor: jax.Array | float = 1.0) -> RuleState:
@@ -92,6 +100,14 @@ def to_optax(
 
     Raises:
         TypeError: the program has no hyperparameter of this name.
+
+    Example:
+        >>> from primitives import zoo
+        >>> params, grads = jnp.ones(2), jnp.array([1.0, -1.0])
+        >>> optimizer = optax.chain(optax.clip_by_global_norm(1e3), to_optax(zoo.load("sgd"), 0.5))
+        >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+        >>> optax.apply_updates(params, updates).tolist()
+        [0.5, 1.5]
     """
     runner = _WithHyperparameters(program, hyperparameters)
 

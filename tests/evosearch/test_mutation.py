@@ -117,7 +117,7 @@ def test_tuning_changes_one_constant_of_any_statement_and_nothing_else() -> None
     assert min(touched.values()) >= 70  # 100 on average, with a deviation of 8.7
 
 
-def test_tuning_multiplies_by_a_power_of_two_or_draws_anew() -> None:
+def test_tuning_multiplies_by_a_power_of_two_or_draws_a_new_constant() -> None:
     """The logarithm of the factor is from N(0, 1); a constant drawn anew is from N(0, 1) itself."""
     parent = parse("def train(w, g, lr):\n    update = g * 1e-20\n    return update\n")
     values = np.array(
@@ -142,7 +142,7 @@ def test_programs_never_grow_beyond_the_limit() -> None:
 
 
 @pytest.mark.parametrize("op_set", ["paper", "full"])
-def test_inserted_ops_come_from_the_op_set_and_all_of_it(op_set: str) -> None:
+def test_all_ops_of_the_op_set_and_no_others_are_inserted(op_set: str) -> None:
     config = MutationConfig(op_set=op_set, insert=1.0, delete=0.0, modify=0.0)
     parent = zoo.load("sgd")
     inserted = set()
@@ -155,7 +155,7 @@ def test_inserted_ops_come_from_the_op_set_and_all_of_it(op_set: str) -> None:
     assert inserted <= set(OPS)
 
 
-def test_ill_kinded_drafts_are_counted_by_edit() -> None:
+def test_rejected_drafts_are_counted_by_kind_of_edit() -> None:
     rejects = Counter[str]()
     rng = generator(11, 0)
     for _ in range(300):
@@ -170,7 +170,7 @@ def test_a_configuration_that_allows_no_mutation_is_explained() -> None:
         mutate(zoo.load("sgd"), generator(0, 0), config)
 
 
-def test_plain_sgd_is_given_states_to_grow_into() -> None:
+def test_sgd_is_given_unused_states() -> None:
     padded = with_states(zoo.load("sgd"), 2)
     assert [state.name for state in padded.states] == ["m", "v"]
     assert analyse(padded).key == analyse(zoo.load("sgd")).key
@@ -178,7 +178,7 @@ def test_plain_sgd_is_given_states_to_grow_into() -> None:
 
 
 @pytest.mark.parametrize("name", ["adamw_paper", "lion", "adam"])
-def test_the_schedule_is_kept_out_of_reach(name: str) -> None:
+def test_keep_schedule_allows_only_constants_of_the_schedule_to_change(name: str) -> None:
     config = MutationConfig(keep_schedule=True, tune=1.0)
     rng = generator(5, 6)
     program = with_states(zoo.load(name), 2)

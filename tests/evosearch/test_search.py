@@ -171,7 +171,7 @@ def test_a_time_limit_ends_the_search_with_a_confirmed_or_the_first_champion(
     assert best.confirmed or best.id == 0
 
 
-def test_no_limit_of_a_resume_takes_away_what_the_run_has(tmp_path: Path) -> None:
+def test_a_resume_with_a_limit_below_the_counts_of_the_run_is_refused(tmp_path: Path) -> None:
     run = search(small(60), tmp_path / "run")
     before = run.top(100)
     with pytest.raises(UsageError, match="60 programs already"):
@@ -235,7 +235,7 @@ def test_a_run_leaves_its_config_environment_log_and_best_program(whole: Run) ->
     assert (whole.directory / "best.txt").read_text() == str(whole.champion())
 
 
-def test_the_front_holds_no_program_that_another_beats_in_everything(whole: Run) -> None:
+def test_the_pareto_front_has_no_dominated_program(whole: Run) -> None:
     front = whole.top(None, pareto=True)
     assert front[0] == whole.top(1)[0]
     measures = [(-one.fitness.low, one.statements, one.state_memory) for one in front]

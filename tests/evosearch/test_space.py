@@ -27,7 +27,7 @@ def with_rate(name: str) -> Program:
 
 
 @pytest.mark.parametrize("name", PROPORTIONAL)
-def test_a_program_has_its_coordinates(name: str) -> None:
+def test_the_coordinates_of_a_program_give_the_program(name: str) -> None:
     space = Space(with_rate(name))
     rng = np.random.default_rng(0)
     for x in rng.normal(size=(3, len(space))):
@@ -39,7 +39,7 @@ def test_a_program_has_its_coordinates(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROPORTIONAL)
-def test_the_last_coordinate_is_the_size_of_the_steps_whatever_the_others(name: str) -> None:
+def test_the_last_coordinate_is_the_logarithm_of_the_step_size(name: str) -> None:
     space = Space(with_rate(name))
     own = step_size(live(with_rate(name)))
     for seed in range(2):
@@ -48,7 +48,7 @@ def test_the_last_coordinate_is_the_size_of_the_steps_whatever_the_others(name: 
         assert not np.isfinite(found) or found == pytest.approx(own * np.exp(x[-1]), rel=1e-3)
 
 
-def test_the_programs_own_constants_are_zero() -> None:
+def test_the_programs_own_constants_have_coordinates_zero() -> None:
     for name in WITH_RATE:
         program = zoo.load(name)
         space = Space(program)
@@ -56,7 +56,7 @@ def test_the_programs_own_constants_are_zero() -> None:
         assert there == pytest.approx(constants(program), rel=1e-5)
 
 
-def test_a_share_stays_a_share_and_a_size_keeps_its_sign() -> None:
+def test_decays_stay_between_0_and_1_and_other_constants_keep_their_sign() -> None:
     program = parse(
         "def train(w, g, m, lr):\n    m = interp(g, m, 0.9)\n    step = m * -0.5\n"
         "    update = step * lr\n    return update, m\n"
@@ -69,7 +69,7 @@ def test_a_share_stays_a_share_and_a_size_keeps_its_sign() -> None:
         assert -np.inf < values[1] < 0
 
 
-def test_better_constants_are_found_where_they_depend_on_each_other() -> None:
+def test_drawing_finds_better_constants_that_depend_on_each_other() -> None:
     """Far off, in averages that differ by orders of magnitude: 300 draws without noise."""
     space = Space(zoo.load("adamw_paper"))
     wanted = np.array([1.5, -4.0, 1.0, 0.7])

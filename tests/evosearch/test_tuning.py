@@ -47,7 +47,7 @@ def test_the_best_rate_is_found_wherever_it_lies(best: float) -> None:
 
 
 @given(st.lists(st.floats(-12, 12), min_size=2, max_size=4))
-def test_every_contender_gets_as_many_trials(bests: list[float]) -> None:
+def test_every_contender_gets_the_same_number_of_trials(bests: list[float]) -> None:
     tuners = tuned(**{f"p{number}": bowl(best) for number, best in enumerate(bests)})
     assert len({len(tuner.losses) for tuner in tuners.values()}) == 1
 
@@ -66,7 +66,7 @@ def test_any_starting_grid_ends_with_near_neighbours_around_the_best(
     assert abs(math.log2(tuner.best) - 1.3) <= 0.5
 
 
-def test_a_settled_contender_refines_while_another_still_looks() -> None:
+def test_a_settled_contender_refines_while_another_is_not_settled() -> None:
     tuners = tuned(near=bowl(1.1), far=bowl(9.0))
     assert abs(math.log2(tuners["near"].best) - 1.1) < abs(math.log2(2.0) - 1.1)
 
@@ -79,7 +79,7 @@ def test_a_contender_that_always_diverges_ends_at_the_smallest_rate() -> None:
 
 
 @pytest.mark.parametrize("rate", [2.0**-9, 2.0**-19])
-def test_a_contender_that_needs_a_tiny_rate_gets_it(rate: float) -> None:
+def test_tiny_rates_are_found(rate: float) -> None:
     tuner = tuned(it=lambda tried: math.inf if tried > 2 * rate else abs(math.log(tried / rate)))
     assert tuner["it"].best == rate
 
@@ -90,7 +90,7 @@ def test_a_loss_without_an_optimum_ends_at_the_limit(slope: int) -> None:
     assert tuner.best == LARGEST_FACTOR**-slope
 
 
-def test_a_loss_that_no_rate_changes_needs_no_further_trials() -> None:
+def test_a_constant_loss_needs_no_trials_beyond_the_grid() -> None:
     assert len(tuned(flat=lambda rate: 1.0)["flat"].losses) == len(GRID)
 
 
@@ -124,7 +124,7 @@ def test_rate_and_decay_are_found_together(rate: float, decay: float) -> None:
     assert abs(math.log2(best.lr) - rate + 0.1 * (best.decay - decay)) <= 0.5
 
 
-def test_who_needs_no_decay_gets_as_many_trials_as_who_does() -> None:
+def test_contenders_with_and_without_decay_get_the_same_number_of_trials() -> None:
     tuners = settings_tuned(none=valley(0.0, 0.0), much=valley(2.0, 9.0))
     assert tuners["none"].best.decay == 0.0
     assert tuners["much"].best.decay > max(DECAYS)
