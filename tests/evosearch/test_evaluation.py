@@ -108,7 +108,7 @@ def test_a_best_rate_at_the_edge_of_those_tried_is_said_to_be_one(one: Evaluatio
     """What does not move is as bad at every rate, so the smallest is its best."""
     assert result(one, "stuck").at_edge
     assert not result(one, "mine").at_edge
-    assert "inside those that were tried for stuck (" in sentences(one)[0]
+    assert "at the edge of the grid for stuck (" in sentences(one)[0]
 
 
 def test_divergence_is_counted_and_is_the_worst_difference(one: Evaluation) -> None:

@@ -99,7 +99,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (("status", "RUN"), (f"programs{SHOWN}", f"came elsewhere{SHOWN}#")),
+        (("status", "RUN"), (f"programs{SHOWN}", f"funnel is elsewhere{SHOWN}#")),
         (("status", "RUN"), (f"one{SHOWN} ", f"run{SHOWN}: 40 programs")),
         (("top", "RUN"), ("id",)),
         (("top", "RUN", "--pareto"), ("id",)),
@@ -259,7 +259,7 @@ def test_a_cycle_of_parents_is_damage_and_names_the_run(
 def test_ids_that_no_database_holds_are_refused(run: Any, hostile: Path, number: str) -> None:
     said = run("show", f"{hostile}#{number}")
     assert said.status == 2
-    assert "no program's id" in said.err
+    assert "not a program's id" in said.err
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
