@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import inspect
 import sys
 from typing import Any
@@ -39,3 +40,17 @@ def test_the_examples_print_what_they_say(value: Any) -> None:
     for test in doctest.DocTestFinder().find(value, value.__name__, module):
         results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
         assert not results.failed
+
+
+@pytest.mark.parametrize("name", primitives.__all__)
+def test_exported_functions_and_classes_of_primitives_have_an_example(name: str) -> None:
+    value = getattr(primitives, name)
+    if inspect.isfunction(value) or inspect.isclass(value):
+        assert ">>> " in (inspect.getdoc(value) or "")
+
+
+@pytest.mark.parametrize(
+    "module", ["primitives.explain.description", "proxies.data", "proxies.tasks.paper"]
+)
+def test_examples_of_names_that_are_not_exported_print_what_they_say(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(module)).failed == 0

@@ -1,1 +1,1 @@
-"""How fast everything is, each way beside the others."""
+"""Benchmarks of trainings, batches of trainings and searches."""

@@ -1,4 +1,4 @@
-"""What an accelerator does in the minutes that one has it: the most important figures first."""
+"""A benchmark of an accelerator in a few minutes: the most important figures come first."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import jax
 import proxies
 from evosearch.benchmarking.agreement import agreement
 from evosearch.benchmarking.batch_runner import BatchRunner
-from evosearch.benchmarking.batches import on_paper, timed_search
+from evosearch.benchmarking.batches import measure_paper_task, time_search
 from evosearch.benchmarking.benchmark import Progress
-from evosearch.benchmarking.comparison import MIXED, Comparison, Skipped, coded
+from evosearch.benchmarking.comparison import MUTANTS, Comparison, Skipped, encode_operands
 from evosearch.benchmarking.plan import BenchmarkPlan, mutants
 from evosearch.benchmarking.profiling import profile
 from evosearch.benchmarking.roofline import gradient_flops, measure_rates
@@ -31,18 +31,18 @@ from proxies import Task
 
 @dataclass(frozen=True)
 class AcceleratorPlan:
-    """What is measured, and how much of it.
+    """The extent of a benchmark of an accelerator.
 
     Attributes:
-        batches: of batches; the first of its `tasks` is measured at every size.
-        wide: sizes of batches on the first task.
-        lanes: the size of batches on the others, and of those in the search.
-        compared: programs whose updates are compared with the reference interpreter's.
-        search_seconds: of a search with the quick preset; 0 for none.
-        profiled_steps: 0 for no profile.
-        costly: a task and the ops of a search on it, measured with `costly_lanes`; None for none.
-        costly_lanes: the size of that batch.
-        repeats: interleaved repeats of each way.
+        batches: plan of the batches; the first of its `tasks` is measured at all sizes of `wide`.
+        wide: batch sizes on the first task.
+        lanes: batch size on the other tasks and in the search; 0 skips the other tasks.
+        compared: number of programs whose updates are compared with the reference interpreter.
+        search_seconds: duration of a search with the quick preset; 0 for no search.
+        profiled_steps: number of steps in the profile; 0 for no profile.
+        costly: a task and the ops of a search on it, measured with `costly_lanes`; None to skip.
+        costly_lanes: batch size on the costly task.
+        repeats: number of interleaved repeats.
     """
 
     batches: BenchmarkPlan
@@ -57,27 +57,27 @@ class AcceleratorPlan:
 
     @classmethod
     def of_minutes(cls, minutes: float) -> AcceleratorPlan:
-        """As much as fits that time on one current data-centre GPU; 10 minutes hold everything."""
+        """Return a plan for about `minutes` on a current data-centre GPU; 10 allow all parts."""
         usual = BenchmarkPlan.usual()
-        whole = minutes >= 8
+        full = minutes >= 8
         batches_plan = replace(
             usual,
             tasks=tuple(sorted(usual.tasks, key=lambda task: task.name != "digits-mlp")),
             programs={},
             jitted=1,
             naive_lanes=0,
-            paper=usual.paper[1:2] if whole else (),
+            paper=usual.paper[1:2] if full else (),
             paper_lanes=32,
             mutants=0,
         )
         return cls(
             batches=batches_plan,
-            wide=(1024, 256, 4096) if whole else (1024,),
-            lanes=1024 if whole else 0,
+            wide=(1024, 256, 4096) if full else (1024,),
+            lanes=1024 if full else 0,
             compared=256,
             search_seconds=45.0,
             profiled_steps=20,
-            costly=_costliest("standard") if whole else None,
+            costly=_costliest("standard") if full else None,
             costly_lanes=256,
             repeats=3,
         )
@@ -86,30 +86,30 @@ class AcceleratorPlan:
 def measure(
     plan: AcceleratorPlan, minutes: float, profile_to: Path, progress: Progress = lambda text: None
 ) -> Iterator[dict[str, Any]]:
-    """Measures part after part on JAX's first device, and yields each part's figures at once.
+    """Measure the parts one after the other on JAX's first device, and yield each when measured.
 
-    A part that fails yields why, and one whose turn comes when the time is over is skipped, so that
-    what was measured is never lost.
+    A part that raises an exception yields an error and does not end the benchmark. Parts that would
+    start after `minutes` are skipped.
 
     Args:
         plan: what to measure.
-        minutes: after so many no further part begins.
-        profile_to: the file for the profile.
-        progress: told what is being measured.
+        minutes: no part starts later than this.
+        profile_to: output file of the profile.
+        progress: called with the current activity.
 
     Yields:
-        `part`, its name; `seconds`, what measuring it took, compilation included; its figures by
-        name, or `error`, why there are none.
+        `part`, its name; `seconds`, the duration of its measurement with compilation; its figures
+        by name, or `error`, the reason why there are none.
     """
-    began = time.perf_counter()
-    for name, part in _parts(plan, profile_to, progress):
+    benchmark_start = time.perf_counter()
+    for name, measure_part in _parts(plan, profile_to, progress):
         start = time.perf_counter()
         progress(name)
-        if start - began > 60 * minutes:
+        if start - benchmark_start > 60 * minutes:
             values: dict[str, Any] = {"error": f"skipped: {minutes:g} minutes are over"}
         else:
             try:
-                values = part()
+                values = measure_part()
             except Exception as error:
                 values = {"error": f"{type(error).__name__}: {error}"}
         yield {"part": name, "seconds": time.perf_counter() - start, **values}
@@ -125,7 +125,7 @@ def _parts(
     yield f"{first.name}, {plan.wide[0]} lanes", partial(batches.rows, first, plan.wide[0])
     if plan.search_seconds:
         lanes = plan.lanes or plan.wide[0]
-        yield "search", partial(timed_search, lanes, plan.search_seconds, progress)
+        yield "search", partial(time_search, lanes, plan.search_seconds, progress)
     if plan.profiled_steps:
         lanes = plan.wide[0]
         yield "profile", partial(_profile, first, lanes, plan, profile_to)
@@ -143,7 +143,7 @@ def _parts(
 
 
 class _Batches:
-    """Batches of the baseline and of mutants, beside the floor."""
+    """Measures batches of the baseline and of mutants, with the floor."""
 
     def __init__(self, plan: AcceleratorPlan, progress: Progress):
         self._plan = plan
@@ -152,19 +152,19 @@ class _Batches:
     def rows(self, task: Task, lanes: int) -> dict[str, Any]:
         skipped: list[Skipped] = []
         batches_plan = replace(self._plan.batches, tasks=(task,), lanes=(lanes,))
-        compared = Comparison(batches_plan, None, self._plan.repeats, skipped, self._progress)
-        jitted = compared.jitted(task) if task is self._plan.batches.tasks[0] else None
-        found = {}
-        for row in compared.rows_of_size(task, lanes, jitted):
-            kind = "mutants" if row["program"] == MIXED else "baseline"
-            found[kind] = {
-                **{name: row[name] for name in _OF_A_ROW},
+        comparison = Comparison(batches_plan, None, self._plan.repeats, skipped, self._progress)
+        jit_seconds = comparison.jit_seconds(task) if task is self._plan.batches.tasks[0] else None
+        rows = {}
+        for row in comparison.rows_for_lanes(task, lanes, jit_seconds):
+            kind = "mutants" if row["program"] == MUTANTS else "baseline"
+            rows[kind] = {
+                **{name: row[name] for name in _ROW_FIELDS},
                 "ratio": row["ratios"]["batched"],
             }
-        return {**found, "skipped": [one._asdict() for one in skipped]}
+        return {**rows, "skipped": [entry._asdict() for entry in skipped]}
 
 
-_OF_A_ROW = (
+_ROW_FIELDS = (
     *("floor_ms", "batched_ms", "compile_s", "jit_s"),
     *("training_s", "programs_per_second", "times_jit"),
 )
@@ -181,22 +181,22 @@ def _device(batches_plan: BenchmarkPlan) -> dict[str, Any]:
 
 
 def _profile(task: Task, lanes: int, plan: AcceleratorPlan, to: Path) -> dict[str, Any]:
-    """Some steps of a batch of mutants."""
-    operands = coded(mutants(lanes, plan.batches.ops), plan.batches)
-    way = BatchRunner(task, interpreter(plan.batches.ops), operands[0], lanes, task.steps)
-    way.step_ms(operands, plan.profiled_steps)
-    way.fill(operands)
-    return profile(lambda: way.advance(plan.profiled_steps), to)
+    """Profile some steps of a batch of mutants."""
+    operands = encode_operands(mutants(lanes, plan.batches.ops), plan.batches)
+    runner = BatchRunner(task, interpreter(plan.batches.ops), operands[0], lanes, task.steps)
+    runner.step_ms(operands, plan.profiled_steps)
+    runner.fill(operands)
+    return profile(lambda: runner.advance(plan.profiled_steps), to)
 
 
 def _paper(task: Task, plan: AcceleratorPlan, progress: Progress) -> dict[str, Any]:
     skipped: list[Skipped] = []
-    found = on_paper(task, plan.batches, plan.repeats, skipped, progress)
-    return {**(found or {}), "skipped": [one._asdict() for one in skipped]}
+    figures = measure_paper_task(task, plan.batches, plan.repeats, skipped, progress)
+    return {**(figures or {}), "skipped": [entry._asdict() for entry in skipped]}
 
 
 def _costliest(preset: str) -> tuple[Task, OpNames]:
-    """The task of a preset whose training has most operations, and the preset's ops."""
+    """Return the preset's task whose training has the most operations, and the preset's ops."""
     config: Config = make_config({**load_preset(preset), "init": str(zoo.load(BASELINE))})
     tasks = map(proxies.load, config.tasks)
     return max(tasks, key=lambda task: task.steps * gradient_flops(task)), config.ops

@@ -1,4 +1,4 @@
-"""Whether batches on this device compute what the reference interpreter defines."""
+"""Comparison of batches on this device with the reference interpreter."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ import numpy as np
 from primitives import Program, encode, initial_state, interpreter, step
 from primitives.machine.instructions import OpNames
 
-_FLOAT32 = SimpleNamespace(**vars(np))  # not `np` itself, with which `step` takes float64
+_FLOAT32 = SimpleNamespace(**vars(np))  # with `np` itself, `step` computes in float64
 _SHAPES = {"matrix": (24, 16), "vector": (40,), "scalar": (), "stacked": (2, 6, 4)}
 _STEPS = 3
 _TOLERANCE = 1e-3
-"""Of an update, relative to the root mean square of the reference's."""
+"""Tolerance of an update, relative to the root mean square of the reference's update."""
 
 
 def agreement(programs: Sequence[Program], ops: OpNames) -> dict[str, Any]:
-    """Compares some steps of a batch with the reference under NumPy, program by program.
+    """Compare three steps of a batch with the reference under NumPy, program by program.
 
-    Rounding decides what some programs compute, for example where a sign or a quotient is of a
-    difference of nearly equal numbers. So a share slightly below 1 is no error.
+    The results of some programs depend on rounding, for example those with a sign or a quotient of
+    a difference of nearly equal numbers. So a share slightly below 1 is not an error.
 
     Returns:
-        `programs`, how many; `agreeing`, the share of them whose updates are within 1e-3 of the
-        reference's root mean square, in each of three steps and wherever the reference is finite;
-        `differing`, the numbers of the first ten that are not.
+        `programs`, the number of programs; `agreeing`, the share of programs whose updates differ
+        from the reference by at most 1e-3 of its root mean square, in each of three steps, where
+        the reference is finite; `differing`, the indices of the first ten other programs.
     """
     rng = np.random.default_rng(0)
-    weights = _drawn(rng)
-    gradients = [_drawn(rng) for _ in range(_STEPS)]
+    weights = _draw(rng)
+    gradients = [_draw(rng) for _ in range(_STEPS)]
     machine = interpreter(ops)
     codes = [encode(program, ops) for program in programs]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *codes)
 
     @jax.jit
-    def begun(codes: Any) -> Any:
+    def init(codes: Any) -> Any:
         return jax.vmap(lambda code: machine.init(weights, code, -1.0))(codes)
 
     @jax.jit
-    def advanced(states: Any, gradient: Any, lr: float, t: float) -> Any:
+    def advance(states: Any, gradient: Any, lr: float, t: float) -> Any:
         return jax.vmap(lambda state: machine.update(gradient, state, weights, lr=lr, t=t))(states)
 
-    states, updates = begun(stacked), []
+    states, updates = init(stacked), []
     for number, gradient in enumerate(gradients, 1):
-        update, states = advanced(states, gradient, 1 / number, float(number))
+        update, states = advance(states, gradient, 1 / number, float(number))
         updates.append(jax.device_get(update))
     differing = [
         lane
@@ -61,7 +61,7 @@ def agreement(programs: Sequence[Program], ops: OpNames) -> dict[str, Any]:
     }
 
 
-def _drawn(rng: np.random.Generator) -> dict[str, Any]:
+def _draw(rng: np.random.Generator) -> dict[str, Any]:
     return {name: np.asarray(rng.normal(size=s), np.float32) for name, s in _SHAPES.items()}
 
 
@@ -69,17 +69,19 @@ def _lane(update: Any, lane: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[lane], update)
 
 
-def _agrees(program: Program, weights: Any, gradients: Sequence[Any], ours: Sequence[Any]) -> bool:
+def _agrees(
+    program: Program, weights: Any, gradients: Sequence[Any], updates: Sequence[Any]
+) -> bool:
     state = initial_state(program, weights, _FLOAT32)
     with np.errstate(all="ignore"):
-        for number, (gradient, update) in enumerate(zip(gradients, ours, strict=True), 1):
-            wanted, state = step(
+        for number, (gradient, update) in enumerate(zip(gradients, updates, strict=True), 1):
+            expected, state = step(
                 program, state, weights, gradient, lr=1 / number, t=float(number), xp=_FLOAT32
             )
-            a, b = _flat(update), _flat(wanted)
-            finite = np.isfinite(b)
-            size = np.sqrt(np.mean(np.square(b[finite]))) if finite.any() else 0.0
-            if not np.all(np.abs(a - b)[finite] <= _TOLERANCE * size + 1e-6):
+            actual, reference = _flat(update), _flat(expected)
+            finite = np.isfinite(reference)
+            size = np.sqrt(np.mean(np.square(reference[finite]))) if finite.any() else 0.0
+            if not np.all(np.abs(actual - reference)[finite] <= _TOLERANCE * size + 1e-6):
                 return False
     return True
 

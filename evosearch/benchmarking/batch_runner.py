@@ -1,4 +1,4 @@
-"""Ways to train a batch of programs side by side, filled with programs and timed."""
+"""Batches of trainings that run side by side, and their timing."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from proxies.training.lanes import Entry, Lanes
 from proxies.training.loop import Loop, Rule, StepSchedule
 
 Operands: TypeAlias = tuple[Any, ...]
-"""Of one lane: further arguments of the rule's `init`."""
+"""The operands of one lane: additional arguments of the rule's `init`."""
 
 
 class BatchRunner:
     """A batch of trainings of one task on JAX's first device, all with one rule.
 
     Args:
-        task: what to train.
-        rule: one program, or the machine for all.
-        example: operands of a lane; all others have their shapes.
-        lanes: how many train side by side.
-        steps: of each training; at least 2.
+        task: task to train.
+        rule: the update rule of one program, or the interpreter for all programs.
+        example: operands of one lane; the operands of all lanes have the same shapes.
+        lanes: number of trainings that run side by side.
+        steps: number of steps of each training; at least 2.
 
     Attributes:
-        compile_seconds: what making it took, nearly all of it compilation.
+        compile_seconds: seconds that the constructor took, nearly all of it compilation.
     """
 
     def __init__(self, task: Task, rule: Rule, example: Operands, lanes: int, steps: int):
         self.lanes, self.steps = lanes, steps
         self._schedule = StepSchedule.plain(named_shape("cosine", steps, steps), steps)
         device = jax.devices()[0]
-        programs_as_data = len(example) > 1  # a program and the factor, not the factor alone
+        programs_as_data = len(example) > 1  # a program and the factor, or the factor alone
         start = time.perf_counter()
         self._batch = Lanes(
             Loop(task, rule),
@@ -57,7 +57,7 @@ class BatchRunner:
         self.compile_seconds = time.perf_counter() - start
 
     def step_ms(self, operands: Sequence[Operands], steps: int) -> float:
-        """Milliseconds of a step of the whole batch: the mean of so many after the first."""
+        """Return milliseconds per step of the batch: the mean of `steps` steps after the first."""
         self.fill(operands)
         self.advance(1)
         start = time.perf_counter()
@@ -65,7 +65,7 @@ class BatchRunner:
         return 1000 * (time.perf_counter() - start) / steps
 
     def training_seconds(self, operands: Sequence[Operands]) -> float:
-        """Seconds for all of it: drawn, trained for all steps, evaluated and read."""
+        """Return seconds of complete trainings: random draws, all steps, evaluation, transfer."""
         start = time.perf_counter()
         self.fill(operands)
         self.advance(self.steps)
@@ -74,12 +74,12 @@ class BatchRunner:
         return time.perf_counter() - start
 
     def fill(self, operands: Sequence[Operands]) -> None:
-        """Begins a training in every lane."""
+        """Start a training in each lane."""
         for slots in self._groups():
             self._batch.load(slots, [self._entry(slot, operands[slot]) for slot in slots])
 
     def advance(self, steps: int) -> None:
-        """Every lane so many steps further."""
+        """Advance all lanes by `steps` steps."""
         self._batch.advance(steps)
 
     def _groups(self) -> list[range]:
@@ -92,7 +92,7 @@ class BatchRunner:
 
 @cache
 def naive_interpreter(ops: OpNames) -> optax.GradientTransformationExtraArgs:
-    """`interpreter(ops)` without its rule for batches: `jax.vmap` runs every branch of every op."""
+    """Return `interpreter(ops)` without its batching rule: `vmap` runs every branch of every op."""
     instructions, machine = instruction_set(ops), interpreter(ops)
 
     def update(
@@ -105,10 +105,10 @@ def naive_interpreter(ops: OpNames) -> optax.GradientTransformationExtraArgs:
         **_: Any,
     ) -> tuple[Any, MachineState]:
         model = Arrays(params)
-        file = model.enter(model.enter(state.file, params, 0), grads, 1)
+        tensors = model.write_tree(model.write_tree(state.tensors, params, 0), grads, 1)
         scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
-        file, scalars = run(instructions, model, state.code, state.share, file, scalars)
-        step = read(file, state.code.update) * read(scalars, state.code.scale)
-        return model.unravel(step * -state.factor), state._replace(file=file, scalars=scalars)
+        tensors, scalars = run(instructions, model, state.code, state.sum_factors, tensors, scalars)
+        step = read(tensors, state.code.update) * read(scalars, state.code.scale)
+        return model.unravel(step * -state.factor), state._replace(tensors=tensors, scalars=scalars)
 
     return optax.GradientTransformationExtraArgs(machine.init, update)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""How fast batches of programs are: side by side on one device, and a search with them.
+"""The speed of batches of programs on one device, and of a search with batches.
 
-The floor of a batch is one program fused by XLA under `jax.vmap` over seeds. Every way's step is a
-median of interleaved repeats, so that what else the machine does falls on all alike.
+The floor of a batch is one program compiled by XLA under `jax.vmap` over seeds. Times of steps are
+medians of interleaved repeats, so that other load on the machine affects all engines equally.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import jax
 from evosearch.benchmarking.batch_runner import BatchRunner
 from evosearch.benchmarking.benchmark import Progress, abstract_microseconds, quick, search_speed
 from evosearch.benchmarking.comparison import (
-    MIXED,
+    MUTANTS,
     Comparison,
     Skipped,
-    Timed,
-    coded,
-    interleaved,
-    unless_too_large,
+    TimedBatch,
+    encode_operands,
+    interleaved_medians,
+    skip_if_too_large,
 )
 from evosearch.benchmarking.plan import BenchmarkPlan, mutants
 from evosearch.benchmarking.roofline import measure_rates
@@ -41,35 +41,35 @@ def bench_batches(
     seconds: float = 20.0,
     progress: Progress = lambda text: None,
 ) -> dict[str, Any]:
-    """Measures batches of programs on JAX's first device; the search takes all there are.
+    """Measure batches of programs on JAX's first device; the search uses all devices.
 
     Args:
         plan: what to measure.
-        repeats: interleaved repeats of each way.
-        seconds: how long to search with the quick preset once it has started; 0 for not at all.
-        progress: told what is being measured.
+        repeats: number of interleaved repeats.
+        seconds: duration of a search with the quick preset after its start-up; 0 for no search.
+        progress: called with the current activity.
 
     Returns:
         `device`, `jax`, `date`, `environment`, and
 
-        - `rates`: what the device was measured to do, in bytes and operations per second;
-        - `batches`: for each task, size and kind of programs milliseconds of a step of the whole
-          batch, and their ratios to the floor; for mutants, to the baseline's. Of a whole training,
-          all lanes full, `training_s` and `programs_per_second`; `jit_s`, seconds to compile and
-          train one program for itself (the median of three), and how many times as long that
-          takes for a batch's programs one after another, `times_jit`. `roofline`: what a step would
-          take at the measured rates, and the share of it that is reached;
-        - `throughput`: for each size, mutants per second, each trained on all tasks;
+        - `rates`: measured bytes and operations per second of the device;
+        - `batches`: a row for each task, batch size and kind of programs. It has milliseconds per
+          step of the batch and the ratios to the floor (for mutants, to the baseline's floor);
+          `training_s` and `programs_per_second` of a complete training with all lanes full;
+          `jit_s`, seconds to compile and train one program by itself (median of three);
+          `times_jit`, the time of the batch's programs one after another as a multiple of
+          `training_s`; `roofline`, the time of a step at the measured rates, and the share reached;
+        - `throughput`: for each batch size, mutants per second, each trained on all tasks;
         - `paper`: batches of mutants on the paper's proxies;
         - `abstract_us`: microseconds of a mutation; `search`: see `benchmark.search_speed`;
-        - `skipped`: what was not measured, and why. Such figures are None.
+        - `skipped`: figures that were not measured, and why. They are None.
     """
     progress("copies and matrix products")
     rates = measure_rates(plan.copied, plan.side)
     skipped: list[Skipped] = []
     comparison = Comparison(plan, rates, repeats, skipped, progress)
     rows = [row for task in plan.tasks for row in comparison.rows(task)]
-    measured = [on_paper(task, plan, repeats, skipped, progress) for task in plan.paper]
+    paper_rows = [measure_paper_task(task, plan, repeats, skipped, progress) for task in plan.paper]
     progress("mutations")
     abstract = abstract_microseconds(plan.mutants) if plan.mutants else None
     return {
@@ -83,37 +83,37 @@ def bench_batches(
         },
         "batches": rows,
         "throughput": _throughput(rows, len(plan.tasks)),
-        "paper": [found for found in measured if found],
+        "paper": [row for row in paper_rows if row],
         "abstract_us": abstract,
-        "search": timed_search(max(plan.lanes), seconds, progress) if seconds else None,
-        "skipped": [one._asdict() for one in skipped],
+        "search": time_search(max(plan.lanes), seconds, progress) if seconds else None,
+        "skipped": [entry._asdict() for entry in skipped],
     }
 
 
 def _throughput(rows: Sequence[dict[str, Any]], tasks: int) -> list[dict[str, Any]]:
-    """Mutants per second on all tasks by the size of the batch, where all were measured."""
+    """Return mutants per second on all tasks for each batch size that was measured on all."""
 
     def lanes(row: dict[str, Any]) -> int:
         return int(row["lanes"])
 
-    mixed = sorted((row for row in rows if row["program"] == MIXED), key=lanes)
-    found = []
-    for size, group in groupby(mixed, lanes):
+    mutant_rows = sorted((row for row in rows if row["program"] == MUTANTS), key=lanes)
+    throughput = []
+    for size, group in groupby(mutant_rows, lanes):
         seconds = [row["training_s"] for row in group]
         if len(seconds) == tasks and None not in seconds:
-            found.append({"lanes": size, "programs_per_second": size / sum(seconds)})
-    return found
+            throughput.append({"lanes": size, "programs_per_second": size / sum(seconds)})
+    return throughput
 
 
-def on_paper(
+def measure_paper_task(
     task: Task, plan: BenchmarkPlan, repeats: int, skipped: list[Skipped], progress: Progress
 ) -> dict[str, Any] | None:
-    """A batch of mutants on one of the paper's proxies, the largest that the memory holds."""
+    """Measure the largest batch of mutants on one of the paper's proxies that fits in memory."""
     lanes = plan.paper_lanes
     while lanes:
         where = f"{task.name}, {lanes} lanes"
-        measured = partial(_step_on_paper, task, lanes, plan, repeats, where, progress)
-        ms = unless_too_large(where, skipped, measured)
+        measure = partial(_paper_step_ms, task, lanes, plan, repeats, where, progress)
+        ms = skip_if_too_large(where, skipped, measure)
         if ms is not None:
             return {
                 "task": task.name,
@@ -127,19 +127,19 @@ def on_paper(
     return None
 
 
-def _step_on_paper(
+def _paper_step_ms(
     task: Task, lanes: int, plan: BenchmarkPlan, repeats: int, where: str, progress: Progress
 ) -> float:
-    """Milliseconds of a step of a batch of mutants."""
+    """Return milliseconds per step of a batch of mutants."""
     progress(f"{where}: compiling")
-    operands = coded(mutants(lanes, plan.ops), plan)
-    way = BatchRunner(task, interpreter(plan.ops), operands[0], lanes, 1 + plan.paper_steps)
-    way.step_ms(operands, 1)
-    timed = {where: Timed(way, operands)}
-    return interleaved(timed, plan.paper_steps, repeats, where, progress)[where]
+    operands = encode_operands(mutants(lanes, plan.ops), plan)
+    runner = BatchRunner(task, interpreter(plan.ops), operands[0], lanes, 1 + plan.paper_steps)
+    runner.step_ms(operands, 1)
+    timed = {where: TimedBatch(runner, operands)}
+    return interleaved_medians(timed, plan.paper_steps, repeats, where, progress)[where]
 
 
-def timed_search(lanes: int, seconds: float, progress: Progress) -> dict[str, Any]:
-    """How fast the quick preset's search is in batches of so many lanes; see `search_speed`."""
+def time_search(lanes: int, seconds: float, progress: Progress) -> dict[str, Any]:
+    """Return the speed of the quick preset's search with `lanes` lanes; see `search_speed`."""
     config = make_config({**quick().model_dump(), "batch": lanes})
     return {"batch": lanes, **search_speed(config, seconds, progress)}

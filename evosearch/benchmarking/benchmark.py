@@ -1,8 +1,8 @@
-"""How fast it is: four ways to train with a new program, mutation, and a search end to end.
+"""The speed of training with a new program (by four engines), of mutation, and of a search.
 
-Every figure is a median of interleaved repeats, so that what else the machine does falls on all
-alike. The floor is the fused training loop: a program traced and compiled for itself, without the
-time that compiling takes.
+Figures are medians of interleaved repeats, so that other load on the machine affects all engines
+equally. The floor is the fused training loop: one program compiled by itself, without the time of
+compilation.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def train(w, g, m, v, s: scalar, lr):
 
 @dataclass(frozen=True)
 class Size:
-    """A digits network to train: its hidden units and its training steps."""
+    """A digits network: its hidden units and its training steps."""
 
     hidden: tuple[int, ...]
     steps: int = 500
@@ -73,8 +73,8 @@ class Size:
 SIZES = (Size((40,)), Size((256,)), Size((400, 400)))
 """About 3k, 20k and 200k weights."""
 
-_MUTANTS_IN_A_ROW = 40  # about as far from its first program as a search's parents are
-_BATCH = 10  # rows of mutants that are timed together
+_CHAIN_LENGTH = 40  # about the distance of a search's parents from its initial program
+_BATCH = 10  # chains of mutants that are timed together
 
 Progress = Callable[[str], None]
 
@@ -87,20 +87,20 @@ def bench(
     seconds: float = 20.0,
     progress: Progress = lambda text: None,
 ) -> dict[str, Any]:
-    """Measures the speed of everything on this machine; a few minutes.
+    """Measure the speed of trainings, mutation and search on this machine, in a few minutes.
 
     Args:
-        sizes: the networks on which the ways to train are compared.
-        repeats: interleaved repeats of each way.
-        mutants: mutations to time; 0 for none.
-        seconds: how long to search with the quick preset once it has started; 0 for not at all.
-        progress: told what is being measured.
+        sizes: networks on which the engines are compared.
+        repeats: number of interleaved repeats.
+        mutants: number of mutations to time; 0 for none.
+        seconds: duration of a search with the quick preset after its start-up; 0 for no search.
+        progress: called with the current activity.
 
     Returns:
-        `device`; `sizes`: for each network and program milliseconds for all steps, and their ratios
-        to the floor; `abstract_us`: microseconds for a mutation with abstract execution and the
-        semantic key; `search`: programs per second, and what they took. What was not measured is
-        empty or None.
+        `device`; `sizes`: for each network and program, milliseconds for all steps and the ratios
+        to the floor; `abstract_us`: microseconds for a mutation with abstract execution and
+        semantic key; `search`: see `search_speed`. Figures that were not measured are empty or
+        None.
     """
     programs = {BASELINE: zoo.load(BASELINE), "20 statements": parse(TWENTY_STATEMENTS)}
     rows = []
@@ -119,7 +119,7 @@ def bench(
 
 
 class _Comparison:
-    """The ways to train one network with a program, a fresh one each time."""
+    """Times four engines on one network, with a new program in each repeat."""
 
     def __init__(self, size: Size):
         self.task = digits.mlp(hidden=size.hidden, steps=size.steps)
@@ -130,40 +130,40 @@ class _Comparison:
     def measure(
         self, name: str, program: Program, repeats: int, progress: Progress
     ) -> dict[str, Any]:
-        """A row of the benchmark: the median of every way, and what follows from them."""
+        """Return a row of the benchmark: the median time of each engine, and ratios."""
         where = f"{self.task.params} weights, {name}"
         progress(f"{where}: compiling")
-        ways: dict[str, Callable[[Program], object]] = {
+        engines: dict[str, Callable[[Program], object]] = {
             "fused_ms": lambda _: self._fused(self._trainer, program),
             "interpreter_ms": self._interpreted,
             "jit_per_program_ms": lambda new: self._fused(Trainer(self.task), new),
             "jit_update_ms": lambda new: self._stepwise.run(new, self._key),
         }
-        for way in ("fused_ms", "interpreter_ms", "jit_update_ms"):
-            ways[way](program)  # compiles what is compiled once
-        times: dict[str, list[float]] = {way: [] for way in ways}
+        for name_ms in ("fused_ms", "interpreter_ms", "jit_update_ms"):
+            engines[name_ms](program)  # compiles what needs compiling only once
+        times: dict[str, list[float]] = {name_ms: [] for name_ms in engines}
         with uncached_compilation():
             for repeat in range(1, repeats + 1):
                 progress(f"{where}: repeat {repeat} of {repeats}")
-                for way, train in ways.items():
+                for name_ms, train in engines.items():
                     new = fresh(program, repeat)
                     start = time.perf_counter()
                     train(new)
-                    times[way].append(1000 * (time.perf_counter() - start))
-        medians = {way: median(found) for way, found in times.items()}
-        floor, whole = medians["fused_ms"], medians["jit_per_program_ms"]
+                    times[name_ms].append(1000 * (time.perf_counter() - start))
+        medians = {name_ms: median(repeated) for name_ms, repeated in times.items()}
+        floor, floor_and_compile = medians["fused_ms"], medians["jit_per_program_ms"]
         engine = self._trainer.choose_engine(program, runs=1)
-        taken = medians["interpreter_ms"] if engine is Engine.INTERPRETER else whole
+        engine_ms = medians["interpreter_ms"] if engine is Engine.INTERPRETER else floor_and_compile
         return {
             "program": name,
             "weights": self.task.params,
             "steps": self.task.steps,
             **medians,
-            "ratios": {way.removesuffix("_ms"): found / floor for way, found in medians.items()},
-            "compile_ms": whole - floor,
+            "ratios": {name_ms.removesuffix("_ms"): ms / floor for name_ms, ms in medians.items()},
+            "compile_ms": floor_and_compile - floor,
             "engine": str(engine),
-            "engine_ms": taken,
-            "engine_to_floor_and_compile": taken / whole,
+            "engine_ms": engine_ms,
+            "engine_to_floor_and_compile": engine_ms / floor_and_compile,
         }
 
     def _fused(self, trainer: Trainer, program: Program) -> JobResult:
@@ -174,68 +174,68 @@ class _Comparison:
 
 
 def fresh(program: Program, number: int) -> Program:
-    """`program` with its first constant changed a little: one that has never been compiled."""
+    """Return `program` with its first constant changed a little, so that it is not compiled yet."""
     statements = list(program.statements)
-    for place, statement in enumerate(statements):
-        for which, arg in enumerate(statement.args):
+    for index, statement in enumerate(statements):
+        for position, arg in enumerate(statement.args):
             if isinstance(arg, float):
                 args = (
-                    *statement.args[:which],
+                    *statement.args[:position],
                     arg * (1 + number / 1024),
-                    *statement.args[which + 1 :],
+                    *statement.args[position + 1 :],
                 )
-                statements[place] = statement._replace(args=args)
+                statements[index] = statement._replace(args=args)
                 return replace(program, statements=tuple(statements))
     raise ValueError("the program has no constant to change")
 
 
 def abstract_microseconds(mutants: int) -> float:
-    """Microseconds for a valid mutant with its kinds, liveness and semantic key.
+    """Return microseconds for a valid mutant with its kinds, liveness and semantic key.
 
-    Chains of mutants, each the parent of the next, that start anew from the baseline: the lengths
-    and the rejects of a search. The median over batches of chains.
+    The median over batches of chains of mutants. A chain starts from the baseline, and each mutant
+    is the parent of the next, so that program lengths and reject rates are like those of a search.
     """
     config = quick()
     first = with_states(zoo.load(BASELINE), config.states)
     means = []
-    for batch in range(max(1, mutants // (_MUTANTS_IN_A_ROW * _BATCH))):
+    for batch in range(max(1, mutants // (_CHAIN_LENGTH * _BATCH))):
         rng = np.random.Generator(np.random.Philox(key=[0, batch]))
         start = time.perf_counter()
         for _ in range(_BATCH):
             program = first
-            for _ in range(_MUTANTS_IN_A_ROW):
+            for _ in range(_CHAIN_LENGTH):
                 analysis = mutate(program, rng, config.mutation).analysis
                 program = analysis.program
                 _ = analysis.key
-        means.append((time.perf_counter() - start) / (_MUTANTS_IN_A_ROW * _BATCH))
+        means.append((time.perf_counter() - start) / (_CHAIN_LENGTH * _BATCH))
     return 1e6 * median(means)
 
 
 def search_speed(
     config: Config, seconds: float, progress: Progress = lambda text: None
 ) -> dict[str, Any]:
-    """A search in a temporary directory, timed from its first measured child on."""
+    """Time a search in a temporary directory, from its first measured child on."""
     with tempfile.TemporaryDirectory(prefix="evosearch-bench-") as directory:
         path = Path(directory) / "run"
         make_run_directory(path, config, describe())
-        watch = _Stopwatch(seconds, len(config.tasks), progress)
-        search = Search(path, config, observer=watch)
-        watch.stop = search.interrupt
-        watch.begin()
+        stopwatch = _Stopwatch(seconds, len(config.tasks), progress)
+        search = Search(path, config, observer=stopwatch)
+        stopwatch.stop = search.interrupt
+        stopwatch.begin()
         search.run()
     lanes_filled = search.occupancy.share if config.batch > 1 else None
-    return {**watch.document(), "lanes_filled": lanes_filled}
+    return {**stopwatch.document(), "lanes_filled": lanes_filled}
 
 
 def quick() -> Config:
-    """The quick preset without its limits."""
+    """Return the quick preset without its limits on programs, trainings and minutes."""
     settings = {**load_preset("quick"), "init": str(zoo.load(BASELINE))}
     return make_config({**settings, "programs": None, "trainings": None, "minutes": None})
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """What had happened at one time: counts, and seconds of wall and of CPU time."""
+    """Counts of a search at one time, with seconds of wall and of CPU time."""
 
     generated: int
     evaluated: int
@@ -256,7 +256,7 @@ class _Moment:
 
 
 class _Stopwatch(Observer):
-    """Observes a search, and stops it so many seconds after its first child was measured."""
+    """Observes a search and stops it `seconds` after its first child was measured."""
 
     def __init__(self, seconds: float, tasks: int, progress: Progress):
         self.stop: Callable[[], None] = lambda: None
@@ -269,19 +269,19 @@ class _Stopwatch(Observer):
         self._began = time.perf_counter()
 
     def begin(self) -> None:
-        """The search starts now."""
+        """Start the clock."""
         self._began = time.perf_counter()
 
     def phase(self, text: str) -> None:
-        """Passes on what the search is doing."""
+        """Report the phase of the search as progress."""
         self._progress(f"search: {text}")
 
     def notice(self, text: str) -> None:
-        """Passes it on too."""
+        """Report the notice as progress."""
         self._progress(f"search: {text}")
 
     def update(self, snapshot: Snapshot) -> None:
-        """The first result is the initial program's, the second the first child's."""
+        """Record the counts; the first child's result follows the initial program's."""
         now = _Moment.now(snapshot)
         if self._first is None:
             if now.measurements > self._tasks:
@@ -292,7 +292,7 @@ class _Stopwatch(Observer):
         self._last, self._snapshot = now, snapshot
 
     def document(self) -> dict[str, Any]:
-        """Rates from the first child on."""
+        """Return the rates from the first child on."""
         first, last = self._first, self._last
         assert first is not None
         assert last is not None

@@ -1,4 +1,4 @@
-"""The ways to train a batch of programs, side by side, task by task."""
+"""Timings of batches of programs by several engines, task by task."""
 
 from __future__ import annotations
 
@@ -23,60 +23,73 @@ from primitives import Program, encode, interpreter, rule, zoo
 from primitives.machine.instructions import instruction_set
 from proxies import Task
 
-MIXED = "mutants"
-"""The batch of different programs: the baseline and mutants of it."""
+MUTANTS = "mutants"
+"""The name of the batch of different programs: the baseline and mutants of it."""
 
 FACTOR = np.float32(1)
-"""On every program's learning rate."""
+"""Multiplier of every program's learning rate."""
 
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 _Name = TypeVar("_Name")
 
 
 class Skipped(NamedTuple):
-    """What was not measured."""
+    """A figure that was not measured, and the reason."""
 
     what: str
     why: str
 
 
-class Timed(NamedTuple):
-    """A way of training certain programs."""
+class TimedBatch(NamedTuple):
+    """A batch runner and the operands of its lanes."""
 
-    way: BatchRunner
+    runner: BatchRunner
     operands: Sequence[Operands]
 
 
-def unless_too_large(what: str, skipped: list[Skipped], make: Callable[[], _Made]) -> _Made | None:
-    """What `make` returns; None, and noted, if the device's memory does not hold it."""
+def skip_if_too_large(
+    what: str, skipped: list[Skipped], make: Callable[[], _Result]
+) -> _Result | None:
+    """Return the result of `make`, or None if the device runs out of memory.
+
+    In the latter case an entry for `what` is added to `skipped`.
+    """
     try:
         return make()
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):  # as JAX says it on every device
+        if "RESOURCE_EXHAUSTED" not in str(error):  # the error code of JAX on every device
             raise
-        skipped.append(Skipped(what, "the device's memory does not hold it"))
+        skipped.append(Skipped(what, "out of device memory"))
         return None
 
 
-def interleaved(
-    timed: Mapping[_Name, Timed], steps: int, repeats: int, where: str, progress: Progress
+def interleaved_medians(
+    timed: Mapping[_Name, TimedBatch], steps: int, repeats: int, where: str, progress: Progress
 ) -> dict[_Name, float]:
-    """Milliseconds of a batch's step by every way, medians of repeats that take turns."""
+    """Return milliseconds per step of each batch, the median of interleaved repeats."""
     times: dict[_Name, list[float]] = {name: [] for name in timed}
     for repeat in range(1, repeats + 1):
         progress(f"{where}: repeat {repeat} of {repeats}")
-        for name, (way, operands) in timed.items():
-            times[name].append(way.step_ms(operands, steps))
-    return {name: median(found) for name, found in times.items()}
+        for name, (runner, operands) in timed.items():
+            times[name].append(runner.step_ms(operands, steps))
+    return {name: median(repeated) for name, repeated in times.items()}
 
 
-def coded(programs: Sequence[Program], plan: BenchmarkPlan) -> list[Operands]:
-    """The interpreter's operands for these programs."""
+def encode_operands(programs: Sequence[Program], plan: BenchmarkPlan) -> list[Operands]:
+    """Return the interpreter's operands of each program."""
     return [(encode(program, plan.ops), FACTOR) for program in programs]
 
 
 class Comparison:
-    """Compares the ways to train batches, and keeps note of what it has to skip."""
+    """Compares engines that train batches, and records what it skips.
+
+    Args:
+        plan: what to measure.
+        rates: measured rates of the device, for the roofline; None for no roofline.
+        repeats: number of interleaved repeats.
+        skipped: list to which skipped figures are added.
+        progress: called with the current activity.
+    """
 
     def __init__(
         self,
@@ -94,60 +107,63 @@ class Comparison:
         self._instructions = instruction_set(plan.ops)
         self._programs = {BASELINE: zoo.load(BASELINE), **plan.programs}
         self._mutants = mutants(max(*plan.lanes, 1 + plan.jitted), plan.ops)
-        self._naive_took: str | None = None  # where that was too long to do again
+        self._naive_too_slow: str | None = None  # the reason not to compile it again
 
     def rows(self, task: Task) -> list[dict[str, Any]]:
-        """A row for each size of the batch and each kind of programs in it."""
-        self._progress(f"{task.name}: each program compiled for itself")
-        jitted = self.jitted(task)
+        """Return a row for each batch size and each kind of programs."""
+        self._progress(f"{task.name}: compiling each program by itself")
+        jit_seconds = self.jit_seconds(task)
         rows = []
         for lanes in self._plan.lanes:
-            rows += self.rows_of_size(task, lanes, jitted)
+            rows += self.rows_for_lanes(task, lanes, jit_seconds)
         return rows
 
-    def jitted(self, task: Task) -> dict[str, float]:
-        """For each kind of programs seconds to compile and train one of them for itself."""
-        return {name: self._jitted(task, self._some(name)) for name in (*self._programs, MIXED)}
+    def jit_seconds(self, task: Task) -> dict[str, float]:
+        """Return, for each kind of programs, seconds to compile and train one program by itself."""
+        kinds = (*self._programs, MUTANTS)
+        return {kind: self._median_jit_seconds(task, self._examples(kind)) for kind in kinds}
 
-    def rows_of_size(
-        self, task: Task, lanes: int, jitted: Mapping[str, float] | None = None
+    def rows_for_lanes(
+        self, task: Task, lanes: int, jit_seconds: Mapping[str, float] | None = None
     ) -> list[dict[str, Any]]:
-        """A row for each kind of programs; none if the device's memory holds no such batch.
+        """Return a row for each kind of programs; empty if the device runs out of memory.
 
         Args:
-            task: what is trained.
-            lanes: the size of the batch.
-            jitted: for each kind seconds to compile and train a program for itself.
+            task: task to train.
+            lanes: batch size.
+            jit_seconds: for each kind, seconds to compile and train one program by itself.
         """
-        measured = partial(self._of_size, task, lanes, jitted or {}, gradient_flops(task))
-        return unless_too_large(f"{task.name}, {lanes} lanes", self._skipped, measured) or []
+        measure = partial(
+            self._rows_for_lanes, task, lanes, jit_seconds or {}, gradient_flops(task)
+        )
+        return skip_if_too_large(f"{task.name}, {lanes} lanes", self._skipped, measure) or []
 
-    def _some(self, name: str) -> list[Program]:
-        if name == MIXED:
+    def _examples(self, name: str) -> list[Program]:
+        if name == MUTANTS:
             return self._mutants[1 : 1 + self._plan.jitted]
         return [fresh(self._programs[name], 1 + number) for number in range(self._plan.jitted)]
 
-    def _jitted(self, task: Task, programs: Sequence[Program]) -> float:
-        """Seconds to compile and run a training with one new program."""
-        found = []
+    def _median_jit_seconds(self, task: Task, programs: Sequence[Program]) -> float:
+        """Return the median over programs of the seconds to compile and run one training."""
+        seconds = []
         trainer = Trainer(task, self._plan.steps)
         key = seed_key(0, Seed(Stream.EVAL_TUNE, 0))
         with uncached_compilation():
             for program in programs:
                 start = perf_counter()
                 trainer.run(program, 1.0, key, Engine.COMPILED)
-                found.append(perf_counter() - start)
-        return median(found)
+                seconds.append(perf_counter() - start)
+        return median(seconds)
 
-    def _of_size(
-        self, task: Task, lanes: int, jitted: Mapping[str, float], flops: float
+    def _rows_for_lanes(
+        self, task: Task, lanes: int, jit_seconds: Mapping[str, float], flops: float
     ) -> list[dict[str, Any]]:
         steps = self._plan.steps or task.steps
         where = f"{task.name}, {lanes} lanes"
         batches = {name: [program] * lanes for name, program in self._programs.items()}
-        batches[MIXED] = self._mutants[:lanes]
-        timed = self._timed(task, where, batches, lanes, steps)
-        took = interleaved(
+        batches[MUTANTS] = self._mutants[:lanes]
+        timed = self._compile_batches(task, where, batches, lanes, steps)
+        step_ms = interleaved_medians(
             timed,
             min(self._plan.timed_steps, steps - 1),
             self._repeats,
@@ -156,12 +172,12 @@ class Comparison:
         )
         rows = []
         for name, programs in batches.items():
-            alone = BASELINE if name == MIXED else name
-            floor, batched = took.get(("floor", alone)), took.get(("batched", name))
-            naive = took.get(("naive", name))
-            self._progress(f"{where}: a whole training of {name}")
-            whole = timed.get(("batched", name))
-            training = whole.way.training_seconds(whole.operands) if whole else None
+            floor_program = BASELINE if name == MUTANTS else name
+            floor = step_ms.get(("floor", floor_program))
+            batched, naive = step_ms.get(("batched", name)), step_ms.get(("naive", name))
+            self._progress(f"{where}: a complete training of {name}")
+            batch = timed.get(("batched", name))
+            training = batch.runner.training_seconds(batch.operands) if batch else None
             row = {
                 "task": task.name,
                 "weights": task.params,
@@ -175,78 +191,82 @@ class Comparison:
                     "batched": _ratio(batched, floor),
                     "naive_vmap": _ratio(naive, floor),
                 },
-                "compile_s": whole.way.compile_seconds if whole else None,
-                "jit_s": jitted.get(name),
+                "compile_s": batch.runner.compile_seconds if batch else None,
+                "jit_s": jit_seconds.get(name),
                 "training_s": training,
                 "programs_per_second": _ratio(lanes, training),
-                "times_jit": _times(lanes, _ratio(jitted.get(name), training)),
+                "times_jit": _times(lanes, _ratio(jit_seconds.get(name), training)),
                 "roofline": self._roofline(task, programs, batched, flops),
             }
             rows.append(row)
         return rows
 
-    def _timed(
+    def _compile_batches(
         self,
         task: Task,
         where: str,
         batches: Mapping[str, Sequence[Program]],
         lanes: int,
         steps: int,
-    ) -> dict[tuple[str, str], Timed]:
-        """Every way that the memory holds, compiled and tried."""
-        timed: dict[tuple[str, str], Timed] = {}
+    ) -> dict[tuple[str, str], TimedBatch]:
+        """Return the compiled batches by engine and kind of programs, without those too large."""
+        timed: dict[tuple[str, str], TimedBatch] = {}
 
-        def tried(kind: str, rule: Any, filled: Mapping[str, Sequence[Operands]]) -> None:
-            self._progress(f"{where}: compiling ({kind})")
+        def compile_batch(
+            engine: str, rule: Any, operands_of: Mapping[str, Sequence[Operands]]
+        ) -> None:
+            self._progress(f"{where}: compiling ({engine})")
 
             def make() -> BatchRunner:
-                first = next(iter(filled.values()))
-                way = BatchRunner(task, rule, first[0], lanes, steps)
-                way.step_ms(first, 1)
-                return way
+                operands = next(iter(operands_of.values()))
+                runner = BatchRunner(task, rule, operands[0], lanes, steps)
+                runner.step_ms(operands, 1)
+                return runner
 
-            way = unless_too_large(f"{where}: {kind}", self._skipped, make)
-            if way is not None:
-                for name, operands in filled.items():
-                    timed[kind, name] = Timed(way, operands)
+            runner = skip_if_too_large(f"{where}: {engine}", self._skipped, make)
+            if runner is not None:
+                for name, operands in operands_of.items():
+                    timed[engine, name] = TimedBatch(runner, operands)
 
         for name, program in self._programs.items():
-            tried("floor", rule(program), {name: [(FACTOR,)] * lanes})
-        filled = {name: coded(programs, self._plan) for name, programs in batches.items()}
-        tried("batched", interpreter(self._plan.ops), filled)
+            compile_batch("floor", rule(program), {name: [(FACTOR,)] * lanes})
+        encoded = {
+            name: encode_operands(programs, self._plan) for name, programs in batches.items()
+        }
+        compile_batch("batched", interpreter(self._plan.ops), encoded)
         if self._naive_allowed(where, lanes):
             start = perf_counter()
             naive = naive_interpreter(self._plan.ops)
-            tried("naive", naive, {BASELINE: filled[BASELINE]})
-            took = perf_counter() - start
-            if took > self._plan.naive_seconds:
-                self._naive_took = f"compiling it took {took:.0f} s for {where}"
+            compile_batch("naive", naive, {BASELINE: encoded[BASELINE]})
+            seconds = perf_counter() - start
+            if seconds > self._plan.naive_seconds:
+                self._naive_too_slow = f"compiling it took {seconds:.0f} s for {where}"
         return timed
 
     def _naive_allowed(self, where: str, lanes: int) -> bool:
-        why = self._naive_took
+        reason = self._naive_too_slow
         if lanes > self._plan.naive_lanes:
-            why = f"it is tried with at most {self._plan.naive_lanes} lanes"
-        if why is not None:
-            self._skipped.append(Skipped(f"{where}: naive vmap", why))
-        return why is None
+            reason = f"it is measured with at most {self._plan.naive_lanes} lanes"
+        if reason is not None:
+            self._skipped.append(Skipped(f"{where}: naive vmap", reason))
+        return reason is None
 
     def _roofline(
         self, task: Task, programs: Sequence[Program], batched: float | None, flops: float
     ) -> dict[str, Any] | None:
-        """A step at the device's measured rates: all flops, and then all bytes."""
+        """Return the time of a step at the device's rates: first all flops, then all bytes."""
         if self._rates is None:
             return None
         codes = [encode(program, self._plan.ops) for program in programs]
         moved = register_bytes(codes, self._instructions, task.params)
         computed = flops * len(programs)
-        at_best = moved / self._rates.bytes_per_second
-        at_best += computed / self._rates.flops_per_second["float32"]
+        seconds = moved / self._rates.bytes_per_second
+        seconds += computed / self._rates.flops_per_second["float32"]
         return {
             "bytes": moved,
             "flops": computed,
-            "ms": 1000 * at_best,
-            "share": _ratio(1000 * at_best, batched),
+            "ms": 1000 * seconds,
+            "share": _ratio(1000 * seconds, batched),
         }
 
 
@@ -254,5 +274,5 @@ def _times(lanes: int, ratio: float | None) -> float | None:
     return None if ratio is None else lanes * ratio
 
 
-def _ratio(above: float | None, below: float | None) -> float | None:
-    return None if above is None or below is None else above / below
+def _ratio(numerator: float | None, denominator: float | None) -> float | None:
+    return None if numerator is None or denominator is None else numerator / denominator

@@ -1,4 +1,4 @@
-"""What a measurement of batches covers, and the programs in it."""
+"""What a benchmark of batches measures, and its programs."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from proxies import Task
 from proxies.precision import in_bfloat16
 from proxies.tasks import paper
 
-_MUTANTS_IN_A_ROW = 40  # about as far from its first program as a search's parents are
+_CHAIN_LENGTH = 40  # about the distance of a search's parents from its initial program
 
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """How much is measured.
+    """The extent of a benchmark of batches.
 
     Attributes:
-        tasks: what is trained.
-        programs: that batches of one program have, by name, beside the baseline.
-        lanes: sizes of batches.
-        ops: what the interpreter knows.
-        steps: of a training, at least 2; None for each task's own.
-        timed_steps: at most so many are timed together.
-        jitted: programs that are compiled for themselves, and stand for all of a batch.
-        naive_lanes: batches up to this size are tried without the rule for batches too.
-        naive_seconds: once compiling that took longer than this it is not done again.
-        paper: stand-ins for the paper's proxies.
-        paper_lanes: how many of them train side by side, where memory holds so many.
-        paper_steps: that are timed together.
-        copied: float32 numbers of the array that bandwidth is measured with.
-        side: of the matrices that the matmul rate is measured with.
-        mutants: mutations to time; 0 for none.
+        tasks: tasks to train.
+        programs: programs for batches of one program, by name, in addition to the baseline.
+        lanes: batch sizes.
+        ops: ops of the interpreter.
+        steps: number of steps of a training, at least 2; None for each task's default.
+        timed_steps: maximum number of steps that are timed together.
+        jitted: number of programs that are compiled by themselves, as a sample of a batch.
+        naive_lanes: maximum batch size for the interpreter without its batching rule.
+        naive_seconds: after a compilation longer than this, that interpreter is skipped.
+        paper: the paper's proxies, on generated data.
+        paper_lanes: maximum number of lanes on these; it is halved until memory suffices.
+        paper_steps: number of steps on these that are timed together.
+        copied: number of float32 values in the array that measures the bandwidth.
+        side: rows and columns of the matrices that measure the matmul rate.
+        mutants: number of mutations to time; 0 for none.
     """
 
     tasks: tuple[Task, ...]
@@ -62,7 +62,7 @@ class BenchmarkPlan:
 
     @classmethod
     def usual(cls, lanes: Sequence[int] = ()) -> BenchmarkPlan:
-        """The quick preset's tasks and ops, and as much work as suits JAX's default device."""
+        """Return a plan with the quick preset's tasks and ops, sized for JAX's default device."""
         on_cpu = jax.default_backend() == "cpu"
         stand_ins = (paper.vit_stand_in(), paper.transformer_stand_in())
         faster = () if on_cpu else tuple(map(in_bfloat16, stand_ins))
@@ -87,7 +87,7 @@ class BenchmarkPlan:
 
 
 def mutants(count: int, ops: OpNames) -> list[Program]:
-    """The baseline and mutants of it, in chains as a search makes them.
+    """Return `count` programs: the baseline and mutants of it, in chains as in a search.
 
     All fit the machine for `ops`, and no two have the same semantic key.
     """
@@ -102,7 +102,7 @@ def _distinct(ops: OpNames) -> Iterator[Program]:
     yield first
     while True:
         program = first
-        for _ in range(_MUTANTS_IN_A_ROW):
+        for _ in range(_CHAIN_LENGTH):
             analysis = mutate(program, rng, config.mutation).analysis
             try:
                 encode(analysis.program, ops)

@@ -1,4 +1,4 @@
-"""Profiles: what a device does in a few steps, operation by operation."""
+"""Profiles of the operations on a device."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import jax
 from jax.profiler import ProfileData
 
 _SHOWN = 12
-"""Operations that a summary lists: those that take longest."""
+"""Number of operations in a summary, the longest first."""
 
 
 def profile(run: Callable[[], object], to: Path) -> dict[str, Any]:
-    """Runs something under JAX's profiler.
+    """Run a function under JAX's profiler.
 
     Args:
-        run: what to profile; it must wait for the device.
-        to: the file for the profile, in the format of TensorBoard's profiler (`.xplane.pb`).
+        run: function to profile; it must wait for the device.
+        to: output file, in the format of TensorBoard's profiler (`.xplane.pb`).
 
     Returns:
-        `file`; `events`, how many operations ran on the device; `busy_ms`, milliseconds in which
-        the device worked; `span_ms`, from the first operation's start to the last one's end;
-        `longest`, for the operations that took most time their `name`, `count` and `ms`. Where the
+        `file`; `events`, the number of operations on the device; `busy_ms`, milliseconds in which
+        the device worked; `span_ms`, from the start of the first operation to the end of the last;
+        `longest`, the `name`, `count` and `ms` of the operations that took most time. If the
         profiler saw no device, as on a CPU, the operations are those of the host's threads.
     """
     with tempfile.TemporaryDirectory(prefix="evosearch-profile-") as directory:
@@ -34,8 +34,8 @@ def profile(run: Callable[[], object], to: Path) -> dict[str, Any]:
         options.python_tracer_level = 0
         with jax.profiler.trace(directory, profiler_options=options):
             run()
-        (found,) = Path(directory).rglob("*.xplane.pb")
-        shutil.copyfile(found, to)
+        (written,) = Path(directory).rglob("*.xplane.pb")
+        shutil.copyfile(written, to)
     return {"file": str(to), **_summary(ProfileData.from_file(str(to)))}
 
 
@@ -62,7 +62,7 @@ def _summary(data: Any) -> dict[str, Any]:
 
 
 def _events(data: Any) -> Iterator[Any]:
-    """The operations on the devices; on the host's threads where there are none."""
+    """Yield the operations on devices, or on the host's threads if there is no device."""
     planes = list(data.planes)
     devices = [plane for plane in planes if plane.name.startswith("/device:")]
     for plane in devices or planes:
@@ -72,7 +72,7 @@ def _events(data: Any) -> Iterator[Any]:
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:
-    """Nanoseconds in which at least one of the spans lasts."""
+    """Return the length of the union of the spans, in nanoseconds."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, reached))

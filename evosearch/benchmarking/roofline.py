@@ -1,4 +1,4 @@
-"""What a step of a batch has to move and to compute, and how fast this device can (a roofline)."""
+"""A roofline: the bytes and operations of a batch's step, and the measured rates of the device."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from primitives.machine.instructions import InstructionSet
 from proxies import Task
 
 _REPEATS = 5
-_IN_A_ROW = 8  # timed together, so that telling the device to begin does not count
+_IN_A_ROW = 8  # timed together, so that the latency of a dispatch does not count
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What one device was measured to do.
+    """Measured rates of one device.
 
     Attributes:
-        bytes_per_second: read and written by adding a number to a large array.
-        flops_per_second: of large matrix products, by the precision of the factors; float32 as JAX
-            multiplies it by default, which on some devices is with fewer bits.
+        bytes_per_second: bytes read and written while a number is added to a large array.
+        flops_per_second: rate of large matrix products by the precision of the factors. float32
+            products have JAX's default precision, which is lower than float32 on some devices.
     """
 
     bytes_per_second: float
@@ -36,56 +36,60 @@ class Rates:
 
 
 def measure_rates(numbers: int, side: int) -> Rates:
-    """The rates of JAX's first device.
+    """Measure the rates of JAX's first device.
 
     Args:
-        numbers: float32 numbers in the array that is copied; more than caches hold.
+        numbers: number of float32 values in the array that is copied; larger than the caches.
         side: rows and columns of the matrices.
     """
-    moved = jax.jit(lambda x: x + 1, donate_argnums=0)
-    seconds = _seconds_each(moved, jnp.zeros(numbers, jnp.float32))
+    add_one = jax.jit(lambda x: x + 1, donate_argnums=0)
+    seconds = _seconds_each(add_one, jnp.zeros(numbers, jnp.float32))
     flops = {}
-    multiplied = jax.jit(jnp.matmul)
+    multiply = jax.jit(jnp.matmul)
     for precision in (jnp.float32, jnp.bfloat16):
         factor = jnp.full((side, side), 1 / side, precision)
-        took = _seconds_each(partial(multiplied, factor), factor)
-        flops[jnp.dtype(precision).name] = 2.0 * side**3 / took
+        seconds_per_product = _seconds_each(partial(multiply, factor), factor)
+        flops[jnp.dtype(precision).name] = 2.0 * side**3 / seconds_per_product
     return Rates(2 * 4 * numbers / seconds, flops)
 
 
 def _seconds_each(step: Callable[[jax.Array], jax.Array], x: jax.Array) -> float:
-    """The median time of a step that is applied to its own result."""
+    """Return the median seconds of a step that is applied to its own result."""
     x = step(x).block_until_ready()
-    found = []
+    seconds = []
     for _ in range(_REPEATS):
         start = time.perf_counter()
         for _ in range(_IN_A_ROW):
             x = step(x)
         x.block_until_ready()
-        found.append((time.perf_counter() - start) / _IN_A_ROW)
-    return median(found)
+        seconds.append((time.perf_counter() - start) / _IN_A_ROW)
+    return median(seconds)
 
 
 def register_bytes(codes: Sequence[Code], instructions: InstructionSet, weights: int) -> int:
-    """Bytes of registers that the programs' instructions read and write in one step.
+    """Return the bytes of registers that the programs' instructions read and write in one step.
 
-    Four for each weight, tensor operand and tensor result. A machine that keeps a register in a
-    cache from one instruction to the next moves less than this from memory.
+    These are 4 bytes for each weight, tensor operand and tensor result. A machine that keeps a
+    register in a cache between instructions moves less from memory.
     """
     registers = 0
     for code in codes:
         for row in code.instructions[: int(code.length)]:
             section, opcode = int(row[SECTION]), int(row[OPCODE])
-            group = instructions.scalars[section - 1] if section else instructions.tensors
+            group = (
+                instructions.scalar_groups[section - 1]
+                if section
+                else instructions.tensor_instructions
+            )
             registers += group[opcode].layout.count("T") + (section == 0)
     return 4 * weights * registers
 
 
 def gradient_flops(task: Task) -> float:
-    """Operations of the matrix products and convolutions in one loss and gradient.
+    """Return the operations of the matrix products and convolutions in one loss and gradient.
 
-    Counted in what JAX traces, since XLA counts none where it leaves them to a library. What a
-    condition may compute counts as if it did, and the body of a loop of unknown length once.
+    They are counted in JAX's trace, since XLA does not count operations that it leaves to a
+    library. All branches of a condition count. The body of a loop of unknown length counts once.
     """
     key = jax.random.key(0)
 
@@ -99,7 +103,7 @@ def gradient_flops(task: Task) -> float:
 
 
 def _flops(traced: Any) -> float:
-    """Of a jaxpr, and of those inside it."""
+    """Return the operations of a jaxpr and of the jaxprs inside it."""
     total = 0.0
     for equation in traced.eqns:
         settings = equation.params

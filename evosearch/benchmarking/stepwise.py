@@ -1,6 +1,6 @@
-"""Training a step at a time from Python: what one would write without an interpreter.
+"""Training with a Python loop over steps, as an alternative to the interpreter in the benchmark.
 
-The benchmark's third way. The gradient is compiled once for a task, the update for every program.
+The gradient is compiled once for a task, the update once for every program.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ PyTree = Any
 class Stepwise:
     """Trains one task with any program in a Python loop over steps.
 
-    The same work as `proxies.compiled_train`, from other draws; it never stops early.
+    It does the same work as `proxies.compiled_train` with different random draws, without early
+    stopping.
     """
 
     def __init__(self, task: Task, steps: int):
@@ -53,18 +54,18 @@ class Stepwise:
         self._evaluate = jax.jit(task.evaluate)
 
     def run(self, program: Program, key: jax.Array) -> float:
-        """The final loss of a training with `program`; compiles its update if that is new."""
-        used = rule(program)
+        """Return the final loss of a training with `program`; a new program is compiled first."""
+        transformation = rule(program)
 
         def update(
             gradients: PyTree, state: PyTree, params: PyTree, lr: jax.Array, t: jax.Array
         ) -> tuple[PyTree, PyTree]:
-            updates, state = used.update(gradients, state, params, lr=lr, t=t)
+            updates, state = transformation.update(gradients, state, params, lr=lr, t=t)
             return optax.apply_updates(params, updates), state
 
         advance = jax.jit(update)
         params, partition, samples, loss_key, end_key = self._begin(self._data, key)
-        state = used.init(params)
+        state = transformation.init(params)
         for step, lr in enumerate(self._rates):
             gradients = self._gradient(params, self._data, samples, loss_key, np.int32(step))
             params, state = advance(gradients, state, params, lr, np.float32(step + 1))
@@ -73,11 +74,11 @@ class Stepwise:
 
 @contextmanager
 def uncached_compilation() -> Iterator[None]:
-    """Compiles without JAX's persistent cache, so that a compilation costs what it costs."""
+    """Disable JAX's persistent compilation cache, so that each compilation is measured in full."""
     config: Any = jax.config
     enabled = config.jax_enable_compilation_cache
     config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # JAX decides once whether to use it; this makes it decide anew
+    compilation_cache.reset_cache()  # JAX reads the setting only once; a reset makes it read again
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from evosearch.report.tables import (
     Tone,
     paragraphs,
 )
-from evosearch.simplification.deciding import WORST
+from evosearch.simplification.deciding import TASK_LIMIT_FACTOR
 from evosearch.simplification.record import Cost, Simplification, Step
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.verdicts import is_needed
@@ -94,7 +94,9 @@ def _confirmation(simplification: Simplification, cost: Cost) -> Section:
 
 
 def _verdict(simplification: Simplification) -> str:
-    limit, worst = (f"{factor * simplification.settings['limit']:g}" for factor in (1, WORST))
+    limit, worst = (
+        f"{factor * simplification.settings['limit']:g}" for factor in (1, TASK_LIMIT_FACTOR)
+    )
     if simplification.unconfirmed:
         tasks = ", ".join(simplification.unconfirmed)
         return f"Not shown to cost less than {limit} in the mean, {worst} on each task: {tasks}."

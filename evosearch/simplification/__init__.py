@@ -1,4 +1,4 @@
-"""From a raw winner to a rule that a person understands, every step shown and allowed."""
+"""Simplification of programs by algebra and by measured edits, with every step recorded."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Simplification by algebra alone, which needs no training and no JAX."""
+"""Simplification by algebra alone, without trainings and without JAX."""
 
 from __future__ import annotations
 
@@ -13,29 +13,34 @@ from primitives.explain.names import canonical
 def simplify_by_algebra(
     program: Program, on_step: Callable[[Step], None] = lambda step: None
 ) -> Simplification:
-    """`program` after the rules of `primitives.simplify`, without a training."""
+    """Simplify a program with the rewrite rules of `primitives.simplify` only.
+
+    Args:
+        program: A valid program.
+        on_step: Called with each step.
+    """
     steps: list[Step] = []
 
-    def take(step: Step) -> None:
+    def record_step(step: Step) -> None:
         steps.append(step)
         on_step(step)
 
-    result = with_names_of_roles(rewritten(program, take), take)
+    result = rename_by_role(rewrite_by_algebra(program, record_step), record_step)
     return Simplification(program, result, tuple(steps))
 
 
-def rewritten(program: Program, on_step: Callable[[Step], None]) -> Program:
-    """`program` after the rules of algebra."""
+def rewrite_by_algebra(program: Program, on_step: Callable[[Step], None]) -> Program:
+    """Apply the rewrite rules to a program; call `on_step` with each step."""
     derivation = by_algebra(program)
     for step in derivation.steps:
         on_step(Step.of_algebra(step))
     return derivation.program
 
 
-def with_names_of_roles(program: Program, on_step: Callable[[Step], None]) -> Program:
-    """`program` with its states and values named by their roles."""
-    named = canonical(program)
-    if named != program:
+def rename_by_role(program: Program, on_step: Callable[[Step], None]) -> Program:
+    """Rename the states and values of a program by their roles, such as `momentum`."""
+    renamed = canonical(program)
+    if renamed != program:
         reason = "states and values are named by their roles"
-        on_step(Step("names", reason, program, named, str(Domain.ALWAYS)))
-    return named
+        on_step(Step("names", reason, program, renamed, str(Domain.ALWAYS)))
+    return renamed

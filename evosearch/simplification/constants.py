@@ -1,4 +1,4 @@
-"""Constants: rounded to the fewest digits that cost nothing, and, on request, tuned."""
+"""Rounding constants to the fewest digits whose cost is negligible, and tuning them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import numpy as np
 from evosearch.evolution.constants import constants, with_constants
 from evosearch.evolution.space import Space
 from evosearch.seeds import Stream
-from evosearch.simplification.effect import Effects, OnStep, drawn
+from evosearch.simplification.effect import EditTester, OnStep, first_seeds
 from evosearch.simplification.record import Step
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program
 
-_MOST_DIGITS = 6
-_TRIES_AT_ONCE = 2
+_MAX_DIGITS = 6
+_JOINT_ATTEMPTS = 2
+"""Maximum number of decisions on all rounded constants at once."""
 TUNING_TRIALS = 60
-_SEEDS_OF_A_TRIAL = 8
-_FIRST_STEP = 0.4
-"""The size of the first simplex around the program's own constants, in `Space`'s units."""
+_SEEDS_PER_TRIAL = 8
+_INITIAL_SIMPLEX_SIZE = 0.4
+"""Size of the initial simplex around the program's constants, in the units of `Space`."""
 
 
 def roundings(value: float) -> Iterator[float]:
-    """`value` with one digit, two and so on, as long as that is not yet `value` itself."""
+    """Yield `value` rounded to 1, 2, ... digits, without duplicates, until it equals `value`."""
     seen = set()
-    for digits in range(1, _MOST_DIGITS + 1):
+    for digits in range(1, _MAX_DIGITS + 1):
         rounded = float(f"{value:.{digits}g}")
         if np.float32(rounded) == np.float32(value):
             return
@@ -37,137 +38,141 @@ def roundings(value: float) -> Iterator[float]:
 
 
 def round_constants(
-    program: Program, effects: Effects, on_step: OnStep, against: Program | None = None
+    program: Program, tester: EditTester, on_step: OnStep, against: Program | None = None
 ) -> Program:
-    """`program` with the fewest digits that cost less than the limit.
+    """Round each constant to the fewest digits for which the cost is below the limit.
 
-    Where there are cheaper tasks to screen on, these say how far each constant can be rounded, and
-    then it is decided on all at once. Where there are none, or that is refused, it is decided on
-    one at a time; but if it is late, on all at once again: to two digits, or a digit more each.
+    If there are cheaper screening tasks, they determine how far each constant can be rounded, and
+    one decision is made for all constants at once. Otherwise, or if that decision is a rejection,
+    the constants are rounded one at a time. After the deadline, only decisions for all constants at
+    once are made: on two digits each, or on one more digit each than before.
 
     Args:
-        program: whose constants are rounded.
-        effects: decides, by the rule for statements.
-        on_step: told of each step.
-        against: what costs are against, by default the original program.
+        program: The program whose constants are rounded.
+        tester: Decides whether a rounded program is accepted.
+        on_step: Called with each step.
+        against: The program that costs are measured against; None for the original program.
     """
     guess = program
-    if effects.screening is not effects.trials:
-        screening = replace(effects, trials=effects.screening)
-        guess = _one_by_one(program, screening, lambda step: None, against)
-    elif effects.gives_up():
-        guess = _two_digits(program)
-    for _ in range(_TRIES_AT_ONCE):
+    if tester.screening is not tester.trials:
+        screening = replace(tester, trials=tester.screening)
+        guess = _round_one_by_one(program, screening, lambda step: None, against)
+    elif tester.is_out_of_time():
+        guess = _round_to_two_digits(program)
+    for _ in range(_JOINT_ATTEMPTS):
         if guess == program:
             break
-        effects.trials.say("deciding on all constants rounded")
-        decision = effects.decide(guess, against)
-        if decision.taken:
-            cost = effects.cost(guess, decision.seeds)
+        tester.trials.report("testing the program with all constants rounded")
+        decision = tester.decide(guess, against)
+        if decision.accepted:
+            cost = tester.cost(guess, decision.seeds)
             on_step(Step("round", _changes(program, guess), program, guess, cost=cost))
             return guess
-        if not effects.gives_up():
+        if not tester.is_out_of_time():
             break
-        guess = _finer(program, guess)
-    if effects.gives_up():
+        guess = _with_one_more_digit(program, guess)
+    if tester.is_out_of_time():
         return program
-    return _one_by_one(program, effects, on_step, against)
+    return _round_one_by_one(program, tester, on_step, against)
 
 
 def _changes(program: Program, rounded: Program) -> str:
     before, after = constants(program), constants(rounded)
-    changed = [place for place in before if before[place] != after[place]]
-    return ", ".join(f"{before[place]!r} is {after[place]!r}" for place in changed)
+    changed = [position for position in before if before[position] != after[position]]
+    return ", ".join(f"{before[position]!r} is {after[position]!r}" for position in changed)
 
 
-def _two_digits(program: Program) -> Program:
-    """`program` with constants of at most two digits."""
-    short = {
-        place: [value, *islice(roundings(value), 2)][-1]
-        for place, value in constants(program).items()
+def _round_to_two_digits(program: Program) -> Program:
+    """Round each constant to at most two digits."""
+    rounded = {
+        position: [value, *islice(roundings(value), 2)][-1]
+        for position, value in constants(program).items()
     }
-    return with_constants(program, short)
+    return with_constants(program, rounded)
 
 
-def _finer(program: Program, rounded: Program) -> Program:
-    """`program` with each constant rounded to a digit more than in `rounded`."""
-    kept = constants(rounded)
+def _with_one_more_digit(program: Program, rounded: Program) -> Program:
+    """Round each constant of `program` to one more digit than in `rounded`."""
+    current = constants(rounded)
     finer = {}
-    for place, value in constants(program).items():
-        further = [*roundings(value), value]
-        finer[place] = further[min(further.index(kept[place]) + 1, len(further) - 1)]
+    for position, value in constants(program).items():
+        candidates = [*roundings(value), value]
+        index = candidates.index(current[position]) + 1
+        finer[position] = candidates[min(index, len(candidates) - 1)]
     return with_constants(program, finer)
 
 
-def _one_by_one(
-    program: Program, effects: Effects, on_step: OnStep, against: Program | None
+def _round_one_by_one(
+    program: Program, tester: EditTester, on_step: OnStep, against: Program | None
 ) -> Program:
-    for place, value in constants(program).items():
+    for position, value in constants(program).items():
         for rounded in roundings(value):
-            shorter = with_constants(program, {place: rounded})
-            effects.trials.say(f"rounding {value:g} to {rounded:g}")
-            decision = effects.decide(shorter, against)
-            if decision.taken:
-                cost = effects.cost(shorter, decision.seeds)
-                reason = f"{value!r} is {rounded!r} in `{program.statements[place[0]]}`"
-                on_step(Step("round", reason, program, shorter, cost=cost))
-                program = shorter
+            candidate = with_constants(program, {position: rounded})
+            tester.trials.report(f"rounding {value:g} to {rounded:g}")
+            decision = tester.decide(candidate, against)
+            if decision.accepted:
+                cost = tester.cost(candidate, decision.seeds)
+                reason = f"{value!r} is {rounded!r} in `{program.statements[position[0]]}`"
+                on_step(Step("round", reason, program, candidate, cost=cost))
+                program = candidate
                 break
     return program
 
 
 def tune(
-    program: Program, effects: Effects, on_step: OnStep, trials: int = TUNING_TRIALS
+    program: Program, tester: EditTester, on_step: OnStep, trials: int = TUNING_TRIALS
 ) -> Program:
-    """`program` with constants that train better, if that is surely so; else `program`.
+    """Tune the constants of a program; return the program itself if that gives no improvement.
 
-    The simplex method of Nelder and Mead (1965, Computer Journal 7:308) minimises the mean log loss
-    on a few seeds, the same for every trial; whether what it ends at is better than `program` is
-    decided on others.
+    The simplex method minimizes the mean log loss on a few seeds, the same for every trial. Other
+    seeds then decide whether the result is better than `program`.
 
     Args:
-        program: whose constants are tuned.
-        effects: measures and decides.
-        on_step: told of the step.
-        trials: settings of the constants that are tried.
+        program: The program whose constants are tuned.
+        tester: Measures and decides.
+        on_step: Called with the step, if the result is accepted.
+        trials: Maximum number of settings that are tried.
+
+    References:
+        Nelder and Mead, A simplex method for function minimization, 1965, Computer Journal 7:308.
     """
     from scipy.optimize import minimize  # here, since it takes a while to import
 
     space = Space(program)
     if not len(space):
         return program
-    objective = _objective(space, effects, trials)
+    objective = _objective(space, tester, trials)
     start = np.zeros(len(space))
-    simplex = np.vstack([start, _FIRST_STEP * np.eye(len(space))])
-    found = minimize(
+    simplex = np.vstack([start, _INITIAL_SIMPLEX_SIZE * np.eye(len(space))])
+    optimum = minimize(
         objective,
         start,
         method="Nelder-Mead",
         options={"maxfev": trials, "initial_simplex": simplex},
     )
-    tuned = space.at(found.x)
-    effects.trials.say("deciding on the tuned constants")
-    decision = effects.is_better(tuned, program)
-    if not decision.taken:
+    tuned = space.at(optimum.x)
+    tester.trials.report("testing the program with tuned constants")
+    decision = tester.is_better(tuned, program)
+    if not decision.accepted:
         return program
-    cost = effects.cost(tuned, decision.seeds)
+    cost = tester.cost(tuned, decision.seeds)
     reason = (
-        f"constants after {found.nfev} trials of Nelder-Mead on {_SEEDS_OF_A_TRIAL} seeds: better "
+        f"constants after {optimum.nfev} trials of Nelder-Mead on {_SEEDS_PER_TRIAL} seeds: better "
         f"than before on {decision.seeds} other seeds"
     )
     on_step(Step("tune", reason, program, tuned, cost=cost))
     return tuned
 
 
-def _objective(space: Space, effects: Effects, trials: int) -> Callable[[np.ndarray], float]:
-    seeds = drawn(Stream.SIMPLIFY_TUNE, _SEEDS_OF_A_TRIAL)
-    done = 0
+def _objective(space: Space, tester: EditTester, trials: int) -> Callable[[np.ndarray], float]:
+    seeds = first_seeds(Stream.SIMPLIFY_TUNE, _SEEDS_PER_TRIAL)
+    trial = 0
 
     def mean_cost(x: np.ndarray) -> float:
-        nonlocal done
-        done += 1
-        effects.trials.say(f"tuning constants: trial {done} of at most {trials}")
-        found = effects.trials.differences(space.at(x), space.program, seeds)
-        return float(found.mean()) if np.isfinite(found).all() else LARGEST_SCORE
+        nonlocal trial
+        trial += 1
+        tester.trials.report(f"tuning constants: trial {trial} of at most {trials}")
+        costs = tester.trials.differences(space.at(x), space.program, seeds)
+        return float(costs.mean()) if np.isfinite(costs).all() else LARGEST_SCORE
 
     return mean_cost

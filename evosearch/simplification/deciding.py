@@ -1,16 +1,18 @@
-"""When a cost is small enough: seeds are added until that is decided, and noise never decides it.
+"""A sequential test of whether the cost of an edit is below a limit.
 
-A candidate is looked at after 32, 64 and 128 seeds, paired with the original program. At each
-look it is taken if the one-sided upper bound of its cost (Student's t over seeds), at error rate
-0.05 / 3, is below the limit in the mean over tasks, and below three times that on each task. So a
-candidate that costs the limit or more, or three times that on any one task, is taken with a chance
-of at most 5% over all looks (Bonferroni; over bounds nothing is to be shared, since all must hold).
-Giving up early cannot take a candidate that should stay out: it is done where a lower bound is
-above what the upper one has to be below, and where the last look would not take it even if the mean
-came down half-way to the lower bound. What is undecided at the last look stays out too.
+The candidate is compared with the original program on the same seeds, after 32, 64 and 128 seeds.
+Each of these comparisons is a look. At a look the candidate is accepted if the one-sided upper
+bound of its cost (Student's t over seeds, error rate 0.05 / 3) is below the limit in the mean over
+tasks and below three times the limit on each task. So the probability of accepting a candidate that
+costs at least the limit, or at least three times the limit on one task, is at most 5% over all
+looks (Bonferroni). No correction for the number of bounds is needed, since all of them must hold.
 
-A divergence where the original does not diverge is a refusal, however rare: the mean over few seeds
-knows little of rare events.
+A candidate is rejected early if a lower bound is above its limit, or if the last look would not
+accept it even if the mean decreased half-way to the lower bound. Early rejections cannot increase
+the probability of a wrong acceptance. A candidate that is undecided at the last look is rejected.
+
+A candidate that diverges on a seed on which the original does not is rejected, because a mean over
+few seeds does not reflect rare events.
 """
 
 from __future__ import annotations
@@ -24,18 +26,18 @@ import numpy as np
 from evosearch.statistics import lower_bound
 
 LIMIT = 0.01
-"""A cost in log loss, in the mean over tasks, that a simpler rule is worth."""
-WORST = 3.0
-"""So many times the limit is what it may cost on one task."""
+"""Maximum cost of an accepted candidate: a difference of log losses, in the mean over tasks."""
+TASK_LIMIT_FACTOR = 3.0
+"""Maximum cost on one task, as a multiple of the limit in the mean over tasks."""
 LOOKS = (32, 64, 128)
-"""How many seeds there are at each look; the last is the most that a decision may take."""
+"""Number of seeds at each look."""
 ERROR_RATE = 0.05
-"""The chance of taking a candidate that costs the limit or more, over all looks."""
+"""Probability of accepting a candidate whose cost equals the limit, over all looks."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """A mean with one-sided bounds, each at `ERROR_RATE` over so many looks."""
+    """A mean with one-sided lower and upper confidence bounds."""
 
     mean: float
     low: float
@@ -44,25 +46,30 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a candidate is taken.
+    """Result of a test of a candidate.
 
     Attributes:
-        taken: its cost is surely below the limit.
-        seeds: how many it took.
-        why: of a refusal, in words.
+        accepted: Whether the cost was shown to be below the limit.
+        seeds: Number of seeds that were used.
+        reason: Reason of a rejection.
     """
 
-    taken: bool
+    accepted: bool
     seeds: int
-    why: str = ""
+    reason: str = ""
 
 
 def bounds(costs: Sequence[float] | np.ndarray, looks: int = len(LOOKS)) -> Bounds:
-    """One-sided bounds of the mean of `costs`, one for each seed."""
+    """Return one-sided confidence bounds of a mean.
+
+    Args:
+        costs: One cost for each seed.
+        looks: Number of looks that share `ERROR_RATE`.
+    """
     values = [float(cost) for cost in costs]
     error = ERROR_RATE / looks
     low = lower_bound(values, error)
-    high = 0.0 - lower_bound([-cost for cost in values], error)  # never -0.0
+    high = 0.0 - lower_bound([-cost for cost in values], error)  # `0.0 -` avoids -0.0
     return Bounds(float(np.mean(values)), low, high)
 
 
@@ -72,29 +79,35 @@ def decide(
     limit: float = LIMIT,
     looks: Sequence[int] = LOOKS,
 ) -> Decision:
-    """Adds seeds until it is decided whether the cost is below `limit`, and nowhere far above.
+    """Add seeds until it is decided whether the cost of a candidate is below a limit.
 
     Args:
-        costs: gives the costs on the first so many seeds, [tasks, seeds], and whether the candidate
-            diverged where the original did not.
-        limit: in log loss, in the mean over tasks; on one task it is `WORST` times that.
-        looks: how many seeds there are at each look.
+        costs: Function from a number of seeds to the costs, [tasks, seeds], and whether the
+            candidate diverged where the original did not.
+        limit: Maximum difference of log losses in the mean over tasks; on a single task
+            `TASK_LIMIT_FACTOR` times this limit is allowed.
+        looks: Number of seeds at each look.
     """
     for seeds in looks:
-        found, diverged = costs(seeds)
+        values, diverged = costs(seeds)
         if diverged:
             return Decision(False, seeds, "diverges where the original does not")
-        held = [(bounds(found.mean(axis=0), len(looks)), limit)]
-        held += [(bounds(row, len(looks)), WORST * limit) for row in found]
-        if all(one.high < most for one, most in held):
+        limited = [(bounds(values.mean(axis=0), len(looks)), limit)]
+        limited += [(bounds(row, len(looks)), TASK_LIMIT_FACTOR * limit) for row in values]
+        if all(bound.high < maximum for bound, maximum in limited):
             return Decision(True, seeds)
-        if any(one.low > most for one, most in held):
+        if any(bound.low > maximum for bound, maximum in limited):
             return Decision(False, seeds, f"costs more than {limit:g}")
-        if any(_hoped_for(one, seeds / looks[-1]) > most for one, most in held):
+        measured_share = seeds / looks[-1]
+        if any(_optimistic_high(bound, measured_share) > maximum for bound, maximum in limited):
             break
     return Decision(False, seeds, f"not shown to cost less than {limit:g}")
 
 
-def _hoped_for(now: Bounds, share: float) -> float:
-    """The upper bound at the last look, where `share` of its seeds are measured; optimistic."""
-    return (now.mean + now.low) / 2 + (now.high - now.mean) * math.sqrt(share)
+def _optimistic_high(current: Bounds, measured_share: float) -> float:
+    """Estimate the upper bound at the last look, given the share of its seeds measured so far.
+
+    The mean is assumed to decrease half-way to the lower bound.
+    """
+    half_width = (current.high - current.mean) * math.sqrt(measured_share)
+    return (current.mean + current.low) / 2 + half_width

@@ -1,4 +1,4 @@
-"""Derivations that are kept in a run: a JSON file for each program that was simplified."""
+"""The derivations stored in a run directory, one JSON file for each simplified program."""
 
 from __future__ import annotations
 
@@ -15,39 +15,47 @@ DIRECTORY = "derivations"
 
 
 def derivation_path(run: Path, number: int) -> Path:
-    """Where the derivation of a run's program is kept."""
+    """Return the path of the derivation of a run's program."""
     return run / DIRECTORY / f"{number}.json"
 
 
-def save_derivation(run: Path, number: int, found: Simplification) -> bool:
-    """Writes the derivation of a run's program, in place of an older one; whether it did.
+def save_derivation(run: Path, number: int, derivation: Simplification) -> bool:
+    """Write the derivation of a run's program and replace an older one.
 
-    One that left nothing untried stays, if the new one ended early.
+    A complete older derivation is not replaced by one that ended early.
+
+    Args:
+        run: The run's directory.
+        number: The program's id.
+        derivation: The derivation.
+
+    Returns:
+        Whether the derivation was written.
 
     Raises:
-        EvosearchError: the run cannot be written.
+        EvosearchError: The file cannot be written.
     """
     path = derivation_path(run, number)
-    with suppress(EvosearchError):  # what is damaged is replaced
+    with suppress(EvosearchError):  # a damaged file is replaced
         older = read_derivation(run, number)
-        if older and found.ended_early and not older.ended_early:
+        if older and derivation.ended_early and not older.ended_early:
             return False
     if path.parent.is_symlink():
         raise EvosearchError(
-            f"{path.parent} is a link, which nothing is written through; remove it"
+            f"{path.parent} is a link, and runs are not written through links; remove it"
         )
     with explain_file_errors(path):
         path.parent.mkdir(exist_ok=True)
-    write_document(path, found.document())
+    write_document(path, derivation.document())
     return True
 
 
 def read_derivation(run: Path, number: int) -> Simplification | None:
-    """The derivation of a run's program, if there is one.
+    """Read the derivation of a run's program; None if there is none.
 
     Raises:
-        EvosearchError: the file is damaged.
+        EvosearchError: The file is damaged.
     """
     remedy = f"evosearch simplify {run} {number}"
-    found = read_document(derivation_path(run, number), DerivationDocument, remedy)
-    return Simplification.read(found.model_dump(exclude_unset=True)) if found else None
+    document = read_document(derivation_path(run, number), DerivationDocument, remedy)
+    return Simplification.read(document.model_dump(exclude_unset=True)) if document else None

@@ -1,4 +1,4 @@
-"""The JSON form of a derivation, as a run keeps it, as typed models."""
+"""Typed models of the JSON form of a derivation, as stored in a run directory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from evosearch.runs.documents import Count, Document, ProgramText
 
 
 class TaskCostDocument(Document):
-    """What a program costs on one task."""
+    """Cost of a program on one task."""
 
     mean: float
     high: float
 
 
 class CostDocument(Document):
-    """What a program costs against another one."""
+    """Cost of a program relative to another one."""
 
     mean: float
     low: float
@@ -45,7 +45,7 @@ class StepDocument(Document):
 
 
 class AblationDocument(Document):
-    """The result without one of its statements."""
+    """The simplified program without one of its statements."""
 
     statement: str
     instead: str
@@ -54,7 +54,7 @@ class AblationDocument(Document):
 
 
 class SettingsDocument(Document):
-    """What else was fixed, and how it ended; other versions may have fixed other things."""
+    """Settings of a simplification and how it ended; other versions may have other keys."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -76,7 +76,7 @@ class SettingsDocument(Document):
 
 
 class NearestDocument(Document):
-    """The known optimizer that the result is nearest to."""
+    """The known optimizer that is nearest to the simplified program."""
 
     name: str
     distance: float
@@ -84,7 +84,7 @@ class NearestDocument(Document):
 
 
 class DerivationDocument(Document):
-    """How a program became a rule; `record.Simplification` writes it."""
+    """The JSON form of `evosearch.simplification.Simplification`."""
 
     source: ProgramText
     original: ProgramText
@@ -101,9 +101,9 @@ class DerivationDocument(Document):
     unconfirmed: list[str] | None = None
 
     @model_validator(mode="after")
-    def _settings_that_are_shown(self) -> Self:
+    def _has_required_settings(self) -> Self:
         if self.confirmation is not None and self.settings.limit is None:
-            raise ValueError("a confirmation without the limit that it is held to")
+            raise ValueError("a confirmation requires the setting limit")
         if self.settings.ended_early and self.settings.minutes is None:
-            raise ValueError("ended early without a limit in minutes")
+            raise ValueError("ended_early requires the setting minutes")
         return self

@@ -1,7 +1,7 @@
-"""Programs that are one statement shorter: what a statement computes is replaced by less.
+"""Edits that shorten a program: the value of a statement is replaced by an operand, 0 or 1.
 
-A weight decay or learning rate is not replaced by 1: how strong it is, is for constants to say and
-for the rule's user to set, and a rule without the number is no simpler.
+A weight decay or learning rate is not replaced by 1. Its strength is a hyperparameter, and a
+program without that number is no simpler.
 """
 
 from __future__ import annotations
@@ -19,87 +19,101 @@ _CONSTANTS = (0.0, 1.0)
 
 @dataclass(frozen=True)
 class Edit:
-    """One or two statements of a program replaced by an operand or a constant each.
+    """Replacement of the values of one or two statements by an operand or a constant each.
 
     Attributes:
-        changes: for each statement, by its index, what its readers read instead.
-        program: what algebra makes of the result.
+        changes: Pairs of the index of a statement and the replacement of its value.
+        program: The edited program, simplified by algebra.
     """
 
     changes: tuple[tuple[int, str | float], ...]
     program: Program
 
-    def described(self, source: Program) -> str:
-        """The edit in words; `source` is the program that it edits."""
+    def describe(self, source: Program) -> str:
+        """Describe the edit in words; `source` is the program before the edit."""
         return " and ".join(
-            f"`{source.statements[index]}` becomes {instead}" for index, instead in self.changes
+            f"`{source.statements[index]}` becomes {replacement}"
+            for index, replacement in self.changes
         )
 
 
 def edits(program: Program) -> list[Edit]:
-    """All programs in which one statement's value is one of its operands, 0 or 1 instead.
+    """Return the edits of one statement whose result is shorter or has fewer states.
 
-    Only such as are shorter, or have fewer states, once they are simplified by algebra; of those
-    that compute the same only the first.
+    The value of the statement is replaced by one of its operands, 0 or 1. Results are simplified by
+    algebra; of several with the same semantic key only the first is returned.
     """
-    return _distinct(program, (((index, x),) for index, x in _replacements(program)))
+    return _distinct(program, ((change,) for change in _replacements(program)))
 
 
 def edits_by_statement(program: Program) -> dict[int, list[Edit]]:
-    """The same for each statement by itself, by its index; those that have any."""
-    found = {
-        index: _distinct(program, (((index, x),) for _, x in replacements))
-        for index, replacements in groupby(_replacements(program), key=itemgetter(0))
+    """Return the edits of each statement, as in `edits`, by the index of the statement.
+
+    Results of different statements may have the same semantic key. Statements without edits are
+    left out.
+    """
+    by_statement = {
+        index: _distinct(program, ((change,) for change in changes))
+        for index, changes in groupby(_replacements(program), key=itemgetter(0))
     }
-    return {index: candidates for index, candidates in found.items() if candidates}
+    return {index: candidates for index, candidates in by_statement.items() if candidates}
 
 
 def pairs(program: Program) -> list[Edit]:
-    """The same with two statements replaced, where that is shorter than with either alone."""
-    both = combinations(_replacements(program), 2)
-    return _distinct(program, (pair for pair in both if pair[0][0] != pair[1][0]), least=2)
+    """Return the edits of two statements that save at least two statements or states."""
+    change_pairs = combinations(_replacements(program), 2)
+    return _distinct(
+        program, (pair for pair in change_pairs if pair[0][0] != pair[1][0]), min_saved=2
+    )
 
 
 def _replacements(program: Program) -> Iterator[tuple[int, str | float]]:
-    strengths = _strengths(program)
+    """Yield pairs of the index of a statement and a replacement of its value."""
+    hyperparameters = _hyperparameter_statements(program)
     for index, statement in enumerate(program.statements):
         operands = dict.fromkeys(arg for arg in statement.args if isinstance(arg, str))
         choices: list[str | float] = [*operands, *_CONSTANTS]
-        for instead in choices:
-            if index not in strengths or instead == 0.0:
-                yield index, instead
+        for replacement in choices:
+            if index not in hyperparameters or replacement == 0.0:
+                yield index, replacement
 
 
-def _strengths(program: Program) -> set[int]:
-    """The statements that multiply by a weight decay or by the learning rate's constant."""
-    if live(program) != program:  # roles speak of live programs
+def _hyperparameter_statements(program: Program) -> set[int]:
+    """Return the statements that multiply by a weight decay or by the learning rate's constant."""
+    if live(program) != program:  # roles are only defined for live programs
         return set()
-    found = roles(program)
-    named = [one for one in found.hyperparameters if one.name.startswith("weight_decay")]
+    program_roles = roles(program)
+    weight_decays = [
+        constant
+        for constant in program_roles.hyperparameters
+        if constant.name.startswith("weight_decay")
+    ]
     return {
         index
-        for one in (found.learning_rate, *named)
-        for index, _ in (*one.places, *one.unit_places)
+        for constant in (program_roles.learning_rate, *weight_decays)
+        for index, _ in (*constant.places, *constant.unit_places)
     }
 
 
 def _distinct(
-    program: Program, changes: Iterable[tuple[tuple[int, str | float], ...]], least: int = 1
+    program: Program,
+    change_sets: Iterable[tuple[tuple[int, str | float], ...]],
+    min_saved: int = 1,
 ) -> list[Edit]:
-    """The edits that work, are shorter by `least` statements or a state, and differ."""
-    found: dict[str, Edit] = {}
-    for change in changes:
-        shorter = _applied(program, change)
-        if shorter is not None and _saves(program, shorter) >= least:
-            found.setdefault(semantic_key(shorter), Edit(change, shorter))
-    return list(found.values())
+    """Apply changes; return the valid edits with distinct keys that save enough statements."""
+    by_key: dict[str, Edit] = {}
+    for changes in change_sets:
+        edited = _apply(program, changes)
+        if edited is not None and _num_saved(program, edited) >= min_saved:
+            by_key.setdefault(semantic_key(edited), Edit(changes, edited))
+    return list(by_key.values())
 
 
-def _applied(program: Program, change: tuple[tuple[int, str | float], ...]) -> Program | None:
-    """The edited program after algebra; None if it is ill-kinded or does not read the gradient."""
+def _apply(program: Program, changes: tuple[tuple[int, str | float], ...]) -> Program | None:
+    """Edit a program and simplify it; return None if it is invalid or ignores the gradient."""
     statements = list(program.statements)
-    for index, instead in change:
-        statements[index] = Statement(statements[index].target, "identity", (instead,))
+    for index, replacement in changes:
+        statements[index] = Statement(statements[index].target, "identity", (replacement,))
     edited = Program(program.parameters, tuple(statements), program.returns)
     try:
         if not _reads_gradient(live(edited)):
@@ -114,7 +128,7 @@ def _reads_gradient(program: Program) -> bool:
     return program.gradient in read or program.gradient in program.returns
 
 
-def _saves(program: Program, shorter: Program) -> int:
-    """Statements saved, where a state counts as a statement too."""
-    sizes = [len(one.statements) + len(one.states) for one in (program, shorter)]
-    return sizes[0] - sizes[1] if len(shorter.statements) <= len(program.statements) else 0
+def _num_saved(program: Program, edited: Program) -> int:
+    """Return the number of statements and states saved; 0 if there are more statements."""
+    before, after = (len(p.statements) + len(p.states) for p in (program, edited))
+    return before - after if len(edited.statements) <= len(program.statements) else 0

@@ -1,10 +1,10 @@
-"""Dropping what costs next to nothing: statement by statement, then in pairs, always measured.
+"""Removal of statements whose measured cost is negligible, one at a time and in pairs.
 
-Every candidate is one edit away from the program so far, but its cost is against the original, so
-that small costs cannot add up. Candidates are ordered by their mean cost on screening seeds, of
-cheaper tasks where there are some, which decide nothing else; then, from the cheapest on, each is
-decided on seeds of its own stream (`deciding`), and the first that is taken becomes the program,
-from which it all starts again.
+A candidate is one edit of the current program, but its cost is measured against the original
+program, so that small costs cannot add up. Candidates are ordered by their mean cost on screening
+seeds, on cheaper tasks if there are any. In this order each is tested on seeds of another stream
+(`evosearch.simplification.deciding`). The first accepted candidate becomes the current program, and
+the procedure starts again.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ SCREENING_SEEDS = 8
 CONFIRMING_SEEDS = 64
 ABLATION_SEEDS = 16
 _FIRST_SCREENING_SEEDS = 2
-_PAIRS = 12
-"""So many pairs, the best on the first screening seeds, are screened on all of them."""
+_MAX_PAIRS = 12
+"""Number of pairs that are screened on all screening seeds: the best on the first seeds."""
 
 OnStep = Callable[[Step], None]
 
 
-def drawn(stream: Stream, count: int) -> list[Seed]:
-    """The first so many seeds of a stream."""
+def first_seeds(stream: Stream, count: int) -> list[Seed]:
+    """Return the first `count` seeds of a stream."""
     return [Seed(stream, number) for number in range(count)]
 
 
 @dataclass
-class Effects:
-    """Decides what may go.
+class EditTester:
+    """Tests of edited programs against the original program.
 
     Attributes:
-        trials: trains; its original program is what costs are measured against.
-        screening: trains the same on the tasks that candidates are screened on.
-        limit: a cost in log loss that a simpler rule is worth.
-        looks: how many seeds there are at each look of a decision.
-        until: when, by `time.monotonic`, nothing more is tried; what is undecided then stays.
-        considered: how many candidates were decided on, taken or not.
-        ended_early: whether something was left untried.
+        trials: Trainings on the measuring tasks, with the original program.
+        screening: Trainings on the screening tasks; the same object as `trials` if there are none.
+        on_step: Called with each accepted step of `drop`.
+        limit: Maximum cost of an accepted candidate, as a difference of log losses.
+        looks: Number of seeds at each look of a test.
+        deadline: Time of `time.monotonic` after which no more candidates are tested.
+        num_decided: Number of candidates that were tested.
+        ended_early: Whether candidates were left untested because of the deadline.
     """
 
     trials: Trials
@@ -57,115 +58,131 @@ class Effects:
     on_step: OnStep = lambda step: None
     limit: float = LIMIT
     looks: Sequence[int] = LOOKS
-    until: float = math.inf
-    considered: int = 0
+    deadline: float = math.inf
+    num_decided: int = 0
     ended_early: bool = False
-    _refused: set[str] = field(default_factory=set)
+    _rejected_keys: set[str] = field(default_factory=set)
 
-    def gives_up(self) -> bool:
-        """Whether it is too late to try what there is to try; remembered in `ended_early`."""
-        late = time.monotonic() >= self.until
-        self.ended_early |= late
-        return late
+    def is_out_of_time(self) -> bool:
+        """Whether the deadline has passed; if so, set `ended_early`."""
+        is_late = time.monotonic() >= self.deadline
+        self.ended_early |= is_late
+        return is_late
 
     def decide(self, program: Program, against: Program | None = None) -> Decision:
-        """Whether the cost of `program` is surely below the limit, and nowhere far above.
+        """Test whether the cost of a candidate is below the limit.
 
         Args:
-            program: the candidate.
-            against: what it is compared with, by default the original.
+            program: The candidate.
+            against: The program that it is compared with; None for the original program.
         """
-        self.considered += 1
+        self.num_decided += 1
         reference = against or self.trials.original
 
         def costs(count: int) -> tuple[np.ndarray, bool]:
-            seeds = drawn(Stream.SIMPLIFY, count)
-            found = self.trials.differences(program, reference, seeds)
-            return found, self.trials.diverges(program, seeds)
+            seeds = first_seeds(Stream.SIMPLIFY, count)
+            values = self.trials.differences(program, reference, seeds)
+            return values, self.trials.diverges(program, seeds)
 
         return decide(costs, limit=self.limit, looks=self.looks)
 
     def is_better(self, program: Program, than: Program) -> Decision:
-        """Whether `program` is surely better than another, in the mean over tasks."""
+        """Test whether a program has a lower loss than another one, in the mean over tasks."""
 
         def costs(count: int) -> tuple[np.ndarray, bool]:
-            seeds = drawn(Stream.SIMPLIFY, count)
-            found = self.trials.differences(program, than, seeds)
-            return found.mean(axis=0, keepdims=True), self.trials.diverges(program, seeds)
+            seeds = first_seeds(Stream.SIMPLIFY, count)
+            values = self.trials.differences(program, than, seeds)
+            return values.mean(axis=0, keepdims=True), self.trials.diverges(program, seeds)
 
         return decide(costs, limit=0.0, looks=self.looks)
 
     def confirm(self, program: Program) -> Cost:
-        """The cost of `program` on seeds that decided nothing, always as many."""
-        self.trials.say("confirming on fresh seeds")
-        return self.trials.cost(program, drawn(Stream.SIMPLIFY_CONFIRM, CONFIRMING_SEEDS), looks=1)
+        """Return the cost of a program on `CONFIRMING_SEEDS` seeds that no decision used."""
+        self.trials.report("confirming on fresh seeds")
+        return self.trials.cost(
+            program, first_seeds(Stream.SIMPLIFY_CONFIRM, CONFIRMING_SEEDS), looks=1
+        )
 
     def cost(self, program: Program, seeds: int) -> Cost:
-        """The cost on the seeds of a decision."""
-        return self.trials.cost(program, drawn(Stream.SIMPLIFY, seeds), looks=len(self.looks))
+        """Return the cost of a program on the first `seeds` seeds of the decisions."""
+        return self.trials.cost(program, first_seeds(Stream.SIMPLIFY, seeds), looks=len(self.looks))
 
     def drop(self, program: Program) -> Program:
-        """`program` without what costs next to nothing, each step told to `on_step`."""
+        """Remove statements of a program as long as an edit is accepted."""
         while True:
-            step = self._best("drop", program, edits(program))
-            if step is None and not self.gives_up():
-                step = self._best("drop-pair", program, self._promising(pairs(program)))
+            step = self._first_accepted_step("drop", program, edits(program))
+            if step is None and not self.is_out_of_time():
+                candidates = self._best_screened(pairs(program))
+                step = self._first_accepted_step("drop-pair", program, candidates)
             if step is None:
                 return program
             self.on_step(step)
             program = step.after
 
-    def _promising(self, candidates: list[Edit]) -> list[Edit]:
-        """The best few of many, on the first screening seeds."""
-        few = drawn(Stream.SIMPLIFY_SCREEN, _FIRST_SCREENING_SEEDS)
-        self.screening.say(f"screening {len(candidates)} pairs of statements")
-        self.screening.request([one.program for one in candidates], few)
-        costs = [float(self._screened(one, few)) for one in candidates]
-        order = sorted(range(len(candidates)), key=lambda place: costs[place])
-        return [candidates[place] for place in order[:_PAIRS]]
+    def _best_screened(self, candidates: list[Edit]) -> list[Edit]:
+        """Return the `_MAX_PAIRS` candidates with the lowest cost on the first screening seeds."""
+        seeds = first_seeds(Stream.SIMPLIFY_SCREEN, _FIRST_SCREENING_SEEDS)
+        self.screening.report(f"screening {len(candidates)} pairs of statements")
+        self.screening.start_trainings([edit.program for edit in candidates], seeds)
+        costs = [self._screening_cost(edit, seeds) for edit in candidates]
+        order = sorted(range(len(candidates)), key=lambda index: costs[index])
+        return [candidates[index] for index in order[:_MAX_PAIRS]]
 
-    def _screened(self, edit: Edit, seeds: Sequence[Seed]) -> float:
-        found = self.screening.differences(edit.program, self.screening.original, seeds)
-        return float(found.mean())
+    def _screening_cost(self, edit: Edit, seeds: Sequence[Seed]) -> float:
+        costs = self.screening.differences(edit.program, self.screening.original, seeds)
+        return float(costs.mean())
 
-    def _best(self, rule: str, program: Program, candidates: list[Edit]) -> Step | None:
-        """The cheapest edit that is taken, as a step; None if all are refused or it is late."""
-        seeds = drawn(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
-        candidates = [one for one in candidates if semantic_key(one.program) not in self._refused]
-        self.screening.request([one.program for one in candidates], seeds)
-        ordered: list[tuple[float, int]] = []
-        for place, edit in enumerate(candidates):
-            self.screening.say(f"screening: {edit.described(program)}")
-            found = self.screening.differences(edit.program, self.screening.original, seeds)
-            hopeless = any(bounds(row, len(self.looks)).low > self.limit for row in found)
-            if hopeless or self.screening.diverges(edit.program, seeds):
-                self._refused.add(semantic_key(edit.program))
+    def _first_accepted_step(
+        self, rule: str, program: Program, candidates: list[Edit]
+    ) -> Step | None:
+        """Test candidates in the order of their screening cost; return the first accepted one.
+
+        Return None if all are rejected or the deadline passes.
+        """
+        seeds = first_seeds(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
+        candidates = [
+            edit for edit in candidates if semantic_key(edit.program) not in self._rejected_keys
+        ]
+        self.screening.start_trainings([edit.program for edit in candidates], seeds)
+        order: list[tuple[float, int]] = []
+        for index, edit in enumerate(candidates):
+            self.screening.report(f"screening: {edit.describe(program)}")
+            costs = self.screening.differences(edit.program, self.screening.original, seeds)
+            is_hopeless = any(bounds(row, len(self.looks)).low > self.limit for row in costs)
+            if is_hopeless or self.screening.diverges(edit.program, seeds):
+                self._rejected_keys.add(semantic_key(edit.program))
             else:
-                ordered.append((float(found.mean()), place))
-        for _, place in sorted(ordered):
-            if self.gives_up():
+                order.append((float(costs.mean()), index))
+        for _, index in sorted(order):
+            if self.is_out_of_time():
                 break
-            edit = candidates[place]
-            self.trials.say(f"deciding: {edit.described(program)}")
+            edit = candidates[index]
+            self.trials.report(f"testing: {edit.describe(program)}")
             decision = self.decide(edit.program)
-            if decision.taken:
+            if decision.accepted:
                 cost = self.cost(edit.program, decision.seeds)
-                return Step(rule, edit.described(program), program, edit.program, cost=cost)
-            self._refused.add(semantic_key(edit.program))
+                return Step(rule, edit.describe(program), program, edit.program, cost=cost)
+            self._rejected_keys.add(semantic_key(edit.program))
         return None
 
     def ablations(self, program: Program) -> tuple[Ablation, ...]:
-        """`program` without each of its statements, in the way that costs least, one at a time."""
-        few = drawn(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
-        many = drawn(Stream.SIMPLIFY_CONFIRM, ABLATION_SEEDS)
-        found = []
+        """Measure a program without each of its statements, one at a time.
+
+        Of the edits of a statement, the one with the lowest cost on the screening seeds is used.
+        """
+        screening_seeds = first_seeds(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
+        ablation_seeds = first_seeds(Stream.SIMPLIFY_CONFIRM, ABLATION_SEEDS)
+        result = []
         for index, candidates in edits_by_statement(program).items():
             statement = str(program.statements[index])
-            self.screening.say(f"ablation: without `{statement}`")
-            self.screening.request([one.program for one in candidates], few)
-            costs = [self.screening.differences(one.program, program, few) for one in candidates]
-            best = candidates[int(np.argmin([one.mean() for one in costs]))]
-            self.trials.say(f"ablation: without `{statement}`")
-            cost = self.trials.cost(best.program, many, against=program, looks=1)
-            found.append(Ablation(statement, str(best.changes[0][1]), best.program, cost))
-        return tuple(found)
+            self.screening.report(f"ablation: without `{statement}`")
+            self.screening.start_trainings([edit.program for edit in candidates], screening_seeds)
+            costs = [
+                self.screening.differences(edit.program, program, screening_seeds).mean()
+                for edit in candidates
+            ]
+            best = candidates[int(np.argmin(costs))]
+            self.trials.report(f"ablation: without `{statement}`")
+            cost = self.trials.cost(best.program, ablation_seeds, against=program, looks=1)
+            result.append(Ablation(statement, str(best.changes[0][1]), best.program, cost))
+        return tuple(result)

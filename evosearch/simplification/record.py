@@ -1,7 +1,7 @@
-"""The derivation as data: from a raw program to a rule, one step at a time.
+"""Data of a derivation: the steps from a program to its simplified form.
 
-A step has either the rule of algebra that allowed it, with its domain, or the cost that was
-measured. Everything has a JSON form, which a run keeps and which reads back as it was.
+A step has either a rewrite rule with its domain, or a measured cost. All classes convert to JSON
+(`document`) and back (`read`) without loss.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from evosearch.simplification.deciding import WORST
+from evosearch.simplification.deciding import TASK_LIMIT_FACTOR
 from evosearch.verdicts import is_below
 from primitives import Program, parse
 from primitives import Step as AlgebraStep
@@ -20,15 +20,15 @@ from primitives.explain.nearest import nearest
 
 @dataclass(frozen=True)
 class Cost:
-    """What a program costs against the original one: log(its loss / the original's), paired.
+    """Cost of a program: log(its loss / loss of the original program), paired by task and seed.
 
     Attributes:
-        mean: over seeds of the mean over tasks; 0.01 is about 1% more loss.
-        low, high: one-sided bounds of `mean`, each at 95% over all looks at the data.
-        per_task: for each task the mean and its one-sided upper bound.
-        seeds: how many.
-        fitness: log(tuned AdamW's loss / the program's loss) on the same tasks, and at most 32 of
-            the seeds.
+        mean: Mean over tasks and seeds; 0.01 is about 1% more loss.
+        low, high: One-sided bounds of `mean`, each at 95% over all looks at the data.
+        per_task: For each task the mean and its one-sided upper bound.
+        seeds: Number of seeds.
+        fitness: log(loss of tuned AdamW / the program's loss), in the mean over the same tasks and
+            at most 32 of the seeds.
     """
 
     mean: float
@@ -39,14 +39,18 @@ class Cost:
     fitness: float | None = None
 
     def document(self) -> dict[str, Any]:
-        """The cost as JSON."""
-        per_task = {task: {"mean": m, "high": high} for task, (m, high) in self.per_task.items()}
+        """Return the cost as a JSON object."""
+        per_task = {
+            task: {"mean": mean, "high": high} for task, (mean, high) in self.per_task.items()
+        }
         return asdict(self) | {"per_task": per_task}
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Cost:
-        """The cost that `document` was written from."""
-        per_task = {task: (one["mean"], one["high"]) for task, one in document["per_task"].items()}
+        """Convert a JSON object back to a cost."""
+        per_task = {
+            task: (cost["mean"], cost["high"]) for task, cost in document["per_task"].items()
+        }
         return cls(**{**document, "per_task": per_task})
 
 
@@ -55,11 +59,11 @@ class Step:
     """One step of a derivation.
 
     Attributes:
-        rule: a rule of algebra, or `drop`, `replace`, `pair`, `round`, `tune`.
-        reason: why the step is allowed, in one line.
-        before, after: the program.
-        domain: where a rule of algebra holds; None for what was measured.
-        cost: of `after` against the original program; None where nothing was measured.
+        rule: Name of a rewrite rule, or `names`, `drop`, `drop-pair`, `round` or `tune`.
+        reason: Why the step is allowed, on one line.
+        before, after: The program before and after the step.
+        domain: Domain in which the rewrite rule holds; None for a measured step.
+        cost: Cost of `after` against the original program; None for a rewrite rule.
     """
 
     rule: str
@@ -71,12 +75,12 @@ class Step:
 
     @classmethod
     def of_algebra(cls, step: AlgebraStep) -> Step:
-        """A step of `primitives.simplify`."""
+        """Convert a step of `primitives.simplify`."""
         equation = step.reason.removesuffix(f", {step.domain.meaning}")
         return cls(step.rule, equation, step.before, step.after, str(step.domain))
 
     def document(self) -> dict[str, Any]:
-        """The step as JSON."""
+        """Return the step as a JSON object."""
         return {
             "rule": self.rule,
             "reason": self.reason,
@@ -88,7 +92,7 @@ class Step:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Step:
-        """The step that `document` was written from."""
+        """Convert a JSON object back to a step."""
         return cls(
             document["rule"],
             document["reason"],
@@ -101,13 +105,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The result without one of its statements, and nothing else changed.
+    """The simplified program without one of its statements.
 
     Attributes:
-        statement: as it is written.
-        instead: what its readers read in its place.
-        program: the program without it.
-        cost: against the result, not the original.
+        statement: Text of the statement.
+        instead: The variable or constant that replaces the statement's value.
+        program: The program without the statement.
+        cost: Cost of this program against the simplified program, not against the original.
     """
 
     statement: str
@@ -116,7 +120,7 @@ class Ablation:
     cost: Cost
 
     def document(self) -> dict[str, Any]:
-        """The ablation as JSON."""
+        """Return the ablation as a JSON object."""
         return {
             "statement": self.statement,
             "instead": self.instead,
@@ -126,23 +130,24 @@ class Ablation:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Ablation:
-        """The ablation that `document` was written from."""
+        """Convert a JSON object back to an ablation."""
         cost = Cost.read(document["cost"])
         return cls(document["statement"], document["instead"], parse(document["program"]), cost)
 
 
 @dataclass(frozen=True)
 class Simplification:
-    """How a program became a rule.
+    """The derivation of a simplified program.
 
     Attributes:
-        source: the program as it was given.
-        program: the result.
-        steps: what was done, in order.
-        tasks: those that effects were measured on, each with the factor on the learning rate.
-        confirmation: the cost of the result on seeds that decided nothing.
-        ablations: the result without each of its statements.
-        settings: what else was fixed: the limit, the seeds, how many candidates and trials.
+        source: The original program.
+        program: The simplified program.
+        steps: The steps from `source` to `program`.
+        tasks: The measuring tasks, each with the factor on the program's learning rate.
+        confirmation: Cost of the simplified program on seeds that no decision used.
+        ablations: The simplified program without each of its statements.
+        settings: Other settings and counts, such as the limit and the numbers of seeds, candidates
+            and trainings.
     """
 
     source: Program
@@ -155,33 +160,35 @@ class Simplification:
 
     @classmethod
     def interrupted(cls, source: Program, steps: Sequence[Step]) -> Simplification:
-        """What the steps taken so far led to; each was decided, the whole is not confirmed."""
+        """Return the unconfirmed result of the steps that were made before an interruption."""
         program = steps[-1].after if steps else source
         return cls(source, program, tuple(steps), settings={"interrupted": True})
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether it is only what was done until someone stopped it."""
+        """Whether the simplification was interrupted by the user."""
         return bool(self.settings.get("interrupted"))
 
     @property
     def ended_early(self) -> bool:
-        """Whether time was over before everything had been tried."""
+        """Whether the time limit was reached before all candidates had been tested."""
         return bool(self.settings.get("ended_early"))
 
     @property
     def unconfirmed(self) -> list[str]:
-        """Where fresh seeds do not show what each step was held to: a task, or their mean."""
+        """The tasks, or the mean over tasks, whose cost is not below its limit on fresh seeds."""
         if self.confirmation is None:
             return []
         limit = self.settings["limit"]
         tasks = self.confirmation.per_task.items()
-        found = [task for task, (_, high) in tasks if not is_below(high, WORST * limit)]
-        mean = is_below(self.confirmation.high, limit)
-        return found if mean else [*found, "the mean over tasks"]
+        failed = [
+            task for task, (_, high) in tasks if not is_below(high, TASK_LIMIT_FACTOR * limit)
+        ]
+        is_mean_confirmed = is_below(self.confirmation.high, limit)
+        return failed if is_mean_confirmed else [*failed, "the mean over tasks"]
 
     def document(self) -> dict[str, Any]:
-        """The derivation as JSON."""
+        """Return the derivation as a JSON object."""
         return {
             "source": str(self.program),
             "statements": len(self.program.statements),
@@ -194,13 +201,13 @@ class Simplification:
             "tasks": dict(self.tasks),
             "confirmation": self.confirmation and self.confirmation.document(),
             "unconfirmed": self.unconfirmed,
-            "ablations": [one.document() for one in self.ablations],
+            "ablations": [ablation.document() for ablation in self.ablations],
             "settings": dict(self.settings),
         }
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Simplification:
-        """The derivation that `document` was written from."""
+        """Convert a JSON object back to a derivation."""
         return cls(
             parse(document["original"]),
             parse(document["source"]),

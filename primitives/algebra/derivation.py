@@ -42,6 +42,13 @@ class Step:
         before: the program before the step.
         after: the program after the step.
         domain: where both programs compute the same update.
+
+    Example:
+        >>> from primitives import parse
+        >>> program = parse("def train(w, g):\\n    a = g - w\\n    u = a + w\\n    return u")
+        >>> step = simplify(program).steps[-1]
+        >>> print(step.rule, len(step.before.statements), len(step.after.statements))
+        linear-form 2 0
     """
 
     rule: str
@@ -59,6 +66,15 @@ class Derivation:
         program: the simplified program.
         steps: the steps in order.
         refused: names of the rules whose rewrite failed its numeric check and was not taken.
+
+    Example:
+        >>> from primitives import parse
+        >>> program = parse("def train(w, g):\\n    a = g - w\\n    u = a + w\\n    return u")
+        >>> derivation = simplify(program)
+        >>> [(step.rule, str(step.domain)) for step in derivation.steps]
+        [('linear-form', 'real')]
+        >>> str(derivation.domain)
+        'real'
     """
 
     program: Program
@@ -87,6 +103,20 @@ def simplify(program: Program, *, within: Domain = Domain.REAL, strict: bool = F
     Raises:
         ProgramError: the kinds of the program's values do not fit.
         ProbeError: a rewrite failed its numeric check and `strict` is set.
+
+    Example:
+        >>> from primitives import parse
+        >>> program = parse("def train(w, g):\\n    a = g - w\\n    u = a + w\\n    return u")
+        >>> print(simplify(program).program)
+        def train(w, g):
+            return g
+        <BLANKLINE>
+        >>> print(simplify(program, within=Domain.ALWAYS).program)
+        def train(w, g):
+            a = g - w
+            u = a + w
+            return u
+        <BLANKLINE>
     """
     return _Simplifier(program, within, strict).run()
 

@@ -20,6 +20,12 @@ class Domain(IntEnum):
 
     Domains are ordered from the widest to the narrowest. A rule that holds on one domain holds on
     all narrower ones.
+
+    Example:
+        >>> str(Domain.FINITE)
+        'finite'
+        >>> Domain.ALWAYS < Domain.FINITE < Domain.REAL
+        True
     """
 
     ALWAYS = 0

@@ -34,7 +34,7 @@ class Behaviour:
         gradients: gradients, evenly spaced from -3 to 3, at which one step is evaluated.
         updates: the update for each of `gradients`, in the state reached after 60 steps of
             gradients from a standard normal distribution.
-        fresh: the update for each of `gradients` on the first step.
+        first_updates: the update for each of `gradients` on the first step.
         responses: for each stream (`step`, `spike`, `noise`, `flat`) its gradients and the
             updates, both of shape `(STEPS,)`.
         step_sizes: for each standard deviation of the gradient (0.01, 1 and 100) the root mean
@@ -44,7 +44,7 @@ class Behaviour:
 
     gradients: Series
     updates: Series
-    fresh: Series
+    first_updates: Series
     responses: Mapping[str, tuple[Series, Series]]
     step_sizes: Mapping[float, Series]
 

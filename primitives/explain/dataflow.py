@@ -51,6 +51,14 @@ def to_graph(program: Program) -> Graph:
 
     Raises:
         ProgramError: the program is ill-kinded.
+
+    Example:
+        >>> from primitives import zoo
+        >>> graph = to_graph(zoo.load("sgd"))
+        >>> list(graph.edges)[0]
+        ('input g', 'statement 1')
+        >>> graph.nodes["input g"]["role"]
+        'input'
     """
     return _Builder(program).build()
 
@@ -138,6 +146,11 @@ def to_dot(graph: Graph) -> str:
 
     Args:
         graph: a graph that `to_graph` returned.
+
+    Example:
+        >>> from primitives import zoo
+        >>> print(to_dot(to_graph(zoo.load("sgd"))).splitlines()[-2].strip())
+        "statement 1" -> "update";
     """
     lines = ["digraph program {", "    rankdir=LR;", '    node [fontname="monospace"];']
     for node, data in graph.nodes(data=True):

@@ -37,6 +37,14 @@ class Equation:
         right: its value.
         statement: index of the statement that computes the value. None for the initial value of a
             state, for a state that no statement changes, and for the change of the weights.
+
+    Example:
+        >>> from primitives import zoo
+        >>> first = equations(zoo.load("momentum"))[0]
+        >>> print(first.left.latex(), "=", first.right.latex())
+        m_t = 0.9 m_{t-1} + g_t
+        >>> first.statement
+        1
     """
 
     left: Formula
@@ -64,6 +72,13 @@ def to_latex(program: Program) -> str:
 
     Raises:
         ProgramError: the program is ill-kinded.
+
+    Example:
+        >>> from primitives import zoo
+        >>> print(to_latex(zoo.load("sgd")))
+        \begin{align*}
+            w_t &= w_{t-1} - \eta_t g_t
+        \end{align*}
     """
     lines = [f"    {e.left.latex()} &= {e.right.latex()}" for e in equations(program)]
     return "\n".join([r"\begin{align*}", " \\\\\n".join(lines), r"\end{align*}"])
@@ -74,6 +89,13 @@ def equations(program: Program) -> tuple[Equation, ...]:
 
     Raises:
         ProgramError: the program is ill-kinded.
+
+    Example:
+        >>> from primitives import zoo
+        >>> for equation in equations(zoo.load("momentum")):
+        ...     print(equation)
+        m[t] = 0.9 * m[t-1] + g[t]
+        w[t] = w[t-1] - lr[t] * m[t]
     """
     return _Writer(program).equations()
 

@@ -39,6 +39,11 @@ def to_svg(graph: Graph) -> str:
 
     Args:
         graph: a graph that `to_graph` returned.
+
+    Example:
+        >>> from primitives import to_graph, zoo
+        >>> to_svg(to_graph(zoo.load("sgd"))).startswith("<svg ")
+        True
     """
     return _Drawing(graph).document()
 

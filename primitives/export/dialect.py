@@ -17,7 +17,8 @@ class Dialect:
     """Writes ops in one target's code, and collects the helper functions that the code calls.
 
     Args:
-        ranges: the interval of each value. Divisions whose divisor cannot be zero are not guarded.
+        ranges: the interval of each value. An op is written without a guard if its operands cannot
+            leave its domain, such as a division whose divisor cannot be zero.
 
     Attributes:
         namespace: the name of the array library in the file.
@@ -72,7 +73,7 @@ class Dialect:
         return code
 
     def template(self, value: Node) -> str:
-        """Return the code of an op without a guard against division by zero."""
+        """Return the code of an op, without a guard for operands outside of its domain."""
         assert value.row.code is not None, value.op
         return value.row.code
 
@@ -123,7 +124,11 @@ def _orthogonalize(x):
 
 
 class Torch(Dialect):
-    """Code over `torch`. Values of kind scalar are Python numbers where that is safe."""
+    """Code over `torch`. Values of kind scalar are Python numbers where that is safe.
+
+    Attributes:
+        like: the name of the tensor whose type and device converted numbers get.
+    """
 
     namespace = "torch"
     helpers = {

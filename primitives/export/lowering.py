@@ -143,13 +143,13 @@ class Lowered:
         return value.row.noun or value.op
 
     def constants(self) -> list[str]:
-        """Return the lines that define the constants that have no short decimal."""
+        """Return the lines that define named constants, whose values have no short decimal."""
         constants = {v.name: v.value for v in self.values() if v.op == CONSTANT and v.name}
         lines = [f"{name} = {number!r}  # in float32" for name, number in sorted(constants.items())]
         return [""] + lines if lines else []
 
     @property
-    def by_matrix(self) -> bool:
+    def uses_matrices(self) -> bool:
         """Whether arrays are viewed as matrices, because a state or an op is per row or column."""
         matrix_kinds = {Kind.ROW, Kind.COL, Kind.MATRIX}
         kinds = {value.kind for value in self.values()}

@@ -32,7 +32,7 @@ class File(Protocol):
         states: for each state of the program its field in the state class.
         state_class: the name of the state class.
         dialect: writes ops in JAX.
-        counts: whether the state holds the number of completed steps.
+        counts_steps: whether the state holds the number of completed steps.
         has_state: whether the file has a state class.
     """
 
@@ -42,7 +42,7 @@ class File(Protocol):
     states: dict[str, str]
     state_class: str
     dialect: Jax
-    counts: bool
+    counts_steps: bool
     has_state: bool
 
 
@@ -91,7 +91,7 @@ class Update:
         is_gradient = graph.direction.op == "gradient"
         ending = [] if is_gradient else self._ending(self._direction())
         names = [self.file.states[state.parameter.name] for state in graph.states]
-        fields = ["count=count"] * self.file.counts + [
+        fields = ["count=count"] * self.file.counts_steps + [
             f"{name}={self._following(name, state)}"
             for name, state in zip(names, graph.states, strict=True)
         ]
@@ -106,14 +106,14 @@ class Update:
 
     def _ending(self, direction: str) -> list[str]:
         """Return the lines that convert the update to the types and shapes of the gradients."""
-        shape = ".reshape(g.shape)" if self.graph.by_matrix else ""
+        shape = ".reshape(g.shape)" if self.graph.uses_matrices else ""
         arguments = [f"lambda u, g: u{shape}.astype(g.dtype)", direction, "updates"]
         return source.call("updates = jax.tree.map(", arguments, indent=BODY)
 
     def _opening(self) -> list[str]:
         """Return the lines that define what the body reads."""
         graph, space = self.graph, " " * BODY
-        view = "_matrix" if graph.by_matrix else "_float"
+        view = "_matrix" if graph.uses_matrices else "_float"
         lines = []
         if graph.reads("weights"):
             message = f'"scale_by_{self.file.name} reads the parameters; pass params to update"'
@@ -122,7 +122,7 @@ class Update:
         unused = ["params"] * (not graph.reads("weights")) + ["state"] * (not self.file.has_state)
         if unused:
             lines.append(f"{space}del {', '.join(unused)}")
-        if self.file.counts:
+        if self.file.counts_steps:
             lines.append(f"{space}count = optax.safe_increment(state.count)")
         if "grads" in "\n".join(self.body):
             lines.append(f"{space}grads = jax.tree.map({view}, updates)")
@@ -163,7 +163,7 @@ class Update:
     def _access(self, state: StateVariable) -> str:
         """Return the expression of a state's value; a tensor is viewed as a matrix if needed."""
         is_tensor = state.parameter.kind == Kind.TENSOR
-        return "_matrix(_0)" if is_tensor and self.graph.by_matrix else "_0"
+        return "_matrix(_0)" if is_tensor and self.graph.uses_matrices else "_0"
 
     def _computed_trees(self) -> dict[Node, StateVariable | None]:
         """Return the values that have their own `jax.tree.map`.

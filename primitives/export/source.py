@@ -19,7 +19,9 @@ MAX_NAME_LENGTH = 20
 
 _SIMPLE = r"[A-Za-z_][\w.]*|\d[\w.]*(?:e-?\d+)?"
 _POWER = re.compile(rf"(?<![\w.)\]])({_SIMPLE}) \*\* (-?(?:{_SIMPLE}))(?![\w.(\[])")
+"""A power of simple operands, which `ruff format` writes without spaces."""
 _SIGNED_EXPONENT = re.compile(r"\*\* \((-[\w.]+(?:e-?\d+)?)\)")
+"""A negative exponent in parentheses, which it does not need."""
 
 
 @lru_cache(maxsize=1024)
@@ -84,7 +86,7 @@ def number(value: float) -> str:
 
 
 def text(expression: ast.expr) -> str:
-    """Return `expression` as formatted text."""
+    """Return the code of `expression`, formatted."""
     code = ast.unparse(ast.fix_missing_locations(expression))
     code = re.sub(r"(\d)e-0(\d)", r"\1e-\2", code)
     code = _SIGNED_EXPONENT.sub(r"** \1", code)

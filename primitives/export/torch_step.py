@@ -31,7 +31,7 @@ class File(Protocol):
         hyperparameters: the constants that users can set.
         weight_decay: the hyperparameter of decoupled weight decay, if any.
         dialect: writes ops in PyTorch.
-        counts: whether steps are counted.
+        counts_steps: whether steps are counted.
         counts_per_array: whether steps are counted for each parameter.
         reads_t: whether the program reads `t`.
         has_schedule: whether the program reads `lr`, the schedule, other than as a factor on the
@@ -46,7 +46,7 @@ class File(Protocol):
     hyperparameters: tuple[Hyperparameter, ...]
     weight_decay: Hyperparameter | None
     dialect: Torch
-    counts: bool
+    counts_steps: bool
     counts_per_array: bool
     reads_t: bool
     has_schedule: bool
@@ -98,7 +98,7 @@ class Step:
                 "        like = found[0].to(torch.promote_types(found[0].dtype, torch.float32))",
                 "        model = self._model(like)",
             ]
-            if file.counts:
+            if file.counts_steps:
                 lines += self.count("model", 8, self.read_by_model)
         for level in self.levels:
             lines += self._summing_loop(level)
@@ -239,13 +239,13 @@ class _Body:
         else:
             group = "group"
             wide = "p.grad.to(torch.promote_types(p.dtype, torch.float32))"
-            if self.graph.by_matrix:
+            if self.graph.uses_matrices:
                 wide = f"_matrix({wide})"
             is_read = "weights" in self.read or re.search(r"\bgrad\b", "\n".join(self.block.lines))
             if is_read or "gradient" in self.read:
                 lines.append(f"{space}grad = {wide}")
             if "weights" in self.read:
-                weights = "_matrix(p)" if self.graph.by_matrix else "p"
+                weights = "_matrix(p)" if self.graph.uses_matrices else "p"
                 lines.append(f"{space}weights = {weights}.to(grad.dtype)")
         if final and not self.is_model:
             hyperparameters.insert(0, "lr")
@@ -263,7 +263,7 @@ class _Body:
         for value, name in self.read_states.items():
             if value.kind == Kind.SCALAR:
                 lines.append(f'{space}{name} = model["{name}"]')
-            elif value.kind == Kind.TENSOR and self.graph.by_matrix:
+            elif value.kind == Kind.TENSOR and self.graph.uses_matrices:
                 lines.append(f'{space}{name} = _matrix(state["{name}"])')
             else:
                 lines.append(f'{space}{name} = state["{name}"]')
@@ -406,7 +406,7 @@ class _Body:
 
     def _write_weights(self, update: ast.expr) -> None:
         direction, file, space = self.graph.direction, self.file, self.block.indent
-        if self.graph.by_matrix and not file.dialect.on_host(direction):
+        if self.graph.uses_matrices and not file.dialect.on_host(direction):
             tensor = "_0" if direction.kind == Kind.TENSOR else "_0.expand_as(grad)"
             update = source.fill(f"{tensor}.reshape(p.shape)", _0=update)
         change = source.fill("rate * _0", _0=update, rate=source.name("lr"))

@@ -1,4 +1,4 @@
-"""The arrays of a model laid out one after the other in a vector, and reductions over them."""
+"""The arrays of a model, concatenated to one vector, and reductions within each array."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ Array = jax.Array
 
 
 class Arrays:
-    """Where each array of `params` lies in a vector [weights] of all of them.
+    """The layout of a model's arrays in a vector [weights].
+
+    Args:
+        params: a pytree of arrays.
 
     Attributes:
-        shapes: of the arrays.
-        bounds: [arrays + 1], where each begins; the last is where they end.
-        size: weights in all.
+        structure: the tree structure of `params`.
+        shapes: the arrays' shapes.
+        dtypes: the arrays' dtypes.
+        bounds: [arrays + 1], the index at which each array begins, and the end of the last.
+        size: the number of weights.
     """
 
     def __init__(self, params: PyTree):
@@ -33,27 +38,38 @@ class Arrays:
         self.bounds = np.cumsum([0] + [math.prod(shape) for shape in self.shapes])
         self.size = int(self.bounds[-1])
 
-    def share(self) -> Array:
-        """For every kind and weight the own numbers of a value per broadcast element."""
+    def sum_factors(self) -> Array:
+        """Return the factor of each element in a sum over a broadcast value, [kinds, weights].
+
+        A value of a smaller kind is broadcast to the weights for computing. The factor is the
+        number of its own elements in an array divided by the array's size, so that the weighted
+        sum over the broadcast elements is the sum over the value's own elements.
+        """
         parts = []
         for shape in self.shapes:
             size = math.prod(shape)
-            own = [math.prod(kind_shape(kind, shape)) / max(1, size) for kind in Kind]
-            parts.append(jnp.broadcast_to(jnp.float32(own)[:, None], (len(Kind), size)))
+            factors = [math.prod(kind_shape(kind, shape)) / max(1, size) for kind in Kind]
+            parts.append(jnp.broadcast_to(jnp.float32(factors)[:, None], (len(Kind), size)))
         return jnp.concatenate(parts, axis=1)
 
-    def enter(self, file: Array, tree: PyTree, register: int) -> Array:
-        """The file with all numbers of `tree` in a register, as float32.
+    def write_tree(self, tensors: Array, tree: PyTree, register: int) -> Array:
+        """Return the tensor registers with the arrays of `tree` in one of them, as float32.
 
-        Array by array: joining them first would test for each number which array it comes from.
+        Args:
+            tensors: [registers, weights].
+            tree: a pytree with the structure of `params`.
+            register: the index of the register.
+
+        The arrays are written one by one. If they were concatenated first, XLA's kernel would
+        look up for every element which array it comes from.
         """
         for leaf, start in zip(jax.tree.leaves(tree), self.bounds[:-1], strict=True):
             numbers = jnp.ravel(leaf).astype(jnp.float32)[None]
-            file = lax.dynamic_update_slice(file, numbers, (register, int(start)))
-        return file
+            tensors = lax.dynamic_update_slice(tensors, numbers, (register, int(start)))
+        return tensors
 
     def unravel(self, vector: Array) -> PyTree:
-        """A register's numbers [weights] as a tree, in the model's own shapes and dtypes."""
+        """Return a vector [weights] as a pytree with the shapes and dtypes of `params`."""
         leaves = [
             piece.reshape(shape).astype(dtype)
             for piece, shape, dtype in zip(
@@ -63,23 +79,29 @@ class Arrays:
         return jax.tree.unflatten(self.structure, leaves)
 
     def pieces(self, x: Array) -> list[Array]:
-        """The part of `x`, [weights], that belongs to each array."""
+        """Split a vector [weights] into the parts of the arrays."""
         return [x[a:b] for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
 
     def matrixwise(self, op: Op, operands: list[Array]) -> Array:
-        """An op on the trailing matrices of each array."""
+        """Return the result [weights] of an op that acts on the trailing matrices of each array."""
         parts = []
         for *pieces, shape in zip(*map(self.pieces, operands), self.shapes, strict=True):
             views = [piece.reshape(matrix_view(shape)) for piece in pieces]
             parts.append(op.meaning(jnp, *views).reshape(-1))
         return jnp.concatenate(parts)
 
-    def reduced(self, x: Array, scope: Kind, how: str) -> Array:
-        """A reduction within each array, broadcast back to a vector [weights]."""
-        reduce = jnp.sum if how == "sum" else jnp.mean
+    def reduce_arrays(self, x: Array, scope: Kind, how: str) -> Array:
+        """Reduce within each array and broadcast the results to a vector [weights].
+
+        Args:
+            x: [weights].
+            scope: the kind to reduce to, smaller than a tensor and larger than a scalar.
+            how: "sum" or "mean".
+        """
+        reduction = jnp.sum if how == "sum" else jnp.mean
         parts = []
         for piece, shape in zip(self.pieces(x), self.shapes, strict=True):
             view = piece.reshape(matrix_view(shape))
-            value = reduce(view, axis=AXES[scope], keepdims=True)
+            value = reduction(view, axis=AXES[scope], keepdims=True)
             parts.append(jnp.broadcast_to(value, view.shape).reshape(-1))
         return jnp.concatenate(parts)

@@ -1,10 +1,10 @@
-"""The instruction table of the compile-once machine: each op, once for each layout of its operands.
+"""The instructions of the compile-once machine: one for each op and layout of its operands.
 
-The machine has a file of tensor registers, each a vector over all weights of the model, and a file
-of scalar registers. A value smaller than a tensor and larger than a scalar is kept broadcast in a
-tensor register; ops that sum it learn its kind from the instruction. Each op has one instruction
-for each layout of its operands ("TS": first tensor, second scalar), so that no scalar is ever
-spread to a vector and no operand is copied that an op does not read.
+The machine has tensor registers, each a vector over all weights of the model, and scalar registers,
+each one number. A value of any kind other than scalar is broadcast to a tensor register; ops that
+sum over it take its kind from the instruction. A layout names the registers of the operands: "TS"
+is a tensor register and a scalar register. With an instruction for each layout, no scalar has to be
+broadcast and no operand to be copied before an op.
 """
 
 from __future__ import annotations
@@ -26,11 +26,17 @@ ALL_OPS: OpNames = frozenset(OPS)
 
 @dataclass(frozen=True)
 class Instruction:
-    """`op` for one layout of its operands; a `T` or an `S` each.
+    """An op for one layout of its operands.
 
-    With `inner`, operand `position` of `op` is first computed as `inner` of its own operands, so
-    that a common pair of statements costs one pass over memory; `layout` then lists the operands
-    with the inner ones in that place.
+    A fused instruction computes a common pair of statements in one pass over memory.
+
+    Attributes:
+        op: the op.
+        layout: a letter for each operand, "T" for a tensor register and "S" for a scalar register.
+            In a fused instruction the inner op's operands replace operand `position`.
+        result: the letter of the result's register.
+        inner: in a fused instruction, the op that computes operand `position` of `op`.
+        position: the index of that operand.
     """
 
     op: Op
@@ -41,7 +47,7 @@ class Instruction:
 
 
 Signature: TypeAlias = tuple[str, str | None, int, str, str]
-"""Op, inner op, its position, layout and result: what an instruction is looked up by."""
+"""Op, inner op, position, layout and result: the key of an instruction."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,16 @@ class InstructionSet:
     """The instructions for some ops.
 
     Attributes:
-        tensors: those that give a tensor register; a branch of the machine each.
-        scalars: those that give a number, in groups that share a branch: first those on numbers
-            alone, then reductions over the model by how many sums they take.
-        opcodes: the (section, number) of each: section 0 is `tensors`, section k + 1 group k.
+        tensor_instructions: instructions with a tensor result; each is a branch of the machine.
+        scalar_groups: instructions with a scalar result, in groups that share a branch. The first
+            group has scalar operands only; the others reduce over the model, grouped by their
+            number of sums.
+        opcodes: section and opcode of each instruction. Section 0 is `tensor_instructions`, section
+            k + 1 is `scalar_groups[k]`; the opcode is the index in the section.
     """
 
-    tensors: tuple[Instruction, ...]
-    scalars: tuple[tuple[Instruction, ...], ...]
+    tensor_instructions: tuple[Instruction, ...]
+    scalar_groups: tuple[tuple[Instruction, ...], ...]
     opcodes: Mapping[Signature, tuple[int, int]]
 
 
@@ -67,31 +75,37 @@ FUSED_PAIRS = (
     ("subtract", 1, "multiply"),
     ("multiply", 0, "sign"),
 )
-"""Pairs of statements that come up in most adaptive optimizers and their descendants."""
+"""Outer op, position and inner op of pairs that are frequent in adaptive optimizers."""
 
 
 @cache
 def instruction_set(ops: OpNames = ALL_OPS) -> InstructionSet:
-    """The instructions for the ops named, fused pairs of them, and copies."""
+    """Return the instructions for the ops with these names, their fused pairs, and copies."""
     table = _instructions(ops)
-    tensors = tuple(one for one in table if one.result == "T")
+    tensor_instructions = tuple(instruction for instruction in table if instruction.result == "T")
     by_sums: dict[int, list[Instruction]] = {0: []}
-    for one in table:
-        if one.result == "S":
-            by_sums.setdefault(_sums(one), []).append(one)
-    scalars = tuple(tuple(group) for group in by_sums.values())
+    for instruction in table:
+        if instruction.result == "S":
+            by_sums.setdefault(_sum_count(instruction), []).append(instruction)
+    scalar_groups = tuple(tuple(group) for group in by_sums.values())
     opcodes = {
-        signature(one): (section, number)
-        for section, group in enumerate((tensors, *scalars))
-        for number, one in enumerate(group)
+        signature(instruction): (section, opcode)
+        for section, group in enumerate((tensor_instructions, *scalar_groups))
+        for opcode, instruction in enumerate(group)
     }
-    return InstructionSet(tensors, scalars, opcodes)
+    return InstructionSet(tensor_instructions, scalar_groups, opcodes)
 
 
-def signature(one: Instruction) -> Signature:
-    """What `one` is looked up by."""
-    inner = one.inner.name if one.inner else None
-    return (one.op.name, inner, one.position, one.layout, one.result)
+def signature(instruction: Instruction) -> Signature:
+    """Return the key of `instruction` in `InstructionSet.opcodes`."""
+    inner = instruction.inner.name if instruction.inner else None
+    return (
+        instruction.op.name,
+        inner,
+        instruction.position,
+        instruction.layout,
+        instruction.result,
+    )
 
 
 def _instructions(ops: Set[str]) -> list[Instruction]:
@@ -109,11 +123,11 @@ def _instructions(ops: Set[str]) -> list[Instruction]:
 
 
 def _layouts(op: Op) -> list[str]:
-    choices = ["TS" if want == "x" else "S" for want in op.operands]
+    choices = ["TS" if kind_letter == "x" else "S" for kind_letter in op.operands]
     layouts = ["".join(choice) for choice in itertools.product(*choices)]
     if op.matrixwise:
         layouts.remove("S")
-    return [one for one in layouts if not (op.commutative and one == "ST")]
+    return [layout for layout in layouts if not (op.commutative and layout == "ST")]
 
 
 def _result_class(op: Op, layout: str) -> str:
@@ -122,7 +136,7 @@ def _result_class(op: Op, layout: str) -> str:
 
 
 def _fused(outer: Op, position: int, inner: Op, inner_layout: str) -> list[Instruction]:
-    choices = ["TS" if want == "x" else "S" for want in outer.operands]
+    choices = ["TS" if kind_letter == "x" else "S" for kind_letter in outer.operands]
     choices[position] = "T"
     return [
         Instruction(
@@ -136,9 +150,9 @@ def _fused(outer: Op, position: int, inner: Op, inner_layout: str) -> list[Instr
     ]
 
 
-def _sums(one: Instruction) -> int:
-    """How many sums over the model an instruction takes; none if it reads numbers alone."""
-    if "T" not in one.layout:
+def _sum_count(instruction: Instruction) -> int:
+    """Return the number of sums over the model; 0 if all operands are scalars."""
+    if "T" not in instruction.layout:
         return 0
-    assert one.op.reduction is not None
-    return len(one.op.reduction.inputs(None, *[1.0] * one.op.arity))
+    assert instruction.op.reduction is not None
+    return len(instruction.op.reduction.inputs(None, *[1.0] * instruction.op.arity))

@@ -1,8 +1,8 @@
 """The compile-once interpreter: one compiled machine that runs every program as data.
 
-`interpreter(ops)` is an optax transformation whose state carries the register files and the encoded
-program, so that a training loop compiled once trains with any program, learning rate and seed.
-Under `jax.vmap` the whole batch of programs goes through one machine (`primitives.machine.batch`).
+`interpreter(ops)` is an optax transformation whose state holds the registers and the encoded
+program. So a training loop that is compiled once trains with any program, learning rate and seed.
+Under `jax.vmap` it runs a batch of programs with `primitives.machine.batch`.
 """
 
 from __future__ import annotations
@@ -26,30 +26,34 @@ Array = jax.Array
 
 
 class MachineState(NamedTuple):
-    """What travels from step to step.
+    """The optimizer state of the interpreter.
 
     Attributes:
-        file: [registers, weights] float32; row 0 is the weights, row 1 the gradient.
-        scalars: [registers] float32; 0 is lr, 1 is t.
-        share: [kinds, weights] float32, how many own numbers of a value of a kind each of its
-            broadcast elements stands for: sums over a value are weighted with it.
+        tensors: [registers, weights] float32, the tensor registers. Register 0 holds the weights,
+            register 1 the gradient.
+        scalars: [registers] float32, the scalar registers. Register 0 holds lr, register 1 t.
+        sum_factors: [kinds, weights] float32; see `Arrays.sum_factors`.
         code: the program.
-        factor: () float32, the learning rate: what the update is multiplied with.
+        factor: () float32, the learning rate, which multiplies the program's update.
     """
 
-    file: Array
+    tensors: Array
     scalars: Array
-    share: Array
+    sum_factors: Array
     code: Code
     factor: Array
 
 
 def _init(params: PyTree, code: Code, factor: Array | float = 1.0) -> MachineState:
     model = Arrays(params)
-    file = jnp.broadcast_to(jnp.asarray(code.rows)[:, None], (code.rows.shape[0], model.size))
+    tensors = jnp.broadcast_to(
+        jnp.asarray(code.initial_tensors)[:, None], (code.initial_tensors.shape[0], model.size)
+    )
     code = Code(*map(jnp.asarray, code))
     scale = jnp.asarray(factor, jnp.float32)
-    return MachineState(file, jnp.asarray(code.scalars), model.share(), code, scale)
+    return MachineState(
+        tensors, jnp.asarray(code.initial_scalars), model.sum_factors(), code, scale
+    )
 
 
 def _update(
@@ -61,43 +65,60 @@ def _update(
     t: Array | float,
 ) -> tuple[PyTree, MachineState]:
     if params is None:
-        raise ValueError("the update of a program reads the weights; pass params")
+        raise ValueError("update() needs the weights, which programs may read: pass params")
     model = Arrays(params)
-    file = model.enter(model.enter(state.file, params, 0), grads, 1)
+    tensors = model.write_tree(model.write_tree(state.tensors, params, 0), grads, 1)
     scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
-    file, scalars = _run(instructions, model)(state.code, state.share, file, scalars)
-    update = read(file, state.code.update) * read(scalars, state.code.scale)
+    tensors, scalars = _run(instructions, model)(state.code, state.sum_factors, tensors, scalars)
+    update = read(tensors, state.code.update) * read(scalars, state.code.scale)
     updates = model.unravel(update * -state.factor)
-    return updates, state._replace(file=file, scalars=scalars)
+    return updates, state._replace(tensors=tensors, scalars=scalars)
 
 
 def _run(instructions: InstructionSet, model: Arrays) -> Any:
-    """One step of one program, or of each in a batch of them."""
-    alone = custom_vmap(partial(run, instructions, model))
+    """Return the function that runs one step of a program, or under `vmap` of a batch of them."""
+    run_one = custom_vmap(partial(run, instructions, model))
 
-    @alone.def_vmap
-    def together(
-        lanes: int, batched: Any, code: Code, share: Array, file: Array, scalars: Array
+    @run_one.def_vmap
+    def run_many(
+        lanes: int, batched: Any, code: Code, sum_factors: Array, tensors: Array, scalars: Array
     ) -> Any:
-        def spread(leaf: Array, is_batched: bool) -> Array:
+        def broadcast(leaf: Array, is_batched: bool) -> Array:
             return leaf if is_batched else jnp.broadcast_to(leaf, (lanes, *leaf.shape))
 
-        own_code, _, *own_files = batched
-        code, (file, scalars) = jax.tree.map(
-            spread, (code, (file, scalars)), (own_code, tuple(own_files))
+        code_is_batched, _, tensors_are_batched, scalars_are_batched = batched
+        code, (tensors, scalars) = jax.tree.map(
+            broadcast,
+            (code, (tensors, scalars)),
+            (code_is_batched, (tensors_are_batched, scalars_are_batched)),
         )
-        # The share is the model's, not a lane's, and empty lanes have none.
-        return run_batch(instructions, model, code, model.share(), file, scalars), (True, True)
+        sum_factors = model.sum_factors()  # the same for all lanes; those of empty lanes are unset
+        registers = run_batch(instructions, model, code, sum_factors, tensors, scalars)
+        return registers, (True, True)
 
-    return alone
+    return run_one
 
 
 @cache
 def interpreter(ops: OpNames = ALL_OPS) -> optax.GradientTransformationExtraArgs:
-    """The rule for any program of `ops`: `init(params, code, factor)`, `update(..., lr=, t=)`.
+    """Return the optax transformation that runs any program of some ops.
 
-    The code is that of `encode(program, ops)`. Equal `ops` give the same object, so that a jitted
-    function which takes it as a static argument is compiled once.
+    Its functions are `init(params, code, factor=1.0)`, where `code` is `encode(program, ops)`, and
+    `update(grads, state, params, lr=1.0, t=1.0)`, which returns `-factor` times the program's
+    update. Equal `ops` give the same object, so that a jitted function which takes it as a static
+    argument is compiled once.
+
+    Args:
+        ops: names of the ops that programs may use; all by default.
+
+    Example:
+        >>> from primitives import encode, zoo
+        >>> params, grads = jnp.ones(2), jnp.array([1.0, -1.0])
+        >>> optimizer = interpreter()
+        >>> state = optimizer.init(params, encode(zoo.load("momentum")), 1.0)
+        >>> updates, state = optimizer.update(grads, state, params, lr=0.5)
+        >>> updates.tolist()
+        [-0.5, 0.5]
     """
     instructions = instruction_set(ops)
 

@@ -1,9 +1,9 @@
-"""The reference interpreter: the obvious one, over pytrees, which defines what a program means.
+"""The reference interpreter: a plain interpreter over pytrees, which defines what programs mean.
 
-Every value is kept at its own size: for each array a tensor has the array's shape, a row
-(..., n, 1), a leaf one number, and a scalar is one number for the whole model. With
-`xp=jax.numpy` the interpreter is traced and compiled per program; with `xp=numpy` and float64 it is
-what tests compare with.
+Every value is stored at the size of its kind. For an array of shape (..., n, m) a tensor has that
+shape, a row (..., n, 1) and a leaf one number; a scalar is one number for the whole model. With
+`xp=jax.numpy` the interpreter is traced, so that a program can be compiled. With `xp=numpy` it
+computes in float64; tests compare the other interpreters with that.
 """
 
 from __future__ import annotations
@@ -25,9 +25,23 @@ State = tuple[Any, ...]
 
 
 def initial_state(program: Program, params: PyTree, xp: Any = jnp) -> State:
-    """One entry for each state in the order returned: a list of arrays, or a number for a scalar.
+    """Return the states of `program` before the first step.
 
-    Arrays have float32 (float64 under NumPy) and the shapes of `kinds.kind_shape`.
+    Args:
+        program: the program.
+        params: a pytree of arrays, the weights.
+        xp: `jax.numpy` for float32 or `numpy` for float64.
+
+    Returns:
+        An entry for each state, in the order in which the program returns them. It is a number for
+        a scalar, and otherwise a list with one array for each leaf of `params`, of the shape that
+        `kinds.kind_shape` gives.
+
+    Example:
+        >>> from primitives import zoo
+        >>> initial_state(zoo.load("momentum"), np.ones(2), np)
+        ([array([[0.],
+               [0.]])],)
     """
     dtype = xp.float64 if xp is np else xp.float32
     shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(params)]
@@ -50,16 +64,28 @@ def step(
     t: Any = 1.0,
     xp: Any = jnp,
 ) -> tuple[PyTree, State]:
-    """One step: the update to subtract, with the structure of `params`, and the next state.
+    """Run one step of `program`.
 
     Args:
-        program: what to run; must pass `check`.
-        state: from `initial_state` or the step before.
-        params: a pytree of arrays of any shape.
-        grads: the same structure.
-        lr: the schedule's shape at this step, peak 1.
-        t: the step, counted from 1.
-        xp: `jax.numpy` or `numpy`.
+        program: the program; it must pass `check`.
+        state: the states, from `initial_state` or the previous step.
+        params: a pytree of arrays of any shapes, the weights.
+        grads: the gradients, a pytree with the structure of `params`.
+        lr: the schedule at this step, relative to its peak; default 1.
+        t: the number of this step, counted from 1.
+        xp: `jax.numpy` for float32 or `numpy` for float64; that of `initial_state`.
+
+    Returns:
+        The update to subtract from the weights, with the structure and dtypes of `params`, and the
+        states for the next step.
+
+    Example:
+        >>> from primitives import zoo
+        >>> program, params = zoo.load("momentum"), np.ones(2)
+        >>> state = initial_state(program, params, np)
+        >>> update, state = step(program, state, params, np.array([1.0, -1.0]), lr=0.5, xp=np)
+        >>> update
+        array([ 0.5, -0.5])
     """
     analysis = analyse(program)
     leaves, structure = jax.tree.flatten(params)
@@ -67,29 +93,29 @@ def step(
     dtype = xp.float64 if xp is np else xp.float32
     inputs = {"lr": xp.asarray(lr, dtype), "t": xp.asarray(t, dtype)}
     values: list[Any] = [_views(leaves, dtype, xp), _views(jax.tree.leaves(grads), dtype, xp)]
-    entering = dict(zip(program.returns[1:], state, strict=True))
+    old_states = dict(zip(program.returns[1:], state, strict=True))
     for parameter in program.parameters[2:]:
-        own = entering.get(parameter.name)
-        values.append(inputs[parameter.name] if own is None else own)
+        state_value = old_states.get(parameter.name)
+        values.append(inputs[parameter.name] if state_value is None else state_value)
     with np.errstate(all="ignore"):
         for statement, operands in zip(program.statements, analysis.operands, strict=True):
             args = [values[a] if type(a) is int else _constant(a, dtype, xp) for a in operands]
             value = _apply(OPS[statement.op], args, xp)
             values.append(value if isinstance(value, list) else xp.asarray(value, dtype))
-    update = _spread(values[analysis.outputs[0]], Kind.TENSOR, shapes, xp)
+    update = _broadcast(values[analysis.outputs[0]], Kind.TENSOR, shapes, xp)
     arrays = [
         array.reshape(shape).astype(leaf.dtype)
         for array, shape, leaf in zip(update, shapes, leaves, strict=True)
     ]
     following = tuple(
-        _spread(values[value], declared.kind, shapes, xp)
+        _broadcast(values[value], declared.kind, shapes, xp)
         for declared, value in zip(program.states, analysis.outputs[1:], strict=True)
     )
     return jax.tree.unflatten(structure, arrays), following
 
 
 def _constant(value: float, dtype: Any, xp: Any) -> Any:
-    """A constant means its float32 value, in float64 too."""
+    """Return the float32 value of a constant, also where the computation is in float64."""
     return xp.asarray(np.float32(value), dtype)
 
 
@@ -97,8 +123,8 @@ def _views(leaves: list[Any], dtype: Any, xp: Any) -> list[Any]:
     return [xp.asarray(leaf, dtype).reshape(matrix_view(leaf.shape)) for leaf in leaves]
 
 
-def _spread(value: Any, kind: Kind, shapes: list[tuple[int, ...]], xp: Any) -> Any:
-    """`value` broadcast to the size at which `kind` is kept."""
+def _broadcast(value: Any, kind: Kind, shapes: list[tuple[int, ...]], xp: Any) -> Any:
+    """Return `value` broadcast to the size of `kind`."""
     if kind == Kind.SCALAR:
         return value
     per_leaf = value if isinstance(value, list) else [value] * len(shapes)
@@ -109,24 +135,27 @@ def _spread(value: Any, kind: Kind, shapes: list[tuple[int, ...]], xp: Any) -> A
 
 
 def _apply(op: Op, args: list[Any], xp: Any) -> Any:
-    """One op on values that are lists (one array a leaf) or scalars."""
-    if not any(isinstance(arg, list) for arg in args):  # a scalar is its own only number
+    """Return the result of an op on operands that are lists (an array for each leaf) or scalars."""
+    if not any(isinstance(arg, list) for arg in args):  # all operands are scalars
         return op.of_numbers(xp, *args)
     count = next(len(arg) for arg in args if isinstance(arg, list))
-    rows = [[arg[i] if isinstance(arg, list) else arg for arg in args] for i in range(count)]
+    leaf_args = [[arg[i] if isinstance(arg, list) else arg for arg in args] for i in range(count)]
     if op.reduction is None:
-        return [op.meaning(xp, *row) for row in rows]
-    reduced = [_reduced(op, row, xp) for row in rows]
+        return [op.meaning(xp, *leaf) for leaf in leaf_args]
+    reduced = [_reduced(op, leaf, xp) for leaf in leaf_args]
     if op.reduction.scope == Kind.SCALAR:
-        sums = tuple(sum(leaf) for leaf in zip(*reduced, strict=True))
+        sums = tuple(sum(slot) for slot in zip(*reduced, strict=True))
         if not op.keeps_kind:
             return op.meaning(xp, sums, *args)
         reduced = [sums] * count
-    return [op.meaning(xp, total, *row) for total, row in zip(reduced, rows, strict=True)]
+    return [op.meaning(xp, totals, *leaf) for totals, leaf in zip(reduced, leaf_args, strict=True)]
 
 
 def _reduced(op: Op, args: list[Any], xp: Any) -> tuple[Any, ...]:
-    """The sums or means of one leaf, size 1 along the reduced axes; whole-model sums are ()."""
+    """Return the sums or means over one leaf.
+
+    They have size 1 along the reduced axes, or shape () for sums over the whole model.
+    """
     assert op.reduction is not None
     inputs = op.reduction.inputs(xp, *xp.broadcast_arrays(*args))
     if op.reduction.scope == Kind.SCALAR:

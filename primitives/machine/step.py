@@ -1,10 +1,10 @@
-"""One step of one program: its instructions, one after the other, over files of registers.
+"""One step of one program on the compile-once machine.
 
-Blocks of scalar and of tensor instructions alternate. Each tensor instruction is one true branch
-(`lax.switch`) that reads its operands from the file and returns one value, which is written into
-the file in place. (A branch that returned the file would make XLA copy all of it.) Instructions
-that give a number share a few branches, which compute all of theirs and keep one: cheap to run on
-numbers, and far cheaper to compile.
+Blocks of scalar and of tensor instructions alternate. Each tensor instruction is a branch of a
+`lax.switch`, which reads operands from registers and returns one value. The value is then written
+to its register in place; if the branch returned the registers, XLA would copy all of them.
+Instructions with a scalar result share a few branches, which compute all of their results and
+select one. On scalars that is cheap to run, and it compiles much faster.
 """
 
 from __future__ import annotations
@@ -30,11 +30,23 @@ def run(
     instructions: InstructionSet,
     model: Arrays,
     code: Code,
-    share: Array,
-    file: Array,
+    sum_factors: Array,
+    tensors: Array,
     scalars: Array,
 ) -> tuple[Array, Array]:
-    """All instructions of one step."""
+    """Run all instructions of one step.
+
+    Args:
+        instructions: the machine's instructions.
+        model: the layout of the model.
+        code: the program.
+        sum_factors: [kinds, weights]; see `Arrays.sum_factors`.
+        tensors: [registers, weights] float32.
+        scalars: [registers] float32.
+
+    Returns:
+        The tensor and scalar registers after the step.
+    """
     program = code.instructions
 
     def field(i: Array, column: int) -> Array:
@@ -42,126 +54,147 @@ def run(
         cut = lax.dynamic_slice(program, start, (1, 1), allow_negative_indices=False)
         return cut.reshape(())
 
-    def operands(one: Instruction, file: Array, scalars: Array, i: Array) -> list[Array]:
+    def operands(instruction: Instruction, tensors: Array, scalars: Array, i: Array) -> list[Array]:
         return [
-            read(file if kept == "T" else scalars, field(i, FIRST + place))
-            for place, kept in enumerate(one.layout)
+            read(tensors if register_class == "T" else scalars, field(i, FIRST + position))
+            for position, register_class in enumerate(instruction.layout)
         ]
 
-    def own(i: Array) -> Array:
-        return read(share, field(i, KIND))
+    def factors(i: Array) -> Array:
+        return read(sum_factors, field(i, KIND))
 
-    def tensor_branch(one: Instruction) -> Any:
-        def compute(file: Array, scalars: Array, i: Array) -> Array:
-            value = tensor_value(one, model, operands(one, file, scalars, i), lambda: own(i))
+    def tensor_branch(instruction: Instruction) -> Any:
+        def compute(tensors: Array, scalars: Array, i: Array) -> Array:
+            args = operands(instruction, tensors, scalars, i)
+            value = tensor_value(instruction, model, args, lambda: factors(i))
             return jnp.broadcast_to(value, (model.size,)).astype(jnp.float32)
 
         return compute
 
     def scalar_branch(group: tuple[Instruction, ...]) -> Any:
-        def compute(file: Array, scalars: Array, i: Array) -> Array:
-            known = [operands(one, file, scalars, i) for one in group]
-            return number_value(group, known, field(i, OPCODE), lambda: own(i))
+        def compute(tensors: Array, scalars: Array, i: Array) -> Array:
+            group_operands = [operands(instruction, tensors, scalars, i) for instruction in group]
+            return scalar_value(group, group_operands, field(i, OPCODE), lambda: factors(i))
 
         return compute
 
-    tensor_branches = [tensor_branch(one) for one in instructions.tensors]
-    scalar_branches = [scalar_branch(group) for group in instructions.scalars]
+    tensor_branches = [
+        tensor_branch(instruction) for instruction in instructions.tensor_instructions
+    ]
+    scalar_branches = [scalar_branch(group) for group in instructions.scalar_groups]
 
-    def in_section(i: Array, scalar: bool) -> Array:
-        running: Array = i < code.length
-        return running & ((field(i, SECTION) > 0) == scalar)
+    def next_is_scalar(i: Array, expected: bool) -> Array:
+        is_running: Array = i < code.length
+        return is_running & ((field(i, SECTION) > 0) == expected)
 
     def block(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        i, file, scalars = carry
+        i, tensors, scalars = carry
 
         def scalar(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             i, scalars = carry
-            value = lax.switch(field(i, SECTION) - 1, scalar_branches, file, scalars, i)
-            return i + 1, written(scalars, value, field(i, OUT))
+            value = lax.switch(field(i, SECTION) - 1, scalar_branches, tensors, scalars, i)
+            return i + 1, write(scalars, value, field(i, OUT))
 
-        i, scalars = lax.while_loop(lambda c: in_section(c[0], True), scalar, (i, scalars))
+        i, scalars = lax.while_loop(lambda c: next_is_scalar(c[0], True), scalar, (i, scalars))
 
         def tensor(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            i, file = carry
-            value = lax.switch(field(i, OPCODE), tensor_branches, file, scalars, i)
-            return i + 1, written(file, value, field(i, OUT))
+            i, tensors = carry
+            value = lax.switch(field(i, OPCODE), tensor_branches, tensors, scalars, i)
+            return i + 1, write(tensors, value, field(i, OUT))
 
-        i, file = lax.while_loop(lambda c: in_section(c[0], False), tensor, (i, file))
-        return i, file, scalars
+        i, tensors = lax.while_loop(lambda c: next_is_scalar(c[0], False), tensor, (i, tensors))
+        return i, tensors, scalars
 
-    start: tuple[Any, Array, Array] = (np.int32(0), file, scalars)
-    _, file, scalars = lax.while_loop(lambda c: c[0] < code.length, block, start)
-    return file, scalars
+    start: tuple[Any, Array, Array] = (np.int32(0), tensors, scalars)
+    _, tensors, scalars = lax.while_loop(lambda c: c[0] < code.length, block, start)
+    return tensors, scalars
 
 
-def tensor_value(one: Instruction, model: Arrays, operands: list[Array], own: Any) -> Any:
-    """The value of an instruction that gives a tensor register.
+def tensor_value(
+    instruction: Instruction, model: Arrays, operands: list[Array], factors: Any
+) -> Any:
+    """Return the value of an instruction with a tensor result.
 
-    `own()` is what its operands' own numbers weigh in a sum, [weights].
+    Args:
+        instruction: the instruction.
+        model: the layout of the model.
+        operands: vectors [weights] or numbers.
+        factors: a function that returns the factors [weights] of the operands in a sum.
+
+    Returns:
+        A value that broadcasts to [weights].
     """
-    op, operands = inner_applied(one, operands)
+    op, operands = apply_inner(instruction, operands)
     if op.matrixwise:
-        return model.matrixwise(one.op, operands)
+        return model.matrixwise(instruction.op, operands)
     if op.reduction is None:
         return op.meaning(jnp, *operands)
     inputs = op.reduction.inputs(jnp, *operands)
-    spread = [jnp.broadcast_to(x, (model.size,)) for x in inputs]
+    terms = [jnp.broadcast_to(x, (model.size,)) for x in inputs]
     scope, how = op.reduction.scope, op.reduction.how
     if how == "sum":
-        spread = [x * own() for x in spread]
+        terms = [x * factors() for x in terms]
     if scope == Kind.SCALAR:
-        totals = [x.sum() for x in spread]
+        totals = [x.sum() for x in terms]
     else:
-        totals = [model.reduced(x, scope, how) for x in spread]
+        totals = [model.reduce_arrays(x, scope, how) for x in terms]
     return op.meaning(jnp, tuple(totals), *operands)
 
 
-def inner_applied(one: Instruction, operands: list[Array]) -> tuple[Op, list[Array]]:
-    """The op of an instruction and its own operands, after the inner op if it has one."""
-    if one.inner is None:
-        return one.op, operands
-    end = one.position + one.inner.arity
-    inner = one.inner.meaning(jnp, *operands[one.position : end])
-    return one.op, [*operands[: one.position], inner, *operands[end:]]
+def apply_inner(instruction: Instruction, operands: list[Array]) -> tuple[Op, list[Array]]:
+    """Return the outer op of an instruction and its operands, with the inner op computed."""
+    if instruction.inner is None:
+        return instruction.op, operands
+    end = instruction.position + instruction.inner.arity
+    inner = instruction.inner.meaning(jnp, *operands[instruction.position : end])
+    return instruction.op, [*operands[: instruction.position], inner, *operands[end:]]
 
 
-def number_value(
-    group: tuple[Instruction, ...], operands: list[list[Array]], opcode: Array, own: Any
+def scalar_value(
+    group: tuple[Instruction, ...], operands: list[list[Array]], opcode: Array, factors: Any
 ) -> Array:
-    """The value of the instruction `opcode` of a group that gives a number; `own` as above."""
+    """Return the value of one instruction of a group with scalar results.
 
-    def chosen(values: Sequence[Any]) -> Any:
+    Args:
+        group: the instructions.
+        operands: the operands of each instruction of the group.
+        opcode: the index in the group of the instruction whose value is returned.
+        factors: a function that returns the factors [weights] of its operands in a sum.
+    """
+
+    def select(values: Sequence[Any]) -> Any:
         value = values[0]
-        for number, other in enumerate(values[1:], 1):
-            value = jnp.where(opcode == number, other, value)
+        for index, other in enumerate(values[1:], 1):
+            value = jnp.where(opcode == index, other, value)
         return value
 
-    pairs = list(zip(group, operands, strict=True))
+    ops = [instruction.op for instruction in group]
     inputs = [
-        one.op.reduction.inputs(jnp, *args) if one.op.reduction else () for one, args in pairs
+        op.reduction.inputs(jnp, *args) if op.reduction else ()
+        for op, args in zip(ops, operands, strict=True)
     ]
-    if any("T" in one.layout for one in group):
-        weights = own()
-        summed = [chosen(slot) * weights for slot in zip(*inputs, strict=True)]
-        inputs = [tuple(jnp.stack(summed).sum(-1))] * len(group)
-    meanings = [
-        one.op.meaning(jnp, *([own] if one.op.reduction else []), *args)
-        for (one, args), own in zip(pairs, inputs, strict=True)
+    if any("T" in instruction.layout for instruction in group):
+        weights = factors()
+        terms = [select(slot) * weights for slot in zip(*inputs, strict=True)]
+        inputs = [tuple(jnp.stack(terms).sum(-1))] * len(group)
+    results = [
+        op.meaning(jnp, *([totals] if op.reduction else []), *args)
+        for op, args, totals in zip(ops, operands, inputs, strict=True)
     ]
-    return jnp.asarray(chosen(meanings), jnp.float32)
+    return jnp.asarray(select(results), jnp.float32)
 
 
-def read(file: Array, register: Array) -> Array:
-    """One register of a file: a vector, or a number from the scalar file."""
-    if file.ndim == 1:
-        return lax.dynamic_slice(file, (register,), (1,), allow_negative_indices=False).reshape(())
+def read(registers: Array, register: Array) -> Array:
+    """Return one register: a vector of the tensor registers or a number of the scalar registers."""
+    if registers.ndim == 1:
+        number = lax.dynamic_slice(registers, (register,), (1,), allow_negative_indices=False)
+        return number.reshape(())
     start = (register, np.int32(0))
-    row = lax.dynamic_slice(file, start, (1, file.shape[1]), allow_negative_indices=False)
-    return row.reshape(-1)
+    size = (1, registers.shape[1])
+    return lax.dynamic_slice(registers, start, size, allow_negative_indices=False).reshape(-1)
 
 
-def written(file: Array, value: Array, register: Array | int) -> Array:
-    """The file with `value` in one register."""
-    start = (register,) + (np.int32(0),) * (file.ndim - 1)
-    return lax.dynamic_update_slice(file, value[None], start, allow_negative_indices=False)
+def write(registers: Array, value: Array, register: Array | int) -> Array:
+    """Return the tensor or scalar registers with `value` in one of them."""
+    start = (register,) + (np.int32(0),) * (registers.ndim - 1)
+    return lax.dynamic_update_slice(registers, value[None], start, allow_negative_indices=False)

@@ -1,4 +1,4 @@
-"""A program as an optax transformation, traced and compiled for itself."""
+"""Programs as optax transformations, each traced and compiled on its own."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ from primitives.text.wording import suggestion
 
 PyTree = Any
 
+_PARAMS_MISSING = "update() needs the weights, which programs may read: pass params"
+
 
 class RuleState(NamedTuple):
-    """The program's own state and the learning rate that multiplies its update."""
+    """The optimizer state of `rule`.
+
+    Attributes:
+        program: the states of the program.
+        factor: () float32, the learning rate, which multiplies the program's update.
+    """
 
     program: reference.State
     factor: jax.Array
@@ -28,10 +35,19 @@ class RuleState(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def rule(program: Program) -> optax.GradientTransformationExtraArgs:
-    """`program` as a transformation `init(params, factor=1.0)`, `update(..., lr=, t=)`.
+    """Return `program` as an optax transformation that takes the schedule inputs.
 
-    The updates are `-factor * update`. The same program always gives the same object, so that a
-    jitted function which takes it as a static argument is compiled once per program.
+    Its functions are `init(params, factor=1.0)` and `update(grads, state, params, lr=1.0, t=1.0)`,
+    which returns `-factor` times the program's update. The same program gives the same object, so
+    that a jitted function which takes it as a static argument is compiled once per program.
+
+    Example:
+        >>> from primitives import zoo
+        >>> params, grads = jnp.ones(2), jnp.array([1.0, -1.0])
+        >>> optimizer = rule(zoo.load("momentum"))
+        >>> updates, state = optimizer.update(grads, optimizer.init(params), params, lr=0.5)
+        >>> updates.tolist()
+        [-0.5, 0.5]
     """
 
     def init(params: PyTree, factor: jax.Array | float = 1.0) -> RuleState:
@@ -48,16 +64,21 @@ def rule(program: Program) -> optax.GradientTransformationExtraArgs:
         **_: Any,
     ) -> tuple[PyTree, RuleState]:
         if params is None:
-            raise ValueError("the update of a program reads the weights; pass params")
-        step, following = reference.step(program, state.program, params, grads, lr=lr, t=t)
-        scaled = jax.tree.map(lambda x: (-state.factor * x).astype(x.dtype), step)
+            raise ValueError(_PARAMS_MISSING)
+        updates, following = reference.step(program, state.program, params, grads, lr=lr, t=t)
+        scaled = jax.tree.map(lambda x: (-state.factor * x).astype(x.dtype), updates)
         return scaled, RuleState(following, state.factor)
 
     return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
 
 
 class OptaxState(NamedTuple):
-    """The steps done so far and the program's state."""
+    """The optimizer state of `to_optax`.
+
+    Attributes:
+        count: () int32, the number of steps so far.
+        program: the states of the program.
+    """
 
     count: jax.Array  # type: ignore[assignment]  # optax names it so
     program: reference.State
@@ -66,66 +87,81 @@ class OptaxState(NamedTuple):
 def to_optax(
     program: Program, learning_rate: optax.ScalarOrSchedule = 1.0, **hyperparameters: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """`program` as an optimizer for `optax.apply_updates`.
+    """Return `program` as an optimizer for `optax.apply_updates`.
+
+    The program's schedule inputs are `lr` = 1 and `t` = 1, 2, ...
 
     Args:
-        program: what to run.
-        learning_rate: a factor on the program's update, which has a rate of its own; a number or a
-            schedule of the steps done. The program's inputs are `lr` = 1 and `t` = 1, 2, ...
-        hyperparameters: numbers, traced ones too, in place of the program's constants, by the names
-            that an exported file gives them: `to_optax(lion, b1=0.95)`.
+        program: the program.
+        learning_rate: a number, or a schedule of the number of steps so far. It multiplies the
+            program's update, which includes the program's own learning rate; default 1.
+        hyperparameters: numbers, which may be traced, that replace constants of the program. Their
+            names are those in an exported file, as in `to_optax(lion, b1=0.95)`.
 
     Raises:
-        TypeError: the program has no such hyperparameter; says which there are.
+        TypeError: the program has no hyperparameter of this name.
+
+    Example:
+        >>> from primitives import zoo
+        >>> params, grads = jnp.ones(2), jnp.array([1.0, -1.0])
+        >>> optimizer = optax.chain(optax.clip_by_global_norm(1e3), to_optax(zoo.load("sgd"), 0.5))
+        >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+        >>> optax.apply_updates(params, updates).tolist()
+        [0.5, 1.5]
     """
-    given = _Given(program, hyperparameters)
+    runner = _WithHyperparameters(program, hyperparameters)
 
     def init(params: PyTree) -> OptaxState:
-        return OptaxState(jnp.zeros((), jnp.int32), given.initial_state(params))
+        return OptaxState(jnp.zeros((), jnp.int32), runner.initial_state(params))
 
     def update(
         grads: PyTree, state: OptaxState, params: PyTree | None = None, **_: Any
     ) -> tuple[PyTree, OptaxState]:
         if params is None:
-            raise ValueError("the update of a program reads the weights; pass params")
+            raise ValueError(_PARAMS_MISSING)
         factor = learning_rate(state.count) if callable(learning_rate) else learning_rate
         t = state.count + 1
-        step, following = given.step(state.program, params, grads, t)
-        scaled = jax.tree.map(lambda x: (-factor * x).astype(x.dtype), step)
+        updates, following = runner.step(state.program, params, grads, t)
+        scaled = jax.tree.map(lambda x: (-factor * x).astype(x.dtype), updates)
         return scaled, OptaxState(t, following)
 
     return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
 
 
-class _Given:
-    """A program with some of its constants given from outside, as scalar states that it keeps."""
+class _WithHyperparameters:
+    """A program in which some constants are scalar states, so that their values can be traced.
+
+    Args:
+        program: the program.
+        hyperparameters: the value of each hyperparameter that replaces constants.
+    """
 
     def __init__(self, program: Program, hyperparameters: Mapping[str, Any]):
-        found = roles(program)
-        known = {one.name: one for one in found.hyperparameters}
+        named = roles(program)
+        by_name = {hyperparameter.name: hyperparameter for hyperparameter in named.hyperparameters}
         for name in hyperparameters:
-            if name not in known:
-                near = suggestion(name, known) or f"; it has {', '.join(known) or 'none'}"
-                raise TypeError(f"the program has no hyperparameter {name!r}{near}")
-        places: dict[Place, str] = {}
-        self._starts: dict[int, Any] = {}
+            if name not in by_name:
+                hint = suggestion(name, by_name) or f"; it has {', '.join(by_name) or 'none'}"
+                raise TypeError(f"the program has no hyperparameter {name!r}{hint}")
+        state_names: dict[Place, str] = {}
+        self._initial_values: dict[int, Any] = {}
         for name, value in hyperparameters.items():
-            for place in known[name].places:
+            for place in by_name[name].places:
                 if place[0] == INITIAL:
-                    self._starts[place[1]] = value
+                    self._initial_values[place[1]] = value
                 else:
-                    places[place] = f"<{name}>"
-            places |= dict.fromkeys(known[name].unit_places, "<1>")
+                    state_names[place] = f"<{name}>"
+            state_names |= dict.fromkeys(by_name[name].unit_places, "<1>")
         values = {f"<{name}>": value for name, value in hyperparameters.items()} | {"<1>": 1.0}
-        self._constants = [values[name] for name in dict.fromkeys(places.values())]
-        self._states = len(found.program.states)
-        self._program = lift(found.program, places)
+        self._constants = [values[name] for name in dict.fromkeys(state_names.values())]
+        self._state_count = len(named.program.states)
+        self._program = lift(named.program, state_names)
 
     def initial_state(self, params: PyTree) -> reference.State:
-        state = list(reference.initial_state(self._program, params)[: self._states])
-        for number, value in self._starts.items():
+        state = list(reference.initial_state(self._program, params)[: self._state_count])
+        for index, value in self._initial_values.items():
             fill = partial(jnp.full_like, fill_value=value)
-            state[number] = jax.tree.map(fill, state[number])
+            state[index] = jax.tree.map(fill, state[index])
         return tuple(state)
 
     def step(
@@ -134,4 +170,4 @@ class _Given:
         constants = (jnp.asarray(value, jnp.float32) for value in self._constants)
         entering = (*state, *constants)
         update, following = reference.step(self._program, entering, params, grads, t=t)
-        return update, following[: self._states]
+        return update, following[: self._state_count]

@@ -1,4 +1,4 @@
-"""Damage for tests: bytes and types of files changed at random, always alike for one seed."""
+"""Random damage to bytes and values for tests, reproducible by seed."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ HOSTILE = (
     *(None, True, -1, 0, 10**12 + 1, 10**30, 1e308, -1e308, 0.5, float("inf"), float("nan")),
     *("", "x", "\x1b[31m", "\u202e", "#", "a#1", "9" * 30, [], [[]], {}, {"x": {}}, [1, "x", None]),
 )
-"""Values that no place of a document holds all of."""
+"""Values of all kinds; no field of a document allows all of them."""
 
 
 def damaged_bytes(content: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
-    """`content` with a bit, a byte or a piece changed, put in, left out, or all from a place on."""
-    chance = random.Random(seed)
+    """Yield `count` damaged copies of `content`: changed, inserted, deleted or truncated bytes."""
+    rng = random.Random(seed)
     while count:
-        place, length = chance.randrange(len(content)), chance.randint(1, 8)
-        rest = content[place + 1 :]
+        position, length = rng.randrange(len(content)), rng.randint(1, 8)
+        rest = content[position + 1 :]
         changed = {
-            "bit": content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + rest,
-            "byte": content[:place] + bytes([chance.randrange(256)]) + rest,
-            "text": content[:place] + chance.choice([b"9", b"-", b'"', b"e9", b"}", b"\n"]) + rest,
-            "put in": content[:place] + chance.randbytes(length) + content[place:],
-            "left out": content[:place] + content[place + length :],
-            "cut": content[:place],
-        }[chance.choice(["bit", "bit", "byte", "text", "text", "put in", "left out", "cut"])]
+            "bit": content[:position] + bytes([content[position] ^ 1 << rng.randrange(8)]) + rest,
+            "byte": content[:position] + bytes([rng.randrange(256)]) + rest,
+            "text": content[:position] + rng.choice([b"9", b"-", b'"', b"e9", b"}", b"\n"]) + rest,
+            "insert": content[:position] + rng.randbytes(length) + content[position:],
+            "delete": content[:position] + content[position + length :],
+            "cut": content[:position],
+        }[rng.choice(["bit", "bit", "byte", "text", "text", "insert", "delete", "cut"])]
         if changed != content:
             count -= 1
             yield changed
 
 
 def damaged_types(document: Any, count: int, seed: int = 0) -> Iterator[Any]:
-    """`document` with one value replaced by a hostile one, one left out, or one too many."""
-    chance = random.Random(seed)
+    """Yield `count` copies of a document with one value replaced, deleted or duplicated."""
+    rng = random.Random(seed)
     while count:
         changed = copy.deepcopy(document)
-        holder, key = chance.choice(list(_places(changed)))
-        how = chance.random()
-        if how < 0.8:
-            holder[key] = copy.deepcopy(chance.choice(HOSTILE))
-        elif how < 0.9:
-            del holder[key]
-        elif isinstance(holder, dict):
-            holder[f"{key}x"] = holder[key]
+        container, key = rng.choice(list(_locations(changed)))
+        kind = rng.random()
+        if kind < 0.8:
+            container[key] = copy.deepcopy(rng.choice(HOSTILE))
+        elif kind < 0.9:
+            del container[key]
+        elif isinstance(container, dict):
+            container[f"{key}x"] = container[key]
         else:
-            holder.append(copy.deepcopy(holder[key]))
+            container.append(copy.deepcopy(container[key]))
         count -= 1
         yield changed
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every holder and key of a value within `value`."""
+def _locations(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the container and key of each nested value."""
     keys = value if isinstance(value, dict) else range(len(value)) if type(value) is list else ()
     for key in keys:
         yield value, key
-        yield from _places(value[key])
+        yield from _locations(value[key])

@@ -1,4 +1,4 @@
-"""The benchmark of an accelerator: every part runs on a CPU with tiny sizes, and fails alone."""
+"""The benchmark of an accelerator: all parts, with small sizes on a CPU, and their failures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plan_of(**changes: Any) -> AcceleratorPlan:
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Everything but the search itself, which `test_benchmark` runs."""
+    """All parts, with a fake search; `test_benchmark` tests the search."""
 
     def search(config: Any, seconds: float, progress: Any) -> dict[str, Any]:
         return {"lanes": config.batch, "seconds": seconds}
@@ -81,7 +81,7 @@ def test_a_batch_is_measured_with_the_baseline_and_with_mutants(figures: dict[st
     assert figures["search"]["batch"] == 2
 
 
-def test_a_profile_is_kept_and_summed_up(figures: dict[str, Any]) -> None:
+def test_a_profile_is_stored_and_summarized(figures: dict[str, Any]) -> None:
     values = figures["profile"]
     assert Path(values["file"]).stat().st_size > 1000
     assert 0 < values["busy_ms"] <= values["span_ms"]
@@ -89,30 +89,30 @@ def test_a_profile_is_kept_and_summed_up(figures: dict[str, Any]) -> None:
     assert values["longest"][0]["ms"] >= values["longest"][-1]["ms"]
 
 
-def test_a_part_that_fails_says_why_and_the_others_are_measured(
+def test_a_part_that_fails_yields_its_error_and_the_others_are_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken(*_: Any) -> dict[str, Any]:
         raise RuntimeError("the device fell off the bus")
 
     monkeypatch.setattr(accelerator, "agreement", broken)
-    found = measure(plan_of(), 10, tmp_path / "steps")
-    assert "error" not in next(found)
-    assert next(found)["error"] == "RuntimeError: the device fell off the bus"
-    found.close()
+    parts = measure(plan_of(), 10, tmp_path / "steps")
+    assert "error" not in next(parts)
+    assert next(parts)["error"] == "RuntimeError: the device fell off the bus"
+    parts.close()
 
 
-def test_no_part_begins_when_the_time_is_over(tmp_path: Path) -> None:
-    found = list(measure(plan_of(), 0.0, tmp_path / "steps"))
-    assert {part["error"] for part in found} == {"skipped: 0 minutes are over"}
-    text = plain_text(part_report(found[1]))
+def test_no_part_starts_when_the_time_is_over(tmp_path: Path) -> None:
+    parts = list(measure(plan_of(), 0.0, tmp_path / "steps"))
+    assert {part["error"] for part in parts} == {"skipped: 0 minutes are over"}
+    text = plain_text(part_report(parts[1]))
     assert text == "agreement (0 s)\nerror skipped: 0 minutes are over\n"
 
 
 @pytest.mark.parametrize(
     ("minutes", "wide", "paper"), [(10, (1024, 256, 4096), 1), (4, (1024,), 0)]
 )
-def test_ten_minutes_hold_everything_and_four_the_first_figures(
+def test_ten_minutes_allow_all_parts_and_four_the_first(
     minutes: float, wide: tuple[int, ...], paper: int
 ) -> None:
     plan = AcceleratorPlan.of_minutes(minutes)
@@ -125,20 +125,20 @@ def test_ten_minutes_hold_everything_and_four_the_first_figures(
         assert plan.costly[0].name in load_preset("standard")["tasks"]
 
 
-def test_agreement_notices_a_machine_that_computes_something_else(
+def test_agreement_detects_a_machine_with_wrong_updates(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     programs = mutants(8, OPS)
     assert agreement(programs, OPS) == {"programs": 8, "agreeing": 1.0, "differing": []}
 
-    def off(*arguments: Any, lr: float, **options: Any) -> Any:
+    def wrong_step(*arguments: Any, lr: float, **options: Any) -> Any:
         return step(*arguments, lr=1.01 * lr, **options)
 
-    monkeypatch.setattr("evosearch.benchmarking.agreement.step", off)
+    monkeypatch.setattr("evosearch.benchmarking.agreement.step", wrong_step)
     assert agreement(programs, OPS)["agreeing"] < 0.5
 
 
-def test_the_command_prints_each_figure_and_fails_if_one_did(
+def test_the_command_prints_each_part_and_fails_if_a_part_failed(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measured(plan: Any, minutes: float, to: Path, progress: Any) -> Iterator[Any]:
@@ -147,14 +147,14 @@ def test_the_command_prints_each_figure_and_fails_if_one_did(
         yield {"part": "agreement", "seconds": 2.0, "error": "broken"}
 
     monkeypatch.setattr("evosearch.benchmarking.accelerator.measure", measured)
-    said = run("bench", "--minutes", "4", "--json")
-    assert said.status == 1
-    assert list(map(json.loads, said.out.splitlines())) == [
+    result = run("bench", "--minutes", "4", "--json")
+    assert result.status == 1
+    assert list(map(json.loads, result.out.splitlines())) == [
         {"part": "device", "seconds": 1.0, "device": "a GPU"},
         {"part": "agreement", "seconds": 2.0, "error": "broken"},
     ]
     assert "agreement (2 s)\nerror broken" in run("bench", "--minutes", "4").out
 
 
-def test_the_mutants_are_of_the_quick_presets_ops() -> None:
+def test_the_mutants_have_the_quick_presets_ops() -> None:
     assert AcceleratorPlan.of_minutes(4).batches.ops == quick().ops

@@ -1,4 +1,4 @@
-"""Audits: fresh seeds against what runs report, with real training where reports are planted."""
+"""Audits: fresh seeds against reported fitness, which the tests make up for real trainings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HALF_AS_FAST = parse(str(zoo.load(BASELINE)).replace("0.001\n", "0.0005\n"))
 def champions(
     directory: Path, programs: Sequence[tuple[Program, float]], rate: float = 1.0, task: str = TASK
 ) -> Run:
-    """A run whose champions are `programs`, each with a planted score on its confirming seeds."""
+    """Make a run with champions `programs`, each with a given score on its confirming seeds."""
     make_run_directory(directory, small(tasks=[task]), {})
     store = Store.open(directory, "search")
     store.add_tuning(task, 3010, Tuner(losses={rate: 0.0}))
@@ -45,8 +45,10 @@ def champions(
         store.add_births([Birth(n, n, 0, "modify", analysis)])
         seeds = tuple(Seed(Stream.CONFIRM, 3 * n + k) for k in range(3))
         for seed in seeds:
-            found = Measurement(1.0, 2.718281828459045**score, 200, "cosine", Engine.INTERPRETER)
-            store.add_measurements(Request(n, "confirm", record, seed), {task: found})
+            measurement = Measurement(
+                1.0, 2.718281828459045**score, 200, "cosine", Engine.INTERPRETER
+            )
+            store.add_measurements(Request(n, "confirm", record, seed), {task: measurement})
         store.add_champion(n, Champion(record, None, seeds))
     number = len(programs)
     counts = {"measurements": 3 * number, "programs": number + 1, "champions": number + 1}
@@ -55,37 +57,39 @@ def champions(
     return Run(directory)
 
 
-def test_the_baseline_itself_is_worth_zero_on_fresh_seeds_whatever_was_reported(
+def test_the_fresh_fitness_of_the_baseline_is_zero_whatever_was_reported(
     tmp_path: Path,
 ) -> None:
-    """And what is not the baseline is not: half its rate costs a tenth of the loss or more."""
+    """Half the baseline's rate has a fitness below -0.1."""
     run = champions(tmp_path / "run", [(zoo.load(BASELINE), 0.2), (HALF_AS_FAST, 0.3)])
     before = (run.directory / "run.db").read_bytes()
-    told: list[tuple[int, int]] = []
-    found = audit([run], seeds=4, progress=lambda text, done, total: told.append((done, total)))
-    same, slower = found.champions
+    progress: list[tuple[int, int]] = []
+    result = audit(
+        [run], seeds=4, progress=lambda text, done, total: progress.append((done, total))
+    )
+    same, slower = result.champions
     assert (same.id, slower.id) == (1, 2)
     assert same.fresh.mean == 0.0
     assert same.reported.mean == pytest.approx(0.2)
     assert same.difference == pytest.approx(0.2)
     assert slower.fresh.mean < -0.1
     assert slower.per_task[TASK] == pytest.approx(slower.fresh.mean)
-    assert found.mean == pytest.approx((0.2 + slower.difference) / 2)
-    assert told[-1] == (16, 16)
+    assert result.mean == pytest.approx((0.2 + slower.difference) / 2)
+    assert progress[-1] == (16, 16)
     assert (run.directory / "run.db").read_bytes() == before
 
 
-def test_a_program_audited_again_is_worth_the_same_and_on_other_seeds_another(
+def test_a_repeated_audit_gives_the_same_fitness_and_other_seeds_a_different_one(
     tmp_path: Path,
 ) -> None:
-    """Every champion has seeds of its own, so that their differences are independent."""
+    """Each champion has different seeds, so that the differences are independent."""
     programs = [(HALF_AS_FAST, 0.0)]
-    one = audit([champions(tmp_path / "one", programs)], seeds=4, workers=1).champions[0]
-    two = audit([champions(tmp_path / "two", programs)], seeds=4, workers=2).champions[0]
-    assert one.fresh == two.fresh
-    second = [(zoo.load(BASELINE), 0.0), *programs]
-    other = audit([champions(tmp_path / "other", second)], seeds=4).champions[1]
-    assert other.fresh != one.fresh
+    first = audit([champions(tmp_path / "one", programs)], seeds=4, workers=1).champions[0]
+    second = audit([champions(tmp_path / "two", programs)], seeds=4, workers=2).champions[0]
+    assert first.fresh == second.fresh
+    two_champions = [(zoo.load(BASELINE), 0.0), *programs]
+    other = audit([champions(tmp_path / "other", two_champions)], seeds=4).champions[1]
+    assert other.fresh != first.fresh
 
 
 def test_a_run_without_a_confirmed_champion_is_refused(tmp_path: Path) -> None:
@@ -93,52 +97,52 @@ def test_a_run_without_a_confirmed_champion_is_refused(tmp_path: Path) -> None:
         audit([champions(tmp_path / "run", [])])
 
 
-def audited(*differences: float) -> Audit:
+def audit_with(*differences: float) -> Audit:
     fresh = Interval(0.1, 0.05, 0.15)
-    found = [
+    audited = [
         AuditedChampion("run", n, Interval(0.1 + d, 0.0 + d, 0.2 + d), fresh, {TASK: 0.1})
         for n, d in enumerate(differences)
     ]
-    return Audit(tuple(found), 64)
+    return Audit(tuple(audited), 64)
 
 
 @pytest.mark.parametrize(
-    ("differences", "agrees", "said"),
+    ("differences", "agrees", "conclusion"),
     [
         ((0.02, -0.01, 0.02), True, "which contains zero: no bias is shown"),
         ((0.02, 0.01, 0.02), False, "above zero: reported fitness is too high"),
         ((-0.02, -0.01, -0.02), False, "below zero: reported fitness is too low"),
-        ((0.02, 0.01), True, "no bias is shown"),  # three standard errors, but of two champions
+        ((0.02, 0.01), True, "no bias is shown"),  # three standard errors, but only two champions
         ((0.0, 0.0), True, "no bias is shown"),
         ((0.02,), None, "one champion cannot distinguish a bias from chance"),
     ],
 )
-def test_the_verdict_is_that_of_the_interval(
-    differences: tuple[float, ...], agrees: bool | None, said: str
+def test_the_verdict_follows_from_the_interval(
+    differences: tuple[float, ...], agrees: bool | None, conclusion: str
 ) -> None:
-    found = audited(*differences)
-    assert found.agrees is agrees
-    assert said in describe_bias(found.mean, found.bias)
-    document = json.loads(json.dumps(found.document(), allow_nan=False))
+    result = audit_with(*differences)
+    assert result.agrees is agrees
+    assert conclusion in describe_bias(result.mean, result.bias)
+    document = json.loads(json.dumps(result.document(), allow_nan=False))
     assert document["agrees"] is agrees
-    if found.bias is not None:
+    if result.bias is not None:
         assert document["mean_low"] <= document["mean_difference"] <= document["mean_high"]
 
 
 def test_the_standard_error_is_that_of_the_mean_difference() -> None:
-    found = audited(0.01, 0.02, 0.03)
-    assert found.mean == pytest.approx(0.02)
-    assert found.standard_error == pytest.approx(0.01 / 3**0.5)
-    assert found.champions[0].half_width == pytest.approx(0.1)
+    result = audit_with(0.01, 0.02, 0.03)
+    assert result.mean == pytest.approx(0.02)
+    assert result.standard_error == pytest.approx(0.01 / 3**0.5)
+    assert result.champions[0].half_width == pytest.approx(0.1)
 
 
 def test_the_command_prints_every_champion_and_the_verdict(run: Any, tmp_path: Path) -> None:
     directory = champions(tmp_path / "run", [(HALF_AS_FAST, 0.3)]).directory
-    said = run("audit", directory, "--seeds", "2", "--json")
-    document = json.loads(said.out)
+    result = run("audit", directory, "--seeds", "2", "--json")
+    document = json.loads(result.out)
     assert document["seeds"] == 2
     assert document["champions"][0]["reported"]["mean"] == pytest.approx(0.3)
     assert document["standard_error"] is None
-    assert "one champion cannot tell" in " ".join(
+    assert "one champion cannot distinguish a bias" in " ".join(
         run("audit", directory, "--seeds", "2").out.split()
     )

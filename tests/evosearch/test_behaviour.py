@@ -1,4 +1,4 @@
-"""Behaviour on scalar streams, and its picture."""
+"""The behaviour of programs on scalar streams of gradients, and its plot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SGD = parse("def train(w, g, lr):\n  u = g * 0.1\n  u = u * lr\n  return u")
 def test_the_update_of_sgd_is_the_gradient() -> None:
     found = behaviour(SGD)
     np.testing.assert_allclose(found.updates, 0.1 * found.gradients, rtol=1e-6)
-    np.testing.assert_allclose(found.fresh, found.updates)
+    np.testing.assert_allclose(found.first_updates, found.updates)
     for gradient, update in found.responses.values():
         np.testing.assert_allclose(update, 0.1 * gradient, rtol=1e-6)
     sizes = [found.step_sizes[scale].mean() for scale in (0.01, 1.0, 100.0)]
@@ -40,7 +40,7 @@ def test_momentum_remembers_a_spike() -> None:
     np.testing.assert_allclose(update[at : at + 5], 0.9 ** np.arange(5), rtol=1e-6)
 
 
-def test_streams_do_what_they_are_called() -> None:
+def test_each_stream_matches_its_name() -> None:
     streams = {name: gradient for name, (gradient, _) in behaviour(SGD).responses.items()}
     assert set(streams) == {"step", "spike", "noise", "flat"}
     assert all(len(stream) == STEPS for stream in streams.values())

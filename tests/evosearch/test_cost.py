@@ -1,4 +1,4 @@
-"""The cost of a search: counted from its measurements, and as its own count has it."""
+"""The cost of a search: counted from its record, and as the search counts it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.evosearch.stored_runs import WEIGHTS, config, measure, shorter_is_bet
 
 
 def row(request: int, task: str, seed: int, steps: int) -> MeasurementRow:
-    told = (request, "child", 1, "key", "search", seed, task, steps, "cosine", "interpreter")
-    return MeasurementRow(*told, 1.0, 1.0, 0.0, False)
+    values = (request, "child", 1, "key", "search", seed, task, steps, "cosine", "interpreter")
+    return MeasurementRow(*values, 1.0, 1.0, 0.0, False)
 
 
-def test_a_training_costs_its_steps_times_its_weights_and_the_baseline_trains_once_a_seed() -> None:
+def test_a_training_costs_steps_times_weights_and_the_baseline_trains_once_per_seed() -> None:
     rows = [
         row(1, "one", 0, 50),
         row(1, "two", 0, 200),
@@ -31,7 +31,7 @@ def test_a_training_costs_its_steps_times_its_weights_and_the_baseline_trains_on
     }
 
 
-def test_the_baseline_of_a_seed_whose_first_program_was_stopped_costs_a_whole_training() -> None:
+def test_the_baseline_costs_a_complete_training_if_the_first_program_was_stopped() -> None:
     rows = [row(1, "one", 0, 7), row(2, "one", 0, 50)]
     assert running_cost(rows, WEIGHTS)[1] == Cost(2, 57 * 1000)
 
@@ -46,40 +46,40 @@ def test_the_store_and_the_search_count_the_same_trainings(tmp_path: Path) -> No
     assert store.trainings(0) == 0
 
 
-def test_champions_have_the_cost_at_which_their_tests_were_decided(tmp_path: Path) -> None:
+def test_champions_have_the_cost_at_the_end_of_their_tests(tmp_path: Path) -> None:
     evolution = stored(tmp_path / "run", programs=1600)
     champions = Run(tmp_path / "run").champions()
-    assert [one.id for one in champions] == [c.record.id for c in evolution.champions]
+    assert [entry.id for entry in champions] == [c.record.id for c in evolution.champions]
     assert len(champions) > 2
-    costs = [one.cost.trainings for one in champions]
+    costs = [entry.cost.trainings for entry in champions]
     assert costs[0] == 0
     assert costs == sorted(costs)
     assert costs[-1] < evolution.trainings
 
-    again = Evolution(config())
-    seen: dict[int, int] = {}
-    waiting = []
-    while len(again.champions) < len(evolution.champions):
-        while len(waiting) < again.config.in_flight and (request := again.ask(1600)):
-            waiting.append(request)
-        request = waiting.pop(0)
-        again.tell(request, measure(request, shorter_is_better, 0.03))
-        seen.setdefault(len(again.champions) - 1, again.trainings)
-    assert costs[1:] == [seen[number] for number in range(1, len(champions))]
+    repeated = Evolution(config())
+    cost_by_champion: dict[int, int] = {}
+    in_flight = []
+    while len(repeated.champions) < len(evolution.champions):
+        while len(in_flight) < repeated.config.in_flight and (request := repeated.ask(1600)):
+            in_flight.append(request)
+        request = in_flight.pop(0)
+        repeated.tell(request, measure(request, shorter_is_better, 0.03))
+        cost_by_champion.setdefault(len(repeated.champions) - 1, repeated.trainings)
+    assert costs[1:] == [cost_by_champion[number] for number in range(1, len(champions))]
 
 
-def test_a_champions_fitness_comes_from_seeds_that_decided_nothing(tmp_path: Path) -> None:
+def test_a_champions_fitness_is_the_mean_over_its_confirming_seeds(tmp_path: Path) -> None:
     evolution = stored(tmp_path / "run", programs=1600)
     champions = Run(tmp_path / "run").champions()
-    for found, champion in zip(champions[1:], evolution.champions[1:], strict=True):
+    for entry, champion in zip(champions[1:], evolution.champions[1:], strict=True):
         scores = [champion.record.scores.get(seed) for seed in champion.confirming_seeds]
-        known = [sum(s.values()) / 2 for s in scores if s is not None]
-        if len(known) < 2:
-            assert found.estimate is None
+        confirmed = [sum(s.values()) / 2 for s in scores if s is not None]
+        if len(confirmed) < 2:
+            assert entry.estimate is None
         else:
-            assert found.estimate is not None
-            assert abs(found.estimate.fitness.mean - sum(known) / len(known)) < 1e-9
-            assert found.estimate.seeds == len(known)
+            assert entry.estimate is not None
+            assert abs(entry.estimate.fitness.mean - sum(confirmed) / len(confirmed)) < 1e-9
+            assert entry.estimate.seeds == len(confirmed)
     last = champions[-1].estimate
     assert last is not None
     assert last.seeds == 16

@@ -1,4 +1,4 @@
-"""Searches side by side: curves, groups, equal cost; on stored searches without training."""
+"""Comparison of runs at equal cost, on stored searches without trainings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two seeds of one search, and one of another that costs less."""
+    """Two seeds of one search, and one run of a cheaper search."""
     root = tmp_path_factory.mktemp("runs")
     stored(root / "full", programs=1200, seed=0)
     stored(root / "full-2", programs=1200, seed=1)
@@ -37,7 +37,7 @@ def opened(paths: list[Path]) -> list[Run]:
     return [Run(path) for path in paths]
 
 
-def test_runs_that_differ_in_their_seed_alone_are_one_group(runs: list[Path]) -> None:
+def test_runs_that_differ_only_in_seed_form_one_group(runs: list[Path]) -> None:
     comparison = compare_runs(opened(runs))
     assert [(group.name, len(group.runs)) for group in comparison.groups] == [
         ("full", 2),
@@ -52,38 +52,47 @@ def test_groups_are_compared_up_to_the_cost_of_the_cheapest_run(
     runs: list[Path], unit: Unit
 ) -> None:
     costs = [run.cost() for run in opened(runs)]
-    spent = [cost.updates if unit is Unit.UPDATES else cost.trainings for cost in costs]
+    run_costs = [cost.updates if unit is Unit.UPDATES else cost.trainings for cost in costs]
     comparison = compare_runs(opened(runs), unit)
-    assert comparison.costs[-1] == min(spent) == spent[2]
+    assert comparison.costs[-1] == min(run_costs) == run_costs[2]
     assert list(comparison.costs) == sorted(comparison.costs)
 
 
-def test_a_group_is_the_mean_and_range_of_the_champions_at_a_cost(runs: list[Path]) -> None:
+def test_a_group_has_the_mean_and_range_of_its_champions_at_a_cost(runs: list[Path]) -> None:
     comparison = compare_runs(opened(runs), Unit.TRAININGS)
     for cost in (*comparison.costs, 10**9):
-        found = []
+        estimates = []
         for run in opened(runs[:2]):
-            champions = [one for one in run.champions() if one.cost.trainings <= cost]
-            found.append([one.estimate for one in champions if one.estimate][-1])
-        values = [one.fitness.mean for one in found]
+            champions = [entry for entry in run.champions() if entry.cost.trainings <= cost]
+            estimates.append([entry.estimate for entry in champions if entry.estimate][-1])
+        values = [estimate.fitness.mean for estimate in estimates]
         mean, low, high = comparison.groups[0].fitness(cost) or (None, None, None)
         assert (mean, low, high) == (pytest.approx(sum(values) / 2), min(values), max(values))
         per_task = comparison.groups[0].per_task(cost)
         for task in ("one", "two"):
-            assert per_task[task] == pytest.approx(sum(one.per_task[task] for one in found) / 2)
+            expected = sum(estimate.per_task[task] for estimate in estimates) / 2
+            assert per_task[task] == pytest.approx(expected)
 
 
-def test_a_curve_is_the_last_champion_and_not_the_luckiest() -> None:
+def test_a_curve_shows_the_current_champion_not_the_maximum() -> None:
     estimates = [
         Estimate(fitness=Interval(mean, mean, mean), per_task={}, seeds=2)
         for mean in (0.0, 0.3, 0.2)
     ]
     curve = Curve((0, 10, 20), tuple(estimates))
-    found = [curve.at(cost) for cost in (-1, 0, 9, 10, 19, 20, 99)]
-    assert [one and one.fitness.mean for one in found] == [None, 0.0, 0.0, 0.3, 0.3, 0.2, 0.2]
+    points = [curve.at(cost) for cost in (-1, 0, 9, 10, 19, 20, 99)]
+    assert [point and point.fitness.mean for point in points] == [
+        None,
+        0.0,
+        0.0,
+        0.3,
+        0.3,
+        0.2,
+        0.2,
+    ]
 
 
-def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) -> None:
+def test_incomparable_runs_are_refused(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="same search with the same seed"):
         compare_runs(opened([runs[0], runs[0]]))
     make_run_directory(tmp_path / "empty", config(), {})
@@ -94,7 +103,7 @@ def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) ->
         compare_runs([Run(runs[0]), Run(tmp_path / "other")])
 
 
-def test_searches_that_differ_in_seed_limits_and_what_comes_after_are_one_group(
+def test_runs_that_differ_in_seed_limits_and_later_phases_form_one_group(
     tmp_path: Path,
 ) -> None:
     stored(tmp_path / "mine-1", programs=200, seed=1)
@@ -104,14 +113,15 @@ def test_searches_that_differ_in_seed_limits_and_what_comes_after_are_one_group(
     assert group.name == "mine"
 
 
-Found = list[tuple[str, int, float]]
+Scores = list[tuple[str, int, float]]
+"""Task, seed and score of validations."""
 
 
-def validated(directory: Path, champions: dict[int, tuple[int, Found]]) -> Run:
-    """`directory` with scores (task, seed, score) by champion, each with its program's id."""
+def validated(directory: Path, champions: dict[int, tuple[int, Scores]]) -> Run:
+    """Add validations to a run, given each champion's program id and scores."""
     store = Store.open(directory, "search")
-    for number, (program, found) in champions.items():
-        rows = [Validation(task, seed, 1.0, 1.0, math.exp(score)) for task, seed, score in found]
+    for number, (program, scores) in champions.items():
+        rows = [Validation(task, seed, 1.0, 1.0, math.exp(score)) for task, seed, score in scores]
         store.add_validation(number, program, rows)
     store.close()
     return Run(directory)
@@ -131,41 +141,39 @@ def test_validation_is_the_mean_over_seeds_of_each_champion(tmp_path: Path) -> N
             ),
         },
     )
-    found = run.validations()
-    assert list(found) == [1, number]
-    assert found[1].fitness.mean == pytest.approx(0.25)
-    assert found[1].per_task == pytest.approx({"big": 0.2, "deep": 0.3})
-    assert found[1].seeds == 2
-    assert found[number].fitness.mean == pytest.approx(0.55)
+    estimates = run.validations()
+    assert list(estimates) == [1, number]
+    assert estimates[1].fitness.mean == pytest.approx(0.25)
+    assert estimates[1].per_task == pytest.approx({"big": 0.2, "deep": 0.3})
+    assert estimates[1].seeds == 2
+    assert estimates[number].fitness.mean == pytest.approx(0.55)
     group = compare_runs([run], Unit.TRAININGS).groups[0]
-    costs = [one.cost.trainings for one in run.champions()]
+    costs = [champion.cost.trainings for champion in run.champions()]
     assert group.validation(costs[1] - 1) is None
     assert (group.validation(costs[1]) or (None,))[0] == pytest.approx(0.25)
     assert (group.validation(costs[-1]) or (None,))[0] == pytest.approx(0.55)
 
 
-def test_the_command_prints_a_row_for_each_cost_and_search(run: Any, runs: list[Path]) -> None:
+def test_compare_prints_a_row_for_each_cost_and_group(run: Any, runs: list[Path]) -> None:
     document = json.loads(run("compare", *runs, "--json").out)
     assert document["unit"] == "weight updates"
-    assert [one["name"] for one in document["groups"]] == ["full", "constants-1"]
+    assert [group["name"] for group in document["groups"]] == ["full", "constants-1"]
     fitness = document["groups"][0]["fitness"]
     assert len(fitness) == len(document["costs"]) == 5
-    said = run("compare", *runs, "--by", "trainings")
-    assert said.status == 0
-    lines = said.out.splitlines()
+    result = run("compare", *runs, "--by", "trainings")
+    assert result.status == 0
+    lines = result.out.splitlines()
     assert sum("full" in line for line in lines[:12]) == 5
     shown = f"{fitness[-1]['mean']:+.3f} {fitness[-1]['low']:+.3f} {fitness[-1]['high']:+.3f}"
-    assert shown in " ".join(said.out.split())
-    assert "constants-1 differs from full in: mutation.insert = 0.0" in said.out
-    alone = document["groups"][1]["fitness"][-1]
-    assert f"constants-1 {alone['mean']:+.3f} - -" in " ".join(said.out.split())
-    assert "what another seed would find: constants-1." in " ".join(said.out.split())
-    assert "validation" not in said.out
+    assert shown in " ".join(result.out.split())
+    assert "constants-1 differs from full in: mutation.insert = 0.0" in result.out
+    single_run = document["groups"][1]["fitness"][-1]
+    assert f"constants-1 {single_run['mean']:+.3f} - -" in " ".join(result.out.split())
+    assert "what another seed would find: constants-1." in " ".join(result.out.split())
+    assert "validation" not in result.out
 
 
-def test_the_command_draws_a_line_for_each_search(
-    run: Any, runs: list[Path], tmp_path: Path
-) -> None:
+def test_compare_draws_a_line_for_each_group(run: Any, runs: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "curves.svg"
     assert run("compare", *runs, "-o", path).status == 0
@@ -182,12 +190,12 @@ def test_the_command_draws_a_line_for_each_search(
     assert "use one of .svg, .png, .pdf" in refused.err
 
 
-def test_validation_has_its_columns_and_its_panel(run: Any, tmp_path: Path) -> None:
+def test_compare_shows_validation_in_columns_and_a_panel(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     evolution = stored(tmp_path / "run", programs=1200)
     first = evolution.champions[1].record.id
     validated(tmp_path / "run", {1: (first, [("big", 0, 0.25), ("big", 1, 0.25)])})
-    said = run("compare", tmp_path / "run", "-o", tmp_path / "curves.svg")
-    assert "validation" in said.out
-    assert "+0.250" in said.out
+    result = run("compare", tmp_path / "run", "-o", tmp_path / "curves.svg")
+    assert "validation" in result.out
+    assert "+0.250" in result.out
     assert "validation tasks" in (tmp_path / "curves.svg").read_text()

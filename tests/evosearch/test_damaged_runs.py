@@ -1,6 +1,6 @@
-"""Damaged run directories: an error in one line or the same figures, never a traceback.
+"""Damaged run directories give a one-line error or the same figures, never a traceback.
 
-Bytes are flipped, values take other types, files are cut, missing, foreign or no files at all.
+Bytes are flipped, values get other types, files are truncated, missing, replaced or not files.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from evosearch.runs.validations import Validation
 from primitives import ProgramError
 from tests.evosearch import planted
 
-MUTATIONS = 250
+NUM_DAMAGED = 250
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("damaged") / "run"
     with pytest.MonkeyPatch.context() as patch:
         planted.plant(patch)
@@ -42,13 +42,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def reported(directory: Path) -> dict[str, Any]:
-    """What commands say of a run: `status`, `top`, `show`, `lineage`, `compare`."""
+    """Return the figures that commands report about a run."""
     run = Run(directory)
     best = run.top(1)[0].id
     return {
         **planted.result(run),
         "program": str(load_program(f"{directory}#7")),
-        "lineage": [one.document() for one in lineage(run, best)],
+        "lineage": [ancestor.document() for ancestor in lineage(run, best)],
         "tests": run.tests(),
         "validations": run.validations(),
     }
@@ -62,7 +62,7 @@ def _flip_bytes(run: Path, rng: np.random.Generator) -> None:
     path.write_bytes(content)
 
 
-VALUES = ("null", "'x'", "-1", "1e999", "x'00ff'", "9223372036854775807", "''", "0.5", "'[[[['")
+SQL_VALUES = ("null", "'x'", "-1", "1e999", "x'00ff'", "9223372036854775807", "''", "0.5", "'[[[['")
 
 
 def _change_a_value(run: Path, rng: np.random.Generator) -> None:
@@ -71,12 +71,12 @@ def _change_a_value(run: Path, rng: np.random.Generator) -> None:
         tables = [row[0] for row in db.execute(names)]
         table = str(rng.choice(tables))
         columns = [row[1] for row in db.execute(f"pragma table_info({table})")]
-        column, value = str(rng.choice(columns)), str(rng.choice(VALUES))
-        some = f"rowid in (select rowid from {table} order by random() limit 1)"
+        column, value = str(rng.choice(columns)), str(rng.choice(SQL_VALUES))
+        one_row = f"rowid in (select rowid from {table} order by random() limit 1)"
         try:
-            db.execute(f"update or replace {table} set {column} = {value} where {some}")
+            db.execute(f"update or replace {table} set {column} = {value} where {one_row}")
         except sqlite3.IntegrityError:
-            db.execute(f"delete from {table} where {some}")
+            db.execute(f"delete from {table} where {one_row}")
 
 
 def _change_a_row(run: Path, rng: np.random.Generator) -> None:
@@ -112,121 +112,123 @@ DAMAGE: tuple[Callable[[Path, np.random.Generator], None], ...] = (
 )
 
 
-def test_no_damage_to_a_run_is_a_traceback_or_another_figure(sound: Path, tmp_path: Path) -> None:
-    whole = reported(sound)
+def test_damage_to_a_run_is_an_error_or_changes_no_figure(undamaged: Path, tmp_path: Path) -> None:
+    expected = reported(undamaged)
     refused = unchanged = 0
-    for number in range(MUTATIONS):
+    for number in range(NUM_DAMAGED):
         rng = np.random.default_rng(number)
         directory = tmp_path / "run"
         shutil.rmtree(directory, ignore_errors=True)
-        shutil.copytree(sound, directory)
+        shutil.copytree(undamaged, directory)
         damage = DAMAGE[number % len(DAMAGE)]
         damage(directory, rng)
         try:
-            found = reported(directory)
+            figures = reported(directory)
         except (EvosearchError, ProgramError):
             refused += 1
         else:
             missing_rows = damage in (_change_a_row, _change_a_value)
-            assert found == whole or (missing_rows and _is_found(directory)), number
+            assert figures == expected or (missing_rows and _is_detected_by_check(directory)), (
+                number
+            )
             unchanged += 1
-    assert refused > MUTATIONS / 4
-    assert unchanged > MUTATIONS / 10
+    assert refused > NUM_DAMAGED / 4
+    assert unchanged > NUM_DAMAGED / 10
 
 
-LEAF = 13
-"""The type of a page of SQLite's that holds rows of a table."""
+LEAF_PAGE = 13
+"""Type of the pages of SQLite that hold the rows of tables."""
 
 
-def test_a_page_that_has_lost_a_row_is_another_figure_nowhere(
-    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_page_that_lost_a_row_changes_no_figure(
+    undamaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its count of rows is one less, so nothing that is left is damaged; each page in turn."""
+    """For each page: decrease its row count, so that all remaining rows are undamaged."""
     directory = tmp_path / "run"
-    shutil.copytree(sound, directory)
+    shutil.copytree(undamaged, directory)
     store = Store.open(directory, "search")
     champions = store.select(CHAMPIONS)
     for champion in champions:
-        found = [
+        validations = [
             Validation(f"{task}-10x", seed, 0.1, 1.0, 1.1)
             for task in planted.TASKS
             for seed in range(2)
         ]
-        store.add_validation(champion.number, champion.program, found)
+        store.add_validation(champion.number, champion.program, validations)
     store.close()
     with sqlite3.connect(directory / DATABASE) as db:
         db.execute("pragma journal_mode = delete")
         size = db.execute("pragma page_size").fetchone()[0]
     planted.plant(monkeypatch)
-    path, whole = directory / DATABASE, reported(directory)
-    assert len(whole["validations"]) == len(champions)
+    path, expected = directory / DATABASE, reported(directory)
+    assert len(expected["validations"]) == len(champions)
     content, refused = path.read_bytes(), 0
     for start in range(0, len(content), size):
-        header = start or 100  # the first page begins with the file's own header
+        header = start or 100  # the first page starts with the header of the file
         rows = int.from_bytes(content[header + 3 : header + 5], "big")
-        if content[header] != LEAF or not rows:
+        if content[header] != LEAF_PAGE or not rows:
             continue
         damaged = bytearray(content)
         damaged[header + 3 : header + 5] = (rows - 1).to_bytes(2, "big")
         path.write_bytes(damaged)
-        refused += _is_refused_or(whole, directory)
+        refused += _is_refused(expected, directory)
         with suppress(EvosearchError):
             resume(directory)
-        _is_refused_or(whole, directory)
+        _is_refused(expected, directory)
     assert refused > 8
 
 
-def test_a_validation_that_is_gone_is_missed(sound: Path, tmp_path: Path) -> None:
+def test_a_lost_validation_is_detected(undamaged: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    shutil.copytree(sound, directory)
+    shutil.copytree(undamaged, directory)
     store = Store.open(directory, "search")
-    found = [Validation("digits-mlp-10x", seed, 0.1, 1.0, 1.1) for seed in range(2)]
-    found += [Validation("points-teacher-10x", seed, 0.1, 1.0, 1.1) for seed in range(2)]
+    validations = [Validation("digits-mlp-10x", seed, 0.1, 1.0, 1.1) for seed in range(2)]
+    validations += [Validation("points-teacher-10x", seed, 0.1, 1.0, 1.1) for seed in range(2)]
     champion = store.select(CHAMPIONS)[-1]
-    store.add_validation(champion.number, champion.program, found)
+    store.add_validation(champion.number, champion.program, validations)
     store.close()
     assert list(Run(directory).validations()) == [champion.number]
     with sqlite3.connect(directory / DATABASE) as db:
         db.execute("delete from validations")
     with pytest.raises(EvosearchError, match=r"missing; `evosearch resume .* repeats it"):
         Run(directory).validations()
-    assert "rows" in {one.subject for one in check(directory) if not one.ok}
+    assert "rows" in {finding.subject for finding in check(directory) if not finding.ok}
     store = Store.open(directory, "search")
-    store.add_validation(champion.number, champion.program, found)
+    store.add_validation(champion.number, champion.program, validations)
     store.close()
     assert list(Run(directory).validations()) == [champion.number]
 
 
-def _is_refused_or(whole: dict[str, Any], directory: Path) -> bool:
-    """Whether commands refuse the run; if they do not, they say what they said of it before."""
+def _is_refused(expected: dict[str, Any], directory: Path) -> bool:
+    """Whether commands refuse a run; if they do not, check that the figures are as expected."""
     try:
-        found = reported(directory)
+        figures = reported(directory)
     except (EvosearchError, ProgramError):
         return True
-    assert found == whole
+    assert figures == expected
     return False
 
 
-def _is_found(directory: Path) -> bool:
-    """Whether `check` tells of the damage: a row that is gone has no checksum that could tell."""
-    return any(not one.ok for one in check(directory))
+def _is_detected_by_check(directory: Path) -> bool:
+    """Whether `check` detects the damage; a lost row has no checksum that could differ."""
+    return any(not finding.ok for finding in check(directory))
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_check_and_its_repair_survive_any_damage(seed: int, sound: Path, tmp_path: Path) -> None:
+def test_check_and_repair_survive_any_damage(seed: int, undamaged: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng([seed, 1])
     directory = tmp_path / "run"
-    shutil.copytree(sound, directory)
+    shutil.copytree(undamaged, directory)
     DAMAGE[seed % len(DAMAGE)](directory, rng)
-    found = check(directory)
+    findings = check(directory)
     repaired = check(directory, repair=True)
-    assert len(found) == len(repaired) > 5
-    if all(one.ok for one in repaired):
-        assert _derived(directory) == _derived(sound)
+    assert len(findings) == len(repaired) > 5
+    if all(finding.ok for finding in repaired):
+        assert _derived_figures(directory) == _derived_figures(undamaged)
 
 
-def _derived(directory: Path) -> dict[str, Any]:
-    """What is reported, without why the search ended, which nothing derives again."""
-    found = reported(directory)
-    del found["status"]["stop_reason"]
-    return found
+def _derived_figures(directory: Path) -> dict[str, Any]:
+    """Return the reported figures without the stop reason, which cannot be derived again."""
+    figures = reported(directory)
+    del figures["status"]["stop_reason"]
+    return figures

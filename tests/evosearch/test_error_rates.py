@@ -1,6 +1,6 @@
-"""How often a search errs, where the truth is known: nothing is trained, scores are drawn.
+"""Error rates of a search on simulated scores, whose true means are known.
 
-Run by hand, a quarter of an hour: `pytest -m slow -s tests/evosearch/test_error_rates.py`.
+Run by hand, in a quarter of an hour: `pytest -m slow -s tests/evosearch/test_error_rates.py`.
 """
 
 import math
@@ -15,31 +15,33 @@ from evosearch.presets import load_preset
 from primitives import Program, live, zoo
 from tests.evosearch.stored_runs import Worth, config, evolve
 
-DEVIATION = 0.1  # of a program's score between seeds
+DEVIATION = 0.1  # standard deviation of a program's score between seeds
 PER_TASK = DEVIATION * math.sqrt(2)  # a seed's score is the mean of two tasks
 BASELINE = zoo.load("adamw_paper")
 POPULATION = 100
 
 
-def as_in(preset: str) -> dict[str, Any]:
-    """The measurement of a preset, its race in deviations between seeds."""
-    chosen = load_preset(preset)["measurement"]
+def measurement_of(preset: str) -> dict[str, Any]:
+    """Return the measurement settings of a preset, its race in deviations between seeds."""
+    settings = load_preset(preset)["measurement"]
     return {
-        "challenge_seeds": chosen["challenge_seeds"],
-        "max_seeds": chosen["max_seeds"],
-        "race": chosen["race"] / MeasurementConfig().noise_floor * DEVIATION,
+        "challenge_seeds": settings["challenge_seeds"],
+        "max_seeds": settings["max_seeds"],
+        "race": settings["race"] / MeasurementConfig().noise_floor * DEVIATION,
     }
 
 
 SETTINGS = pytest.mark.parametrize(
     "measurement",
-    [{}, as_in("standard"), as_in("quick")],
+    [{}, measurement_of("standard"), measurement_of("quick")],
     ids=["defaults", "standard", "quick"],
 )
 
 
-def searched(seed: int, worth: Worth, programs: int, measurement: dict[str, Any]) -> Evolution:
-    """A search of so many programs whose true scores are `worth`."""
+def simulate_search(
+    seed: int, worth: Worth, programs: int, measurement: dict[str, Any]
+) -> Evolution:
+    """Simulate a search of `programs` programs with the true scores `worth`."""
     evolution = Evolution(
         config(seed=seed, population=POPULATION, tournament=2, measurement=measurement)
     )
@@ -48,32 +50,32 @@ def searched(seed: int, worth: Worth, programs: int, measurement: dict[str, Any]
 
 
 def decays_weights(program: Program) -> bool:
-    """Whether the live program reads the weights at all."""
-    alive = live(program)
-    return any(alive.weight in statement.args for statement in alive.statements)
+    """Return whether a live statement reads the weights."""
+    live_program = live(program)
+    return any(live_program.weight in statement.args for statement in live_program.statements)
 
 
 @pytest.mark.slow
 @SETTINGS
-def test_a_search_on_pure_noise_takes_a_new_champion_in_at_most_28_of_400_runs(
+def test_searches_on_pure_noise_find_a_new_champion_in_at_most_28_of_400_runs(
     measurement: dict[str, Any],
 ) -> None:
-    """An error rate of 0.05 a run gives 20 on average and more than 28 in 3 of 100."""
-    runs = (searched(seed, lambda _: 0.0, 500, measurement) for seed in range(400))
+    """An error rate of 0.05 per run gives a mean of 20, and more than 28 with probability 0.03."""
+    runs = (simulate_search(seed, lambda _: 0.0, 500, measurement) for seed in range(400))
     wrong = sum(len(run.champions) > 1 for run in runs)
-    print(f"\nnull: {wrong} of 400 searches declared a champion that is no better")
+    print(f"\nnull: {wrong} of 400 searches accepted a champion that is not better")
     assert wrong <= 28
 
 
 @pytest.mark.slow
 @SETTINGS
-@pytest.mark.parametrize(("size", "least"), [(1.0, 100), (0.5, 5)])
-def test_a_planted_improvement_is_found_and_its_interval_covers_the_truth(
-    size: float, least: int, measurement: dict[str, Any]
+@pytest.mark.parametrize(("size", "min_found"), [(1.0, 100), (0.5, 5)])
+def test_a_simulated_improvement_is_found_and_its_interval_covers_the_truth(
+    size: float, min_found: int, measurement: dict[str, Any]
 ) -> None:
-    """To drop the weight decay is worth `size` deviations between seeds: one deletion away.
+    """Deleting the weight decay improves the score by `size` standard deviations between seeds.
 
-    Half a deviation is little for the twelve pairs of one test at an error rate of 0.025.
+    Half a deviation is hard to detect with the twelve pairs of one test at an error rate of 0.025.
     """
     gain = size * DEVIATION
 
@@ -83,7 +85,7 @@ def test_a_planted_improvement_is_found_and_its_interval_covers_the_truth(
     assert worth(BASELINE) == 0.0
     found = covered = 0
     for seed in range(200):
-        evolution = searched(seed, worth, 2000, measurement)
+        evolution = simulate_search(seed, worth, 2000, measurement)
         record = evolution.champion.record
         floor = evolution.config.measurement.noise_floor
         _, low, high = fitness(reported_scores(record.scores), floor)
@@ -91,8 +93,8 @@ def test_a_planted_improvement_is_found_and_its_interval_covers_the_truth(
         found += truth > 0
         covered += low <= truth <= high
     print(
-        f"\nplanted, {size} deviations: found in {found} of 200 searches of 2,000 programs, "
+        f"\nimprovement of {size} deviations: found in {found} of 200 searches of 2,000 programs, "
         f"the reported interval covers the truth in {covered}"
     )
     assert covered >= 182
-    assert found >= least
+    assert found >= min_found

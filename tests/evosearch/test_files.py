@@ -1,4 +1,4 @@
-"""Files that a user names are written whole, or refused before any work."""
+"""Files are written atomically, or refused before any work."""
 
 import ast
 import os
@@ -23,7 +23,7 @@ from evosearch.files import (
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically_and_no_temporary_file_is_left(tmp_path: Path) -> None:
     path = tmp_path / "report.md"
     write_text(path, "old")
     write_text(path, "new")
@@ -31,7 +31,7 @@ def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_was_not_finished_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "report.md"
     write_text(path, "old")
     with pytest.raises(UnicodeEncodeError):
@@ -40,12 +40,12 @@ def test_a_file_that_was_not_finished_leaves_the_old_one(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_the_system_refuses_is_said_in_a_line() -> None:
+def test_a_system_error_is_a_one_line_error() -> None:
     with pytest.raises(EvosearchError, match=r"cannot write /dev/full: No space left on device"):
         write_text(Path("/dev/full"), "text")
 
 
-def test_a_link_stays_one(tmp_path: Path) -> None:
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
     path, link = tmp_path / "report.md", tmp_path / "link.md"
     link.symlink_to(path)
     for text in ("made", "replaced"):
@@ -58,7 +58,7 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [link, path]
 
 
-def test_bytes_are_written_through_the_same_way(tmp_path: Path) -> None:
+def test_bytes_are_written_atomically(tmp_path: Path) -> None:
     write_bytes(tmp_path / "picture.png", b"\x89PNG\r\n")
     assert (tmp_path / "picture.png").read_bytes() == b"\x89PNG\r\n"
     with atomic_write(tmp_path / "picture.png") as file:
@@ -81,7 +81,7 @@ def test_a_new_file_has_the_mode_of_a_plain_open(tmp_path: Path, mask: int, expe
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o755, 0o664])
-def test_a_replaced_file_keeps_its_mode_and_is_never_more_open(tmp_path: Path, mode: int) -> None:
+def test_a_replaced_file_keeps_its_mode_at_all_times(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "report.md"
     write_text(path, "old")
     path.chmod(mode)
@@ -92,79 +92,80 @@ def test_a_replaced_file_keeps_its_mode_and_is_never_more_open(tmp_path: Path, m
     assert path.read_text() == "new"
 
 
-def test_no_two_temporary_names_are_alike(tmp_path: Path) -> None:
+def test_temporary_names_are_unique(tmp_path: Path) -> None:
     names = set()
     for _ in range(50):
         with atomic_write(tmp_path / "report.md"):
             names |= {path.name for path in tmp_path.iterdir()} - {"report.md"}
     assert len(names) == 50
-    assert all(len(name) < 50 for name in names)  # a name of 255 bytes leaves no room for more
+    # Temporary names are short, since the target's own name may have 255 bytes.
+    assert all(len(name) < 50 for name in names)
     longest = tmp_path / ("x" * 255)
     write_text(longest, "text")
     assert longest.read_text() == "text"
 
 
-@pytest.mark.parametrize("planted", ["file", "link", "dangling link", "directory"])
-def test_what_has_the_temporary_name_is_neither_followed_nor_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+@pytest.mark.parametrize("kind_of_file", ["file", "link", "dangling link", "directory"])
+def test_a_file_with_the_temporary_name_is_neither_followed_nor_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind_of_file: str
 ) -> None:
-    """Even if somebody guessed the name."""
+    """An attacker guesses the temporary name."""
     monkeypatch.setattr(files.secrets, "token_hex", lambda count: "guessed")
-    victim, there = tmp_path / "victim", tmp_path / ".evosearch-guessed.tmp"
+    victim, existing = tmp_path / "victim", tmp_path / ".evosearch-guessed.tmp"
     victim.write_text("precious")
-    if planted == "file":
-        there.write_text("precious")
-    elif planted == "directory":
-        there.mkdir()
+    if kind_of_file == "file":
+        existing.write_text("precious")
+    elif kind_of_file == "directory":
+        existing.mkdir()
     else:
-        there.symlink_to(victim if planted == "link" else tmp_path / "nowhere")
+        existing.symlink_to(victim if kind_of_file == "link" else tmp_path / "nowhere")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(EvosearchError, match=r"cannot write .*report\.md: File exists"):
         write_text(tmp_path / "report.md", "text")
     assert sorted(tmp_path.iterdir()) == before
     assert victim.read_text() == "precious"
-    if planted == "file":
-        assert there.read_text() == "precious"
+    if kind_of_file == "file":
+        assert existing.read_text() == "precious"
 
 
-def test_content_is_synced_before_its_name_and_the_name_after(
+def test_the_content_is_synced_before_the_rename_and_the_directory_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    happened: list[str] = []
+    calls: list[str] = []
     sync, replace = os.fsync, os.replace
 
     def synced(descriptor: int) -> None:
         kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
         size = os.fstat(descriptor).st_size
-        happened.append(kind if kind == "directory" else f"{kind} of {size}")
+        calls.append(kind if kind == "directory" else f"{kind} of {size}")
         sync(descriptor)
 
     def replaced(source: Path, target: Path) -> None:
-        happened.append("rename")
+        calls.append("rename")
         replace(source, target)
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", replaced)
     write_text(tmp_path / "report.md", "12345")
-    assert happened == ["file of 5", "rename", "directory"]
-    happened.clear()
+    assert calls == ["file of 5", "rename", "directory"]
+    calls.clear()
     write_text(tmp_path / "report.md", "1234567", durable=False)
-    assert happened == ["rename"]
+    assert calls == ["rename"]
     assert (tmp_path / "report.md").read_text() == "1234567"
 
 
 @pytest.mark.parametrize("call", ["open", "fchmod", "fsync", "replace"])
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_whatever_fails_leaves_the_old_file_and_no_rest(
+def test_any_failure_leaves_the_old_file_and_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, failure: BaseException
 ) -> None:
     path = tmp_path / "report.md"
     write_text(path, "old")
 
-    def fails(*given: Any, **named: Any) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(os, call, fails)
+    monkeypatch.setattr(os, call, fail)
     expected = EvosearchError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(expected):
         write_text(path, "new")
@@ -173,40 +174,40 @@ def test_whatever_fails_leaves_the_old_file_and_no_rest(
     assert list(tmp_path.iterdir()) == [path]
 
 
-DIRECT = {
+MAY_WRITE_DIRECTLY = {
     "evosearch/runs/journal.py": "the log, to which lines are appended",
 }
-"""Modules that may write a file otherwise, and which."""
+"""Modules that may write files without `evosearch.files`, and which files."""
 
 
 def writes_directly(source: str) -> bool:
-    """Whether a module writes a file itself: by `write_text` or `open` for writing of a path."""
+    """Whether a module's source writes files with `Path.write_text`, `write_bytes` or `open`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
             if name in ("write_text", "write_bytes") and isinstance(node.func, ast.Attribute):
                 return True
-            words = [str(one.value) for one in node.args if isinstance(one, ast.Constant)]
+            words = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
             modes = [set(word) for word in words if set(word) <= set("rwxabt+")]
             if name == "open" and any(mode & set("wax+") for mode in modes):
                 return True
     return False
 
 
-def test_every_writer_of_a_file_writes_it_whole() -> None:
-    found = {
+def test_every_module_writes_files_atomically() -> None:
+    writers = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "evosearch").rglob("*.py")
         if writes_directly(path.read_text(encoding="utf-8"))
     }
-    assert found - {"evosearch/files.py"} <= set(DIRECT)
+    assert writers - {"evosearch/files.py"} <= set(MAY_WRITE_DIRECTLY)
     assert writes_directly("path.write_text(x)")
     assert writes_directly("with path.open('w') as file: pass")
     assert not writes_directly("write_text(path, x)\nopen(path, 'rb')")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "device", "missing"])
-def test_only_regular_files_are_read_and_nothing_waits(tmp_path: Path, kind: str) -> None:
+def test_only_regular_files_are_read_without_waiting(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "<unknown>"
     if kind == "pipe":
         os.mkfifo(path)
@@ -214,26 +215,26 @@ def test_only_regular_files_are_read_and_nothing_waits(tmp_path: Path, kind: str
         path.mkdir()
     elif kind == "device":
         path = Path("/dev/zero")
-    found: list[str] = []
+    messages: list[str] = []
 
     def read() -> None:
         with pytest.raises(UsageError) as caught:
             read_bytes(path, 100)
-        found.append(str(caught.value))
+        messages.append(str(caught.value))
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     reader.join(timeout=30)
-    (said,) = found
-    assert said.startswith(f"cannot read {path}: ")
+    (message,) = messages
+    assert message.startswith(f"cannot read {path}: ")
 
 
-def test_no_more_of_a_file_is_read_than_is_asked_for(tmp_path: Path) -> None:
+def test_a_file_is_read_up_to_the_maximum_size(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * 1000)
     assert read_bytes(tmp_path / "large", 10) == b"x" * 10
 
 
-def test_text_of_a_run_that_is_not_utf_8_is_said_in_a_line(tmp_path: Path) -> None:
+def test_text_that_is_not_utf_8_is_a_one_line_error(tmp_path: Path) -> None:
     path = tmp_path / "best.txt"
     path.write_bytes(b"def train(w, g):\xff")
     expected = r"best\.txt is damaged \(not UTF-8 at byte 16\)"
@@ -242,9 +243,7 @@ def test_text_of_a_run_that_is_not_utf_8_is_said_in_a_line(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("name", "culprit"), [(".", "it is a directory"), ("no/x", "create it")])
-def test_where_nothing_can_be_written_is_said_beforehand(
-    tmp_path: Path, name: str, culprit: str
-) -> None:
+def test_unwritable_paths_are_errors(tmp_path: Path, name: str, culprit: str) -> None:
     with pytest.raises(UsageError, match=culprit):
         check_writable(tmp_path / name)
 
@@ -259,16 +258,16 @@ def test_where_nothing_can_be_written_is_said_beforehand(
         "eval lion --task digits-mlp -o no/report.md",
     ],
 )
-def test_commands_refuse_before_any_work(
+def test_commands_refuse_unwritable_paths_before_any_work(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = run(*command.split())
-    assert said.status == 2
-    assert said.err == f"evosearch: cannot write {command.split()[-1]}: no is not a directory; " + (
-        "create it first\n"
-    )
-    assert said.out == ""
+    result = run(*command.split())
+    assert result.status == 2
+    path = command.split()[-1]
+    expected = f"evosearch: cannot write {path}: no is not a directory; create it first\n"
+    assert result.err == expected
+    assert result.out == ""
     assert list(tmp_path.iterdir()) == []
 
 
@@ -283,18 +282,18 @@ def test_commands_refuse_before_any_work(
         "eval lion --task quadratic --steps 5 --seeds 2 --lrs 1,4 -o gitignore.md -o gitignore.svg",
     ],
 )
-def test_writing_a_name_leaves_the_hidden_file_of_that_name_alone(
+def test_writing_a_file_does_not_change_the_hidden_file_of_that_name(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = [word for word in command.split() if word.startswith("gitignore")]
     for name in names:
         Path(f".{name}").write_text("precious")
-    said = run(*command.split())
-    assert said.status == 0, said.err
+    result = run(*command.split())
+    assert result.status == 0, result.err
     for name in names:
         assert Path(f".{name}").read_text() == "precious"
         assert Path(name).stat().st_size > 10
     hidden = {f".{name}" for name in names}
-    there = {path.name for path in tmp_path.iterdir()}
-    assert {name for name in there if not name.startswith("evaluations.db")} == {*names, *hidden}
+    existing = {path.name for path in tmp_path.iterdir()}
+    assert {name for name in existing if not name.startswith("evaluations.db")} == {*names, *hidden}

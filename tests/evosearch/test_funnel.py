@@ -1,4 +1,4 @@
-"""Which programs enter the funnel; on stored searches without training."""
+"""The candidates of the funnel, from stored searches without training."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """Two searches that tune the constants of the program that both start from."""
+    """Two searches that only tune the constants of the same initial program."""
     root = tmp_path_factory.mktemp("runs")
     for seed in (1, 2):
         stored(root / f"constants-{seed}", programs=50, seed=seed, mutation=TUNING)
     return [Run(root / f"constants-{seed}") for seed in (1, 2)]
 
 
-def of(run: Run, found: dict[str, Program]) -> list[tuple[str, ...]]:
-    """The ops of those of `run`, simplified."""
+def ops_of(run: Run, programs: dict[str, Program]) -> list[tuple[str, ...]]:
+    """Return the ops of the simplified programs that are from `run`."""
     return [
         tuple(statement.op for statement in simplify(program).program.statements)
-        for name, program in found.items()
+        for name, program in programs.items()
         if name.startswith(f"{run.directory}#")
     ]
 
 
-def test_every_run_has_its_best_among_the_entrants(runs: list[Run]) -> None:
-    """Though both are one rule with other constants."""
-    best = [next(one.id for one in run.top(None) if one.seeds > 1) for run in runs]
-    found = candidates(runs, 2)
-    assert list(found) == [
+def test_the_best_program_of_each_run_is_a_candidate(runs: list[Run]) -> None:
+    """Even if both differ only in constants."""
+    best = [next(p.id for p in run.top(None) if p.seeds > 1) for run in runs]
+    chosen = candidates(runs, 2)
+    assert list(chosen) == [
         f"{run.directory}#{number}" for run, number in zip(runs, best, strict=True)
     ]
-    assert of(runs[0], found) == of(runs[1], found)
+    assert ops_of(runs[0], chosen) == ops_of(runs[1], chosen)
 
 
-def test_rules_enter_before_other_constants_of_theirs(runs: list[Run]) -> None:
-    """Each run's every rule once, then what is next best until the places are filled."""
-    every = candidates(runs, 60)
-    rules = [rule for run in runs for rule in of(run, every)]
-    count = sum(len(set(of(run, every))) for run in runs)
+def test_distinct_rules_are_chosen_before_variants_in_constants(runs: list[Run]) -> None:
+    """Each rule of each run comes once, then the next best programs fill the remaining places."""
+    all_programs = candidates(runs, 60)
+    rules = [rule for run in runs for rule in ops_of(run, all_programs)]
+    count = sum(len(set(ops_of(run, all_programs))) for run in runs)
     assert count < 10 < len(rules)
-    found = candidates(runs, count)
+    chosen = candidates(runs, count)
     for run in runs:
-        entered = of(run, found)
-        assert len(entered) == len(set(entered))
-        assert set(entered) == set(of(run, every))
-    assert list(candidates(runs, 10))[:count] == list(found)
+        chosen_ops = ops_of(run, chosen)
+        assert len(chosen_ops) == len(set(chosen_ops))
+        assert set(chosen_ops) == set(ops_of(run, all_programs))
+    assert list(candidates(runs, 10))[:count] == list(chosen)
     assert len(candidates(runs, 10)) == 10

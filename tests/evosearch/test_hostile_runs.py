@@ -1,4 +1,4 @@
-"""What a stranger's run tried and once got: links, swapped files, lost rows that were repaired."""
+"""Attacks by an untrusted run: links, swapped files, lost rows and invalid values."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ def run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("where", ["request > 20", "1", "request = (select max(request) from m)"])
-def test_a_repair_never_makes_up_for_lost_measurements_by_dropping_what_followed(
+def test_a_repair_with_lost_measurements_is_refused_and_drops_nothing(
     where: str, run_directory: Path
 ) -> None:
     with sqlite3.connect(run_directory / DATABASE) as db:
         db.execute(f"delete from measurements where {where.replace(' m)', ' measurements)')}")
     before = (run_directory / DATABASE).read_bytes()
     for repair in (False, True):
-        wrong = {one.subject: one.text for one in check(run_directory, repair=repair) if not one.ok}
+        findings = check(run_directory, repair=repair)
+        wrong = {finding.subject: finding.text for finding in findings if not finding.ok}
         assert wrong["rows"]
-        assert not any(one.repaired for one in check(run_directory, repair=repair))
+        assert not any(finding.repaired for finding in check(run_directory, repair=repair))
     assert "measurements are lost" in wrong["rows"] + wrong.get("replay", "")
     assert (run_directory / DATABASE).read_bytes() == before
     with pytest.raises(EvosearchError, match="table measurements has"):
@@ -53,7 +54,7 @@ def test_a_repair_never_makes_up_for_lost_measurements_by_dropping_what_followed
 
 
 @pytest.mark.parametrize("table", ["programs", "measurements", "tests", "champions"])
-def test_a_row_that_is_gone_is_missed_when_a_run_is_read(table: str, run_directory: Path) -> None:
+def test_a_lost_row_is_detected_when_a_run_is_read(table: str, run_directory: Path) -> None:
     with sqlite3.connect(run_directory / DATABASE) as db:
         db.execute(f"delete from {table} where rowid = (select max(rowid) from {table})")
     with pytest.raises(EvosearchError, match=rf"table {table} has \d+ rows and had"):
@@ -77,19 +78,19 @@ def test_nothing_is_written_through_a_linked_database_or_folder(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_what_is_executed_is_what_was_trusted_even_if_the_file_is_swapped_meanwhile(
+def test_only_trusted_bytes_are_executed_even_if_the_file_is_swapped_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The digest is that of the bytes that are compiled, not of a second reading."""
+    """The digest is of the bytes that are compiled, not of a second read."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     good = "import dataclasses, proxies\ndef task():\n    return proxies.load('quadratic')\n"
     evil = f"open({str(tmp_path / 'executed')!r}, 'w').close()\n{good}"
     path = tmp_path / "my.py"
     path.write_text(good)
-    asked = trust.Trust(["check"])
-    asked.trust_tasks([f"{path}:task"])
+    trusted = trust.Trust(["check"])
+    trusted.trust_tasks([f"{path}:task"])
     trust.enable([])
-    monkeypatch.setattr(trust, "_current", asked)
+    monkeypatch.setattr(trust, "_current", trusted)
     proxies.load(f"{path}:task")
     monkeypatch.setattr(trust, "_current", trust.Trust(["check"]))
     stop = threading.Event()
@@ -118,7 +119,7 @@ def test_what_is_executed_is_what_was_trusted_even_if_the_file_is_swapped_meanwh
     assert not (tmp_path / "executed").exists()
 
 
-def test_the_record_of_trust_is_no_part_of_a_task(
+def test_the_record_of_trusted_files_is_not_part_of_a_tasks_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -126,24 +127,24 @@ def test_the_record_of_trust_is_no_part_of_a_task(
     (tmp_path / "my.py").write_text(
         "import proxies\ndef task():\n    return proxies.load('quadratic')\n"
     )
-    asked = trust.Trust(["check"])
-    asked.trust_tasks([f"{tmp_path}/my.py:task"])
+    trusted = trust.Trust(["check"])
+    trusted.trust_tasks([f"{tmp_path}/my.py:task"])
     trust.enable([])
-    monkeypatch.setattr(trust, "_current", asked)
+    monkeypatch.setattr(trust, "_current", trusted)
     task = proxies.load(f"{tmp_path}/my.py:task")
     assert (tmp_path / "home" / ".local" / "state" / "evosearch" / "trusted.json").exists()
     assert not [name for name in proxies.digest(task) if "trusted" in name]
 
 
-def test_a_fork_keeps_the_digests_of_its_tasks_and_a_failed_one_leaves_nothing(
+def test_a_fork_keeps_task_digests_and_a_failed_fork_leaves_nothing(
     tmp_path: Path,
 ) -> None:
     run = search(small(programs=6), tmp_path / "run").directory
     fork(run, tmp_path / "fork")
-    tasks = [Store.open(one).meta("tasks") for one in (run, tmp_path / "fork")]
+    tasks = [Store.open(path).meta("tasks") for path in (run, tmp_path / "fork")]
     assert tasks[0]
     assert tasks[0] == tasks[1]
-    assert not [one for one in check(tmp_path / "fork") if not one.ok]
+    assert all(finding.ok for finding in check(tmp_path / "fork"))
     store = Store.open(run, "search")
     store.write(META, [MetaRow("tasks", tasks[0].replace("a", "b"))])
     store.close()
@@ -182,13 +183,13 @@ def _meta(key: str, text: str) -> Callable[[Store], None]:
         lambda store: store._db.execute("create view more as select * from rejects, rejects"),
     ],
 )
-def test_values_with_checksums_that_fit_are_no_traceback(
+def test_invalid_values_with_valid_checksums_are_errors_for_users(
     damage: Callable[[Store], Any], run_directory: Path
 ) -> None:
     store = Store.open(run_directory, "search")
     damage(store)
     store.close()
-    outcomes = []
+    refused = 0
     for read in (
         lambda: Run(run_directory).status(),
         lambda: Run(run_directory).champions(),
@@ -199,14 +200,12 @@ def test_values_with_checksums_that_fit_are_no_traceback(
         try:
             read()
         except EvosearchError:
-            outcomes.append("refused")
-    wrong = [one for one in check(run_directory) if not one.ok]
-    assert outcomes or wrong
+            refused += 1
+    failed = [finding for finding in check(run_directory) if not finding.ok]
+    assert refused or failed
 
 
-def test_a_run_lies_in_a_folder_of_any_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_directory_can_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted.plant(monkeypatch)
     for name in ("a b", "q'uote\"", "new\nline", os.fsdecode(b"\xff"), "x" * 200, "50%?#"):
         search(planted.config(programs=4), tmp_path / name)
@@ -214,7 +213,7 @@ def test_a_run_lies_in_a_folder_of_any_name(
         assert resume(tmp_path / name, programs=6).status().generated == 6
 
 
-def test_an_emptied_database_of_a_run_that_had_begun_is_damage_and_not_a_new_start(
+def test_an_emptied_database_of_a_started_run_is_damage(
     run_directory: Path,
 ) -> None:
     (run_directory / DATABASE).write_bytes(b"")

@@ -1,6 +1,6 @@
-"""What a first search finds, over ten seeds, on an idle machine and with half its time taken.
+"""The results of ten searches with the quick preset, on an idle and on a busy machine.
 
-Run by hand on an otherwise idle machine of two cores, three quarters of an hour:
+Run by hand on an otherwise idle machine of two cores, in three quarters of an hour:
 `pytest -m slow -s tests/evosearch/test_quick_preset.py`.
 """
 
@@ -19,8 +19,8 @@ import pytest
 SEEDS = range(1, 11)
 
 
-def searched(seed: int, folder: Path) -> dict[str, Any]:
-    """What `evosearch search --seed SEED` says at its end."""
+def run_search(seed: int, folder: Path) -> dict[str, Any]:
+    """Return the JSON document of `evosearch search --seed SEED`."""
     code = "from evosearch.cli import main; main()"
     words = ("search", "--seed", str(seed), "--out", str(folder / f"quick-{seed}"), "--json")
     done = subprocess.run(
@@ -31,32 +31,34 @@ def searched(seed: int, folder: Path) -> dict[str, Any]:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    own, tenfold = found["best"], found["validation"]
+    document: dict[str, Any] = json.loads(done.stdout)
+    own, tenfold = document["best"], document["validation"]
+    nearest = document["found"]["nearest"]
     print(
-        f"{seed:4}  {found['generated']:8,}  {found['trainings']:9,}  "
-        f"{found['elapsed_seconds']:7.0f}  {_estimate(own)}  {_estimate(tenfold)}  "
-        f"{found['found']['nearest']['name']} {found['found']['nearest']['distance']:.2f}",
+        f"{seed:4}  {document['generated']:8,}  {document['trainings']:9,}  "
+        f"{document['elapsed_seconds']:7.0f}  {_format_estimate(own)}  "
+        f"{_format_estimate(tenfold)}  {nearest['name']} {nearest['distance']:.2f}",
         flush=True,
     )
-    return found
+    return document
 
 
-def _estimate(found: dict[str, Any]) -> str:
-    return f"{found['fitness']:+.3f} ({found['fitness_low']:+.3f} to {found['fitness_high']:+.3f})"
+def _format_estimate(estimate: dict[str, Any]) -> str:
+    mean, low, high = (estimate[key] for key in ("fitness", "fitness_low", "fitness_high"))
+    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("at_once", "least_at_10x"), [(1, 9), (2, 8)], ids=["idle", "half the time taken"]
+    ("concurrent", "min_better_at_10x"), [(1, 9), (2, 8)], ids=["idle", "busy"]
 )
 def test_a_first_search_beats_tuned_adamw_within_three_minutes(
-    at_once: int, least_at_10x: int, tmp_path: Path
+    concurrent: int, min_better_at_10x: int, tmp_path: Path
 ) -> None:
-    """With two searches at once each takes half the machine's time from the other."""
+    """Two concurrent searches share the machine."""
     print("\nseed  programs  trainings  seconds  own tasks                    ten times the work")
-    with ThreadPoolExecutor(at_once) as both:
-        found = list(both.map(lambda seed: searched(seed, tmp_path), SEEDS))
-    assert all(one["best"]["confirmed"] and one["best"]["fitness_low"] > 0 for one in found)
-    assert sum(one["validation"]["fitness_low"] > 0 for one in found) >= least_at_10x
-    assert all(one["elapsed_seconds"] < 180 for one in found)
+    with ThreadPoolExecutor(concurrent) as executor:
+        documents = list(executor.map(lambda seed: run_search(seed, tmp_path), SEEDS))
+    assert all(d["best"]["confirmed"] and d["best"]["fitness_low"] > 0 for d in documents)
+    assert sum(d["validation"]["fitness_low"] > 0 for d in documents) >= min_better_at_10x
+    assert all(d["elapsed_seconds"] < 180 for d in documents)

@@ -1,4 +1,4 @@
-"""Reports as data: whatever a report says, every renderer says it, and each in its own form."""
+"""Reports as data: every renderer shows the whole report in its own format."""
 
 import io
 import json
@@ -75,7 +75,7 @@ def example(subject: str) -> Report:
 @pytest.mark.parametrize(
     "subject", ["top", "status", "program", "simplification", "comparison", "zoo", "ops"]
 )
-def test_every_renderer_says_all_that_a_report_holds(subject: str) -> None:
+def test_every_renderer_shows_the_whole_report(subject: str) -> None:
     report = example(subject)
     printed, written = " ".join(plain_text(report).split()), markdown(report)
     for section in report.sections:
@@ -131,20 +131,20 @@ def train(w, g):
     )
 
 
-def test_the_json_of_a_table_is_its_values_and_not_their_text() -> None:
+def test_the_json_of_a_table_has_values_and_not_formatted_text() -> None:
     (section, _) = REPORT.sections
     assert section.table is not None
     assert section.table.records() == [
         {"name": "lion", "fitness": 0.0512},
         {"name": "sgd", "fitness": None},
     ]
-    listed = json.loads(json.dumps(zoo_table().records()))
-    assert [one["name"] for one in listed] == list(zoo.names())
-    assert all(one["name"] in plain_text(zoo_report()) for one in listed)
+    records = json.loads(json.dumps(zoo_table().records()))
+    assert [record["name"] for record in records] == list(zoo.names())
+    assert all(record["name"] in plain_text(zoo_report()) for record in records)
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4))
-def test_whatever_a_cell_holds_a_row_is_a_row(texts: list[tuple[str, str]]) -> None:
+def test_a_row_is_one_line_for_any_cell_text(texts: list[tuple[str, str]]) -> None:
     columns = (Column("one"), Column("other"))
     report = Report((Section(table=Table(columns, tuple(map(Row, texts)))),))
     lines = markdown(report).splitlines()

@@ -1,4 +1,4 @@
-"""The store: what goes wrong with a run's files is one line with a remedy; nothing is lost."""
+"""The store: file errors are one line with a remedy, and committed data are kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_second_run_in_the_same_directory_is_refused_with_the_resume_command(r
         create(run, {})
 
 
-def test_a_second_search_on_the_same_run_is_refused_and_reading_is_not(run: Path) -> None:
+def test_a_second_search_in_a_run_is_refused_but_reading_is_possible(run: Path) -> None:
     store = Store.open(run, "search")
     with pytest.raises(EvosearchError, match="another process is searching"):
         Store.open(run, "search")
@@ -44,7 +44,7 @@ def test_a_second_search_on_the_same_run_is_refused_and_reading_is_not(run: Path
     Store.open(run, "search").close()
 
 
-def test_the_lock_ends_with_its_process_however_it_ends(run: Path) -> None:
+def test_the_lock_is_released_when_its_process_is_killed(run: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from evosearch.runs.store import Store; "
         "Store.open(Path(sys.argv[1]), 'search'); os.kill(os.getpid(), 9)"
@@ -76,7 +76,7 @@ def _removed(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (_newer, "newer version .*upgrade"),
         (_garbage, "not a database or is damaged"),
@@ -86,16 +86,16 @@ def _removed(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("mode", ["read", "search"])
-def test_a_database_that_cannot_be_read_is_explained(
-    run: Path, damage: Callable[[Path], None], said: str, mode: str
+def test_an_unreadable_database_is_a_one_line_error(
+    run: Path, damage: Callable[[Path], None], message: str, mode: str
 ) -> None:
     damage(run / DATABASE)
-    with pytest.raises((EvosearchError, UsageError), match=said) as caught:
+    with pytest.raises((EvosearchError, UsageError), match=message) as caught:
         Store.open(run, mode)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_explained_and_what_was_committed_stays(run: Path) -> None:
+def test_a_full_disk_is_an_error_and_committed_data_are_kept(run: Path) -> None:
     evolution = Evolution(config())
     evolve(evolution, 300, shorter_is_better)
     store = Store.open(run, "search")
@@ -117,7 +117,7 @@ from evosearch.errors import EvosearchError
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 directory = Path(sys.argv[1])
-Run(directory).status()  # whatever is imported late is imported now
+Run(directory).status()  # imports that happen on first use
 if os.geteuid() == 0:
     os.setuid(65534)
 for mode in ("search", "inject"):
@@ -129,31 +129,31 @@ print(Run(directory).status().generated)
 """
 
 
-def test_a_read_only_run_is_explained_and_can_still_be_read(run: Path) -> None:
-    """In a process that gives up root, since root writes anywhere."""
+def test_writing_a_read_only_run_is_an_error_but_it_can_be_read(run: Path) -> None:
+    """The process gives up root, which could write anywhere."""
     for path in (*run.iterdir(), run):
         path.chmod(0o555 if path.is_dir() else 0o444)
     for path in run.parents:
         if path.stat().st_uid == os.geteuid() and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o055)
     words = [sys.executable, "-c", _AS_NOBODY, str(run)]
-    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    message = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     run.chmod(0o755)
-    search, inject, generated = said.splitlines()
+    search, inject, generated = message.splitlines()
     assert "read-only" in search or "Permission denied" in search
     assert "read-only" in inject or "Permission denied" in inject
     assert generated == "0"
 
 
-def test_an_unwritable_place_for_a_run_is_explained() -> None:
+def test_an_unwritable_run_directory_is_an_error() -> None:
     with pytest.raises(EvosearchError, match="/proc/"):
         make_run_directory(Path("/proc/no/run"), config(), {})
 
 
-def test_what_was_committed_ten_seconds_ago_survives_a_loss_of_power(
+def test_commits_older_than_ten_seconds_survive_a_power_failure(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is in the database's own file: the write-ahead log may be lost whole."""
+    """Old commits are in the database file; a power failure may lose the whole write-ahead log."""
     from evosearch.runs import store as module
 
     evolution = Evolution(config())
@@ -167,17 +167,17 @@ def test_what_was_committed_ten_seconds_ago_survives_a_loss_of_power(
         copy.mkdir()
         for name in ("config.toml", DATABASE):
             (copy / name).write_bytes((run / name).read_bytes())
-        found = [row.id for row in Store.open(copy).select(PROGRAMS)]
-        assert found == ([] if lost else list(range(10)))
+        ids = [row.id for row in Store.open(copy).select(PROGRAMS)]
+        assert ids == ([] if lost else list(range(10)))
     store.close()
 
 
-def test_a_look_at_whether_a_run_is_searched_in_does_not_keep_a_search_out(tmp_path: Path) -> None:
-    """It locks the run for a moment; another search keeps it."""
+def test_a_brief_lock_by_a_status_query_does_not_prevent_a_search(tmp_path: Path) -> None:
+    """The status query locks the run briefly; another search locks it until it ends."""
     make_run_directory(tmp_path / "run", config(), {})
-    looking = os.open(tmp_path / "run" / "lock", os.O_RDONLY)
-    fcntl.flock(looking, fcntl.LOCK_SH)
-    threading.Timer(0.06, os.close, [looking]).start()
+    status_lock = os.open(tmp_path / "run" / "lock", os.O_RDONLY)
+    fcntl.flock(status_lock, fcntl.LOCK_SH)
+    threading.Timer(0.06, os.close, [status_lock]).start()
     store = Store.open(tmp_path / "run", "search")
     with pytest.raises(EvosearchError, match="another process is searching"):
         Store.open(tmp_path / "run", "search")

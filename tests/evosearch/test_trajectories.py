@@ -1,4 +1,4 @@
-"""The ways of programs on landscapes."""
+"""The trajectories of programs on landscapes."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from primitives import zoo
 @pytest.fixture(scope="module")
 def saddle() -> tuple[Landscape, float]:
     """SGD and Lion on the saddle, and SGD's learning rate."""
-    evaluation, (found,) = trajectories(
+    evaluation, (landscape,) = trajectories(
         {"sgd": zoo.load("sgd")},
         {"lion": zoo.load("lion")},
         ["saddle"],
@@ -23,15 +23,15 @@ def saddle() -> tuple[Landscape, float]:
         seeds=2,
         tuning_seeds=1,
     )
-    return found, evaluation.tasks[0].results[0].lr
+    return landscape, evaluation.tasks[0].results[0].lr
 
 
-def test_gradient_descent_goes_down_the_saddle_as_the_formula_says(
+def test_gradient_descent_on_the_saddle_follows_the_formula(
     saddle: tuple[Landscape, float],
 ) -> None:
-    """Along `x^2 / 2` each step takes the same share off."""
-    found, lr = saddle
-    sgd = found.trajectories[0]
+    """Along `x^2 / 2` each step multiplies x by 1 - lr."""
+    landscape, lr = saddle
+    sgd = landscape.trajectories[0]
     assert sgd.program == "sgd"
     x, y = sgd.weights[:20].T
     np.testing.assert_allclose(x, (1 - lr) ** np.arange(20), rtol=1e-3, atol=1e-6)
@@ -40,9 +40,7 @@ def test_gradient_descent_goes_down_the_saddle_as_the_formula_says(
     assert sgd.steps.tolist() == list(range(500))
 
 
-def test_a_picture_has_every_program_and_ends_where_they_end(
-    saddle: tuple[Landscape, float], tmp_path: Path
-) -> None:
+def test_a_plot_names_every_program(saddle: tuple[Landscape, float], tmp_path: Path) -> None:
     path = tmp_path / "saddle.svg"
     plot.draw([saddle[0]], path, "svg")
     text = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Code from files that a run or a configuration names runs only where the user agreed to it."""
+"""Python files that a run or a configuration names are executed only with the user's permission."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def task():
 
 @pytest.fixture(autouse=True)
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where trust is remembered: nothing is, at first."""
+    """The path of the record of trusted files, which does not exist at first."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state" / "evosearch" / "trusted.json"
 
 
-def stranger(folder: Path, text: str = EVIL) -> Path:
-    """A run of somebody's, whose only task is a Python file of its own."""
+def untrusted_run(folder: Path, text: str = EVIL) -> Path:
+    """Create a run whose only task is a Python file in its directory."""
     directory = folder / "run"
     champions(directory, [(HALF_AS_FAST, 0.3)], task=f"{directory}/evil.py:task")
     (directory / "evil.py").write_text(text)
@@ -50,8 +50,8 @@ def stranger(folder: Path, text: str = EVIL) -> Path:
     return directory
 
 
-def unsearched(folder: Path, text: str) -> Path:
-    """A run of somebody's that has measured nothing yet."""
+def untrusted_new_run(folder: Path, text: str) -> Path:
+    """Create a run without measurements whose only task is a Python file in its directory."""
     directory = folder / "run"
     make_run_directory(directory, small(tasks=[f"{directory}/evil.py:task"]), {})
     (directory / "evil.py").write_text(text)
@@ -59,8 +59,8 @@ def unsearched(folder: Path, text: str) -> Path:
     return directory
 
 
-def again() -> None:
-    """As if another process ran the next command."""
+def forget_loaded_tasks() -> None:
+    """Clear the cache of loaded tasks, as if another process ran the next command."""
     _load.cache_clear()
 
 
@@ -87,36 +87,36 @@ READING = {
     "algebra": ("simplify", "RUN", "--algebra-only"),
     "other tasks": ("simplify", "RUN", "--task", "nothing"),
 }
-"""Commands that take a run and have no use for its tasks."""
+"""Commands that take a run and do not load its tasks."""
 
 
 @pytest.mark.parametrize("command", EXECUTING)
-def test_no_command_executes_a_file_that_a_run_names_unless_told_to(
+def test_no_command_executes_a_runs_task_file_without_permission(
     run: Any, tmp_path: Path, command: str
 ) -> None:
-    directory = stranger(tmp_path)
+    directory = untrusted_run(tmp_path)
     words = [word.replace("RUN", str(directory)) for word in EXECUTING[command]]
-    said = run(*words)
-    assert said.status == 2
-    (line,) = said.err.splitlines()
+    result = run(*words)
+    assert result.status == 2
+    (line,) = result.err.splitlines()
     assert line.startswith(f"evosearch: {directory}/evil.py is Python code")
     assert f"`evosearch {words[0]} --trust {words[1]}" in line
     assert not (directory / "executed").exists()
     assert not (directory / "new").exists()
-    said = run(words[0], "--trust", *words[1:])
+    result = run(words[0], "--trust", *words[1:])
     assert (directory / "executed").exists()
-    assert said.status == 2
-    assert "evil.py calls sys.exit(7)" in said.err
+    assert result.status == 2
+    assert "evil.py calls sys.exit(7)" in result.err
 
 
 @pytest.mark.parametrize("command", READING)
-def test_other_commands_do_not_touch_it(
+def test_commands_that_only_read_a_run_do_not_execute_its_task_file(
     run: Any, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    directory = stranger(tmp_path)
-    said = run(*(word.replace("RUN", str(directory)) for word in READING[command]))
-    assert "Python code" not in said.err
+    directory = untrusted_run(tmp_path)
+    result = run(*(word.replace("RUN", str(directory)) for word in READING[command]))
+    assert "Python code" not in result.err
     assert not (directory / "executed").exists()
 
 
@@ -124,65 +124,66 @@ def test_every_command_is_in_one_of_the_two_tables(run: Any) -> None:
     from evosearch.cli.app import app
 
     run("--help")
-    known = {words[0] for words in (*EXECUTING.values(), *READING.values())}
-    known |= {"tasks", "ops", "zoo", "bench"}  # take no run
-    assert {one.name or one.callback.__name__ for one in app.registered_commands} == known
+    listed = {words[0] for words in (*EXECUTING.values(), *READING.values())}
+    listed |= {"tasks", "ops", "zoo", "bench"}  # take no run
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert commands == listed
 
 
 def test_a_file_that_the_user_names_is_trusted_and_remembered(
     run: Any, tmp_path: Path, record: Path
 ) -> None:
-    """So that one's own run goes on without a question."""
+    """A user can then resume their own run without a question."""
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "helper.py").write_text("STEPS = 8\n")
     out = tmp_path / "out"
     name = f"{tmp_path}/mine.py:task"
     words = ("--programs", "5", "--out", out, "--search-only", "--workers", "1")
-    said = run("search", "--tasks", name, *words)
-    assert said.status == 0, said.err
+    result = run("search", "--tasks", name, *words)
+    assert result.status == 0, result.err
     assert {Path(path).name for path in json.loads(record.read_text())} == {"mine.py", "helper.py"}
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
-    again()
-    # An optimizer that is exported beside the task asks nothing; an edited sibling does.
+    forget_loaded_tasks()
+    # An optimizer exported beside the task needs no permission; an edited module does.
     (tmp_path / "my_optimizer.py").write_text("x = 1\n")
-    said = run("resume", out, "--programs", "6", "--workers", "1")
-    assert said.status == 0, said.err
-    again()
+    result = run("resume", out, "--programs", "6", "--workers", "1")
+    assert result.status == 0, result.err
+    forget_loaded_tasks()
     (tmp_path / "helper.py").write_text("STEPS = 9 \n")
-    said = run("resume", out, "--programs", "7")
-    assert said.status == 2
-    assert f"{tmp_path}/helper.py is Python code" in said.err
-    assert "changed" in said.err
+    result = run("resume", out, "--programs", "7")
+    assert result.status == 2
+    assert f"{tmp_path}/helper.py is Python code" in result.err
+    assert "changed" in result.err
 
 
 @pytest.mark.parametrize(
     "words",
     [("tasks", "TASK"), ("eval", "lion", "--seeds", "2", "--task", "TASK", "--workers", "1")],
 )
-def test_other_commands_that_name_a_task_remember_it_too(
+def test_a_task_named_to_other_commands_is_trusted_too(
     run: Any, tmp_path: Path, record: Path, words: tuple[str, ...]
 ) -> None:
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "helper.py").write_text("STEPS = 3\n")
-    said = run(*(word.replace("TASK", f"{tmp_path}/mine.py:task") for word in words))
-    assert said.status == 0, said.err
+    result = run(*(word.replace("TASK", f"{tmp_path}/mine.py:task") for word in words))
+    assert result.status == 0, result.err
     assert str(tmp_path / "mine.py") in json.loads(record.read_text())
 
 
-def test_naming_one_file_trusts_no_other_below_it(run: Any, tmp_path: Path) -> None:
+def test_naming_a_file_does_not_trust_files_in_subfolders(run: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "helper.py").write_text("STEPS = 3\n")
     assert run("tasks", f"{tmp_path}/mine.py:task").status == 0
-    assert run("resume", stranger(tmp_path)).status == 2
+    assert run("resume", untrusted_run(tmp_path)).status == 2
 
 
-def test_the_api_asks_nothing(tmp_path: Path) -> None:
-    directory = unsearched(tmp_path, GOOD)
+def test_the_python_api_asks_no_questions(tmp_path: Path) -> None:
+    directory = untrusted_new_run(tmp_path, GOOD)
     assert evosearch.resume(directory, programs=3, workers=1).status().generated == 3
 
 
 class Terminal(io.StringIO):
-    """Standard input or error of somebody who sits there."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -190,44 +191,44 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Somebody who answers so when asked; returns what they were shown."""
+    """A function that prepares the answer at the prompt and returns the terminal's output."""
 
-    def answering(text: str) -> Terminal:
+    def answer(text: str) -> Terminal:
         shown = Terminal()
         monkeypatch.setattr(sys, "stdin", Terminal(text))
         monkeypatch.setattr(sys, "stderr", shown)
         return shown
 
-    return answering
+    return answer
 
 
-def test_a_yes_at_the_prompt_is_remembered(
+def test_a_file_accepted_at_the_prompt_is_recorded(
     run: Any, tmp_path: Path, terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = stranger(tmp_path)
+    directory = untrusted_run(tmp_path)
     shown = terminal("y\n")
     run("resume", directory)
     assert "evil.py is Python code" in shown.getvalue()
     assert "you have not run it before" in shown.getvalue()
-    assert shown.getvalue().count("[y/N]") == 1  # its siblings go with it
+    assert shown.getvalue().count("[y/N]") == 1  # modules in its folder need no further question
     assert (directory / "executed").exists()
     (directory / "executed").unlink()
     monkeypatch.undo()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    again()
+    forget_loaded_tasks()
     assert "calls sys.exit(7)" in run("resume", directory).err
     (directory / "evil.py").write_text(EVIL + "\n")
     shown = terminal("n\n")
-    again()
+    forget_loaded_tasks()
     assert run("resume", directory).status == 2
     assert "it changed since you trusted it" in shown.getvalue()
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", "", "yess\n", "no\ny\n"])
-def test_anything_else_is_a_no_and_nothing_is_asked_twice(
+def test_any_other_answer_is_a_no_and_is_asked_for_once(
     run: Any, tmp_path: Path, terminal: Any, record: Path, answer: str
 ) -> None:
-    directory = stranger(tmp_path)
+    directory = untrusted_run(tmp_path)
     shown = terminal(answer)
     assert run("resume", directory).status == 2
     assert shown.getvalue().count("[y/N]") == 1
@@ -236,16 +237,14 @@ def test_anything_else_is_a_no_and_nothing_is_asked_twice(
     assert not record.exists()
 
 
-def test_a_declined_file_is_not_asked_for_again_by_the_same_command(
-    tmp_path: Path, terminal: Any
-) -> None:
+def test_a_command_asks_about_a_declined_file_only_once(tmp_path: Path, terminal: Any) -> None:
     path = tmp_path / "evil.py"
     path.write_text(EVIL)
     shown = terminal("n\ny\n")
-    asked = trust.Trust(["resume", "run"])
+    trusted = trust.Trust(["resume", "run"])
     for _ in range(2):
         with pytest.raises(proxies.UntrustedTaskError):
-            asked.check(str(path), str(path))
+            trusted.check(str(path), str(path))
     assert shown.getvalue().count("[y/N]") == 1
 
 
@@ -258,7 +257,7 @@ def test_ctrl_c_at_the_prompt_ends_the_command(
         def readline(self, *_: Any) -> str:
             raise Interrupted
 
-    directory = stranger(tmp_path)
+    directory = untrusted_run(tmp_path)
     monkeypatch.setattr(sys, "stdin", Interrupting())
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert run("resume", directory).status == 130
@@ -266,17 +265,17 @@ def test_ctrl_c_at_the_prompt_ends_the_command(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b'{"a": 3}'])
-def test_a_damaged_record_trusts_nothing_and_is_replaced(
+def test_a_damaged_record_trusts_no_file_and_is_replaced(
     run: Any, tmp_path: Path, record: Path, content: bytes
 ) -> None:
-    directory = stranger(tmp_path)
+    directory = untrusted_run(tmp_path)
     record.parent.mkdir(parents=True)
     record.write_bytes(content)
-    said = run("resume", directory)
-    assert said.status == 2
-    assert "Traceback" not in said.err
+    result = run("resume", directory)
+    assert result.status == 2
+    assert "Traceback" not in result.err
     if content != b'{"a": 3}':
-        assert "record of trusted files cannot be read" in said.err
+        assert "record of trusted files cannot be read" in result.err
     assert "sys.exit(7)" in run("resume", "--trust", directory).err
     assert set(json.loads(record.read_text())) == {
         f"{directory}/{n}.py" for n in ("evil", "helper")
@@ -284,18 +283,18 @@ def test_a_damaged_record_trusts_nothing_and_is_replaced(
     assert [path.name for path in record.parent.iterdir()] == ["trusted.json"]
 
 
-def test_a_record_that_cannot_be_written_is_a_notice(
+def test_an_unwritable_record_is_a_notice(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    directory = stranger(tmp_path, GOOD)
-    said = run("tasks", f"{directory}/evil.py:task")
-    assert said.status == 0
-    assert "the trusted file cannot be recorded" in said.err
+    directory = untrusted_run(tmp_path, GOOD)
+    result = run("tasks", f"{directory}/evil.py:task")
+    assert result.status == 0
+    assert "the trusted file cannot be recorded" in result.err
 
 
-def test_a_relative_state_folder_is_ignored_as_its_standard_says(
+def test_a_relative_state_folder_is_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "state")
@@ -303,10 +302,8 @@ def test_a_relative_state_folder_is_ignored_as_its_standard_says(
     assert trust.state_file() == Path("/home/me/.local/state/evosearch/trusted.json")
 
 
-def test_code_that_a_trusted_file_runs_by_other_means_is_asked_for_too(
-    run: Any, tmp_path: Path
-) -> None:
-    """A package, a module on a path of its own, a file run by its name."""
+def test_code_that_a_trusted_file_runs_indirectly_is_checked_too(run: Any, tmp_path: Path) -> None:
+    """Examples are packages, modules on another path, and files run by `runpy` or `exec`."""
     text = """
 import importlib.util, runpy, sys, dataclasses, proxies
 from pathlib import Path
@@ -321,7 +318,7 @@ exec(compile((HERE / "text.py").read_text(), str(HERE / "text.py"), "exec"))
 def task():
     return dataclasses.replace(proxies.load("quadratic"), split="search")
 """
-    directory = unsearched(tmp_path, text)
+    directory = untrusted_new_run(tmp_path, text)
     names = ["lib/onpath.py", "pack/inner.py", "located.py", "run.py", "text.py"]
     for name in names:
         (directory / name).parent.mkdir(exist_ok=True)
@@ -330,46 +327,46 @@ def task():
     assert run("resume", "--trust", directory, *words).status == 0
     for name in names:
         (directory / name).write_text("x = 2\n")
-        again()
-        said = run("resume", directory, "--programs", "2")
-        assert said.status == 2
-        assert f"{directory}/{name} is Python code" in said.err
+        forget_loaded_tasks()
+        result = run("resume", directory, "--programs", "2")
+        assert result.status == 2
+        assert f"{directory}/{name} is Python code" in result.err
         (directory / name).write_text("x = 1\n")
 
 
-def test_a_name_with_escapes_is_shown_without_them(run: Any, tmp_path: Path) -> None:
+def test_a_file_name_with_control_characters_is_escaped(run: Any, tmp_path: Path) -> None:
     name = "\x1b[2Jevil.py"
     (tmp_path / name).write_text(EVIL)
     path = tmp_path / "c.toml"
     path.write_text(small(tasks=[f"{tmp_path}/{name}:task"]).to_toml())
-    said = run("search", path, "--out", tmp_path / "out")
-    assert said.status == 2
-    assert "\\x1b[2Jevil.py" in said.err
-    assert "\x1b" not in said.err
+    result = run("search", path, "--out", tmp_path / "out")
+    assert result.status == 2
+    assert "\\x1b[2Jevil.py" in result.err
+    assert "\x1b" not in result.err
 
 
-def test_help_says_what_trust_is_for(run: Any) -> None:
+def test_help_lists_the_trust_option(run: Any) -> None:
     for command in ("search", "resume", "audit", "simplify"):
         assert "--trust" in run(command, "--help").out
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="takes a pseudoterminal")
-def test_on_a_real_terminal_the_question_is_asked_and_answered(tmp_path: Path) -> None:
-    directory = stranger(tmp_path)
-    ours, theirs = os.openpty()
+def test_the_question_can_be_answered_on_a_real_terminal(tmp_path: Path) -> None:
+    directory = untrusted_run(tmp_path)
+    master, slave = os.openpty()
     code = "from evosearch.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "audit", str(directory)],
-        stdin=theirs,
-        stderr=theirs,
+        stdin=slave,
+        stderr=slave,
         stdout=subprocess.PIPE,
     )
-    os.close(theirs)
-    os.write(ours, b"y\n")
+    os.close(slave)
+    os.write(master, b"y\n")
     shown = b""
     while b"sys.exit(7)" not in shown:
-        shown += os.read(ours, 1000)
+        shown += os.read(master, 1000)
     assert process.wait(60) == 2
     assert b"[y/N]" in shown
     assert (directory / "executed").exists()
-    os.close(ours)
+    os.close(master)

@@ -1,4 +1,4 @@
-"""Nothing that search or funnel does touches what evaluations are made on."""
+"""Search and funnel use no held-out data, tasks or evaluation seeds."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ EVALUATION = {Stream.EVAL_TUNE, Stream.EVAL}
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search with validation, tests of champions and the funnel, in a process that is watched."""
+    """A search with validation and funnel in a process that records which data it reads."""
     path = tmp_path_factory.mktemp("untouched")
     config = make_config(
         {
@@ -103,42 +103,42 @@ def test_no_held_out_task_or_evaluation_seed_is_trained(searched: Path) -> None:
     assert not held_out & set(rows(ledger, "select distinct tasks from evaluations"))
 
 
-def test_the_funnel_is_kept_with_its_evidence(searched: Path) -> None:
-    found = Run(searched / "run").funnel()
-    assert found is not None
-    document = found.model_dump()
+def test_the_funnel_is_stored_with_its_entrants(searched: Path) -> None:
+    funnel = Run(searched / "run").funnel()
+    assert funnel is not None
+    document = funnel.model_dump()
     written = json.loads((searched / "run" / "funnel.json").read_text())
     assert written == {**document, CHECKSUM: checksum(document)}
     stages = document["stages"]
     assert stages[0]["scale"] == "10x"
     for stage in stages:
-        ranks = [(one["fitness_low"] > 0, one["fitness"]) for one in stage["entrants"]]
+        ranks = [(e["fitness_low"] > 0, e["fitness"]) for e in stage["entrants"]]
         assert ranks == sorted(ranks, reverse=True)
-        ahead = sum(surely for surely, _ in ranks)
+        ahead = sum(is_better for is_better, _ in ranks)
         assert stage["through"] == (min(ahead, 1) if stage["scale"] == "100x" else ahead)
     if document["winner"]:
         assert set(document["winner"]["per_task"]) == {"points-teacher-100x"}
 
 
-def test_the_status_says_what_validation_and_funnel_found(
+def test_the_status_reports_validation_and_funnel(
     searched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = overview(Run(searched / "run"))
-    best, validation = found.status.best, found.status.validation
+    standing = overview(Run(searched / "run"))
+    best, validation = standing.status.best, standing.status.validation
     assert best is not None
     assert validation is not None
     assert set(validation.per_task) == {"points-teacher-10x"}
-    print_status(replace(found, status=replace(found.status, best=replace(best, id=7))))
-    said = " ".join(capsys.readouterr().out.split())  # whatever the width
+    print_status(replace(standing, status=replace(standing.status, best=replace(best, id=7))))
+    text = " ".join(capsys.readouterr().out.split())  # independent of the terminal width
     change = format_loss_change(validation.fitness.mean)
-    assert "On the same tasks at ten times the work: " in said
-    assert f"By task: points-teacher-10x {change}" in said
+    assert "On the same tasks at ten times the work: " in text
+    assert f"By task: points-teacher-10x {change}" in text
     winner = json.loads((searched / "run" / "funnel.json").read_text())["winner"]
-    assert ("No program passed" if winner is None else f"funnel is {winner['name']}") in said
+    assert ("No program passed" if winner is None else f"funnel is {winner['name']}") in text
 
 
-def test_weight_decay_is_tuned_of_all_alike(searched: Path) -> None:
-    """Of the champions and of what they are compared with, in validation and in the funnel."""
+def test_weight_decay_is_tuned_for_all_contenders(searched: Path) -> None:
+    """In validation and in the funnel, for champions and for the baseline."""
     trained = rows(searched / "evaluations.db", "select description from trainings")
     tried: dict[str, set[float]] = {}
     for description in trained:
@@ -154,9 +154,9 @@ def test_weight_decay_is_tuned_of_all_alike(searched: Path) -> None:
 
 def test_counterparts_are_validation_tasks() -> None:
     for scale in SCALES:
-        found = counterparts(proxies.names("search"), scale)
-        assert len(found) == len(proxies.names("search"))
-        assert {proxies.load(name).split for name in found} == {"validation"}
+        names = counterparts(proxies.names("search"), scale)
+        assert len(names) == len(proxies.names("search"))
+        assert {proxies.load(name).split for name in names} == {"validation"}
     assert counterparts(["my_task.py:task"], "10x") == []
     assert counterparts_10x_or_same(["digits-mlp", "my_task.py:task"]) == [
         "digits-mlp-10x",

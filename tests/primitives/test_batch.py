@@ -1,4 +1,4 @@
-"""Batches of programs: each lane computes what the reference computes, by every way there is."""
+"""Each lane of a batch computes what the reference computes, with every implementation."""
 
 from __future__ import annotations
 
@@ -29,46 +29,50 @@ OPS = frozenset(
     + ["clip_by_rms", "row_mean", "col_mean", "matrix_mean", "orthogonalize"]
     + ["where", "equal", "minimum"]
 )
-"""Some of every kind of work that ways treat differently; each op's meaning is tested elsewhere."""
-ZOO = []
+"""Ops of every kind of work in the kernel and the gangs; other tests cover each op's meaning."""
+ZOO_PROGRAMS = []
 for name in zoo.names():
     with suppress(CapacityError):
         encode(zoo.load(name), OPS)
-        ZOO.append(name)
+        ZOO_PROGRAMS.append(name)
 _FAST = {"xla_backend_optimization_level": "0"}
 
 
 class Batch:
-    """A compiled step of `LANES` programs by one of the ways."""
+    """A compiled step of `LANES` programs with one implementation of batches."""
 
-    def __init__(self, way, compiler_options=None):
-        self.way = way
+    def __init__(self, implementation, compiler_options=None):
+        self.implementation = implementation
         self._options = compiler_options
         self._compiled = None
 
     def run(self, codes, weights, grads, schedule):
-        """The lanes' updates, step by step: each array has a first axis [lanes]."""
+        """Yield the lanes' updates of each step; each array has a first axis [lanes]."""
         model = Arrays(weights)
         code = jax.tree.map(lambda *arrays: np.stack(arrays), *codes)
-        file = np.repeat(code.rows[:, :, None], model.size, axis=2)
-        scalars = code.scalars
-        share = np.asarray(model.share())
+        tensors = np.repeat(code.initial_tensors[:, :, None], model.size, axis=2)
+        scalars = code.initial_scalars
+        sum_factors = np.asarray(model.sum_factors())
         for number, (g, lr) in enumerate(zip(grads, schedule, strict=True), 1):
             scalars = np.array(scalars)
             scalars[:, 0], scalars[:, 1] = lr, number
+            args = code, sum_factors, tensors, scalars, weights, g
             if self._compiled is None:
-                lowered = jax.jit(partial(self._step)).lower(code, share, file, scalars, weights, g)
+                lowered = jax.jit(partial(self._step)).lower(*args)
                 self._compiled = lowered.compile(compiler_options=self._options)
-            update, file, scalars = self._compiled(code, share, file, scalars, weights, g)
+            update, tensors, scalars = self._compiled(*args)
             yield update
 
-    def _step(self, code, share, file, scalars, weights, g):
+    def _step(self, code, sum_factors, tensors, scalars, weights, g):
         model = Arrays(weights)
-        enter = jax.vmap(lambda file: model.enter(model.enter(file, weights, 0), g, 1))
-        step = partial(self.way, instructions.instruction_set(OPS), model)
-        file, scalars = step(code, share, enter(file), scalars)
-        update = jax.vmap(read)(file, code.update) * jax.vmap(read)(scalars, code.scale)[:, None]
-        return jax.vmap(model.unravel)(update), file, scalars
+
+        def write_inputs(tensors):
+            return model.write_tree(model.write_tree(tensors, weights, 0), g, 1)
+
+        step = partial(self.implementation, instructions.instruction_set(OPS), model)
+        tensors, scalars = step(code, sum_factors, jax.vmap(write_inputs)(tensors), scalars)
+        update = jax.vmap(read)(tensors, code.update) * jax.vmap(read)(scalars, code.scale)[:, None]
+        return jax.vmap(model.unravel)(update), tensors, scalars
 
 
 @pytest.fixture(
@@ -76,7 +80,7 @@ class Batch:
     params=["gangs", "kernel", pytest.param("device", marks=pytest.mark.gpu)],
 )
 def batch(request):
-    """Through XLA; the kernel, run by JAX with tiles of 8; and whatever this device takes."""
+    """Gangs, the kernel as JAX interprets it with tiles of 8, and the implementation for a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "gangs":
             yield Batch(gangs.run_gangs, _FAST)
@@ -95,19 +99,19 @@ def assert_lanes_agree(batch, lanes, seed=0):
     data = stream(seed)
     updates = list(batch.run(codes, *data))
     for lane, program in enumerate(lanes):
-        mine = [jax.tree.map(lambda leaf, lane=lane: leaf[lane], update) for update in updates]
-        assert_agree(program, lambda *_, mine=mine: mine, seed=seed, noises=1)
+        own = [jax.tree.map(lambda leaf, lane=lane: leaf[lane], update) for update in updates]
+        assert_agree(program, lambda *_, own=own: own, seed=seed, noise_count=1)
 
 
-def test_a_batch_runs_the_zoo(batch):
-    assert {"adamw_paper", "lion", "adafactor", "muon", "lamb"} <= set(ZOO)
-    for first in range(0, len(ZOO), LANES):
-        assert_lanes_agree(batch, [zoo.load(name) for name in ZOO[first : first + LANES]])
+def test_a_batch_of_zoo_programs_agrees_with_the_reference(batch):
+    assert {"adamw_paper", "lion", "adafactor", "muon", "lamb"} <= set(ZOO_PROGRAMS)
+    for first in range(0, len(ZOO_PROGRAMS), LANES):
+        assert_lanes_agree(batch, [zoo.load(name) for name in ZOO_PROGRAMS[first : first + LANES]])
 
 
 @settings(max_examples=6)
 @given(data=st.data(), seed=st.integers(0, 2**16))
-def test_a_batch_of_random_programs_computes_what_the_reference_does(batch, data, seed):
+def test_a_batch_of_random_programs_agrees_with_the_reference(batch, data, seed):
     lanes = []
     for program in data.draw(st.lists(programs(names=sorted(OPS)), min_size=1, max_size=LANES)):
         try:
@@ -119,19 +123,19 @@ def test_a_batch_of_random_programs_computes_what_the_reference_does(batch, data
         assert_lanes_agree(batch, lanes, seed)
 
 
-def test_lanes_do_not_see_their_neighbours(batch):
-    """The same program has the same update to the last bit, wherever it is and beside whom."""
+def test_a_lanes_update_does_not_depend_on_other_lanes(batch):
+    """The same program has bitwise the same update in any lane, with any programs in the others."""
     program = zoo.load("adamw")
     data = stream(1, steps=1)
-    (alone,) = batch.run([encode(program, OPS)] * LANES, *data)
-    mixed = [encode(zoo.load(name), OPS) for name in ZOO[:LANES]]
+    (own_updates,) = batch.run([encode(program, OPS)] * LANES, *data)
+    mixed = [encode(zoo.load(name), OPS) for name in ZOO_PROGRAMS[:LANES]]
     mixed[3] = encode(program, OPS)
-    (beside,) = batch.run(mixed, *data)
-    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(beside), strict=True):
+    (mixed_updates,) = batch.run(mixed, *data)
+    for a, b in zip(jax.tree.leaves(own_updates), jax.tree.leaves(mixed_updates), strict=True):
         np.testing.assert_array_equal(a[0], b[3])
 
 
-def test_a_program_that_divides_by_zero_or_diverges_leaves_its_neighbours_alone(batch):
+def test_a_diverging_lane_does_not_change_other_lanes(batch):
     wild = parse("""def train(w, g, v, lr):
     v = power(10.0, w)
     u = 1e30 * v
@@ -143,8 +147,8 @@ def test_a_program_that_divides_by_zero_or_diverges_leaves_its_neighbours_alone(
 
 
 @pytest.mark.parametrize("names", [["lion", "adamw_paper", "momentum"], ["lion"]], ids=len)
-def test_the_interpreter_under_vmap_is_the_interpreter(names):
-    """Over programs and gradients, or one program over gradients."""
+def test_the_interpreter_under_vmap_agrees_with_the_interpreter(names):
+    """Over programs and gradients, or over gradients with one program."""
     ops = frozenset(["interp", "sign", "multiply", "add", "divide", "sqrt", "square"])
     machine = interpreter(ops)
     weights, grads, _ = stream(2)
@@ -160,17 +164,17 @@ def test_the_interpreter_under_vmap_is_the_interpreter(names):
     else:
         together = jax.vmap(update, in_axes=(None, 0))(codes[0], stacked)
     for lane, g in enumerate(grads):
-        alone = update(codes[lane % len(codes)], g)
-        for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
+        own_updates = update(codes[lane % len(codes)], g)
+        for a, b in zip(jax.tree.leaves(own_updates), jax.tree.leaves(together), strict=True):
             np.testing.assert_allclose(b[lane], a, rtol=1e-5, atol=1e-7)
 
 
 def lowered_for_cuda():
-    """Lion in four lanes, lowered for an NVIDIA GPU, which need not be there."""
-    known = frozenset(ops.names("full"))
-    machine = interpreter(known)
+    """Return the text of a step of Lion in four lanes, lowered for an NVIDIA GPU."""
+    op_names = frozenset(ops.names("full"))
+    machine = interpreter(op_names)
     weights, grads, _ = stream(0)
-    code = jax.tree.map(lambda leaf: np.stack([leaf] * 4), encode(zoo.load("lion"), known))
+    code = jax.tree.map(lambda leaf: np.stack([leaf] * 4), encode(zoo.load("lion"), op_names))
     state = jax.vmap(lambda code: machine.init(weights, code, 1.0))(code)
     step = jax.jit(jax.vmap(lambda s: machine.update(grads[0], s, weights, lr=1.0, t=1.0)))
     gpu = AbstractDevice(device_kind="NVIDIA H100", num_cores=132, platform="gpu")
@@ -178,7 +182,7 @@ def lowered_for_cuda():
         return step.trace(state).lower(lowering_platforms=("cuda",)).as_text()
 
 
-def test_the_kernel_lowers_for_cuda_where_there_is_no_gpu():
+def test_the_kernel_lowers_for_cuda_without_a_gpu():
     text = lowered_for_cuda()
     assert "__gpu$xla.gpu.triton" in text
     assert "optimizer_programs" in text

@@ -1,4 +1,4 @@
-"""The interpreters: the compile-once machine computes what the reference computes."""
+"""The compile-once machine and traced programs agree with the reference interpreter."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given, reject, settings
 from hypothesis import strategies as st
 
 from primitives import (
@@ -29,7 +29,7 @@ from primitives.kinds import kind_shape
 from tests.strategies import programs
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
-ULPS = 2e-6  # the noise that tells how exact a result can be: 16 units in float32's last place
+NOISE = 2e-6  # relative perturbation that shows how exact a result can be: 16 float32 ulps
 
 NUMPY32 = SimpleNamespace(**vars(np))  # not `np` itself, with which `step` takes float64
 
@@ -38,14 +38,14 @@ machine_update = jax.jit(machine.update)
 
 
 def stream(seed, steps=3):
-    """Weights, and for each step gradients and a schedule value."""
+    """Return weights, and for each step gradients and the schedule input lr."""
     rng = np.random.default_rng(seed)
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
     grads = []
     for _ in range(steps):
-        drawn = {name: rng.normal(size=s).astype(np.float32) for name, s in SHAPES.items()}
-        drawn["vector"][:2] = 0.0  # weights that have had no gradient
-        grads.append(drawn)
+        arrays = {name: rng.normal(size=s).astype(np.float32) for name, s in SHAPES.items()}
+        arrays["vector"][:2] = 0.0  # weights without a gradient
+        grads.append(arrays)
     return weights, grads, [1.0, 0.75, 0.3][:steps]
 
 
@@ -64,39 +64,49 @@ def run_reference(program, weights, grads, schedule, xp=jnp):
 
 
 def with_noise(program, rng):
-    """`program` with every intermediate value off by a factor near 1."""
+    """Return `program` with every intermediate value multiplied by a factor near 1."""
     statements = []
     for s in program.statements:
-        factor = 1.0 + ULPS * rng.choice([-1.0, 1.0])
+        factor = 1.0 + NOISE * rng.choice([-1.0, 1.0])
         statements += [s, Statement(s.target, "multiply", (s.target, factor))]
     return Program(program.parameters, tuple(statements), program.returns)
 
 
 def noisy(tree, rng):
-    return jax.tree.map(lambda x: np.float32(x * (1 + ULPS * rng.uniform(-1, 1, x.shape))), tree)
+    return jax.tree.map(lambda x: np.float32(x * (1 + NOISE * rng.uniform(-1, 1, x.shape))), tree)
 
 
 def flat(tree):
     return np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(tree)])
 
 
-def assert_agree(program, ours, seed=0, noises=3, steps=3, xp=NUMPY32):
-    """The updates in `ours` are the reference's, as exactly as float32 determines them.
+def assert_agree(program, get_updates, seed=0, noise_count=3, steps=3, xp=NUMPY32):
+    """Assert that `get_updates` yields the reference's updates up to float32 rounding.
 
-    How exactly that is, the reference itself tells: it runs again with inputs and intermediate
-    values off by a few units in the last place, and where its results then differ, so may ours.
-    Returns the share of numbers that this decides.
+    The reference runs again with inputs and intermediate values perturbed by a few units in the
+    last place. Where its results then differ, other results may differ by as much.
+
+    Args:
+        program: the program.
+        get_updates: a function of weights, gradients and schedule that yields the updates.
+        seed: the seed of the inputs.
+        noise_count: how often the perturbed reference runs.
+        steps: the number of steps, at most 3.
+        xp: the namespace in which the reference computes.
+
+    Returns:
+        The fraction of numbers for which the perturbations change little, so that they are tested.
     """
     weights, grads, schedule = stream(seed, steps)
-    want = [flat(update) for update in run_reference(program, weights, grads, schedule, xp)]
+    expected = [flat(update) for update in run_reference(program, weights, grads, schedule, xp)]
     runs = []
-    for k in range(noises):
+    for k in range(noise_count):
         rng = np.random.default_rng([seed, k])
-        disturbed = with_noise(program, rng), noisy(weights, rng), noisy(grads, rng)
-        runs.append([flat(u) for u in run_reference(*disturbed, schedule, xp=NUMPY32)])
+        perturbed = with_noise(program, rng), noisy(weights, rng), noisy(grads, rng)
+        runs.append([flat(u) for u in run_reference(*perturbed, schedule, xp=NUMPY32)])
     decided = 0.0
-    for number, update in enumerate(ours(weights, grads, schedule)):
-        a, b, c = flat(update), want[number], np.stack([run[number] for run in runs])
+    for number, update in enumerate(get_updates(weights, grads, schedule)):
+        a, b, c = flat(update), expected[number], np.stack([run[number] for run in runs])
         finite = np.isfinite(b) & np.isfinite(c).all(0)
         never_finite = ~np.isfinite(b) & ~np.isfinite(c).any(0)
         assert not np.isfinite(a[never_finite]).any(), f"step {number + 1}: finite\n{program}"
@@ -106,19 +116,19 @@ def assert_agree(program, ours, seed=0, noises=3, steps=3, xp=NUMPY32):
             wrong = finite & ~(np.abs(a - b) <= bound)
             tight = never_finite | (finite & (spread <= 1e-3 * (1 + np.abs(b))))
         assert not wrong.any(), f"step {number + 1}: {a[wrong]} not {b[wrong]}\n{program}"
-        decided += tight.mean() / len(want)
+        decided += tight.mean() / len(expected)
     return decided
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_machine_runs_the_zoo(name):
+def test_the_machine_agrees_with_the_reference_on_the_zoo(name):
     program = zoo.load(name)
     assert assert_agree(program, lambda *data: run_machine(program, *data)) == 1.0
 
 
 @pytest.mark.parametrize("op", [op for op in OPS.values() if op.arity], ids=lambda op: op.name)
-def test_machine_runs_every_op_on_every_layout_and_kind(op):
-    """Each pair of a tensor, a row, a leaf, a scalar and a number is one program."""
+def test_the_machine_runs_every_op_on_every_layout_and_kind(op):
+    """There is a program for each pair of a tensor, a row, a leaf, a scalar and a constant."""
     values = ["w", "r", "n", "lr", 0.5]
     for first in values:
         others = values if len(op.operands) > 1 and op.operands[1] == "x" else ["lr"]
@@ -140,11 +150,15 @@ def test_machine_runs_every_op_on_every_layout_and_kind(op):
                     encode(program)
                 continue
             assert_agree(
-                program, lambda *data, p=program: run_machine(p, *data), noises=1, steps=1, xp=np
+                program,
+                lambda *data, p=program: run_machine(p, *data),
+                noise_count=1,
+                steps=1,
+                xp=np,
             )
 
 
-CASES = {
+PROGRAMS = {
     "states change places": """def train(w, g, a: tensor(1.0), b):
     update = a - b
     c = a + g
@@ -214,9 +228,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_machine_moves_states_and_outputs_rightly(case):
-    program = parse(CASES[case])
+@pytest.mark.parametrize("case", PROGRAMS)
+def test_the_machine_moves_states_and_outputs_correctly(case):
+    program = parse(PROGRAMS[case])
     assert assert_agree(program, lambda *data: run_machine(program, *data)) == 1.0
 
 
@@ -231,22 +245,28 @@ def test_subnormal_constants_count_as_zero():
 
 @settings(max_examples=30)
 @given(programs(min_statements=8, max_statements=16, max_states=4), st.integers(0, 99))
-def test_machine_agrees_with_the_reference(program, seed):
+def test_the_machine_agrees_with_the_reference_on_random_programs(program, seed):
+    try:
+        encode(program)
+    except CapacityError as error:  # the machine orthogonalizes tensors only
+        if "orthogonalize" not in str(error):
+            raise
+        reject()
     decided = assert_agree(program, lambda *data: run_machine(program, *data), seed)
     event(f"decided: {round(decided, 1)}")
 
 
 @settings(max_examples=25)
 @given(programs(min_statements=4, max_statements=10), st.integers(0, 99))
-def test_rule_is_the_reference_step(program, seed):
-    def ours(weights, grads, schedule):
+def test_rule_agrees_with_the_reference(program, seed):
+    def get_updates(weights, grads, schedule):
         transformation = rule(program)
         state = transformation.init(weights, 2.0)
         for number, (g, lr) in enumerate(zip(grads, schedule, strict=True), 1):
             updates, state = transformation.update(g, state, weights, lr=lr, t=float(number))
             yield jax.tree.map(lambda x: x / -2.0, updates)
 
-    assert_agree(program, ours, seed, noises=1)
+    assert_agree(program, get_updates, seed, noise_count=1)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "lion"])
@@ -255,7 +275,7 @@ def test_float64_numpy_agrees_with_float32_jax(name):
     assert_agree(program, lambda *data: run_reference(program, *data, xp=np), xp=jnp)
 
 
-def test_machine_is_compiled_once_for_all_programs():
+def test_the_machine_is_compiled_once_for_all_programs():
     before = machine_update._cache_size()
     weights, grads, schedule = stream(0)
     for name in zoo.names():
@@ -276,19 +296,19 @@ def test_factor_scales_the_update():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-def test_updates_have_the_weights_own_dtypes(dtype):
+def test_updates_have_the_dtypes_of_the_weights(dtype):
     weights, grads, _ = stream(0)
     weights, grads = jax.tree.map(lambda x: jnp.asarray(x, dtype), (weights, grads[0]))
     program = zoo.load("adamw")
     state = machine.init(weights, encode(program))
-    by_machine, _ = jax.eval_shape(machine.update, grads, state, weights)
-    by_rule, state = rule(program).update(grads, rule(program).init(weights), weights)
-    for update in (by_machine, by_rule):
+    machine_updates, _ = jax.eval_shape(machine.update, grads, state, weights)
+    rule_updates, state = rule(program).update(grads, rule(program).init(weights), weights)
+    for update in (machine_updates, rule_updates):
         assert {x.dtype for x in jax.tree.leaves(update)} == {jnp.dtype(dtype)}
     assert {x.dtype for x in jax.tree.leaves(state.program)} == {jnp.dtype("float32")}
 
 
-def test_the_update_needs_the_weights():
+def test_an_update_without_the_weights_is_an_error():
     for transformation, arguments in (
         (rule(zoo.load("sgd")), ()),
         (machine, (encode(zoo.load("sgd")),)),
@@ -299,7 +319,7 @@ def test_the_update_needs_the_weights():
 
 
 @pytest.mark.parametrize("values", [30, 60])
-def test_only_programs_with_many_values_at_once_exceed_the_machine(values):
+def test_programs_that_keep_too_many_values_at_once_exceed_the_machine(values):
     states = tuple(Parameter(f"m{i}") for i in range(values))
     shift = tuple(Statement(f"m{i}", "interp", ("g", f"m{i}", 0.5)) for i in range(values))
     total = tuple(Statement("u", "add", ("u" if i else "g", f"m{i}")) for i in range(values))
@@ -312,7 +332,7 @@ def test_only_programs_with_many_values_at_once_exceed_the_machine(values):
         encode(program)
 
 
-def test_a_machine_for_some_ops_runs_their_programs_and_refuses_others():
+def test_a_machine_for_some_ops_refuses_programs_with_other_ops():
     lion = zoo.load("lion")
     small = interpreter(lion.ops)
     assert small is interpreter(lion.ops)
@@ -328,16 +348,16 @@ def test_a_machine_for_some_ops_runs_their_programs_and_refuses_others():
         encode(zoo.load("adamw_paper"), lion.ops)
 
 
-def test_a_full_length_program_fits():
+def test_a_program_of_maximum_length_fits_the_machine():
     lines = [f"x{i} = {'sin' if i % 2 else 'cos'}(x{i - 1})" for i in range(1, 63)]
     text = "def train(w, g, lr):\n " + "\n ".join(["x0 = g", *lines, "u = x62 * lr"])
     program = parse(text + "\n return u")
     assert len(program.statements) == 64
-    assert_agree(program, lambda *data: run_machine(program, *data), noises=1)
+    assert_agree(program, lambda *data: run_machine(program, *data), noise_count=1)
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_states_are_kept_at_their_own_size(kind):
+def test_states_have_the_size_of_their_kind(kind):
     program = parse(f"def train(w, g, m: {kind}(0.5)):\n  u = g * m\n  return u, m")
     large = {"a": jax.ShapeDtypeStruct((4096, 4096), jnp.float32)}
     (state,) = jax.eval_shape(lambda tree: initial_state(program, tree), large)
@@ -359,10 +379,10 @@ def test_state_memory_counts_numbers_per_weight(name, memory):
     assert state_memory(zoo.load(name)) == memory
 
 
-def test_factored_states_cost_next_to_nothing():
+def test_factored_states_need_little_memory():
     assert state_memory(zoo.load("adafactor")) == pytest.approx(0.003, rel=0.05)
 
 
-def test_dead_states_cost_nothing():
+def test_dead_states_need_no_memory():
     program = parse("def train(w, g, m, v):\n  m = interp(g, m, 0.9)\n  v = m\n  return m, m, v")
     assert state_memory(program) == 1

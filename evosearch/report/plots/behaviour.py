@@ -31,7 +31,7 @@ def draw(behaviour: Behaviour, title: str, file: BinaryIO, form: str) -> None:
 
 def _function(ax: Axes, behaviour: Behaviour) -> None:
     gradients = behaviour.gradients
-    ax.plot(gradients, behaviour.fresh, color=COLOURS[1], label="on the first step")
+    ax.plot(gradients, behaviour.first_updates, color=COLOURS[1], label="on the first step")
     ax.plot(gradients, behaviour.updates, color=COLOURS[0], label="after noise of deviation 1")
     ax.set_xlabel("gradient")
     ax.set_ylabel("update")

@@ -1,6 +1,6 @@
-"""One step of many programs at once, each with its own instructions.
+"""One step of a batch of programs, each with its own instructions.
 
-`gangs` runs anywhere through XLA; `kernel` is for NVIDIA's GPUs. Both compute what
+`gangs` runs on any device through XLA; `kernel` runs on NVIDIA GPUs. Both compute what
 `primitives.machine.step` computes for one program.
 """
 
@@ -21,17 +21,18 @@ def run_batch(
     instructions: InstructionSet,
     model: Arrays,
     code: Code,
-    share: jax.Array,
-    file: jax.Array,
+    sum_factors: jax.Array,
+    tensors: jax.Array,
     scalars: jax.Array,
 ) -> Any:
-    """One step of every lane by the way that suits the device; see `gangs.run_gangs`.
+    """Run one step of every lane with the implementation for the device.
 
-    Without Pallas's Triton backend, which JAX 0.11 deprecates, CUDA devices run gangs too.
+    Arguments and results are those of `gangs.run_gangs`. CUDA devices run gangs too if JAX lacks
+    Pallas's Triton backend, which JAX 0.11 deprecates.
     """
-    ways = {"default": partial(run_gangs, instructions, model)}
+    implementations = {"default": partial(run_gangs, instructions, model)}
     if find_spec("jax.experimental.pallas.triton"):
         from primitives.machine.batch.kernel import run_kernel
 
-        ways["cuda"] = partial(run_kernel, instructions, model)
-    return lax.platform_dependent(code, share, file, scalars, **ways)
+        implementations["cuda"] = partial(run_kernel, instructions, model)
+    return lax.platform_dependent(code, sum_factors, tensors, scalars, **implementations)

@@ -1,9 +1,9 @@
-"""Programs side by side through XLA: lanes whose next instructions are alike advance as a gang.
+"""Batches of programs through XLA: lanes whose next instructions have the same form run as a gang.
 
-A vectorized `lax.switch` would compute every op for every lane. Here each round takes the form of
-instruction that most lanes want next, and computes that alone, for a gang of lanes that want it:
-one true branch, so an op costs nothing where no program has it, and little where few do. Lanes keep
-their own place in their own programs; nobody waits longer than until its form is the most wanted.
+A `lax.switch` under `vmap` would compute every op for every lane. Instead, each round takes the
+form of instruction that most lanes are at, and computes it for a gang of these lanes in one true
+branch. So an op costs nothing if no program has it, and little if few have it. Every lane proceeds
+through its own program; it waits at most until its next form is the most frequent one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from jax import lax
 from primitives.machine.arrays import Arrays
 from primitives.machine.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
-from primitives.machine.step import number_value, tensor_value
+from primitives.machine.step import scalar_value, tensor_value
 
 Array = jax.Array
 
-_SHARE_OF_LANES = 8  # a gang is an eighth of the lanes: few are idle in it, and rounds are few
+_GANG_DIVISOR = 8
+"""A gang has one eighth of the lanes: few of its lanes are idle, and few rounds are needed."""
 _CHEAP = frozenset(
     [
         "identity",
@@ -41,230 +42,275 @@ _CHEAP = frozenset(
         "minimum",
     ]
 )
-"""Ops that cost less than reading their operands: together they are one form."""
+"""Ops that cost less than reading their operands; together they are one form."""
 
 
-class Files(NamedTuple):
-    """Where every lane stands, and its registers.
+class Lanes(NamedTuple):
+    """The position of every lane in its program, and its registers.
 
     Attributes:
-        place: [lanes] int32, the instruction that comes next.
-        file: [lanes, registers, weights] float32.
+        next_index: [lanes] int32, the index of the next instruction.
+        tensors: [lanes, registers, weights] float32.
         scalars: [lanes, registers] float32.
     """
 
-    place: Array
-    file: Array
+    next_index: Array
+    tensors: Array
     scalars: Array
 
 
 class Forms(NamedTuple):
-    """Tensor instructions by what a gang can compute at once: one op, whatever its layout.
+    """The forms of tensor instructions: a gang computes one form at a time.
+
+    Instructions of one op have the same form, whatever their layout. All cheap ops are form 0.
 
     Attributes:
-        members: the instructions that stand for each form; only the first form has several.
-        form: [opcodes], the form of an instruction.
-        member: [opcodes], which of the form's it is.
-        from_file: [opcodes, operands], whether an operand is a tensor register.
-        kept: for each form and operand where it can be: "T", "S" or "ST".
+        members: for each form, an instruction of each of its ops; only form 0 has several.
+        form: [opcodes], the form of each instruction.
+        member: [opcodes], the index in `members` of each instruction's op.
+        is_tensor: [opcodes, operands], whether an operand is a tensor register.
+        operand_classes: the register classes that each operand of each form may have: "T", "S",
+            "ST", or "" where there is no operand.
     """
 
     members: tuple[tuple[Instruction, ...], ...]
     form: np.ndarray
     member: np.ndarray
-    from_file: np.ndarray
-    kept: tuple[tuple[str, ...], ...]
+    is_tensor: np.ndarray
+    operand_classes: tuple[tuple[str, ...], ...]
 
 
 @cache
-def forms_of(tensors: tuple[Instruction, ...]) -> Forms:
-    """The forms of a machine's tensor instructions."""
+def forms_of(tensor_instructions: tuple[Instruction, ...]) -> Forms:
+    """Return the forms of a machine's tensor instructions."""
     members: list[list[Instruction]] = [[]]
-    places: dict[Any, tuple[int, int]] = {}
-    for one in tensors:
-        alike = one.op.name, one.inner, one.position
-        if alike in places:
+    positions: dict[Any, tuple[int, int]] = {}
+    for instruction in tensor_instructions:
+        key = _form_key(instruction)
+        if key in positions:
             continue
-        if {one.op.name, one.inner.name if one.inner else "identity"} <= _CHEAP:
-            members[0].append(one)
-            places[alike] = 0, len(members[0]) - 1
+        inner = instruction.inner.name if instruction.inner else "identity"
+        if {instruction.op.name, inner} <= _CHEAP:
+            members[0].append(instruction)
+            positions[key] = 0, len(members[0]) - 1
         else:
-            members.append([one])
-            places[alike] = len(members) - 1, 0
-    found = [places[one.op.name, one.inner, one.position] for one in tensors]
+            members.append([instruction])
+            positions[key] = len(members) - 1, 0
+    found = [positions[_form_key(instruction)] for instruction in tensor_instructions]
     width = KIND - FIRST
-    layouts = [one.layout.ljust(width) for one in tensors]
-    kept = [[""] * width for _ in members]
+    layouts = [instruction.layout.ljust(width) for instruction in tensor_instructions]
+    operand_classes = [[""] * width for _ in members]
     for (form, _), layout in zip(found, layouts, strict=True):
-        for place, where in enumerate(layout):
-            kept[form][place] = "".join(sorted({*kept[form][place], *where.strip()}))
+        classes = operand_classes[form]
+        for operand, register_class in enumerate(layout):
+            classes[operand] = "".join(sorted({*classes[operand], *register_class.strip()}))
     return Forms(
         tuple(map(tuple, members)),
         np.array([form for form, _ in found], np.int32),
         np.array([member for _, member in found], np.int32),
-        np.array([[where == "T" for where in layout] for layout in layouts]),
-        tuple(map(tuple, kept)),
+        np.array([[register_class == "T" for register_class in layout] for layout in layouts]),
+        tuple(map(tuple, operand_classes)),
     )
+
+
+def _form_key(instruction: Instruction) -> Any:
+    return instruction.op.name, instruction.inner, instruction.position
 
 
 def run_gangs(
     instructions: InstructionSet,
     model: Arrays,
     code: Code,
-    share: Array,
-    file: Array,
+    sum_factors: Array,
+    tensors: Array,
     scalars: Array,
 ) -> tuple[Array, Array]:
-    """One step of every lane: the registers after it.
+    """Run one step of every lane.
 
     Args:
-        instructions: what the machine knows.
-        model: what the programs train.
-        code: the lanes' programs, each array with a first axis [lanes].
-        share: [kinds, weights]; see `interpreter.MachineState`.
-        file: [lanes, registers, weights].
-        scalars: [lanes, registers].
+        instructions: the machine's instructions.
+        model: the layout of the model.
+        code: the lanes' programs; each array has a first axis [lanes].
+        sum_factors: [kinds, weights]; see `Arrays.sum_factors`.
+        tensors: [lanes, registers, weights] float32.
+        scalars: [lanes, registers] float32.
+
+    Returns:
+        The tensor and scalar registers after the step.
     """
-    gangs = Gangs(instructions, model, code, share)
-    start = Files(jnp.zeros(file.shape[0], jnp.int32), file, scalars)
-    end = lax.while_loop(gangs.running, lambda files: gangs.tensors(gangs.numbers(files)), start)
-    return end.file, end.scalars
+    gangs = Gangs(instructions, model, code, sum_factors)
+
+    def run_block(lanes: Lanes) -> Lanes:
+        return gangs.run_tensor_instructions(gangs.run_scalar_instructions(lanes))
+
+    start = Lanes(jnp.zeros(tensors.shape[0], jnp.int32), tensors, scalars)
+    end = lax.while_loop(gangs.are_running, run_block, start)
+    return end.tensors, end.scalars
 
 
 class Gangs:
-    """The rounds of one step; arguments as of `run_gangs`."""
+    """The rounds of one step.
 
-    def __init__(self, instructions: InstructionSet, model: Arrays, code: Code, share: Array):
-        self._groups = instructions.scalars
-        self._forms = forms_of(instructions.tensors)
+    Args:
+        instructions: the machine's instructions.
+        model: the layout of the model.
+        code: the lanes' programs; each array has a first axis [lanes].
+        sum_factors: [kinds, weights]; see `Arrays.sum_factors`.
+    """
+
+    def __init__(self, instructions: InstructionSet, model: Arrays, code: Code, sum_factors: Array):
+        self._groups = instructions.scalar_groups
+        self._forms = forms_of(instructions.tensor_instructions)
         self._model = model
         self._code = code
-        self._share = share
-        self._gang = max(1, code.length.shape[0] // _SHARE_OF_LANES)
+        self._sum_factors = sum_factors
+        self._gang = max(1, code.length.shape[0] // _GANG_DIVISOR)
 
-    def running(self, files: Files) -> Array:
-        """Whether any lane has instructions left."""
-        return jnp.any(files.place < self._code.length)
+    def are_running(self, lanes: Lanes) -> Array:
+        """Return whether any lane has instructions left."""
+        return jnp.any(lanes.next_index < self._code.length)
 
-    def numbers(self, files: Files) -> Files:
-        """Rounds until no lane stands before an instruction that gives a number."""
+    def run_scalar_instructions(self, lanes: Lanes) -> Lanes:
+        """Run rounds until no lane is at an instruction with a scalar result."""
 
-        def wanted(place: Array) -> Array:
-            section = self._next(place)[:, SECTION]
-            return jnp.where(place < self._code.length, section - 1, -1)
+        def next_group(next_index: Array) -> Array:
+            section = self._next_rows(next_index)[:, SECTION]
+            return jnp.where(next_index < self._code.length, section - 1, -1)
 
-        def round_(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            place, scalars = carry
-            group, lanes = self._chosen(wanted(place), len(self._groups))
-            rows = self._next(place)[lanes]
-            branches = [self._number_branch(group) for group in self._groups]
-            value = lax.switch(group, branches, files.file, scalars, lanes, rows)
-            return _advanced(place, scalars, lanes, rows, value)
+        def run_round(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            next_index, scalars = carry
+            group, gang = self._largest_gang(next_group(next_index), len(self._groups))
+            rows = self._next_rows(next_index)[gang]
+            branches = [self._scalar_branch(group) for group in self._groups]
+            value = lax.switch(group, branches, lanes.tensors, scalars, gang, rows)
+            return _write_results(next_index, scalars, gang, rows, value)
 
-        place, scalars = lax.while_loop(
-            lambda carry: jnp.any(wanted(carry[0]) >= 0), round_, (files.place, files.scalars)
+        next_index, scalars = lax.while_loop(
+            lambda carry: jnp.any(next_group(carry[0]) >= 0),
+            run_round,
+            (lanes.next_index, lanes.scalars),
         )
-        return files._replace(place=place, scalars=scalars)
+        return lanes._replace(next_index=next_index, scalars=scalars)
 
-    def tensors(self, files: Files, among: Callable[[Array], Array] | None = None) -> Files:
-        """Rounds until no lane stands before an instruction that gives a tensor register.
+    def run_tensor_instructions(
+        self, lanes: Lanes, includes: Callable[[Array], Array] | None = None
+    ) -> Lanes:
+        """Run rounds until no lane is at an instruction with a tensor result.
 
-        Or, of those, one with an opcode for which `among` is true.
+        Args:
+            lanes: the lanes.
+            includes: restricts this to instructions for whose opcodes it is true.
         """
 
-        def wanted(place: Array) -> Array:
-            rows = self._next(place)
+        def next_form(next_index: Array) -> Array:
+            rows = self._next_rows(next_index)
             opcode = rows[:, OPCODE]
-            mine = (place < self._code.length) & (rows[:, SECTION] == 0)
-            if among is not None:
-                mine &= among(opcode)
-            return jnp.where(mine, jnp.asarray(self._forms.form)[opcode], -1)
+            is_included = (next_index < self._code.length) & (rows[:, SECTION] == 0)
+            if includes is not None:
+                is_included &= includes(opcode)
+            return jnp.where(is_included, jnp.asarray(self._forms.form)[opcode], -1)
 
-        def round_(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            place, file = carry
-            form, lanes = self._chosen(wanted(place), len(self._forms.members))
-            rows = self._next(place)[lanes]
+        def run_round(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            next_index, tensors = carry
+            form, gang = self._largest_gang(next_form(next_index), len(self._forms.members))
+            rows = self._next_rows(next_index)[gang]
             branches = [self._tensor_branch(form) for form in range(len(self._forms.members))]
-            value = lax.switch(form, branches, file, files.scalars, lanes, rows)
-            return _advanced(place, file, lanes, rows, value)
+            value = lax.switch(form, branches, tensors, lanes.scalars, gang, rows)
+            return _write_results(next_index, tensors, gang, rows, value)
 
-        place, file = lax.while_loop(
-            lambda carry: jnp.any(wanted(carry[0]) >= 0), round_, (files.place, files.file)
+        next_index, tensors = lax.while_loop(
+            lambda carry: jnp.any(next_form(carry[0]) >= 0),
+            run_round,
+            (lanes.next_index, lanes.tensors),
         )
-        return files._replace(place=place, file=file)
+        return lanes._replace(next_index=next_index, tensors=tensors)
 
-    def _next(self, place: Array) -> Array:
-        """[lanes, columns], each lane's next instruction."""
+    def _next_rows(self, next_index: Array) -> Array:
+        """Return each lane's next instruction, [lanes, columns]."""
         program = self._code.instructions
-        rows = jnp.take_along_axis(program, place[:, None, None], axis=1, mode="clip")
+        rows = jnp.take_along_axis(program, next_index[:, None, None], axis=1, mode="clip")
         return rows[:, 0]
 
-    def _chosen(self, wanted: Array, kinds: int) -> tuple[Array, Array]:
-        """What most lanes want, and a gang of those; a number beyond the lanes stands for none."""
-        counts = jnp.sum(wanted[:, None] == jnp.arange(kinds), axis=0)
-        most = jnp.argmax(counts).astype(jnp.int32)
-        (lanes,) = jnp.nonzero(wanted == most, size=self._gang, fill_value=wanted.shape[0])
-        return most, lanes
+    def _largest_gang(self, choices: Array, choice_count: int) -> tuple[Array, Array]:
+        """Return the most frequent choice, and the lanes of a gang that have it.
 
-    def _number_branch(self, group: tuple[Instruction, ...]) -> Any:
-        def compute(file: Array, scalars: Array, lanes: Array, rows: Array) -> Array:
-            def number(place: int) -> Array:
-                return scalars.at[lanes, rows[:, FIRST + place]].get(mode="clip")
+        Args:
+            choices: [lanes] int32, each lane's choice; -1 for none.
+            choice_count: the number of choices.
 
-            def tensor(place: int) -> Array:
-                return file.at[lanes, rows[:, FIRST + place]].get(mode="clip")
+        Returns:
+            The choice, () int32, and the indices of lanes, [gang]. If fewer lanes have the choice,
+            the other indices are out of range.
+        """
+        counts = jnp.sum(choices[:, None] == jnp.arange(choice_count), axis=0)
+        choice = jnp.argmax(counts).astype(jnp.int32)
+        (gang,) = jnp.nonzero(choices == choice, size=self._gang, fill_value=choices.shape[0])
+        return choice, gang
 
-            known = [
+    def _scalar_branch(self, group: tuple[Instruction, ...]) -> Any:
+        def compute(tensors: Array, scalars: Array, gang: Array, rows: Array) -> Array:
+            def scalar(operand: int) -> Array:
+                return scalars.at[gang, rows[:, FIRST + operand]].get(mode="clip")
+
+            def tensor(operand: int) -> Array:
+                return tensors.at[gang, rows[:, FIRST + operand]].get(mode="clip")
+
+            operands = [
                 [
-                    tensor(place) if kept == "T" else number(place)
-                    for place, kept in enumerate(one.layout)
+                    tensor(operand) if register_class == "T" else scalar(operand)
+                    for operand, register_class in enumerate(instruction.layout)
                 ]
-                for one in group
+                for instruction in group
             ]
 
-            def value(known: list[list[Array]], row: Array) -> Array:
-                return number_value(group, known, row[OPCODE], lambda: self._share[row[KIND]])
+            def value(operands: list[list[Array]], row: Array) -> Array:
+                return scalar_value(
+                    group, operands, row[OPCODE], lambda: self._sum_factors[row[KIND]]
+                )
 
-            return jax.vmap(value)(known, rows)
+            return jax.vmap(value)(operands, rows)
 
         return compute
 
     def _tensor_branch(self, form: int) -> Any:
-        members, kept = self._forms.members[form], self._forms.kept[form]
+        members, classes = self._forms.members[form], self._forms.operand_classes[form]
 
-        def compute(file: Array, scalars: Array, lanes: Array, rows: Array) -> Array:
+        def compute(tensors: Array, scalars: Array, gang: Array, rows: Array) -> Array:
             opcode = rows[:, OPCODE]
 
-            def operand(place: int) -> Array:
-                registers = rows[:, FIRST + place]
-                number = scalars.at[lanes, registers].get(mode="clip")[:, None]
-                if kept[place] == "S":
-                    return number
-                tensor = file.at[lanes, registers].get(mode="clip")
-                if kept[place] == "T":
+            def read_operand(operand: int) -> Array:
+                registers = rows[:, FIRST + operand]
+                scalar = scalars.at[gang, registers].get(mode="clip")[:, None]
+                if classes[operand] == "S":
+                    return scalar
+                tensor = tensors.at[gang, registers].get(mode="clip")
+                if classes[operand] == "T":
                     return tensor
-                from_file = jnp.asarray(self._forms.from_file)[opcode, place]
-                return jnp.where(from_file[:, None], tensor, number)
+                is_tensor = jnp.asarray(self._forms.is_tensor)[opcode, operand]
+                return jnp.where(is_tensor[:, None], tensor, scalar)
 
             def value(row: Array, operands: list[Array]) -> Array:
                 member = jnp.asarray(self._forms.member)[row[OPCODE]]
-                chosen = jnp.zeros(self._model.size, jnp.float32)
-                for which, one in enumerate(members):
-                    used = operands[: len(one.layout)]
-                    found = tensor_value(one, self._model, used, lambda: self._share[row[KIND]])
-                    chosen = jnp.where(member == which, found, chosen)
-                return chosen
+                result = jnp.zeros(self._model.size, jnp.float32)
+                for index, instruction in enumerate(members):
+                    args = operands[: len(instruction.layout)]
+                    member_value = tensor_value(
+                        instruction, self._model, args, lambda: self._sum_factors[row[KIND]]
+                    )
+                    result = jnp.where(member == index, member_value, result)
+                return result
 
-            return jax.vmap(value)(rows, [operand(place) for place, at in enumerate(kept) if at])
+            operands = [read_operand(operand) for operand, used in enumerate(classes) if used]
+            return jax.vmap(value)(rows, operands)
 
         return compute
 
 
-def _advanced(
-    place: Array, file: Array, lanes: Array, rows: Array, value: Array
+def _write_results(
+    next_index: Array, registers: Array, gang: Array, rows: Array, value: Array
 ) -> tuple[Array, Array]:
-    """A gang's values written into its registers, and its lanes one further."""
+    """Write a gang's results to its registers and advance its lanes by one instruction."""
     return (
-        place.at[lanes].add(1, mode="drop"),
-        file.at[lanes, rows[:, OUT]].set(value, mode="drop"),
+        next_index.at[gang].add(1, mode="drop"),
+        registers.at[gang, rows[:, OUT]].set(value, mode="drop"),
     )

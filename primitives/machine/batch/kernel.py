@@ -1,10 +1,10 @@
-"""Programs side by side as a Pallas kernel: each lane a block of threads with its own branches.
+"""Batches of programs as a Pallas kernel for NVIDIA GPUs: a block of threads for each lane.
 
-A block runs its program as far as the kernel's instructions go. A run of elementwise instructions
-goes over the weights a tile at a time, all instructions of the run for one tile before the next
-tile, so that what one writes the next reads from the cache; sums split the runs. What acts on
-matrices (rows, columns, products) is left to the gangs between two calls of the kernel; programs
-without it need one call a step.
+A block runs its lane's program up to the next instruction that acts on matrices (rows, columns,
+matrix products). Gangs run those between calls of the kernel; a program without them needs one call
+per step. Consecutive elementwise instructions are run tile by tile: all of them for one tile of the
+weights, then all for the next tile. So an instruction reads the previous one's result from the
+cache. Sums interrupt such a sequence.
 """
 
 from __future__ import annotations
@@ -24,281 +24,322 @@ from jax.experimental.pallas import triton
 
 from primitives.kinds import Kind
 from primitives.machine.arrays import Arrays
-from primitives.machine.batch.gangs import Files, Gangs
+from primitives.machine.batch.gangs import Gangs, Lanes
 from primitives.machine.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
-from primitives.machine.step import inner_applied
+from primitives.machine.step import apply_inner
 
 Array = jax.Array
 Ref = Any
 
 TILE = 1024
-"""Weights that a block computes at a time: four warps' eight each."""
+"""Number of weights that a block computes at a time: eight for each thread of four warps."""
 _WARPS = 4
 
 
 class Work(IntEnum):
-    """What an instruction takes in the kernel."""
+    """The kind of work that an instruction takes in the kernel."""
 
     ELEMENTWISE = 0
+    """A tensor result without a reduction."""
     NUMBER = 1
+    """A scalar result from scalar operands."""
     SUM = 2
-    """Sums over the model that give a number."""
+    """A scalar result from sums over the model."""
     SPREAD = 3
-    """Sums over the model and then each element."""
+    """A tensor result from sums over the model."""
     ARRAYWISE = 4
-    """Sums over each array and then each element."""
+    """A tensor result from sums over each array."""
     MATRIX = 5
-    """Left to the gangs, as the end of a program is left to the caller."""
+    """Work on matrices, which the gangs do."""
 
 
 class Branches(NamedTuple):
-    """The machine's instructions by the work they take.
+    """The machine's instructions by the work that they take.
 
     Attributes:
-        among: for each kind of work its instructions: a branch of the kernel each.
-        table: [instructions, 2], the work of each instruction and which of its branches it is;
-            those that give a tensor register first, then those of each group of numbers.
-        starts: [sections], where each section's instructions begin in the table.
+        by_work: the instructions of each kind of work; each is a branch of the kernel.
+        table: [instructions, 2] int32, the work of each instruction and its index in `by_work`.
+            Instructions with tensor results come first, then those of each scalar group.
+        starts: [sections] int32, the row of `table` at which each section of opcodes begins.
     """
 
-    among: dict[Work, list[Instruction]]
+    by_work: dict[Work, list[Instruction]]
     table: np.ndarray
     starts: np.ndarray
 
-    def of(self, code: Code) -> Array:
-        """[lanes, instructions, 2], the rows of the table for programs."""
+    def rows_of(self, code: Code) -> Array:
+        """Return the rows of `table` for the lanes' programs, [lanes, instructions, 2]."""
         section, opcode = (code.instructions[..., column] for column in (SECTION, OPCODE))
         return jnp.asarray(self.table)[jnp.asarray(self.starts)[section] + opcode]
 
 
 def branches_of(instructions: InstructionSet) -> Branches:
-    """What each instruction of a machine takes."""
-    sections = [instructions.tensors, *instructions.scalars]
-    among: dict[Work, list[Instruction]] = {work: [] for work in Work}
+    """Return the branches of the kernel for a machine's instructions."""
+    sections = [instructions.tensor_instructions, *instructions.scalar_groups]
+    by_work: dict[Work, list[Instruction]] = {work: [] for work in Work}
     table = []
-    for number, section in enumerate(sections):
-        for one in section:
-            work = _tensor_work(one) if number == 0 else Work.NUMBER if number == 1 else Work.SUM
-            table.append((work, len(among[work])))
-            among[work].append(one)
+    for index, section in enumerate(sections):
+        for instruction in section:
+            if index == 0:
+                work = _tensor_work(instruction)
+            else:
+                work = Work.NUMBER if index == 1 else Work.SUM
+            table.append((work, len(by_work[work])))
+            by_work[work].append(instruction)
     starts = np.cumsum([0, *map(len, sections)])[:-1]
-    return Branches(among, np.array(table, np.int32), starts.astype(np.int32))
+    return Branches(by_work, np.array(table, np.int32), starts.astype(np.int32))
 
 
-def _tensor_work(one: Instruction) -> Work:
-    if one.op.matrixwise:
+def _tensor_work(instruction: Instruction) -> Work:
+    op = instruction.op
+    if op.matrixwise:
         return Work.MATRIX
-    if one.op.reduction is None:
+    if op.reduction is None:
         return Work.ELEMENTWISE
-    scopes = {Kind.SCALAR: Work.SPREAD, Kind.LEAF: Work.ARRAYWISE}
-    return scopes.get(one.op.reduction.scope, Work.MATRIX)
+    by_scope = {Kind.SCALAR: Work.SPREAD, Kind.LEAF: Work.ARRAYWISE}
+    return by_scope.get(op.reduction.scope, Work.MATRIX)
 
 
 def run_kernel(
     instructions: InstructionSet,
     model: Arrays,
     code: Code,
-    share: Array,
-    file: Array,
+    sum_factors: Array,
+    tensors: Array,
     scalars: Array,
     *,
     interpret: bool = False,
 ) -> tuple[Array, Array]:
-    """One step of every lane, as `gangs.run_gangs`.
+    """Run one step of every lane; arguments and results are those of `gangs.run_gangs`.
 
-    With `interpret` the kernel is run by JAX itself, wherever that is: for tests.
+    With `interpret`, JAX interprets the kernel on any device, for tests.
     """
     branches = branches_of(instructions)
-    steps = branches.of(code)
+    branch_rows = branches.rows_of(code)
     bounds = jnp.asarray(model.bounds, jnp.int32)
 
-    def advance(files: Files) -> Files:
-        """Every lane up to its next instruction on matrices, or its end."""
-        inputs = (code.instructions, code.length, steps, bounds, share)
+    def run_to_matrices(lanes: Lanes) -> Lanes:
+        """Advance every lane to its next instruction on matrices or its end."""
+        inputs = (code.instructions, code.length, branch_rows, bounds, sum_factors)
         call = pl.pallas_call(
-            partial(_lane, branches.among, model.size, interpret),
-            out_shape=list(map(jax.typeof, files)),
-            grid=(files.place.shape[0],),
-            input_output_aliases={len(inputs) + number: number for number in range(len(files))},
+            partial(_lane, branches.by_work, model.size, interpret),
+            out_shape=list(map(jax.typeof, lanes)),
+            grid=(lanes.next_index.shape[0],),
+            input_output_aliases={len(inputs) + number: number for number in range(len(lanes))},
             compiler_params=triton.CompilerParams(num_warps=_WARPS),
             interpret=interpret,
             name="optimizer_programs",
         )
-        return Files(*call(*inputs, *files))
+        return Lanes(*call(*inputs, *lanes))
 
-    start = Files(jnp.zeros(file.shape[0], jnp.int32), file, scalars)
-    if not branches.among[Work.MATRIX]:
-        end = advance(start)
-        return end.file, end.scalars
-    gangs = Gangs(instructions, model, code, share)
-    on_matrices = jnp.asarray(branches.table[: len(instructions.tensors), 0] == Work.MATRIX)
+    start = Lanes(jnp.zeros(tensors.shape[0], jnp.int32), tensors, scalars)
+    if not branches.by_work[Work.MATRIX]:
+        end = run_to_matrices(start)
+        return end.tensors, end.scalars
+    gangs = Gangs(instructions, model, code, sum_factors)
+    tensor_count = len(instructions.tensor_instructions)
+    acts_on_matrices = jnp.asarray(branches.table[:tensor_count, 0] == Work.MATRIX)
 
-    def further(files: Files) -> Files:
-        return gangs.tensors(advance(files), among=lambda opcode: on_matrices[opcode])
+    def run_past_matrices(lanes: Lanes) -> Lanes:
+        return gangs.run_tensor_instructions(
+            run_to_matrices(lanes), includes=lambda opcode: acts_on_matrices[opcode]
+        )
 
-    end = lax.while_loop(gangs.running, further, start)
-    return end.file, end.scalars
+    end = lax.while_loop(gangs.are_running, run_past_matrices, start)
+    return end.tensors, end.scalars
 
 
 def _lane(
-    among: dict[Work, list[Instruction]],
+    by_work: dict[Work, list[Instruction]],
     weights: int,
     interpret: bool,
     program: Ref,
     length: Ref,
-    steps: Ref,
+    branch_rows: Ref,
     bounds: Ref,
-    share: Ref,
-    place_before: Ref,
-    _file: Ref,
-    _scalars: Ref,
-    place: Ref,
-    file: Ref,
+    sum_factors: Ref,
+    first_index: Ref,
+    _tensors_in: Ref,
+    _scalars_in: Ref,
+    next_index: Ref,
+    tensors: Ref,
     scalars: Ref,
 ) -> None:
-    """The kernel: one lane. The files that come in are those that go out."""
+    """Run the kernel for one lane. The registers' inputs and outputs share their memory."""
     lane = pl.program_id(0)
     block = _Block(
-        lane, among, weights, interpret, program, length[lane], steps, bounds, share, file, scalars
+        lane,
+        by_work,
+        weights,
+        interpret,
+        program,
+        length[lane],
+        branch_rows,
+        bounds,
+        sum_factors,
+        tensors,
+        scalars,
     )
-    place[lane] = lax.while_loop(block.goes_on, block.further, place_before[lane])
+    next_index[lane] = lax.while_loop(block.may_run, block.run_from, first_index[lane])
 
 
 @dataclass(frozen=True)
 class _Block:
-    """What the threads of one lane do; the references are to all lanes' arrays."""
+    """The work of the block of threads of one lane.
+
+    Attributes:
+        lane: () int32, the index of the lane.
+        by_work: the instructions of each kind of work.
+        weights: the number of weights.
+        interpret: whether JAX interprets the kernel.
+        program: [lanes, instructions, columns], the lanes' programs.
+        end: () int32, the number of instructions of this lane.
+        branch_rows: [lanes, instructions, 2]; see `Branches.rows_of`.
+        bounds: [arrays + 1], the bounds of the arrays; see `Arrays`.
+        sum_factors: [kinds, weights]; see `Arrays.sum_factors`.
+        tensors: [lanes, registers, weights].
+        scalars: [lanes, registers].
+    """
 
     lane: Array
-    among: dict[Work, list[Instruction]]
+    by_work: dict[Work, list[Instruction]]
     weights: int
     interpret: bool
     program: Ref
     end: Array
-    steps: Ref
+    branch_rows: Ref
     bounds: Ref
-    share: Ref
-    file: Ref
+    sum_factors: Ref
+    tensors: Ref
     scalars: Ref
 
-    def goes_on(self, i: Array) -> Array:
-        """Whether instruction `i` is the kernel's to run."""
-        inside: Array = i < self.end
-        return inside & (self._work(jnp.minimum(i, self.steps.shape[1] - 1)) != Work.MATRIX)
+    def may_run(self, i: Array) -> Array:
+        """Return whether there is an instruction `i` and the kernel runs it."""
+        exists: Array = i < self.end
+        last = self.branch_rows.shape[1] - 1
+        return exists & (self._work(jnp.minimum(i, last)) != Work.MATRIX)
 
-    def further(self, i: Array) -> Array:
-        """Runs instruction `i`, or the run of instructions that begins there; what comes next."""
-        ways = [self._elementwise, self._number, self._sum, self._spread, self._arraywise]
-        known = [way if self.among[Work(work)] else _nothing for work, way in enumerate(ways)]
-        following: Array = lax.switch(self._work(i), known, i)
+    def run_from(self, i: Array) -> Array:
+        """Run instruction `i`, or the elementwise sequence at `i`; return the next index."""
+        runners = [self._elementwise, self._number, self._sum, self._spread, self._arraywise]
+        branches = [
+            runner if self.by_work[Work(work)] else _skip for work, runner in enumerate(runners)
+        ]
+        next_index: Array = lax.switch(self._work(i), branches, i)
         self._wait()
-        return following
+        return next_index
 
     def _elementwise(self, i: Array) -> Array:
-        """A run of elementwise instructions, tile by tile."""
+        """Run the sequence of elementwise instructions that begins at `i`, tile by tile."""
 
-        def another(j: Array) -> Array:
-            inside: Array = j < self.end
-            return inside & (self._work(jnp.minimum(j, self.end - 1)) == Work.ELEMENTWISE)
+        def is_elementwise(j: Array) -> Array:
+            exists: Array = j < self.end
+            return exists & (self._work(jnp.minimum(j, self.end - 1)) == Work.ELEMENTWISE)
 
-        last: Array = lax.while_loop(another, lambda j: j + 1, i + 1)
+        end: Array = lax.while_loop(is_elementwise, lambda j: j + 1, i + 1)
 
-        def element(one: Instruction, j: Array, tile: Array) -> Array:
-            op, operands = inner_applied(one, self._operands(one, j, tile))
-            return _spread(op.meaning(jnp, *operands))
+        def compute(instruction: Instruction, j: Array, tile: Array) -> Array:
+            op, operands = apply_inner(instruction, self._operands(instruction, j, tile))
+            return _as_tile(op.meaning(jnp, *operands))
 
         def on_tile(tile: Array) -> None:
-            def one(j: Array) -> None:
-                value = self._chosen(Work.ELEMENTWISE, element, j, tile)
-                self._store(j, tile, value, self._inside(tile, 0, self.weights))
+            def run(j: Array) -> None:
+                value = self._switch(Work.ELEMENTWISE, compute, j, tile)
+                self._store_tile(j, tile, value, self._inside(tile, 0, self.weights))
                 self._wait()
 
-            _each(i, last, one)
+            _for_each(i, end, run)
 
-        _each(0, pl.cdiv(self.weights, TILE), on_tile)
-        return last
+        _for_each(0, pl.cdiv(self.weights, TILE), on_tile)
+        return end
 
     def _number(self, i: Array) -> Array:
-        """An instruction on numbers alone."""
+        """Run an instruction on scalars."""
 
-        def number(one: Instruction, i: Array) -> Array:
-            operands = self._operands(one, i, None)
-            return jnp.asarray(one.op.of_numbers(jnp, *operands), jnp.float32)
+        def compute(instruction: Instruction, i: Array) -> Array:
+            operands = self._operands(instruction, i, None)
+            return jnp.asarray(instruction.op.of_numbers(jnp, *operands), jnp.float32)
 
-        self._put(i, self._chosen(Work.NUMBER, number, i))
+        self._store_scalar(i, self._switch(Work.NUMBER, compute, i))
         return i + 1
 
     def _sum(self, i: Array) -> Array:
-        """Sums over the model that give a number."""
+        """Run an instruction with a scalar result from sums over the model."""
 
-        def total(one: Instruction, i: Array) -> Array:
-            totals = self._totals(one, i, 0, self.weights)
-            unread = [jnp.float32(0) for _ in one.layout]  # such ops' meaning reads totals alone
-            return jnp.asarray(one.op.meaning(jnp, totals, *unread), jnp.float32)
+        def compute(instruction: Instruction, i: Array) -> Array:
+            totals = self._totals(instruction, i, 0, self.weights)
+            unread = [jnp.float32(0) for _ in instruction.layout]  # these ops read totals only
+            return jnp.asarray(instruction.op.meaning(jnp, totals, *unread), jnp.float32)
 
-        self._put(i, self._chosen(Work.SUM, total, i))
+        self._store_scalar(i, self._switch(Work.SUM, compute, i))
         return i + 1
 
     def _spread(self, i: Array) -> Array:
-        """Sums over the model and then each element."""
+        """Run an instruction with a tensor result from sums over the model."""
 
-        def reduced(one: Instruction, i: Array) -> Array:
-            self._reduced(one, i, 0, self.weights)
+        def compute(instruction: Instruction, i: Array) -> Array:
+            self._reduce(instruction, i, 0, self.weights)
             return i + 1
 
-        return self._chosen(Work.SPREAD, reduced, i)
+        return self._switch(Work.SPREAD, compute, i)
 
     def _arraywise(self, i: Array) -> Array:
-        """Sums over each array and then each of its elements."""
+        """Run an instruction with a tensor result from sums over each array."""
 
-        def reduced(one: Instruction, i: Array) -> Array:
+        def compute(instruction: Instruction, i: Array) -> Array:
             def on_array(array: Array) -> None:
-                self._reduced(one, i, self.bounds[array], self.bounds[array + 1])
+                self._reduce(instruction, i, self.bounds[array], self.bounds[array + 1])
 
-            _each(0, self.bounds.shape[0] - 1, on_array)
+            _for_each(0, self.bounds.shape[0] - 1, on_array)
             return i + 1
 
-        return self._chosen(Work.ARRAYWISE, reduced, i)
+        return self._switch(Work.ARRAYWISE, compute, i)
 
-    def _chosen(self, work: Work, compute: Callable[..., Array], i: Array, *more: Array) -> Array:
-        """`compute` of the instruction that `i` is, among those of one kind of work."""
-        branches = [partial(compute, one) for one in self.among[work]]
-        value: Array = lax.switch(self.steps[self.lane, i, 1], branches, i, *more)
+    def _switch(self, work: Work, compute: Callable[..., Array], i: Array, *more: Array) -> Array:
+        """Return `compute(instruction, i, *more)` for instruction `i`, which takes this work."""
+        branches = [partial(compute, instruction) for instruction in self.by_work[work]]
+        value: Array = lax.switch(self.branch_rows[self.lane, i, 1], branches, i, *more)
         return value
 
-    def _reduced(self, one: Instruction, i: Array, start: Any, end: Any) -> None:
-        """Writes weights [start, end) of an instruction that sums over just those."""
-        totals = self._totals(one, i, start, end)
+    def _reduce(self, instruction: Instruction, i: Array, start: Any, end: Any) -> None:
+        """Write the results for weights [start, end) of an instruction that sums over these."""
+        totals = self._totals(instruction, i, start, end)
 
         def on_tile(tile: Array) -> None:
-            value = _spread(one.op.meaning(jnp, totals, *self._operands(one, i, tile)))
-            self._store(i, tile, value, self._inside(tile, start, end))
+            operands = self._operands(instruction, i, tile)
+            value = _as_tile(instruction.op.meaning(jnp, totals, *operands))
+            self._store_tile(i, tile, value, self._inside(tile, start, end))
 
-        _each(*_tiles(start, end), on_tile)
+        _for_each(*_tiles(start, end), on_tile)
 
-    def _totals(self, one: Instruction, i: Array, start: Any, end: Any) -> tuple[Array, ...]:
-        """The sums, or means, of an instruction over weights [start, end)."""
-        reduction = one.op.reduction
+    def _totals(
+        self, instruction: Instruction, i: Array, start: Any, end: Any
+    ) -> tuple[Array, ...]:
+        """Return the sums or means of an instruction's reduction over weights [start, end)."""
+        reduction = instruction.op.reduction
         assert reduction is not None
-        numbers = [np.float32(0)] * len(one.layout)
+        numbers = [np.float32(0)] * len(instruction.layout)
         count = len(reduction.inputs(np, *numbers))
 
         def add(tile: Array, sums: Sequence[Array]) -> Sequence[Array]:
-            inputs = reduction.inputs(jnp, *self._operands(one, i, tile))
-            where = self._inside(tile, start, end)
+            inputs = reduction.inputs(jnp, *self._operands(instruction, i, tile))
+            inside = self._inside(tile, start, end)
             if reduction.how == "sum":
-                own = self._load(self.share, (self._field(i, KIND),), tile)
-                inputs = tuple(x * own for x in inputs)
-            return [total + jnp.where(where, x, 0.0) for total, x in zip(sums, inputs, strict=True)]
+                factors = self._load(self.sum_factors, (self._field(i, KIND),), tile)
+                inputs = tuple(x * factors for x in inputs)
+            return [
+                total + jnp.where(inside, x, 0.0) for total, x in zip(sums, inputs, strict=True)
+            ]
 
-        nothing = [jnp.zeros(TILE, jnp.float32)] * count
-        sums = lax.fori_loop(*_tiles(start, end), add, nothing)
-        self._wait()  # all have read before anybody writes
+        zeros = [jnp.zeros(TILE, jnp.float32)] * count
+        sums = lax.fori_loop(*_tiles(start, end), add, zeros)
+        self._wait()  # until all threads have read the operands, which the result may overwrite
         size = 1.0 if reduction.how == "sum" else (end - start) * 1.0
         return tuple(total.sum() / size for total in sums)
 
     def _work(self, i: Array) -> Array:
-        work: Array = self.steps[self.lane, i, 0]
+        work: Array = self.branch_rows[self.lane, i, 0]
         return work
 
     def _field(self, i: Array, column: int) -> Array:
@@ -306,59 +347,60 @@ class _Block:
         return value
 
     def _wait(self) -> None:
-        """Until all threads have written what others may read next."""
+        """Wait until all threads have written what other threads may read next."""
         if not self.interpret:
             triton.debug_barrier()
 
     def _inside(self, tile: Array, start: Any, end: Any) -> Array:
-        """Which of a tile's weights are in [start, end)."""
+        """Return which weights of a tile are in [start, end)."""
         index = tile * TILE + lax.iota(jnp.int32, TILE)
-        within: Array = (index >= start) & (index < end)
-        return within
+        inside: Array = (index >= start) & (index < end)
+        return inside
 
-    def _put(self, i: Array, value: Array) -> None:
-        """Writes the number that instruction `i` gives."""
+    def _store_scalar(self, i: Array, value: Array) -> None:
+        """Write the scalar result of instruction `i`."""
         self.scalars[self.lane, self._field(i, OUT)] = value
 
-    def _store(self, i: Array, tile: Array, value: Array, where: Array) -> None:
-        """Writes a tile of what instruction `i` gives."""
-        at = self.file.at[self.lane, self._field(i, OUT), pl.ds(tile * TILE, TILE)]
-        triton.store(at, value, mask=where)
+    def _store_tile(self, i: Array, tile: Array, value: Array, inside: Array) -> None:
+        """Write a tile of the tensor result of instruction `i`."""
+        target = self.tensors.at[self.lane, self._field(i, OUT), pl.ds(tile * TILE, TILE)]
+        triton.store(target, value, mask=inside)
 
-    def _operands(self, one: Instruction, i: Array, tile: Array | None) -> list[Array]:
-        found = []
-        for place, kept in enumerate(one.layout):
-            register = self._field(i, FIRST + place)
-            if kept == "S":
-                found.append(self.scalars[self.lane, register])
+    def _operands(self, instruction: Instruction, i: Array, tile: Array | None) -> list[Array]:
+        operands = []
+        for position, register_class in enumerate(instruction.layout):
+            register = self._field(i, FIRST + position)
+            if register_class == "S":
+                operands.append(self.scalars[self.lane, register])
             else:
-                found.append(self._load(self.file, (self.lane, register), tile))
-        return found
+                operands.append(self._load(self.tensors, (self.lane, register), tile))
+        return operands
 
     def _load(self, rows: Ref, row: tuple[Array, ...], tile: Array | None) -> Array:
+        """Load a tile of one row, with zeros beyond the last weight."""
         assert tile is not None
-        where = self._inside(tile, 0, self.weights)
-        value: Array = triton.load(rows.at[*row, pl.ds(tile * TILE, TILE)], mask=where, other=0.0)
+        inside = self._inside(tile, 0, self.weights)
+        value: Array = triton.load(rows.at[*row, pl.ds(tile * TILE, TILE)], mask=inside, other=0.0)
         return value
 
 
-def _nothing(i: Array) -> Array:
+def _skip(i: Array) -> Array:
     return i + 1
 
 
-def _spread(value: Any) -> Array:
-    """A value, one number or a tile, as a tile."""
+def _as_tile(value: Any) -> Array:
+    """Broadcast a number or a tile to a tile."""
     return jnp.broadcast_to(value, (TILE,)).astype(jnp.float32)
 
 
-def _each(first: Any, end: Any, act: Callable[[Array], None]) -> None:
-    def step(i: Array, nothing: int) -> int:
+def _for_each(first: Any, end: Any, act: Callable[[Array], None]) -> None:
+    def body(i: Array, carry: int) -> int:
         act(i)
-        return nothing
+        return carry
 
-    lax.fori_loop(first, end, step, 0)
+    lax.fori_loop(first, end, body, 0)
 
 
 def _tiles(start: Any, end: Any) -> tuple[Any, Any]:
-    """The tiles that [start, end) touches."""
+    """Return the range of tiles that overlap weights [start, end)."""
     return start // TILE, pl.cdiv(end, TILE)

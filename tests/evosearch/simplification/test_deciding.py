@@ -1,16 +1,23 @@
-"""Seeds are added until it is decided, and noise never argues for dropping anything."""
+"""The sequential test of a cost: error rates, early rejections and bounds."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from evosearch.simplification.deciding import ERROR_RATE, LIMIT, LOOKS, WORST, bounds, decide
+from evosearch.simplification.deciding import (
+    ERROR_RATE,
+    LIMIT,
+    LOOKS,
+    TASK_LIMIT_FACTOR,
+    bounds,
+    decide,
+)
 
 DRAWS = 1000
 
 
-def decided(values, diverged_from=None):
+def decision_on(values, diverged_from=None):
     def costs(count):
         return np.atleast_2d(values)[
             :, :count
@@ -19,75 +26,79 @@ def decided(values, diverged_from=None):
     return decide(costs)
 
 
-def test_a_candidate_that_costs_the_limit_is_seldom_taken() -> None:
-    """At most 5% of the time over all looks, at the very limit."""
+def test_a_candidate_at_the_limit_is_rarely_accepted() -> None:
+    """At most 5% are accepted over all looks, for a cost exactly at the limit."""
     taken = 0
     for seed in range(DRAWS):
         costs = np.random.default_rng(seed).normal(LIMIT, 0.05, LOOKS[-1])
-        taken += decided(costs).taken
+        taken += decision_on(costs).accepted
     assert 0 < taken <= DRAWS * ERROR_RATE
 
 
-def test_what_costs_nothing_is_taken_once_there_are_enough_seeds() -> None:
-    looks = [
-        decided(np.random.default_rng(seed).normal(0.0, 0.02, LOOKS[-1])) for seed in range(100)
+def test_a_candidate_without_cost_is_accepted_with_enough_seeds() -> None:
+    decisions = [
+        decision_on(np.random.default_rng(seed).normal(0.0, 0.02, LOOKS[-1])) for seed in range(100)
     ]
-    assert sum(one.taken for one in looks) >= 95
-    assert len({one.seeds for one in looks if one.taken}) > 1
+    assert sum(decision.accepted for decision in decisions) >= 95
+    assert len({decision.seeds for decision in decisions if decision.accepted}) > 1
 
 
 @pytest.mark.parametrize("cost", [0.02, 0.1, 1.0])
-def test_what_costs_more_is_given_up_early(cost: float) -> None:
-    decision = decided(np.random.default_rng(0).normal(cost, 0.01, LOOKS[-1]))
-    assert not decision.taken
+def test_a_candidate_above_the_limit_is_rejected_early(cost: float) -> None:
+    decision = decision_on(np.random.default_rng(0).normal(cost, 0.01, LOOKS[-1]))
+    assert not decision.accepted
     assert decision.seeds == LOOKS[0]
-    assert "costs more" in decision.why
+    assert "costs more" in decision.reason
 
 
-def test_noise_never_argues_for_dropping() -> None:
-    decision = decided(np.random.default_rng(1).normal(0.0, 1.0, LOOKS[-1]))
-    assert not decision.taken
-    assert "not shown" in decision.why
+def test_a_noisy_candidate_is_rejected() -> None:
+    decision = decision_on(np.random.default_rng(1).normal(0.0, 1.0, LOOKS[-1]))
+    assert not decision.accepted
+    assert "not shown" in decision.reason
 
 
-def test_what_the_last_look_will_hardly_decide_is_given_up_before_and_little_is_lost() -> None:
-    """Costs just below the limit are mostly given up before, costs of zero hardly ever."""
-    drawn = [np.random.default_rng(seed).normal(0.0, 0.05, LOOKS[-1]) for seed in range(200)]
-    close = [decided(costs + 0.9 * LIMIT) for costs in drawn]
-    assert sum(one.seeds < LOOKS[-1] for one in close if not one.taken) > 100
-    patient = sum(bounds(costs).high < LIMIT for costs in drawn)
-    assert sum(decided(costs).taken for costs in drawn) >= 0.95 * patient > 50
+def test_candidates_unlikely_to_be_accepted_are_rejected_early_with_little_loss() -> None:
+    """Most costs just below the limit are rejected early, but hardly any costs of zero."""
+    zero_costs = [np.random.default_rng(seed).normal(0.0, 0.05, LOOKS[-1]) for seed in range(200)]
+    decisions = [decision_on(costs + 0.9 * LIMIT) for costs in zero_costs]
+    rejections = [decision for decision in decisions if not decision.accepted]
+    assert sum(decision.seeds < LOOKS[-1] for decision in rejections) > 100
+    accepted_without_early_rejection = sum(bounds(costs).high < LIMIT for costs in zero_costs)
+    accepted = sum(decision_on(costs).accepted for costs in zero_costs)
+    assert accepted >= 0.95 * accepted_without_early_rejection > 50
 
 
-def test_a_cost_on_one_task_is_not_made_up_for_by_another() -> None:
+def test_a_gain_on_one_task_does_not_offset_a_cost_on_another() -> None:
     costs = np.random.default_rng(2).normal(0, 0.01, (2, LOOKS[-1])) + [[0.05], [-0.2]]
-    assert not decided(costs).taken
-    assert decided(costs - [[0.05], [0.0]]).taken
+    assert not decision_on(costs).accepted
+    assert decision_on(costs - [[0.05], [0.0]]).accepted
 
 
-def test_the_most_that_one_task_may_cost_is_seldom_exceeded() -> None:
-    """At most 5% of the time over all looks, at three times the limit."""
+def test_a_candidate_at_the_limit_for_one_task_is_rarely_accepted() -> None:
+    """At most 5% are accepted over all looks, for a cost of three times the limit."""
     taken = 0
     for seed in range(DRAWS):
         noise = np.random.default_rng(seed).normal(0, 0.05, (2, LOOKS[-1]))
-        taken += decided(noise + [[WORST * LIMIT], [-0.2]]).taken
+        taken += decision_on(noise + [[TASK_LIMIT_FACTOR * LIMIT], [-0.2]]).accepted
     assert 0 < taken <= DRAWS * ERROR_RATE
 
 
-def test_one_divergence_is_a_refusal() -> None:
+def test_one_divergence_is_a_rejection() -> None:
     gains = np.full(LOOKS[-1], -0.5) + np.random.default_rng(0).normal(0, 1e-3, LOOKS[-1])
-    assert decided(gains).taken
-    decision = decided(gains, diverged_from=LOOKS[0])
-    assert not decision.taken
-    assert "diverges" in decision.why
+    assert decision_on(gains).accepted
+    decision = decision_on(gains, diverged_from=LOOKS[0])
+    assert not decision.accepted
+    assert "diverges" in decision.reason
 
 
 def test_bounds_widen_with_the_number_of_looks() -> None:
     costs = np.random.default_rng(0).normal(size=32)
-    once, often = bounds(costs, 1), bounds(costs, 4)
-    assert often.low < once.low < once.mean < once.high < often.high
+    one_look, four_looks = bounds(costs, 1), bounds(costs, 4)
+    assert four_looks.low < one_look.low < one_look.mean < one_look.high < four_looks.high
 
 
-def test_equal_programs_cost_nothing_for_sure() -> None:
-    held = bounds(np.zeros(32))
-    assert [f"{value:+.1f}" for value in (held.low, held.mean, held.high)] == ["+0.0"] * 3
+def test_equal_programs_have_zero_bounds() -> None:
+    zero_bounds = bounds(np.zeros(32))
+    assert [f"{value:+.1f}" for value in (zero_bounds.low, zero_bounds.mean, zero_bounds.high)] == [
+        "+0.0"
+    ] * 3

@@ -1,4 +1,4 @@
-"""What goes costs next to nothing against the original, cheapest first, alone or in pairs."""
+"""Removal of statements and rounding of constants, with costs from a function or trainings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evosearch.simplification import Simplification, simplify
 from evosearch.simplification.constants import round_constants, tune
 from evosearch.simplification.deciding import LIMIT, bounds
 from evosearch.simplification.derivation_files import read_derivation, save_derivation
-from evosearch.simplification.effect import Effects
+from evosearch.simplification.effect import EditTester
 from evosearch.simplification.record import Cost, Step
 from evosearch.simplification.simplifier import DEFAULT_TASKS
 from primitives import Program, parse, semantic_key
@@ -25,19 +25,19 @@ from primitives.explain.nearest import nearest
 ROOT = Path(__file__).parents[3]
 
 
-class KnownCosts:
-    """Stands for `Trials`: programs cost what a function says, and noise of a given deviation."""
+class FakeTrials:
+    """A fake of `Trials`: costs are differences of a function, with Gaussian noise."""
 
     def __init__(self, original: Program, worth: Callable[[Program], float], noise: float = 0.003):
         self.original, self.worth, self.noise = original, worth, noise
         self.tasks = ("one", "two")
-        self.asked: list[Program] = []
+        self.requested: list[Program] = []
 
-    def say(self, text, done=0, total=None):
-        """Nobody watches."""
+    def report(self, text, done=0, total=None):
+        """Ignore reports."""
 
-    def request(self, programs, seeds):
-        self.asked += programs
+    def start_trainings(self, programs, seeds):
+        self.requested += programs
 
     def differences(self, program, reference, seeds):
         difference = self.worth(reference) - self.worth(program)
@@ -56,15 +56,15 @@ class KnownCosts:
         return False
 
     def cost(self, program, seeds, *, against=None, looks):
-        found = self.differences(program, against or self.original, seeds)
-        held = bounds(found.mean(axis=0), looks)
-        return Cost(held.mean, held.low, held.high, {}, len(seeds))
+        values = self.differences(program, against or self.original, seeds)
+        over_tasks = bounds(values.mean(axis=0), looks)
+        return Cost(over_tasks.mean, over_tasks.low, over_tasks.high, {}, len(seeds))
 
 
-def effects_of(text: str, worth: Callable[[Program], float]) -> tuple[Effects, list[Step]]:
+def make_tester(text: str, worth: Callable[[Program], float]) -> tuple[EditTester, list[Step]]:
     steps: list[Step] = []
-    trials = KnownCosts(by_algebra(parse(text)).program, worth)
-    return Effects(trials, trials, steps.append), steps
+    trials = FakeTrials(by_algebra(parse(text)).program, worth)
+    return EditTester(trials, trials, steps.append), steps
 
 
 SINES = (
@@ -76,11 +76,11 @@ def ops(program: Program) -> set[str]:
     return set(program.ops)
 
 
-def test_statements_go_in_the_order_of_least_cost() -> None:
-    worths = {"sin": 0.002, "tanh": -0.01, "arctan": 1.0, "multiply": 1.0}
-    effects, steps = effects_of(SINES, lambda p: sum(worths.get(op, 0) for op in ops(p)))
-    result = effects.drop(effects.trials.original)
-    assert [sorted(ops(s.before) - ops(s.after)) for s in steps] == [["tanh"], ["sin"]]
+def test_statements_are_removed_in_order_of_cost() -> None:
+    op_worths = {"sin": 0.002, "tanh": -0.01, "arctan": 1.0, "multiply": 1.0}
+    tester, steps = make_tester(SINES, lambda p: sum(op_worths.get(op, 0) for op in ops(p)))
+    result = tester.drop(tester.trials.original)
+    assert [sorted(ops(step.before) - ops(step.after)) for step in steps] == [["tanh"], ["sin"]]
     assert ops(result) == {"arctan", "multiply"}
     for step in steps:
         assert step.rule == "drop"
@@ -89,9 +89,11 @@ def test_statements_go_in_the_order_of_least_cost() -> None:
 
 
 def test_small_costs_do_not_add_up() -> None:
-    """Each statement is worth 0.006: one may go, not two, for the cost is against the original."""
-    effects, steps = effects_of(SINES, lambda p: 0.006 * len(ops(p) - {"multiply"}) + has_lr(p))
-    effects.drop(effects.trials.original)
+    """Each statement is worth 0.006: one may be removed, but not two, since costs are against
+    the original program.
+    """
+    tester, steps = make_tester(SINES, lambda p: 0.006 * len(ops(p) - {"multiply"}) + has_lr(p))
+    tester.drop(tester.trials.original)
     assert len(steps) == 1
 
 
@@ -99,65 +101,65 @@ def has_lr(program: Program) -> float:
     return float("multiply" in ops(program))
 
 
-def test_what_only_works_together_goes_together() -> None:
-    """Neither sin nor arctan may go alone; without both nothing is lost."""
+def test_statements_that_only_work_together_are_removed_together() -> None:
+    """Removing sin or arctan alone is costly; removing both costs nothing."""
 
     def worth(program: Program) -> float:
         halves = len(ops(program) & {"sin", "arctan"})
         return has_lr(program) + ("tanh" in ops(program)) - 0.5 * (halves == 1)
 
-    effects, steps = effects_of(SINES, worth)
-    result = effects.drop(effects.trials.original)
+    tester, steps = make_tester(SINES, worth)
+    result = tester.drop(tester.trials.original)
     assert [step.rule for step in steps] == ["drop-pair"]
     assert ops(result) == {"tanh", "multiply"}
 
 
-def test_what_only_screening_finds_useless_stays() -> None:
-    """Screening is on cheaper tasks, where both sin and tanh are worth nothing."""
+def test_a_statement_that_only_screening_finds_useless_is_kept() -> None:
+    """On the screening tasks both sin and tanh are worth nothing."""
     program = by_algebra(parse(SINES)).program
-    deciding = KnownCosts(program, lambda p: has_lr(p) + ("tanh" in ops(p)) + ("arctan" in ops(p)))
-    screening = KnownCosts(program, lambda p: has_lr(p) + ("arctan" in ops(p)))
-    assert ops(Effects(deciding, screening).drop(program)) == {"tanh", "arctan", "multiply"}
+    deciding = FakeTrials(program, lambda p: has_lr(p) + ("tanh" in ops(p)) + ("arctan" in ops(p)))
+    screening = FakeTrials(program, lambda p: has_lr(p) + ("arctan" in ops(p)))
+    assert ops(EditTester(deciding, screening).drop(program)) == {"tanh", "arctan", "multiply"}
 
 
-def test_deciding_uses_seeds_that_screening_has_not_seen() -> None:
+def test_decisions_use_other_seeds_than_screening() -> None:
     streams: list[set[Stream]] = []
-    effects, _ = effects_of(SINES, lambda p: float(len(ops(p))))
-    differences = effects.trials.differences
+    tester, _ = make_tester(SINES, lambda p: float(len(ops(p))))
+    differences = tester.trials.differences
 
-    def watched(program, reference, seeds):
+    def recording(program, reference, seeds):
         streams.append({seed.stream for seed in seeds})
         return differences(program, reference, seeds)
 
-    effects.trials.differences = watched
-    effects.drop(effects.trials.original)
-    effects.decide(effects.trials.original)
-    effects.confirm(effects.trials.original)
+    tester.trials.differences = recording
+    tester.drop(tester.trials.original)
+    tester.decide(tester.trials.original)
+    tester.confirm(tester.trials.original)
     assert {Stream.SIMPLIFY_SCREEN} in streams
     assert {Stream.SIMPLIFY} in streams
     assert {Stream.SIMPLIFY_CONFIRM} in streams
-    assert all(len(one) == 1 for one in streams)
+    assert all(len(used) == 1 for used in streams)
 
 
-def test_what_is_untried_when_time_is_up_stays() -> None:
-    """The first candidate is taken in time, the others are left, and it is said."""
+def test_statements_untested_at_the_deadline_are_kept() -> None:
+    """The first candidate is accepted in time; the others are untested, which is recorded."""
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("evosearch.simplification.effect.time.monotonic", lambda: now[0])
-        effects, steps = effects_of(SINES, has_lr)
-        effects.until = 60.0
-        effects.on_step = lambda step: (steps.append(step), now.__setitem__(0, 61.0))
-        result = effects.drop(effects.trials.original)
+        tester, steps = make_tester(SINES, has_lr)
+        tester.deadline = 60.0
+        tester.on_step = lambda step: (steps.append(step), now.__setitem__(0, 61.0))
+        result = tester.drop(tester.trials.original)
     assert len(steps) == 1
-    assert len(ops(result)) == len(ops(effects.trials.original)) - 1
-    assert effects.ended_early
-    whole, _ = effects_of(SINES, has_lr)
-    assert len(ops(whole.drop(whole.trials.original))) < len(ops(result))
-    assert not whole.ended_early
+    assert len(ops(result)) == len(ops(tester.trials.original)) - 1
+    assert tester.ended_early
+    unlimited, _ = make_tester(SINES, has_lr)
+    assert len(ops(unlimited.drop(unlimited.trials.original))) < len(ops(result))
+    assert not unlimited.ended_early
 
 
 def decay_worth(best: float, width: float, slope: float = 10.0) -> Callable[[Program], float]:
-    """Worth by the one constant below 1: nothing is lost within `width` of the best."""
+    """Return a worth that is 0 if the largest constant is within `width` of the best."""
 
     def worth(program: Program) -> float:
         values = [a for s in program.statements for a in s.args if isinstance(a, float)]
@@ -170,34 +172,36 @@ MOMENTUM = "def train(w, g, m, lr):\n  m = interp(g, m, 0.9187)\n  u = m * lr\n 
 
 
 @pytest.mark.parametrize(("width", "rounded"), [(0.05, "0.9"), (0.003, "0.92"), (0.0, "0.9187")])
-def test_constants_keep_the_fewest_digits_that_cost_nothing(width: float, rounded: str) -> None:
-    effects, steps = effects_of(MOMENTUM, decay_worth(0.9187, width, slope=100.0))
-    result = round_constants(effects.trials.original, effects, steps.append)
+def test_constants_are_rounded_to_the_fewest_digits_without_cost(
+    width: float, rounded: str
+) -> None:
+    tester, steps = make_tester(MOMENTUM, decay_worth(0.9187, width, slope=100.0))
+    result = round_constants(tester.trials.original, tester, steps.append)
     assert f", {rounded})" in str(result)
     assert len(steps) == (rounded != "0.9187")
 
 
-def test_constants_are_rounded_at_once_as_cheaper_tasks_propose() -> None:
-    """Where the tasks that decide mind, one at a time instead."""
+def test_constants_are_rounded_jointly_as_screening_proposes() -> None:
+    """If the measuring tasks reject the proposal, constants are rounded one at a time."""
     program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.0571"))).program
-    screening = KnownCosts(program, decay_worth(0.9187, 0.05, slope=100.0))
+    screening = FakeTrials(program, decay_worth(0.9187, 0.05, slope=100.0))
     for width, rounded in ((0.05, "0.9"), (0.003, "0.92")):
         steps: list[Step] = []
-        deciding = KnownCosts(program, decay_worth(0.9187, width, slope=100.0))
-        result = round_constants(program, Effects(deciding, screening), steps.append)
+        deciding = FakeTrials(program, decay_worth(0.9187, width, slope=100.0))
+        result = round_constants(program, EditTester(deciding, screening), steps.append)
         assert f", {rounded})" in str(result)
         assert "0.06" in str(result)
         assert len(steps) == (1 if rounded == "0.9" else 2)
         assert all(step.cost.high < LIMIT for step in steps)
 
 
-def test_late_constants_are_still_rounded_at_once_if_less_far() -> None:
-    """What cheaper tasks propose is refused; there is no time for one constant at a time."""
+def test_after_the_deadline_constants_are_rounded_jointly_to_more_digits() -> None:
+    """The proposal is rejected, and there is no time for one constant at a time."""
     program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.0571"))).program
-    screening = KnownCosts(program, decay_worth(0.9187, 0.05, slope=100.0))
-    deciding = KnownCosts(program, decay_worth(0.9187, 0.003, slope=100.0))
+    screening = FakeTrials(program, decay_worth(0.9187, 0.05, slope=100.0))
+    deciding = FakeTrials(program, decay_worth(0.9187, 0.003, slope=100.0))
     steps: list[Step] = []
-    result = round_constants(program, Effects(deciding, screening, until=0.0), steps.append)
+    result = round_constants(program, EditTester(deciding, screening, deadline=0.0), steps.append)
     assert ", 0.92)" in str(result)
     assert "0.057" in str(result)
     (step,) = steps
@@ -208,22 +212,22 @@ def test_late_constants_are_still_rounded_at_once_if_less_far() -> None:
 @pytest.mark.parametrize(
     ("width", "decay", "scale"), [(0.003, "0.92", "0.057"), (0.0005, "0.919", "0.0571")]
 )
-def test_late_constants_are_rounded_at_once_where_no_tasks_are_cheaper(
+def test_after_the_deadline_constants_are_rounded_jointly_without_screening_tasks(
     width: float, decay: str, scale: str
 ) -> None:
     program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.05713"))).program
-    trials = KnownCosts(program, decay_worth(0.9187, width, slope=100.0))
+    trials = FakeTrials(program, decay_worth(0.9187, width, slope=100.0))
     steps: list[Step] = []
-    result = round_constants(program, Effects(trials, trials, until=0.0), steps.append)
+    result = round_constants(program, EditTester(trials, trials, deadline=0.0), steps.append)
     assert f", {decay})" in str(result)
     assert f" {scale}\n" in str(result)
     (step,) = steps
     assert step.cost.high < LIMIT
 
 
-def test_tuning_finds_a_better_constant_and_says_how_many_trials_it_took() -> None:
-    effects, steps = effects_of(MOMENTUM, decay_worth(0.98, 0.0))
-    result = tune(effects.trials.original, effects, steps.append, trials=30)
+def test_tuning_finds_a_better_constant_and_reports_the_number_of_trials() -> None:
+    tester, steps = make_tester(MOMENTUM, decay_worth(0.98, 0.0))
+    result = tune(tester.trials.original, tester, steps.append, trials=30)
     (value,) = [a for s in result.statements for a in s.args if isinstance(a, float)]
     assert value == pytest.approx(0.98, abs=0.004)
     assert steps[0].rule == "tune"
@@ -231,9 +235,9 @@ def test_tuning_finds_a_better_constant_and_says_how_many_trials_it_took() -> No
     assert steps[0].cost.high < 0
 
 
-def test_tuning_that_finds_nothing_better_changes_nothing() -> None:
-    effects, steps = effects_of(MOMENTUM, decay_worth(0.9187, 0.0))
-    assert tune(effects.trials.original, effects, steps.append, 20) == effects.trials.original
+def test_tuning_without_improvement_changes_nothing() -> None:
+    tester, steps = make_tester(MOMENTUM, decay_worth(0.9187, 0.0))
+    assert tune(tester.trials.original, tester, steps.append, 20) == tester.trials.original
     assert steps == []
 
 
@@ -251,48 +255,55 @@ def train(w, g, m, v, lr):
 """
 
 
-def quickly(workers: int, **settings: Any) -> Simplification:
+def simplify_quickly(workers: int, **settings: Any) -> Simplification:
     return simplify(parse(NOISY), ["quadratic"], looks=(8, 16), workers=workers, **settings)
 
 
-def test_a_program_of_useless_statements_becomes_momentum_whoever_works(tmp_path: Path) -> None:
-    found = quickly(workers=2)
-    assert save_derivation(tmp_path, 7, found)
-    assert read_derivation(tmp_path, 7) == found
-    assert found == quickly(workers=1)
-    assert ops(found.program) <= {"ema", "multiply"}
-    assert any(step.rule == "drop" and step.cost.high < LIMIT for step in found.steps)
-    assert found.confirmation.high < LIMIT
-    assert found.confirmation.seeds >= 8
-    assert len(found.ablations) >= 1
-    assert found.settings["trainings"] > 0
-    assert set(found.tasks) == {"quadratic"}
-    chain = [found.source, *(step.after for step in found.steps)]
-    assert [step.before for step in found.steps] == chain[:-1]
-    assert chain[-1] == found.program
+def test_a_program_of_useless_statements_becomes_momentum_for_any_number_of_workers(
+    tmp_path: Path,
+) -> None:
+    derivation = simplify_quickly(workers=2)
+    assert save_derivation(tmp_path, 7, derivation)
+    assert read_derivation(tmp_path, 7) == derivation
+    assert derivation == simplify_quickly(workers=1)
+    assert ops(derivation.program) <= {"ema", "multiply"}
+    assert any(step.rule == "drop" and step.cost.high < LIMIT for step in derivation.steps)
+    assert derivation.confirmation.high < LIMIT
+    assert derivation.confirmation.seeds >= 8
+    assert len(derivation.ablations) >= 1
+    assert derivation.settings["trainings"] > 0
+    assert set(derivation.tasks) == {"quadratic"}
+    chain = [derivation.source, *(step.after for step in derivation.steps)]
+    assert [step.before for step in derivation.steps] == chain[:-1]
+    assert chain[-1] == derivation.program
 
 
 @pytest.mark.slow
 def test_raw_lion_becomes_lion() -> None:
-    """Seven statements, beta1 0.9, one momentum; clip and arcsin go by effect, within bounds."""
+    """The result has seven statements, beta1 0.9 and one momentum; clip and arcsin are removed."""
     raw = parse((ROOT / "tests/primitives/data/raw_lion.txt").read_text(encoding="utf-8"))
-    found = simplify(raw, DEFAULT_TASKS)
-    assert [one.op for one in found.program.statements] == [
+    derivation = simplify(raw, DEFAULT_TASKS)
+    assert [statement.op for statement in derivation.program.statements] == [
         "interp", "ema", "sign", "multiply", "add", "multiply", "multiply",
     ]  # fmt: skip
-    assert [state.name for state in found.program.states] == ["momentum"]
-    assert "interp(g, momentum, 0.9)" in str(found.program)
-    assert nearest(found.program).name == "lion"
-    assert nearest(found.program).distance == 0
-    dropped = {op: s.cost for s in found.steps if s.cost for op in ops(s.before) - ops(s.after)}
+    assert [state.name for state in derivation.program.states] == ["momentum"]
+    assert "interp(g, momentum, 0.9)" in str(derivation.program)
+    assert nearest(derivation.program).name == "lion"
+    assert nearest(derivation.program).distance == 0
+    dropped = {
+        op: step.cost
+        for step in derivation.steps
+        if step.cost
+        for op in ops(step.before) - ops(step.after)
+    }
     assert {"clip", "arcsin"} == set(dropped)
     assert all(cost.high < LIMIT for cost in dropped.values())
-    assert found.confirmation.seeds >= 32
-    assert all(high < LIMIT for _, high in found.confirmation.per_task.values())
+    assert derivation.confirmation.seeds >= 32
+    assert all(high < LIMIT for _, high in derivation.confirmation.per_task.values())
 
 
 def test_candidates_may_be_screened_on_cheaper_tasks() -> None:
-    found = quickly(workers=2, screening=["rosenbrock"])
-    assert set(found.tasks) == {"quadratic"}
-    assert found.settings["screening_tasks"] == ["rosenbrock"]
-    assert set(found.confirmation.per_task) == {"quadratic"}
+    derivation = simplify_quickly(workers=2, screening=["rosenbrock"])
+    assert set(derivation.tasks) == {"quadratic"}
+    assert derivation.settings["screening_tasks"] == ["rosenbrock"]
+    assert set(derivation.confirmation.per_task) == {"quadratic"}

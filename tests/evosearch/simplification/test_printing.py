@@ -1,4 +1,4 @@
-"""What people read, and the data behind it."""
+"""Printed and stored derivations, and the commands that use them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ RAW_LION = ROOT / "tests/primitives/data/raw_lion.txt"
 COST = Cost(-0.0123, -0.02, -0.0046, {"one": (-0.02, 0.001), "two": (-0.0046, 0.002)}, 32, 0.07)
 
 
-def printed(found: Simplification, width: int = 100) -> str:
+def printed(derivation: Simplification, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width)
     printer = Printer(console)
-    for step in found.steps:
+    for step in derivation.steps:
         printer.step(step)
-    printer.result(found)
+    printer.result(derivation)
     return console.file.getvalue()
 
 
@@ -53,16 +53,16 @@ def measured() -> Simplification:
     return Simplification(source, program, (step,), tasks, COST, (ablation,), {"limit": 0.01})
 
 
-def test_raw_lion_by_algebra_reads_as_it_should(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most 10 statements and one state; every step with its rule, domain and statements."""
+def test_algebra_on_raw_lion_matches_the_golden(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result has at most 10 statements and one state."""
     golden = (HERE / "goldens/raw_lion_algebra.txt").read_text(encoding="utf-8")
     monkeypatch.setenv("COLUMNS", "80")
-    said = run("simplify", RAW_LION, "--algebra-only")
-    assert said.status == 0
-    assert said.out == golden
+    result = run("simplify", RAW_LION, "--algebra-only")
+    assert result.status == 0
+    assert result.out == golden
     monkeypatch.delenv("COLUMNS")
-    piped = run("simplify", RAW_LION, "--algebra-only").out  # no paragraph is broken in a pipe
-    assert piped.split() == said.out.split()
+    piped = run("simplify", RAW_LION, "--algebra-only").out  # paragraphs are not wrapped in a pipe
+    assert piped.split() == result.out.split()
     assert max(map(len, piped.splitlines())) > 200
     found = json.loads(run("simplify", RAW_LION, "--algebra-only", "--json").out)
     assert found["statements"] <= 10
@@ -71,24 +71,24 @@ def test_raw_lion_by_algebra_reads_as_it_should(run: Any, monkeypatch: pytest.Mo
     assert {"rule", "reason", "before", "after", "domain", "cost"} == set(found["steps"][0])
 
 
-def test_measured_steps_show_their_bounds() -> None:
+def test_measured_steps_are_printed_with_bounds() -> None:
     golden = (HERE / "goldens/measured.txt").read_text(encoding="utf-8")
     assert printed(measured()) == golden
 
 
-def test_in_a_narrow_terminal_statements_give_way_and_no_number_does() -> None:
+def test_a_narrow_terminal_shortens_statements_but_not_numbers() -> None:
     cost = replace(COST, per_task={"photos-autoencoder-10x": (0.0991, 0.12)})
     long = Ablation(
         "update = ema(squared, second_moment, 0.9)", "second_moment", zoo.load("sgd"), cost
     )
-    said = printed(replace(measured(), ablations=(long,)), width=80)
+    text = printed(replace(measured(), ablations=(long,)), width=80)
     assert (
-        "second_moment  -0.0123 \N{PLUS-MINUS SIGN} 0.0077  +0.099  photos-autoencoder-10x" in said
+        "second_moment  -0.0123 \N{PLUS-MINUS SIGN} 0.0077  +0.099  photos-autoencoder-10x" in text
     )
-    assert "\N{HORIZONTAL ELLIPSIS}" not in said
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
-def test_what_fresh_seeds_do_not_show_is_said() -> None:
+def test_results_that_fresh_seeds_do_not_confirm_are_reported() -> None:
     found = measured()
     assert found.unconfirmed == []
     assert "It costs less than 0.01 in the mean and less than 0.03 on each task (95%)." in printed(
@@ -103,8 +103,8 @@ def test_what_fresh_seeds_do_not_show_is_said() -> None:
     assert doubtful.unconfirmed == ["the mean over tasks"]
 
 
-def test_a_statement_whose_cost_may_be_nothing_is_named() -> None:
-    """The golden has one whose bounds are both below zero; this one is surely worth something."""
+def test_statements_without_significant_cost_are_named() -> None:
+    """In the golden both bounds of the cost are below zero; here both are above zero."""
     found = measured()
     assert "Not shown to be needed on these tasks: u = g * lr." in printed(found)
     cost = replace(COST, mean=0.02, low=0.001, high=0.04)
@@ -112,12 +112,12 @@ def test_a_statement_whose_cost_may_be_nothing_is_named() -> None:
     assert "Not shown to be needed" not in printed(needed)
 
 
-def test_a_derivation_is_data() -> None:
+def test_a_derivation_converts_to_json_and_back() -> None:
     for found in (measured(), simplify_by_algebra(parse(RAW_LION.read_text(encoding="utf-8")))):
         assert Simplification.read(json.loads(json.dumps(found.document()))) == found
 
 
-def test_the_result_is_written_as_program_or_derivation(run: Any, tmp_path: Path) -> None:
+def test_the_result_is_written_as_a_program_or_as_json(run: Any, tmp_path: Path) -> None:
     program, derivation = tmp_path / "short.txt", tmp_path / "short.json"
     assert run("simplify", RAW_LION, "--algebra-only", "-o", program).status == 0
     assert run("simplify", RAW_LION, "--algebra-only", "-o", derivation).status == 0
@@ -126,12 +126,12 @@ def test_the_result_is_written_as_program_or_derivation(run: Any, tmp_path: Path
 
 
 def test_algebra_only_measures_on_no_task(run: Any) -> None:
-    said = run("simplify", "lion", "--algebra-only", "--tune")
-    assert said.status == 2
-    assert "--algebra-only" in said.err
+    result = run("simplify", "lion", "--algebra-only", "--tune")
+    assert result.status == 2
+    assert "--algebra-only" in result.err
 
 
-def test_a_program_of_a_run_is_named_by_its_id(run: Any, tmp_path: Path) -> None:
+def test_simplify_takes_a_run_and_an_id(run: Any, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     make_run_directory(directory, config(), {})
     number = json.loads(run("inject", directory, "adamw", "--json").out)["id"]
@@ -140,13 +140,13 @@ def test_a_program_of_a_run_is_named_by_its_id(run: Any, tmp_path: Path) -> None
     assert json.loads(by_id.out)["original"] == str(zoo.load("adamw"))
 
 
-def test_known_optimizers_have_nothing_to_simplify(run: Any) -> None:
-    said = run("simplify", "lion", "--algebra-only", "--json")
-    found = json.loads(said.out)
+def test_a_known_optimizer_is_not_simplified_further(run: Any) -> None:
+    result = run("simplify", "lion", "--algebra-only", "--json")
+    found = json.loads(result.out)
     assert found["statements"] == len(zoo.load("lion").statements)
 
 
-def test_a_run_keeps_the_derivation_and_show_shows_it(run: Any, tmp_path: Path) -> None:
+def test_a_derivation_is_stored_in_its_run(run: Any, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     make_run_directory(directory, config(), {})
     assert read_derivation(directory, 7) is None
@@ -159,14 +159,16 @@ def test_a_run_keeps_the_derivation_and_show_shows_it(run: Any, tmp_path: Path) 
     assert read_derivation(directory, 7) == measured()
 
 
-def test_a_hasty_derivation_does_not_replace_one_that_left_nothing_out(tmp_path: Path) -> None:
+def test_an_incomplete_derivation_does_not_replace_a_complete_one(tmp_path: Path) -> None:
     make_run_directory(tmp_path / "run", config(), {})
-    whole = measured()
-    hasty = replace(whole, settings={**whole.settings, "ended_early": True, "minutes": 1.0})
-    assert save_derivation(tmp_path / "run", 7, hasty)
-    assert save_derivation(tmp_path / "run", 7, whole)
-    assert not save_derivation(tmp_path / "run", 7, hasty)
-    assert read_derivation(tmp_path / "run", 7) == whole
+    complete = measured()
+    incomplete = replace(
+        complete, settings={**complete.settings, "ended_early": True, "minutes": 1.0}
+    )
+    assert save_derivation(tmp_path / "run", 7, incomplete)
+    assert save_derivation(tmp_path / "run", 7, complete)
+    assert not save_derivation(tmp_path / "run", 7, incomplete)
+    assert read_derivation(tmp_path / "run", 7) == complete
 
 
 def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
@@ -186,48 +188,48 @@ def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
     assert "by algebra and measurement" in run("show", directory).out
 
 
-def test_the_simplified_form_of_a_run_s_program_has_a_name(run: Any, tmp_path: Path) -> None:
+def test_the_simplified_form_of_a_runs_program_can_be_named(run: Any, tmp_path: Path) -> None:
     directory = search(small(programs=5), tmp_path / "run").directory
     number = json.loads(run("status", directory, "--json").out)["best"]["id"]
-    said = run("show", f"{directory}:simplified")
-    assert said.status == 2
-    assert f"run `evosearch simplify {directory}`" in said.err
+    result = run("show", f"{directory}:simplified")
+    assert result.status == 2
+    assert f"run `evosearch simplify {directory}`" in result.err
     save_derivation(directory, number, measured())
     for name in (f"{directory}:simplified", f"{directory}#{number}:simplified"):
         assert json.loads(run("show", name, "--json").out)["source"] == str(measured().program)
-    said = run("show", "lion:simplified")
-    assert said.status == 2
-    assert "not a program of a run" in said.err
+    result = run("show", "lion:simplified")
+    assert result.status == 2
+    assert "not a program of a run" in result.err
 
 
-@pytest.mark.parametrize("how", ["command", "function"])
-def test_a_search_may_end_with_its_champion_simplified(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+@pytest.mark.parametrize("caller", ["command", "function"])
+def test_a_search_can_end_with_the_simplification_of_its_champion(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caller: str
 ) -> None:
-    asked = []
+    calls = []
 
     def simplified(program: Any, tasks: Any, screening: Any, **settings: Any) -> Simplification:
-        asked.append((program, tasks, screening))
+        calls.append((program, tasks, screening))
         settings["on_step"](measured().steps[0])
         return measured()
 
     monkeypatch.setattr("evosearch.pipeline.pipeline.simplify", simplified)
     config, directory = small(programs=3, simplify=True), tmp_path / "run"
-    if how == "function":
+    if caller == "function":
         search(config, directory)
     else:
         settings = tmp_path / "settings.toml"
         settings.write_text(config.to_toml(), encoding="utf-8")
-        said = run("search", settings, "--out", directory)
-        assert said.status == 0, said.err
-        assert "1. drop" in said.out
+        result = run("search", settings, "--out", directory)
+        assert result.status == 0, result.err
+        assert "1. drop" in result.out
     best = Run(directory).best()
     assert best is not None
     number = best.id
-    assert asked == [(Run(directory).program(number), ["digits-mlp-10x"], ["digits-mlp"])]
+    assert calls == [(Run(directory).program(number), ["digits-mlp-10x"], ["digits-mlp"])]
     assert read_derivation(directory, number) == measured()
     run("resume", directory, "--programs", "4")
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
 def test_ctrl_c_keeps_the_steps_taken_so_far(
@@ -241,30 +243,28 @@ def test_ctrl_c_keeps_the_steps_taken_so_far(
 
     monkeypatch.setattr("evosearch.simplification.simplify", simplified)
     out = tmp_path / "short.txt"
-    said = run("simplify", RAW_LION, "-o", out)
-    assert said.status == 130
-    assert "Interrupted: not every removal was tried" in said.out
-    assert str(first.after) in said.out
+    result = run("simplify", RAW_LION, "-o", out)
+    assert result.status == 130
+    assert "Interrupted: not every removal was tried" in result.out
+    assert str(first.after) in result.out
     assert parse(out.read_text(encoding="utf-8")) == first.after
 
 
-def test_only_a_simplification_that_tried_everything_finds_nothing_to_do() -> None:
+def test_only_a_complete_simplification_reports_nothing_to_simplify() -> None:
     found = replace(measured(), steps=())
     assert "There is nothing to simplify." in printed(found)
-    for why in ("interrupted", "ended_early"):
-        cut = replace(found, settings={**found.settings, why: True, "minutes": 1.0})
-        assert "There is nothing to simplify." not in printed(cut)
+    for setting in ("interrupted", "ended_early"):
+        incomplete = replace(found, settings={**found.settings, setting: True, "minutes": 1.0})
+        assert "There is nothing to simplify." not in printed(incomplete)
 
 
-def test_what_is_named_twice_or_not_there_is_refused_before_anything_is_done(
-    run: Any, tmp_path: Path
-) -> None:
+def test_duplicate_and_unknown_names_are_refused_before_any_work(run: Any, tmp_path: Path) -> None:
     directory = search(small(programs=5), tmp_path / "run").directory
-    said = run("simplify", f"{directory}#0", "0", "--algebra-only")
-    assert said.status == 2
-    assert "leave out '0'" in said.err
+    result = run("simplify", f"{directory}#0", "0", "--algebra-only")
+    assert result.status == 2
+    assert "leave out '0'" in result.err
     assert run("simplify", directory, "#0", "--algebra-only").status == 0
-    said = run("simplify", "lion", "--task", "digits-mpl")
-    assert said.status == 2
-    assert "did you mean 'digits-mlp'" in said.err
-    assert said.out == ""
+    result = run("simplify", "lion", "--task", "digits-mpl")
+    assert result.status == 2
+    assert "did you mean 'digits-mlp'" in result.err
+    assert result.out == ""

@@ -1,6 +1,6 @@
-"""Algebra on what evolution leaves: programs of a real search, raw, and a stream of mutants.
+"""Algebra on programs of a real search and on a stream of random mutants.
 
-Run by hand, some minutes: `pytest -m slow -rP tests/evosearch/simplification/test_raw_programs.py`.
+Slow, takes some minutes: `pytest -m slow -rP tests/evosearch/simplification/test_raw_programs.py`.
 """
 
 import random
@@ -20,39 +20,47 @@ from primitives import Program, live, semantic_key, zoo
 from primitives.algebra import Derivation, Domain, simplify
 from tests.primitives.algebra.updates import assert_same_updates
 
-BORN = 5000
-DRAWN = 1000
+GENERATED = 5000
+SAMPLED = 1000
 MUTANTS = 100_000
 POPULATION = 1000
 
 
 @pytest.mark.slow
-def test_raw_programs_of_a_search_are_simplified_and_none_is_changed(tmp_path: Path) -> None:
-    changes = {"init": str(zoo.load("adamw_paper")), "seed": 1, "programs": BORN, "minutes": None}
+def test_simplified_programs_of_a_search_compute_the_same_updates(tmp_path: Path) -> None:
+    changes = {
+        "init": str(zoo.load("adamw_paper")),
+        "seed": 1,
+        "programs": GENERATED,
+        "minutes": None,
+    }
     run = search(make_config({**load_preset("quick"), **changes}), tmp_path / "run")
-    drawn = [run.program(k) for k in sorted(random.Random(0).sample(range(BORN), DRAWN))]
-    simplify(drawn[0])  # what the first call imports is not timed
-    seconds, found = [], []
-    for program in drawn:
+    programs = [run.program(k) for k in sorted(random.Random(0).sample(range(GENERATED), SAMPLED))]
+    simplify(programs[0])  # imports of the first call are not timed
+    seconds, derivations = [], []
+    for program in programs:
         start = time.perf_counter()
-        found.append(simplify(program))
+        derivations.append(simplify(program))
         seconds.append(time.perf_counter() - start)
-    shortened = [len(one.program.statements) for one in found]
-    lengths = [len(live(program).statements) for program in drawn]
+    shortened = [len(derivation.program.statements) for derivation in derivations]
+    lengths = [len(live(program).statements) for program in programs]
     assert all(short <= length for short, length in zip(shortened, lengths, strict=True))
-    distinct = {str(one): (one, short) for one, short in zip(drawn, found, strict=True)}
+    distinct = {
+        str(program): (program, derivation)
+        for program, derivation in zip(programs, derivations, strict=True)
+    }
     for program, derivation in distinct.values():
         assert derivation.refused == ()
         assert_same_updates(program, derivation)
-    raw = [len(program.statements) for program in drawn]
-    for what, numbers in {"raw": raw, "live": lengths, "simplified": shortened}.items():
-        print(f"{what}: median {statistics.median(numbers)}, mean {statistics.mean(numbers):.2f}")
-    print(f"{len(distinct)} distinct, none changed in what it computes")
+    raw = [len(program.statements) for program in programs]
+    for name, numbers in {"raw": raw, "live": lengths, "simplified": shortened}.items():
+        print(f"{name}: median {statistics.median(numbers)}, mean {statistics.mean(numbers):.2f}")
+    print(f"{len(distinct)} distinct programs, all with the same updates as before")
     print(f"ms: median {statistics.median(seconds) * 1e3:.1f}, slowest {max(seconds) * 1e3:.1f}")
 
 
 def drifting(first: Program, config: MutationConfig) -> Iterator[Program]:
-    """Mutants of an ageing population of which each is as likely a parent as the next."""
+    """Yield mutants of an ageing population with parents chosen uniformly."""
     rng = np.random.default_rng(0)
     population = deque([first] * POPULATION, POPULATION)
     while True:
@@ -62,7 +70,7 @@ def drifting(first: Program, config: MutationConfig) -> Iterator[Program]:
 
 
 @pytest.mark.slow
-def test_algebra_would_find_a_few_more_mutants_seen_before_and_none_falsely() -> None:
+def test_algebra_merges_only_mutants_that_compute_the_same_updates() -> None:
     config = MutationConfig(**load_preset("quick")["mutation"])
     distinct: dict[str, Program] = {}
     for program in islice(drifting(zoo.load("adamw_paper"), config), MUTANTS):
@@ -73,10 +81,12 @@ def test_algebra_would_find_a_few_more_mutants_seen_before_and_none_falsely() ->
         derivation = simplify(program, within=Domain.ALWAYS)
         merged[semantic_key(derivation.program)].append((program, derivation))
     seconds = (time.perf_counter() - start) / len(distinct)
-    shared = [one for members in merged.values() if len(members) > 1 for one in members]
+    shared = [pair for pairs in merged.values() if len(pairs) > 1 for pair in pairs]
     assert shared
     for program, derivation in shared:
         assert_same_updates(program, derivation)
-    for what, count in {"as they are": len(distinct), "after algebra": len(merged)}.items():
-        print(f"{what}: {count:,} distinct of {MUTANTS:,}, {1 - count / MUTANTS:.2%} seen before")
-    print(f"{len(shared)} merge, none falsely; {seconds * 1e3:.2f} ms a distinct program")
+    for name, count in {"original": len(distinct), "after algebra": len(merged)}.items():
+        print(f"{name}: {count:,} distinct of {MUTANTS:,}, {1 - count / MUTANTS:.2%} seen before")
+    print(
+        f"{len(shared)} merge, all with the same updates; {seconds * 1e3:.2f} ms a distinct program"
+    )

@@ -1,7 +1,8 @@
-"""Oracles written from the papers in NumPy, for what neither optax nor torch has.
+"""Oracles written from the papers in NumPy, for optimizers that neither optax nor PyTorch has.
 
-A rule for one array is `rule(memory, w, g, t)`, where `memory` is a dict of the array's own. None
-is written as the zoo's program is: where a paper gives a sum over the past, so does the rule.
+A rule for one array is a function `rule(memory, w, g, t)` that returns the update; `memory` is the
+dict of the array's state. Rules follow the papers, not the programs of the zoo: where a paper has a
+sum over all past steps, the rule computes that sum.
 """
 
 from collections import defaultdict
@@ -14,18 +15,18 @@ B1, B2, EPS, RATE = single(0.9), single(0.999), single(1e-8), single(1e-3)
 
 
 def average(memory, name, x, beta):
-    """The average of all `x` so far, those before discounted by `beta`, starting from zero."""
+    """Update and return the exponential moving average of `x`, which starts at zero."""
     memory[name] = beta * memory.get(name, 0.0) + (1 - beta) * x
     return memory[name]
 
 
 def discounted(past, beta):
-    """The sum of beta^age times what was seen that many steps ago, over all steps."""
+    """Return the sum of beta^k times the value k steps ago, over all past values."""
     return sum(beta**age * x for age, x in enumerate(reversed(past)))
 
 
 def ratio(x, y):
-    """x / y, and 0 where y is 0."""
+    """Return x / y, and 0 where y is 0."""
     return np.divide(x, y, out=np.zeros(np.broadcast(x, y).shape), where=np.asarray(y) != 0)
 
 
@@ -47,7 +48,7 @@ def eadam(memory, w, g, t):
 
 
 def adax(memory, w, g, t):
-    """Li et al. 2020; epsilon where their code has it, beside the root of v before correction."""
+    """Li et al. 2020; epsilon is added to sqrt(v) before correction, as in the authors' code."""
     b2 = single(1e-4)
     past = memory.setdefault("past", [])
     past.append(g * g)
@@ -58,7 +59,7 @@ def adax(memory, w, g, t):
 
 
 def amos(memory, w, g, t):
-    """Tian and Parikh 2022, algorithm 1, with slots reduced over the second-to-last axis."""
+    """Tian and Parikh 2022, algorithm 1, with states reduced over the second-to-last axis."""
     axis = -2 if g.ndim >= 2 else None
     xi, quarter = single(0.01), 0.25
     rms = np.sqrt(np.mean(w * w))
@@ -75,9 +76,9 @@ def amos(memory, w, g, t):
 
 
 def adam_accumulated(memory, w, g, t):
-    """Zhang et al. 2023, algorithm 1: moments decay before a cycle, gradients are over its length.
+    """Zhang et al. 2023, algorithm 1; moments decay at the beginning of each cycle of k steps.
 
-    The loss of each of the k micro-batches is over k, and so are their gradients.
+    The loss of each of the k micro-batches, and so its gradient, is divided by k.
     """
     k = 4
     if t % k == 1:
@@ -126,27 +127,30 @@ def adafactor(memory, w, g, t):
 
 
 def adafactor_momentum(memory, w, g, t):
-    """An average of Adafactor's updates, as in the authors' code."""
+    """The moving average of Adafactor's updates, as in the authors' code."""
     return average(memory, "m", adafactor(memory, w, g, t), B1)
 
 
 def adafactor_external(memory, w, g, t):
-    """Shazeer and Stern 2018, section 7, with a step size given from outside."""
+    """Shazeer and Stern 2018, section 7, with an external step size."""
     return RATE * adafactor_scaled(memory, g, t)
 
 
 def cautious_lion(memory, w, g, t):
-    """Liang et al. 2024, algorithm 2 on Lion, with the published code's floor of the share."""
+    """Liang et al. 2024, algorithm 2 on Lion.
+
+    The fraction of unmasked weights is at least 1e-3, as in the published code.
+    """
     before = memory.get("m", np.zeros_like(g))
     direction = np.sign(B1 * before + (1 - B1) * g)
     average(memory, "m", g, single(0.99))
-    moves = direction * g > 0
-    kept = np.where(moves, direction, 0.0) / max(moves.sum() / moves.size, single(1e-3))
-    return single(1e-4) * (kept + single(0.1) * w)
+    mask = direction * g > 0
+    masked = np.where(mask, direction, 0.0) / max(mask.sum() / mask.size, single(1e-3))
+    return single(1e-4) * (masked + single(0.1) * w)
 
 
 def row_adagrad(memory, w, g, t):
-    """Gupta et al. 2014: one accumulator a row, of the row's mean square."""
+    """Gupta et al. 2014: one accumulator for each row, which sums the row's mean squares."""
     rows = np.mean(g * g, axis=-1, keepdims=True) if g.ndim >= 2 else g * g
     memory["v"] = memory.get("v", 0.0) + rows
     return single(0.01) * ratio(g, np.sqrt(memory["v"]))
@@ -158,7 +162,7 @@ def exponentiated_gradient(memory, w, g, t):
 
 
 def newton_schulz(x):
-    """Five steps of Jordan et al. 2024 on the singular values; a vector is one column."""
+    """Five Newton-Schulz steps of Jordan et al. 2024 on the singular values; a vector is n x 1."""
     u, s, v = np.linalg.svd(x if x.ndim >= 2 else x.reshape(-1, 1), full_matrices=False)
     s = ratio(s, np.sqrt(np.sum(s * s, axis=-1, keepdims=True)))
     for _ in range(5):
@@ -167,21 +171,21 @@ def newton_schulz(x):
 
 
 def scion(memory, w, g, t):
-    """Pethick et al. 2025, algorithm 2 (constrained), spectral norm, one radius for all."""
+    """Pethick et al. 2025, algorithm 2 (constrained); spectral norm, one radius for all arrays."""
     radius, step = 1 / single(0.02), single(0.0122) * single(0.02)
     oracle = -radius * newton_schulz(average(memory, "d", g, B1))
     return w - ((1 - step) * w + step * oracle)
 
 
 def orthogonal_sgdm(memory, w, g, t):
-    """Tuddenham et al. 2022: gradients orthogonalized before SGD with momentum takes them."""
+    """Tuddenham et al. 2022: SGD with momentum on orthogonalized gradients."""
     past = memory.setdefault("past", [])
     past.append(newton_schulz(g))
     return single(0.01) * discounted(past, B1)
 
 
 def each_array(rule):
-    """A rule for one array, on all arrays."""
+    """Return the oracle that applies a rule to each array."""
 
     def start(weights):
         memory = defaultdict(dict)
@@ -195,7 +199,7 @@ def each_array(rule):
 
 
 def eg_step_size(weights):
-    """Amid et al. 2022, with signs and directions, and with the bounds of the authors' code."""
+    """Amid et al. 2022: sign-based gains, one global step size, bounds as in the authors' code."""
     gains = {key: np.ones_like(w) for key, w in weights.items()}
     averages = {key: np.zeros_like(w) for key, w in weights.items()}
     momenta = {key: np.zeros_like(w) for key, w in weights.items()}

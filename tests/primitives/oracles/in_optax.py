@@ -1,4 +1,4 @@
-"""Oracles from optax, with its defaults and its places for epsilon."""
+"""Oracles from optax. The zoo has optax's defaults, and epsilon at the same places in formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -28,31 +28,34 @@ def relative_step(count):
 
 
 def muon_of_matrices():
-    """Muon on trailing matrices, a vector as n x 1 and a number as 1 x 1, as programs see them."""
+    """Return Muon with arrays viewed as in programs.
 
-    def views(tree):
-        return jax.tree.map(lambda x: x.reshape(-1, *matrix(x.shape)), tree)
+    The last two axes are a matrix; a vector is n x 1, and a number is 1 x 1.
+    """
 
-    def matrix(shape):
+    def as_matrices(tree):
+        return jax.tree.map(lambda x: x.reshape(-1, *matrix_shape(x.shape)), tree)
+
+    def matrix_shape(shape):
         return shape[-2:] if len(shape) >= 2 else (*shape, 1) if shape else (1, 1)
 
-    def numbers(tree):
-        rows_to_columns = MuonDimensionNumbers(reduction_axis=1, output_axis=2)
-        return jax.tree.map(lambda _: rows_to_columns, tree)
+    def dimension_numbers(tree):
+        numbers = MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+        return jax.tree.map(lambda _: numbers, tree)
 
     muon = optax.contrib.muon(
         single(0.02),
         (3.4445, -4.775, 2.0315),
         beta=single(0.95),
-        eps=1e-30,  # guards a matrix of zeros, where programs have 0 / 0 = 0
-        muon_weight_dimension_numbers=numbers,
+        eps=1e-30,  # for matrices of zeros, since in programs 0 / 0 = 0
+        muon_weight_dimension_numbers=dimension_numbers,
     )
 
     def update(grads, state, params):
-        updates, state = muon.update(views(grads), state, views(params))
+        updates, state = muon.update(as_matrices(grads), state, as_matrices(params))
         return jax.tree.map(lambda u, w: u.reshape(w.shape), updates, params), state
 
-    return optax.GradientTransformation(lambda params: muon.init(views(params)), update)
+    return optax.GradientTransformation(lambda params: muon.init(as_matrices(params)), update)
 
 
 OPTIMIZERS = {

@@ -1,6 +1,6 @@
-"""Oracles from torch.optim, where its formula is that of the zoo.
+"""Oracles from torch.optim, for optimizers whose formula there is that of the zoo.
 
-PyTorch is imported when an oracle starts: the fast tests run without it.
+PyTorch is imported when an oracle is created, because the fast tests run without it.
 """
 
 from tests.primitives.oracles import single
