@@ -1,4 +1,4 @@
-"""Imports go one way: between packages, between their folders, and between modules."""
+"""Imports between packages, folders and modules go in one direction."""
 
 import ast
 from collections.abc import Iterator
@@ -25,28 +25,28 @@ FOLDERS = {
         "cli",
     ),
 }
-"""The folders of each package; a folder imports from itself and from those before it."""
+"""The folders of each package in import order: a folder imports from itself and earlier ones."""
 PARSING = {"primitives.parsing", "primitives.zoo"}
-"""At the top of `primitives` for readers; they check kinds, so they come after `graph`."""
+"""Modules at the top of `primitives` that import from `graph`, since they check kinds."""
 FRONTS = {"primitives", "proxies", "evosearch", "evosearch.__main__", "proxies.loading"}
-"""These import from any folder of their package: they pass on what its users need."""
+"""Modules that re-export names and may import from any folder of their package."""
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the three packages by its name."""
-    found = {}
+    """Return the path of each module of the three packages, by name."""
+    paths = {}
     for package in FOLDERS:
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts).removesuffix(".__init__")] = path
-    return found
+            paths[".".join(parts).removesuffix(".__init__")] = path
+    return paths
 
 
 MODULES = modules()
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The modules that a source file imports, wherever in the file it does."""
+    """Yield the modules that a source file imports, inside functions too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -57,14 +57,14 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def folder(module: str) -> str:
-    """The folder of its package that a module is in; "" for the package itself."""
+    """Return the folder of a module within its package; "" for the top of the package."""
     parts = module.split(".")
-    own = len(parts) > 2 or MODULES[module].name == "__init__.py"
-    return parts[1] if own and len(parts) > 1 and parts[1] in FOLDERS[parts[0]] else ""
+    in_folder = len(parts) > 2 or MODULES[module].name == "__init__.py"
+    return parts[1] if in_folder and len(parts) > 1 and parts[1] in FOLDERS[parts[0]] else ""
 
 
 def rank(module: str) -> float:
-    """Where a module's folder stands among those of its package."""
+    """Return the position of a module's folder in the import order."""
     order = FOLDERS[module.split(".")[0]]
     if module in PARSING:
         return order.index("graph") + 0.5
@@ -72,7 +72,7 @@ def rank(module: str) -> float:
 
 
 @pytest.mark.parametrize("package", MAY_NOT_IMPORT)
-def test_packages_import_one_way(package):
+def test_packages_import_in_one_direction(package):
     sources = sorted((ROOT / package).rglob("*.py"))
     assert sources
     for path in sources:
@@ -81,28 +81,29 @@ def test_packages_import_one_way(package):
 
 
 @pytest.mark.parametrize("package", FOLDERS)
-def test_every_folder_has_its_place_in_the_order(package):
+def test_every_folder_has_a_position_in_the_import_order(package):
     with_code = {path.parent.name for path in (ROOT / package).glob("*/*.py")}
     assert with_code - {"zoo", "ops", "presets"} == set(FOLDERS[package]) - {""}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES.keys() - FRONTS))
-def test_a_module_imports_only_from_folders_before_its_own(module):
+def test_a_module_imports_only_from_its_own_and_earlier_folders(module):
     for imported in imports(MODULES[module]):
         if imported in MODULES and imported.split(".")[0] == module.split(".")[0]:
-            if imported in FRONTS:  # passes on; what it passes on is checked where it is defined
+            if imported in FRONTS:  # a re-export; the module that defines the name is checked
                 continue
             assert rank(imported) <= rank(module), f"{module} imports {imported}"
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_there_are_no_circular_imports():
     graph = nx.DiGraph(
         (module, imported)
         for module in MODULES.keys() - FRONTS
         for imported in imports(MODULES[module])
         if imported in MODULES.keys() - FRONTS and imported != module
     )
-    assert [circle for circle in nx.strongly_connected_components(graph) if len(circle) > 1] == []
+    components = nx.strongly_connected_components(graph)
+    assert [component for component in components if len(component) > 1] == []
 
 
 def test_the_top_of_primitives_is_short():
@@ -111,7 +112,7 @@ def test_the_top_of_primitives_is_short():
     assert len(entries) <= 12
 
 
-def test_the_walk_sees_imports_inside_functions(tmp_path):
+def test_imports_inside_functions_are_found(tmp_path):
     source = tmp_path / "late.py"
     source.write_text("def f():\n    import evosearch.cli\n    from proxies.data import x\n")
     assert set(imports(source)) == {"evosearch.cli", "proxies.data"}

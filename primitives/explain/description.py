@@ -135,7 +135,7 @@ class _Narrator(Structure):
     def _rate(self) -> str:
         rate = self.roles.learning_rate
         if not self.roles.linear:
-            return "It does not just scale with the learning rate."
+            return "The update is not proportional to the learning rate."
         return f"Learning rate {rate.value:g}." if rate.places else ""
 
     # -- phrases -------------------------------------------------------------------------------

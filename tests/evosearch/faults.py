@@ -1,4 +1,4 @@
-"""A layer that counts every call that writes, and lets one of them fail or kill the process."""
+"""Fault injection: counts the calls that write, and makes one of them fail or kill the process."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from typing import Any
 import pytest
 
 
-def fail(what: str) -> None:
-    """Fails as a full or broken disk does."""
-    if what.startswith("sqlite"):
+def fail(call: str) -> None:
+    """Raise the error of a full or broken disk."""
+    if call.startswith("sqlite"):
         raise sqlite3.OperationalError("disk I/O error")
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), what)
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), call)
 
 
-def die(what: str) -> None:
-    """Ends this process as a power failure does."""
+def die(call: str) -> None:
+    """Kill this process, as a power failure would."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Faults:
-    """Counts calls that write, and lets `act` happen instead of one of them."""
+    """Counts calls that write, and calls `act` before call `number`.
+
+    Attributes:
+        calls: number of calls so far.
+        failed: the call for which `act` was called; None before.
+    """
 
     def __init__(self, number: int | None, act: Callable[[str], None]):
         self.calls = 0
@@ -36,11 +41,11 @@ class Faults:
         self.act = act
         self.failed: str | None = None
 
-    def count(self, what: str) -> None:
+    def count(self, call: str) -> None:
         self.calls += 1
         if self.calls == self.number:
-            self.failed = what
-            self.act(what)
+            self.failed = call
+            self.act(call)
 
 
 _WRITES = ("insert", "update", "delete", "create", "drop", "alter", "begin", "pragma journal")
@@ -48,7 +53,7 @@ _WRITES = ("insert", "update", "delete", "create", "drop", "alter", "begin", "pr
 
 @contextmanager
 def faults(number: int | None, act: Callable[[str], None] = fail) -> Iterator[Faults]:
-    """While it is open, the `number`-th call that writes fails, as on a full or broken disk."""
+    """Make the `number`-th call that writes fail inside the block; None only counts calls."""
     layer = Faults(number, act)
 
     class Connection(sqlite3.Connection):

@@ -1,9 +1,10 @@
-"""Commands that are killed: a process that has imported everything forks one for each.
+"""Fast start of commands to kill: a process that has imported everything forks for each command.
 
 Starting Python and importing JAX takes seconds; a fork takes milliseconds. So a test can kill a
-hundred searches in a minute. Nothing may start JAX's threads before the fork: the parent only
-imports. Run as `python -m tests.evosearch.killing`; it reads one JSON request a line, runs the
-command and answers with its exit status.
+hundred searches in a minute. The parent only imports, since no thread of JAX may exist at the fork.
+
+`python -m tests.evosearch.killing` reads one JSON request per line, runs the command and prints its
+exit status.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 
 class Zygote:
-    """Starts commands in forks of one process; a context manager."""
+    """A context manager that runs commands in forks of one process."""
 
     def __enter__(self) -> Zygote:
         self._process = subprocess.Popen(
@@ -30,7 +31,7 @@ class Zygote:
             text=True,
             cwd=Path(__file__).parents[2],
         )
-        assert self._answer() == "ready"
+        assert self._read_line() == "ready"
         return self
 
     def __exit__(
@@ -42,20 +43,21 @@ class Zygote:
         self._process.kill()
         self._process.wait()
 
-    def run(self, *words: str | Path, **how: Any) -> int:
-        """The exit status of a command; negative, the signal's, if it was killed.
+    def run(self, *words: str | Path, **options: Any) -> int:
+        """Run a command and return its exit status; -signal if it was killed.
 
         Args:
-            *words: of the command, after `evosearch`.
-            **how: `seconds` after which it is killed; or the number of the `write`, or of the
-                `commit` of the run's database, at which it kills itself; `planted` losses.
+            *words: words of the command after `evosearch`.
+            **options: `seconds` after which it is killed; the number of the `write`, or of the
+                `commit` of the run's database, at which it kills itself; whether losses are
+                `planted`.
         """
-        request = {"words": [str(word) for word in words], **how}
+        request = {"words": [str(word) for word in words], **options}
         assert self._process.stdin is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
-        return int(self._answer())
+        return int(self._read_line())
 
-    def _answer(self) -> str:
+    def _read_line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
@@ -83,11 +85,11 @@ def _main() -> None:
         child = os.fork()
         if child == 0:
             _child(**request)
-        print(_ended(child, seconds), flush=True)
+        print(_wait_or_kill(child, seconds), flush=True)
 
 
-def _ended(child: int, seconds: float) -> int:
-    """The exit status of a child that is killed if it takes longer."""
+def _wait_or_kill(child: int, seconds: float) -> int:
+    """Return the exit status of a child, which is killed after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
         number, status = os.waitpid(child, os.WNOHANG)
@@ -104,7 +106,7 @@ def _child(
     commit: int | None = None,
     planted: bool = False,
 ) -> None:
-    """Runs a command in place of this process; never returns."""
+    """Run a command and exit with its status."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1) if os.environ.get("SHOW") else (0, 1, 2):
         os.dup2(null, descriptor)
@@ -130,17 +132,17 @@ def _child(
 
 
 def _die_after_commit(number: int) -> None:
-    """Kills this process right after its `number`-th commit of a run's database."""
+    """Kill this process right after its `number`-th commit of a run's database."""
     from evosearch.runs.store import Store
 
-    commit, left = Store.commit, iter(range(number - 1, -1, -1))
+    commit, remaining = Store.commit, iter(range(number - 1, -1, -1))
 
-    def commit_and_perhaps_die(store: Store) -> None:
+    def commit_and_count(store: Store) -> None:
         commit(store)
-        if next(left) == 0:
+        if next(remaining) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Store.commit = commit_and_perhaps_die  # type: ignore[method-assign]
+    Store.commit = commit_and_count  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

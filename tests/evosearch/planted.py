@@ -1,6 +1,6 @@
-"""A search whose trainings are planted: everything is real but the losses, which follow from text.
+"""Searches with planted losses, which follow from the programs' text; all else is real.
 
-What is tested with it is the record: a search takes milliseconds, and its result is known.
+They take milliseconds and have a known result, for tests of the record.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from evosearch.seeds import Seed
 from primitives import Program, semantic_key, zoo
 
 FILES = {"run.db", "config.toml", "environment.json", "log.jsonl", "best.txt", "lock"}
-"""What a run that ended leaves."""
+"""The files of a finished run."""
 TASKS = ("digits-mlp", "points-teacher")
 
 
 def config(programs: int = 25, **settings: Any) -> Config:
-    """A short search with a test, a champion and its confirmation."""
+    """Return the configuration of a short search with a test, a champion and a confirmation."""
     measurement = {"challenge_seeds": 2, "test_seeds": 3, "confirm_seeds": 2, "noise_floor": 0.01}
     return make_config(
         {
@@ -42,8 +42,8 @@ def config(programs: int = 25, **settings: Any) -> Config:
     )
 
 
-class PlantedLaboratory:
-    """Measures without training: a program is better the shorter it is, with noise by seed."""
+class PlantedScorer:
+    """Measures without training; shorter programs are better, with noise by seed."""
 
     def measure(
         self,
@@ -52,31 +52,31 @@ class PlantedLaboratory:
         floors: Mapping[str, float] | None = None,
         note: Callable[[str], None] = lambda task: None,
     ) -> dict[str, Measurement]:
-        found = {}
+        measurements = {}
         for task in TASKS:
             note(task)
             name = f"{semantic_key(program)}/{seed.stream}/{seed.number}/{task}".encode()
             draw = int.from_bytes(hashlib.blake2b(name, digest_size=4).digest(), "little") / 2**32
-            worth = 0.02 * (13 - len(program.statements)) + 0.02 * (draw - 0.5)
-            loss = math.exp(-worth)
-            found[task] = Measurement(loss, 1.0, 100, "cosine", Engine.INTERPRETER)
-        return found
+            score = 0.02 * (13 - len(program.statements)) + 0.02 * (draw - 0.5)
+            loss = math.exp(-score)
+            measurements[task] = Measurement(loss, 1.0, 100, "cosine", Engine.INTERPRETER)
+        return measurements
 
 
-def scorer(config: Config, store: Store, *others: Any) -> PlantedLaboratory:
-    """Stands for `startup.make_scorer`: the tuning of the baseline is planted too."""
+def scorer(config: Config, store: Store, *others: Any) -> PlantedScorer:
+    """Replace `startup.make_scorer`; the tuning of the baseline is planted too."""
     for task in set(TASKS) - store.rates().keys():
         store.add_tuning(task, 1000, Tuner(losses={1.0: 0.0}))
-    return PlantedLaboratory()
+    return PlantedScorer()
 
 
 def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on searches measure with a `PlantedLaboratory`."""
+    """Make all searches measure with a `PlantedScorer`."""
     monkeypatch.setattr(search, "make_scorer", scorer)
 
 
 def result(run: Run) -> dict[str, Any]:
-    """All that a finished search is: every figure of the run but times."""
-    clock = ("run", "elapsed_seconds", "programs_per_second")
-    status = {key: value for key, value in run.status().document().items() if key not in clock}
+    """Return all figures of a finished run except times."""
+    excluded = ("run", "elapsed_seconds", "programs_per_second")
+    status = {key: value for key, value in run.status().document().items() if key not in excluded}
     return {"status": status, "top": run.top(None), "champions": run.champions()}

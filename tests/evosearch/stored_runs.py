@@ -1,4 +1,4 @@
-"""A scorer without training: scores that follow from a program's text and a seed."""
+"""Searches without training: scores follow from the program's text and the seed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from evosearch.runs.store import Store
 from primitives import Program, live, zoo
 
 WEIGHTS = {"one": 1000, "two": 30}
-"""Of the tasks, in a run that is stored."""
+"""Number of weights of each task in a stored run."""
 Worth = Callable[[Program], float]
 
 
 def config(**settings: object) -> Config:
-    """A small configuration; the tasks are never loaded."""
+    """Return a small configuration, whose tasks are never loaded."""
     return make_config(
         {
             "tasks": ["one", "two"],
@@ -37,7 +37,7 @@ def config(**settings: object) -> Config:
 
 
 def noise(request: Request, task: str, deviation: float, run: int) -> float:
-    """A draw from N(0, deviation), decided by key, seed, task and run."""
+    """Return a draw from N(0, deviation) that depends on key, seed, task and run."""
     name = f"{request.record.key}/{request.seed}/{task}".encode()
     entropy = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
     rng = np.random.default_rng([entropy, run] if run else entropy)
@@ -45,7 +45,7 @@ def noise(request: Request, task: str, deviation: float, run: int) -> float:
 
 
 def measure(request: Request, worth: Worth, deviation: float, run: int = 0) -> dict[str, float]:
-    """Scores on two tasks, or the first where the race ends there: what it is worth and noise."""
+    """Return a program's worth plus noise as scores on two tasks, or on one if the race ends."""
     value = worth(request.program)
     scores: dict[str, float] = {}
     for task in ("one", "two"):
@@ -64,8 +64,8 @@ def evolve(
     trainings: int | None = None,
     run: int = 0,
 ) -> list[Request]:
-    """Runs a search to its end; the requests in the order told. Each `run` has its own noise."""
-    told: list[Request] = []
+    """Run a search to its end and return the requests in order; each `run` has its own noise."""
+    requests: list[Request] = []
     waiting: list[Request] = []
     while True:
         while len(waiting) < (in_flight or evolution.config.in_flight):
@@ -74,20 +74,20 @@ def evolve(
                 break
             waiting.append(request)
         if not waiting:
-            return told
+            return requests
         request = waiting.pop(0)
         evolution.tell(request, measure(request, worth, deviation, run))
-        told.append(request)
+        requests.append(request)
 
 
 def shorter_is_better(program: Program) -> float:
-    """Worth for tests: fewer statements and more of `sign`, bounded."""
+    """Return a worth that grows with fewer statements and with up to three ops `sign`."""
     signs = sum(statement.op == "sign" for statement in program.statements)
     return 0.2 * min(signs, 3) - 0.02 * len(program.statements)
 
 
 def stored(directory: Path, programs: int, **settings: object) -> Evolution:
-    """A search without training, written as the loop writes one; steps are 100."""
+    """Run a search without training and write it as the search loop does; steps are 100."""
     make_run_directory(directory, config(**settings), {})
     evolution = Evolution(config(**settings))
     store = Store.open(directory, "search")
@@ -95,11 +95,11 @@ def stored(directory: Path, programs: int, **settings: object) -> Evolution:
         store.add_tuning(task, weights, Tuner(losses={1.0: 0.0}))
     for request in evolve(evolution, programs, shorter_is_better):
         scores = measure(request, shorter_is_better, 0.03)
-        found = {
+        measurements = {
             task: Measurement(1.0, math.exp(score), 100, "cosine", Engine.COMPILED)
             for task, score in scores.items()
         }
-        store.add_measurements(request, found)
+        store.add_measurements(request, measurements)
     store.add_births(evolution.births)
     for test in evolution.tests:
         store.add_test(test)

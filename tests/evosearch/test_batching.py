@@ -1,4 +1,4 @@
-"""Continuous batching: everybody is served, whatever happens to the others or to the memory."""
+"""Continuous batching: every training gets its result, whatever happens to others or the memory."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from primitives import parse, zoo
 from proxies.training.loop import Loop
 
 
-class Ended(int):
-    """The result of a training that lasted as many rounds of two steps as `Lanes` says."""
+class FakeResult(int):
+    """The result of a training of (number modulo 4) + 1 rounds of two steps."""
 
     @property
     def steps(self):
@@ -37,103 +37,105 @@ class Ended(int):
 
 
 class Lanes:
-    """Lanes that count; a training lasts as many rounds as its number modulo 4."""
+    """Lanes without trainings; the training of a number lasts (number modulo 4) + 1 rounds."""
 
-    memory = 100
-    made: list[int] = []
+    capacity = 100
+    sizes: list[int] = []
 
     def __init__(self, *_, lanes, **__):
-        self.made.append(lanes)
-        if lanes > 2 * self.memory:
+        self.sizes.append(lanes)
+        if lanes > 2 * self.capacity:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while compiling")
-        self.lanes, self.now = lanes, {}
+        self.lanes, self.active = lanes, {}
 
-    def room(self, slots):
-        return list(slots)[:3]
+    def next_group(self, lanes):
+        return list(lanes)[:3]
 
-    def load(self, slots, entries):
-        for slot, one in zip(slots, entries, strict=True):
-            assert slot not in self.now
-            self.now[slot] = [one.number, one.number % 4]
+    def load(self, lanes, entries):
+        for lane, entry in zip(lanes, entries, strict=True):
+            assert lane not in self.active
+            self.active[lane] = [entry.number, entry.number % 4]
 
     def advance(self, steps):
-        if len(self.now) > self.memory:
+        if len(self.active) > self.capacity:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
-        if any(number == 666 for number, _ in self.now.values()):
+        if any(number == 666 for number, _ in self.active.values()):
             raise RuntimeError("the device fell off the bus")
-        for one in self.now.values():
-            one[1] -= 1
-        return np.array([self.now.get(slot, [0, -1])[1] < 0 for slot in range(self.lanes)])
+        for training in self.active.values():
+            training[1] -= 1
+        return np.array([self.active.get(lane, [0, -1])[1] < 0 for lane in range(self.lanes)])
 
-    def finish(self, slots):
-        return [Ended(self.now.pop(slot)[0]) for slot in slots]
+    def finish(self, lanes):
+        return [FakeResult(self.active.pop(lane)[0]) for lane in lanes]
 
 
-class Numbered:
-    """An entry that is only a number."""
+class NumberEntry:
+    """An entry that consists of a number."""
 
     def __init__(self, number):
         self.number = number
-        self.course = proxies.StepSchedule.plain(np.ones(32, np.float32), 32)
+        self.schedule = proxies.StepSchedule.plain(np.ones(32, np.float32), 32)
 
 
 @pytest.fixture
-def told(monkeypatch):
+def messages(monkeypatch):
+    """Replaces the lanes; the list of messages of the batch."""
     monkeypatch.setattr(batching, "Lanes", Lanes)
     monkeypatch.setattr(batching, "lanes_that_fit", lambda *_: None)
-    monkeypatch.setattr(Lanes, "made", [])
+    monkeypatch.setattr(Lanes, "sizes", [])
     return []
 
 
-def batch(lanes, told):
-    how = Batching(lanes, devices=jax.devices()[:1], notify=told.append)
-    return Batch(Loop(proxies.load("digits-mlp"), None), None, Numbered(0), how)
+def make_batch(settings):
+    return Batch(Loop(proxies.load("digits-mlp"), None), None, NumberEntry(0), settings)
 
 
-def trained(batch, numbers):
+def batch(lanes, messages):
+    return make_batch(Batching(lanes, devices=jax.devices()[:1], notify=messages.append))
+
+
+def train_all(batch, numbers):
     with ThreadPoolExecutor(len(numbers)) as threads:
-        return [f.result() for f in [threads.submit(batch.train, Numbered(n)) for n in numbers]]
+        return [f.result() for f in [threads.submit(batch.train, NumberEntry(n)) for n in numbers]]
 
 
-def test_each_gets_its_own_result(told):
+def test_each_training_gets_its_own_result(messages):
     numbers = list(range(60))
-    one = batch(8, told)
-    assert trained(one, numbers) == numbers
-    assert trained(one, [7, 5]) == [7, 5]  # after a rest
-    assert told == []
+    eight = batch(8, messages)
+    assert train_all(eight, numbers) == numbers
+    assert train_all(eight, [7, 5]) == [7, 5]  # after its thread has ended
+    assert messages == []
 
 
-def test_the_occupancy_is_the_share_of_steps_that_lanes_trained(told):
+def test_the_occupancy_is_the_share_of_steps_that_lanes_trained(messages):
     full, half = Occupancy(), Occupancy()
-    how = Batching(1, devices=jax.devices()[:1], notify=told.append, occupancy=full)
-    trained(Batch(Loop(proxies.load("digits-mlp"), None), None, Numbered(0), how), [1, 2, 3, 4])
-    how = replace(how, lanes=2, occupancy=half)
-    trained(Batch(Loop(proxies.load("digits-mlp"), None), None, Numbered(0), how), [3])
+    settings = Batching(1, devices=jax.devices()[:1], notify=messages.append, occupancy=full)
+    train_all(make_batch(settings), [1, 2, 3, 4])
+    train_all(make_batch(replace(settings, lanes=2, occupancy=half)), [3])
     assert (full.share, half.share) == (1.0, 0.5)
     assert math.isnan(Occupancy().share)
 
 
-def test_memory_that_runs_out_halves_the_batch_and_loses_nobody(told, monkeypatch):
-    monkeypatch.setattr(Lanes, "memory", 5)
+def test_running_out_of_memory_halves_the_batch_and_loses_no_training(messages, monkeypatch):
+    monkeypatch.setattr(Lanes, "capacity", 5)
     numbers = list(range(60))
-    assert trained(batch(32, told), numbers) == numbers
-    assert Lanes.made == [32, 16, 8, 4]  # two at once when they are made, one when they are full
-    message = "digits-mlp: 32 trainings do not fit in memory side by side; using 16"
-    assert told[0] == message
-    assert len(told) == 3
+    assert train_all(batch(32, messages), numbers) == numbers
+    assert Lanes.sizes == [32, 16, 8, 4]  # 32 and 16 fail when created, 8 when loaded
+    assert messages[0] == "digits-mlp: 32 trainings do not fit in memory side by side; using 16"
+    assert len(messages) == 3
 
 
-def test_memory_for_not_even_one_is_an_error_with_a_remedy(told, monkeypatch):
-    monkeypatch.setattr(Lanes, "memory", 0)
-    with pytest.raises(EvosearchError, match="does not hold one training; use --device cpu"):
-        batch(4, told)
+def test_too_little_memory_for_one_training_is_an_error_with_a_remedy(messages, monkeypatch):
+    monkeypatch.setattr(Lanes, "capacity", 0)
+    with pytest.raises(EvosearchError, match=r"one training does not fit .*; use --device cpu"):
+        batch(4, messages)
 
 
-def test_another_error_reaches_all_who_wait_and_the_batch_serves_on(told):
-    one = batch(4, told)
+def test_another_error_fails_all_waiting_trainings_and_the_batch_continues(messages):
+    four = batch(4, messages)
     with pytest.raises(RuntimeError, match="fell off the bus"):
-        trained(one, [1, 666, 2])
-    assert trained(one, [3, 4]) == [3, 4]
+        train_all(four, [1, 666, 2])
+    assert train_all(four, [3, 4]) == [3, 4]
 
 
 def test_the_memory_of_the_devices_bounds_the_lanes():
@@ -154,12 +156,12 @@ def test_the_memory_of_the_devices_bounds_the_lanes():
     )
     assert count % 2 == 0
     weights = loop().task.params
-    assert 2 * 2**30 / count > 24 * 4 * weights  # at least the registers
+    assert 2 * 2**30 / count > 24 * 4 * weights  # a lane holds at least the registers
     assert lanes_that_fit(loop(), data, entry(0), [Device(None)]) is None
 
 
-def test_a_search_in_batches_scores_as_one_without(tmp_path):
-    """The same verdict on every program; losses within 1e-3, of all that do not diverge."""
+def test_a_search_in_batches_gives_the_scores_of_a_search_without(tmp_path):
+    """The same programs diverge or are stopped; the losses of all others agree within 1e-3."""
     config = make_config(
         {
             "tasks": ["digits-mlp"],
@@ -179,23 +181,23 @@ def test_a_search_in_batches_scores_as_one_without(tmp_path):
     store.close()
     results: dict[tuple[str, Seed], dict[str, Measurement]] = {}
     for row in rows:
-        of_seed = results.setdefault((row.key, Seed(Stream(row.stream), row.seed)), {})
-        of_seed[row.task] = measurement_of(row)
-    apart = config.model_copy(update={"batch": 1})
+        measurements = results.setdefault((row.key, Seed(Stream(row.stream), row.seed)), {})
+        measurements[row.task] = measurement_of(row)
+    unbatched_config = config.model_copy(update={"batch": 1})
     runner = JobRunner(LocalBackend(1))
-    scorer = scorer_of(apart, runner, setups_of(apart), rates)
+    scorer = scorer_of(unbatched_config, runner, setups_of(unbatched_config), rates)
     compared = stopped = 0
-    for (key, seed), found in list(results.items())[:80]:
-        again = scorer.measure(parse(sources[key]), seed)
-        for task, one in found.items():
-            assert one.engine is Engine.BATCHED
-            assert again[task].engine is not Engine.BATCHED
-            assert one.stopped == again[task].stopped
-            assert np.isfinite(one.loss) == np.isfinite(again[task].loss)
-            if one.stopped or not np.isfinite(one.loss):
+    for (key, seed), measurements in list(results.items())[:80]:
+        unbatched = scorer.measure(parse(sources[key]), seed)
+        for task, batched in measurements.items():
+            assert batched.engine is Engine.BATCHED
+            assert unbatched[task].engine is not Engine.BATCHED
+            assert batched.stopped == unbatched[task].stopped
+            assert np.isfinite(batched.loss) == np.isfinite(unbatched[task].loss)
+            if batched.stopped or not np.isfinite(batched.loss):
                 stopped += 1
             else:
-                assert one.loss == pytest.approx(again[task].loss, rel=1e-3)
+                assert batched.loss == pytest.approx(unbatched[task].loss, rel=1e-3)
                 compared += 1
     assert compared > 40
     assert stopped > 1

@@ -1,4 +1,4 @@
-"""Behaviour on scalar streams, and its picture."""
+"""The behaviour of programs on scalar streams of gradients, and its plot."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_momentum_remembers_a_spike() -> None:
     np.testing.assert_allclose(update[at : at + 5], 0.9 ** np.arange(5), rtol=1e-6)
 
 
-def test_streams_do_what_they_are_called() -> None:
+def test_each_stream_matches_its_name() -> None:
     streams = {name: gradient for name, (gradient, _) in behaviour(SGD).responses.items()}
     assert set(streams) == {"step", "spike", "noise", "flat"}
     assert all(len(stream) == STEPS for stream in streams.values())

@@ -1,4 +1,4 @@
-"""Documents of a run: what is damaged is named in one line, and no figure changes unnoticed."""
+"""Damaged documents and settings: a one-line error or the same figures, never a traceback."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from tests.evosearch.damage import damaged_bytes, damaged_types
 from tests.evosearch.simplification.test_printing import measured
 from tests.evosearch.stored_runs import stored
 
-MUTATIONS = 100
+NUM_DAMAGED = 100
 
 
 @pytest.fixture(scope="module")
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search with a funnel's winner and the champion's derivation."""
+    """A run with the results of a funnel and the derivation of its champion."""
     directory = tmp_path_factory.mktemp("runs") / "run"
     stored(directory, programs=12)
     run = Run(directory)
@@ -56,16 +56,19 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def champion(directory: Path) -> int:
-    found = Run(directory).best()
-    assert found is not None
-    return found.id
+def champion_id(directory: Path) -> int:
+    best = Run(directory).best()
+    assert best is not None
+    return best.id
 
 
-def said_by(
+def outcome_of(
     command: Callable[[], Any], capsys: pytest.CaptureFixture[str]
 ) -> tuple[str | None, str]:
-    """What a command printed, or None, and its error; any error but those for users is raised."""
+    """Return a command's output (None if it failed) and its error message.
+
+    Exceptions that are not errors for users are raised again.
+    """
     try:
         command()
     except Exception as error:
@@ -77,13 +80,13 @@ def said_by(
 
 
 def readers(directory: Path) -> dict[str, list[Callable[[], Any]]]:
-    """The commands that read each document."""
+    """Return the commands that read each document, by the document's path in the run."""
     return {
         FUNNEL: [
             lambda: status(directory, json=True),
             lambda: show(f"{directory}#winner", json=True),
         ],
-        str(derivation_path(Path(), champion(directory))): [
+        str(derivation_path(Path(), champion_id(directory))): [
             lambda: show(str(directory), json=True),
             lambda: show(f"{directory}:simplified", json=True),
         ],
@@ -96,13 +99,13 @@ def test_a_document_reads_back_as_it_was_written(run_directory: Path) -> None:
     assert digest == checksum(document)
     assert Run(run_directory).funnel() == FunnelDocument.model_validate(document)
     assert Run(run_directory).winner() == Run(run_directory).champion()
-    assert read_derivation(run_directory, champion(run_directory)) == measured()
+    assert read_derivation(run_directory, champion_id(run_directory)) == measured()
 
 
 def test_the_checksum_ignores_key_order_and_spaces(run_directory: Path) -> None:
     path = run_directory / FUNNEL
-    whole = path.read_text()
-    document = json.loads(whole)
+    original = path.read_text()
+    document = json.loads(original)
     assert checksum({"b": [1, 0.5], "a": "é\ud800"}) == checksum({"a": "é\ud800", "b": [1, 0.5]})
     assert checksum({"a": 1}) != checksum({"a": 1.0})
     try:
@@ -112,11 +115,11 @@ def test_the_checksum_ignores_key_order_and_spaces(run_directory: Path) -> None:
         path.write_text(json.dumps(document))
         with pytest.raises(EvosearchError, match="the content does not match its checksum"):
             Run(run_directory).funnel()
-        del document[CHECKSUM]  # as versions before checksums wrote it
+        del document[CHECKSUM]  # as in documents of earlier versions
         path.write_text(json.dumps(document))
         assert Run(run_directory).funnel() == FunnelDocument.model_validate(document)
     finally:
-        path.write_text(whole)
+        path.write_text(original)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -125,32 +128,32 @@ def test_a_damaged_byte_of_a_document_is_an_error_or_changes_no_figure(
 ) -> None:
     name, commands = list(readers(run_directory).items())[which]
     path = run_directory / name
-    whole = path.read_bytes()
-    before = [said_by(command, capsys)[0] for command in commands]
+    original = path.read_bytes()
+    before = [outcome_of(command, capsys)[0] for command in commands]
     assert None not in before
     refused = 0
     try:
-        for content in damaged_bytes(whole, MUTATIONS, seed=which):
+        for content in damaged_bytes(original, NUM_DAMAGED, seed=which):
             path.write_bytes(content)
             for command, expected in zip(commands, before, strict=True):
-                said, error = said_by(command, capsys)
-                assert said in (expected, None)
-                if said is None:
+                output, error = outcome_of(command, capsys)
+                assert output in (expected, None)
+                if output is None:
                     refused += 1
                     assert error.startswith(f"{path} is damaged (")
                     assert "; remove it and run `evosearch " in error
                     assert "\n" not in error
     finally:
-        path.write_bytes(whole)
-    assert refused > MUTATIONS
+        path.write_bytes(original)
+    assert refused > NUM_DAMAGED
 
 
-@pytest.mark.parametrize("summed", [True, False])
+@pytest.mark.parametrize("with_checksum", [True, False])
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_wrong_type_in_a_document_is_an_error_for_users(
-    run_directory: Path, capsys: pytest.CaptureFixture[str], which: int, summed: bool
+    run_directory: Path, capsys: pytest.CaptureFixture[str], which: int, with_checksum: bool
 ) -> None:
-    """Without a checksum, as older versions wrote documents, and with the right one for it."""
+    """The document has either no checksum, as in earlier versions, or one that matches."""
     name = list(readers(run_directory))[which]
     commands = [
         *readers(run_directory)[name],
@@ -158,22 +161,22 @@ def test_a_wrong_type_in_a_document_is_an_error_for_users(
         lambda: show(str(run_directory)),
     ]
     path = run_directory / name
-    whole = path.read_bytes()
-    document = json.loads(whole)
+    original = path.read_bytes()
+    document = json.loads(original)
     del document[CHECKSUM]
     refused = 0
     try:
-        for changed in damaged_types(document, MUTATIONS // 2, seed=which):
+        for changed in damaged_types(document, NUM_DAMAGED // 2, seed=which):
             finite = "NaN" not in json.dumps(changed) and "Infinity" not in json.dumps(changed)
-            sums = {CHECKSUM: checksum(changed)} if summed and finite else {}
-            path.write_text(json.dumps({**changed, **sums}))
-            errors = [said_by(command, capsys)[1] for command in commands]
+            checksums = {CHECKSUM: checksum(changed)} if with_checksum and finite else {}
+            path.write_text(json.dumps({**changed, **checksums}))
+            errors = [outcome_of(command, capsys)[1] for command in commands]
             refused += any(errors)
             for error in filter(None, errors):
                 assert error.startswith(f"{path} is damaged (")
     finally:
-        path.write_bytes(whole)
-    assert refused > MUTATIONS // 4
+        path.write_bytes(original)
+    assert refused > NUM_DAMAGED // 4
 
 
 @pytest.mark.parametrize(
@@ -200,10 +203,10 @@ def test_the_error_for_a_damaged_document_names_cause_and_remedy(
     path.write_bytes(content)
     with pytest.raises(EvosearchError) as caught:
         read_document(path, FunnelDocument, "evosearch funnel runs/x")
-    said = str(caught.value)
-    assert said.startswith(f"{path} is damaged (")
-    assert culprit in said
-    assert said.endswith("remove it and run `evosearch funnel runs/x`")
+    message = str(caught.value)
+    assert message.startswith(f"{path} is damaged (")
+    assert culprit in message
+    assert message.endswith("remove it and run `evosearch funnel runs/x`")
 
 
 def test_a_document_that_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
@@ -225,51 +228,51 @@ def test_damage_to_a_configuration_is_an_error_for_users(
     run_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = run_directory / CONFIG
-    whole = path.read_bytes()
+    original = path.read_bytes()
     commands = [lambda: status(run_directory), lambda: top(run_directory)]
     settings = read_toml(path)
     contents = [
-        *damaged_bytes(whole, MUTATIONS),
-        *(toml(one) for one in damaged_types(settings, MUTATIONS)),
+        *damaged_bytes(original, NUM_DAMAGED),
+        *(toml(damaged) for damaged in damaged_types(settings, NUM_DAMAGED)),
     ]
     refused = 0
     try:
         for content in contents:
             path.write_bytes(content)
-            errors = [said_by(command, capsys)[1] for command in commands]
+            errors = [outcome_of(command, capsys)[1] for command in commands]
             refused += any(errors)
             assert not any("\n" in error for error in errors)
     finally:
-        path.write_bytes(whole)
-    assert refused > MUTATIONS
+        path.write_bytes(original)
+    assert refused > NUM_DAMAGED
 
 
 def test_damage_to_a_settings_file_is_an_error_for_users(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launched = []
-    monkeypatch.setattr("evosearch.cli.search._run", lambda *given, **named: launched.append(given))
+    monkeypatch.setattr("evosearch.cli.search._run", lambda *args, **kwargs: launched.append(args))
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "mine.toml"
     settings = {**load_preset("standard"), "init": str(zoo.load("adamw_paper"))}
-    whole = tomli_w.dumps(settings).encode()
+    original = tomli_w.dumps(settings).encode()
     contents = [
-        *damaged_bytes(whole, MUTATIONS // 4),
-        *(toml(one) for one in damaged_types(settings, MUTATIONS // 4)),
+        *damaged_bytes(original, NUM_DAMAGED // 4),
+        *(toml(damaged) for damaged in damaged_types(settings, NUM_DAMAGED // 4)),
     ]
     refused = 0
     for number, content in enumerate(contents):
         path.write_bytes(content)
         out = tmp_path / f"run-{number}"
-        said, _ = said_by(lambda out=out: search(config=path, out=out), capsys)
-        refused += said is None
+        output, _ = outcome_of(lambda out=out: search(config=path, out=out), capsys)
+        refused += output is None
     assert refused + len(launched) == len(contents)
-    assert refused > MUTATIONS // 8
+    assert refused > NUM_DAMAGED // 8
     assert launched
 
 
 def toml(settings: Any) -> bytes:
-    """Settings as TOML; what it has not (null, lists in which types are mixed) is left as text."""
+    """Return settings as TOML, or as invalid text if TOML cannot represent them (such as null)."""
     try:
         return tomli_w.dumps(settings).encode("utf-8", "replace")
     except (TypeError, ValueError):
@@ -324,10 +327,10 @@ def test_hostile_toml_is_a_one_line_error(
 ) -> None:
     path = tmp_path / "hostile.toml"
     path.write_text(text)
-    said = run("search", path, "--out", tmp_path / "out")
-    assert said.status == 2
-    assert len(said.err.splitlines()) == 1
-    assert re.search(culprit, said.err), said.err
+    result = run("search", path, "--out", tmp_path / "out")
+    assert result.status == 2
+    assert len(result.err.splitlines()) == 1
+    assert re.search(culprit, result.err), result.err
     assert not (tmp_path / "out").exists()
 
 
@@ -336,14 +339,14 @@ def test_a_database_that_is_a_directory_is_a_one_line_error(run: Any, tmp_path: 
     (tmp_path / "run" / "run.db").rename(tmp_path / "elsewhere")
     (tmp_path / "run" / "run.db").mkdir()
     for words in (("status",), ("top",), ("show",), ("lineage",), ("compare",)):
-        said = run(*words, tmp_path / "run")
-        assert said.status in (1, 2)
-        assert "run.db is " in said.err
-        assert len(said.err.splitlines()) == 1
+        result = run(*words, tmp_path / "run")
+        assert result.status in (1, 2)
+        assert "run.db is " in result.err
+        assert len(result.err.splitlines()) == 1
 
 
 def test_every_document_of_a_run_is_tested(run_directory: Path) -> None:
-    """`lineage` reads no document, and so is not refused where they are damaged."""
+    """`lineage` reads no document, so damaged documents do not affect it."""
     lineage(run_directory)
     assert set(readers(run_directory)) == {
         str(path.relative_to(run_directory)) for path in run_directory.rglob("*.json")

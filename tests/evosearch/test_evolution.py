@@ -1,4 +1,4 @@
-"""Evolution: its laws, on a scorer without training."""
+"""Laws of evolution, tested with scores that need no training."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ from primitives import Program, analyse, live, zoo
 from tests.evosearch.stored_runs import config, evolve, measure, shorter_is_better
 
 
-def test_a_search_is_a_function_of_its_seed() -> None:
-    one, two, other = (Evolution(config(seed=seed)) for seed in (1, 1, 2))
-    for evolution in (one, two, other):
+def test_the_same_seed_gives_the_same_search() -> None:
+    first, same, other = (Evolution(config(seed=seed)) for seed in (1, 1, 2))
+    for evolution in (first, same, other):
         evolve(evolution, 400, shorter_is_better)
-    assert [b.analysis.program for b in one.births] == [b.analysis.program for b in two.births]
-    assert [b.analysis.program for b in one.births] != [b.analysis.program for b in other.births]
+    assert programs_of(first) == programs_of(same)
+    assert programs_of(first) != programs_of(other)
+
+
+def programs_of(evolution: Evolution) -> list[Program]:
+    """Return all generated programs, the initial one first."""
+    return [birth.analysis.program for birth in evolution.births]
 
 
 RESTARTS: list[dict[str, object]] = [
@@ -40,10 +45,10 @@ RESTARTS: list[dict[str, object]] = [
 def test_replaying_stored_results_replays_the_search(
     cut: int, seed: int, restarts: dict[str, object]
 ) -> None:
-    """What was told before the cut comes from a store, and only what is new is measured."""
+    """The results of requests before the cut are stored; only later requests are measured."""
     whole = Evolution(config(seed=seed, **restarts))
-    told = evolve(whole, 200, shorter_is_better)
-    stored = {(r.record.key, r.seed): measure(r, shorter_is_better, 0.03) for r in told[:cut]}
+    requests = evolve(whole, 200, shorter_is_better)
+    stored = {(r.record.key, r.seed): measure(r, shorter_is_better, 0.03) for r in requests[:cut]}
     resumed = Evolution(config(seed=seed, **restarts))
     measured = 0
     waiting: list[Request] = []
@@ -57,41 +62,38 @@ def test_replaying_stored_results_replays_the_search(
         measured += scores is None
         resumed.tell(request, scores or measure(request, shorter_is_better, 0.03))
     assert stored == {}
-    assert measured == max(0, len(told) - cut)
-    assert [b.analysis.program for b in resumed.births] == [
-        b.analysis.program for b in whole.births
-    ]
+    assert measured == max(0, len(requests) - cut)
+    assert programs_of(resumed) == programs_of(whole)
     assert resumed.champion.record.id == whole.champion.record.id
 
 
 @pytest.mark.parametrize("restarts", RESTARTS)
-def test_a_search_cut_short_and_extended_is_the_longer_search(restarts: dict[str, object]) -> None:
-    """What an ended search still measures does not change how a longer one goes on."""
+def test_extending_a_search_gives_the_longer_search(restarts: dict[str, object]) -> None:
+    """Measurements after the limit of the shorter search do not change the longer one."""
     long = Evolution(config(**restarts))
     evolve(long, 600, shorter_is_better)
     short = Evolution(config(**restarts))
     evolve(short, 300, shorter_is_better)
-    assert [b.analysis.program for b in short.births[:301]] == [
-        b.analysis.program for b in long.births[:301]
-    ]
+    assert programs_of(short)[:301] == programs_of(long)[:301]
 
 
-def test_a_search_cut_short_by_trainings_is_the_beginning_of_the_longer_search() -> None:
-    """No program is generated once so many trainings are told; tests under way come on top."""
+def test_a_search_limited_by_trainings_is_the_beginning_of_the_longer_search() -> None:
+    """No program is generated after the limit; the open test is still finished."""
     long = Evolution(config())
     evolve(long, None, shorter_is_better, trainings=700)
     short = Evolution(config())
     requests = evolve(short, None, shorter_is_better, trainings=400)
-    births = [birth.analysis.program for birth in short.births]
-    assert births == [b.analysis.program for b in long.births[: len(births)]]
-    assert 100 < len(births) < len(long.births)
-    told = [r for r in requests if r.number <= short.births[-1].request - short.config.in_flight]
-    seeds = {request.seed for request in told}
-    assert 400 - 2 * 4 <= 2 * (len(told) + len(seeds)) < 400 <= short.trainings
+    programs = programs_of(short)
+    assert programs == programs_of(long)[: len(programs)]
+    assert 100 < len(programs) < len(long.births)
+    last = short.births[-1].request - short.config.in_flight
+    decisive = [request for request in requests if request.number <= last]
+    seeds = {request.seed for request in decisive}
+    assert 400 - 2 * 4 <= 2 * (len(decisive) + len(seeds)) < 400 <= short.trainings
 
 
-def ancestor_in(evolution: Evolution, first: int, number: int) -> int:
-    """The first forebear of a program that was born before program `first`."""
+def ancestor_before(evolution: Evolution, first: int, number: int) -> int:
+    """Return the closest ancestor of a program that is older than program `first`."""
     parents = {birth.id: birth.parent for birth in evolution.births}
     while number >= first:
         parent = parents[number]
@@ -104,27 +106,27 @@ def test_after_a_restart_everything_descends_from_the_initial_program() -> None:
     evolution = Evolution(config(restart_every=200))
     evolve(evolution, 600, shorter_is_better)
     for birth in evolution.births[1:]:
-        life = 200 * ((birth.id - 1) // 200)
-        assert ancestor_in(evolution, life + 1, birth.id) == 0
+        start = 200 * ((birth.id - 1) // 200)
+        assert ancestor_before(evolution, start + 1, birth.id) == 0
     endless = Evolution(config())
     evolve(endless, 600, shorter_is_better)
-    assert any(ancestor_in(endless, 401, birth.id) != 0 for birth in endless.births[401:])
+    assert any(ancestor_before(endless, 401, birth.id) != 0 for birth in endless.births[401:])
 
 
-def test_after_a_restart_from_the_best_everything_descends_from_the_champion_of_the_time() -> None:
+def test_after_a_restart_from_the_best_everything_descends_from_the_current_champion() -> None:
     evolution = Evolution(config(seed=4, restart_every=400, restart_from="best"))
     evolve(evolution, 1200, shorter_is_better)
     champions = {champion.record.id for champion in evolution.champions}
-    starts = []
-    for life in range(400, 1200, 400):
-        found = {ancestor_in(evolution, life + 1, life + n) for n in range(1, 401)}
-        assert len(found) == 1
-        starts.append(found.pop())
-    assert set(starts) <= champions
-    assert len(set(starts)) > 1
+    origins = []
+    for start in range(400, 1200, 400):
+        ancestors = {ancestor_before(evolution, start + 1, start + n) for n in range(1, 401)}
+        assert len(ancestors) == 1
+        origins.append(ancestors.pop())
+    assert set(origins) <= champions
+    assert len(set(origins)) > 1
 
 
-def test_before_a_restart_only_the_constants_of_the_best_change() -> None:
+def test_tune_last_changes_only_constants_of_the_best_program() -> None:
     def worth(program: Program) -> float:
         return shorter_is_better(program) if constants(live(program)) else -1.0
 
@@ -132,31 +134,30 @@ def test_before_a_restart_only_the_constants_of_the_best_change() -> None:
     evolve(evolution, 1200, worth)
     births = {birth.id: birth for birth in evolution.births}
     tuned = []
-    for life in range(0, 1200, 400):
-        found = {ancestor_in(evolution, life + 301, life + n) for n in range(301, 401)}
-        assert len(found) == 1
-        best = evolution.records[births[found.pop()].analysis.key]
-        born = [evolution.records[births[life + n].analysis.key] for n in range(280, 301)]
-        estimates = [record.cautious_estimate(0.02) for record in born]
+    for start in range(0, 1200, 400):
+        ancestors = {ancestor_before(evolution, start + 301, start + n) for n in range(301, 401)}
+        assert len(ancestors) == 1
+        best = evolution.records[births[ancestors.pop()].analysis.key]
+        last = [evolution.records[births[start + n].analysis.key] for n in range(280, 301)]
+        estimates = [record.cautious_estimate(0.02) for record in last]
         assert best.cautious_estimate(0.02) >= np.median(estimates)
-        assert {births[life + n].mutation.split()[0] for n in range(301, 401)} == {"tune"}
+        assert {births[start + n].mutation.split()[0] for n in range(301, 401)} == {"tune"}
         tuned.append(best.id)
-        explored = {births[life + n].mutation.split()[0] for n in range(1, 301) if life + n > 0}
-        assert {"insert", "delete", "modify"} <= explored
+        edits = {births[start + n].mutation.split()[0] for n in range(1, 301) if start + n > 0}
+        assert {"insert", "delete", "modify"} <= edits
     assert len(set(tuned)) > 1
 
 
-def test_first_of_all_the_constants_of_the_initial_program_change() -> None:
+def test_tune_first_changes_only_constants_of_the_initial_program() -> None:
     evolution = Evolution(config(seed=1, restart_every=300, tune_first=100))
-    evolve(evolution, 600, lambda one: -abs(constants(one).get((1, 2), 1.0) - 0.5))
+    evolve(evolution, 600, lambda program: -abs(constants(program).get((1, 2), 1.0) - 0.5))
     initial = evolution.births[0].analysis.program
     for birth in evolution.births[1:101]:
         assert birth.mutation == "tune constants"
         assert structure(birth.analysis.program) == structure(initial)
-    starts = {ancestor_in(evolution, 101, birth.id) for birth in evolution.births[101:]}
-    (start,) = starts
-    found = constants(evolution.births[start].analysis.program)[1, 2]
-    assert abs(found - 0.5) < 0.1 < abs(constants(initial)[1, 2] - 0.5)
+    (start,) = {ancestor_before(evolution, 101, birth.id) for birth in evolution.births[101:]}
+    tuned = constants(evolution.births[start].analysis.program)[1, 2]
+    assert abs(tuned - 0.5) < 0.1 < abs(constants(initial)[1, 2] - 0.5)
 
 
 def test_a_best_program_without_constants_is_not_tuned() -> None:
@@ -170,19 +171,19 @@ def test_a_best_program_without_constants_is_not_tuned() -> None:
     assert not any(birth.mutation.startswith("tune") for birth in evolution.births)
 
 
-def test_a_restart_keeps_what_is_known() -> None:
-    """Records, champion and tests; so the same program is not measured twice on one seed."""
+def test_a_restart_keeps_records_champion_and_tests() -> None:
+    """So no program is measured twice on one seed."""
     evolution = Evolution(config(restart_every=100))
     requests = evolve(evolution, 1500, shorter_is_better)
-    met = Counter((request.record.key, request.seed) for request in requests)
-    assert max(met.values()) == 1
+    counts = Counter((request.record.key, request.seed) for request in requests)
+    assert max(counts.values()) == 1
     measured = [len(record.scores) for record in evolution.records.values()]
     assert min(measured) > 0
     assert len(evolution.champions) > 1
 
 
 def test_without_selection_good_and_bad_programs_have_as_many_children() -> None:
-    """As in the baseline `random`: a parent is drawn from the population whatever it is worth."""
+    """With tournaments of one, as in the baseline `random`, parents are drawn uniformly."""
 
     def mean_of_parents(tournament: int) -> float:
         evolution = Evolution(config(tournament=tournament, population=50))
@@ -194,7 +195,7 @@ def test_without_selection_good_and_bad_programs_have_as_many_children() -> None
     assert mean_of_parents(1) < mean_of_parents(2) - 0.1
 
 
-def test_it_finds_what_is_better() -> None:
+def test_evolution_finds_better_programs() -> None:
     evolution = Evolution(config())
     evolve(evolution, 1500, shorter_is_better)
     start = shorter_is_better(evolution.champions[0].record.program)
@@ -202,32 +203,32 @@ def test_it_finds_what_is_better() -> None:
     assert shorter_is_better(evolution.champion.record.program) > start + 0.1
 
 
-def test_on_pure_noise_hardly_any_run_takes_a_new_champion() -> None:
-    """Every program is equal, so each new champion is an error: at most 5 % of runs by design."""
-    wrong = 0
+def test_on_pure_noise_few_runs_accept_a_new_champion() -> None:
+    """All programs are equally good, so each new champion is an error: at most 5% of runs."""
+    errors = 0
     for seed in range(60):
         evolution = Evolution(config(seed=seed, in_flight=4))
         evolve(evolution, 250, lambda program: 0.0)
-        wrong += len(evolution.champions) > 1
-    assert wrong <= 7  # of 60; more has a chance below 2 % at an error rate of 5 %
+        errors += len(evolution.champions) > 1
+    assert errors <= 7  # of 60; at an error rate of 5%, more have a probability below 2%
 
 
-def test_a_seed_meets_a_program_once_and_fresh_seeds_meet_one_test() -> None:
+def test_a_program_is_measured_once_per_seed_and_a_test_seed_is_used_once() -> None:
     evolution = Evolution(config())
     requests = evolve(evolution, 800, shorter_is_better)
-    met = Counter((request.record.key, request.seed) for request in requests)
-    assert max(met.values()) == 1
-    fresh: dict[object, set[str]] = {}
+    counts = Counter((request.record.key, request.seed) for request in requests)
+    assert max(counts.values()) == 1
+    keys_by_seed: dict[object, set[str]] = {}
     for request in requests:
         if request.seed.stream is not Stream.SEARCH:
-            fresh.setdefault(request.seed, set()).add(request.record.key)
-    assert all(len(keys) <= 2 for keys in fresh.values())
+            keys_by_seed.setdefault(request.seed, set()).add(request.record.key)
+    assert all(len(keys) <= 2 for keys in keys_by_seed.values())
     tests = [set(test.seeds) for test in evolution.tests]
     assert len(tests) > 1
     assert sum(map(len, tests)) == len(set().union(*tests))
 
 
-def test_new_programs_of_one_time_meet_the_same_seed_and_the_seed_moves_on() -> None:
+def test_new_programs_share_a_search_seed_that_advances() -> None:
     evolution = Evolution(config(measurement={"requests_per_seed": 50}))
     first = [r for r in evolve(evolution, 800, shorter_is_better) if r.reason == "child"]
     by_window: dict[int, set[int]] = {}
@@ -237,7 +238,7 @@ def test_new_programs_of_one_time_meet_the_same_seed_and_the_seed_moves_on() -> 
     assert all(seeds == {window} for window, seeds in by_window.items())
 
 
-def test_what_looks_good_is_measured_again_on_seeds_that_it_has_not_seen() -> None:
+def test_promising_programs_are_measured_again_on_new_seeds() -> None:
     evolution = Evolution(config())
     requests = evolve(evolution, 800, shorter_is_better)
     again = [request for request in requests if request.reason == "again"]
@@ -249,18 +250,17 @@ def test_only_new_programs_race_and_only_against_the_best_since_the_restart() ->
     evolution = Evolution(config(measurement={"race": 0.1}, restart_every=100))
     requests = evolve(evolution, 300, shorter_is_better)
     floors = [request.floors for request in requests if request.reason == "child"]
-    assert floors[0] is None  # nothing is known of the initial program yet
+    assert floors[0] is None  # the initial program is not measured yet
     assert all(request.floors is None for request in requests if request.reason != "child")
-    known = [sum(found.values()) for found in floors if found is not None]
-    assert len(known) > 50
-    rises = sum(a < b for a, b in pairwise(known))
-    falls = sum(a > b for a, b in pairwise(known))
-    assert rises > falls > 0  # it rises with the leader, and falls with a restart
+    sums = [sum(by_task.values()) for by_task in floors if by_task is not None]
+    assert len(sums) > 50
+    rises = sum(a < b for a, b in pairwise(sums))
+    falls = sum(a > b for a, b in pairwise(sums))
+    assert rises > falls > 0  # floors rise with the leader, and fall with a restart
 
 
-def test_whoever_is_even_with_the_best_may_finish() -> None:
-    """The floors are the leader's sums, less a tenth of the number of tasks and what it may owe to
-    luck."""
+def test_a_program_that_ties_with_the_best_finishes_the_race() -> None:
+    """The floors are the leader's sums less `race` plus its standard error for each task."""
     evolution = Evolution(config(measurement={"race": 0.1}))
     first = evolution.ask()
     assert first is not None
@@ -269,21 +269,21 @@ def test_whoever_is_even_with_the_best_may_finish() -> None:
     assert request.floors == pytest.approx({"one": 0.3 - 2 * 0.12, "two": 0.2 - 2 * 0.12})
 
 
-def test_constants_race_the_last_of_those_that_more_are_drawn_from() -> None:
+def test_while_constants_are_tuned_the_rival_is_the_last_of_the_elite() -> None:
     evolution = Evolution(config(measurement={"race": 0.1}, tune_first=90))
     requests = evolve(evolution, 60, shorter_is_better)
     assert all(request.floors is None for request in requests[:ELITE])
     floor = evolution.config.measurement.noise_floor
-    tried = sorted((r.cautious_estimate(floor) for r in evolution.records.values()), reverse=True)
+    best = sorted((r.cautious_estimate(floor) for r in evolution.records.values()), reverse=True)
     request = evolution.ask()
     while request is not None and request.reason != "child":
         request = evolution.ask()
     assert request is not None
     assert request.floors is not None
-    assert request.floors["two"] == pytest.approx(2 * (tried[ELITE - 1] - 0.1))
+    assert request.floors["two"] == pytest.approx(2 * (best[ELITE - 1] - 0.1))
 
 
-def test_a_champion_is_confirmed_on_seeds_that_decided_nothing() -> None:
+def test_a_champion_is_confirmed_on_fresh_seeds() -> None:
     evolution = Evolution(config())
     evolve(evolution, 1500, shorter_is_better)
     champion = evolution.champion
@@ -293,8 +293,8 @@ def test_a_champion_is_confirmed_on_seeds_that_decided_nothing() -> None:
     assert {seed.stream for seed in champion.confirming_seeds} == {Stream.CONFIRM}
 
 
-def test_a_champion_that_fails_on_a_confirming_seed_makes_room_for_the_one_before() -> None:
-    """It has won its test; there it did not fail, as one that fails on a seed in twenty may not."""
+def test_a_champion_that_fails_on_a_confirming_seed_is_replaced_by_the_previous_one() -> None:
+    """The program wins its test, and then diverges on a confirming seed."""
     evolution = Evolution(config(seed=0))
     waiting: list[Request] = []
     failed: set[str] = set()
@@ -305,10 +305,10 @@ def test_a_champion_that_fails_on_a_confirming_seed_makes_room_for_the_one_befor
             break
         request = waiting.pop(0)
         scores = measure(request, shorter_is_better, 0.03)
-        reigning = evolution.champion
-        if request.seed.stream is Stream.CONFIRM and request.record is reigning.record:
-            third = len(evolution.champions) == 3 and not failed
-            if third and request.seed == reigning.confirming_seeds[2]:
+        champion = evolution.champion
+        if request.seed.stream is Stream.CONFIRM and request.record is champion.record:
+            is_third = len(evolution.champions) == 3 and not failed
+            if is_third and request.seed == champion.confirming_seeds[2]:
                 failed.add(request.record.key)
                 scores = {"one": -LARGEST_SCORE}
         open_test = evolution._test
@@ -319,11 +319,11 @@ def test_a_champion_that_fails_on_a_confirming_seed_makes_room_for_the_one_befor
             assert evolution._test is None
             assert open_test is None or open_test.won is False
     assert failed
-    names = [champion.record.key for champion in evolution.champions]
-    assert names.count(next(iter(failed))) == 1
-    assert names[1] == names[3]
-    later = [test for test in evolution.tests if test.challenger.key in failed]
-    assert len(later) == 1  # the one that it won
+    keys = [champion.record.key for champion in evolution.champions]
+    assert keys.count(next(iter(failed))) == 1
+    assert keys[1] == keys[3]
+    tests = [test for test in evolution.tests if test.challenger.key in failed]
+    assert len(tests) == 1  # the test that it won
     last = evolution.champion
     assert all(seed in last.record.scores for seed in last.confirming_seeds)
 
@@ -354,18 +354,16 @@ def test_an_injected_program_is_the_next_child() -> None:
     assert evolution.births[-1].injection == 1
 
 
-def test_a_request_waits_only_for_results_that_left_the_flight() -> None:
-    """The first in_flight requests are decided before any result is told."""
+def test_the_first_in_flight_requests_need_no_results() -> None:
     evolution = Evolution(config(in_flight=8))
-    early = [evolution.ask() for _ in range(8)]
-    later = Evolution(config(in_flight=8))
-    told = evolve(later, 100, shorter_is_better)
-    assert [(r.record.key, r.seed) for r in early if r] == [
-        (r.record.key, r.seed) for r in told[:8]
+    before_results = [evolution.ask() for _ in range(8)]
+    with_results = evolve(Evolution(config(in_flight=8)), 100, shorter_is_better)
+    assert [(r.record.key, r.seed) for r in before_results if r] == [
+        (r.record.key, r.seed) for r in with_results[:8]
     ]
 
 
 @pytest.mark.parametrize("states", [0, 2, 3])
-def test_the_population_starts_as_the_initial_program_with_its_spare_states(states: int) -> None:
+def test_the_initial_program_gets_the_configured_number_of_states(states: int) -> None:
     evolution = Evolution(config(init=str(zoo.load("sgd")), states=states))
     assert len(evolution.champion.record.program.states) == states

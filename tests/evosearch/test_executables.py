@@ -1,4 +1,4 @@
-"""Executables are made once, and those least used go."""
+"""Executables are compiled once, and the least recently used are discarded."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,15 +9,15 @@ import pytest
 from evosearch.measuring.executables import Executables
 
 
-def test_the_least_recently_used_go_and_are_made_again() -> None:
-    made: list[str] = []
-    kept = Executables(capacity=2)
+def test_the_least_recently_used_executables_are_discarded_and_compiled_again() -> None:
+    built: list[str] = []
+    cache = Executables(capacity=2)
 
-    def compiled(key: str) -> str:
-        made.append(key)
-        return f"{key}{len(made)}"
+    def build(key: str) -> str:
+        built.append(key)
+        return f"{key}{len(built)}"
 
-    assert [kept.get(key, partial(compiled, key)) for key in "aabacab"] == [
+    assert [cache.get(key, partial(build, key)) for key in "aabacab"] == [
         "a1",
         "a1",
         "b2",
@@ -26,31 +26,31 @@ def test_the_least_recently_used_go_and_are_made_again() -> None:
         "a1",
         "b4",
     ]
-    assert made == ["a", "b", "c", "b"]
+    assert built == ["a", "b", "c", "b"]
 
 
-def test_threads_that_want_the_same_wait_for_one() -> None:
-    kept, made, begun = Executables(), [], threading.Event()
+def test_threads_that_need_the_same_executable_wait_for_one_compilation() -> None:
+    cache, built, may_finish = Executables(), [], threading.Event()
 
-    def compiled() -> object:
-        made.append(object())
-        begun.wait(10)
-        return made[-1]
+    def build() -> object:
+        built.append(object())
+        may_finish.wait(10)
+        return built[-1]
 
     with ThreadPoolExecutor(4) as threads:
-        futures = [threads.submit(kept.get, "same", compiled) for _ in range(4)]
-        other = kept.get("other", lambda: "meanwhile")
-        begun.set()
-        assert {id(future.result()) for future in futures} == {id(made[0])}
-    assert (len(made), other) == (1, "meanwhile")
+        futures = [threads.submit(cache.get, "same", build) for _ in range(4)]
+        other = cache.get("other", lambda: "meanwhile")
+        may_finish.set()
+        assert {id(future.result()) for future in futures} == {id(built[0])}
+    assert (len(built), other) == (1, "meanwhile")
 
 
-def test_what_could_not_be_compiled_is_tried_again() -> None:
-    kept = Executables()
+def test_a_failed_compilation_is_tried_again() -> None:
+    cache = Executables()
 
-    def failing() -> None:
+    def fail() -> None:
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        kept.get("it", failing)
-    assert kept.get("it", lambda: "compiled") == "compiled"
+        cache.get("key", fail)
+    assert cache.get("key", lambda: "compiled") == "compiled"

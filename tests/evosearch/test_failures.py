@@ -1,4 +1,4 @@
-"""Exceptions in a user's task while it trains: one line with task, program and exception."""
+"""Exceptions of a user's task in a training are one line with task, program and exception."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def raising(error: BaseException) -> Any:
     ],
 )
 @pytest.mark.parametrize("kind", ["pure", "io"])
-def test_an_exception_in_a_callback_is_told_as_the_user_raised_it(
+def test_an_exception_in_a_callback_is_reported_as_the_user_raised_it(
     error: BaseException, expected: str, kind: str
 ) -> None:
-    """With real JAX, whose error of its own has 18 lines."""
+    """JAX's own error has 18 lines."""
     call = jax.pure_callback if kind == "pure" else jax.experimental.io_callback
     shape = jax.ShapeDtypeStruct((), jnp.float32)
 
@@ -66,7 +66,7 @@ def test_an_exception_in_a_callback_is_told_as_the_user_raised_it(
     assert "\n" not in describe_error(caught.value)
 
 
-def test_a_callback_that_returns_another_shape_is_told() -> None:
+def test_a_callback_that_returns_a_wrong_shape_is_reported() -> None:
     shape = jax.ShapeDtypeStruct((), jnp.float32)
     host = jax.jit(lambda x: jax.pure_callback(lambda x: jnp.zeros(3), shape, x))
     with pytest.raises(jax.errors.JaxRuntimeError) as caught:
@@ -84,7 +84,9 @@ def test_a_callback_that_returns_another_shape_is_told() -> None:
         (RuntimeError("INTERNAL: Traceback (most recent call last):\n  File"), "RuntimeError: IN"),
     ],
 )
-def test_other_exceptions_are_told_by_type_and_first_line(error: Exception, expected: str) -> None:
+def test_other_exceptions_are_reported_by_type_and_first_line(
+    error: Exception, expected: str
+) -> None:
     assert describe_error(error).startswith(expected)
     assert "\n" not in describe_error(error)
 
@@ -130,7 +132,7 @@ def initial():
 
 @pytest.fixture
 def task(tmp_path: Path) -> Path:
-    """A task file whose loss raises in a callback while a file called `fail` is beside it."""
+    """A task file whose loss raises in a callback while a file called `fail` is in its folder."""
     (tmp_path / "task.py").write_text(TASK)
     (tmp_path / "fail").touch()
     return tmp_path / "task.py"
@@ -153,7 +155,7 @@ def test_every_engine_names_task_program_and_exception(
     assert caught.value.__cause__ is not None
 
 
-def test_a_defect_of_a_bundled_task_stays_an_exception_of_its_own() -> None:
+def test_an_exception_in_a_bundled_task_is_not_converted() -> None:
     from dataclasses import replace
 
     task = replace(proxies.load("quadratic"), loss=lambda *given: 1 / 0)
@@ -163,7 +165,7 @@ def test_a_defect_of_a_bundled_task_stays_an_exception_of_its_own() -> None:
 
 @pytest.mark.parametrize("function", ["task", "traced", "initial"])
 @pytest.mark.parametrize("command", ["eval", "simplify", "tasks --snr", "tasks", "search"])
-def test_commands_say_so_in_one_line(
+def test_commands_report_failures_in_one_line(
     run: Any, task: Path, tmp_path: Path, command: str, function: str
 ) -> None:
     name = f"{task}:{function}"
@@ -204,7 +206,7 @@ def test_an_audit_names_the_champion_that_failed(run: Any, task: Path, tmp_path:
     assert any(f"{name} on audit seed " in last for name in names)
 
 
-def test_a_real_process_shows_one_line_and_not_what_jax_logs(task: Path) -> None:
+def test_a_real_process_prints_one_line_without_logs_of_jax(task: Path) -> None:
     words = ["eval", "lion", "--task", "task.py:task", "--seeds", "2"]
     done = subprocess.run(
         [sys.executable, "-c", "from evosearch.cli import main; main()", *words],

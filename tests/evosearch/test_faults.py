@@ -1,6 +1,6 @@
-"""Faults at every write: whatever fails, a resume gives the uninterrupted result or says why not.
+"""Faults at every write: whatever fails, a resume gives the uninterrupted result.
 
-As SQLite tests itself: the n-th call that touches a file fails, for n = 1, 2, 3, ...
+As in SQLite's own tests, the n-th call that writes to a file fails, for n = 1, 2, 3, ...
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from tests.evosearch import planted
 from tests.evosearch.faults import faults
-from tests.evosearch.test_ledger import OUTCOME
+from tests.evosearch.test_ledger import RESULT
 
 RECORDED = Path(__file__).parent / "data" / "runs"
 
@@ -35,21 +35,21 @@ def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> dict[str, Any]:
-    return planted.result(search(planted.config(), tmp_path / "whole", workers=1))
+def expected(tmp_path: Path) -> dict[str, Any]:
+    return planted.result(search(planted.config(), tmp_path / "expected", workers=1))
 
 
-def test_after_a_fault_at_any_write_the_search_ends_as_if_there_had_been_none(
-    tmp_path: Path, whole: dict[str, Any]
+def test_a_fault_at_any_write_does_not_change_the_result_of_a_search(
+    tmp_path: Path, expected: dict[str, Any]
 ) -> None:
     with faults(None) as layer:
         search(planted.config(), tmp_path / "counted", workers=1)
     assert layer.calls > 150
-    assert len(whole["champions"]) > 1
-    everywhere = range(1, 60)  # making the run, and the first results
+    assert len(expected["champions"]) > 1
+    first = range(1, 60)  # the writes that create the run, and the first results
     later = range(60, layer.calls + 1, 13)
     refused = 0
-    for number in (*everywhere, *later):
+    for number in (*first, *later):
         directory = tmp_path / "faulty"
         shutil.rmtree(directory, ignore_errors=True)
         with faults(number) as layer:
@@ -58,17 +58,17 @@ def test_after_a_fault_at_any_write_the_search_ends_as_if_there_had_been_none(
             except EvosearchError:
                 refused += 1
         assert layer.failed is not None
-        again = resume if (directory / DATABASE).exists() else _search
-        assert planted.result(again(directory)) == whole, (number, layer.failed)
-        left = {path.name for path in directory.iterdir()} - planted.FILES
-        assert not left, (number, layer.failed)
+        proceed = resume if (directory / DATABASE).exists() else _search
+        assert planted.result(proceed(directory)) == expected, (number, layer.failed)
+        extra = {path.name for path in directory.iterdir()} - planted.FILES
+        assert not extra, (number, layer.failed)
     assert refused > 40
 
 
-def test_after_a_fault_at_any_write_of_a_longer_search_nothing_measured_is_lost(
-    tmp_path: Path, whole: dict[str, Any]
+def test_a_fault_at_any_write_while_extending_a_search_loses_no_measurement(
+    tmp_path: Path, expected: dict[str, Any]
 ) -> None:
-    """The first writes set aside what the shorter search measured after its limit."""
+    """The first writes set aside the measurements after the limit of the shorter search."""
     search(planted.config(programs=14), tmp_path / "short", workers=1)
     with faults(None) as layer:
         shutil.copytree(tmp_path / "short", tmp_path / "counted")
@@ -80,7 +80,7 @@ def test_after_a_fault_at_any_write_of_a_longer_search_nothing_measured_is_lost(
         with faults(number) as layer, suppress(EvosearchError):
             resume(directory, programs=25)
         assert before <= measured(directory), (number, layer.failed)
-        assert planted.result(resume(directory, programs=25)) == whole, (number, layer.failed)
+        assert planted.result(resume(directory, programs=25)) == expected, (number, layer.failed)
 
 
 def measured(directory: Path) -> set[tuple[Any, ...]]:
@@ -91,7 +91,7 @@ def measured(directory: Path) -> set[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("version", ["schema-1", "schema-2"])
-def test_after_a_fault_at_any_write_of_a_migration_the_run_is_as_it_was(
+def test_a_fault_at_any_write_of_a_migration_leaves_the_run_unchanged(
     version: str, tmp_path: Path
 ) -> None:
     original = Run(RECORDED / version).top(None)
@@ -112,7 +112,7 @@ def test_after_a_fault_at_any_write_of_a_migration_the_run_is_as_it_was(
         assert Run(directory).top(None) == original
 
 
-def test_a_fault_while_a_run_is_forked_leaves_no_half_of_it(tmp_path: Path) -> None:
+def test_a_fault_while_forking_a_run_leaves_no_partial_copy(tmp_path: Path) -> None:
     search(planted.config(programs=14), tmp_path / "run", workers=1)
     with faults(None) as layer:
         fork(tmp_path / "run", tmp_path / "counted")
@@ -126,10 +126,10 @@ def test_a_fault_while_a_run_is_forked_leaves_no_half_of_it(tmp_path: Path) -> N
         assert Run(tmp_path / "run").top(None) == top
 
 
-def test_power_lost_between_two_syncs_loses_results_and_never_the_run(
-    tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_power_loss_between_two_syncs_loses_results_and_never_the_run(
+    tmp_path: Path, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was written since the last sync of the write-ahead log is gone, or there in part."""
+    """Data written since the last sync of the write-ahead log is lost wholly or in part."""
     snapshots: list[Path] = []
     commit = Store.commit
 
@@ -156,7 +156,7 @@ def test_power_lost_between_two_syncs_loses_results_and_never_the_run(
         log = snapshot / "log.jsonl"
         lines = log.read_bytes() if log.exists() else b""
         log.write_bytes(lines[: len(lines) // 2])
-        assert planted.result(resume(snapshot)) == whole
+        assert planted.result(resume(snapshot)) == expected
         assert not Store.open(snapshot).damaged_rows()
     assert torn > 5
 
@@ -165,28 +165,28 @@ def _search(directory: Path) -> Run:
     return search(planted.config(), directory, workers=1)
 
 
-def test_a_fault_at_any_write_of_the_ledger_costs_trainings_and_nothing_else(
+def test_a_fault_at_any_write_of_the_ledger_loses_stored_trainings_only(
     tmp_path: Path,
 ) -> None:
-    def used(path: Path, **how: Any) -> JobResult | None:
-        ledger = Ledger(path, **how)
+    def use(path: Path, **options: Any) -> JobResult | None:
+        ledger = Ledger(path, **options)
         ledger.log("validation", ["digits-mlp-10x"], ["lion"])
-        ledger.put("key", "digits-mlp-10x lion", OUTCOME)
-        found = ledger.get("key")
+        ledger.put("key", "digits-mlp-10x lion", RESULT)
+        result = ledger.get("key")
         ledger.close()
-        return found
+        return result
 
     with faults(None) as layer:
-        used(tmp_path / "counted" / "evaluations.db")
+        use(tmp_path / "counted" / "evaluations.db")
     assert layer.calls > 4
     for number in range(1, layer.calls + 1):
         path, notices = tmp_path / str(number) / "evaluations.db", list[str]()
         with faults(number) as layer:
-            used(path, on_error=notices.append)
+            use(path, on_error=notices.append)
         assert layer.failed
         assert notices, layer.failed
         with faults(number), pytest.raises(EvosearchError):
-            used(tmp_path / f"untold-{number}" / "evaluations.db")
-        found = used(path)
-        assert found is not None
-        assert found.loss == OUTCOME.loss
+            use(tmp_path / f"no-callback-{number}" / "evaluations.db")
+        result = use(path)
+        assert result is not None
+        assert result.loss == RESULT.loss

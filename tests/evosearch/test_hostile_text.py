@@ -180,7 +180,7 @@ FILE_NAME = r"a$x_$ $\frac$ \$1 |`b`[red]<i>:smile:.txt"
 def test_file_names_are_shown_literally_in_every_report(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are not read as formulas of a plot, Markdown, or markup of the terminal."""
+    """File names are not read as formulas of a plot, Markdown, or markup of the terminal."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
     name = f"{CONTROL}{FILE_NAME}"
@@ -301,7 +301,7 @@ CLI = Path(__file__).parents[2] / "evosearch/cli"
 
 @pytest.mark.parametrize("path", sorted(CLI.glob("*.py")), ids=lambda path: path.name)
 def test_commands_print_only_through_escaping_functions(path: Path) -> None:
-    """These are `say`, and `Terminal` for what rich draws."""
+    """Escaping functions are `say`, and `Terminal` for the output of rich."""
     called = {
         ast.unparse(node.func)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

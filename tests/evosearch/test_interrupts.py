@@ -1,4 +1,4 @@
-"""Ctrl-C: the first says what it waits for, the second ends the process whatever a worker does."""
+"""Ctrl-C: the first ends a command or says what it waits for, the second ends the process."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def loops():
 
 
 class Process:
-    """A command whose standard error is read as it comes."""
+    """A running command, whose output goes to files."""
 
     def __init__(self, folder: Path, *words: str):
-        self.said, self.printed = folder / "stderr", folder / "stdout"
+        self.stderr, self.printed = folder / "stderr", folder / "stdout"
         code = "import sys; from evosearch.cli import main; print('begun', file=sys.stderr); main()"
-        with self.said.open("w") as err, self.printed.open("w") as out:
+        with self.stderr.open("w") as err, self.printed.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code, *words],
                 cwd=folder,
@@ -60,12 +60,12 @@ class Process:
             )
 
     def wait_for(self, text: str, seconds: float = 90, of: Path | None = None) -> None:
-        """Until `text` stands in the file `of`, or in what the command has said."""
+        """Wait until `text` is in the file `of`, by default standard error."""
         deadline = time.monotonic() + seconds
-        path = of or self.said
+        path = of or self.stderr
         while not path.exists() or text not in path.read_text():
-            assert time.monotonic() < deadline, self.said.read_text()
-            assert self.process.poll() is None, self.said.read_text()
+            assert time.monotonic() < deadline, self.stderr.read_text()
+            assert self.process.poll() is None, self.stderr.read_text()
             time.sleep(0.05)
 
     def interrupt(self) -> None:
@@ -80,42 +80,42 @@ def hanging(tmp_path: Path) -> Path:
 
 
 def test_ctrl_c_ends_a_search_whose_loss_never_ends(hanging: Path) -> None:
-    """The loss is computed in a worker process, which is ended."""
+    """The loss is computed in a worker process, which is killed."""
     command = Process(hanging, "search", "c.toml", "--trust", "--out", "run")
     try:
         deadline = time.monotonic() + 120
         board = hanging / "run" / ACTIVITY
         while not (board.exists() and "tuning the baseline on" in board.read_text()):
-            assert time.monotonic() < deadline, command.said.read_text()
+            assert time.monotonic() < deadline, command.stderr.read_text()
             time.sleep(0.05)
         time.sleep(1.0)
         command.interrupt()
         assert command.process.wait(timeout=20) == 130
     finally:
         command.process.kill()
-    assert "interrupted; continue with `evosearch resume run`" in command.said.read_text()
-    assert "Traceback" not in command.said.read_text()
+    assert "interrupted; continue with `evosearch resume run`" in command.stderr.read_text()
+    assert "Traceback" not in command.stderr.read_text()
 
 
 def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_second_ctrl_c(
     hanging: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a batch the loss is computed in this process, where it cannot be cut short."""
+    """In a batch the loss is computed in the search's own process, where it cannot be ended."""
     command = Process(hanging, "search", "c.toml", "--trust", "--batch", "2", "--out", "run")
     try:
         deadline = time.monotonic() + 120
         board = hanging / "run" / ACTIVITY
         while not (board.exists() and "tuning the baseline on" in board.read_text()):
-            assert time.monotonic() < deadline, command.said.read_text()
+            assert time.monotonic() < deadline, command.stderr.read_text()
             time.sleep(0.05)
         time.sleep(1.0)
         status = Run(hanging / "run").status()
         assert status.running
         assert any("tuning the baseline on" in one.doing for one in status.workers)
         print_status(overview(Run(hanging / "run")))
-        said = capsys.readouterr().out
-        assert "still running" in said
-        assert "hanging.py:sleeps, for 0:0" in said
+        screen = capsys.readouterr().out
+        assert "still running" in screen
+        assert "hanging.py:sleeps, for 0:0" in screen
         command.interrupt()
         command.wait_for("stopping after the trainings in flight; Ctrl-C again to quit now", 5)
         command.wait_for("waiting for running trainings (start-up_0: ", 10)
@@ -123,8 +123,8 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
         assert command.process.wait(timeout=2) == -signal.SIGINT
     finally:
         command.process.kill()
-    assert "Traceback" not in command.said.read_text()
-    assert "FATAL" not in command.said.read_text()
+    assert "Traceback" not in command.stderr.read_text()
+    assert "FATAL" not in command.stderr.read_text()
     assert not Run(hanging / "run").status().running
 
 
@@ -155,11 +155,11 @@ def test_ctrl_c_at_any_time_ends_a_search_with_its_last_screen(
         assert command.process.wait(timeout=60) == 130
     finally:
         command.process.kill()
-    printed, said = command.printed.read_text(), command.said.read_text()
+    printed, stderr = command.printed.read_text(), command.stderr.read_text()
     assert shown in printed
     assert "interrupted; continue with `evosearch resume run`" in printed
-    assert said.rstrip().endswith("interrupted; continue with `evosearch resume run`")
-    assert "Traceback" not in said
+    assert stderr.rstrip().endswith("interrupted; continue with `evosearch resume run`")
+    assert "Traceback" not in stderr
     assert ("\n  evosearch resume run\n" in printed) == ("tasks" in shown)
 
 
@@ -171,12 +171,12 @@ def test_an_evaluation_whose_loss_never_ends_ends_at_the_first_ctrl_c(hanging: P
         assert command.process.wait(timeout=5) == 130
     finally:
         command.process.kill()
-    assert command.said.read_text().rstrip().endswith("interrupted")
+    assert command.stderr.read_text().rstrip().endswith("interrupted")
 
 
 @pytest.mark.parametrize("moment", range(4))
 def test_ctrl_c_while_a_command_starts_ends_it_with_one_line(moment: int, tmp_path: Path) -> None:
-    """While it imports, compiles and trains, at four moments of its first two seconds."""
+    """At four moments of its first two seconds, while it imports, compiles and trains."""
     command = Process(tmp_path, "eval", "lion", "--task", "points-teacher", "--seeds", "64")
     try:
         command.wait_for("begun")
@@ -185,13 +185,13 @@ def test_ctrl_c_while_a_command_starts_ends_it_with_one_line(moment: int, tmp_pa
         assert command.process.wait(timeout=5) == 130
     finally:
         command.process.kill()
-    said = command.said.read_text()
-    assert said.rstrip().endswith("interrupted")
-    assert "Traceback" not in said
+    stderr = command.stderr.read_text()
+    assert stderr.rstrip().endswith("interrupted")
+    assert "Traceback" not in stderr
 
 
-def test_activity_is_a_notice_board_that_never_stops_a_search(tmp_path: Path) -> None:
-    """Its file comes within a second, goes at the end, and may be unwritable."""
+def test_activity_is_shown_in_a_file_and_never_stops_a_search(tmp_path: Path) -> None:
+    """The file appears within a second, is deleted at the end, and may be unwritable."""
     with Activity(tmp_path) as activity:
         activity.note("program 7 on digits-mlp")
         deadline = time.monotonic() + 10
@@ -209,7 +209,7 @@ def test_activity_is_a_notice_board_that_never_stops_a_search(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"worker": 1}]', b"\xff", b"[" * 9999])
-def test_a_damaged_notice_board_is_an_empty_one(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_activity_file_reads_as_empty(content: bytes, tmp_path: Path) -> None:
     from evosearch.runs.activity import read_activity
 
     (tmp_path / ACTIVITY).write_bytes(content)

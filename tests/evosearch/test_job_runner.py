@@ -1,4 +1,4 @@
-"""Where all jobs go: equal ones run once, failures are told, the ledger spares what it holds."""
+"""The job runner trains equal jobs once, reports failures and reuses results of the ledger."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def job(number: int = 0, steps: int = 8) -> Job:
     return Job(SETUP, zoo.load("lion"), Engine.INTERPRETER, Conditions(steps), 0, seed)
 
 
-class Waiting:
-    """A backend whose jobs end when the test says so."""
+class ManualBackend:
+    """A backend whose jobs end when the test sets their results."""
 
     capacity = 2
 
@@ -58,7 +58,7 @@ def result(loss: float = 0.5) -> JobResult:
 
 
 def test_equal_jobs_run_once_and_others_run_again() -> None:
-    backend = Waiting()
+    backend = ManualBackend()
     runner = JobRunner(backend)
     first, second = runner.submit_once(job()), runner.submit_once(job())
     assert len(backend.jobs) == 1
@@ -70,10 +70,10 @@ def test_equal_jobs_run_once_and_others_run_again() -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError("out of memory"), CancelledError()])
-def test_who_waits_for_a_job_that_raises_is_told_and_the_next_to_ask_tries_again(
+def test_an_error_reaches_all_waiting_callers_and_the_next_call_tries_again(
     error: BaseException,
 ) -> None:
-    backend = Waiting()
+    backend = ManualBackend()
     runner = JobRunner(backend)
     waiting = [runner.submit_once(job()), runner.submit_once(job())]
     backend.jobs[0][1].set_exception(error)
@@ -84,38 +84,38 @@ def test_who_waits_for_a_job_that_raises_is_told_and_the_next_to_ask_tries_again
     assert len(backend.jobs) == 2
 
 
-def test_a_failed_training_is_told_and_not_kept(tmp_path: Path) -> None:
-    backend, said = Waiting(), list[str]()
+def test_a_failed_training_is_reported_and_not_stored(tmp_path: Path) -> None:
+    backend, messages = ManualBackend(), list[str]()
     for _ in range(2):
-        runner = JobRunner(backend, Ledger(tmp_path / "evaluations.db"), said.append)
+        runner = JobRunner(backend, Ledger(tmp_path / "evaluations.db"), messages.append)
         future = runner.submit_once(job())
         backend.jobs[-1][1].set_result(failed(job(), Failure.TIMEOUT, "it took too long"))
         assert future.result().loss == np.inf
     assert len(backend.jobs) == 2
-    assert said == ["quadratic on search seed 0 timeout: it took too long"] * 2
+    assert messages == ["quadratic on search seed 0 timeout: it took too long"] * 2
 
 
-def test_what_the_ledger_holds_is_not_trained_again(tmp_path: Path) -> None:
+def test_trainings_in_the_ledger_are_not_repeated(tmp_path: Path) -> None:
     backend = LocalBackend(1)
     first = (
         JobRunner(backend, Ledger(tmp_path / "evaluations.db"))
         .submit_once(job(steps=SETUP.steps))
         .result()
     )
-    nobody = Waiting()
+    idle = ManualBackend()
     again = (
-        JobRunner(nobody, Ledger(tmp_path / "evaluations.db"))
+        JobRunner(idle, Ledger(tmp_path / "evaluations.db"))
         .submit_once(job(steps=SETUP.steps))
         .result()
     )
-    assert not nobody.jobs
+    assert not idle.jobs
     assert (again.loss, again.steps) == (first.loss, first.steps)
     assert np.array_equal(again.train_loss, first.train_loss)
     assert first.train_loss.shape == (CURVE_POINTS,)
     backend.close()
 
 
-def test_after_an_error_what_has_not_begun_is_dropped() -> None:
+def test_after_an_error_jobs_that_have_not_begun_are_cancelled() -> None:
     futures = []
 
     def fail() -> None:
@@ -141,15 +141,17 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         one.close()
 
 
-def test_every_backend_trains_alike(backend: Backend) -> None:
-    """To the bit in threads and processes; a batch rounds otherwise."""
+def test_every_backend_gives_the_same_losses(backend: Backend) -> None:
+    """Exactly the same in threads and processes; a batch rounds differently."""
     engine = backend.engine(SETUP, zoo.load("lion"), runs=1)
-    alone = LocalBackend(1)
+    reference = LocalBackend(1)
     for number in range(3):
-        one = Job(SETUP, zoo.load("lion"), engine, Conditions(20), 0, Seed(Stream.SEARCH, number))
-        found = backend.submit(one).result()
-        plain = alone.submit(job(number, steps=20)).result()
-        exact = engine is not Engine.BATCHED
-        assert found.loss == pytest.approx(plain.loss, rel=0 if exact else 1e-4, abs=0)
-        assert found.engine is engine
-    alone.close()
+        seed = Seed(Stream.SEARCH, number)
+        actual = backend.submit(
+            Job(SETUP, zoo.load("lion"), engine, Conditions(20), 0, seed)
+        ).result()
+        expected = reference.submit(job(number, steps=20)).result()
+        is_exact = engine is not Engine.BATCHED
+        assert actual.loss == pytest.approx(expected.loss, rel=0 if is_exact else 1e-4, abs=0)
+        assert actual.engine is engine
+    reference.close()

@@ -1,4 +1,4 @@
-"""Kills: at every commit, at every write of a run's making, and at random moments of a search."""
+"""Kills at every commit, at every write that creates a run, and at random moments of a search."""
 
 from __future__ import annotations
 
@@ -30,87 +30,89 @@ def zygote() -> Iterator[Zygote]:
         yield process
 
 
-def _configured(path: Path, config: Any) -> Path:
+def _write_config(path: Path, config: Any) -> Path:
     path.write_text(config.to_toml(), encoding="utf-8")
     return path
 
 
-def test_a_search_killed_at_any_write_of_its_making_or_commit_ends_as_one_that_never_was(
+def test_a_search_killed_at_any_write_or_commit_resumes_to_the_same_result(
     zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Losses are planted: what is tested is the record."""
+    """Losses are planted, since the test is about the record."""
     planted.plant(monkeypatch)
     settings = planted.config(programs=10)
-    config = _configured(tmp_path / "planted.toml", settings)
-    whole = planted.result(search(settings, tmp_path / "whole"))
-    unmade = killed = 0
-    for how in (*({"write": n} for n in range(1, 40)), *({"commit": n} for n in range(2, 1000))):
+    config = _write_config(tmp_path / "planted.toml", settings)
+    expected = planted.result(search(settings, tmp_path / "expected"))
+    not_created = killed = 0
+    for moment in (*({"write": n} for n in range(1, 40)), *({"commit": n} for n in range(2, 1000))):
         directory = tmp_path / f"killed-{killed}"
         words = ("search", config, "--workers", "1", "--out", directory)
-        if zygote.run(*words, planted=True, **how) != KILLED:
+        if zygote.run(*words, planted=True, **moment) != KILLED:
             break
         killed += 1
         if (directory / DATABASE).exists():
             resume(directory)
         else:
-            unmade += 1
+            not_created += 1
             search(settings, directory)
-        assert planted.result(Run(directory)) == whole, how
+        assert planted.result(Run(directory)) == expected, moment
         left = {path.name for path in directory.iterdir()} - planted.FILES
-        assert all(name.startswith(".evosearch-") for name in left), (how, left)
-    assert "commit" in how
-    assert unmade > 15
+        assert all(name.startswith(".evosearch-") for name in left), (moment, left)
+    assert "commit" in moment
+    assert not_created > 15
     assert killed > 48
 
 
-def _begun(run: Path, config: Path) -> tuple[str | Path, ...]:
-    """The words of the command that begins or resumes the search in `run`."""
+def _search_command(run: Path, config: Path) -> tuple[str | Path, ...]:
+    """Return the words of the command that starts or resumes the search in `run`."""
     if (run / DATABASE).exists():
         return "resume", run
     return "search", config, "--out", run
 
 
 @pytest.mark.parametrize("kills", [20, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_search_killed_at_random_moments_ends_as_one_that_never_was(
+def test_a_search_killed_at_random_moments_resumes_to_the_same_result(
     kills: int, tmp_path: Path
 ) -> None:
-    """Start-up, replay, search and validation, with real training; two searches side by side."""
+    """With real training, in start-up, replay, search and validation; two searches in parallel."""
     settings = small(programs=40, validation_seeds=2)
-    config = _configured(tmp_path / "c.toml", settings)
-    whole = planted.result(search(settings, tmp_path / "whole"))
+    config = _write_config(tmp_path / "c.toml", settings)
+    expected = planted.result(search(settings, tmp_path / "expected"))
 
     def killed_often(number: int) -> list[Path]:
-        """Runs that were killed half of the times, all of them together."""
+        """Run searches until they have been killed `kills` / 2 times; return their directories."""
         rng, killed = np.random.default_rng(number), 0
         runs = [tmp_path / f"killed-{number}-1"]
         with Zygote() as zygote:
             while killed < kills / 2:
-                status = zygote.run(*_begun(runs[-1], config), seconds=rng.uniform(0.1, 1.5))
+                status = zygote.run(
+                    *_search_command(runs[-1], config), seconds=rng.uniform(0.1, 1.5)
+                )
                 assert status in (0, KILLED)
                 killed += status == KILLED
                 if status == 0:
                     runs.append(tmp_path / f"killed-{number}-{len(runs) + 1}")
-            assert zygote.run(*_begun(runs[-1], config)) == 0
+            assert zygote.run(*_search_command(runs[-1], config)) == 0
         return runs
 
     with ThreadPoolExecutor(2) as both:
         found = [run for runs in both.map(killed_often, (1, 2)) for run in runs]
     for run in found:
-        assert planted.result(Run(run)) == whole, run
+        assert planted.result(Run(run)) == expected, run
         store = Store.open(run)
         assert store.count(MEASUREMENTS)
         assert store.count(VALIDATIONS)
 
 
-def test_a_simplification_killed_again_and_again_goes_on_where_it_was(
+def test_a_simplification_killed_repeatedly_continues_where_it_stopped(
     zygote: Zygote, tmp_path: Path
 ) -> None:
-    """Its trainings are in the ledger, so that each attempt gets further."""
+    """Its trainings are in the ledger, so each attempt gets further than the last."""
     search(small(programs=20), tmp_path / "run")
     words = ("simplify", f"{tmp_path / 'run'}#0", "--task", "points-teacher", "--minutes", "0.01")
-    whole = (*words, "-o", tmp_path / "whole.json")
+    expected = (*words, "-o", tmp_path / "expected.json")
     for attempt in range(30):
-        if zygote.run(*whole, seconds=2.0 * 1.5**attempt) == 0:
+        if zygote.run(*expected, seconds=2.0 * 1.5**attempt) == 0:
             break
     assert attempt > 0
     assert zygote.run(*words, "-o", tmp_path / "again.json") == 0
@@ -119,11 +121,11 @@ def test_a_simplification_killed_again_and_again_goes_on_where_it_was(
         found = json.loads((tmp_path / name).read_text())
         return {key: value for key, value in found.items() if key not in ("kept", "settings")}
 
-    assert document("again.json") == document("whole.json")
+    assert document("again.json") == document("expected.json")
 
 
 @pytest.mark.parametrize("command", ["eval", "funnel"])
-def test_a_long_command_killed_again_and_again_ends_as_one_that_never_was(
+def test_a_long_command_killed_repeatedly_gives_the_same_result(
     command: str, zygote: Zygote, tmp_path: Path
 ) -> None:
     run = search(small(programs=8, tasks=["points-teacher"]), tmp_path / "runs" / "run").directory

@@ -1,4 +1,4 @@
-"""The ledger: beside the run, checked by checksums, and never a reason for a search to stop."""
+"""The ledger is stored beside the run, has checksums, and never stops a search."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from evosearch.simplification import simplify
 from primitives import zoo
 from tests.evosearch.test_search import small
 
-OUTCOME = JobResult(
+RESULT = JobResult(
     0.5, 100, Engine.INTERPRETER, np.arange(3, dtype=np.float32), False, np.zeros(0, np.float32)
 )
 
@@ -43,19 +43,19 @@ def _locked(path: Path) -> sqlite3.Connection:
     return connection
 
 
-TROUBLE: dict[str, Callable[[Path], object]] = {
+MAKE_UNUSABLE: dict[str, Callable[[Path], object]] = {
     "corrupt": _corrupt,
     "a directory": _directory,
     "locked": _locked,
 }
 
 
-@pytest.mark.parametrize("name", TROUBLE)
-def test_trouble_with_the_ledger_is_a_notice_and_a_search_goes_on_and_validates(
+@pytest.mark.parametrize("name", MAKE_UNUSABLE)
+def test_an_unusable_ledger_is_a_notice_and_the_search_still_validates(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SECONDS_LOCKED", 0.1)
-    kept = TROUBLE[name](tmp_path / "evaluations.db")
+    lock = MAKE_UNUSABLE[name](tmp_path / "evaluations.db")
     notices: list[str] = []
 
     class Listener(Observer):
@@ -67,10 +67,10 @@ def test_trouble_with_the_ledger_is_a_notice_and_a_search_goes_on_and_validates(
     assert Search(tmp_path / "run", config, observer=Listener()).run() == "programs"
     assert [text for text in notices if text.startswith("trainings are not stored")]
     assert Run(tmp_path / "run").validations()
-    del kept
+    del lock
 
 
-def test_without_someone_to_tell_trouble_is_an_error(tmp_path: Path) -> None:
+def test_without_on_error_an_unusable_ledger_is_an_error(tmp_path: Path) -> None:
     _corrupt(tmp_path / "evaluations.db")
     with pytest.raises(EvosearchError, match="damaged"):
         Ledger(tmp_path / "evaluations.db")
@@ -83,27 +83,29 @@ def test_the_ledger_lies_beside_the_run_wherever_the_command_is_given(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     for words in (["../runs/one"], ["lion", "../runs/one#3"], ["../runs/one#0:simplified"]):
-        found = ledger_of(words).path
-        assert found is not None
-        assert found.resolve() == tmp_path / "runs" / "evaluations.db"
+        path = ledger_of(words).path
+        assert path is not None
+        assert path.resolve() == tmp_path / "runs" / "evaluations.db"
     assert ledger_of(["lion"]).path == module.LEDGER
 
 
 def test_a_damaged_training_is_not_found_and_is_named_by_check(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "evaluations.db")
-    ledger.put("key", "digits-mlp lr 1", OUTCOME)
-    found = ledger.get("key")
-    assert found is not None
-    assert found.loss == OUTCOME.loss
+    ledger.put("key", "digits-mlp lr 1", RESULT)
+    stored = ledger.get("key")
+    assert stored is not None
+    assert stored.loss == RESULT.loss
     with sqlite3.connect(tmp_path / "evaluations.db") as db:
         db.execute("update trainings set loss = 0.4")
     assert ledger.get("key") is None
     assert ledger.damaged() == ["digits-mlp lr 1"]
-    ledger.put("key", "digits-mlp lr 1", OUTCOME)
+    ledger.put("key", "digits-mlp lr 1", RESULT)
     assert ledger.damaged() == []
 
 
-def test_trainings_of_an_older_version_are_set_aside_and_looks_are_kept(tmp_path: Path) -> None:
+def test_trainings_of_an_older_schema_are_set_aside_and_evaluations_are_kept(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "evaluations.db"
     with sqlite3.connect(path) as db:
         db.execute("create table trainings (key text primary key, loss real)")
@@ -122,26 +124,26 @@ def test_trainings_of_an_older_version_are_set_aside_and_looks_are_kept(tmp_path
     assert any(name.startswith("trainings_until_") for name in tables)
 
 
-def test_a_second_simplification_trains_nothing_anew(
+def test_a_second_simplification_trains_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evosearch.measuring.engines import Trainer
 
-    train, trained = Trainer.train, []
+    train, jobs = Trainer.train, []
 
-    def counted(self: Trainer, job: Job) -> JobResult:
-        trained.append(job)
+    def count(self: Trainer, job: Job) -> JobResult:
+        jobs.append(job)
         return train(self, job)
 
-    monkeypatch.setattr(Trainer, "train", counted)
-    found = []
+    monkeypatch.setattr(Trainer, "train", count)
+    results = []
     for _ in range(2):
         ledger = Ledger(tmp_path / "evaluations.db")
         program = zoo.load("signum")
-        found.append(simplify(program, ["points-teacher"], minutes=1e-3, ledger=ledger))
+        results.append(simplify(program, ["points-teacher"], minutes=1e-3, ledger=ledger))
         ledger.close()
-        if not found[1:]:
-            assert len(trained) > 50
-            trained.clear()
-    assert not trained
-    assert found[0].document() == found[1].document()
+        if not results[1:]:
+            assert len(jobs) > 50
+            jobs.clear()
+    assert not jobs
+    assert results[0].document() == results[1].document()

@@ -1,4 +1,4 @@
-"""The record: nothing stored is ever deleted, and what does not replay is refused with a reason."""
+"""The record: resuming deletes nothing, and a record that does not replay is refused."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
-def altered(directory: Path, where: str, **values: Any) -> None:
-    """Changes the first measurement that `where` selects, with a checksum that fits."""
+def alter_measurement(directory: Path, where: str, **values: Any) -> None:
+    """Change the first measurement that `where` selects, with a valid checksum."""
     store = Store.open(directory, "search")
     row = store.select(MEASUREMENTS, f"where {where} order by rowid limit 1")[0]
     store.write(MEASUREMENTS, [row._replace(**values)])
@@ -72,25 +72,25 @@ def altered(directory: Path, where: str, **values: Any) -> None:
 
 @pytest.mark.parametrize("run", [OLDER, RECORDED / "schema-1"], ids=["schema-2-older", "schema-1"])
 def test_a_run_of_another_version_is_refused_and_not_changed(run: Path, tmp_path: Path) -> None:
-    """The first one has 5,001 programs; a resume once made 2,430 of them, without a word."""
+    """A resume once silently reduced the 5,001 programs of the first run to 2,430."""
     directory = tmp_path / "copy"
     shutil.copytree(run, directory)
     before, top = files(directory), Run(directory).top(None)
     with pytest.raises(EvosearchError) as caught:
         resume(directory)
-    said = str(caught.value)
-    assert "request 18. Expected: program" in said
-    assert "Found: program" in said
-    assert "stored no digest" in said
-    assert f"this is evosearch 0.1.0, code {code_digest()}" in said
+    message = str(caught.value)
+    assert "request 18. Expected: program" in message
+    assert "Found: program" in message
+    assert "stored no digest" in message
+    assert f"this is evosearch 0.1.0, code {code_digest()}" in message
     for remedy in ("status", "search --init", "--fork NEW"):
-        assert f"`evosearch {remedy}" in said or remedy in said
+        assert f"`evosearch {remedy}" in message or remedy in message
     assert files(directory) == before
     assert Run(directory).top(None) == top
 
 
 def test_the_example_run_replays_completely_with_this_version() -> None:
-    """A change of what a search decides needs a new one: `runs/README.md` has the command."""
+    """If a change makes another search, create the run again as `runs/README.md` describes."""
     run = Run(EXAMPLE)
     replayed = replay_as_ended(run.config, Store.open(EXAMPLE))
     assert replayed.set_aside_from is None
@@ -100,7 +100,7 @@ def test_the_example_run_replays_completely_with_this_version() -> None:
 
 
 def test_an_older_run_of_the_current_schema_can_be_read_and_resumed(tmp_path: Path) -> None:
-    """Made before there were jobs and backends."""
+    """The run was made before jobs and backends existed."""
     directory = tmp_path / "copy"
     shutil.copytree(RECORDED / "schema-3", directory)
     run = Run(directory)
@@ -127,10 +127,10 @@ def test_a_run_of_the_previous_schema_replays_completely_and_is_migrated_with_a_
 
 
 def test_a_run_with_an_altered_loss_is_refused_as_corrupt_and_not_changed(tmp_path: Path) -> None:
-    """The altered row has a checksum that fits: only the replay can tell."""
+    """The altered row has a valid checksum, so only the replay detects the change."""
     directory = tmp_path / "run"
     search(small(programs=60), directory)
-    altered(directory, "program = 0", loss=None, score=-math.log(4.0))
+    alter_measurement(directory, "program = 0", loss=None, score=-math.log(4.0))
     store = Store.open(directory)
     counts = {table.name: store.count(table) for table in TABLES}
     store.close()
@@ -154,21 +154,21 @@ def test_a_resume_beyond_the_limit_that_is_interrupted_keeps_every_measurement(
 
     before = measured()
 
-    class Stops(Observer):
+    class InterruptingObserver(Observer):
         search: Search
 
         def update(self, snapshot: object) -> None:
             self.search.interrupt()
 
-    observer = Stops()
+    observer = InterruptingObserver()
     observer.search = Search(
         directory, read_config(directory), limits=Limits(programs=120), observer=observer
     )
     assert observer.search.run() == "interrupted"
     assert before <= measured()
     assert Store.open(directory).count(SPARES) > 0
-    whole = search(small(programs=120), tmp_path / "whole")
-    assert resume(directory, programs=120).top(None) == whole.top(None)
+    uninterrupted = search(small(programs=120), tmp_path / "uninterrupted")
+    assert resume(directory, programs=120).top(None) == uninterrupted.top(None)
     assert before <= measured()
 
 
@@ -208,7 +208,7 @@ def test_every_schema_version_has_a_recorded_run() -> None:
 def test_a_run_is_never_written_through_a_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stranger's run may have links in it that lead anywhere."""
+    """An untrusted run may have links to any file."""
     planted.plant(monkeypatch)
     directory, outside = tmp_path / "run", tmp_path / "outside"
     search(planted.config(programs=12), directory)
@@ -240,8 +240,8 @@ def test_a_run_records_each_process_that_searched_in_it(tmp_path: Path) -> None:
     assert "jax " in first.libraries
 
 
-def _homes(module: str) -> set[str]:
-    """The project's modules that define what `module` imports."""
+def _defining_modules(module: str) -> set[str]:
+    """Return the project's modules that define the names which `module` imports."""
     source = Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
     found = set()
     for node in ast.walk(ast.parse(source)):
@@ -258,7 +258,7 @@ def _homes(module: str) -> set[str]:
 
 
 def test_the_code_digest_covers_all_modules_that_evolution_uses() -> None:
-    """But for messages, LaTeX, names of schedules, and a package that only passes names on."""
+    """Exceptions are modules for messages, LaTeX and schedules, and a package of re-exports."""
     decides_nothing = {
         "evosearch.errors",
         "evosearch.files",
@@ -271,7 +271,7 @@ def test_the_code_digest_covers_all_modules_that_evolution_uses() -> None:
     reached = {"evosearch.evolution.evolution"}
     waiting = list(reached)
     while waiting:
-        for home in _homes(waiting.pop()) - reached - decides_nothing:
+        for home in _defining_modules(waiting.pop()) - reached - decides_nothing:
             reached.add(home)
             waiting.append(home)
     assert reached == set(DECIDING)
@@ -285,7 +285,7 @@ def test_a_fork_copies_what_replays_and_leaves_the_original_run_unchanged(
 ) -> None:
     directory, new = tmp_path / "run", tmp_path / "new"
     search(small(programs=60), directory)
-    altered(directory, "program = 0", loss=None, score=-math.log(4.0))
+    alter_measurement(directory, "program = 0", loss=None, score=-math.log(4.0))
     before = files(directory)
     forked = fork(directory, new)
     assert 0 < forked.copied_requests < forked.total_requests
@@ -307,12 +307,12 @@ def test_a_fork_of_an_undamaged_run_is_complete(tmp_path: Path) -> None:
 # -- checking ------------------------------------------------------------------------------------
 
 
-def wrong(findings: list[Finding]) -> set[str]:
-    return {one.subject for one in findings if not one.ok}
+def failed_subjects(findings: list[Finding]) -> set[str]:
+    return {finding.subject for finding in findings if not finding.ok}
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checked") / "run"
     with pytest.MonkeyPatch.context() as patch:
         planted.plant(patch)
@@ -320,7 +320,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def _text(pattern: str, replacement: str) -> Callable[[Path], None]:
+def _edit_config(pattern: str, replacement: str) -> Callable[[Path], None]:
     def damage(run: Path) -> None:
         path = run / "config.toml"
         path.write_text(path.read_text().replace(pattern, replacement))
@@ -328,7 +328,7 @@ def _text(pattern: str, replacement: str) -> Callable[[Path], None]:
     return damage
 
 
-def _sql(statement: str) -> Callable[[Path], None]:
+def _run_sql(statement: str) -> Callable[[Path], None]:
     def damage(run: Path) -> None:
         with sqlite3.connect(run / DATABASE) as db:
             db.execute(statement)
@@ -337,15 +337,19 @@ def _sql(statement: str) -> Callable[[Path], None]:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], set[str], bool]] = {
-    "a setting": (_text("noise_floor = 0.01", "noise_floor = 0.11"), {"configuration"}, True),
-    "a program": (_sql("update programs set mutation = 'x' where id = 7"), {"rows"}, True),
-    "a missing program": (_sql("delete from programs where id = 7"), {"rows"}, True),
-    "a verdict": (_sql("update tests set won = 1 - won where number = 1"), {"rows"}, True),
-    "a missing champion": (_sql("delete from champions where number = 1"), {"rows"}, True),
-    "counts": (_sql("update progress set generated = 'many'"), {"rows"}, True),
+    "a setting": (
+        _edit_config("noise_floor = 0.01", "noise_floor = 0.11"),
+        {"configuration"},
+        True,
+    ),
+    "a program": (_run_sql("update programs set mutation = 'x' where id = 7"), {"rows"}, True),
+    "a missing program": (_run_sql("delete from programs where id = 7"), {"rows"}, True),
+    "a verdict": (_run_sql("update tests set won = 1 - won where number = 1"), {"rows"}, True),
+    "a missing champion": (_run_sql("delete from champions where number = 1"), {"rows"}, True),
+    "counts": (_run_sql("update progress set generated = 'many'"), {"rows"}, True),
     "best.txt": (lambda run: (run / "best.txt").write_bytes(b"\xff"), {"best.txt"}, True),
-    "no counts": (_sql("delete from progress"), {"rows"}, True),
-    "a loss": (_sql("update measurements set loss = 2 where rowid = 5"), {"rows"}, False),
+    "no counts": (_run_sql("delete from progress"), {"rows"}, True),
+    "a loss": (_run_sql("update measurements set loss = 2 where rowid = 5"), {"rows"}, False),
     "a log": (lambda run: (run / "log.jsonl").write_bytes(b"{\n"), {"log.jsonl"}, False),
 }
 
@@ -356,106 +360,109 @@ def _rows(run: Path) -> dict[str, list[Any]]:
 
 
 def test_lost_measurements_are_detected_even_if_the_counts_are_lost(
-    sound: Path, tmp_path: Path
+    undamaged: Path, tmp_path: Path
 ) -> None:
-    """Programs and tests that followed from them tell; no repair and no resume drops these."""
+    """The stored programs and tests reveal the loss; neither repair nor resume deletes them."""
     run = tmp_path / "run"
-    shutil.copytree(sound, run)
-    _sql("delete from progress")(run)
-    _sql("delete from measurements where request > 30")(run)
+    shutil.copytree(undamaged, run)
+    _run_sql("delete from progress")(run)
+    _run_sql("delete from measurements where request > 30")(run)
     before = _rows(run)
-    found = {one.subject: one.text for one in check(run, repair=True) if not one.ok}
-    assert "measurements are lost" in found["rows"]
+    failed = {
+        finding.subject: finding.text for finding in check(run, repair=True) if not finding.ok
+    }
+    assert "measurements are lost" in failed["rows"]
     with pytest.raises(EvosearchError, match="its counts are missing"):
         resume(run)
     assert _rows(run) == before
 
 
-def test_a_fork_of_a_run_that_lost_only_its_counts_is_complete(sound: Path, tmp_path: Path) -> None:
+def test_a_fork_of_a_run_that_lost_only_its_counts_is_complete(
+    undamaged: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
-    shutil.copytree(sound, run)
-    _sql("delete from progress")(run)
+    shutil.copytree(undamaged, run)
+    _run_sql("delete from progress")(run)
     forked = fork(run, tmp_path / "fork")
     assert forked.copied_requests == forked.total_requests
-    assert Run(tmp_path / "fork").top(None) == Run(sound).top(None)
+    assert Run(tmp_path / "fork").top(None) == Run(undamaged).top(None)
 
 
 @pytest.mark.parametrize("where", ["rowid = (select max(rowid) from measurements)", "rowid = 60"])
 def test_a_run_that_lost_a_measurement_is_not_resumed(
-    where: str, sound: Path, tmp_path: Path
+    where: str, undamaged: Path, tmp_path: Path
 ) -> None:
-    """A task that is missing from a seed would count as spared, with the worst score.
+    """A lost task of a request would otherwise count as skipped, with the worst score.
 
-    A fork has what came before.
+    A fork has the requests before the loss.
     """
     run = tmp_path / "run"
-    shutil.copytree(sound, run)
-    _sql(f"delete from measurements where {where}")(run)
+    shutil.copytree(undamaged, run)
+    _run_sql(f"delete from measurements where {where}")(run)
     before = _rows(run)
     with pytest.raises(EvosearchError, match="table measurements has"):
         resume(run)
     assert _rows(run) == before
     forked = fork(run, tmp_path / "fork")
-    assert forked.copied_requests < forked.total_requests  # up to the one that has lost a row
-    kept, whole = (_rows(one)["measurements"] for one in (tmp_path / "fork", sound))
-    assert kept == whole[: len(kept)]
-    left = before["measurements"]
-    lost = next((n for n, row in enumerate(left) if row != whole[n]), len(left))
-    assert {row.request for row in kept} == {row.request for row in whole[:lost]} - {
-        whole[lost].request
-    }
+    assert forked.copied_requests < forked.total_requests  # up to the request that lost a row
+    copied, complete = (_rows(path)["measurements"] for path in (tmp_path / "fork", undamaged))
+    assert copied == complete[: len(copied)]
+    remaining = before["measurements"]
+    lost = next((n for n, row in enumerate(remaining) if row != complete[n]), len(remaining))
+    expected_requests = {row.request for row in complete[:lost]} - {complete[lost].request}
+    assert {row.request for row in copied} == expected_requests
 
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_check_finds_damage_and_repairs_what_follows_from_measurements(
-    name: str, sound: Path, tmp_path: Path
+    name: str, undamaged: Path, tmp_path: Path
 ) -> None:
     damage, subjects, can_be_repaired = DAMAGE[name]
     run = tmp_path / "run"
-    shutil.copytree(sound, run)
-    assert not wrong(check(run))
+    shutil.copytree(undamaged, run)
+    assert not failed_subjects(check(run))
     damage(run)
-    assert subjects <= wrong(check(run))
-    again = check(run, repair=True)
-    assert not can_be_repaired or not wrong(again)
+    assert subjects <= failed_subjects(check(run))
+    repaired = check(run, repair=True)
+    assert not can_be_repaired or not failed_subjects(repaired)
     if can_be_repaired:
-        assert {one.subject for one in again if one.repaired} & subjects
-        assert not wrong(check(run))
-        assert Run(run).top(None) == Run(sound).top(None)
-        assert Run(run).champions() == Run(sound).champions()
-        # The time spent and the reason for the stop follow from nothing.
+        assert {finding.subject for finding in repaired if finding.repaired} & subjects
+        assert not failed_subjects(check(run))
+        assert Run(run).top(None) == Run(undamaged).top(None)
+        assert Run(run).champions() == Run(undamaged).champions()
+        # The time spent and the stop reason cannot be derived again.
         unknown = {"run", "elapsed_seconds", "programs_per_second", "stop_reason"}
-        both = [Run(one).status().document() for one in (run, sound)]
-        assert all(both[0][key] == both[1][key] for key in both[0].keys() - unknown)
+        after, before = (Run(path).status().document() for path in (run, undamaged))
+        assert all(after[key] == before[key] for key in after.keys() - unknown)
         best = Run(run).top(1)[0].id
-        assert lineage(Run(run), best) == lineage(Run(sound), best)
+        assert lineage(Run(run), best) == lineage(Run(undamaged), best)
     else:
-        assert subjects <= wrong(again)
+        assert subjects <= failed_subjects(repaired)
 
 
 def test_a_run_can_be_checked_and_forked_while_a_process_is_searching_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each sees one moment of the record, between two commits."""
+    """Checks and forks read a consistent state between two commits."""
     planted.plant(monkeypatch)
     commit, commits = Store.commit, iter(range(10_000))
-    found: list[list[Finding]] = []
+    results: list[list[Finding]] = []
 
     def committed(store: Store) -> None:
         commit(store)
         number = next(commits)
         if number % 9 == 8 and store.directory.name == "run":
-            found.append(check(store.directory))
+            results.append(check(store.directory))
             fork(store.directory, tmp_path / f"fork-{number}")
 
     monkeypatch.setattr(Store, "commit", committed)
     search(planted.config(), tmp_path / "run", workers=1)
-    assert len(found) > 3
-    for one in found:
-        # The log is behind the database while the first champion is not noted yet.
-        assert wrong(one) <= {"best.txt"}
+    assert len(results) > 3
+    for findings in results:
+        # `best.txt` is written after the commit of the first champion.
+        assert failed_subjects(findings) <= {"best.txt"}
     for path in tmp_path.glob("fork-*"):
-        assert not wrong(check(path)) - {"best.txt"}
+        assert not failed_subjects(check(path)) - {"best.txt"}
 
 
 # -- injections ----------------------------------------------------------------------------------
@@ -502,7 +509,7 @@ def test_a_withdrawn_injection_is_never_used_and_a_used_one_cannot_be_withdrawn(
 
 # -- tasks ---------------------------------------------------------------------------------------
 
-OWN_TASK = """
+USER_TASK = """
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
@@ -523,7 +530,7 @@ def test_a_run_with_an_edited_task_is_not_resumed_and_the_error_names_the_file(
 
     from proxies.user_tasks import files as own
 
-    (tmp_path / "my.py").write_text(OWN_TASK)
+    (tmp_path / "my.py").write_text(USER_TASK)
     (tmp_path / "helper.py").write_text("more = abs\n")
     (tmp_path / "unrelated.py").write_text("x = 1\n")
     np.savez(tmp_path / "shift.npz", x=0.0)
@@ -535,7 +542,7 @@ def test_a_run_with_an_edited_task_is_not_resumed_and_the_error_names_the_file(
         resume(run.directory, programs=7)
 
     edits: dict[str, Callable[[], object]] = {
-        "my.py": lambda: (tmp_path / "my.py").write_text(OWN_TASK + "\n"),
+        "my.py": lambda: (tmp_path / "my.py").write_text(USER_TASK + "\n"),
         "helper.py": lambda: (tmp_path / "helper.py").write_text("more = float\n"),
         "shift.npz": lambda: np.savez(tmp_path / "shift.npz", x=0.5),
     }
@@ -544,7 +551,7 @@ def test_a_run_with_an_edited_task_is_not_resumed_and_the_error_names_the_file(
         edit()
         with pytest.raises(UsageError, match=f"{name}.*{file} changed.*undo the change"):
             again()
-        assert [one.subject for one in check(run.directory) if not one.ok] == ["tasks"]
+        assert failed_subjects(check(run.directory)) == {"tasks"}
         (tmp_path / file).write_bytes(before)
     (tmp_path / "unrelated.py").write_text("x = 2\n")
     again()
@@ -552,7 +559,7 @@ def test_a_run_with_an_edited_task_is_not_resumed_and_the_error_names_the_file(
 
 
 def test_a_run_with_changed_bundled_data_is_not_resumed(tmp_path: Path) -> None:
-    """As after an upgrade of the library that bundles a source."""
+    """An upgrade of the library that bundles the data may change them."""
     run = search(small(programs=6), tmp_path / "run")
     store = Store.open(run.directory, "search")
     kept = store.meta("tasks")

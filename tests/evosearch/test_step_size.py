@@ -1,4 +1,4 @@
-"""Step sizes on noise, and programs with steps of another size."""
+"""Step sizes on noise, and programs rescaled to another step size."""
 
 import math
 
@@ -13,17 +13,17 @@ from primitives import analyse, live, parse, zoo
 HALVED = parse("def train(w, g, lr):\n    lr = lr * 0.5\n    update = g * lr\n    return update\n")
 
 
-def test_the_step_of_a_sign_is_its_rate_and_scaling_scales_it() -> None:
+def test_step_sizes_of_known_programs() -> None:
     assert step_size(zoo.load("sign_sgd")) == pytest.approx(1e-4, rel=1e-6)
     assert step_size(HALVED) == pytest.approx(0.5 * step_size(zoo.load("sgd")))
     assert 0.005 < step_size(zoo.load("sgd")) < 0.1  # of the size of the gradients
 
 
 @pytest.mark.parametrize("name", ["lion", "adamw_paper", "sign_sgd", "lamb", "adafactor"])
-def test_a_program_is_given_steps_as_large_as_anothers(name: str) -> None:
+def test_a_program_is_rescaled_to_the_step_size_of_another(name: str) -> None:
     child = with_step_size_of(HALVED, zoo.load(name))
     assert step_size(child) == pytest.approx(step_size(zoo.load(name)), rel=1e-4)
-    assert [one.op for one in child.statements] == [one.op for one in HALVED.statements]
+    assert [s.op for s in child.statements] == [s.op for s in HALVED.statements]
 
 
 def test_a_program_without_a_constant_on_its_rate_is_given_one() -> None:
@@ -34,34 +34,34 @@ def test_a_program_without_a_constant_on_its_rate_is_given_one() -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("update", ["sqrt(g) * lr", "0.0 * lr", "exp(500.0) * lr", "g * 0.5"])
-def test_a_program_without_a_rate_or_a_size_stays(update: str) -> None:
+def test_a_program_without_a_rate_or_a_finite_step_size_is_unchanged(update: str) -> None:
     program = parse(f"def train(w, g, lr):\n    update = {update}\n    return update\n")
     assert with_step_size_of(program, zoo.load("lion")) == program
     assert math.isnan(step_size(program)) == ("lr" in update)
 
 
-def test_mutation_keeps_the_size_of_steps_where_the_shape_changes() -> None:
-    """A constant that was changed, as the learning rate's own, is left as it was drawn."""
+def test_mutation_keeps_the_step_size_when_the_structure_changes() -> None:
+    """A child that differs in constants only keeps them as they were drawn."""
     parent = zoo.load("adamw_paper")
     config = MutationConfig(wrap=1.0, op_set="full", keep_schedule=True, keep_step_size=1.0)
     before = step_size(parent)
-    kept = constants = 0
+    rescaled = constants = 0
     for n in range(300):
         rng = np.random.Generator(np.random.Philox(key=[n, 8]))
         child = mutate(parent, rng, config)
         if child.mutation.endswith("; steps kept"):
             size = step_size(live(child.analysis.program))
             assert size == pytest.approx(before, rel=1e-3)
-            kept += 1
+            rescaled += 1
         elif child.mutation.startswith("modify"):
-            ops = [one.op for one in child.analysis.program.statements]
-            constants += ops == [one.op for one in parent.statements]
-    assert kept > 50
+            ops = [statement.op for statement in child.analysis.program.statements]
+            constants += ops == [statement.op for statement in parent.statements]
+    assert rescaled > 50
     assert constants > 5
 
 
-def test_no_constant_leaves_float32() -> None:
-    """Steps that are tiny by a constant that is tiny are made larger only so far."""
+def test_rescaled_constants_stay_within_float32() -> None:
+    """Very small steps are enlarged only as far as float32 allows."""
     tiny = parse(
         "def train(w, g, lr):\n    lr = lr * 1e30\n    x = g * 1e-38\n    x = x * 1e-37\n"
         "    update = x * lr\n    return update\n"

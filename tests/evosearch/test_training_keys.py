@@ -1,4 +1,4 @@
-"""A kept training is found again only for the same task: an edited file makes another key."""
+"""Keys of stored trainings: editing a file of the task changes the key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def task():
         (lambda folder: np.save(folder / "points.npy", np.arange(4.0) + 1), False),
     ],
 )
-def test_an_edit_makes_another_key(
+def test_editing_a_file_of_the_task_changes_the_key(
     tmp_path: Path, edit: Callable[[Path], object], same: bool
 ) -> None:
     (tmp_path / "task.py").write_text(TASK)
@@ -48,7 +48,7 @@ def test_an_edit_makes_another_key(
     assert (key() == before) is same
 
 
-def test_a_key_is_cheap_once_the_task_is_known() -> None:
+def test_keys_are_cheap_after_the_first_of_a_task() -> None:
     task = proxies.load("digits-mlp")
     training_key(task, "lion")
     start = time.perf_counter()
