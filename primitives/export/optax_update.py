@@ -32,7 +32,7 @@ class File(Protocol):
         states: for each state of the program its field in the state class.
         state_class: the name of the state class.
         dialect: writes ops in JAX.
-        counts: whether the state holds the number of completed steps.
+        counts_steps: whether the state holds the number of completed steps.
         has_state: whether the file has a state class.
     """
 
@@ -42,7 +42,7 @@ class File(Protocol):
     states: dict[str, str]
     state_class: str
     dialect: Jax
-    counts: bool
+    counts_steps: bool
     has_state: bool
 
 
@@ -91,7 +91,7 @@ class Update:
         is_gradient = graph.direction.op == "gradient"
         ending = [] if is_gradient else self._ending(self._direction())
         names = [self.file.states[state.parameter.name] for state in graph.states]
-        fields = ["count=count"] * self.file.counts + [
+        fields = ["count=count"] * self.file.counts_steps + [
             f"{name}={self._following(name, state)}"
             for name, state in zip(names, graph.states, strict=True)
         ]
@@ -122,7 +122,7 @@ class Update:
         unused = ["params"] * (not graph.reads("weights")) + ["state"] * (not self.file.has_state)
         if unused:
             lines.append(f"{space}del {', '.join(unused)}")
-        if self.file.counts:
+        if self.file.counts_steps:
             lines.append(f"{space}count = optax.safe_increment(state.count)")
         if "grads" in "\n".join(self.body):
             lines.append(f"{space}grads = jax.tree.map({view}, updates)")

@@ -31,7 +31,7 @@ class File(Protocol):
         hyperparameters: the constants that users can set.
         weight_decay: the hyperparameter of decoupled weight decay, if any.
         dialect: writes ops in PyTorch.
-        counts: whether steps are counted.
+        counts_steps: whether steps are counted.
         counts_per_array: whether steps are counted for each parameter.
         reads_t: whether the program reads `t`.
         has_schedule: whether the program reads `lr`, the schedule, other than as a factor on the
@@ -46,7 +46,7 @@ class File(Protocol):
     hyperparameters: tuple[Hyperparameter, ...]
     weight_decay: Hyperparameter | None
     dialect: Torch
-    counts: bool
+    counts_steps: bool
     counts_per_array: bool
     reads_t: bool
     has_schedule: bool
@@ -98,7 +98,7 @@ class Step:
                 "        like = found[0].to(torch.promote_types(found[0].dtype, torch.float32))",
                 "        model = self._model(like)",
             ]
-            if file.counts:
+            if file.counts_steps:
                 lines += self.count("model", 8, self.read_by_model)
         for level in self.levels:
             lines += self._summing_loop(level)
