@@ -23,7 +23,7 @@ Intervals: TypeAlias = dict[tuple[tuple[str, Interval], ...], dict[Node, Interva
 
 
 class Ranges:
-    """The intervals of a graph's nodes, and of further nodes over the same leaves.
+    """The intervals of a graph's nodes and of other nodes over the same leaves.
 
     Attributes:
         states: interval of each state over all steps.
@@ -31,7 +31,7 @@ class Ranges:
     Args:
         starts: interval of the initial value of each state.
         following: node of the next value of each state.
-        known: cache of intervals, shared between graphs that have nodes in common.
+        cache: intervals computed so far, shared between graphs that have nodes in common.
         hyperparameters: intervals of hyperparameters. If given, open ends are kept where rounding
             cannot reach them; otherwise all intervals are closed.
     """
@@ -40,10 +40,10 @@ class Ranges:
         self,
         starts: Mapping[str, Interval],
         following: Mapping[str, Node],
-        known: Intervals | None = None,
+        cache: Intervals | None = None,
         hyperparameters: Mapping[str, Interval] | None = None,
     ):
-        self._known: Intervals = {} if known is None else known
+        self._cache: Intervals = {} if cache is None else cache
         self._hyperparameters = hyperparameters
         self._intervals: dict[Node, Interval] = {}
         self.states: dict[str, Interval] = {}
@@ -58,7 +58,7 @@ class Ranges:
 
     def _set_states(self, states: dict[str, Interval]) -> None:
         self.states = states
-        self._intervals = self._known.setdefault(tuple(states.items()), {})
+        self._intervals = self._cache.setdefault(tuple(states.items()), {})
 
     def _invariant_states(
         self, starts: Mapping[str, Interval], following: Mapping[str, Node]

@@ -46,7 +46,7 @@ class Hyperparameter:
         value: value in the program.
         interval: valid values.
         places: positions of the constant in `Roles.program`.
-        unit_places: positions of further factors of a product. `value` is the whole product; a
+        unit_places: positions of the other factors of a product. `value` is the whole product; a
             program that reads the hyperparameter at `places` has 1 at `unit_places`.
     """
 
@@ -215,7 +215,7 @@ class _RoleFinder(Structure):
         return sorted(drafts.values(), key=lambda draft: min(draft.places) < (0, 0))
 
     def _as_decay(
-        self, node: Node, operand: int, value: float, place: Place, known: object
+        self, node: Node, operand: int, value: float, place: Place, drafts: object
     ) -> _Draft | None:
         """Match the decay of a moving average or of a decaying sum."""
         if value not in DECAY:
@@ -239,12 +239,12 @@ class _RoleFinder(Structure):
         operand: int,
         value: float,
         place: Place,
-        known: Mapping[tuple[object, ...], _Draft],
+        drafts: Mapping[tuple[object, ...], _Draft],
     ) -> _Draft | None:
         """Match a repeated decay: in a bias correction 1 - b^t, or in Nesterov's look-ahead."""
         if value not in DECAY:
             return None
-        same = [draft for key, draft in known.items() if key[0] == "decay" and key[2] == value]
+        same = [draft for key, draft in drafts.items() if key[0] == "decay" and key[2] == value]
         if node.op == "power" and operand == 0 and "t" in node.args[1].leaves:
             corrected = self._corrected(node)
             return next((d for d in same if d.key[1] == corrected), same[0] if same else None) or (
@@ -266,7 +266,7 @@ class _RoleFinder(Structure):
         return None
 
     def _as_standard(
-        self, node: Node, operand: int, value: float, place: Place, known: object
+        self, node: Node, operand: int, value: float, place: Place, drafts: object
     ) -> _Draft | None:
         """Match a constant with a standard name: eps, weight_decay, or one from the op's row."""
         readers = {user.op for user, _ in self.users[node]}
@@ -283,7 +283,7 @@ class _RoleFinder(Structure):
         return None
 
     def _as_any(
-        self, node: Node, operand: int, value: float, place: Place, known: object
+        self, node: Node, operand: int, value: float, place: Place, drafts: object
     ) -> _Draft | None:
         if abs(value) in _LITERALS:
             return None

@@ -191,8 +191,8 @@ class Structure(StatementGraph):
 
 def _order(op: Op, orders: list[float | None]) -> float | None:
     """Estimate the order of a result from the orders of its operands; see `Op.order`."""
-    known = [order for order in orders if order is not None]
-    if not known:
+    known_orders = [order for order in orders if order is not None]
+    if not known_orders:
         return 0.0 if not orders else None
     if op.exponent is not None:
         return orders[0] if orders[0] is None else orders[0] * op.exponent
@@ -200,13 +200,13 @@ def _order(op: Op, orders: list[float | None]) -> float | None:
         case "none":
             return 0.0
         case "sum":
-            return sum(known) if len(known) == len(orders) else None
+            return sum(known_orders) if len(known_orders) == len(orders) else None
         case "difference":
-            return known[0] - known[1] if len(known) == 2 else None
+            return known_orders[0] - known_orders[1] if len(known_orders) == 2 else None
         case "largest":
-            return max(known)
+            return max(known_orders)
         case "linear":
-            summands = (orders[place] for place in op.linear)
+            summands = (orders[operand] for operand in op.linear)
             return max((order for order in summands if order is not None), default=None)
     return None
 
@@ -216,15 +216,15 @@ def _homogeneous_degree(op: Op, degrees: list[int | None]) -> int | None:
 
     The degree is None if the result is not homogeneous.
     """
-    known = [degree for degree in degrees if degree is not None]
-    if len(known) < len(degrees):
+    known_degrees = [degree for degree in degrees if degree is not None]
+    if len(known_degrees) < len(degrees):
         return None
-    if not any(known):
+    if not any(known_degrees):
         return 0
     if op.name == "multiply":
-        return sum(known)
+        return sum(known_degrees)
     if op.name == "divide":
-        return known[0] - known[1]
-    summands = {known[place] for place in op.linear}
-    others = [degree for place, degree in enumerate(known) if place not in op.linear]
+        return known_degrees[0] - known_degrees[1]
+    summands = {known_degrees[operand] for operand in op.linear}
+    others = [degree for operand, degree in enumerate(known_degrees) if operand not in op.linear]
     return summands.pop() if len(summands) == 1 and not any(others) else None
