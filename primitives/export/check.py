@@ -33,8 +33,10 @@ KEYS = sorted(SHAPES)
 """Names of the arrays, in the order in which JAX flattens a dict and the reference keeps arrays."""
 
 STEPS = 100
+"""Default number of steps."""
+
 TOLERANCE = 1e-9
-"""Maximum of |difference| / (1 + |reference|)."""
+"""Maximum of |difference| / (1 + |reference|) at which a file passes."""
 
 _NOISE = 1e-13
 """Relative rounding error of each value when the effect of rounding is estimated."""
