@@ -1,1 +1,1 @@
-"""The search without effects: mutation, what is known of programs, and whom to measure next."""
+"""Evolution as a pure state machine: mutation, records of programs, tests and requests."""

@@ -16,8 +16,8 @@ Against selection of lucky programs (docs/measurement.md):
 - A promising program is measured again on new seeds, and the seed of first measurements advances.
 - A challenger is tested against the champion on seeds that only this test uses. The error rate of
   all tests is bounded over the run.
-- A champion's reported fitness comes from confirming seeds, which decide nothing else but this: a
-  champion that diverges on one of them is replaced by the previous one.
+- A champion's reported fitness comes from confirming seeds. They make one decision only: a champion
+  that diverges on one of them is replaced by the previous one.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Request:
         reason: `child`, `again`, `test` or `confirm`.
         record: record of the program.
         seed: the seed.
-        floors: race: after each task the minimum sum of scores at which the measurement goes on;
-            None for no race.
+        floors: for a race, the minimum sum of scores after each task; a program with a lower sum
+            skips the remaining tasks. None for no race.
     """
 
     number: int
@@ -88,7 +88,7 @@ class Birth:
         id: number of the program; 0 is the initial program.
         request: number of the request for which it was generated.
         parent: number of the parent; None if it has none.
-        mutation: description of the mutation.
+        mutation: description of the mutation; `initial` for the initial program.
         analysis: the program with its kinds and semantic key.
         rejects: number of rejected drafts by kind of edit.
         injection: number of the injection, if the program was injected.

@@ -110,8 +110,9 @@ class Trainer:
         longest: maximum number of steps of a job, as a factor on `steps`.
         ops: ops that the interpreter supports; it compiles faster with fewer. Programs with other
             ops use the engine `compiled`.
-        observe: whether results contain the root mean square of the updates.
-        trace: whether jobs may ask for the path of the weights; the device holds all of it.
+        observe: whether results contain the root mean square of the updates; required for jobs that
+            ask for the sharpness.
+        trace: whether jobs may ask for the path of the weights, which takes memory for all steps.
         batching: settings of batches; None for one training at a time in each thread.
 
     Raises:
@@ -185,7 +186,7 @@ class Trainer:
     def train(self, job: Job) -> JobResult:
         """Run `job`, whose task must be this trainer's.
 
-        The path of the weights needs a trainer with `trace`.
+        Sharpness needs a trainer with `observe`, the path of the weights one with `trace`.
 
         Raises:
             TrainingError: an exception in a user's task; names task, contender and seed.

@@ -34,8 +34,9 @@ class TaskSetup:
             bundled task.
         longest: maximum number of steps of a job, as a factor on `steps`.
         ops: ops that the interpreter supports; it compiles faster with fewer.
-        observe: whether results contain the root mean square of the updates.
-        trace: whether jobs may ask for the path of the weights; the device holds all of it.
+        observe: whether results contain the root mean square of the updates; required for jobs that
+            ask for the sharpness.
+        trace: whether jobs may ask for the path of the weights, which takes memory for all steps.
     """
 
     task: str

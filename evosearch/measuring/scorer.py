@@ -68,8 +68,8 @@ class Scorer:
         Args:
             program: the program, with its own learning rate.
             seed: the seed of all trainings.
-            floors: race: minimum sum of the scores up to each task, each score at most
-                `largest_gain`; None for no race.
+            floors: for a race, the minimum sum of scores after each task, with each score capped
+                at `largest_gain`; None for no race.
             note: called with the name of each task before the training on it.
 
         Returns:

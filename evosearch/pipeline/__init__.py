@@ -1,1 +1,1 @@
-"""A search from start to end: tasks compiled, the loop with its workers, limits and checks."""
+"""The pipeline of a run: start-up, search loop, validation, limits and checks."""

@@ -53,9 +53,9 @@ def load_limits(store: Store, config: Config) -> Limits:
     if text is None:
         return Limits.of(config)
     try:
-        given = {name: value for name, value in json.loads(text).items() if value is not None}
-        others = config.model_dump(exclude_none=True, exclude=set(asdict(Limits())))
-        return Limits.of(make_config({**others, **given}))
+        limits = {name: value for name, value in json.loads(text).items() if value is not None}
+        settings = config.model_dump(exclude_none=True, exclude=set(asdict(Limits())))
+        return Limits.of(make_config({**settings, **limits}))  # validates the limits
     except (UsageError, ValueError, TypeError, AttributeError, RecursionError):
         raise EvosearchError(
             f"{store.path} is damaged: the stored limits of the run are invalid; restore it from a "

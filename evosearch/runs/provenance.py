@@ -155,7 +155,7 @@ def divergence_error(divergence: Divergence, store: Store) -> EvosearchError:
     return EvosearchError(
         f"{directory} cannot be resumed: its replay differs from the record at request "
         f"{divergence.request}. Expected: {divergence.stored}. Found: "
-        f"{divergence.made}. The record was not changed; {cause}. Look at the run with "
+        f"{divergence.replayed}. The record was not changed; {cause}. Look at the run with "
         f"`evosearch status {directory}`, start a search from its champion with "
         f"`evosearch search --init {directory}`, or copy the requests that replay into a new run "
         f"with `evosearch resume {directory} --fork NEW`"

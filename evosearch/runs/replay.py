@@ -40,14 +40,14 @@ class Divergence(Exception):  # noqa: N818  (a term of the project)
     Attributes:
         request: Number of the first request that differs.
         stored: Description of this request or its program in the record.
-        made: Description of the same in the replay.
+        replayed: Description of the same in the replay.
     """
 
-    def __init__(self, request: int, stored: str, made: str):
-        super().__init__(f"request {request}: the record has {stored}, the replay {made}")
+    def __init__(self, request: int, stored: str, replayed: str):
+        super().__init__(f"request {request}: the record has {stored}, the replay {replayed}")
         self.request = request
         self.stored = stored
-        self.made = made
+        self.replayed = replayed
 
 
 @dataclass
@@ -157,8 +157,8 @@ class _Replay:
         rows = self._stored_rows.get(request.number)
         if not _is_same_request(request, rows):
             seed = _describe_seed(request.seed)
-            made = f"{request.reason} of program {request.record.id} on {seed}"
-            self._set_aside_or_raise(request.number, _describe_rows(rows), made)
+            replayed = f"{request.reason} of program {request.record.id} on {seed}"
+            self._set_aside_or_raise(request.number, _describe_rows(rows), replayed)
         return request
 
     def _is_stored(self, number: int) -> bool:
@@ -189,28 +189,30 @@ class _Replay:
         """Whether an old limit may have decided a request, so that it may now differ."""
         return self._limited_from is not None and number >= self._limited_from
 
-    def _set_aside_or_raise(self, number: int, stored: str, made: str) -> None:
+    def _set_aside_or_raise(self, number: int, stored: str, replayed: str) -> None:
         """Set the rest of the record aside, since request `number` differs from it.
 
         Raises:
             Divergence: No old limit explains the difference.
         """
         if not self._may_differ(number):
-            raise Divergence(number, stored, made)
+            raise Divergence(number, stored, replayed)
         self._set_aside_from = number
 
     def _check_births(self) -> None:
         """Compare the programs that were generated since the last call with the record."""
         for birth in self._evolution.births:
-            made, stored = program_row(birth), self._programs.pop(birth.id, None)
+            replayed, stored = program_row(birth), self._programs.pop(birth.id, None)
             if stored is None:
                 is_recorded = birth.request in self._stored_rows and not self._derive
                 if is_recorded and not self._may_differ(birth.request):
-                    stored_text = f"no program {made.id}"
-                    raise Divergence(birth.request, stored_text, _describe_program(made))
+                    stored_text = f"no program {replayed.id}"
+                    raise Divergence(birth.request, stored_text, _describe_program(replayed))
                 self._new_births.append(birth)
-            elif stored != made:
-                raise Divergence(birth.request, _describe_program(stored), _describe_program(made))
+            elif stored != replayed:
+                raise Divergence(
+                    birth.request, _describe_program(stored), _describe_program(replayed)
+                )
         self._evolution.births.clear()
 
     def _check_record_is_consumed(self) -> None:
@@ -239,12 +241,12 @@ class _Replay:
         ]
         champions = [champion.record.id for champion in evolution.champions]
         stored_champions = [row.program for row in self._store.select(CHAMPIONS, "order by number")]
-        for name, stored, made in (
+        for name, stored, replayed in (
             ("tests (challenger, defender, won)", stored_tests, tests),
             ("champions", stored_champions, champions),
         ):
-            if self._total and stored != made:
-                raise Divergence(evolution.next_request, f"{name} {stored}", f"{name} {made}")
+            if self._total and stored != replayed:
+                raise Divergence(evolution.next_request, f"{name} {stored}", f"{name} {replayed}")
 
     def _spares(self) -> dict[tuple[str, Seed], Measurements]:
         rows = [row for rows in self._stored_rows.values() for row in rows]

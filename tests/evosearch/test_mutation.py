@@ -1,4 +1,4 @@
-"""Mutation: valid, different, reproducible, and drawn as the configuration says."""
+"""Children are valid, differ from their parents, are reproducible, and follow the configuration."""
 
 from __future__ import annotations
 
@@ -47,53 +47,53 @@ def test_the_same_generator_gives_the_same_children() -> None:
     assert drift(50, generator(3, 4)) != drift(50, generator(3, 5))
 
 
-NONE = {"insert": 0.0, "delete": 0.0, "modify": 0.0, "tune": 0.0, "wrap": 0.0}
-TUNE = MutationConfig(**{**NONE, "tune": 1.0})
+NO_EDITS = {"insert": 0.0, "delete": 0.0, "modify": 0.0, "tune": 0.0, "wrap": 0.0}
+TUNE = MutationConfig(**{**NO_EDITS, "tune": 1.0})
 
 
-@pytest.mark.parametrize("edit", NONE)
+@pytest.mark.parametrize("edit", NO_EDITS)
 def test_an_edit_with_all_the_weight_is_the_only_one(edit: str) -> None:
-    weights = {**NONE, edit: 1.0}
+    weights = {**NO_EDITS, edit: 1.0}
     config = MutationConfig(**weights)
     parent = zoo.load("adam")
-    words = {mutate(parent, generator(n, 0), config).mutation.split(" ")[0] for n in range(30)}
-    assert words == {edit}
+    edits = {mutate(parent, generator(n, 0), config).mutation.split(" ")[0] for n in range(30)}
+    assert edits == {edit}
 
 
 def test_an_insertion_changes_the_length_by_one_and_a_change_by_none() -> None:
     parent = zoo.load("adam")
     rng = generator(1, 2)
-    difference = {"insert": 1, "delete": -1, "modify": 0}
-    seen = Counter[str]()
+    expected_change = {"insert": 1, "delete": -1, "modify": 0}
+    edits = Counter[str]()
     for _ in range(200):
         child = mutate(parent, rng, DEFAULT)
         edit = child.mutation.split(" ")[0]
-        seen[edit] += 1
-        grown = len(child.analysis.program.statements) - len(parent.statements)
-        assert grown == difference[edit]
-    assert min(seen.values()) >= 15
+        edits[edit] += 1
+        change = len(child.analysis.program.statements) - len(parent.statements)
+        assert change == expected_change[edit]
+    assert min(edits.values()) >= 15
 
 
 def test_a_wrapped_value_takes_effect_where_it_is_used_or_everywhere_after() -> None:
     parent = zoo.load("lion")
-    config = MutationConfig(**{**NONE, "wrap": 1.0}, op_set="full")
-    ways = Counter[str]()
+    config = MutationConfig(**{**NO_EDITS, "wrap": 1.0}, op_set="full")
+    wrapped_values = Counter[str]()
     for n in range(200):
         child = mutate(parent, generator(n, 3), config).analysis
         body = child.program.statements
         assert len(body) == len(parent.statements) + 1
-        new = [place for place, statement in enumerate(body) if statement not in parent.statements]
+        new = [index for index, statement in enumerate(body) if statement not in parent.statements]
         wrapped = body[new[0]]
         if len(new) == 1:
             assert wrapped.target in wrapped.args
-            ways["result"] += 1
+            wrapped_values["result"] += 1
         else:
             assert new == [new[0], new[0] + 1]
             assert wrapped.target in body[new[1]].args
             assert body[new[1]].op == parent.statements[new[0]].op
-            ways["operand"] += 1
+            wrapped_values["operand"] += 1
         assert new[0] in child.live_statements
-    assert min(ways.values()) > 30
+    assert min(wrapped_values.values()) > 30
 
 
 def constants(program: Program) -> list[float]:
@@ -101,24 +101,24 @@ def constants(program: Program) -> list[float]:
 
 
 def test_tuning_changes_one_constant_of_any_statement_and_nothing_else() -> None:
-    """AdamW's two decays, its weight decay and its learning rate."""
+    """The constants are AdamW's two decays, its weight decay and its learning rate."""
     parent = zoo.load("adamw_paper")
     before = constants(parent)
-    touched = Counter[int]()
+    counts = Counter[int]()
     for n in range(400):
         child = mutate(parent, generator(n, 1), TUNE).analysis.program
         after = constants(child)
-        different = [place for place, value in enumerate(after) if value != before[place]]
-        assert len(different) == 1
-        touched[different[0]] += 1
+        changed = [index for index, value in enumerate(after) if value != before[index]]
+        assert len(changed) == 1
+        counts[changed[0]] += 1
         assert str(child).count("\n") == str(parent).count("\n")
         assert [s.op for s in child.statements] == [s.op for s in parent.statements]
-    assert set(touched) == {0, 1, 2, 3}
-    assert min(touched.values()) >= 70  # 100 on average, with a deviation of 8.7
+    assert set(counts) == {0, 1, 2, 3}
+    assert min(counts.values()) >= 70  # the mean is 100, the standard deviation 8.7
 
 
 def test_tuning_multiplies_by_a_power_of_two_or_draws_a_new_constant() -> None:
-    """The logarithm of the factor is from N(0, 1); a constant drawn anew is from N(0, 1) itself."""
+    """The binary logarithm of the factor is from N(0, 1), and so is a new constant."""
     parent = parse("def train(w, g, lr):\n    update = g * 1e-20\n    return update\n")
     values = np.array(
         [constants(mutate(parent, generator(n, 2), TUNE).analysis.program)[0] for n in range(600)]
@@ -182,17 +182,17 @@ def test_keep_schedule_allows_only_constants_of_the_schedule_to_change(name: str
     config = MutationConfig(keep_schedule=True, tune=1.0)
     rng = generator(5, 6)
     program = with_states(zoo.load(name), 2)
-    uses = [number for number, one in enumerate(program.statements) if "lr" in one.args]
-    tail = len(program.statements) - uses[0]
-    lengths, constants = set(), set()
+    uses = [index for index, statement in enumerate(program.statements) if "lr" in statement.args]
+    schedule_length = len(program.statements) - uses[0]
+    original = zoo.load(name).statements[-schedule_length:]
+    lengths, first_statements = set(), set()
     for _ in range(300):
         program = mutate(program, rng, config).analysis.program
-        kept = program.statements[-tail:]
-        assert [(one.target, one.op) for one in kept] == [
-            (one.target, one.op) for one in zoo.load(name).statements[-tail:]
-        ]
-        assert not any("lr" in (one.target, *one.args) for one in program.statements[:-tail])
+        before = program.statements[:-schedule_length]
+        schedule = program.statements[-schedule_length:]
+        assert [(s.target, s.op) for s in schedule] == [(s.target, s.op) for s in original]
+        assert not any("lr" in (s.target, *s.args) for s in before)
         lengths.add(len(program.statements))
-        constants.add(str(kept[0]))
+        first_statements.add(str(schedule[0]))
     assert len(lengths) > 5
-    assert len(constants) > 3
+    assert len(first_statements) > 3

@@ -1,4 +1,4 @@
-"""Jobs in worker processes: what crashes or hangs there ends one job and never a search."""
+"""Jobs in worker processes: a crash or hang ends one job and never a search."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BOWL = proxies.load("quadratic")
 FOLDER = pathlib.Path(__file__).parent
 
 def host(x):
-    """Does what the name of a file beside this one says; `once` goes with its first reader."""
+    """Does what the name of a file in this folder says; the first use deletes a `once` file."""
     for flag in FOLDER.glob("do-*"):
         what = flag.name.removeprefix("do-")
         if what.startswith("once-"):
@@ -53,7 +53,7 @@ def host(x):
             os._exit(3)
         if what == "segfault":
             ctypes.string_at(0)
-        if what == "memory":  # what the kernel does to a process that takes too much
+        if what == "memory":  # as the kernel kills a process that exhausts the memory
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "hang":
             time.sleep(1000)
@@ -77,7 +77,7 @@ SEED = Seed(Stream.SEARCH, 0)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the task is, the same for all tests so that worker processes serve several."""
+    """The folder of the task; shared, so that a worker process serves several tests."""
     made = tmp_path_factory.mktemp("task")
     (made / "task.py").write_text(TASK)
     return made
@@ -96,22 +96,22 @@ def job(folder: Path, program: str = "lion", **others: Any) -> Job:
     return Job(setup, find(program), engine, Conditions(8), 0, SEED, **others)
 
 
-def told_to(folder: Path, what: str) -> Path:
-    """The task does `what` from its next step on."""
+def instruct(folder: Path, what: str) -> Path:
+    """Make the task do `what` from its next step on; return the file that says so."""
     flag = folder / f"do-{what}"
     flag.touch()
     return flag
 
 
-def same(one: JobResult, other: JobResult) -> bool:
+def are_equal(first: JobResult, second: JobResult) -> bool:
     return (
-        (one.loss, one.steps, one.engine, one.stopped)
-        == (other.loss, other.steps, other.engine, other.stopped)
-    ) and np.array_equal(one.train_loss, other.train_loss, equal_nan=True)
+        (first.loss, first.steps, first.engine, first.stopped)
+        == (second.loss, second.steps, second.engine, second.stopped)
+    ) and np.array_equal(first.train_loss, second.train_loss, equal_nan=True)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [
         {},
         {"program": "optax:muon", "engine": Engine.COMPILED},
@@ -120,11 +120,11 @@ def same(one: JobResult, other: JobResult) -> bool:
     ids=["a program", "an optimizer of optax", "with limits"],
 )
 def test_a_process_trains_as_a_thread_does_to_the_bit(
-    folder: Path, backend: ProcessBackend, given: dict[str, Any]
+    folder: Path, backend: ProcessBackend, options: dict[str, Any]
 ) -> None:
-    one = job(folder, **given)
     threads = LocalBackend(1)
-    assert same(backend.submit(one).result(), threads.submit(one).result())
+    training = job(folder, **options)
+    assert are_equal(backend.submit(training).result(), threads.submit(training).result())
     threads.close()
 
 
@@ -132,23 +132,23 @@ def test_a_process_trains_as_a_thread_does_to_the_bit(
 def test_a_job_whose_worker_dies_is_tried_again(
     folder: Path, backend: ProcessBackend, what: str
 ) -> None:
-    whole = backend.submit(job(folder)).result()
-    told_to(folder, f"once-{what}")
-    assert same(backend.submit(job(folder)).result(), whole)
+    expected = backend.submit(job(folder)).result()
+    instruct(folder, f"once-{what}")
+    assert are_equal(backend.submit(job(folder)).result(), expected)
     assert not list(folder.glob("do-*"))
 
 
 def test_three_deaths_by_one_job_are_a_recorded_crash(
     folder: Path, backend: ProcessBackend
 ) -> None:
-    flag = told_to(folder, "exit")
-    said: list[str] = []
-    found = JobRunner(backend, notify=said.append).run(job(folder))
+    flag = instruct(folder, "exit")
+    messages: list[str] = []
+    result = JobRunner(backend, notify=messages.append).run(job(folder))
     flag.unlink()
-    assert found.failure is Failure.CRASHED
-    assert found.loss == np.inf
-    assert found.reason == "its process ended with exit status 3, 3 times"
-    assert said == [f"{folder}/task.py:task on search seed 0 crashed: {found.reason}"]
+    assert result.failure is Failure.CRASHED
+    assert result.loss == np.inf
+    assert result.reason == "its process ended with exit status 3, 3 times"
+    assert messages == [f"{folder}/task.py:task on search seed 0 crashed: {result.reason}"]
     assert backend.submit(job(folder)).result().failure is None
 
 
@@ -157,9 +157,9 @@ def test_a_worker_that_cannot_start_is_a_crash_with_its_reason(
 ) -> None:
     monkeypatch.setattr(processes, "_COMMAND", "raise SystemExit(4)")
     backend = ProcessBackend(1)
-    found = backend.train(job(folder))
-    assert found.failure is Failure.CRASHED
-    assert found.reason == "its process ended with exit status 4, before it trained, 3 times"
+    result = backend.train(job(folder))
+    assert result.failure is Failure.CRASHED
+    assert result.reason == "its process ended with exit status 4, before it trained, 3 times"
     backend.close()
 
 
@@ -168,17 +168,17 @@ def test_a_job_that_takes_too_long_is_a_timeout_and_its_process_is_ended(folder:
     assert backend.submit(job(folder)).result().failure is None
     backend._timeout = 0.5
     (worker,) = backend._all
-    flag = told_to(folder, "hang")
-    found = backend.submit(job(folder)).result()
+    flag = instruct(folder, "hang")
+    result = backend.submit(job(folder)).result()
     flag.unlink()
-    assert found.failure is Failure.TIMEOUT
-    assert found.reason == "the training took more than 0.5 seconds"
+    assert result.failure is Failure.TIMEOUT
+    assert result.reason == "the training took more than 0.5 seconds"
     assert worker._process.poll() is not None
     backend.close()
 
 
 def test_an_exception_names_task_program_and_seed(folder: Path, backend: ProcessBackend) -> None:
-    flag = told_to(folder, "raise")
+    flag = instruct(folder, "raise")
     with pytest.raises(TrainingError) as caught:
         backend.submit(job(folder)).result()
     flag.unlink()
@@ -186,7 +186,7 @@ def test_an_exception_names_task_program_and_seed(folder: Path, backend: Process
         f"task '{folder}/task.py:task' fails in a training with lion on search seed 0: "
         "ValueError: no picture 7 (line "
     )
-    assert backend.submit(job(folder)).result().failure is None  # the same process goes on
+    assert backend.submit(job(folder)).result().failure is None  # the are_equal process goes on
 
 
 def test_a_file_that_changed_since_the_task_was_loaded_is_not_executed(tmp_path: Path) -> None:
@@ -201,15 +201,15 @@ def test_a_file_that_changed_since_the_task_was_loaded_is_not_executed(tmp_path:
 
 
 def test_users_tasks_go_to_processes_and_others_to_threads(folder: Path) -> None:
-    routed = open_backend(1)
-    users = job(folder).setup
-    assert isinstance(routed._of(users), ProcessBackend)  # type: ignore[attr-defined]
+    unlimited = open_backend(1)
+    users_task = job(folder).setup
+    assert isinstance(unlimited._of(users_task), ProcessBackend)  # type: ignore[attr-defined]
     bundled = TaskSetup.of(proxies.load("quadratic"))
-    assert isinstance(routed._of(bundled), LocalBackend)  # type: ignore[attr-defined]
+    assert isinstance(unlimited._of(bundled), LocalBackend)  # type: ignore[attr-defined]
     limited = open_backend(1, timeout=5)
     assert isinstance(limited._of(bundled), ProcessBackend)  # type: ignore[attr-defined]
-    for one in (routed, limited):
-        one.close()
+    for backend in (unlimited, limited):
+        backend.close()
 
 
 def test_on_an_accelerator_all_tasks_are_trained_in_this_process(
@@ -227,7 +227,7 @@ def test_a_search_goes_on_when_programs_crash_its_task_and_replays(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "ATTEMPTS", 1)
-    flag = told_to(folder, "exit-once-large")
+    flag = instruct(folder, "exit-once-large")
     config = make_config(
         {
             "tasks": [f"{folder}/task.py:task"],
@@ -252,7 +252,7 @@ def test_a_search_goes_on_when_programs_crash_its_task_and_replays(
 
 
 def test_workers_end_with_the_process_that_started_them(folder: Path) -> None:
-    told_to(folder, "hang")
+    instruct(folder, "hang")
     code = (
         "import sys; sys.path[:] = sys.argv[2:]\n"
         "from pathlib import Path\n"

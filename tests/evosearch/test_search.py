@@ -1,4 +1,4 @@
-"""A search: workers, kills, interrupts and injections, with real training."""
+"""Searches with real training: workers, kills, interrupts, limits and injections."""
 
 from __future__ import annotations
 
@@ -44,20 +44,21 @@ def small(programs: int = 120, **settings: Any) -> Config:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An uninterrupted search by one worker."""
-    return search(small(), tmp_path_factory.mktemp("runs") / "whole", workers=1)
+    return search(small(), tmp_path_factory.mktemp("runs") / "uninterrupted", workers=1)
 
 
-def counted(run: Run) -> dict[str, Any]:
-    """A run's status without what the clock has a say in."""
-    clock = ("run", "elapsed_seconds", "programs_per_second")
-    return {name: value for name, value in run.status().document().items() if name not in clock}
+def status_without_times(run: Run) -> dict[str, Any]:
+    """Return a run's status without its name and times."""
+    excluded = ("run", "elapsed_seconds", "programs_per_second")
+    document = run.status().document()
+    return {name: value for name, value in document.items() if name not in excluded}
 
 
 @pytest.mark.parametrize("task", ["digits-mlp-10x", "topics-transformer", "quadratic"])
 def test_a_search_touches_only_search_tasks(task: str, tmp_path: Path) -> None:
-    """Called from Python as from the command line."""
+    """Other tasks are refused by the Python functions too."""
     with pytest.raises(UsageError, match=f"'{task}' is a .* task; search on some of "):
         search(small(tasks=[task]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -66,14 +67,16 @@ def test_a_search_touches_only_search_tasks(task: str, tmp_path: Path) -> None:
         resume(tmp_path / "by-hand")
 
 
-def test_the_result_does_not_depend_on_the_number_of_workers(whole: Run, tmp_path: Path) -> None:
+def test_the_result_does_not_depend_on_the_number_of_workers(
+    uninterrupted: Run, tmp_path: Path
+) -> None:
     two = search(small(), tmp_path / "two", workers=2)
-    assert two.top(None) == whole.top(None)
-    assert counted(two) == counted(whole)
+    assert two.top(None) == uninterrupted.top(None)
+    assert status_without_times(two) == status_without_times(uninterrupted)
 
 
 class _StopsAfter(Observer):
-    """An observer that interrupts the search once it has generated enough."""
+    """An observer that interrupts the search after some number of programs."""
 
     def __init__(self, programs: int):
         self.programs = programs
@@ -84,7 +87,9 @@ class _StopsAfter(Observer):
             self.search.interrupt()
 
 
-def test_an_interrupted_search_resumes_to_the_uninterrupted_one(whole: Run, tmp_path: Path) -> None:
+def test_an_interrupted_search_resumes_to_the_uninterrupted_one(
+    uninterrupted: Run, tmp_path: Path
+) -> None:
     directory = tmp_path / "interrupted"
     make_run_directory(directory, small(), describe())
     for programs in (30, 70):
@@ -92,14 +97,16 @@ def test_an_interrupted_search_resumes_to_the_uninterrupted_one(whole: Run, tmp_
         observer.search = Search(directory, read_config(directory), workers=2, observer=observer)
         assert observer.search.run() == "interrupted"
         assert 0 < Run(directory).status().generated < 120
-    assert resume(directory).top(None) == whole.top(None)
-    assert counted(Run(directory)) == counted(whole)
+    assert resume(directory).top(None) == uninterrupted.top(None)
+    assert status_without_times(Run(directory)) == status_without_times(uninterrupted)
 
 
-def test_a_finished_search_is_extended_to_the_longer_search(whole: Run, tmp_path: Path) -> None:
+def test_a_finished_search_is_extended_to_the_longer_search(
+    uninterrupted: Run, tmp_path: Path
+) -> None:
     directory = tmp_path / "extended"
     search(small(programs=60), directory)
-    assert resume(directory, programs=120).top(None) == whole.top(None)
+    assert resume(directory, programs=120).top(None) == uninterrupted.top(None)
 
 
 def _command(*words: str | Path) -> list[str]:
@@ -108,7 +115,7 @@ def _command(*words: str | Path) -> list[str]:
 
 
 def _killed_after_progress(words: list[str], directory: Path, more: int) -> None:
-    """Starts a command and kills it once the store has `more` requests than before."""
+    """Start a command and kill it after `more` requests have been stored."""
     before = _requests(directory)
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -194,8 +201,8 @@ def test_a_limit_of_trainings_is_kept_resumed_and_raised_like_one_of_programs(
     with pytest.raises(UsageError, match=r"trainings already.*--trainings"):
         resume(directory, trainings=30)
     assert resume(directory, trainings=120).top(None) == long.top(None)
-    assert counted(Run(directory)) == counted(long)
-    # Without limits it keeps those that it was last given.
+    assert status_without_times(Run(directory)) == status_without_times(long)
+    # A resume without limits uses the last ones that were given.
     assert resume(directory).top(None) == long.top(None)
     with pytest.raises(UsageError, match="more than the limit of 60"):
         resume(directory, trainings=60)
@@ -208,7 +215,7 @@ def test_new_limits_replace_all_of_the_runs_own(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_config_was_changed_is_not_resumed(tmp_path: Path) -> None:
-    """But for what decides nothing that is recorded, such as a limit."""
+    """Settings that do not change the record, such as limits, may change."""
     run = search(small(programs=20), tmp_path / "run")
     before = run.top(None)
     config = run.directory / "config.toml"
@@ -224,30 +231,30 @@ def test_a_run_whose_config_was_changed_is_not_resumed(tmp_path: Path) -> None:
     assert resume(run.directory).status().generated == 25
 
 
-def test_a_run_leaves_its_config_environment_log_and_best_program(whole: Run) -> None:
-    names = {path.name for path in whole.directory.iterdir()}
+def test_a_run_leaves_its_config_environment_log_and_best_program(uninterrupted: Run) -> None:
+    names = {path.name for path in uninterrupted.directory.iterdir()}
     assert {"config.toml", "environment.json", "log.jsonl", "best.txt", "run.db"} <= names
-    events = [json.loads(line) for line in (whole.directory / "log.jsonl").open()]
+    events = [json.loads(line) for line in (uninterrupted.directory / "log.jsonl").open()]
     assert {"phase", "champion", "stop"} <= {event["event"] for event in events}
-    environment = json.loads((whole.directory / "environment.json").read_text())
+    environment = json.loads((uninterrupted.directory / "environment.json").read_text())
     assert environment["packages"]["jax"]
     assert environment["data_sha256"]
-    assert (whole.directory / "best.txt").read_text() == str(whole.champion())
+    assert (uninterrupted.directory / "best.txt").read_text() == str(uninterrupted.champion())
 
 
-def test_the_pareto_front_has_no_dominated_program(whole: Run) -> None:
-    front = whole.top(None, pareto=True)
-    assert front[0] == whole.top(1)[0]
-    measures = [(-one.fitness.low, one.statements, one.state_memory) for one in front]
-    for one in measures:
+def test_the_pareto_front_has_no_dominated_program(uninterrupted: Run) -> None:
+    front = uninterrupted.top(None, pareto=True)
+    assert front[0] == uninterrupted.top(1)[0]
+    points = [(-row.fitness.low, row.statements, row.state_memory) for row in front]
+    for point in points:
         assert not any(
-            other != one and all(a <= b for a, b in zip(other, one, strict=True))
-            for other in measures
+            other != point and all(a <= b for a, b in zip(other, point, strict=True))
+            for other in points
         )
 
 
 def test_a_champion_that_misses_the_hurdle_is_still_shown(tmp_path: Path) -> None:
-    """The initial program diverges: its fitness is the worst there is, and no task is left out."""
+    """The initial program diverges: its fitness is the worst score, and no task is left out."""
     tasks = [TASK, "photos-autoencoder"]
     init = "def train(w, g, lr):\n    update = g * -1e30\n    return update\n"
     run = search(small(programs=5, tasks=tasks, init=init), tmp_path / "hopeless")
@@ -283,7 +290,7 @@ def test_a_failing_worker_names_the_program_and_loses_nothing(
 
 @pytest.mark.slow
 def test_the_quick_preset_killed_ten_times_gives_the_same_top_document(tmp_path: Path) -> None:
-    """2,000 programs with one worker, with two, and killed at ten random moments (minutes)."""
+    """Runs 2,000 programs with one worker, with two, and with ten kills; takes minutes."""
     words = ("--preset", "quick", "--seed", "1", "--programs", "2000", "--json")
 
     def top(directory: Path) -> Any:

@@ -1,4 +1,4 @@
-"""The space of a program's constants: coordinates, and the search for better ones in it."""
+"""The space of a program's constants: coordinates, and drawing of better constants."""
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ WITH_RATE = [
 
 
 NOT_PROPORTIONAL = {"amos", "exponentiated_gradient"}
-"""Whose steps are not proportional to the constant on their learning rate."""
+"""Programs whose steps are not proportional to the constant factor on the learning rate."""
 PROPORTIONAL = [name for name in WITH_RATE if name not in NOT_PROPORTIONAL]
 
 
 def with_rate(name: str) -> Program:
-    """A known optimizer with a constant on its learning rate."""
+    """Return a known optimizer with a constant factor on its learning rate."""
     program = zoo.load(name)
     return with_step_size_of(program, program)
 
@@ -34,26 +34,26 @@ def test_the_coordinates_of_a_program_give_the_program(name: str) -> None:
         program = space.at(x)
         assert program in space
         if np.isfinite(step_size(live(program))):
-            back = constants(space.at(space.of(program)))
-            assert back == pytest.approx(constants(program), rel=1e-3)
+            restored = constants(space.at(space.of(program)))
+            assert restored == pytest.approx(constants(program), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", PROPORTIONAL)
 def test_the_last_coordinate_is_the_logarithm_of_the_step_size(name: str) -> None:
     space = Space(with_rate(name))
-    own = step_size(live(with_rate(name)))
+    initial = step_size(live(with_rate(name)))
     for seed in range(2):
         x = np.random.default_rng(seed).normal(size=len(space))
-        found = step_size(live(space.at(x)))
-        assert not np.isfinite(found) or found == pytest.approx(own * np.exp(x[-1]), rel=1e-3)
+        size = step_size(live(space.at(x)))
+        assert not np.isfinite(size) or size == pytest.approx(initial * np.exp(x[-1]), rel=1e-3)
 
 
 def test_the_programs_own_constants_have_coordinates_zero() -> None:
     for name in WITH_RATE:
         program = zoo.load(name)
         space = Space(program)
-        there = constants(space.at(np.zeros(len(space))))
-        assert there == pytest.approx(constants(program), rel=1e-5)
+        at_zero = constants(space.at(np.zeros(len(space))))
+        assert at_zero == pytest.approx(constants(program), rel=1e-5)
 
 
 def test_decays_stay_between_0_and_1_and_other_constants_keep_their_sign() -> None:
@@ -70,18 +70,19 @@ def test_decays_stay_between_0_and_1_and_other_constants_keep_their_sign() -> No
 
 
 def test_drawing_finds_better_constants_that_depend_on_each_other() -> None:
-    """Far off, in averages that differ by orders of magnitude: 300 draws without noise."""
+    """The optimum is far away; the 300 draws have no noise in their costs."""
     space = Space(zoo.load("adamw_paper"))
-    wanted = np.array([1.5, -4.0, 1.0, 0.7])
+    optimum = np.array([1.5, -4.0, 1.0, 0.7])
 
     def cost(x: np.ndarray) -> float:
-        return float(np.sum((x - wanted) ** 2))
+        return float(np.sum((x - optimum) ** 2))
 
     rng = np.random.default_rng(0)
-    tried = [space.program]
+    programs = [space.program]
     for _ in range(300):
-        tried.append(space.draw(sorted(tried[-100:], key=lambda p: cost(space.of(p))), rng))
-    assert min(cost(space.of(program)) for program in tried[-20:]) < 0.02 * cost(np.zeros(4))
+        best_first = sorted(programs[-100:], key=lambda program: cost(space.of(program)))
+        programs.append(space.draw(best_first, rng))
+    assert min(cost(space.of(program)) for program in programs[-20:]) < 0.02 * cost(np.zeros(4))
 
 
 def test_a_program_without_constants_has_an_empty_space() -> None:

@@ -1,4 +1,4 @@
-"""Step sizes on noise, and programs with steps of another size."""
+"""Step sizes on noise, and programs rescaled to another step size."""
 
 import math
 
@@ -23,7 +23,7 @@ def test_step_sizes_of_known_programs() -> None:
 def test_a_program_is_rescaled_to_the_step_size_of_another(name: str) -> None:
     child = with_step_size_of(HALVED, zoo.load(name))
     assert step_size(child) == pytest.approx(step_size(zoo.load(name)), rel=1e-4)
-    assert [one.op for one in child.statements] == [one.op for one in HALVED.statements]
+    assert [s.op for s in child.statements] == [s.op for s in HALVED.statements]
 
 
 def test_a_program_without_a_constant_on_its_rate_is_given_one() -> None:
@@ -41,27 +41,27 @@ def test_a_program_without_a_rate_or_a_finite_step_size_is_unchanged(update: str
 
 
 def test_mutation_keeps_the_step_size_when_the_structure_changes() -> None:
-    """A constant that was changed, as the learning rate's own, is left as it was drawn."""
+    """A child that differs in constants only keeps them as they were drawn."""
     parent = zoo.load("adamw_paper")
     config = MutationConfig(wrap=1.0, op_set="full", keep_schedule=True, keep_step_size=1.0)
     before = step_size(parent)
-    kept = constants = 0
+    rescaled = constants = 0
     for n in range(300):
         rng = np.random.Generator(np.random.Philox(key=[n, 8]))
         child = mutate(parent, rng, config)
         if child.mutation.endswith("; steps kept"):
             size = step_size(live(child.analysis.program))
             assert size == pytest.approx(before, rel=1e-3)
-            kept += 1
+            rescaled += 1
         elif child.mutation.startswith("modify"):
-            ops = [one.op for one in child.analysis.program.statements]
-            constants += ops == [one.op for one in parent.statements]
-    assert kept > 50
+            ops = [statement.op for statement in child.analysis.program.statements]
+            constants += ops == [statement.op for statement in parent.statements]
+    assert rescaled > 50
     assert constants > 5
 
 
 def test_rescaled_constants_stay_within_float32() -> None:
-    """Steps that are tiny by a constant that is tiny are made larger only so far."""
+    """Very small steps are enlarged only as far as float32 allows."""
     tiny = parse(
         "def train(w, g, lr):\n    lr = lr * 1e30\n    x = g * 1e-38\n    x = x * 1e-37\n"
         "    update = x * lr\n    return update\n"
