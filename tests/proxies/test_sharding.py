@@ -101,7 +101,7 @@ def test_the_axis_to_split_is_the_largest_divisible_one(sizes: list[int], parts:
 
 def test_a_mesh_of_two_axes_is_an_error_and_equal_meshes_give_one_task() -> None:
     task, devices = proxies.load("digits-mlp"), np.array(jax.devices()[:1])
-    with pytest.raises(ValueError, match="the axes 'a', 'b'; make it of one axis"):
+    with pytest.raises(ValueError, match="the axes 'a', 'b'; make it with one axis"):
         proxies.over_devices(task, jax.sharding.Mesh(devices.reshape(1, 1), ("a", "b")))
     mesh = jax.sharding.Mesh(devices, ("a",))
     assert proxies.over_devices(task, mesh) is proxies.over_devices(task, mesh)
