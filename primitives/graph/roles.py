@@ -222,14 +222,14 @@ class _RoleFinder(Structure):
             return None
         if node.op == "interp" and operand == 2:
             orders = [order for arg in node.args[:2] if (order := self.orders[arg])]
-            kept = node in map(resolved, self.following.values())
+            kept = node in map(resolved, self.next_values.values())
             return _decay(max(orders, default=0.0), value, "decay" if kept else "share")
         if node.op == "multiply":
             state = resolved(node.args[1 - operand])
-            if state in self.following and self.form(state) == "sum":
-                following = self.following[state]
-                if node in map(resolved, resolved(following).args):
-                    order = self.orders[following] or 0.0
+            if state in self.next_values and self.form(state) == "sum":
+                next_value = self.next_values[state]
+                if node in map(resolved, resolved(next_value).args):
+                    order = self.orders[next_value] or 0.0
                     return _decay(order, value, "momentum" if order == 1 else "decay")
         return None
 
@@ -252,7 +252,7 @@ class _RoleFinder(Structure):
             )
         if node.op == "multiply" and same:
             other = resolved(node.args[1 - operand])
-            if other in (*self.following, *self.following.values()):
+            if other in (*self.next_values, *self.next_values.values()):
                 return next((d for d in same if d.key[1] == self.orders[other]), None)
         return None
 
