@@ -100,7 +100,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (("status", "RUN"), (f"programs{ESCAPED}", f"came elsewhere{ESCAPED}#")),
+        (("status", "RUN"), (f"programs{ESCAPED}", f"funnel is elsewhere{ESCAPED}#")),
         (("status", "RUN"), (f"one{ESCAPED} ", f"run{ESCAPED}: 40 programs")),
         (("top", "RUN"), ("id",)),
         (("top", "RUN", "--pareto"), ("id",)),
@@ -262,7 +262,7 @@ def test_a_cycle_of_parents_is_an_error_that_names_the_run(
 def test_impossible_ids_are_refused(run: Any, hostile: Path, number: str) -> None:
     result = run("show", f"{hostile}#{number}")
     assert result.status == 2
-    assert "no program's id" in result.err
+    assert "not a program's id" in result.err
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
