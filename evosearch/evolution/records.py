@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -208,7 +208,7 @@ def is_confirmed(scores: Scores) -> bool:
 
 
 def fitness(
-    rows: list[Mapping[str, float]], noise_floor: float, largest_gain: float = LARGEST_SCORE
+    rows: Sequence[Mapping[str, float]], noise_floor: float, largest_gain: float = LARGEST_SCORE
 ) -> Interval:
     """Return the fitness with its 95% confidence interval over seeds.
 
