@@ -67,7 +67,7 @@ class Op:
         summary: meaning in one line, for lists of ops.
         op_set: `paper` for the ops of Chen et al. 2023, `full` for the rest.
         infix: operator that replaces a call in program text, such as `+`.
-        aliases: further names that the parser accepts.
+        aliases: other names that the parser accepts.
         same_as: name of the op that this op is a synonym of.
 
     Meaning:
@@ -124,7 +124,7 @@ class Op:
     Example:
         >>> from primitives import OPS
         >>> OPS["clip"].summary
-        'x scaled down to global norm c where it is above'
+        'x, scaled down to global norm c if its global norm is larger'
         >>> OPS["clip"].arity, OPS["clip"].scalar_operands
         (2, (1,))
     """

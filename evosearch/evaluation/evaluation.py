@@ -264,7 +264,7 @@ class _TaskEvaluation:
         self._schedule = schedule
         self._tuners: Mapping[str, SettingTuner] = {}
         engine = trainings.runner.backend.engine
-        self._engines = {name: engine(setup, one, runs) for name, one in contenders.items()}
+        self._engines = {name: engine(setup, c, runs) for name, c in contenders.items()}
 
     def tune(
         self, tuners: Mapping[str, SettingTuner], seeds: int, references: Sequence[str]

@@ -136,7 +136,7 @@ class Group:
         return _spread([run.fitness.at(cost) for run in self.runs])
 
     def validation(self, cost: float) -> Spread | None:
-        """Return the fitness on validation tasks over the runs at a cost, or None as above."""
+        """Return the validation fitness over the runs at a cost; None if a run has none by then."""
         return _spread([run.validation.at(cost) for run in self.runs])
 
     def per_task(self, cost: float) -> dict[str, float]:

@@ -75,7 +75,8 @@ def _write_products(context: Context, node: Node) -> None:
 def _expanders(context: Context) -> Iterator[Expander]:
     """Yield the expanders that read a node differently.
 
-    Which ones follow the first is known only after the first has read the node.
+    The first one must have read the node before the next one is requested, since its flags decide
+    whether the others would read it differently.
     """
     unshared = Expander(context, Expansion.UNSHARED)
     yield unshared

@@ -85,7 +85,7 @@ def _is_average(u: Node, v: Node, deeper: int) -> bool:
     """Whether u, not v, is the old average, which `interp` has as its second operand.
 
     That is a state's old value, or else the value whose weight is less deep. `deeper` is the depth
-    of the weight of u less that of v.
+    of the weight of u minus that of v.
     """
     is_state = [node.op == STATE for node in (u, v)]
     return is_state[0] if is_state[0] != is_state[1] else deeper < 0

@@ -86,7 +86,7 @@ class _Builder(StatementGraph):
         self._add(UPDATE, UPDATE, _update_label(self.program.weight), "", Kind.TENSOR)
         self._connect(self.boxes[self.update], UPDATE, 0, "")
         for state in self.live_states:
-            next_value = self.boxes[self.following[state]]
+            next_value = self.boxes[self.next_values[state]]
             self.graph.add_edge(next_value, self.boxes[state], loop=True, places=(), mark="")
         return self.graph
 

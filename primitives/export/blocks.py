@@ -48,7 +48,7 @@ class Block:
         self.write = write
         self.name_for = name_for
         self.lines: list[str] = [] if lines is None else lines
-        self.local: dict[Node, ast.expr] = {}
+        self.local: dict[Node, ast.expr] = {}  # the names of values that have one
         self.uses = self._uses(outputs)
 
     def _uses(self, outputs: tuple[Node, ...]) -> Counter[Node]:

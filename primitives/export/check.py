@@ -33,8 +33,10 @@ KEYS = sorted(SHAPES)
 """Names of the arrays, in the order in which JAX flattens a dict and the reference keeps arrays."""
 
 STEPS = 100
+"""Default number of steps."""
+
 TOLERANCE = 1e-9
-"""Maximum of |difference| / (1 + |reference|)."""
+"""Maximum of |difference| / (1 + |reference|) at which a file passes."""
 
 _NOISE = 1e-13
 """Relative rounding error of each value when the effect of rounding is estimated."""
@@ -66,7 +68,7 @@ class _Step:
         grads: the gradients, by name.
         state: the state before the step.
         update: what the reference subtracts from the weights.
-        following: the state after the step.
+        next_state: the state after the step.
     """
 
     t: int
@@ -76,7 +78,7 @@ class _Step:
     grads: dict[str, np.ndarray]
     state: tuple[Any, ...]
     update: dict[str, np.ndarray]
-    following: tuple[Any, ...]
+    next_state: tuple[Any, ...]
 
 
 def check(file: Exported, steps: int = STEPS) -> CheckResult:
@@ -97,10 +99,10 @@ def check(file: Exported, steps: int = STEPS) -> CheckResult:
     reference = _Reference(file.program)
     largest = 0.0
     module = load(file)
-    for expected, update, following in run(file, module, reference, list(reference.steps(steps))):
+    for expected, update, next_state in run(file, module, reference, list(reference.steps(steps))):
         pairs = [(f"update[{key!r}]", expected.update[key], update[key]) for key in SHAPES]
         for state, expected_value, value in zip(
-            reference.graph.states, expected.following, following, strict=True
+            reference.graph.states, expected.next_state, next_state, strict=True
         ):
             pairs += _named_arrays(state.parameter.name, expected_value, value)
         for array, expected_array, actual_array in pairs:
@@ -172,9 +174,9 @@ class _Reference:
                 if SHAPES[key]:
                     grads[key].reshape(-1)[: 1 + t % 2] = 0.0
             step = _Step(t, schedule, hyperparameters, weights, grads, state, {}, ())
-            update, following = self.run(step)
-            yield replace(step, update=update, following=following)
-            state = following
+            update, next_state = self.run(step)
+            yield replace(step, update=update, next_state=next_state)
+            state = next_state
 
     def run(
         self, step: _Step, noise: Callable[[], float] | None = None
@@ -191,14 +193,14 @@ class _Reference:
             program, factors = _with_noise(program, noise)
             constants += factors
         state = (*step.state, *(np.float64(value) for value in constants))
-        update, following = interpreter.step(
+        update, next_state = interpreter.step(
             program, state, step.weights, step.grads, lr=step.schedule, t=float(step.t), xp=np
         )
         if not self.rate_in_program:
             with np.errstate(all="ignore"):
                 rate = step.hyperparameters["learning_rate"]
                 update = {key: rate * array for key, array in update.items()}
-        return update, following[: len(self.graph.states)]
+        return update, next_state[: len(self.graph.states)]
 
     def _varied(self, rng: np.random.Generator) -> dict[str, float]:
         """Return the defaults, each reduced by up to a tenth, which leaves it in its interval."""
@@ -401,9 +403,9 @@ def _rounding_spread(
             weights={key: x * near_one() for key, x in step.weights.items()},
             grads={key: x * near_one() for key, x in step.grads.items()},
         )
-        update, following = reference.run(noisy_step, near_one)
+        update, next_state = reference.run(noisy_step, near_one)
         arrays = {f"update[{key!r}]": update[key] for key in SHAPES}
-        for state, value in zip(reference.graph.states, following, strict=True):
+        for state, value in zip(reference.graph.states, next_state, strict=True):
             arrays |= {name: x for name, x, _ in _named_arrays(state.parameter.name, value, SHAPES)}
         change = abs(float(np.ravel(arrays[array])[index]) - expected)
         largest = max(largest, np.inf if np.isnan(change) else change)

@@ -82,13 +82,13 @@ class StateVariable:
         parameter: the state as the program declares it.
         initial: the initial value, a constant or a hyperparameter.
         old: the value before a step.
-        following: the value after a step.
+        next_value: the value after a step.
     """
 
     parameter: Parameter
     initial: Node
     old: Node
-    following: Node
+    next_value: Node
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Lowered:
 
     def values(self) -> tuple[Node, ...]:
         """Return all values that the step reads or computes, operands first."""
-        return tuple(reachable((self.direction, *(state.following for state in self.states))))
+        return tuple(reachable((self.direction, *(state.next_value for state in self.states))))
 
     def reads(self, leaf: str) -> bool:
         """Whether the step reads the leaf `weights`, `lr` or `t`."""
@@ -128,7 +128,7 @@ class Lowered:
 
         return Ranges(
             {state.parameter.name: start(state.initial) for state in self.states},
-            {state.parameter.name: state.following for state in self.states},
+            {state.parameter.name: state.next_value for state in self.states},
             hyperparameters=intervals,
         )
 
@@ -216,10 +216,10 @@ class _Lowering:
                 parameter,
                 self._number((INITIAL, number), parameter.initial),
                 lowered[state],
-                lowered[following],
+                lowered[next_value],
             )
-            for number, (parameter, (state, following)) in enumerate(
-                zip(self.program.states, graph.following.items(), strict=True)
+            for number, (parameter, (state, next_value)) in enumerate(
+                zip(self.program.states, graph.next_values.items(), strict=True)
             )
         )
         gradient, direction = lowered[graph.parameters[1]], lowered[graph.update]

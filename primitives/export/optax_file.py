@@ -36,11 +36,13 @@ _TAKEN = (
     "p",
     "u",
 )
+"""Names that files use, whatever the program."""
 _SLICES = {
     Kind.ROW: "[..., :1]",
     Kind.COL: "[..., :1, :]",
     Kind.MATRIX: "[..., :1, :1]",
 }
+"""The part of a parameter that has the shape of a state, by the kind of the state."""
 
 
 class OptaxFile:
@@ -65,13 +67,13 @@ class OptaxFile:
         )
         self.states = state_names(graph, "optax", self.names)
         self.dialect = Jax(graph.ranges())
-        self.counts = graph.reads("t") or graph.reads("lr")
-        self.has_state = bool(graph.states) or self.counts
+        self.counts_steps = graph.reads("t") or graph.reads("lr")
+        self.has_state = bool(graph.states) or self.counts_steps
 
     def text(self) -> str:
         """Return the text of the file."""
         update = Update(self).lines()
-        body = [*self._state(), *self._transformation(update), *self._alias()]
+        body = [*self._state_class(), *self._transformation(update), *self._optimizer()]
         helpers = self._helpers(body)
         lines = [
             *source.docstring([*title(self.name, self.summary), "", *provenance(self.program)]),
@@ -119,13 +121,13 @@ class OptaxFile:
 
     # -- the state ------------------------------------------------------------------------------
 
-    def _state(self) -> list[str]:
+    def _state_class(self) -> list[str]:
         if not self.has_state:
             return []
         lines = ["", "", f"class {self.state_class}(NamedTuple):"]
         lines += source.docstring([f"State of `scale_by_{self.name}`."], indent=4)
         lines.append("")
-        if self.counts:
+        if self.counts_steps:
             lines.append("    count: jax.Array  # the steps done")
         for state in self.graph.states:
             kind = state.parameter.kind
@@ -141,7 +143,7 @@ class OptaxFile:
             lines.append(f"    {self.states[state.parameter.name]}: {annotation}{note}")
         return lines
 
-    def _init(self) -> list[str]:
+    def _init_function(self) -> list[str]:
         space = " " * 4
         if not self.has_state:
             return [
@@ -153,19 +155,19 @@ class OptaxFile:
         if not self.graph.states:
             lines.append(f"{space}    del params")
         fields = []
-        if self.counts:
+        if self.counts_steps:
             fields.append("count=jnp.zeros([], jnp.int32)")
         for state in self.graph.states:
             name = self.states[state.parameter.name]
-            lines += self._start(name, state)
+            lines += self._initial_state(name, state)
             fields.append(f"{name}={name}")
         return [*lines, *source.call(f"return {self.state_class}(", fields, indent=BODY)]
 
-    def _start(self, name: str, state: StateVariable) -> list[str]:
+    def _initial_state(self, name: str, state: StateVariable) -> list[str]:
         """Return the lines that create the initial value of a state."""
         initial, kind = state.initial, state.parameter.kind
         is_zero = initial.is_constant and initial.value == 0
-        value = "" if is_zero else _initial(initial)
+        value = "" if is_zero else _initial_value(initial)
         if kind == Kind.SCALAR:
             dtype = "jnp.result_type(jnp.float32, *jax.tree.leaves(params))"
             return source.call(f"{name} = jnp.asarray(", [value or "0.0", dtype], indent=BODY)
@@ -196,7 +198,7 @@ class OptaxFile:
                 [*source.paragraph(words), *_arguments(self._descriptions())], indent=4
             ),
             "",
-            *self._init(),
+            *self._init_function(),
             "",
             *update,
             "",
@@ -214,7 +216,7 @@ class OptaxFile:
             descriptions.append(("schedule", text))
         return descriptions
 
-    def _alias(self) -> list[str]:
+    def _optimizer(self) -> list[str]:
         rate = self.graph.roles.learning_rate
         arguments = [f"learning_rate: optax.ScalarOrSchedule = {source.number(rate.value)}"]
         arguments += [_argument(h) for h in self.scale_by]
@@ -256,7 +258,7 @@ class OptaxFile:
         ]
 
 
-def _initial(value: Node) -> str:
+def _initial_value(value: Node) -> str:
     return value.name if value.op == HYPERPARAMETER else source.number(value.value)
 
 

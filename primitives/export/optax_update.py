@@ -32,7 +32,7 @@ class File(Protocol):
         states: for each state of the program its field in the state class.
         state_class: the name of the state class.
         dialect: writes ops in JAX.
-        counts: whether the state holds the number of completed steps.
+        counts_steps: whether the state holds the number of completed steps.
         has_state: whether the file has a state class.
     """
 
@@ -42,7 +42,7 @@ class File(Protocol):
     states: dict[str, str]
     state_class: str
     dialect: Jax
-    counts: bool
+    counts_steps: bool
     has_state: bool
 
 
@@ -91,7 +91,7 @@ class Update:
         is_gradient = graph.direction.op == "gradient"
         ending = [] if is_gradient else self._ending(self._direction())
         names = [self.file.states[state.parameter.name] for state in graph.states]
-        fields = ["count=count"] * self.file.counts + [
+        fields = ["count=count"] * self.file.counts_steps + [
             f"{name}={self._following(name, state)}"
             for name, state in zip(names, graph.states, strict=True)
         ]
@@ -122,7 +122,7 @@ class Update:
         unused = ["params"] * (not graph.reads("weights")) + ["state"] * (not self.file.has_state)
         if unused:
             lines.append(f"{space}del {', '.join(unused)}")
-        if self.file.counts:
+        if self.file.counts_steps:
             lines.append(f"{space}count = optax.safe_increment(state.count)")
         if "grads" in "\n".join(self.body):
             lines.append(f"{space}grads = jax.tree.map({view}, updates)")
@@ -138,7 +138,7 @@ class Update:
     @property
     def _needs_float_step(self) -> bool:
         """Whether the step is used other than as an exponent (which may be an integer)."""
-        outputs = (self.graph.direction, *(state.following for state in self.graph.states))
+        outputs = (self.graph.direction, *(state.next_value for state in self.graph.states))
         return any(value.op == "t" for value in outputs) or any(
             arg.op == "t" and (value.op, index) != ("power", 1)
             for value in self.graph.values()
@@ -172,11 +172,11 @@ class Update:
         """
         trees: dict[Node, StateVariable | None] = {}
         for state in self.graph.states:
-            value = state.following
+            value = state.next_value
             if value.kind == state.parameter.kind != Kind.SCALAR and value.args:
                 trees.setdefault(value, state)
         values = self.graph.values()
-        roots = [self.graph.direction, *(state.following for state in self.graph.states)]
+        roots = [self.graph.direction, *(state.next_value for state in self.graph.states)]
         roots += [value.args[0] for value in values if value.op == "total"]
         roots = [root for root in roots if root.kind != Kind.SCALAR and root.args]
         readers: Counter[Node] = Counter(roots)
@@ -199,7 +199,7 @@ class Update:
             for arg in value.args
             if arg.kind == Kind.SCALAR
         ]
-        scalars += [s.following for s in self.graph.states if s.following.kind == Kind.SCALAR]
+        scalars += [s.next_value for s in self.graph.states if s.next_value.kind == Kind.SCALAR]
         return tuple(dict.fromkeys(scalars))
 
     def _scalar_leaf(self, value: Node) -> ast.expr | None:
@@ -259,7 +259,7 @@ class Update:
 
     def _storing(self, state: StateVariable) -> str:
         """Return the code that converts a state's next value `_0` to shape and type of `like`."""
-        value, is_matrix = state.following, self._access(state) != "_0"
+        value, is_matrix = state.next_value, self._access(state) != "_0"
         ending = "_0"
         if value.kind != state.parameter.kind:
             shape = "_matrix(like).shape" if is_matrix else "like.shape"
@@ -356,7 +356,7 @@ class Update:
 
     def _following(self, name: str, state: StateVariable) -> str:
         """Return the expression of a state's next value, after adding the lines it needs."""
-        value, kind = state.following, state.parameter.kind
+        value, kind = state.next_value, state.parameter.kind
         if value is state.old:
             return f"state.{name}"
         if kind == Kind.SCALAR:

@@ -40,12 +40,14 @@ _TAKEN = (
     "shape",
     "saved",
 )
+"""Names that files use, whatever the program."""
 _SLICES = {
     Kind.TENSOR: "grad",
     Kind.ROW: "grad[..., :1]",
     Kind.COL: "grad[..., :1, :]",
     Kind.MATRIX: "grad[..., :1, :1]",
 }
+"""The part of a gradient that has the shape of a state, by the kind of the state."""
 
 
 class TorchFile:
@@ -69,23 +71,23 @@ class TorchFile:
         self.per_array = [s for s in graph.states if s.parameter.kind != Kind.SCALAR]
         self.per_model = [s for s in graph.states if s.parameter.kind == Kind.SCALAR]
         self.reads_t, self.has_schedule = graph.reads("t"), graph.reads("lr")
-        self.counts = self.reads_t or self.has_schedule
+        self.counts_steps = self.reads_t or self.has_schedule
         # Steps are counted per model if it has a state, and else per parameter.
-        self.counts_per_array = self.counts and not self.per_model
+        self.counts_per_array = self.counts_steps and not self.per_model
         self.weight_decay = graph.roles.weight_decay
 
     def text(self) -> str:
         """Return the text of the file."""
         step = Step(self).lines()
         body = [
-            *self._class(),
+            *self._class_header(),
             *self._constructor(),
-            *self._arrays(),
+            *self._array_methods(),
             *(self._model_method() if self.per_model else []),
             "",
             *step,
-            *self._pickling(),
-            *self._loading(),
+            *self._getstate_method(),
+            *self._load_method(),
         ]
         lines = [
             *source.docstring([*title(self.name, self.summary), "", *provenance(self.program)]),
@@ -99,13 +101,13 @@ class TorchFile:
             "import torch",
             "from torch import Tensor",
             *self.graph.constants(),
-            *self._view(),
+            *self._matrix_function(),
             *self.dialect.helper_lines(),
             *body,
         ]
         return source.joined(lines)
 
-    def _view(self) -> list[str]:
+    def _matrix_function(self) -> list[str]:
         if not self.graph.uses_matrices:
             return []
         return [
@@ -118,7 +120,7 @@ class TorchFile:
 
     # -- constructor ----------------------------------------------------------------------------
 
-    def _class(self) -> list[str]:
+    def _class_header(self) -> list[str]:
         words = self.summary or f"{self.class_name}: an optimizer found by program search."
         rate = "lr: the learning rate, a factor on the update; what schedulers change."
         lines = ["", "", f"class {self.class_name}(torch.optim.Optimizer):"]
@@ -172,7 +174,7 @@ class TorchFile:
 
     # -- states -----------------------------------------------------------------------------------
 
-    def _arrays(self) -> list[str]:
+    def _array_methods(self) -> list[str]:
         """Return the methods that iterate over parameters with gradients and give their states."""
         message = f'"{self.class_name} takes no sparse gradients"'
         lines = [
@@ -207,12 +209,12 @@ class TorchFile:
             if needs_matrix:
                 lines.append("            matrix = _matrix(like)")
         for state in self.per_array:
-            lines += self._start(state)
+            lines += self._initial_state(state)
         return [*lines, "        return state"]
 
-    def _start(self, state: StateVariable) -> list[str]:
+    def _initial_state(self, state: StateVariable) -> list[str]:
         name, kind = self.states[state.parameter.name], state.parameter.kind
-        value = self._initial(state)
+        value = self._initial_value(state)
         like = _SLICES.get(kind, "").replace("grad", "like" if kind == Kind.TENSOR else "matrix")
         is_zero = value == "0.0"
         if kind == Kind.LEAF:
@@ -221,7 +223,7 @@ class TorchFile:
             tensor = f"torch.zeros_like({like})" if is_zero else f"torch.full_like({like}, {value})"
         return [f'            state["{name}"] = {tensor}']
 
-    def _initial(self, state: StateVariable) -> str:
+    def _initial_value(self, state: StateVariable) -> str:
         if state.initial.op == HYPERPARAMETER:
             return f'self.defaults["{state.initial.name}"]'
         return source.number(state.initial.value)
@@ -234,14 +236,16 @@ class TorchFile:
             '        model = self.state["model"]',
             "        if not model:",
         ]
-        if self.counts:
+        if self.counts_steps:
             lines.append('            model["step"] = 0')
         for state in self.per_model:
             name = self.states[state.parameter.name]
-            lines.append(f'            model["{name}"] = like.new_full((), {self._initial(state)})')
+            lines.append(
+                f'            model["{name}"] = like.new_full((), {self._initial_value(state)})'
+            )
         return [*lines, "        return model"]
 
-    def _pickling(self) -> list[str]:
+    def _getstate_method(self) -> list[str]:
         """Return the method that adds the schedule to copied and pickled optimizers."""
         if not self.has_schedule:
             return []
@@ -252,7 +256,7 @@ class TorchFile:
             '        return {**super().__getstate__(), "schedule": self.schedule}',
         ]
 
-    def _loading(self) -> list[str]:
+    def _load_method(self) -> list[str]:
         """Return the method that loads states without PyTorch's cast to the parameters' types."""
         if not self.graph.states:
             return []

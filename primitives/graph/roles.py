@@ -46,7 +46,7 @@ class Hyperparameter:
         value: value in the program.
         interval: valid values.
         places: positions of the constant in `Roles.program`.
-        unit_places: positions of further factors of a product. `value` is the whole product; a
+        unit_places: positions of the other factors of a product. `value` is the whole product; a
             program that reads the hyperparameter at `places` has 1 at `unit_places`.
     """
 
@@ -215,21 +215,21 @@ class _RoleFinder(Structure):
         return sorted(drafts.values(), key=lambda draft: min(draft.places) < (0, 0))
 
     def _as_decay(
-        self, node: Node, operand: int, value: float, place: Place, known: object
+        self, node: Node, operand: int, value: float, place: Place, drafts: object
     ) -> _Draft | None:
         """Match the decay of a moving average or of a decaying sum."""
         if value not in DECAY:
             return None
         if node.op == "interp" and operand == 2:
             orders = [order for arg in node.args[:2] if (order := self.orders[arg])]
-            kept = node in map(resolved, self.following.values())
+            kept = node in map(resolved, self.next_values.values())
             return _decay(max(orders, default=0.0), value, "decay" if kept else "share")
         if node.op == "multiply":
             state = resolved(node.args[1 - operand])
-            if state in self.following and self.form(state) == "sum":
-                following = self.following[state]
-                if node in map(resolved, resolved(following).args):
-                    order = self.orders[following] or 0.0
+            if state in self.next_values and self.form(state) == "sum":
+                next_value = self.next_values[state]
+                if node in map(resolved, resolved(next_value).args):
+                    order = self.orders[next_value] or 0.0
                     return _decay(order, value, "momentum" if order == 1 else "decay")
         return None
 
@@ -239,12 +239,12 @@ class _RoleFinder(Structure):
         operand: int,
         value: float,
         place: Place,
-        known: Mapping[tuple[object, ...], _Draft],
+        drafts: Mapping[tuple[object, ...], _Draft],
     ) -> _Draft | None:
         """Match a repeated decay: in a bias correction 1 - b^t, or in Nesterov's look-ahead."""
         if value not in DECAY:
             return None
-        same = [draft for key, draft in known.items() if key[0] == "decay" and key[2] == value]
+        same = [draft for key, draft in drafts.items() if key[0] == "decay" and key[2] == value]
         if node.op == "power" and operand == 0 and "t" in node.args[1].leaves:
             corrected = self._corrected(node)
             return next((d for d in same if d.key[1] == corrected), same[0] if same else None) or (
@@ -252,7 +252,7 @@ class _RoleFinder(Structure):
             )
         if node.op == "multiply" and same:
             other = resolved(node.args[1 - operand])
-            if other in (*self.following, *self.following.values()):
+            if other in (*self.next_values, *self.next_values.values()):
                 return next((d for d in same if d.key[1] == self.orders[other]), None)
         return None
 
@@ -266,7 +266,7 @@ class _RoleFinder(Structure):
         return None
 
     def _as_standard(
-        self, node: Node, operand: int, value: float, place: Place, known: object
+        self, node: Node, operand: int, value: float, place: Place, drafts: object
     ) -> _Draft | None:
         """Match a constant with a standard name: eps, weight_decay, or one from the op's row."""
         readers = {user.op for user, _ in self.users[node]}
@@ -283,7 +283,7 @@ class _RoleFinder(Structure):
         return None
 
     def _as_any(
-        self, node: Node, operand: int, value: float, place: Place, known: object
+        self, node: Node, operand: int, value: float, place: Place, drafts: object
     ) -> _Draft | None:
         if abs(value) in _LITERALS:
             return None

@@ -35,7 +35,8 @@ class StatementGraph:
         parameters: leaf of each parameter.
         statements: node of each statement.
         update: node of the update.
-        following: node of the next value of each state, by the state's leaf, in the order returned.
+        next_values: node of the next value of each state, by the state's leaf, in the order
+            returned.
         live_states: leaves of the states that some update depends on.
         live_statements: nodes of the statements that some update depends on.
         places: position of each constant; (index of the statement, 0) for an op that returns a
@@ -74,7 +75,7 @@ class StatementGraph:
         self.parameters = tuple(leaves)
         self.statements = tuple(values[len(leaves) :])
         self.update = values[analysis.outputs[0]]
-        self.following = {leaves[n]: values[v] for n, v in analysis.next_value.items()}
+        self.next_values = {leaves[n]: values[v] for n, v in analysis.next_value.items()}
         self.live_states = tuple(values[number] for number in analysis.live_states)
         self.live_statements = tuple(self.statements[index] for index in analysis.live_statements)
 

@@ -36,14 +36,14 @@ class Structure(StatementGraph):
     # -- orders: the power of the gradient that a value is proportional to ----------------------
 
     def _orders(self) -> dict[Node, float | None]:
-        state_orders: dict[Node, float | None] = dict.fromkeys(self.following)
+        state_orders: dict[Node, float | None] = dict.fromkeys(self.next_values)
         for _ in range(4):  # orders of states propagate through a few states
             orders: dict[Node, float | None] = dict.fromkeys((*self.parameters, *self.places), 0.0)
             orders[self.gradient] = 1.0
             orders |= state_orders
             for node in self.statements:
                 orders[node] = _order(node.row, [orders[arg] for arg in node.args])
-            state_orders = {state: orders[value] for state, value in self.following.items()}
+            state_orders = {state: orders[value] for state, value in self.next_values.items()}
         return orders
 
     # -- states --------------------------------------------------------------------------------
@@ -51,9 +51,9 @@ class Structure(StatementGraph):
     def state_roles(self) -> dict[str, tuple[StateRole, bool]]:
         """Return for each state its role and whether it is a sum instead of an average."""
         roles: dict[str, tuple[StateRole, bool]] = {}
-        for state, following in self.following.items():
+        for state, next_value in self.next_values.items():
             form = self.form(state)
-            order = self.orders[following]
+            order = self.orders[next_value]
             role: StateRole = ""
             if form == "maximum":
                 role = "largest second moment" if order == 2 else ""
@@ -64,7 +64,7 @@ class Structure(StatementGraph):
 
     def form(self, state: Node) -> str:
         """Return how a state accumulates: "average", "maximum", "sum", or an empty text."""
-        value = resolved(self.following[state])
+        value = resolved(self.next_values[state])
         args = [resolved(arg) for arg in value.args]
         if value.op == "interp" and state in args[:2]:
             return "average"
@@ -122,7 +122,7 @@ class Structure(StatementGraph):
         """
         places, rates, others = self.factors(self.update)
         places = [p for p in places if Counter(places)[p] == 1 and self._only_scales(p)]
-        if any("lr" in value.leaves for value in self.following.values()):
+        if any("lr" in value.leaves for value in self.next_values.values()):
             return places, False
         if "lr" not in self.update.leaves:
             return places, True
@@ -132,7 +132,7 @@ class Structure(StatementGraph):
 
     def reads_lr(self) -> bool:
         """Return whether the program reads `lr`."""
-        read = {*self.users, self.update, *self.following.values()}
+        read = {*self.users, self.update, *self.next_values.values()}
         return any(node.op == "lr" for node in read)
 
     def _only_scales(self, place: Place) -> bool:
@@ -185,14 +185,14 @@ class Structure(StatementGraph):
 
     def _read_once(self, node: Node) -> bool:
         """Return whether `node` is read at most once, including as a state or as the update."""
-        readers = len(self.users[node]) + list(self.following.values()).count(node)
+        readers = len(self.users[node]) + list(self.next_values.values()).count(node)
         return readers + (node is self.update) <= 1
 
 
 def _order(op: Op, orders: list[float | None]) -> float | None:
     """Estimate the order of a result from the orders of its operands; see `Op.order`."""
-    known = [order for order in orders if order is not None]
-    if not known:
+    known_orders = [order for order in orders if order is not None]
+    if not known_orders:
         return 0.0 if not orders else None
     if op.exponent is not None:
         return orders[0] if orders[0] is None else orders[0] * op.exponent
@@ -200,13 +200,13 @@ def _order(op: Op, orders: list[float | None]) -> float | None:
         case "none":
             return 0.0
         case "sum":
-            return sum(known) if len(known) == len(orders) else None
+            return sum(known_orders) if len(known_orders) == len(orders) else None
         case "difference":
-            return known[0] - known[1] if len(known) == 2 else None
+            return known_orders[0] - known_orders[1] if len(known_orders) == 2 else None
         case "largest":
-            return max(known)
+            return max(known_orders)
         case "linear":
-            summands = (orders[place] for place in op.linear)
+            summands = (orders[operand] for operand in op.linear)
             return max((order for order in summands if order is not None), default=None)
     return None
 
@@ -216,15 +216,15 @@ def _homogeneous_degree(op: Op, degrees: list[int | None]) -> int | None:
 
     The degree is None if the result is not homogeneous.
     """
-    known = [degree for degree in degrees if degree is not None]
-    if len(known) < len(degrees):
+    known_degrees = [degree for degree in degrees if degree is not None]
+    if len(known_degrees) < len(degrees):
         return None
-    if not any(known):
+    if not any(known_degrees):
         return 0
     if op.name == "multiply":
-        return sum(known)
+        return sum(known_degrees)
     if op.name == "divide":
-        return known[0] - known[1]
-    summands = {known[place] for place in op.linear}
-    others = [degree for place, degree in enumerate(known) if place not in op.linear]
+        return known_degrees[0] - known_degrees[1]
+    summands = {known_degrees[operand] for operand in op.linear}
+    others = [degree for operand, degree in enumerate(known_degrees) if operand not in op.linear]
     return summands.pop() if len(summands) == 1 and not any(others) else None

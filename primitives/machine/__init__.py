@@ -1,1 +1,1 @@
-"""What a program computes: the reference interpreter, and fast ones for one program or many."""
+"""Interpreters of programs: the reference, and fast ones for one program or a batch."""

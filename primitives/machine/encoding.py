@@ -37,7 +37,7 @@ OPCODE, OUT, FIRST, KIND, SECTION = 0, 1, 2, 6, 7
 """Columns of an encoded instruction; up to four operands start at FIRST."""
 _WIDTH = 8
 _TINY = float(np.finfo(np.float32).tiny)
-_WEIGHT, _GRADIENT = 0, 1
+_GRADIENT = 1
 _LR, _T = 0, 1
 _INPUTS = {"lr": _LR, "t": _T}
 

@@ -265,7 +265,7 @@ ARITHMETIC = (
         "clip",
         "xs",
         _clip,
-        "x scaled down to global norm c where it is above",
+        "x, scaled down to global norm c if its global norm is larger",
         reduction=Reduction(Kind.SCALAR, "sum", squares),
         order="largest",
         underflows=True,

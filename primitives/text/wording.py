@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable
 from itertools import islice
 
-_Kinds = type[ast.AST] | tuple[type[ast.AST], ...]
+_NodeTypes = type[ast.AST] | tuple[type[ast.AST], ...]
 
-_IN_WORDS: dict[_Kinds, str] = {
+_NODE_NAMES: dict[_NodeTypes, str] = {
     ast.AugAssign: "an assignment like `+=`",
     ast.AnnAssign: "an annotated assignment",
     (ast.Import, ast.ImportFrom): "an import",
@@ -28,14 +28,14 @@ _IN_WORDS: dict[_Kinds, str] = {
 }
 """Common names of syntax, where they differ from the class names of Python's syntax tree."""
 
-_REMEDIES: dict[_Kinds, str] = {
+_REMEDIES: dict[_NodeTypes, str] = {
     ast.AugAssign: "write m = m + g",
     ast.AnnAssign: "leave out the annotation",
     (ast.For, ast.AsyncFor, ast.While): "write out each iteration",
     (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp): "write out each iteration",
     ast.If: "write x = where(c, x, y)",
     ast.IfExp: "write where(c, x, y)",
-    ast.NamedExpr: "give it a line of its own",
+    ast.NamedExpr: "use a separate statement",
     ast.Attribute: "call ops by their bare name, as in sign(g)",
     ast.Subscript: "use row_mean, col_mean or where on whole arrays",
     ast.Tuple: "assign one value at a time",
@@ -52,6 +52,7 @@ _SIGNS: dict[type[ast.AST], str] = {
     **{ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "==", ast.NotEq: "!="},
     **{ast.In: "in", ast.NotIn: "not in", ast.Is: "is", ast.IsNot: "is not"},
 }
+
 MATRIX_PRODUCTS = frozenset(("bmm", "einsum", "matmul", "mm", "outer", "tensordot"))
 """Functions of other libraries that users expect and that no op resembles."""
 NO_MATRIX_PRODUCTS = (
@@ -99,8 +100,8 @@ def describe(node: ast.AST) -> str:
             return f"comparison `{_SIGNS[type(operator)]}`"
         case ast.BinOp(op=operator) | ast.UnaryOp(op=operator) | ast.BoolOp(op=operator):
             return f"operator `{_SIGNS[type(operator)]}`"
-    for kinds, words in _IN_WORDS.items():
-        if isinstance(node, kinds):
+    for types, words in _NODE_NAMES.items():
+        if isinstance(node, types):
             return words
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(node).__name__).lower()
     return f"an {words}" if words[0] in "aeio" else f"a {words}"
@@ -135,7 +136,7 @@ def remedy(node: ast.AST) -> str | None:
             return _operator_remedy(operator, left, right) or "write greater(x, y) or equal(x, y)"
         case ast.Compare():
             return "compare two values at a time, as in greater(x, y)"
-    return next((words for kinds, words in _REMEDIES.items() if isinstance(node, kinds)), None)
+    return next((words for types, words in _REMEDIES.items() if isinstance(node, types)), None)
 
 
 def _operator_remedy(operator: ast.AST, *operands: ast.expr) -> str | None:

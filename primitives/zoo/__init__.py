@@ -38,7 +38,7 @@ class Entry:
         idea: what the optimizer does, in one line.
         paper: authors, year, and arXiv number or title.
         hyperparameters: pairs of name and published default.
-        notes: further remarks; may be empty.
+        notes: additional remarks; may be empty.
     """
 
     title: str

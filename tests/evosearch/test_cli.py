@@ -1,4 +1,4 @@
-"""The command line: help for everything, JSON that is one document, errors that are one line."""
+"""The command line: help and JSON for every command, errors on one line."""
 
 from __future__ import annotations
 
@@ -46,26 +46,28 @@ COMMANDS = (
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small finished run."""
-    directory = tmp_path_factory.mktemp("runs") / "found"
+    directory = tmp_path_factory.mktemp("runs") / "finished"
     return search(small(programs=60), directory).directory
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_and_json(run: Any, command: str) -> None:
-    said = run(command, "--help")
-    assert said.status == 0
-    assert "--json" in said.out
-    assert len(said.out.splitlines()) > 5
+    result = run(command, "--help")
+    assert result.status == 0
+    assert "--json" in result.out
+    assert len(result.out.splitlines()) > 5
 
 
-def test_no_command_is_missing_from_this_table(run: Any) -> None:
+def test_the_table_lists_every_command(run: Any) -> None:
     run("--help")
-    assert {one.name or one.callback.__name__ for one in app.registered_commands} == set(COMMANDS)
+    assert {info.name or info.callback.__name__ for info in app.registered_commands} == set(
+        COMMANDS
+    )
 
 
-def test_help_answers_without_importing_jax() -> None:
+def test_help_does_not_import_jax() -> None:
     code = (
         "import sys; sys.argv = ['evosearch', '--help']\n"
         "from evosearch.cli import main\n"
@@ -89,10 +91,10 @@ def test_help_answers_without_importing_jax() -> None:
     ],
 )
 def test_json_is_one_document(run: Any, words: tuple[str, ...], keys: set[str]) -> None:
-    said = run(*words, "--json")
-    assert said.status == 0
-    assert keys <= set(json.loads(said.out))
-    assert said.err == ""
+    result = run(*words, "--json")
+    assert result.status == 0
+    assert keys <= set(json.loads(result.out))
+    assert result.err == ""
 
 
 def test_the_catalogue_lists_every_op_zoo_program_and_task(run: Any) -> None:
@@ -106,47 +108,47 @@ def test_the_catalogue_lists_every_op_zoo_program_and_task(run: Any) -> None:
 
 def test_a_task_is_shown_with_its_data_weights_and_metric(run: Any) -> None:
     task, source = proxies.load("digits-mlp"), proxies.data.digits()
-    said = run("tasks", task.name).out
+    result = run("tasks", task.name).out
     shown = json.loads(run("tasks", task.name, "--json").out)
     for text in (task.description, task.metric, source.provenance, "weight_0 64x40"):
-        assert text in " ".join(said.split())
+        assert text in " ".join(result.split())
     assert shown["weights"]["weight_0"] == [64, 40]
     assert shown["items"] == len(source.part("search")[0])
     assert "8 steps ago" in run("tasks", "deep-delayed").out
 
 
-def test_signal_to_noise_is_measured_and_told(run: Any) -> None:
-    said = run("tasks", "--snr", "--task", "saddle", "--seeds", "2", "--json")
-    (one,) = json.loads(said.out)["tasks"]
+def test_tasks_snr_measures_signal_to_noise(run: Any) -> None:
+    result = run("tasks", "--snr", "--task", "saddle", "--seeds", "2", "--json")
+    (one,) = json.loads(result.out)["tasks"]
     assert one["task"] == "saddle"
-    assert one["signal"] > 0 == one["noise"]  # nothing in it is random
-    assert "saddle" in said.err
+    assert one["signal"] > 0 == one["noise"]  # the task is deterministic
+    assert "saddle" in result.err
     assert "saddle" in run("tasks", "saddle", "--snr", "--seeds", "2").out
 
 
-def test_status_top_and_show_of_a_run(run: Any, found: Path) -> None:
-    status = json.loads(run("status", found, "--json").out)
+def test_status_top_and_show_of_a_run(run: Any, finished_run: Path) -> None:
+    status = json.loads(run("status", finished_run, "--json").out)
     counts = {"generated", "invalid", "cache_hits", "evaluated", "measurements"}
     rates = {"cache_hit_rate", "redundant_fraction", "programs_per_second", "elapsed_seconds"}
     assert counts | rates | {"best", "stop_reason"} <= set(status)
     fields = {"id", "fitness", "fitness_low", "fitness_high", "per_task", "source"}
     assert fields <= set(status["best"])
-    top = json.loads(run("top", found, "-n", "5", "--json").out)["programs"]
+    top = json.loads(run("top", finished_run, "-n", "5", "--json").out)["programs"]
     assert len(top) == 5
     assert fields | {"measurements", "statements", "state_memory"} <= set(top[0])
     lows = [(-one["fitness_low"], one["id"]) for one in top]
     assert lows == sorted(lows)
-    rows = run("top", found, "-n", "5").out.splitlines()
+    rows = run("top", finished_run, "-n", "5").out.splitlines()
     assert rows[0].split()[-2:] == ["fitness", "from"]
     for one, row in zip(top, rows[1:], strict=False):
         assert row.split()[-2:] == ["fresh" if one["confirmed"] else "search", "seeds"]
-    champion = json.loads(run("show", found, "--json").out)
+    champion = json.loads(run("show", finished_run, "--json").out)
     assert champion["live_source"] == status["best"]["source"]
-    by_number = json.loads(run("show", f"{found}#{top[1]['id']}", "--json").out)
+    by_number = json.loads(run("show", f"{finished_run}#{top[1]['id']}", "--json").out)
     assert by_number["live_source"] == top[1]["source"]
 
 
-def test_inject_returns_an_id_that_show_knows(run: Any, tmp_path: Path) -> None:
+def test_inject_returns_an_id_that_show_accepts(run: Any, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     make_run_directory(directory, config(), {})
     number = json.loads(run("inject", directory, "lion", "--json").out)["id"]
@@ -173,30 +175,30 @@ def test_programs_come_from_files_and_standard_input(
     assert str(zoo.load("sgd")) in piped.stdout
 
 
-def test_show_gives_header_text_equations_memory_and_kinds(run: Any) -> None:
-    said = run("show", "adafactor")
+def test_show_prints_header_source_equations_memory_and_kinds(run: Any) -> None:
+    result = run("show", "adafactor")
     entry = zoo.entry("adafactor")
-    assert said.out.startswith(f"{entry.title}: {entry.idea}\n{entry.paper}\n")
-    assert "epsilon1 1e-30, clipping threshold 1" in said.out
-    assert entry.notes in " ".join(said.out.split())
+    assert result.out.startswith(f"{entry.title}: {entry.idea}\n{entry.paper}\n")
+    assert "epsilon1 1e-30, clipping threshold 1" in result.out
+    assert entry.notes in " ".join(result.out.split())
     description = json.loads(run("show", "adafactor", "--json").out)["description"]
     assert description["hyperparameters"] == dict(entry.hyperparameters)
-    assert str(zoo.load("adafactor")) in said.out
+    assert str(zoo.load("adafactor")) in result.out
     for equation in equations(zoo.load("adafactor")):
-        assert f"    {equation}\n" in said.out
-    assert "per weight" in said.out
-    assert "row: r" in said.out
+        assert f"    {equation}\n" in result.out
+    assert "per weight" in result.out
+    assert "row: r" in result.out
 
 
-def test_show_as_latex_is_latex_and_nothing_else(run: Any) -> None:
+def test_show_as_latex_prints_only_latex(run: Any) -> None:
     assert run("show", "lion", "--as", "latex").out == to_latex(zoo.load("lion")) + "\n"
     assert json.loads(run("show", "lion", "--json").out)["latex"] == to_latex(zoo.load("lion"))
 
 
 def test_show_as_graph_prints_dot(run: Any) -> None:
-    said = run("show", "lion", "--as", "graph")
-    assert said.out.startswith("digraph")
-    assert said.out == to_dot(to_graph(zoo.load("lion")))
+    result = run("show", "lion", "--as", "graph")
+    assert result.out.startswith("digraph")
+    assert result.out == to_dot(to_graph(zoo.load("lion")))
 
 
 @pytest.mark.parametrize(
@@ -205,9 +207,9 @@ def test_show_as_graph_prints_dot(run: Any) -> None:
 def test_show_refuses_a_suffix_of_another_form(
     run: Any, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    said = run("show", "lion", "-o", tmp_path / words[0], *words[1:])
-    assert said.status == 2
-    assert words[0] in said.err
+    result = run("show", "lion", "-o", tmp_path / words[0], *words[1:])
+    assert result.status == 2
+    assert words[0] in result.err
     assert not list(tmp_path.iterdir())
 
 
@@ -220,24 +222,28 @@ def test_show_refuses_a_suffix_of_another_form(
         ("x.txt", "Lion"),
     ],
 )
-def test_show_writes_what_the_suffix_says(run: Any, tmp_path: Path, name: str, start: str) -> None:
+def test_show_chooses_the_form_by_the_suffix(
+    run: Any, tmp_path: Path, name: str, start: str
+) -> None:
     path = tmp_path / name
-    said = run("show", "lion", "-o", path)
-    assert said.status == 0
-    assert said.out == f"wrote {path}\n"
+    result = run("show", "lion", "-o", path)
+    assert result.status == 0
+    assert result.out == f"wrote {path}\n"
     assert path.read_text().startswith(start)
     with_json = run("show", "lion", "-o", path, "--json")
     assert json.loads(with_json.out)["path"] == str(path)
 
 
 def test_show_refuses_a_graph_in_a_file_that_cannot_hold_one(run: Any, tmp_path: Path) -> None:
-    said = run("show", "lion", "--as", "graph", "-o", tmp_path / "lion.png")
-    assert said.status == 2
-    assert ".svg or .dot" in said.err
+    result = run("show", "lion", "--as", "graph", "-o", tmp_path / "lion.png")
+    assert result.status == 2
+    assert ".svg or .dot" in result.err
     assert not (tmp_path / "lion.png").exists()
 
 
-def test_tables_that_no_terminal_shows_are_whole(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_outside_a_terminal_are_not_truncated(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for command, names in {"ops": OPS, "zoo": zoo.names()}.items():
         lines = run(command).out.splitlines()
@@ -287,7 +293,7 @@ BAD_PROGRAMS = {
 
 @pytest.mark.parametrize("command", ["show", "search", "eval"])
 @pytest.mark.parametrize("what", BAD_PROGRAMS)
-def test_text_that_is_no_program_is_one_line_and_exit_2(
+def test_a_bad_program_is_one_line_of_error_and_exit_2(
     run: Any, tmp_path: Path, what: str, command: str
 ) -> None:
     text, expected = BAD_PROGRAMS[what]
@@ -299,11 +305,11 @@ def test_text_that_is_no_program_is_one_line_and_exit_2(
         "search": ("search", "--init", path, "--out", out),
         "eval": ("eval", path, "--task", "digits-mlp"),
     }[command]
-    said = run(*words)
-    assert said.status == 2
-    assert len(said.err.splitlines()) == 1
-    assert_matches(expected, said.err)
-    assert said.out == ""
+    result = run(*words)
+    assert result.status == 2
+    assert len(result.err.splitlines()) == 1
+    assert_matches(expected, result.err)
+    assert result.out == ""
     assert not out.exists()
 
 
@@ -335,23 +341,23 @@ def assert_matches(pattern: str, text: str) -> None:
         (("tasks", "--task", "digits-mlp"), "--task requires --snr"),
     ],
 )
-def test_what_does_not_exist_is_named_with_a_remedy(
+def test_an_error_names_what_does_not_exist_and_a_remedy(
     run: Any, words: tuple[str, ...], expected: str
 ) -> None:
-    said = run(*words)
-    assert said.status == 2
-    assert expected in said.err
-    assert "Traceback" not in said.err
-    assert len(said.err.splitlines()) == 1
+    result = run(*words)
+    assert result.status == 2
+    assert expected in result.err
+    assert "Traceback" not in result.err
+    assert len(result.err.splitlines()) == 1
 
 
-def test_a_baseline_lies_over_any_settings_and_a_limit_replaces_theirs(
+def test_a_baseline_overrides_settings_and_limits_replace_the_presets(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evosearch.runs.directory import read_config
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("evosearch.cli.search._run", lambda *given, **named: None)
+    monkeypatch.setattr("evosearch.cli.search._run", lambda *args, **kwargs: None)
     Path("mine.toml").write_text('population = 77\n[mutation]\nop_set = "full"\n')
     words = ("mine.toml", "--preset", "quick", "--baseline", "tuning", "--trainings", "500")
     assert run("search", *words).status == 0
@@ -365,42 +371,40 @@ def test_a_baseline_lies_over_any_settings_and_a_limit_replaces_theirs(
     assert (restarts.programs, restarts.trainings, restarts.minutes) == (None, None, 2)
 
 
-def test_a_wrong_setting_in_a_file_is_named_and_nothing_is_written(
-    run: Any, tmp_path: Path
-) -> None:
+def test_an_error_names_a_wrong_setting_and_nothing_is_written(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text('tasks = ["digits-mlp"]\npopulaton = 3\n')
-    said = run("search", path, "--out", tmp_path / "out")
-    assert said.status == 2
-    assert "did you mean 'population'" in said.err
+    result = run("search", path, "--out", tmp_path / "out")
+    assert result.status == 2
+    assert "did you mean 'population'" in result.err
     assert not (tmp_path / "out").exists()
 
 
-def test_names_with_brackets_are_printed_as_they_are(
+def test_names_with_brackets_are_printed_literally(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a[red]").mkdir()
     Path("a[red]/x.txt").write_text(zoo.text("sgd"))
-    said = run("eval", "a[red]/x.txt", "--task", "quadratic", "--seeds", "2", "--steps", "5")
-    assert said.status == 0
-    assert "a[red]/x.txt" in said.out.replace("\n", "")
-    assert "trainings" in said.err
+    result = run("eval", "a[red]/x.txt", "--task", "quadratic", "--seeds", "2", "--steps", "5")
+    assert result.status == 0
+    assert "a[red]/x.txt" in result.out.replace("\n", "")
+    assert "trainings" in result.err
 
 
-def test_a_directory_that_holds_a_run_is_refused(run: Any, found: Path) -> None:
-    said = run("search", "--out", found)
-    assert said.status == 2
-    assert f"evosearch resume {found}" in said.err
+def test_a_directory_that_holds_a_run_is_refused(run: Any, finished_run: Path) -> None:
+    result = run("search", "--out", finished_run)
+    assert result.status == 2
+    assert f"evosearch resume {finished_run}" in result.err
 
 
-def test_an_unknown_id_says_which_there_are(run: Any, found: Path) -> None:
-    said = run("show", f"{found}#999999")
-    assert said.status == 2
-    assert "ids go from 0 to 60" in said.err
+def test_the_error_for_an_unknown_id_gives_the_range_of_ids(run: Any, finished_run: Path) -> None:
+    result = run("show", f"{finished_run}#999999")
+    assert result.status == 2
+    assert "ids go from 0 to 60" in result.err
 
 
-def test_a_task_whose_baseline_never_trains_is_refused_before_the_search(
+def test_a_task_on_which_the_baseline_diverges_is_refused_before_the_search(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dataclasses import replace
@@ -411,13 +415,13 @@ def test_a_task_whose_baseline_never_trains_is_refused_before_the_search(
         proxies.load("digits-mlp"), steps=3, loss=lambda params, batch, key: jnp.float32(jnp.nan)
     )
     monkeypatch.setattr(proxies, "load", lambda name: broken)
-    said = run("search", "--tasks", "digits-mlp", "--programs", "5", "--out", tmp_path / "out")
-    assert said.status == 1
-    assert "'digits-mlp' cannot be searched on" in said.err
-    assert "no finite loss" in said.err
+    result = run("search", "--tasks", "digits-mlp", "--programs", "5", "--out", tmp_path / "out")
+    assert result.status == 1
+    assert "'digits-mlp' cannot be searched on" in result.err
+    assert "no finite loss" in result.err
 
 
-def test_the_python_names_of_the_three_jobs() -> None:
+def test_the_public_python_functions_exist() -> None:
     for name in ("search", "open_run", "evaluate", "resume", "make_config", "load_preset"):
         assert callable(getattr(evosearch, name))
     with pytest.raises(AttributeError):
@@ -430,9 +434,9 @@ def test_eval_over_tasks_writes_reports_and_counts_looks(
     monkeypatch.chdir(tmp_path)
     words = ("eval", "sgd", "--task", "quadratic,valley", "--against", "adamw", "--lrs", "1,4")
     small = ("--steps", "5", "--seeds", "2", "--tuning-seeds", "1", "--decays", "0.1")
-    said = run(*words, *small, "-o", "report.md", "-o", "report.json", "--json")
-    assert said.status == 0, said.err
-    document = json.loads(said.out)
+    result = run(*words, *small, "-o", "report.md", "-o", "report.json", "--json")
+    assert result.status == 0, result.err
+    document = json.loads(result.out)
     assert json.loads((tmp_path / "report.json").read_text()) == document
     assert {trial["decay"] for trial in document["tasks"][0]["results"][0]["trials"]} >= {0.0, 0.1}
     assert [one["program"] for one in document["standings"]]
@@ -453,10 +457,12 @@ def test_eval_over_tasks_writes_reports_and_counts_looks(
         (("show", "runs/example#winner"), "evosearch funnel runs/example"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said(run: Any, words: tuple[str, ...], culprit: str) -> None:
-    said = run(*words)
-    assert said.status == 2
-    assert culprit in said.err
+def test_an_error_names_what_cannot_be_evaluated(
+    run: Any, words: tuple[str, ...], culprit: str
+) -> None:
+    result = run(*words)
+    assert result.status == 2
+    assert culprit in result.err
 
 
 def _only_the_lock(directory: Path) -> None:
@@ -475,7 +481,7 @@ def _tables_without_rows(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [_only_the_lock, _an_empty_database, _tables_without_rows])
-def test_a_search_starts_over_where_making_a_run_was_interrupted_and_says_so(
+def test_a_search_replaces_a_run_whose_creation_was_interrupted(
     run: Any, tmp_path: Path, left: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted.plant(monkeypatch)
@@ -484,25 +490,25 @@ def test_a_search_starts_over_where_making_a_run_was_interrupted_and_says_so(
     directory.mkdir()
     left(directory)
     for command in ("status", "resume"):
-        said = run(command, directory)
-        assert said.status == 2
-        assert "interrupted" in said.err or "config.toml is missing" in said.err
-    said = run("search", path, "--out", directory)
-    assert said.status == 0
-    assert "creating a run was interrupted here; starting over" in said.err
-    said = run("search", path, "--out", directory)
-    assert said.status == 2
-    assert "holds a run already" in said.err
+        result = run(command, directory)
+        assert result.status == 2
+        assert "interrupted" in result.err or "config.toml is missing" in result.err
+    result = run("search", path, "--out", directory)
+    assert result.status == 0
+    assert "creating a run was interrupted here; starting over" in result.err
+    result = run("search", path, "--out", directory)
+    assert result.status == 2
+    assert "holds a run already" in result.err
 
 
 @pytest.mark.parametrize("name", ["config.toml", "environment.json", "log.jsonl", "best.txt"])
-def test_a_search_writes_over_nobodys_files(run: Any, tmp_path: Path, name: str) -> None:
+def test_a_search_overwrites_no_files(run: Any, tmp_path: Path, name: str) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text("# mine")
     (tmp_path / "c.toml").write_text(planted.config(programs=6).to_toml())
-    said = run("search", tmp_path / "c.toml", "--out", tmp_path / "mine")
-    assert said.status == 2
-    assert f"has a file {name}, which a run would overwrite; choose a new directory" in said.err
+    result = run("search", tmp_path / "c.toml", "--out", tmp_path / "mine")
+    assert result.status == 2
+    assert f"has a file {name}, which a run would overwrite; choose a new directory" in result.err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
     assert (tmp_path / "mine" / name).read_text() == "# mine"
 
@@ -511,7 +517,7 @@ def test_an_injection_can_be_withdrawn(run: Any, tmp_path: Path) -> None:
     make_run_directory(tmp_path / "run", config(), {})
     assert "injected as i1" in run("inject", tmp_path / "run", "lion").out
     assert "will not use i1" in run("inject", tmp_path / "run", "--withdraw", "i1").out
-    for words, said in (
+    for words, message in (
         (("--withdraw", "i9"), "no injected program i9"),
         (("--withdraw", "x"), "give the id"),
         (("lion", "--withdraw", "i1"), "either"),
@@ -519,22 +525,22 @@ def test_an_injection_can_be_withdrawn(run: Any, tmp_path: Path) -> None:
     ):
         refused = run("inject", tmp_path / "run", *words)
         assert refused.status == 2
-        assert said in refused.err
+        assert message in refused.err
 
 
-def test_check_says_what_is_wrong_and_repairs_it(
+def test_check_reports_damage_and_repairs_it(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted.plant(monkeypatch)
     search(planted.config(programs=12), tmp_path / "run")
-    said = run("check", tmp_path / "run")
-    assert said.status == 0
-    assert "WRONG" not in said.out
+    result = run("check", tmp_path / "run")
+    assert result.status == 0
+    assert "WRONG" not in result.out
     (tmp_path / "run" / "best.txt").write_text("")
-    said = run("check", tmp_path / "run")
-    assert said.status == 1
-    assert "WRONG     best.txt" in said.out
-    said = run("check", tmp_path / "run", "--repair", "--json")
-    assert said.status == 0
-    repaired = [one["subject"] for one in json.loads(said.out)["findings"] if one["repaired"]]
+    result = run("check", tmp_path / "run")
+    assert result.status == 1
+    assert "WRONG     best.txt" in result.out
+    result = run("check", tmp_path / "run", "--repair", "--json")
+    assert result.status == 0
+    repaired = [one["subject"] for one in json.loads(result.out)["findings"] if one["repaired"]]
     assert repaired == ["best.txt"]

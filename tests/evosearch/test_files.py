@@ -98,9 +98,8 @@ def test_temporary_names_are_unique(tmp_path: Path) -> None:
         with atomic_write(tmp_path / "report.md"):
             names |= {path.name for path in tmp_path.iterdir()} - {"report.md"}
     assert len(names) == 50
-    assert all(
-        len(name) < 50 for name in names
-    )  # independent of the target, whose name may have 255 bytes
+    # Temporary names are short, since the target's own name may have 255 bytes.
+    assert all(len(name) < 50 for name in names)
     longest = tmp_path / ("x" * 255)
     write_text(longest, "text")
     assert longest.read_text() == "text"
@@ -110,7 +109,7 @@ def test_temporary_names_are_unique(tmp_path: Path) -> None:
 def test_a_file_with_the_temporary_name_is_neither_followed_nor_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind_of_file: str
 ) -> None:
-    """This holds even if an attacker guesses the name."""
+    """An attacker guesses the temporary name."""
     monkeypatch.setattr(files.secrets, "token_hex", lambda count: "guessed")
     victim, existing = tmp_path / "victim", tmp_path / ".evosearch-guessed.tmp"
     victim.write_text("precious")

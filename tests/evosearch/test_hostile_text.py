@@ -100,7 +100,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (("status", "RUN"), (f"programs{ESCAPED}", f"came elsewhere{ESCAPED}#")),
+        (("status", "RUN"), (f"programs{ESCAPED}", f"funnel is elsewhere{ESCAPED}#")),
         (("status", "RUN"), (f"one{ESCAPED} ", f"run{ESCAPED}: 40 programs")),
         (("top", "RUN"), ("id",)),
         (("top", "RUN", "--pareto"), ("id",)),
@@ -180,7 +180,7 @@ FILE_NAME = r"a$x_$ $\frac$ \$1 |`b`[red]<i>:smile:.txt"
 def test_file_names_are_shown_literally_in_every_report(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are not read as formulas of a plot, Markdown, or markup of the terminal."""
+    """File names are not read as formulas of a plot, Markdown, or markup of the terminal."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
     name = f"{CONTROL}{FILE_NAME}"
@@ -262,7 +262,7 @@ def test_a_cycle_of_parents_is_an_error_that_names_the_run(
 def test_impossible_ids_are_refused(run: Any, hostile: Path, number: str) -> None:
     result = run("show", f"{hostile}#{number}")
     assert result.status == 2
-    assert "no program's id" in result.err
+    assert "not a program's id" in result.err
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
@@ -301,7 +301,7 @@ CLI = Path(__file__).parents[2] / "evosearch/cli"
 
 @pytest.mark.parametrize("path", sorted(CLI.glob("*.py")), ids=lambda path: path.name)
 def test_commands_print_only_through_escaping_functions(path: Path) -> None:
-    """These are `say`, and `Terminal` for what rich draws."""
+    """Escaping functions are `say`, and `Terminal` for the output of rich."""
     called = {
         ast.unparse(node.func)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -90,7 +90,7 @@ def test_a_run_of_another_version_is_refused_and_not_changed(run: Path, tmp_path
 
 
 def test_the_example_run_replays_completely_with_this_version() -> None:
-    """After a change of what a search decides, create it again as `runs/README.md` describes."""
+    """If a change makes another search, create the run again as `runs/README.md` describes."""
     run = Run(EXAMPLE)
     replayed = replay_as_ended(run.config, Store.open(EXAMPLE))
     assert replayed.set_aside_from is None
@@ -392,7 +392,7 @@ def test_a_fork_of_a_run_that_lost_only_its_counts_is_complete(
 def test_a_run_that_lost_a_measurement_is_not_resumed(
     where: str, undamaged: Path, tmp_path: Path
 ) -> None:
-    """Otherwise the missing task would count as skipped, with the worst score.
+    """A lost task of a request would otherwise count as skipped, with the worst score.
 
     A fork has the requests before the loss.
     """
@@ -559,7 +559,7 @@ def test_a_run_with_an_edited_task_is_not_resumed_and_the_error_names_the_file(
 
 
 def test_a_run_with_changed_bundled_data_is_not_resumed(tmp_path: Path) -> None:
-    """For example after an upgrade of the library that bundles the data."""
+    """An upgrade of the library that bundles the data may change them."""
     run = search(small(programs=6), tmp_path / "run")
     store = Store.open(run.directory, "search")
     kept = store.meta("tasks")

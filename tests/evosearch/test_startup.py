@@ -1,4 +1,4 @@
-"""Commands that only read need no JAX, which alone takes more than a second to import."""
+"""Commands that only read do not import JAX, which takes more than a second."""
 
 import subprocess
 import sys
@@ -35,10 +35,10 @@ print("imported:", *sorted({{"jax", "optax", "networkx", "matplotlib"}} & sys.mo
     ids=lambda words: " ".join(word.rpartition("/")[2] for word in words),
 )
 def test_reading_commands_import_no_jax(arguments):
-    ended = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", _REPORT.format(arguments=arguments)],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert ended.stdout.splitlines()[-1] == "imported:"
+    assert result.stdout.splitlines()[-1] == "imported:"

@@ -153,7 +153,7 @@ def test_an_unwritable_run_directory_is_an_error() -> None:
 def test_commits_older_than_ten_seconds_survive_a_power_failure(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are in the database file: a power failure may lose the whole write-ahead log."""
+    """Old commits are in the database file; a power failure may lose the whole write-ahead log."""
     from evosearch.runs import store as module
 
     evolution = Evolution(config())

@@ -133,7 +133,7 @@ def test_every_command_is_in_one_of_the_two_tables(run: Any) -> None:
 def test_a_file_that_the_user_names_is_trusted_and_remembered(
     run: Any, tmp_path: Path, record: Path
 ) -> None:
-    """So a user can resume their own run without a question."""
+    """A user can then resume their own run without a question."""
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "helper.py").write_text("STEPS = 8\n")
     out = tmp_path / "out"
@@ -303,7 +303,7 @@ def test_a_relative_state_folder_is_ignored(
 
 
 def test_code_that_a_trusted_file_runs_indirectly_is_checked_too(run: Any, tmp_path: Path) -> None:
-    """For example packages, modules on another path, and files run by `runpy` or `exec`."""
+    """Examples are packages, modules on another path, and files run by `runpy` or `exec`."""
     text = """
 import importlib.util, runpy, sys, dataclasses, proxies
 from pathlib import Path

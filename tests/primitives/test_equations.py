@@ -50,16 +50,16 @@ def evaluate(formula, values):
 
 
 def call(name, operands):
-    """An op on numbers, each of which is a whole model."""
+    """Apply an op to numbers; each number is a separate model."""
     op = OPS[name]
     arrays = [np.full((1, 1), operand) for operand in operands]
     with np.errstate(all="ignore"):
         return float(np.squeeze(op.of_numbers(np, *arrays)))
 
 
-def written_step(lines, before):
-    """All symbols' values after one step of equations; `before` are the inputs' and old states'."""
-    values = dict(before)
+def evaluate_step(lines, inputs):
+    """Return the values of all symbols after one step, given those of inputs and old states."""
+    values = dict(inputs)
     for line in lines:
         if not line.left.word.endswith("[0]"):
             values[line.left.word] = evaluate(line.right, values)
@@ -67,14 +67,14 @@ def written_step(lines, before):
 
 
 def trajectory(program, inputs, nudge=0.0):
-    """The weights and states that the equations give, by name, for a few steps."""
+    """Return the weights and states [steps, 1 + states] that the equations compute."""
     lines = equations(program)
-    known = {line.left.word: line for line in lines}
+    by_symbol = {line.left.word: line for line in lines}
     names = [state.name for state in program.states]
-    now = {}
+    current = {}
     for state in program.states:
-        first = next((known[w] for w in words(state.name, "0") if w in known), None)
-        now[state.name] = evaluate(first.right, {}) if first else 0.0
+        first = next((by_symbol[w] for w in words(state.name, "0") if w in by_symbol), None)
+        current[state.name] = evaluate(first.right, {}) if first else 0.0
     weight, result = 0.7 + nudge, []
     for number, (g, lr) in enumerate(inputs, 1):
         before = {"t": float(number)}
@@ -82,21 +82,22 @@ def trajectory(program, inputs, nudge=0.0):
             before[word] = lr * (1 + nudge)
         before["w[t-1]"], before["g[t]"] = weight, g * (1 + nudge)
         for name in names:
-            before |= dict.fromkeys(words(name, "t-1"), now[name])
-        after = written_step(lines, before)
+            before |= dict.fromkeys(words(name, "t-1"), current[name])
+        after = evaluate_step(lines, before)
         weight = after["w[t]"]
         for name in names:
-            now[name] = next((after[w] for w in words(name, "t") if w in after), 0.0)
-        result.append((weight, *(now[name] for name in names)))
+            current[name] = next((after[w] for w in words(name, "t") if w in after), 0.0)
+        result.append((weight, *(current[name] for name in names)))
     return np.array(result)
 
 
 def words(name, index):
+    """Return the plain symbols of a variable with zero to two primes."""
     return [f"{name}{chr(39) * primes}[{index}]" for primes in range(3)]
 
 
 def exact(program):
-    """`program` with constants of few binary digits: sums of them are exact in float32."""
+    """Round the constants of a program to multiples of 1/8, whose sums are exact in float32."""
     return Program(
         program.parameters,
         tuple(
@@ -107,8 +108,8 @@ def exact(program):
     )
 
 
-def assert_same(program, inputs, tolerance=1e-6):
-    written = trajectory(program, inputs)
+def assert_equations_agree(program, inputs, tolerance=1e-6):
+    actual_rows = trajectory(program, inputs)
     live = {program.parameters[number].name for number in analyse(program).live_states}
     weights, state = {"a": np.full((1, 1), 0.7)}, initial_state(program, {"a": np.ones((1, 1))}, np)
     for number, (g, lr) in enumerate(inputs, 1):
@@ -116,13 +117,13 @@ def assert_same(program, inputs, tolerance=1e-6):
             program, state, weights, {"a": np.full((1, 1), g)}, lr=lr, t=number, xp=np
         )
         weights = {"a": weights["a"] - update["a"]}
-        want = [weights["a"], *state]
-        got = written[number - 1]
+        expected_row = [weights["a"], *state]
+        actual_row = actual_rows[number - 1]
         names = [program.weight, *(s.name for s in program.states)]
-        for name, ours, theirs in zip(names, got, want, strict=True):
+        for name, actual, expected in zip(names, actual_row, expected_row, strict=True):
             if name in live | {program.weight}:
-                theirs = theirs[0] if isinstance(theirs, list) else theirs
-                np.testing.assert_allclose(ours, np.squeeze(theirs), rtol=tolerance, atol=tolerance)
+                expected = np.squeeze(expected[0] if isinstance(expected, list) else expected)
+                np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 INPUTS = [(0.3, 1.0), (-1.2, 0.75), (0.9, 0.5)]
@@ -136,13 +137,15 @@ ARITHMETIC = ("add", "subtract", "multiply", "divide", "negative", "reciprocal",
 def test_equations_agree_with_the_reference_interpreter(program):
     program = exact(program)
     try:
-        written, nudged = trajectory(program, INPUTS), trajectory(program, INPUTS, nudge=1e-11)
+        rows, nudged_rows = (trajectory(program, INPUTS, nudge) for nudge in (0.0, 1e-11))
     except OutOfRangeError:
         assume(False)
-    assume(np.allclose(written, nudged, rtol=1e-7, atol=1e-7))  # else rounding decides
-    assert_same(program, INPUTS)
+    assume(np.allclose(rows, nudged_rows, rtol=1e-7, atol=1e-7))  # else rounding dominates
+    assert_equations_agree(program, INPUTS)
 
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_equations_of_the_zoo_agree_with_the_reference_interpreter(name):
-    assert_same(zoo.load(name), INPUTS, tolerance=1e-5)  # 0.1 is written for 1 - float32(0.9)
+    assert_equations_agree(
+        zoo.load(name), INPUTS, tolerance=1e-5
+    )  # 0.1 is written for 1 - float32(0.9)

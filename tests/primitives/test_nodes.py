@@ -22,8 +22,10 @@ def test_merging_equal_statements_gives_the_graph(program):
         merged[statement] = nodes.call(statement.op, *[merged[arg] for arg in statement.args])
         assert merged[statement].kind == statement.kind
     assert merged[statement_graph.update] is graph.update
-    following = {state.name: merged[value] for state, value in statement_graph.following.items()}
-    assert graph.following == {name: following[name] for name in graph.following}
+    next_values = {
+        state.name: merged[value] for state, value in statement_graph.next_values.items()
+    }
+    assert graph.next_values == {name: next_values[name] for name in graph.next_values}
 
 
 @given(programs())
@@ -32,8 +34,8 @@ def test_a_graph_is_live_and_has_no_duplicate_values(program):
     graph, _ = read(program, nodes)
     again, _ = read(live(program), nodes)
     assert again.update is graph.update
-    assert again.following == graph.following
-    assert set(graph.following) == {state.name for state in live(program).states}
+    assert again.next_values == graph.next_values
+    assert set(graph.next_values) == {state.name for state in live(program).states}
     values = [(node.op, node.args, node.value, node.name, node.kind) for node in graph.live]
     assert len(values) == len(set(values))
 

@@ -96,18 +96,18 @@ def forms_of(tensor_instructions: tuple[Instruction, ...]) -> Forms:
         else:
             members.append([instruction])
             positions[key] = len(members) - 1, 0
-    found = [positions[_form_key(instruction)] for instruction in tensor_instructions]
+    by_opcode = [positions[_form_key(instruction)] for instruction in tensor_instructions]
     width = KIND - FIRST
     layouts = [instruction.layout.ljust(width) for instruction in tensor_instructions]
     operand_classes = [[""] * width for _ in members]
-    for (form, _), layout in zip(found, layouts, strict=True):
+    for (form, _), layout in zip(by_opcode, layouts, strict=True):
         classes = operand_classes[form]
         for operand, register_class in enumerate(layout):
             classes[operand] = "".join(sorted({*classes[operand], *register_class.strip()}))
     return Forms(
         tuple(map(tuple, members)),
-        np.array([form for form, _ in found], np.int32),
-        np.array([member for _, member in found], np.int32),
+        np.array([form for form, _ in by_opcode], np.int32),
+        np.array([member for _, member in by_opcode], np.int32),
         np.array([[register_class == "T" for register_class in layout] for layout in layouts]),
         tuple(map(tuple, operand_classes)),
     )

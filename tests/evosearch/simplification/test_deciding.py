@@ -27,7 +27,7 @@ def decision_on(values, diverged_from=None):
 
 
 def test_a_candidate_at_the_limit_is_rarely_accepted() -> None:
-    """The rate is at most 5% over all looks, for a cost exactly at the limit."""
+    """At most 5% are accepted over all looks, for a cost exactly at the limit."""
     taken = 0
     for seed in range(DRAWS):
         costs = np.random.default_rng(seed).normal(LIMIT, 0.05, LOOKS[-1])
@@ -75,7 +75,7 @@ def test_a_gain_on_one_task_does_not_offset_a_cost_on_another() -> None:
 
 
 def test_a_candidate_at_the_limit_for_one_task_is_rarely_accepted() -> None:
-    """The rate is at most 5% over all looks, for a cost of three times the limit."""
+    """At most 5% are accepted over all looks, for a cost of three times the limit."""
     taken = 0
     for seed in range(DRAWS):
         noise = np.random.default_rng(seed).normal(0, 0.05, (2, LOOKS[-1]))

@@ -39,7 +39,7 @@ def test_every_statement_of_a_known_optimizer_has_edits(name: str) -> None:
 
 
 def test_weight_decay_and_learning_rate_are_not_replaced_by_one() -> None:
-    """They may be removed, but their strength is a matter of constants."""
+    """Both may be removed, but their strength is a matter of constants."""
     lion = simplify(zoo.load("lion")).program
     for edit in edits(lion):
         for index, replacement in edit.changes:

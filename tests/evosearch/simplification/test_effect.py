@@ -280,7 +280,7 @@ def test_a_program_of_useless_statements_becomes_momentum_for_any_number_of_work
 
 @pytest.mark.slow
 def test_raw_lion_becomes_lion() -> None:
-    """It gets seven statements, beta1 0.9 and one momentum; clip and arcsin are removed."""
+    """The result has seven statements, beta1 0.9 and one momentum; clip and arcsin are removed."""
     raw = parse((ROOT / "tests/primitives/data/raw_lion.txt").read_text(encoding="utf-8"))
     derivation = simplify(raw, DEFAULT_TASKS)
     assert [statement.op for statement in derivation.program.statements] == [

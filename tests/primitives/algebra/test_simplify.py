@@ -45,7 +45,7 @@ def test_rules_of_domain_always_keep_updates_that_are_not_finite(program):
 
 
 def test_a_constant_state_is_removed_from_an_ill_conditioned_update():
-    """Regression: the effect of an earlier rewrite of b / b was attributed to this rule."""
+    """Regression: the effect of rewriting b / b was attributed to the rule on constant states."""
     program = parse(
         "def train(w, g, m: tensor(1.0)):\n"
         "  s = interp(g, g, 0.1)\n  b = s - g\n  a = b / b\n  v = a - g\n"
@@ -167,7 +167,7 @@ STATES = {
         "def train(w, g, m):\n  m = m * 0.9\n  u = g + m\n  return u, m",
         "def train(w, g):\n  return g",
     ),
-    "a state kept twice": (
+    "two equal states": (
         "def train(w, g, m, v):\n"
         "  m = interp(g, m, 0.9)\n  v = interp(g, v, 0.9)\n  u = sin(m) * v\n  return u, m, v",
         "def train(w, g, m):\n  m = ema(g, m, 0.9)\n  v1 = sin(m)\n  u = v1 * m\n  return u, m",

@@ -58,7 +58,7 @@ READS_WEIGHTS = {
 
 
 def train(optimizer, params, steps=range(STEPS)):
-    """Perform a step on random gradients for each number in `steps`, which is their seed."""
+    """Perform a step for each number in `steps`, which is the seed of the random gradients."""
     for number in steps:
         for p, g in zip(params, parameters(100 + number), strict=True):
             p.grad = g.detach().to(p.dtype)
