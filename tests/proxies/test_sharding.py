@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import proxies
 from proxies import StepSchedule, compiled_train, sharding
-from proxies.training.schedules import cosine, shape
+from proxies.training.schedules import cosine, rates_of
 from tests.proxies.compiling import quick_jit
 
 NAMES = ("topics-attention", "digits-gan")
@@ -27,7 +27,7 @@ def two_devices() -> jax.sharding.Mesh:
 
 
 def trained(task: proxies.Task) -> proxies.TrainingResult:
-    schedule = StepSchedule.plain(shape(cosine(STEPS), STEPS), STEPS)
+    schedule = StepSchedule.plain(rates_of(cosine(STEPS), STEPS), STEPS)
     train = quick_jit(
         lambda data, key: compiled_train(
             task, optax.adamw(3e-3), data, key, schedule, (), observe=True
