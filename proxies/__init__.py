@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from proxies.task import Split, Task
     from proxies.training.loop import StepSchedule, TrainingResult
     from proxies.training.memory import fits, memory
-    from proxies.training.schedules import SCHEDULES, Schedule, named_shape
+    from proxies.training.schedules import SCHEDULES, Schedule, relative_rates
     from proxies.training.sharpness import sharpness
     from proxies.training.single import compile_train, compiled_train, smoothed, train
     from proxies.user_tasks.python_file import UntrustedTaskError, UserTaskError
 
-_HOMES = {
+_MODULES = {
     "StepSchedule": "training.loop",
     "TrainingResult": "training.loop",
     "UserTaskError": "user_tasks.python_file",
@@ -47,10 +47,10 @@ _HOMES = {
     "in_bfloat16": "precision",
     "load": "loading",
     "memory": "training.memory",
-    "named_shape": "training.schedules",
     "names": "registry",
     "over_devices": "sharding",
     "register": "registry",
+    "relative_rates": "training.schedules",
     "sharpness": "training.sharpness",
     "smoothed": "training.single",
     "split": "loading",
@@ -77,10 +77,10 @@ __all__ = [
     "in_bfloat16",
     "load",
     "memory",
-    "named_shape",
     "names",
     "over_devices",
     "register",
+    "relative_rates",
     "sharpness",
     "smoothed",
     "split",
@@ -95,4 +95,4 @@ def __getattr__(name: str) -> Any:
     tasks = importlib.import_module("proxies.tasks")  # registers the tasks
     if name == "tasks":
         return tasks
-    return getattr(importlib.import_module(f"proxies.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"proxies.{_MODULES[name]}"), name)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from proxies.task import PyTree, Task
 
 SUFFIX = "+bfloat16"
-"""Suffix of the names of such tasks, so that their results are stored separately."""
+"""Suffix of the names of tasks in bfloat16, so that their results are stored separately."""
 
 
 @cache

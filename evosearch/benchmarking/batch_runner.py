@@ -18,7 +18,7 @@ from primitives.machine.arrays import Arrays
 from primitives.machine.instructions import OpNames, instruction_set
 from primitives.machine.interpreter import MachineState
 from primitives.machine.step import read, run
-from proxies import Task, named_shape
+from proxies import Task, relative_rates
 from proxies.training.lanes import Entry, Lanes
 from proxies.training.loop import Loop, Rule, StepSchedule
 
@@ -42,7 +42,7 @@ class BatchRunner:
 
     def __init__(self, task: Task, rule: Rule, example: Operands, lanes: int, steps: int):
         self.lanes, self.steps = lanes, steps
-        self._schedule = StepSchedule.plain(named_shape("cosine", steps, steps), steps)
+        self._schedule = StepSchedule.plain(relative_rates("cosine", steps, steps), steps)
         device = jax.devices()[0]
         programs_as_data = len(example) > 1  # a program and the factor, or the factor alone
         start = time.perf_counter()

@@ -32,7 +32,7 @@ class Stepwise:
     def __init__(self, task: Task, steps: int):
         self._steps = steps
         self._data = jax.device_put(task.data)
-        self._rates = proxies.named_shape("cosine", steps, steps)
+        self._rates = proxies.relative_rates("cosine", steps, steps)
 
         def begin(data: PyTree, key: jax.Array) -> tuple[PyTree, ...]:
             init_key, partition_key, sample_key, loss_key, end_key = jax.random.split(key, 5)

@@ -285,9 +285,9 @@ class Trainer:
             limits: [longest budget] maximum of the smoothed batch loss; None for no limits.
         """
         conditions = conditions or Conditions(min(self.steps, self._max_steps))
-        shape = proxies.named_shape(conditions.schedule, conditions.steps, self._max_steps)
-        plain = proxies.StepSchedule.plain(shape, conditions.steps)
-        decays = conditions.decay * shape / shape.sum() if conditions.decay else plain.decays
+        rates = proxies.relative_rates(conditions.schedule, conditions.steps, self._max_steps)
+        plain = proxies.StepSchedule.plain(rates, conditions.steps)
+        decays = conditions.decay * rates / rates.sum() if conditions.decay else plain.decays
         return plain._replace(decays=decays, limits=plain.limits if limits is None else limits)
 
     def _operands(self, program: Contender, engine: Engine, factor: float) -> tuple[Any, ...]:

@@ -43,7 +43,7 @@ class Context:
     def ranges(self) -> Ranges:
         """The intervals of all values."""
         starts = {state.name: exactly(state.initial) for state in self.graph.states}
-        return Ranges(starts, self.graph.following, self.intervals)
+        return Ranges(starts, self.graph.next_values, self.intervals)
 
     def range(self, node: Node) -> Interval:
         """Return the interval that contains the value of `node` at every step."""

@@ -284,7 +284,7 @@ class _Simplifier:
         if not self._same_updates(graph, rule.domain):
             self._refuse(rule.name, reason)
             return False
-        if graph.update.is_call and self.program.update not in graph.following:
+        if graph.update.is_call and self.program.update not in graph.next_values:
             self.names.setdefault(graph.update, self.program.update)
         written = self._switch_to(graph)
         if written is None:

@@ -107,7 +107,7 @@ class Expander:
         return product or self._base(node)
 
     def _base(self, node: Node) -> Product:
-        recurrent = not self.context.graph.following.keys().isdisjoint(node.leaves)
+        recurrent = not self.context.graph.next_values.keys().isdisjoint(node.leaves)
         return Product(
             _RECURRENT_ONE if recurrent else _ONE,
             {node: Power(1.0, not self.context.range(node).nonnegative)},

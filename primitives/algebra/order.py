@@ -58,7 +58,7 @@ def _state_hashes(graph: Graph, cache: Hashes) -> dict[str, int]:
         hashes = _hashes_for(state_hashes, cache)
         state_hashes = {
             name: mix(initial[name], _hash(node, hashes, state_hashes))
-            for name, node in graph.following.items()
+            for name, node in graph.next_values.items()
         }
     return state_hashes
 

@@ -290,7 +290,7 @@ def run(graph: Graph, perturbation: int) -> Trajectory:
         updates.append(np.broadcast_to(evaluation(graph.update), (count, *_FULL)))
         entering = {
             name: np.broadcast_to(evaluation(node), (count, *_SHAPES[kinds[name]]))
-            for name, node in graph.following.items()
+            for name, node in graph.next_values.items()
         }
     stacked = {leaf: np.concatenate(steps) for leaf, steps in leaf_values.items()}
     return Trajectory(stacked, np.stack(updates))

@@ -16,7 +16,7 @@ def substitute(graph: Graph, nodes: Nodes, replacements: Mapping[Node, Node]) ->
     return without_dead_states(
         Graph(
             rebuild(graph.update),
-            {name: rebuild(node) for name, node in graph.following.items()},
+            {name: rebuild(node) for name, node in graph.next_values.items()},
             graph.states,
         )
     )

@@ -45,9 +45,9 @@ def _constant_states(context: Context) -> Iterator[tuple[Graph, str]]:
     graph, nodes = context.graph, context.nodes
     for state, leaf in zip(graph.states, _leaves(context).values(), strict=True):
         value = nodes.constant(state.initial)
-        following = rebuilder(nodes, {leaf: value})(graph.following[state.name])
-        interval = context.range(following)
-        is_constant = following is value or (interval.low == interval.high == value.value)
+        next_value = rebuilder(nodes, {leaf: value})(graph.next_values[state.name])
+        interval = context.range(next_value)
+        is_constant = next_value is value or (interval.low == interval.high == value.value)
         if is_constant and may_replace(graph, nodes, leaf, value):
             yield substitute(graph, nodes, {leaf: value}), f"{state.name} = {value!r} at every step"
 
@@ -78,7 +78,7 @@ def _equal_states(context: Context) -> list[list[Parameter]]:
         for name, label in class_of.items():
             first.setdefault(label, name)
         rebuild = rebuilder(nodes, {leaves[n]: leaves[first[c]] for n, c in class_of.items()})
-        refined = {n: (first[c], rebuild(graph.following[n])) for n, c in class_of.items()}
+        refined = {n: (first[c], rebuild(graph.next_values[n])) for n, c in class_of.items()}
         if len(set(refined.values())) == len(first):
             break
         class_of = dict(refined)
@@ -106,10 +106,10 @@ def _multiple_states(context: Context) -> Iterator[tuple[Graph, str]]:
                 scaled = nodes.call("multiply", nodes.state(first), factor)
                 replacements = {nodes.state(second): scaled}
                 rebuild = rebuilder(nodes, replacements)
-                next_second = rebuild(graph.following[second.name])
-                scaled_next = nodes.call("multiply", rebuild(graph.following[first.name]), factor)
+                next_second = rebuild(graph.next_values[second.name])
+                scaled_next = nodes.call("multiply", rebuild(graph.next_values[first.name]), factor)
                 if _are_same_sum(context, next_second, scaled_next):
-                    replacements[graph.following[second.name]] = scaled_next
+                    replacements[graph.next_values[second.name]] = scaled_next
                     yield (
                         substitute(graph, nodes, replacements),
                         f"{second.name} = {first.name} * {factor!r} at every step",
@@ -120,7 +120,7 @@ def _candidate_factors(context: Context, first: str, second: str) -> Iterator[fl
     """Yield the ratios of the coefficients of equal products in two states' next values."""
     seen = set()
     expander = Expander(context, Expansion.ALL)
-    sums = [expander.sum(context.graph.following[name]) for name in (first, second)]
+    sums = [expander.sum(context.graph.next_values[name]) for name in (first, second)]
     for x in sums[0]:
         for y in sums[1]:
             if x.key == y.key:
@@ -151,12 +151,14 @@ def _rescale(context: Context) -> Iterator[tuple[Graph, str]]:
             inverse = Coefficient.computed(1 / factor, recurrent=True).literal()
             if inverse is None or not is_normal_float32(state.initial * factor):
                 continue
-            old = graph.following[state.name]
+            old = graph.next_values[state.name]
             replacements = {leaf: nodes.call("multiply", leaf, inverse)}
             scaled = nodes.call("multiply", rebuilder(nodes, replacements)(old), factor)
             forms = (sum_form(context, scaled), common_factor(context, scaled))
-            for following in dict.fromkeys(form or scaled for form in forms):
-                draft = _with_scaled_state(context, state, factor, replacements, following, inverse)
+            for next_value in dict.fromkeys(form or scaled for form in forms):
+                draft = _with_scaled_state(
+                    context, state, factor, replacements, next_value, inverse
+                )
                 reason = f"{state.name} is kept times {shortest(factor)!r}"
                 yield _shortened_readers(context, draft, state.name), reason
 
@@ -180,15 +182,15 @@ def _with_scaled_state(
         inverse: 1 / factor.
     """
     graph, nodes = context.graph, context.nodes
-    old = graph.following[state.name]
+    old = graph.next_values[state.name]
     read = {old: nodes.call("multiply", next_value, inverse)} if old.is_call else {}
     rebuild = rebuilder(nodes, {**replacements, **read})
-    following = {name: rebuild(node) for name, node in graph.following.items()}
-    following[state.name] = next_value
+    next_values = {name: rebuild(node) for name, node in graph.next_values.items()}
+    next_values[state.name] = next_value
     states = tuple(
         s._replace(initial=s.initial * factor) if s.name == state.name else s for s in graph.states
     )
-    return without_dead_states(Graph(rebuild(graph.update), following, states))
+    return without_dead_states(Graph(rebuild(graph.update), next_values, states))
 
 
 def _candidate_scales(context: Context, state: str) -> list[float]:
@@ -198,7 +200,7 @@ def _candidate_scales(context: Context, state: str) -> list[float]:
     of the products that are added to it.
     """
     graph = context.graph
-    values = {graph.following[state]}
+    values = {graph.next_values[state]}
     values |= {node for node in graph.live if node.op == STATE and node.name == state}
     scales: dict[float, None] = {}
     for node in graph.live:
@@ -207,7 +209,7 @@ def _candidate_scales(context: Context, state: str) -> list[float]:
         for x, c in (node.args, node.args[::-1]):
             if x in values and c.is_constant and c.value:
                 scales[c.value if node.op == "multiply" else 1 / c.value] = None
-    for form in Expander(context, Expansion.ALL).sum(graph.following[state]):
+    for form in Expander(context, Expansion.ALL).sum(graph.next_values[state]):
         size = form.coefficient.value
         if abs(size) != 1 and not values & form.powers.keys():
             scales[1 / size] = None

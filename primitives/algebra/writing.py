@@ -79,13 +79,13 @@ class _Writer:
     copies_update: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        for state, node in self.graph.following.items():
+        for state, node in self.graph.next_values.items():
             if node.is_call:
                 self.next_value_of.setdefault(node, state)
         self.copies_update = self._must_copy_update()
 
     def program(self) -> Program:
-        for state in self.graph.following:
+        for state in self.graph.next_values:
             self._plan_state(state)
         self._plan(self.graph.update)
         if self.copies_update and self.graph.update.is_constant:
@@ -95,12 +95,12 @@ class _Writer:
     def _must_copy_update(self) -> bool:
         update = self.graph.update
         if update.op == STATE:
-            return self.graph.following[update.name] is not update
+            return self.graph.next_values[update.name] is not update
         return update.is_constant
 
     def _plan_state(self, state: str) -> None:
         """Plan the statements for the next value of `state`, after the readers of the old one."""
-        node = self.graph.following[state]
+        node = self.graph.next_values[state]
         if state in self.replaced or state in self.waiting:
             return
         if node.op == STATE and node.name == state:
@@ -146,7 +146,7 @@ class _Writer:
                 all_planned = False
                 continue
             self._plan(reader)
-        for other, node in self.graph.following.items():
+        for other, node in self.graph.next_values.items():
             if node is leaf and other != state and other not in self.replaced:
                 if other in self.waiting:
                     all_planned = False
@@ -199,7 +199,7 @@ class _Naming:
             if node.is_leaf:
                 self.value_of[node.name] = node
                 self.name_of[node] = node.name
-        self.reserved = set(self.graph.following)
+        self.reserved = set(self.graph.next_values)
         self.last_number = 0
         self.taken = {p.name for p in self.parameters} | set(writer.names.values())
         self.statements: list[Statement] = []
@@ -227,12 +227,12 @@ class _Naming:
                 self.reserved.add(target)
         update = update or self.name_of[self.graph.update]
         self.statements += [Statement(name, "identity", (copy,)) for name, copy in deferred]
-        returns = (update, *self.graph.following)
+        returns = (update, *self.graph.next_values)
         return Program(self.parameters, tuple(self.statements), returns)
 
     def _parameters(self) -> tuple[Parameter, ...]:
         source = self.writer.source
-        needed = {*self.graph.following, *schedule_inputs(self.graph)}
+        needed = {*self.graph.next_values, *schedule_inputs(self.graph)}
         by_name = {state.name: state for state in self.graph.states}
         rest = [p for p in source.parameters[2:] if p.name in needed]
         rest += [s for s in self.graph.states if s.name not in {p.name for p in rest}]
@@ -248,7 +248,7 @@ class _Naming:
         for planned in self.writer.statements:
             if planned.deferred and not planned.copy:
                 reads[planned.node] += 1
-        for state, node in self.graph.following.items():
+        for state, node in self.graph.next_values.items():
             if node.op == STATE and node.name == state:
                 reads[node] += 1
         return reads

@@ -86,7 +86,7 @@ class _Builder(StatementGraph):
         self._add(UPDATE, UPDATE, _update_label(self.program.weight), "", Kind.TENSOR)
         self._connect(self.boxes[self.update], UPDATE, 0, "")
         for state in self.live_states:
-            next_value = self.boxes[self.following[state]]
+            next_value = self.boxes[self.next_values[state]]
             self.graph.add_edge(next_value, self.boxes[state], loop=True, places=(), mark="")
         return self.graph
 
@@ -106,7 +106,7 @@ class _Builder(StatementGraph):
             self._connect(self.boxes[arg], box, index, mark)
 
     def _add_constant(self, constant: Node) -> None:
-        statement_index, operand_index = self.places[constant]
+        statement_index, operand_index = self.positions[constant]
         self.boxes[constant] = f"constant {statement_index + 1}.{operand_index + 1}"
         label = formula(constant.value).plain()
         self._add(self.boxes[constant], "constant", label, "", Kind.SCALAR)

@@ -58,7 +58,7 @@ class _Narrator(Structure):
         super().__init__(roles.program)
         self.roles = roles
         self.returned: dict[Node, Node] = {}  # the state that each returned value becomes
-        for state, value in self.following.items():
+        for state, value in self.next_values.items():
             self.returned.setdefault(value, state)
 
     def paragraph(self) -> str:
@@ -105,13 +105,13 @@ class _Narrator(Structure):
             plural = "s" * (count > 1 and not counts)
             noun = f" state{plural}" if not counts else ""
             counts.append(f"{_COUNTS[min(count, 8)]}{noun} per {_PER[kind]}")
-        descriptions = "; ".join(self._state(state) for state in self.following)
+        descriptions = "; ".join(self._state(state) for state in self.next_values)
         text = " and ".join(counts)
         return f"{_capitalized(text)}: {descriptions}."
 
     def _state(self, state: Node) -> str:
         """Return the name of a state and a phrase for its next value."""
-        name, value = self._state_name(state), resolved(self.following[state])
+        name, value = self._state_name(state), resolved(self.next_values[state])
         if not value.is_call:
             return f"{name}, which becomes {self.phrase(value)}"
         others = [arg for arg in value.args[:2] if resolved(arg) is not state]
@@ -136,7 +136,7 @@ class _Narrator(Structure):
         rate = self.roles.learning_rate
         if not self.roles.linear:
             return "The update is not proportional to the learning rate."
-        return f"Learning rate {rate.value:g}." if rate.places else ""
+        return f"Learning rate {rate.value:g}." if rate.positions else ""
 
     # -- phrases -------------------------------------------------------------------------------
 

@@ -112,11 +112,11 @@ class _Writer(StatementGraph):
 
     def __init__(self, program: Program):
         super().__init__(program)
-        self.state_of = {self.following[state]: state for state in self.live_states}
+        self.state_of = {self.next_values[state]: state for state in self.live_states}
         self.letter_counts = Counter({letter("t"): 1})  # number of variables with each letter
         self.primes: dict[Node, int] = {}  # number of primes of each parameter's symbol
         self.formulas: dict[Node, Formula] = {
-            constant: formula(constant.value) for constant in self.places if constant.is_constant
+            constant: formula(constant.value) for constant in self.positions if constant.is_constant
         }
         self.uses = self._count_uses()
         self.name_counts = Counter(node.name for node in (*self.parameters, *self.live_statements))
@@ -133,7 +133,7 @@ class _Writer(StatementGraph):
             if name is not None:
                 lines.append(Equation(name, value, self.index(node)))
             self.formulas[node] = name or value
-        unchanged = [state for state in self.live_states if self.following[state] is state]
+        unchanged = [state for state in self.live_states if self.next_values[state] is state]
         lines += [Equation(self._symbol_at(s, "t"), self.formulas[s]) for s in unchanged]
         update = self.formulas[self.update]
         weight = self.program.weight

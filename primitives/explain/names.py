@@ -62,7 +62,7 @@ class _Namer(Structure):
     def renamed(self) -> Program:
         """Return the program under its new names."""
         constants: dict[Node, Argument] = {
-            node: node.value for node in self.places if node.is_constant
+            node: node.value for node in self.positions if node.is_constant
         }
         names = {leaf: self._parameter(leaf) for leaf in self.parameters}
         self.holder = {name: leaf for leaf, name in names.items()}
@@ -93,7 +93,7 @@ class _Namer(Structure):
             node: max((self.index(user) for user, _ in self.users[node]), default=-1)
             for node in (*self.parameters, *self.statements)
         }
-        return last | dict.fromkeys((self.update, *self.following.values()), len(self.statements))
+        return last | dict.fromkeys((self.update, *self.next_values.values()), len(self.statements))
 
     def _update_chain(self) -> set[Node]:
         """Return the successive values that turn into the update and are read for nothing else."""
@@ -103,7 +103,9 @@ class _Namer(Structure):
             chain.add(node)
             operands = set(filter(self._depends_on_gradients, node.args))
             node = operands.pop() if len(operands) == 1 else None
-            if node is not None and (node in self.following.values() or len(self.users[node]) > 1):
+            if node is not None and (
+                node in self.next_values.values() or len(self.users[node]) > 1
+            ):
                 node = None
         return chain
 
@@ -113,7 +115,7 @@ class _Namer(Structure):
 
     def _target(self, node: Node) -> str:
         """Return the name of a statement's result."""
-        is_returned = any(s.name == node.name and v is node for s, v in self.following.items())
+        is_returned = any(s.name == node.name and v is node for s, v in self.next_values.items())
         return self.states[node.name] if is_returned else self._free(self._base_name(node), node)
 
     def _base_name(self, node: Node) -> str:
@@ -142,8 +144,8 @@ class _Namer(Structure):
 
     def _state_of(self, node: Node) -> str:
         """Return the new name of the state that `node` is, or is the next value of; else ""."""
-        for state, following in self.following.items():
-            if node in (state, following):
+        for state, next_value in self.next_values.items():
+            if node in (state, next_value):
                 return self.states[state.name]
         return ""
 

@@ -133,14 +133,14 @@ def _labels(program: Program) -> Counter[int]:
     """Count the labels of all values in all rounds."""
     graph = StatementGraph(program)
     labels = {leaf: mix(_LEAF, _INPUTS.get(leaf.op, 0)) for leaf in graph.parameters}
-    labels |= dict.fromkeys(graph.following, _STATE)
-    labels |= {constant: _CONSTANT for constant in graph.places if constant.is_constant}
+    labels |= dict.fromkeys(graph.next_values, _STATE)
+    labels |= {constant: _CONSTANT for constant in graph.positions if constant.is_constant}
     labels |= {statement: statement.row.tag for statement in graph.statements}
     counts = Counter(labels[statement] for statement in graph.statements)
     for _ in range(_ROUNDS):
         new = dict(labels)
-        for state, following in graph.following.items():
-            new[state] = mix(_STATE, labels[following])
+        for state, next_value in graph.next_values.items():
+            new[state] = mix(_STATE, labels[next_value])
         for statement in graph.statements:
             operands = [labels[arg] for arg in statement.args]
             label = statement.row.tag

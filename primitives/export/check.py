@@ -21,7 +21,7 @@ import numpy as np
 from primitives.export.lowering import ExportError, Lowered, lower
 from primitives.export.naming import Exported, camel_case
 from primitives.graph.roles import lift, roles
-from primitives.graph.statements import INITIAL, Place
+from primitives.graph.statements import INITIAL, Position
 from primitives.kinds import Kind
 from primitives.machine import reference as interpreter
 from primitives.program import Program, Statement
@@ -33,8 +33,10 @@ KEYS = sorted(SHAPES)
 """Names of the arrays, in the order in which JAX flattens a dict and the reference keeps arrays."""
 
 STEPS = 100
+"""Default number of steps."""
+
 TOLERANCE = 1e-9
-"""Maximum of |difference| / (1 + |reference|)."""
+"""Maximum of |difference| / (1 + |reference|) at which a file passes."""
 
 _NOISE = 1e-13
 """Relative rounding error of each value when the effect of rounding is estimated."""
@@ -66,7 +68,7 @@ class _Step:
         grads: the gradients, by name.
         state: the state before the step.
         update: what the reference subtracts from the weights.
-        following: the state after the step.
+        next_state: the state after the step.
     """
 
     t: int
@@ -76,7 +78,7 @@ class _Step:
     grads: dict[str, np.ndarray]
     state: tuple[Any, ...]
     update: dict[str, np.ndarray]
-    following: tuple[Any, ...]
+    next_state: tuple[Any, ...]
 
 
 def check(file: Exported, steps: int = STEPS) -> CheckResult:
@@ -97,10 +99,10 @@ def check(file: Exported, steps: int = STEPS) -> CheckResult:
     reference = _Reference(file.program)
     largest = 0.0
     module = load(file)
-    for expected, update, following in run(file, module, reference, list(reference.steps(steps))):
+    for expected, update, next_state in run(file, module, reference, list(reference.steps(steps))):
         pairs = [(f"update[{key!r}]", expected.update[key], update[key]) for key in SHAPES]
         for state, expected_value, value in zip(
-            reference.graph.states, expected.following, following, strict=True
+            reference.graph.states, expected.next_state, next_state, strict=True
         ):
             pairs += _named_arrays(state.parameter.name, expected_value, value)
         for array, expected_array, actual_array in pairs:
@@ -148,15 +150,15 @@ class _Reference:
         self.graph: Lowered = lower(program)
         self.roles = roles(program)
         hyperparameters = (self.roles.learning_rate, *self.roles.hyperparameters)
-        places: dict[Place, str] = {}
+        positions: dict[Position, str] = {}
         for h in hyperparameters:
-            for index, place in enumerate((*h.places, *h.unit_places)):
-                if place[0] != INITIAL:
-                    places[place] = f"<{h.name}>" if index < len(h.places) else "<1>"
-        self.program = lift(self.graph.program, places)
-        self.lifted = tuple(dict.fromkeys(places.values()))
+            for index, position in enumerate((*h.positions, *h.unit_positions)):
+                if position[0] != INITIAL:
+                    positions[position] = f"<{h.name}>" if index < len(h.positions) else "<1>"
+        self.program = lift(self.graph.program, positions)
+        self.lifted = tuple(dict.fromkeys(positions.values()))
         self.defaults = {h.name: h.value for h in hyperparameters}
-        self.rate_in_program = bool(self.roles.learning_rate.places)
+        self.rate_in_program = bool(self.roles.learning_rate.positions)
 
     def steps(self, count: int) -> Iterator[_Step]:
         """Yield `count` steps on random inputs, each from the state after the step before."""
@@ -172,9 +174,9 @@ class _Reference:
                 if SHAPES[key]:
                     grads[key].reshape(-1)[: 1 + t % 2] = 0.0
             step = _Step(t, schedule, hyperparameters, weights, grads, state, {}, ())
-            update, following = self.run(step)
-            yield replace(step, update=update, following=following)
-            state = following
+            update, next_state = self.run(step)
+            yield replace(step, update=update, next_state=next_state)
+            state = next_state
 
     def run(
         self, step: _Step, noise: Callable[[], float] | None = None
@@ -191,14 +193,14 @@ class _Reference:
             program, factors = _with_noise(program, noise)
             constants += factors
         state = (*step.state, *(np.float64(value) for value in constants))
-        update, following = interpreter.step(
+        update, next_state = interpreter.step(
             program, state, step.weights, step.grads, lr=step.schedule, t=float(step.t), xp=np
         )
         if not self.rate_in_program:
             with np.errstate(all="ignore"):
                 rate = step.hyperparameters["learning_rate"]
                 update = {key: rate * array for key, array in update.items()}
-        return update, following[: len(self.graph.states)]
+        return update, next_state[: len(self.graph.states)]
 
     def _varied(self, rng: np.random.Generator) -> dict[str, float]:
         """Return the defaults, each reduced by up to a tenth, which leaves it in its interval."""
@@ -219,8 +221,8 @@ def _with_noise(program: Program, noise: Callable[[], float]) -> tuple[Program, 
             Statement(statement.target, "multiply", (statement.target, 1.0)),
         ]
     program = Program(program.parameters, tuple(statements), program.returns)
-    places = {(2 * index + 1, 1): name for index, name in enumerate(names)}
-    return lift(program, places), [noise() for _ in names]
+    positions = {(2 * index + 1, 1): name for index, name in enumerate(names)}
+    return lift(program, positions), [noise() for _ in names]
 
 
 # -- the files ------------------------------------------------------------------------------------
@@ -401,9 +403,9 @@ def _rounding_spread(
             weights={key: x * near_one() for key, x in step.weights.items()},
             grads={key: x * near_one() for key, x in step.grads.items()},
         )
-        update, following = reference.run(noisy_step, near_one)
+        update, next_state = reference.run(noisy_step, near_one)
         arrays = {f"update[{key!r}]": update[key] for key in SHAPES}
-        for state, value in zip(reference.graph.states, following, strict=True):
+        for state, value in zip(reference.graph.states, next_state, strict=True):
             arrays |= {name: x for name, x, _ in _named_arrays(state.parameter.name, value, SHAPES)}
         change = abs(float(np.ravel(arrays[array])[index]) - expected)
         largest = max(largest, np.inf if np.isnan(change) else change)

@@ -138,7 +138,7 @@ class Update:
     @property
     def _needs_float_step(self) -> bool:
         """Whether the step is used other than as an exponent (which may be an integer)."""
-        outputs = (self.graph.direction, *(state.following for state in self.graph.states))
+        outputs = (self.graph.direction, *(state.next_value for state in self.graph.states))
         return any(value.op == "t" for value in outputs) or any(
             arg.op == "t" and (value.op, index) != ("power", 1)
             for value in self.graph.values()
@@ -172,11 +172,11 @@ class Update:
         """
         trees: dict[Node, StateVariable | None] = {}
         for state in self.graph.states:
-            value = state.following
+            value = state.next_value
             if value.kind == state.parameter.kind != Kind.SCALAR and value.args:
                 trees.setdefault(value, state)
         values = self.graph.values()
-        roots = [self.graph.direction, *(state.following for state in self.graph.states)]
+        roots = [self.graph.direction, *(state.next_value for state in self.graph.states)]
         roots += [value.args[0] for value in values if value.op == "total"]
         roots = [root for root in roots if root.kind != Kind.SCALAR and root.args]
         readers: Counter[Node] = Counter(roots)
@@ -199,7 +199,7 @@ class Update:
             for arg in value.args
             if arg.kind == Kind.SCALAR
         ]
-        scalars += [s.following for s in self.graph.states if s.following.kind == Kind.SCALAR]
+        scalars += [s.next_value for s in self.graph.states if s.next_value.kind == Kind.SCALAR]
         return tuple(dict.fromkeys(scalars))
 
     def _scalar_leaf(self, value: Node) -> ast.expr | None:
@@ -259,7 +259,7 @@ class Update:
 
     def _storing(self, state: StateVariable) -> str:
         """Return the code that converts a state's next value `_0` to shape and type of `like`."""
-        value, is_matrix = state.following, self._access(state) != "_0"
+        value, is_matrix = state.next_value, self._access(state) != "_0"
         ending = "_0"
         if value.kind != state.parameter.kind:
             shape = "_matrix(like).shape" if is_matrix else "like.shape"
@@ -356,7 +356,7 @@ class Update:
 
     def _following(self, name: str, state: StateVariable) -> str:
         """Return the expression of a state's next value, after adding the lines it needs."""
-        value, kind = state.following, state.parameter.kind
+        value, kind = state.next_value, state.parameter.kind
         if value is state.old:
             return f"state.{name}"
         if kind == Kind.SCALAR:

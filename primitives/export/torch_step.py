@@ -152,7 +152,7 @@ class Step:
     def _final_loop(self) -> list[str]:
         """Return the loop that updates states and weights."""
         states = self.file.per_array
-        body = _Body(self, (self.graph.direction, *(state.following for state in states)))
+        body = _Body(self, (self.graph.direction, *(state.next_value for state in states)))
         body.write(states)
         return [
             "        for group, p in self._with_gradients():",
@@ -166,7 +166,7 @@ class Step:
         They read the hyperparameters of the first parameter group.
         """
         states = self.file.per_model
-        body = _Body(self, tuple(state.following for state in states), indent=8, is_model=True)
+        body = _Body(self, tuple(state.next_value for state in states), indent=8, is_model=True)
         body.write_states(states)
         lines = body.opening(final=True)
         return [*lines, *body.block.lines]
@@ -287,10 +287,10 @@ class _Body:
     def _is_self_contained(self, state: StateVariable) -> bool:
         """Whether only the state's next value depends on its old value."""
         others = [self.graph.direction]
-        others += [s.following for s in self.graph.states if s is not state]
-        if state.following.kind != state.parameter.kind or state.following is state.old:
+        others += [s.next_value for s in self.graph.states if s is not state]
+        if state.next_value.kind != state.parameter.kind or state.next_value is state.old:
             return False
-        seen: set[Node] = {state.following}
+        seen: set[Node] = {state.next_value}
         while others:
             value = others.pop()
             if value is state.old:
@@ -305,11 +305,11 @@ class _Body:
 
         A state is overwritten after all values that depend on its old value are computed.
         """
-        pending = [state for state in states if state.following is not state.old]
+        pending = [state for state in states if state.next_value is not state.old]
         while pending:
             ready = next((s for s in pending if not self._is_still_read(s, pending)), None)
             if ready is None:  # they depend on each other: compute a value before it is stored
-                value = pending[0].following
+                value = pending[0].next_value
                 if value.args:
                     self.block.assign(value)
                 else:
@@ -324,7 +324,7 @@ class _Body:
     def _is_still_read(self, state: StateVariable, pending: list[StateVariable]) -> bool:
         """Whether the pending value of another state depends on the state's old value."""
         return any(
-            other is not state and state.old in self._inputs(other.following) for other in pending
+            other is not state and state.old in self._inputs(other.next_value) for other in pending
         )
 
     def _inputs(self, value: Node) -> set[Node]:
@@ -339,7 +339,7 @@ class _Body:
         return inputs
 
     def _write_state(self, state: StateVariable) -> None:
-        name, value, old = self.file.states[state.parameter.name], state.following, state.old
+        name, value, old = self.file.states[state.parameter.name], state.next_value, state.old
         self.read_states[old] = name
         space = self.block.indent
         is_computed = value in self.block.local or value in self.written

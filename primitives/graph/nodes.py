@@ -154,18 +154,18 @@ class Graph:
 
     Attributes:
         update: node of the update, which is subtracted from the weights.
-        following: node of the next value of each state, by name, in the order returned.
+        next_values: node of the next value of each state, by name, in the order returned.
         states: parameters of the states, in the same order.
     """
 
     update: Node
-    following: Mapping[str, Node]
+    next_values: Mapping[str, Node]
     states: tuple[Parameter, ...]
 
     @property
     def roots(self) -> tuple[Node, ...]:
         """The next values of the states, and the update."""
-        return (*self.following.values(), self.update)
+        return (*self.next_values.values(), self.update)
 
     @cached_property
     def live(self) -> tuple[Node, ...]:
@@ -200,7 +200,7 @@ class Graph:
         needs a copy.
         """
         calls = sum(node.is_call for node in self.live)
-        changed = [(s, n) for s, n in self.following.items() if not _is_state(n, s)]
+        changed = [(s, n) for s, n in self.next_values.items() if not _is_state(n, s)]
         copies = len(changed) - len({n for _, n in changed if n.is_call})
         returns_old_state = self.update.op == STATE and self.update.name in dict(changed)
         return calls + copies + (self.update.is_constant or returns_old_state)
@@ -254,24 +254,24 @@ def read(program: Program, nodes: Nodes) -> tuple[Graph, dict[Node, str]]:
         environment[target] = value
         if value.is_call:
             names.setdefault(value, target)
-    following = {name: environment[name] for name in declared}
-    graph = Graph(environment[program.update], following, program.states)
+    next_values = {name: environment[name] for name in declared}
+    graph = Graph(environment[program.update], next_values, program.states)
     return without_dead_states(graph), names
 
 
 def without_dead_states(graph: Graph) -> Graph:
     """Remove the states that no update depends on, in this step or a later one."""
-    live = graph.update.leaves & graph.following.keys()
+    live = graph.update.leaves & graph.next_values.keys()
     pending = list(live)
     while pending:
-        newly_live = (graph.following[pending.pop()].leaves & graph.following.keys()) - live
+        newly_live = (graph.next_values[pending.pop()].leaves & graph.next_values.keys()) - live
         live |= newly_live
         pending += newly_live
-    if len(live) == len(graph.following):
+    if len(live) == len(graph.next_values):
         return graph
     return Graph(
         graph.update,
-        {name: node for name, node in graph.following.items() if name in live},
+        {name: node for name, node in graph.next_values.items() if name in live},
         tuple(state for state in graph.states if state.name in live),
     )
 

@@ -30,7 +30,7 @@ class Ranges:
 
     Args:
         starts: interval of the initial value of each state.
-        following: node of the next value of each state.
+        next_values: node of the next value of each state.
         cache: intervals computed so far, shared between graphs that have nodes in common.
         hyperparameters: intervals of hyperparameters. If given, open ends are kept where rounding
             cannot reach them; otherwise all intervals are closed.
@@ -39,7 +39,7 @@ class Ranges:
     def __init__(
         self,
         starts: Mapping[str, Interval],
-        following: Mapping[str, Node],
+        next_values: Mapping[str, Node],
         cache: Intervals | None = None,
         hyperparameters: Mapping[str, Interval] | None = None,
     ):
@@ -47,7 +47,7 @@ class Ranges:
         self._hyperparameters = hyperparameters
         self._intervals: dict[Node, Interval] = {}
         self.states: dict[str, Interval] = {}
-        self._set_states(self._invariant_states(starts, following))
+        self._set_states(self._invariant_states(starts, next_values))
 
     def __call__(self, node: Node) -> Interval:
         """Return the interval of `node`."""
@@ -61,7 +61,7 @@ class Ranges:
         self._intervals = self._cache.setdefault(tuple(states.items()), {})
 
     def _invariant_states(
-        self, starts: Mapping[str, Interval], following: Mapping[str, Node]
+        self, starts: Mapping[str, Interval], next_values: Mapping[str, Node]
     ) -> dict[str, Interval]:
         """Return intervals of the states that hold before and after every step.
 
@@ -70,7 +70,7 @@ class Ranges:
         states = {name: float32(start) for name, start in starts.items()}
         for iteration in range(_WIDEN_AFTER + 2 * len(states) + 2):
             self._set_states(states)
-            grown = {name: states[name].join(self(node)) for name, node in following.items()}
+            grown = {name: states[name].join(self(node)) for name, node in next_values.items()}
             if grown == states:
                 return states
             if iteration >= _WIDEN_AFTER:

@@ -94,7 +94,7 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
 """Constructors of schedules by name; each takes the number of steps."""
 
 
-def shape(schedule: Schedule, steps: int, budget: int | None = None) -> jax.Array:
+def rates_of(schedule: Schedule, steps: int, budget: int | None = None) -> jax.Array:
     """Return the schedule's value at each step.
 
     Args:
@@ -114,10 +114,10 @@ def shape(schedule: Schedule, steps: int, budget: int | None = None) -> jax.Arra
 
 
 @cache
-def named_shape(name: str, steps: int, budget: int) -> NDArray[np.float32]:
+def relative_rates(name: str, steps: int, budget: int) -> NDArray[np.float32]:
     """Return the values of the schedule `name` at each step, as a read-only host array.
 
-    >>> named_shape("linear", 4, 5)
+    >>> relative_rates("linear", 4, 5)
     array([1.  , 0.75, 0.5 , 0.25, 0.  ], dtype=float32)
 
     Args:
@@ -128,4 +128,4 @@ def named_shape(name: str, steps: int, budget: int) -> NDArray[np.float32]:
     Returns:
         `[budget]` float32, learning rates relative to their peak; zero from index `steps` on.
     """
-    return np.asarray(shape(SCHEDULES[name](steps), steps, budget))
+    return np.asarray(rates_of(SCHEDULES[name](steps), steps, budget))

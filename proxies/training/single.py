@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from proxies.task import PyTree, Task
 from proxies.training.loop import SMOOTHING, Loop, Rule, StepSchedule, TrainingResult
-from proxies.training.schedules import Schedule, cosine, shape
+from proxies.training.schedules import Schedule, cosine, rates_of
 
 
 def smoothed(losses: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -78,7 +78,7 @@ def train(
     steps = task.steps if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps is {steps}; use at least 1")
-    lrs = shape(cosine(steps) if schedule is None else schedule, steps)
+    lrs = rates_of(cosine(steps) if schedule is None else schedule, steps)
     step_schedule = StepSchedule.plain(lrs, steps)
     result: TrainingResult = compiled_train(task, rule, task.data, key, step_schedule, operands)
     return result

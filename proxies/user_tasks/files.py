@@ -233,8 +233,8 @@ def _arrays(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         invalid = y[(y < 0) | (y >= len(y))]
         if invalid.size:
             raise UserTaskError(
-                f"task {name!r}: y of {path} has the class {invalid[0]}, but only {len(y)} rows; "
-                "number classes from 0, or save y as floats if it has no classes"
+                f"task {name!r}: y of {path} has the class {invalid[0]}, outside 0 to "
+                f"{len(y) - 1}; number classes from 0, or save y as floats if it has no classes"
             )
     return x, y
 

@@ -92,8 +92,8 @@ def test_values_have_the_shapes_of_their_checked_kinds(program):
     kinds = check(program)
     for state in program.states:
         shape = kind_shape(state.kind, (2, 3, 4))
-        (_, *following) = step_shapes(program)
-        assert following[program.states.index(state)] == shape
+        (_, *next_state) = step_shapes(program)
+        assert next_state[program.states.index(state)] == shape
     assert set(kinds) == {p.name for p in program.parameters} | {
         s.target for s in program.statements
     }
@@ -101,8 +101,8 @@ def test_values_have_the_shapes_of_their_checked_kinds(program):
 
 def step_shapes(program):
     ones = np.ones((2, 3, 4))
-    update, following = step(program, initial_state(program, ones, np), ones, ones, xp=np)
-    return [update.shape, *(x[0].shape if isinstance(x, list) else x.shape for x in following)]
+    update, next_state = step(program, initial_state(program, ones, np), ones, ones, xp=np)
+    return [update.shape, *(x[0].shape if isinstance(x, list) else x.shape for x in next_state)]
 
 
 def test_check_names_every_variable_with_its_kind():

@@ -135,8 +135,8 @@ def test_adafactor_keeps_8192_numbers_for_a_4096_by_4096_matrix():
     matrix = {"w": jax.ShapeDtypeStruct((4096, 4096), jnp.float32)}
     state = initial_state(program, matrix)
     assert sum(x.nbytes for x in jax.tree.leaves(state)) == 8192 * 4
-    _, following = jax.eval_shape(lambda s, w, g: step(program, s, w, g), state, matrix, matrix)
-    assert sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(following)) == 8192 * 4
+    _, next_state = jax.eval_shape(lambda s, w, g: step(program, s, w, g), state, matrix, matrix)
+    assert sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(next_state)) == 8192 * 4
 
 
 @pytest.mark.parametrize("name", zoo.names())

@@ -39,10 +39,10 @@ def moments(name, weights, grads, first=1):
     program = zoo.load(name)
     state = initial_state(program, weights, np)
     for t, g in enumerate(grads, first):
-        update, following = step(program, state, weights, g, t=t, xp=np)
+        update, next_state = step(program, state, weights, g, t=t, xp=np)
         yield Moment(t, weights, g, state, update)
         weights = {key: np.asarray(weights[key] - update[key]) for key in weights}
-        state = following
+        state = next_state
 
 
 @lru_cache

@@ -71,7 +71,7 @@ INVALID_ARRAYS: dict[str, tuple[bytes, str]] = {
     "no features": (arrays(x=ROWS[:, :0]), "x of .* is empty"),
     "a huge class": (
         arrays(y=LABELS + 10**15),
-        "y of .* has the class 1000000000000000, but only 300 rows",
+        "y of .* has the class 1000000000000000, outside 0 to 299",
     ),
     "a negative class": (arrays(y=LABELS - 1), "y of .* has the class -1"),
     "dates": (arrays(y=np.arange(300).astype("datetime64[D]")), "y of .* has the dtype datetime64"),

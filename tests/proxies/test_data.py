@@ -1,4 +1,4 @@
-"""The sources and their one cut, and the registry that keeps tasks to their part."""
+"""The data sources and their fixed split, and the registry of tasks."""
 
 import itertools
 from dataclasses import replace
@@ -26,8 +26,8 @@ def test_the_parts_are_disjoint_and_cover_the_source(source: data.Source) -> Non
     assert sum(len(arrays[0]) for arrays in parts.values()) == len(source.groups)
     for part, arrays in parts.items():
         rows = np.array([source.part_of(group) == part for group in source.groups])
-        for array, whole in zip(arrays, source.arrays, strict=True):
-            assert np.array_equal(array, whole[rows])
+        for array, all_rows in zip(arrays, source.arrays, strict=True):
+            assert np.array_equal(array, all_rows[rows])
 
 
 @each_source
@@ -36,7 +36,7 @@ def test_every_part_has_about_its_share_of_the_items(source: data.Source) -> Non
         assert len(source.part(part)[0]) / len(source.groups) == pytest.approx(share, abs=0.15)
 
 
-def test_the_cut_is_fixed_for_ever() -> None:
+def test_the_split_of_the_data_never_changes() -> None:
     digits, topics = data.digits(), data.topics()
     parts = [digits.part_of(str(index)) for index in range(len(digits.groups))]
     assert [parts.index(part) for part in data.PARTS] == [0, 13, 9]
@@ -47,7 +47,7 @@ def test_the_cut_is_fixed_for_ever() -> None:
     ]
 
 
-def test_no_passage_stands_in_two_parts_of_the_text() -> None:
+def test_the_parts_of_the_text_share_almost_no_passage() -> None:
     length = 64
     passages = {}
     for part in data.PARTS:
@@ -66,7 +66,7 @@ def test_the_alphabet_has_64_characters_and_covers_the_text() -> None:
     assert np.mean(blocks == data.ALPHABET.index(data.OTHER)) < 0.01
 
 
-def test_a_digest_tells_any_change_of_the_data() -> None:
+def test_a_change_of_the_data_changes_the_digest() -> None:
     digests = proxies.digests()
     assert set(digests) == set(data.SOURCES)
     assert digests == proxies.digests()
@@ -81,25 +81,25 @@ def test_a_digest_tells_any_change_of_the_data() -> None:
 @each_source
 def test_the_parts_share_no_row(source: data.Source) -> None:
     rows = {
-        part: {row.tobytes() for row in source.part(part)[0]}  # what is seen, without its answers
+        part: {row.tobytes() for row in source.part(part)[0]}  # the inputs, without targets
         for part in data.PARTS
     }
     assert all(rows.values())
-    for one, other in itertools.combinations(data.PARTS, 2):
-        assert not rows[one] & rows[other]
+    for a, b in itertools.combinations(data.PARTS, 2):
+        assert not rows[a] & rows[b]
 
 
-def _spoilt(source: data.Source, part: data.Part) -> data.Source:
-    """The same source but for what lies outside of `part`."""
-    foreign = [source.part_of(group) != part for group in source.groups]
+def _with_changed_other_parts(source: data.Source, part: data.Part) -> data.Source:
+    """Return the source with all rows outside `part` changed."""
+    outside = [source.part_of(group) != part for group in source.groups]
     arrays = tuple(array.copy() for array in source.arrays)
     for array in arrays:
-        array[foreign] += 1
+        array[outside] += 1
     return replace(source, arrays=arrays)
 
 
 def _all_arrays(task: proxies.Task) -> list[np.ndarray]:
-    """Its data, and the arrays that its functions hold on to."""
+    """Return the arrays in the task's data and in the closures of its functions."""
 
     def first_step(data: Any, key: jax.Array) -> Any:
         params, partition = task.init(key), task.partition(data, key)
@@ -108,8 +108,8 @@ def _all_arrays(task: proxies.Task) -> list[np.ndarray]:
         loss = task.loss(params, batch, key)
         return loss, gradient, task.evaluate(params, data, partition, key)
 
-    held = jax.make_jaxpr(first_step)(task.data, jax.random.key(0)).consts
-    return [np.asarray(array) for array in (*jax.tree.leaves(task.data), *held)]
+    constants = jax.make_jaxpr(first_step)(task.data, jax.random.key(0)).consts
+    return [np.asarray(array) for array in (*jax.tree.leaves(task.data), *constants)]
 
 
 @pytest.mark.parametrize("split", proxies.task.SPLITS)
@@ -117,27 +117,27 @@ def test_the_tasks_of_a_split_read_only_its_part(
     split: proxies.task.Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = "search" if split == "diagnostic" else split
-    known = {name: _all_arrays(proxies.load(name)) for name in proxies.names(split)}
+    before = {name: _all_arrays(proxies.load(name)) for name in proxies.names(split)}
     for source in SOURCES:
-        spoilt = _spoilt(source, part)
-        assert spoilt.digest() != source.digest()
-        monkeypatch.setattr(data, source.name, lambda spoilt=spoilt: spoilt)
-    for name, arrays in known.items():
-        afresh = registry._rows[name][1](name, split)
-        for array, again in zip(arrays, _all_arrays(afresh), strict=True):
-            np.testing.assert_array_equal(array, again, err_msg=name)
+        changed = _with_changed_other_parts(source, part)
+        assert changed.digest() != source.digest()
+        monkeypatch.setattr(data, source.name, lambda changed=changed: changed)
+    for name, arrays in before.items():
+        rebuilt = registry._rows[name][1](name, split)
+        for array, now in zip(arrays, _all_arrays(rebuilt), strict=True):
+            np.testing.assert_array_equal(array, now, err_msg=name)
 
 
 @pytest.mark.parametrize(
     ("name", "source"), [("digits-mlp", "digits"), ("digits-finetune", "photos")]
 )
-def test_a_task_that_reads_another_part_would_be_noticed(
+def test_the_check_of_parts_detects_a_task_that_reads_another_part(
     name: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoilt = _spoilt(data.SOURCES[source](), "search")
+    changed = _with_changed_other_parts(data.SOURCES[source](), "search")
     build = registry._rows[name][1]
     arrays = _all_arrays(build(name, "held-out"))
-    monkeypatch.setattr(data, source, lambda: spoilt)
+    monkeypatch.setattr(data, source, lambda: changed)
     assert not all(map(np.array_equal, arrays, _all_arrays(build(name, "held-out"))))
 
 
@@ -157,7 +157,7 @@ def test_a_search_task_has_validation_tasks_of_10_and_100_times_the_work(name: s
         assert work(large) / small == pytest.approx(times, rel=0.15)
 
 
-def test_formulas_are_for_diagnosis_alone() -> None:
+def test_tasks_without_data_are_diagnostic() -> None:
     assert set(FORMULAS) <= set(proxies.names("diagnostic"))
 
 
@@ -171,7 +171,7 @@ def test_tasks_are_listed_by_split_and_loaded_once() -> None:
         assert name in proxies.names(task.split)
 
 
-def test_an_unknown_name_is_answered_with_near_ones() -> None:
+def test_the_error_for_an_unknown_name_suggests_similar_names() -> None:
     with pytest.raises(UnknownTaskError, match=r"did you mean .*'digits-mlp'") as raised:
         proxies.load("digit-mlp")
     assert isinstance(raised.value, KeyError)
@@ -179,7 +179,7 @@ def test_an_unknown_name_is_answered_with_near_ones() -> None:
         proxies.load("§")
 
 
-def test_a_taken_name_and_an_unknown_split_are_refused() -> None:
+def test_registering_a_taken_name_or_an_unknown_split_is_an_error() -> None:
     with pytest.raises(ValueError, match="already registered"):
         proxies.register("quadratic", "diagnostic")
     with pytest.raises(ValueError, match="unknown split 'test'"):
@@ -187,7 +187,7 @@ def test_a_taken_name_and_an_unknown_split_are_refused() -> None:
 
 
 @pytest.mark.parametrize("family", ["topics-transformer", "photos-denoise"])
-def test_a_family_with_data_refuses_the_diagnostic_split(family: str) -> None:
+def test_the_diagnostic_split_is_an_error_for_tasks_with_data(family: str) -> None:
     with pytest.raises(ValueError, match="no diagnostic part"):
         registry._rows[family][1](family, "diagnostic")
 

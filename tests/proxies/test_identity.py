@@ -1,4 +1,4 @@
-"""A task's identity: what it was made from, by name, so that an edit is noticed and named."""
+"""The identity of a task: digests of its files, arrays and settings, which name every edit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def task():
 
 
 def project(folder: Path) -> Path:
-    """A task with a sibling, a package, data of its own and a text elsewhere; others beside it."""
+    """Write a task that imports two modules and reads two files; add unrelated files."""
     home = folder / "home"
     (home / "parts").mkdir(parents=True)
     (home / "data").mkdir()
@@ -54,23 +54,23 @@ def project(folder: Path) -> Path:
     return home / "task.py"
 
 
-def fresh(path: Path) -> dict[str, str]:
-    """The digest of the task in a file, as a new process finds it."""
+def fresh_digest(path: Path) -> dict[str, str]:
+    """Return the digest of the task in a file, as a new process computes it."""
     _load.cache_clear()
     return proxies.digest(proxies.load(f"{path}:task"))
 
 
 def test_a_digest_names_every_file_that_made_the_task(tmp_path: Path) -> None:
     task = proxies.load(f"{project(tmp_path)}:task")
-    found = proxies.digest(task)
+    digest = proxies.digest(task)
     files = ["task.py", "../words.txt", "data/points.npz", "helper.py", "parts/layers.py"]
-    assert sorted(found) == sorted([*files, ARRAYS, FIELDS])
-    assert next(iter(found)) == "task.py"
-    assert json.loads(json.dumps(found)) == found == proxies.digest(task)
-    assert found == fresh(tmp_path / "home" / "task.py")
-    # Files are digested as they were loaded, whatever becomes of them.
+    assert sorted(digest) == sorted([*files, ARRAYS, FIELDS])
+    assert next(iter(digest)) == "task.py"
+    assert json.loads(json.dumps(digest)) == digest == proxies.digest(task)
+    assert digest == fresh_digest(tmp_path / "home" / "task.py")
+    # Files are digested when the task is loaded; later edits do not count.
     (tmp_path / "home" / "helper.py").write_text("STEPS = 31\n")
-    assert proxies.digest(task) == found
+    assert proxies.digest(task) == digest
 
 
 EDITS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
@@ -111,22 +111,22 @@ EDITS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_an_edit_is_named_and_unrelated_files_do_not_count(tmp_path: Path, edit: str) -> None:
+def test_differences_name_edited_files_and_ignore_unrelated_ones(tmp_path: Path, edit: str) -> None:
     path = project(tmp_path)
-    before = fresh(path)
+    before = fresh_digest(path)
     change, expected = EDITS[edit]
     change(path.parent)
-    assert proxies.differences(before, fresh(path)) == expected
+    assert proxies.differences(before, fresh_digest(path)) == expected
 
 
-def test_a_project_that_moves_as_a_whole_stays_the_same(tmp_path: Path) -> None:
-    before = fresh(project(tmp_path / "here"))
+def test_moving_a_project_keeps_the_digest(tmp_path: Path) -> None:
+    before = fresh_digest(project(tmp_path / "here"))
     (tmp_path / "here").rename(tmp_path / "there")
-    assert fresh(tmp_path / "there" / "home" / "task.py") == before
+    assert fresh_digest(tmp_path / "there" / "home" / "task.py") == before
 
 
-def test_a_task_made_from_another_ones_file_depends_on_it(tmp_path: Path) -> None:
-    """Whether or not the other one is in memory already."""
+def test_a_task_that_loads_another_task_depends_on_its_file(tmp_path: Path) -> None:
+    """The digest is the same if the other task was loaded before."""
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "table.npz", x=rng.standard_normal((300, 2)), y=rng.standard_normal(300))
     path = tmp_path / "task.py"
@@ -134,14 +134,14 @@ def test_a_task_made_from_another_ones_file_depends_on_it(tmp_path: Path) -> Non
         "import dataclasses, proxies\n"
         f"def task(): return dataclasses.replace(proxies.load({str(tmp_path / 'table.npz')!r}))\n"
     )
-    found = fresh(path)
-    assert set(found) == {"task.py", "table.npz", ARRAYS, FIELDS}
+    digest = fresh_digest(path)
+    assert set(digest) == {"task.py", "table.npz", ARRAYS, FIELDS}
     _load.cache_clear()
     proxies.load(str(tmp_path / "table.npz"))
-    assert proxies.digest(proxies.load(f"{path}:task")) == found
+    assert proxies.digest(proxies.load(f"{path}:task")) == digest
 
 
-def test_of_arrays_and_texts_the_file_is_digested(tmp_path: Path) -> None:
+def test_the_digest_of_an_npz_task_is_that_of_the_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "table.npz"
     np.savez(path, x=rng.standard_normal((300, 2)), y=rng.standard_normal(300))
@@ -149,11 +149,11 @@ def test_of_arrays_and_texts_the_file_is_digested(tmp_path: Path) -> None:
     assert set(before) == {"table.npz", FIELDS}
     np.savez(path, x=rng.standard_normal((300, 2)), y=rng.standard_normal(300))
     _load.cache_clear()
-    found = proxies.digest(proxies.load(str(path)))
-    assert proxies.differences(before, found) == ["table.npz changed"]
+    digest = proxies.digest(proxies.load(str(path)))
+    assert proxies.differences(before, digest) == ["table.npz changed"]
 
 
-def test_a_bundled_tasks_digest_is_of_its_arrays_and_settings() -> None:
+def test_the_digest_of_a_bundled_task_covers_arrays_and_settings() -> None:
     task = proxies.load("digits-mlp")
     before = proxies.digest(task)
     assert set(before) == {ARRAYS, FIELDS}
@@ -171,7 +171,7 @@ def test_a_bundled_tasks_digest_is_of_its_arrays_and_settings() -> None:
 @pytest.mark.parametrize(
     "leaf", [np.float32(2), 3, 0.5, jax.random.key(1), np.zeros((0, 2)), np.ones(3, bool)[::-1]]
 )
-def test_whatever_arrays_data_holds_they_have_a_digest(leaf: object) -> None:
+def test_any_array_in_the_data_has_a_digest(leaf: object) -> None:
     task = dataclasses.replace(proxies.load("quadratic"), data={"a": leaf})
     other = dataclasses.replace(task, data={"b": leaf})
     assert proxies.digest(task)[ARRAYS] != proxies.digest(other)[ARRAYS]
@@ -197,7 +197,7 @@ def described(path: Path) -> str:
     return proxies.load(f"{path}:task").description
 
 
-def test_equally_named_siblings_of_two_tasks_are_not_mixed_up(
+def test_two_tasks_can_have_different_modules_of_the_same_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = write(tmp_path / "one", {"task.py": NAMED, "helper.py": "NAME = 'one'\n"})
@@ -215,7 +215,7 @@ def test_equally_named_siblings_of_two_tasks_are_not_mixed_up(
     del sys.modules["helper"]
 
 
-def test_a_failed_load_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_load_restores_the_process(tmp_path: Path) -> None:
     files = {"task.py": NAMED, "helper.py": "import sys; sys.path.insert(0, 'x'); 1 / 0\n"}
     path = write(tmp_path / "broken", files)
     before = list(sys.path), list(sys.meta_path)
@@ -226,13 +226,13 @@ def test_a_failed_load_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not execution._ACTIVE
 
 
-def test_siblings_do_not_replace_the_standard_library_or_what_is_installed(tmp_path: Path) -> None:
+def test_siblings_do_not_replace_standard_or_installed_modules(tmp_path: Path) -> None:
     files = {"task.py": "import random, numpy\n" + NAMED, "helper.py": "NAME = 'found'\n"}
     files |= {"random.py": "1 / 0\n", "numpy.py": "1 / 0\n", "proxies/__init__.py": "1 / 0\n"}
     assert described(write(tmp_path / "shadows", files)) == "found"
 
 
-def test_packages_and_folders_that_a_task_puts_on_the_path_are_its_own(tmp_path: Path) -> None:
+def test_packages_and_folders_on_the_path_of_a_task_belong_to_it(tmp_path: Path) -> None:
     files = {
         "task.py": "import sys, os\nsys.path.insert(0, os.path.dirname(__file__) + '/lib')\n"
         + NAMED,
@@ -243,12 +243,12 @@ def test_packages_and_folders_that_a_task_puts_on_the_path_are_its_own(tmp_path:
     }
     path = write(tmp_path / "packs", files)
     assert described(path) == "packed"
-    found = proxies.digest(proxies.load(f"{path}:task"))
-    assert set(files) == set(found) - {ARRAYS, FIELDS}
+    digest = proxies.digest(proxies.load(f"{path}:task"))
+    assert set(files) == set(digest) - {ARRAYS, FIELDS}
 
 
-def test_stale_bytecode_is_not_what_runs(tmp_path: Path) -> None:
-    """Python takes bytecode whose source has its size and its second."""
+def test_stale_bytecode_is_not_executed(tmp_path: Path) -> None:
+    """Python accepts cached bytecode if size and modification time of the source match."""
     import py_compile
 
     path = write(tmp_path / "stale", {"task.py": NAMED, "helper.py": "NAME = 'old'\n"})
@@ -260,14 +260,14 @@ def test_stale_bytecode_is_not_what_runs(tmp_path: Path) -> None:
     assert described(path) == "new"
 
 
-def test_a_dataclass_with_deferred_annotations_can_be_defined(tmp_path: Path) -> None:
+def test_a_task_file_can_define_a_dataclass_with_deferred_annotations(tmp_path: Path) -> None:
     text = "from __future__ import annotations\nfrom dataclasses import dataclass\n" + NAMED
     text += "@dataclass\nclass Sizes:\n    width: int = 3\n"
     path = write(tmp_path / "classes", {"task.py": text, "helper.py": "NAME = 'defined'\n"})
     assert described(path) == "defined"
 
 
-def test_a_link_to_a_task_finds_the_siblings_of_the_file(tmp_path: Path) -> None:
+def test_a_link_to_a_task_file_imports_siblings_of_its_target(tmp_path: Path) -> None:
     path = write(tmp_path / "real", {"task.py": NAMED, "helper.py": "NAME = 'linked'\n"})
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "task.py").symlink_to(path)
@@ -275,7 +275,7 @@ def test_a_link_to_a_task_finds_the_siblings_of_the_file(tmp_path: Path) -> None
     assert "../real/helper.py" in proxies.digest(proxies.load(f"{tmp_path}/link/task.py:task"))
 
 
-def test_caches_libraries_and_what_jax_compiles_do_not_count(
+def test_caches_and_libraries_are_not_part_of_the_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -288,4 +288,4 @@ def test_caches_libraries_and_what_jax_compiles_do_not_count(
     )
     text += "jax.jit(lambda x: jnp.sin(x) + 7)(1.0)\n"
     path = write(tmp_path / "home", {"task.py": text + NAMED, "helper.py": "NAME = 'x'\n"})
-    assert set(fresh(path)) == {"task.py", "helper.py", ARRAYS, FIELDS}
+    assert set(fresh_digest(path)) == {"task.py", "helper.py", ARRAYS, FIELDS}

@@ -1,4 +1,4 @@
-"""The landscapes against what is known of them."""
+"""Known properties of the landscapes."""
 
 from collections.abc import Callable
 
@@ -46,7 +46,7 @@ def _hessian(name: str, size: int) -> np.ndarray:
         ("curvature-slope", [0]),
     ],
 )
-def test_the_height_is_zero_at_the_minimum_and_only_rises_from_there(
+def test_the_height_is_zero_at_the_minimum_and_larger_elsewhere(
     name: str, minimum: np.ndarray
 ) -> None:
     lowest = jnp.asarray(minimum, jnp.float32)
@@ -57,14 +57,16 @@ def test_the_height_is_zero_at_the_minimum_and_only_rises_from_there(
     assert all(height(lowest + step) > 1e-8 for step in away)
 
 
-def test_the_valley_has_its_condition_number_on_turned_axes() -> None:
+def test_the_valley_has_its_condition_number_on_rotated_axes() -> None:
     hessian = _hessian("valley", 16)
     curvatures = np.linalg.eigvalsh(hessian)
     assert curvatures[-1] / curvatures[0] == pytest.approx(1e4, rel=1e-2)
-    assert np.diag(hessian).max() < 3 * np.diag(hessian).min()  # what a step per weight could mend
+    assert (
+        np.diag(hessian).max() < 3 * np.diag(hessian).min()
+    )  # a step size for each weight does not help
 
 
-def test_the_saddle_is_one_and_training_starts_almost_on_its_ridge() -> None:
+def test_the_saddle_has_curvatures_of_both_signs_and_starts_near_its_ridge() -> None:
     lower, upper = np.linalg.eigvalsh(_hessian("saddle", 2))
     assert lower == pytest.approx(-1)
     assert upper == pytest.approx(1)
@@ -72,12 +74,12 @@ def test_the_saddle_is_one_and_training_starts_almost_on_its_ridge() -> None:
     assert along < 0.002 * across
 
 
-def test_the_chain_has_a_gradient_that_vanishes_or_explodes() -> None:
+def test_the_gradients_of_the_chains_vanish_and_explode() -> None:
     assert np.abs(_slope("chain-vanishing", _start("chain-vanishing"))).max() < 0.01
     assert np.abs(_slope("chain-exploding", _start("chain-exploding"))).min() > 1e4
 
 
-def test_the_three_cases_differ_in_slope_and_curvature_as_named() -> None:
+def test_the_three_cases_have_the_slopes_and_curvatures_in_their_names() -> None:
     cases = {}
     for name in ("curvature-flat", "curvature-narrow", "curvature-slope"):
         slope = float(np.abs(_slope(name, _start(name))).max())
@@ -91,7 +93,7 @@ def test_the_three_cases_differ_in_slope_and_curvature_as_named() -> None:
     assert slope[1] < narrow[1] / 50
 
 
-def test_on_the_convex_online_problem_adam_goes_up_and_amsgrad_down() -> None:
+def test_adam_diverges_on_the_convex_online_problem_and_amsgrad_does_not() -> None:
     task = proxies.load("reddi")
     start = float(task.evaluate(task.init(KEY), (), (), KEY))
     for seed in range(3):

@@ -27,8 +27,8 @@ def loop():
 
 def entry(number):
     """The training number `number`, which decides program, seed, length, divergence and limits."""
-    shape = proxies.named_shape("cosine", BUDGET, BUDGET)
-    schedule = StepSchedule.plain(shape, [BUDGET, 5, 9][number % 3])
+    rates = proxies.relative_rates("cosine", BUDGET, BUDGET)
+    schedule = StepSchedule.plain(rates, [BUDGET, 5, 9][number % 3])
     if number % 5 == 3:
         schedule = schedule._replace(limits=np.full(BUDGET, 0.5, np.float32))
     factor = np.float32(1e30 if number % 7 == 5 else 1.0)

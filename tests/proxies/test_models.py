@@ -28,18 +28,18 @@ def test_a_causal_transformer_never_looks_ahead() -> None:
     x = jax.random.normal(jax.random.key(1), (3, 6, 8))
     changed = x.at[:, 4:].add(1.0)
     transform = quick_jit(lambda x: layers.transform(params, x, 2, 2, layers.causal(6)))
-    one, other = transform(x), transform(changed)
-    np.testing.assert_allclose(one[:, :4], other[:, :4], rtol=1e-5)
-    assert np.all(np.any(np.abs(one - other)[:, 4:] > 1e-3, axis=-1))
+    before, after = transform(x), transform(changed)
+    np.testing.assert_allclose(before[:, :4], after[:, :4], rtol=1e-5)
+    assert np.all(np.any(np.abs(before - after)[:, 4:] > 1e-3, axis=-1))
 
 
-def test_a_convolution_agrees_with_the_library_s() -> None:
+def test_a_convolution_agrees_with_that_of_jax() -> None:
     x = jax.random.normal(KEY, (2, 5, 6, 3))
     weight = jax.random.normal(jax.random.key(1), (27, 4))
     expected = jax.lax.conv_general_dilated(
         x, weight.reshape(3, 3, 3, 4), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    # The patches run over columns outside rows.
+    # `convolve` orders patches by columns, then rows.
     swapped = weight.reshape(3, 3, 3, 4).swapaxes(0, 1).reshape(27, 4)
     np.testing.assert_allclose(
         quick_jit(layers.convolve)(x, swapped), expected, rtol=1e-4, atol=1e-4
@@ -59,7 +59,7 @@ def test_the_sampled_gradient_of_the_policy_is_unbiased() -> None:
         assert np.mean(np.square(deviations)) < 2, name
 
 
-def test_smoothing_points_up_the_error() -> None:
+def test_the_smoothed_gradient_points_towards_larger_error() -> None:
     task = proxies.load("digits-smoothing")
     params, batch = task.init(KEY), _first_batch(task)
     assert task.gradient is not None
@@ -75,16 +75,16 @@ def test_smoothing_points_up_the_error() -> None:
     assert error(-1.0) < error(0.0) < error(1.0)
 
 
-def test_generator_and_critic_have_losses_of_their_own() -> None:
+def test_generator_and_critic_minimise_different_losses() -> None:
     task = proxies.load("digits-gan")
     params, batch = task.init(KEY), _first_batch(task)
     assert task.gradient is not None
     loss, gradients = quick_jit(task.gradient)(params, batch, KEY)
-    judged, shared = quick_jit(jax.value_and_grad(task.loss))(params, batch, KEY)
-    assert loss == pytest.approx(float(judged))
+    critic_loss, shared = quick_jit(jax.value_and_grad(task.loss))(params, batch, KEY)
+    assert loss == pytest.approx(float(critic_loss))
     for name, gradient in gradients["critic"].items():
         np.testing.assert_allclose(gradient, shared["critic"][name], rtol=1e-4, atol=1e-6)
-    # What lowers the critic's loss through the generator is what the generator must not do.
+    # The generator's own gradient opposes that of the critic's loss.
     cosine = sum(
         jnp.vdot(g, s)
         for g, s in zip(
@@ -108,7 +108,7 @@ def test_the_sliced_distance_of_a_shift_is_its_mean_squared_projection() -> None
     assert distance == pytest.approx(np.square(shift).sum() / 6, rel=1e-5)
 
 
-def test_fine_tuning_starts_from_photographs_of_its_own_part() -> None:
+def test_fine_tuning_pre_trains_on_photographs_of_its_own_part() -> None:
     patches = finetuning._patches("held-out", "digits-finetune")
     assert len(patches) == 16 * len(data.photos().part("held-out")[0])
     trained = proxies.load("digits-finetune").init(KEY)
@@ -120,7 +120,7 @@ def test_fine_tuning_starts_from_photographs_of_its_own_part() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "known"),
+    ("start", "initializer"),
     [
         ("naive", initializers.normal(0.1)),
         ("lecun", initializers.lecun_normal()),
@@ -128,12 +128,12 @@ def test_fine_tuning_starts_from_photographs_of_its_own_part() -> None:
         ("kaiming", initializers.he_normal()),
     ],
 )
-def test_starts_are_as_wide_as_the_library_s(start: str, known: Any) -> None:
-    drawn = known(KEY, (400, 300), jnp.float32)
+def test_initialisations_have_the_deviations_of_jax(start: str, initializer: Any) -> None:
+    drawn = initializer(KEY, (400, 300), jnp.float32)
     assert deep.STARTS[start](400, 300) == pytest.approx(float(drawn.std()), rel=0.02)
 
 
-def test_the_deep_network_s_variants_differ_in_what_they_are_named_for() -> None:
+def test_the_variants_of_the_deep_network_differ_as_their_names_say() -> None:
     spread = {
         start: float(proxies.load(f"deep-{start}").init(KEY)["enter"].std())
         for start in deep.STARTS
@@ -143,7 +143,7 @@ def test_the_deep_network_s_variants_differ_in_what_they_are_named_for() -> None
     assert proxies.load("deep-delayed").delay > 0 == proxies.load("deep-kaiming").delay
 
 
-def test_about_half_of_a_row_s_features_are_hidden_in_ever_different_ways() -> None:
+def test_about_half_of_the_features_are_hidden_and_masks_differ() -> None:
     rows = _first_batch(proxies.load("tumours-impute"))
     assert float(rows.hidden.mean()) == pytest.approx(0.5, abs=0.05)
     assert len(np.unique(np.asarray(rows.hidden), axis=0)) > 60

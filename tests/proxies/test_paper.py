@@ -1,4 +1,4 @@
-"""The paper's proxies: shapes as published, small variants that train, draws from many items."""
+"""The proxies of the paper: published shapes, training of small variants, draws from many items."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ KEY = jax.random.key(0)
 
 
 def small(kind: str) -> proxies.Task:
-    """The same model with smaller sizes, on smaller generated data."""
+    """Return the model `kind` with smaller sizes on less generated data."""
     if kind == "vit":
         images, classes = paper.generated_images(count=1024, side=16)
         return paper.vit(
@@ -38,7 +38,7 @@ def test_the_stand_ins_have_the_sizes_of_the_paper() -> None:
     documented = (Path(proxies.__file__).parents[1] / "docs" / "tasks.md").read_text()
     assert f"vit_stand_in(steps=1_000)  # {images.params:,} weights" in documented
     assert f"transformer_stand_in(steps=1_000)  # {text.params:,} weights" in documented
-    seen = [
+    batches = [
         jax.eval_shape(
             lambda key, task=task: task.batch(
                 task.data, task.sample(task.partition(task.data, key), key)
@@ -47,8 +47,8 @@ def test_the_stand_ins_have_the_sizes_of_the_paper() -> None:
         )
         for task in (images, text)
     ]
-    assert seen[0].pixels.shape == (64, 64, 64, 3)
-    assert seen[1].shape == (64, 32 + 1)
+    assert batches[0].pixels.shape == (64, 64, 64, 3)
+    assert batches[1].shape == (64, 32 + 1)
     for task in (images, text):
         assert (task.split, task.steps) == ("diagnostic", 7)
         assert sum(leaf.nbytes for leaf in jax.tree.leaves(task.data)) < 30e6
@@ -73,14 +73,14 @@ def test_a_small_variant_learns_the_generated_data(kind: str) -> None:
     assert 0 < final(jnp.float32(0.01)) < 0.9 * final(jnp.float32(0.0))
 
 
-def test_an_image_is_cut_into_its_patches() -> None:
+def test_patches_are_squares_in_row_major_order() -> None:
     x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
     squares = proxies.layers.patches(jnp.asarray(x), 2)
     assert squares.shape == (2, 6, 12)
     assert np.array_equal(squares[1, 4], x[1, 2:4, 2:4].ravel())
 
 
-def test_an_evaluation_in_pieces_is_the_mean_over_all_items() -> None:
+def test_averaged_is_the_mean_over_all_evaluation_items() -> None:
     values = jnp.asarray(np.random.default_rng(0).random(23), jnp.float32)
     items = Cut(jnp.arange(0), jnp.arange(23)[::-1], jnp.arange(23, dtype=jnp.uint32))
     mean = averaged(lambda item, bits: jnp.mean(values[item] * bits), items, at_once=5)
@@ -88,25 +88,27 @@ def test_an_evaluation_in_pieces_is_the_mean_over_all_items() -> None:
 
 
 @pytest.mark.parametrize("count", [100, 2**16, 2**16 + 1, 300_000])
-def test_draws_reach_all_of_any_number_of_items(count: int) -> None:
+def test_draws_cover_any_number_of_items_evenly(count: int) -> None:
     drawn, bits = draw(jnp.arange(count), KEY, 4000)
     assert np.histogram(drawn, bins=8, range=(0, count))[0].min() > 400
     assert np.histogram(bits, bins=8, range=(0, 2**16))[0].min() > 400
     assert abs(np.corrcoef(drawn, bits)[0, 1]) < 0.1
 
 
-@pytest.mark.parametrize(("at_most", "kept"), [(None, 25), (30, 25), (7, 7)])
-def test_a_cut_keeps_a_quarter_and_no_more_than_it_may(at_most: int | None, kept: int) -> None:
-    found = cut(100, KEY, at_most=at_most)
-    assert len(found.evaluation) == len(found.view) == kept
-    assert sorted([*found.train.tolist(), *found.evaluation.tolist()]) == list(range(100))
+@pytest.mark.parametrize(("at_most", "count"), [(None, 25), (30, 25), (7, 7)])
+def test_a_quarter_of_the_items_up_to_the_maximum_is_evaluated(
+    at_most: int | None, count: int
+) -> None:
+    split = cut(100, KEY, at_most=at_most)
+    assert len(split.evaluation) == len(split.view) == count
+    assert sorted([*split.train.tolist(), *split.evaluation.tolist()]) == list(range(100))
 
 
 @pytest.mark.parametrize("copies", [1, 4, 8, 16])
 def test_the_views_of_an_evaluation_item_leave_no_large_gap(copies: int) -> None:
-    held = Cut(jnp.arange(0), jnp.array([7, 2, 5]), jnp.array([0, 40_000, 65_535], jnp.uint32))
-    items, bits = evaluation_views(held, copies)
+    partition = Cut(jnp.arange(0), jnp.array([7, 2, 5]), jnp.array([0, 40_000, 65_535], jnp.uint32))
+    items, bits = evaluation_views(partition, copies)
     for item in (7, 2, 5):
-        seen = np.sort(np.asarray(bits)[np.asarray(items) == item]).astype(int)
-        assert len(seen) == copies
-        assert np.diff([*seen, seen[0] + 2**16]).max() < 2 * 2**16 / copies
+        views = np.sort(np.asarray(bits)[np.asarray(items) == item]).astype(int)
+        assert len(views) == copies
+        assert np.diff([*views, views[0] + 2**16]).max() < 2 * 2**16 / copies

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import proxies
 from proxies import StepSchedule, compiled_train, sharding
-from proxies.training.schedules import cosine, shape
+from proxies.training.schedules import cosine, rates_of
 from tests.proxies.compiling import quick_jit
 
 NAMES = ("topics-attention", "digits-gan")
@@ -27,7 +27,7 @@ def two_devices() -> jax.sharding.Mesh:
 
 
 def trained(task: proxies.Task) -> proxies.TrainingResult:
-    schedule = StepSchedule.plain(shape(cosine(STEPS), STEPS), STEPS)
+    schedule = StepSchedule.plain(rates_of(cosine(STEPS), STEPS), STEPS)
     train = quick_jit(
         lambda data, key: compiled_train(
             task, optax.adamw(3e-3), data, key, schedule, (), observe=True
@@ -101,7 +101,7 @@ def test_the_axis_to_split_is_the_largest_divisible_one(sizes: list[int], parts:
 
 def test_a_mesh_of_two_axes_is_an_error_and_equal_meshes_give_one_task() -> None:
     task, devices = proxies.load("digits-mlp"), np.array(jax.devices()[:1])
-    with pytest.raises(ValueError, match="the axes 'a', 'b'; make it of one axis"):
+    with pytest.raises(ValueError, match="the axes 'a', 'b'; make it with one axis"):
         proxies.over_devices(task, jax.sharding.Mesh(devices.reshape(1, 1), ("a", "b")))
     mesh = jax.sharding.Mesh(devices, ("a",))
     assert proxies.over_devices(task, mesh) is proxies.over_devices(task, mesh)

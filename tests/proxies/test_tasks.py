@@ -14,7 +14,7 @@ import pytest
 import proxies
 from proxies import StepSchedule, TrainingResult
 from proxies.training.loop import _streams
-from proxies.training.schedules import cosine, shape
+from proxies.training.schedules import cosine, rates_of
 from tests.proxies.compiling import QUICKLY, quick_jit
 
 STEPS = {
@@ -91,7 +91,7 @@ def _dissector(name: str) -> Any:
         keys = _streams(key, 3 + 2 * steps)  # as in the training, so that XLA computes them once
         params, partition = task.init(keys[0]), task.partition(data, keys[1])
         samples = jax.vmap(lambda key: task.sample(partition, key))(keys[3::2])
-        schedule = StepSchedule.plain(shape(cosine(steps), steps), steps)
+        schedule = StepSchedule.plain(rates_of(cosine(steps), steps), steps)
         result = proxies.compiled_train(task, ADAM, data, key, schedule, (rate,))
         return _Anatomy(params, partition, samples, result)
 

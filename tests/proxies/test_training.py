@@ -17,7 +17,7 @@ from proxies import (
     StepSchedule,
     compile_train,
     compiled_train,
-    named_shape,
+    relative_rates,
     sharpness,
     smoothed,
     train,
@@ -129,19 +129,19 @@ def test_a_given_schedule_replaces_the_cosine() -> None:
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 3, 200])
 def test_a_schedule_has_peak_1_and_is_0_after_its_last_step(name: str, steps: int) -> None:
-    shape = named_shape(name, steps, steps + 5)
-    assert shape.shape == (steps + 5,)
-    assert not shape[steps:].any()
-    assert (shape >= 0).all()
-    assert shape.max() == (1.0 if steps > 1 else shape[0])
+    rates = relative_rates(name, steps, steps + 5)
+    assert rates.shape == (steps + 5,)
+    assert not rates[steps:].any()
+    assert (rates >= 0).all()
+    assert rates.max() == (1.0 if steps > 1 else rates[0])
 
 
 def test_one_compilation_serves_every_schedule_and_number_of_steps() -> None:
     rule = optax.sgd(0.1)
     before = _compilations()
     for name, steps in (("cosine", 12), ("constant", 12), ("linear", 5)):
-        shape = jnp.asarray(named_shape(name, steps, 12))
-        result = compiled_train(BOWL, rule, BOWL.data, KEY, StepSchedule.plain(shape, steps), ())
+        rates = jnp.asarray(relative_rates(name, steps, 12))
+        result = compiled_train(BOWL, rule, BOWL.data, KEY, StepSchedule.plain(rates, steps), ())
         alone = train(BOWL, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
         assert result.steps == alone.steps == steps
         np.testing.assert_array_equal(result.train_loss[:steps], alone.train_loss)
@@ -174,7 +174,7 @@ def test_unused_loss_keys_are_not_computed() -> None:
         return BOWL.loss(params, batch, key) + jax.random.uniform(key)
 
     def random_operations(task: proxies.Task) -> int:
-        schedule = StepSchedule.plain(named_shape("cosine", 5, 5), 5)
+        schedule = StepSchedule.plain(relative_rates("cosine", 5, 5), 5)
         arguments = (task, optax.set_to_zero(), task.data, KEY, schedule, ())
         return str(compiled_train.lower(*arguments).compile().as_text()).count(" xor(")
 

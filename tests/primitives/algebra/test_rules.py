@@ -457,7 +457,7 @@ def test_a_written_graph_is_read_back_unchanged(program, random):
     graph_read_back, _ = read(written, nodes)
     assert parse(str(written)) == written
     assert graph_read_back.update is graph.update
-    assert graph_read_back.following == graph.following
+    assert graph_read_back.next_values == graph.next_values
     assert len(written.statements) <= len(program.statements)
 
 
