@@ -101,10 +101,10 @@ class MeasurementConfig(_Section):
     requests_per_seed: Limit = 200
     """Number of requests after which new programs are measured on the next seed."""
     hurdle: Annotated[float, Field(ge=-100, le=0)] = -1.0
-    """Score below which a program is no longer measured.
+    """Score below which a program is not measured any further.
 
-    A training stops early when its score falls below the hurdle, and the remaining tasks are
-    skipped. Skipped tasks score -log 4.
+    A training whose score falls below the hurdle stops early and scores -log 4. A program that ends
+    below it on a task skips its remaining tasks. Skipped tasks score -log 4.
     """
     race: Annotated[float, Field(ge=0, le=100)] | None = None
     """Fitness margin of early stopping over tasks on a program's first seed; None turns it off.
@@ -144,7 +144,7 @@ class MeasurementConfig(_Section):
     schedules: Annotated[list[str], Field(min_length=1, max_length=100)] = ["cosine"]
     """Learning-rate schedules; successive seeds cycle through them.
 
-    Lists of equal length are paired: entry i of `budgets` goes with entry i of `schedules`.
+    If both lists have the same length, entry i of `budgets` goes with entry i of `schedules`.
     """
 
     @field_validator("schedules")
@@ -215,7 +215,7 @@ class Config(_Section):
     tune_last: Annotated[Count, Field(validate_default=True)] = 0
     """Number of programs before each restart for which only constants are mutated.
 
-    At that point the best program fills the population.
+    Before the first of them, the best program fills the population.
     """
     states: Annotated[int, Field(ge=0, le=8)] = 2
     """Number of states up to which the initial program is given unused ones."""

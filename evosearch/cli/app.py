@@ -152,7 +152,8 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        say(f"evosearch: {error.filename or 'output'}: {error.strerror}", err=True)
+        path = error.filename or "the output"
+        say(f"evosearch: cannot read or write {path}: {error.strerror}", err=True)
         sys.exit(1)
     except Exception as error:
         status = exit_status(error)

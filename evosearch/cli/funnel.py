@@ -21,7 +21,7 @@ Scale = Literal["10x", "100x"]
 @app.command()
 def funnel(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Directories of one or more runs.")
+        list[Path], typer.Argument(metavar="DIR", help="Directories of one or more runs.")
     ],
     entrants: Annotated[
         int | None,

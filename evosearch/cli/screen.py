@@ -23,11 +23,11 @@ class Screen(Observer):
         quiet: Whether to print nothing on standard output.
 
     Attributes:
-        funnelled: Result of the funnel; None before it has ended.
+        funnel_result: Result of the funnel; None before it has ended.
     """
 
     def __init__(self, view: LiveView, *, quiet: bool):
-        self.funnelled: FunnelResult | None = None
+        self.funnel_result: FunnelResult | None = None
         self._view = view
         self._quiet = quiet
         self._printer = Printer(Terminal(quiet=quiet))
@@ -62,18 +62,18 @@ class Screen(Observer):
         if self._report is not None:
             self._report(text, done, total)
 
-    def funnel(self, found: FunnelResult) -> None:
+    def funnel(self, result: FunnelResult) -> None:
         """Print the result of the funnel."""
         from evosearch.cli.funnel import print_funnel
 
-        self.funnelled = found
+        self.funnel_result = result
         if not self._quiet:
-            print_funnel(found)
+            print_funnel(result)
 
     def step(self, step: Step) -> None:
         """Print a step of the simplification."""
         self._printer.step(step)
 
-    def simplified(self, found: Simplification) -> None:
+    def simplified(self, result: Simplification) -> None:
         """Print the simplified program and its evidence."""
-        self._printer.result(found)
+        self._printer.result(result)

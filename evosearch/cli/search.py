@@ -208,7 +208,7 @@ def resume(
 def inject(
     run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the run.")],
     program: Annotated[
-        str | None, typer.Argument(metavar="[PROGRAM]", help="A program, as for `evosearch show`.")
+        str | None, typer.Argument(metavar="PROGRAM", help="A program, as for `evosearch show`.")
     ] = None,
     withdraw: Annotated[
         str | None,
@@ -316,7 +316,7 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
             was_interrupted = True
     result = overview(Run(directory, config))
     if json:
-        funnel = {"funnel": screen.funnelled.document()} if screen.funnelled else {}
+        funnel = {"funnel": screen.funnel_result.document()} if screen.funnel_result else {}
         print_json(result.document() | funnel)
     else:
         print_status(result)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 ProgramName = Annotated[
     str,
     typer.Argument(
+        metavar="PROGRAM",
         help="A zoo name, a file, - for standard input, runs/NAME (its champion) or runs/NAME#ID. "
-        "The suffix :simplified names the stored simplified form of a run's program."
+        "The suffix :simplified names the stored simplified form of a run's program.",
     ),
 ]
 

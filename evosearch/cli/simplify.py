@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def simplify(
     program: ProgramName,
     number: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Id of a program, if PROGRAM is a run.")
+        str | None, typer.Argument(metavar="ID", help="Id of a program, if PROGRAM is a run.")
     ] = None,
     algebra_only: Annotated[
         bool, typer.Option("--algebra-only", help="Apply only rewrite rules, without training.")

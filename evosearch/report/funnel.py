@@ -7,11 +7,11 @@ from evosearch.report.tables import Column, Note, Report, Row, Section, Table, T
 from evosearch.verdicts import describe_winner, explain_missing_winner, format_estimate
 
 
-def funnel_report(funnelled: FunnelResult) -> Report:
+def funnel_report(result: FunnelResult) -> Report:
     """Return a table for each stage, and the winner with its scores and its program."""
-    sections = [_stage(stage) for stage in funnelled.stages]
-    notes = paragraphs(outcome(funnelled))
-    winner = funnelled.winner
+    sections = [_stage(stage) for stage in result.stages]
+    notes = paragraphs(outcome(result))
+    winner = result.winner
     if winner is None:
         return Report((*sections, Section(notes=notes)))
     per_task = ", ".join(f"{task} {mean:+.3f}" for task, mean in winner.per_task.items())
@@ -21,12 +21,12 @@ def funnel_report(funnelled: FunnelResult) -> Report:
     )
 
 
-def outcome(funnelled: FunnelResult) -> str:
+def outcome(result: FunnelResult) -> str:
     """Return in words which program won and how it compares with the baseline."""
-    last = funnelled.stages[-1]
-    if funnelled.winner is None:
+    last = result.stages[-1]
+    if result.winner is None:
         return explain_missing_winner([entrant.fitness for entrant in last.entrants], last.scale)
-    winner = funnelled.winner
+    winner = result.winner
     return (
         f"winner {winner.name}: fitness {format_estimate(winner.fitness)} at {last.scale} the "
         f"work, {describe_winner(winner.fitness)}"

@@ -169,7 +169,7 @@ def test_compare_prints_a_row_for_each_cost_and_group(run: Any, runs: list[Path]
     assert "constants-1 differs from full in: mutation.insert = 0.0" in result.out
     single_run = document["groups"][1]["fitness"][-1]
     assert f"constants-1 {single_run['mean']:+.3f} - -" in " ".join(result.out.split())
-    assert "what another seed would find: constants-1." in " ".join(result.out.split())
+    assert "Only one run each of: constants-1." in " ".join(result.out.split())
     assert "validation" not in result.out
 
 
@@ -187,7 +187,7 @@ def test_compare_draws_a_line_for_each_group(run: Any, runs: list[Path], tmp_pat
     assert again.read_bytes() == path.read_bytes()
     refused = run("compare", *runs, "-o", tmp_path / "curves.txt")
     assert refused.status == 2
-    assert "use one of .svg, .png, .pdf" in refused.err
+    assert "must be one of .svg, .png, .pdf" in refused.err
 
 
 def test_compare_shows_validation_in_columns_and_a_panel(run: Any, tmp_path: Path) -> None:
