@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from primitives.graph.roles import lift, roles
-from primitives.graph.statements import INITIAL, Place
+from primitives.graph.statements import INITIAL, Position
 from primitives.machine import reference
 from primitives.program import Program
 from primitives.text.wording import suggestion
@@ -143,15 +143,15 @@ class _WithHyperparameters:
             if name not in by_name:
                 hint = suggestion(name, by_name) or f"; it has {', '.join(by_name) or 'none'}"
                 raise TypeError(f"the program has no hyperparameter {name!r}{hint}")
-        state_names: dict[Place, str] = {}
+        state_names: dict[Position, str] = {}
         self._initial_values: dict[int, Any] = {}
         for name, value in hyperparameters.items():
-            for place in by_name[name].places:
-                if place[0] == INITIAL:
-                    self._initial_values[place[1]] = value
+            for position in by_name[name].positions:
+                if position[0] == INITIAL:
+                    self._initial_values[position[1]] = value
                 else:
-                    state_names[place] = f"<{name}>"
-            state_names |= dict.fromkeys(by_name[name].unit_places, "<1>")
+                    state_names[position] = f"<{name}>"
+            state_names |= dict.fromkeys(by_name[name].unit_positions, "<1>")
         values = {f"<{name}>": value for name, value in hyperparameters.items()} | {"<1>": 1.0}
         self._constants = [values[name] for name in dict.fromkeys(state_names.values())]
         self._state_count = len(named.program.states)
