@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -210,7 +210,7 @@ class LiveView:
         text = format_fitness(self._fitness(scores), len(scores), fresh=fresh)
         return f"#{number}  fitness {text}"
 
-    def _fitness(self, scores: Sequence[Mapping[str, float]]) -> Interval:
+    def _fitness(self, scores: list[Mapping[str, float]]) -> Interval:
         return fitness(scores, self.measurement.noise_floor, self.measurement.largest_gain)
 
     def _style(self, champion: Champion) -> str:

@@ -1,1 +1,1 @@
-"""Programs tried beyond the search: evaluation, validation, funnel, audit and signal to noise."""
+"""Evaluation of programs: `eval`, validation, funnel, audit and signal to noise."""

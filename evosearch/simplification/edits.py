@@ -91,7 +91,7 @@ def _hyperparameter_statements(program: Program) -> set[int]:
     return {
         index
         for constant in (program_roles.learning_rate, *weight_decays)
-        for index, _ in (*constant.places, *constant.unit_places)
+        for index, _ in (*constant.positions, *constant.unit_positions)
     }
 
 

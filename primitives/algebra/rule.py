@@ -42,10 +42,10 @@ class Domain(IntEnum):
 
 
 _MEANINGS = {
-    Domain.ALWAYS: "for every float32, zeros, subnormals, infinities and NaN included",
+    Domain.ALWAYS: "for every float32, including zeros, subnormals, infinities and NaN",
     Domain.FINITE: "where every value of the program is finite: neither infinite nor NaN",
-    Domain.REAL: "in real arithmetic: where, besides, nothing overflows, underflows or loses its "
-    "digits in a cancelling sum",
+    Domain.REAL: "in real arithmetic: where all values are finite, and nothing overflows, "
+    "underflows or cancels in a sum so far that digits are lost",
 }
 
 

@@ -106,7 +106,7 @@ class _Builder(StatementGraph):
             self._connect(self.boxes[arg], box, index, mark)
 
     def _add_constant(self, constant: Node) -> None:
-        statement_index, operand_index = self.places[constant]
+        statement_index, operand_index = self.positions[constant]
         self.boxes[constant] = f"constant {statement_index + 1}.{operand_index + 1}"
         label = formula(constant.value).plain()
         self._add(self.boxes[constant], "constant", label, "", Kind.SCALAR)

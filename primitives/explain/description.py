@@ -136,7 +136,7 @@ class _Narrator(Structure):
         rate = self.roles.learning_rate
         if not self.roles.linear:
             return "The update is not proportional to the learning rate."
-        return f"Learning rate {rate.value:g}." if rate.places else ""
+        return f"Learning rate {rate.value:g}." if rate.positions else ""
 
     # -- phrases -------------------------------------------------------------------------------
 

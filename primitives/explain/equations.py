@@ -116,7 +116,7 @@ class _Writer(StatementGraph):
         self.letter_counts = Counter({letter("t"): 1})  # number of variables with each letter
         self.primes: dict[Node, int] = {}  # number of primes of each parameter's symbol
         self.formulas: dict[Node, Formula] = {
-            constant: formula(constant.value) for constant in self.places if constant.is_constant
+            constant: formula(constant.value) for constant in self.positions if constant.is_constant
         }
         self.uses = self._count_uses()
         self.name_counts = Counter(node.name for node in (*self.parameters, *self.live_statements))

@@ -62,7 +62,7 @@ class _Namer(Structure):
     def renamed(self) -> Program:
         """Return the program under its new names."""
         constants: dict[Node, Argument] = {
-            node: node.value for node in self.places if node.is_constant
+            node: node.value for node in self.positions if node.is_constant
         }
         names = {leaf: self._parameter(leaf) for leaf in self.parameters}
         self.holder = {name: leaf for leaf, name in names.items()}

@@ -134,7 +134,7 @@ def _labels(program: Program) -> Counter[int]:
     graph = StatementGraph(program)
     labels = {leaf: mix(_LEAF, _INPUTS.get(leaf.op, 0)) for leaf in graph.parameters}
     labels |= dict.fromkeys(graph.next_values, _STATE)
-    labels |= {constant: _CONSTANT for constant in graph.places if constant.is_constant}
+    labels |= {constant: _CONSTANT for constant in graph.positions if constant.is_constant}
     labels |= {statement: statement.row.tag for statement in graph.statements}
     counts = Counter(labels[statement] for statement in graph.statements)
     for _ in range(_ROUNDS):

@@ -21,7 +21,7 @@ import numpy as np
 from primitives.export.lowering import ExportError, Lowered, lower
 from primitives.export.naming import Exported, camel_case
 from primitives.graph.roles import lift, roles
-from primitives.graph.statements import INITIAL, Place
+from primitives.graph.statements import INITIAL, Position
 from primitives.kinds import Kind
 from primitives.machine import reference as interpreter
 from primitives.program import Program, Statement
@@ -150,15 +150,15 @@ class _Reference:
         self.graph: Lowered = lower(program)
         self.roles = roles(program)
         hyperparameters = (self.roles.learning_rate, *self.roles.hyperparameters)
-        places: dict[Place, str] = {}
+        positions: dict[Position, str] = {}
         for h in hyperparameters:
-            for index, place in enumerate((*h.places, *h.unit_places)):
-                if place[0] != INITIAL:
-                    places[place] = f"<{h.name}>" if index < len(h.places) else "<1>"
-        self.program = lift(self.graph.program, places)
-        self.lifted = tuple(dict.fromkeys(places.values()))
+            for index, position in enumerate((*h.positions, *h.unit_positions)):
+                if position[0] != INITIAL:
+                    positions[position] = f"<{h.name}>" if index < len(h.positions) else "<1>"
+        self.program = lift(self.graph.program, positions)
+        self.lifted = tuple(dict.fromkeys(positions.values()))
         self.defaults = {h.name: h.value for h in hyperparameters}
-        self.rate_in_program = bool(self.roles.learning_rate.places)
+        self.rate_in_program = bool(self.roles.learning_rate.positions)
 
     def steps(self, count: int) -> Iterator[_Step]:
         """Yield `count` steps on random inputs, each from the state after the step before."""
@@ -221,8 +221,8 @@ def _with_noise(program: Program, noise: Callable[[], float]) -> tuple[Program, 
             Statement(statement.target, "multiply", (statement.target, 1.0)),
         ]
     program = Program(program.parameters, tuple(statements), program.returns)
-    places = {(2 * index + 1, 1): name for index, name in enumerate(names)}
-    return lift(program, places), [noise() for _ in names]
+    positions = {(2 * index + 1, 1): name for index, name in enumerate(names)}
+    return lift(program, positions), [noise() for _ in names]
 
 
 # -- the files ------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from primitives.graph.ranges import Ranges
 from primitives.graph.roles import Hyperparameter, Roles, roles
 from primitives.graph.statements import (
     INITIAL,
-    Place,
+    Position,
     StatementGraph,
     bias_correction,
     constant_value,
@@ -180,7 +180,7 @@ class _Lowering:
     """Builds the lowered graph of one program.
 
     Attributes:
-        ones: places of constants that are 1 in the file, because another factor includes them.
+        ones: positions of constants that are 1 in the file, because another factor includes them.
     """
 
     def __init__(self, roles: Roles):
@@ -188,24 +188,24 @@ class _Lowering:
         self.program = roles.program
         self.nodes = Nodes({**OPS, **{op.name: op for op in _EXPORT_OPS}}, commute=False)
         self.program_names: dict[Node, str] = {}
-        self.hyperparameters: dict[Place, Hyperparameter] = {}
-        self.ones: set[Place] = set()
+        self.hyperparameters: dict[Position, Hyperparameter] = {}
+        self.ones: set[Position] = set()
         for hyperparameter in roles.hyperparameters:
-            self.hyperparameters |= dict.fromkeys(hyperparameter.places, hyperparameter)
-            self.ones |= set(hyperparameter.unit_places)
-        self.ones |= {*roles.learning_rate.places, *roles.learning_rate.unit_places}
+            self.hyperparameters |= dict.fromkeys(hyperparameter.positions, hyperparameter)
+            self.ones |= set(hyperparameter.unit_positions)
+        self.ones |= {*roles.learning_rate.positions, *roles.learning_rate.unit_positions}
 
     def lower(self) -> Lowered:
         graph = StatementGraph(self.program)
         lowered = {leaf: self._leaf(leaf) for leaf in graph.parameters}
-        for constant, place in graph.places.items():
+        for constant, position in graph.positions.items():
             if constant.is_constant:
-                lowered[constant] = self._number(place, constant.value)
+                lowered[constant] = self._number(position, constant.value)
         for node in graph.statements:
             if node.number == self.roles.decoupled:
                 lowered[node] = self.nodes.constant(0.0)  # the optimizer adds weight decay itself
-            elif node in graph.places:
-                lowered[node] = self._number(graph.places[node], constant_value(node.op))
+            elif node in graph.positions:
+                lowered[node] = self._number(graph.positions[node], constant_value(node.op))
             elif node.row.symbol:
                 value = float(node.row.meaning(np))
                 lowered[node] = self.nodes.constant(value, node.row.symbol)
@@ -238,11 +238,11 @@ class _Lowering:
         name = leaf.name if leaf.op == STATE else leaf.op
         return self.nodes.leaf(leaf.op, leaf.kind, name)
 
-    def _number(self, place: Place, value: float) -> Node:
-        """Return the node of the constant `value` at `place`: a hyperparameter or a constant."""
-        if place in self.ones:
+    def _number(self, position: Position, value: float) -> Node:
+        """Return the node of the constant `value` at `position`: a hyperparameter or a constant."""
+        if position in self.ones:
             return self.nodes.constant(1.0)
-        hyperparameter = self.hyperparameters.get(place)
+        hyperparameter = self.hyperparameters.get(position)
         if hyperparameter is None:
             return self.nodes.constant(value)
         return self.nodes.leaf(HYPERPARAMETER, Kind.SCALAR, hyperparameter.name)

@@ -5,7 +5,7 @@ moment. A constant in such an average is a decay, a constant that multiplies the
 of the update is a weight decay, and so on. Roles give exported code its names and the valid ranges
 of its hyperparameters. They never change what a program computes.
 
-A `Place` is the position of a constant: its statement and operand, or `(INITIAL, n)` for the
+A `Position` is the position of a constant: its statement and operand, or `(INITIAL, n)` for the
 initial value of state n. `lift` replaces constants by scalar states, so that their values can be
 set when the program runs.
 """
@@ -21,7 +21,7 @@ from typing import Literal
 
 from primitives.graph.analysis import live
 from primitives.graph.nodes import Node
-from primitives.graph.statements import INITIAL, Place, bias_correction, constant_value, resolved
+from primitives.graph.statements import INITIAL, Position, bias_correction, constant_value, resolved
 from primitives.graph.structure import StateRole, Structure
 from primitives.interval import ANYTHING, DECAY, NEGATIVE, NONNEGATIVE, POSITIVE, Interval
 from primitives.kinds import Kind
@@ -45,17 +45,17 @@ class Hyperparameter:
         role: purpose in words.
         value: value in the program.
         interval: valid values.
-        places: positions of the constant in `Roles.program`.
-        unit_places: positions of the other factors of a product. `value` is the whole product; a
-            program that reads the hyperparameter at `places` has 1 at `unit_places`.
+        positions: positions of the constant in `Roles.program`.
+        unit_positions: positions of the other factors of a product. `value` is the whole product; a
+            program that reads the hyperparameter at `positions` has 1 at `unit_positions`.
     """
 
     name: str
     role: str
     value: float
     interval: Interval
-    places: tuple[Place, ...]
-    unit_places: tuple[Place, ...] = ()
+    positions: tuple[Position, ...]
+    unit_positions: tuple[Position, ...] = ()
 
     @property
     def meaning(self) -> str:
@@ -104,24 +104,24 @@ def roles(program: Program) -> Roles:
     return _RoleFinder(live(program)).find()
 
 
-def lift(program: Program, places: Mapping[Place, str]) -> Program:
+def lift(program: Program, positions: Mapping[Position, str]) -> Program:
     """Replace constants of a program by scalar states.
 
-    The new states come last, in the order of `places`, and keep their values from step to step.
+    The new states come last, in the order of `positions`, and keep their values from step to step.
 
     Args:
         program: a valid program.
-        places: for the position of each constant, the name of the state to read instead. Initial
+        positions: for the position of each constant, the name of the state to read instead. Initial
             values of states, `(INITIAL, n)`, cannot be replaced.
     """
     statements = [list(statement.args) for statement in program.statements]
     ops = [statement.op for statement in program.statements]
-    for (statement, operand), name in places.items():
+    for (statement, operand), name in positions.items():
         if not statements[statement]:  # an op that returns a constant
             ops[statement], statements[statement] = "identity", [name]
         else:
             statements[statement][operand] = name
-    names = tuple(dict.fromkeys(places.values()))
+    names = tuple(dict.fromkeys(positions.values()))
     return Program(
         (*program.parameters, *(Parameter(name, Kind.SCALAR) for name in names)),
         tuple(
@@ -141,52 +141,56 @@ class _Draft:
         base: name before it is made unique.
         role: purpose in words.
         interval: valid values.
-        places: positions of the constant.
+        positions: positions of the constant.
     """
 
     key: tuple[object, ...]
     base: str
     role: str
     interval: Interval
-    places: list[Place]
+    positions: list[Position]
 
 
 class _RoleFinder(Structure):
     def find(self) -> Roles:
-        rate_places, linear = self.rate()
-        decoupled, decay_places = self.decoupled(linear)
+        rate_positions, linear = self.rate()
+        decoupled, decay_positions = self.decoupled(linear)
         states = self.state_roles()
-        taken = {*rate_places, *decay_places}
+        taken = {*rate_positions, *decay_positions}
         drafts = self._drafts(taken, states)
-        learning_rate = self._product("learning_rate", "learning rate", rate_places)
-        if decay_places:
-            drafts.append(_Draft(("weight decay",), "weight_decay", "", NONNEGATIVE, decay_places))
+        learning_rate = self._product("learning_rate", "learning rate", rate_positions)
+        if decay_positions:
+            drafts.append(
+                _Draft(("weight decay",), "weight_decay", "", NONNEGATIVE, decay_positions)
+            )
         return Roles(
             self.program,
             states,
-            self._named(drafts, decay_places),
+            self._named(drafts, decay_positions),
             learning_rate,
             self.reads_lr(),
             linear,
             None if decoupled is None else decoupled.number,
         )
 
-    def _value(self, place: Place) -> float:
-        index, operand = place
+    def _value(self, position: Position) -> float:
+        index, operand = position
         if index == INITIAL:
             return self.program.states[operand].initial
         node = self.statements[index]
         return node.args[operand].value if node.args else constant_value(node.op)
 
-    def _product(self, name: str, role: str, places: list[Place]) -> Hyperparameter:
-        value = float(f"{math.prod(map(self._value, places)):.12g}")
-        return Hyperparameter(name, role, value, NONNEGATIVE, tuple(places[:1]), tuple(places[1:]))
+    def _product(self, name: str, role: str, positions: list[Position]) -> Hyperparameter:
+        value = float(f"{math.prod(map(self._value, positions)):.12g}")
+        return Hyperparameter(
+            name, role, value, NONNEGATIVE, tuple(positions[:1]), tuple(positions[1:])
+        )
 
     def _drafts(
-        self, taken: Collection[Place], states: dict[str, tuple[StateRole, bool]]
+        self, taken: Collection[Position], states: dict[str, tuple[StateRole, bool]]
     ) -> list[_Draft]:
         drafts: dict[tuple[object, ...], _Draft] = {}
-        placed: dict[Place, tuple[object, ...]] = {}
+        key_of: dict[Position, tuple[object, ...]] = {}
         uses = [
             (node, operand, *constant)
             for node in self.statements
@@ -196,13 +200,13 @@ class _RoleFinder(Structure):
             and node.op != "identity"
         ]
         for rule in (self._as_decay, self._as_correction, self._as_standard, self._as_any):
-            for node, operand, value, place in uses:
-                if place in placed:
+            for node, operand, value, position in uses:
+                if position in key_of:
                     continue
-                draft = rule(node, operand, value, place, drafts)
+                draft = rule(node, operand, value, position, drafts)
                 if draft is not None:
-                    drafts.setdefault(draft.key, draft).places.append(place)
-                    placed[place] = draft.key
+                    drafts.setdefault(draft.key, draft).positions.append(position)
+                    key_of[position] = draft.key
         for number, state in enumerate(self.program.states):
             if state.initial:
                 key = ("initial", state.name)
@@ -212,10 +216,10 @@ class _RoleFinder(Structure):
                 drafts[key] = _Draft(
                     key, f"initial_{ascii_name}", role, interval, [(INITIAL, number)]
                 )
-        return sorted(drafts.values(), key=lambda draft: min(draft.places) < (0, 0))
+        return sorted(drafts.values(), key=lambda draft: min(draft.positions) < (0, 0))
 
     def _as_decay(
-        self, node: Node, operand: int, value: float, place: Place, drafts: object
+        self, node: Node, operand: int, value: float, position: Position, drafts: object
     ) -> _Draft | None:
         """Match the decay of a moving average or of a decaying sum."""
         if value not in DECAY:
@@ -238,7 +242,7 @@ class _RoleFinder(Structure):
         node: Node,
         operand: int,
         value: float,
-        place: Place,
+        position: Position,
         drafts: Mapping[tuple[object, ...], _Draft],
     ) -> _Draft | None:
         """Match a repeated decay: in a bias correction 1 - b^t, or in Nesterov's look-ahead."""
@@ -266,7 +270,7 @@ class _RoleFinder(Structure):
         return None
 
     def _as_standard(
-        self, node: Node, operand: int, value: float, place: Place, drafts: object
+        self, node: Node, operand: int, value: float, position: Position, drafts: object
     ) -> _Draft | None:
         """Match a constant with a standard name: eps, weight_decay, or one from the op's row."""
         readers = {user.op for user, _ in self.users[node]}
@@ -279,11 +283,11 @@ class _RoleFinder(Structure):
         role = node.row.constant_role(operand)
         if role and role.always and (value > 0 or not role.keeps_sign):
             interval = POSITIVE if role.keeps_sign else ANYTHING
-            return _Draft((role.name, place), role.name, role.words, interval, [])
+            return _Draft((role.name, position), role.name, role.words, interval, [])
         return None
 
     def _as_any(
-        self, node: Node, operand: int, value: float, place: Place, drafts: object
+        self, node: Node, operand: int, value: float, position: Position, drafts: object
     ) -> _Draft | None:
         if abs(value) in _LITERALS:
             return None
@@ -293,13 +297,15 @@ class _RoleFinder(Structure):
         interval = ANYTHING
         if role.keeps_sign:
             interval = POSITIVE if value > 0 else NEGATIVE
-        return _Draft((role.name, place), role.name, role.words, interval, [])
+        return _Draft((role.name, position), role.name, role.words, interval, [])
 
-    def _named(self, drafts: list[_Draft], decay_places: list[Place]) -> tuple[Hyperparameter, ...]:
+    def _named(
+        self, drafts: list[_Draft], decay_positions: list[Position]
+    ) -> tuple[Hyperparameter, ...]:
         """Give each draft a unique name; several decays become b1, b2, ..."""
         decays = sorted(
             (draft for draft in drafts if draft.key[0] == "decay"),
-            key=lambda draft: (draft.key[1] or math.inf, min(draft.places)),
+            key=lambda draft: (draft.key[1] or math.inf, min(draft.positions)),
         )
         if len(decays) > 1:
             for number, draft in enumerate(decays, 1):
@@ -315,12 +321,12 @@ class _RoleFinder(Structure):
             while name in used:
                 name, number = f"{draft.base}_{number}", number + 1
             used.add(name)
-            if draft.places is decay_places:
-                hyperparameters.append(self._product(name, "weight decay", decay_places))
+            if draft.positions is decay_positions:
+                hyperparameters.append(self._product(name, "weight decay", decay_positions))
             else:
-                value = self._value(draft.places[0])
+                value = self._value(draft.positions[0])
                 hyperparameters.append(
-                    Hyperparameter(name, draft.role, value, draft.interval, tuple(draft.places))
+                    Hyperparameter(name, draft.role, value, draft.interval, tuple(draft.positions))
                 )
         return tuple(hyperparameters)
 

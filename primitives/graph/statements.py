@@ -18,7 +18,7 @@ from primitives.graph.nodes import CONSTANT, GRADIENT, STATE, WEIGHTS, Node, sho
 from primitives.ops import OPS
 from primitives.program import Program
 
-Place = tuple[int, int]
+Position = tuple[int, int]
 """Position of a constant in a program.
 
 It is (index of the statement, index of the operand), or (INITIAL, n) for the initial value of the
@@ -39,14 +39,14 @@ class StatementGraph:
             returned.
         live_states: leaves of the states that some update depends on.
         live_statements: nodes of the statements that some update depends on.
-        places: position of each constant; (index of the statement, 0) for an op that returns a
+        positions: position of each constant; (index of the statement, 0) for an op that returns a
             constant, such as `get_eps`.
     """
 
     def __init__(self, program: Program):
         analysis = analyse(program)
         self.program = program
-        self.places: dict[Node, Place] = {}
+        self.positions: dict[Node, Position] = {}
         self._first_constant = len(analysis.kinds)
         states = program.returns[1:]
         leaves = [
@@ -71,7 +71,7 @@ class StatementGraph:
             name = op.same_as or op.name
             values.append(Node(len(values), name, op, args, kind, name=statement.target))
             if not args and op.symbol is None:
-                self.places[values[-1]] = (index, 0)
+                self.positions[values[-1]] = (index, 0)
         self.parameters = tuple(leaves)
         self.statements = tuple(values[len(leaves) :])
         self.update = values[analysis.outputs[0]]
@@ -79,9 +79,9 @@ class StatementGraph:
         self.live_states = tuple(values[number] for number in analysis.live_states)
         self.live_statements = tuple(self.statements[index] for index in analysis.live_statements)
 
-    def _constant(self, value: float, place: Place) -> Node:
-        node = Node(self._first_constant + len(self.places), CONSTANT, value=value)
-        self.places[node] = place
+    def _constant(self, value: float, position: Position) -> Node:
+        node = Node(self._first_constant + len(self.positions), CONSTANT, value=value)
+        self.positions[node] = position
         return node
 
     @cached_property
@@ -97,15 +97,15 @@ class StatementGraph:
         """Return the index of a statement's node in the program."""
         return statement.number - len(self.parameters)
 
-    def constant(self, node: Node) -> tuple[float, Place] | None:
+    def constant(self, node: Node) -> tuple[float, Position] | None:
         """Return the value and position of a constant; None if `node` is not a constant.
 
         A copy of a constant counts as a constant.
         """
         node = resolved(node)
-        if node not in self.places:
+        if node not in self.positions:
             return None
-        return (node.value if node.is_constant else constant_value(node.op)), self.places[node]
+        return (node.value if node.is_constant else constant_value(node.op)), self.positions[node]
 
 
 def resolved(node: Node) -> Node:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from primitives.graph.nodes import Node
-from primitives.graph.statements import Place, StatementGraph, resolved
+from primitives.graph.statements import Position, StatementGraph, resolved
 from primitives.op import Op
 from primitives.program import Program
 
@@ -38,7 +38,9 @@ class Structure(StatementGraph):
     def _orders(self) -> dict[Node, float | None]:
         state_orders: dict[Node, float | None] = dict.fromkeys(self.next_values)
         for _ in range(4):  # orders of states propagate through a few states
-            orders: dict[Node, float | None] = dict.fromkeys((*self.parameters, *self.places), 0.0)
+            orders: dict[Node, float | None] = dict.fromkeys(
+                (*self.parameters, *self.positions), 0.0
+            )
             orders[self.gradient] = 1.0
             orders |= state_orders
             for node in self.statements:
@@ -86,7 +88,7 @@ class Structure(StatementGraph):
 
     # -- the learning rate and the decoupled weight decay ---------------------------------------
 
-    def factors(self, value: Node) -> tuple[list[Place], int, list[Node]]:
+    def factors(self, value: Node) -> tuple[list[Position], int, list[Node]]:
         """Split a product into its factors.
 
         Returns:
@@ -100,44 +102,44 @@ class Structure(StatementGraph):
             return [], 1, []
         if value.op != "multiply":
             return [], 0, [value]
-        places: list[Place] = []
+        positions: list[Position] = []
         others: list[Node] = []
         rates = 0
         for operand in value.args:
             constant = self.constant(operand)
             if constant and constant[0] > 0:
-                places.append(constant[1])
+                positions.append(constant[1])
             elif constant:
                 return [], 0, [value]
             else:
                 inner = self.factors(operand)
-                places, rates, others = places + inner[0], rates + inner[1], others + inner[2]
-        return places, rates, others
+                positions, rates, others = positions + inner[0], rates + inner[1], others + inner[2]
+        return positions, rates, others
 
-    def rate(self) -> tuple[list[Place], bool]:
+    def rate(self) -> tuple[list[Position], bool]:
         """Return the constants that scale the update, and whether it is proportional to `lr`.
 
         An update that does not read `lr` counts as proportional. An update with states that depend
         on `lr` does not.
         """
-        places, rates, others = self.factors(self.update)
-        places = [p for p in places if Counter(places)[p] == 1 and self._only_scales(p)]
+        positions, rates, others = self.factors(self.update)
+        positions = [p for p in positions if Counter(positions)[p] == 1 and self._only_scales(p)]
         if any("lr" in value.leaves for value in self.next_values.values()):
-            return places, False
+            return positions, False
         if "lr" not in self.update.leaves:
-            return places, True
+            return positions, True
         if rates == 1 and not any("lr" in value.leaves for value in others):
-            return places, True
-        return places, self._degree(self.update, {}) == 1
+            return positions, True
+        return positions, self._degree(self.update, {}) == 1
 
     def reads_lr(self) -> bool:
         """Return whether the program reads `lr`."""
         read = {*self.users, self.update, *self.next_values.values()}
         return any(node.op == "lr" for node in read)
 
-    def _only_scales(self, place: Place) -> bool:
-        """Return whether the constant at `place` is read once, possibly through copies."""
-        node = self.statements[place[0]]
+    def _only_scales(self, position: Position) -> bool:
+        """Return whether the constant at `position` is read once, possibly through copies."""
+        node = self.statements[position[0]]
         while self.constant(node) and len(self.users[node]) == 1:
             node = self.users[node][0][0]
         return not self.constant(node)
@@ -151,7 +153,7 @@ class Structure(StatementGraph):
             cache[node] = _homogeneous_degree(node.row, degrees)
         return cache[node]
 
-    def decoupled(self, linear: bool) -> tuple[Node | None, list[Place]]:
+    def decoupled(self, linear: bool) -> tuple[Node | None, list[Position]]:
         """Find decoupled weight decay: a term of the update that is a constant times the weights.
 
         Args:
@@ -166,7 +168,7 @@ class Structure(StatementGraph):
         terms = list(self._weight_terms(others[0], linear))
         return terms[0] if len(terms) == 1 else (None, [])
 
-    def _weight_terms(self, value: Node, linear: bool) -> Iterable[tuple[Node, list[Place]]]:
+    def _weight_terms(self, value: Node, linear: bool) -> Iterable[tuple[Node, list[Position]]]:
         """Yield the terms of the sum `value` that are positive constants times the weights.
 
         A sum that is also read elsewhere has none.
@@ -176,10 +178,10 @@ class Structure(StatementGraph):
         for term in map(resolved, value.args):
             if term.is_constant:
                 continue
-            places, rates, others = self.factors(term)
-            scales = places and (linear or not rates) and all(map(self._only_scales, places))
+            positions, rates, others = self.factors(term)
+            scales = positions and (linear or not rates) and all(map(self._only_scales, positions))
             if scales and others == [self.weights] and self._read_once(term):
-                yield term, places
+                yield term, positions
             else:
                 yield from self._weight_terms(term, linear)
 

@@ -368,9 +368,14 @@ class _Encoder:
             instruction = replace(instruction, layout=layout)
         kind = common(self.kinds[a] for a in call.args if type(a) is int)
         if signature(instruction) not in self.opcodes:
-            raise CapacityError(f"the machine has no op {call.op.name!r} of such operands")
+            raise CapacityError(
+                f"the machine has no instruction for {call.op.name!r} with operands {layout} "
+                "(T: tensor, S: scalar)"
+            )
         if call.op.matrixwise and kind != Kind.TENSOR:
-            raise CapacityError(f"the machine has no op {call.op.name!r} of a {kind}")
+            raise CapacityError(
+                f"the machine has {call.op.name!r} for tensors only, not for a {kind}"
+            )
         section, opcode = self.opcodes[signature(instruction)]
         row = [opcode, out[1], *(register for _, register in operands)]
         row += [0] * (KIND - len(row)) + [kind, section]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from primitives.graph.roles import lift, roles
-from primitives.graph.statements import INITIAL, Place
+from primitives.graph.statements import INITIAL, Position
 from primitives.machine import reference
 from primitives.program import Program
 from primitives.text.wording import suggestion
@@ -65,9 +65,9 @@ def rule(program: Program) -> optax.GradientTransformationExtraArgs:
     ) -> tuple[PyTree, RuleState]:
         if params is None:
             raise ValueError(_PARAMS_MISSING)
-        updates, following = reference.step(program, state.program, params, grads, lr=lr, t=t)
+        updates, next_state = reference.step(program, state.program, params, grads, lr=lr, t=t)
         scaled = jax.tree.map(lambda x: (-state.factor * x).astype(x.dtype), updates)
-        return scaled, RuleState(following, state.factor)
+        return scaled, RuleState(next_state, state.factor)
 
     return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
 
@@ -121,9 +121,9 @@ def to_optax(
             raise ValueError(_PARAMS_MISSING)
         factor = learning_rate(state.count) if callable(learning_rate) else learning_rate
         t = state.count + 1
-        updates, following = runner.step(state.program, params, grads, t)
+        updates, next_state = runner.step(state.program, params, grads, t)
         scaled = jax.tree.map(lambda x: (-factor * x).astype(x.dtype), updates)
-        return scaled, OptaxState(t, following)
+        return scaled, OptaxState(t, next_state)
 
     return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
 
@@ -143,15 +143,15 @@ class _WithHyperparameters:
             if name not in by_name:
                 hint = suggestion(name, by_name) or f"; it has {', '.join(by_name) or 'none'}"
                 raise TypeError(f"the program has no hyperparameter {name!r}{hint}")
-        state_names: dict[Place, str] = {}
+        state_names: dict[Position, str] = {}
         self._initial_values: dict[int, Any] = {}
         for name, value in hyperparameters.items():
-            for place in by_name[name].places:
-                if place[0] == INITIAL:
-                    self._initial_values[place[1]] = value
+            for position in by_name[name].positions:
+                if position[0] == INITIAL:
+                    self._initial_values[position[1]] = value
                 else:
-                    state_names[place] = f"<{name}>"
-            state_names |= dict.fromkeys(by_name[name].unit_places, "<1>")
+                    state_names[position] = f"<{name}>"
+            state_names |= dict.fromkeys(by_name[name].unit_positions, "<1>")
         values = {f"<{name}>": value for name, value in hyperparameters.items()} | {"<1>": 1.0}
         self._constants = [values[name] for name in dict.fromkeys(state_names.values())]
         self._state_count = len(named.program.states)
@@ -168,6 +168,6 @@ class _WithHyperparameters:
         self, state: reference.State, params: PyTree, grads: PyTree, t: jax.Array
     ) -> tuple[PyTree, reference.State]:
         constants = (jnp.asarray(value, jnp.float32) for value in self._constants)
-        entering = (*state, *constants)
-        update, following = reference.step(self._program, entering, params, grads, t=t)
-        return update, following[: self._state_count]
+        state_and_constants = (*state, *constants)
+        update, next_state = reference.step(self._program, state_and_constants, params, grads, t=t)
+        return update, next_state[: self._state_count]

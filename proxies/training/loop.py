@@ -148,6 +148,9 @@ class Loop:
             key: the seed.
             schedule: learning rate, weight decay and loss limit of each step.
             operands: additional arguments of `rule.init`.
+
+        Raises:
+            ValueError: the task's weights are not floating-point arrays.
         """
         task = self.task
         budget = schedule.lrs.shape[0]
@@ -160,7 +163,13 @@ class Loop:
         samples = jax.vmap(partial(task.sample, partition))(sample_keys)
         schedule = jax.tree.map(jnp.asarray, schedule)
         draws = Draws(schedule, partition, samples, loss_keys, evaluation_key)
-        return draws, self._start(task.init(init_key), budget, operands)
+        params = task.init(init_key)
+        for leaf in jax.tree.leaves(params):
+            if task.gradient is None and not jnp.issubdtype(leaf.dtype, jnp.floating):
+                raise ValueError(
+                    f"`init` returns weights of the dtype {leaf.dtype}; return float32 arrays"
+                )
+        return draws, self._start(params, budget, operands)
 
     def _start(self, params: PyTree, budget: int, operands: tuple[PyTree, ...]) -> TrainState:
         delay = self.task.delay
@@ -184,8 +193,16 @@ class Loop:
         return state.finite & state.within & (state.step < draws.schedule.steps)
 
     def advance(self, data: PyTree, draws: Draws, state: TrainState) -> TrainState:
-        """Return the state after one more step."""
+        """Return the state after one more step.
+
+        Raises:
+            ValueError: the task's loss is not a scalar.
+        """
         task = self.task
+
+        def scalar_loss(params: PyTree, batch: PyTree, key: jax.Array) -> jax.Array:
+            return _scalar("loss", task.loss(params, batch, key))
+
         lrs, decays, limits, _ = draws.schedule
         step, params, past, rule_state, train_loss, smooth_loss, update_rms, path, *_ = state
         sample, loss_key = jax.tree.map(lambda rows: rows[step], (draws.samples, draws.loss_keys))
@@ -194,7 +211,7 @@ class Loop:
             index = step % task.delay
             gradient_params = jax.tree.map(lambda weights: weights[index], past)
             past = jax.tree.map(lambda rows, row: rows.at[index].set(row), past, params)
-        gradient = task.gradient or jax.value_and_grad(task.loss)
+        gradient = task.gradient or jax.value_and_grad(scalar_loss)
         loss, gradients = gradient(gradient_params, task.batch(data, sample), loss_key)
         t = (step + 1).astype(jnp.float32)
         if self.trace:
@@ -220,9 +237,16 @@ class Loop:
         )
 
     def finish(self, data: PyTree, draws: Draws, end: TrainState) -> TrainingResult:
-        """Evaluate a training that has ended, and return its result."""
+        """Evaluate a training that has ended, and return its result.
+
+        Raises:
+            ValueError: the task's evaluation is not a scalar.
+        """
         evaluated = end.params if self.weights is None else self.weights(end.params, end.rule_state)
-        loss = self.task.evaluate(evaluated, data, draws.partition, draws.evaluation_key)
+        loss = _scalar(
+            "evaluate",
+            self.task.evaluate(evaluated, data, draws.partition, draws.evaluation_key),
+        )
         finite = end.finite & jnp.isfinite(loss) & _all_finite(end.params)
         return TrainingResult(
             train_loss=end.train_loss,
@@ -234,6 +258,16 @@ class Loop:
             params=end.params if self.observe else None,
             path=end.path,
         )
+
+
+def _scalar(function: str, value: jax.Array) -> jax.Array:
+    """Return `value`, the result of a task's function, if it is a scalar."""
+    if jnp.shape(value):
+        raise ValueError(
+            f"`{function}` returns an array of the shape {jnp.shape(value)}; "
+            "return a scalar, such as a mean"
+        )
+    return value
 
 
 def _rms(updates: PyTree) -> jax.Array:

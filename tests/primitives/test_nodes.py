@@ -16,7 +16,7 @@ def test_merging_equal_statements_gives_the_graph(program):
         leaf: nodes.leaf(leaf.op, leaf.kind, leaf.name) for leaf in statement_graph.parameters
     }
     merged |= {
-        node: nodes.constant(node.value) for node in statement_graph.places if node.is_constant
+        node: nodes.constant(node.value) for node in statement_graph.positions if node.is_constant
     }
     for statement in statement_graph.statements:
         merged[statement] = nodes.call(statement.op, *[merged[arg] for arg in statement.args])
@@ -43,7 +43,7 @@ def test_a_graph_is_live_and_has_no_duplicate_values(program):
 @given(programs())
 def test_statement_graphs_know_the_positions_of_constants(program):
     statement_graph, analysis = StatementGraph(program), analyse(program)
-    for constant, (index, operand) in statement_graph.places.items():
+    for constant, (index, operand) in statement_graph.positions.items():
         args = program.statements[index].args
         assert not args if not constant.is_constant else args[operand] == constant.value
     for statement, text in zip(statement_graph.statements, program.statements, strict=True):
@@ -54,7 +54,7 @@ def test_statement_graphs_know_the_positions_of_constants(program):
         *analysis.live_statements
     ]
     for node, users in statement_graph.users.items():
-        assert all(user.args[place] is node for user, place in users)
+        assert all(user.args[operand] is node for user, operand in users)
 
 
 def test_resolved_follows_copies():

@@ -65,7 +65,7 @@ def test_exponent_describes_the_op_as_a_power(op):
 
 @pytest.mark.parametrize("op", having("of_number"))
 def test_a_reduction_of_a_single_number_equals_its_of_number_op(op):
-    operands = [POINTS[place : len(POINTS) - 1 + place] for place in range(op.arity)]
+    operands = [POINTS[start : len(POINTS) - 1 + start] for start in range(op.arity)]
     equivalent = OPS[op.of_number]
     np.testing.assert_allclose(
         on_numbers(op, *operands), on_numbers(equivalent, *operands), rtol=1e-12

@@ -181,6 +181,24 @@ def test_unused_loss_keys_are_not_computed() -> None:
     assert random_operations(BOWL) == 0 < random_operations(replace(BOWL, loss=noisy))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": lambda params, batch, key: params["vector"]}, r"`loss` returns .* \(3,\)"),
+        (
+            {"evaluate": lambda params, data, partition, key: params["vector"]},
+            r"`evaluate` returns an array of the shape \(3,\); return a scalar",
+        ),
+        ({"init": lambda key: {"vector": jnp.arange(3)}}, "dtype int32; return float32 arrays"),
+    ],
+)
+def test_the_error_for_a_wrong_shape_or_dtype_names_the_function(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(replace(BOWL, **change), optax.sgd(0.1), steps=2, key=KEY)
+
+
 def test_fewer_than_one_step_is_an_error() -> None:
     with pytest.raises(ValueError, match="use at least 1"):
         train(BOWL, optax.sgd(0.1), steps=0, key=KEY)

@@ -42,13 +42,13 @@ class Work(IntEnum):
 
     ELEMENTWISE = 0
     """A tensor result without a reduction."""
-    NUMBER = 1
+    SCALAR = 1
     """A scalar result from scalar operands."""
-    SUM = 2
+    SUM_TO_SCALAR = 2
     """A scalar result from sums over the model."""
-    SPREAD = 3
+    SUM_TO_TENSOR = 3
     """A tensor result from sums over the model."""
-    ARRAYWISE = 4
+    SUM_PER_ARRAY = 4
     """A tensor result from sums over each array."""
     MATRIX = 5
     """Work on matrices, which the gangs do."""
@@ -84,7 +84,7 @@ def branches_of(instructions: InstructionSet) -> Branches:
             if index == 0:
                 work = _tensor_work(instruction)
             else:
-                work = Work.NUMBER if index == 1 else Work.SUM
+                work = Work.SCALAR if index == 1 else Work.SUM_TO_SCALAR
             table.append((work, len(by_work[work])))
             by_work[work].append(instruction)
     starts = np.cumsum([0, *map(len, sections)])[:-1]
@@ -97,7 +97,7 @@ def _tensor_work(instruction: Instruction) -> Work:
         return Work.MATRIX
     if op.reduction is None:
         return Work.ELEMENTWISE
-    by_scope = {Kind.SCALAR: Work.SPREAD, Kind.LEAF: Work.ARRAYWISE}
+    by_scope = {Kind.SCALAR: Work.SUM_TO_TENSOR, Kind.LEAF: Work.SUM_PER_ARRAY}
     return by_scope.get(op.reduction.scope, Work.MATRIX)
 
 
@@ -222,7 +222,13 @@ class _Block:
 
     def run_from(self, i: Array) -> Array:
         """Run instruction `i`, or the elementwise sequence at `i`; return the next index."""
-        runners = [self._elementwise, self._number, self._sum, self._spread, self._arraywise]
+        runners = [
+            self._elementwise,
+            self._scalar,
+            self._sum_to_scalar,
+            self._sum_to_tensor,
+            self._sum_per_array,
+        ]
         branches = [
             runner if self.by_work[Work(work)] else _skip for work, runner in enumerate(runners)
         ]
@@ -254,17 +260,17 @@ class _Block:
         _for_each(0, pl.cdiv(self.weights, TILE), on_tile)
         return end
 
-    def _number(self, i: Array) -> Array:
+    def _scalar(self, i: Array) -> Array:
         """Run an instruction on scalars."""
 
         def compute(instruction: Instruction, i: Array) -> Array:
             operands = self._operands(instruction, i, None)
             return jnp.asarray(instruction.op.of_numbers(jnp, *operands), jnp.float32)
 
-        self._store_scalar(i, self._switch(Work.NUMBER, compute, i))
+        self._store_scalar(i, self._switch(Work.SCALAR, compute, i))
         return i + 1
 
-    def _sum(self, i: Array) -> Array:
+    def _sum_to_scalar(self, i: Array) -> Array:
         """Run an instruction with a scalar result from sums over the model."""
 
         def compute(instruction: Instruction, i: Array) -> Array:
@@ -272,19 +278,19 @@ class _Block:
             unread = [jnp.float32(0) for _ in instruction.layout]  # these ops read totals only
             return jnp.asarray(instruction.op.meaning(jnp, totals, *unread), jnp.float32)
 
-        self._store_scalar(i, self._switch(Work.SUM, compute, i))
+        self._store_scalar(i, self._switch(Work.SUM_TO_SCALAR, compute, i))
         return i + 1
 
-    def _spread(self, i: Array) -> Array:
+    def _sum_to_tensor(self, i: Array) -> Array:
         """Run an instruction with a tensor result from sums over the model."""
 
         def compute(instruction: Instruction, i: Array) -> Array:
             self._reduce(instruction, i, 0, self.weights)
             return i + 1
 
-        return self._switch(Work.SPREAD, compute, i)
+        return self._switch(Work.SUM_TO_TENSOR, compute, i)
 
-    def _arraywise(self, i: Array) -> Array:
+    def _sum_per_array(self, i: Array) -> Array:
         """Run an instruction with a tensor result from sums over each array."""
 
         def compute(instruction: Instruction, i: Array) -> Array:
@@ -294,7 +300,7 @@ class _Block:
             _for_each(0, self.bounds.shape[0] - 1, on_array)
             return i + 1
 
-        return self._switch(Work.ARRAYWISE, compute, i)
+        return self._switch(Work.SUM_PER_ARRAY, compute, i)
 
     def _switch(self, work: Work, compute: Callable[..., Array], i: Array, *more: Array) -> Array:
         """Return `compute(instruction, i, *more)` for instruction `i`, which takes this work."""

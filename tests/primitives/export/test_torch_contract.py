@@ -347,7 +347,7 @@ def test_learning_rate_schedulers_of_pytorch_scale_the_update(name):
 
 def test_initial_values_of_states_are_arguments():
     name = "eg_step_size"
-    assert any(p[0] == INITIAL for h in roles(zoo.load(name)).hyperparameters for p in h.places)
+    assert any(p[0] == INITIAL for h in roles(zoo.load(name)).hyperparameters for p in h.positions)
     params = parameters()
     optimizer = optimizer_class(name)(params, initial_size=2.0)
     size = optimizer._model(params[0])["size"]
