@@ -200,10 +200,12 @@ class SearchLoop:
         evolution = self._evolution
         self._recorder.write(request, measurements)
         self._validation.advance(evolution)
-        self._recorder.progress(self._clock.elapsed, None)
+        self._recorder.write_progress(self._clock.elapsed, None)
         self._store.commit()
         record = evolution.champion.record
-        self._notifier.journal.champion(record.id, live(record.program), evolution.counts.generated)
+        self._notifier.journal.write_champion(
+            record.id, live(record.program), evolution.counts.generated
+        )
         self._notifier.pass_on()
         self._notifier.observer.update(self._snapshot())
 
@@ -229,7 +231,7 @@ class SearchLoop:
         return "minutes"
 
     def _stop(self, reason: str) -> str:
-        self._recorder.progress(self._clock.elapsed, reason)
+        self._recorder.write_progress(self._clock.elapsed, reason)
         self._store.commit()
         self._notifier.stop(reason)
         return reason

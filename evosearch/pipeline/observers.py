@@ -88,7 +88,7 @@ class Notifier:
 
     def phase(self, text: str) -> None:
         """Report the start of a phase that takes some time."""
-        self.journal.event("phase", text=text)
+        self.journal.write_event("phase", text=text)
         self.observer.phase(text)
 
     def notice(self, text: str) -> None:
@@ -99,10 +99,10 @@ class Notifier:
         """Deliver queued messages, on the thread on which observers are called."""
         while self._notices:
             text = self._notices.popleft()
-            self.journal.event("notice", text=text)
+            self.journal.write_event("notice", text=text)
             self.observer.notice(text)
 
     def stop(self, reason: str) -> None:
         """Deliver queued messages and log the end of the search."""
         self.pass_on()
-        self.journal.event("stop", reason=reason)
+        self.journal.write_event("stop", reason=reason)

@@ -24,7 +24,7 @@ class Journal:
         self.directory = directory
         self._best: str | None = None
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def write_event(self, kind: str, **fields: Any) -> None:
         """Append one event to the log."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = json.dumps({"time": now, "event": kind, **fields})
@@ -35,7 +35,7 @@ class Journal:
         ):
             file.write(line + "\n")
 
-    def champion(self, number: int, program: Program, generated: int) -> None:
+    def write_champion(self, number: int, program: Program, generated: int) -> None:
         """Log a champion and write its text to `best.txt`, unless it is already there.
 
         Args:
@@ -51,7 +51,7 @@ class Journal:
         if text == self._best:
             return
         self._best = text
-        self.event("champion", id=number, generated=generated, source=text)
+        self.write_event("champion", id=number, generated=generated, source=text)
         write_text(path, text, follow=False)
 
 

@@ -32,7 +32,7 @@ class Recorder:
             for test in self._evolution.tests:
                 store.add_test(test)  # an open test may have been stored with a verdict
             before = store.progress_or_guess()
-            self.progress(before.elapsed_seconds, None)
+            self.write_progress(before.elapsed_seconds, None)
 
     def write(self, request: Request, measurements: Mapping[str, Measurement]) -> None:
         """Write the measurements of a request, and the tests and champions that follow.
@@ -53,7 +53,7 @@ class Recorder:
             store.add_champion(number, evolution.champions[number])
         self._champions = len(evolution.champions)
 
-    def progress(self, elapsed: float, reason: str | None) -> None:
+    def write_progress(self, elapsed: float, reason: str | None) -> None:
         """Write newly generated programs and the search's counts.
 
         Args:

@@ -27,6 +27,7 @@ SCREENING_SEEDS = 8
 CONFIRMING_SEEDS = 64
 ABLATION_SEEDS = 16
 _FIRST_SCREENING_SEEDS = 2
+"""Number of seeds on which pairs are screened first."""
 _MAX_PAIRS = 12
 """Number of pairs that are screened on all screening seeds: the best on the first seeds."""
 

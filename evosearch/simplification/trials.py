@@ -24,8 +24,11 @@ Progress = Callable[[str, int, int | None], None]
 """Called with a description of the current work, the amount done and the total amount or None."""
 
 TUNING_SEEDS = 3
+"""Number of seeds on which learning rates are tuned."""
 _FITNESS_SEEDS = 32
+"""Maximum number of seeds of a fitness."""
 _FEW_RUNS = 8
+"""Assumed number of trainings of a program, from which the backend chooses an engine."""
 
 
 class Trials:
