@@ -1,6 +1,14 @@
-"""The language of optimizers: what a program is, means, costs and turns into.
+"""The language of optimizer programs: parsing, checking, running, simplifying and printing them.
 
-The interpreters are imported on first use, since JAX takes more than a second to import.
+The interpreters are imported on first use, because importing JAX takes more than a second.
+
+Example:
+    >>> import primitives
+    >>> program = primitives.parse("def train(w, g, lr):\\n    u = sign(g) * lr\\n    return u")
+    >>> for equation in primitives.equations(program):
+    ...     print(equation)
+    u[t] = lr[t] * sign(g[t])
+    w[t] = w[t-1] - u[t]
 """
 
 import importlib
@@ -32,7 +40,7 @@ _INTERPRETERS = {
     "step": "reference",
     "to_optax": "transform",
 }
-"""Names that need JAX, with their modules in `primitives.machine`."""
+"""Exported names that need JAX, with their modules in `primitives.machine`."""
 
 __all__ = [
     "ALL_OPS",

@@ -50,7 +50,8 @@ def test_exported_functions_and_classes_of_primitives_have_an_example(name: str)
 
 
 @pytest.mark.parametrize(
-    "module", ["primitives.explain.description", "proxies.data", "proxies.tasks.paper"]
+    "module",
+    ["primitives", "primitives.explain.description", "proxies.data", "proxies.tasks.paper"],
 )
 def test_examples_of_names_that_are_not_exported_print_what_they_say(module: str) -> None:
     assert doctest.testmod(importlib.import_module(module)).failed == 0

@@ -268,7 +268,7 @@ def run(graph: Graph, perturbation: int) -> Trajectory:
     probes = streams()
     count = probes.weights.shape[1]
     leaves = [node for node in graph.live if node.is_leaf]
-    entering: dict[str, Array] = {
+    state_values: dict[str, Array] = {
         s.name: np.full((count, *_SHAPES[s.kind]), np.float32(s.initial), np.float64)
         for s in graph.states
     }
@@ -284,11 +284,11 @@ def run(graph: Graph, perturbation: int) -> Trajectory:
         }
         evaluation = Evaluation(perturbation, rows=slice(number * count, (number + 1) * count))
         for leaf in leaves:
-            value = entering[leaf.name] if leaf.op == STATE else inputs[leaf.op]
+            value = state_values[leaf.name] if leaf.op == STATE else inputs[leaf.op]
             evaluation.values[leaf] = value
             leaf_values[leaf].append(value)
         updates.append(np.broadcast_to(evaluation(graph.update), (count, *_FULL)))
-        entering = {
+        state_values = {
             name: np.broadcast_to(evaluation(node), (count, *_SHAPES[kinds[name]]))
             for name, node in graph.next_values.items()
         }

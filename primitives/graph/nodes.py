@@ -196,8 +196,8 @@ class Graph:
     def size(self) -> int:
         """Number of statements that a program for this graph needs.
 
-        Each op needs one statement. A returned value that is not the result of an op of its own
-        needs a copy.
+        Each op needs one statement. A returned value that is not the result of an op,
+        or is returned twice, needs a copy.
         """
         calls = sum(node.is_call for node in self.live)
         changed = [(s, n) for s, n in self.next_values.items() if not _is_state(n, s)]

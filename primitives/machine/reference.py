@@ -107,11 +107,11 @@ def step(
         array.reshape(shape).astype(leaf.dtype)
         for array, shape, leaf in zip(update, shapes, leaves, strict=True)
     ]
-    following = tuple(
+    next_state = tuple(
         _broadcast(values[value], declared.kind, shapes, xp)
         for declared, value in zip(program.states, analysis.outputs[1:], strict=True)
     )
-    return jax.tree.unflatten(structure, arrays), following
+    return jax.tree.unflatten(structure, arrays), next_state
 
 
 def _constant(value: float, dtype: Any, xp: Any) -> Any:

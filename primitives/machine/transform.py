@@ -65,9 +65,9 @@ def rule(program: Program) -> optax.GradientTransformationExtraArgs:
     ) -> tuple[PyTree, RuleState]:
         if params is None:
             raise ValueError(_PARAMS_MISSING)
-        updates, following = reference.step(program, state.program, params, grads, lr=lr, t=t)
+        updates, next_state = reference.step(program, state.program, params, grads, lr=lr, t=t)
         scaled = jax.tree.map(lambda x: (-state.factor * x).astype(x.dtype), updates)
-        return scaled, RuleState(following, state.factor)
+        return scaled, RuleState(next_state, state.factor)
 
     return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
 
@@ -121,9 +121,9 @@ def to_optax(
             raise ValueError(_PARAMS_MISSING)
         factor = learning_rate(state.count) if callable(learning_rate) else learning_rate
         t = state.count + 1
-        updates, following = runner.step(state.program, params, grads, t)
+        updates, next_state = runner.step(state.program, params, grads, t)
         scaled = jax.tree.map(lambda x: (-factor * x).astype(x.dtype), updates)
-        return scaled, OptaxState(t, following)
+        return scaled, OptaxState(t, next_state)
 
     return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
 
@@ -168,6 +168,6 @@ class _WithHyperparameters:
         self, state: reference.State, params: PyTree, grads: PyTree, t: jax.Array
     ) -> tuple[PyTree, reference.State]:
         constants = (jnp.asarray(value, jnp.float32) for value in self._constants)
-        entering = (*state, *constants)
-        update, following = reference.step(self._program, entering, params, grads, t=t)
-        return update, following[: self._state_count]
+        state_and_constants = (*state, *constants)
+        update, next_state = reference.step(self._program, state_and_constants, params, grads, t=t)
+        return update, next_state[: self._state_count]

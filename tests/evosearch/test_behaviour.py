@@ -15,22 +15,22 @@ SGD = parse("def train(w, g, lr):\n  u = g * 0.1\n  u = u * lr\n  return u")
 
 
 def test_the_update_of_sgd_is_the_gradient() -> None:
-    found = behaviour(SGD)
-    np.testing.assert_allclose(found.updates, 0.1 * found.gradients, rtol=1e-6)
-    np.testing.assert_allclose(found.first_updates, found.updates)
-    for gradient, update in found.responses.values():
+    measured = behaviour(SGD)
+    np.testing.assert_allclose(measured.updates, 0.1 * measured.gradients, rtol=1e-6)
+    np.testing.assert_allclose(measured.first_updates, measured.updates)
+    for gradient, update in measured.responses.values():
         np.testing.assert_allclose(update, 0.1 * gradient, rtol=1e-6)
-    sizes = [found.step_sizes[scale].mean() for scale in (0.01, 1.0, 100.0)]
+    sizes = [measured.step_sizes[scale].mean() for scale in (0.01, 1.0, 100.0)]
     np.testing.assert_allclose(np.divide(sizes, sizes[0]), [1, 100, 10000], rtol=1e-6)
 
 
 def test_lion_takes_steps_of_one_size() -> None:
-    found = behaviour(zoo.load("lion"))
+    measured = behaviour(zoo.load("lion"))
     decay = 0.1 * WEIGHT
-    sizes = np.abs(found.updates - 1e-4 * decay)
-    np.testing.assert_allclose(sizes[found.gradients != 0], 1e-4, rtol=1e-3)
-    for scale in found.step_sizes:
-        np.testing.assert_allclose(found.step_sizes[scale], 1e-4, rtol=0.02)
+    sizes = np.abs(measured.updates - 1e-4 * decay)
+    np.testing.assert_allclose(sizes[measured.gradients != 0], 1e-4, rtol=1e-3)
+    for scale in measured.step_sizes:
+        np.testing.assert_allclose(measured.step_sizes[scale], 1e-4, rtol=0.02)
 
 
 def test_momentum_remembers_a_spike() -> None:
@@ -52,8 +52,8 @@ def test_each_stream_matches_its_name() -> None:
 def test_show_draws_behaviour(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "sgd.png"
-    said = run("show", "sgd", "-o", path)
-    assert said.status == 0, said.err
+    result = run("show", "sgd", "-o", path)
+    assert result.status == 0, result.err
     assert path.stat().st_size > 1000
     graph, behaviour = tmp_path / "graph.svg", tmp_path / "behaviour.svg"
     assert run("show", "sgd", "-o", graph).status == 0
@@ -62,9 +62,9 @@ def test_show_draws_behaviour(run: Any, tmp_path: Path) -> None:
 
 
 def test_behaviour_is_a_picture_and_needs_a_file(run: Any, tmp_path: Path) -> None:
-    said = run("show", "sgd", "--as", "behaviour")
-    assert said.status == 2
-    assert "-o" in said.err
+    result = run("show", "sgd", "--as", "behaviour")
+    assert result.status == 2
+    assert "-o" in result.err
     assert run("show", "sgd", "--as", "behaviour", "-o", tmp_path / "a.txt").status == 2
 
 
@@ -72,6 +72,6 @@ def test_behaviour_without_matplotlib_says_what_to_install(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evosearch.report.plots.find_spec", lambda name: None)
-    said = run("show", "sgd", "--as", "behaviour", "-o", tmp_path / "a.png")
-    assert said.status == 2
-    assert "evosearch[plot]" in said.err
+    result = run("show", "sgd", "--as", "behaviour", "-o", tmp_path / "a.png")
+    assert result.status == 2
+    assert "evosearch[plot]" in result.err

@@ -18,16 +18,16 @@ def test_export_prints_the_file_or_writes_it(run: Any, tmp_path: Path) -> None:
     source = export(zoo.load("lion"), "optax", "lion", zoo.summary("lion")).source
     assert run("export", "lion", "--to", "optax").out == source
     path = tmp_path / "lion.py"
-    said = run("export", "lion", "--to", "optax", "-o", path)
-    assert said.status == 0
-    assert str(path) in said.out
+    result = run("export", "lion", "--to", "optax", "-o", path)
+    assert result.status == 0
+    assert str(path) in result.out
     assert path.read_text() == source
 
 
 def test_export_as_json_is_one_document(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.py"
-    said = run("export", "adamw", "--to", "torch", "--name", "mine", "-o", path, "--json")
-    document = json.loads(said.out)
+    result = run("export", "adamw", "--to", "torch", "--name", "mine", "-o", path, "--json")
+    document = json.loads(result.out)
     assert document["path"] == str(path)
     assert document["hyperparameters"]["weight_decay"] == 0.01
     assert document["states"] == {"m": "exp_avg", "v": "exp_avg_sq"}
@@ -38,9 +38,9 @@ def test_export_as_json_is_one_document(run: Any, tmp_path: Path) -> None:
 def test_an_existing_file_is_kept_unless_forced(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("precious")
-    said = run("export", "sgd", "--to", "optax", "-o", path)
-    assert said.status == 2
-    assert "--force" in said.err
+    result = run("export", "sgd", "--to", "optax", "-o", path)
+    assert result.status == 2
+    assert "--force" in result.err
     assert path.read_text() == "precious"
     assert run("export", "sgd", "--to", "optax", "-o", path, "--force").status == 0
     assert "precious" not in path.read_text()
@@ -56,27 +56,27 @@ def test_a_mismatch_is_not_written(
 
     monkeypatch.setattr(primitives.export, "check", refuse)
     path = tmp_path / "mine.py"
-    said = run("export", "sgd", "--to", "optax", "-o", path)
-    assert said.status == 1
-    assert "step 3" in said.err
+    result = run("export", "sgd", "--to", "optax", "-o", path)
+    assert result.status == 1
+    assert "step 3" in result.err
     assert not path.exists()
 
 
-def test_torch_that_is_not_installed_is_named_with_the_remedy(
+def test_the_error_for_missing_torch_says_how_to_install_it(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    said = run("export", "sgd", "--to", "torch")
-    assert said.status == 1
-    assert "pip install torch" in said.err
-    assert "\n" not in said.err.strip()
+    result = run("export", "sgd", "--to", "torch")
+    assert result.status == 1
+    assert "pip install torch" in result.err
+    assert "\n" not in result.err.strip()
 
 
 @pytest.mark.parametrize("name", ["a;b", "Lion", "1st"])
-def test_a_bad_name_is_used_wrongly(run: Any, name: str) -> None:
-    said = run("export", "lion", "--to", "optax", "--name", name)
-    assert said.status == 2
-    assert "cannot name an optimizer" in said.err
+def test_a_bad_optimizer_name_is_refused(run: Any, name: str) -> None:
+    result = run("export", "lion", "--to", "optax", "--name", name)
+    assert result.status == 2
+    assert "cannot name an optimizer" in result.err
 
 
 @pytest.mark.parametrize(

@@ -221,9 +221,9 @@ def test_a_run_whose_config_was_changed_is_not_resumed(tmp_path: Path) -> None:
     config = run.directory / "config.toml"
     text = config.read_text()
     config.write_text(text.replace("seed = 1", "seed = 2"))
-    with pytest.raises(UsageError, match=r"made with \(seed\).*evosearch search .*config.toml"):
+    with pytest.raises(UsageError, match=r"created \(seed\).*evosearch search .*config.toml"):
         resume(run.directory)
-    with pytest.raises(UsageError, match=r"made with \(seed\).*check .* --repair"):
+    with pytest.raises(UsageError, match=r"created \(seed\).*check .* --repair"):
         Run(run.directory)
     config.write_text(text)
     assert Run(run.directory).top(None) == before

@@ -260,21 +260,21 @@ DIFFERENT_PROGRAMS = {
 
 @pytest.mark.parametrize("what", DIFFERENT_PROGRAMS)
 def test_the_key_distinguishes(what):
-    one, other = (
+    first, second = (
         parse("\n    ".join(["def train(w, g, m, v, lr, t):", *body.split("\n"), "return u, m, v"]))
         for body in DIFFERENT_PROGRAMS[what]
     )
-    assert not updates_agree(updates(one), updates(other))
-    assert semantic_key(one) != semantic_key(other)
+    assert not updates_agree(updates(first), updates(second))
+    assert semantic_key(first) != semantic_key(second)
 
 
 @pytest.mark.parametrize("body", ["u = g + m\n  m = lr * 2", "u = m\n  m = lr * 2", "u = m"])
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [("m", "m: tensor(1.0)"), ("m: leaf", "m: scalar"), ("m: scalar(1.0)", "m: scalar(2.0)")],
 )
-def test_the_key_depends_on_kind_and_initial_value_of_a_state(one, other, body):
-    a, b = (parse(f"def train(w, g, {m}, lr):\n  {body}\n  return u, m") for m in (one, other))
+def test_the_key_depends_on_kind_and_initial_value_of_a_state(first, second, body):
+    a, b = (parse(f"def train(w, g, {m}, lr):\n  {body}\n  return u, m") for m in (first, second))
     assert semantic_key(a) != semantic_key(b)
 
 

@@ -156,7 +156,7 @@ def machine(op):
 
 def batch(op):
     names = program_of(op).ops | {"tanh"}
-    codes = [encode(program_of(one), names) for one in (op, OPS["tanh"])]
+    codes = [encode(program_of(other), names) for other in (op, OPS["tanh"])]
     code = jax.tree.map(lambda *arrays: np.stack(arrays), *codes)
     machine = interpreter(names)
 
@@ -184,7 +184,7 @@ def algebra(op):
 def after(expression):
     """Return the names of the ops of an expression after simplification."""
     program = parse(f"def train(w, g):\n  x = {expression}\n  return x")
-    return [one.op for one in simplify(program, strict=True).program.statements]
+    return [statement.op for statement in simplify(program, strict=True).program.statements]
 
 
 def formulas(op):

@@ -125,7 +125,7 @@ def test_every_op_is_parsed_by_name_and_round_trips(op):
     assert parse(str(program)) == program
 
 
-BAD = {
+INVALID_TEXTS = {
     # name: (text, line or None, parts of the message)
     "import": ("import os\n" + body("x = g"), 1, ["import", "outside the function"]),
     "import inside": (body("import os"), 2, ["an import is not supported; only assignments"]),
@@ -306,9 +306,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("case", INVALID_TEXTS)
 def test_invalid_texts_are_refused_in_one_line_that_names_the_problem(case):
-    text, line, words = BAD[case]
+    text, line, fragments = INVALID_TEXTS[case]
     start = time.process_time()
     with pytest.raises(ProgramError) as error:
         parse(text)
@@ -318,8 +318,8 @@ def test_invalid_texts_are_refused_in_one_line_that_names_the_problem(case):
     assert len(message) < 400
     assert error.value.line == line
     assert line is None or message.startswith(f"line {line}: ")
-    for word in words:
-        assert word in message
+    for fragment in fragments:
+        assert fragment in message
 
 
 def test_parsing_executes_nothing(tmp_path):
@@ -387,12 +387,12 @@ WRONG_KINDS = {
 
 @pytest.mark.parametrize("case", WRONG_KINDS)
 def test_errors_about_kinds_name_the_statement_and_the_kinds(case):
-    text, line, words = WRONG_KINDS[case]
+    text, line, fragments = WRONG_KINDS[case]
     with pytest.raises(ProgramError) as error:
         parse(text)
     assert error.value.line == line
-    for word in words:
-        assert word in str(error.value)
+    for fragment in fragments:
+        assert fragment in str(error.value)
 
 
 def test_check_refuses_invalid_programs_built_in_python():
@@ -405,8 +405,8 @@ def test_check_refuses_invalid_programs_built_in_python():
         ((valid,), ("x", "m"), 3, "'x' is not defined"),
         ((valid, Statement("m", "clip", ("g", "g"))), ("g", "m"), 3, "must be a scalar"),
     ]
-    for statements, returns, line, words in cases:
-        with pytest.raises(ProgramError, match=words) as error:
+    for statements, returns, line, message in cases:
+        with pytest.raises(ProgramError, match=message) as error:
             check(Program(parameters, statements, returns))
         assert error.value.line == line
 
@@ -423,12 +423,12 @@ def test_a_system_error_of_the_python_3_11_parser_is_retried(monkeypatch):
     """Threads share its depth counter, so its failure does not mean that the text is invalid."""
     parse_tree, calls = ast.parse, []
 
-    def disturbed_once(*words, **named):
-        calls.append(words)
+    def parse_failing_once(*args, **kwargs):
+        calls.append(args)
         if len(calls) == 1:
             raise SystemError("AST constructor recursion depth mismatch (before=36, after=32)")
-        return parse_tree(*words, **named)
+        return parse_tree(*args, **kwargs)
 
-    monkeypatch.setattr("primitives.parsing.ast.parse", disturbed_once)
+    monkeypatch.setattr("primitives.parsing.ast.parse", parse_failing_once)
     assert str(parse(str(zoo.load("lion")))) == str(zoo.load("lion"))
     assert len(calls) > 1
