@@ -55,7 +55,8 @@ def test_jax_has_one_lower_bound_in_all_extras() -> None:
 def test_the_pre_commit_hook_runs_the_same_checks_as_ci() -> None:
     """Both run `.ci/lint`."""
     lint = (ROOT / ".ci" / "lint").read_text(encoding="utf-8").splitlines()
-    assert lint[-3:] == ["ruff check .", "ruff format --check .", "mypy"]
+    commands = ["ruff check .", "ruff format --check .", "mypy", "codespell", ".ci/prose"]
+    assert lint[-len(commands) :] == commands
     assert ".ci/lint" in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert re.findall(r"entry: (.*)", hooks) == [".ci/lint"]

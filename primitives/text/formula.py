@@ -48,7 +48,7 @@ class Formula:
 
     @cached_property
     def rank(self) -> int:
-        """Position in a product: numbers come first, then values smaller than an array, arrays."""
+        """Position in a product: numbers, then values smaller than an array, then arrays."""
         return 3 if any(operand.rank >= 3 for operand in self.operands) else 2
 
     def latex(self) -> str:

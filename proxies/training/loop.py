@@ -29,8 +29,8 @@ class StepSchedule(NamedTuple):
     All fields are traced: one compiled training serves every schedule with the same budget.
 
     >>> import numpy as np
-    >>> StepSchedule.plain(np.ones(3, np.float32), 3).steps
-    np.int32(3)
+    >>> int(StepSchedule.plain(np.ones(3, np.float32), 3).steps)
+    3
 
     Attributes:
         lrs: `[budget]` float32, learning rates relative to their peak.
