@@ -185,7 +185,16 @@ class FunnelConfig(_Section):
 
 
 class Config(_Section):
-    """Configuration of a search; `config.toml` in a run's directory holds the resolved values."""
+    """Configuration of a search; `config.toml` in a run's directory holds the resolved values.
+
+    Example:
+        >>> import evosearch
+        >>> from primitives import zoo
+        >>> settings = evosearch.load_preset("quick")
+        >>> config = evosearch.make_config({**settings, "init": str(zoo.load("adamw_paper"))})
+        >>> config.population
+        300
+    """
 
     tasks: Annotated[list[str], Field(min_length=1, max_length=1000)]
     """Names of the search tasks, in training order; put cheap ones first."""
@@ -364,6 +373,17 @@ def make_config(settings: dict[str, Any]) -> Config:
 
     Raises:
         UsageError: A key is unknown or missing, or a value is not allowed.
+
+    Example:
+        >>> import evosearch
+        >>> from primitives import zoo
+        >>> settings = {"tasks": ["digits-mlp"], "init": str(zoo.load("lion")), "population": 100}
+        >>> evosearch.make_config(settings).population
+        100
+        >>> evosearch.make_config({**settings, "populaton": 100})
+        Traceback (most recent call last):
+        ...
+        evosearch.errors.UsageError: config key 'populaton' does not exist; ...
     """
     try:
         return Config.model_validate(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import re
 import sys
 from typing import Any
 
@@ -42,11 +43,29 @@ def test_the_examples_print_what_they_say(value: Any) -> None:
         assert not results.failed
 
 
-@pytest.mark.parametrize("name", primitives.__all__)
-def test_exported_functions_and_classes_of_primitives_have_an_example(name: str) -> None:
-    value = getattr(primitives, name)
-    if inspect.isfunction(value) or inspect.isclass(value):
-        assert ">>> " in (inspect.getdoc(value) or "")
+@each_exported
+def test_the_first_line_is_a_sentence_that_stands_alone(value: Any) -> None:
+    first, _, rest = (value.__doc__ or "").partition("\n")
+    assert re.fullmatch(r"[A-Z`].*[.?]", first), first
+    assert not rest.strip() or rest.startswith("\n"), "an empty line comes after the first"
+
+
+@each_exported
+def test_every_parameter_is_described(value: Any) -> None:
+    """In `Args`, or in the text if it is the only one."""
+    if inspect.isclass(value) and (issubclass(value, Exception) or "__init__" not in vars(value)):
+        return
+    text, parameters = inspect.getdoc(value) or "", inspect.signature(value).parameters
+    entry = r"^ *{}: " if len(parameters) > 1 else r"\b{}s?\b"
+    missing = [name for name in parameters if not re.search(entry.format(name), text, re.MULTILINE)]
+    assert not missing
+
+
+@each_exported
+def test_there_is_an_example(value: Any) -> None:
+    if inspect.isclass(value) and issubclass(value, Exception):
+        return
+    assert ">>> " in (value.__doc__ or "")
 
 
 @pytest.mark.parametrize(

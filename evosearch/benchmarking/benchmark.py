@@ -101,6 +101,11 @@ def bench(
         to the floor; `abstract_us`: microseconds for a mutation with abstract execution and
         semantic key; `search`: see `search_speed`. Figures that were not measured are empty or
         None.
+
+    Example:
+        >>> import evosearch
+        >>> evosearch.bench(sizes=(), mutants=40, seconds=0)["abstract_us"] > 0
+        True
     """
     programs = {BASELINE: zoo.load(BASELINE), "20 statements": parse(TWENTY_STATEMENTS)}
     rows = []

@@ -144,6 +144,13 @@ def audit(
     Raises:
         UsageError: there are fewer than two seeds, or no run has a confirmed champion.
         TrainingError: a user's task raised an exception.
+
+    Example:
+        >>> import evosearch
+        >>> evosearch.audit([])
+        Traceback (most recent call last):
+        ...
+        evosearch.errors.UsageError: no champion to audit: ...
     """
     if seeds < 2:
         raise UsageError(f"seeds = {seeds}: use at least 2")

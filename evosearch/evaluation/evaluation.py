@@ -98,6 +98,15 @@ def evaluate(
             or a number is out of range.
         EvosearchError: a reference diverges at every learning rate.
         TrainingError: a user's task raised an exception.
+
+    Example:
+        >>> import evosearch
+        >>> from primitives import zoo
+        >>> evaluation = evosearch.evaluate(
+        ...     {"mine": zoo.load("lion")}, "quadratic", against=["sgd"], seeds=2, tuning_seeds=1
+        ... )
+        >>> [result.program for result in evaluation.tasks[0].results]
+        ['mine', 'sgd']
     """
     contenders, references = _contenders(programs, against)
     tasks = _load(task)

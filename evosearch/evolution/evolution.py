@@ -141,6 +141,16 @@ class Evolution:
             by the previous one, whose entry then has no test.
         tests: all tests in order.
         limited_from: number of the first request that a limit decided; None before that.
+
+    Example:
+        >>> import evosearch
+        >>> from primitives import zoo
+        >>> settings = {"tasks": ["points-teacher"], "init": str(zoo.load("adamw_paper"))}
+        >>> evolution = evosearch.Evolution(evosearch.make_config(settings))
+        >>> request = evolution.ask()
+        >>> evolution.tell(request, {"points-teacher": 0.0})
+        >>> evolution.counts.measurements
+        1
     """
 
     def __init__(self, config: Config):

@@ -46,8 +46,22 @@ class Child:
 def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -> Child:
     """Return a child of `program` by one random edit that changes its text.
 
+    Args:
+        program: The parent.
+        rng: Random generator.
+        config: Relative frequencies of the edits, and the ops to insert.
+
     Raises:
         UsageError: no valid child was found after `MAX_DRAFTS` drafts.
+
+    Example:
+        >>> import numpy as np
+        >>> import evosearch
+        >>> from evosearch.config import MutationConfig
+        >>> from primitives import zoo
+        >>> program, rng = zoo.load("lion"), np.random.default_rng(0)
+        >>> evosearch.mutate(program, rng, MutationConfig()).analysis.program != program
+        True
     """
     rejects: Counter[str] = Counter()
     edits = (_insert, _delete, _modify, _tune, _wrap)

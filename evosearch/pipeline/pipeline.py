@@ -186,6 +186,17 @@ def search(
     Raises:
         UsageError: the directory holds a run already, or a task is not a search task.
         EvosearchError: a training failed, or the run cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> import evosearch
+        >>> from primitives import zoo
+        >>> settings = {"tasks": ["points-teacher"], "init": str(zoo.load("adamw_paper"))}
+        >>> settings |= {"validation_seeds": 0, "measurement": {"tuning_seeds": 1}}
+        >>> config = evosearch.make_config({**settings, "programs": 2})
+        >>> run = evosearch.search(config, tempfile.mkdtemp() + "/run")
+        >>> run.status().generated
+        2
     """
     observer = observer or Observer()
     path = start(config, None if directory is None else Path(directory), observer.notice)
@@ -221,6 +232,17 @@ def resume(
     Raises:
         UsageError: the directory holds no run, or a limit is below what the run has already.
         EvosearchError: the run is damaged, a training failed, or the run cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> import evosearch
+        >>> from primitives import zoo
+        >>> settings = {"tasks": ["points-teacher"], "init": str(zoo.load("adamw_paper"))}
+        >>> settings |= {"validation_seeds": 0, "measurement": {"tuning_seeds": 1}}
+        >>> config = evosearch.make_config({**settings, "programs": 2})
+        >>> run = evosearch.search(config, tempfile.mkdtemp() + "/run")
+        >>> evosearch.resume(run.directory, programs=3).status().generated
+        3
     """
     limits, path = Limits(programs, trainings, minutes), Path(directory)
     config = read_config(path)

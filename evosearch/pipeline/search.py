@@ -51,6 +51,21 @@ class Search:
 
     Attributes:
         occupancy: how full the lanes are, in a search in batches.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import evosearch
+        >>> from primitives import zoo
+        >>> settings = {"tasks": ["points-teacher"], "init": str(zoo.load("adamw_paper"))}
+        >>> settings |= {"validation_seeds": 0, "measurement": {"tuning_seeds": 1}}
+        >>> config = evosearch.make_config({**settings, "programs": 2})
+        >>> directory = Path(tempfile.mkdtemp()) / "run"
+        >>> from evosearch.environment import describe
+        >>> from evosearch.runs.directory import make_run_directory
+        >>> make_run_directory(directory, config, describe())
+        >>> evosearch.Search(directory, config).run()
+        'programs'
     """
 
     def __init__(

@@ -21,8 +21,16 @@ def presets() -> tuple[str, ...]:
 def load_preset(name: str) -> dict[str, Any]:
     """Return the settings of a preset.
 
+    Args:
+        name: Name of a preset: quick, standard or focused.
+
     Raises:
         UsageError: No preset has that name.
+
+    Example:
+        >>> import evosearch
+        >>> evosearch.load_preset("quick")["population"]
+        300
     """
     return _read(_PRESETS, name, "preset")
 

@@ -188,6 +188,12 @@ def compare_runs(runs: Sequence[Run], unit: Unit = Unit.UPDATES) -> RunCompariso
     Raises:
         UsageError: There are no runs, two runs have different tasks or are the same search, or a
             run has no measurements.
+
+    Example:
+        >>> import evosearch
+        >>> comparison = evosearch.compare_runs([evosearch.open_run("runs/example")])
+        >>> len(comparison.groups)
+        1
     """
     if not runs:
         raise UsageError("there is nothing to compare; name one or more runs")

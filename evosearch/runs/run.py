@@ -53,6 +53,12 @@ class Run:
     Raises:
         UsageError: There is no run in `directory`, or its configuration was changed.
         EvosearchError: The database is damaged, or was written by a newer version.
+
+    Example:
+        >>> import evosearch
+        >>> run = evosearch.Run("runs/example")
+        >>> run.status().stop_reason
+        'minutes'
     """
 
     def __init__(self, directory: Path | str, config: Config | None = None):
@@ -377,8 +383,16 @@ class Run:
 def open_run(path: Path | str) -> Run:
     """Open the run in directory `path`.
 
+    Args:
+        path: The run's directory.
+
     Raises:
         UsageError: There is no run in `path`.
         EvosearchError: The database is damaged, or was written by a newer version.
+
+    Example:
+        >>> import evosearch
+        >>> len(evosearch.open_run("runs/example").top(3))
+        3
     """
     return Run(path)
