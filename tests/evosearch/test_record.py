@@ -79,7 +79,7 @@ def test_a_run_of_another_version_is_refused_and_not_changed(run: Path, tmp_path
     with pytest.raises(EvosearchError) as caught:
         resume(directory)
     message = str(caught.value)
-    assert "request 18. Expected: program" in message
+    assert "at request 18 its record has program" in message
     assert "Found: program" in message
     assert "stored no digest" in message
     assert f"this is evosearch 0.1.0, code {code_digest()}" in message
