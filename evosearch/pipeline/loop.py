@@ -172,11 +172,11 @@ class SearchLoop:
         """Measure a request on the calling thread."""
         seed = f"{request.seed.stream} seed {request.seed.number}"
 
-        def note(task: str) -> None:
+        def on_task(task: str) -> None:
             self._activity.note(f"program {request.record.id} on {task}, {seed}")
 
         try:
-            return self._scorer.measure(request.program, request.seed, request.floors, note)
+            return self._scorer.measure(request.program, request.seed, request.min_totals, on_task)
         finally:
             self._activity.note("")
 

@@ -110,8 +110,8 @@ def test_a_race_ends_after_the_task_at_which_the_sum_of_scores_is_below_the_floo
     monkeypatch.setattr(four, "_measure", measured)
     assert "".join(four.measure(CRAWLING, SEED)) == "abcd"
     for floor, last_task in ((-0.4, "d"), (0.0, "c"), (0.2, "b"), (0.4, "a")):
-        floors = dict.fromkeys("abcd", floor)
-        assert list(four.measure(CRAWLING, SEED, floors))[-1] == last_task
+        min_totals = dict.fromkeys("abcd", floor)
+        assert list(four.measure(CRAWLING, SEED, min_totals))[-1] == last_task
 
 
 @pytest.mark.slow
@@ -155,6 +155,6 @@ def _descendants(count: int) -> list[Program]:
 
 def _measure(scorer: Scorer, task: str, program: Program) -> Measurement:
     """Measure a program on one task only."""
-    setups, rates = {task: scorer.setups[task]}, {task: scorer.rates[task]}
-    single = Scorer(scorer.runner, setups, 0, rates, scorer.limits)
+    setups, rates = {task: scorer.setups[task]}, {task: scorer.baseline_rates[task]}
+    single = Scorer(scorer.runner, setups, 0, rates, scorer.settings)
     return single.measure(program, SEED)[task]
