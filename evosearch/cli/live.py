@@ -262,8 +262,8 @@ def _speed(snapshot: Snapshot) -> str:
     seconds = max(snapshot.searching_seconds, 1e-9)
     made = snapshot.counts.generated - snapshot.replayed
     return (
-        f"{made / seconds:,.0f} programs/s   {snapshot.counts.evaluated:,} evaluated   "
-        f"{snapshot.tests} champion test{'' if snapshot.tests == 1 else 's'}"
+        f"{made / seconds:,.0f} programs/s   {snapshot.counts.evaluated:,} measured   "
+        f"{snapshot.tests} challenger{'' if snapshot.tests == 1 else 's'} tested"
     )
 
 
