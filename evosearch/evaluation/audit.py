@@ -252,7 +252,7 @@ class _Auditor:
 
     def _prepare(self, setup: TaskSetup) -> None:
         program, backend = zoo.load(BASELINE), self._runner.backend
-        backend.prepare(setup, program, backend.engine(setup, program, runs=1))
+        backend.prepare(setup, program, backend.engine(setup, program, trainings=1))
 
     def _trainings_per_seed(self, run: Run) -> int:
         """Return the number of trainings per seed: the program and the baseline on every task."""

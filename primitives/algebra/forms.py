@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from primitives.algebra.context import Context
-from primitives.algebra.numbers import ROUNDING, Coefficient
+from primitives.algebra.numbers import UNIT_ROUNDOFF, Coefficient
 from primitives.algebra.products import PRODUCT_OPS, SUM_OPS, Expansion, Key, Power, Product, Sum
 from primitives.graph.nodes import Node
 
@@ -271,7 +271,7 @@ def _rounded_exponent(exponent: float, largest: float) -> float:
     Sums of halves and thirds are then exact. `largest` is the largest magnitude that was added.
     """
     nearest = round(exponent * 6) / 6
-    return nearest if abs(nearest - exponent) <= ROUNDING * largest else exponent
+    return nearest if abs(nearest - exponent) <= UNIT_ROUNDOFF * largest else exponent
 
 
 def _scaled(product: Product, by: Coefficient) -> Product:

@@ -1,4 +1,4 @@
-"""Compares the live view with golden output: at 80 columns without colour, and in a file."""
+"""Compares the live view with golden output at 80 columns without colour, and in a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from evosearch.seeds import Seed, Stream
 from primitives import semantic_key, zoo
 
 
-def example_snapshot() -> Snapshot:
+def snapshot() -> Snapshot:
     program = zoo.load("lion")
     record = Record(4711, program, semantic_key(program))
     for number in range(16):
@@ -42,12 +42,12 @@ def example_snapshot() -> Snapshot:
     )
 
 
-def draw(width: int, snapshot: Snapshot | None) -> str:
+def draw(width: int, displayed: Snapshot | None) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
     view = LiveView(console, "runs/quick", MeasurementConfig())
     view.phase("compiling digits-mlp (1 of 4)")
-    if snapshot is not None:
-        view.update(snapshot)
+    if displayed is not None:
+        view.update(displayed)
     plain_console = Console(width=width, file=io.StringIO(), color_system=None)
     plain_console.print(view.render())
     text = plain_console.file.getvalue()  # type: ignore[attr-defined]
@@ -76,12 +76,12 @@ champion    #4711  fitness +0.128  95% [+0.117, +0.138]  16 fresh seeds
 
 
 def test_the_live_view_at_80_columns() -> None:
-    assert draw(80, example_snapshot()) == GOLDEN_80
+    assert draw(80, snapshot()) == GOLDEN_80
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_no_line_is_wider_than_the_terminal_and_nothing_wraps(width: int) -> None:
-    text = draw(width, example_snapshot())
+    text = draw(width, snapshot())
     assert max(map(len, text.splitlines())) <= width
     if width >= 80:
         assert len(text.splitlines()) == len(GOLDEN_80.splitlines())
@@ -98,7 +98,7 @@ def test_a_file_gets_plain_lines_at_intervals() -> None:
     with LiveView(Console(file=file, width=80), "runs/quick", MeasurementConfig()) as view:
         view.phase("loading tasks")
         for _ in range(100):
-            view.update(example_snapshot())
+            view.update(snapshot())
     assert file.getvalue() == (
         "runs/quick: loading tasks\n"
         "runs/quick: 8,213 of 20,000 programs, 1:26 left; cache hits 87.8 %; champion #4711  "
@@ -117,7 +117,7 @@ def test_a_dumb_terminal_gets_plain_lines_too(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_bar_shows_the_limit_that_is_reached_first_at_the_speed_so_far() -> None:
-    with_both_limits = example_snapshot()
+    with_both_limits = snapshot()
     by_programs = nearest_limit(with_both_limits)
     assert by_programs is not None
     assert by_programs.fraction == 8213 / 20_000
@@ -137,11 +137,11 @@ def test_the_bar_shows_the_limit_that_is_reached_first_at_the_speed_so_far() -> 
 
 
 def test_a_limit_of_trainings_is_shown_like_a_limit_of_programs() -> None:
-    snapshot = replace(example_snapshot(), programs=None, minutes=None, trainings_limit=4000)
-    assert str(nearest_limit(snapshot)) == "3,000 of 4,000 trainings, 0:20 left"
-    resumed = replace(snapshot, replayed_trainings=1500)
+    with_training_limit = replace(snapshot(), programs=None, minutes=None, trainings_limit=4000)
+    assert str(nearest_limit(with_training_limit)) == "3,000 of 4,000 trainings, 0:20 left"
+    resumed = replace(with_training_limit, replayed_trainings=1500)
     assert str(nearest_limit(resumed)) == "3,000 of 4,000 trainings, 0:40 left"
-    assert "3,000 of 4,000 trainings, 0:20 left" in draw(80, snapshot)
+    assert "3,000 of 4,000 trainings, 0:20 left" in draw(80, with_training_limit)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_champion_is_green_only_if_it_is_shown_to_beat_the_baseline(
         record.add(Seed(stream, number), {"digits-mlp": score})
     console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system="standard")
     view = LiveView(console, "runs/quick", MeasurementConfig())
-    view.update(replace(example_snapshot(), champion=Champion(record)))
+    view.update(replace(snapshot(), champion=Champion(record)))
     with console.capture() as drawing:
         console.print(view.render())
     with console.capture() as expected:

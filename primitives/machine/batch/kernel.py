@@ -23,7 +23,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from primitives.kinds import Kind
-from primitives.machine.arrays import Arrays
+from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch.gangs import Gangs, Lanes
 from primitives.machine.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
@@ -103,7 +103,7 @@ def _tensor_work(instruction: Instruction) -> Work:
 
 def run_kernel(
     instructions: InstructionSet,
-    model: Arrays,
+    model: ArrayLayout,
     code: Code,
     sum_factors: Array,
     tensors: Array,
@@ -117,7 +117,7 @@ def run_kernel(
     """
     branches = branches_of(instructions)
     branch_rows = branches.rows_of(code)
-    bounds = jnp.asarray(model.bounds, jnp.int32)
+    bounds = jnp.asarray(model.offsets, jnp.int32)
 
     def run_to_matrices(lanes: Lanes) -> Lanes:
         """Advance every lane to its next instruction on matrices or its end."""
@@ -196,8 +196,8 @@ class _Block:
         program: [lanes, instructions, columns], the lanes' programs.
         end: () int32, the number of instructions of this lane.
         branch_rows: [lanes, instructions, 2]; see `Branches.rows_of`.
-        bounds: [arrays + 1], the bounds of the arrays; see `Arrays`.
-        sum_factors: [kinds, weights]; see `Arrays.sum_factors`.
+        bounds: [arrays + 1], the bounds of the arrays; see `ArrayLayout`.
+        sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
         tensors: [lanes, registers, weights].
         scalars: [lanes, registers].
     """
