@@ -121,7 +121,7 @@ class _Namer(Structure):
     def _base_name(self, node: Node) -> str:
         if node in self.update_chain:
             return "update"
-        if node.number == self.roles.decoupled or self._decays_weights(node):
+        if node.number == self.roles.weight_decay_node or self._decays_weights(node):
             return "weight_decay"
         if node.leaves == {"lr"}:
             return "lr"

@@ -202,7 +202,7 @@ class _Lowering:
             if constant.is_constant:
                 lowered[constant] = self._number(position, constant.value)
         for node in graph.statements:
-            if node.number == self.roles.decoupled:
+            if node.number == self.roles.weight_decay_node:
                 lowered[node] = self.nodes.constant(0.0)  # the optimizer adds weight decay itself
             elif node in graph.positions:
                 lowered[node] = self._number(graph.positions[node], constant_value(node.op))
@@ -233,7 +233,7 @@ class _Lowering:
         return node
 
     def _leaf(self, leaf: Node) -> Node:
-        if leaf.op == "lr" and self.roles.linear:
+        if leaf.op == "lr" and self.roles.lr_is_factor:
             return self.nodes.constant(1.0)  # the optimizer multiplies by the learning rate itself
         name = leaf.name if leaf.op == STATE else leaf.op
         return self.nodes.leaf(leaf.op, leaf.kind, name)
