@@ -129,7 +129,7 @@ class Search:
             return None
         return Batching(
             self.config.lanes,
-            memory=1 / len(self.config.tasks),
+            memory_fraction=1 / len(self.config.tasks),
             notify=self._notifier.notice,
             occupancy=self.occupancy,
         )

@@ -153,10 +153,9 @@ def divergence_error(divergence: Divergence, store: Store) -> EvosearchError:
         else f"the run was made by {made_by}; this is evosearch {version()}, code {code_digest()}"
     )
     return EvosearchError(
-        f"{directory} cannot be resumed: its replay differs from the record at request "
-        f"{divergence.request}. Expected: {divergence.stored}. Found: "
-        f"{divergence.replayed}. The record was not changed; {cause}. Look at the run with "
-        f"`evosearch status {directory}`, start a search from its champion with "
-        f"`evosearch search --init {directory}`, or copy the requests that replay into a new run "
+        f"{directory} cannot be resumed: at request {divergence.request} its record has "
+        f"{divergence.stored}, but a replay gives {divergence.replayed}; {cause}. The record is "
+        f"unchanged; look at it with `evosearch status {directory}`, start a search from its "
+        f"champion with `evosearch search --init {directory}`, or copy what replays to a new run "
         f"with `evosearch resume {directory} --fork NEW`"
     )
