@@ -159,21 +159,21 @@ def points() -> Source:
 def numbers() -> Source:
     """Return the numbers below 10,000 as digits `[n, 4]` and in English words `[n, 43]`.
 
-    Words are indices in `SPELL`, padded with at least one 0.
+    Words are indices in `SPELLING_ALPHABET`, padded with at least one 0.
     """
-    words = np.zeros((10_000, SPELLED), np.uint8)
+    words = np.zeros((10_000, MAX_SPELLED_LENGTH), np.uint8)
     for number, row in enumerate(words):
-        codes = [SPELL.index(character) for character in spell(number)]
+        codes = [SPELLING_ALPHABET.index(character) for character in spell(number)]
         row[: len(codes)] = codes
     digits = (np.arange(10_000)[:, None] // (1000, 100, 10, 1) % 10).astype(np.uint8)
     provenance = "the numbers below 10,000 and their English names, generated"
     return Source("numbers", provenance, _numbered(len(words)), (digits, words))
 
 
-SPELL = "\0 -abcdefghijklmnopqrstuvwxyz"
+SPELLING_ALPHABET = "\0 -abcdefghijklmnopqrstuvwxyz"
 """The characters of numbers in words; the first is the end and the padding."""
 
-SPELLED = 43
+MAX_SPELLED_LENGTH = 43
 """Length of the longest number in words, including its end."""
 
 _UNITS = (

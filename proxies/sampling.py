@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 
-class Cut(NamedTuple):
+class Partition(NamedTuple):
     """A seed's split of the items of a part into training and evaluation items.
 
     Attributes:
@@ -21,7 +21,9 @@ class Cut(NamedTuple):
     view: jax.Array
 
 
-def cut(items: int, key: jax.Array, evaluation: float = 0.25, at_most: int | None = None) -> Cut:
+def cut(
+    items: int, key: jax.Array, evaluation: float = 0.25, at_most: int | None = None
+) -> Partition:
     """Split `range(items)` at random into training and evaluation items.
 
     Args:
@@ -36,7 +38,7 @@ def cut(items: int, key: jax.Array, evaluation: float = 0.25, at_most: int | Non
     if at_most is not None:
         count = min(count, at_most)
     # The order depends on the upper halves of the words, so that the lower halves stay random.
-    return Cut(order[count:], order[:count], halves(words[order[:count]])[1])
+    return Partition(order[count:], order[:count], halves(words[order[:count]])[1])
 
 
 def spread(bits: jax.Array, copies: int) -> jax.Array:
@@ -85,7 +87,7 @@ def draw(items: jax.Array, key: jax.Array, count: int) -> tuple[jax.Array, jax.A
     return items[words % items.shape[0]], halves(rest)[1]
 
 
-def evaluation_views(partition: Cut, copies: int) -> tuple[jax.Array, jax.Array]:
+def evaluation_views(partition: Partition, copies: int) -> tuple[jax.Array, jax.Array]:
     """Repeat each evaluation item `copies` times, each with 16 random bits.
 
     The bits of one item are evenly spread over their range, so that its augmentations are, too.
@@ -97,7 +99,7 @@ def evaluation_views(partition: Cut, copies: int) -> tuple[jax.Array, jax.Array]
 
 
 def averaged(
-    error: Callable[[jax.Array, jax.Array], jax.Array], partition: Cut, at_once: int
+    error: Callable[[jax.Array, jax.Array], jax.Array], partition: Partition, at_once: int
 ) -> jax.Array:
     """Return the mean of `error(item, bits)` over the evaluation items.
 

@@ -207,5 +207,5 @@ def test_numbers_are_spelled_in_english(number: int, words: str) -> None:
     assert data.spell(number) == words
     digits, codes = (array[number] for array in data.numbers().arrays)
     assert int("".join(map(str, digits))) == number
-    assert "".join(data.SPELL[code] for code in codes).rstrip("\0") == words
+    assert "".join(data.SPELLING_ALPHABET[code] for code in codes).rstrip("\0") == words
     assert codes[-1] == 0

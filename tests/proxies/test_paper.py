@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import proxies
-from proxies.sampling import Cut, averaged, cut, draw, evaluation_views
+from proxies.sampling import Partition, averaged, cut, draw, evaluation_views
 from proxies.tasks import paper
 from tests.proxies.compiling import quick_jit
 
@@ -82,7 +82,7 @@ def test_patches_are_squares_in_row_major_order() -> None:
 
 def test_averaged_is_the_mean_over_all_evaluation_items() -> None:
     values = jnp.asarray(np.random.default_rng(0).random(23), jnp.float32)
-    items = Cut(jnp.arange(0), jnp.arange(23)[::-1], jnp.arange(23, dtype=jnp.uint32))
+    items = Partition(jnp.arange(0), jnp.arange(23)[::-1], jnp.arange(23, dtype=jnp.uint32))
     mean = averaged(lambda item, bits: jnp.mean(values[item] * bits), items, at_once=5)
     np.testing.assert_allclose(mean, np.mean(values[::-1] * np.arange(23)), rtol=1e-6)
 
@@ -106,7 +106,9 @@ def test_a_quarter_of_the_items_up_to_the_maximum_is_evaluated(
 
 @pytest.mark.parametrize("copies", [1, 4, 8, 16])
 def test_the_views_of_an_evaluation_item_leave_no_large_gap(copies: int) -> None:
-    partition = Cut(jnp.arange(0), jnp.array([7, 2, 5]), jnp.array([0, 40_000, 65_535], jnp.uint32))
+    partition = Partition(
+        jnp.arange(0), jnp.array([7, 2, 5]), jnp.array([0, 40_000, 65_535], jnp.uint32)
+    )
     items, bits = evaluation_views(partition, copies)
     for item in (7, 2, 5):
         views = np.sort(np.asarray(bits)[np.asarray(items) == item]).astype(int)
