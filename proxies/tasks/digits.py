@@ -27,7 +27,7 @@ from proxies.layers import (
     smoothed_divergence,
 )
 from proxies.registry import register
-from proxies.sampling import Partition, below, cut, draw, evaluation_views
+from proxies.sampling import Partition, cut, draw, evaluation_views, integers_below
 from proxies.task import PyTree, Split, Task
 
 CLASSES = 10
@@ -97,7 +97,7 @@ def _read(part: data.Part) -> Digits:
 
 def _views(item: jax.Array, bits: jax.Array) -> Views:
     """Draw shifts from two of the 16 random bits, and gains from the other fourteen."""
-    top, left = jnp.divmod(below(bits, 4), 2)
+    top, left = jnp.divmod(integers_below(bits, 4), 2)
     low, high = _GAIN
     return Views(item, top * _PADDED + left, low + (high - low) / 2**14 * (bits & 0x3FFF))
 

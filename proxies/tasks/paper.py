@@ -27,7 +27,7 @@ from proxies.layers import (
     predict_tokens,
     token_specs,
 )
-from proxies.sampling import Partition, averaged, cut, draw
+from proxies.sampling import Partition, cut, draw, mean_error
 from proxies.task import Split, Task
 from proxies.tasks.topics import Text, next_symbols
 
@@ -142,7 +142,7 @@ def vit(
             del bits
             return loss(params, read(images, item), key)
 
-        return averaged(error, partition, batch)
+        return mean_error(error, partition, batch)
 
     return Task(
         name=name,

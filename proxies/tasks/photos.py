@@ -23,7 +23,7 @@ from proxies.layers import (
     rms_normalize,
 )
 from proxies.registry import register
-from proxies.sampling import Partition, below, cut, draw, evaluation_views
+from proxies.sampling import Partition, cut, draw, evaluation_views, integers_below
 from proxies.task import Split, Task
 
 _GREY = 0.299, 0.587, 0.114  # weights of red, green and blue in luma (ITU-R BT.601)
@@ -106,7 +106,7 @@ def build(
         return cut(cells.pixels.shape[0], key)
 
     def places(cell: jax.Array, bits: jax.Array) -> Places:
-        return Places(cell, *jnp.divmod(below(bits, offsets * offsets), offsets))
+        return Places(cell, *jnp.divmod(integers_below(bits, offsets * offsets), offsets))
 
     def sample(partition: Partition, key: jax.Array) -> Places:
         return places(*draw(partition.train, key, batch))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Weights, cross_entropy, gaussian, predict_tokens, token_specs
 from proxies.registry import register
-from proxies.sampling import Partition, averaged, below, cut, draw
+from proxies.sampling import Partition, cut, draw, integers_below, mean_error
 from proxies.task import Split, Task
 
 SYMBOLS = len(data.ALPHABET)
@@ -128,7 +128,7 @@ def next_symbols(
         return cut(text.blocks.shape[0], key, at_most=evaluated)
 
     def windows(block: jax.Array, bits: jax.Array) -> Windows:
-        return Windows(block, below(bits, offsets))
+        return Windows(block, integers_below(bits, offsets))
 
     def sample(partition: Partition, key: jax.Array) -> Windows:
         return windows(*draw(partition.train, key, batch))
@@ -147,7 +147,7 @@ def next_symbols(
 
         if evaluated is None:
             return error(partition.evaluation, partition.view)
-        return averaged(error, partition, batch)
+        return mean_error(error, partition, batch)
 
     return Task(
         name=name,

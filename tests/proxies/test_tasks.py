@@ -13,7 +13,7 @@ import pytest
 
 import proxies
 from proxies import StepSchedule, TrainingResult
-from proxies.training.loop import _streams
+from proxies.training.loop import _distinct_keys
 from proxies.training.schedules import cosine, rates_of
 from tests.proxies.compiling import FAST_COMPILATION, quick_jit
 
@@ -89,7 +89,9 @@ def _compiled_training(name: str) -> Any:
 
     @jax.jit
     def train_with_parts(data: Any, key: jax.Array, rate: jax.Array) -> _TrainingParts:
-        keys = _streams(key, 3 + 2 * steps)  # as in the training, so that XLA computes them once
+        keys = _distinct_keys(
+            key, 3 + 2 * steps
+        )  # as in the training, so that XLA computes them once
         params, partition = task.init(keys[0]), task.partition(data, keys[1])
         samples = jax.vmap(lambda key: task.sample(partition, key))(keys[3::2])
         schedule = StepSchedule.plain(rates_of(cosine(steps), steps), steps)
