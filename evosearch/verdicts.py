@@ -188,11 +188,11 @@ def explain_missing_winner(entrants: Sequence[Interval], scale: str) -> str:
     """
     if entrants and all(fitness_verdict(fitness) is Verdict.WORSE for fitness in entrants):
         return (
-            f"every program is worse than the tuned baseline at {scale} the work: "
-            "the gains of the search do not carry over"
+            f"every program is worse than the tuned baseline at {scale} the work of the search "
+            "tasks: the gains of the search do not carry over"
         )
     return (
-        f"no program is shown to beat the tuned baseline at {scale} the work: "
+        f"no program is shown to beat the tuned baseline at {scale} the work of the search tasks: "
         "whether the gains of the search carry over is undecided"
     )
 

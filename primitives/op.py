@@ -28,13 +28,13 @@ class Reduction:
     reduced over its own numbers, not over its broadcast.
 
     Attributes:
-        scope: kind of the result; SCALAR reduces over the whole model.
-        how: whether inputs are summed or averaged.
+        kind: kind of the result; SCALAR reduces over the whole model.
+        method: whether inputs are summed or averaged.
         inputs: `inputs(xp, *operands)` returns the arrays to reduce.
     """
 
-    scope: Kind
-    how: Literal["sum", "mean"]
+    kind: Kind
+    method: Literal["sum", "mean"]
     inputs: Callable[..., tuple[Array, ...]]
 
 
@@ -77,7 +77,7 @@ class Op:
         commutative: whether the two operands can be exchanged.
         reduction: the sum or mean that `meaning` uses, if any.
         keeps_kind: whether the result has the common kind of the operands. If not, the result has
-            at most the kind of the reduction's scope.
+            at most the kind of the reduction.
         matrixwise: whether `meaning` acts on the trailing matrix of each array, not elementwise.
 
     Mathematics:
@@ -167,12 +167,12 @@ class Op:
     tag: int = field(init=False)
 
     def __post_init__(self) -> None:
-        scope = Kind.TENSOR if self.reduction is None or self.keeps_kind else self.reduction.scope
+        max_kind = Kind.TENSOR if self.reduction is None or self.keeps_kind else self.reduction.kind
         digest = hashlib.blake2b((self.same_as or self.name).encode(), digest_size=8).digest()
         derived: dict[str, Any] = {
             "arity": len(self.operands),
             "scalar_operands": tuple(i for i, type_ in enumerate(self.operands) if type_ == "s"),
-            "results": tuple(meet(kind, scope) for kind in Kind),
+            "results": tuple(meet(kind, max_kind) for kind in Kind),
             "tag": int.from_bytes(digest, "little"),
         }
         if self.code is None and self.infix:

@@ -128,9 +128,9 @@ def name_problem(name: str) -> str | None:
 class Program:
     """An optimizer as an immutable program.
 
-    `str(program)` is its text, and `parse(str(program)) == program`. An exception are programs for
-    internal use with names in angle brackets, such as those of `roles.lift`: their text cannot be
-    parsed.
+    `str(program)` is its text, and `parse(str(program)) == program`. The text of some
+    internal programs, such as those of `roles.constants_to_states`, cannot be parsed, because they
+    have names in angle brackets.
 
     Attributes:
         parameters: weights, gradient, then states and schedule inputs in any order.

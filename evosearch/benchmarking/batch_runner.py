@@ -14,7 +14,7 @@ import optax
 
 from evosearch.measuring.engines import interpreter_options
 from primitives import interpreter
-from primitives.machine.arrays import Arrays
+from primitives.machine.arrays import ArrayLayout
 from primitives.machine.instructions import OpNames, instruction_set
 from primitives.machine.interpreter import MachineState
 from primitives.machine.step import read, run
@@ -104,7 +104,7 @@ def naive_interpreter(ops: OpNames) -> optax.GradientTransformationExtraArgs:
         t: jax.Array | float = 1.0,
         **_: Any,
     ) -> tuple[Any, MachineState]:
-        model = Arrays(params)
+        model = ArrayLayout(params)
         tensors = model.write_tree(model.write_tree(state.tensors, params, 0), grads, 1)
         scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
         tensors, scalars = run(instructions, model, state.code, state.sum_factors, tensors, scalars)

@@ -157,7 +157,7 @@ class _Comparison:
                     times[name_ms].append(1000 * (time.perf_counter() - start))
         medians = {name_ms: median(repeated) for name_ms, repeated in times.items()}
         floor, floor_and_compile = medians["fused_ms"], medians["jit_per_program_ms"]
-        engine = self._trainer.choose_engine(program, runs=1)
+        engine = self._trainer.choose_engine(program, trainings=1)
         engine_ms = medians["interpreter_ms"] if engine is Engine.INTERPRETER else floor_and_compile
         return {
             "program": name,
@@ -228,7 +228,7 @@ def search_speed(
         stopwatch.stop = search.interrupt
         stopwatch.begin()
         search.run()
-    lanes_filled = search.occupancy.share if config.batch > 1 else None
+    lanes_filled = search.occupancy.fraction if config.batch > 1 else None
     return {**stopwatch.document(), "lanes_filled": lanes_filled}
 
 

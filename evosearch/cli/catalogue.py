@@ -55,6 +55,6 @@ def zoo(json: Json = False) -> None:
     from evosearch.report.terminal import show
 
     if json:
-        print_json({"zoo": zoo_table().records()})
+        print_json({"zoo": zoo_table().json_rows()})
     else:
         show(zoo_report(), unbroken_lines())

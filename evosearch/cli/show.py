@@ -132,5 +132,5 @@ def _text(form: Form, suffix: str, program: Program, inspection: Inspection | No
         return to_svg(to_graph(program)) if suffix == ".svg" else to_dot(to_graph(program))
     assert inspection is not None
     if form == Form.LATEX:
-        return f"{to_latex(inspection.shown)}\n"
+        return f"{to_latex(inspection.program_for_equations)}\n"
     return plain_text(program_report(inspection))

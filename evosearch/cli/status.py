@@ -43,7 +43,7 @@ def print_status(overview: RunOverview) -> None:
     """Print the status of a search, and the commands to run next."""
     from evosearch.cli.terminal import Terminal
     from evosearch.report.run import status_report
-    from evosearch.report.tables import Note, Report, Section, paragraphs
+    from evosearch.report.tables import Note, Report, Section, plain_notes
     from evosearch.report.terminal import show
 
     sections = status_report(overview, _command).sections
@@ -54,7 +54,7 @@ def print_status(overview: RunOverview) -> None:
             for command, purpose in commands
             for note in (Note(command, verbatim=True, indent=2), Note(purpose, indent=6))
         ]
-        sections += (Section(notes=paragraphs("Next:")), Section(notes=tuple(notes)))
+        sections += (Section(notes=plain_notes("Next:")), Section(notes=tuple(notes)))
     show(Report(sections), Terminal())
 
 

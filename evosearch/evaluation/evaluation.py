@@ -81,7 +81,8 @@ def evaluate(
         schedule: name of the learning-rate schedule, from `proxies.SCHEDULES`.
         seed: the number that all seeds are derived from.
         tuning_seeds: number of seeds of each tuning trial.
-        workers: number of concurrent trainings; None for one per core. It does not affect results.
+        workers: number of concurrent trainings, which does not affect results; None for one per
+            core.
         timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
         notify: called with a message for each failed training, which counts as diverged.
         progress: called with the state of the evaluation.

@@ -82,7 +82,8 @@ def signal_to_noise(
         tasks: names of the tasks.
         seeds: number of fresh seeds for each optimizer on each task.
         seed: the number that all seeds are derived from.
-        workers: number of concurrent trainings; None for one per core. It does not affect results.
+        workers: number of concurrent trainings, which does not affect results; None for one per
+            core.
         notify: called with a message for each failed training, which counts as diverged.
         progress: called with the state of the evaluation.
 

@@ -129,7 +129,7 @@ def trajectories(
             paths = []
             for result in report.results:
                 contender = contenders[result.program]
-                engine = runner.backend.engine(setup, contender, runs=1)
+                engine = runner.backend.engine(setup, contender, trainings=1)
                 conditions = Conditions(setup.steps, schedule, result.decay)
                 first = Seed(Stream.EVAL, 0)
                 job = Job(

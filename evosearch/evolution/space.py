@@ -15,7 +15,7 @@ from evosearch.evolution.constants import (
     structure,
     with_constants,
 )
-from evosearch.evolution.step_size import rate_statement, step_size, with_step_size_of
+from evosearch.evolution.step_size import learning_rate_statement, step_size, with_step_size_of
 from evosearch.fixed import ELITE, WIDELY_DRAWN
 from primitives import Program, live
 
@@ -77,7 +77,7 @@ class Space:
 
     def __init__(self, program: Program):
         self.program = program
-        rate_index = rate_statement(program)
+        rate_index = learning_rate_statement(program)
         self._axes = [
             _Axis(position, value)
             for position, value in constants(program).items()

@@ -2,7 +2,7 @@
 
 A child with another structure than its parent usually takes larger or smaller steps, and fails at
 its parent's learning rate for this reason alone. For example, the sign of an update is larger than
-the update, an orthogonalized one smaller. Noise that resembles gradients shows the step sizes
+the update, an orthogonalized update smaller. The updates on synthetic gradients show the step sizes
 without a training.
 """
 
@@ -22,7 +22,7 @@ from primitives.machine.reference import initial_state, step
 _LR = "lr"
 _STEPS = 4
 _SHAPES = ((24, 16), (16,))
-_WEIGHT_DEVIATION = 0.2
+_WEIGHT_STD = 0.2
 """Standard deviation of the synthetic weights."""
 _GRADIENT_SCALE = 0.01
 """Typical scale of the synthetic gradients; it varies between weights by a factor of about e."""
@@ -31,9 +31,10 @@ _GRADIENT_SCALE = 0.01
 def with_step_size_of(child: Program, parent: Program, factor: float = 1.0) -> Program:
     """Return `child` rescaled to `factor` times the step size of `parent`.
 
-    This changes the last constant that multiplies the learning rate, as in `lr * 0.001`. Without
-    one, a statement `lr = lr * c` is inserted before the first use of the learning rate. Returns
-    `child` itself if it does not use the learning rate or a step size is not finite.
+    The last constant that multiplies the learning rate is changed, as in `lr * 0.001`. If there is
+    no such constant, a statement `lr = lr * c` is inserted before the first use of the learning
+    rate. Returns `child` itself if `child` does not use the learning rate, or if a step size is not
+    finite.
     """
     uses = [index for index, statement in enumerate(child.statements) if _LR in statement.args]
     if not uses:
@@ -42,23 +43,25 @@ def with_step_size_of(child: Program, parent: Program, factor: float = 1.0) -> P
     if not (math.isfinite(ratio) and ratio > 0):
         return child
     body = list(child.statements)
-    rate_index = rate_statement(child)
-    if rate_index is not None:
-        body[rate_index] = _scaled(body[rate_index], ratio)
+    statement_index = learning_rate_statement(child)
+    if statement_index is not None:
+        body[statement_index] = _scaled(body[statement_index], ratio)
     else:
         body.insert(uses[0], _scaled(Statement(_LR, "multiply", (_LR, 1.0)), ratio))
     return replace(child, statements=tuple(body))
 
 
-def rate_statement(program: Program) -> int | None:
+def learning_rate_statement(program: Program) -> int | None:
     """Return the index of the last statement that multiplies the learning rate by a constant."""
     indices = [
-        index for index, statement in enumerate(program.statements) if _scales_rate(statement)
+        index
+        for index, statement in enumerate(program.statements)
+        if _scales_learning_rate(statement)
     ]
     return indices[-1] if indices else None
 
 
-def _scales_rate(statement: Statement) -> bool:
+def _scales_learning_rate(statement: Statement) -> bool:
     has_constant = any(isinstance(arg, float) for arg in statement.args)
     return statement.op == "multiply" and _LR in statement.args and has_constant
 
@@ -71,15 +74,16 @@ def _scaled(statement: Statement, ratio: float) -> Statement:
 
 @lru_cache(maxsize=4096)
 def step_size(program: Program) -> float:
-    """Return the geometric mean of the root mean squares of the first updates on noise.
+    """Return the geometric mean of the root mean squares of four updates on synthetic gradients.
 
-    The result is NaN if one of them is zero or not finite.
+    The updates are the program's first. The result is NaN if one of their root mean squares is zero
+    or not finite.
     """
     weights, gradients = _synthetic_inputs()
     state = initial_state(program, weights, np)
     sizes = []
-    for number, gradient in enumerate(gradients, start=1):
-        update, state = step(program, state, weights, gradient, t=float(number), xp=np)
+    for t, gradient in enumerate(gradients, start=1):
+        update, state = step(program, state, weights, gradient, t=float(t), xp=np)
         with np.errstate(over="ignore"):  # an overflow gives inf, which is checked below
             sizes.append(np.sqrt(np.mean(np.concatenate([u.ravel() ** 2 for u in update]))))
         if not 0 < sizes[-1] < math.inf:
@@ -91,14 +95,14 @@ def step_size(program: Program) -> float:
 def _synthetic_inputs() -> tuple[list[NDArray[np.float64]], list[list[NDArray[np.float64]]]]:
     """Return weights, and gradients by step: a constant direction plus equally large noise."""
     rng = np.random.default_rng(0)
-    weights = [_WEIGHT_DEVIATION * rng.standard_normal(shape) for shape in _SHAPES]
+    weights = [_WEIGHT_STD * rng.standard_normal(shape) for shape in _SHAPES]
     scales = [_GRADIENT_SCALE * np.exp(rng.standard_normal(shape)) for shape in _SHAPES]
     directions = [rng.standard_normal(shape) for shape in _SHAPES]
-    steps = [
+    gradients = [
         [
             scale * (direction + rng.standard_normal(scale.shape))
             for scale, direction in zip(scales, directions, strict=True)
         ]
         for _ in range(_STEPS)
     ]
-    return weights, steps
+    return weights, gradients

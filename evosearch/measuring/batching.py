@@ -1,9 +1,9 @@
 """Continuous batching: trainings are submitted one by one and run side by side in lanes.
 
 The batch advances a few steps at a time. In between, the results of finished trainings are read
-and waiting trainings take over their lanes. So the lanes stay full as long as there is work, and a
-training that diverges or is stopped delays no other. The result of a training does not depend on
-the other trainings of the batch.
+and waiting trainings take over the free lanes. So the lanes stay full as long as trainings wait,
+and a training that diverges or is stopped delays no other training. The result of a training does
+not depend on the other trainings of the batch.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from proxies import TrainingResult
 from proxies.training.lanes import Entry, Lanes
 from proxies.training.loop import Loop
 
-_CHECKS_PER_TRAINING = 16  # times that the batch looks for finished trainings
-_MEMORY_SHARE = 0.8  # of a device's free memory; the rest is for other trainings and fragmentation
-_COPIES_OF_STATE = 3  # per lane: gradients, intermediate values and trainings being loaded
+_CHECKS_PER_TRAINING = 16
+"""Number of times during a training that the batch looks for finished trainings."""
+_MEMORY_FRACTION = 0.8
+"""Fraction of a device's free memory for lanes; other trainings and fragmentation need the rest."""
+_COPIES_OF_STATE = 3
+"""Memory of a lane as a multiple of its state, for gradients, intermediate values and loading."""
 
 _Waiting: TypeAlias = tuple[Entry, "Future[TrainingResult]"]
 
@@ -37,7 +40,10 @@ def _ignore(message: str) -> None:
 
 
 class Occupancy:
-    """Fraction of lane steps that trained something. Safe to use from several threads."""
+    """Fraction of the lanes' steps that belonged to a training, not to an empty lane.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self) -> None:
         self._used = 0
@@ -45,14 +51,14 @@ class Occupancy:
         self._lock = threading.Lock()
 
     def add(self, used: int, available: int) -> None:
-        """Add to the number of steps that trained, and to the number that lanes executed."""
+        """Add `used` steps of trainings, and `available` steps that lanes executed."""
         with self._lock:
             self._used += used
             self._available += available
 
     @property
-    def share(self) -> float:
-        """Fraction of steps that trained, from 0 to 1; NaN before the first step."""
+    def fraction(self) -> float:
+        """Number of used steps divided by the available steps; NaN before the first step."""
         with self._lock:
             return self._used / self._available if self._available else math.nan
 
@@ -63,16 +69,17 @@ class Batching:
 
     Attributes:
         lanes: maximum number of trainings side by side, equally many on each device. The batch has
-            fewer where memory does not hold as many.
-        devices: the devices; at most as many as there are lanes are used.
-        memory: fraction of the devices' free memory that lanes may fill.
+            fewer lanes if the memory does not hold as many.
+        devices: the devices; if there are fewer lanes than devices, only as many devices as lanes
+            are used.
+        memory_fraction: fraction of the devices' free memory that lanes may fill.
         notify: called with a message when a batch turns out to be too large.
         occupancy: counts how full the lanes are.
     """
 
     lanes: int
     devices: Sequence[jax.Device] = field(default_factory=jax.local_devices)
-    memory: float = 1.0
+    memory_fraction: float = 1.0
     notify: Callable[[str], None] = _ignore
     occupancy: Occupancy = field(default_factory=Occupancy)
 
@@ -83,7 +90,7 @@ class Batch:
     Args:
         loop: the training loop.
         data: the task's data.
-        example: an entry with the shapes that all entries have.
+        example: the inputs of one training; those of all trainings have the same shapes.
         batching: number of lanes and devices.
         compiler_options: options of XLA.
     """
@@ -97,21 +104,23 @@ class Batch:
         compiler_options: dict[str, Any] | None = None,
     ):
         devices = batching.devices[: batching.lanes]
-        self._make = partial(
+        self._new_lanes = partial(
             Lanes, loop, data, example, devices=devices, compiler_options=compiler_options
         )
         self._name = loop.task.name
         self._notify = batching.notify
         self._occupancy = batching.occupancy
         self._min_lanes = len(devices)
-        self._steps = max(1, math.ceil(example.schedule.lrs.shape[0] / _CHECKS_PER_TRAINING))
+        self._steps_per_advance = max(
+            1, math.ceil(example.schedule.lrs.shape[0] / _CHECKS_PER_TRAINING)
+        )
         self._active: dict[int, _Waiting] = {}
         self._waiting: deque[_Waiting] = deque()
         self._lock = threading.Lock()
         self._is_running = False
-        lanes = batching.lanes - batching.lanes % self._min_lanes
-        limit = lanes_that_fit(loop, data, example, devices, batching.memory)
-        self.lanes = lanes if limit is None else max(self._min_lanes, min(lanes, limit))
+        lane_count = batching.lanes - batching.lanes % self._min_lanes
+        limit = lanes_that_fit(loop, data, example, devices, batching.memory_fraction)
+        self.lanes = lane_count if limit is None else max(self._min_lanes, min(lane_count, limit))
         self._lanes: Any = None
         self._make_lanes()
 
@@ -157,8 +166,8 @@ class Batch:
 
     def _advance(self) -> None:
         """Train some steps and return the results of finished trainings to their callers."""
-        ended = self._lanes.advance(self._steps)
-        self._occupancy.add(0, self.lanes * self._steps)
+        ended = self._lanes.advance(self._steps_per_advance)
+        self._occupancy.add(0, self.lanes * self._steps_per_advance)
         finished = [lane for lane in self._active if ended[lane]]
         while finished:
             chosen = self._lanes.next_group(finished)
@@ -168,7 +177,10 @@ class Batch:
             finished = [lane for lane in finished if lane not in chosen]
 
     def _recover(self, error: Exception) -> None:
-        """Restart all active trainings in a smaller batch if memory ran out; else fail them all."""
+        """Restart all active trainings in a smaller batch if memory ran out.
+
+        Otherwise raise the error in all callers, waiting callers included.
+        """
         self._lanes = None
         try:
             self._halve(error)
@@ -183,10 +195,10 @@ class Batch:
                 future.set_exception(fatal)
 
     def _make_lanes(self) -> None:
-        """Create the lanes, with half as many at each attempt that runs out of memory."""
+        """Create the lanes, and halve their number after each attempt that runs out of memory."""
         while self._lanes is None:
             try:
-                self._lanes = self._make(lanes=self.lanes)
+                self._lanes = self._new_lanes(lanes=self.lanes)
             except Exception as error:
                 self._halve(error)
 
@@ -207,18 +219,23 @@ class Batch:
 
 
 def lanes_that_fit(
-    loop: Loop, data: Any, example: Entry, devices: Sequence[jax.Device], share: float = 1.0
+    loop: Loop,
+    data: Any,
+    example: Entry,
+    devices: Sequence[jax.Device],
+    memory_fraction: float = 1.0,
 ) -> int | None:
-    """Return how many trainings fit in the devices' memory; None where its size is unknown.
+    """Return how many trainings fit in the devices' memory; None if their size is unknown.
 
-    The bound counts the state of a lane (registers, draws and weights) and its working copies.
+    The bound counts the state of a lane (registers, random numbers and weights) and the lane's
+    working copies.
 
     Args:
         loop: the training loop.
         data: the task's data, held once by each device.
-        example: an entry with the shapes that all entries have.
+        example: the inputs of one training; those of all trainings have the same shapes.
         devices: the devices.
-        share: fraction of the devices' free memory that may be used.
+        memory_fraction: fraction of the devices' free memory that may be used.
     """
     statistics = [device.memory_stats() for device in devices]
     free = [
@@ -232,5 +249,5 @@ def lanes_that_fit(
     state = jax.eval_shape(loop.begin, data, key, example.schedule, example.operands)
     lane_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     data_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
-    available = share * _MEMORY_SHARE * min(free) - data_bytes
+    available = memory_fraction * _MEMORY_FRACTION * min(free) - data_bytes
     return max(0, int(available // (_COPIES_OF_STATE * lane_bytes))) * len(devices)

@@ -149,8 +149,8 @@ class Trainer:
         """The task's data on the default device; batches hold their own copies."""
         return jax.device_put(self.task.data)
 
-    def choose_engine(self, program: Contender, runs: int) -> Engine:
-        """Return the cheapest engine for `runs` trainings with `program`."""
+    def choose_engine(self, program: Contender, trainings: int) -> Engine:
+        """Return the cheapest engine for `trainings` trainings with `program`."""
         if isinstance(program, Library):
             return Engine.COMPILED
         code = _code(program, self.ops)
@@ -159,7 +159,7 @@ class Trainer:
         if self._batching is not None:
             return Engine.BATCHED
         per_step = int(code.length) * (DISPATCH_SECONDS + ELEMENT_SECONDS * self._params)
-        overhead = runs * self.steps * per_step
+        overhead = trainings * self.steps * per_step
         return Engine.INTERPRETER if overhead <= COMPILE_SECONDS else Engine.COMPILED
 
     def prepare(self, program: Contender, engine: Engine) -> None:
@@ -197,7 +197,9 @@ class Trainer:
         try:
             with explain_failures(self.task, job.contender):
                 schedule = self._schedule(job.conditions, limits)
-                trained = self._train(job.contender, job.factor, key, job.engine, schedule)
+                trained = self._train(
+                    job.contender, job.learning_rate_factor, key, job.engine, schedule
+                )
                 if job.output == "losses":
                     result = _losses(trained, job.engine)
                     return replace(result, seconds=time.perf_counter() - start)

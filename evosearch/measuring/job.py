@@ -73,7 +73,7 @@ class Job:
         conditions: number of steps, schedule and decoupled weight decay.
         run_seed: seed of the run, from which all others are derived.
         seed: seed of the training.
-        factor: factor on the contender's own learning rate.
+        learning_rate_factor: factor by which the contender's own learning rate is multiplied.
         limits: maximum of the smoothed batch loss at each step, as the bytes of a float32 array
             `[longest budget]`; a training that exceeds it is stopped. None for no limits.
         output: what to return: the losses, the sharpness of the loss at the end, or the path of the
@@ -86,7 +86,7 @@ class Job:
     conditions: Conditions
     run_seed: int
     seed: Seed
-    factor: float = 1.0
+    learning_rate_factor: float = 1.0
     limits: bytes | None = None
     output: Literal["losses", "sharpness", "path"] = "losses"
 
@@ -155,8 +155,8 @@ class Backend(Protocol):
 
     capacity: int
 
-    def engine(self, setup: TaskSetup, contender: Contender, runs: int) -> Engine:
-        """Return the cheapest engine for about `runs` trainings with `contender`."""
+    def engine(self, setup: TaskSetup, contender: Contender, trainings: int) -> Engine:
+        """Return the cheapest engine for about `trainings` trainings with `contender`."""
         ...
 
     def prepare(self, setup: TaskSetup, contender: Contender, engine: Engine) -> None:

@@ -85,7 +85,7 @@ class JobRunner:
         self.backend.submit(job).add_done_callback(finish)
 
     def _fail(self, job: Job, future: Future[JobResult], error: BaseException) -> None:
-        """Raise `error` to all callers that wait for the job; the next call runs it again."""
+        """Set `error` as the future's exception; `submit_once` of an equal job runs it again."""
         with self._lock:
             del self._futures[job]
         future.set_exception(error)
@@ -112,19 +112,28 @@ class JobRunner:
 
 def _key(job: Job) -> str:
     """Return the key of the job in the ledger."""
-    parts = job.contender, job.factor, job.conditions, job.run_seed, *job.seed, job.engine
-    return training_key(proxies.load(job.setup.task), *parts)
+    return training_key(
+        proxies.load(job.setup.task),
+        job.contender,
+        job.learning_rate_factor,
+        job.conditions,
+        job.run_seed,
+        *job.seed,
+        job.engine,
+    )
 
 
 def _description(job: Job) -> str:
-    return f"{job.setup.task} {job.conditions} lr {job.factor:g} {job.seed}\n{job.contender}"
+    learning_rate = f"lr {job.learning_rate_factor:g}"
+    return f"{job.setup.task} {job.conditions} {learning_rate} {job.seed}\n{job.contender}"
 
 
 def condense(curve: NDArray[np.float32]) -> NDArray[np.float32]:
     """Smooth a curve and return it at `CURVE_POINTS` evenly spaced steps, the last included.
 
     Args:
-        curve: `[steps]` batch losses or sizes of updates, NaN after a stop; or `[0]`.
+        curve: `[steps]` batch losses or root mean squares of updates, NaN after the training
+            stopped; or an empty array.
     """
     if not len(curve):
         return curve
@@ -134,7 +143,7 @@ def condense(curve: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class _CpuBackend:
-    """Trains users' tasks in worker processes and bundled tasks on threads.
+    """Trains user tasks in worker processes and bundled tasks on threads.
 
     With a time limit, all tasks are trained in processes, since a thread cannot be ended. Threads
     and processes are started when they are needed.
@@ -146,23 +155,23 @@ class _CpuBackend:
         self._has_time_limit = timeout is not None
         self.capacity = self._threads.capacity
 
-    def engine(self, setup: TaskSetup, contender: Contender, runs: int) -> Engine:
-        return self._of(setup).engine(setup, contender, runs)
+    def engine(self, setup: TaskSetup, contender: Contender, trainings: int) -> Engine:
+        return self._backend_for(setup).engine(setup, contender, trainings)
 
     def prepare(self, setup: TaskSetup, contender: Contender, engine: Engine) -> None:
-        self._of(setup).prepare(setup, contender, engine)
+        self._backend_for(setup).prepare(setup, contender, engine)
 
     def submit(self, job: Job) -> Future[JobResult]:
-        return self._of(job.setup).submit(job)
+        return self._backend_for(job.setup).submit(job)
 
     def train(self, job: Job) -> JobResult:
-        return self._of(job.setup).train(job)
+        return self._backend_for(job.setup).train(job)
 
     def close(self, *, wait: bool = True) -> None:
         self._threads.close(wait=wait)
         self._processes.close(wait=wait)
 
-    def _of(self, setup: TaskSetup) -> Backend:
+    def _backend_for(self, setup: TaskSetup) -> Backend:
         return self._processes if setup.files or self._has_time_limit else self._threads
 
 
@@ -175,13 +184,13 @@ def open_backend(
     """Open the backend for this machine.
 
     On a GPU or TPU, which processes cannot share, all tasks are trained in this process without a
-    time limit. The same holds for batches.
+    time limit. With batches, too, all tasks are trained in this process without a time limit.
 
     Args:
         workers: maximum number of jobs at a time; None for one per core.
-        timeout: time limit of a job in seconds; None for ten minutes for users' tasks and no limit
+        timeout: time limit of a job in seconds; None for ten minutes for user tasks and no limit
             for bundled ones.
-        batching: settings of batches; None for one training at a time in each worker.
+        batching: settings of batches; None if each worker runs one training at a time.
     """
     if batching is not None or jax.default_backend() != "cpu":
         return LocalBackend(workers, batching=batching)

@@ -33,9 +33,9 @@ class LocalBackend:
         self._slots = threading.Semaphore(self.capacity)
         self._closed = False
 
-    def engine(self, setup: TaskSetup, contender: Contender, runs: int) -> Engine:
+    def engine(self, setup: TaskSetup, contender: Contender, trainings: int) -> Engine:
         """Return the cheapest engine for about `runs` trainings with `contender`."""
-        return self._trainers.of(setup).choose_engine(contender, runs)
+        return self._trainers.of(setup).choose_engine(contender, trainings)
 
     def prepare(self, setup: TaskSetup, contender: Contender, engine: Engine) -> None:
         """Compile for later jobs with these arguments, on the calling thread."""

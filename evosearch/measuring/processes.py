@@ -131,9 +131,9 @@ class ProcessBackend:
         self._lock = threading.Lock()
         self._closed = False
 
-    def engine(self, setup: TaskSetup, contender: Contender, runs: int) -> Engine:
+    def engine(self, setup: TaskSetup, contender: Contender, trainings: int) -> Engine:
         """Return the cheapest engine for about `runs` trainings with `contender`."""
-        return self._trainers.of(setup).choose_engine(contender, runs)
+        return self._trainers.of(setup).choose_engine(contender, trainings)
 
     def prepare(self, setup: TaskSetup, contender: Contender, engine: Engine) -> None:
         """Do nothing; a worker compiles when it runs its first job."""

@@ -76,7 +76,7 @@ class Scorer:
             The measurements by task, without the skipped tasks.
 
         Raises:
-            TrainingError: an exception in a user's task.
+            TrainingError: code of a user task raised an exception.
             EvosearchError: the baseline's training crashed or timed out.
         """
         measurements: dict[str, Measurement] = {}
@@ -108,7 +108,7 @@ class Scorer:
 
     def _job(self, task: str, program: Program, seed: Seed, factor: float = 1.0) -> Job:
         setup = self.setups[task]
-        engine = self.runner.backend.engine(setup, program, runs=1)
+        engine = self.runner.backend.engine(setup, program, trainings=1)
         conditions = self.limits.rounds.of(seed, self._task_indices[task], setup.steps)
         return Job(setup, program, engine, conditions, self.run_seed, seed, factor)
 
@@ -132,7 +132,7 @@ def setups_of(config: Config) -> dict[str, TaskSetup]:
 
     Raises:
         UnknownTaskError: a task does not exist.
-        UserTaskError: a user's file does not define a valid task.
+        UserTaskError: the file of a user task does not define a valid task.
     """
     longest = config.measurement.rounds.longest
     return {
@@ -185,8 +185,8 @@ def tune_baseline(
         EvosearchError: the baseline has no finite loss at any rate, or a training crashed or timed
             out.
     """
-    program, runs = zoo.load(BASELINE), 10 * len(conditions)
-    tuner = tune_rate(setup, program, runner, run_seed, conditions, runs)
+    program, trainings = zoo.load(BASELINE), 10 * len(conditions)
+    tuner = tune_rate(setup, program, runner, run_seed, conditions, trainings)
     if not math.isfinite(tuner.losses[tuner.best]):
         raise EvosearchError(
             f"task {setup.task!r} cannot be searched on: {BASELINE} has no finite loss at any "
@@ -202,7 +202,7 @@ def tune_rate(
     runner: JobRunner,
     run_seed: int,
     conditions: Mapping[Seed, Conditions],
-    runs: int,
+    trainings: int,
 ) -> Tuner:
     """Tune the learning rate of a program for a task.
 
@@ -212,7 +212,7 @@ def tune_rate(
         runner: runs the trainings.
         run_seed: seed of the run, from which all others are derived.
         conditions: the tuning seeds with their conditions.
-        runs: approximate number of trainings with this program, which decides the engine.
+        trainings: approximate number of trainings with this program, which decides the engine.
 
     Returns:
         The finished tuner, with the mean loss at each rate.
@@ -220,7 +220,7 @@ def tune_rate(
     Raises:
         EvosearchError: a training crashed or timed out.
     """
-    engine = runner.backend.engine(setup, program, runs)
+    engine = runner.backend.engine(setup, program, trainings)
     tuner = Tuner(TUNING_RATES)
 
     def mean_losses(trials: list[tuple[str, float]]) -> list[float]:

@@ -78,7 +78,7 @@ def make_scorer(
 
     def prepare(name: str, setup: TaskSetup) -> Tuner | None:
         program = zoo.load(BASELINE)
-        engine = backend.engine(setup, program, runs=1)
+        engine = backend.engine(setup, program, trainings=1)
         note(f"compiling {name}")
         if engine is not Engine.COMPILED:
             with compiling:

@@ -15,7 +15,7 @@ from evosearch.report.tables import (
     Section,
     Table,
     Tone,
-    paragraphs,
+    plain_notes,
 )
 
 PROGRAMS_OF_THE_PAPER = 300_000
@@ -55,7 +55,7 @@ def training_report(document: Mapping[str, Any]) -> Report:
     if document["search"] is not None:
         notes.append(_search(document["search"]))
     return Report(
-        (Section(title, table=Table(columns, tuple(rows))), Section(notes=paragraphs(*notes)))
+        (Section(title, table=Table(columns, tuple(rows))), Section(notes=plain_notes(*notes)))
     )
 
 
@@ -85,7 +85,7 @@ def batches_report(document: Mapping[str, Any]) -> Report:
         Note(f"Skipped {row['what']}: {row['why']}.", Tone.QUIET) for row in document["skipped"]
     ]
     how = Section(notes=(Note(_HOW_BATCHES, Tone.QUIET),))
-    notes = Section(notes=(*paragraphs(*sentences), *skipped))
+    notes = Section(notes=(*plain_notes(*sentences), *skipped))
     return Report((Section(title), *tables, how, notes))
 
 

@@ -12,7 +12,7 @@ from evosearch.report.tables import (
     Section,
     Table,
     Tone,
-    paragraphs,
+    plain_notes,
 )
 from evosearch.runs.curves import Group, RunComparison, Spread
 from evosearch.verdicts import describe_bias, warn_of_single_runs
@@ -52,7 +52,7 @@ def audit_report(audit: Audit) -> Report:
     return Report(
         (
             Section(title, table=Table(columns, tuple(rows))),
-            Section(notes=paragraphs(describe_bias(audit.mean, audit.bias))),
+            Section(notes=plain_notes(describe_bias(audit.mean_difference, audit.bias_interval))),
         )
     )
 
@@ -64,7 +64,7 @@ def comparison_report(comparison: RunComparison) -> Report:
     if single is not None:
         sentences.append(single)
     how = _HOW + _AT_10X if comparison.validated else _HOW
-    notes = (*paragraphs(*sentences), Note(how, Tone.QUIET))
+    notes = (*plain_notes(*sentences), Note(how, Tone.QUIET))
     return Report((_at_costs(comparison), _by_task(comparison), Section(notes=notes)))
 
 

@@ -23,7 +23,7 @@ from evosearch.report.tables import (
     Section,
     Table,
     Tone,
-    paragraphs,
+    plain_notes,
 )
 from evosearch.statistics import LARGEST_SCORE
 from evosearch.verdicts import describe_over_tasks
@@ -49,7 +49,7 @@ def evaluation_report(evaluation: Evaluation) -> Report:
     sections = [_task(report) for report in evaluation.tasks]
     if evaluation.overall:
         sections += [_overall(evaluation), _standings(evaluation)]
-    notes = (*paragraphs(*sentences(evaluation)), Note(how(evaluation), Tone.QUIET))
+    notes = (*plain_notes(*sentences(evaluation)), Note(how(evaluation), Tone.QUIET))
     return Report((*sections, Section(notes=notes)))
 
 

@@ -12,7 +12,7 @@ from evosearch.report.tables import (
     Section,
     Table,
     Tone,
-    paragraphs,
+    plain_notes,
 )
 from evosearch.simplification.deciding import TASK_LIMIT_FACTOR
 from evosearch.simplification.record import Cost, Simplification, Step
@@ -53,7 +53,7 @@ def result_report(simplification: Simplification) -> Report:
     """Return the simplified program, its confirmation on fresh seeds and the ablation table."""
     program = simplification.program
     source = Note(str(program), verbatim=True)
-    description = paragraphs(describe(program), describe_nearest(nearest(program)))
+    description = plain_notes(describe(program), describe_nearest(nearest(program)))
     sections = [Section(notes=(source,)), Section(notes=description), _summary(simplification)]
     if simplification.confirmation:
         sections.append(_confirmation(simplification, simplification.confirmation))
@@ -78,7 +78,7 @@ def _summary(simplification: Simplification) -> Section:
             f"Not every removal was tried within {simplification.settings['minutes']:g} minutes; "
             "`evosearch simplify` without --minutes tries all."
         )
-    return Section(notes=paragraphs(*sentences))
+    return Section(notes=plain_notes(*sentences))
 
 
 def _confirmation(simplification: Simplification, cost: Cost) -> Section:
@@ -89,7 +89,7 @@ def _confirmation(simplification: Simplification, cost: Cost) -> Section:
     return Section(
         f"Cost compared with the original, in log loss, on {cost.seeds} fresh seeds:",
         table=Table(columns, tuple(rows)),
-        notes=paragraphs(_verdict(simplification)),
+        notes=plain_notes(_verdict(simplification)),
     )
 
 
@@ -106,7 +106,7 @@ def _verdict(simplification: Simplification) -> str:
 def _ablations(simplification: Simplification) -> Section:
     """Return the cost of leaving out each statement: in the mean, and on the worst task."""
     columns = (
-        Column("statement", wraps=True, narrowest=12),  # the only column that shrinks
+        Column("statement", wraps=True, min_width=12),  # the only column that shrinks
         Column("instead"),
         Column("cost, 95% bounds", ""),
         Column("most", "+.3f"),
@@ -128,7 +128,7 @@ def _ablations(simplification: Simplification) -> Section:
     return Section(
         f"Cost of leaving out one statement, in log loss, on {seeds} seeds:",
         table=Table(columns, tuple(rows)),
-        notes=paragraphs(*sentences),
+        notes=plain_notes(*sentences),
     )
 
 

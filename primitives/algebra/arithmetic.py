@@ -14,28 +14,34 @@ from primitives.graph.nodes import Node
 
 
 def sum_form(context: Context, node: Node) -> Node | None:
-    """Return `node` as a sum of products, expanded as far as gives the shortest program."""
+    """Return `node` as a sum of products, or None if no such form may replace `node`.
+
+    Products are expanded to the extent that gives the shortest program.
+    """
     return _cached_form(context, "sum", node, _write_sums)
 
 
 def product_form(context: Context, node: Node) -> Node | None:
-    """Return `node` as a product of powers, expanded as far as gives the shortest program."""
+    """Return `node` as a product of powers, or None if no such form may replace `node`.
+
+    Sums are expanded to the extent that gives the shortest program.
+    """
     return _cached_form(context, "product", node, _write_products)
 
 
 def common_factor(context: Context, node: Node) -> Node | None:
-    """Return the sum `node` as a common factor times a sum."""
+    """Return the sum `node` as a common factor times a sum, or None if that is impossible."""
     return _cached_form(context, "factor", node, _write_sums)
 
 
 def folded_sum(context: Context, node: Node) -> Node | None:
-    """Return `node` as one fully expanded sum of products, unless that has more statements."""
-    forms = Expander(context, Expansion.ALL).sum(node)
-    removed = sum(operand.is_call for operand in exclusive_operands(context.graph, node))
-    if len(forms) > 1 + removed:
-        return None  # adding the products up takes more statements than are removed
+    """Return `node` as one fully expanded sum of products, or None if that is longer."""
+    terms = Expander(context, Expansion.ALL).sum(node)
+    removed_statements = sum(operand.is_call for operand in exclusive_operands(context.graph, node))
+    if len(terms) > 1 + removed_statements:
+        return None  # adding the products takes more statements than are removed
     try:
-        return Builder(context).sum(forms)
+        return Builder(context).sum(terms)
     except Unrepresentable:
         return None
 
@@ -49,18 +55,21 @@ def _cached_form(
 
 
 def _write_sums(context: Context, node: Node) -> None:
-    """Cache both forms of a sum; they share the expansion, which takes most of the time."""
+    """Cache the sum form and the common-factor form of `node`.
+
+    Both come from the same expansion, which takes most of the time.
+    """
     builder = Builder(context)
-    sums: dict[Node | None, None] = {}
-    factors: dict[Node | None, None] = {}
+    sum_forms: dict[Node | None, None] = {}
+    factored_forms: dict[Node | None, None] = {}
     for expander in _expanders(context):
-        forms = expander.sum(node)
+        terms = expander.sum(node)
         with suppress(Unrepresentable):
-            sums[builder.sum(forms)] = None
+            sum_forms[builder.sum(terms)] = None
         with suppress(Unrepresentable):
-            factors[builder.common_factor(forms)] = None
-    context.forms["sum", node] = _shortest(context, node, sums)
-    context.forms["factor", node] = _shortest(context, node, factors)
+            factored_forms[builder.common_factor(terms)] = None
+    context.forms["sum", node] = _shortest(context, node, sum_forms)
+    context.forms["factor", node] = _shortest(context, node, factored_forms)
 
 
 def _write_products(context: Context, node: Node) -> None:
@@ -73,10 +82,10 @@ def _write_products(context: Context, node: Node) -> None:
 
 
 def _expanders(context: Context) -> Iterator[Expander]:
-    """Yield the expanders that read a node differently.
+    """Yield the expanders that may give different expansions of a node.
 
-    The first one must have read the node before the next one is requested, since its flags decide
-    whether the others would read it differently.
+    The caller must expand the node with the first expander before requesting the next expander:
+    the flags of the first expander decide which others may give different expansions.
     """
     unshared = Expander(context, Expansion.UNSHARED)
     yield unshared
@@ -89,7 +98,7 @@ def _expanders(context: Context) -> Iterator[Expander]:
 
 
 def _shortest(context: Context, node: Node, forms: Iterable[Node | None]) -> Node | None:
-    """Return the form that gives the shortest program; the first one on ties."""
+    """Return the form that gives the shortest program; on ties, the first such form."""
     candidates = [
         new
         for new in forms

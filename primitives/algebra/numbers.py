@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-ROUNDING = 2.0**-24
+UNIT_ROUNDOFF = 2.0**-24
 """Unit roundoff of float32: the largest relative error of rounding to nearest."""
 _SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
-_NEGLIGIBLE = 2.0**-30
-"""Terms smaller than this, relative to a sum, keep fewer than a float32's digits in float64."""
-_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST_RELATIVE_TERM = 2.0**-30
+"""A smaller term, relative to the sum, keeps fewer digits in a float64 sum than float32 has."""
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _MAX_DIGITS = 9
 
 
@@ -23,9 +23,9 @@ class Coefficient:
         value: the value in float64.
         smallest_term: the smallest magnitude among the numbers that were added to give `value`.
         largest_term: the largest magnitude among these numbers.
-        exact: whether `value` appears in the program as it is.
-        recurrent: whether the coefficient multiplies a state's old value. Its error then compounds
-            over the steps, the more so the nearer the coefficient is to 1.
+        exact: whether `value` is a constant of the program, unchanged.
+        recurrent: whether the coefficient multiplies a state's old value. The error of the
+            coefficient then compounds over the steps, most for coefficients near 1.
     """
 
     value: float
@@ -36,16 +36,16 @@ class Coefficient:
 
     @classmethod
     def of(cls, value: float, *, recurrent: bool = False) -> Coefficient:
-        """Return the coefficient of a constant of the program."""
+        """Return a constant of the program as an exact coefficient."""
         return cls(value, abs(value), abs(value), True, recurrent)
 
     @classmethod
     def computed(cls, value: float, *, recurrent: bool = False) -> Coefficient:
-        """Return the coefficient of a number that the program does not contain."""
+        """Return a number that the program does not contain as an inexact coefficient."""
         return cls(value, abs(value), abs(value), False, recurrent)
 
     def times(self, other: Coefficient) -> Coefficient:
-        """Return the product; it is exact if both factors are and one of them is 1 or -1."""
+        """Return the product; exact if both factors are exact and one factor is 1 or -1."""
         has_unit_factor = abs(other.value) == 1 or abs(self.value) == 1
         return Coefficient(
             self.value * other.value,
@@ -86,43 +86,45 @@ class Coefficient:
     @property
     def is_zero(self) -> bool:
         """Whether the value is zero up to the rounding of its largest term."""
-        return self.value == 0 or abs(self.value) < ROUNDING * self.largest_term
+        return self.value == 0 or abs(self.value) < UNIT_ROUNDOFF * self.largest_term
 
     @property
     def tolerance(self) -> float:
         """Largest difference from `value` that counts as rounding."""
-        size = abs(self.value)
-        tolerance = 8 * ROUNDING * self.smallest_term
-        if not self.recurrent or size > _LARGEST:
+        magnitude = abs(self.value)
+        tolerance = 8 * UNIT_ROUNDOFF * self.smallest_term
+        if not self.recurrent or magnitude > _LARGEST_FLOAT32:
             return tolerance
         float32_error = abs(float(np.float32(self.value)) - self.value)
-        return min(tolerance, max(float32_error, ROUNDING * min(size, 8 * abs(1 - size))))
+        return min(
+            tolerance, max(float32_error, UNIT_ROUNDOFF * min(magnitude, 8 * abs(1 - magnitude)))
+        )
 
     def equals(self, number: float) -> bool:
-        """Whether the coefficient is `number`, up to rounding unless it is exact."""
+        """Whether the coefficient equals `number`: exactly if it is exact, else up to rounding."""
         return abs(self.value - number) <= (0.0 if self.exact else self.tolerance)
 
     def is_close(self, other: Coefficient) -> bool:
-        """Whether two coefficients are equal up to rounding; stricter for recurrent ones."""
+        """Whether two coefficients are equal up to rounding; stricter if one is recurrent."""
         gap = abs(self.value - other.value)
         if self.recurrent or other.recurrent:
-            return gap < ROUNDING * min(abs(self.value), abs(other.value))
+            return gap < UNIT_ROUNDOFF * min(abs(self.value), abs(other.value))
         return gap <= self.tolerance + other.tolerance
 
     def literal(self) -> float | None:
-        """Return the float32 to write into a program, or None if none is accurate enough.
+        """Return the float32 to write into a program, or None if no float32 is accurate enough.
 
-        An exact coefficient is written as it is, a computed one with the fewest digits.
+        An exact coefficient is written unchanged, a computed coefficient with the fewest digits.
         """
         if self.exact:
             return self.value
-        is_lost = self.smallest_term < _NEGLIGIBLE * abs(self.value)
-        return None if is_lost else shortest_float32(self.value, self.tolerance)
+        lost_smallest_term = self.smallest_term < _SMALLEST_RELATIVE_TERM * abs(self.value)
+        return None if lost_smallest_term else shortest_float32(self.value, self.tolerance)
 
 
 def is_normal_float32(value: float) -> bool:
-    """Whether `value` rounds to zero or to a normal float32, which has all its digits."""
-    return value == 0 or _SMALLEST_NORMAL <= abs(value) <= _LARGEST
+    """Whether `value` is zero or in the range of normal float32, which have full precision."""
+    return value == 0 or _SMALLEST_NORMAL <= abs(value) <= _LARGEST_FLOAT32
 
 
 def shortest_float32(value: float, tolerance: float) -> float | None:

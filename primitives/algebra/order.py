@@ -12,23 +12,28 @@ from primitives.graph.nodes import GRADIENT, STATE, WEIGHTS, Graph, Node
 from primitives.kinds import Kind
 
 Rank: TypeAlias = tuple[int, bool, int, int]
+"""(negative size of the kind, is constant, negative depth, hash)."""
 Hashes: TypeAlias = dict[tuple[tuple[str, int], ...], dict[Node, int]]
-"""Hashes of nodes, by the hashes of the states that the nodes may read."""
+"""For each assignment of hashes to states, the hashes of the nodes computed so far."""
 
-_LEAF_HASHES = {WEIGHTS: 2, GRADIENT: 1, "lr": 3, "t": 4}
-_STATE = 5
+_INPUT_HASHES = {WEIGHTS: 2, GRADIENT: 1, "lr": 3, "t": 4}
+_STATE_SALT = 5
 _SIZES = {kind: size for size, kind in enumerate(Kind)}
 
 
 def ranking(graph: Graph, cache: Hashes) -> Callable[[Node], Rank]:
-    """Return a sort key for nodes of `graph`: large kinds first, constants last, deep nodes first.
+    """Return a sort key for nodes of `graph`.
+
+    Nodes are sorted first by kind, from tensor to scalar; then constants after other nodes; then
+    by decreasing depth.
 
     Ties are broken by a hash of what a node computes. As in the semantic key, states are
-    distinguished by their next values, not by their names. So equal programs are sorted alike.
+    distinguished by their next values, not by their names. So nodes of equal programs have the
+    same order.
 
     Args:
         graph: the graph.
-        cache: hashes of nodes, shared between graphs and extended here.
+        cache: hashes of nodes, shared by all graphs of a simplification; new hashes are added.
     """
     state_hashes = _state_hashes(graph, cache)
     hashes = _hashes_for(state_hashes, cache)
@@ -50,11 +55,11 @@ def _hashes_for(state_hashes: dict[str, int], cache: Hashes) -> dict[Node, int]:
 
 def _state_hashes(graph: Graph, cache: Hashes) -> dict[str, int]:
     initial = {
-        state.name: mix(mix(_STATE, int(state.kind)), _bits(state.initial))
+        state.name: mix(mix(_STATE_SALT, int(state.kind)), _bits(state.initial))
         for state in graph.states
     }
     state_hashes = initial
-    for _ in initial:  # as many rounds as states distinguish all states that differ
+    for _ in initial:  # one round per state is enough to distinguish all states that differ
         hashes = _hashes_for(state_hashes, cache)
         state_hashes = {
             name: mix(initial[name], _hash(node, hashes, state_hashes))
@@ -68,15 +73,15 @@ def _hash(node: Node, hashes: dict[Node, int], state_hashes: dict[str, int]) -> 
     if cached is not None:
         return cached
     if node.is_constant:
-        value = mix(_STATE + 1, _bits(node.value))
+        value = mix(_STATE_SALT + 1, _bits(node.value))
     elif node.op == STATE:
         value = state_hashes[node.name]
     elif node.is_leaf:
-        value = _LEAF_HASHES[node.op]
+        value = _INPUT_HASHES[node.op]
     else:
         parts = [_hash(arg, hashes, state_hashes) for arg in node.args]
-        value = node.row.tag
-        for part in sorted(parts) if node.row.commutative else parts:
+        value = node.op_entry.tag
+        for part in sorted(parts) if node.op_entry.commutative else parts:
             value = mix(value, part)
     hashes[node] = value
     return value

@@ -128,7 +128,7 @@ class _Writer(StatementGraph):
             if parameter.initial and leaf in self.live_states:
                 lines.append(Equation(self._symbol_at(leaf, "0"), formula(parameter.initial)))
         for node in self.live_statements:
-            value = node.row.formula(*[self.formulas[arg] for arg in node.args])
+            value = node.op_entry.formula(*[self.formulas[arg] for arg in node.args])
             name = self._statement_symbol(node, value)
             if name is not None:
                 lines.append(Equation(name, value, self.index(node)))
@@ -143,7 +143,7 @@ class _Writer(StatementGraph):
         """Count how often the formulas contain each value."""
         counts = Counter([self.update])
         for node in self.live_statements:
-            for operand, times in zip(node.args, uses(node.row), strict=True):
+            for operand, times in zip(node.args, uses(node.op_entry), strict=True):
                 counts[operand] += times
         return counts
 

@@ -1,4 +1,4 @@
-"""Writing of a PyTorch file, which defines one subclass of `torch.optim.Optimizer`."""
+"""Writes a PyTorch file, which defines one subclass of `torch.optim.Optimizer`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from primitives.interval import NONNEGATIVE
 from primitives.kinds import Kind
 from primitives.program import Program
 
-_TAKEN = (
+_RESERVED_NAMES = (
     "torch",
     "group",
     "groups",
@@ -40,7 +40,7 @@ _TAKEN = (
     "shape",
     "saved",
 )
-"""Names that files use, whatever the program."""
+"""Names that every exported file may use; no state or hyperparameter gets one of them."""
 _SLICES = {
     Kind.TENSOR: "grad",
     Kind.ROW: "grad[..., :1]",
@@ -56,7 +56,7 @@ class TorchFile:
     Args:
         graph: the lowered graph of one step.
         name: the optimizer's name; see `naming.checked_name`.
-        summary: the optimizer's idea in one line, may be empty.
+        summary: one line that says what the optimizer does; may be empty.
         program: the original program, for the module docstring.
     """
 
@@ -64,16 +64,17 @@ class TorchFile:
         self.graph, self.name, self.summary, self.program = graph, name, summary, program
         self.class_name = camel_case(name)
         self.hyperparameters = graph.roles.hyperparameters
-        taken = {*_TAKEN, name, *(h.name for h in self.hyperparameters)}
+        taken = {*_RESERVED_NAMES, name, *(h.name for h in self.hyperparameters)}
         self.names = source.Names(taken)
         self.states = state_names(graph, "torch", self.names)
         self.dialect = Torch(graph.ranges())
-        self.per_array = [s for s in graph.states if s.parameter.kind != Kind.SCALAR]
-        self.per_model = [s for s in graph.states if s.parameter.kind == Kind.SCALAR]
+        self.array_states = [s for s in graph.states if s.parameter.kind != Kind.SCALAR]
+        self.model_states = [s for s in graph.states if s.parameter.kind == Kind.SCALAR]
         self.reads_t, self.has_schedule = graph.reads("t"), graph.reads("lr")
         self.counts_steps = self.reads_t or self.has_schedule
-        # Steps are counted per model if it has a state, and else per parameter.
-        self.counts_per_array = self.counts_steps and not self.per_model
+        # Steps are counted once for the model if the program has a state of the model, and
+        # otherwise once for each parameter.
+        self.counts_per_array = self.counts_steps and not self.model_states
         self.weight_decay = graph.roles.weight_decay
 
     def text(self) -> str:
@@ -83,7 +84,7 @@ class TorchFile:
             *self._class_header(),
             *self._constructor(),
             *self._array_methods(),
-            *(self._model_method() if self.per_model else []),
+            *(self._model_method() if self.model_states else []),
             "",
             *step,
             *self._getstate_method(),
@@ -121,26 +122,26 @@ class TorchFile:
     # -- constructor ----------------------------------------------------------------------------
 
     def _class_header(self) -> list[str]:
-        words = self.summary or f"{self.class_name}: an optimizer found by program search."
-        rate = "lr: the learning rate, a factor on the update; what schedulers change."
+        summary = self.summary or f"{self.class_name}: an optimizer found by program search."
+        lr_meaning = "lr: the learning rate, a factor on the update; what schedulers change."
         lines = ["", "", f"class {self.class_name}(torch.optim.Optimizer):"]
         doc = [
-            *source.hanging(title(self.name, words)),
+            *source.hanging(title(self.name, summary)),
             "",
             "    Args:",
             *source.paragraph("params: parameters, or groups of them.", 8, 4),
-            *source.paragraph(rate, 8, 4),
+            *source.paragraph(lr_meaning, 8, 4),
         ]
         for hyperparameter in self.hyperparameters:
             doc += source.paragraph(f"{hyperparameter.name}: {hyperparameter.meaning}.", 8, 4)
         if self.has_schedule:
-            words = (
+            schedule_meaning = (
                 "schedule: learning-rate schedule with peak 1, called `lr` in the program: a "
                 "function of the number of completed steps, the same for all groups and not part "
                 "of the state_dict; 1 by default. The argument `lr` is a separate factor, because "
                 "the update is not proportional to the schedule."
             )
-            doc += source.paragraph(words, 8, 4)
+            doc += source.paragraph(schedule_meaning, 8, 4)
         return [*lines, *source.docstring(doc, indent=4)]
 
     def _constructor(self) -> list[str]:
@@ -157,9 +158,12 @@ class TorchFile:
             "",
             *source.call("def __init__(", arguments, ") -> None:", indent=4),
         ]
-        checked = [("lr", NONNEGATIVE), *((h.name, h.interval) for h in self.hyperparameters)]
-        for name, interval in checked:
-            condition = _outside(
+        valid_intervals = [
+            ("lr", NONNEGATIVE),
+            *((h.name, h.interval) for h in self.hyperparameters),
+        ]
+        for name, interval in valid_intervals:
+            condition = _outside_condition(
                 name, interval.low, interval.high, interval.open_low, interval.open_high
             )
             if condition:
@@ -175,7 +179,10 @@ class TorchFile:
     # -- states -----------------------------------------------------------------------------------
 
     def _array_methods(self) -> list[str]:
-        """Return the methods that iterate over parameters with gradients and give their states."""
+        """Return the lines of two methods.
+
+        One yields the parameters that have gradients, the other returns a parameter's state.
+        """
         message = f'"{self.class_name} takes no sparse gradients"'
         lines = [
             "",
@@ -189,7 +196,7 @@ class TorchFile:
             *source.call("raise RuntimeError(", [message], indent=20),
             "                yield group, p",
         ]
-        if not self.per_array and not self.counts_per_array:
+        if not self.array_states and not self.counts_per_array:
             return lines
         lines += [
             "",
@@ -200,15 +207,15 @@ class TorchFile:
         ]
         if self.counts_per_array:
             lines.append('            state["step"] = 0')
-        if self.per_array:
-            wide = "p.detach().to(torch.promote_types(p.dtype, torch.float32))"
+        if self.array_states:
+            float32_or_wider = "p.detach().to(torch.promote_types(p.dtype, torch.float32))"
             needs_matrix = any(
-                s.parameter.kind in (Kind.ROW, Kind.COL, Kind.MATRIX) for s in self.per_array
+                s.parameter.kind in (Kind.ROW, Kind.COL, Kind.MATRIX) for s in self.array_states
             )
-            lines.append(f"            like = {wide}")
+            lines.append(f"            like = {float32_or_wider}")
             if needs_matrix:
                 lines.append("            matrix = _matrix(like)")
-        for state in self.per_array:
+        for state in self.array_states:
             lines += self._initial_state(state)
         return [*lines, "        return state"]
 
@@ -238,7 +245,7 @@ class TorchFile:
         ]
         if self.counts_steps:
             lines.append('            model["step"] = 0')
-        for state in self.per_model:
+        for state in self.model_states:
             name = self.states[state.parameter.name]
             lines.append(
                 f'            model["{name}"] = like.new_full((), {self._initial_value(state)})'
@@ -267,7 +274,7 @@ class TorchFile:
             "        state_dict = deepcopy(state_dict)",
             "        super().load_state_dict(state_dict)",
         ]
-        if not self.per_array:
+        if not self.array_states:
             return lines
         return [
             *lines,
@@ -281,12 +288,12 @@ class TorchFile:
         ]
 
 
-def _outside(name: str, low: float, high: float, above: bool, below: bool) -> str:
-    """Return the condition under which `name` is outside an interval; "" if it never is."""
-    left = f"{low:g} {'<' if above else '<='} " if math.isfinite(low) else ""
-    right = f" {'<' if below else '<='} {high:g}" if math.isfinite(high) else ""
+def _outside_condition(name: str, low: float, high: float, open_low: bool, open_high: bool) -> str:
+    """Return the condition under which `name` is outside an interval; "" if always inside."""
+    left = f"{low:g} {'<' if open_low else '<='} " if math.isfinite(low) else ""
+    right = f" {'<' if open_high else '<='} {high:g}" if math.isfinite(high) else ""
     if left and right:
         return f"not {left}{name}{right}"
     if left:
-        return f"not {name} {'>' if above else '>='} {low:g}"
+        return f"not {name} {'>' if open_low else '>='} {low:g}"
     return f"not {name}{right}" if right else ""

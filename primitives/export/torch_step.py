@@ -26,8 +26,8 @@ class File(Protocol):
         graph: the lowered graph of one step.
         names: the names in use.
         states: for each state of the program its key in the file.
-        per_array: the states that each parameter has.
-        per_model: the states that the whole model has.
+        array_states: the states that each parameter has.
+        model_states: the states that the whole model has.
         hyperparameters: the constants that users can set.
         weight_decay: the hyperparameter of decoupled weight decay, if any.
         dialect: writes ops in PyTorch.
@@ -41,8 +41,8 @@ class File(Protocol):
     graph: Lowered
     names: source.Names
     states: dict[str, str]
-    per_array: list[StateVariable]
-    per_model: list[StateVariable]
+    array_states: list[StateVariable]
+    model_states: list[StateVariable]
     hyperparameters: tuple[Hyperparameter, ...]
     weight_decay: Hyperparameter | None
     dialect: Torch
@@ -90,7 +90,7 @@ class Step:
             "            with torch.enable_grad():",
             "                loss = closure()",
         ]
-        if file.per_model:
+        if file.model_states:
             lines += [
                 "        found = [p for _, p in self._with_gradients()]",
                 "        if not found:",
@@ -103,7 +103,7 @@ class Step:
         for level in self.levels:
             lines += self._summing_loop(level)
         lines += self._final_loop()
-        if file.per_model:
+        if file.model_states:
             lines += self._model_states()
         return [*lines, "        return loss"]
 
@@ -151,7 +151,7 @@ class Step:
 
     def _final_loop(self) -> list[str]:
         """Return the loop that updates states and weights."""
-        states = self.file.per_array
+        states = self.file.array_states
         body = _Body(self, (self.graph.direction, *(state.next_value for state in states)))
         body.write(states)
         return [
@@ -165,7 +165,7 @@ class Step:
 
         They read the hyperparameters of the first parameter group.
         """
-        states = self.file.per_model
+        states = self.file.model_states
         body = _Body(self, tuple(state.next_value for state in states), indent=8, is_model=True)
         body.write_states(states)
         lines = body.opening(final=True)

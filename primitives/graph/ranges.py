@@ -87,7 +87,7 @@ class Ranges:
             return _INPUTS[node.op]
         if self._hyperparameters is not None and node.op == HYPERPARAMETER:
             return self._hyperparameters[node.name]
-        op = node.row
+        op = node.op_entry
         if op.interval is None:
             return ANYTHING
         operands = [self._intervals.get(arg) or self(arg) for arg in node.args]

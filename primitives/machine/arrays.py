@@ -1,4 +1,7 @@
-"""The arrays of a model, concatenated to one vector, and reductions within each array."""
+"""The arrays of a model, concatenated into one vector, and reductions within each array.
+
+Brackets give shapes: [weights] has one element for each weight of the model.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ PyTree = Any
 Array = jax.Array
 
 
-class Arrays:
+class ArrayLayout:
     """The layout of a model's arrays in a vector [weights].
 
     Args:
@@ -27,7 +30,7 @@ class Arrays:
         structure: the tree structure of `params`.
         shapes: the arrays' shapes.
         dtypes: the arrays' dtypes.
-        bounds: [arrays + 1], the index at which each array begins, and the end of the last.
+        offsets: [arrays + 1], the index at which each array begins, and the number of weights.
         size: the number of weights.
     """
 
@@ -35,15 +38,15 @@ class Arrays:
         leaves, self.structure = jax.tree.flatten(params)
         self.shapes = [tuple(leaf.shape) for leaf in leaves]
         self.dtypes = [leaf.dtype for leaf in leaves]
-        self.bounds = np.cumsum([0] + [math.prod(shape) for shape in self.shapes])
-        self.size = int(self.bounds[-1])
+        self.offsets = np.cumsum([0] + [math.prod(shape) for shape in self.shapes])
+        self.size = int(self.offsets[-1])
 
     def sum_factors(self) -> Array:
-        """Return the factor of each element in a sum over a broadcast value, [kinds, weights].
+        """Return, for each kind, factors that undo repetition in sums; [kinds, weights].
 
-        A value of a smaller kind is broadcast to the weights for computing. The factor is the
-        number of its own elements in an array divided by the array's size, so that the weighted
-        sum over the broadcast elements is the sum over the value's own elements.
+        A value of a smaller kind than tensor is stored broadcast to the shape of the weights. Its
+        factor in an array is the number of its elements there before broadcasting, divided by
+        the array's size. The weighted sum is then the sum over the elements before broadcasting.
         """
         parts = []
         for shape in self.shapes:
@@ -60,10 +63,10 @@ class Arrays:
             tree: a pytree with the structure of `params`.
             register: the index of the register.
 
-        The arrays are written one by one. If they were concatenated first, XLA's kernel would
-        look up for every element which array it comes from.
+        The arrays are written one by one. If the arrays were concatenated first, XLA's kernel
+        would look up for every element which array the element comes from.
         """
-        for leaf, start in zip(jax.tree.leaves(tree), self.bounds[:-1], strict=True):
+        for leaf, start in zip(jax.tree.leaves(tree), self.offsets[:-1], strict=True):
             numbers = jnp.ravel(leaf).astype(jnp.float32)[None]
             tensors = lax.dynamic_update_slice(tensors, numbers, (register, int(start)))
         return tensors
@@ -79,10 +82,10 @@ class Arrays:
         return jax.tree.unflatten(self.structure, leaves)
 
     def pieces(self, x: Array) -> list[Array]:
-        """Split a vector [weights] into the parts of the arrays."""
-        return [x[a:b] for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
+        """Split a vector [weights] into one part for each array."""
+        return [x[a:b] for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
 
-    def matrixwise(self, op: Op, operands: list[Array]) -> Array:
+    def apply_to_matrices(self, op: Op, operands: list[Array]) -> Array:
         """Return the result [weights] of an op that acts on the trailing matrices of each array."""
         parts = []
         for *pieces, shape in zip(*map(self.pieces, operands), self.shapes, strict=True):
@@ -90,18 +93,18 @@ class Arrays:
             parts.append(op.meaning(jnp, *views).reshape(-1))
         return jnp.concatenate(parts)
 
-    def reduce_arrays(self, x: Array, scope: Kind, how: str) -> Array:
+    def reduce_arrays(self, x: Array, kind: Kind, how: str) -> Array:
         """Reduce within each array and broadcast the results to a vector [weights].
 
         Args:
             x: [weights].
-            scope: the kind to reduce to, smaller than a tensor and larger than a scalar.
+            kind: the kind to reduce to: row, column, matrix or leaf.
             how: "sum" or "mean".
         """
         reduction = jnp.sum if how == "sum" else jnp.mean
         parts = []
         for piece, shape in zip(self.pieces(x), self.shapes, strict=True):
             view = piece.reshape(matrix_view(shape))
-            value = reduction(view, axis=AXES[scope], keepdims=True)
+            value = reduction(view, axis=AXES[kind], keepdims=True)
             parts.append(jnp.broadcast_to(value, view.shape).reshape(-1))
         return jnp.concatenate(parts)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.custom_batching import custom_vmap
 
-from primitives.machine.arrays import Arrays
+from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import run_batch
 from primitives.machine.encoding import Code
 from primitives.machine.instructions import ALL_OPS, InstructionSet, OpNames, instruction_set
@@ -32,7 +32,7 @@ class MachineState(NamedTuple):
         tensors: [registers, weights] float32, the tensor registers. Register 0 holds the weights,
             register 1 the gradient.
         scalars: [registers] float32, the scalar registers. Register 0 holds lr, register 1 t.
-        sum_factors: [kinds, weights] float32; see `Arrays.sum_factors`.
+        sum_factors: [kinds, weights] float32; see `ArrayLayout.sum_factors`.
         code: the program.
         factor: () float32, the learning rate, which multiplies the program's update.
     """
@@ -45,7 +45,7 @@ class MachineState(NamedTuple):
 
 
 def _init(params: PyTree, code: Code, factor: Array | float = 1.0) -> MachineState:
-    model = Arrays(params)
+    model = ArrayLayout(params)
     tensors = jnp.broadcast_to(
         jnp.asarray(code.initial_tensors)[:, None], (code.initial_tensors.shape[0], model.size)
     )
@@ -66,7 +66,7 @@ def _update(
 ) -> tuple[PyTree, MachineState]:
     if params is None:
         raise ValueError("update() needs the weights, which programs may read: pass params")
-    model = Arrays(params)
+    model = ArrayLayout(params)
     tensors = model.write_tree(model.write_tree(state.tensors, params, 0), grads, 1)
     scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
     tensors, scalars = _run(instructions, model)(state.code, state.sum_factors, tensors, scalars)
@@ -75,7 +75,7 @@ def _update(
     return updates, state._replace(tensors=tensors, scalars=scalars)
 
 
-def _run(instructions: InstructionSet, model: Arrays) -> Any:
+def _run(instructions: InstructionSet, model: ArrayLayout) -> Any:
     """Return the function that runs one step of a program, or under `vmap` of a batch of them."""
     run_one = custom_vmap(partial(run, instructions, model))
 

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from primitives.kinds import Kind
-from primitives.machine.arrays import Arrays
+from primitives.machine.arrays import ArrayLayout
 from primitives.machine.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
 from primitives.op import Op
@@ -28,7 +28,7 @@ Array = jax.Array
 
 def run(
     instructions: InstructionSet,
-    model: Arrays,
+    model: ArrayLayout,
     code: Code,
     sum_factors: Array,
     tensors: Array,
@@ -40,7 +40,7 @@ def run(
         instructions: the machine's instructions.
         model: the layout of the model.
         code: the program.
-        sum_factors: [kinds, weights]; see `Arrays.sum_factors`.
+        sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
         tensors: [registers, weights] float32.
         scalars: [registers] float32.
 
@@ -111,7 +111,7 @@ def run(
 
 
 def tensor_value(
-    instruction: Instruction, model: Arrays, operands: list[Array], factors: Any
+    instruction: Instruction, model: ArrayLayout, operands: list[Array], factors: Any
 ) -> Any:
     """Return the value of an instruction with a tensor result.
 
@@ -126,12 +126,12 @@ def tensor_value(
     """
     op, operands = apply_inner(instruction, operands)
     if op.matrixwise:
-        return model.matrixwise(instruction.op, operands)
+        return model.apply_to_matrices(instruction.op, operands)
     if op.reduction is None:
         return op.meaning(jnp, *operands)
     inputs = op.reduction.inputs(jnp, *operands)
     terms = [jnp.broadcast_to(x, (model.size,)) for x in inputs]
-    scope, how = op.reduction.scope, op.reduction.how
+    scope, how = op.reduction.kind, op.reduction.method
     if how == "sum":
         terms = [x * factors() for x in terms]
     if scope == Kind.SCALAR:

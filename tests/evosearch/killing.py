@@ -43,16 +43,16 @@ class Zygote:
         self._process.kill()
         self._process.wait()
 
-    def run(self, *words: str | Path, **options: Any) -> int:
+    def run(self, *arguments: str | Path, **options: Any) -> int:
         """Run a command and return its exit status; -signal if it was killed.
 
         Args:
-            *words: words of the command after `evosearch`.
-            **options: `seconds` after which it is killed; the number of the `write`, or of the
-                `commit` of the run's database, at which it kills itself; whether losses are
-                `planted`.
+            *arguments: arguments of `evosearch`.
+            **options: `seconds` after which the command is killed; the number of the `write`, or of
+                the `commit` of the run's database, at which the command kills itself; whether
+                losses are fake (`fake_losses`).
         """
-        request = {"words": [str(word) for word in words], **options}
+        request = {"arguments": [str(argument) for argument in arguments], **options}
         assert self._process.stdin is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return int(self._read_line())
@@ -75,7 +75,7 @@ def _main() -> None:
     import evosearch.pipeline.search
     import evosearch.simplification  # noqa: F401
     import proxies
-    import tests.evosearch.planted  # noqa: F401
+    import tests.evosearch.fake_losses  # noqa: F401
 
     proxies.digests()  # reads the bundled data
     print("ready", flush=True)
@@ -89,7 +89,7 @@ def _main() -> None:
 
 
 def _wait_or_kill(child: int, seconds: float) -> int:
-    """Return the exit status of a child, which is killed after so many seconds."""
+    """Return the exit status of a child process, which is killed after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         number, status = os.waitpid(child, os.WNOHANG)
@@ -101,10 +101,10 @@ def _wait_or_kill(child: int, seconds: float) -> int:
 
 
 def _child(
-    words: list[str],
+    arguments: list[str],
     write: int | None = None,
     commit: int | None = None,
-    planted: bool = False,
+    fake_losses: bool = False,
 ) -> None:
     """Run a command and exit with its status."""
     null = os.open(os.devnull, os.O_RDWR)
@@ -112,12 +112,12 @@ def _child(
         os.dup2(null, descriptor)
     if commit is not None:
         _die_after_commit(commit)
-    if planted:
+    if fake_losses:
         from evosearch.pipeline import search
-        from tests.evosearch.planted import scorer
+        from tests.evosearch.fake_losses import scorer
 
         search.make_scorer = scorer  # type: ignore[assignment]
-    sys.argv = ["evosearch", *words]
+    sys.argv = ["evosearch", *arguments]
     status = 1
     try:
         from evosearch.cli.app import main

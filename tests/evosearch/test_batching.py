@@ -107,13 +107,13 @@ def test_each_training_gets_its_own_result(messages):
     assert messages == []
 
 
-def test_the_occupancy_is_the_share_of_steps_that_lanes_trained(messages):
+def test_the_occupancy_is_the_fraction_of_lane_steps_that_belonged_to_a_training(messages):
     full, half = Occupancy(), Occupancy()
     settings = Batching(1, devices=jax.devices()[:1], notify=messages.append, occupancy=full)
     train_all(make_batch(settings), [1, 2, 3, 4])
     train_all(make_batch(replace(settings, lanes=2, occupancy=half)), [3])
-    assert (full.share, half.share) == (1.0, 0.5)
-    assert math.isnan(Occupancy().share)
+    assert (full.fraction, half.fraction) == (1.0, 0.5)
+    assert math.isnan(Occupancy().fraction)
 
 
 def test_running_out_of_memory_halves_the_batch_and_loses_no_training(messages, monkeypatch):

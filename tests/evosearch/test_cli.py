@@ -19,7 +19,7 @@ from evosearch.pipeline.pipeline import search
 from evosearch.runs.directory import make_run_directory
 from primitives import OPS, equations, to_dot, to_graph, to_latex, zoo
 from primitives.explain import language
-from tests.evosearch import planted
+from tests.evosearch import fake_losses
 from tests.evosearch.stored_runs import config
 from tests.evosearch.test_search import small
 
@@ -484,9 +484,9 @@ def _tables_without_rows(directory: Path) -> None:
 def test_a_search_replaces_a_run_whose_creation_was_interrupted(
     run: Any, tmp_path: Path, left: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planted.plant(monkeypatch)
+    fake_losses.use_fake_scorer(monkeypatch)
     path, directory = tmp_path / "c.toml", tmp_path / "run"
-    path.write_text(planted.config(programs=6).to_toml())
+    path.write_text(fake_losses.config(programs=6).to_toml())
     directory.mkdir()
     left(directory)
     for command in ("status", "resume"):
@@ -505,7 +505,7 @@ def test_a_search_replaces_a_run_whose_creation_was_interrupted(
 def test_a_search_overwrites_no_files(run: Any, tmp_path: Path, name: str) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text("# mine")
-    (tmp_path / "c.toml").write_text(planted.config(programs=6).to_toml())
+    (tmp_path / "c.toml").write_text(fake_losses.config(programs=6).to_toml())
     result = run("search", tmp_path / "c.toml", "--out", tmp_path / "mine")
     assert result.status == 2
     assert f"has a file {name}, which a run would overwrite; choose a new directory" in result.err
@@ -531,8 +531,8 @@ def test_an_injection_can_be_withdrawn(run: Any, tmp_path: Path) -> None:
 def test_check_reports_damage_and_repairs_it(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planted.plant(monkeypatch)
-    search(planted.config(programs=12), tmp_path / "run")
+    fake_losses.use_fake_scorer(monkeypatch)
+    search(fake_losses.config(programs=12), tmp_path / "run")
     result = run("check", tmp_path / "run")
     assert result.status == 0
     assert "WRONG" not in result.out

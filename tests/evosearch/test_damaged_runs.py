@@ -27,7 +27,7 @@ from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.runs.validations import Validation
 from primitives import ProgramError
-from tests.evosearch import planted
+from tests.evosearch import fake_losses
 
 NUM_DAMAGED = 250
 
@@ -36,8 +36,8 @@ NUM_DAMAGED = 250
 def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("damaged") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        planted.plant(patch)
-        search(planted.config(programs=20), directory)
+        fake_losses.use_fake_scorer(patch)
+        search(fake_losses.config(programs=20), directory)
     return directory
 
 
@@ -46,7 +46,7 @@ def reported(directory: Path) -> dict[str, Any]:
     run = Run(directory)
     best = run.top(1)[0].id
     return {
-        **planted.result(run),
+        **fake_losses.result(run),
         "program": str(load_program(f"{directory}#7")),
         "lineage": [ancestor.document() for ancestor in lineage(run, best)],
         "tests": run.tests(),
@@ -151,7 +151,7 @@ def test_a_page_that_lost_a_row_changes_no_figure(
     for champion in champions:
         validations = [
             Validation(f"{task}-10x", seed, 0.1, 1.0, 1.1)
-            for task in planted.TASKS
+            for task in fake_losses.TASKS
             for seed in range(2)
         ]
         store.add_validation(champion.number, champion.program, validations)
@@ -159,7 +159,7 @@ def test_a_page_that_lost_a_row_changes_no_figure(
     with sqlite3.connect(directory / DATABASE) as db:
         db.execute("pragma journal_mode = delete")
         size = db.execute("pragma page_size").fetchone()[0]
-    planted.plant(monkeypatch)
+    fake_losses.use_fake_scorer(monkeypatch)
     path, expected = directory / DATABASE, reported(directory)
     assert len(expected["validations"]) == len(champions)
     content, refused = path.read_bytes(), 0

@@ -22,7 +22,7 @@ from evosearch.runs.recovery import fork
 from evosearch.runs.rows import MEASUREMENTS, SPARES
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
-from tests.evosearch import planted
+from tests.evosearch import fake_losses
 from tests.evosearch.faults import faults
 from tests.evosearch.test_ledger import RESULT
 
@@ -30,20 +30,20 @@ RECORDED = Path(__file__).parent / "data" / "runs"
 
 
 @pytest.fixture(autouse=True)
-def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
-    planted.plant(monkeypatch)
+def _with_fake_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_losses.use_fake_scorer(monkeypatch)
 
 
 @pytest.fixture
 def expected(tmp_path: Path) -> dict[str, Any]:
-    return planted.result(search(planted.config(), tmp_path / "expected", workers=1))
+    return fake_losses.result(search(fake_losses.config(), tmp_path / "expected", workers=1))
 
 
 def test_a_fault_at_any_write_does_not_change_the_result_of_a_search(
     tmp_path: Path, expected: dict[str, Any]
 ) -> None:
     with faults(None) as layer:
-        search(planted.config(), tmp_path / "counted", workers=1)
+        search(fake_losses.config(), tmp_path / "counted", workers=1)
     assert layer.calls > 150
     assert len(expected["champions"]) > 1
     first = range(1, 60)  # the writes that create the run, and the first results
@@ -54,13 +54,13 @@ def test_a_fault_at_any_write_does_not_change_the_result_of_a_search(
         shutil.rmtree(directory, ignore_errors=True)
         with faults(number) as layer:
             try:
-                search(planted.config(), directory, workers=1)
+                search(fake_losses.config(), directory, workers=1)
             except EvosearchError:
                 refused += 1
         assert layer.failed is not None
         proceed = resume if (directory / DATABASE).exists() else _search
-        assert planted.result(proceed(directory)) == expected, (number, layer.failed)
-        extra = {path.name for path in directory.iterdir()} - planted.FILES
+        assert fake_losses.result(proceed(directory)) == expected, (number, layer.failed)
+        extra = {path.name for path in directory.iterdir()} - fake_losses.FILES
         assert not extra, (number, layer.failed)
     assert refused > 40
 
@@ -69,7 +69,7 @@ def test_a_fault_at_any_write_while_extending_a_search_loses_no_measurement(
     tmp_path: Path, expected: dict[str, Any]
 ) -> None:
     """The first writes set aside the measurements after the limit of the shorter search."""
-    search(planted.config(programs=14), tmp_path / "short", workers=1)
+    search(fake_losses.config(programs=14), tmp_path / "short", workers=1)
     with faults(None) as layer:
         shutil.copytree(tmp_path / "short", tmp_path / "counted")
         resume(tmp_path / "counted", programs=25)
@@ -80,7 +80,10 @@ def test_a_fault_at_any_write_while_extending_a_search_loses_no_measurement(
         with faults(number) as layer, suppress(EvosearchError):
             resume(directory, programs=25)
         assert before <= measured(directory), (number, layer.failed)
-        assert planted.result(resume(directory, programs=25)) == expected, (number, layer.failed)
+        assert fake_losses.result(resume(directory, programs=25)) == expected, (
+            number,
+            layer.failed,
+        )
 
 
 def measured(directory: Path) -> set[tuple[Any, ...]]:
@@ -113,7 +116,7 @@ def test_a_fault_at_any_write_of_a_migration_leaves_the_run_unchanged(
 
 
 def test_a_fault_while_forking_a_run_leaves_no_partial_copy(tmp_path: Path) -> None:
-    search(planted.config(programs=14), tmp_path / "run", workers=1)
+    search(fake_losses.config(programs=14), tmp_path / "run", workers=1)
     with faults(None) as layer:
         fork(tmp_path / "run", tmp_path / "counted")
     top = Run(tmp_path / "run").top(None)
@@ -139,9 +142,9 @@ def test_power_loss_between_two_syncs_loses_results_and_never_the_run(
         shutil.copytree(store.directory, snapshots[-1])
 
     monkeypatch.setattr(Store, "commit", committed)
-    search(planted.config(), tmp_path / "run", workers=1)
+    search(fake_losses.config(), tmp_path / "run", workers=1)
     monkeypatch.undo()
-    planted.plant(monkeypatch)
+    fake_losses.use_fake_scorer(monkeypatch)
     rng = np.random.default_rng(0)
     torn = 0
     for snapshot in snapshots[:: max(1, len(snapshots) // 10)]:
@@ -156,13 +159,13 @@ def test_power_loss_between_two_syncs_loses_results_and_never_the_run(
         log = snapshot / "log.jsonl"
         lines = log.read_bytes() if log.exists() else b""
         log.write_bytes(lines[: len(lines) // 2])
-        assert planted.result(resume(snapshot)) == expected
+        assert fake_losses.result(resume(snapshot)) == expected
         assert not Store.open(snapshot).damaged_rows()
     assert torn > 5
 
 
 def _search(directory: Path) -> Run:
-    return search(planted.config(), directory, workers=1)
+    return search(fake_losses.config(), directory, workers=1)
 
 
 def test_a_fault_at_any_write_of_the_ledger_loses_stored_trainings_only(

@@ -25,14 +25,14 @@ from evosearch.runs.store import Store
 from evosearch.simplification import simplify_by_algebra
 from evosearch.simplification.derivation_files import save_derivation
 from primitives import zoo
-from tests.evosearch import planted
+from tests.evosearch import fake_losses
 from tests.evosearch.test_search import small
 
 
 @pytest.fixture
 def run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    planted.plant(monkeypatch)
-    return search(planted.config(), tmp_path / "run").directory
+    fake_losses.use_fake_scorer(monkeypatch)
+    return search(fake_losses.config(), tmp_path / "run").directory
 
 
 @pytest.mark.parametrize("where", ["request > 20", "1", "request = (select max(request) from m)"])
@@ -206,9 +206,9 @@ def test_invalid_values_with_valid_checksums_are_errors_for_users(
 
 
 def test_a_run_directory_can_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted.plant(monkeypatch)
+    fake_losses.use_fake_scorer(monkeypatch)
     for name in ("a b", "q'uote\"", "new\nline", os.fsdecode(b"\xff"), "x" * 200, "50%?#"):
-        search(planted.config(programs=4), tmp_path / name)
+        search(fake_losses.config(programs=4), tmp_path / name)
         assert Run(tmp_path / name).status().generated == 4
         assert resume(tmp_path / name, programs=6).status().generated == 6
 
@@ -220,4 +220,4 @@ def test_an_emptied_database_of_a_started_run_is_damage(
     with pytest.raises(EvosearchError, match="damaged"):
         Run(run_directory)
     with pytest.raises(UsageError, match="holds a run already"):
-        search(planted.config(), run_directory)
+        search(fake_losses.config(), run_directory)

@@ -143,7 +143,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
 def test_every_backend_gives_the_same_losses(backend: Backend) -> None:
     """Exactly the same in threads and processes; a batch rounds differently."""
-    engine = backend.engine(SETUP, zoo.load("lion"), runs=1)
+    engine = backend.engine(SETUP, zoo.load("lion"), trainings=1)
     reference = LocalBackend(1)
     for number in range(3):
         seed = Seed(Stream.SEARCH, number)

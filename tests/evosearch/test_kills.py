@@ -17,7 +17,7 @@ from evosearch.runs.database import DATABASE
 from evosearch.runs.rows import MEASUREMENTS, VALIDATIONS
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
-from tests.evosearch import planted
+from tests.evosearch import fake_losses
 from tests.evosearch.killing import Zygote
 from tests.evosearch.test_search import small
 
@@ -38,16 +38,16 @@ def _write_config(path: Path, config: Any) -> Path:
 def test_a_search_killed_at_any_write_or_commit_resumes_to_the_same_result(
     zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Losses are planted, since the test is about the record."""
-    planted.plant(monkeypatch)
-    settings = planted.config(programs=10)
-    config = _write_config(tmp_path / "planted.toml", settings)
-    expected = planted.result(search(settings, tmp_path / "expected"))
+    """The losses are fake, since the test is about the record."""
+    fake_losses.use_fake_scorer(monkeypatch)
+    settings = fake_losses.config(programs=10)
+    config = _write_config(tmp_path / "fake.toml", settings)
+    expected = fake_losses.result(search(settings, tmp_path / "expected"))
     not_created = killed = 0
     for moment in (*({"write": n} for n in range(1, 40)), *({"commit": n} for n in range(2, 1000))):
         directory = tmp_path / f"killed-{killed}"
         words = ("search", config, "--workers", "1", "--out", directory)
-        if zygote.run(*words, planted=True, **moment) != KILLED:
+        if zygote.run(*words, fake_losses=True, **moment) != KILLED:
             break
         killed += 1
         if (directory / DATABASE).exists():
@@ -55,8 +55,8 @@ def test_a_search_killed_at_any_write_or_commit_resumes_to_the_same_result(
         else:
             not_created += 1
             search(settings, directory)
-        assert planted.result(Run(directory)) == expected, moment
-        left = {path.name for path in directory.iterdir()} - planted.FILES
+        assert fake_losses.result(Run(directory)) == expected, moment
+        left = {path.name for path in directory.iterdir()} - fake_losses.FILES
         assert all(name.startswith(".evosearch-") for name in left), (moment, left)
     assert "commit" in moment
     assert not_created > 15
@@ -77,7 +77,7 @@ def test_a_search_killed_at_random_moments_resumes_to_the_same_result(
     """With real training, in start-up, replay, search and validation; two searches in parallel."""
     settings = small(programs=40, validation_seeds=2)
     config = _write_config(tmp_path / "c.toml", settings)
-    expected = planted.result(search(settings, tmp_path / "expected"))
+    expected = fake_losses.result(search(settings, tmp_path / "expected"))
 
     def killed_often(number: int) -> list[Path]:
         """Run searches until they have been killed `kills` / 2 times; return their directories."""
@@ -98,7 +98,7 @@ def test_a_search_killed_at_random_moments_resumes_to_the_same_result(
     with ThreadPoolExecutor(2) as both:
         found = [run for runs in both.map(killed_often, (1, 2)) for run in runs]
     for run in found:
-        assert planted.result(Run(run)) == expected, run
+        assert fake_losses.result(Run(run)) == expected, run
         store = Store.open(run)
         assert store.count(MEASUREMENTS)
         assert store.count(VALIDATIONS)

@@ -1,4 +1,4 @@
-"""The live view as goldens: at 80 columns, without colour, and in a file."""
+"""Compares the live view with golden output at 80 columns without colour, and in a file."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def snapshot() -> Snapshot:
     )
 
 
-def draw(width: int, state: Snapshot | None) -> str:
+def draw(width: int, displayed: Snapshot | None) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
     view = LiveView(console, "runs/quick", MeasurementConfig())
     view.phase("compiling digits-mlp (1 of 4)")
-    if state is not None:
-        view.update(state)
-    recorder = Console(width=width, file=io.StringIO(), color_system=None)
-    recorder.print(view.render())
-    text = recorder.file.getvalue()  # type: ignore[attr-defined]
+    if displayed is not None:
+        view.update(displayed)
+    plain_console = Console(width=width, file=io.StringIO(), color_system=None)
+    plain_console.print(view.render())
+    text = plain_console.file.getvalue()  # type: ignore[attr-defined]
     text = re.sub("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "*", text)  # the spinner depends on the time
     return "\n".join(line.rstrip() for line in text.splitlines())
 
@@ -59,7 +59,7 @@ GOLDEN_80 = """\
 runs/quick                                                           * searching
 ━━━━━━━━━━━━━━━━━━                           8,213 of 20,000 programs, 1:26 left
 programs    8,213 in 1:10
-speed       137 programs/s   999 evaluated   14 champion tests
+speed       137 programs/s   999 measured   14 challengers tested
 cache hits  87.8 %   redundant statements 61.0 %
 champion    #4711  fitness +0.128  95% [+0.117, +0.138]  16 fresh seeds
             digits-mlp +0.11  topics-attention +0.15
@@ -75,7 +75,7 @@ champion    #4711  fitness +0.128  95% [+0.117, +0.138]  16 fresh seeds
       return update, m"""
 
 
-def test_the_panel_at_80_columns() -> None:
+def test_the_live_view_at_80_columns() -> None:
     assert draw(80, snapshot()) == GOLDEN_80
 
 
@@ -117,28 +117,31 @@ def test_a_dumb_terminal_gets_plain_lines_too(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_bar_shows_the_limit_that_is_reached_first_at_the_speed_so_far() -> None:
-    both = snapshot()
-    by_programs = nearest_limit(both)
+    with_both_limits = snapshot()
+    by_programs = nearest_limit(with_both_limits)
     assert by_programs is not None
     assert by_programs.fraction == 8213 / 20_000
     assert by_programs.seconds_left == pytest.approx((20_000 - 8213) / (8213 / 60))
     assert str(by_programs) == "8,213 of 20,000 programs, 1:26 left"
-    assert str(nearest_limit(replace(both, minutes=1.5))) == "1:10 of 1:30, 0:20 left"
-    assert str(nearest_limit(replace(both, minutes=1.5, elapsed_seconds=95.0))) == (
+    assert str(nearest_limit(replace(with_both_limits, minutes=1.5))) == "1:10 of 1:30, 0:20 left"
+    assert str(nearest_limit(replace(with_both_limits, minutes=1.5, elapsed_seconds=95.0))) == (
         "1:30 of 1:30, 0:00 left"
     )
-    # Before there is an estimate of the speed, only the time limit has one.
-    assert str(nearest_limit(replace(both, searching_seconds=0.5))) == "1:10 of 4:30, 3:20 left"
-    assert nearest_limit(replace(both, programs=None, minutes=None)) is None
-    assert "━" not in draw(80, replace(both, programs=None, minutes=None))
+    # Before the speed can be estimated, the time left is known only for the time limit.
+    assert (
+        str(nearest_limit(replace(with_both_limits, searching_seconds=0.5)))
+        == "1:10 of 4:30, 3:20 left"
+    )
+    assert nearest_limit(replace(with_both_limits, programs=None, minutes=None)) is None
+    assert "━" not in draw(80, replace(with_both_limits, programs=None, minutes=None))
 
 
 def test_a_limit_of_trainings_is_shown_like_a_limit_of_programs() -> None:
-    state = replace(snapshot(), programs=None, minutes=None, trainings_limit=4000)
-    assert str(nearest_limit(state)) == "3,000 of 4,000 trainings, 0:20 left"
-    resumed = replace(state, replayed_trainings=1500)
+    with_training_limit = replace(snapshot(), programs=None, minutes=None, trainings_limit=4000)
+    assert str(nearest_limit(with_training_limit)) == "3,000 of 4,000 trainings, 0:20 left"
+    resumed = replace(with_training_limit, replayed_trainings=1500)
     assert str(nearest_limit(resumed)) == "3,000 of 4,000 trainings, 0:40 left"
-    assert "3,000 of 4,000 trainings, 0:20 left" in draw(80, state)
+    assert "3,000 of 4,000 trainings, 0:20 left" in draw(80, with_training_limit)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_a_limit_of_trainings_is_shown_like_a_limit_of_programs() -> None:
         (0.1, Stream.CONFIRM, "bold green"),
         (-0.1, Stream.CONFIRM, "bold red"),
         (0.0, Stream.CONFIRM, "bold"),
-        (0.1, Stream.SEARCH, "bold"),  # the seeds that selected it
+        (0.1, Stream.SEARCH, "bold"),  # the seeds that selected the champion
     ],
 )
 def test_a_champion_is_green_only_if_it_is_shown_to_beat_the_baseline(

@@ -203,11 +203,11 @@ def test_a_file_that_changed_since_the_task_was_loaded_is_not_executed(tmp_path:
 def test_users_tasks_go_to_processes_and_others_to_threads(folder: Path) -> None:
     unlimited = open_backend(1)
     users_task = job(folder).setup
-    assert isinstance(unlimited._of(users_task), ProcessBackend)  # type: ignore[attr-defined]
+    assert isinstance(unlimited._backend_for(users_task), ProcessBackend)  # type: ignore[attr-defined]
     bundled = TaskSetup.of(proxies.load("quadratic"))
-    assert isinstance(unlimited._of(bundled), LocalBackend)  # type: ignore[attr-defined]
+    assert isinstance(unlimited._backend_for(bundled), LocalBackend)  # type: ignore[attr-defined]
     limited = open_backend(1, timeout=5)
-    assert isinstance(limited._of(bundled), ProcessBackend)  # type: ignore[attr-defined]
+    assert isinstance(limited._backend_for(bundled), ProcessBackend)  # type: ignore[attr-defined]
     for backend in (unlimited, limited):
         backend.close()
 

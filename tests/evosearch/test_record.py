@@ -26,7 +26,7 @@ from evosearch.runs.database import DATABASE
 from evosearch.runs.directory import read_config
 from evosearch.runs.lineage import lineage
 from evosearch.runs.migrations import SCHEMA_VERSION
-from evosearch.runs.provenance import DECIDING, code_digest
+from evosearch.runs.provenance import DECIDING_MODULES, code_digest
 from evosearch.runs.recovery import fork, replay_as_ended
 from evosearch.runs.replay import Divergence
 from evosearch.runs.rows import (
@@ -42,7 +42,7 @@ from evosearch.runs.rows import (
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from primitives import zoo
-from tests.evosearch import planted
+from tests.evosearch import fake_losses
 from tests.evosearch.stored_runs import stored
 from tests.evosearch.test_search import small
 
@@ -79,7 +79,7 @@ def test_a_run_of_another_version_is_refused_and_not_changed(run: Path, tmp_path
     with pytest.raises(EvosearchError) as caught:
         resume(directory)
     message = str(caught.value)
-    assert "request 18. Expected: program" in message
+    assert "at request 18 its record has program" in message
     assert "Found: program" in message
     assert "stored no digest" in message
     assert f"this is evosearch 0.1.0, code {code_digest()}" in message
@@ -209,9 +209,9 @@ def test_a_run_is_never_written_through_a_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An untrusted run may have links to any file."""
-    planted.plant(monkeypatch)
+    fake_losses.use_fake_scorer(monkeypatch)
     directory, outside = tmp_path / "run", tmp_path / "outside"
-    search(planted.config(programs=12), directory)
+    search(fake_losses.config(programs=12), directory)
     for name in ("best.txt", "environment.json", "activity.json", "funnel.json"):
         (directory / name).unlink(missing_ok=True)
         (directory / name).symlink_to(outside)
@@ -274,7 +274,7 @@ def test_the_code_digest_covers_all_modules_that_evolution_uses() -> None:
         for home in _defining_modules(waiting.pop()) - reached - decides_nothing:
             reached.add(home)
             waiting.append(home)
-    assert reached == set(DECIDING)
+    assert reached == set(DECIDING_MODULES)
 
 
 # -- forking -------------------------------------------------------------------------------------
@@ -315,8 +315,8 @@ def failed_subjects(findings: list[Finding]) -> set[str]:
 def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checked") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        planted.plant(patch)
-        search(planted.config(programs=120), directory)
+        fake_losses.use_fake_scorer(patch)
+        search(fake_losses.config(programs=120), directory)
     return directory
 
 
@@ -444,7 +444,7 @@ def test_a_run_can_be_checked_and_forked_while_a_process_is_searching_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Checks and forks read a consistent state between two commits."""
-    planted.plant(monkeypatch)
+    fake_losses.use_fake_scorer(monkeypatch)
     commit, commits = Store.commit, iter(range(10_000))
     results: list[list[Finding]] = []
 
@@ -456,7 +456,7 @@ def test_a_run_can_be_checked_and_forked_while_a_process_is_searching_in_it(
             fork(store.directory, tmp_path / f"fork-{number}")
 
     monkeypatch.setattr(Store, "commit", committed)
-    search(planted.config(), tmp_path / "run", workers=1)
+    search(fake_losses.config(), tmp_path / "run", workers=1)
     assert len(results) > 3
     for findings in results:
         # `best.txt` is written after the commit of the first champion.

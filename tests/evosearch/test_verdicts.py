@@ -11,7 +11,7 @@ from evosearch.cli.live import format_fitness
 from evosearch.cli.status import print_status
 from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.report.funnel import outcome
-from evosearch.report.program import NearestKnown
+from evosearch.report.program import NearestOptimizer
 from evosearch.report.run import BestProgram, RunOverview
 from evosearch.runs.funnel_document import FunnelDocument
 from evosearch.runs.summary import MeasuredProgram, RunStatus
@@ -216,8 +216,8 @@ def entrant(fitness: Interval) -> Entrant:
 @pytest.mark.parametrize(
     ("winner", "words", "verdict"),
     [
-        (ABOVE, "at 10x the work, better than the tuned baseline", "better"),
-        (AROUND, "at 10x the work, not shown to beat", "undecided"),
+        (ABOVE, "at 10x the work of the search tasks, better than the tuned baseline", "better"),
+        (AROUND, "at 10x the work of the search tasks, not shown to beat", "undecided"),
         (None, "no program is shown to beat the tuned baseline at 10x", None),
     ],
 )
@@ -284,7 +284,7 @@ BEST = BestProgram(
     source="def train(w, g):\n    return g\n",
     measured=False,
     in_words="The gradient.",
-    nearest=NearestKnown("sgd", "SGD", 0.25),
+    nearest=NearestOptimizer("sgd", "SGD", 0.25),
 )
 
 

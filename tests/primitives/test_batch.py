@@ -16,7 +16,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from primitives import CapacityError, encode, interpreter, ops, parse, zoo
 from primitives.machine import instructions
-from primitives.machine.arrays import Arrays
+from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import gangs, kernel, run_batch
 from primitives.machine.step import read
 from tests.primitives.test_interpreters import assert_agree, stream
@@ -48,7 +48,7 @@ class Batch:
 
     def run(self, codes, weights, grads, schedule):
         """Yield the lanes' updates of each step; each array has a first axis [lanes]."""
-        model = Arrays(weights)
+        model = ArrayLayout(weights)
         code = jax.tree.map(lambda *arrays: np.stack(arrays), *codes)
         tensors = np.repeat(code.initial_tensors[:, :, None], model.size, axis=2)
         scalars = code.initial_scalars
@@ -64,7 +64,7 @@ class Batch:
             yield update
 
     def _step(self, code, sum_factors, tensors, scalars, weights, g):
-        model = Arrays(weights)
+        model = ArrayLayout(weights)
 
         def write_inputs(tensors):
             return model.write_tree(model.write_tree(tensors, weights, 0), g, 1)
@@ -113,7 +113,7 @@ def test_a_batch_of_zoo_programs_agrees_with_the_reference(batch):
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_a_batch_of_random_programs_agrees_with_the_reference(batch, data, seed):
     lanes = []
-    for program in data.draw(st.lists(programs(names=sorted(OPS)), min_size=1, max_size=LANES)):
+    for program in data.draw(st.lists(programs(op_names=sorted(OPS)), min_size=1, max_size=LANES)):
         try:
             encode(program, OPS)
         except CapacityError:

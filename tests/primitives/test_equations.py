@@ -133,7 +133,7 @@ ARITHMETIC = ("add", "subtract", "multiply", "divide", "negative", "reciprocal",
 
 
 @settings(max_examples=300)
-@given(programs(max_statements=12) | programs(max_statements=10, names=ARITHMETIC))
+@given(programs(max_statements=12) | programs(max_statements=10, op_names=ARITHMETIC))
 def test_equations_agree_with_the_reference_interpreter(program):
     program = exact(program)
     try:

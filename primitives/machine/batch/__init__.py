@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax import lax
 
-from primitives.machine.arrays import Arrays
+from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch.gangs import run_gangs
 from primitives.machine.encoding import Code
 from primitives.machine.instructions import InstructionSet
@@ -19,7 +19,7 @@ from primitives.machine.instructions import InstructionSet
 
 def run_batch(
     instructions: InstructionSet,
-    model: Arrays,
+    model: ArrayLayout,
     code: Code,
     sum_factors: jax.Array,
     tensors: jax.Array,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from primitives.machine.arrays import Arrays
+from primitives.machine.arrays import ArrayLayout
 from primitives.machine.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
 from primitives.machine.step import scalar_value, tensor_value
@@ -119,7 +119,7 @@ def _form_key(instruction: Instruction) -> Any:
 
 def run_gangs(
     instructions: InstructionSet,
-    model: Arrays,
+    model: ArrayLayout,
     code: Code,
     sum_factors: Array,
     tensors: Array,
@@ -131,7 +131,7 @@ def run_gangs(
         instructions: the machine's instructions.
         model: the layout of the model.
         code: the lanes' programs; each array has a first axis [lanes].
-        sum_factors: [kinds, weights]; see `Arrays.sum_factors`.
+        sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
         tensors: [lanes, registers, weights] float32.
         scalars: [lanes, registers] float32.
 
@@ -155,10 +155,12 @@ class Gangs:
         instructions: the machine's instructions.
         model: the layout of the model.
         code: the lanes' programs; each array has a first axis [lanes].
-        sum_factors: [kinds, weights]; see `Arrays.sum_factors`.
+        sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
     """
 
-    def __init__(self, instructions: InstructionSet, model: Arrays, code: Code, sum_factors: Array):
+    def __init__(
+        self, instructions: InstructionSet, model: ArrayLayout, code: Code, sum_factors: Array
+    ):
         self._groups = instructions.scalar_groups
         self._forms = forms_of(instructions.tensor_instructions)
         self._model = model

@@ -23,7 +23,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from primitives.kinds import Kind
-from primitives.machine.arrays import Arrays
+from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch.gangs import Gangs, Lanes
 from primitives.machine.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
@@ -98,12 +98,12 @@ def _tensor_work(instruction: Instruction) -> Work:
     if op.reduction is None:
         return Work.ELEMENTWISE
     by_scope = {Kind.SCALAR: Work.SUM_TO_TENSOR, Kind.LEAF: Work.SUM_PER_ARRAY}
-    return by_scope.get(op.reduction.scope, Work.MATRIX)
+    return by_scope.get(op.reduction.kind, Work.MATRIX)
 
 
 def run_kernel(
     instructions: InstructionSet,
-    model: Arrays,
+    model: ArrayLayout,
     code: Code,
     sum_factors: Array,
     tensors: Array,
@@ -117,7 +117,7 @@ def run_kernel(
     """
     branches = branches_of(instructions)
     branch_rows = branches.rows_of(code)
-    bounds = jnp.asarray(model.bounds, jnp.int32)
+    bounds = jnp.asarray(model.offsets, jnp.int32)
 
     def run_to_matrices(lanes: Lanes) -> Lanes:
         """Advance every lane to its next instruction on matrices or its end."""
@@ -196,8 +196,8 @@ class _Block:
         program: [lanes, instructions, columns], the lanes' programs.
         end: () int32, the number of instructions of this lane.
         branch_rows: [lanes, instructions, 2]; see `Branches.rows_of`.
-        bounds: [arrays + 1], the bounds of the arrays; see `Arrays`.
-        sum_factors: [kinds, weights]; see `Arrays.sum_factors`.
+        bounds: [arrays + 1], the bounds of the arrays; see `ArrayLayout`.
+        sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
         tensors: [lanes, registers, weights].
         scalars: [lanes, registers].
     """
@@ -331,7 +331,7 @@ class _Block:
         def add(tile: Array, sums: Sequence[Array]) -> Sequence[Array]:
             inputs = reduction.inputs(jnp, *self._operands(instruction, i, tile))
             inside = self._inside(tile, start, end)
-            if reduction.how == "sum":
+            if reduction.method == "sum":
                 factors = self._load(self.sum_factors, (self._field(i, KIND),), tile)
                 inputs = tuple(x * factors for x in inputs)
             return [
@@ -341,7 +341,7 @@ class _Block:
         zeros = [jnp.zeros(TILE, jnp.float32)] * count
         sums = lax.fori_loop(*_tiles(start, end), add, zeros)
         self._wait()  # until all threads have read the operands, which the result may overwrite
-        size = 1.0 if reduction.how == "sum" else (end - start) * 1.0
+        size = 1.0 if reduction.method == "sum" else (end - start) * 1.0
         return tuple(total.sum() / size for total in sums)
 
     def _work(self, i: Array) -> Array:

@@ -1,6 +1,7 @@
-"""Searches with planted losses, which follow from the programs' text; all else is real.
+"""Searches with fake losses, computed from each program's length and semantic key.
 
-They take milliseconds and have a known result, for tests of the record.
+All other code is the real one. Such a search takes milliseconds and always gives the same result,
+so tests can compare records.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from evosearch.seeds import Seed
 from primitives import Program, semantic_key, zoo
 
 FILES = {"run.db", "config.toml", "environment.json", "log.jsonl", "best.txt", "lock"}
-"""The files of a finished run."""
+"""Names of the files of a finished run."""
 TASKS = ("digits-mlp", "points-teacher")
 
 
 def config(programs: int = 25, **settings: Any) -> Config:
-    """Return the configuration of a short search with a test, a champion and a confirmation."""
+    """Return the configuration of a short search that replaces and confirms its champion."""
     measurement = {"challenge_seeds": 2, "test_seeds": 3, "confirm_seeds": 2, "noise_floor": 0.01}
     return make_config(
         {
@@ -42,8 +43,8 @@ def config(programs: int = 25, **settings: Any) -> Config:
     )
 
 
-class PlantedScorer:
-    """Measures without training; shorter programs are better, with noise by seed."""
+class FakeScorer:
+    """Returns losses without training: shorter programs have lower losses, plus noise by seed."""
 
     def measure(
         self,
@@ -56,27 +57,27 @@ class PlantedScorer:
         for task in TASKS:
             note(task)
             name = f"{semantic_key(program)}/{seed.stream}/{seed.number}/{task}".encode()
-            draw = int.from_bytes(hashlib.blake2b(name, digest_size=4).digest(), "little") / 2**32
-            score = 0.02 * (13 - len(program.statements)) + 0.02 * (draw - 0.5)
+            noise = int.from_bytes(hashlib.blake2b(name, digest_size=4).digest(), "little") / 2**32
+            score = 0.02 * (13 - len(program.statements)) + 0.02 * (noise - 0.5)
             loss = math.exp(-score)
             measurements[task] = Measurement(loss, 1.0, 100, "cosine", Engine.INTERPRETER)
         return measurements
 
 
-def scorer(config: Config, store: Store, *others: Any) -> PlantedScorer:
-    """Replace `startup.make_scorer`; the tuning of the baseline is planted too."""
+def scorer(config: Config, store: Store, *others: Any) -> FakeScorer:
+    """Return a `FakeScorer` in place of `startup.make_scorer`; the baseline is not tuned either."""
     for task in set(TASKS) - store.rates().keys():
         store.add_tuning(task, 1000, Tuner(losses={1.0: 0.0}))
-    return PlantedScorer()
+    return FakeScorer()
 
 
-def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make all searches measure with a `PlantedScorer`."""
+def use_fake_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all searches measure with `FakeScorer`."""
     monkeypatch.setattr(search, "make_scorer", scorer)
 
 
 def result(run: Run) -> dict[str, Any]:
-    """Return all figures of a finished run except times."""
+    """Return everything that the reports of a finished run show, except times and its path."""
     excluded = ("run", "elapsed_seconds", "programs_per_second")
     status = {key: value for key, value in run.status().document().items() if key not in excluded}
     return {"status": status, "top": run.top(None), "champions": run.champions()}
