@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from primitives.interval import Interval, Map
 from primitives.kinds import Kind, common, meet
 from primitives.text.formula import Formula
-from primitives.text.notation import Form
+from primitives.text.notation import Function
 
 Array = Any
 Namespace = Any  # numpy or jax.numpy
@@ -25,7 +25,7 @@ class Reduction:
     """The reduction that an op contains, such as the sum of squares in a norm.
 
     Operands are first broadcast to their common kind. A value smaller than a tensor is reduced over
-    its own numbers, each counted once, although it is broadcast to the weights elsewhere.
+    its own numbers, each counted once, and not over its broadcast.
 
     Attributes:
         kind: kind of the result; SCALAR reduces over the whole model.
@@ -43,14 +43,14 @@ class ConstantRole(NamedTuple):
 
     Attributes:
         name: name of the hyperparameter.
-        words: description of the hyperparameter, for documentation.
+        description: meaning of the hyperparameter, for documentation.
         keeps_sign: whether the hyperparameter may only take values with the sign of the constant.
         always: whether the constants 0, 1/2, 1 and 2 become hyperparameters too. By default these
             constants stay numbers, because they are seldom tuned.
     """
 
     name: str
-    words: str
+    description: str
     keeps_sign: bool = False
     always: bool = False
 
@@ -214,7 +214,7 @@ class Op:
         placeholders = ", ".join(f"#{number}" for number in range(1, self.arity + 1))
         name = self.name.replace("_", r"\_")
         pattern = self.latex or rf"\operatorname{{{name}}}({placeholders})"
-        return Form(pattern, self.name, operands)
+        return Function(pattern, self.name, operands)
 
     def constant_role(self, operand: int) -> ConstantRole | None:
         """Return the role of a constant as the operand with this index, or None."""
