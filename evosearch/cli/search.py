@@ -188,11 +188,11 @@ def resume(
     from evosearch.pipeline.limits import Limits
     from evosearch.runs.directory import read_config
     from evosearch.runs.recovery import fork as fork_run
-    from evosearch.trust import ask_about_tasks
+    from evosearch.trust import load_before_progress
 
     config = read_config(run)
     _warn_of_idle_device(config.batch, use_device(device, batched=config.batch > 1))
-    ask_about_tasks(config.tasks)
+    load_before_progress(config.tasks)
     if fork is not None:
         copied = fork_run(run, fork)
         warn(

@@ -79,7 +79,7 @@ def simplify(
     from evosearch.files import check_writable, write_text
     from evosearch.simplification import simplify_by_algebra
     from evosearch.simplification.derivation_files import derivation_path, save_derivation
-    from evosearch.trust import ask_about_tasks
+    from evosearch.trust import load_before_progress
 
     if algebra_only and (tune or task or minutes):
         raise UsageError("--algebra-only does not train; leave out --task, --tune and --minutes")
@@ -95,7 +95,7 @@ def simplify(
         result = simplify_by_algebra(loaded, printer.step)
     else:
         tasks, screening = choose_tasks(name, task)
-        ask_about_tasks([*tasks, *screening])
+        load_before_progress([*tasks, *screening])
         result = simplify_with_progress(
             loaded,
             tasks,

@@ -72,7 +72,7 @@ def read_config(directory: Path) -> Config:
 def read_environment(directory: Path) -> dict[str, Any]:
     """Return the content of `environment.json`; empty if the file is missing or damaged.
 
-    Nothing depends on this file, so damage to it is not an error.
+    Nothing depends on this file, so a damaged file is not an error.
     """
     try:
         environment = json.loads(read_bytes(directory / ENVIRONMENT, _MAX_ENVIRONMENT_BYTES))
