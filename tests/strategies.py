@@ -20,50 +20,59 @@ kinds = st.sampled_from(list(Kind))
 
 @st.composite
 def parameters(draw, max_states=3, kinds=kinds):
-    """Draw the parameters of a program and the names of its states in the order returned.
+    """Draw the parameters of a program and the names of its states.
 
-    States and schedule inputs are in random order after the weights and the gradient.
+    The weights and the gradient come first. States and the inputs `lr` and `t` follow in random
+    order. The names of the states are in the order in which the program returns them.
     """
     states = [
         Parameter(name, draw(kinds), draw(st.sampled_from([0.0, 0.0, 1.0, -0.25])))
         for name in STATE_NAMES[: draw(st.integers(0, max_states))]
     ]
     inputs = [Parameter(name) for name in ("lr", "t") if draw(st.booleans())]
-    rest = draw(st.permutations([*states, *inputs]))
-    order = draw(st.permutations([state.name for state in states]))
-    return (Parameter("w"), Parameter("g"), *rest), tuple(order)
+    states_and_inputs = draw(st.permutations([*states, *inputs]))
+    returned_states = draw(st.permutations([state.name for state in states]))
+    return (Parameter("w"), Parameter("g"), *states_and_inputs), tuple(returned_states)
 
 
 @st.composite
 def programs(
-    draw, op_set="full", min_statements=0, max_statements=12, max_states=3, kinds=kinds, names=None
+    draw,
+    op_set="full",
+    min_statements=0,
+    max_statements=12,
+    max_states=3,
+    kinds=kinds,
+    op_names=None,
 ):
     """Draw a valid program.
 
-    Statements prefer to read the values that were written last and not read yet, and the update is
-    the value written last, so that a large part of the program is live.
+    Statements prefer operands that were assigned recently and that no statement has read yet. The
+    update is the last variable that no statement has read. So a large part of the program is live.
 
     Args:
-        draw: given by Hypothesis.
-        op_set: the set of ops, unless `names` is given.
+        draw: draws an example from a strategy; Hypothesis passes it.
+        op_set: the set of ops, unless `op_names` is given.
         min_statements: minimum number of statements.
         max_statements: maximum number of statements.
         max_states: maximum number of states.
         kinds: strategy for the kinds of states.
-        names: names of the ops to use.
+        op_names: names of the ops to use.
     """
     params, states = draw(parameters(max_states, kinds))
-    declared = {p.name: p.kind for p in params if p.name in states}
-    environment = {p.name: declared.get(p.name, Kind.SCALAR) for p in params}
+    state_kinds = {p.name: p.kind for p in params if p.name in states}
+    environment = {p.name: state_kinds.get(p.name, Kind.SCALAR) for p in params}
     environment |= {"w": Kind.TENSOR, "g": Kind.TENSOR}
     unread = ["g", *states]
-    op_names = st.sampled_from(names or ops.names(op_set))
+    op_name = st.sampled_from(op_names or ops.names(op_set))
     statements = []
     for _ in range(draw(st.integers(min_statements, max_statements))):
-        op = OPS[draw(op_names)]
+        op = OPS[draw(op_name)]
         args = draw(operands(op, environment, unread))
         kind = op.result_kind(tuple(environment.get(arg, Kind.SCALAR) for arg in args))
-        targets = [t for t in (*LOCAL_NAMES, *states) if fits(kind, declared.get(t, Kind.TENSOR))]
+        targets = [
+            t for t in (*LOCAL_NAMES, *states) if fits(kind, state_kinds.get(t, Kind.TENSOR))
+        ]
         target = draw(st.sampled_from([t for t in targets if t not in unread] or targets))
         statements.append(Statement(target, op.name, args))
         environment[target] = kind
@@ -74,12 +83,19 @@ def programs(
 
 @st.composite
 def operands(draw, op, environment, unread=()):
-    """Draw operands of valid kinds for `op`: constants, or names from `environment`."""
+    """Draw operands of valid kinds for `op`: constants, or names from `environment`.
+
+    Args:
+        draw: draws an example from a strategy; Hypothesis passes it.
+        op: the op.
+        environment: kind of each variable that has a value, by name.
+        unread: names of the variables that no statement has read yet, the most recent last.
+    """
     args = []
     for operand in op.operands:
         suitable = sorted(n for n, k in environment.items() if operand == "x" or k == Kind.SCALAR)
-        fresh = [name for name in unread if name in suitable and name not in args]
-        pool = [*fresh[-2:] * 4, *suitable, *[None] * (1 if operand == "x" else 4)]
-        name = draw(st.sampled_from(pool))
+        suitable_unread = [name for name in unread if name in suitable and name not in args]
+        candidates = [*suitable_unread[-2:] * 4, *suitable, *[None] * (1 if operand == "x" else 4)]
+        name = draw(st.sampled_from(candidates))
         args.append(draw(constants) if name is None else name)
     return tuple(args)

@@ -1,4 +1,4 @@
-"""Live view of a search: a panel on a terminal, a line every ten seconds elsewhere."""
+"""Live view of a search: redrawn in place on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ class LimitProgress:
 
     Attributes:
         limit: Name of the limit in the configuration.
-        used: The part that is used, as text such as `8,213 of 20,000 programs`.
-        fraction: The part that is used, from 0 to 1.
-        seconds_left: Estimate from the speed so far; None before there is one.
+        used: The used part of the limit as text, such as `8,213 of 20,000 programs`.
+        fraction: Fraction of the limit that is used, from 0 to 1.
+        seconds_left: Estimate of the time until the limit is reached, from the speed so far; None
+            before the speed can be estimated.
     """
 
     limit: str
@@ -57,16 +58,16 @@ class LimitProgress:
 
 
 def nearest_limit(snapshot: Snapshot) -> LimitProgress | None:
-    """Return the limit that is reached first at the speed so far; None without limits."""
+    """Return the limit that the search reaches first at its speed so far; None without limits."""
     limits = []
-    for name, count, before, limit in (
+    for name, count, replayed, limit in (
         ("programs", snapshot.counts.generated, snapshot.replayed, snapshot.programs),
         ("trainings", snapshot.trainings, snapshot.replayed_trainings, snapshot.trainings_limit),
     ):
         if limit is not None:
             left = None
-            if count > before and snapshot.searching_seconds > 1:
-                left = max(0, limit - count) * snapshot.searching_seconds / (count - before)
+            if count > replayed and snapshot.searching_seconds > 1:
+                left = max(0, limit - count) * snapshot.searching_seconds / (count - replayed)
             used = f"{count:,} of {limit:,} {name}"
             limits.append(LimitProgress(name, used, min(1.0, count / limit), left))
     if snapshot.minutes is not None:
@@ -134,22 +135,22 @@ class LiveView:
         """Show the current phase of the search."""
         self._phase = printable(text)
         if not self._live:
-            self._say(text)
+            self._print_line(text)
 
     def stopping(self, text: str) -> None:
         """Announce that the search is about to stop, and switch to plain lines.
 
-        A signal handler calls this, on the thread that draws.
+        A signal handler calls this method on the thread that draws the view.
         """
         if self._live:
             self._live.stop()
             self._live = None
         self._next_line = math.inf
-        self._say(text)
+        self._print_line(text)
 
     def notice(self, text: str) -> None:
         """Print a line that stays on the screen."""
-        self._say(text)
+        self._print_line(text)
 
     def update(self, snapshot: Snapshot) -> None:
         """Update the view; a terminal is redrawn four times a second."""
@@ -160,13 +161,13 @@ class LiveView:
         now = time.monotonic()
         if now >= self._next_line:
             self._next_line = now + _SECONDS_BETWEEN_LINES
-            self._say(_line(snapshot, self._best(snapshot.champion)))
+            self._print_line(_progress_line(snapshot, self._champion_text(snapshot.champion)))
 
-    def _say(self, text: str) -> None:
+    def _print_line(self, text: str) -> None:
         self.console.print(f"{self.title}: {text}", highlight=False, soft_wrap=True, markup=False)
 
     def render(self) -> RenderableType:
-        """Return the panel."""
+        """Return the view: heading, progress bar, figures and the champion's text."""
         snapshot = self._snapshot
         header = Table.grid(expand=True)
         header.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
@@ -184,25 +185,29 @@ class LiveView:
         rows.add_row("speed", _speed(snapshot))
         rows.add_row(
             "cache hits",
-            f"{_share(counts.cache_hits, counts.generated)}   redundant statements "
-            f"{_share(counts.statements - counts.live_statements, counts.statements)}",
+            f"{_percentage(counts.cache_hits, counts.generated)}   redundant statements "
+            f"{_percentage(counts.statements - counts.live_statements, counts.statements)}",
         )
         rows.add_row(
-            "champion", Text(self._best(snapshot.champion), style=self._style(snapshot.champion))
+            "champion",
+            Text(
+                self._champion_text(snapshot.champion),
+                style=self._champion_style(snapshot.champion),
+            ),
         )
         rows.add_row("", self._per_task(snapshot.champion))
         if snapshot.validated:
-            rows.add_row("fitness of champions", self._curve(snapshot, self._search_fitness))
-            rows.add_row("on 10x the work", self._curve(snapshot, lambda pair: pair[1]))
+            rows.add_row("fitness of champions", self._values(snapshot, self._search_fitness))
+            rows.add_row("at 10x the work", self._values(snapshot, lambda pair: pair[1]))
         limit = nearest_limit(snapshot)
         return Group(
             header,
             *([_bar(limit)] if limit else []),
             rows,
-            Padding(_source(snapshot.champion), (1, 0, 0, 2)),
+            Padding(_program_text(snapshot.champion), (1, 0, 0, 2)),
         )
 
-    def _best(self, champion: Champion) -> str:
+    def _champion_text(self, champion: Champion) -> str:
         number, scores = champion.record.id, reported_scores(champion.record.scores)
         if not scores:
             return f"#{number}, not measured yet"
@@ -213,7 +218,7 @@ class LiveView:
     def _fitness(self, scores: list[Mapping[str, float]]) -> Interval:
         return fitness(scores, self.measurement.noise_floor, self.measurement.largest_gain)
 
-    def _style(self, champion: Champion) -> str:
+    def _champion_style(self, champion: Champion) -> str:
         """Return a green style only for a champion that is shown to beat the baseline."""
         scores = reported_scores(champion.record.scores)
         if not scores:
@@ -226,8 +231,8 @@ class LiveView:
         )
         return _STYLES[verdict]
 
-    def _curve(self, snapshot: Snapshot, value: Callable[[tuple[Champion, float]], float]) -> str:
-        """Return a value of each of the last validated champions, the latest last."""
+    def _values(self, snapshot: Snapshot, value: Callable[[tuple[Champion, float]], float]) -> str:
+        """Return a value of each of the latest validated champions, in the order of validation."""
         latest = snapshot.validated[-_CHAMPIONS_SHOWN:]
         return "  ".join(f"{value(pair):+.3f}" for pair in latest)
 
@@ -242,7 +247,7 @@ class LiveView:
 
 
 def _bar(limit: LimitProgress) -> Table:
-    """Return a progress bar that is readable without colour too, its empty part blank."""
+    """Return a progress bar whose empty part is blank, so that it is readable without colour."""
     row = Table.grid(expand=True, padding=(0, 1))
     row.add_column(ratio=1)
     row.add_column(justify="right", no_wrap=True)
@@ -250,29 +255,29 @@ def _bar(limit: LimitProgress) -> Table:
     return row
 
 
-def _source(champion: Champion) -> Text:
+def _program_text(champion: Champion) -> Text:
     return Text(str(live(champion.record.program)).rstrip(), no_wrap=True, overflow="ellipsis")
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "-"
+def _percentage(count: int, total: int) -> str:
+    return f"{100 * count / total:.1f} %" if total else "-"
 
 
 def _speed(snapshot: Snapshot) -> str:
     seconds = max(snapshot.searching_seconds, 1e-9)
-    made = snapshot.counts.generated - snapshot.replayed
+    generated = snapshot.counts.generated - snapshot.replayed
     return (
-        f"{made / seconds:,.0f} programs/s   {snapshot.counts.evaluated:,} measured   "
+        f"{generated / seconds:,.0f} programs/s   {snapshot.counts.evaluated:,} measured   "
         f"{snapshot.tests} challenger{'' if snapshot.tests == 1 else 's'} tested"
     )
 
 
-def _line(snapshot: Snapshot, best: str) -> str:
-    made = f"{snapshot.counts.generated:,} programs"
+def _progress_line(snapshot: Snapshot, best: str) -> str:
+    programs = f"{snapshot.counts.generated:,} programs"
     limit = nearest_limit(snapshot)
     if limit is None:
-        done = f"{made} in {duration(snapshot.elapsed_seconds)}"
+        done = f"{programs} in {duration(snapshot.elapsed_seconds)}"
     else:
-        done = str(limit) if limit.limit == "programs" else f"{made}, {limit}"
-    hits = _share(snapshot.counts.cache_hits, snapshot.counts.generated)
+        done = str(limit) if limit.limit == "programs" else f"{programs}, {limit}"
+    hits = _percentage(snapshot.counts.cache_hits, snapshot.counts.generated)
     return f"{done}; cache hits {hits}; champion {best}"

@@ -43,7 +43,7 @@ def print_status(overview: RunOverview) -> None:
     """Print the status of a search, and the commands to run next."""
     from evosearch.cli.terminal import Terminal
     from evosearch.report.run import status_report
-    from evosearch.report.tables import Note, Report, Section, paragraphs
+    from evosearch.report.tables import Note, Report, Section, plain_notes
     from evosearch.report.terminal import show
 
     sections = status_report(overview, _command).sections
@@ -54,7 +54,7 @@ def print_status(overview: RunOverview) -> None:
             for command, purpose in commands
             for note in (Note(command, verbatim=True, indent=2), Note(purpose, indent=6))
         ]
-        sections += (Section(notes=paragraphs("Next:")), Section(notes=tuple(notes)))
+        sections += (Section(notes=plain_notes("Next:")), Section(notes=tuple(notes)))
     show(Report(sections), Terminal())
 
 
@@ -66,15 +66,15 @@ def _commands(status: RunStatus, program: str) -> list[tuple[str, str]]:
     commands = [
         (
             _command("eval", program, "--task", unseen_task),
-            "evaluate it on a held-out task; this takes some minutes",
+            "evaluate the program on a held-out task; the evaluation takes some minutes",
         ),
         (
             _command("show", program),
-            "show its source, equations and ancestors",
+            "show the program's text, equations and ancestors",
         ),
         (
             _command("export", program, "--to", "optax", "--name", "found", "-o", "found.py"),
-            "use it in optax; `--to torch` for PyTorch",
+            "use the program in optax; `--to torch` for PyTorch",
         ),
     ]
     longer = (_command("resume", run, "--minutes", "5"), "search for five more minutes")
@@ -93,6 +93,6 @@ def _command(*words: str) -> str:
 
 
 def _unseen_task(tasks: Iterable[str]) -> str:
-    """Return a held-out task: the held-out rows of a user's table or text, if there is one."""
+    """Return a held-out task: the held-out part of a user's file if the search used one."""
     files = [task for task in tasks if Path(task.split(":")[0]).suffix in (".npz", ".txt")]
     return f"{files[0]}@held-out" if files else "digits-residual"

@@ -1,9 +1,10 @@
 """Audits of searches: whether the reported fitness of champions holds on fresh seeds.
 
 A run reports a champion's fitness from seeds that influenced no decision, so it should be unbiased.
-An audit tests this: it measures the confirmed champions again, under the same conditions and with
-the same baseline, on seeds of a separate stream. Without a bias, the 95% interval of the mean of
-(reported - fresh) over champions contains zero with probability 0.95.
+An audit tests whether the reported fitness is unbiased: the confirmed champions are measured again,
+under the same conditions and with the same baseline, on seeds of a separate stream. Without a bias,
+the 95% interval of the mean of (reported - fresh) over champions contains zero with probability
+0.95.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from evosearch import verdicts
 from evosearch.errors import UsageError
 from evosearch.evolution.records import fitness
 from evosearch.measuring.failures import TrainingError
@@ -27,7 +29,6 @@ from evosearch.runs.run import Run
 from evosearch.runs.summary import ChampionEntry
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE, Interval
-from evosearch.verdicts import bias_interval, side_of
 from primitives import zoo
 
 Progress = Callable[[str, int, int], None]
@@ -36,13 +37,13 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class AuditedChampion:
-    """The reported and the fresh fitness of a champion.
+    """A champion with its reported fitness, and its fitness on the seeds of the audit.
 
     Attributes:
         run: directory of the run.
         id: number of the program in its run.
-        reported: mean fitness and 95% interval over the seeds of its confirmation.
-        fresh: mean fitness and 95% interval over the seeds of the audit.
+        reported: reported fitness: mean and 95% interval over the seeds of its confirmation.
+        fresh: fitness on fresh seeds: mean and 95% interval over the seeds of the audit.
         per_task: mean score of each task over the seeds of the audit.
     """
 
@@ -76,27 +77,27 @@ class Audit:
     seeds: int
 
     @property
-    def mean(self) -> float:
-        """The mean of (reported - fresh)."""
+    def mean_difference(self) -> float:
+        """Mean over champions of reported minus fresh fitness."""
         return float(np.mean([champion.difference for champion in self.champions]))
 
     @property
     def standard_error(self) -> float | None:
-        """The standard error of `mean`; None for a single champion."""
+        """Standard error of `mean_difference`; None for a single champion."""
         if len(self.champions) < 2:
             return None
         differences = [champion.difference for champion in self.champions]
         return float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
 
     @property
-    def bias(self) -> Interval | None:
-        """`mean` with its 95% interval (Student's t); None for a single champion."""
-        return bias_interval([champion.difference for champion in self.champions])
+    def bias_interval(self) -> Interval | None:
+        """`mean_difference` with its 95% interval (Student's t); None for a single champion."""
+        return verdicts.bias_interval([champion.difference for champion in self.champions])
 
     @property
-    def agrees(self) -> bool | None:
-        """Whether the interval of `bias` contains zero; None for a single champion."""
-        return None if self.bias is None else side_of(self.bias) == 0
+    def interval_contains_zero(self) -> bool | None:
+        """Whether `bias_interval` contains zero; None for a single champion."""
+        return None if self.bias_interval is None else verdicts.side_of(self.bias_interval) == 0
 
     def document(self) -> dict[str, Any]:
         """Return the audit as JSON."""
@@ -114,11 +115,11 @@ class Audit:
                 }
                 for champion in self.champions
             ],
-            "mean_difference": self.mean,
+            "mean_difference": self.mean_difference,
             "standard_error": self.standard_error,
-            "mean_low": self.bias and self.bias.low,
-            "mean_high": self.bias and self.bias.high,
-            "agrees": self.agrees,
+            "mean_low": self.bias_interval and self.bias_interval.low,
+            "mean_high": self.bias_interval and self.bias_interval.high,
+            "agrees": self.interval_contains_zero,
         }
 
 
@@ -136,7 +137,8 @@ def audit(
     Args:
         runs: the runs, finished or not; they are not changed.
         seeds: number of fresh seeds for each champion; each champion has different seeds.
-        workers: number of concurrent trainings; None for one per core. It does not affect results.
+        workers: number of concurrent trainings, which does not affect results; None for one per
+            core.
         timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
         notify: called with a message for each failed training, which counts as diverged.
         progress: called with the state of the audit.
@@ -183,7 +185,7 @@ def _confirmed(run: Run) -> list[ChampionEntry]:
 
 
 class _Auditor:
-    """Measures champions; runs on the same tasks share compiled trainings."""
+    """Measures champions; searches on the same tasks share compiled trainings."""
 
     def __init__(
         self,
@@ -198,7 +200,7 @@ class _Auditor:
         self._progress = progress
         self._seeds = seeds
         self._done = 0
-        self._planned = sum(self._trainings(run) * seeds for run, _ in confirmed)
+        self._planned = sum(self._trainings_per_seed(run) * seeds for run, _ in confirmed)
         self._prepared: set[TaskSetup] = set()
         self._scorers: dict[Run, Scorer] = {}
 
@@ -225,14 +227,14 @@ class _Auditor:
                 scores.append(_scores(future.result(), tasks))
             except TrainingError as error:
                 raise error.named(name if error.contender == program else "") from error.__cause__
-            self._done += self._trainings(run)
+            self._done += self._trainings_per_seed(run)
         self._progress(name, self._done, self._planned)
-        limits = run.config.measurement
+        settings = run.config.measurement
         return AuditedChampion(
             run=str(run.directory),
             id=champion.id,
             reported=champion.estimate.fitness,
-            fresh=fitness(scores, limits.noise_floor, limits.largest_gain),
+            fresh=fitness(scores, settings.noise_floor, settings.largest_gain),
             per_task={
                 task: float(np.mean([by_task[task] for by_task in scores])) for task in tasks
             },
@@ -252,11 +254,11 @@ class _Auditor:
         program, backend = zoo.load(BASELINE), self._runner.backend
         backend.prepare(setup, program, backend.engine(setup, program, trainings=1))
 
-    def _trainings(self, run: Run) -> int:
+    def _trainings_per_seed(self, run: Run) -> int:
         """Return the number of trainings per seed: the program and the baseline on every task."""
         return 2 * len(run.config.tasks)
 
 
 def _scores(measured: Mapping[str, Measurement], tasks: Sequence[str]) -> Mapping[str, float]:
-    """Return scores by task; skipped tasks have the worst score."""
+    """Return scores by task; tasks that were not measured have the worst score."""
     return {task: measured[task].score if task in measured else -LARGEST_SCORE for task in tasks}

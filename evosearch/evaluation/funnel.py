@@ -16,7 +16,7 @@ from typing import Any
 from evosearch.config import FunnelConfig
 from evosearch.errors import UsageError
 from evosearch.evaluation.evaluation import Progress, evaluate
-from evosearch.evaluation.results import ROUNDING, Evaluation
+from evosearch.evaluation.results import MIN_DEVIATION, Evaluation
 from evosearch.fixed import VALIDATION_DECAYS, VALIDATION_RATES, VALIDATION_RESOLUTION
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.scorer import BASELINE
@@ -35,14 +35,14 @@ SCALES = ("10x", "100x")
 
 @dataclass(frozen=True)
 class Entrant:
-    """A program in a stage.
+    """A program that is measured in a stage of the funnel.
 
     Attributes:
-        name: `runs/NAME#ID`.
+        name: run and id of the program, as `runs/NAME#ID`.
         source: text of the program.
-        fitness: mean and 95% interval over seeds of the capped mean over tasks; 0 is the tuned
-            baseline.
-        per_task: mean score over seeds of each task.
+        fitness: mean and 95% interval over seeds; each seed counts with its mean over tasks of
+            min(score, `largest_gain`). The tuned baseline has fitness 0.
+        per_task: for each task, the mean score over seeds.
     """
 
     name: str
@@ -64,22 +64,22 @@ class Stage:
     Attributes:
         scale: work of the stage, relative to the search tasks.
         seeds: number of fresh seeds of each entrant.
-        entrants: all programs measured. Programs whose lower bound is above the baseline come
-            first, and within each group the best mean comes first.
-        through: number of entrants that advanced or won.
+        entrants: all programs measured in the stage. Programs whose lower bound is above the
+            baseline come first; within each group, a higher mean comes first.
+        promoted: number of entrants that advanced or won.
     """
 
     scale: str
     seeds: int
     entrants: tuple[Entrant, ...]
-    through: int
+    promoted: int
 
     def document(self) -> dict[str, Any]:
         """Return the stage as JSON."""
         return {
             "scale": self.scale,
             "seeds": self.seeds,
-            "through": self.through,
+            "through": self.promoted,
             "entrants": [entrant.document() for entrant in self.entrants],
         }
 
@@ -90,7 +90,7 @@ class FunnelResult:
 
     Attributes:
         stages: stages in order; fewer than `SCALES` if no program advanced.
-        winner: measured at the last scale on fresh seeds; None if no program won.
+        winner: the winner, measured at the last scale on fresh seeds; None if no program won.
     """
 
     stages: tuple[Stage, ...]
@@ -116,17 +116,18 @@ def funnel(
     progress: Progress = lambda text, done, total: None,
     ledger: Ledger | None = None,
 ) -> FunnelResult:
-    """Take the best distinct programs of `runs` through the stages.
+    """Measure the best distinct programs of `runs` in stages of increasing work.
 
     Args:
         runs: the runs; all have the same search tasks.
         config: number of entrants and seeds of each stage; None for the first run's settings.
         to: scale of the last stage, whose best program is the winner.
-        workers: number of concurrent trainings; None for one per core.
+        workers: number of concurrent trainings, which does not affect results; None for one per
+            core.
         timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
         notify: called with a message for each failed training, which counts as diverged.
         progress: called with the state of the funnel.
-        ledger: where trainings are stored; None to store nothing.
+        ledger: stores finished trainings, which are not repeated; None to store nothing.
 
     Raises:
         UsageError: there is no run, the runs have different tasks, or a scale has no tasks.
@@ -142,7 +143,7 @@ def funnel(
                 f" on {', '.join(first.tasks)}; give runs with the same tasks"
             )
     config = config or first.funnel
-    cap = config.largest_gain or first.measurement.largest_gain
+    largest_gain = config.largest_gain or first.measurement.largest_gain
     remaining = candidates(runs, config.entrants[0])
     if not remaining:
         raise UsageError(
@@ -183,17 +184,17 @@ def funnel(
                 ledger=ledger,
             )
 
-        entrants = _entrants(measure(remaining, Stream.VALIDATE, seeds), cap)
+        entrants = _entrants(measure(remaining, Stream.VALIDATE, seeds), largest_gain)
         entrants.sort(key=lambda e: (e.fitness.low > 0, e.fitness.mean), reverse=True)
-        ahead = [entrant for entrant in entrants if entrant.fitness.low > 0]
-        last = scale == to
-        through = ahead[:1] if last else ahead
-        stages.append(Stage(scale, seeds, tuple(entrants), len(through)))
-        remaining = {entrant.name: remaining[entrant.name] for entrant in through}
+        better = [entrant for entrant in entrants if entrant.fitness.low > 0]
+        is_last = scale == to
+        promoted = better[:1] if is_last else better
+        stages.append(Stage(scale, seeds, tuple(entrants), len(promoted)))
+        remaining = {entrant.name: remaining[entrant.name] for entrant in promoted}
         if not remaining:
             return FunnelResult(tuple(stages), None)
     confirmed = measure(remaining, Stream.CONFIRM, config.confirm_seeds)
-    return FunnelResult(tuple(stages), _entrants(confirmed, cap)[0])
+    return FunnelResult(tuple(stages), _entrants(confirmed, largest_gain)[0])
 
 
 def candidates(runs: Sequence[Run], count: int) -> dict[str, Program]:
@@ -228,8 +229,8 @@ def _without_constants(program: Program) -> str:
     )
 
 
-def _entrants(evaluation: Evaluation, cap: float) -> list[Entrant]:
-    """Return the contenders of the evaluation except the baseline, in its order."""
+def _entrants(evaluation: Evaluation, largest_gain: float) -> list[Entrant]:
+    """Return all contenders of the evaluation except the baseline, in the evaluation's order."""
     by_task = {
         report.task: {result.program: result.losses for result in report.results}
         for report in evaluation.tasks
@@ -246,11 +247,11 @@ def _entrants(evaluation: Evaluation, cap: float) -> list[Entrant]:
             for task, losses in by_task.items()
         }
         by_seed = [
-            bounded_mean(dict(zip(scores, seed_scores, strict=True)), cap)
+            bounded_mean(dict(zip(scores, seed_scores, strict=True)), largest_gain)
             for seed_scores in zip(*scores.values(), strict=True)
         ]
         per_task = {task: sum(values) / len(values) for task, values in scores.items()}
         entrants.append(
-            Entrant(result.program, result.source, interval(by_seed, ROUNDING), per_task)
+            Entrant(result.program, result.source, interval(by_seed, MIN_DEVIATION), per_task)
         )
     return entrants

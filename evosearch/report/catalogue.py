@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from evosearch.report.tables import Column, Report, Row, Section, Table, paragraphs
+from evosearch.report.tables import Column, Report, Row, Section, Table, plain_notes
 from primitives import OPS, live, state_memory, zoo
 from primitives.explain import language
 
@@ -30,7 +30,7 @@ def ops_report() -> Report:
         Row((language.call(op), op.operands or "-", language.result(op), op.op_set, op.summary))
         for op in OPS.values()
     ]
-    notes = paragraphs(
+    notes = plain_notes(
         "operands: x is a value of any kind, s a scalar (one number per model).",
         "result: common is the kind that the operands broadcast to; another kind is the largest "
         "possible one.",
@@ -58,7 +58,7 @@ def zoo_table() -> Table:
 
 def zoo_report() -> Report:
     """Return a table of the known optimizers with notes."""
-    notes = paragraphs(
+    notes = plain_notes(
         "statements: live statements. memory: state numbers per weight, for two 1024 x 1024 layers",
         "with biases. `evosearch show NAME` shows source, equations and paper.",
     )
@@ -91,7 +91,7 @@ def tasks_report(tasks: Sequence[Task], provenance: Mapping[str, str]) -> Report
     if provenance:
         notes.append("data sources, each split into search, validation and held-out parts:")
         notes += [f"  {source}: {description}" for source, description in provenance.items()]
-    return Report((*sections, Section(notes=paragraphs(*notes))))
+    return Report((*sections, Section(notes=plain_notes(*notes))))
 
 
 def signal_to_noise_report(tasks: Sequence[SignalToNoise], optimizers: Sequence[str]) -> Report:
@@ -114,7 +114,7 @@ def signal_to_noise_report(tasks: Sequence[SignalToNoise], optimizers: Sequence[
         )
         for task in tasks
     ]
-    notes = paragraphs(
+    notes = plain_notes(
         "signal: standard deviation between optimizers of the mean log loss at the best learning "
         f"rate. Optimizers: {', '.join(optimizers)}.",
         "noise: standard deviation of an optimizer's log losses between seeds; paired: without the "

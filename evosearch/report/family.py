@@ -1,7 +1,7 @@
 """Family tree of the champions, as text for a terminal and as an SVG picture.
 
 Each ancestor has a row, oldest first, and each branch has a lane. The first lane is the last
-champion's line of descent; a branch that ends in an earlier champion has a lane of its own.
+champion's line of descent; each branch that ends in an earlier champion has another lane.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 _ROW, _LANE, _MARGIN, _CHARACTER = 24, 18, 16, 7.3
+"""Height of a row, width of a lane, margin and width of a character, in pixels."""
 _STYLE = """
 text { font: 12px "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: #1e293b; }
 .champion text { font-weight: bold; }
@@ -27,13 +28,13 @@ path { fill: none; stroke: #94a3b8; stroke-width: 1.5; }
 
 @dataclass(frozen=True)
 class Row:
-    """Row of one ancestor.
+    """An ancestor's row in the picture of a family tree.
 
     Attributes:
         ancestor: The ancestor.
-        champion: Its number as a champion, from 0; None for other programs.
-        lane: Index of its lane.
-        parent: Row and lane of its parent; None for a root.
+        champion: The ancestor's number as a champion, from 0; None for other programs.
+        lane: Index of the ancestor's lane.
+        parent: Row and lane of the ancestor's parent; None for a root.
         open: Lanes that continue past this row.
     """
 
@@ -48,7 +49,8 @@ class Row:
         """Id, fitness, mutation and, of a champion, its number."""
         ancestor = self.ancestor
         fitness = "" if ancestor.fitness is None else f"  {ancestor.fitness:+.3f}"
-        neutral = f"  (+ {ancestor.neutral} neutral)" if ancestor.neutral else ""
+        count = ancestor.neutral
+        neutral = f"  (+ {count} neutral mutation{'s' * (count != 1)})" if count else ""
         rank = "" if self.champion is None else f"  champion {self.champion}"
         return f"#{ancestor.id}{fitness}  {printable(ancestor.mutation)}{neutral}{rank}"
 
@@ -85,7 +87,11 @@ def _parent(tree: nx.DiGraph[int], node: int) -> int | None:
 
 
 def _lanes(tree: nx.DiGraph[int]) -> dict[int, int]:
-    """Assign lanes from the last champion back, each up to an ancestor that has a lane."""
+    """Return the lane of each node; the last champion and its ancestors have lane 0.
+
+    Each earlier champion, the latest first, gets the next lane, together with its ancestors that
+    have no lane yet.
+    """
     lanes: dict[int, int] = {}
     champions = [(data["champion"], node) for node, data in tree.nodes(data=True)]
     numbered = sorted((n, node) for n, node in champions if n is not None)
@@ -99,7 +105,7 @@ def _lanes(tree: nx.DiGraph[int]) -> dict[int, int]:
 
 
 def to_text(rows: list[Row]) -> list[str]:
-    """Return the tree as lines: one per ancestor, and one per branch that leaves it."""
+    """Return the tree as lines: one for each ancestor, and one for each branch."""
     width = max((row.lane for row in rows), default=0) + 1
     branches: dict[int, set[int]] = {}
     for row in rows:

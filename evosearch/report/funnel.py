@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
-from evosearch.report.tables import Column, Note, Report, Row, Section, Table, Tone, paragraphs
+from evosearch.report.tables import Column, Note, Report, Row, Section, Table, Tone, plain_notes
 from evosearch.verdicts import describe_winner, explain_missing_winner, format_estimate
 
 
 def funnel_report(result: FunnelResult) -> Report:
     """Return a table for each stage, and the winner with its scores and its program."""
-    sections = [_stage(stage) for stage in result.stages]
-    notes = paragraphs(outcome(result))
+    sections = [_stage_section(stage) for stage in result.stages]
+    notes = plain_notes(outcome(result))
     winner = result.winner
     if winner is None:
         return Report((*sections, Section(notes=notes)))
@@ -29,25 +29,28 @@ def outcome(result: FunnelResult) -> str:
     winner = result.winner
     return (
         f"winner {winner.name}: fitness {format_estimate(winner.fitness)} at {last.scale} the "
-        f"work, {describe_winner(winner.fitness)}"
+        f"work of the search tasks, {describe_winner(winner.fitness)}"
     )
 
 
-def _stage(stage: Stage) -> Section:
+def _stage_section(stage: Stage) -> Section:
     columns = (
         Column("program"),
-        *(Column(header, "+.3f") for header in ("fitness", "low", "high")),
+        *(Column(header, "+.3f") for header in ("fitness", "95% low", "95% high")),
         *(Column(header, "", wraps=True) for header in ("best task", "worst task")),
     )
     rows = [
-        _entrant(entrant, stage.scale, advances=rank < stage.through)
+        _entrant_row(entrant, stage.scale, advances=rank < stage.promoted)
         for rank, entrant in enumerate(stage.entrants)
     ]
-    title = f"{stage.scale} the work: {stage.through} of {len(stage.entrants)} programs advance"
+    title = (
+        f"{stage.scale} the work of the search tasks: "
+        f"{stage.promoted} of {len(stage.entrants)} programs advance"
+    )
     return Section(title, table=Table(columns, tuple(rows)))
 
 
-def _entrant(entrant: Entrant, scale: str, *, advances: bool) -> Row:
+def _entrant_row(entrant: Entrant, scale: str, *, advances: bool) -> Row:
     ordered = sorted(entrant.per_task.items(), key=lambda pair: pair[1])
     best_and_worst = [
         f"{task.replace(f'-{scale}', '')} {score:+.3f}" for task, score in (ordered[-1], ordered[0])

@@ -29,7 +29,7 @@ def _note(note: Note) -> str:
 def _table(table: Table) -> str:
     lines = [
         [as_markdown(column.header) for column in table.columns],
-        ["---" if column.number is None else "---:" for column in table.columns],
+        ["---" if column.number_format is None else "---:" for column in table.columns],
     ]
     for row in table.rows:
         cells = zip(table.columns, row.cells, strict=True)

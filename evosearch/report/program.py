@@ -1,4 +1,4 @@
-"""Report of a program: source, simplified form, description, equations, ancestors and facts."""
+"""Report of a program: text, simplified form, description, equations, ancestors, properties."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from evosearch.report.tables import Column, Note, Report, Row, Section, Table, paragraphs
+from evosearch.report.tables import Column, Note, Report, Row, Section, Table, plain_notes
 from evosearch.runs.lineage import Ancestor, lineage
 from evosearch.runs.run import Run
 from evosearch.simplification import Simplification, simplify_by_algebra
@@ -30,13 +30,14 @@ _WIDTH = 100
 """Width of prose in characters."""
 
 
-class NearestKnown(NamedTuple):
+class NearestOptimizer(NamedTuple):
     """The known optimizer that is nearest to a program.
 
     Attributes:
-        name: Its name in the zoo.
-        title: Its name in prose.
-        distance: 0 means equal up to constants, 1 means nothing in common.
+        name: The optimizer's name in the zoo.
+        title: The optimizer's name in prose.
+        distance: Distance from the program to the optimizer; 0 means equal up to constants, 1 means
+            nothing in common.
     """
 
     name: str
@@ -47,11 +48,11 @@ class NearestKnown(NamedTuple):
         """Return a sentence on the optimizer and its distance."""
         title, distance = self.title, self.distance
         if distance == 0:
-            return f"It has the structure of {title}; only constants may differ."
+            return f"The program has the structure of {title}; only constants may differ."
         if distance > FAR:
             return (
-                f"It resembles no known optimizer; the nearest, {title}, is at distance "
-                f"{distance:.2f}."
+                f"The program resembles no known optimizer; the nearest, {title}, is at "
+                f"distance {distance:.2f}."
             )
         return (
             f"The nearest known optimizer is {title}, at distance {distance:.2f} (0: equal up to "
@@ -59,30 +60,34 @@ class NearestKnown(NamedTuple):
         )
 
 
-def nearest_known(program: Program) -> NearestKnown:
+def nearest_optimizer(program: Program) -> NearestOptimizer:
     """Return the known optimizer that is nearest to `program`."""
     match = nearest(program)
-    return NearestKnown(match.name, zoo.entry(match.name).title, match.distance)
+    return NearestOptimizer(match.name, zoo.entry(match.name).title, match.distance)
 
 
 def describe_nearest(match: Nearest) -> str:
     """Return a sentence on the nearest known optimizer, and the lines that differ."""
     title = zoo.entry(match.name).title
     if match.distance > FAR:
-        return f"It resembles no known optimizer; the nearest is {title}."
-    start = "It has the structure of" if match.distance == 0 else "The nearest known optimizer is"
+        return f"The program resembles no known optimizer; the nearest is {title}."
+    start = (
+        "The program has the structure of"
+        if match.distance == 0
+        else "The nearest known optimizer is"
+    )
     changes = "\n".join(f"    {line}" for line in match.diff)
     end = f"; the differences from it are:\n{changes}" if changes else ", with its constants."
     return f"{start} {title}{end}"
 
 
 def simplified(program: Program, origin: tuple[Run, int] | None) -> tuple[Simplification, bool]:
-    """Return the simplification of a program, and whether it was measured.
+    """Return the simplification of a program, and whether measurements decided its steps.
 
     Args:
         program: The program.
-        origin: Its run and id; None for a program of no run. The run may hold a measured
-            derivation; without one, the program is simplified by algebra.
+        origin: The program's run and id; None if it comes from no run. The run may hold a measured
+            derivation; if there is none, the program is simplified by algebra.
     """
     measured = read_derivation(origin[0].directory, origin[1]) if origin else None
     return (measured, True) if measured else (simplify_by_algebra(program), False)
@@ -94,10 +99,10 @@ class Inspection:
 
     Attributes:
         program: The program, unsimplified.
-        entry: Its entry in the zoo; None for other programs.
-        simplification: Its stored derivation, or a simplification by algebra.
-        measured: Whether the simplification was measured.
-        ancestors: Its ancestors, the oldest first; None for a program of no run.
+        entry: The program's entry in the zoo; None for other programs.
+        simplification: The program's stored derivation, or a simplification by algebra.
+        measured: Whether measurements decided the steps of the simplification.
+        ancestors: The program's ancestors, the oldest first; None if it comes from no run.
     """
 
     program: Program
@@ -107,14 +112,14 @@ class Inspection:
     ancestors: Sequence[Ancestor] | None
 
     @property
-    def shown(self) -> Program:
+    def program_for_equations(self) -> Program:
         """The program whose equations are shown: simplified, unless it is from the zoo."""
         return self.simplification.program if self.entry is None else self.program
 
     def document(self) -> dict[str, Any]:
         """Return the document of `evosearch show --json`."""
         live_program, derivation = live(self.program), self.simplification.document()
-        simple = self.simplification.program
+        simplified_program = self.simplification.program
         return {
             "description": self.entry and _entry_document(self.entry),
             "source": str(self.program),
@@ -124,12 +129,12 @@ class Inspection:
             "semantic_key": semantic_key(self.program),
             "kinds": {name: str(kind) for name, kind in check(self.program).items()},
             "state_memory": state_memory(self.program),
-            "equations": _lines(self.program),
+            "equations": _equation_lines(self.program),
             "latex": to_latex(self.program),
             "simplified": derivation["source"],
             "simplified_statements": derivation["statements"],
-            "simplified_equations": _lines(simple),
-            "simplified_latex": to_latex(simple),
+            "simplified_equations": _equation_lines(simplified_program),
+            "simplified_latex": to_latex(simplified_program),
             "in_words": derivation["description"],
             "nearest": derivation["nearest"],
             "derivation": derivation["steps"],
@@ -147,7 +152,7 @@ def inspect(name: str, program: Program, origin: tuple[Run, int] | None) -> Insp
     Args:
         name: The PROGRAM argument.
         program: The program.
-        origin: Its run and id; None for a program of no run.
+        origin: The program's run and id; None if it comes from no run.
 
     Raises:
         EvosearchError: The run is damaged.
@@ -161,7 +166,7 @@ def _entry_document(entry: zoo.Entry) -> dict[str, Any]:
     return asdict(entry) | {"hyperparameters": dict(entry.hyperparameters)}
 
 
-def _lines(program: Program) -> list[str]:
+def _equation_lines(program: Program) -> list[str]:
     return [str(equation) for equation in equations(program)]
 
 
@@ -175,10 +180,10 @@ def program_report(inspection: Inspection) -> Report:
     ]
     if inspection.ancestors:
         sections += [
-            Section(notes=paragraphs("lineage:")),
+            Section(notes=plain_notes("lineage:")),
             Section(table=_lineage(inspection.ancestors)),
         ]
-    return Report((*sections, _verbatim(_facts(inspection.program))))
+    return Report((*sections, _verbatim(_properties(inspection.program))))
 
 
 def _verbatim(text: str) -> Section:
@@ -198,7 +203,7 @@ def _sources(program: Program) -> list[Section]:
     sections, live_program = [_verbatim(str(program))], live(program)
     if len(live_program.statements) < len(program.statements):
         sections += [
-            Section(notes=paragraphs("without dead statements:")),
+            Section(notes=plain_notes("without dead statements:")),
             _verbatim(str(live_program)),
         ]
     return sections
@@ -212,7 +217,7 @@ def _simplified_form(inspection: Inspection) -> list[Section]:
     if inspection.entry is None and steps:
         how = "by algebra and measurement" if inspection.measured else "by algebra"
         sections += [
-            Section(notes=paragraphs(f"simplified {how}, in {steps} steps:")),
+            Section(notes=plain_notes(f"simplified {how}, in {steps} steps:")),
             _verbatim(str(program)),
         ]
     sections.append(_verbatim(textwrap.fill(describe(program), _WIDTH)))
@@ -223,11 +228,16 @@ def _simplified_form(inspection: Inspection) -> list[Section]:
 
 def _equations(inspection: Inspection) -> str:
     title = "one step, from t-1 to t" + (", simplified" if inspection.entry is None else "")
-    return "\n".join([f"{title}:\n", *(f"    {line}" for line in _lines(inspection.shown))])
+    return "\n".join(
+        [
+            f"{title}:\n",
+            *(f"    {line}" for line in _equation_lines(inspection.program_for_equations)),
+        ]
+    )
 
 
 def _lineage(ancestors: Sequence[Ancestor]) -> Table:
-    """Return a row for each ancestor, with neutral mutations folded."""
+    """Return a row for each ancestor; mutations that left the update unchanged are only counted."""
     columns = (
         Column("id", "d"),
         Column("fitness", "+.3f", missing="not measured"),
@@ -236,13 +246,14 @@ def _lineage(ancestors: Sequence[Ancestor]) -> Table:
     )
     rows = []
     for ancestor in ancestors:
-        neutral = f"  (+ {ancestor.neutral} neutral)" if ancestor.neutral else ""
+        count = ancestor.neutral
+        neutral = f"  (+ {count} neutral mutation{'s' * (count != 1)})" if count else ""
         mutation = f"{ancestor.mutation}{neutral}"
         rows.append(Row((ancestor.id, ancestor.fitness, ancestor.seeds, mutation)))
     return Table(columns, tuple(rows))
 
 
-def _facts(program: Program) -> str:
+def _properties(program: Program) -> str:
     memory = state_memory(program)
     live_statements = len(live(program).statements)
     return "\n".join(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evosearch.report.program import NearestKnown, nearest_known, simplified
+from evosearch.report.program import NearestOptimizer, nearest_optimizer, simplified
 from evosearch.report.tables import (
     Column,
     Note,
@@ -15,7 +15,7 @@ from evosearch.report.tables import (
     Row,
     Section,
     Table,
-    paragraphs,
+    plain_notes,
 )
 from evosearch.runs.activity import WorkerActivity
 from evosearch.runs.run import Run
@@ -43,18 +43,18 @@ class BestProgram:
     """The best program of a run: the winner of its funnel or, without one, its champion.
 
     Attributes:
-        program: The PROGRAM argument that names it.
-        source: Its simplified text.
-        measured: Whether it was simplified by measurement too, not only by algebra.
-        in_words: Its description.
-        nearest: The nearest known optimizer.
+        program: The PROGRAM argument that names the program.
+        source: Text of the simplified program.
+        measured: Whether measurements, not only algebra, decided the steps of the simplification.
+        in_words: Description of the simplified program.
+        nearest: The known optimizer that is nearest to the simplified program.
     """
 
     program: str
     source: str
     measured: bool
     in_words: str
-    nearest: NearestKnown
+    nearest: NearestOptimizer
 
     def document(self) -> dict[str, Any]:
         """Return the program as JSON."""
@@ -102,7 +102,7 @@ def _best_program(run: Run, status: RunStatus) -> BestProgram | None:
         source=str(program),
         measured=measured,
         in_words=describe(program),
-        nearest=nearest_known(program),
+        nearest=nearest_optimizer(program),
     )
 
 
@@ -119,20 +119,20 @@ def status_report(overview: RunOverview, command: Callable[..., str]) -> Report:
 
     Args:
         overview: The status and the best program.
-        command: Makes a command line from the words after `evosearch`.
+        command: Returns the command line of `evosearch` with the given arguments.
     """
     status, best = overview.status, overview.best
-    counts = Section(notes=(*paragraphs(_counts(status, command)), *map(_worker, status.workers)))
+    counts = Section(notes=(*plain_notes(_counts(status, command)), *map(_worker, status.workers)))
     if best is None:
-        return Report((counts, Section(notes=paragraphs("Nothing has been measured yet."))))
+        return Report((counts, Section(notes=plain_notes("Nothing has been measured yet."))))
     how = "by algebra and measurement" if best.measured else "by algebra"
     return Report(
         (
             counts,
-            Section(notes=paragraphs(f"Best program, simplified {how}:")),
+            Section(notes=plain_notes(f"Best program, simplified {how}:")),
             Section(notes=(Note(best.source, verbatim=True, indent=4),)),
-            Section(notes=paragraphs(best.in_words, best.nearest.describe())),
-            Section(notes=paragraphs("Evidence:")),
+            Section(notes=plain_notes(best.in_words, best.nearest.describe())),
+            Section(notes=plain_notes("Evidence:")),
             Section(notes=tuple(Note(text, indent=2) for text in _evidence(status))),
         )
     )
@@ -149,11 +149,11 @@ def _counts(status: RunStatus, command: Callable[..., str]) -> str:
     return (
         f"{status.run}: {status.generated:,} programs in {duration(status.elapsed_seconds)}, "
         f"{status.evaluated:,} of them distinct and trained, in {status.trainings:,} trainings; "
-        f"{_state(status, command)}."
+        f"{_search_state(status, command)}."
     )
 
 
-def _state(status: RunStatus, command: Callable[..., str]) -> str:
+def _search_state(status: RunStatus, command: Callable[..., str]) -> str:
     """Return whether the search is running, or why it stopped."""
     if status.running:
         return "still running"
@@ -205,7 +205,7 @@ def _by_task(estimate: Estimate) -> str:
 
 
 def top_report(programs: Sequence[MeasuredProgram]) -> Report:
-    """Return a table of the best programs, and the text of the first."""
+    """Return a table of the best programs, and the text of the first program in the table."""
     columns = (
         Column("id", "d"),
         Column("fitness", "+.3f"),
@@ -234,4 +234,4 @@ def top_report(programs: Sequence[MeasuredProgram]) -> Report:
         return Report((table,))
     best = programs[0]
     source = Note(best.source, verbatim=True)
-    return Report((table, Section(notes=(*paragraphs(f"{best.id}:"), source))))
+    return Report((table, Section(notes=(*plain_notes(f"{best.id}:"), source))))

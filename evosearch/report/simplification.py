@@ -12,7 +12,7 @@ from evosearch.report.tables import (
     Section,
     Table,
     Tone,
-    paragraphs,
+    plain_notes,
 )
 from evosearch.simplification.deciding import TASK_LIMIT_FACTOR
 from evosearch.simplification.record import Cost, Simplification, Step
@@ -22,7 +22,7 @@ from primitives import Program
 from primitives.explain.description import describe
 from primitives.explain.nearest import changed_lines, nearest
 
-_LARGEST = round(LARGEST_SCORE, 3)
+_MAX_COST = round(LARGEST_SCORE, 3)
 _INDENT = 3
 _TONES = {"-": Tone.BAD, "+": Tone.GOOD}
 
@@ -53,7 +53,7 @@ def result_report(simplification: Simplification) -> Report:
     """Return the simplified program, its confirmation on fresh seeds and the ablation table."""
     program = simplification.program
     source = Note(str(program), verbatim=True)
-    description = paragraphs(describe(program), describe_nearest(nearest(program)))
+    description = plain_notes(describe(program), describe_nearest(nearest(program)))
     sections = [Section(notes=(source,)), Section(notes=description), _summary(simplification)]
     if simplification.confirmation:
         sections.append(_confirmation(simplification, simplification.confirmation))
@@ -78,7 +78,7 @@ def _summary(simplification: Simplification) -> Section:
             f"Not every removal was tried within {simplification.settings['minutes']:g} minutes; "
             "`evosearch simplify` without --minutes tries all."
         )
-    return Section(notes=paragraphs(*sentences))
+    return Section(notes=plain_notes(*sentences))
 
 
 def _confirmation(simplification: Simplification, cost: Cost) -> Section:
@@ -89,7 +89,7 @@ def _confirmation(simplification: Simplification, cost: Cost) -> Section:
     return Section(
         f"Cost compared with the original, in log loss, on {cost.seeds} fresh seeds:",
         table=Table(columns, tuple(rows)),
-        notes=paragraphs(_verdict(simplification)),
+        notes=plain_notes(_verdict(simplification)),
     )
 
 
@@ -100,13 +100,15 @@ def _verdict(simplification: Simplification) -> str:
     if simplification.unconfirmed:
         tasks = ", ".join(simplification.unconfirmed)
         return f"Not shown to cost less than {limit} in the mean, {worst} on each task: {tasks}."
-    return f"It costs less than {limit} in the mean and less than {worst} on each task (95%)."
+    return (
+        f"The program costs less than {limit} in the mean and less than {worst} on each task (95%)."
+    )
 
 
 def _ablations(simplification: Simplification) -> Section:
     """Return the cost of leaving out each statement: in the mean, and on the worst task."""
     columns = (
-        Column("statement", wraps=True, narrowest=12),  # the only column that shrinks
+        Column("statement", wraps=True, min_width=12),  # the only column that shrinks
         Column("instead"),
         Column("cost, 95% bounds", ""),
         Column("most", "+.3f"),
@@ -122,13 +124,13 @@ def _ablations(simplification: Simplification) -> Section:
     doubtful = [each.statement for each in ablations if not is_needed(each.cost.low)]
     if doubtful:
         sentences.append(f"Not shown to be needed on these tasks: {'; '.join(doubtful)}.")
-    if any(each.cost.high >= _LARGEST for each in ablations):
-        sentences.append(f"Costs are capped at {_LARGEST:+.3f}, which is four times the loss.")
+    if any(each.cost.high >= _MAX_COST for each in ablations):
+        sentences.append(f"Costs are capped at {_MAX_COST:+.3f}, which is four times the loss.")
     seeds = ablations[0].cost.seeds
     return Section(
         f"Cost of leaving out one statement, in log loss, on {seeds} seeds:",
         table=Table(columns, tuple(rows)),
-        notes=paragraphs(*sentences),
+        notes=plain_notes(*sentences),
     )
 
 

@@ -1,7 +1,7 @@
 """Reports as data: sections with a table and notes, independent of how they are rendered.
 
-`report.terminal` prints a report and `report.markdown` writes it. `Table.records` gives the rows as
-JSON, for documents that consist of a table.
+`report.terminal` prints a report and `report.markdown` writes it. `Table.json_rows` returns the
+rows as JSON, for documents that consist of a table.
 """
 
 from __future__ import annotations
@@ -17,20 +17,26 @@ class Tone(StrEnum):
     """Role of a text, which a renderer shows by a style."""
 
     PLAIN = "plain"
+    """Ordinary text."""
     GOOD = "good"
+    """A good result, such as the verdict better, or an added line."""
     BAD = "bad"
+    """A bad result, such as the verdict worse, an error, or a removed line."""
     QUIET = "quiet"
+    """Text of minor importance, such as how figures were measured."""
     STRONG = "strong"
+    """An emphasized row, such as a total."""
     MARKED = "marked"
+    """A measured figure of a step of a derivation."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value with a text or a tone of its own.
+    """A value in a table whose text or tone differs from the column's format or the row's tone.
 
     Attributes:
         value: The value; None if it is missing.
-        text: Text to show; None means the column's format.
+        text: Text to show; None means the value in the column's format.
         tone: Role of the text.
     """
 
@@ -45,20 +51,20 @@ class Column:
 
     Attributes:
         header: Heading.
-        number: Format of its numbers, such as `+.3f`; "" means the default format. A column of
-            numbers is right-aligned. None means a column of text.
-        key: Name of its values in JSON; None leaves them out.
+        number_format: Format of the column's numbers, such as `+.3f`; "" means the default format,
+            None a column of text. A column of numbers is right-aligned.
+        key: Name of the column's values in JSON; None leaves the column out.
         missing: Text for a value of None.
         wraps: Whether long cells are wrapped if the table is too wide.
-        narrowest: Minimum width in characters of a column that wraps.
+        min_width: Minimum width in characters of a column that wraps.
     """
 
     header: str
-    number: str | None = None
+    number_format: str | None = None
     key: str | None = None
     missing: str = "-"
     wraps: bool = False
-    narrowest: int = 0
+    min_width: int = 0
 
     def text(self, cell: Cell | Value) -> str:
         """Return the text of a cell of this column."""
@@ -66,7 +72,7 @@ class Column:
             return self.text(cell.value) if cell.text is None else cell.text
         if cell is None:
             return self.missing
-        return cell if isinstance(cell, str) else format(cell, self.number or "")
+        return cell if isinstance(cell, str) else format(cell, self.number_format or "")
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
-    def records(self) -> list[dict[str, Any]]:
+    def json_rows(self) -> list[dict[str, Any]]:
         """Return the rows as JSON: values by the keys of their columns."""
         return [
             {
@@ -103,7 +109,7 @@ class Note:
     Attributes:
         text: The text.
         tone: Role of the text.
-        verbatim: Whether it is a program or a command, whose lines are never wrapped.
+        verbatim: Whether the text is a program or a command; its lines are then never wrapped.
         indent: Number of spaces before each line on a terminal.
     """
 
@@ -137,6 +143,6 @@ class Report:
     sections: tuple[Section, ...]
 
 
-def paragraphs(*texts: str) -> tuple[Note, ...]:
+def plain_notes(*texts: str) -> tuple[Note, ...]:
     """Return a plain note for each text."""
     return tuple(map(Note, texts))

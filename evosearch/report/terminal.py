@@ -20,7 +20,7 @@ _STYLES = {
     Tone.STRONG: "bold",
     Tone.MARKED: "cyan",
 }
-_NARROWEST = 20
+_MIN_WIDTH = 20
 """Minimum width of a paragraph in characters."""
 _UNLIMITED = 10_000
 """Width at which no line is wrapped."""
@@ -57,7 +57,7 @@ def _show_note(note: Note, console: Console) -> None:
     """Print a note; prose wraps only between words, so that paths stay whole."""
     lines = printable(note.text.rstrip("\n"), keep="\n").split("\n")
     if not note.verbatim:
-        width = max(console.width - note.indent, _NARROWEST)
+        width = max(console.width - note.indent, _MIN_WIDTH)
         lines = [part for line in lines for part in _wrapped(line, width)]
     text = indent("\n".join(lines), " " * note.indent)
     console.print(Text(text, style=_STYLES[note.tone]), soft_wrap=True)
@@ -75,10 +75,10 @@ def _rich_table(table: Table) -> rich_table.Table:
     for column in table.columns:
         result.add_column(
             Text(printable(column.header)),
-            justify="left" if column.number is None else "right",
+            justify="left" if column.number_format is None else "right",
             no_wrap=not column.wraps,
             overflow="fold",
-            min_width=column.narrowest or None,
+            min_width=column.min_width or None,
         )
     for row in table.rows:
         cells = []

@@ -1,4 +1,7 @@
-"""Writing sums and products of powers as nodes, in a way that depends on the form alone."""
+"""Construction of nodes from sums and products of powers.
+
+Equal sums and products give the same node, whichever nodes they were expanded from.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from primitives.ops import POWERS
 
 _ONE = Coefficient.of(1.0)
 _IDENTITY = Power(1.0, True)
-_NAMED = {exponent: name for exponent, name in POWERS.items() if exponent > 0}
-"""The ops that raise to a positive power; negative powers are divided by."""
+_POWER_OPS = {exponent: name for exponent, name in POWERS.items() if exponent > 0}
+"""Ops that raise to a positive power; a negative power is written as a division."""
 
 
 class Unrepresentable(Exception):  # noqa: N818 - not an error: the rewrite is not tried
@@ -83,7 +86,7 @@ class Builder:
         return self.call("subtract", result, -constant) if constant else result
 
     def common_factor(self, forms: Sequence[Product]) -> Node | None:
-        """Return the sum as a common factor times a sum, or None if there is none.
+        """Return the sum as a common factor times a sum, or None if there is no common factor.
 
         Raises:
             Unrepresentable: no float32 is accurate enough for a coefficient.
@@ -115,13 +118,13 @@ class Builder:
         return self.product(outer)
 
     def _factors(self, form: Product) -> tuple[list[Node], list[Node]]:
-        """Return the factors of the numerator and those of the denominator."""
+        """Return the factors of the numerator and the factors of the denominator."""
         numerator: list[Node] = []
         denominator: list[Node] = []
         grouped: dict[float, list[tuple[Node, Power]]] = {}
         for base, power in sorted(form.powers.items(), key=lambda x: self.context.rank(x[0])):
             size = abs(power.exponent)
-            if size in (0, *_NAMED) and self._op_gives_sign(base, power, form):
+            if size in (0, *_POWER_OPS) and self._op_gives_sign(base, power, form):
                 grouped.setdefault(size, []).append((base, power))
             else:
                 self._add_power(base, power, form, numerator, denominator)
@@ -150,10 +153,10 @@ class Builder:
         for base, power in members:
             direction = -1.0 if (power.exponent < 0) != inverse else 1.0
             powers[base] = Power(direction, not self.context.range(base).nonnegative)
-        return self.call(_NAMED.get(size, "sign"), self.product(Product(_ONE, powers)))
+        return self.call(_POWER_OPS.get(size, "sign"), self.product(Product(_ONE, powers)))
 
     def _op_gives_sign(self, base: Node, power: Power, form: Product) -> bool:
-        """Whether the op with this exponent gives the power its sign."""
+        """Whether the op with this exponent returns the power with the right sign."""
         if self.context.range(base).nonnegative or base in form.under_root:
             return True
         if abs(power.exponent) == 1 / 2:
@@ -175,10 +178,10 @@ class Builder:
         if size == 0:
             numerator.append(self.call("sign", base))
             return
-        if size in (1, *_NAMED):
+        if size in (1, *_POWER_OPS):
             takes_sign = signed if size in (1, 3, 1 / 3) else size == 2
             inside = base if nonnegative_base or takes_sign else self.call("abs", base)
-            value = inside if size == 1 else self.call(_NAMED[size], inside)
+            value = inside if size == 1 else self.call(_POWER_OPS[size], inside)
             if size in (1 / 2, 2) and signed and not nonnegative_base:
                 numerator.append(self.call("sign", base))
             is_only_power = len(form.powers) == 1 and form.coefficient.value == 1
@@ -230,7 +233,7 @@ class Builder:
     def _average(self, forms: list[Product]) -> tuple[Node | None, list[Product]]:
         """Return `interp` of the first two products whose coefficients add up to 1, and the rest.
 
-        The `interp` is None if no two products do.
+        The `interp` is None if the coefficients of no two products add up to 1.
         """
         for i, x in enumerate(forms):
             for j in range(i + 1, len(forms)):
@@ -256,7 +259,11 @@ class Builder:
         return self.call("interp", first, second, weight)
 
     def _is_first_operand(self, x: Product, y: Product) -> bool:
-        """Whether x is the first operand of `interp`: y is a state's old value, or weighs more."""
+        """Whether x is the first operand of `interp`.
+
+        x comes first if only y is a state's old value. If both or neither are old values of
+        states, x comes first if y has the larger coefficient.
+        """
 
         def priority(form: Product) -> tuple[bool, float]:
             ((base, power), *others) = form.powers.items()

@@ -1,4 +1,4 @@
-"""What a rule may ask about the graph that it rewrites."""
+"""A graph with cached properties of its values, as rewrite rules read it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from primitives.graph.nodes import Graph, Node, Nodes
 from primitives.graph.ranges import Intervals, Ranges
 from primitives.interval import Interval, exactly
 
-_LARGE = 24
+_MAX_STATEMENTS = 24
+"""Maximum number of statements of a graph on which slow rules are tried."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Context:
         graph: the graph.
         nodes: the factory of new nodes.
         forms: cache of normal forms, by the form's name and the node.
-        sums: cache of nodes read as sums, by their expansion.
-        products: cache of nodes read as products, by their expansion.
+        sums: cache of the sums that nodes expand to, by the expansion and the node.
+        products: cache of the products that nodes expand to, by the expansion and the node.
         intervals: cache of `Ranges`.
         hashes: cache of `ranking`.
         is_draft: whether the graph is one of many candidates, on which slow rules are not tried.
@@ -67,30 +68,36 @@ class Context:
     def after_rewrite(self, graph: Graph, changed: Set[Node]) -> Context:
         """Return the context of `graph`, a rewritten version of this graph.
 
-        The cached forms of nodes that are not among `changed` are kept. Their sums and products
-        keep the order of the graph that they were made for, which may differ from the order that
-        a new context would give.
+        Cached forms of nodes that are not among `changed` are kept. The terms and factors of kept
+        forms keep the order of the graph that the forms were made for. A new context might order
+        terms and factors differently.
         """
         new = self.for_graph(graph)
         if new.ranges.states == self.ranges.states:
             kept = graph.uses.keys() - changed
             new.forms.update({key: form for key, form in self.forms.items() if key[1] in kept})
-            new.sums.update({key: form for key, form in self.sums.items() if _lasts(key, kept)})
+            new.sums.update(
+                {key: form for key, form in self.sums.items() if _is_valid_after_rewrite(key, kept)}
+            )
             new.products.update(
-                {key: form for key, form in self.products.items() if _lasts(key, kept)}
+                {
+                    key: form
+                    for key, form in self.products.items()
+                    if _is_valid_after_rewrite(key, kept)
+                }
             )
         return new
 
     @property
     def is_large(self) -> bool:
         """Whether slow rules are skipped: the graph is a draft or has too many statements."""
-        return self.is_draft or self.graph.size > _LARGE
+        return self.is_draft or self.graph.size > _MAX_STATEMENTS
 
     def is_shared(self, node: Node) -> bool:
         """Whether `node` is read more than once."""
         return self.graph.uses.get(node, 0) > 1
 
 
-def _lasts(key: tuple[Expansion, Node], kept: Set[Node]) -> bool:
+def _is_valid_after_rewrite(key: tuple[Expansion, Node], kept: Set[Node]) -> bool:
     expansion, node = key
     return expansion == Expansion.ALL or node in kept

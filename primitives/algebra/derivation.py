@@ -1,8 +1,8 @@
 """Simplification of programs by rewrite rules, recorded step by step.
 
-A rewrite is taken if it leaves fewer statements, or as many that are less nested. Before that, both
-sides are computed on probe streams and compared. The result is then written in one of several
-equally long forms, so that equal programs get equal texts.
+A rewrite is accepted if the program gets shorter, or if statements of the same number become less
+nested, and if both sides agree numerically on probe streams. Finally, the program is written in a
+canonical form, so that equal programs get equal texts.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Derivation:
     Attributes:
         program: the simplified program.
         steps: the steps in order.
-        refused: names of the rules whose rewrite failed its numeric check and was not taken.
+        refused: names of the rules whose rewrites failed the numeric check and were not accepted.
 
     Example:
         >>> from primitives import parse
@@ -88,7 +88,7 @@ class Derivation:
 
 
 def simplify(program: Program, *, within: Domain = Domain.REAL, strict: bool = False) -> Derivation:
-    """Return a derivation of the shortest equal program that the rules find.
+    """Simplify `program` and return the derivation of the shortest equal program found.
 
     The simplified program has no more statements than `program`, and simplifying it again does
     not change it.
@@ -97,8 +97,8 @@ def simplify(program: Program, *, within: Domain = Domain.REAL, strict: bool = F
         program: a valid program.
         within: the narrowest domain on which a rule may hold. `Domain.ALWAYS` admits only rules
             that hold for every float32.
-        strict: whether a rewrite that fails its numeric check raises an error. By default it is
-            not taken and is listed in `Derivation.refused`.
+        strict: whether a rewrite that fails its numeric check raises an error. By default the
+            rewrite is rejected and its rule is listed in `Derivation.refused`.
 
     Raises:
         ProgramError: the kinds of the program's values do not fit.
@@ -132,7 +132,7 @@ class _Simplifier:
         refused: names of the rules whose rewrites failed their check so far.
         probe: the values of the current graph on the probe streams; None until they are needed.
         untried: nodes on which rules on values are still to be tried.
-        noncanonical: nodes on which canonical rules are still to be tried.
+        noncanonical: nodes on which the rules of the canonical form are still to be tried.
     """
 
     def __init__(self, source: Program, within: Domain, strict: bool):
@@ -183,7 +183,7 @@ class _Simplifier:
                 return
 
     def _switch_to(self, graph: Graph) -> Program | None:
-        """Make `graph` the current one and return its program; None if that would be longer."""
+        """Make `graph` current and return its program; do nothing and return None if longer."""
         changed = _changed_nodes(self.graph, graph)
         context = self.context.after_rewrite(graph, changed)
         written = write(context, self.program, self.names)
@@ -200,7 +200,7 @@ class _Simplifier:
         return self.probe
 
     def _shorten_values(self) -> None:
-        """Take rewrites of values that make the program shorter, until there are none."""
+        """Apply rewrites of values that make the program shorter, until no such rewrite is left."""
         while self.untried:
             for node in self.graph.live:
                 if node in self.untried and node in self.graph.uses:
@@ -210,7 +210,7 @@ class _Simplifier:
             self.untried.intersection_update(self.graph.live)
 
     def _shorten_at(self, node: Node) -> None:
-        for rule in rules_for(node.row):
+        for rule in rules_for(node.op_entry):
             if rule.domain <= self.within:
                 new = rule.rewrite(self.context, node)
                 if new is not None and self._try(rule, node, new, canonical=False):
@@ -225,14 +225,14 @@ class _Simplifier:
         return False
 
     def _canonicalize(self) -> bool:
-        """Write arithmetic in its canonical form where not longer; return whether it changed."""
+        """Write arithmetic in canonical form where not longer; return whether the graph changed."""
         changed = False
         for old in self.graph.live:
             if old not in self.noncanonical or old not in self.graph.uses or not old.is_call:
                 continue
             self.noncanonical.discard(old)
             for rule in CANONICAL:
-                if rule.domain > self.within or not rule.may_apply(old.row):
+                if rule.domain > self.within or not rule.may_apply(old.op_entry):
                     continue
                 new = rule.rewrite(self.context, old)
                 if new is not None and self._try(rule, old, new, canonical=True):
@@ -241,7 +241,11 @@ class _Simplifier:
         return changed
 
     def _try(self, rule: Rule, old: Node, new: Node, *, canonical: bool) -> bool:
-        """Replace `old` by `new` if that is an improvement and passes the numeric check."""
+        """Replace `old` by `new` if the program improves and the numeric check passes.
+
+        Returns:
+            Whether `old` was replaced.
+        """
         if new is old or not may_replace(self.graph, self.nodes, old, new):
             return False
         change = size_change(self.graph, old, new)
@@ -276,7 +280,11 @@ class _Simplifier:
         return canonical or (folds and _nesting(graph) < _nesting(self.graph))
 
     def _try_states(self, rule: StateRule, graph: Graph, reason: str) -> bool:
-        """Switch to `graph` if that is an improvement and passes the numeric check."""
+        """Switch to `graph` if the program improves and the numeric check passes.
+
+        Returns:
+            Whether `graph` is now the current graph.
+        """
         if graph.size >= self.graph.size and len(graph.states) >= len(self.graph.states):
             return False
         if graph.size > self.graph.size:
@@ -294,10 +302,10 @@ class _Simplifier:
         return True
 
     def _same_updates(self, graph: Graph, domain: Domain) -> bool:
-        """Whether `graph` makes the updates of the current graph on the probe streams.
+        """Whether `graph` gives the same updates as the current graph on the probe streams.
 
-        The cached probe may be of an earlier graph, which earlier rewrites were compared with. If
-        it disagrees, a probe of the current graph decides.
+        The cached probe may be of an earlier graph. If `graph` disagrees with the cached probe, a
+        probe of the current graph decides.
         """
         if self._current_probe().same_updates(graph, domain):
             return True
@@ -324,7 +332,7 @@ def _may_improve(change: SizeChange, *, folds: bool, canonical: bool) -> bool:
 
 
 def _changed_nodes(before: Graph, after: Graph) -> set[Node]:
-    """Return the nodes of `after` that are new, or shared in only one graph, and their readers."""
+    """Return the nodes of `after` that are new or shared in only one graph, and all their users."""
     changed: set[Node] = set()
     for node in after.live:
         uses = before.uses.get(node)
@@ -339,7 +347,7 @@ def _nesting(graph: Graph) -> int:
 
 
 def _equation(old: Node, new: Node, names: Mapping[Node, str]) -> str:
-    """Return the text `old = new`, in which the operands that both share go by their names."""
+    """Return the text `old = new`, in which common operands are written as their names."""
     common = set(reachable([old])) & set(reachable([new]))
     if new in common:
         common -= {new} if new.is_call else set()
@@ -354,8 +362,8 @@ def _text(node: Node, shared: Set[Node], names: Mapping[Node, str], *, inside: b
         return node.name
     if node in shared and node in names:
         return names[node]
-    infix = node.row.infix
-    operands = sorted(node.args, key=_operand_order) if node.row.commutative else node.args
+    infix = node.op_entry.infix
+    operands = sorted(node.args, key=_operand_order) if node.op_entry.commutative else node.args
     args = [_text(arg, shared, names, inside=bool(infix)) for arg in operands]
     if not infix:
         return f"{node.op}({', '.join(args)})"
@@ -364,5 +372,5 @@ def _text(node: Node, shared: Set[Node], names: Mapping[Node, str], *, inside: b
 
 
 def _operand_order(node: Node) -> tuple[int, bool, int]:
-    """Return a sort key: large kinds first, constants last, deep nodes before shallow ones."""
+    """Return a sort key: tensors before scalars, constants last, then by decreasing depth."""
     return -int(node.kind), node.is_constant, -node.depth

@@ -1,4 +1,4 @@
-"""Reading nodes as sums of products of powers."""
+"""Expansion of nodes into sums of products of powers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ONE = Coefficient.of(1.0)
 _RECURRENT_ONE = Coefficient.of(1.0, recurrent=True)
 _MINUS_ONE = Coefficient.of(-1.0)
 _MIN_EXPONENT, _MAX_EXPONENT = 1e-12, 1e6
-"""Powers with exponents of other magnitudes are not expanded."""
+"""Powers are expanded only if the magnitudes of their exponents are between these numbers."""
 
 
 class NoProductForm(Exception):  # noqa: N818 - not an error: the rewrite is not tried
@@ -22,12 +22,12 @@ class NoProductForm(Exception):  # noqa: N818 - not an error: the rewrite is not
 
 
 class Expander:
-    """Reads nodes as sums and products.
+    """Expands nodes into sums and products.
 
     Attributes:
         context: the graph of the nodes.
         expansion: which nodes are expanded.
-        root: the node that is read; it is always expanded.
+        root: the node passed to `sum` or `product`, which is always expanded.
         skipped_shared: whether `Expansion.ALL` would expand more nodes.
         expanded_sums: whether `Expansion.PRODUCTS` would expand fewer nodes.
     """
@@ -51,11 +51,11 @@ class Expander:
     def sum(self, node: Node) -> list[Product]:
         """Return `node` as a sum of products, sorted by the context's order of nodes."""
         self.root = node
-        forms = [form for form in self._sum(node).values() if not form.coefficient.is_zero]
-        if len(forms) <= 1:
-            return forms
+        terms = [term for term in self._sum(node).values() if not term.coefficient.is_zero]
+        if len(terms) <= 1:
+            return terms
         rank = self.context.rank
-        return sorted(forms, key=lambda form: sorted((rank(b), p) for b, p in form.powers.items()))
+        return sorted(terms, key=lambda term: sorted((rank(b), p) for b, p in term.powers.items()))
 
     def _expands(self, node: Node) -> bool:
         if node is self.root:
@@ -76,13 +76,13 @@ class Expander:
         if node.op not in PRODUCT_OPS or not self._expands(node):
             return self._base(node)
         if not self._may_cache(node):
-            return self._read_powers(node)
+            return self._expand_product(node)
         cached = self.context.products.get((self.expansion, node))
         if cached is None:
-            cached = self.context.products[self.expansion, node] = self._read_powers(node)
+            cached = self.context.products[self.expansion, node] = self._expand_product(node)
         return cached
 
-    def _read_powers(self, node: Node) -> Product:
+    def _expand_product(self, node: Node) -> Product:
         args = [self._product(arg) for arg in node.args]
         match node.op:
             case "multiply":
@@ -102,7 +102,7 @@ class Expander:
             case "power":
                 product = self._constant_power(args[0], node.args[1])
             case _:
-                exponent = node.row.exponent
+                exponent = node.op_entry.exponent
                 product = None if exponent is None else self._to_the(args[0], exponent)
         return product or self._base(node)
 
@@ -149,13 +149,13 @@ class Expander:
         return self._to_the(x, exponent.value)
 
     def _to_the(self, x: Product, exponent: float) -> Product | None:
-        """Return x to a constant exponent, or None where it is not the product of its powers.
+        """Return x to a constant exponent, or None if the power of x is not the product of powers.
 
         A root of a product with one base of unknown sign is the product of roots only if no other
         base can be zero: sqrt(0 * -1) is 0, but sqrt(0) * sqrt(-1) is NaN.
         """
-        sizes = [abs(p.exponent * exponent) for p in x.powers.values() if p.exponent]
-        if not all(_MIN_EXPONENT < size < _MAX_EXPONENT for size in sizes):
+        magnitudes = [abs(p.exponent * exponent) for p in x.powers.values() if p.exponent]
+        if not all(_MIN_EXPONENT < magnitude < _MAX_EXPONENT for magnitude in magnitudes):
             return None
         is_integer = exponent == int(exponent)
         is_even = is_integer and int(exponent) % 2 == 0
@@ -195,25 +195,25 @@ class Expander:
     def _sum(self, node: Node) -> Sum:
         """Return `node` as a sum, in which products that cancel out have coefficient 0."""
         if not self._may_cache(node):
-            return self._read_sum(node)
+            return self._expand_sum(node)
         cached = self.context.sums.get((self.expansion, node))
         if cached is None:
-            cached = self.context.sums[self.expansion, node] = self._read_sum(node)
+            cached = self.context.sums[self.expansion, node] = self._expand_sum(node)
         return cached
 
     def _may_cache(self, node: Node) -> bool:
-        """Whether reading `node` does not depend on the root, and its flags are not needed."""
+        """Whether the expansion of `node` is independent of the root and needs no flags."""
         if self.expansion == Expansion.ALL:
             return True
         return self.context.is_large and not (node is self.root and self.context.is_shared(node))
 
-    def _read_sum(self, node: Node) -> Sum:
+    def _expand_sum(self, node: Node) -> Sum:
         if node.is_constant and node.value == 0:
             return {}
         expands = node.op in SUM_OPS and self._expands(node)
         terms = self._terms(node) if expands else None
         if terms is None:
-            return self._read_product(node)
+            return self._as_sum(node)
         products: dict[Key, Product] = {}
         for term, scale in terms:
             for key, product in self._sum(term).items():
@@ -226,7 +226,7 @@ class Expander:
         return products
 
     def _terms(self, node: Node) -> list[tuple[Node, Coefficient]] | None:
-        """Return the terms of a sum with their coefficients; None if these are not constants."""
+        """Return the terms of a sum with coefficients; None if a coefficient is not constant."""
         args = node.args
         match node.op:
             case "add":
@@ -240,8 +240,8 @@ class Expander:
         a = args[2].value
         return [(args[0], Coefficient.computed(1 - a)), (args[1], Coefficient.of(a))]
 
-    def _read_product(self, node: Node) -> Sum:
-        """Return `node` as a product, or, if it is a constant times a sum, as a sum."""
+    def _as_sum(self, node: Node) -> Sum:
+        """Return `node` as the terms of a constant times a sum, else as one product."""
         try:
             product = self._without_unit_powers(self._product(node))
         except NoProductForm:
@@ -255,7 +255,7 @@ class Expander:
         return {product.key: product}
 
     def _base_is(self, base: Node, power: Power) -> bool:
-        """Whether |base| is the base itself, since the base is not negative."""
+        """Whether |base| equals the base, because the base is not negative."""
         return not power.signed and self.context.range(base).nonnegative
 
 
@@ -266,9 +266,9 @@ def _finite_nonzero(c: Coefficient) -> Coefficient:
 
 
 def _rounded_exponent(exponent: float, largest: float) -> float:
-    """Return `exponent` as a multiple of 1/6 if it is one up to rounding.
+    """Return the multiple of 1/6 that equals `exponent` up to rounding, else `exponent`.
 
-    Sums of halves and thirds are then exact. `largest` is the largest magnitude that was added.
+    Sums of halves and thirds are then exact. `largest` is the largest magnitude in the sum.
     """
     nearest = round(exponent * 6) / 6
     return nearest if abs(nearest - exponent) <= UNIT_ROUNDOFF * largest else exponent

@@ -4,8 +4,8 @@
     op.log(op.exp(x))       # a pattern: matches nodes, builds a node, has a text
     x >= y                  # a condition, proved from the intervals of x and y
 
-A variable that occurs more than once matches one node only. Commutative ops are matched with both
-orders of their operands.
+All occurrences of a variable in a pattern match the same node. Commutative ops are matched with
+both orders of their operands.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Pattern:
         return _ATOM
 
     def may_match(self, node: Node) -> bool:
-        """Return False where `match` cannot succeed; a cheap test that avoids most calls of it."""
+        """Return False only where `match` cannot succeed. This test is cheaper than `match`."""
         raise NotImplementedError
 
     def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
-        """Yield each extension of `bindings` under which the pattern is `node`.
+        """Yield each extension of `bindings` under which the pattern equals `node`.
 
         Called only if `may_match` is true.
         """
@@ -177,14 +177,14 @@ class Call(Pattern):
     args: tuple[Pattern, ...]
 
     def may_apply(self, row: Op) -> bool:
-        """Whether a node of an op, given by its row of the op table, may match."""
+        """Whether nodes of the given op may match."""
         return self.op == row.name
 
     def may_match(self, node: Node) -> bool:
         return self.op == node.op
 
     def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
-        for args in (node.args, node.args[::-1]) if node.row.commutative else (node.args,):
+        for args in (node.args, node.args[::-1]) if node.op_entry.commutative else (node.args,):
             if all(map(_may_match, self.args, args)):
                 yield from _match_all(self.args, args, bindings)
 
@@ -211,7 +211,7 @@ class Call(Pattern):
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """Any op with some property; all occurrences in one equation match the same op.
+    """Any op with a certain property; all occurrences in one equation match the same op.
 
     Attributes:
         name: the family's name in equations.
@@ -237,7 +237,7 @@ class FamilyCall(Call):
         return self.family.has_member(row)
 
     def may_match(self, node: Node) -> bool:
-        return self.family.has_member(node.row)
+        return self.family.has_member(node.op_entry)
 
     def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
         if bindings.get(self.family, node.op) == node.op:
@@ -270,7 +270,7 @@ def _parenthesized(inner: Pattern, precedence: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class FoldedConstant(Pattern):
-    """The constant that an op of constants evaluates to."""
+    """The result of an op on constants, which is a constant."""
 
     call: Call
 
@@ -307,7 +307,7 @@ _PROVED: Mapping[str, Callable[[Interval, Interval], bool]] = {
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """A comparison that intervals may prove."""
+    """A comparison of two patterns, which may be proved from intervals of their values."""
 
     left: Pattern
     comparison: str

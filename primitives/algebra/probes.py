@@ -2,9 +2,9 @@
 
 A stream is a sequence of weights and gradients of a model of two arrays of two matrices. Streams
 are stacked along the first axis, so that one NumPy call runs an op on all of them. Every value is
-also computed three more times with perturbations: each op's result is then wrong by about one
-float32 rounding. Two nodes count as equal where they differ by no more than a multiple of what the
-perturbations change, since no float32 program could distinguish them.
+also computed three more times, with each op's result perturbed by about one float32 rounding error.
+Two nodes count as equal where their difference is at most a multiple of the changes that the
+perturbations cause, since float32 arithmetic cannot distinguish such nodes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Array = Any
 
 STEPS = 5
 _ROUNDING = 2.0**-23
-_MAX_ROUNDINGS = 256
+_MAX_ROUNDING_ERRORS = 256
 _NOISE_SIZE = 2**16
-_PERTURBATIONS = (1, 2, 3)  # seeds of the perturbed evaluations; 0 is the exact one
-_FLUSHED = 1e-37  # differences that float32 may flush to zero, with room for a factor
+_PERTURBATIONS = (1, 2, 3)  # seeds of the perturbed evaluations; 0 means no perturbation
+_FLUSHED = 1e-37  # float32 may flush smaller differences to zero; includes a safety factor
 _ARRAYS, _BATCH, _ROWS, _COLS = 2, 2, 2, 3
 _FULL = (_ARRAYS, _BATCH, _ROWS, _COLS)
 _SHAPES = {
@@ -67,8 +67,8 @@ class Streams:
 def streams() -> Streams:
     """Return the probe streams.
 
-    They are ordinary, sparse, zero in the first steps, of mixed magnitudes, huge, tiny, subnormal,
-    and small integers.
+    Their numbers are normally distributed, sparse, zero in the first steps, of mixed magnitudes,
+    huge, tiny, subnormal, or small integers.
     """
     rng = np.random.default_rng(20230213)
     pairs: list[tuple[Array, Array]] = []
@@ -103,12 +103,12 @@ def _noise(kind: Kind, seed: int) -> Array:
 
 def apply(node: Node, args: list[Array]) -> Array:
     """Return the result of the op of `node` on stacked values."""
-    op = node.row
+    op = node.op_entry
     if op.reduction is None:
         return op.meaning(np, *args)
     inputs = op.reduction.inputs(np, *np.broadcast_arrays(*args))
-    over = _AXES[op.reduction.scope]
-    summary = np.sum if op.reduction.how == "sum" else np.mean
+    over = _AXES[op.reduction.kind]
+    summary = np.sum if op.reduction.method == "sum" else np.mean
     return op.meaning(np, tuple(summary(x, axis=over, keepdims=True) for x in inputs), *args)
 
 
@@ -117,7 +117,7 @@ class Evaluation:
     """Evaluates nodes on the streams.
 
     Attributes:
-        perturbation: the seed of the roundings that are added to each op's result; 0 adds none.
+        perturbation: the seed of the perturbations of each op's result; 0 means no perturbation.
         values: the values computed so far, which must include the leaves' values.
         rows: the part of the axis [steps * streams] that is evaluated.
     """
@@ -144,9 +144,9 @@ class Evaluation:
         return value
 
     def _operands(self, node: Node) -> list[Array]:
-        """Return the operands; those that the op adds up are perturbed, since they may cancel."""
+        """Return the operands, of which summed operands are perturbed, since they may cancel."""
         args = [self(arg) for arg in node.args]
-        op = node.row
+        op = node.op_entry
         if not self.perturbation or not (op.mixes_numbers or node.op == "interp"):
             return args
         for index, arg in enumerate(node.args):
@@ -159,8 +159,8 @@ class Evaluation:
 class Probe:
     """The values of a graph's nodes on the streams, for comparison with other nodes.
 
-    A rewrite of values does not change the states. So one probe serves all graphs that such
-    rewrites make of its graph.
+    A rewrite of values does not change the states. So one probe serves its graph and all graphs
+    that rewrites of values make from it.
     """
 
     def __init__(self, graph: Graph):
@@ -189,7 +189,7 @@ class Probe:
             return bool(np.all(same))
 
     def same_updates(self, other: Graph, domain: Domain) -> bool:
-        """Whether `other` makes the updates of the probed graph, wherever `domain` requires it."""
+        """Whether `other` gives the updates of the probed graph wherever `domain` requires it."""
         with np.errstate(all="ignore"):
             a, b = self._exact.update, run(other, 0).update
             a_perturbed, b_perturbed = (
@@ -218,7 +218,7 @@ class Probe:
         in_range = np.isfinite(value) & ((value == 0) | (np.abs(value) > 1e-300))
         if not node.is_call:
             return in_range
-        op = node.row
+        op = node.op_entry
         if op.underflows and node.args:
             lost = value == 0
             for arg in node.args:
@@ -237,16 +237,18 @@ def _count() -> int:
 
 
 def _are_close(a: Array, a_perturbed: list[Array], b: Array, b_perturbed: list[Array]) -> Array:
-    """Return where `a` and `b` differ by no more than some roundings.
+    """Return where `a` and `b` differ by at most a few rounding errors.
 
-    How much roundings change is estimated from the perturbed values. Where these are infinite or
-    NaN and `a` is finite, nothing is decided, and the values count as close.
+    The size of rounding errors is estimated from the perturbed values. Where perturbed values are
+    infinite or NaN and `a` is finite, `a` and `b` count as close.
     """
-    spread = reduce(np.maximum, [np.abs(a - x) for x in a_perturbed]) + _ROUNDING * np.abs(a)
-    undecided = ~np.isfinite(spread) & np.isfinite(a)
-    spread = spread + reduce(np.maximum, [np.abs(b - x) for x in b_perturbed])
+    rounding_error = reduce(np.maximum, [np.abs(a - x) for x in a_perturbed]) + _ROUNDING * np.abs(
+        a
+    )
+    undecided = ~np.isfinite(rounding_error) & np.isfinite(a)
+    rounding_error = rounding_error + reduce(np.maximum, [np.abs(b - x) for x in b_perturbed])
     gap = np.abs(a - b)
-    near = np.isfinite(gap) & (gap <= _MAX_ROUNDINGS * spread + _FLUSHED)
+    near = np.isfinite(gap) & (gap <= _MAX_ROUNDING_ERRORS * rounding_error + _FLUSHED)
     return (a == b) | (np.isnan(a) & np.isnan(b)) | near | undecided
 
 

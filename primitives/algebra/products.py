@@ -1,9 +1,9 @@
 """Sums of products of powers, as data.
 
 A product is a coefficient times one power per base: |x|^p or sign(x) * |x|^p for a base x. Division
-by zero gives zero in this language, so a product is zero wherever one of its bases is, whatever the
-exponent. Hence x * x / x is x, x / sqrt(x * x) is sign(x), and x / x is 1 only where x is proved
-nonzero. A sum is a set of products.
+by zero gives zero in this language. So a product is zero wherever one of its bases is zero, for
+every exponent. Hence x * x / x is x, x / sqrt(x * x) is sign(x), and x / x is 1 only where x is
+proved nonzero. A sum is a set of products.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Product:
     Attributes:
         coefficient: the coefficient.
         powers: the power of each base.
-        under_root: bases that were under a root. Their sign is not proved, but they are not
-            negative unless the value of the product is NaN.
+        under_root: bases that were under a root. The sign of such a base is not proved, but where
+            the base is negative, the product is NaN.
     """
 
     coefficient: Coefficient

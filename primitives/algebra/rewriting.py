@@ -1,4 +1,4 @@
-"""Rewriting of graphs: replacing nodes, and how that changes the size of the program."""
+"""Replacement of nodes in graphs, and the change in program size that a replacement causes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from primitives.kinds import common, fits
 
 
 def substitute(graph: Graph, nodes: Nodes, replacements: Mapping[Node, Node]) -> Graph:
-    """Return `graph` with each key of `replacements` replaced by its value in all its readers."""
+    """Return `graph` with each key of `replacements` replaced by the key's value everywhere."""
     rebuild = rebuilder(nodes, replacements)
     return without_dead_states(
         Graph(
@@ -23,7 +23,7 @@ def substitute(graph: Graph, nodes: Nodes, replacements: Mapping[Node, Node]) ->
 
 
 class SizeChange(NamedTuple):
-    """How a rewrite would change a graph.
+    """Change in the size of a graph that a rewrite would cause.
 
     Attributes:
         statements: change of the number of statements.
@@ -37,9 +37,10 @@ class SizeChange(NamedTuple):
 def size_change(graph: Graph, old: Node, new: Node) -> SizeChange | None:
     """Return the change in size from replacing `old` by `new`, without building the new graph.
 
-    The readers of `old` become equally many readers of `new`, if `new` is not in the graph yet. So
-    it suffices to count the nodes that `new` adds and those that only `old` reads. (States die only
-    if `new` reads fewer leaves.) The readers of `old` become less nested only if `new` is.
+    If `new` is not in the graph yet, every node that reads `old` becomes a node that reads `new`.
+    So the change is the number of nodes that `new` adds, minus the number of nodes that only `old`
+    reads. (States become dead only if `new` reads fewer leaves.) The nodes that read `old` become
+    less nested only if `new` is less nested than `old`.
 
     Returns:
         The change, or None if only building the new graph would show it.
@@ -59,7 +60,7 @@ def size_change(graph: Graph, old: Node, new: Node) -> SizeChange | None:
             added.add(node)
             pending += node.args
     if any(node.depth >= old.depth for node in kept):
-        return None  # such a node may read `old`, which then stays
+        return None  # a kept node that reads `old` would keep `old` in the graph
     removed = exclusive_operands(graph, old, kept)
     statements = sum(node.is_call for node in added) - sum(node.is_call for node in removed)
     if new.depth < old.depth:
@@ -101,8 +102,8 @@ def rebuilder(nodes: Nodes, replacements: Mapping[Node, Node]) -> Callable[[Node
 def may_replace(graph: Graph, nodes: Nodes, old: Node, new: Node) -> bool:
     """Whether the kind of `new` allows it to replace `old` in all its readers.
 
-    A value of a smaller kind broadcasts to the same numbers. But a norm of one number is not the
-    norm of as many equal numbers as there are weights. So the operands of reductions must keep
+    A value of a smaller kind broadcasts to the same numbers. But the norm of one number differs
+    from the norm of a tensor that repeats the number. So the operands of reductions must keep
     their common kind.
     """
     if new.kind == old.kind:
@@ -111,7 +112,7 @@ def may_replace(graph: Graph, nodes: Nodes, old: Node, new: Node) -> bool:
         return False
     rebuild = rebuilder(nodes, {old: new})
     for node in graph.live:
-        if node.row.mixes_numbers:
+        if node.op_entry.mixes_numbers:
             new_kind = common(rebuild(arg).kind for arg in node.args)
             if new_kind != common(arg.kind for arg in node.args):
                 return False

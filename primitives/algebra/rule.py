@@ -82,12 +82,13 @@ class Rule:
 
     Attributes:
         name: the rule's name.
-        equation: the equation as text; x, y, z are values, a, b, c numbers, f an op.
+        equation: the equation as text. In it, x, y and z are values of any kind, a, b and c are
+            scalars or constants, and f is an op.
         domain: where the equation holds.
-        may_apply: whether the rule can rewrite nodes of an op, given by its row of the op table.
+        may_apply: whether the rule can rewrite nodes of the given op.
         rewrite: returns an equal node, or None if the rule does not apply.
-        folds: whether a rewrite is also taken if the program has as many statements as before,
-            but less nested ones.
+        folds: whether a rewrite is also accepted if it leaves the number of statements unchanged
+            and makes the statements less nested.
         equations: the equations as data; empty if the rule is a function.
     """
 

@@ -1,4 +1,4 @@
-"""Rules on states: constants, duplicates, multiples, and states kept at another scale."""
+"""Rules on states: constant, duplicate, proportional and rescaled states."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _leaves(context: Context) -> dict[str, Node]:
 
 
 def _constant_states(context: Context) -> Iterator[tuple[Graph, str]]:
-    """Replace states that start at c, and stay c if they are c, by c."""
+    """Replace each state by c that starts at c and whose next value is c if the state is c."""
     graph, nodes = context.graph, context.nodes
     for state, leaf in zip(graph.states, _leaves(context).values(), strict=True):
         value = nodes.constant(state.initial)
@@ -53,7 +53,7 @@ def _constant_states(context: Context) -> Iterator[tuple[Graph, str]]:
 
 
 def _duplicate_states(context: Context) -> Iterator[tuple[Graph, str]]:
-    """Replace each state that equals an earlier one at every step by the earlier one."""
+    """Replace each state that equals an earlier state at every step by the earlier state."""
     graph, nodes = context.graph, context.nodes
     replacements: dict[Node, Node] = {}
     for first, *others in _equal_states(context):
@@ -91,9 +91,9 @@ def _equal_states(context: Context) -> list[list[Parameter]]:
 def _multiple_states(context: Context) -> Iterator[tuple[Graph, str]]:
     """Replace a state that is c times another state at every step.
 
-    Candidates for c come from the coefficients of both states' next values. One is proved if the
-    next value of the second state, with c times the first in place of the second, is c times the
-    next value of the first.
+    Candidates for c come from the coefficients of both states' next values. A candidate is proved
+    by induction: with c times the first state substituted for the second state, the next value of
+    the second state must be c times the next value of the first state.
     """
     graph, nodes = context.graph, context.nodes
     for pair in combinations(graph.states, 2):
@@ -141,8 +141,8 @@ def _are_same_sum(context: Context, x: Node, y: Node) -> bool:
     return a.keys() == b.keys() and all(a[key].is_close(b[key]) for key in a)
 
 
-def _rescale(context: Context) -> Iterator[tuple[Graph, str]]:
-    """Store a state times c instead of the state, where that may save a multiplication."""
+def _rescaled_states(context: Context) -> Iterator[tuple[Graph, str]]:
+    """Store c times a state instead of the state, where this may save a multiplication."""
     graph, nodes = context.graph, context.nodes
     if context.is_large:
         return
@@ -258,7 +258,7 @@ STATE_RULES: tuple[StateRule, ...] = (
         "a state m may be stored as c * m: its next value is multiplied by c, and its readers "
         "divide by c",
         Domain.REAL,
-        _rescale,
+        _rescaled_states,
     ),
 )
 """The rules on states, in the order in which they are tried."""

@@ -1,4 +1,4 @@
-"""Writing graphs as programs: a statement for each node, in an order that names do not change."""
+"""Conversion of graphs to programs: one statement per node, in an order independent of names."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def write(context: Context, source: Program, names: Mapping[Node, str]) -> Progr
     Args:
         context: the graph.
         source: the program whose parameters are declared again.
-        names: preferred names of the values of nodes. Where a name is in use, `v1`, `v2`, ... is
-            taken instead.
+        names: preferred names of the values of nodes. Where a name is in use, `v1`, `v2`, ... are
+            used instead.
     """
     return _Writer(context.graph, context.rank, source, names).program()
 
@@ -36,8 +36,8 @@ class _PlannedStatement:
         node: the value that the statement computes.
         state: the state that the statement replaces; None for an intermediate value.
         copy: whether the statement is a copy of `node`.
-        deferred: whether the value first gets another name, since the state's old value is still
-            read. A copy at the end of the program then replaces the state.
+        deferred: whether the value first gets another name, because later statements read the
+            state's old value. A copy at the end of the program then replaces the state.
     """
 
     node: Node
@@ -62,8 +62,8 @@ class _Writer:
         statements: the statements so far.
         planned: nodes that have a statement.
         replaced: states that a statement replaces.
-        waiting: states whose new value waits until the readers of the old one are planned.
-        next_value_of: the state whose next value a node is; the first of several.
+        waiting: states whose new value waits until all readers of the old value are planned.
+        next_value_of: for each node that is a state's next value, the first such state.
         copies_update: whether the update needs a statement that copies it.
     """
 
@@ -99,7 +99,7 @@ class _Writer:
         return update.is_constant
 
     def _plan_state(self, state: str) -> None:
-        """Plan the statements for the next value of `state`, after the readers of the old one."""
+        """Plan the statements for the next value of `state`, after all readers of the old value."""
         node = self.graph.next_values[state]
         if state in self.replaced or state in self.waiting:
             return
@@ -134,7 +134,7 @@ class _Writer:
         self.replaced.add(state)
 
     def _plan_readers(self, state: str, excluding: Node | None) -> bool:
-        """Plan the readers of the old value of `state`; return False if one has to come later."""
+        """Plan the readers of the old value of `state`; return whether all could be planned."""
         leaf = next((n for n in self.graph.live if n.op == STATE and n.name == state), None)
         if leaf is None:
             return True
@@ -178,14 +178,14 @@ class _Writer:
 class _Naming:
     """Names the values of planned statements and writes the program.
 
-    A value gets its preferred name if the value that has this name now is not read any more.
+    A value gets its preferred name unless the current value of this name is still to be read.
 
     Attributes:
-        reads_left: how often each value is still to be read.
+        reads_left: the number of remaining reads of each value.
         value_of: the value that a name has at this point of the program.
         name_of: the name of each value at this point of the program.
         reserved: names that no other value may take.
-        taken: names that new numbered names must avoid.
+        taken: names that `v1`, `v2`, ... must differ from.
     """
 
     def __init__(self, writer: _Writer):
@@ -239,7 +239,7 @@ class _Naming:
         return (*source.parameters[:2], *(by_name.get(p.name, p) for p in rest))
 
     def _reads(self) -> dict[Node, int]:
-        """Return how often each value is read; returning a value is a read at the end."""
+        """Return the number of reads of each value; returning a value counts as a read."""
         reads = dict.fromkeys(self.graph.live, 0)
         for planned in self.writer.statements:
             for node in planned.reads:

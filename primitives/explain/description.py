@@ -71,10 +71,10 @@ class _Narrator(Structure):
     def _update(self) -> str:
         core = self.update
         _, rates, others = self.factors(self.update)
-        if len(others) == 1 and (self.roles.linear or not rates):
+        if len(others) == 1 and (self.roles.lr_is_factor or not rates):
             core = others[0]
         decay = self.roles.weight_decay
-        words = self._phrase_without(core, self.roles.decoupled)
+        words = self._phrase_without(core, self.roles.weight_decay_node)
         if len(words.split()) > _MAX_WORDS:
             words = self._summary()
         if decay:
@@ -126,7 +126,7 @@ class _Narrator(Structure):
         elif value.op == "add" and len(others) == 1:
             words = f"{name}, a sum of {self.phrase(others[0])}"
         elif value.op == "add" and self.form(state) == "sum":
-            new = next(arg for arg in value.args if self.decayed(arg) is not state)
+            new = next(arg for arg in value.args if self.scaled(arg) is not state)
             words = f"{name}, a decaying sum of {self.phrase(new)}"
         else:
             words = f"{name}, which becomes {self.phrase(value, expand=True)}"
@@ -134,7 +134,7 @@ class _Narrator(Structure):
 
     def _rate(self) -> str:
         rate = self.roles.learning_rate
-        if not self.roles.linear:
+        if not self.roles.lr_is_factor:
             return "The update is not proportional to the learning rate."
         return f"Learning rate {rate.value:g}." if rate.positions else ""
 
@@ -158,8 +158,8 @@ class _Narrator(Structure):
         if value.op == "divide" and bias_correction(value.args[1]):
             return f"{self._operand(value.args[0])}{_CORRECTED}"
         operands = [self._operand(arg) for arg in value.args]
-        if value.row.phrase:
-            return value.row.phrase.format(*operands)
+        if value.op_entry.phrase:
+            return value.op_entry.phrase.format(*operands)
         return " of ".join(filter(None, (value.op, ", ".join(operands))))
 
     def _operand(self, value: Node) -> str:
@@ -168,7 +168,7 @@ class _Narrator(Structure):
         value = resolved(value)
         if not value.is_call or value in self.returned or words.endswith(_CORRECTED):
             return words
-        phrase = value.row.phrase
+        phrase = value.op_entry.phrase
         return f"({words})" if phrase and phrase.startswith("{") else words
 
     def _leaf(self, leaf: Node) -> str:

@@ -71,7 +71,7 @@ class _Namer(Structure):
             args = tuple([constants[arg] if arg in constants else names[arg] for arg in node.args])
             names[node] = self._target(node)
             self.holder[names[node]] = node
-            statements.append(Statement(names[node], node.row.name, args))
+            statements.append(Statement(names[node], node.op_entry.name, args))
         return Program(
             tuple(
                 Parameter(names[leaf], p.kind, p.initial)
@@ -121,7 +121,7 @@ class _Namer(Structure):
     def _base_name(self, node: Node) -> str:
         if node in self.update_chain:
             return "update"
-        if node.number == self.roles.decoupled or self._decays_weights(node):
+        if node.number == self.roles.weight_decay_node or self._decays_weights(node):
             return "weight_decay"
         if node.leaves == {"lr"}:
             return "lr"
@@ -140,7 +140,7 @@ class _Namer(Structure):
             and sum(map(self._depends_on_gradients, node.args)) == 1
         ):
             return "g"
-        return node.row.noun or f"{node.op}_value"
+        return node.op_entry.noun or f"{node.op}_value"
 
     def _state_of(self, node: Node) -> str:
         """Return the new name of the state that `node` is, or is the next value of; else ""."""

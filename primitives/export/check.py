@@ -1,10 +1,11 @@
 """Comparison of an exported file with the reference interpreter, step by step in float64.
 
 Every step starts from the state of the reference, with new random weights, gradients and schedule
-values; some gradients are zero. `roles.lift` turns the program's constants into scalar states, so
-that the reference uses the same hyperparameters as the file. A quarter of the steps uses the file's
-defaults (0.9, where the program has the float32 nearest to 0.9). The other steps vary them, so that
-a hyperparameter that does not act as its constant is found too.
+values; some gradients are zero. `roles.constants_to_states` turns the program's constants into
+scalar states, so that the reference uses the same hyperparameters as the file. A quarter of the
+steps use the file's defaults (0.9, where the program has the float32 nearest to 0.9). The other
+steps vary the hyperparameters, so that the check also finds a hyperparameter that acts differently
+from its constant.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from primitives.export.lowering import ExportError, Lowered, lower
 from primitives.export.naming import Exported, camel_case
-from primitives.graph.roles import lift, roles
+from primitives.graph.roles import constants_to_states, roles
 from primitives.graph.statements import INITIAL, Position
 from primitives.kinds import Kind
 from primitives.machine import reference as interpreter
@@ -155,7 +156,7 @@ class _Reference:
             for index, position in enumerate((*h.positions, *h.unit_positions)):
                 if position[0] != INITIAL:
                     positions[position] = f"<{h.name}>" if index < len(h.positions) else "<1>"
-        self.program = lift(self.graph.program, positions)
+        self.program = constants_to_states(self.graph.program, positions)
         self.lifted = tuple(dict.fromkeys(positions.values()))
         self.defaults = {h.name: h.value for h in hyperparameters}
         self.rate_in_program = bool(self.roles.learning_rate.positions)
@@ -222,7 +223,7 @@ def _with_noise(program: Program, noise: Callable[[], float]) -> tuple[Program, 
         ]
     program = Program(program.parameters, tuple(statements), program.returns)
     positions = {(2 * index + 1, 1): name for index, name in enumerate(names)}
-    return lift(program, positions), [noise() for _ in names]
+    return constants_to_states(program, positions), [noise() for _ in names]
 
 
 # -- the files ------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ def _run_optax(
         arguments = dict(hyperparameters)
         if reference.graph.reads("lr"):
             arguments["schedule"] = schedule
-        elif reference.roles.scheduled:
+        elif reference.roles.reads_lr:
             arguments["learning_rate"] = arguments["learning_rate"] * schedule
         return getattr(module, file.name)(**arguments)
 
@@ -290,7 +291,7 @@ def _run_torch(
     optimizer = getattr(module, camel_case(file.name))(groups, **options)
     for step in steps:
         rate = step.hyperparameters["learning_rate"]
-        if reference.roles.scheduled and not options:
+        if reference.roles.reads_lr and not options:
             rate *= step.schedule
         for group in optimizer.param_groups:
             group.update(step.hyperparameters | {"lr": rate})

@@ -140,7 +140,7 @@ class Lowered:
         power = bias_correction(value)
         if power and power.args[0].op == HYPERPARAMETER and power.args[1].op == "t":
             return "bias_correction" + "".join(filter(str.isdigit, power.args[0].name))
-        return value.row.noun or value.op
+        return value.op_entry.noun or value.op
 
     def constants(self) -> list[str]:
         """Return the lines that define named constants, whose values have no short decimal."""
@@ -154,7 +154,9 @@ class Lowered:
         matrix_kinds = {Kind.ROW, Kind.COL, Kind.MATRIX}
         kinds = {value.kind for value in self.values()}
         kinds |= {state.parameter.kind for state in self.states}
-        return bool(kinds & matrix_kinds) or any(value.row.matrixwise for value in self.values())
+        return bool(kinds & matrix_kinds) or any(
+            value.op_entry.matrixwise for value in self.values()
+        )
 
 
 def is_fixed(value: Node) -> bool:
@@ -202,13 +204,13 @@ class _Lowering:
             if constant.is_constant:
                 lowered[constant] = self._number(position, constant.value)
         for node in graph.statements:
-            if node.number == self.roles.decoupled:
+            if node.number == self.roles.weight_decay_node:
                 lowered[node] = self.nodes.constant(0.0)  # the optimizer adds weight decay itself
             elif node in graph.positions:
                 lowered[node] = self._number(graph.positions[node], constant_value(node.op))
-            elif node.row.symbol:
-                value = float(node.row.meaning(np))
-                lowered[node] = self.nodes.constant(value, node.row.symbol)
+            elif node.op_entry.symbol:
+                value = float(node.op_entry.meaning(np))
+                lowered[node] = self.nodes.constant(value, node.op_entry.symbol)
             else:
                 lowered[node] = self.apply(node.op, [lowered[arg] for arg in node.args], node.name)
         states = tuple(
@@ -233,7 +235,7 @@ class _Lowering:
         return node
 
     def _leaf(self, leaf: Node) -> Node:
-        if leaf.op == "lr" and self.roles.linear:
+        if leaf.op == "lr" and self.roles.lr_is_factor:
             return self.nodes.constant(1.0)  # the optimizer multiplies by the learning rate itself
         name = leaf.name if leaf.op == STATE else leaf.op
         return self.nodes.leaf(leaf.op, leaf.kind, name)
@@ -286,7 +288,7 @@ class _Lowering:
         assert row.reduction is not None
         kind = common(arg.kind for arg in args)
         # The reduction of a single number is another op, such as `abs` for a norm.
-        if row.of_number and meet(kind, row.reduction.scope) == kind:
+        if row.of_number and meet(kind, row.reduction.kind) == kind:
             return self.apply(row.of_number, args, name)
         if row.name in _DECOMPOSITIONS:
             return _DECOMPOSITIONS[row.name](self, args, name)

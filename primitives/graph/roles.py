@@ -3,11 +3,11 @@
 A state that averages the gradient is momentum, and a state that averages its square is a second
 moment. A constant in such an average is a decay, a constant that multiplies the weights in a term
 of the update is a weight decay, and so on. Roles give exported code its names and the valid ranges
-of its hyperparameters. They never change what a program computes.
+of its hyperparameters. Roles never change what a program computes.
 
 A `Position` is the position of a constant: its statement and operand, or `(INITIAL, n)` for the
-initial value of state n. `lift` replaces constants by scalar states, so that their values can be
-set when the program runs.
+initial value of state n. `constants_to_states` replaces constants by scalar states, so that their
+values can be set when the program runs.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from primitives.program import Parameter, Program, Statement
 
 SUFFIXES = {Kind.ROW: "_row", Kind.COL: "_col"}
 """Suffixes of the names of states with one number per row or column."""
-_LITERALS = (0.0, 0.5, 1.0, 2.0)
-"""Magnitudes of constants without a role that do not become hyperparameters."""
+_PLAIN_MAGNITUDES = (0.0, 0.5, 1.0, 2.0)
+"""A constant that has no role and one of these magnitudes does not become a hyperparameter."""
 _LARGEST_EPSILON = 1e-3
 """Largest constant in a sum that counts as the epsilon of a denominator."""
 
@@ -46,8 +46,9 @@ class Hyperparameter:
         value: value in the program.
         interval: valid values.
         positions: positions of the constant in `Roles.program`.
-        unit_positions: positions of the other factors of a product. `value` is the whole product; a
-            program that reads the hyperparameter at `positions` has 1 at `unit_positions`.
+        unit_positions: if the hyperparameter is a product of several constants, the positions of
+            all but the first. `value` is the product. Code that reads the hyperparameter at
+            `positions` must have 1 at `unit_positions`.
     """
 
     name: str
@@ -72,26 +73,26 @@ class Roles:
         states: for each state its role, and whether it is a sum instead of an average.
         hyperparameters: all hyperparameters except the learning rate.
         learning_rate: product of the constants that scale the whole update; 1 if there are none.
-        scheduled: whether the program reads `lr`.
-        linear: whether the update is proportional to `lr` or does not read it, and no state
-            depends on `lr`.
-        decoupled: number of the value that is the weights times `weight_decay`; None if there is
-            no decoupled weight decay.
+        reads_lr: whether the program reads `lr`.
+        lr_is_factor: whether no state depends on `lr`, and the update is proportional to `lr` or
+            independent of `lr`.
+        weight_decay_node: number of the node that is the weights times `weight_decay`; None if
+            there is no decoupled weight decay.
     """
 
     program: Program
     states: dict[str, tuple[StateRole, bool]]
     hyperparameters: tuple[Hyperparameter, ...]
     learning_rate: Hyperparameter
-    scheduled: bool
-    linear: bool
-    decoupled: int | None
+    reads_lr: bool
+    lr_is_factor: bool
+    weight_decay_node: int | None
 
     @property
     def weight_decay(self) -> Hyperparameter | None:
         """The hyperparameter of decoupled weight decay, if the program has it."""
         decays = (h for h in self.hyperparameters if h.role == "weight decay")
-        return None if self.decoupled is None else next(decays, None)
+        return None if self.weight_decay_node is None else next(decays, None)
 
 
 @lru_cache(maxsize=1024)
@@ -104,7 +105,7 @@ def roles(program: Program) -> Roles:
     return _RoleFinder(live(program)).find()
 
 
-def lift(program: Program, positions: Mapping[Position, str]) -> Program:
+def constants_to_states(program: Program, positions: Mapping[Position, str]) -> Program:
     """Replace constants of a program by scalar states.
 
     The new states come last, in the order of `positions`, and keep their values from step to step.
@@ -114,22 +115,25 @@ def lift(program: Program, positions: Mapping[Position, str]) -> Program:
         positions: for the position of each constant, the name of the state to read instead. Initial
             values of states, `(INITIAL, n)`, cannot be replaced.
     """
-    statements = [list(statement.args) for statement in program.statements]
+    args_of = [list(statement.args) for statement in program.statements]
     ops = [statement.op for statement in program.statements]
     for (statement, operand), name in positions.items():
-        if not statements[statement]:  # an op that returns a constant
-            ops[statement], statements[statement] = "identity", [name]
+        if not args_of[statement]:  # an op that returns a constant
+            ops[statement], args_of[statement] = "identity", [name]
         else:
-            statements[statement][operand] = name
+            args_of[statement][operand] = name
     names = tuple(dict.fromkeys(positions.values()))
     return Program(
         (*program.parameters, *(Parameter(name, Kind.SCALAR) for name in names)),
         tuple(
             Statement(old.target, op, tuple(args))
-            for old, op, args in zip(program.statements, ops, statements, strict=True)
+            for old, op, args in zip(program.statements, ops, args_of, strict=True)
         ),
         (*program.returns, *names),
     )
+
+
+_DecayForm = Literal["decay", "momentum", "average weight"]
 
 
 @dataclass
@@ -138,14 +142,14 @@ class _Draft:
 
     Attributes:
         key: identity; constants with equal keys are the same hyperparameter.
-        base: name before it is made unique.
+        base_name: name, to which a number is added if it is not unique.
         role: purpose in words.
         interval: valid values.
         positions: positions of the constant.
     """
 
     key: tuple[object, ...]
-    base: str
+    base_name: str
     role: str
     interval: Interval
     positions: list[Position]
@@ -153,24 +157,24 @@ class _Draft:
 
 class _RoleFinder(Structure):
     def find(self) -> Roles:
-        rate_positions, linear = self.rate()
-        decoupled, decay_positions = self.decoupled(linear)
+        learning_rate_positions, lr_is_factor = self.learning_rate()
+        weight_decay, weight_decay_positions = self.decoupled_weight_decay(lr_is_factor)
         states = self.state_roles()
-        taken = {*rate_positions, *decay_positions}
-        drafts = self._drafts(taken, states)
-        learning_rate = self._product("learning_rate", "learning rate", rate_positions)
-        if decay_positions:
+        assigned_positions = {*learning_rate_positions, *weight_decay_positions}
+        drafts = self._drafts(assigned_positions, states)
+        learning_rate = self._product("learning_rate", "learning rate", learning_rate_positions)
+        if weight_decay_positions:
             drafts.append(
-                _Draft(("weight decay",), "weight_decay", "", NONNEGATIVE, decay_positions)
+                _Draft(("weight decay",), "weight_decay", "", NONNEGATIVE, weight_decay_positions)
             )
         return Roles(
             self.program,
             states,
-            self._named(drafts, decay_positions),
+            self._named(drafts, weight_decay_positions),
             learning_rate,
             self.reads_lr(),
-            linear,
-            None if decoupled is None else decoupled.number,
+            lr_is_factor,
+            None if weight_decay is None else weight_decay.number,
         )
 
     def _value(self, position: Position) -> float:
@@ -187,8 +191,9 @@ class _RoleFinder(Structure):
         )
 
     def _drafts(
-        self, taken: Collection[Position], states: dict[str, tuple[StateRole, bool]]
+        self, assigned_positions: Collection[Position], states: dict[str, tuple[StateRole, bool]]
     ) -> list[_Draft]:
+        """Return a draft of each hyperparameter, except those of `assigned_positions`."""
         drafts: dict[tuple[object, ...], _Draft] = {}
         key_of: dict[Position, tuple[object, ...]] = {}
         uses = [
@@ -196,10 +201,10 @@ class _RoleFinder(Structure):
             for node in self.statements
             for operand, arg in enumerate(node.args)
             if (constant := self.constant(arg))
-            and constant[1] not in taken
+            and constant[1] not in assigned_positions
             and node.op != "identity"
         ]
-        for rule in (self._as_decay, self._as_correction, self._as_standard, self._as_any):
+        for rule in (self._as_decay, self._as_repeated_decay, self._as_standard, self._as_other):
             for node, operand, value, position in uses:
                 if position in key_of:
                     continue
@@ -226,8 +231,9 @@ class _RoleFinder(Structure):
             return None
         if node.op == "interp" and operand == 2:
             orders = [order for arg in node.args[:2] if (order := self.orders[arg])]
-            kept = node in map(resolved, self.next_values.values())
-            return _decay(max(orders, default=0.0), value, "decay" if kept else "share")
+            is_next_state = node in map(resolved, self.next_values.values())
+            form: _DecayForm = "decay" if is_next_state else "average weight"
+            return _decay(max(orders, default=0.0), value, form)
         if node.op == "multiply":
             state = resolved(node.args[1 - operand])
             if state in self.next_values and self.form(state) == "sum":
@@ -237,7 +243,7 @@ class _RoleFinder(Structure):
                     return _decay(order, value, "momentum" if order == 1 else "decay")
         return None
 
-    def _as_correction(
+    def _as_repeated_decay(
         self,
         node: Node,
         operand: int,
@@ -248,20 +254,23 @@ class _RoleFinder(Structure):
         """Match a repeated decay: in a bias correction 1 - b^t, or in Nesterov's look-ahead."""
         if value not in DECAY:
             return None
-        same = [draft for key, draft in drafts.items() if key[0] == "decay" and key[2] == value]
+        decays_of_equal_value = [
+            draft for key, draft in drafts.items() if key[0] == "decay" and key[2] == value
+        ]
         if node.op == "power" and operand == 0 and "t" in node.args[1].leaves:
-            corrected = self._corrected(node)
-            return next((d for d in same if d.key[1] == corrected), same[0] if same else None) or (
-                _decay(corrected or 0.0, value, "decay")
-            )
-        if node.op == "multiply" and same:
+            order = self._corrected_order(node)
+            decays_of_order = [d for d in decays_of_equal_value if d.key[1] == order]
+            drafts_of_decay = decays_of_order or decays_of_equal_value
+            return drafts_of_decay[0] if drafts_of_decay else _decay(order or 0.0, value, "decay")
+        if node.op == "multiply" and decays_of_equal_value:
             other = resolved(node.args[1 - operand])
             if other in (*self.next_values, *self.next_values.values()):
-                return next((d for d in same if d.key[1] == self.orders[other]), None)
+                order = self.orders[other]
+                return next((d for d in decays_of_equal_value if d.key[1] == order), None)
         return None
 
-    def _corrected(self, power: Node) -> float | None:
-        """Return the order of the value that is divided by one minus `power`."""
+    def _corrected_order(self, power: Node) -> float | None:
+        """Return the order of the value that is divided by 1 - `power`; None if there is none."""
         for difference, _ in self.users[power]:
             if bias_correction(difference) is power:
                 for quotient, operand in self.users[difference]:
@@ -272,57 +281,60 @@ class _RoleFinder(Structure):
     def _as_standard(
         self, node: Node, operand: int, value: float, position: Position, drafts: object
     ) -> _Draft | None:
-        """Match a constant with a standard name: eps, weight_decay, or one from the op's row."""
-        readers = {user.op for user, _ in self.users[node]}
+        """Match a constant with a standard name: eps, weight_decay, or a name from the op table."""
+        user_ops = {user.op for user, _ in self.users[node]}
         if node.op == "add" and 0 < value <= _LARGEST_EPSILON:
-            base = "eps_root" if "sqrt" in readers else "eps"
-            return _Draft((base, value), base, "keeps a denominator positive", POSITIVE, [])
-        decays = node.op == "multiply" and resolved(node.args[1 - operand]) is self.weights
-        if decays and value > 0 and "add" in readers:
+            name = "eps_root" if "sqrt" in user_ops else "eps"
+            return _Draft((name, value), name, "keeps a denominator positive", POSITIVE, [])
+        multiplies_weights = (
+            node.op == "multiply" and resolved(node.args[1 - operand]) is self.weights
+        )
+        if multiplies_weights and value > 0 and "add" in user_ops:
             return _Draft(("weight decay", value), "weight_decay", "weight decay", NONNEGATIVE, [])
-        role = node.row.constant_role(operand)
+        role = node.op_entry.constant_role(operand)
         if role and role.always and (value > 0 or not role.keeps_sign):
             interval = POSITIVE if role.keeps_sign else ANYTHING
-            return _Draft((role.name, position), role.name, role.words, interval, [])
+            return _Draft((role.name, position), role.name, role.description, interval, [])
         return None
 
-    def _as_any(
+    def _as_other(
         self, node: Node, operand: int, value: float, position: Position, drafts: object
     ) -> _Draft | None:
-        if abs(value) in _LITERALS:
+        """Match any other constant, unless its magnitude is plain."""
+        if abs(value) in _PLAIN_MAGNITUDES:
             return None
-        role = node.row.constant_role(operand)
+        role = node.op_entry.constant_role(operand)
         if role is None or role.always:
-            role = ConstantRole(node.row.name, f"in {node.row.name}")
+            role = ConstantRole(node.op_entry.name, f"in {node.op_entry.name}")
         interval = ANYTHING
         if role.keeps_sign:
             interval = POSITIVE if value > 0 else NEGATIVE
-        return _Draft((role.name, position), role.name, role.words, interval, [])
+        return _Draft((role.name, position), role.name, role.description, interval, [])
 
     def _named(
-        self, drafts: list[_Draft], decay_positions: list[Position]
+        self, drafts: list[_Draft], weight_decay_positions: list[Position]
     ) -> tuple[Hyperparameter, ...]:
-        """Give each draft a unique name; several decays become b1, b2, ..."""
+        """Return the hyperparameters with unique names; several decays become b1, b2, ..."""
         decays = sorted(
             (draft for draft in drafts if draft.key[0] == "decay"),
             key=lambda draft: (draft.key[1] or math.inf, min(draft.positions)),
         )
         if len(decays) > 1:
             for number, draft in enumerate(decays, 1):
-                draft.base = f"b{number}"
-        roots = [draft for draft in drafts if draft.base == "eps_root"]
-        if len(roots) == 1 and not any(draft.base == "eps" for draft in drafts):
-            roots[0].base = "eps"
+                draft.base_name = f"b{number}"
+        roots = [draft for draft in drafts if draft.base_name == "eps_root"]
+        if len(roots) == 1 and not any(draft.base_name == "eps" for draft in drafts):
+            roots[0].base_name = "eps"
         rank = {id(draft): number for number, draft in enumerate(decays)}
         used = {"learning_rate", "lr", "schedule", "mask", "params"}
         hyperparameters = []
         for draft in sorted(drafts, key=lambda d: rank.get(id(d), len(decays))):
-            name, number = draft.base, 2
+            name, number = draft.base_name, 2
             while name in used:
-                name, number = f"{draft.base}_{number}", number + 1
+                name, number = f"{draft.base_name}_{number}", number + 1
             used.add(name)
-            if draft.positions is decay_positions:
-                hyperparameters.append(self._product(name, "weight decay", decay_positions))
+            if draft.positions is weight_decay_positions:
+                hyperparameters.append(self._product(name, "weight decay", weight_decay_positions))
             else:
                 value = self._value(draft.positions[0])
                 hyperparameters.append(
@@ -331,12 +343,13 @@ class _RoleFinder(Structure):
         return tuple(hyperparameters)
 
 
-def _decay(order: float, value: float, form: Literal["decay", "momentum", "share"]) -> _Draft:
+def _decay(order: float, value: float, form: _DecayForm) -> _Draft:
+    """Return a draft of the decay of a value that has the given order in the gradient."""
     averaged = {1.0: "the gradient", 2.0: "the squared gradient"}.get(order)
     role = f"decay of the average of {averaged}" if averaged else "a decay"
     if form == "momentum":
         role = "decay of the sum of gradients"
-    elif form == "share":
+    elif form == "average weight":
         role = "weight of the moving average against the new value"
-    base = "momentum" if form == "momentum" else "decay"
-    return _Draft(("decay", order, value), base, role, DECAY, [])
+    name = "momentum" if form == "momentum" else "decay"
+    return _Draft(("decay", order, value), name, role, DECAY, [])

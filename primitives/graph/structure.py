@@ -31,20 +31,20 @@ class Structure(StatementGraph):
     def __init__(self, program: Program):
         super().__init__(program)
         self.weights, self.gradient = self.parameters[:2]
-        self.orders = self._orders()
+        self.orders = self._derive_orders()
 
     # -- orders: the power of the gradient that a value is proportional to ----------------------
 
-    def _orders(self) -> dict[Node, float | None]:
+    def _derive_orders(self) -> dict[Node, float | None]:
         state_orders: dict[Node, float | None] = dict.fromkeys(self.next_values)
-        for _ in range(4):  # orders of states propagate through a few states
+        for _ in range(4):  # an order may pass through up to three states
             orders: dict[Node, float | None] = dict.fromkeys(
                 (*self.parameters, *self.positions), 0.0
             )
             orders[self.gradient] = 1.0
             orders |= state_orders
             for node in self.statements:
-                orders[node] = _order(node.row, [orders[arg] for arg in node.args])
+                orders[node] = _order(node.op_entry, [orders[arg] for arg in node.args])
             state_orders = {state: orders[value] for state, value in self.next_values.items()}
         return orders
 
@@ -72,11 +72,11 @@ class Structure(StatementGraph):
             return "average"
         if value.op == "maximum" and state in args:
             return "maximum"
-        if value.op == "add" and (state in args or any(self.decayed(arg) is state for arg in args)):
+        if value.op == "add" and (state in args or any(self.scaled(arg) is state for arg in args)):
             return "sum"
         return ""
 
-    def decayed(self, value: Node) -> Node | None:
+    def scaled(self, value: Node) -> Node | None:
         """Return x if `value` is x times a constant, otherwise None."""
         value = resolved(value)
         if value.op != "multiply":
@@ -104,7 +104,7 @@ class Structure(StatementGraph):
             return [], 0, [value]
         positions: list[Position] = []
         others: list[Node] = []
-        rates = 0
+        lr_power = 0
         for operand in value.args:
             constant = self.constant(operand)
             if constant and constant[0] > 0:
@@ -113,24 +113,25 @@ class Structure(StatementGraph):
                 return [], 0, [value]
             else:
                 inner = self.factors(operand)
-                positions, rates, others = positions + inner[0], rates + inner[1], others + inner[2]
-        return positions, rates, others
+                positions, lr_power = positions + inner[0], lr_power + inner[1]
+                others = others + inner[2]
+        return positions, lr_power, others
 
-    def rate(self) -> tuple[list[Position], bool]:
-        """Return the constants that scale the update, and whether it is proportional to `lr`.
+    def learning_rate(self) -> tuple[list[Position], bool]:
+        """Return the positions of constants that scale the update; whether `lr` is a factor.
 
-        An update that does not read `lr` counts as proportional. An update with states that depend
-        on `lr` does not.
+        `lr` also counts as a factor of an update that does not depend on `lr`. It does not count as
+        a factor if a state depends on `lr`.
         """
-        positions, rates, others = self.factors(self.update)
+        positions, lr_power, others = self.factors(self.update)
         positions = [p for p in positions if Counter(positions)[p] == 1 and self._only_scales(p)]
         if any("lr" in value.leaves for value in self.next_values.values()):
             return positions, False
         if "lr" not in self.update.leaves:
             return positions, True
-        if rates == 1 and not any("lr" in value.leaves for value in others):
+        if lr_power == 1 and not any("lr" in value.leaves for value in others):
             return positions, True
-        return positions, self._degree(self.update, {}) == 1
+        return positions, self._degree_in_lr(self.update, {}) == 1
 
     def reads_lr(self) -> bool:
         """Return whether the program reads `lr`."""
@@ -144,51 +145,59 @@ class Structure(StatementGraph):
             node = self.users[node][0][0]
         return not self.constant(node)
 
-    def _degree(self, node: Node, cache: dict[Node, int | None]) -> int | None:
-        """Return d if `node` is proportional to lr^d, otherwise None."""
+    def _degree_in_lr(self, node: Node, cache: dict[Node, int | None]) -> int | None:
+        """Return d if the value of `node` is proportional to lr^d, otherwise None."""
         if not node.is_call:
             return int(node.op == "lr")
         if node not in cache:
-            degrees = [self._degree(arg, cache) for arg in node.args]
-            cache[node] = _homogeneous_degree(node.row, degrees)
+            degrees = [self._degree_in_lr(arg, cache) for arg in node.args]
+            cache[node] = _homogeneous_degree(node.op_entry, degrees)
         return cache[node]
 
-    def decoupled(self, linear: bool) -> tuple[Node | None, list[Position]]:
+    def decoupled_weight_decay(self, lr_is_factor: bool) -> tuple[Node | None, list[Position]]:
         """Find decoupled weight decay: a term of the update that is a constant times the weights.
 
         Args:
-            linear: whether the update is proportional to `lr`; only then may `lr` be a factor.
+            lr_is_factor: whether `lr` is a factor of the update, see `learning_rate`. Only then may
+                `lr` be a factor of the term too.
 
         Returns:
             The term and the positions of its constants; (None, []) if there is not exactly one.
         """
-        _, rates, others = self.factors(self.update)
-        if len(others) != 1 or (rates and not linear):
+        _, lr_power, others = self.factors(self.update)
+        if len(others) != 1 or (lr_power and not lr_is_factor):
             return None, []
-        terms = list(self._weight_terms(others[0], linear))
+        terms = list(self._weight_terms(others[0], lr_is_factor))
         return terms[0] if len(terms) == 1 else (None, [])
 
-    def _weight_terms(self, value: Node, linear: bool) -> Iterable[tuple[Node, list[Position]]]:
+    def _weight_terms(
+        self, value: Node, lr_is_factor: bool
+    ) -> Iterable[tuple[Node, list[Position]]]:
         """Yield the terms of the sum `value` that are positive constants times the weights.
 
-        A sum that is also read elsewhere has none.
+        A sum that is read more than once yields no terms.
         """
         if value.op != "add" or not self._read_once(value):
             return
         for term in map(resolved, value.args):
             if term.is_constant:
                 continue
-            positions, rates, others = self.factors(term)
-            scales = positions and (linear or not rates) and all(map(self._only_scales, positions))
-            if scales and others == [self.weights] and self._read_once(term):
+            positions, lr_power, others = self.factors(term)
+            scales = positions and (lr_is_factor or not lr_power)
+            if (
+                scales
+                and all(map(self._only_scales, positions))
+                and others == [self.weights]
+                and self._read_once(term)
+            ):
                 yield term, positions
             else:
-                yield from self._weight_terms(term, linear)
+                yield from self._weight_terms(term, lr_is_factor)
 
     def _read_once(self, node: Node) -> bool:
         """Return whether `node` is read at most once, including as a state or as the update."""
-        readers = len(self.users[node]) + list(self.next_values.values()).count(node)
-        return readers + (node is self.update) <= 1
+        reads = len(self.users[node]) + list(self.next_values.values()).count(node)
+        return reads + (node is self.update) <= 1
 
 
 def _order(op: Op, orders: list[float | None]) -> float | None:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from primitives.graph.roles import lift, roles
+from primitives.graph.roles import constants_to_states, roles
 from primitives.graph.statements import INITIAL, Position
 from primitives.machine import reference
 from primitives.program import Program
@@ -155,7 +155,7 @@ class _WithHyperparameters:
         values = {f"<{name}>": value for name, value in hyperparameters.items()} | {"<1>": 1.0}
         self._constants = [values[name] for name in dict.fromkeys(state_names.values())]
         self._state_count = len(named.program.states)
-        self._program = lift(named.program, state_names)
+        self._program = constants_to_states(named.program, state_names)
 
     def initial_state(self, params: PyTree) -> reference.State:
         state = list(reference.initial_state(self._program, params)[: self._state_count])

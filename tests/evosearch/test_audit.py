@@ -74,7 +74,7 @@ def test_the_fresh_fitness_of_the_baseline_is_zero_whatever_was_reported(
     assert same.difference == pytest.approx(0.2)
     assert slower.fresh.mean < -0.1
     assert slower.per_task[TASK] == pytest.approx(slower.fresh.mean)
-    assert result.mean == pytest.approx((0.2 + slower.difference) / 2)
+    assert result.mean_difference == pytest.approx((0.2 + slower.difference) / 2)
     assert progress[-1] == (16, 16)
     assert (run.directory / "run.db").read_bytes() == before
 
@@ -107,7 +107,7 @@ def audit_with(*differences: float) -> Audit:
 
 
 @pytest.mark.parametrize(
-    ("differences", "agrees", "conclusion"),
+    ("differences", "contains_zero", "conclusion"),
     [
         ((0.02, -0.01, 0.02), True, "which contains zero: no bias is shown"),
         ((0.02, 0.01, 0.02), False, "above zero: reported fitness is too high"),
@@ -118,20 +118,20 @@ def audit_with(*differences: float) -> Audit:
     ],
 )
 def test_the_verdict_follows_from_the_interval(
-    differences: tuple[float, ...], agrees: bool | None, conclusion: str
+    differences: tuple[float, ...], contains_zero: bool | None, conclusion: str
 ) -> None:
     result = audit_with(*differences)
-    assert result.agrees is agrees
-    assert conclusion in describe_bias(result.mean, result.bias)
+    assert result.interval_contains_zero is contains_zero
+    assert conclusion in describe_bias(result.mean_difference, result.bias_interval)
     document = json.loads(json.dumps(result.document(), allow_nan=False))
-    assert document["agrees"] is agrees
-    if result.bias is not None:
+    assert document["agrees"] is contains_zero
+    if result.bias_interval is not None:
         assert document["mean_low"] <= document["mean_difference"] <= document["mean_high"]
 
 
 def test_the_standard_error_is_that_of_the_mean_difference() -> None:
     result = audit_with(0.01, 0.02, 0.03)
-    assert result.mean == pytest.approx(0.02)
+    assert result.mean_difference == pytest.approx(0.02)
     assert result.standard_error == pytest.approx(0.01 / 3**0.5)
     assert result.champions[0].half_width == pytest.approx(0.1)
 

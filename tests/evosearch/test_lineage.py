@@ -78,13 +78,13 @@ def test_a_family_tree_is_drawn_as_text() -> None:
     assert to_text(rows(tree())) == [
         "●      #0  +0.100  edit 0  champion 0",
         "├───╮",
-        "○   │  #1  +0.100  edit 1  (+ 1 neutral)",
+        "○   │  #1  +0.100  edit 1  (+ 1 neutral mutation)",
         "├─╮ │",
-        "│ │ ○  #2  +0.100  edit 2  (+ 2 neutral)",
+        "│ │ ○  #2  +0.100  edit 2  (+ 2 neutral mutations)",
         "│ │ ●  #3  +0.100  edit 3  champion 1",
-        "○ │    #4  +0.100  edit 4  (+ 1 neutral)",
-        "│ ●    #5  +0.100  edit 5  (+ 2 neutral)  champion 2",
-        "●      #7  +0.100  edit 7  (+ 1 neutral)  champion 3",
+        "○ │    #4  +0.100  edit 4  (+ 1 neutral mutation)",
+        "│ ●    #5  +0.100  edit 5  (+ 2 neutral mutations)  champion 2",
+        "●      #7  +0.100  edit 7  (+ 1 neutral mutation)  champion 3",
     ]
 
 

@@ -134,11 +134,11 @@ def train(w, g):
 def test_the_json_of_a_table_has_values_and_not_formatted_text() -> None:
     (section, _) = REPORT.sections
     assert section.table is not None
-    assert section.table.records() == [
+    assert section.table.json_rows() == [
         {"name": "lion", "fitness": 0.0512},
         {"name": "sgd", "fitness": None},
     ]
-    records = json.loads(json.dumps(zoo_table().records()))
+    records = json.loads(json.dumps(zoo_table().json_rows()))
     assert [record["name"] for record in records] == list(zoo.names())
     assert all(record["name"] in plain_text(zoo_report()) for record in records)
 

@@ -11,7 +11,7 @@ from evosearch.cli.live import format_fitness
 from evosearch.cli.status import print_status
 from evosearch.evaluation.funnel import Entrant, FunnelResult, Stage
 from evosearch.report.funnel import outcome
-from evosearch.report.program import NearestKnown
+from evosearch.report.program import NearestOptimizer
 from evosearch.report.run import BestProgram, RunOverview
 from evosearch.runs.funnel_document import FunnelDocument
 from evosearch.runs.summary import MeasuredProgram, RunStatus
@@ -99,7 +99,7 @@ LOWER, HIGHER = Interval(0.9, 0.8, 0.99), Interval(1.1, 1.01, 1.2)
 
 
 @pytest.mark.parametrize(
-    ("on_these", "ratio", "p_holm", "verdict"),
+    ("verdict_on_tasks", "ratio", "p_holm", "verdict"),
     [
         (Verdict.BETTER, LOWER, 0.01, Verdict.BETTER),
         (Verdict.WORSE, HIGHER, 0.01, Verdict.WORSE),
@@ -116,10 +116,10 @@ LOWER, HIGHER = Interval(0.9, 0.8, 0.99), Interval(1.1, 1.01, 1.2)
     ],
 )
 def test_a_verdict_over_tasks_needs_the_interval_the_tasks_and_the_seeds(
-    on_these: Verdict, ratio: Interval, p_holm: float, verdict: Verdict
+    verdict_on_tasks: Verdict, ratio: Interval, p_holm: float, verdict: Verdict
 ) -> None:
-    assert verdict_over_tasks(on_these, ratio, p_holm) is verdict
-    text = describe_over_tasks("lion", "adamw", 10, on_these, ratio, p_holm)
+    assert verdict_over_tasks(verdict_on_tasks, ratio, p_holm) is verdict
+    text = describe_over_tasks("lion", "adamw", 10, verdict_on_tasks, ratio, p_holm)
     assert ("lion is better than adamw" in text) == (verdict is Verdict.BETTER)
     assert ("lion is worse than adamw" in text) == (verdict is Verdict.WORSE)
 
@@ -131,7 +131,7 @@ def test_a_difference_on_the_measured_tasks_alone_is_not_generalized() -> None:
         "(-50.0% to +85.0%) leaves open whether this holds on other tasks."
     )
     assert describe_over_tasks("lion", "adamw", 2, Verdict.WORSE, HIGHER, 0.21) == (
-        "On these 2 tasks lion's mean loss is 10.0% higher than adamw's; they are too few or "
+        "On these 2 tasks lion's mean loss is 10.0% higher than adamw's; the tasks are too few or "
         "differ too much to show that this holds on other tasks (p = 0.21 over tasks, after Holm's "
         "correction)."
     )
@@ -216,8 +216,8 @@ def entrant(fitness: Interval) -> Entrant:
 @pytest.mark.parametrize(
     ("winner", "words", "verdict"),
     [
-        (ABOVE, "at 10x the work, better than the tuned baseline", "better"),
-        (AROUND, "at 10x the work, not shown to beat", "undecided"),
+        (ABOVE, "at 10x the work of the search tasks, better than the tuned baseline", "better"),
+        (AROUND, "at 10x the work of the search tasks, not shown to beat", "undecided"),
         (None, "no program is shown to beat the tuned baseline at 10x", None),
     ],
 )
@@ -284,7 +284,7 @@ BEST = BestProgram(
     source="def train(w, g):\n    return g\n",
     measured=False,
     in_words="The gradient.",
-    nearest=NearestKnown("sgd", "SGD", 0.25),
+    nearest=NearestOptimizer("sgd", "SGD", 0.25),
 )
 
 

@@ -113,7 +113,7 @@ def test_a_batch_of_zoo_programs_agrees_with_the_reference(batch):
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_a_batch_of_random_programs_agrees_with_the_reference(batch, data, seed):
     lanes = []
-    for program in data.draw(st.lists(programs(names=sorted(OPS)), min_size=1, max_size=LANES)):
+    for program in data.draw(st.lists(programs(op_names=sorted(OPS)), min_size=1, max_size=LANES)):
         try:
             encode(program, OPS)
         except CapacityError:

@@ -200,7 +200,7 @@ def is_valid(program):
 SMALL = programs(
     min_statements=2,
     max_statements=5,
-    names=[
+    op_names=[
         "add",
         "multiply",
         "interp",
@@ -227,7 +227,7 @@ def test_equal_keys_mean_equal_updates(pair):
 @given(
     st.lists(
         programs(
-            min_statements=1, max_statements=3, names=["add", "multiply", "identity"],
+            min_statements=1, max_statements=3, op_names=["add", "multiply", "identity"],
             kinds=st.just(Kind.TENSOR),
         ),
         min_size=8, max_size=16,

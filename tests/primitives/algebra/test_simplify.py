@@ -31,13 +31,13 @@ def test_simplification_keeps_the_update(program):
 
 
 @settings(max_examples=10)
-@given(programs(min_statements=3, max_statements=12, names=ARITHMETIC))
+@given(programs(min_statements=3, max_statements=12, op_names=ARITHMETIC))
 def test_simplification_of_arithmetic_keeps_the_update(program):
     assert_same_updates(program, simplify(program, strict=True))
 
 
 @settings(max_examples=10)
-@given(programs(min_statements=3, max_statements=10, names=ARITHMETIC))
+@given(programs(min_statements=3, max_statements=10, op_names=ARITHMETIC))
 def test_rules_of_domain_always_keep_updates_that_are_not_finite(program):
     derivation = simplify(program, within=Domain.ALWAYS, strict=True)
     assert derivation.domain == Domain.ALWAYS
@@ -66,7 +66,7 @@ def test_simplification_is_idempotent_and_never_lengthens(program):
 
 
 @settings(max_examples=15)
-@given(programs(min_statements=3, max_statements=15, names=ARITHMETIC))
+@given(programs(min_statements=3, max_statements=15, op_names=ARITHMETIC))
 def test_each_step_starts_at_the_result_of_the_previous_one_and_is_not_longer(program):
     derivation = simplify(program)
     assert derivation.refused == ()
