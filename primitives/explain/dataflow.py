@@ -1,6 +1,6 @@
 """Conversion of programs to networkx graphs and to Graphviz's DOT language.
 
-A graph shows how values flow through one step, and which values the next step starts from.
+A graph shows how values flow through one step, and which values become the next states.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIGNS = {"+": "+", "-": "\N{MINUS SIGN}", "*": "\N{MULTIPLICATION SIGN}", "/": 
 def to_graph(program: Program) -> Graph:
     """Return the dataflow of the live part of `program` as a directed graph.
 
-    Each use of a constant has its own node. Copies (the op `identity`) have none.
+    Each use of a constant has its own node. Copies (the op `identity`) have no node.
 
     Node attributes:
 
@@ -38,7 +38,7 @@ def to_graph(program: Program) -> Graph:
 
     Edges go from a value to the op that uses it. Edge attributes:
 
-    - `places`: the indices of the operands that the value is used as.
+    - `places`: the indices of the op's operands that are this value.
     - `mark`: the names of these operands if the order of the op's operands matters, else empty.
     - `loop`: True for an edge from the next value of a state back to the state. Without these
       edges the graph has no cycles.

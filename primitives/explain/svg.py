@@ -63,7 +63,7 @@ class _Drawing:
         }
         self.y = {s: _MARGIN + y for s, y in heights(self.layers, sizes, _BOX_GAP).items()}
         self.bottom = max(self.y[slot] + size / 2 for slot, size in sizes.items())
-        # Pairs of the node of a state's next value and the node of the state, the shortest first.
+        # Pairs (node of a state's next value, node of the state), shortest loops first.
         self.loops = sorted(
             ((u, v) for u, v, loop in graph.edges(data="loop") if loop),
             key=lambda edge: self.numbers[edge[0]] - self.numbers[edge[1]],
@@ -119,7 +119,7 @@ class _Drawing:
         ]
         if box(target) in self.layers.ordered:
             arrows.sort()
-        else:  # any order is allowed: take the one without crossings
+        else:  # any order is allowed: choose the order without crossings
             arrows.sort(key=lambda arrow: (self._y_before(arrow[1], target), arrow[0]))
         top = self.y[box(target)] - (len(arrows) - 1) / 2 * _PORT_SPACING
         return {operand: top + _PORT_SPACING * rank for rank, (operand, _) in enumerate(arrows)}
@@ -242,8 +242,8 @@ def _rounded(points: list[tuple[float, float]]) -> str:
 def _corner_end(x: float, y: float, to_x: float, to_y: float) -> str:
     """Return the point, towards (to_x, to_y), where the rounding of a corner at (x, y) ends."""
     length = abs(to_x - x) + abs(to_y - y)
-    share = min(6.0, length / 2) / length if length else 0.0
-    return f"{x + share * (to_x - x):.1f} {y + share * (to_y - y):.1f}"
+    fraction = min(6.0, length / 2) / length if length else 0.0
+    return f"{x + fraction * (to_x - x):.1f} {y + fraction * (to_y - y):.1f}"
 
 
 def _arrowhead(name: str, colour: str) -> str:

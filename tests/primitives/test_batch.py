@@ -1,4 +1,4 @@
-"""Each lane of a batch computes what the reference computes, with every implementation."""
+"""Each lane of a batch agrees with the reference interpreter, with every implementation."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ OPS = frozenset(
     + ["clip_by_rms", "row_mean", "col_mean", "matrix_mean", "orthogonalize"]
     + ["where", "equal", "minimum"]
 )
-"""Ops of every kind of work in the kernel and the gangs; other tests cover each op's meaning."""
+"""Ops of every kind of work in the kernel and the gangs; other tests cover every op."""
 ZOO_PROGRAMS = []
 for name in zoo.names():
     with suppress(CapacityError):
         encode(zoo.load(name), OPS)
         ZOO_PROGRAMS.append(name)
-_FAST = {"xla_backend_optimization_level": "0"}
+_FAST_COMPILATION = {"xla_backend_optimization_level": "0"}
 
 
 class Batch:
@@ -80,13 +80,13 @@ class Batch:
     params=["gangs", "kernel", pytest.param("device", marks=pytest.mark.gpu)],
 )
 def batch(request):
-    """Gangs, the kernel as JAX interprets it with tiles of 8, and the implementation for a GPU."""
+    """Gangs, the kernel in interpret mode with tiles of 8, and the implementation for a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "gangs":
-            yield Batch(gangs.run_gangs, _FAST)
+            yield Batch(gangs.run_gangs, _FAST_COMPILATION)
         elif request.param == "kernel":
             patch.setattr(kernel, "TILE", 8)
-            yield Batch(partial(kernel.run_kernel, interpret=True), _FAST)
+            yield Batch(partial(kernel.run_kernel, interpret=True), _FAST_COMPILATION)
         elif jax.default_backend() == "gpu":
             yield Batch(run_batch)
         else:
@@ -99,8 +99,12 @@ def assert_lanes_agree(batch, lanes, seed=0):
     data = stream(seed)
     updates = list(batch.run(codes, *data))
     for lane, program in enumerate(lanes):
-        own = [jax.tree.map(lambda leaf, lane=lane: leaf[lane], update) for update in updates]
-        assert_agree(program, lambda *_, own=own: own, seed=seed, noise_count=1)
+        lane_updates = [
+            jax.tree.map(lambda leaf, lane=lane: leaf[lane], update) for update in updates
+        ]
+        assert_agree(
+            program, lambda *_, lane_updates=lane_updates: lane_updates, seed=seed, noise_count=1
+        )
 
 
 def test_a_batch_of_zoo_programs_agrees_with_the_reference(batch):
@@ -124,7 +128,7 @@ def test_a_batch_of_random_programs_agrees_with_the_reference(batch, data, seed)
 
 
 def test_a_lanes_update_does_not_depend_on_other_lanes(batch):
-    """The same program has bitwise the same update in any lane, with any programs in the others."""
+    """A program has bitwise the same update in any lane, with any programs in the other lanes."""
     program = zoo.load("adamw")
     data = stream(1, steps=1)
     (own_updates,) = batch.run([encode(program, OPS)] * LANES, *data)
@@ -136,19 +140,23 @@ def test_a_lanes_update_does_not_depend_on_other_lanes(batch):
 
 
 def test_a_diverging_lane_does_not_change_other_lanes(batch):
-    wild = parse("""def train(w, g, v, lr):
+    diverging = parse("""def train(w, g, v, lr):
     v = power(10.0, w)
     u = 1e30 * v
     u = u * u
     return u, v
 """)
-    lanes = [wild, zoo.load("lion"), parse("def train(w, g, lr):\n    u = g / 0.0\n    return u")]
+    lanes = [
+        diverging,
+        zoo.load("lion"),
+        parse("def train(w, g, lr):\n    u = g / 0.0\n    return u"),
+    ]
     assert_lanes_agree(batch, lanes)
 
 
 @pytest.mark.parametrize("names", [["lion", "adamw_paper", "momentum"], ["lion"]], ids=len)
 def test_the_interpreter_under_vmap_agrees_with_the_interpreter(names):
-    """Over programs and gradients, or over gradients with one program."""
+    """`vmap` maps over programs and gradients, or over gradients with one program."""
     ops = frozenset(["interp", "sign", "multiply", "add", "divide", "sqrt", "square"])
     machine = interpreter(ops)
     weights, grads, _ = stream(2)
@@ -160,12 +168,16 @@ def test_the_interpreter_under_vmap_agrees_with_the_interpreter(names):
         return machine.update(g, machine.init(weights, code, 1.0), weights, lr=0.5, t=1.0)[0]
 
     if len(names) > 1:
-        together = jax.vmap(update)(jax.tree.map(lambda *leaves: np.stack(leaves), *codes), stacked)
+        batched_updates = jax.vmap(update)(
+            jax.tree.map(lambda *leaves: np.stack(leaves), *codes), stacked
+        )
     else:
-        together = jax.vmap(update, in_axes=(None, 0))(codes[0], stacked)
+        batched_updates = jax.vmap(update, in_axes=(None, 0))(codes[0], stacked)
     for lane, g in enumerate(grads):
         own_updates = update(codes[lane % len(codes)], g)
-        for a, b in zip(jax.tree.leaves(own_updates), jax.tree.leaves(together), strict=True):
+        for a, b in zip(
+            jax.tree.leaves(own_updates), jax.tree.leaves(batched_updates), strict=True
+        ):
             np.testing.assert_allclose(b[lane], a, rtol=1e-5, atol=1e-7)
 
 

@@ -29,7 +29,7 @@ from primitives.kinds import kind_shape
 from tests.strategies import programs
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
-NOISE = 2e-6  # relative perturbation that shows how exact a result can be: 16 float32 ulps
+NOISE = 2e-6  # relative perturbation from which the tolerance is estimated: 16 float32 ulps
 
 NUMPY32 = SimpleNamespace(**vars(np))  # not `np` itself, with which `step` takes float64
 
@@ -38,7 +38,7 @@ machine_update = jax.jit(machine.update)
 
 
 def stream(seed, steps=3):
-    """Return weights, and for each step gradients and the schedule input lr."""
+    """Return the weights, the gradients of each step, and the schedule input lr of each step."""
     rng = np.random.default_rng(seed)
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
     grads = []
@@ -83,19 +83,19 @@ def flat(tree):
 def assert_agree(program, get_updates, seed=0, noise_count=3, steps=3, xp=NUMPY32):
     """Assert that `get_updates` yields the reference's updates up to float32 rounding.
 
-    The reference runs again with inputs and intermediate values perturbed by a few units in the
-    last place. Where its results then differ, other results may differ by as much.
+    The reference also runs with inputs and intermediate values perturbed by a few units in the last
+    place. The tolerance is a multiple of the changes that these perturbations cause.
 
     Args:
         program: the program.
         get_updates: a function of weights, gradients and schedule that yields the updates.
         seed: the seed of the inputs.
-        noise_count: how often the perturbed reference runs.
+        noise_count: number of perturbed runs of the reference.
         steps: the number of steps, at most 3.
         xp: the namespace in which the reference computes.
 
     Returns:
-        The fraction of numbers for which the perturbations change little, so that they are tested.
+        The fraction of numbers that the perturbations change little, so that the test is strict.
     """
     weights, grads, schedule = stream(seed, steps)
     expected = [flat(update) for update in run_reference(program, weights, grads, schedule, xp)]
@@ -104,7 +104,7 @@ def assert_agree(program, get_updates, seed=0, noise_count=3, steps=3, xp=NUMPY3
         rng = np.random.default_rng([seed, k])
         perturbed = with_noise(program, rng), noisy(weights, rng), noisy(grads, rng)
         runs.append([flat(u) for u in run_reference(*perturbed, schedule, xp=NUMPY32)])
-    decided = 0.0
+    strict_fraction = 0.0
     for number, update in enumerate(get_updates(weights, grads, schedule)):
         a, b, c = flat(update), expected[number], np.stack([run[number] for run in runs])
         finite = np.isfinite(b) & np.isfinite(c).all(0)
@@ -114,10 +114,10 @@ def assert_agree(program, get_updates, seed=0, noise_count=3, steps=3, xp=NUMPY3
             spread = np.abs(c - b).max(0)
             bound = 1e-5 * (1 + np.abs(b)) + 8 * spread
             wrong = finite & ~(np.abs(a - b) <= bound)
-            tight = never_finite | (finite & (spread <= 1e-3 * (1 + np.abs(b))))
+            strict = never_finite | (finite & (spread <= 1e-3 * (1 + np.abs(b))))
         assert not wrong.any(), f"step {number + 1}: {a[wrong]} not {b[wrong]}\n{program}"
-        decided += tight.mean() / len(expected)
-    return decided
+        strict_fraction += strict.mean() / len(expected)
+    return strict_fraction
 
 
 @pytest.mark.parametrize("name", zoo.names())
@@ -128,13 +128,13 @@ def test_the_machine_agrees_with_the_reference_on_the_zoo(name):
 
 @pytest.mark.parametrize("op", [op for op in OPS.values() if op.arity], ids=lambda op: op.name)
 def test_the_machine_runs_every_op_on_every_layout_and_kind(op):
-    """There is a program for each pair of a tensor, a row, a leaf, a scalar and a constant."""
+    """The operands are all pairs of a tensor, a row, a leaf, a scalar and a constant."""
     values = ["w", "r", "n", "lr", 0.5]
     for first in values:
         others = values if len(op.operands) > 1 and op.operands[1] == "x" else ["lr"]
         for second in others:
             names = {"x": iter([first, second, first]), "s": iter([0.25, 0.75])}
-            args = tuple(next(names[want]) for want in op.operands)
+            args = tuple(next(names[operand_kind]) for operand_kind in op.operands)
             program = Program(
                 (Parameter("w"), Parameter("g"), Parameter("lr")),
                 (
@@ -252,8 +252,8 @@ def test_the_machine_agrees_with_the_reference_on_random_programs(program, seed)
         if "orthogonalize" not in str(error):
             raise
         reject()
-    decided = assert_agree(program, lambda *data: run_machine(program, *data), seed)
-    event(f"decided: {round(decided, 1)}")
+    strict_fraction = assert_agree(program, lambda *data: run_machine(program, *data), seed)
+    event(f"fraction tested strictly: {round(strict_fraction, 1)}")
 
 
 @settings(max_examples=25)
@@ -366,9 +366,9 @@ def test_states_have_the_size_of_their_kind(kind):
     assert [x.shape for x in jax.tree.leaves(state)] == [sizes[str(kind)]]
     weights, grads, _ = stream(0)
     _, (after,) = step(program, initial_state(program, weights), weights, grads[0])
-    got = [x.shape for x in jax.tree.leaves(after)]
-    want = [kind_shape(kind, x.shape) for x in jax.tree.leaves(weights)]
-    assert got == (want if kind != Kind.SCALAR else [()])
+    shapes = [x.shape for x in jax.tree.leaves(after)]
+    expected_shapes = [kind_shape(kind, x.shape) for x in jax.tree.leaves(weights)]
+    assert shapes == (expected_shapes if kind != Kind.SCALAR else [()])
 
 
 @pytest.mark.parametrize(

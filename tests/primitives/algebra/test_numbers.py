@@ -1,4 +1,4 @@
-"""Coefficients that algebra computes are rounded only where that does not change the update."""
+"""Coefficients that algebra computes are rounded only where the update stays the same."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_a_coefficient_near_one_keeps_the_digits_of_its_smallest_term():
 
 @pytest.mark.parametrize("decay", [0.9999999, 0.9999998, 0.9995, 0.99])
 def test_a_merged_decay_is_accurate_after_a_thousand_steps(decay):
-    """The error is at most the rounding of the merged decay times the steps that it acts on."""
+    """The error is at most the rounding error of the merged decay times the steps it acts on."""
     program, short = simplified(f"m = m * {decay}", f"m = m * {decay}", "m = m + g", "u = m * 1.0")
     assert len(short.statements) == len(program.statements) - 2
     steps = min(STEPS, 1 / (1 - decay**2))
