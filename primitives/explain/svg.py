@@ -115,7 +115,7 @@ class _Drawing:
         arrows = [
             (operand, source)
             for source, _, data in self.graph.in_edges(target, data=True)
-            for operand in data["places"]
+            for operand in data["operand_indices"]
         ]
         if box(target) in self.layers.ordered:
             arrows.sort()
@@ -133,7 +133,7 @@ class _Drawing:
         return [
             self._arrow(source, target, self._ports(target)[operand])
             for source, target, data in self.graph.edges(data=True)
-            for operand in data["places"]
+            for operand in data["operand_indices"]
         ]
 
     def _marks(self) -> list[str]:
@@ -142,7 +142,7 @@ class _Drawing:
             f'y="{self._ports(target)[operand] + 3:.1f}">{as_xml(name)}</text>'
             for _, target, data in self.graph.edges(data=True)
             if data["mark"]
-            for operand, name in zip(data["places"], data["mark"].split(", "), strict=True)
+            for operand, name in zip(data["operand_indices"], data["mark"].split(", "), strict=True)
         ]
 
     def _arrow(self, source: str, target: str, port: float) -> str:
@@ -223,7 +223,7 @@ def _box_width(graph: Graph, node: str) -> float:
 
 def _box_height(graph: Graph, node: str) -> float:
     data = graph.nodes[node]
-    operands = sum(len(d["places"]) for _, _, d in graph.in_edges(node, data=True))
+    operands = sum(len(d["operand_indices"]) for _, _, d in graph.in_edges(node, data=True))
     text = 22.0 if data["role"] == "constant" else 36.0 if data["caption"] else 28.0
     return max(text, _PORT_SPACING * operands + 8)
 

@@ -28,16 +28,16 @@ from primitives.machine import reference as interpreter
 from primitives.program import Program, Statement
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
-"""Shapes of the arrays that files are checked on, by name."""
+"""Shapes of the weights with which files are checked, by name."""
 
 KEYS = sorted(SHAPES)
-"""Names of the arrays, in the order in which JAX flattens a dict and the reference keeps arrays."""
+"""Names of the arrays, in the order in which JAX flattens a dict."""
 
 STEPS = 100
 """Default number of steps."""
 
 TOLERANCE = 1e-9
-"""Maximum of |difference| / (1 + |reference|) at which a file passes."""
+"""Maximum of |difference| / (1 + |reference|) for a file to pass."""
 
 _NOISE = 1e-13
 """Relative rounding error of each value when the effect of rounding is estimated."""
@@ -46,7 +46,7 @@ _NOISE_SAMPLES = 3
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of a check that was passed.
+    """The result of a successful check.
 
     Attributes:
         steps: number of steps.
@@ -68,7 +68,7 @@ class _Step:
         weights: the weights, by name.
         grads: the gradients, by name.
         state: the state before the step.
-        update: what the reference subtracts from the weights.
+        update: the update of the reference, which is subtracted from the weights.
         next_state: the state after the step.
     """
 

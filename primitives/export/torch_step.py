@@ -274,8 +274,8 @@ class _Body:
     def write(self, states: list[StateVariable]) -> None:
         """Add the statements of the final loop.
 
-        First come the states whose old value nothing else reads, then the update, then the other
-        states. The weights come last, because the next values of states may depend on them.
+        First come the states whose old value only their next value reads, then the update, then the
+        other states. The weights come last, because the next values of states may depend on them.
         """
         early = [state for state in states if self._is_self_contained(state)]
         for state in early:
@@ -285,7 +285,7 @@ class _Body:
         self._write_weights(update)
 
     def _is_self_contained(self, state: StateVariable) -> bool:
-        """Whether only the state's next value depends on its old value."""
+        """Whether nothing but the state's next value depends on the state's old value."""
         others = [self.graph.direction]
         others += [s.next_value for s in self.graph.states if s is not state]
         if state.next_value.kind != state.parameter.kind or state.next_value is state.old:
@@ -356,17 +356,21 @@ class _Body:
             self.block.local.setdefault(value, source.name(name))
 
     def _update_in_place(self, name: str, value: Node, old: Node) -> bool:
-        """Add an in-place update if `value` is an average or a sum; return whether it is."""
+        """Add an in-place update if `value` is an average or a sum.
+
+        Returns:
+            Whether the update was added.
+        """
         space, block = self.block.indent, self.block
-        host = self.file.dialect.is_python_number
+        is_python_number = self.file.dialect.is_python_number
         average = match_average(value, old)
-        if average and host(average[1]):
+        if average and is_python_number(average[1]):
             new, decay = average
-            if new.kind != old.kind or host(new) or old in reachable((new,)):
+            if new.kind != old.kind or is_python_number(new) or old in reachable((new,)):
                 return False
-            share = source.text(source.fill("1 - _0", _0=block.operand(decay)))
-            text = source.text(block.fitted(new, f"{name}.lerp_(, {share})"))
-            self.block.lines.append(f"{space}{name}.lerp_({text}, {share})")
+            new_weight = source.text(source.fill("1 - _0", _0=block.operand(decay)))
+            text = source.text(block.fitted(new, f"{name}.lerp_(, {new_weight})"))
+            self.block.lines.append(f"{space}{name}.lerp_({text}, {new_weight})")
             return True
         if value.op == "add":
             for kept, new in (value.args, value.args[::-1]):
@@ -380,7 +384,7 @@ class _Body:
         return False
 
     def _factor(self, value: Node, old: Node) -> ast.expr | None:
-        """Return the factor of `value` = factor * `old` if it is a Python number, and else None."""
+        """Return the factor of `value` = factor * `old` if a Python number, else None."""
         if value is old:
             return ast.Constant(1.0)
         if value.op == "multiply" and self.block.uses[value] == 1:

@@ -215,7 +215,7 @@ class _Block:
     scalars: Ref
 
     def may_run(self, i: Array) -> Array:
-        """Return whether there is an instruction `i` and the kernel runs it."""
+        """Whether instruction `i` exists and runs in the kernel."""
         exists: Array = i < self.end
         last = self.branch_rows.shape[1] - 1
         return exists & (self._work(jnp.minimum(i, last)) != Work.MATRIX)
@@ -303,13 +303,13 @@ class _Block:
         return self._switch(Work.SUM_PER_ARRAY, compute, i)
 
     def _switch(self, work: Work, compute: Callable[..., Array], i: Array, *more: Array) -> Array:
-        """Return `compute(instruction, i, *more)` for instruction `i`, which takes this work."""
+        """Return `compute(instruction, i, *more)` for instruction `i`, whose work is `work`."""
         branches = [partial(compute, instruction) for instruction in self.by_work[work]]
         value: Array = lax.switch(self.branch_rows[self.lane, i, 1], branches, i, *more)
         return value
 
     def _reduce(self, instruction: Instruction, i: Array, start: Any, end: Any) -> None:
-        """Write the results for weights [start, end) of an instruction that sums over these."""
+        """Write the results, for weights [start, end), of an instruction that sums over them."""
         totals = self._totals(instruction, i, start, end)
 
         def on_tile(tile: Array) -> None:
@@ -353,7 +353,7 @@ class _Block:
         return value
 
     def _wait(self) -> None:
-        """Wait until all threads have written what other threads may read next."""
+        """Wait until the writes of all threads are visible to all threads."""
         if not self.interpret:
             triton.debug_barrier()
 

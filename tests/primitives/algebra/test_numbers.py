@@ -29,8 +29,10 @@ def test_computed_coefficients_have_the_fewest_digits_within_tolerance():
     assert shortest_float32(0.1 * (1 + 1e-8), 1e-7) == float(np.float32(0.1))
     assert shortest_float32(1 / 3, 1e-9) is None
     assert shortest_float32(1e39, 1e30) is None
-    assert Coefficient.of(0.8999999761581421).literal() == 0.8999999761581421
-    assert Coefficient.of(3.0).times(Coefficient.of(0.1)).literal() == float(np.float32(0.3))
+    assert Coefficient.from_constant(0.8999999761581421).literal() == 0.8999999761581421
+    assert Coefficient.from_constant(3.0).times(Coefficient.from_constant(0.1)).literal() == float(
+        np.float32(0.3)
+    )
 
 
 def test_a_coefficient_near_one_keeps_the_digits_of_its_smallest_term():
