@@ -21,16 +21,16 @@ class UsageError(EvosearchError):
 def describe_error(error: BaseException) -> str:
     """Return an exception on one line: its type and the first line of its message.
 
-    JAX wraps an exception from a callback in an error whose text contains a traceback. In that
-    case the callback's own exception is described. For an `EvosearchError` the result is the
-    message alone.
+    JAX wraps an exception from a callback in an error whose text contains a traceback. For this
+    error the callback's own exception is described. For an `EvosearchError` only the message is
+    returned.
     """
     text = str(error).strip()
     if isinstance(error, EvosearchError):
         return " ".join(text.split("\n"))
     type_name, message = type(error).__name__, text
     _, has_traceback, traceback = text.partition(_TRACEBACK_HEAD)
-    if has_traceback:  # the frames are indented, the line with the exception is not
+    if has_traceback:  # frames are indented; the line of the exception is not
         exception_lines = [line for line in traceback.split("\n") if line and not line[0].isspace()]
         if exception_lines:
             type_name, _, message = exception_lines[0].partition(":")

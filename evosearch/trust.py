@@ -3,7 +3,7 @@
 A run directory or configuration can come from an untrusted source, and a task in it can be a Python
 file. Before `proxies` executes such a file, or a module in its folder, it raises the audit event
 `proxies.execute`. The audit hook of this module refuses untrusted files, so every command is
-covered. The Python API has no such check: a program that calls it decides what it loads.
+covered. The Python API has no such check: a script that calls the API decides which files to load.
 
 Trusted files are recorded outside all runs, in `trusted.json` in the user's state folder: for each
 executed file its absolute path and the digest of its content. If a file changes, the user is asked
@@ -31,7 +31,7 @@ _PYTHON_TASK = re.compile(r"(?P<path>.+\.py)([:@+]|$)")
 
 
 def state_file() -> Path:
-    """Return the path of the record of trusted files."""
+    """Return the path of the list of trusted files."""
     base = os.environ.get("XDG_STATE_HOME", "")
     folder = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state"
     return folder / "evosearch" / "trusted.json"
@@ -41,13 +41,13 @@ class Trust:
     """The files that one invocation of the command line may execute.
 
     Args:
-        words: The words of the command line, quoted in error messages.
+        arguments: The arguments of the command line, quoted in error messages.
     """
 
-    def __init__(self, words: Sequence[str]):
-        self._words = list(words)
+    def __init__(self, arguments: Sequence[str]):
+        self._arguments = list(arguments)
         self._trusts_all = False
-        self._trusted_tasks: set[str] = set()
+        self._trusted_task_files: set[str] = set()
         """Task files that may be executed, together with the modules of their folders."""
         self._declined: set[str] = set()
 
@@ -58,14 +58,14 @@ class Trust:
     def trust_tasks(self, tasks: Iterable[str]) -> None:
         """Allow the files of tasks that the user named on the command line."""
         matches = filter(None, map(_PYTHON_TASK.match, tasks))
-        self._trusted_tasks |= {os.path.realpath(match["path"]) for match in matches}
+        self._trusted_task_files |= {os.path.realpath(match["path"]) for match in matches}
 
     def check(self, path: str, task: str, digest: str | None = None) -> None:
         """Check that a file may be executed; ask the user if the command runs on a terminal.
 
         Args:
             path: The file to execute.
-            task: The task file that it is executed for.
+            task: The task file for which `path` is executed.
             digest: SHA-256 digest of the bytes to execute; None to compute it from the file.
 
         Raises:
@@ -78,22 +78,25 @@ class Trust:
             return
         has_changed = path in trusted_files
         is_trusted = (
-            self._trusts_all or task in self._trusted_tasks or self._ask_user(path, has_changed)
+            self._trusts_all
+            or task in self._trusted_task_files
+            or self._ask_user(path, has_changed)
         )
         if not is_trusted:
             raise self._untrusted_error(path, has_changed)
-        self._trusted_tasks.add(task)
+        self._trusted_task_files.add(task)
         _write_trusted_files({**trusted_files, path: digest})
 
     def _ask_user(self, path: str, has_changed: bool) -> bool:
         """Ask the user once for each file; return False if there is no terminal to ask on."""
-        is_terminal = [stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)]
-        if path in self._declined or not all(is_terminal):
+        streams = (sys.stdin, sys.stderr)
+        is_interactive = all(stream is not None and stream.isatty() for stream in streams)
+        if path in self._declined or not is_interactive:
             return False
-        why = "it changed since you trusted it" if has_changed else "you have not run it before"
+        why = "it has changed since you trusted it" if has_changed else "you have not run it before"
         print(
             f"{_escaped(path)} is Python code that a run or a configuration names, and {why}.\n"
-            "It runs with all your permissions, so read it first. Run it? [y/N] ",
+            "The file runs with all your permissions, so read it first. Run the file? [y/N] ",
             end="",
             file=sys.stderr,
             flush=True,
@@ -106,10 +109,11 @@ class Trust:
     def _untrusted_error(self, path: str, has_changed: bool) -> Exception:
         from proxies import UntrustedTaskError
 
-        why = "was declined" if path in self._declined else "is not trusted"
+        is_declined = path in self._declined
+        why = "was declined" if is_declined else "is not trusted"
         if has_changed:
-            why += " because it has changed"
-        command = shlex.join(["evosearch", *self._words[:1], "--trust", *self._words[1:]])
+            why = f"has changed since you trusted it, and {why}"
+        command = shlex.join(["evosearch", *self._arguments[:1], "--trust", *self._arguments[1:]])
         return UntrustedTaskError(
             f"{_escaped(path)} is Python code that a run or a configuration names, and {why}; read "
             f"it, then allow it with `{_escaped(command)}`"
@@ -119,10 +123,10 @@ class Trust:
 _current: Trust | None = None
 
 
-def enable(words: Sequence[str]) -> None:
-    """Start refusing untrusted files; `words` are the words of the command line."""
+def enable(arguments: Sequence[str]) -> None:
+    """Start refusing untrusted files; `arguments` are the arguments of the command line."""
     global _current
-    _current = Trust(words)
+    _current = Trust(arguments)
     _install_audit_hook()
 
 
@@ -137,8 +141,8 @@ def current() -> Trust:
     return _current or Trust(())
 
 
-def ask_about_tasks(tasks: Iterable[str]) -> None:
-    """Load tasks, so that questions about their files come before progress is shown.
+def load_before_progress(tasks: Iterable[str]) -> None:
+    """Load tasks before progress is shown, so that questions about their files do not disturb it.
 
     Raises:
         UnknownTaskError: There is no such task.
@@ -162,23 +166,23 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _read_trusted_files() -> dict[str, str]:
-    """Return digests by path; print a notice and return none if the record cannot be read."""
+    """Return digests by path; if the list cannot be read, print a notice and return no digests."""
     try:
         path = state_file()
         text = path.read_text(encoding="utf-8")
         digests = json.loads(text)
         if not isinstance(digests, dict):
-            raise ValueError("not an object")
+            raise ValueError("its JSON is not an object")
         return {path: digest for path, digest in digests.items() if isinstance(digest, str)}
     except FileNotFoundError:
         return {}
     except (OSError, RuntimeError, ValueError, RecursionError) as error:
-        _print_notice(f"the record of trusted files cannot be read ({error}); no file is trusted")
+        _print_notice(f"the list of trusted files cannot be read ({error}); no file is trusted")
         return {}
 
 
 def _write_trusted_files(digests: dict[str, str]) -> None:
-    """Replace the record; on failure print a notice, since the command can continue."""
+    """Replace the list of trusted files; on failure print a notice, since the command can go on."""
     try:
         path = state_file()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -186,7 +190,7 @@ def _write_trusted_files(digests: dict[str, str]) -> None:
         write_text(path, text, follow=False, mode=0o600)
     except (EvosearchError, OSError, RuntimeError, ValueError) as error:
         _print_notice(
-            f"the trusted file cannot be recorded ({error}); you will be asked about it again"
+            f"cannot save that you trust this file ({error}); you will be asked about it again"
         )
 
 

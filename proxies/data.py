@@ -1,8 +1,8 @@
 """Bundled data sources, each split into a search, a validation and a held-out part.
 
-The split is a fixed hash of an item's group, not of its position: reordering a source or adding
-items never moves an item to a different part. All items of a group, such as the blocks of one
-document, are in the same part.
+A fixed hash of an item's group, not of the item's position, decides the item's part: reordering a
+source or adding items never moves an item to a different part. All items of a group, such as the
+blocks of one document, are in the same part.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ OTHER = "\N{REPLACEMENT CHARACTER}"
 ALPHABET = OTHER + "\n abcdefghijklmnopqrstuvwxyz0123456789.,:;'\"()[]{}<>=+-*/_|%!@#"
 """The 64 characters of the text tasks; text is lower-case, other characters become `OTHER`."""
 
-BLOCK = 128  # characters of an item of text, long enough for windows at random offsets
+BLOCK = 128  # number of characters in an item of text, long enough for windows at random offsets
 CELL = 32  # side in pixels of an item of a photograph, long enough for patches at random offsets
 
-_BOUNDS = (0.5, 0.7)  # cumulative shares of the parts: 50, 20 and 30 %
+_BOUNDS = (0.5, 0.7)  # cumulative fractions of the parts: 50, 20 and 30 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Source:
 @cache
 def digits() -> Source:
     """Return 1,797 handwritten digits (UCI ML): images `[n, 8, 8]` in 0..16, and labels `[n]`."""
-    from sklearn.datasets import load_digits  # importing it is slow
+    from sklearn.datasets import load_digits  # importing scikit-learn is slow
 
     bunch = load_digits()
     images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.uint8)
@@ -116,10 +116,11 @@ def photos() -> Source:
 
 @cache
 def topics() -> Source:
-    """Return the English text of Python's `help()` topics as blocks `[n, 128]` of codes.
+    """Return the English text of Python's `help()` topics as blocks `[n, 128]` of characters.
 
-    Codes are indices in `ALPHABET`; a topic is a group. A fifth of the text occurs in several
-    topics: a paragraph is kept only in the first of them by name, so that no two parts share it.
+    Characters are indices in `ALPHABET`; a topic is a group. A fifth of the text occurs in several
+    topics. Each paragraph is kept only in its first topic by name, so that no paragraph is in two
+    parts.
     """
     code = {character: index for index, character in enumerate(ALPHABET)}
     groups: list[str] = []
@@ -159,22 +160,22 @@ def points() -> Source:
 def numbers() -> Source:
     """Return the numbers below 10,000 as digits `[n, 4]` and in English words `[n, 43]`.
 
-    Words are indices in `SPELL`, padded with at least one 0.
+    The words are indices in `SPELLING_ALPHABET`, padded with at least one 0.
     """
-    words = np.zeros((10_000, SPELLED), np.uint8)
+    words = np.zeros((10_000, MAX_SPELLED_LENGTH), np.uint8)
     for number, row in enumerate(words):
-        codes = [SPELL.index(character) for character in spell(number)]
+        codes = [SPELLING_ALPHABET.index(character) for character in spell(number)]
         row[: len(codes)] = codes
     digits = (np.arange(10_000)[:, None] // (1000, 100, 10, 1) % 10).astype(np.uint8)
     provenance = "the numbers below 10,000 and their English names, generated"
     return Source("numbers", provenance, _numbered(len(words)), (digits, words))
 
 
-SPELL = "\0 -abcdefghijklmnopqrstuvwxyz"
-"""The characters of numbers in words; the first is the end and the padding."""
+SPELLING_ALPHABET = "\0 -abcdefghijklmnopqrstuvwxyz"
+"""The characters of numbers in words; the first character marks the end and is the padding."""
 
-SPELLED = 43
-"""Length of the longest number in words, including its end."""
+MAX_SPELLED_LENGTH = 43
+"""Length of the longest number in words, including one end character."""
 
 _UNITS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -207,7 +208,7 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "points": points,
     "numbers": numbers,
 }
-"""Functions that read each source, by its name; sources are cached."""
+"""For each source's name, the function that reads the source; results are cached."""
 
 
 def digests() -> dict[str, str]:
@@ -222,5 +223,5 @@ def digests() -> dict[str, str]:
 
 
 def _numbered(count: int) -> tuple[str, ...]:
-    """Return groups of one item each."""
+    """Return `count` groups of one item each."""
     return tuple(map(str, range(count)))

@@ -32,12 +32,12 @@ def gaussian(key: jax.Array, specs: WeightSpecs) -> Weights:
 
 
 def he(inputs: int) -> float:
-    """Return the standard deviation that preserves the scale in a ReLU layer (He et al. 2015)."""
+    """Return the deviation of weights that keeps the scale of a ReLU layer (He et al. 2015)."""
     return math.sqrt(2.0 / inputs)
 
 
 def lecun(inputs: int) -> float:
-    """Return the standard deviation that preserves the scale in a linear layer (LeCun 1998)."""
+    """Return the deviation of weights that keeps the scale of a linear layer (LeCun 1998)."""
     return math.sqrt(1.0 / inputs)
 
 
@@ -71,7 +71,7 @@ def rms_normalize(x: jax.Array) -> jax.Array:
 
 
 def normalize_patches(patches: jax.Array) -> jax.Array:
-    """Scale each patch of `[..., pixels]` to mean 0 and variance 1, except nearly constant ones."""
+    """Scale patches `[..., pixels]` to mean 0 and variance 1, except nearly constant patches."""
     epsilon = 0.01  # the variance below which a patch is nearly constant
     centred = patches - jnp.mean(patches, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
@@ -103,33 +103,33 @@ def patches(x: jax.Array, side: int) -> jax.Array:
     """
     _, height, width, channels = x.shape
     grid = x.reshape(-1, height // side, side, width // side, side, channels)
-    squares = grid.transpose(0, 1, 3, 2, 4, 5)
-    return squares.reshape(-1, height // side * (width // side), side * side * channels)
+    image_patches = grid.transpose(0, 1, 3, 2, 4, 5)
+    return image_patches.reshape(-1, height // side * (width // side), side * side * channels)
 
 
 def patch_specs(
-    places: int, pixels: int, layers: int, width: int, classes: int, ratio: int = 2
+    patch_count: int, patch_size: int, layers: int, width: int, classes: int, ratio: int = 2
 ) -> WeightSpecs:
     """Return the weight specifications of `classify_patches`.
 
     Args:
-        places: number of patches of an image.
-        pixels: numbers per patch.
+        patch_count: number of patches of an image.
+        patch_size: numbers per patch: pixels times channels.
         layers: number of transformer layers.
-        width: numbers per position.
+        width: length of the vector at each position.
         classes: number of classes.
         ratio: hidden units of a ReLU sublayer, as a multiple of `width`.
     """
     specs: WeightSpecs = {
-        "embed": ((pixels, width), lecun(pixels)),
-        "position": ((places, width), 0.5),
+        "embed": ((patch_size, width), lecun(patch_size)),
+        "position": ((patch_count, width), 0.5),
     }
     specs |= transformer_specs(layers, width, ratio)
     return specs | {"weight": ((width, classes), lecun(width)), "bias": ((classes,), 0.0)}
 
 
 def classify_patches(params: Weights, x: jax.Array, layers: int, heads: int) -> jax.Array:
-    """Apply a vision transformer (Dosovitskiy et al. 2021) to `[batch, places, pixels]`.
+    """Apply a vision transformer (Dosovitskiy et al. 2021) to `[batch, patches, patch_size]`.
 
     Returns:
         Logits `[batch, classes]`.
@@ -146,17 +146,18 @@ def token_specs(symbols: int, context: int, layers: int, width: int, ratio: int 
     return specs | {"weight": ((width, symbols), lecun(width)), "bias": ((symbols,), 0.0)}
 
 
-def predict_tokens(params: Weights, codes: jax.Array, layers: int, heads: int) -> jax.Array:
-    """Apply a causal transformer to the codes `[batch, context]`.
+def predict_tokens(params: Weights, tokens: jax.Array, layers: int, heads: int) -> jax.Array:
+    """Apply a causal transformer to the indices of tokens, `[batch, context]`.
 
     Returns:
         Logits `[batch, context, symbols]`.
     """
     embed = params["embed"]
-    # A product with one-hot rows, because the gradient of an index look-up is a scatter, which is
-    # slow on CPUs and sums in a random order on GPUs.
-    hot = jax.nn.one_hot(codes, embed.shape[0], dtype=embed.dtype)
-    x = transform(params, hot @ embed + params["position"], layers, heads, causal(codes.shape[1]))
+    # The embedding is a product with one-hot rows, because the gradient of an index look-up is a
+    # scatter, which is slow on CPUs and sums in a random order on GPUs.
+    one_hot = jax.nn.one_hot(tokens, embed.shape[0], dtype=embed.dtype)
+    x = one_hot @ embed + params["position"]
+    x = transform(params, x, layers, heads, causal(tokens.shape[1]))
     return x @ params["weight"] + params["bias"]
 
 
@@ -185,10 +186,10 @@ def transform(
 
     Args:
         params: weights that include those of `transformer_specs`.
-        x: `[batch, places, width]`.
+        x: `[batch, positions, width]`.
         layers: number of layers, each an attention and a ReLU sublayer.
         heads: number of attention heads, a divisor of `width`.
-        mask: `[places, places]`, added to the attention scores; a row for each query.
+        mask: `[positions, positions]`, added to the attention scores; a row for each query.
     """
     for layer in range(layers):
         attended = _attend(rms_normalize(x) @ params[f"attend_{layer}"], heads, mask)
@@ -198,19 +199,19 @@ def transform(
     return rms_normalize(x)
 
 
-def causal(places: int) -> NDArray[np.float32]:
-    """Return the mask `[places, places]` that hides later positions."""
-    return np.triu(np.full((places, places), -1e9, np.float32), 1)
+def causal(length: int) -> NDArray[np.float32]:
+    """Return the attention mask `[length, length]` that hides later positions."""
+    return np.triu(np.full((length, length), -1e9, np.float32), 1)
 
 
 def _attend(x: jax.Array, heads: int, mask: NDArray[np.float32] | None) -> jax.Array:
-    _, places, triple = x.shape
-    width = triple // 3
-    split_heads = (-1, places, heads, width // heads)
+    _, length, width_of_all = x.shape
+    width = width_of_all // 3  # queries, keys and values are concatenated
+    split_heads = (-1, length, heads, width // heads)
     query, key, value = (part.reshape(split_heads) for part in jnp.split(x, 3, axis=-1))
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * (width // heads) ** -0.5
     weights = jax.nn.softmax(scores if mask is None else scores + mask.astype(scores.dtype))
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(-1, places, width)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(-1, length, width)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -220,12 +221,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     because the gradient of a gather is a scatter, which XLA CPU runs one row at a time.
     """
     logits = _at_least_float32(logits)
-    hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    return -jnp.mean(jnp.sum(hot * jax.nn.log_softmax(logits), axis=-1))
+    one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return -jnp.mean(jnp.sum(one_hot * jax.nn.log_softmax(logits), axis=-1))
 
 
 def smoothed_divergence(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """Return the mean divergence in nats of `softmax(logits)` from smoothed labels.
+    """Return the mean KL divergence in nats of `softmax(logits)` from smoothed labels.
 
     `KL((1 - s) onehot + s / classes || softmax(logits))`: the cross-entropy with label smoothing
     (Szegedy et al. 2016) minus its minimum.
@@ -237,10 +238,12 @@ def smoothed_divergence(logits: jax.Array, labels: jax.Array, smoothing: float) 
     """
     logits = _at_least_float32(logits)
     classes = logits.shape[-1]
-    rest = smoothing / classes
-    right = 1.0 - smoothing + rest
-    entropy = -right * math.log(right) - (classes - 1) * rest * math.log(rest)
-    target = (1.0 - smoothing) * jax.nn.one_hot(labels, classes, dtype=logits.dtype) + rest
+    other_probability = smoothing / classes
+    label_probability = 1.0 - smoothing + other_probability
+    entropy = -label_probability * math.log(label_probability)
+    entropy -= (classes - 1) * other_probability * math.log(other_probability)
+    target = (1.0 - smoothing) * jax.nn.one_hot(labels, classes, dtype=logits.dtype)
+    target += other_probability
     return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)) - entropy
 
 

@@ -26,7 +26,7 @@ def load(name: str) -> Task:
 
 
 def split(name: str) -> Split:
-    """Return the split of the task `name`; a bundled task is not built for this.
+    """Return the split of the task `name`, without building bundled tasks.
 
     >>> split("digits-mlp")
     'search'

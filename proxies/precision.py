@@ -18,9 +18,9 @@ def in_bfloat16(task: Task) -> Task:
 
     Weights stay float32 (master weights, Micikevicius et al. 2018). Each step rounds the weights
     and the batch's floating-point arrays to bfloat16, and returns the loss and its gradient as
-    float32.
-    There is no loss scaling, since bfloat16 has the range of float32. The evaluation stays float32.
-    This saves time on hardware that multiplies bfloat16 faster than float32; CPUs do not.
+    float32. There is no loss scaling, since bfloat16 has the range of float32. The evaluation stays
+    float32. Training in bfloat16 saves time on hardware that multiplies bfloat16 faster than
+    float32, but not on CPUs.
 
     >>> import proxies
     >>> in_bfloat16(proxies.load("digits-mlp")).name
@@ -52,7 +52,7 @@ def in_bfloat16(task: Task) -> Task:
 
 
 def _rounded(tree: PyTree) -> PyTree:
-    """Round floating-point arrays to bfloat16; leave others unchanged."""
+    """Round floating-point arrays to bfloat16; leave other arrays unchanged."""
 
     def rounded(leaf: jax.Array) -> jax.Array:
         is_float = jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -1,4 +1,4 @@
-"""The registry of bundled tasks; a new task is one factory decorated with `@register`."""
+"""The registry of bundled tasks; to add a task, decorate its factory with `@register`."""
 
 import difflib
 from collections.abc import Callable
@@ -41,7 +41,8 @@ class UnknownTaskError(KeyError):
 
 _F = TypeVar("_F", bound=Factory)
 
-_rows: dict[str, tuple[Split, Factory]] = {}
+_registered: dict[str, tuple[Split, Factory]] = {}
+"""The split and the factory of each registered task, by the task's name."""
 
 
 def register(name: str, split: Split) -> Callable[[_F], _F]:
@@ -63,13 +64,13 @@ def register(name: str, split: Split) -> Callable[[_F], _F]:
     Raises:
         ValueError: the name is taken, or there is no such split.
     """
-    if name in _rows:
+    if name in _registered:
         raise ValueError(f"task {name!r} is already registered; choose another name")
     if split not in SPLITS:
         raise ValueError(f"task {name!r}: unknown split {split!r}; use one of {SPLITS}")
 
     def add(factory: _F) -> _F:
-        _rows[name] = split, factory
+        _registered[name] = split, factory
         return factory
 
     return add
@@ -84,7 +85,9 @@ def names(split: Split | None = None) -> tuple[str, ...]:
     Args:
         split: the split whose tasks to list; None lists all tasks.
     """
-    return tuple(name for name, (own, _) in _rows.items() if split in (None, own))
+    return tuple(
+        name for name, (task_split, _) in _registered.items() if split in (None, task_split)
+    )
 
 
 def split(name: str) -> Split:
@@ -93,9 +96,9 @@ def split(name: str) -> Split:
     Raises:
         UnknownTaskError: there is no such task.
     """
-    if name not in _rows:
+    if name not in _registered:
         raise UnknownTaskError(name)
-    return _rows[name][0]
+    return _registered[name][0]
 
 
 @cache
@@ -105,5 +108,5 @@ def load(name: str) -> Task:
     Raises:
         UnknownTaskError: there is no such task.
     """
-    own_split = split(name)
-    return _rows[name][1](name, own_split)
+    task_split = split(name)
+    return _registered[name][1](name, task_split)

@@ -1,4 +1,4 @@
-"""Cheap random numbers: the split of the items, and many small draws from few random words."""
+"""Cheap random numbers: the partition of items, and many small draws from few uint32 numbers."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 
-class Cut(NamedTuple):
-    """A seed's split of the items of a part into training and evaluation items.
+class Partition(NamedTuple):
+    """A seed's partition of the items into training and evaluation items.
 
     Attributes:
         train: `[n]` int32, the indices of the items that batches are drawn from.
@@ -21,26 +21,30 @@ class Cut(NamedTuple):
     view: jax.Array
 
 
-def cut(items: int, key: jax.Array, evaluation: float = 0.25, at_most: int | None = None) -> Cut:
-    """Split `range(items)` at random into training and evaluation items.
+def cut(
+    items: int, key: jax.Array, evaluation: float = 0.25, at_most: int | None = None
+) -> Partition:
+    """Partition `range(items)` at random into training and evaluation items.
 
     Args:
         items: number of items.
-        key: the key of the random split.
-        evaluation: share of the items that are evaluation items.
+        key: the key of the random partition.
+        evaluation: fraction of the items that become evaluation items.
         at_most: maximum number of evaluation items; None means unlimited.
     """
-    words = jax.random.bits(key, (items,))
-    order = jnp.argsort(words).astype(jnp.int32)
+    random_words = jax.random.bits(key, (items,))
+    order = jnp.argsort(random_words).astype(jnp.int32)
     count = round(items * evaluation)
     if at_most is not None:
         count = min(count, at_most)
     # The order depends on the upper halves of the words, so that the lower halves stay random.
-    return Cut(order[count:], order[:count], halves(words[order[:count]])[1])
+    return Partition(order[count:], order[:count], halves(random_words[order[:count]])[1])
 
 
 def spread(bits: jax.Array, copies: int) -> jax.Array:
-    """Turn 16 random bits `[n]` into `[copies * n]`, evenly spread for each item.
+    """Return `copies` values of 16 bits for each element of `bits`, `[n]`, as `[copies * n]`.
+
+    The values of one element are evenly spread over the range of 16 bits.
 
     Steps of the golden ratio leave no large gaps for any number of copies (a rotation of a
     low-discrepancy sequence, Cranley and Patterson 1976).
@@ -50,25 +54,25 @@ def spread(bits: jax.Array, copies: int) -> jax.Array:
     return ((bits + steps) & 0xFFFF).ravel()
 
 
-def halves(words: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Split uint32 random words into two independent arrays of 16 random bits each."""
-    return words >> 16, words & 0xFFFF
+def halves(random_words: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Split random uint32 numbers into two independent arrays of 16 random bits each."""
+    return random_words >> 16, random_words & 0xFFFF
 
 
-def below(bits: jax.Array, bound: int) -> jax.Array:
+def integers_below(bits: jax.Array, bound: int) -> jax.Array:
     """Map 16 random bits to int32 in `range(bound)`, uniform to within `bound / 2**16`."""
     return ((bits * bound) >> 16).astype(jnp.int32)
 
 
 def choose(items: jax.Array, bits: jax.Array) -> jax.Array:
     """Draw entries of `items`, at most 2**16, with replacement, by 16 random bits each."""
-    return items[below(bits, items.shape[0])]
+    return items[integers_below(bits, items.shape[0])]
 
 
 def draw(items: jax.Array, key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """Draw `count` entries of `items` with replacement, each with 16 independent random bits.
 
-    One random word gives both for up to 2**16 items; more items take two words.
+    For up to 2**16 items, one random uint32 gives both an entry and its bits; otherwise two do.
 
     Args:
         items: `[n]`, the indices to draw from.
@@ -81,14 +85,15 @@ def draw(items: jax.Array, key: jax.Array, count: int) -> tuple[jax.Array, jax.A
     if items.shape[0] <= 2**16:
         upper, lower = halves(jax.random.bits(key, (count,)))
         return choose(items, upper), lower
-    words, rest = jax.random.bits(key, (2, count))
-    return items[words % items.shape[0]], halves(rest)[1]
+    random_words, rest = jax.random.bits(key, (2, count))
+    return items[random_words % items.shape[0]], halves(rest)[1]
 
 
-def evaluation_views(partition: Cut, copies: int) -> tuple[jax.Array, jax.Array]:
+def evaluation_views(partition: Partition, copies: int) -> tuple[jax.Array, jax.Array]:
     """Repeat each evaluation item `copies` times, each with 16 random bits.
 
-    The bits of one item are evenly spread over their range, so that its augmentations are, too.
+    The bits of one item are evenly spread over the range of 16 bits, so that the item's
+    augmentations are evenly spread, too.
 
     Returns:
         `[copies * m]` item indices, and `[copies * m]` uint32 of 16 random bits.
@@ -96,17 +101,17 @@ def evaluation_views(partition: Cut, copies: int) -> tuple[jax.Array, jax.Array]
     return jnp.tile(partition.evaluation, copies), spread(partition.view, copies)
 
 
-def averaged(
-    error: Callable[[jax.Array, jax.Array], jax.Array], partition: Cut, at_once: int
+def mean_error(
+    error: Callable[[jax.Array, jax.Array], jax.Array], partition: Partition, batch_size: int
 ) -> jax.Array:
     """Return the mean of `error(item, bits)` over the evaluation items.
 
-    Only `at_once` items are in memory at a time.
+    Only `batch_size` items are in memory at a time.
 
     Args:
         error: a function from the index of an item and its 16 random bits, each `[1]`, to a scalar.
-        partition: the split of the items.
-        at_once: number of items that are computed together.
+        partition: the seed's partition of the items.
+        batch_size: number of items that are computed together.
     """
     rows = partition.evaluation[:, None], partition.view[:, None]
-    return jnp.mean(jax.lax.map(lambda row: error(*row), rows, batch_size=at_once))
+    return jnp.mean(jax.lax.map(lambda row: error(*row), rows, batch_size=batch_size))

@@ -10,8 +10,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from proxies.task import PyTree, Task
 
-TINY = 1_024
-"""Arrays of fewer numbers are replicated: splitting them would cost more than it saves."""
+MIN_SPLIT_SIZE = 1_024
+"""Minimum number of elements of an array that is split; smaller arrays are replicated."""
 
 
 @cache
@@ -19,11 +19,12 @@ def over_devices(task: Task, mesh: Mesh) -> Task:
     """Return the same task with weights and batches split over the devices of `mesh`.
 
     Each array of weights is split along its largest axis that the number of devices divides, or
-    replicated if there is none. XLA splits gradients and rule states of the same shape alike.
-    Batches and evaluation items are split along their first axis if the number of devices divides
-    it, so that each device computes its share of the loss (fully sharded data parallelism,
-    Rajbhandari et al. 2020). Each device holds all of `data`, since a batch may read any item; each
-    whole array of weights while it is used; and all weights while they are initialised.
+    replicated if there is none. XLA splits gradients and rule states of the same shape in the same
+    way. Batches and evaluation items are split along their first axis if the number of devices
+    divides the axis, so that each device computes the loss of its part of the batch (fully sharded
+    data parallelism, Rajbhandari et al. 2020). Each device holds all of `data`, since a batch may
+    read any item; each whole array of weights while it is used; and all weights while they are
+    initialised.
 
     The task keeps its name, since it computes the same function. Sums are taken in a different
     order, so losses agree up to rounding, not bit for bit. Data and keys must not be committed to
@@ -74,7 +75,7 @@ def over_devices(task: Task, mesh: Mesh) -> Task:
         return split_batch(task.batch(data, sample))
 
     def loss(params: PyTree, batch: PyTree, key: jax.Array) -> jax.Array:
-        return task.loss(split_weights(params), batch, key)  # the gradient is split alike
+        return task.loss(split_weights(params), batch, key)  # XLA splits the gradient, too
 
     def evaluate(params: PyTree, data: PyTree, partition: PyTree, key: jax.Array) -> jax.Array:
         return task.evaluate(split_weights(params), data, split_batch(partition), key)
@@ -83,19 +84,19 @@ def over_devices(task: Task, mesh: Mesh) -> Task:
     return replace(task, init=init, batch=batch, loss=loss, evaluate=evaluate, gradient=gradient)
 
 
-def axis_to_split(shape: tuple[int, ...], parts: int) -> int | None:
-    """Return the largest axis that `parts` divides, the first of equal ones.
+def axis_to_split(shape: tuple[int, ...], devices: int) -> int | None:
+    """Return the largest axis whose size `devices` divides; the first one if several are equal.
 
     Args:
         shape: the shape of an array of weights.
-        parts: number of devices.
+        devices: number of devices.
 
     Returns:
         The index of the axis; None if the array is to be replicated.
     """
-    if math.prod(shape) < TINY:
+    if math.prod(shape) < MIN_SPLIT_SIZE:
         return None
-    divisible = [axis for axis, size in enumerate(shape) if size % parts == 0]
+    divisible = [axis for axis, size in enumerate(shape) if size % devices == 0]
     return max(divisible, key=lambda axis: shape[axis], default=None)
 
 

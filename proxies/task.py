@@ -35,13 +35,13 @@ class Task:
     Attributes:
         name: unique among the registered tasks.
         split: the group of the task, which decides the part of the data that it reads.
-        description: one line for readers.
+        description: one line that says what the task is.
         metric: what `evaluate` returns, with its unit.
         steps: number of training steps.
         data: arrays that `partition`, `batch` and `evaluate` read. Compiled code takes them as an
             argument, not as a constant.
         init: `key -> params`.
-        partition: `(data, key) -> partition`, the seed's split of the items into training and
+        partition: `(data, key) -> partition`, the seed's partition of the items into training and
             evaluation items.
         sample: `(partition, key) -> sample`, the random numbers of one training batch. The training
             loop draws the samples of all steps before the first step.

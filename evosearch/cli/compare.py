@@ -77,10 +77,10 @@ def audit(
     from evosearch.report.comparison import audit_report
     from evosearch.report.terminal import show
     from evosearch.runs.run import Run
-    from evosearch.trust import ask_about_tasks
+    from evosearch.trust import load_before_progress
 
     opened = [Run(path) for path in runs]
-    ask_about_tasks(task for run in opened for task in run.config.tasks)
+    load_before_progress(task for run in opened for task in run.config.tasks)
     with reporting(Terminal(stderr=True)) as report:
         result = audit_runs(
             opened,

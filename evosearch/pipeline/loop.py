@@ -18,7 +18,7 @@ from evosearch.pipeline.observers import Notifier, Snapshot
 from evosearch.pipeline.validating import ChampionValidation
 from evosearch.runs.activity import Activity
 from evosearch.runs.recorder import Recorder
-from evosearch.runs.replay import Measurements, Replayed
+from evosearch.runs.replay import Measurements, ReplayResult
 from evosearch.runs.rows import INJECTIONS
 from evosearch.runs.store import Store
 from primitives import ProgramError, live, parse
@@ -98,7 +98,7 @@ class SearchLoop:
         self,
         config: Config,
         store: Store,
-        replayed: Replayed,
+        replayed: ReplayResult,
         scorer: Scorer,
         threads: ThreadPoolExecutor,
         limits: Limits,

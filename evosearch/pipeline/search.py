@@ -29,7 +29,7 @@ from evosearch.runs.directory import check_config
 from evosearch.runs.journal import Journal
 from evosearch.runs.provenance import current_process_row, divergence_error
 from evosearch.runs.recorder import Recorder
-from evosearch.runs.replay import Divergence, Replayed, replay
+from evosearch.runs.replay import Divergence, ReplayResult, replay
 from evosearch.runs.rows import MEASUREMENTS, PROCESSES, PROGRAMS
 from evosearch.runs.store import Store
 
@@ -197,7 +197,7 @@ class Search:
             self._interrupted,
         ).run()
 
-    def _replay(self, store: Store, limits: Limits, injections: Injections) -> Replayed:
+    def _replay(self, store: Store, limits: Limits, injections: Injections) -> ReplayResult:
         """Replay the record to its end, without writing."""
         if store.count(MEASUREMENTS):
             self._notifier.phase("replaying the run so far")
@@ -242,7 +242,7 @@ class Search:
                     f"{limit:,}, which includes them; give a larger --{name}"
                 )
 
-    def _begin(self, store: Store, replayed: Replayed) -> Recorder:
+    def _begin(self, store: Store, replayed: ReplayResult) -> Recorder:
         """Record this process in the run, and return the recorder for its results."""
         recorder = Recorder(store, replayed)
         in_flight, evolution = replayed.in_flight, replayed.evolution

@@ -23,7 +23,7 @@ class WorkerActivity(NamedTuple):
     Attributes:
         worker: Name of the worker's thread.
         doing: Description of the activity.
-        since: When it began, in seconds since 1970.
+        since: Time at which the activity began, in seconds since 1970.
     """
 
     worker: str
@@ -34,13 +34,13 @@ class WorkerActivity(NamedTuple):
 class Activity:
     """Context manager that writes the activity of each thread to a file in the run directory.
 
-    The file appears within a second and is removed when the search ends. If it cannot be written,
-    the search continues without it.
+    The file appears within a second and is removed when the search ends. If the file cannot be
+    written, the search continues without the file.
     """
 
     def __init__(self, directory: Path):
         self._path = directory / ACTIVITY
-        self._doing: dict[str, tuple[str, float]] = {}
+        self._activities: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write, name="activity", daemon=True)
@@ -56,26 +56,26 @@ class Activity:
             self._path.unlink(missing_ok=True)
 
     def note(self, text: str) -> None:
-        """Set the activity of the calling thread; an empty text means that it is idle."""
+        """Set the activity of the calling thread; an empty text means that the thread is idle."""
         name = threading.current_thread().name
         with self._lock:
             if text:
-                self._doing[name] = text, time.time()
+                self._activities[name] = text, time.time()
             else:
-                self._doing.pop(name, None)
+                self._activities.pop(name, None)
 
     def now(self) -> list[WorkerActivity]:
         """Return the activities of the threads that are not idle."""
         with self._lock:
-            doing = sorted(self._doing.items())
-        return [WorkerActivity(name, text, since) for name, (text, since) in doing]
+            activities = sorted(self._activities.items())
+        return [WorkerActivity(name, text, since) for name, (text, since) in activities]
 
     def _write(self) -> None:
-        written = None
+        last_written = None
         while not self._ended.wait(_SECONDS_BETWEEN_WRITES):
             activities = self.now()
-            if activities != written:
-                written = activities
+            if activities != last_written:
+                last_written = activities
                 text = json.dumps([activity._asdict() for activity in activities])
                 with suppress(EvosearchError):
                     write_text(self._path, text + "\n", durable=False, follow=False)

@@ -117,9 +117,9 @@ def validation_rows(
             program,
             validation.task,
             validation.seed,
-            validation.lr,
+            validation.lr_multiplier,
             _none_if_infinite(validation.loss),
-            _none_if_infinite(validation.baseline),
+            _none_if_infinite(validation.baseline_loss),
             validation.score,
         )
         for validation in validations

@@ -1,10 +1,10 @@
 """Cost of a search in trainings and weight updates, computed from its measurements.
 
 The cost includes every training that the search requested: first and repeated measurements, tests
-of champions, confirmations, and one training of the baseline for each task and seed. It excludes
-the tuning of the baseline, which is the same for every search on the same tasks, and validation,
-which does not influence the search. A weight update is one step of one weight: a training costs the
-number of steps that it made times the number of the task's weights.
+of champions, confirmations, and one training of the baseline for each task and seed. The cost
+excludes the tuning of the baseline, which is the same for every search on the same tasks, and
+validation, which does not influence the search. A weight update is one step of one weight: a
+training costs its number of steps times the number of the task's weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from evosearch.runs.rows import MeasurementRow
 
 @dataclass(frozen=True)
 class Cost:
-    """Number of trainings and number of their weight updates."""
+    """Number of trainings and number of weight updates in all these trainings."""
 
     trainings: int = 0
     updates: int = 0
@@ -33,7 +33,7 @@ class Unit(StrEnum):
 
     @property
     def words(self) -> str:
-        """The unit in words."""
+        """Name of the unit in text, in the plural."""
         return {"updates": "weight updates", "trainings": "trainings"}[self]
 
     def of(self, cost: Cost) -> int:
@@ -57,6 +57,7 @@ def running_cost(rows: Iterable[MeasurementRow], weights: Mapping[str, int]) -> 
     costs: dict[int, Cost] = {}
     for request, request_rows in groupby(rows, lambda row: row.request):
         for row in request_rows:
+            # The first row of a task and seed also counts the training of the baseline.
             steps = baseline_steps.pop((row.task, row.stream, row.seed), None)
             trainings += 1 if steps is None else 2
             updates += (row.steps + (steps or 0)) * weights[row.task]

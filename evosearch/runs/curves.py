@@ -1,9 +1,12 @@
 """Comparison of searches at equal cost: the fitness of the current champion against cost.
 
-A curve changes at the cost at which a champion won its test, to that champion's confirmed fitness.
-It shows what a search would have returned if it had stopped there. It is not a running maximum,
-which would favour lucky estimates, so it may decrease by chance. Runs that differ only in their
-seed and limits form one group.
+A curve changes at the cost at which a challenger beat the champion and replaced it. The new value
+of the curve is the new champion's confirmed fitness. So the curve shows what a search would have
+returned if the search had stopped at that cost. A curve is not a running maximum, which would
+favour lucky estimates, so a curve may decrease by chance.
+
+Runs form one group if they differ only in their seed and in settings that a resumed run may change,
+such as the maximum number of programs.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from evosearch.config import SAME_SEARCH, Config
+from evosearch.config import CHANGEABLE_SETTINGS, Config
 from evosearch.errors import UsageError
 from evosearch.runs.cost import Cost, Unit
 from evosearch.runs.run import Run
@@ -31,14 +34,14 @@ class Curve(NamedTuple):
 
     Attributes:
         costs: The cost from which each estimate holds, increasing.
-        estimates: The champions' fitness.
+        estimates: The fitness of each champion.
     """
 
     costs: tuple[int, ...]
     estimates: tuple[Estimate, ...]
 
     def at(self, cost: float) -> Estimate | None:
-        """Return the champion's fitness at a cost; None if no champion had an estimate by then."""
+        """Return the champion's fitness at a cost; None below the cost of the first estimate."""
         count = bisect_right(self.costs, cost)
         return self.estimates[count - 1] if count else None
 
@@ -75,22 +78,22 @@ class RunCurves:
     @cached_property
     def fitness(self) -> Curve:
         """Fitness of the current champion on the search tasks."""
-        steps = [
+        points = [
             (self.unit.of(champion.cost), champion.estimate)
             for champion in self.champions
             if champion.estimate
         ]
-        return _curve(steps)
+        return _curve(points)
 
     @cached_property
     def validation(self) -> Curve:
         """Fitness of the current champion on validation tasks; empty without validation."""
-        steps = [
+        points = [
             (self.unit.of(champion.cost), self.validations[champion.number])
             for champion in self.champions
             if champion.number in self.validations
         ]
-        return _curve(steps)
+        return _curve(points)
 
     def document(self) -> dict[str, Any]:
         """Return the run as a JSON object."""
@@ -132,18 +135,24 @@ class Group:
     settings: Mapping[str, Any]
 
     def fitness(self, cost: float) -> Spread | None:
-        """Return the fitness over the runs at a cost; None if a run has no champion by then."""
+        """Return mean, minimum and maximum of the runs' fitness at a cost.
+
+        None if a run has no champion with an estimate at this cost.
+        """
         return _spread([run.fitness.at(cost) for run in self.runs])
 
     def validation(self, cost: float) -> Spread | None:
-        """Return the validation fitness over the runs at a cost; None if a run has none by then."""
+        """Return mean, minimum and maximum of the runs' fitness on validation tasks at a cost.
+
+        None if a run has no validated champion at this cost.
+        """
         return _spread([run.validation.at(cost) for run in self.runs])
 
     def per_task(self, cost: float) -> dict[str, float]:
         """Return the score on each task at a cost, averaged over the runs."""
         scores = [estimate.per_task for run in self.runs if (estimate := run.fitness.at(cost))]
         tasks = scores[0] if scores else ()
-        return {task: fmean(of_run[task] for of_run in scores) for task in tasks}
+        return {task: fmean(run_scores[task] for run_scores in scores) for task in tasks}
 
 
 @dataclass(frozen=True)
@@ -168,8 +177,8 @@ class RunComparison:
                 {
                     "name": group.name,
                     "settings": dict(group.settings),
-                    "fitness": [_range(group.fitness(cost)) for cost in self.costs],
-                    "validation": [_range(group.validation(cost)) for cost in self.costs],
+                    "fitness": [_spread_document(group.fitness(cost)) for cost in self.costs],
+                    "validation": [_spread_document(group.validation(cost)) for cost in self.costs],
                     "per_task": group.per_task(self.costs[-1]),
                     "runs": [run.document() for run in group.runs],
                 }
@@ -186,8 +195,8 @@ def compare_runs(runs: Sequence[Run], unit: Unit = Unit.UPDATES) -> RunCompariso
         unit: Unit of cost.
 
     Raises:
-        UsageError: There are no runs, two runs have different tasks or are the same search, or a
-            run has no measurements.
+        UsageError: There are no runs, two runs have different tasks, two runs have the same
+            configuration and seed, or a run has no measurements.
 
     Example:
         >>> import evosearch
@@ -200,19 +209,19 @@ def compare_runs(runs: Sequence[Run], unit: Unit = Unit.UPDATES) -> RunCompariso
     grouped: dict[str, list[Run]] = {}
     for run in runs:
         grouped.setdefault(json.dumps(_settings(run.config)), []).append(run)
-    _check(runs[0], grouped.values())
+    _check_comparable(runs[0], grouped.values())
     first = _settings(runs[0].config)
     groups = []
     for name, members in zip(_names(list(grouped.values())), grouped.values(), strict=True):
         settings = _settings(members[0].config)
         differing = {key: settings[key] for key in settings if settings[key] != first[key]}
         groups.append(Group(name, tuple(_run_curves(run, unit) for run in members), differing))
-    smallest = min(unit.of(run.cost) for group in groups for run in group.runs)
-    costs = tuple(round(fraction * smallest) for fraction in _COST_FRACTIONS)
+    lowest_cost = min(unit.of(run.cost) for group in groups for run in group.runs)
+    costs = tuple(round(fraction * lowest_cost) for fraction in _COST_FRACTIONS)
     return RunComparison(tuple(groups), unit, costs)
 
 
-def _check(first: Run, groups: Iterable[Sequence[Run]]) -> None:
+def _check_comparable(first: Run, groups: Iterable[Sequence[Run]]) -> None:
     for runs in groups:
         seen: dict[int, Run] = {}
         for run in runs:
@@ -239,13 +248,13 @@ def _run_curves(run: Run, unit: Unit) -> RunCurves:
     return RunCurves(str(run.directory), run.config.seed, unit, cost, run.champions(), validations)
 
 
-def _curve(steps: Sequence[tuple[int, Estimate]]) -> Curve:
-    return Curve(tuple(cost for cost, _ in steps), tuple(estimate for _, estimate in steps))
+def _curve(points: Sequence[tuple[int, Estimate]]) -> Curve:
+    return Curve(tuple(cost for cost, _ in points), tuple(estimate for _, estimate in points))
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """Return the settings that define a search, with dotted keys such as `mutation.insert`."""
-    return dict(_flatten(config.model_dump(mode="json", exclude={"seed", *SAME_SEARCH})))
+    """Return the settings that all runs of a group share, with keys such as `mutation.insert`."""
+    return dict(_flatten(config.model_dump(mode="json", exclude={"seed", *CHANGEABLE_SETTINGS})))
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -257,10 +266,11 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """Return a name for each group: its directories' common name if that is unique.
+    """Return a name for each group of runs.
 
-    The common name is the first directory's name without a number at its end. Otherwise the group
-    is named after its first directory.
+    The prefix of a group is the name of its first directory without a number at the end. A group
+    of several runs is named after its prefix if the names of all its directories begin with the
+    prefix and no other group has the same prefix. Otherwise it is named after its first directory.
     """
     directories = [[run.directory.absolute().name for run in runs] for runs in groups]
     prefixes = [names[0].rstrip("0123456789").rstrip("-_.") for names in directories]
@@ -279,5 +289,5 @@ def _spread(estimates: Sequence[Estimate | None]) -> Spread | None:
     return Spread(fmean(values), min(values), max(values))
 
 
-def _range(spread: Spread | None) -> dict[str, float] | None:
+def _spread_document(spread: Spread | None) -> dict[str, float] | None:
     return None if spread is None else spread._asdict()

@@ -26,14 +26,14 @@ DATABASE = "run.db"
 LOG = "log.jsonl"
 """The log of events, which exists once the search has started."""
 BEST = "best.txt"
-"""The text of the champion's program."""
+"""The file with the text of the champion's program."""
 _LOCK = "lock"
 _LOCK_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """The lock of an untrusted run may be a link, or a pipe that blocks when it is opened."""
 _UNFINISHED = "run.db.new"
 """The database while a run is created; renamed to `DATABASE` once all other files are written."""
-_MAXIMUM_SECONDS_LOCKED = 10
-_ATTEMPTS_TO_LOCK = 10
+_LOCK_TIMEOUT_SECONDS = 10
+_LOCK_ATTEMPTS = 10
 
 
 def create(
@@ -90,7 +90,7 @@ def _check_no_conflicts(directory: Path, names: Iterable[str]) -> None:
     """Check that none of the files that a run writes exists in `directory`.
 
     Raises:
-        UsageError: One of them exists.
+        UsageError: At least one of these files exists.
     """
     for name in names:
         if os.path.lexists(directory / name):
@@ -149,14 +149,14 @@ def _remove(path: Path) -> None:
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    """Open the database at `path`; `read_only` needs no write permission."""
+    """Open the database at `path`; reading needs no write permission."""
     mode = "rw"
     if read_only:  # without a write-ahead log, `immutable` avoids creating files beside it
         mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
     connection = sqlite3.connect(
         f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
         uri=True,
-        timeout=_MAXIMUM_SECONDS_LOCKED,
+        timeout=_LOCK_TIMEOUT_SECONDS,
         check_same_thread=False,
     )
     if not read_only:
@@ -172,12 +172,12 @@ def with_current_schema(
 
     Args:
         path: The database.
-        connection: An open connection to it.
+        connection: An open connection to the database.
         in_memory: Whether to migrate a copy in memory. Otherwise the file is migrated, and a copy
             of the old file is kept beside it.
 
     Raises:
-        EvosearchError: The database has a newer schema version, or none.
+        EvosearchError: The database has a newer schema version, or no schema version.
     """
     version = _schema_version(path, connection)
     if version == SCHEMA_VERSION:
@@ -203,7 +203,7 @@ def _schema_version(path: Path, connection: sqlite3.Connection) -> int:
     if row is None or not re.fullmatch("[1-9][0-9]{0,3}", str(row[0])):
         raise EvosearchError(f"{path} is damaged (no schema version); restore it from a copy")
     query = "select count(*) from sqlite_master where type in ('view', 'trigger')"
-    if connection.execute(query).fetchone()[0]:  # reading them could take forever
+    if connection.execute(query).fetchone()[0]:  # reading a view could take forever
         raise EvosearchError(
             f"{path} is damaged (it has views or triggers); restore it from a copy"
         )
@@ -237,12 +237,12 @@ def acquire_lock(directory: Path) -> int:
         EvosearchError: Another process holds the lock.
     """
     descriptor = os.open(directory / _LOCK, _LOCK_FLAGS | os.O_RDWR | os.O_CREAT, 0o644)
-    for attempt in range(_ATTEMPTS_TO_LOCK):
+    for attempt in range(_LOCK_ATTEMPTS):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:  # `is_being_searched` in another process locks briefly
-            if attempt < _ATTEMPTS_TO_LOCK - 1:
+            if attempt < _LOCK_ATTEMPTS - 1:
                 time.sleep(0.02)
     else:
         os.close(descriptor)

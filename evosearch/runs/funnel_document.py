@@ -29,7 +29,7 @@ class EntrantDocument(Document):
 
     @property
     def run(self) -> str:
-        """The directory of the program's run, as it was given on the command line."""
+        """The directory of the program's run, as given on the command line."""
         return self.name.rpartition("#")[0]
 
     @property

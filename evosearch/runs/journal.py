@@ -22,7 +22,7 @@ class Journal:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self._best: str | None = None
+        self._champion_text: str | None = None
 
     def write_event(self, kind: str, **fields: Any) -> None:
         """Append one event to the log."""
@@ -36,7 +36,7 @@ class Journal:
             file.write(line + "\n")
 
     def write_champion(self, number: int, program: Program, generated: int) -> None:
-        """Log a champion and write its text to `best.txt`, unless it is already there.
+        """Log a champion and write its text to `best.txt`, unless the file already has this text.
 
         Args:
             number: The program's id.
@@ -45,12 +45,12 @@ class Journal:
         """
         text = str(program)
         path = self.directory / BEST
-        if self._best is None:
+        if self._champion_text is None:
             with suppress(UsageError, UnicodeDecodeError):  # a damaged file is replaced
-                self._best = read_bytes(path, _MAX_BYTES).decode()
-        if text == self._best:
+                self._champion_text = read_bytes(path, _MAX_BYTES).decode()
+        if text == self._champion_text:
             return
-        self._best = text
+        self._champion_text = text
         self.write_event("champion", id=number, generated=generated, source=text)
         write_text(path, text, follow=False)
 

@@ -26,7 +26,7 @@ class Ancestor:
         id: Id of the first program.
         last: Id of the last program.
         mutation: The mutation that made the first program; `initial` or `injected` if there was
-            none.
+            no mutation.
         neutral: Number of neutral mutations that followed.
         key: The semantic key.
         statements: Number of live statements of the first program.

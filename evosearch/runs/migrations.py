@@ -2,7 +2,7 @@
 
 Version 2 added `measurements.stopped`, `tests.seeds` and `validations`. Version 3 added a checksum
 to every row, `processes`, `spares`, `injections.withdrawn` and new columns of `progress`, and
-renamed `rejects.count` to `drafts`. Every older version can be read; a newer one is refused.
+renamed `rejects.count` to `drafts`. Every older version can be read; a newer version is refused.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _migrate(connection: sqlite3.Connection, table: Table[Any]) -> None:
         if column not in old_names
     }
     if table is PROGRESS:
-        # A limit can only have decided requests from that of the last program on.
+        # A limit cannot have decided requests before that of the last program.
         defaults["limited_from"] = _last_programs_request(connection)
         defaults |= {name: _count(connection, name) for name in ("programs", "tests", "champions")}
     query = f"select {', '.join(old_names.values())} from old_{table.name}"

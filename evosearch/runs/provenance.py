@@ -1,7 +1,7 @@
-"""Code, libraries, machine and tasks that a run was made with.
+"""Code, libraries, machine and tasks with which a run was made.
 
-A search is a function of its configuration and of the modules in `DECIDING`. A run stores a digest
-of these modules. If a replay differs from the record and the digest is equal, the record is
+A search is a function of its configuration and of the modules in `DECIDING_MODULES`. A run stores a
+digest of these modules. If a replay differs from the record and the digest is equal, the record is
 corrupt; if the digest differs, another version made the run.
 """
 
@@ -24,7 +24,7 @@ from evosearch.runs.rows import PROCESSES, ProcessRow
 from evosearch.runs.store import Store
 from proxies import Task
 
-DECIDING = (
+DECIDING_MODULES = (
     "evosearch.config",
     "evosearch.fixed",
     "evosearch.statistics",
@@ -56,9 +56,9 @@ _LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "scipy", "scikit-learn")
 
 @cache
 def code_digest() -> str:
-    """Return the digest of the modules in `DECIDING`, 16 hexadecimal digits."""
+    """Return the digest of the modules in `DECIDING_MODULES`, 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
-    for name in DECIDING:
+    for name in DECIDING_MODULES:
         file = import_module(name).__file__
         assert file is not None
         digest.update(Path(file).read_bytes() + b"\x00")
@@ -138,7 +138,7 @@ def check_tasks(store: Store, tasks: Mapping[str, Task]) -> None:
 
 
 def divergence_error(divergence: Divergence, store: Store) -> EvosearchError:
-    """Return the error for a run whose replay diverges, with the cause and the remedies."""
+    """Return the error for a run whose replay differs from the record: the cause and remedies."""
     directory = store.directory
     processes = store.select(PROCESSES, "order by number")
     made_by = (
@@ -150,7 +150,7 @@ def divergence_error(divergence: Divergence, store: Store) -> EvosearchError:
     cause = (
         "the code is the same, so the record is corrupt"
         if is_same_code
-        else f"it was made by {made_by}; this is evosearch {version()}, code {code_digest()}"
+        else f"the run was made by {made_by}; this is evosearch {version()}, code {code_digest()}"
     )
     return EvosearchError(
         f"{directory} cannot be resumed: at request {divergence.request} its record has "

@@ -24,10 +24,10 @@ class Candidate:
 
     Attributes:
         id: The program's id.
-        fitness: Mean over seeds and its 95% interval.
+        fitness: Mean score over tasks and seeds, and its 95% confidence interval.
         scores: The score on every task, for each seed of the fitness.
         confirmed: Whether the fitness is from seeds that did not influence the search.
-        measurements: Number of all trainings of the program.
+        measurements: Number of trainings of the program on all tasks and seeds.
     """
 
     id: int
@@ -55,15 +55,15 @@ class _KeyScores:
 
 
 def candidates(
-    rows: Iterable[MeasurementRow], config: Config, *, with_skipped: bool = False
+    rows: Iterable[MeasurementRow], config: Config, *, include_incomplete: bool = False
 ) -> list[Candidate]:
     """Return the measured programs, one for each semantic key, in the order of `rows`.
 
     Args:
         rows: Measurements, the earliest first.
         config: The run's configuration.
-        with_skipped: Whether to include programs that were not trained on every task because of
-            the hurdle or the race. Skipped tasks have the worst score.
+        include_incomplete: Whether to include programs that were not trained on every task because
+            of the hurdle or the race. Skipped tasks have the worst score.
 
     Raises:
         ValueError: A row names an unknown stream of seeds.
@@ -72,7 +72,7 @@ def candidates(
     for measured in _by_key(rows).values():
         used_scores = reported_scores(measured.scores)
         has_skipped = any(len(scores) < len(config.tasks) for scores in used_scores)
-        if used_scores and (with_skipped or not has_skipped):
+        if used_scores and (include_incomplete or not has_skipped):
             result.append(_candidate(measured, used_scores, config))
     return result
 
@@ -95,14 +95,14 @@ def _by_key(rows: Iterable[MeasurementRow]) -> dict[str, _KeyScores]:
 def _candidate(
     measured: _KeyScores, used_scores: Sequence[Mapping[str, float]], config: Config
 ) -> Candidate:
-    limits = config.measurement
+    settings = config.measurement
     scores: list[Mapping[str, float]] = [
         {task: seed_scores.get(task, -LARGEST_SCORE) for task in config.tasks}
         for seed_scores in used_scores
     ]
     return Candidate(
         measured.program,
-        fitness(scores, limits.noise_floor, limits.largest_gain),
+        fitness(scores, settings.noise_floor, settings.largest_gain),
         scores,
         is_confirmed(measured.scores),
         sum(map(len, measured.scores.values())),
@@ -131,9 +131,9 @@ def pareto_front(
     def sort_key(program: Candidate) -> tuple[float, int]:
         return -program.fitness.low, statements[program.id]
 
-    for (_, count), equal in groupby(sorted(programs, key=sort_key), key=sort_key):
+    for (_, count), group in groupby(sorted(programs, key=sort_key), key=sort_key):
         if (least := least_memory(count)) > 0:
-            smallest = min(equal, key=lambda program: memory(program.id))
-            if memory(smallest.id) < least:
-                front.append(smallest)
+            best = min(group, key=lambda program: memory(program.id))
+            if memory(best.id) < least:
+                front.append(best)
     return front

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from evosearch.evolution.evolution import Evolution, Request
 from evosearch.measuring.measurement import Measurement
-from evosearch.runs.replay import Replayed
+from evosearch.runs.replay import ReplayResult
 from evosearch.runs.rows import CHAMPIONS, PROGRAMS, REJECTS, TESTS
 from evosearch.runs.store import Store
 
@@ -19,39 +19,39 @@ class Recorder:
         replayed: The search at the end of its record.
     """
 
-    def __init__(self, store: Store, replayed: Replayed):
+    def __init__(self, store: Store, replayed: ReplayResult):
         self._store = store
         self._evolution = replayed.evolution
-        self._had_spares = bool(replayed.spares)
-        self._tests = len(self._evolution.tests)
+        self._has_spares = bool(replayed.spares)
+        self._num_tests = len(self._evolution.tests)
         # The initial champion is only stored with the first measurement.
         measured = self._evolution.counts.measurements > 0
-        self._champions = len(self._evolution.champions) if measured else 0
+        self._num_champions = len(self._evolution.champions) if measured else 0
         if replayed.set_aside_from is not None:
-            store.set_aside(replayed.set_aside_from, self._tests, self._champions)
+            store.set_aside(replayed.set_aside_from, self._num_tests, self._num_champions)
             for test in self._evolution.tests:
                 store.add_test(test)  # an open test may have been stored with a verdict
-            before = store.progress_or_guess()
-            self.write_progress(before.elapsed_seconds, None)
+            last_progress = store.progress_or_guess()
+            self.write_progress(last_progress.elapsed_seconds, None)
 
     def write(self, request: Request, measurements: Mapping[str, Measurement]) -> None:
         """Write the measurements of a request, and the tests and champions that follow.
 
         Args:
             request: The request, whose results evolution has received.
-            measurements: Its measurements, by task.
+            measurements: The request's measurements, by task.
         """
         store, evolution = self._store, self._evolution
         self._write_births()
         store.add_measurements(request, measurements)
-        if self._had_spares:
+        if self._has_spares:
             store.remove_spare(request.record.key, request.seed)
-        for test in evolution.tests[max(0, self._tests - 1) :]:
+        for test in evolution.tests[max(0, self._num_tests - 1) :]:
             store.add_test(test)
-        self._tests = len(evolution.tests)
-        for number in range(self._champions, len(evolution.champions)):
+        self._num_tests = len(evolution.tests)
+        for number in range(self._num_champions, len(evolution.champions)):
             store.add_champion(number, evolution.champions[number])
-        self._champions = len(evolution.champions)
+        self._num_champions = len(evolution.champions)
 
     def write_progress(self, elapsed: float, reason: str | None) -> None:
         """Write newly generated programs and the search's counts.
@@ -73,9 +73,9 @@ def write_derived(store: Store, evolution: Evolution) -> None:
 
     Args:
         store: The run's store, opened to search; the caller commits.
-        evolution: The search, replayed with `derive=True`, so that it has all births.
+        evolution: The evolution after a replay with `derive=True`, which has all births.
     """
-    before = store.progress_or_guess()
+    last_progress = store.progress_or_guess()
     for table in (PROGRAMS, REJECTS, TESTS, CHAMPIONS):
         store.clear(table)
     store.add_births(evolution.births)
@@ -84,4 +84,4 @@ def write_derived(store: Store, evolution: Evolution) -> None:
     if evolution.counts.measurements:
         for number, champion in enumerate(evolution.champions):
             store.add_champion(number, champion)
-    store.set_progress(evolution, before.elapsed_seconds, before.stop_reason)
+    store.set_progress(evolution, last_progress.elapsed_seconds, last_progress.stop_reason)

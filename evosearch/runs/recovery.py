@@ -1,4 +1,4 @@
-"""Repair of damaged runs: derive everything again from measurements and injected programs."""
+"""Repair of damaged runs: recompute all other rows from measurements and injected programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from evosearch.runs.directory import (
 )
 from evosearch.runs.provenance import divergence_error
 from evosearch.runs.recorder import write_derived
-from evosearch.runs.replay import Divergence, Replayed, replay
+from evosearch.runs.replay import Divergence, ReplayResult, replay
 from evosearch.runs.rows import (
     CHAMPIONS,
     INJECTIONS,
@@ -42,7 +42,7 @@ from evosearch.runs.store import Store
 
 @dataclass(frozen=True)
 class ForkResult:
-    """How much of a run `fork` copied.
+    """Numbers of requests that `fork` copied and that the original run has.
 
     Attributes:
         copied_requests: Number of requests that replay and were copied.
@@ -53,7 +53,7 @@ class ForkResult:
     total_requests: int
 
 
-def replay_as_ended(config: Config, store: Store, *, derive: bool = False) -> Replayed:
+def replay_as_ended(config: Config, store: Store, *, derive: bool = False) -> ReplayResult:
     """Replay a run with the limit at which it ended, so that no measurement is set aside.
 
     Args:
@@ -71,7 +71,7 @@ def replay_as_ended(config: Config, store: Store, *, derive: bool = False) -> Re
 
 
 def rebuild(directory: Path) -> None:
-    """Derive a run's programs, tests, champions and counts again from its measurements.
+    """Recompute a run's programs, tests, champions and counts from its measurements.
 
     Raises:
         EvosearchError: The measurements are damaged or do not replay, or a process is searching in
@@ -97,7 +97,8 @@ def rebuild(directory: Path) -> None:
 def _check_no_measurements_lost(store: Store, evolution: Evolution) -> None:
     """Check that a replay derives at least as many rows and counts as are stored.
 
-    Otherwise measurements are lost, and a repair would also drop what followed from them.
+    If a replay derives fewer, measurements are lost, and a repair would also delete the programs,
+    tests and champions that followed from these measurements.
 
     Raises:
         EvosearchError: Measurements are lost.
@@ -130,11 +131,11 @@ def fork(directory: Path, new: Path) -> ForkResult:
     """Copy the measurements of a run that replay into a new run, which can be resumed.
 
     Measurements are copied up to the first one that is damaged or that the current code would not
-    request. Injected programs that the search used later wait again in the new run. The original
-    run is not changed.
+    request. Injected programs that the search used after the last copied request are injected again
+    in the new run. The original run is not changed.
 
     Args:
-        directory: The run to copy.
+        directory: Directory of the run to copy.
         new: Directory of the new run.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Replay of a run: stored measurements bring a new evolution to the state where the run stopped.
+"""Replay of a run: a new evolution receives the stored measurements, up to the last one.
 
-Each request and each program of the replay is compared with the stored one of the same number. So
-a replay either consumes the whole record or reports where it differs. It writes nothing and trains
-nothing.
+Each request and each program of the replay is compared with the stored request or program of the
+same number. So a replay either consumes the whole record or reports where the replay differs from
+the record. A replay writes nothing and trains nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Divergence(Exception):  # noqa: N818  (a term of the project)
     Attributes:
         request: Number of the first request that differs.
         stored: Description of this request or its program in the record.
-        replayed: Description of the same in the replay.
+        replayed: Description of the request or program of the same number in the replay.
     """
 
     def __init__(self, request: int, stored: str, replayed: str):
@@ -51,14 +51,15 @@ class Divergence(Exception):  # noqa: N818  (a term of the project)
 
 
 @dataclass
-class Replayed:
-    """A search at the end of its record.
+class ReplayResult:
+    """Result of a replay: the search at the end of its record.
 
     Attributes:
         evolution: The evolution, which has received all stored measurements.
-        in_flight: Its open requests, for which nothing is stored, in order.
+        in_flight: Requests of the evolution for which no measurements are stored, in order.
         spares: Stored measurements that were made after a limit and that the continued search has
-            not requested yet, by semantic key and seed. The search uses them when it requests them.
+            not requested yet, by semantic key and seed. The search uses
+            these measurements when it requests them.
         set_aside_from: The first request whose measurements became spares in this replay; None if
             there is none.
     """
@@ -78,8 +79,8 @@ def replay(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     add_injections: Callable[[Evolution], None] = lambda evolution: None,
     derive: bool = False,
-) -> Replayed:
-    """Bring a new evolution to the end of the record in `store`.
+) -> ReplayResult:
+    """Pass the measurements in `store` to a new evolution; compare its decisions with the record.
 
     Args:
         config: The run's configuration.
@@ -92,7 +93,7 @@ def replay(
             evolution.
         derive: Whether to read only measurements from the record. Programs and verdicts, which
             follow from them, are then not compared, and all programs are in
-            `Replayed.evolution.births`.
+            `ReplayResult.evolution.births`.
 
     Raises:
         Divergence: The replay differs from the record.
@@ -130,7 +131,7 @@ class _Replay:
         self._new_births: list[Birth] = []
         self._set_aside_from: int | None = None
 
-    def run(self) -> Replayed:
+    def run(self) -> ReplayResult:
         evolution = self._evolution
         in_flight: deque[Request] = deque()
         while True:
@@ -144,7 +145,7 @@ class _Replay:
             self._tell(in_flight.popleft())
         self._check_record_is_consumed()
         evolution.births.extend(self._new_births)
-        return Replayed(evolution, in_flight, self._spares(), self._set_aside_from)
+        return ReplayResult(evolution, in_flight, self._spares(), self._set_aside_from)
 
     def _next_request(self) -> Request | None:
         """Return the next request, after comparing it with the record; None if a limit ends it."""

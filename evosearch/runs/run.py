@@ -39,7 +39,7 @@ from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, ProgramError, live, parse, state_memory
 
 FUNNEL = "funnel.json"
-_PROGRAMS_AT_ONCE = 500
+_MAX_IDS_PER_QUERY = 500
 """Maximum number of ids in one SQL condition; SQLite allows at least 1,000."""
 
 
@@ -103,14 +103,14 @@ class Run:
         return self.measured(rows[0].key) if rows else None
 
     def _last_validation(self) -> Estimate | None:
-        """Return the champion's validation; None if there is none (yet)."""
+        """Return the champion's validation; None if the champion is not (yet) validated."""
         last = self._store.largest(CHAMPIONS, "number")
         return None if last is None else self.validations().get(last)
 
     def top(self, n: int | None = 10, *, pareto: bool = False) -> list[MeasuredProgram]:
         """Return the best programs, sorted by the lower bound of fitness, then by id.
 
-        Programs that were not trained on every task are left out, since they have no mean.
+        Programs that were not trained on every task are left out, since their fitness is unknown.
 
         Args:
             n: Number of programs; None for all.
@@ -141,7 +141,7 @@ class Run:
             rows := self._store.select(PROGRAMS, "where id = ?", number)
         ):
             last = self._store.largest(PROGRAMS, "id")
-            ids = "it has no programs yet" if last is None else f"ids go from 0 to {last}"
+            ids = "no program was generated yet" if last is None else f"ids go from 0 to {last}"
             raise UsageError(f"{self.directory} has no program {number}; {ids}")
         return rows[0]
 
@@ -223,8 +223,8 @@ class Run:
         """Return all champions in order, the initial program first.
 
         A champion's estimate is from confirmation seeds only; a champion that was replaced before
-        its confirmation has none. If a champion fails on a confirmation seed, the previous champion
-        follows it.
+        its confirmation has no estimate. If a champion fails on a confirmation seed, the previous
+        champion becomes champion again, as a new entry.
         """
         costs = self._running_cost()
         test_requests = self._last_test_requests()
@@ -323,11 +323,11 @@ class Run:
         )
 
     def _candidates(self, key: str | None = None) -> list[Candidate]:
-        """Return the programs that were trained on all tasks, or the trained one with `key`."""
+        """Return the programs that were trained on all tasks, or the trained program with `key`."""
         where, values = ("where +key = ?", (key,)) if key else ("", ())
         rows = self._store.select(MEASUREMENTS, f"{where} order by rowid", *values)
         try:
-            return candidates(rows, self.config, with_skipped=key is not None)
+            return candidates(rows, self.config, include_incomplete=key is not None)
         except ValueError as error:
             raise self._missing_data_error(str(error)) from None
 
@@ -351,10 +351,10 @@ class Run:
         """Return the rows of measured programs by id."""
         all_ids = list(ids)
         rows: dict[int, ProgramRow] = {}
-        for start in range(0, len(all_ids), _PROGRAMS_AT_ONCE):
-            part = all_ids[start : start + _PROGRAMS_AT_ONCE]
-            condition = f"where id in ({', '.join('?' * len(part))})"
-            rows |= {row.id: row for row in self._store.select(PROGRAMS, condition, *part)}
+        for start in range(0, len(all_ids), _MAX_IDS_PER_QUERY):
+            chunk = all_ids[start : start + _MAX_IDS_PER_QUERY]
+            condition = f"where id in ({', '.join('?' * len(chunk))})"
+            rows |= {row.id: row for row in self._store.select(PROGRAMS, condition, *chunk)}
         for number in all_ids:
             if number not in rows:
                 raise self._missing_data_error(f"program {number}, which was measured")

@@ -205,7 +205,7 @@ class Store:
             )
 
     def add_test(self, test: Test) -> None:
-        """Write a test, or replace it when its verdict is known."""
+        """Write a test; replace the stored test when the verdict is known."""
         self.write(TESTS, [test_row(test)])
 
     def add_champion(self, number: int, champion: Champion) -> None:
@@ -230,7 +230,7 @@ class Store:
         self.write(PROGRESS, [progress_row(evolution, elapsed, stop_reason)])
 
     def set_stop_reason(self, reason: str) -> None:
-        """Write only the reason why a search ended, for one that made no new requests."""
+        """Write only the reason why a search ended, for a search that made no new requests."""
         progress = self.progress() or EMPTY_PROGRESS
         self.write(PROGRESS, [progress._replace(stop_reason=reason)])
 
@@ -256,8 +256,9 @@ class Store:
 
         Args:
             request: Number of the first request to set aside.
-            tests: Number of tests to keep; the others followed from these measurements.
-            champions: Number of champions to keep, likewise.
+            tests: Number of tests to keep; the others followed from the moved measurements.
+            champions: Number of champions to keep; the others followed from the moved
+                measurements.
         """
         with self._explain_errors():
             rows = self.select(MEASUREMENTS, "where request >= ?", request)
@@ -287,7 +288,7 @@ class Store:
 
         Args:
             table: The table.
-            where: SQL after the table's name: a condition, an order.
+            where: SQL after the table's name, such as a condition or an order; empty for all rows.
             *values: Values of the condition's parameters.
 
         Raises:
@@ -382,7 +383,7 @@ class Store:
         return rows[0].value if rows else None
 
     def progress(self) -> ProgressRow | None:
-        """Return the counts of the last commit; None before the first."""
+        """Return the counts of the last commit; None before the first commit."""
         rows = self.select(PROGRESS)
         return rows[0] if rows else None
 
@@ -444,7 +445,7 @@ class Store:
     def trainings(self, requests: int) -> int:
         """Return the number of trainings of the first `requests` requests.
 
-        This includes one training of the baseline for each task and seed.
+        The number includes one training of the baseline for each task and seed.
         """
         rows = self.select(MEASUREMENTS, "where request <= ?", requests)
         return len(rows) + len({(row.task, row.stream, row.seed) for row in rows})

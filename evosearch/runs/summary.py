@@ -17,7 +17,7 @@ class Estimate:
     """Fitness of a program, estimated from several seeds; the tuned baseline has fitness 0.
 
     Attributes:
-        fitness: Mean over seeds and its 95% interval.
+        fitness: Mean score over tasks and seeds, and its 95% confidence interval.
         per_task: Mean score on each task.
         seeds: Number of seeds.
     """
@@ -44,10 +44,10 @@ class MeasuredProgram(Estimate):
     Attributes:
         id: Id of the first program with its semantic key.
         confirmed: Whether the fitness is from seeds that did not influence the search. Otherwise
-            it is from the seeds that selected the program.
-        measurements: Number of all trainings of the program.
+            the fitness is from the seeds that selected the program.
+        measurements: Number of trainings of the program on all tasks and seeds.
         statements: Number of live statements.
-        state_memory: Numbers of live state per weight, as `primitives.state_memory` counts them.
+        state_memory: Stored numbers per weight for live states; see `primitives.state_memory`.
         source: Text of the program, without dead statements.
     """
 
@@ -80,7 +80,7 @@ class ChampionEntry:
         id: The program's id.
         cost: Cost of the search up to this champion.
         estimate: Fitness from confirmation seeds, or from search seeds for the initial program,
-            which was not selected. None without such seeds.
+            which was not selected. None if the champion was not measured on these seeds.
     """
 
     number: int
@@ -105,14 +105,15 @@ class RunStatus:
 
     Attributes:
         run: The run's directory.
-        generated: Number of programs, without the initial one.
+        generated: Number of programs, not counting the initial program.
         invalid: Number of rejected drafts of mutations.
-        cache_hits, cache_hit_rate: Number and share of programs with the semantic key of an earlier
-            one.
+        cache_hits, cache_hit_rate: Number and fraction of programs with the semantic key of an
+            earlier program.
         evaluated: Number of trained programs.
-        redundant_fraction: Share of statements that no update depends on.
+        redundant_fraction: Fraction of the generated programs' statements that no update depends
+            on.
         measurements: Number of trainings of programs.
-        trainings, weight_updates: Cost of the search, with the baseline's trainings.
+        trainings, weight_updates: Cost of the search, including the baseline's trainings.
         programs_per_second: Programs per second of `elapsed_seconds`.
         elapsed_seconds: Time spent by all processes of the search.
         best: The champion; None before the first measurement.

@@ -13,10 +13,11 @@ from evosearch.statistics import Interval, score, stratified_interval
 
 
 def counterparts(tasks: Sequence[str], scale: str) -> list[str]:
-    """Return the validation tasks with more work that correspond to search tasks.
+    """Return the validation tasks that are the search tasks at `scale` times the work.
 
     Args:
-        tasks: Names of search tasks. Tasks without a counterpart, such as user tasks, are left out.
+        tasks: Names of search tasks. A task without a counterpart, such as a user task, is left
+            out of the result.
         scale: `10x` or `100x`.
     """
     import proxies
@@ -26,7 +27,7 @@ def counterparts(tasks: Sequence[str], scale: str) -> list[str]:
 
 
 def counterparts_10x_or_same(tasks: Sequence[str]) -> list[str]:
-    """Return for each task its 10x counterpart, or the task itself if there is none."""
+    """Return the 10x counterpart of each task, or the task itself if it has no counterpart."""
     return [(*counterparts([task], "10x"), task)[0] for task in tasks]
 
 
@@ -36,22 +37,22 @@ class Validation:
 
     Attributes:
         task: Name of the validation task.
-        seed: Number of the seed.
-        lr: The program's tuned factor on its learning rate.
+        seed: The seed.
+        lr_multiplier: Tuned multiplier of the program's own learning rate.
         loss: The program's loss; infinite if it diverged.
-        baseline: Loss of the tuned baseline on the same seed.
+        baseline_loss: Loss of the tuned baseline on the same seed.
     """
 
     task: str
     seed: int
-    lr: float
+    lr_multiplier: float
     loss: float
-    baseline: float
+    baseline_loss: float
 
     @property
     def score(self) -> float:
         """Log ratio of the baseline's loss to the program's, as in the search."""
-        return score(self.loss, self.baseline)
+        return score(self.loss, self.baseline_loss)
 
 
 def by_task(validations: Sequence[Validation]) -> dict[str, list[float]]:
@@ -63,35 +64,39 @@ def by_task(validations: Sequence[Validation]) -> dict[str, list[float]]:
 
 
 def is_complete(validations: Sequence[Validation], config: Config) -> bool:
-    """Whether a program has validations on every task and the same two or more seeds on each."""
+    """Whether a program was validated on the 10x counterpart of every search task.
+
+    The seeds must be the same on each task, at least two.
+    """
     seeds: dict[str, set[int]] = {}
     for validation in validations:
         seeds.setdefault(validation.task, set()).add(validation.seed)
     missing = [task for task in config.tasks if f"{task}-10x" not in seeds]
     if missing and counterparts(missing, "10x"):  # `counterparts` is slow: it imports all tasks
         return False
-    count = len(validations) // max(1, len(seeds))
-    return count > 1 and all(task_seeds == set(range(count)) for task_seeds in seeds.values())
+    seeds_per_task = len(validations) // max(1, len(seeds))
+    expected_seeds = set(range(seeds_per_task))
+    return seeds_per_task > 1 and all(seeds[task] == expected_seeds for task in seeds)
 
 
-def validated_fitness(validations: Sequence[Validation], limits: MeasurementConfig) -> Interval:
-    """Return the fitness of a program on validation tasks, with its 95% interval over seeds.
+def validated_fitness(validations: Sequence[Validation], settings: MeasurementConfig) -> Interval:
+    """Return the fitness of a program on validation tasks.
 
-    Scores are bounded by `limits.largest_gain`. The interval does not account for the choice of
-    tasks.
+    The interval is a 95% confidence interval over seeds. It does not account for the choice of
+    tasks. Scores are bounded by `settings.largest_gain`.
     """
     bounded_scores = [
-        [min(score, limits.largest_gain) for score in scores]
+        [min(score, settings.largest_gain) for score in scores]
         for scores in by_task(validations).values()
     ]
-    return stratified_interval(bounded_scores, limits.noise_floor)
+    return stratified_interval(bounded_scores, settings.noise_floor)
 
 
-def validated_estimate(validations: Sequence[Validation], limits: MeasurementConfig) -> Estimate:
+def validated_estimate(validations: Sequence[Validation], settings: MeasurementConfig) -> Estimate:
     """Return `validated_fitness` with the mean score on each task and the number of seeds."""
     scores = by_task(validations)
     return Estimate(
-        fitness=validated_fitness(validations, limits),
+        fitness=validated_fitness(validations, settings),
         per_task={task: float(np.mean(scores[task])) for task in sorted(scores)},
         seeds=min(map(len, scores.values())),
     )

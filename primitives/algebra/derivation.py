@@ -210,7 +210,7 @@ class _Simplifier:
             self.untried.intersection_update(self.graph.live)
 
     def _shorten_at(self, node: Node) -> None:
-        for rule in rules_for(node.row):
+        for rule in rules_for(node.op_entry):
             if rule.domain <= self.within:
                 new = rule.rewrite(self.context, node)
                 if new is not None and self._try(rule, node, new, canonical=False):
@@ -232,7 +232,7 @@ class _Simplifier:
                 continue
             self.noncanonical.discard(old)
             for rule in CANONICAL:
-                if rule.domain > self.within or not rule.may_apply(old.row):
+                if rule.domain > self.within or not rule.may_apply(old.op_entry):
                     continue
                 new = rule.rewrite(self.context, old)
                 if new is not None and self._try(rule, old, new, canonical=True):
@@ -362,8 +362,8 @@ def _text(node: Node, shared: Set[Node], names: Mapping[Node, str], *, inside: b
         return node.name
     if node in shared and node in names:
         return names[node]
-    infix = node.row.infix
-    operands = sorted(node.args, key=_operand_order) if node.row.commutative else node.args
+    infix = node.op_entry.infix
+    operands = sorted(node.args, key=_operand_order) if node.op_entry.commutative else node.args
     args = [_text(arg, shared, names, inside=bool(infix)) for arg in operands]
     if not infix:
         return f"{node.op}({', '.join(args)})"

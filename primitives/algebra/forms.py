@@ -104,7 +104,7 @@ class Expander:
             case "power":
                 product = self._constant_power(args[0], node.args[1])
             case _:
-                exponent = node.row.exponent
+                exponent = node.op_entry.exponent
                 product = None if exponent is None else self._to_the(args[0], exponent)
         return product or self._base(node)
 

@@ -80,8 +80,8 @@ def _hash(node: Node, hashes: dict[Node, int], state_hashes: dict[str, int]) -> 
         value = _INPUT_HASHES[node.op]
     else:
         parts = [_hash(arg, hashes, state_hashes) for arg in node.args]
-        value = node.row.tag
-        for part in sorted(parts) if node.row.commutative else parts:
+        value = node.op_entry.tag
+        for part in sorted(parts) if node.op_entry.commutative else parts:
             value = mix(value, part)
     hashes[node] = value
     return value

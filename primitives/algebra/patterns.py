@@ -184,7 +184,7 @@ class Call(Pattern):
         return self.op == node.op
 
     def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
-        for args in (node.args, node.args[::-1]) if node.row.commutative else (node.args,):
+        for args in (node.args, node.args[::-1]) if node.op_entry.commutative else (node.args,):
             if all(map(_may_match, self.args, args)):
                 yield from _match_all(self.args, args, bindings)
 
@@ -237,7 +237,7 @@ class FamilyCall(Call):
         return self.family.has_member(row)
 
     def may_match(self, node: Node) -> bool:
-        return self.family.has_member(node.row)
+        return self.family.has_member(node.op_entry)
 
     def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
         if bindings.get(self.family, node.op) == node.op:

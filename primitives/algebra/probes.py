@@ -103,12 +103,12 @@ def _noise(kind: Kind, seed: int) -> Array:
 
 def apply(node: Node, args: list[Array]) -> Array:
     """Return the result of the op of `node` on stacked values."""
-    op = node.row
+    op = node.op_entry
     if op.reduction is None:
         return op.meaning(np, *args)
     inputs = op.reduction.inputs(np, *np.broadcast_arrays(*args))
-    over = _AXES[op.reduction.scope]
-    summary = np.sum if op.reduction.how == "sum" else np.mean
+    over = _AXES[op.reduction.kind]
+    summary = np.sum if op.reduction.method == "sum" else np.mean
     return op.meaning(np, tuple(summary(x, axis=over, keepdims=True) for x in inputs), *args)
 
 
@@ -146,7 +146,7 @@ class Evaluation:
     def _operands(self, node: Node) -> list[Array]:
         """Return the operands, of which summed operands are perturbed, since they may cancel."""
         args = [self(arg) for arg in node.args]
-        op = node.row
+        op = node.op_entry
         if not self.perturbation or not (op.mixes_numbers or node.op == "interp"):
             return args
         for index, arg in enumerate(node.args):
@@ -218,7 +218,7 @@ class Probe:
         in_range = np.isfinite(value) & ((value == 0) | (np.abs(value) > 1e-300))
         if not node.is_call:
             return in_range
-        op = node.row
+        op = node.op_entry
         if op.underflows and node.args:
             lost = value == 0
             for arg in node.args:

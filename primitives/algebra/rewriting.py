@@ -112,7 +112,7 @@ def may_replace(graph: Graph, nodes: Nodes, old: Node, new: Node) -> bool:
         return False
     rebuild = rebuilder(nodes, {old: new})
     for node in graph.live:
-        if node.row.mixes_numbers:
+        if node.op_entry.mixes_numbers:
             new_kind = common(rebuild(arg).kind for arg in node.args)
             if new_kind != common(arg.kind for arg in node.args):
                 return False

@@ -57,14 +57,16 @@ def _constant(context: Context, node: Node) -> Node | None:
 def _value(node: Node, dtype: type[np.floating]) -> float:
     """Return the value of an op of constants, computed in `dtype` and rounded to float32."""
     with np.errstate(all="ignore"):
-        return float(np.float32(node.row.of_numbers(np, *[dtype(arg.value) for arg in node.args])))
+        return float(
+            np.float32(node.op_entry.of_numbers(np, *[dtype(arg.value) for arg in node.args]))
+        )
 
 
 def _reduction_of_one_number(context: Context, node: Node) -> Node | None:
     """Replace a reduction of a single number by an op without a reduction."""
-    if node.row.of_number is None or any(arg.kind != node.kind for arg in node.args):
+    if node.op_entry.of_number is None or any(arg.kind != node.kind for arg in node.args):
         return None
-    return context.nodes.call(node.row.of_number, *node.args)
+    return context.nodes.call(node.op_entry.of_number, *node.args)
 
 
 def _average(context: Context, node: Node) -> Node | None:

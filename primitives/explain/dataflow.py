@@ -99,7 +99,7 @@ class _Builder(StatementGraph):
         if statement.op == "identity":
             self.boxes[statement] = self.boxes[statement.args[0]]
             return
-        op = statement.row
+        op = statement.op_entry
         box = self.boxes[statement] = f"statement {self.index(statement) + 1}"
         self._add(box, "op", _op_label(op), statement.name, statement.kind)
         is_ordered = op.arity > 1 and not op.commutative

@@ -158,8 +158,8 @@ class _Narrator(Structure):
         if value.op == "divide" and bias_correction(value.args[1]):
             return f"{self._operand(value.args[0])}{_CORRECTED}"
         operands = [self._operand(arg) for arg in value.args]
-        if value.row.phrase:
-            return value.row.phrase.format(*operands)
+        if value.op_entry.phrase:
+            return value.op_entry.phrase.format(*operands)
         return " of ".join(filter(None, (value.op, ", ".join(operands))))
 
     def _operand(self, value: Node) -> str:
@@ -168,7 +168,7 @@ class _Narrator(Structure):
         value = resolved(value)
         if not value.is_call or value in self.returned or words.endswith(_CORRECTED):
             return words
-        phrase = value.row.phrase
+        phrase = value.op_entry.phrase
         return f"({words})" if phrase and phrase.startswith("{") else words
 
     def _leaf(self, leaf: Node) -> str:

@@ -104,7 +104,7 @@ def uses(op: Op) -> tuple[int, ...]:
     """Return how often the formula of an op contains each operand."""
     operands = [Symbol(f"<{index}>", "") for index in range(op.arity)]
     latex = op.formula(*operands).latex()
-    return tuple(latex.count(operand.written) for operand in operands)
+    return tuple(latex.count(operand.latex_text) for operand in operands)
 
 
 class _Writer(StatementGraph):
@@ -128,7 +128,7 @@ class _Writer(StatementGraph):
             if parameter.initial and leaf in self.live_states:
                 lines.append(Equation(self._symbol_at(leaf, "0"), formula(parameter.initial)))
         for node in self.live_statements:
-            value = node.row.formula(*[self.formulas[arg] for arg in node.args])
+            value = node.op_entry.formula(*[self.formulas[arg] for arg in node.args])
             name = self._statement_symbol(node, value)
             if name is not None:
                 lines.append(Equation(name, value, self.index(node)))
@@ -143,7 +143,7 @@ class _Writer(StatementGraph):
         """Count how often the formulas contain each value."""
         counts = Counter([self.update])
         for node in self.live_statements:
-            for operand, times in zip(node.args, uses(node.row), strict=True):
+            for operand, times in zip(node.args, uses(node.op_entry), strict=True):
                 counts[operand] += times
         return counts
 
@@ -159,7 +159,7 @@ class _Writer(StatementGraph):
         """
         if leaf.op == "t":
             self.primes[leaf] = 0
-            return symbol(leaf.name, "", small=True)
+            return symbol(leaf.name, "", is_small=True)
         is_dead = leaf.op == STATE and leaf not in self.live_states
         self.primes[leaf] = 0 if is_dead else self._new_primes(leaf.name)
         is_input = leaf.op in (GRADIENT, "lr")

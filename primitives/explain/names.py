@@ -71,7 +71,7 @@ class _Namer(Structure):
             args = tuple([constants[arg] if arg in constants else names[arg] for arg in node.args])
             names[node] = self._target(node)
             self.holder[names[node]] = node
-            statements.append(Statement(names[node], node.row.name, args))
+            statements.append(Statement(names[node], node.op_entry.name, args))
         return Program(
             tuple(
                 Parameter(names[leaf], p.kind, p.initial)
@@ -141,7 +141,7 @@ class _Namer(Structure):
             and sum(map(self._depends_on_gradients, node.args)) == 1
         ):
             return "g"
-        return node.row.noun or f"{node.op}_value"
+        return node.op_entry.noun or f"{node.op}_value"
 
     def _state_of(self, node: Node) -> str:
         """Return the new name of the state whose old or next value is `node`, else ""."""

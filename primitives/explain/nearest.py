@@ -136,7 +136,7 @@ def _labels(program: Program) -> Counter[int]:
     labels = {leaf: mix(_LEAF, _INPUTS.get(leaf.op, 0)) for leaf in graph.parameters}
     labels |= dict.fromkeys(graph.next_values, _STATE)
     labels |= {constant: _CONSTANT for constant in graph.positions if constant.is_constant}
-    labels |= {statement: statement.row.tag for statement in graph.statements}
+    labels |= {statement: statement.op_entry.tag for statement in graph.statements}
     counts = Counter(labels[statement] for statement in graph.statements)
     for _ in range(_ROUNDS):
         new = dict(labels)
@@ -144,8 +144,8 @@ def _labels(program: Program) -> Counter[int]:
             new[state] = mix(_STATE, labels[next_value])
         for statement in graph.statements:
             operands = [labels[arg] for arg in statement.args]
-            label = statement.row.tag
-            for operand in sorted(operands) if statement.row.commutative else operands:
+            label = statement.op_entry.tag
+            for operand in sorted(operands) if statement.op_entry.commutative else operands:
                 label = mix(label, operand)
             new[statement] = label
         labels = new

@@ -45,7 +45,7 @@ class Dialect:
             The code, in which `_0`, `_1`, ... are the operands, and the expressions of the other
             names that occur in it.
         """
-        if value.row.infix and not all(arg.is_constant for arg in value.args):
+        if value.op_entry.infix and not all(arg.is_constant for arg in value.args):
             for index, arg in enumerate(value.args):
                 if arg.is_constant and not arg.name:
                     args[index] = source.literal(arg.value)
@@ -61,7 +61,7 @@ class Dialect:
         return code, {"xp": source.name(self.namespace)}
 
     def _code(self, value: Node) -> str:
-        row = value.row
+        row = value.op_entry
         if row.guarded_code and not row.code_valid(*map(self.ranges, value.args)):
             return row.guarded_code
         if row.matrixwise and value.kind <= Kind.LEAF:
@@ -74,8 +74,8 @@ class Dialect:
 
     def template(self, value: Node) -> str:
         """Return the code of an op, without a guard for operands outside of its domain."""
-        assert value.row.code is not None, value.op
-        return value.row.code
+        assert value.op_entry.code is not None, value.op
+        return value.op_entry.code
 
     def helper_lines(self) -> list[str]:
         """Return the definitions of the helper functions used, each after two blank lines."""
@@ -186,7 +186,7 @@ def _orthogonalize(x: Tensor) -> Tensor:
         return self._is_python_number_cache[value]
 
     def _is_python_op(self, value: Node) -> bool:
-        row = value.row
+        row = value.op_entry
         if row.python is None or not all(map(self.is_python_number, value.args)):
             return False
         return row.python_valid(*map(self.ranges, value.args))
@@ -207,7 +207,7 @@ def _orthogonalize(x: Tensor) -> Tensor:
         if self.is_python_number(value):
             return []
         numbers = [index for index, arg in enumerate(value.args) if self.is_python_number(arg)]
-        if code == value.row.guarded_code and code.startswith("_"):
+        if code == value.op_entry.guarded_code and code.startswith("_"):
             is_division = value.op == "divide"  # a dividend may be a number; a divisor may not
             return [index for index in numbers if index or not is_division]
         if value.op == "where":
@@ -221,7 +221,7 @@ def _orthogonalize(x: Tensor) -> Tensor:
 
     def template(self, value: Node) -> str:
         """Return the code of an op; see `Dialect.template`."""
-        row = value.row
+        row = value.op_entry
         if row.python and self.is_python_number(value):
             return row.python
         if value.op in ("maximum", "minimum"):

@@ -140,7 +140,7 @@ class Lowered:
         power = bias_correction(value)
         if power and power.args[0].op == HYPERPARAMETER and power.args[1].op == "t":
             return "bias_correction" + "".join(filter(str.isdigit, power.args[0].name))
-        return value.row.noun or value.op
+        return value.op_entry.noun or value.op
 
     def constants(self) -> list[str]:
         """Return the lines that define named constants, which have no short decimal notation."""
@@ -154,7 +154,9 @@ class Lowered:
         matrix_kinds = {Kind.ROW, Kind.COL, Kind.MATRIX}
         kinds = {value.kind for value in self.values()}
         kinds |= {state.parameter.kind for state in self.states}
-        return bool(kinds & matrix_kinds) or any(value.row.matrixwise for value in self.values())
+        return bool(kinds & matrix_kinds) or any(
+            value.op_entry.matrixwise for value in self.values()
+        )
 
 
 def is_fixed(value: Node) -> bool:
@@ -207,9 +209,9 @@ class _Lowering:
                 lowered[node] = self.nodes.constant(0.0)  # the optimizer adds weight decay itself
             elif node in graph.positions:
                 lowered[node] = self._number(graph.positions[node], constant_value(node.op))
-            elif node.row.symbol:
-                value = float(node.row.meaning(np))
-                lowered[node] = self.nodes.constant(value, node.row.symbol)
+            elif node.op_entry.symbol:
+                value = float(node.op_entry.meaning(np))
+                lowered[node] = self.nodes.constant(value, node.op_entry.symbol)
             else:
                 lowered[node] = self.apply(node.op, [lowered[arg] for arg in node.args], node.name)
         states = tuple(
@@ -287,7 +289,7 @@ class _Lowering:
         assert row.reduction is not None
         kind = common(arg.kind for arg in args)
         # The reduction of a single number is another op, such as `abs` for a norm.
-        if row.of_number and meet(kind, row.reduction.scope) == kind:
+        if row.of_number and meet(kind, row.reduction.kind) == kind:
             return self.apply(row.of_number, args, name)
         if row.name in _DECOMPOSITIONS:
             return _DECOMPOSITIONS[row.name](self, args, name)

@@ -36,9 +36,11 @@ class Node:
     Nodes are compared by identity. `Nodes` and `StatementGraph` create them.
 
     Attributes:
-        op: name of the op; for other nodes `CONSTANT`, or the type of the leaf, such as `STATE`.
-        row: the op's row in the op table; an empty row for nodes that are not ops.
-        args: operands. Those of a commutative op are in the order in which they were created.
+        op: name of the op. For a node that is not an op: `CONSTANT`, or the type of the leaf, such
+            as `STATE`.
+        op_entry: the op's entry in the op table; an empty entry for nodes that are not ops.
+        args: operands. The operands of a commutative op are in the order in which their nodes were
+            created.
         value: value of a constant, rounded to float32.
         name: name of a leaf's parameter, or the optional name of a constant.
         kind: kind of the value.
@@ -52,14 +54,14 @@ class Node:
 
     __slots__ = (
         "args", "depth", "is_call", "is_constant", "is_leaf", "kind", "leaves", "name", "number",
-        "op", "row", "value",
+        "op", "op_entry", "value",
     )  # fmt: skip
 
     def __init__(
         self,
         number: int,
         op: str,
-        row: Op = _NO_OP,
+        op_entry: Op = _NO_OP,
         args: tuple[Node, ...] = (),
         kind: Kind = Kind.SCALAR,
         value: float = 0.0,
@@ -67,13 +69,13 @@ class Node:
     ):
         self.number = number
         self.op = op
-        self.row = row
+        self.op_entry = op_entry
         self.args = args
         self.kind = kind
         self.value = value
         self.name = name
         self.is_constant = op == CONSTANT
-        self.is_call = row is not _NO_OP
+        self.is_call = op_entry is not _NO_OP
         self.is_leaf = not (self.is_call or self.is_constant)
         self.leaves: frozenset[str] = (
             frozenset([name]) if self.is_leaf else _NONE.union(*[a.leaves for a in args])
@@ -90,12 +92,12 @@ class Nodes:
     """Factory of nodes that returns the same object for equal values.
 
     Args:
-        rows: available ops, by name.
+        ops: available ops, by name.
         commute: whether x + y and y + x are the same node.
     """
 
-    def __init__(self, rows: Mapping[str, Op] = OPS, *, commute: bool = True):
-        self._rows = rows
+    def __init__(self, ops: Mapping[str, Op] = OPS, *, commute: bool = True):
+        self._ops = ops
         self._commute = commute
         self._nodes: dict[tuple[object, ...], Node] = {}
 
@@ -115,15 +117,15 @@ class Nodes:
     def call(self, op_name: str, *args: Node | float) -> Node:
         """Return the node of `op_name(*args)`.
 
-        A copy (`identity`) returns the operand itself, and a synonym such as `ema` becomes the op
-        that it is the same as.
+        A copy (`identity`) returns the node of its operand. A synonym such as `ema` returns a node
+        of the op that it is a synonym of (`interp`).
         """
         nodes = tuple([a if isinstance(a, Node) else self.constant(a) for a in args])
         if op_name == "identity":
             return nodes[0]
-        op = self._rows[op_name]
+        op = self._ops[op_name]
         if op.same_as:
-            op = self._rows[op.same_as]
+            op = self._ops[op.same_as]
         if op.commutative and self._commute and nodes[0].number > nodes[1].number:
             nodes = nodes[::-1]
         key = (op.name, *nodes)
@@ -183,7 +185,7 @@ class Graph:
 
     @cached_property
     def uses(self) -> Mapping[Node, int]:
-        """For each live node, how often other nodes and the returned values read it."""
+        """Number of uses of each live node, as an operand or as a returned value."""
         count = dict.fromkeys(self.live, 0)
         for node in self.live:
             for arg in node.args:
@@ -196,8 +198,8 @@ class Graph:
     def size(self) -> int:
         """Number of statements that a program for this graph needs.
 
-        Each op needs one statement. A returned value that is not the result of an op,
-        or is returned twice, needs a copy.
+        Each op needs one statement. A returned value that is not the result of an op, or that is
+        returned twice, needs a copy.
         """
         calls = sum(node.is_call for node in self.live)
         changed = [(s, n) for s, n in self.next_values.items() if not _is_state(n, s)]

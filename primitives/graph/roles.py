@@ -291,10 +291,10 @@ class _RoleFinder(Structure):
         )
         if multiplies_weights and value > 0 and "add" in user_ops:
             return _Draft(("weight decay", value), "weight_decay", "weight decay", NONNEGATIVE, [])
-        role = node.row.constant_role(operand)
+        role = node.op_entry.constant_role(operand)
         if role and role.always and (value > 0 or not role.keeps_sign):
             interval = POSITIVE if role.keeps_sign else ANYTHING
-            return _Draft((role.name, position), role.name, role.words, interval, [])
+            return _Draft((role.name, position), role.name, role.description, interval, [])
         return None
 
     def _as_other(
@@ -303,13 +303,13 @@ class _RoleFinder(Structure):
         """Match any other constant, unless its magnitude is plain."""
         if abs(value) in _PLAIN_MAGNITUDES:
             return None
-        role = node.row.constant_role(operand)
+        role = node.op_entry.constant_role(operand)
         if role is None or role.always:
-            role = ConstantRole(node.row.name, f"in {node.row.name}")
+            role = ConstantRole(node.op_entry.name, f"in {node.op_entry.name}")
         interval = ANYTHING
         if role.keeps_sign:
             interval = POSITIVE if value > 0 else NEGATIVE
-        return _Draft((role.name, position), role.name, role.words, interval, [])
+        return _Draft((role.name, position), role.name, role.description, interval, [])
 
     def _named(
         self, drafts: list[_Draft], weight_decay_positions: list[Position]

@@ -1,9 +1,9 @@
 """The statement graph: one node for each statement and each constant in a program's text.
 
 Copies and repeated values are separate nodes, so every node corresponds to one position in the
-program. `Node.row` is the row of the op in the text, and `Node.op` is the name of the op that it is
-a synonym of (`interp` for `ema`). `primitives.graph.nodes.read` builds the graph in which equal
-values are the same node.
+program. `Node.op_entry` is the table entry of the op in the text. `Node.op` is the same op's name,
+or for a synonym such as `ema` the name of the op it is a synonym of (`interp`). The graph of
+`primitives.graph.nodes.read`, in contrast, has one node for all equal values.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from primitives.program import Program
 Position = tuple[int, int]
 """Position of a constant in a program.
 
-It is (index of the statement, index of the operand), or (INITIAL, n) for the initial value of the
-state with index n.
+A position is (index of the statement, index of the operand), or (INITIAL, n) for the initial value
+of the state with index n.
 """
 INITIAL = -1
 
@@ -37,8 +37,8 @@ class StatementGraph:
         update: node of the update.
         next_values: node of the next value of each state, by the state's leaf, in the order
             returned.
-        live_states: leaves of the states that some update depends on.
-        live_statements: nodes of the statements that some update depends on.
+        live_states: leaves of the states that the update of some step depends on.
+        live_statements: nodes of the statements that the update of some step depends on.
         positions: position of each constant; (index of the statement, 0) for an op that returns a
             constant, such as `get_eps`.
     """
@@ -116,7 +116,7 @@ def resolved(node: Node) -> Node:
 
 
 def constant_value(op: str) -> float:
-    """Return the value of an op without operands, with the fewest digits of its float32."""
+    """Return the value of an op without operands: the shortest number with the same float32."""
     return shortest(float(OPS[op].meaning(np)))
 
 

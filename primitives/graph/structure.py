@@ -44,7 +44,7 @@ class Structure(StatementGraph):
             orders[self.gradient] = 1.0
             orders |= state_orders
             for node in self.statements:
-                orders[node] = _order(node.row, [orders[arg] for arg in node.args])
+                orders[node] = _order(node.op_entry, [orders[arg] for arg in node.args])
             state_orders = {state: orders[value] for state, value in self.next_values.items()}
         return orders
 
@@ -151,7 +151,7 @@ class Structure(StatementGraph):
             return int(node.op == "lr")
         if node not in cache:
             degrees = [self._degree_in_lr(arg, cache) for arg in node.args]
-            cache[node] = _homogeneous_degree(node.row, degrees)
+            cache[node] = _homogeneous_degree(node.op_entry, degrees)
         return cache[node]
 
     def decoupled_weight_decay(self, lr_is_factor: bool) -> tuple[Node | None, list[Position]]:

@@ -131,7 +131,7 @@ def _layouts(op: Op) -> list[str]:
 
 
 def _result_class(op: Op, layout: str) -> str:
-    to_scalar = op.reduction and not op.keeps_kind and op.reduction.scope == Kind.SCALAR
+    to_scalar = op.reduction and not op.keeps_kind and op.reduction.kind == Kind.SCALAR
     return "S" if to_scalar or "T" not in layout else "T"
 
 

@@ -143,7 +143,7 @@ def _apply(op: Op, args: list[Any], xp: Any) -> Any:
     if op.reduction is None:
         return [op.meaning(xp, *leaf) for leaf in leaf_args]
     reduced = [_reduced(op, leaf, xp) for leaf in leaf_args]
-    if op.reduction.scope == Kind.SCALAR:
+    if op.reduction.kind == Kind.SCALAR:
         sums = tuple(sum(slot) for slot in zip(*reduced, strict=True))
         if not op.keeps_kind:
             return op.meaning(xp, sums, *args)
@@ -158,8 +158,8 @@ def _reduced(op: Op, args: list[Any], xp: Any) -> tuple[Any, ...]:
     """
     assert op.reduction is not None
     inputs = op.reduction.inputs(xp, *xp.broadcast_arrays(*args))
-    if op.reduction.scope == Kind.SCALAR:
+    if op.reduction.kind == Kind.SCALAR:
         return tuple(x.sum() for x in inputs)
-    axes = AXES[op.reduction.scope]
-    reduce = xp.sum if op.reduction.how == "sum" else xp.mean
+    axes = AXES[op.reduction.kind]
+    reduce = xp.sum if op.reduction.method == "sum" else xp.mean
     return tuple(reduce(x, axis=axes, keepdims=True) for x in inputs)

@@ -131,7 +131,7 @@ def tensor_value(
         return op.meaning(jnp, *operands)
     inputs = op.reduction.inputs(jnp, *operands)
     terms = [jnp.broadcast_to(x, (model.size,)) for x in inputs]
-    scope, how = op.reduction.scope, op.reduction.how
+    scope, how = op.reduction.kind, op.reduction.method
     if how == "sum":
         terms = [x * factors() for x in terms]
     if scope == Kind.SCALAR:

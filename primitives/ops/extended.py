@@ -52,9 +52,9 @@ def _orthogonalize(xp: Namespace, x: Array) -> Array:
     return u if wide is x else xp.swapaxes(u, -1, -2)
 
 
-def _mean(name: str, scope: Kind, summary: str, **facts: Any) -> Op:
-    """Return an op that averages over the axes of `scope`."""
-    axes = AXES[scope]
+def _mean(name: str, kind: Kind, summary: str, **facts: Any) -> Op:
+    """Return an op that averages over axes; `kind` is the kind of the result."""
+    axes = AXES[kind]
     axis = axes[0] if axes and len(axes) == 1 else axes
     return Op(
         name,
@@ -62,7 +62,7 @@ def _mean(name: str, scope: Kind, summary: str, **facts: Any) -> Op:
         lambda xp, totals, x: totals[0],
         summary,
         op_set="full",
-        reduction=Reduction(scope, "mean", lambda xp, x: (x,)),
+        reduction=Reduction(kind, "mean", lambda xp, x: (x,)),
         keeps_kind=False,
         parity="odd",
         of_number="identity",

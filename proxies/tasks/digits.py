@@ -27,7 +27,7 @@ from proxies.layers import (
     smoothed_divergence,
 )
 from proxies.registry import register
-from proxies.sampling import Cut, below, cut, draw, evaluation_views
+from proxies.sampling import Partition, cut, draw, evaluation_views, integers_below
 from proxies.task import PyTree, Split, Task
 
 CLASSES = 10
@@ -97,12 +97,12 @@ def _read(part: data.Part) -> Digits:
 
 def _views(item: jax.Array, bits: jax.Array) -> Views:
     """Draw shifts from two of the 16 random bits, and gains from the other fourteen."""
-    top, left = jnp.divmod(below(bits, 4), 2)
+    top, left = jnp.divmod(integers_below(bits, 4), 2)
     low, high = _GAIN
     return Views(item, top * _PADDED + left, low + (high - low) / 2**14 * (bits & 0x3FFF))
 
 
-def _partition(digits: Digits, key: jax.Array) -> Cut:
+def _partition(digits: Digits, key: jax.Array) -> Partition:
     return cut(digits.labels.shape[0], key, evaluation=0.4)
 
 
@@ -145,10 +145,10 @@ def build(
     """
     metric_of = loss if error is None else error
 
-    def sample(partition: Cut, key: jax.Array) -> Views:
+    def sample(partition: Partition, key: jax.Array) -> Views:
         return _views(*draw(partition.train, key, batch))
 
-    def evaluate(params: PyTree, digits: Digits, partition: Cut, key: jax.Array) -> jax.Array:
+    def evaluate(params: PyTree, digits: Digits, partition: Partition, key: jax.Array) -> jax.Array:
         views = _views(*evaluation_views(partition, _VIEWS))
         return metric_of(params, _batch(digits, views), key)
 

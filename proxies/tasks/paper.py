@@ -27,7 +27,7 @@ from proxies.layers import (
     predict_tokens,
     token_specs,
 )
-from proxies.sampling import Cut, averaged, cut, draw
+from proxies.sampling import Partition, cut, draw, mean_error
 from proxies.task import Split, Task
 from proxies.tasks.topics import Text, next_symbols
 
@@ -119,10 +119,10 @@ def vit(
         )
         return gaussian(key, specs)
 
-    def partition(images: Images, key: jax.Array) -> Cut:
+    def partition(images: Images, key: jax.Array) -> Partition:
         return cut(images.pixels.shape[0], key, at_most=_EVALUATED)
 
-    def sample(partition: Cut, key: jax.Array) -> jax.Array:
+    def sample(partition: Partition, key: jax.Array) -> jax.Array:
         return draw(partition.train, key, batch)[0]
 
     def read(images: Images, item: jax.Array) -> Batch:
@@ -135,12 +135,14 @@ def vit(
         logits = classify_patches(params, patches(batch.pixels, patch), layers, heads)
         return cross_entropy(logits, batch.labels)
 
-    def evaluate(params: Weights, images: Images, partition: Cut, key: jax.Array) -> jax.Array:
+    def evaluate(
+        params: Weights, images: Images, partition: Partition, key: jax.Array
+    ) -> jax.Array:
         def error(item: jax.Array, bits: jax.Array) -> jax.Array:
             del bits
             return loss(params, read(images, item), key)
 
-        return averaged(error, partition, batch)
+        return mean_error(error, partition, batch)
 
     return Task(
         name=name,

@@ -23,7 +23,7 @@ from proxies.layers import (
     rms_normalize,
 )
 from proxies.registry import register
-from proxies.sampling import Cut, below, cut, draw, evaluation_views
+from proxies.sampling import Partition, cut, draw, evaluation_views, integers_below
 from proxies.task import Split, Task
 
 _GREY = 0.299, 0.587, 0.114  # weights of red, green and blue in luma (ITU-R BT.601)
@@ -102,20 +102,20 @@ def build(
     window = np.add.outer(rows * channels, np.arange(channels))
     metric_of = loss if error is None else error
 
-    def partition(cells: Cells, key: jax.Array) -> Cut:
+    def partition(cells: Cells, key: jax.Array) -> Partition:
         return cut(cells.pixels.shape[0], key)
 
     def places(cell: jax.Array, bits: jax.Array) -> Places:
-        return Places(cell, *jnp.divmod(below(bits, offsets * offsets), offsets))
+        return Places(cell, *jnp.divmod(integers_below(bits, offsets * offsets), offsets))
 
-    def sample(partition: Cut, key: jax.Array) -> Places:
+    def sample(partition: Partition, key: jax.Array) -> Places:
         return places(*draw(partition.train, key, batch))
 
     def read(cells: Cells, sample: Places) -> jax.Array:
         start = (sample.cell * data.CELL + sample.top) * data.CELL + sample.left
         return jnp.ravel(cells.pixels)[start[:, None, None, None] * channels + window]
 
-    def evaluate(params: Weights, cells: Cells, partition: Cut, key: jax.Array) -> jax.Array:
+    def evaluate(params: Weights, cells: Cells, partition: Partition, key: jax.Array) -> jax.Array:
         sample = places(*evaluation_views(partition, views))
         return metric_of(params, read(cells, sample), key)
 

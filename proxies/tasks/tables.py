@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Weights, gaussian, lecun, network, network_specs
 from proxies.registry import register
-from proxies.sampling import Cut, cut, draw, evaluation_views
+from proxies.sampling import Partition, cut, draw, evaluation_views
 from proxies.task import Split, Task
 
 _VIEWS = 8  # masks of each evaluation row
@@ -77,10 +77,10 @@ def impute(
     def init(key: jax.Array) -> Weights:
         return gaussian(key, network_specs((2 * features, *hidden, features), last=lecun))
 
-    def partition(table: Table, key: jax.Array) -> Cut:
+    def partition(table: Table, key: jax.Array) -> Partition:
         return cut(table.rows.shape[0], key, evaluation=0.4)
 
-    def sample(partition: Cut, key: jax.Array) -> Masked:
+    def sample(partition: Partition, key: jax.Array) -> Masked:
         return Masked(*draw(partition.train, key, batch))
 
     def read(table: Table, sample: Masked) -> Rows:
@@ -96,7 +96,7 @@ def impute(
         errors = jnp.square(predicted - batch.features) * batch.hidden
         return jnp.sum(errors) / jnp.maximum(jnp.sum(batch.hidden), 1.0)
 
-    def evaluate(params: Weights, table: Table, partition: Cut, key: jax.Array) -> jax.Array:
+    def evaluate(params: Weights, table: Table, partition: Partition, key: jax.Array) -> jax.Array:
         sample = Masked(*evaluation_views(partition, _VIEWS))
         return loss(params, read(table, sample), key)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Weights, cross_entropy, gaussian, predict_tokens, token_specs
 from proxies.registry import register
-from proxies.sampling import Cut, averaged, below, cut, draw
+from proxies.sampling import Partition, cut, draw, integers_below, mean_error
 from proxies.task import Split, Task
 
 SYMBOLS = len(data.ALPHABET)
@@ -124,13 +124,13 @@ def next_symbols(
     offsets = data.BLOCK - context  # a window has one symbol more than its context
     window = np.arange(context + 1)
 
-    def partition(text: Text, key: jax.Array) -> Cut:
+    def partition(text: Text, key: jax.Array) -> Partition:
         return cut(text.blocks.shape[0], key, at_most=evaluated)
 
     def windows(block: jax.Array, bits: jax.Array) -> Windows:
-        return Windows(block, below(bits, offsets))
+        return Windows(block, integers_below(bits, offsets))
 
-    def sample(partition: Cut, key: jax.Array) -> Windows:
+    def sample(partition: Partition, key: jax.Array) -> Windows:
         return windows(*draw(partition.train, key, batch))
 
     def read(text: Text, sample: Windows) -> jax.Array:
@@ -141,13 +141,13 @@ def next_symbols(
         del key
         return cross_entropy(model(params, batch[:, :-1]), batch[:, 1:])
 
-    def evaluate(params: Weights, text: Text, partition: Cut, key: jax.Array) -> jax.Array:
+    def evaluate(params: Weights, text: Text, partition: Partition, key: jax.Array) -> jax.Array:
         def error(block: jax.Array, bits: jax.Array) -> jax.Array:
             return loss(params, read(text, windows(block, bits)), key)
 
         if evaluated is None:
             return error(partition.evaluation, partition.view)
-        return averaged(error, partition, batch)
+        return mean_error(error, partition, batch)
 
     return Task(
         name=name,

@@ -35,15 +35,15 @@ def vit(
 
     The transformer reads 16 patches of 2x2 pixels.
     """
-    side = 2
-    places, pixels = (SIDE // side) ** 2, side * side
+    patch_side = 2
+    patch_count, pixels_per_patch = (SIDE // patch_side) ** 2, patch_side * patch_side
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, patch_specs(places, pixels, layers, width, CLASSES))
+        return gaussian(key, patch_specs(patch_count, pixels_per_patch, layers, width, CLASSES))
 
     def model(params: Weights, x: jax.Array) -> jax.Array:
-        squares = patches(x.reshape(-1, SIDE, SIDE, 1), side)
-        return classify_patches(params, squares, layers, heads)
+        image_patches = patches(x.reshape(-1, SIDE, SIDE, 1), patch_side)
+        return classify_patches(params, image_patches, layers, heads)
 
     description = f"vision transformer of {layers} layers"
     return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
@@ -62,7 +62,7 @@ def resnet(
     """Return the task of classifying digits with a residual convolutional network.
 
     Each block computes `x <- x + conv(relu(conv(norm(x))))` with 3x3 convolutions and normalisation
-    over channels. After the first block, averages of 2x2 reduce 8x8 positions to 4x4.
+    over channels. After the first block, 2x2 average pooling reduces the 8x8 positions to 4x4.
     """
 
     def init(key: jax.Array) -> Weights:
@@ -78,12 +78,12 @@ def resnet(
     def model(params: Weights, x: jax.Array) -> jax.Array:
         x = convolve(x.reshape(-1, SIDE, SIDE, 1), params["enter"])
         for block in range(blocks):
-            normal = rms_normalize(x) * params["gain"][block]
-            units = jax.nn.relu(convolve(normal, params["expand"][block]))
-            x = x + convolve(units, params["contract"][block])
+            normalized = rms_normalize(x) * params["gain"][block]
+            hidden = jax.nn.relu(convolve(normalized, params["expand"][block]))
+            x = x + convolve(hidden, params["contract"][block])
             if block == 0:
-                half = SIDE // 2
-                x = jnp.mean(x.reshape(-1, half, 2, half, 2, width), axis=(2, 4))
+                pooled_side = SIDE // 2
+                x = jnp.mean(x.reshape(-1, pooled_side, 2, pooled_side, 2, width), axis=(2, 4))
         features = jnp.mean(rms_normalize(x) * params["gain"][blocks], axis=(1, 2))
         return features @ params["weight"] + params["bias"]
 

@@ -26,7 +26,7 @@ SMOOTHING = 0.9
 class StepSchedule(NamedTuple):
     """Learning rate, weight decay and loss limit of each step of a training.
 
-    All fields are traced: one compiled training serves every schedule with the same budget.
+    All fields are traced: one compiled training serves all schedules of the same length `budget`.
 
     >>> import numpy as np
     >>> int(StepSchedule.plain(np.ones(3, np.float32), 3).steps)
@@ -66,9 +66,10 @@ class TrainingResult(NamedTuple):
             gradient was taken; NaN for steps that were not run.
         loss: float32 scalar, the final evaluation; +inf if the training diverged.
         steps: int32 scalar, the number of steps that were run.
-        diverged: bool scalar; a batch loss, a final weight or the evaluation was not finite.
-        stopped: bool scalar; the training exceeded a loss limit, and `loss` is that of the weights
-            at that step.
+        diverged: bool scalar, whether a batch loss, a final weight or the evaluation is infinite
+            or NaN.
+        stopped: bool scalar, whether the smoothed loss exceeded a limit; `loss` is then evaluated
+            at the weights of that step.
         update_rms: `[budget]` float32, the root mean square of each update over all weights, 0 for
             steps that were not run; `[0]` unless `Loop.observe` is set.
         params: the final weights; None unless `Loop.observe` is set.
@@ -87,11 +88,11 @@ class TrainingResult(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Everything random about a training, drawn before its first step, and its schedule.
+    """The random numbers of a training, drawn before the first step, and the training's schedule.
 
     Attributes:
         schedule: learning rate, weight decay and loss limit of each step.
-        partition: the seed's split of the data into training and evaluation items.
+        partition: the seed's partition of the data into training and evaluation items.
         samples: the random numbers of each batch, arrays with a first axis `[budget]`.
         loss_keys: `[budget]` keys, one for the loss of each step.
         evaluation_key: the key of the final evaluation.
@@ -109,14 +110,14 @@ class TrainState(NamedTuple):
 
     step: jax.Array
     params: PyTree
-    past: PyTree  # the weights of the last `delay` steps; those of step t at index t modulo `delay`
+    past_params: PyTree  # the weights of the last `delay` steps; step t is at index t mod `delay`
     rule_state: PyTree
     train_loss: jax.Array
     smooth_loss: jax.Array
     update_rms: PyTree  # an array, or None
     path: PyTree
     finite: jax.Array
-    within: jax.Array  # the smoothed loss is within its limit
+    within_limit: jax.Array  # whether the smoothed loss is within its limit
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Loop:
         """
         task = self.task
         budget = schedule.lrs.shape[0]
-        keys = _streams(key, 3 + 2 * budget)
+        keys = _distinct_keys(key, 3 + 2 * budget)
         init_key, partition_key, evaluation_key = keys[:3]
         sample_keys, loss_keys = keys[3::2], keys[4::2]
         partition = task.partition(data, partition_key)
@@ -172,11 +173,13 @@ class Loop:
         return draws, self._start(params, budget, operands)
 
     def _start(self, params: PyTree, budget: int, operands: tuple[PyTree, ...]) -> TrainState:
-        delay = self.task.delay
+        past_params: PyTree = ()
+        if delay := self.task.delay:
+            past_params = jax.tree.map(lambda leaf: jnp.stack([leaf] * delay), params)
         return TrainState(
             step=jnp.int32(0),
             params=params,
-            past=jax.tree.map(lambda leaf: jnp.stack([leaf] * delay), params) if delay else (),
+            past_params=past_params,
             rule_state=_init(self.rule, params, operands),
             train_loss=jnp.full(budget, jnp.nan, jnp.float32),
             smooth_loss=jnp.float32(0.0),
@@ -185,12 +188,12 @@ class Loop:
             if self.trace
             else None,
             finite=jnp.bool_(True),
-            within=jnp.bool_(True),
+            within_limit=jnp.bool_(True),
         )
 
     def is_running(self, draws: Draws, state: TrainState) -> jax.Array:
-        """Return whether there is another step: not diverged, not stopped, steps left."""
-        return state.finite & state.within & (state.step < draws.schedule.steps)
+        """Return whether the training continues: not diverged, not stopped, and steps are left."""
+        return state.finite & state.within_limit & (state.step < draws.schedule.steps)
 
     def advance(self, data: PyTree, draws: Draws, state: TrainState) -> TrainState:
         """Return the state after one more step.
@@ -204,13 +207,15 @@ class Loop:
             return _scalar("loss", task.loss(params, batch, key))
 
         lrs, decays, limits, _ = draws.schedule
-        step, params, past, rule_state, train_loss, smooth_loss, update_rms, path, *_ = state
+        step, params, past_params, rule_state, train_loss, smooth_loss, update_rms, path, *_ = state
         sample, loss_key = jax.tree.map(lambda rows: rows[step], (draws.samples, draws.loss_keys))
         gradient_params = params
         if task.delay:
             index = step % task.delay
-            gradient_params = jax.tree.map(lambda weights: weights[index], past)
-            past = jax.tree.map(lambda rows, row: rows.at[index].set(row), past, params)
+            gradient_params = jax.tree.map(lambda weights: weights[index], past_params)
+            past_params = jax.tree.map(
+                lambda rows, row: rows.at[index].set(row), past_params, params
+            )
         gradient = task.gradient or jax.value_and_grad(scalar_loss)
         loss, gradients = gradient(gradient_params, task.batch(data, sample), loss_key)
         t = (step + 1).astype(jnp.float32)
@@ -226,14 +231,14 @@ class Loop:
         return TrainState(
             step=step + 1,
             params=params,
-            past=past,
+            past_params=past_params,
             rule_state=rule_state,
             train_loss=train_loss.at[step].set(loss),
             smooth_loss=smooth_loss,
             update_rms=update_rms,
             path=path,
             finite=jnp.isfinite(loss),
-            within=smooth_loss <= limits[step] * (1 - SMOOTHING**t),
+            within_limit=smooth_loss <= limits[step] * (1 - SMOOTHING**t),
         )
 
     def finish(self, data: PyTree, draws: Draws, end: TrainState) -> TrainingResult:
@@ -253,7 +258,7 @@ class Loop:
             loss=jnp.where(finite, loss, jnp.inf),
             steps=end.step,
             diverged=~finite,
-            stopped=end.finite & ~end.within,
+            stopped=end.finite & ~end.within_limit,
             update_rms=end.update_rms if self.observe else jnp.zeros(0, jnp.float32),
             params=end.params if self.observe else None,
             path=end.path,
@@ -261,7 +266,7 @@ class Loop:
 
 
 def _scalar(function: str, value: jax.Array) -> jax.Array:
-    """Return `value`, the result of a task's function, if it is a scalar."""
+    """Return `value` if it is a scalar; otherwise raise an error that names the task's function."""
     if jnp.shape(value):
         raise ValueError(
             f"`{function}` returns an array of the shape {jnp.shape(value)}; "
@@ -276,8 +281,8 @@ def _rms(updates: PyTree) -> jax.Array:
     return jnp.sqrt(total / sum(leaf.size for leaf in leaves))
 
 
-def _streams(key: jax.Array, count: int) -> jax.Array:
-    """Return `count` distinct keys that also differ from those of other seeds.
+def _distinct_keys(key: jax.Array, count: int) -> jax.Array:
+    """Return `count` distinct keys that also differ from the keys of other seeds.
 
     A counter-based generator only needs distinct keys. So the keys are numbered in their first
     word, which is zero in the keys of small seeds; `jax.random.split` takes 0.2 s to compile.

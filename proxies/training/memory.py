@@ -9,7 +9,7 @@ from proxies.task import PyTree, Task
 from proxies.training.loop import Rule, StepSchedule
 from proxies.training.single import compile_train
 
-_USABLE = 0.9  # share of a device's memory; the rest is for what the compiler's estimate omits
+_USABLE = 0.9  # fraction of a device's memory; the estimate omits what the rest is for
 
 
 def memory(
@@ -20,7 +20,7 @@ def memory(
     The number is the compiler's estimate for the whole training: arguments (the data), results,
     and temporary values (weights, the rule's states, gradients, activations, the random draws of
     all batches). The training is compiled for JAX's default backend, but not run. For a task over
-    several devices the number is the share of each device.
+    several devices, the number is what each device needs.
 
     >>> import optax, proxies
     >>> proxies.memory(proxies.load("quadratic"), optax.sgd(0.1), steps=2) > 0
@@ -52,13 +52,13 @@ def memory(
             f"JAX's {jax.default_backend()} backend gives no estimate of memory; "
             "use another backend, such as cpu"
         )
-    needed: int = (
+    needed_bytes: int = (
         estimate.argument_size_in_bytes
         + estimate.output_size_in_bytes
         + estimate.temp_size_in_bytes
         - estimate.alias_size_in_bytes
     )
-    return needed
+    return needed_bytes
 
 
 def fits(

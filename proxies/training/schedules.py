@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Schedule: TypeAlias = Callable[["jax.Array"], "jax.Array"]
 """A function from the step, counted from 0, to the learning rate relative to its peak."""
 
-_WARM_UP = 0.1  # share of the steps
+_WARM_UP = 0.1  # fraction of the steps
 
 
 def cosine(steps: int) -> Schedule:
@@ -52,8 +52,8 @@ def warm_up_cosine(steps: int) -> Schedule:
 
     if steps == 1:
         return cosine(steps)
-    rise = max(1, round(_WARM_UP * steps))
-    schedule: Schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, rise, steps)
+    warm_up_steps = max(1, round(_WARM_UP * steps))
+    schedule: Schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, warm_up_steps, steps)
     return schedule
 
 
@@ -62,19 +62,19 @@ def inverse_sqrt(steps: int) -> Schedule:
     import jax.numpy as jnp
     import optax
 
-    rise = max(1, round(_WARM_UP * steps))
+    warm_up_steps = max(1, round(_WARM_UP * steps))
 
-    def falling(step: jax.Array) -> jax.Array:
-        return jnp.sqrt(rise / jnp.maximum(step + rise, 1.0))
+    def decay(step: jax.Array) -> jax.Array:
+        return jnp.sqrt(warm_up_steps / jnp.maximum(step + warm_up_steps, 1.0))
 
     schedule: Schedule = optax.join_schedules(
-        [optax.linear_schedule(0.0, 1.0, rise), falling], [rise]
+        [optax.linear_schedule(0.0, 1.0, warm_up_steps), decay], [warm_up_steps]
     )
     return schedule
 
 
 def cyclical(steps: int) -> Schedule:
-    """Restart a half cosine from 1 to 0 four times (Loshchilov and Hutter 2016)."""
+    """Decay along half a cosine from 1 to 0 four times (Loshchilov and Hutter 2016)."""
     import optax
 
     quarter = max(1, steps // 4)

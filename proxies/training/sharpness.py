@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from proxies.task import PyTree, Task
 
 _BATCHES = 8  # number of batches that the loss is averaged over
-_ITERATIONS = 60  # of the power iteration
+_ITERATIONS = 60  # number of iterations of the power method
 
 
 @partial(jax.jit, static_argnames=("task",))
@@ -17,7 +17,7 @@ def sharpness(task: Task, params: PyTree, data: PyTree, key: jax.Array) -> jax.A
 
     The eigenvalue is found by power iteration. Products with the Hessian are forward derivatives of
     the gradient, so the Hessian is never built (Pearlmutter 1994). The custom gradient of a task is
-    ignored: the Hessian is that of its `loss`.
+    ignored: the Hessian is that of the task's `loss`.
 
     >>> import jax, proxies
     >>> task = proxies.load("quadratic")
@@ -32,7 +32,7 @@ def sharpness(task: Task, params: PyTree, data: PyTree, key: jax.Array) -> jax.A
         key: the seed of the batches and of the initial vector.
 
     Returns:
-        float32 scalar; negative where the curvature of largest magnitude is downward.
+        float32 scalar; negative if the curvature of largest magnitude is negative.
     """
     partition_key, sample_key, loss_key, start_key = jax.random.split(key, 4)
     partition = task.partition(data, partition_key)

@@ -30,7 +30,7 @@ def smoothed(losses: NDArray[np.float32]) -> NDArray[np.float64]:
     Returns:
         `[steps]`, the average up to each step.
     """
-    from scipy.signal import lfilter  # importing it is slow
+    from scipy.signal import lfilter  # importing SciPy is slow
 
     weights = 1 - SMOOTHING ** np.arange(1, len(losses) + 1)
     averages = lfilter([1 - SMOOTHING], [1, -SMOOTHING], losses.astype(np.float64))
@@ -65,7 +65,7 @@ def train(
             are passed only to rules that take extra arguments.
         steps: number of steps, at least 1; None uses the task's budget.
         schedule: learning rate relative to its peak; None uses `cosine(steps)`.
-        key: the seed of initial weights, data split and batches.
+        key: the seed of initial weights, partition of the data, and batches.
         operands: additional arguments of `rule.init`. Their arrays are traced, so a rule that keeps
             a program in its state runs any program without compiling again.
 
@@ -98,8 +98,8 @@ def compiled_train(
 ) -> TrainingResult:
     """Train like `train`, with all arguments explicit; compiled once per (task, rule, budget).
 
-    Use it for data that is already on a device, or to train with different step schedules without
-    compiling again.
+    Use this function for data that is already on a device, or to train with different step
+    schedules without compiling again.
 
     >>> import jax, numpy as np, optax, proxies
     >>> task = proxies.load("quadratic")

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from proxies import data
 from proxies.layers import Weights, gaussian, lecun, network, network_specs, smoothed_divergence
 from proxies.registry import Factory
-from proxies.sampling import Cut, cut, draw
+from proxies.sampling import Partition, cut, draw
 from proxies.task import Files, Split, Task
 from proxies.tasks import paper, recurrent, topics
 from proxies.user_tasks.execution import inherit, sha256
@@ -128,10 +128,10 @@ def _network(name: str, path: Path, split: Split, *, hidden: tuple[int, ...]) ->
     def init(key: jax.Array) -> Weights:
         return gaussian(key, network_specs(sizes, last=lecun))
 
-    def partition(table: Table, key: jax.Array) -> Cut:
+    def partition(table: Table, key: jax.Array) -> Partition:
         return cut(table.x.shape[0], key)
 
-    def sample(partition: Cut, key: jax.Array) -> jax.Array:
+    def sample(partition: Partition, key: jax.Array) -> jax.Array:
         return draw(partition.train, key, batch_size)[0]
 
     def read(table: Table, item: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -145,7 +145,7 @@ def _network(name: str, path: Path, split: Split, *, hidden: tuple[int, ...]) ->
             return smoothed_divergence(outputs, targets, _SMOOTHING)
         return jnp.mean((outputs - targets) ** 2)
 
-    def evaluate(params: Weights, table: Table, partition: Cut, key: jax.Array) -> jax.Array:
+    def evaluate(params: Weights, table: Table, partition: Partition, key: jax.Array) -> jax.Array:
         return loss(params, read(table, partition.evaluation), key)
 
     model = "network" if hidden else "linear"

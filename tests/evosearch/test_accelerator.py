@@ -20,7 +20,7 @@ from evosearch.report.benchmark import part_report
 from evosearch.report.terminal import plain_text
 from primitives import step
 from tests.evosearch.test_batches import OPS, TASK, tiny
-from tests.proxies.compiling import QUICKLY
+from tests.proxies.compiling import FAST_COMPILATION
 
 
 def plan_of(**changes: Any) -> AcceleratorPlan:
@@ -48,7 +48,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
         return {"lanes": config.batch, "seconds": seconds}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_runner, "interpreter_options", lambda platform: QUICKLY)
+        patch.setattr(batch_runner, "interpreter_options", lambda platform: FAST_COMPILATION)
         patch.setattr(batches, "search_speed", search)
         to = tmp_path_factory.mktemp("profile") / "steps.xplane.pb"
         yield {part["part"]: part for part in measure(plan_of(), 10, to)}

@@ -26,7 +26,7 @@ from evosearch.report.terminal import show
 from primitives import encode, interpreter, parse, semantic_key, zoo
 from primitives.machine.instructions import instruction_set
 from proxies.tasks import digits, paper
-from tests.proxies.compiling import QUICKLY
+from tests.proxies.compiling import FAST_COMPILATION
 
 OPS = zoo.load("adamw_paper").ops | zoo.load("lion").ops
 PROGRAMS = ["adamw_paper", "lion", "mutants"]
@@ -57,7 +57,7 @@ def tiny(**changes: Any) -> BenchmarkPlan:
 @pytest.fixture(scope="module")
 def document() -> Iterator[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_runner, "interpreter_options", lambda platform: QUICKLY)
+        patch.setattr(batch_runner, "interpreter_options", lambda platform: FAST_COMPILATION)
         yield bench_batches(tiny(), repeats=1, seconds=0)
 
 
@@ -191,7 +191,7 @@ def test_the_naive_interpreter_agrees_with_the_interpreter() -> None:
             step: jax.Array = machine.update(gradient, state, weights, lr=0.5, t=1.0)[0]
             return step
 
-        updates.append(jax.jit(jax.vmap(update), compiler_options=QUICKLY)(stacked))
+        updates.append(jax.jit(jax.vmap(update), compiler_options=FAST_COMPILATION)(stacked))
     np.testing.assert_allclose(updates[1], updates[0], rtol=1e-6)
     assert np.abs(updates[0]).max() > 0
 

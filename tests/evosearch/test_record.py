@@ -26,7 +26,7 @@ from evosearch.runs.database import DATABASE
 from evosearch.runs.directory import read_config
 from evosearch.runs.lineage import lineage
 from evosearch.runs.migrations import SCHEMA_VERSION
-from evosearch.runs.provenance import DECIDING, code_digest
+from evosearch.runs.provenance import DECIDING_MODULES, code_digest
 from evosearch.runs.recovery import fork, replay_as_ended
 from evosearch.runs.replay import Divergence
 from evosearch.runs.rows import (
@@ -274,7 +274,7 @@ def test_the_code_digest_covers_all_modules_that_evolution_uses() -> None:
         for home in _defining_modules(waiting.pop()) - reached - decides_nothing:
             reached.add(home)
             waiting.append(home)
-    assert reached == set(DECIDING)
+    assert reached == set(DECIDING_MODULES)
 
 
 # -- forking -------------------------------------------------------------------------------------

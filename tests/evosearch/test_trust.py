@@ -36,7 +36,7 @@ def task():
 
 @pytest.fixture(autouse=True)
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The path of the record of trusted files, which does not exist at first."""
+    """The path of the list of trusted files, which does not exist at first."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state" / "evosearch" / "trusted.json"
 
@@ -221,7 +221,7 @@ def test_a_file_accepted_at_the_prompt_is_recorded(
     shown = terminal("n\n")
     forget_loaded_tasks()
     assert run("resume", directory).status == 2
-    assert "it changed since you trusted it" in shown.getvalue()
+    assert "it has changed since you trusted it" in shown.getvalue()
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", "", "yess\n", "no\ny\n"])
@@ -275,7 +275,7 @@ def test_a_damaged_record_trusts_no_file_and_is_replaced(
     assert result.status == 2
     assert "Traceback" not in result.err
     if content != b'{"a": 3}':
-        assert "record of trusted files cannot be read" in result.err
+        assert "list of trusted files cannot be read" in result.err
     assert "sys.exit(7)" in run("resume", "--trust", directory).err
     assert set(json.loads(record.read_text())) == {
         f"{directory}/{n}.py" for n in ("evil", "helper")
@@ -283,7 +283,7 @@ def test_a_damaged_record_trusts_no_file_and_is_replaced(
     assert [path.name for path in record.parent.iterdir()] == ["trusted.json"]
 
 
-def test_an_unwritable_record_is_a_notice(
+def test_an_unwritable_list_of_trusted_files_is_a_notice(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -291,7 +291,7 @@ def test_an_unwritable_record_is_a_notice(
     directory = untrusted_run(tmp_path, GOOD)
     result = run("tasks", f"{directory}/evil.py:task")
     assert result.status == 0
-    assert "the trusted file cannot be recorded" in result.err
+    assert "cannot save that you trust this file" in result.err
 
 
 def test_a_relative_state_folder_is_ignored(

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 
 from primitives import OPS, Program, analyse, equations, initial_state, step, zoo
 from primitives.text.formula import Negative, Number, Power, Product, Quotient, Sum
-from primitives.text.notation import Cases, Form, Relation, Symbol
+from primitives.text.notation import Cases, Function, Relation, Symbol
 from tests.strategies import programs
 
 STEPS = 3
@@ -22,10 +22,10 @@ def evaluate(formula, values):
     """Return the value of a formula, with x / 0 = 0; `values` maps symbols to numbers."""
     parts = [evaluate(operand, values) for operand in formula.operands]
     match formula:
-        case Symbol(word="pi" | "e" as name) if name not in values:
+        case Symbol(plain_text="pi" | "e" as name) if name not in values:
             result = float(OPS[f"get_{name}"].meaning(np))
         case Symbol():
-            result = values[formula.word]
+            result = values[formula.plain_text]
         case Number(value):
             result = float(np.float32(float(value)))
         case Negative():
@@ -42,7 +42,7 @@ def evaluate(formula, values):
             result = call({">": "greater", "=": "equal"}[formula.sign], parts)
         case Cases():
             result = call("where", parts)
-        case Form(name=name):
+        case Function(name=name):
             result = call(name, parts)
     if not math.isfinite(result) or (result and not 1e-60 < abs(result) < 1e60):
         raise OutOfRangeError
@@ -61,15 +61,15 @@ def evaluate_step(lines, inputs):
     """Return the values of all symbols after one step, given those of inputs and old states."""
     values = dict(inputs)
     for line in lines:
-        if not line.left.word.endswith("[0]"):
-            values[line.left.word] = evaluate(line.right, values)
+        if not line.left.plain_text.endswith("[0]"):
+            values[line.left.plain_text] = evaluate(line.right, values)
     return values
 
 
 def trajectory(program, inputs, nudge=0.0):
     """Return the weights and states [steps, 1 + states] that the equations compute."""
     lines = equations(program)
-    by_symbol = {line.left.word: line for line in lines}
+    by_symbol = {line.left.plain_text: line for line in lines}
     names = [state.name for state in program.states]
     current = {}
     for state in program.states:

@@ -47,7 +47,7 @@ def test_statement_graphs_know_the_positions_of_constants(program):
         args = program.statements[index].args
         assert not args if not constant.is_constant else args[operand] == constant.value
     for statement, text in zip(statement_graph.statements, program.statements, strict=True):
-        assert (statement.name, statement.row) == (text.target, OPS[text.op])
+        assert (statement.name, statement.op_entry) == (text.target, OPS[text.op])
     kinds = [node.kind for node in (*statement_graph.parameters, *statement_graph.statements)]
     assert tuple(kinds) == analysis.kinds
     assert [statement_graph.index(node) for node in statement_graph.live_statements] == [

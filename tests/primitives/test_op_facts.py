@@ -30,8 +30,8 @@ def on_array(op, *operands):
     """Apply an op to a model that consists of one array."""
     if op.reduction is None:
         return op.meaning(np, *operands)
-    summary = np.sum if op.reduction.how == "sum" else np.mean
-    axis = {Kind.ROW: -1, Kind.COL: -2, Kind.MATRIX: (-2, -1)}.get(op.reduction.scope)
+    summary = np.sum if op.reduction.method == "sum" else np.mean
+    axis = {Kind.ROW: -1, Kind.COL: -2, Kind.MATRIX: (-2, -1)}.get(op.reduction.kind)
     inputs = op.reduction.inputs(np, *operands)
     totals = tuple(summary(x, axis=axis, keepdims=axis is not None) for x in inputs)
     return op.meaning(np, totals, *operands)

@@ -1,9 +1,9 @@
-"""Fast compilation for tests: three times as fast as the default, for slower code."""
+"""Options of XLA that compile three times as fast as the default options, to slower code."""
 
 from functools import partial
 
 import jax
 
-from tests.xla_options import OPTIONS as QUICKLY
+from tests.xla_options import OPTIONS as FAST_COMPILATION
 
-quick_jit = partial(jax.jit, compiler_options=QUICKLY)
+quick_jit = partial(jax.jit, compiler_options=FAST_COMPILATION)

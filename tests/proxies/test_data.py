@@ -1,4 +1,4 @@
-"""The data sources and their fixed split, and the registry of tasks."""
+"""The data sources, their fixed parts, and the registry of tasks."""
 
 import itertools
 from dataclasses import replace
@@ -12,10 +12,9 @@ import proxies
 from proxies import UnknownTaskError, data, registry
 
 SOURCES = [source() for source in data.SOURCES.values()]
-SHARES: dict[data.Part, float] = {"search": 0.5, "validation": 0.2, "held-out": 0.3}
+PART_FRACTIONS: dict[data.Part, float] = {"search": 0.5, "validation": 0.2, "held-out": 0.3}
 
-FORMULAS = [name for name in proxies.names() if proxies.load(name).source == "none"]
-"""Tasks without data."""
+TASKS_WITHOUT_DATA = [name for name in proxies.names() if proxies.load(name).source == "none"]
 
 each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
 
@@ -31,12 +30,12 @@ def test_the_parts_are_disjoint_and_cover_the_source(source: data.Source) -> Non
 
 
 @each_source
-def test_every_part_has_about_its_share_of_the_items(source: data.Source) -> None:
-    for part, share in SHARES.items():
-        assert len(source.part(part)[0]) / len(source.groups) == pytest.approx(share, abs=0.15)
+def test_every_part_has_about_its_fraction_of_the_items(source: data.Source) -> None:
+    for part, fraction in PART_FRACTIONS.items():
+        assert len(source.part(part)[0]) / len(source.groups) == pytest.approx(fraction, abs=0.15)
 
 
-def test_the_split_of_the_data_never_changes() -> None:
+def test_the_parts_of_the_data_never_change() -> None:
     digits, topics = data.digits(), data.topics()
     parts = [digits.part_of(str(index)) for index in range(len(digits.groups))]
     assert [parts.index(part) for part in data.PARTS] == [0, 13, 9]
@@ -123,7 +122,7 @@ def test_the_tasks_of_a_split_read_only_its_part(
         assert changed.digest() != source.digest()
         monkeypatch.setattr(data, source.name, lambda changed=changed: changed)
     for name, arrays in before.items():
-        rebuilt = registry._rows[name][1](name, split)
+        rebuilt = registry._registered[name][1](name, split)
         for array, now in zip(arrays, _all_arrays(rebuilt), strict=True):
             np.testing.assert_array_equal(array, now, err_msg=name)
 
@@ -131,11 +130,11 @@ def test_the_tasks_of_a_split_read_only_its_part(
 @pytest.mark.parametrize(
     ("name", "source"), [("digits-mlp", "digits"), ("digits-finetune", "photos")]
 )
-def test_the_check_of_parts_detects_a_task_that_reads_another_part(
+def test_the_comparison_of_arrays_detects_a_task_that_reads_another_part(
     name: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = _with_changed_other_parts(data.SOURCES[source](), "search")
-    build = registry._rows[name][1]
+    build = registry._registered[name][1]
     arrays = _all_arrays(build(name, "held-out"))
     monkeypatch.setattr(data, source, lambda: changed)
     assert not all(map(np.array_equal, arrays, _all_arrays(build(name, "held-out"))))
@@ -158,7 +157,7 @@ def test_a_search_task_has_validation_tasks_of_10_and_100_times_the_work(name: s
 
 
 def test_tasks_without_data_are_diagnostic() -> None:
-    assert set(FORMULAS) <= set(proxies.names("diagnostic"))
+    assert set(TASKS_WITHOUT_DATA) <= set(proxies.names("diagnostic"))
 
 
 def test_tasks_are_listed_by_split_and_loaded_once() -> None:
@@ -189,7 +188,7 @@ def test_registering_a_taken_name_or_an_unknown_split_is_an_error() -> None:
 @pytest.mark.parametrize("family", ["topics-transformer", "photos-denoise"])
 def test_the_diagnostic_split_is_an_error_for_tasks_with_data(family: str) -> None:
     with pytest.raises(ValueError, match="no diagnostic part"):
-        registry._rows[family][1](family, "diagnostic")
+        registry._registered[family][1](family, "diagnostic")
 
 
 @pytest.mark.parametrize(
@@ -207,5 +206,5 @@ def test_numbers_are_spelled_in_english(number: int, words: str) -> None:
     assert data.spell(number) == words
     digits, codes = (array[number] for array in data.numbers().arrays)
     assert int("".join(map(str, digits))) == number
-    assert "".join(data.SPELL[code] for code in codes).rstrip("\0") == words
+    assert "".join(data.SPELLING_ALPHABET[code] for code in codes).rstrip("\0") == words
     assert codes[-1] == 0

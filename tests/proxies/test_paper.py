@@ -1,4 +1,4 @@
-"""The proxies of the paper: published shapes, training of small variants, draws from many items."""
+"""The proxies of Chen et al. 2023: published shapes, small variants, and draws of items."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import proxies
-from proxies.sampling import Cut, averaged, cut, draw, evaluation_views
+from proxies.sampling import Partition, cut, draw, evaluation_views, mean_error
 from proxies.tasks import paper
 from tests.proxies.compiling import quick_jit
 
@@ -29,7 +29,7 @@ def small(kind: str) -> proxies.Task:
     return paper.transformer("small", "diagnostic", text, of="a text", **sizes)
 
 
-def test_the_stand_ins_have_the_sizes_of_the_paper() -> None:
+def test_the_stand_ins_have_the_sizes_in_chen_et_al() -> None:
     images, text = paper.vit_stand_in(steps=7), paper.transformer_stand_in(steps=7)
     layers = 3 * (4 + 2 * 4) * 96**2
     assert images.params == layers + (16 * 16 * 3 + 16) * 96 + (96 + 1) * 16
@@ -75,15 +75,15 @@ def test_a_small_variant_learns_the_generated_data(kind: str) -> None:
 
 def test_patches_are_squares_in_row_major_order() -> None:
     x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    squares = proxies.layers.patches(jnp.asarray(x), 2)
-    assert squares.shape == (2, 6, 12)
-    assert np.array_equal(squares[1, 4], x[1, 2:4, 2:4].ravel())
+    patches = proxies.layers.patches(jnp.asarray(x), 2)
+    assert patches.shape == (2, 6, 12)
+    assert np.array_equal(patches[1, 4], x[1, 2:4, 2:4].ravel())
 
 
-def test_averaged_is_the_mean_over_all_evaluation_items() -> None:
+def test_mean_error_is_the_mean_over_all_evaluation_items() -> None:
     values = jnp.asarray(np.random.default_rng(0).random(23), jnp.float32)
-    items = Cut(jnp.arange(0), jnp.arange(23)[::-1], jnp.arange(23, dtype=jnp.uint32))
-    mean = averaged(lambda item, bits: jnp.mean(values[item] * bits), items, at_once=5)
+    items = Partition(jnp.arange(0), jnp.arange(23)[::-1], jnp.arange(23, dtype=jnp.uint32))
+    mean = mean_error(lambda item, bits: jnp.mean(values[item] * bits), items, batch_size=5)
     np.testing.assert_allclose(mean, np.mean(values[::-1] * np.arange(23)), rtol=1e-6)
 
 
@@ -99,14 +99,16 @@ def test_draws_cover_any_number_of_items_evenly(count: int) -> None:
 def test_a_quarter_of_the_items_up_to_the_maximum_is_evaluated(
     at_most: int | None, count: int
 ) -> None:
-    split = cut(100, KEY, at_most=at_most)
-    assert len(split.evaluation) == len(split.view) == count
-    assert sorted([*split.train.tolist(), *split.evaluation.tolist()]) == list(range(100))
+    partition = cut(100, KEY, at_most=at_most)
+    assert len(partition.evaluation) == len(partition.view) == count
+    assert sorted([*partition.train.tolist(), *partition.evaluation.tolist()]) == list(range(100))
 
 
 @pytest.mark.parametrize("copies", [1, 4, 8, 16])
 def test_the_views_of_an_evaluation_item_leave_no_large_gap(copies: int) -> None:
-    partition = Cut(jnp.arange(0), jnp.array([7, 2, 5]), jnp.array([0, 40_000, 65_535], jnp.uint32))
+    partition = Partition(
+        jnp.arange(0), jnp.array([7, 2, 5]), jnp.array([0, 40_000, 65_535], jnp.uint32)
+    )
     items, bits = evaluation_views(partition, copies)
     for item in (7, 2, 5):
         views = np.sort(np.asarray(bits)[np.asarray(items) == item]).astype(int)

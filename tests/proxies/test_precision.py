@@ -1,4 +1,4 @@
-"""Tasks in bfloat16 against themselves in float32."""
+"""Tests that compare tasks in bfloat16 with the same tasks in float32."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ import proxies
 from tests.proxies.compiling import quick_jit
 
 KEY = jax.random.key(0)
-FAMILIES = ("digits-mlp", "topics-attention", "topics-recurrent", "digits-gan")
+REPRESENTATIVE_TASKS = ("digits-mlp", "topics-attention", "topics-recurrent", "digits-gan")
 """A plain network, attention, recurrence, and a custom gradient."""
 
-LIKE_OTHERS = proxies.names("validation")
+RESIZED_SEARCH_TASKS = proxies.names("validation")
 """Tasks that differ from search tasks only in sizes and constants."""
 
 
-def _first_step(task: proxies.Task) -> Any:
-    """A function from data and a key to weights, batch, loss and gradients."""
+def _loss_and_gradients(task: proxies.Task) -> Any:
+    """Return a function from data and a key to weights, batch, loss and gradients."""
     gradient = task.gradient or jax.value_and_grad(task.loss)
 
     def step(data: Any, key: jax.Array) -> Any:
@@ -31,21 +31,25 @@ def _first_step(task: proxies.Task) -> Any:
     return step
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", REPRESENTATIVE_TASKS)
 def test_gradients_in_bfloat16_equal_those_in_float32_up_to_rounding(name: str) -> None:
     task = proxies.load(name)
-    *_, loss, exact = quick_jit(_first_step(task))(task.data, KEY)
-    *_, rough_loss, rough = quick_jit(_first_step(proxies.in_bfloat16(task)))(task.data, KEY)
-    assert rough_loss == pytest.approx(float(loss), rel=0.02)
-    for slope, other in zip(jax.tree.leaves(exact), jax.tree.leaves(rough), strict=True):
-        error = np.linalg.norm(other - slope) / np.linalg.norm(slope)
+    *_, loss, in_float32 = quick_jit(_loss_and_gradients(task))(task.data, KEY)
+    *_, loss_in_bfloat16, in_bfloat16 = quick_jit(_loss_and_gradients(proxies.in_bfloat16(task)))(
+        task.data, KEY
+    )
+    assert loss_in_bfloat16 == pytest.approx(float(loss), rel=0.02)
+    for expected, actual in zip(
+        jax.tree.leaves(in_float32), jax.tree.leaves(in_bfloat16), strict=True
+    ):
+        error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
         assert 1e-5 < error < 0.05  # rounded, and otherwise equal
 
 
-@pytest.mark.parametrize("name", [n for n in proxies.names() if n not in LIKE_OTHERS])
-def test_every_task_in_bfloat16_returns_float32(name: str) -> None:
+@pytest.mark.parametrize("name", [n for n in proxies.names() if n not in RESIZED_SEARCH_TASKS])
+def test_every_task_in_bfloat16_returns_loss_and_gradients_in_float32(name: str) -> None:
     task = proxies.load(name)
-    step = _first_step(proxies.in_bfloat16(task))
+    step = _loss_and_gradients(proxies.in_bfloat16(task))
     params, batch, loss, gradients = jax.eval_shape(step, task.data, KEY)
     assert loss.dtype == jnp.float32
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((params, gradients)))
@@ -53,21 +57,23 @@ def test_every_task_in_bfloat16_returns_float32(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["digits-mlp", "topics-attention"])
-def test_a_training_in_bfloat16_ends_close_to_one_in_float32(name: str) -> None:
+def test_the_final_losses_in_bfloat16_and_in_float32_are_close(name: str) -> None:
     def trained(task: proxies.Task) -> proxies.TrainingResult:
         return quick_jit(lambda key: proxies.train(task, optax.adam(0.01), steps=40, key=key))(KEY)
 
-    exact, rough = trained(proxies.load(name)), trained(proxies.load(f"{name}+bfloat16"))
-    assert exact.train_loss[0] > 1.1 * exact.train_loss[-1]
-    assert rough.loss == pytest.approx(float(exact.loss), rel=0.02)
-    assert not np.array_equal(rough.train_loss, exact.train_loss)
+    in_float32, in_bfloat16 = trained(proxies.load(name)), trained(proxies.load(f"{name}+bfloat16"))
+    assert in_float32.train_loss[0] > 1.1 * in_float32.train_loss[-1]
+    assert in_bfloat16.loss == pytest.approx(float(in_float32.loss), rel=0.02)
+    assert not np.array_equal(in_bfloat16.train_loss, in_float32.train_loss)
 
 
-@pytest.mark.parametrize("name", [*FAMILIES[:3], "digits-vit", "topics-lstm", "digits-resnet"])
-def test_all_products_of_a_model_are_in_bfloat16(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [*REPRESENTATIVE_TASKS[:3], "digits-vit", "topics-lstm", "digits-resnet"]
+)
+def test_all_matrix_products_of_a_model_are_in_bfloat16(name: str) -> None:
     """A single float32 operand would promote all later values to float32."""
     task = proxies.load(name)
-    jaxpr = str(jax.make_jaxpr(_first_step(proxies.in_bfloat16(task)))(task.data, KEY))
+    jaxpr = str(jax.make_jaxpr(_loss_and_gradients(proxies.in_bfloat16(task)))(task.data, KEY))
     products = [line for line in jaxpr.splitlines() if " = dot_general" in line]
     assert products
     assert all(":bf16[" in line for line in products)
@@ -75,11 +81,11 @@ def test_all_products_of_a_model_are_in_bfloat16(name: str) -> None:
 
 def test_the_evaluation_and_the_weights_stay_in_float32() -> None:
     task = proxies.load("digits-mlp")
-    rough = proxies.in_bfloat16(task)
-    assert (rough.evaluate, rough.init) == (task.evaluate, task.init)
+    in_bfloat16 = proxies.in_bfloat16(task)
+    assert (in_bfloat16.evaluate, in_bfloat16.init) == (task.evaluate, task.init)
 
 
-def test_the_suffix_loads_the_same_object_as_in_bfloat16() -> None:
+def test_loading_with_the_suffix_returns_the_object_that_in_bfloat16_returns() -> None:
     task = proxies.load("digits-mlp+bfloat16")
     assert task is proxies.in_bfloat16(proxies.load("digits-mlp"))
     assert task.name == "digits-mlp+bfloat16"

@@ -38,7 +38,7 @@ def trained(task: proxies.Task) -> proxies.TrainingResult:
 
 @cache
 def train_on_one_and_two(name: str) -> dict[str, Any]:
-    """The same training on one device and on two."""
+    """Run the same training on one device and on two devices."""
     task = proxies.load(name)
     one, two = trained(task), trained(proxies.over_devices(task, two_devices()))
     return {
@@ -48,7 +48,7 @@ def train_on_one_and_two(name: str) -> dict[str, Any]:
             {
                 "shape": leaf.shape,
                 "devices": len({shard.device for shard in leaf.addressable_shards}),
-                "share": leaf.addressable_shards[0].data.size / leaf.size,
+                "fraction": leaf.addressable_shards[0].data.size / leaf.size,
             }
             for leaf in jax.tree.leaves(two.params)
         ],
@@ -63,23 +63,25 @@ def train_on_one_and_two(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_training_over_two_devices_has_the_losses_of_one(name: str) -> None:
+def test_a_training_over_two_devices_has_the_losses_of_one_device(name: str) -> None:
     trainings = train_on_one_and_two(name)
     np.testing.assert_allclose(trainings["two"], trainings["one"], rtol=1e-4)
     assert trainings["same_weights"]
-    assert len(set(trainings["one"])) == len(trainings["one"])  # every loss differs: it trained
+    assert len(set(trainings["one"])) == len(
+        trainings["one"]
+    )  # the losses change, so the task was trained
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_large_weights_are_split_between_the_devices(name: str) -> None:
     weights = train_on_one_and_two(name)["weights"]
     assert all(leaf["devices"] == 2 for leaf in weights)
-    large = [leaf for leaf in weights if math.prod(leaf["shape"]) >= sharding.TINY]
+    large = [leaf for leaf in weights if math.prod(leaf["shape"]) >= sharding.MIN_SPLIT_SIZE]
     assert large
-    assert all(leaf["share"] == 0.5 for leaf in large)
+    assert all(leaf["fraction"] == 0.5 for leaf in large)
 
 
-def test_each_of_two_devices_needs_less_memory_than_a_single_one() -> None:
+def test_each_of_two_devices_needs_less_memory_than_a_single_device() -> None:
     adam = optax.adam(1e-3)
     tasks = WIDE, proxies.over_devices(WIDE, two_devices())
     one, two = (proxies.memory(task, adam, steps=3) for task in tasks)
@@ -89,14 +91,14 @@ def test_each_of_two_devices_needs_less_memory_than_a_single_one() -> None:
 
 
 @given(st.lists(st.integers(1, 300), max_size=4), st.integers(1, 16))
-def test_the_axis_to_split_is_the_largest_divisible_one(sizes: list[int], parts: int) -> None:
-    axis = sharding.axis_to_split(tuple(sizes), parts)
-    even = [size for size in sizes if size % parts == 0]
+def test_the_axis_to_split_is_the_largest_divisible_one(sizes: list[int], devices: int) -> None:
+    axis = sharding.axis_to_split(tuple(sizes), devices)
+    divisible = [size for size in sizes if size % devices == 0]
     if axis is None:
-        assert not even or math.prod(sizes) < sharding.TINY
+        assert not divisible or math.prod(sizes) < sharding.MIN_SPLIT_SIZE
     else:
-        assert sizes[axis] == max(even)
-        assert math.prod(sizes) >= sharding.TINY
+        assert sizes[axis] == max(divisible)
+        assert math.prod(sizes) >= sharding.MIN_SPLIT_SIZE
 
 
 def test_a_mesh_of_two_axes_is_an_error_and_equal_meshes_give_one_task() -> None:

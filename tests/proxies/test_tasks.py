@@ -1,4 +1,4 @@
-"""Properties of every task that searches, funnels and evaluations rely on."""
+"""What searches, funnels and evaluations assume of every task."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -13,9 +13,9 @@ import pytest
 
 import proxies
 from proxies import StepSchedule, TrainingResult
-from proxies.training.loop import _streams
+from proxies.training.loop import _distinct_keys
 from proxies.training.schedules import cosine, rates_of
-from tests.proxies.compiling import QUICKLY, quick_jit
+from tests.proxies.compiling import FAST_COMPILATION, quick_jit
 
 STEPS = {
     **dict.fromkeys(("photos-denoise", "photos-diffusion", "topics-lstm"), 10),
@@ -23,7 +23,7 @@ STEPS = {
     **dict.fromkeys(("digits-resnet", "digits-smoothing"), 20),
     "digits-gan": 300,
 }
-"""Training steps of costly tasks, and of a task that is worse at first; 40 for the others."""
+"""Training steps of costly tasks, and of `digits-gan`, whose loss rises at first; 40 for others."""
 
 RATES = {
     **dict.fromkeys(("topics-transformer", "topics-lstm"), 0.02),
@@ -35,20 +35,19 @@ RATES = {
 }
 """Learning rates of tasks for which the default, 0.005, is too small or too large."""
 
-LIKE_OTHERS = {*proxies.names("validation"), "deep-naive", "deep-lecun", "deep-xavier"}
+VARIANTS = {*proxies.names("validation"), "deep-naive", "deep-lecun", "deep-xavier"}
 """Tasks that differ from others only in sizes and constants; tested with `-m slow`."""
 
 
-def _rows(names: Iterable[str]) -> list[Any]:
+def _test_cases(names: Iterable[str]) -> list[Any]:
     return [
-        pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_OTHERS else [])
-        for name in names
+        pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else []) for name in names
     ]
 
 
-each_task = pytest.mark.parametrize("name", _rows(proxies.names()))
+each_task = pytest.mark.parametrize("name", _test_cases(proxies.names()))
 each_task_with_data = pytest.mark.parametrize(
-    "name", _rows(name for name in proxies.names() if proxies.load(name).source != "none")
+    "name", _test_cases(name for name in proxies.names() if proxies.load(name).source != "none")
 )
 
 
@@ -61,8 +60,10 @@ def _adam() -> optax.GradientTransformationExtraArgs:
 
     def update(updates: Any, state: Any, params: Any = None, *, lr: Any, t: Any) -> Any:
         inner, rate = state
-        reached = [jnp.any(leaf) & jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(updates)]
-        step = jnp.where(jnp.all(jnp.stack(reached)) | (t > 1), -lr * rate, jnp.nan)
+        has_gradient = [
+            jnp.any(leaf) & jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(updates)
+        ]
+        step = jnp.where(jnp.all(jnp.stack(has_gradient)) | (t > 1), -lr * rate, jnp.nan)
         updates, inner = adam.update(updates, inner, params)
         return jax.tree.map(lambda leaf: step * leaf, updates), (inner, rate)
 
@@ -72,8 +73,8 @@ def _adam() -> optax.GradientTransformationExtraArgs:
 ADAM = _adam()
 
 
-class _Anatomy(NamedTuple):
-    """A training with its initial weights, data split and batches."""
+class _TrainingParts(NamedTuple):
+    """A training with its initial weights, partition of the data and batches."""
 
     params: Any
     partition: Any
@@ -82,44 +83,52 @@ class _Anatomy(NamedTuple):
 
 
 @cache
-def _dissector(name: str) -> Any:
-    """One executable for each task, for all seeds, learning rates and data."""
+def _compiled_training(name: str) -> Any:
+    """Compile one executable for each task, for all seeds, learning rates and data."""
     task, steps = proxies.load(name), STEPS.get(name, 40)
 
     @jax.jit
-    def dissect(data: Any, key: jax.Array, rate: jax.Array) -> _Anatomy:
-        keys = _streams(key, 3 + 2 * steps)  # as in the training, so that XLA computes them once
+    def train_with_parts(data: Any, key: jax.Array, rate: jax.Array) -> _TrainingParts:
+        keys = _distinct_keys(
+            key, 3 + 2 * steps
+        )  # as in the training, so that XLA computes them once
         params, partition = task.init(keys[0]), task.partition(data, keys[1])
         samples = jax.vmap(lambda key: task.sample(partition, key))(keys[3::2])
         schedule = StepSchedule.plain(rates_of(cosine(steps), steps), steps)
         result = proxies.compiled_train(task, ADAM, data, key, schedule, (rate,))
-        return _Anatomy(params, partition, samples, result)
+        return _TrainingParts(params, partition, samples, result)
 
     example = task.data, jax.random.key(0), jnp.float32(0.0)
-    return dissect.lower(*example).compile(compiler_options=QUICKLY)
+    return train_with_parts.lower(*example).compile(compiler_options=FAST_COMPILATION)
 
 
-def _dissect(name: str, seed: int, moving: bool = True, repetition: int = 0) -> _Anatomy:
-    return _dissected(name, seed, moving, repetition)
+def _training_parts(
+    name: str, seed: int, updates_weights: bool = True, repetition: int = 0
+) -> _TrainingParts:
+    return _cached_training_parts(name, seed, updates_weights, repetition)
 
 
 @cache
-def _dissected(name: str, seed: int, moving: bool, repetition: int) -> _Anatomy:
-    del repetition  # part of the cache's key: a new number trains again
-    rate = RATES.get(name, 5e-3) if moving else 0.0
-    anatomy: _Anatomy = _dissector(name)(
+def _cached_training_parts(
+    name: str, seed: int, updates_weights: bool, repetition: int
+) -> _TrainingParts:
+    del repetition  # part of the cache's key: a call with another number trains again
+    rate = RATES.get(name, 5e-3) if updates_weights else 0.0
+    parts: _TrainingParts = _compiled_training(name)(
         proxies.load(name).data, jax.random.key(seed), jnp.float32(rate)
     )
-    return anatomy
+    return parts
 
 
-def _train(name: str, seed: int, moving: bool = True, repetition: int = 0) -> TrainingResult:
-    return _dissect(name, seed, moving, repetition).result
+def _train(
+    name: str, seed: int, updates_weights: bool = True, repetition: int = 0
+) -> TrainingResult:
+    return _training_parts(name, seed, updates_weights, repetition).result
 
 
 @each_task
 def test_initial_weights_are_finite_float32_and_counted_by_params(name: str) -> None:
-    leaves = jax.tree.leaves(_dissect(name, 0).params)
+    leaves = jax.tree.leaves(_training_parts(name, 0).params)
     assert sum(leaf.size for leaf in leaves) == proxies.load(name).params
     assert all(leaf.dtype == jnp.float32 for leaf in leaves)
     assert all(np.isfinite(leaf).all() for leaf in leaves)
@@ -127,16 +136,16 @@ def test_initial_weights_are_finite_float32_and_counted_by_params(name: str) -> 
 
 @each_task
 def test_loss_is_positive_and_its_gradient_reaches_every_array(name: str) -> None:
-    result = _train(name, 0, moving=False)
+    result = _train(name, 0, updates_weights=False)
     for loss in (*result.train_loss, result.loss):
         assert loss.dtype == jnp.float32
-        assert 0 < float(loss) < np.inf  # `ADAM` makes it NaN where an array has no gradient
+        assert 0 < float(loss) < np.inf  # `ADAM` makes the loss NaN if an array has no gradient
     assert not result.diverged
 
 
-@pytest.mark.parametrize("name", _rows(name for name in proxies.names() if name != "reddi"))
-def test_training_lowers_the_evaluation(name: str) -> None:
-    trained, untrained = _train(name, 0), _train(name, 0, moving=False)
+@pytest.mark.parametrize("name", _test_cases(name for name in proxies.names() if name != "reddi"))
+def test_training_lowers_the_evaluation_loss(name: str) -> None:
+    trained, untrained = _train(name, 0), _train(name, 0, updates_weights=False)
     steps = STEPS.get(name, 40)
     assert 0 < float(trained.loss) < 0.95 * float(untrained.loss) < np.inf
     assert not trained.diverged
@@ -174,32 +183,34 @@ def test_training_under_vmap_agrees_with_training_alone(name: str) -> None:
 
 
 @each_task_with_data
-def test_a_seed_splits_the_items_into_training_and_evaluation(name: str) -> None:
+def test_a_seed_partitions_the_items_into_training_and_evaluation(name: str) -> None:
     items = len(proxies.load(name).data[0])
-    train, evaluation, _ = _dissect(name, 0).partition
+    train, evaluation, _ = _training_parts(name, 0).partition
     assert sorted([*train.tolist(), *evaluation.tolist()]) == list(range(items))
-    assert not np.array_equal(train, _dissect(name, 1).partition.train)
+    assert not np.array_equal(train, _training_parts(name, 1).partition.train)
 
 
 @each_task_with_data
-def test_batches_are_drawn_from_training_items_alone(name: str) -> None:
-    anatomy = _dissect(name, 0)
-    items = jax.tree.leaves(anatomy.samples)[0]
-    assert set(np.ravel(items).tolist()) <= set(anatomy.partition.train.tolist())
+def test_batches_are_drawn_from_training_items_only(name: str) -> None:
+    parts = _training_parts(name, 0)
+    items = jax.tree.leaves(parts.samples)[0]
+    assert set(np.ravel(items).tolist()) <= set(parts.partition.train.tolist())
 
 
 @each_task_with_data
 def test_evaluation_never_reads_a_training_item(name: str) -> None:
-    data, clean = proxies.load(name).data, _dissect(name, 0, moving=False)
+    data, original = proxies.load(name).data, _training_parts(name, 0, updates_weights=False)
     items, *rest = data
-    swapped, train = np.array(items), np.asarray(clean.partition.train)
-    swapped[train] = np.roll(swapped[train], 1, axis=0)
-    anatomy = _dissector(name)(type(data)(swapped, *rest), jax.random.key(0), jnp.float32(0.0))
-    assert not np.array_equal(anatomy.result.train_loss, clean.result.train_loss)
-    assert anatomy.result.loss == clean.result.loss
+    changed_items, train = np.array(items), np.asarray(original.partition.train)
+    changed_items[train] = np.roll(changed_items[train], 1, axis=0)
+    parts = _compiled_training(name)(
+        type(data)(changed_items, *rest), jax.random.key(0), jnp.float32(0.0)
+    )
+    assert not np.array_equal(parts.result.train_loss, original.result.train_loss)
+    assert parts.result.loss == original.result.loss
 
 
-def test_the_benchmark_sizes_of_the_network_are_as_documented() -> None:
+def test_the_benchmarked_mlps_have_the_documented_numbers_of_weights() -> None:
     mlp = proxies.tasks.digits.mlp
     assert [mlp(hidden=hidden).params for hidden in [(40,), (256,), (400, 400)]] == [
         3_010,
@@ -209,7 +220,7 @@ def test_the_benchmark_sizes_of_the_network_are_as_documented() -> None:
     assert mlp(hidden=(400, 400)).name == "digits-mlp-400x400"
 
 
-def test_every_task_and_source_is_documented_as_it_is() -> None:
+def test_the_documentation_lists_every_task_and_source() -> None:
     text = (Path(proxies.__file__).parents[1] / "docs" / "tasks.md").read_text()
     for task in map(proxies.load, proxies.names()):
         row = f"| `{task.name}` | {task.params:,} | {task.steps:,} |"

@@ -98,7 +98,7 @@ def _tensor_work(instruction: Instruction) -> Work:
     if op.reduction is None:
         return Work.ELEMENTWISE
     by_scope = {Kind.SCALAR: Work.SUM_TO_TENSOR, Kind.LEAF: Work.SUM_PER_ARRAY}
-    return by_scope.get(op.reduction.scope, Work.MATRIX)
+    return by_scope.get(op.reduction.kind, Work.MATRIX)
 
 
 def run_kernel(
@@ -331,7 +331,7 @@ class _Block:
         def add(tile: Array, sums: Sequence[Array]) -> Sequence[Array]:
             inputs = reduction.inputs(jnp, *self._operands(instruction, i, tile))
             inside = self._inside(tile, start, end)
-            if reduction.how == "sum":
+            if reduction.method == "sum":
                 factors = self._load(self.sum_factors, (self._field(i, KIND),), tile)
                 inputs = tuple(x * factors for x in inputs)
             return [
@@ -341,7 +341,7 @@ class _Block:
         zeros = [jnp.zeros(TILE, jnp.float32)] * count
         sums = lax.fori_loop(*_tiles(start, end), add, zeros)
         self._wait()  # until all threads have read the operands, which the result may overwrite
-        size = 1.0 if reduction.how == "sum" else (end - start) * 1.0
+        size = 1.0 if reduction.method == "sum" else (end - start) * 1.0
         return tuple(total.sum() / size for total in sums)
 
     def _work(self, i: Array) -> Array:

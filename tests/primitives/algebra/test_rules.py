@@ -341,7 +341,7 @@ def in_float32(root):
         elif node.is_constant:
             values[node] = np.float32(node.value)
         else:
-            op = node.row
+            op = node.op_entry
             args = [values[arg] for arg in node.args]
             with np.errstate(all="ignore"):
                 values[node] = flush_subnormals(op.of_numbers(np, *args))
