@@ -1,4 +1,4 @@
-"""Each lane of a batch agrees with the reference interpreter, with every implementation."""
+"""Tests that each lane of a batch agrees with the reference, with every implementation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from primitives.machine import instructions
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import gangs, kernel, run_batch
 from primitives.machine.step import read
-from tests.primitives.test_interpreters import assert_agree, stream
+from tests.primitives.test_interpreters import assert_agree, random_inputs
 from tests.strategies import programs
 
 LANES = 8
@@ -29,13 +29,13 @@ OPS = frozenset(
     + ["clip_by_rms", "row_mean", "col_mean", "matrix_mean", "orthogonalize"]
     + ["where", "equal", "minimum"]
 )
-"""Ops of every kind of work in the kernel and the gangs; other tests cover every op."""
+"""Ops for every branch of the kernel and the gangs; other tests cover what each op computes."""
 ZOO_PROGRAMS = []
 for name in zoo.names():
     with suppress(CapacityError):
         encode(zoo.load(name), OPS)
         ZOO_PROGRAMS.append(name)
-_FAST_COMPILATION = {"xla_backend_optimization_level": "0"}
+_FAST = {"xla_backend_optimization_level": "0"}
 
 
 class Batch:
@@ -83,10 +83,10 @@ def batch(request):
     """Gangs, the kernel in interpret mode with tiles of 8, and the implementation for a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "gangs":
-            yield Batch(gangs.run_gangs, _FAST_COMPILATION)
+            yield Batch(gangs.run_gangs, _FAST)
         elif request.param == "kernel":
             patch.setattr(kernel, "TILE", 8)
-            yield Batch(partial(kernel.run_kernel, interpret=True), _FAST_COMPILATION)
+            yield Batch(partial(kernel.run_kernel, interpret=True), _FAST)
         elif jax.default_backend() == "gpu":
             yield Batch(run_batch)
         else:
@@ -96,15 +96,11 @@ def batch(request):
 def assert_lanes_agree(batch, lanes, seed=0):
     codes = [encode(program, OPS) for program in lanes]
     codes += [codes[0]] * (LANES - len(codes))
-    data = stream(seed)
+    data = random_inputs(seed)
     updates = list(batch.run(codes, *data))
     for lane, program in enumerate(lanes):
-        lane_updates = [
-            jax.tree.map(lambda leaf, lane=lane: leaf[lane], update) for update in updates
-        ]
-        assert_agree(
-            program, lambda *_, lane_updates=lane_updates: lane_updates, seed=seed, noise_count=1
-        )
+        own = [jax.tree.map(lambda leaf, lane=lane: leaf[lane], update) for update in updates]
+        assert_agree(program, lambda *_, own=own: own, seed=seed, noise_count=1)
 
 
 def test_a_batch_of_zoo_programs_agrees_with_the_reference(batch):
@@ -128,9 +124,9 @@ def test_a_batch_of_random_programs_agrees_with_the_reference(batch, data, seed)
 
 
 def test_a_lanes_update_does_not_depend_on_other_lanes(batch):
-    """A program has bitwise the same update in any lane, with any programs in the other lanes."""
+    """The same program has bitwise the same update in any lane, with any programs in the others."""
     program = zoo.load("adamw")
-    data = stream(1, steps=1)
+    data = random_inputs(1, steps=1)
     (own_updates,) = batch.run([encode(program, OPS)] * LANES, *data)
     mixed = [encode(zoo.load(name), OPS) for name in ZOO_PROGRAMS[:LANES]]
     mixed[3] = encode(program, OPS)
@@ -140,17 +136,13 @@ def test_a_lanes_update_does_not_depend_on_other_lanes(batch):
 
 
 def test_a_diverging_lane_does_not_change_other_lanes(batch):
-    diverging = parse("""def train(w, g, v, lr):
+    wild = parse("""def train(w, g, v, lr):
     v = power(10.0, w)
     u = 1e30 * v
     u = u * u
     return u, v
 """)
-    lanes = [
-        diverging,
-        zoo.load("lion"),
-        parse("def train(w, g, lr):\n    u = g / 0.0\n    return u"),
-    ]
+    lanes = [wild, zoo.load("lion"), parse("def train(w, g, lr):\n    u = g / 0.0\n    return u")]
     assert_lanes_agree(batch, lanes)
 
 
@@ -159,7 +151,7 @@ def test_the_interpreter_under_vmap_agrees_with_the_interpreter(names):
     """`vmap` maps over programs and gradients, or over gradients with one program."""
     ops = frozenset(["interp", "sign", "multiply", "add", "divide", "sqrt", "square"])
     machine = interpreter(ops)
-    weights, grads, _ = stream(2)
+    weights, grads, _ = random_inputs(2)
     codes = [encode(zoo.load(name), ops) for name in names]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *grads)
 
@@ -168,16 +160,12 @@ def test_the_interpreter_under_vmap_agrees_with_the_interpreter(names):
         return machine.update(g, machine.init(weights, code, 1.0), weights, lr=0.5, t=1.0)[0]
 
     if len(names) > 1:
-        batched_updates = jax.vmap(update)(
-            jax.tree.map(lambda *leaves: np.stack(leaves), *codes), stacked
-        )
+        together = jax.vmap(update)(jax.tree.map(lambda *leaves: np.stack(leaves), *codes), stacked)
     else:
-        batched_updates = jax.vmap(update, in_axes=(None, 0))(codes[0], stacked)
+        together = jax.vmap(update, in_axes=(None, 0))(codes[0], stacked)
     for lane, g in enumerate(grads):
         own_updates = update(codes[lane % len(codes)], g)
-        for a, b in zip(
-            jax.tree.leaves(own_updates), jax.tree.leaves(batched_updates), strict=True
-        ):
+        for a, b in zip(jax.tree.leaves(own_updates), jax.tree.leaves(together), strict=True):
             np.testing.assert_allclose(b[lane], a, rtol=1e-5, atol=1e-7)
 
 
@@ -185,7 +173,7 @@ def lowered_for_cuda():
     """Return the text of a step of Lion in four lanes, lowered for an NVIDIA GPU."""
     op_names = frozenset(ops.names("full"))
     machine = interpreter(op_names)
-    weights, grads, _ = stream(0)
+    weights, grads, _ = random_inputs(0)
     code = jax.tree.map(lambda leaf: np.stack([leaf] * 4), encode(zoo.load("lion"), op_names))
     state = jax.vmap(lambda code: machine.init(weights, code, 1.0))(code)
     step = jax.jit(jax.vmap(lambda s: machine.update(grads[0], s, weights, lr=1.0, t=1.0)))
