@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from evosearch.simplification.record import Simplification, Step
 from primitives import Domain, Program
-from primitives import simplify as by_algebra
+from primitives import simplify as apply_rewrite_rules
 from primitives.explain.names import canonical
 
 
@@ -31,7 +31,7 @@ def simplify_by_algebra(
 
 def rewrite_by_algebra(program: Program, on_step: Callable[[Step], None]) -> Program:
     """Apply the rewrite rules to a program; call `on_step` with each step."""
-    derivation = by_algebra(program)
+    derivation = apply_rewrite_rules(program)
     for step in derivation.steps:
         on_step(Step.of_algebra(step))
     return derivation.program

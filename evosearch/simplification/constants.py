@@ -18,8 +18,9 @@ from primitives import Program
 
 _MAX_DIGITS = 6
 _JOINT_ATTEMPTS = 2
-"""Maximum number of decisions on all rounded constants at once."""
+"""Maximum number of tests of the program with all constants rounded."""
 TUNING_TRIALS = 60
+"""Maximum number of settings that the tuning of the constants tries."""
 _SEEDS_PER_TRIAL = 8
 _INITIAL_SIMPLEX_SIZE = 0.4
 """Size of the initial simplex around the program's constants, in the units of `Space`."""
@@ -43,40 +44,40 @@ def round_constants(
     """Round each constant to the fewest digits for which the cost is below the limit.
 
     If there are cheaper screening tasks, they determine how far each constant can be rounded, and
-    one decision is made for all constants at once. Otherwise, or if that decision is a rejection,
-    the constants are rounded one at a time. After the deadline, only decisions for all constants at
-    once are made: on two digits each, or on one more digit each than before.
+    the program with all constants rounded is tested. Otherwise, or if this program is rejected, the
+    constants are rounded one at a time. After the deadline, only programs with all constants
+    rounded are tested: to two digits each, then to one more digit each.
 
     Args:
         program: The program whose constants are rounded.
         tester: Decides whether a rounded program is accepted.
         on_step: Called with each step.
-        against: The program that costs are measured against; None for the original program.
+        against: The program with which costs are compared; None for the original program.
     """
-    guess = program
-    if tester.screening is not tester.trials:
-        screening = replace(tester, trials=tester.screening)
-        guess = _round_one_by_one(program, screening, lambda step: None, against)
+    rounded = program
+    if tester.screening_trainings is not tester.trainings:
+        screening_tester = replace(tester, trainings=tester.screening_trainings)
+        rounded = _round_one_by_one(program, screening_tester, lambda step: None, against)
     elif tester.is_out_of_time():
-        guess = _round_to_two_digits(program)
+        rounded = _round_to_two_digits(program)
     for _ in range(_JOINT_ATTEMPTS):
-        if guess == program:
+        if rounded == program:
             break
-        tester.trials.report("testing the program with all constants rounded")
-        decision = tester.decide(guess, against)
+        tester.trainings.report("testing the program with all constants rounded")
+        decision = tester.decide(rounded, against)
         if decision.accepted:
-            cost = tester.cost(guess, decision.seeds)
-            on_step(Step("round", _changes(program, guess), program, guess, cost=cost))
-            return guess
+            cost = tester.cost(rounded, decision.seeds)
+            on_step(Step("round", _describe_changes(program, rounded), program, rounded, cost=cost))
+            return rounded
         if not tester.is_out_of_time():
             break
-        guess = _with_one_more_digit(program, guess)
+        rounded = _with_one_more_digit(program, rounded)
     if tester.is_out_of_time():
         return program
     return _round_one_by_one(program, tester, on_step, against)
 
 
-def _changes(program: Program, rounded: Program) -> str:
+def _describe_changes(program: Program, rounded: Program) -> str:
     before, after = constants(program), constants(rounded)
     changed = [position for position in before if before[position] != after[position]]
     return ", ".join(f"{before[position]!r} is {after[position]!r}" for position in changed)
@@ -108,7 +109,7 @@ def _round_one_by_one(
     for position, value in constants(program).items():
         for rounded in roundings(value):
             candidate = with_constants(program, {position: rounded})
-            tester.trials.report(f"rounding {value:g} to {rounded:g}")
+            tester.trainings.report(f"rounding {value:g} to {rounded:g}")
             decision = tester.decide(candidate, against)
             if decision.accepted:
                 cost = tester.cost(candidate, decision.seeds)
@@ -124,14 +125,14 @@ def tune(
 ) -> Program:
     """Tune the constants of a program; return the program itself if that gives no improvement.
 
-    The simplex method minimizes the mean log loss on a few seeds, the same for every trial. Other
-    seeds then decide whether the result is better than `program`.
+    The Nelder-Mead simplex method minimizes the mean log loss on a few seeds, the same for every
+    trial. Then the result is tested on other seeds and accepted if it is better than `program`.
 
     Args:
         program: The program whose constants are tuned.
-        tester: Measures and decides.
+        tester: Decides whether the tuned program is accepted.
         on_step: Called with the step, if the result is accepted.
-        trials: Maximum number of settings that are tried.
+        trials: Maximum number of settings of the constants to try.
 
     References:
         Nelder and Mead, A simplex method for function minimization, 1965, Computer Journal 7:308.
@@ -151,7 +152,7 @@ def tune(
         options={"maxfev": trials, "initial_simplex": simplex},
     )
     tuned = space.at(optimum.x)
-    tester.trials.report("testing the program with tuned constants")
+    tester.trainings.report("testing the program with tuned constants")
     decision = tester.is_better(tuned, program)
     if not decision.accepted:
         return program
@@ -171,8 +172,8 @@ def _objective(space: Space, tester: EditTester, trials: int) -> Callable[[np.nd
     def mean_cost(x: np.ndarray) -> float:
         nonlocal trial
         trial += 1
-        tester.trials.report(f"tuning constants: trial {trial} of at most {trials}")
-        costs = tester.trials.differences(space.at(x), space.program, seeds)
+        tester.trainings.report(f"tuning constants: trial {trial} of at most {trials}")
+        costs = tester.trainings.differences(space.at(x), space.program, seeds)
         return float(costs.mean()) if np.isfinite(costs).all() else LARGEST_SCORE
 
     return mean_cost

@@ -64,7 +64,7 @@ def bounds(costs: Sequence[float] | np.ndarray, looks: int = len(LOOKS)) -> Boun
 
     Args:
         costs: One cost for each seed.
-        looks: Number of looks that share `ERROR_RATE`.
+        looks: Number of looks over which `ERROR_RATE` is divided.
     """
     values = [float(cost) for cost in costs]
     error = ERROR_RATE / looks
@@ -79,7 +79,7 @@ def decide(
     limit: float = LIMIT,
     looks: Sequence[int] = LOOKS,
 ) -> Decision:
-    """Add seeds until it is decided whether the cost of a candidate is below a limit.
+    """Decide whether the cost of a candidate is below a limit, on more seeds at each look.
 
     Args:
         costs: Function from a number of seeds to the costs, [tasks, seeds], and whether the
@@ -92,22 +92,27 @@ def decide(
         values, diverged = costs(seeds)
         if diverged:
             return Decision(False, seeds, "diverges where the original does not")
-        limited = [(bounds(values.mean(axis=0), len(looks)), limit)]
-        limited += [(bounds(row, len(looks)), TASK_LIMIT_FACTOR * limit) for row in values]
-        if all(bound.high < maximum for bound, maximum in limited):
+        bounds_and_limits = [(bounds(values.mean(axis=0), len(looks)), limit)]
+        bounds_and_limits += [
+            (bounds(row, len(looks)), TASK_LIMIT_FACTOR * limit) for row in values
+        ]
+        if all(bound.high < maximum for bound, maximum in bounds_and_limits):
             return Decision(True, seeds)
-        if any(bound.low > maximum for bound, maximum in limited):
+        if any(bound.low > maximum for bound, maximum in bounds_and_limits):
             return Decision(False, seeds, f"costs more than {limit:g}")
-        measured_share = seeds / looks[-1]
-        if any(_optimistic_high(bound, measured_share) > maximum for bound, maximum in limited):
+        measured_fraction = seeds / looks[-1]
+        if any(
+            _optimistic_high(bound, measured_fraction) > maximum
+            for bound, maximum in bounds_and_limits
+        ):
             break
     return Decision(False, seeds, f"not shown to cost less than {limit:g}")
 
 
-def _optimistic_high(current: Bounds, measured_share: float) -> float:
-    """Estimate the upper bound at the last look, given the share of its seeds measured so far.
+def _optimistic_high(current: Bounds, measured_fraction: float) -> float:
+    """Estimate the upper bound at the last look from the fraction of its seeds measured so far.
 
     The mean is assumed to decrease half-way to the lower bound.
     """
-    half_width = (current.high - current.mean) * math.sqrt(measured_share)
+    half_width = (current.high - current.mean) * math.sqrt(measured_fraction)
     return (current.mean + current.low) / 2 + half_width

@@ -1,7 +1,7 @@
 """Edits that shorten a program: the value of a statement is replaced by an operand, 0 or 1.
 
-A weight decay or learning rate is not replaced by 1. Its strength is a hyperparameter, and a
-program without that number is no simpler.
+A weight decay or learning rate is not replaced by 1. The strength of a weight decay or learning
+rate is a hyperparameter, and a program without this number is no simpler.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def edits_by_statement(program: Program) -> dict[int, list[Edit]]:
     return {index: candidates for index, candidates in by_statement.items() if candidates}
 
 
-def pairs(program: Program) -> list[Edit]:
+def pair_edits(program: Program) -> list[Edit]:
     """Return the edits of two statements that save at least two statements or states."""
     change_pairs = combinations(_replacements(program), 2)
     return _distinct(

@@ -2,9 +2,9 @@
 
 A candidate is one edit of the current program, but its cost is measured against the original
 program, so that small costs cannot add up. Candidates are ordered by their mean cost on screening
-seeds, on cheaper tasks if there are any. In this order each is tested on seeds of another stream
-(`evosearch.simplification.deciding`). The first accepted candidate becomes the current program, and
-the procedure starts again.
+seeds, on cheaper tasks if there are any. In this order the candidates are tested on seeds of
+another stream (`evosearch.simplification.deciding`). The first accepted candidate becomes the
+current program, and the procedure starts again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 
 from evosearch.seeds import Seed, Stream
 from evosearch.simplification.deciding import LIMIT, LOOKS, Decision, bounds, decide
-from evosearch.simplification.edits import Edit, edits, edits_by_statement, pairs
+from evosearch.simplification.edits import Edit, edits, edits_by_statement, pair_edits
+from evosearch.simplification.paired_trainings import PairedTrainings
 from evosearch.simplification.record import Ablation, Cost, Step
-from evosearch.simplification.trials import Trials
 from primitives import Program, semantic_key
 
 SCREENING_SEEDS = 8
@@ -29,7 +29,7 @@ ABLATION_SEEDS = 16
 _FIRST_SCREENING_SEEDS = 2
 """Number of seeds on which pairs are screened first."""
 _MAX_PAIRS = 12
-"""Number of pairs that are screened on all screening seeds: the best on the first seeds."""
+"""Maximum number of pairs that are screened on all screening seeds."""
 
 OnStep = Callable[[Step], None]
 
@@ -44,9 +44,10 @@ class EditTester:
     """Tests of edited programs against the original program.
 
     Attributes:
-        trials: Trainings on the measuring tasks, with the original program.
-        screening: Trainings on the screening tasks; the same object as `trials` if there are none.
-        on_step: Called with each accepted step of `drop`.
+        trainings: Trainings on the measuring tasks, with the original program.
+        screening_trainings: Trainings on the screening tasks; the same object as `trainings` if
+            candidates are screened on the measuring tasks.
+        on_step: Called with each accepted step of `remove_statements`.
         limit: Maximum cost of an accepted candidate, as a difference of log losses.
         looks: Number of seeds at each look of a test.
         deadline: Time of `time.monotonic` after which no more candidates are tested.
@@ -54,8 +55,8 @@ class EditTester:
         ended_early: Whether candidates were left untested because of the deadline.
     """
 
-    trials: Trials
-    screening: Trials
+    trainings: PairedTrainings
+    screening_trainings: PairedTrainings
     on_step: OnStep = lambda step: None
     limit: float = LIMIT
     looks: Sequence[int] = LOOKS
@@ -75,45 +76,47 @@ class EditTester:
 
         Args:
             program: The candidate.
-            against: The program that it is compared with; None for the original program.
+            against: The program with which `program` is compared; None for the original program.
         """
         self.num_decided += 1
-        reference = against or self.trials.original
+        reference = against or self.trainings.original
 
         def costs(count: int) -> tuple[np.ndarray, bool]:
             seeds = first_seeds(Stream.SIMPLIFY, count)
-            values = self.trials.differences(program, reference, seeds)
-            return values, self.trials.diverges(program, seeds)
+            values = self.trainings.differences(program, reference, seeds)
+            return values, self.trainings.diverges(program, seeds)
 
         return decide(costs, limit=self.limit, looks=self.looks)
 
-    def is_better(self, program: Program, than: Program) -> Decision:
-        """Test whether a program has a lower loss than another one, in the mean over tasks."""
+    def is_better(self, program: Program, reference: Program) -> Decision:
+        """Test whether a program has a lower loss than `reference`, in the mean over tasks."""
 
         def costs(count: int) -> tuple[np.ndarray, bool]:
             seeds = first_seeds(Stream.SIMPLIFY, count)
-            values = self.trials.differences(program, than, seeds)
-            return values.mean(axis=0, keepdims=True), self.trials.diverges(program, seeds)
+            values = self.trainings.differences(program, reference, seeds)
+            return values.mean(axis=0, keepdims=True), self.trainings.diverges(program, seeds)
 
         return decide(costs, limit=0.0, looks=self.looks)
 
     def confirm(self, program: Program) -> Cost:
         """Return the cost of a program on `CONFIRMING_SEEDS` seeds that no decision used."""
-        self.trials.report("confirming on fresh seeds")
-        return self.trials.cost(
+        self.trainings.report("confirming on fresh seeds")
+        return self.trainings.cost(
             program, first_seeds(Stream.SIMPLIFY_CONFIRM, CONFIRMING_SEEDS), looks=1
         )
 
     def cost(self, program: Program, seeds: int) -> Cost:
         """Return the cost of a program on the first `seeds` seeds of the decisions."""
-        return self.trials.cost(program, first_seeds(Stream.SIMPLIFY, seeds), looks=len(self.looks))
+        return self.trainings.cost(
+            program, first_seeds(Stream.SIMPLIFY, seeds), looks=len(self.looks)
+        )
 
-    def drop(self, program: Program) -> Program:
-        """Remove statements of a program as long as an edit is accepted."""
+    def remove_statements(self, program: Program) -> Program:
+        """Remove statements of a program, alone and in pairs, until no edit is accepted."""
         while True:
             step = self._first_accepted_step("drop", program, edits(program))
             if step is None and not self.is_out_of_time():
-                candidates = self._best_screened(pairs(program))
+                candidates = self._best_screened(pair_edits(program))
                 step = self._first_accepted_step("drop-pair", program, candidates)
             if step is None:
                 return program
@@ -123,14 +126,16 @@ class EditTester:
     def _best_screened(self, candidates: list[Edit]) -> list[Edit]:
         """Return the `_MAX_PAIRS` candidates with the lowest cost on the first screening seeds."""
         seeds = first_seeds(Stream.SIMPLIFY_SCREEN, _FIRST_SCREENING_SEEDS)
-        self.screening.report(f"screening {len(candidates)} pairs of statements")
-        self.screening.start_trainings([edit.program for edit in candidates], seeds)
+        self.screening_trainings.report(f"screening {len(candidates)} pairs of statements")
+        self.screening_trainings.start_trainings([edit.program for edit in candidates], seeds)
         costs = [self._screening_cost(edit, seeds) for edit in candidates]
-        order = sorted(range(len(candidates)), key=lambda index: costs[index])
-        return [candidates[index] for index in order[:_MAX_PAIRS]]
+        indices = sorted(range(len(candidates)), key=lambda index: costs[index])
+        return [candidates[index] for index in indices[:_MAX_PAIRS]]
 
     def _screening_cost(self, edit: Edit, seeds: Sequence[Seed]) -> float:
-        costs = self.screening.differences(edit.program, self.screening.original, seeds)
+        costs = self.screening_trainings.differences(
+            edit.program, self.screening_trainings.original, seeds
+        )
         return float(costs.mean())
 
     def _first_accepted_step(
@@ -144,21 +149,23 @@ class EditTester:
         candidates = [
             edit for edit in candidates if semantic_key(edit.program) not in self._rejected_keys
         ]
-        self.screening.start_trainings([edit.program for edit in candidates], seeds)
-        order: list[tuple[float, int]] = []
+        self.screening_trainings.start_trainings([edit.program for edit in candidates], seeds)
+        costs_and_indices: list[tuple[float, int]] = []
         for index, edit in enumerate(candidates):
-            self.screening.report(f"screening: {edit.describe(program)}")
-            costs = self.screening.differences(edit.program, self.screening.original, seeds)
-            is_hopeless = any(bounds(row, len(self.looks)).low > self.limit for row in costs)
-            if is_hopeless or self.screening.diverges(edit.program, seeds):
+            self.screening_trainings.report(f"screening: {edit.describe(program)}")
+            costs = self.screening_trainings.differences(
+                edit.program, self.screening_trainings.original, seeds
+            )
+            is_too_costly = any(bounds(row, len(self.looks)).low > self.limit for row in costs)
+            if is_too_costly or self.screening_trainings.diverges(edit.program, seeds):
                 self._rejected_keys.add(semantic_key(edit.program))
             else:
-                order.append((float(costs.mean()), index))
-        for _, index in sorted(order):
+                costs_and_indices.append((float(costs.mean()), index))
+        for _, index in sorted(costs_and_indices):
             if self.is_out_of_time():
                 break
             edit = candidates[index]
-            self.trials.report(f"testing: {edit.describe(program)}")
+            self.trainings.report(f"testing: {edit.describe(program)}")
             decision = self.decide(edit.program)
             if decision.accepted:
                 cost = self.cost(edit.program, decision.seeds)
@@ -169,21 +176,23 @@ class EditTester:
     def ablations(self, program: Program) -> tuple[Ablation, ...]:
         """Measure a program without each of its statements, one at a time.
 
-        Of the edits of a statement, the one with the lowest cost on the screening seeds is used.
+        Of the edits of a statement, the edit with the lowest cost on the screening seeds is used.
         """
         screening_seeds = first_seeds(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
         ablation_seeds = first_seeds(Stream.SIMPLIFY_CONFIRM, ABLATION_SEEDS)
         result = []
         for index, candidates in edits_by_statement(program).items():
             statement = str(program.statements[index])
-            self.screening.report(f"ablation: without `{statement}`")
-            self.screening.start_trainings([edit.program for edit in candidates], screening_seeds)
+            self.screening_trainings.report(f"ablation: without `{statement}`")
+            self.screening_trainings.start_trainings(
+                [edit.program for edit in candidates], screening_seeds
+            )
             costs = [
-                self.screening.differences(edit.program, program, screening_seeds).mean()
+                self.screening_trainings.differences(edit.program, program, screening_seeds).mean()
                 for edit in candidates
             ]
             best = candidates[int(np.argmin(costs))]
-            self.trials.report(f"ablation: without `{statement}`")
-            cost = self.trials.cost(best.program, ablation_seeds, against=program, looks=1)
+            self.trainings.report(f"ablation: without `{statement}`")
+            cost = self.trainings.cost(best.program, ablation_seeds, against=program, looks=1)
             result.append(Ablation(statement, str(best.changes[0][1]), best.program, cost))
         return tuple(result)

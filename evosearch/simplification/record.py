@@ -24,7 +24,8 @@ class Cost:
 
     Attributes:
         mean: Mean over tasks and seeds; 0.01 is about 1% more loss.
-        low, high: One-sided bounds of `mean`, each at 95% over all looks at the data.
+        low, high: One-sided confidence bounds of `mean`; each holds with 95% probability over all
+            looks at the data.
         per_task: For each task the mean and its one-sided upper bound.
         seeds: Number of seeds.
         fitness: log(loss of tuned AdamW / the program's loss), in the mean over the same tasks and
@@ -143,7 +144,7 @@ class Simplification:
         source: The original program.
         program: The simplified program.
         steps: The steps from `source` to `program`.
-        tasks: The measuring tasks, each with the factor on the program's learning rate.
+        tasks: The measuring tasks, each with the tuned multiplier of the program's learning rate.
         confirmation: Cost of the simplified program on seeds that no decision used.
         ablations: The simplified program without each of its statements.
         settings: Other settings and counts, such as the limit and the numbers of seeds, candidates

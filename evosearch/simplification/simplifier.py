@@ -20,8 +20,8 @@ from evosearch.simplification.effect import (
     EditTester,
     OnStep,
 )
+from evosearch.simplification.paired_trainings import TUNING_SEEDS, PairedTrainings, Progress
 from evosearch.simplification.record import Simplification, Step
-from evosearch.simplification.trials import TUNING_SEEDS, Progress, Trials
 from primitives import Program
 
 DEFAULT_TASKS = ("digits-mlp", "photos-autoencoder", "digits-conv", "topics-attention")
@@ -50,8 +50,8 @@ def simplify(
     First the program is rewritten by algebra. Then statements are removed, alone and in pairs, if
     their removal costs less than `limit`, measured against `program` on the tasks. Then constants
     are rounded to as few digits as the same limit allows. Algebra is applied again after the
-    removals and after the rounding. Finally the result is measured on fresh seeds, as it is and
-    without each of its statements.
+    removals and after the rounding. Finally the result, and the result without each of its
+    statements, are measured on fresh seeds.
 
     Args:
         program: A valid program.
@@ -61,10 +61,10 @@ def simplify(
         seed: The number from which all seeds are derived.
         limit: Maximum cost of an accepted candidate, as a difference of log losses.
         looks: Number of seeds at each look of a test.
-        minutes: Time limit for testing candidates; None means unlimited. Rounding and the final
-            measurements are not included in it.
-        workers: Number of parallel trainings; None for one per core. The result does not depend on
-            it.
+        minutes: Time limit for testing candidates; None means unlimited. The limit does not include
+            rounding and the final measurements.
+        workers: Number of concurrent trainings, which does not affect the result; None for one
+            per core.
         timeout: Maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
         on_step: Called with each step.
         progress: Called with a description of the current work.
@@ -92,14 +92,15 @@ def simplify(
 
     with open_job_runner(workers, ledger or Ledger(), timeout=timeout, notify=notify) as runner:
 
-        def trials_on(names: Sequence[str]) -> Trials:
-            return Trials(program, names, seed, program.ops | algebra.ops, runner, progress)
+        def trainings_on(names: Sequence[str]) -> PairedTrainings:
+            ops = program.ops | algebra.ops
+            return PairedTrainings(program, names, seed, ops, runner, progress)
 
-        trials = screening_trials = trials_on(tasks)
+        trainings = screening_trainings = trainings_on(tasks)
         if screening is not None and list(screening) != list(tasks):
-            screening_trials = trials_on(screening)
-        tester = EditTester(trials, screening_trials, record_step, limit, looks, deadline)
-        shorter = rewrite_by_algebra(tester.drop(algebra), record_step)
+            screening_trainings = trainings_on(screening)
+        tester = EditTester(trainings, screening_trainings, record_step, limit, looks, deadline)
+        shorter = rewrite_by_algebra(tester.remove_statements(algebra), record_step)
         tuned = tune(shorter, tester, record_step) if tuning else shorter
         against = tuned if tuned is not shorter else None
         rounded = round_constants(tuned, tester, record_step, against)
@@ -111,7 +112,7 @@ def simplify(
             "error_rate": ERROR_RATE,
             "looks": list(looks),
             "screening_seeds": SCREENING_SEEDS,
-            "screening_tasks": list(screening_trials.tasks),
+            "screening_tasks": list(screening_trainings.tasks),
             "confirming_seeds": CONFIRMING_SEEDS,
             "ablation_seeds": ABLATION_SEEDS,
             "tuning_seeds": TUNING_SEEDS,
@@ -120,8 +121,10 @@ def simplify(
             "minutes": minutes,
             "ended_early": tester.ended_early,
             "candidates": tester.num_decided,
-            "trainings": sum(distinct.trainings for distinct in {trials, screening_trials}),
+            "trainings": sum(
+                distinct.num_trainings for distinct in {trainings, screening_trainings}
+            ),
         }
         return Simplification(
-            program, result, tuple(steps), trials.factors, confirmation, ablations, settings
+            program, result, tuple(steps), trainings.factors, confirmation, ablations, settings
         )

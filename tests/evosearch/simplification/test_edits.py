@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from evosearch.evolution.constants import constants, with_constants
 from evosearch.simplification.constants import roundings
-from evosearch.simplification.edits import edits, edits_by_statement, pairs
+from evosearch.simplification.edits import edits, edits_by_statement, pair_edits
 from primitives import live, parse, semantic_key, simplify, zoo
 from tests.strategies import programs
 
@@ -51,7 +51,7 @@ def test_weight_decay_and_learning_rate_are_not_replaced_by_one() -> None:
 def test_pairs_save_at_least_two_statements_or_states() -> None:
     lion = simplify(zoo.load("lion")).program
     size = len(lion.statements) + len(lion.states)
-    candidates = pairs(lion)
+    candidates = pair_edits(lion)
     assert candidates
     for edit in candidates:
         assert len(edit.changes) == 2

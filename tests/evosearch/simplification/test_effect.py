@@ -25,11 +25,11 @@ from primitives.explain.nearest import nearest
 ROOT = Path(__file__).parents[3]
 
 
-class FakeTrials:
-    """A fake of `Trials`: costs are differences of a function, with Gaussian noise."""
+class FakeTrainings:
+    """Fake `PairedTrainings`: costs are differences of a function, with Gaussian noise."""
 
     def __init__(self, original: Program, worth: Callable[[Program], float], noise: float = 0.003):
-        self.original, self.worth, self.noise = original, worth, noise
+        self.original, self.worth, self.noise_scale = original, worth, noise
         self.tasks = ("one", "two")
         self.requested: list[Program] = []
 
@@ -42,15 +42,15 @@ class FakeTrials:
     def differences(self, program, reference, seeds):
         difference = self.worth(reference) - self.worth(program)
         return difference + np.array(
-            [[self._draw(program, reference, seed, task) for seed in seeds] for task in self.tasks]
+            [[self._noise(program, reference, seed, task) for seed in seeds] for task in self.tasks]
         )
 
-    def _draw(self, program, reference, seed, task):
+    def _noise(self, program, reference, seed, task):
         keys = semantic_key(program), semantic_key(reference)
         if keys[0] == keys[1]:
             return 0.0
         entropy = hashlib.blake2b(f"{keys}{seed}{task}".encode(), digest_size=8).digest()
-        return np.random.default_rng(int.from_bytes(entropy, "little")).normal(0, self.noise)
+        return np.random.default_rng(int.from_bytes(entropy, "little")).normal(0, self.noise_scale)
 
     def diverges(self, program, seeds):
         return False
@@ -63,8 +63,8 @@ class FakeTrials:
 
 def make_tester(text: str, worth: Callable[[Program], float]) -> tuple[EditTester, list[Step]]:
     steps: list[Step] = []
-    trials = FakeTrials(by_algebra(parse(text)).program, worth)
-    return EditTester(trials, trials, steps.append), steps
+    trainings = FakeTrainings(by_algebra(parse(text)).program, worth)
+    return EditTester(trainings, trainings, steps.append), steps
 
 
 SINES = (
@@ -79,7 +79,7 @@ def ops(program: Program) -> set[str]:
 def test_statements_are_removed_in_order_of_cost() -> None:
     op_worths = {"sin": 0.002, "tanh": -0.01, "arctan": 1.0, "multiply": 1.0}
     tester, steps = make_tester(SINES, lambda p: sum(op_worths.get(op, 0) for op in ops(p)))
-    result = tester.drop(tester.trials.original)
+    result = tester.remove_statements(tester.trainings.original)
     assert [sorted(ops(step.before) - ops(step.after)) for step in steps] == [["tanh"], ["sin"]]
     assert ops(result) == {"arctan", "multiply"}
     for step in steps:
@@ -93,7 +93,7 @@ def test_small_costs_do_not_add_up() -> None:
     the original program.
     """
     tester, steps = make_tester(SINES, lambda p: 0.006 * len(ops(p) - {"multiply"}) + has_lr(p))
-    tester.drop(tester.trials.original)
+    tester.remove_statements(tester.trainings.original)
     assert len(steps) == 1
 
 
@@ -109,7 +109,7 @@ def test_statements_that_only_work_together_are_removed_together() -> None:
         return has_lr(program) + ("tanh" in ops(program)) - 0.5 * (halves == 1)
 
     tester, steps = make_tester(SINES, worth)
-    result = tester.drop(tester.trials.original)
+    result = tester.remove_statements(tester.trainings.original)
     assert [step.rule for step in steps] == ["drop-pair"]
     assert ops(result) == {"tanh", "multiply"}
 
@@ -117,24 +117,30 @@ def test_statements_that_only_work_together_are_removed_together() -> None:
 def test_a_statement_that_only_screening_finds_useless_is_kept() -> None:
     """On the screening tasks both sin and tanh are worth nothing."""
     program = by_algebra(parse(SINES)).program
-    deciding = FakeTrials(program, lambda p: has_lr(p) + ("tanh" in ops(p)) + ("arctan" in ops(p)))
-    screening = FakeTrials(program, lambda p: has_lr(p) + ("arctan" in ops(p)))
-    assert ops(EditTester(deciding, screening).drop(program)) == {"tanh", "arctan", "multiply"}
+    deciding = FakeTrainings(
+        program, lambda p: has_lr(p) + ("tanh" in ops(p)) + ("arctan" in ops(p))
+    )
+    screening = FakeTrainings(program, lambda p: has_lr(p) + ("arctan" in ops(p)))
+    assert ops(EditTester(deciding, screening).remove_statements(program)) == {
+        "tanh",
+        "arctan",
+        "multiply",
+    }
 
 
 def test_decisions_use_other_seeds_than_screening() -> None:
     streams: list[set[Stream]] = []
     tester, _ = make_tester(SINES, lambda p: float(len(ops(p))))
-    differences = tester.trials.differences
+    differences = tester.trainings.differences
 
     def recording(program, reference, seeds):
         streams.append({seed.stream for seed in seeds})
         return differences(program, reference, seeds)
 
-    tester.trials.differences = recording
-    tester.drop(tester.trials.original)
-    tester.decide(tester.trials.original)
-    tester.confirm(tester.trials.original)
+    tester.trainings.differences = recording
+    tester.remove_statements(tester.trainings.original)
+    tester.decide(tester.trainings.original)
+    tester.confirm(tester.trainings.original)
     assert {Stream.SIMPLIFY_SCREEN} in streams
     assert {Stream.SIMPLIFY} in streams
     assert {Stream.SIMPLIFY_CONFIRM} in streams
@@ -149,12 +155,12 @@ def test_statements_untested_at_the_deadline_are_kept() -> None:
         tester, steps = make_tester(SINES, has_lr)
         tester.deadline = 60.0
         tester.on_step = lambda step: (steps.append(step), now.__setitem__(0, 61.0))
-        result = tester.drop(tester.trials.original)
+        result = tester.remove_statements(tester.trainings.original)
     assert len(steps) == 1
-    assert len(ops(result)) == len(ops(tester.trials.original)) - 1
+    assert len(ops(result)) == len(ops(tester.trainings.original)) - 1
     assert tester.ended_early
     unlimited, _ = make_tester(SINES, has_lr)
-    assert len(ops(unlimited.drop(unlimited.trials.original))) < len(ops(result))
+    assert len(ops(unlimited.remove_statements(unlimited.trainings.original))) < len(ops(result))
     assert not unlimited.ended_early
 
 
@@ -176,7 +182,7 @@ def test_constants_are_rounded_to_the_fewest_digits_without_cost(
     width: float, rounded: str
 ) -> None:
     tester, steps = make_tester(MOMENTUM, decay_worth(0.9187, width, slope=100.0))
-    result = round_constants(tester.trials.original, tester, steps.append)
+    result = round_constants(tester.trainings.original, tester, steps.append)
     assert f", {rounded})" in str(result)
     assert len(steps) == (rounded != "0.9187")
 
@@ -184,10 +190,10 @@ def test_constants_are_rounded_to_the_fewest_digits_without_cost(
 def test_constants_are_rounded_jointly_as_screening_proposes() -> None:
     """If the measuring tasks reject the proposal, constants are rounded one at a time."""
     program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.0571"))).program
-    screening = FakeTrials(program, decay_worth(0.9187, 0.05, slope=100.0))
+    screening = FakeTrainings(program, decay_worth(0.9187, 0.05, slope=100.0))
     for width, rounded in ((0.05, "0.9"), (0.003, "0.92")):
         steps: list[Step] = []
-        deciding = FakeTrials(program, decay_worth(0.9187, width, slope=100.0))
+        deciding = FakeTrainings(program, decay_worth(0.9187, width, slope=100.0))
         result = round_constants(program, EditTester(deciding, screening), steps.append)
         assert f", {rounded})" in str(result)
         assert "0.06" in str(result)
@@ -198,8 +204,8 @@ def test_constants_are_rounded_jointly_as_screening_proposes() -> None:
 def test_after_the_deadline_constants_are_rounded_jointly_to_more_digits() -> None:
     """The proposal is rejected, and there is no time for one constant at a time."""
     program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.0571"))).program
-    screening = FakeTrials(program, decay_worth(0.9187, 0.05, slope=100.0))
-    deciding = FakeTrials(program, decay_worth(0.9187, 0.003, slope=100.0))
+    screening = FakeTrainings(program, decay_worth(0.9187, 0.05, slope=100.0))
+    deciding = FakeTrainings(program, decay_worth(0.9187, 0.003, slope=100.0))
     steps: list[Step] = []
     result = round_constants(program, EditTester(deciding, screening, deadline=0.0), steps.append)
     assert ", 0.92)" in str(result)
@@ -216,9 +222,9 @@ def test_after_the_deadline_constants_are_rounded_jointly_without_screening_task
     width: float, decay: str, scale: str
 ) -> None:
     program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.05713"))).program
-    trials = FakeTrials(program, decay_worth(0.9187, width, slope=100.0))
+    trainings = FakeTrainings(program, decay_worth(0.9187, width, slope=100.0))
     steps: list[Step] = []
-    result = round_constants(program, EditTester(trials, trials, deadline=0.0), steps.append)
+    result = round_constants(program, EditTester(trainings, trainings, deadline=0.0), steps.append)
     assert f", {decay})" in str(result)
     assert f" {scale}\n" in str(result)
     (step,) = steps
@@ -227,7 +233,7 @@ def test_after_the_deadline_constants_are_rounded_jointly_without_screening_task
 
 def test_tuning_finds_a_better_constant_and_reports_the_number_of_trials() -> None:
     tester, steps = make_tester(MOMENTUM, decay_worth(0.98, 0.0))
-    result = tune(tester.trials.original, tester, steps.append, trials=30)
+    result = tune(tester.trainings.original, tester, steps.append, trials=30)
     (value,) = [a for s in result.statements for a in s.args if isinstance(a, float)]
     assert value == pytest.approx(0.98, abs=0.004)
     assert steps[0].rule == "tune"
@@ -237,7 +243,7 @@ def test_tuning_finds_a_better_constant_and_reports_the_number_of_trials() -> No
 
 def test_tuning_without_improvement_changes_nothing() -> None:
     tester, steps = make_tester(MOMENTUM, decay_worth(0.9187, 0.0))
-    assert tune(tester.trials.original, tester, steps.append, 20) == tester.trials.original
+    assert tune(tester.trainings.original, tester, steps.append, 20) == tester.trainings.original
     assert steps == []
 
 

@@ -1,4 +1,4 @@
-"""Losses of programs on the measuring tasks and paired differences between programs."""
+"""Trainings of programs on the measuring tasks, and differences of losses paired by seed."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Progress = Callable[[str, int, int | None], None]
 TUNING_SEEDS = 3
 """Number of seeds on which learning rates are tuned."""
 _FITNESS_SEEDS = 32
-"""Maximum number of seeds of a fitness."""
-_FEW_RUNS = 8
+"""Maximum number of seeds from which a fitness is estimated."""
+_ASSUMED_TRAININGS = 8
 """Assumed number of trainings of a program, from which the backend chooses an engine."""
 
 
-class Trials:
+class PairedTrainings:
     """Trainings of programs on tasks and seeds; each training is made once.
 
-    On every task the factor on the original program's learning rate is tuned, and all other
-    programs are trained with the same factor. The baseline has its own tuned learning rates.
+    On each task a multiplier of the original program's learning rate is tuned, and all other
+    programs are trained with the same multiplier. The baseline has its own tuned learning rates.
 
     Args:
         original: The program that costs are measured against.
@@ -46,7 +46,7 @@ class Trials:
         progress: Called with a description of the current work.
 
     Attributes:
-        factors: The tuned factor on the original program's learning rate, by task.
+        factors: The tuned multiplier of the original program's learning rate, by task.
 
     Raises:
         EvosearchError: The original program diverges on a task at every learning rate.
@@ -68,7 +68,7 @@ class Trials:
         self._progress = progress
         self._activity = ""
         self._representatives: dict[tuple[str, float], Program] = {}
-        """The first program of each semantic key and factor, which is trained for the others."""
+        """The program that is trained for all programs of one semantic key and factor."""
         self._baseline = zoo.load(BASELINE)
         self._setups = {
             name: TaskSetup.of(proxies.load(name), ops=ops | self._baseline.ops) for name in tasks
@@ -83,12 +83,12 @@ class Trials:
         return tuple(self._setups)
 
     @property
-    def trainings(self) -> int:
-        """Number of different trainings after tuning."""
+    def num_trainings(self) -> int:
+        """Number of different trainings, not counting those of the tuning."""
         return len(self._jobs)
 
     def report(self, text: str, done: int = 0, total: int | None = None) -> None:
-        """Report the current work, which `differences` repeats with its own progress."""
+        """Report the current work; `differences` reports the same text with its progress."""
         self._activity = text
         self._progress(text, done, total)
 
@@ -129,8 +129,8 @@ class Trials:
         Args:
             program: The program.
             seeds: Two or more seeds; the fitness is from the first 32.
-            against: The program that it is compared with; None for the original program.
-            looks: Number of looks at the data that share the error rate of the bounds.
+            against: The program with which `program` is compared; None for the original program.
+            looks: Number of looks at the data over which the error rate of the bounds is divided.
         """
         fitness_seeds = seeds[:_FITNESS_SEEDS]
         self.start_trainings([self._baseline], fitness_seeds)
@@ -154,7 +154,7 @@ class Trials:
         factors = self._baseline_factors if program == self._baseline else self.factors
         factor, setup = factors[task], self._setups[task]
         program = self._representatives.setdefault((semantic_key(program), factor), program)
-        engine = self._runner.backend.engine(setup, program, _FEW_RUNS)
+        engine = self._runner.backend.engine(setup, program, _ASSUMED_TRAININGS)
         job = Job(setup, program, engine, Conditions(setup.steps), self.seed, seed, factor)
         self._jobs.add(job)
         return self._runner.submit_once(job)
@@ -167,16 +167,21 @@ class Trials:
         seeds = [Seed(Stream.SIMPLIFY_TUNE, number) for number in range(TUNING_SEEDS)]
         backend = self._runner.backend
         for number, (task, setup) in enumerate(self._setups.items()):
-            left = len(self._setups) - number
-            self.report(f"compiling and tuning learning rates: {left} task{'s' * (left != 1)} left")
-            backend.prepare(setup, self.original, backend.engine(setup, self.original, _FEW_RUNS))
+            remaining = len(self._setups) - number
+            tasks = "task" if remaining == 1 else "tasks"
+            self.report(f"compiling and tuning learning rates: {remaining} {tasks} left")
+            backend.prepare(
+                setup, self.original, backend.engine(setup, self.original, _ASSUMED_TRAININGS)
+            )
             conditions = {seed: Conditions(setup.steps) for seed in seeds}
             baseline = tune_baseline(setup, self._runner, self.seed, conditions)
             self._baseline_factors[task] = baseline.best
             self.factors[task] = self._tuned_factor(setup, conditions)
 
     def _tuned_factor(self, setup: TaskSetup, conditions: Mapping[Seed, Conditions]) -> float:
-        tuner = tune_rate(setup, self.original, self._runner, self.seed, conditions, _FEW_RUNS)
+        tuner = tune_rate(
+            setup, self.original, self._runner, self.seed, conditions, _ASSUMED_TRAININGS
+        )
         if not math.isfinite(tuner.losses[tuner.best]):
             raise EvosearchError(
                 f"the program diverges on {setup.task!r} at every learning rate from "
