@@ -115,7 +115,7 @@ def are_equal(first: JobResult, second: JobResult) -> bool:
     [
         {},
         {"program": "optax:muon", "engine": Engine.COMPILED},
-        {"limits": np.full(8, 1e-9, np.float32).tobytes()},
+        {"loss_limits": np.full(8, 1e-9, np.float32).tobytes()},
     ],
     ids=["a program", "an optimizer of optax", "with limits"],
 )
