@@ -18,7 +18,7 @@ from evosearch.runs.store import Store
 from evosearch.runs.summary import Estimate
 from evosearch.runs.validations import Validation
 from evosearch.statistics import Interval
-from tests.evosearch.stored_runs import config, stored
+from tests.evosearch.stored_runs import config, make_stored_run
 
 TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
 
@@ -27,9 +27,9 @@ TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two seeds of one search, and one run of a cheaper search."""
     root = tmp_path_factory.mktemp("runs")
-    stored(root / "full", programs=1200, seed=0)
-    stored(root / "full-2", programs=1200, seed=1)
-    stored(root / "constants-1", programs=150, seed=0, mutation=TUNING)
+    make_stored_run(root / "full", programs=1200, seed=0)
+    make_stored_run(root / "full-2", programs=1200, seed=1)
+    make_stored_run(root / "constants-1", programs=150, seed=0, mutation=TUNING)
     return [root / "full", root / "full-2", root / "constants-1"]
 
 
@@ -106,9 +106,9 @@ def test_incomparable_runs_are_refused(runs: list[Path], tmp_path: Path) -> None
 def test_runs_that_differ_in_seed_limits_and_later_phases_form_one_group(
     tmp_path: Path,
 ) -> None:
-    stored(tmp_path / "mine-1", programs=200, seed=1)
+    make_stored_run(tmp_path / "mine-1", programs=200, seed=1)
     after: dict[str, object] = {"simplify": True, "funnel": {"entrants": [3, 2]}}
-    stored(tmp_path / "mine-2", programs=300, seed=2, **after)
+    make_stored_run(tmp_path / "mine-2", programs=300, seed=2, **after)
     (group,) = compare_runs(open_runs([tmp_path / "mine-1", tmp_path / "mine-2"])).groups
     assert group.name == "mine"
 
@@ -128,7 +128,7 @@ def validated(directory: Path, champions: dict[int, tuple[int, Scores]]) -> Run:
 
 
 def test_validation_is_the_mean_over_seeds_of_each_champion(tmp_path: Path) -> None:
-    evolution = stored(tmp_path / "run", programs=1200)
+    evolution = make_stored_run(tmp_path / "run", programs=1200)
     assert Run(tmp_path / "run").validations() == {}
     first, number = evolution.champions[1].record.id, len(evolution.champions) - 1
     run = validated(
@@ -192,7 +192,7 @@ def test_compare_draws_a_line_for_each_group(run: Any, runs: list[Path], tmp_pat
 
 def test_compare_shows_validation_in_columns_and_a_panel(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    evolution = stored(tmp_path / "run", programs=1200)
+    evolution = make_stored_run(tmp_path / "run", programs=1200)
     first = evolution.champions[1].record.id
     validated(tmp_path / "run", {1: (first, [("big", 0, 0.25), ("big", 1, 0.25)])})
     result = run("compare", tmp_path / "run", "-o", tmp_path / "curves.svg")

@@ -7,7 +7,7 @@ import pytest
 from evosearch.evaluation.funnel import candidates
 from evosearch.runs.run import Run
 from primitives import Program, simplify
-from tests.evosearch.stored_runs import stored
+from tests.evosearch.stored_runs import make_stored_run
 
 TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
 
@@ -17,7 +17,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """Two searches that only tune the constants of the same initial program."""
     root = tmp_path_factory.mktemp("runs")
     for seed in (1, 2):
-        stored(root / f"constants-{seed}", programs=50, seed=seed, mutation=TUNING)
+        make_stored_run(root / f"constants-{seed}", programs=50, seed=seed, mutation=TUNING)
     return [Run(root / f"constants-{seed}") for seed in (1, 2)]
 
 
