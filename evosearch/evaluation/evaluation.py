@@ -21,7 +21,7 @@ import proxies
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.evaluation.comparison import compare
 from evosearch.evaluation.results import Evaluation, Result, TaskReport
-from evosearch.measuring.contenders import Contender, Library, find
+from evosearch.measuring.contenders import Contender, OptaxOptimizer, find
 from evosearch.measuring.failures import TrainingError
 from evosearch.measuring.job import Job, JobResult, TaskSetup
 from evosearch.measuring.job_runner import JobRunner, open_job_runner
@@ -345,7 +345,7 @@ class _TaskEvaluation:
 
     def _job(self, name: str, setting: Setting, seed: Seed) -> Job:
         contender = self._contenders[name]
-        schedule = contender.schedule if isinstance(contender, Library) else None
+        schedule = contender.schedule if isinstance(contender, OptaxOptimizer) else None
         conditions = Conditions(self._setup.steps, schedule or self._schedule, setting.decay)
         return Job(
             self._setup,

@@ -25,7 +25,7 @@ _MAX_INLINE_HEIGHT = 2
 """Maximum depth of nested fractions in an inlined expression."""
 
 _GENERIC_NAME = re.compile(r"v\d+|update\d*")
-"""Names that say nothing about a value: those that the parser generates, and `update`."""
+"""Names that do not describe a value: `update`, and names that the parser generates."""
 
 
 @dataclass(frozen=True)
