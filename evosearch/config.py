@@ -20,7 +20,7 @@ from primitives.text.wording import suggestion, truncate
 from proxies.training.schedules import SCHEDULES
 
 _LARGEST_FILE = 10**6
-"""Maximum size of a configuration file in bytes; the longest program and all settings fit."""
+"""Maximum size of a configuration file in bytes; the largest configuration is smaller."""
 _LONG_KEY = re.compile(r"""(?<![\w.-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
 """A dotted key of 100 parts. The time that `tomllib` takes is quadratic in this number."""
 _MAX_REPORTED_ERRORS = 5
@@ -80,14 +80,15 @@ class MutationConfig(_Section):
     """Probability of giving a structurally changed child its parent's step size.
 
     The child's learning rate is scaled so that its updates on random gradients are as large as its
-    parent's. Children that differ from their parent only in constants are left as they are.
+    parent's. The learning rate of children that differ from their parent only in constants is not
+    scaled.
     """
     max_statements: Annotated[int, Field(ge=2, le=MAX_STATEMENTS)] = MAX_STATEMENTS
     """Maximum number of statements of a mutated program."""
 
     @field_validator("wrap")
     @classmethod
-    def _some_mutation(cls, value: float, info: Any) -> float:
+    def _some_weight_is_positive(cls, value: float, info: Any) -> float:
         # A weight that failed its own validation is not in `info.data`.
         others = ("insert", "delete", "modify", "tune")
         if value + sum(info.data.get(name, 1.0) for name in others) <= 0:
@@ -103,14 +104,15 @@ class MeasurementConfig(_Section):
     hurdle: Annotated[float, Field(ge=-100, le=0)] = -1.0
     """Score below which a program is not measured any further.
 
-    A training whose score falls below the hurdle stops early and scores -log 4. A program that ends
-    below it on a task skips its remaining tasks. Skipped tasks score -log 4.
+    A training whose score falls below the hurdle stops early and scores -log 4. A program whose
+    score on a task is below the hurdle is not measured on the remaining tasks, which score -log 4.
     """
     race: Annotated[float, Field(ge=0, le=100)] | None = None
     """Fitness margin of early stopping over tasks on a program's first seed; None turns it off.
 
-    A program skips its remaining tasks when it would be more than `race` behind the best program
-    since the last restart even if it tied with it on all of them. Skipped tasks score -log 4.
+    A program is not measured on its remaining tasks if, even with the best program's score on each
+    of these tasks, the program's fitness would be more than `race` below the fitness of the best
+    program since the last restart. Tasks that are not measured score -log 4.
     """
     largest_gain: Score = LARGEST_SCORE
     """Maximum score of one task, so that no single task dominates the fitness."""
@@ -123,7 +125,8 @@ class MeasurementConfig(_Section):
     test_seeds: Annotated[int, Field(ge=3, le=10_000)] = 12
     """Number of fresh seeds on which a challenger is compared with the champion.
 
-    Each seed is used in one test only. An undecided test continues to at most four times as many.
+    Each seed is used in one test only. An undecided test continues on at most four times as many
+    seeds.
     """
     confirm_seeds: SeveralSeeds = 16
     """Number of additional fresh seeds from which a new champion's fitness is reported."""
@@ -165,11 +168,11 @@ class MeasurementConfig(_Section):
 class FunnelConfig(_Section):
     """Settings of the funnel through validation tasks (docs/measurement.md).
 
-    A pair of numbers holds one for the 10x stage and one for the 100x stage.
+    In a pair of numbers, the first is for the 10x stage and the second for the 100x stage.
     """
 
     at_end: bool = False
-    """Whether a search ends with the funnel."""
+    """Whether the funnel follows the search."""
     entrants: tuple[Entrants, Entrants] = (16, 4)
     """Maximum number of programs that enter each stage."""
     seeds: tuple[SeveralSeeds, SeveralSeeds] = (4, 6)
@@ -179,7 +182,7 @@ class FunnelConfig(_Section):
     confirm_seeds: SeveralSeeds = 8
     """Number of additional fresh seeds, at the last stage, from which the winner is reported."""
     largest_gain: Score | None = None
-    """Maximum score of one task; None means the same as in the search."""
+    """Maximum score of one task; None means the search's `largest_gain`."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of losses and gradients; weights and evaluations are always float32."""
 
@@ -205,7 +208,7 @@ class Config(_Section):
     programs: Limit | None = None
     """Maximum number of generated programs; None means unlimited."""
     trainings: Limit | None = None
-    """Maximum number of trainings, the baseline's included; None means unlimited."""
+    """Maximum number of trainings, including the baseline's; None means unlimited."""
     minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Maximum duration of the search in minutes; None means unlimited."""
     population: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
@@ -219,19 +222,19 @@ class Config(_Section):
     tune_first: Count = 0
     """Number of programs at the start that differ from the initial one only in constants.
 
-    The best of them replaces the initial program, for restarts too.
+    The best of these programs replaces the initial program, for restarts too.
     """
     tune_last: Annotated[Count, Field(validate_default=True)] = 0
     """Number of programs before each restart for which only constants are mutated.
 
-    Before the first of them, the best program fills the population.
+    Before the first of these programs is generated, the best program fills the population.
     """
     states: Annotated[int, Field(ge=0, le=8)] = 2
-    """Number of states up to which the initial program is given unused ones."""
+    """Minimum number of states of the initial program; unused states are added to reach it."""
     validation_seeds: Annotated[int, Field(ge=0, le=64)] = 0
-    """Number of seeds on which each new champion is validated at 10x the work; 0 means none."""
+    """Number of seeds of the validation of each new champion; 0 means no validation."""
     in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Number of requests in flight.
+    """Number of requests in flight, that is, requests that are being measured at the same time.
 
     A request depends on the results of all earlier requests except the last `in_flight`.
     """
@@ -242,9 +245,9 @@ class Config(_Section):
     the batches are full, up to the size of the population.
     """
     simplify: bool = False
-    """Whether the search ends by simplifying the winner or, without a funnel, the champion."""
+    """Whether the winner or, without a funnel, the champion is simplified after the search."""
     simplify_minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Time limit of that simplification's removals in minutes; None means unlimited."""
+    """Time limit in minutes for removing statements in the simplification; None means unlimited."""
     job_timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Time limit of one training in seconds; a training that exceeds it gets the worst score.
 
@@ -256,16 +259,16 @@ class Config(_Section):
 
     @field_validator("tune_last")
     @classmethod
-    def _fits_between_starts(cls, tuned: int, info: Any) -> int:
+    def _tuning_fits_between_restarts(cls, tune_last: int, info: Any) -> int:
         every, first = info.data.get("restart_every"), info.data.get("tune_first", 0)
-        if tuned and every is None:
+        if tune_last and every is None:
             raise ValueError("tune_last requires restart_every; set restart_every too")
-        if every is not None and first + tuned >= every:
-            total = first + tuned
+        if every is not None and first + tune_last >= every:
+            total = first + tune_last
             raise ValueError(
                 f"tune_first + tune_last = {total} must be less than restart_every = {every}"
             )
-        return tuned
+        return tune_last
 
     @field_validator("validation_seeds")
     @classmethod
@@ -310,8 +313,8 @@ class Config(_Section):
         """Number of lanes per task.
 
         A program trains on one task after the other, so the requests in flight are spread over the
-        tasks. Twice an even share is enough for the task that most of them are at; more lanes would
-        mostly be empty.
+        tasks. Twice the mean number of requests per task is enough even for the task with the most
+        requests; more lanes would mostly be empty.
         """
         return min(self.batch, -(-2 * self.requests // len(self.tasks)))
 
@@ -320,7 +323,7 @@ class Config(_Section):
         return tomli_w.dumps(self.model_dump(exclude_none=True), multiline_strings=True)
 
 
-SAME_SEARCH = frozenset(
+CHANGEABLE_SETTINGS = frozenset(
     [
         "programs",
         "trainings",
@@ -332,7 +335,7 @@ SAME_SEARCH = frozenset(
         "job_timeout",
     ]
 )
-"""Settings that a resumed run may change: limits, and what follows the search.
+"""Settings that a resumed run may change: limits, validation, and what follows the search.
 
 Runs that differ only in these settings are compared as one group."""
 

@@ -1,4 +1,4 @@
-"""Set up JAX before it starts, and describe the machine for a run's record."""
+"""Settings of JAX that must precede its import, and the description of the machine for a run."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def prepare() -> None:
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Some devices would round the factors of a product of float32 matrices.
+    # Some devices would round the factors of a product of float32 matrices to fewer bits.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "float32")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache_directory() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     logging.getLogger("jax").setLevel(logging.ERROR)
-    for module in ("callback", "debugging"):  # they log tracebacks of errors
+    for module in ("callback", "debugging"):  # these modules log tracebacks of errors
         logging.getLogger(f"jax._src.{module}").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="jax")
     warnings.filterwarnings("ignore", category=SyntaxWarning)  # from parsing program text

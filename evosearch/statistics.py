@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit  # scipy.stats takes seconds to import
 
 LARGEST_SCORE = math.log(4.0)
+"""Absolute value at which scores are clipped."""
 SMALLEST_LOSS = float(np.finfo(np.float32).tiny)
 """Lower bound of losses, so that a loss of 0 has a logarithm."""
 
@@ -59,7 +60,7 @@ def log_ratio(loss: float, reference: float) -> float:
 def standard_error(scores: Sequence[float], noise_floor: float) -> float:
     """Return the standard error of the mean.
 
-    `noise_floor` is the minimum standard deviation; with few scores the sample's can be too small.
+    `noise_floor` is the minimum of the standard deviation, since few scores can agree by chance.
     """
     count = len(scores)
     mean = sum(scores) / count
@@ -70,8 +71,8 @@ def standard_error(scores: Sequence[float], noise_floor: float) -> float:
 def interval(scores: Sequence[float], noise_floor: float, level: float = 0.95) -> Interval:
     """Return Student's t interval of the mean.
 
-    A single score has one degree of freedom, as two scores have, and the deviation `noise_floor`.
-    So its interval is wide but finite.
+    The interval of a single score is wide but finite: it has one degree of freedom, as for two
+    scores, and the standard deviation `noise_floor`.
 
     Args:
         scores: one for each seed.
@@ -80,8 +81,8 @@ def interval(scores: Sequence[float], noise_floor: float, level: float = 0.95) -
     """
     mean = float(np.mean(scores))
     quantile = stdtrit(max(1, len(scores) - 1), 0.5 + level / 2)
-    half = float(quantile) * standard_error(scores, noise_floor)
-    return Interval(mean, mean - half, mean + half)
+    half_width = float(quantile) * standard_error(scores, noise_floor)
+    return Interval(mean, mean - half_width, mean + half_width)
 
 
 def stratified_interval(
@@ -104,12 +105,12 @@ def stratified_interval(
     variances = [standard_error(scores, 0.0) ** 2 for scores in strata]
     degrees = [max(1, len(scores) - 1) for scores in strata]
     squares = sum(variance**2 / count for variance, count in zip(variances, degrees, strict=True))
-    freedom = sum(variances) ** 2 / squares if squares else sum(degrees)
+    total_degrees = sum(variances) ** 2 / squares if squares else sum(degrees)
     floor = noise_floor / math.sqrt(min(map(len, strata)))
     error = max(math.sqrt(sum(variances)) / len(strata), floor)
     mean = float(np.mean([np.mean(scores) for scores in strata]))
-    half = float(stdtrit(freedom, 0.5 + level / 2)) * error
-    return Interval(mean, mean - half, mean + half)
+    half_width = float(stdtrit(total_degrees, 0.5 + level / 2)) * error
+    return Interval(mean, mean - half_width, mean + half_width)
 
 
 def lower_bound(differences: Sequence[float], error: float) -> float:

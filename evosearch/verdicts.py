@@ -49,61 +49,62 @@ def difference_verdict(mean: float, p_holm: float) -> Verdict:
 
     Args:
         mean: log(loss / reference's loss), the mean over seeds.
-        p_holm: its p-value after Holm's correction.
+        p_holm: p-value of `mean` after Holm's correction.
     """
     if not p_holm < ERROR_RATE or not math.isfinite(mean) or mean == 0:
         return Verdict.UNDECIDED
     return Verdict.BETTER if mean < 0 else Verdict.WORSE
 
 
-def verdict_over_tasks(on_these: Verdict, ratio: Interval, p_holm: float) -> Verdict:
+def verdict_over_tasks(verdict_on_tasks: Verdict, ratio: Interval, p_holm: float) -> Verdict:
     """Return the verdict on a ratio of losses, generalized to other tasks of the same kinds.
 
     Args:
-        on_these: the verdict on the measured tasks over seeds, after Holm's correction.
+        verdict_on_tasks: the verdict on the measured tasks over seeds, after Holm's correction.
         ratio: the geometric mean of loss / reference's loss; its interval comes from a bootstrap
             over tasks.
         p_holm: the p-value of the tasks' mean log ratios (Student's t), after Holm's correction
-            for all contenders of the report. It guards against few tasks that agree by chance.
+            for all contenders of the report. This p-value guards against a few tasks that agree by
+            chance.
     """
     by_interval = {-1: Verdict.BETTER, 1: Verdict.WORSE, 0: Verdict.UNDECIDED}[side_of(ratio, 1.0)]
-    agree = by_interval == on_these and p_holm < ERROR_RATE
+    agree = by_interval == verdict_on_tasks and p_holm < ERROR_RATE
     return by_interval if agree else Verdict.UNDECIDED
 
 
 def describe_over_tasks(
-    name: str, reference: str, tasks: int, on_these: Verdict, ratio: Interval, p_holm: float
+    name: str, reference: str, tasks: int, verdict_on_tasks: Verdict, ratio: Interval, p_holm: float
 ) -> str:
     """Return the result of `verdict_over_tasks` as a sentence with its figures."""
-    change = _change(ratio.mean)
-    bounds = f"{_percent(ratio.low)} to {_percent(ratio.high)}"
-    verdict = verdict_over_tasks(on_these, ratio, p_holm)
+    change = _format_change(ratio.mean)
+    bounds = f"{_format_percent(ratio.low)} to {_format_percent(ratio.high)}"
+    verdict = verdict_over_tasks(verdict_on_tasks, ratio, p_holm)
     if verdict is not Verdict.UNDECIDED:
         return (
             f"Over tasks, {name} is {verdict} than {reference}: its mean loss is {change} "
             f"(95% interval over tasks {bounds})."
         )
-    if on_these is Verdict.UNDECIDED:
+    if verdict_on_tasks is Verdict.UNDECIDED:
         return (
             f"On these {tasks} tasks {name}'s mean loss is not shown to differ from {reference}'s."
         )
-    here = f"On these {tasks} tasks {name}'s mean loss is {change} than {reference}'s"
+    claim = f"On these {tasks} tasks {name}'s mean loss is {change} than {reference}'s"
     if side_of(ratio, 1.0) == 0:
         return (
-            f"{here}; the interval over tasks ({bounds}) leaves open whether this holds on other "
+            f"{claim}; the interval over tasks ({bounds}) leaves open whether this holds on other "
             "tasks."
         )
     return (
-        f"{here}; they are too few or differ too much to show that this holds on other tasks "
+        f"{claim}; the tasks are too few or differ too much to show that this holds on other tasks "
         f"(p = {p_holm:.2g} over tasks, after Holm's correction)."
     )
 
 
-def _change(ratio: float) -> str:
+def _format_change(ratio: float) -> str:
     return f"{abs(100 * (ratio - 1)):.1f}% {'lower' if ratio < 1 else 'higher'}"
 
 
-def _percent(ratio: float) -> str:
+def _format_percent(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f}%"
 
 
@@ -121,8 +122,8 @@ def champion_verdict(fitness: Interval, seeds: int, *, confirmed: bool, initial:
 
     Args:
         fitness: the reported fitness.
-        seeds: number of seeds that it is the mean of.
-        confirmed: whether these are the fresh seeds of a confirmation.
+        seeds: number of seeds over which the fitness is the mean.
+        confirmed: whether the seeds are the fresh seeds of a confirmation.
         initial: whether the champion is the initial program, which no seeds selected.
     """
     if seeds < MIN_SEEDS or not (confirmed or initial):
@@ -130,15 +131,15 @@ def champion_verdict(fitness: Interval, seeds: int, *, confirmed: bool, initial:
     return fitness_verdict(fitness)
 
 
-def describe_loss(fitness: Interval, seeds: int, which: str = "") -> str:
+def describe_loss(fitness: Interval, seeds: int, seed_kind: str = "") -> str:
     """Return the verdict on a fitness and the change of loss, in words.
 
     Args:
         fitness: mean and 95% interval.
-        seeds: number of seeds that it is the mean of.
-        which: adjective for these seeds with a trailing space, such as `"fresh "`.
+        seeds: number of seeds over which the fitness is the mean.
+        seed_kind: adjective for the seeds with a trailing space, such as `"fresh "`.
     """
-    change = _change(math.exp(-fitness.mean))
+    change = _format_change(math.exp(-fitness.mean))
     if seeds < MIN_SEEDS:
         return f"on one seed (no interval), its loss is {change} than {_BASELINE}'s"
     low, high = (format_loss_change(bound) for bound in (fitness.high, fitness.low))
@@ -147,12 +148,14 @@ def describe_loss(fitness: Interval, seeds: int, which: str = "") -> str:
         Verdict.WORSE: f"worse than {_BASELINE}",
         Verdict.UNDECIDED: f"not shown to differ from {_BASELINE}",
     }[fitness_verdict(fitness)]
-    return f"{verdict}; its loss is {change} (95% interval {low} to {high}, {seeds} {which}seeds)"
+    return (
+        f"{verdict}; its loss is {change} (95% interval {low} to {high}, {seeds} {seed_kind}seeds)"
+    )
 
 
 def format_loss_change(fitness: float) -> str:
     """Return the relative change of loss, such as "+5.1%", of a fitness."""
-    return _percent(math.exp(-fitness))
+    return _format_percent(math.exp(-fitness))
 
 
 def describe_champion(fitness: Interval, seeds: int, *, confirmed: bool, initial: bool) -> str:
@@ -162,7 +165,7 @@ def describe_champion(fitness: Interval, seeds: int, *, confirmed: bool, initial
         return f"the initial program, which no other program has beaten yet: {loss}"
     if confirmed:
         return describe_loss(fitness, seeds, "fresh ")
-    change = _change(math.exp(-fitness.mean))
+    change = _format_change(math.exp(-fitness.mean))
     return (
         f"not confirmed yet; its loss is {change} than {_BASELINE}'s on the seeds that selected "
         "it, which is too optimistic"
@@ -184,7 +187,7 @@ def explain_missing_winner(entrants: Sequence[Interval], scale: str) -> str:
 
     Args:
         entrants: the fitness of each program of the last stage.
-        scale: the work of that stage, such as `10x`.
+        scale: the work of the last stage relative to the search tasks, such as `10x`.
     """
     if entrants and all(fitness_verdict(fitness) is Verdict.WORSE for fitness in entrants):
         return (
@@ -198,10 +201,7 @@ def explain_missing_winner(entrants: Sequence[Interval], scale: str) -> str:
 
 
 def bias_interval(differences: Sequence[float]) -> Interval | None:
-    """Return the mean of (reported - fresh) over champions with its Student's t interval.
-
-    None for a single champion.
-    """
+    """Return the mean of (reported - fresh) with Student's t interval; None for one champion."""
     return interval(differences, 0.0) if len(differences) > 1 else None
 
 

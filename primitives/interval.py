@@ -1,9 +1,10 @@
 """Interval arithmetic: bounds on the result of an op from bounds on its operands.
 
 An interval map (`Map`) takes the intervals of an op's operands and returns an interval that
-contains every result. Maps assume real arithmetic; `float32` then rounds the bounds outward.
-Intervals make no claim about NaN. An end is open only if rounding cannot reach it: x + y > 0 holds
-for x > 0 and y >= 0, but x * y > 0 does not, because the product may underflow.
+contains every result. Interval maps assume real arithmetic; `float32` then rounds the bounds
+outward. A result may be NaN in spite of its interval. An end is open only if rounding cannot give
+its value: x + y > 0 holds for x > 0 and y >= 0, but x * y > 0 does not hold for x > 0 and y > 0,
+because the product may underflow.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Interval(NamedTuple):
         return Interval(self.low, self.high)
 
     def join(self, other: Interval) -> Interval:
-        """Return the smallest interval that contains both."""
+        """Return the smallest interval that contains this interval and `other`."""
         low, high = min(self.low, other.low), max(self.high, other.high)
         open_low = low not in self and low not in other
         open_high = high not in self and high not in other
@@ -105,8 +106,8 @@ def exactly(value: float) -> Interval:
 def float32(interval: Interval) -> Interval:
     """Round the bounds of an interval to float32.
 
-    The result holds whether subnormal numbers are kept or flushed to zero. It is `ANYTHING` if a
-    bound is NaN.
+    The result is correct both if subnormal numbers are kept and if they are flushed to zero. The
+    result is `ANYTHING` if a bound is NaN.
     """
     low, high, open_low, open_high = interval
     if math.isnan(low) or math.isnan(high):
@@ -298,8 +299,8 @@ def clip(x: Interval, c: Interval) -> Interval:
 def interp(x: Interval, y: Interval, a: Interval) -> Interval:
     """Interval map of (1 - a) x + a y, which is between x and y for a in [0, 1]."""
     if not (a.low >= 0 and a.high <= 1):
-        share = add(exactly(1.0), negative(a))
-        return add(multiply(x, share), multiply(y, a))
+        weight_of_x = add(exactly(1.0), negative(a))
+        return add(multiply(x, weight_of_x), multiply(y, a))
     # for a single a in [0, 1], the bounds are the weighted means of the operands' bounds
     mean = add(multiply(x, exactly(1 - a.low)), multiply(y, a))
     bounds = x.join(y) if a.low < a.high else mean

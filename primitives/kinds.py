@@ -55,7 +55,7 @@ AXES: dict[Kind, tuple[int, ...] | None] = {
     Kind.MATRIX: (-2, -1),
     Kind.LEAF: None,
 }
-"""Axes of one array that a reduction to each kind sums over; None means all axes."""
+"""For each kind of result, the axes of an array over which a reduction sums; None for all axes."""
 
 
 def _join(a: Kind, b: Kind) -> Kind:
@@ -87,7 +87,7 @@ def common(kinds: Iterable[Kind]) -> Kind:
 def meet(a: Kind, b: Kind) -> Kind:
     """Return the kind of a value of kind `a` after a reduction to kind `b`.
 
-    It is the largest kind that broadcasts into both.
+    The result is the largest kind that broadcasts into both `a` and `b`.
     """
     return _MEET[a][b]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from primitives.interval import Interval, Map
 from primitives.kinds import Kind, common, meet
 from primitives.text.formula import Formula
-from primitives.text.notation import Form
+from primitives.text.notation import Function
 
 Array = Any
 Namespace = Any  # numpy or jax.numpy
@@ -24,8 +24,8 @@ _OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": oper
 class Reduction:
     """The reduction that an op contains, such as the sum of squares in a norm.
 
-    Operands are first broadcast to their common kind. A value of a kind smaller than tensor is
-    reduced over its own numbers, not over its broadcast.
+    Operands are first broadcast to their common kind. A value smaller than a tensor is reduced over
+    its own numbers, each counted once, and not over its broadcast.
 
     Attributes:
         kind: kind of the result; SCALAR reduces over the whole model.
@@ -39,28 +39,28 @@ class Reduction:
 
 
 class ConstantRole(NamedTuple):
-    """The hyperparameter that a constant operand of an op is in exported files.
+    """Name and meaning of the hyperparameter that replaces a constant operand in exported files.
 
     Attributes:
         name: name of the hyperparameter.
-        words: its role in words.
+        description: meaning of the hyperparameter, for documentation.
         keeps_sign: whether the hyperparameter may only take values with the sign of the constant.
-        always: whether the constants 0, 1/2, 1 and 2 become hyperparameters too. By default they
-            stay numbers, because halves and doubles are seldom tuned.
+        always: whether the constants 0, 1/2, 1 and 2 become hyperparameters too. By default these
+            constants stay numbers, because they are seldom tuned.
     """
 
     name: str
-    words: str
+    description: str
     keeps_sign: bool = False
     always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One op of the language, with all facts that the project uses about it.
+    """One op of the language, with all facts that the project uses about the op.
 
-    Only the attributes up to `summary` are required. Code that needs a missing fact refuses the op
-    by name or skips the optimization; it never guesses the fact.
+    Only the attributes `name`, `operands`, `meaning` and `summary` are required. Code that needs a
+    missing fact raises an error that names the op, or skips an optimization; no code guesses facts.
 
     Identity:
         name: name in program text.
@@ -74,7 +74,7 @@ class Op:
         operands: one letter per operand: `x` for any kind, `s` for a scalar.
         meaning: `meaning(xp, *operands)`, elementwise. With a `reduction` it is
             `meaning(xp, totals, *operands)`, where `totals` are the reduced inputs.
-        commutative: whether the two operands can be exchanged.
+        commutative: whether exchanging the two operands leaves the result unchanged.
         reduction: the sum or mean that `meaning` uses, if any.
         keeps_kind: whether the result has the common kind of the operands. If not, the result has
             at most the kind of the reduction.
@@ -83,20 +83,22 @@ class Op:
     Mathematics:
         parity: `even` if f(-x) = f(x), `odd` if f(-x) = -f(x).
         inverse: name of the op g with f(g(x)) = x wherever g(x) is finite.
-        exponent: p if the op is |x|^p, with the sign of x if `parity` is odd.
-        of_number: name of the op that a reduction equals on a single number; `identity` for a mean.
+        exponent: p if the op computes |x|^p, or |x|^p with the sign of x if `parity` is odd.
+        of_number: for a reduction, name of the op with the same result on a single number, such as
+            `identity` for a mean.
         linear: indices of the operands in which the op is jointly linear.
-        order: rule for the order of the result, which is the power of the gradient that a value is
-            proportional to: `largest`, `sum` or `difference` of the operands' orders; `linear` for
-            the largest order among the `linear` operands; `none` for order 0.
+        order: rule for the order of the result. The order of a value is the power of the gradient
+            that the value is proportional to. The rules are `largest`, `sum` or `difference` of the
+            operands' orders; `linear` for the largest order of the operands in `linear`; `none` for
+            order 0.
         underflows: whether the result may be 0 although no operand is 0.
         interval: interval map of the op.
         interval_of_same: tighter interval map for the case that both operands are the same value.
 
     Words:
-        noun: name for a result in simplified programs and exported files.
+        noun: name of a variable that holds a result, in simplified programs and exported files.
         phrase: description of a result, with the operands at {0}, {1}, ...
-        constants: for each operand, the role of a constant there.
+        constants: for each operand, the role of a constant as this operand; None if it has no role.
         symbol: name in exported files of a mathematical constant such as pi. An op without operands
             and without a symbol becomes a hyperparameter.
         latex: LaTeX pattern with the operands at #1, #2, ..., or a function from the operands'
@@ -104,13 +106,13 @@ class Op:
 
     Code in exported files:
         code: Python expression over the operands `_0`, `_1`, `_2` and the namespace `xp`. Ops that
-            reduce over the whole model have none, because an export sums over its own arrays.
+            reduce over the whole model have no `code`, because exported files loop over the arrays.
         torch: PyTorch expression, if it differs from `code`; `like` is a tensor with the right
             dtype.
         code_valid: whether `code` is correct for operands in the given intervals. Division, for
             example, is not correct for a divisor that may be zero.
-        guarded_code: expression for the operands for which `code` is not valid; it calls a function
-            that the exported file defines.
+        guarded_code: expression for operands for which `code` is not valid. The expression calls a
+            function that the exported file defines.
         python: expression for Python floats.
         python_valid: whether `python` gives a real number without an exception for operands in the
             given intervals.
@@ -212,7 +214,7 @@ class Op:
         placeholders = ", ".join(f"#{number}" for number in range(1, self.arity + 1))
         name = self.name.replace("_", r"\_")
         pattern = self.latex or rf"\operatorname{{{name}}}({placeholders})"
-        return Form(pattern, self.name, operands)
+        return Function(pattern, self.name, operands)
 
     def constant_role(self, operand: int) -> ConstantRole | None:
         """Return the role of a constant as the operand with this index, or None."""

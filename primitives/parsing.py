@@ -45,7 +45,7 @@ MAX_PARAMETERS = 64
 """Maximum number of a program's parameters."""
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
 _MAY_WARN = re.compile(r"""['"]|\b\d[\w.]*(?:and|else|for|if|in|is|not|or)""")
-"""Syntax that may cause a `SyntaxWarning`: strings, and numbers joined to keywords (`1if`)."""
+"""Matches text that may cause a `SyntaxWarning`: strings, and numbers before keywords (`1if`)."""
 _RANGE = "the largest float32 is 3.4e38"
 _FORM = "write `def train(w, g, ...states, lr):`, assignments, and `return update, ...states`"
 _TOO_LONG = f"more than {MAX_STATEMENTS} statements; shorten the program"
@@ -102,8 +102,8 @@ def parse(text: str) -> Program:
 def _syntax_tree(text: str) -> ast.Module:
     """Parse `text` with Python's grammar.
 
-    On a syntax error, Python opens the named file to quote the line. The empty file name prevents
-    it from opening any file.
+    On a syntax error, Python opens the file of the given name to quote the line. With an empty name
+    Python opens no file.
     """
     quiet = warnings.catch_warnings(action="ignore") if _MAY_WARN.search(text) else nullcontext()
     try:
@@ -193,11 +193,11 @@ class _Reader:
 
     Attributes:
         function: the syntax tree.
-        statements: statements so far.
+        statements: the statements that have been read.
         lines: line of each statement, for error messages.
         defined: names that have a value.
-        used: all names in the text, which generated names must avoid.
-        fresh: number of the last generated name.
+        used: all names in the text, and generated names; a new name must differ from them.
+        last_number: number of the last generated name, such as 2 for `v2`.
     """
 
     def __init__(self, function: ast.FunctionDef):
@@ -206,7 +206,7 @@ class _Reader:
         self.lines: list[int] = []
         self.defined: set[str] = set()
         self.used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-        self.fresh = 0
+        self.last_number = 0
 
     def read(self) -> Program:
         parameters = self._parameters()
@@ -361,14 +361,14 @@ class _Reader:
             return node.id
         operation = self._operation(node, depth)
         assert operation is not None
-        name = self._fresh_name()
+        name = self._new_name()
         self._append(Statement(name, *operation), node.lineno)
         return name
 
-    def _fresh_name(self) -> str:
+    def _new_name(self) -> str:
         while True:
-            self.fresh += 1
-            name = f"v{self.fresh}"
+            self.last_number += 1
+            name = f"v{self.last_number}"
             if name not in self.used:
                 self.used.add(name)
                 self.defined.add(name)

@@ -6,9 +6,9 @@
         return update, m, v
 
 The first parameter is the weights, the second the gradient. The parameters that are returned after
-the update are states. All other parameters are schedule inputs: `lr` (the shape of the learning
-rate's schedule, peak 1) and `t` (the step, counted from 1). The training loop computes
-`w <- w - factor * update`.
+the update are states. All other parameters are schedule inputs: `lr`, the learning rate schedule
+scaled to a peak of 1, and `t`, the number of the step, counted from 1. The training loop computes
+`w <- w - factor * update`, where `factor` is the tuned multiplier of the learning rate.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Argument = str | float
 
 
 class ProgramError(ValueError):
-    """A text or program that is not valid in the language.
+    """Error for a text or program that is not valid in the language.
 
     Attributes:
         line: line of the error, counted from 1; None if the error has no single line.

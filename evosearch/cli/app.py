@@ -64,10 +64,10 @@ Device = Annotated[
 ]
 
 
-def _trust(everything: bool) -> bool:
-    if everything:
+def _trust(trust_all: bool) -> bool:
+    if trust_all:
         trust.current().trust_all()
-    return everything
+    return trust_all
 
 
 TrustOption = Annotated[
@@ -144,8 +144,8 @@ def main() -> NoReturn:
     except Interrupted:
         print("interrupted", file=sys.stderr)
         interrupts.leave(INTERRUPTED)
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:
+    except SystemExit as exit_request:
+        if exit_request.code == INTERRUPTED:
             interrupts.leave(INTERRUPTED)
         raise
     except BrokenPipeError:

@@ -48,7 +48,7 @@ def ops(
 def zoo(json: Json = False) -> None:
     """List the known optimizers.
 
-    Each is a program that a search can start from and that `eval` can compare with.
+    Each known optimizer is a program that a search can start from and `eval` can compare with.
     """
     from evosearch.cli.terminal import unbroken_lines
     from evosearch.report.catalogue import zoo_report, zoo_table

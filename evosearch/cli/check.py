@@ -25,9 +25,9 @@ def check(
 ) -> None:
     """Verify a run.
 
-    This checks the checksums of all rows, the database, the configuration, the stored documents
-    and the ledger beside the run, and replays the whole search from its measurements. The exit
-    status is 1 if something is wrong. Measurements are never changed.
+    The command verifies the checksums of all rows, the database, the configuration, the stored
+    documents and the ledger beside the run, and replays the whole search from its measurements. The
+    exit status is 1 if something is wrong. Measurements are never changed.
     """
     from evosearch.cli.progress import reporting
     from evosearch.cli.terminal import Terminal

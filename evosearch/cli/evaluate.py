@@ -44,7 +44,7 @@ def evaluate(
         typer.Option(
             "--landscapes",
             help="Evaluate on the landscapes, which are formulas of a few weights, and draw the "
-            "trajectories to the picture given by -o, by default landscapes.svg.",
+            "trajectories in the picture given by -o, by default landscapes.svg.",
         ),
     ] = False,
     against: Annotated[
@@ -56,22 +56,23 @@ def evaluate(
         ),
     ] = "adamw,lion",
     seeds: Annotated[
-        int, typer.Option(min=2, max=10_000, help="Number of fresh seeds to report from.")
+        int,
+        typer.Option(min=2, max=10_000, help="Number of fresh seeds that the report is based on."),
     ] = 8,
     tuning_seeds: Annotated[
-        int, typer.Option(min=1, max=1000, help="Number of seeds to tune on.")
+        int, typer.Option(min=1, max=1000, help="Number of seeds of each tuning trial.")
     ] = 2,
     lrs: Annotated[
         str | None,
         typer.Option(
-            help="First factors on a program's own learning rate to try, comma-separated."
+            help="First grid of multipliers of a program's own learning rate, comma-separated."
         ),
     ] = None,
     decays: Annotated[
         str | None,
         typer.Option(
-            help="First decoupled weight decays to try, comma-separated, or none for no tuning. A "
-            "decay of 0.3 shrinks weights by e^-0.3 over a training without updates.",
+            help="First grid of decoupled weight decays, comma-separated, or none for no tuning. "
+            "Over a training, a decay of 0.3 alone multiplies the weights by e^-0.3.",
             show_default="none; with --suite 0.1,0.3,1",
         ),
     ] = None,
@@ -108,16 +109,16 @@ def evaluate(
 ) -> None:
     """Compare tuned programs on tasks, on fresh seeds.
 
-    Every contender's learning rate (a factor on its own), and weight decay if requested, is tuned
-    with the same number of trials on the tuning seeds. The grid is extended until the best value
-    lies inside it. Then all contenders are trained on the same fresh seeds. The report gives means
-    with 95% intervals and significant paired differences, and over several tasks ranks, wins and
-    the mean loss ratio.
+    The learning rate of each contender, as a multiple of the contender's own, and on request its
+    weight decay are tuned with the same number of trials on the tuning seeds. The grid is extended
+    until the best value lies inside it. Then all contenders are trained on the same fresh seeds.
+    The report gives means with 95% intervals and significant paired differences, and over several
+    tasks ranks, wins and the mean loss ratio.
 
     If you choose among many programs by one evaluation, confirm the choice with another --seed.
 
-    Trainings are cached in evaluations.db, beside the run or else in runs/. Evaluations on held-out
-    tasks are counted there.
+    Trainings are cached in the file evaluations.db beside the run or, without a run, in runs/. The
+    file also counts evaluations on held-out tasks.
     """
     from evosearch.cli.programs import ledger_of
     from evosearch.cli.terminal import Terminal
@@ -143,14 +144,14 @@ def evaluate(
     if decays is None:
         decay_grid: Sequence[float] | None = DECAYS if suite is not None else ()
     else:
-        decay_grid = () if decays == "none" else _numbers(decays)
+        decay_grid = () if decays == "none" else _parse_numbers(decays)
     contenders = _contenders(programs)
     console = Terminal(stderr=True)
     ledger = Ledger() if fresh else ledger_of(programs)
     settings: dict[str, Any] = {
         "seeds": seeds,
         "tuning_seeds": tuning_seeds,
-        "lrs": _numbers(lrs),
+        "lrs": _parse_numbers(lrs),
         "decays": decay_grid or (),
         "schedule": schedule,
         "sharpness": sharpness,
@@ -161,11 +162,11 @@ def evaluate(
         "notify": warn,
         "ledger": ledger,
     }
-    references = _contenders(_split(against))
-    drawn: Sequence[Landscape] = ()
+    references = _contenders(_comma_separated(against))
+    landscape_results: Sequence[Landscape] = ()
     with reporting(console) as report:
         if landscapes:
-            evaluation, drawn = trajectories(
+            evaluation, landscape_results = trajectories(
                 contenders, references, names(), progress=report, **settings
             )
         else:
@@ -177,7 +178,7 @@ def evaluate(
                 **settings,
             )
     for path in out:
-        write(evaluation, path, drawn)
+        write(evaluation, path, landscape_results)
     if json:
         print_json(evaluation.document())
     else:
@@ -185,9 +186,13 @@ def evaluate(
         if landscapes:
             pictures = ", ".join(str(path) for path in out if path.suffix in PLOTS)
             console.print(f"wrote the trajectories to {pictures}", highlight=False)
-        if ledger.path and (looks := ledger.count_evaluations("held-out")) and suite == "held-out":
+        if (
+            ledger.path
+            and (evaluations := ledger.count_evaluations("held-out"))
+            and suite == "held-out"
+        ):
             console.print(
-                f"evaluation {looks} on held-out tasks, as counted by {ledger.path}",
+                f"evaluation {evaluations} on held-out tasks, as counted by {ledger.path}",
                 highlight=False,
             )
 
@@ -224,20 +229,20 @@ def task_names(text: str) -> list[str]:
 
 def trusted_tasks(text: str) -> list[str]:
     """Return the comma-separated tasks of a command-line argument, and trust their files."""
-    names = _split(text)
+    names = _comma_separated(text)
     trust.current().trust_tasks(names)
     return names
 
 
-def _split(text: str) -> list[str]:
+def _comma_separated(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _numbers(text: str | None) -> list[float] | None:
+def _parse_numbers(text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(word) for word in _split(text)]
+        return [float(word) for word in _comma_separated(text)]
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a list of numbers; write 0.1,1,10") from None
 
@@ -275,22 +280,24 @@ def bench(
 ) -> None:
     """Time training, mutation and search on this machine.
 
-    On CPU it times one training. The floor is the training loop fused by XLA for one program,
-    without compilation time. It is compared with the compile-once interpreter, with compiling the
-    whole loop for each new program, and with compiling only the update.
+    On CPU, the benchmark times one training. The floor is the training loop of one program, fused
+    by XLA, without compilation time. The floor is compared with the compile-once interpreter, with
+    compiling the whole loop for each new program, and with compiling only the update.
 
-    On a GPU or TPU, or with --batch, it times batches. The floor is one program fused under vmap
-    over seeds. It is compared with the interpreter with one program per lane, and with compiling
-    each program separately. The report also gives the device's roofline and the paper's proxies.
+    On a GPU or TPU, or with --batch, the benchmark times batches. The floor is one program fused
+    under vmap over seeds. The floor is compared with the interpreter with one program per lane, and
+    with compiling each program separately. The report also gives the device's roofline, and the
+    speed on the proxies of Chen et al. 2023.
 
-    Then it times mutation with abstract execution, and the quick preset. It takes a few minutes.
+    Then the benchmark times mutation with abstract execution, and a search with the quick preset.
+    The benchmark takes a few minutes.
     """
     from evosearch.cli.terminal import Terminal
     from evosearch.environment import use_device
     from evosearch.report.benchmark import batches_report, training_report
     from evosearch.report.terminal import show
 
-    sizes = _sizes(batch)
+    sizes = _parse_batch_sizes(batch)
     kind = use_device(device, batched=bool(sizes))
     console = Terminal(stderr=True)
     if minutes is not None:
@@ -302,12 +309,12 @@ def bench(
 
         with reporting(console) as report:
             document = bench_batches(
-                BenchmarkPlan.usual(sizes),
+                BenchmarkPlan.default(sizes),
                 repeats=repeats,
                 seconds=seconds,
                 progress=lambda text: report(text, 0, None),
             )
-        report_of = batches_report
+        make_report = batches_report
     else:
         from evosearch.benchmarking.benchmark import bench as bench_training
 
@@ -315,15 +322,15 @@ def bench(
             document = bench_training(
                 repeats=repeats, seconds=seconds, progress=lambda text: report(text, 0, None)
             )
-        report_of = training_report
+        make_report = training_report
     if json:
         print_json(document)
     else:
-        show(report_of(document), Terminal())
+        show(make_report(document), Terminal())
 
 
 def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
-    """Print each figure as soon as it is measured; exit with 1 if a part failed."""
+    """Print the figures of each part as soon as the part ends; exit with 1 if a part failed."""
     from evosearch.benchmarking.accelerator import AcceleratorPlan, measure
     from evosearch.cli.terminal import Terminal
     from evosearch.report.benchmark import part_report
@@ -344,10 +351,10 @@ def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _sizes(text: str | None) -> list[int]:
+def _parse_batch_sizes(text: str | None) -> list[int]:
     """Return the batch sizes in a comma-separated text; an empty list means the default sizes."""
     try:
-        sizes = [int(word) for word in _split(text or "")]
+        sizes = [int(word) for word in _comma_separated(text or "")]
     except ValueError:
         sizes = [0]
     if any(not 1 <= size <= 16384 for size in sizes) or (text is not None and not sizes):

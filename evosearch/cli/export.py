@@ -42,7 +42,7 @@ def export(
 
     The file is self-contained. Before it is written, 100 steps of the code are compared with the
     reference interpreter in float64, each from the same state, with the program's constants and
-    with others. Code that differs is not written.
+    with other constants. Code that differs is not written.
     """
     from evosearch.cli.programs import load_program
     from evosearch.files import check_writable, write_text

@@ -44,10 +44,10 @@ def funnel(
 ) -> None:
     """Choose the winner among the best programs of runs.
 
-    The programs are measured at 10x and then 100x the work. A program enters the next stage only if
-    it is shown to beat the tuned baseline. All entrants and the baseline are tuned with the same
-    number of trials. The winner's fitness is reported from fresh seeds. The winner is stored in
-    each run's directory; its name is runs/NAME#winner.
+    The programs are measured on tasks with 10x and then 100x the work. A program enters the next
+    stage only if it is shown to beat the tuned baseline. All entrants and the baseline are tuned
+    with the same number of trials. The winner's fitness is reported from fresh seeds. The winner is
+    stored in each run's directory; its name is runs/NAME#winner.
     """
     from evosearch.environment import use_device
     from evosearch.runs.run import Run

@@ -54,8 +54,9 @@ def lineage(
 ) -> None:
     """Draw the family tree of a run's champions.
 
-    The tree starts at the initial program. Mutations that do not change the update are folded. A
-    filled circle (●) is a champion. `evosearch show DIR#ID` lists the ancestors of any program.
+    The tree starts at the initial program. Mutations that do not change the update are only
+    counted. A filled circle (●) is a champion. `evosearch show DIR#ID` lists the ancestors of any
+    program.
     """
     from evosearch.files import check_writable, write_text
     from evosearch.report.family import rows, to_svg, to_text

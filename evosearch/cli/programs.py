@@ -32,23 +32,23 @@ def load_program(argument: str) -> Program:
     """Return the program that `argument` names.
 
     Raises:
-        UsageError: Nothing has this name, or it cannot be read.
+        UsageError: No zoo name, file or run has this name, or the file cannot be read.
         ProgramError: The text is not a program; the message starts with file and line.
     """
     if argument in zoo.names():
         return zoo.load(argument)
     if argument.endswith(_SIMPLIFIED):
-        return _simplified(argument.removesuffix(_SIMPLIFIED))
+        return _load_simplified(argument.removesuffix(_SIMPLIFIED))
     if argument == "-":
-        return _parsed("standard input", sys.stdin.buffer.read(4 * MAX_CHARACTERS))
+        return _parse("standard input", sys.stdin.buffer.read(4 * MAX_CHARACTERS))
     directory, separator, number = argument.rpartition("#")
     if separator and Path(directory).is_dir():
-        return _numbered(Run(directory), number)
+        return _program_of_run(Run(directory), number)
     path = Path(argument)
     if path.is_dir():
         return Run(path).champion()
     if path.exists():
-        return _parsed(argument, read_bytes(path, 4 * MAX_CHARACTERS))
+        return _parse(argument, read_bytes(path, 4 * MAX_CHARACTERS))
     near = suggestion(argument, zoo.names()) or "; `evosearch zoo` lists the known optimizers"
     raise UsageError(f"no program {argument!r}: it is neither a zoo name, a file nor a run{near}")
 
@@ -73,7 +73,7 @@ def ledger_of(arguments: Iterable[str], on_error: Callable[[str], None] | None =
 
     Args:
         arguments: Programs, as for `load_program`.
-        on_error: Called with a message if the file cannot be used; None means to raise.
+        on_error: Called with a message if the file cannot be used; None raises an error instead.
 
     Raises:
         EvosearchError: The file cannot be used, and `on_error` is None.
@@ -92,13 +92,13 @@ def _run_and_id_of_winner(run: Run) -> tuple[Run, int] | None:
     funnel = run.funnel()
     if funnel is None or funnel.winner is None:
         return None
-    home, number = Path(funnel.winner.run), funnel.winner.id
-    if home.name == run.directory.resolve().name:
+    directory, number = Path(funnel.winner.run), funnel.winner.id
+    if directory.name == run.directory.resolve().name:
         return run, number
-    return (Run(home), number) if home.is_dir() else None
+    return (Run(directory), number) if directory.is_dir() else None
 
 
-def _numbered(run: Run, number: str) -> Program:
+def _program_of_run(run: Run, number: str) -> Program:
     if number == "winner":
         return run.winner()
     if _ID.fullmatch(number):
@@ -110,21 +110,21 @@ def _numbered(run: Run, number: str) -> Program:
     )
 
 
-def _simplified(argument: str) -> Program:
-    place = run_and_id(argument)
-    if place is None:
+def _load_simplified(argument: str) -> Program:
+    origin = run_and_id(argument)
+    if origin is None:
         raise UsageError(
             f"{argument!r} is not a program of a run, so its simplified form is not stored; "
             f"`evosearch simplify {argument} -o FILE` writes it to a file"
         )
-    run, number = place
+    run, number = origin
     simplification = read_derivation(run.directory, number)
     if simplification is None:
         raise UsageError(f"{argument} is not simplified yet: run `evosearch simplify {argument}`")
     return simplification.program
 
 
-def _parsed(name: str, content: bytes) -> Program:
+def _parse(name: str, content: bytes) -> Program:
     try:
         return parse(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

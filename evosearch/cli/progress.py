@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
-    """Yield a function that shows a text, the number of trainings done, and their total."""
+    """Yield a function that shows a text, the number of finished trainings, and the total."""
     if not console.is_terminal or console.is_dumb_terminal:
         yield _Lines(console)
         return
@@ -42,7 +42,7 @@ def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], Non
 
 
 class _Lines:
-    """Print a line of progress at most every ten seconds."""
+    """Prints a line of progress at most every ten seconds."""
 
     def __init__(self, console: Console):
         self.console = console
@@ -56,7 +56,7 @@ class _Lines:
 
 
 class Printer:
-    """Print the steps of a derivation as they are taken, and its result."""
+    """Prints each step of a simplification when the step is taken, and the result."""
 
     def __init__(self, console: Console):
         self.console = console
@@ -72,13 +72,13 @@ class Printer:
         self.console.print()
 
     def result(self, simplification: Simplification) -> None:
-        """Print the simplified program and its evidence."""
+        """Print the simplified program with its cost on fresh seeds and its ablations."""
         from evosearch.report.simplification import result_report
         from evosearch.report.terminal import show
 
         show(result_report(simplification), self.console)
 
     def line(self, text: str) -> None:
-        """Print a line, after an empty one."""
+        """Print an empty line and a line of text."""
         self.console.print()
         self.console.print(text, highlight=False, soft_wrap=True)

@@ -75,5 +75,5 @@ class Screen(Observer):
         self._printer.step(step)
 
     def simplified(self, result: Simplification) -> None:
-        """Print the simplified program and its evidence."""
+        """Print the simplified program with its cost on fresh seeds and its ablations."""
         self._printer.result(result)

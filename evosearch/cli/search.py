@@ -54,6 +54,7 @@ Minutes = Annotated[
 ]
 
 _ACCELERATOR_BATCH = 512
+"""Default batch size on a GPU or TPU."""
 
 
 @app.command()
@@ -126,7 +127,7 @@ def search(
     from evosearch.pipeline.pipeline import start
     from evosearch.runs.directory import free_directory
 
-    settings = _settings(config, preset, baseline)
+    settings = _merged_settings(config, preset, baseline)
     if programs is not None or trainings is not None:
         for limit in ("programs", "trainings", "minutes"):
             settings.pop(limit, None)
@@ -144,7 +145,7 @@ def search(
         settings["simplify"] = False
         settings["funnel"] = {**settings.get("funnel", {}), "at_end": False}
     if init is not None or "init" not in settings:
-        settings["init"] = _initial(init or "adamw_paper")
+        settings["init"] = _initial_program_text(init or "adamw_paper")
     batch = batch or settings.get("batch")
     kind = use_device(device, batched=(batch or 1) > 1)
     settings["batch"] = batch or (1 if kind == "cpu" else _ACCELERATOR_BATCH)
@@ -176,9 +177,9 @@ def resume(
 ) -> None:
     """Continue a search exactly where it stopped.
 
-    The result equals that of an uninterrupted search. New limits replace those of the run:
-    --programs and --trainings include what the run has already done, --minutes counts from now. A
-    later `resume` without limits keeps them.
+    The result equals that of an uninterrupted search. New limits replace the run's:
+    --programs and --trainings also count what the run has already done, --minutes counts from now.
+    A later `resume` without limits keeps the new limits.
 
     Stored measurements are never deleted. If this version does not reproduce the run, the command
     reports the difference and stops.
@@ -233,13 +234,13 @@ def inject(
     assert program is not None
     source = str(load_program(program))
     store = Store.open(run, "inject")
-    number = f"i{store.inject(source)}"
+    injected_id = f"i{store.inject(source)}"
     store.close()
     if json:
-        print_json({"id": number})
+        print_json({"id": injected_id})
     else:
-        command = shlex.join(["evosearch", "show", f"{run}#{number}"])
-        say(f"injected as {number}, the next child of the search; see `{command}`")
+        command = shlex.join(["evosearch", "show", f"{run}#{injected_id}"])
+        say(f"injected as {injected_id}, the next child of the search; see `{command}`")
 
 
 def _withdraw(run: Path, name: str, json: bool) -> None:
@@ -259,7 +260,9 @@ def _withdraw(run: Path, name: str, json: bool) -> None:
         say(f"withdrawn: the search will not use i{number}")
 
 
-def _settings(config: Path | None, preset: str | None, baseline: str | None) -> dict[str, Any]:
+def _merged_settings(
+    config: Path | None, preset: str | None, baseline: str | None
+) -> dict[str, Any]:
     from evosearch.config import read_toml
     from evosearch.presets import load_baseline, load_preset, over
 
@@ -278,7 +281,7 @@ def _directory_name(config: Path | None, preset: str | None, baseline: str | Non
     return f"{name}-{baseline}" if baseline else name
 
 
-def _initial(name: str) -> str:
+def _initial_program_text(name: str) -> str:
     from evosearch.cli.programs import load_program
 
     return str(load_program(name))
@@ -338,9 +341,11 @@ def _interruptible(pipeline: Pipeline, view: LiveView) -> Iterator[None]:
         pipeline.interrupt()
         view.stopping("stopping after the trainings in flight; Ctrl-C again to quit now")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {
+        number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)

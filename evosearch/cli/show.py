@@ -54,7 +54,7 @@ def show(
         Form | None,
         typer.Option(
             "--as",
-            help="Form of the output; by default the one that the suffix of -o implies, or text.",
+            help="Form of the output; by default the form that the suffix of -o implies, or text.",
         ),
     ] = None,
     out: Annotated[
@@ -74,7 +74,7 @@ def show(
 
     --as behaviour plots the update for scalar gradients: update against gradient, the responses to
     a step, a spike, noise and a flat region, and the step size over time. `evosearch show lion -o
-    lion.png` does so too; it needs matplotlib (pip install 'evosearch[plot]').
+    lion.png` draws the same plots. Plots need matplotlib (pip install 'evosearch[plot]').
     """
     from evosearch.cli.programs import load_program, run_and_id
     from evosearch.files import check_writable, write_text

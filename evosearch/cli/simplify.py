@@ -63,14 +63,15 @@ def simplify(
 ) -> None:
     """Simplify a program step by step, with a reason for each step.
 
-    First it applies rewrite rules, each with the domain in which it holds. Then it removes
-    statements whose removal is shown to cost less than 0.01 log loss compared with the original
+    First, rewrite rules are applied, each with the domain in which the rule holds. Then statements
+    are removed if the removal is shown to cost less than 0.01 log loss compared with the original
     program, by an upper 95% bound; seeds are added until the bound decides. Constants are rounded
     to the fewest digits within the same limit.
 
     The report ends with the cost of the simplified program on fresh seeds, and with an ablation of
-    each of its statements. This takes minutes on two cores. Ctrl-C ends it with the steps taken so
-    far. The derivation of a run's program is stored in the run.
+    each of its statements. A simplification takes minutes on two cores. Ctrl-C ends the
+    simplification and keeps the steps taken so far. The derivation of a run's program is stored in
+    the run.
     """
     from evosearch.cli.programs import ledger_of, load_program, run_and_id
     from evosearch.cli.progress import Printer
@@ -93,7 +94,7 @@ def simplify(
     if algebra_only:
         result = simplify_by_algebra(loaded, printer.step)
     else:
-        tasks, screening = tasks_for(name, task)
+        tasks, screening = choose_tasks(name, task)
         load_before_progress([*tasks, *screening])
         result = simplify_with_progress(
             loaded,
@@ -145,7 +146,7 @@ def simplify_with_progress(
 ) -> Simplification:
     """Simplify by algebra and measurement, printing steps as they are taken.
 
-    Ctrl-C ends it with the steps taken so far.
+    Ctrl-C ends the simplification and keeps the steps taken so far.
     """
     from evosearch.cli.progress import reporting
     from evosearch.cli.terminal import Terminal
@@ -154,7 +155,7 @@ def simplify_with_progress(
 
     steps: list[Step] = []
 
-    def take(step: Step) -> None:
+    def add_step(step: Step) -> None:
         steps.append(step)
         printer.step(step)
 
@@ -172,7 +173,7 @@ def simplify_with_progress(
                 minutes=minutes,
                 workers=workers,
                 timeout=timeout,
-                on_step=take,
+                on_step=add_step,
                 notify=warn,
                 progress=report,
                 ledger=ledger,
@@ -181,13 +182,13 @@ def simplify_with_progress(
         return Simplification.interrupted(program, steps)
 
 
-def tasks_for(program: str, task: str | None) -> tuple[list[str], list[str]]:
+def choose_tasks(program: str, task: str | None) -> tuple[list[str], list[str]]:
     """Return the tasks to measure on and the tasks to screen candidates on.
 
     Args:
         program: The PROGRAM argument.
         task: The --task option. None means the run's tasks at ten times the work, with screening on
-            the run's tasks; for a program of no run, the default tasks.
+            the run's tasks; for a program that comes from no run, the default tasks.
     """
     from evosearch.cli.evaluate import task_names
     from evosearch.runs.directory import CONFIG, read_config

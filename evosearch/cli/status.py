@@ -66,15 +66,15 @@ def _commands(status: RunStatus, program: str) -> list[tuple[str, str]]:
     commands = [
         (
             _command("eval", program, "--task", unseen_task),
-            "evaluate it on a held-out task; this takes some minutes",
+            "evaluate the program on a held-out task; the evaluation takes some minutes",
         ),
         (
             _command("show", program),
-            "show its source, equations and ancestors",
+            "show the program's text, equations and ancestors",
         ),
         (
             _command("export", program, "--to", "optax", "--name", "found", "-o", "found.py"),
-            "use it in optax; `--to torch` for PyTorch",
+            "use the program in optax; `--to torch` for PyTorch",
         ),
     ]
     longer = (_command("resume", run, "--minutes", "5"), "search for five more minutes")
@@ -93,6 +93,6 @@ def _command(*words: str) -> str:
 
 
 def _unseen_task(tasks: Iterable[str]) -> str:
-    """Return a held-out task: the held-out rows of a user's table or text, if there is one."""
+    """Return a held-out task: the held-out part of a user's file if the search used one."""
     files = [task for task in tasks if Path(task.split(":")[0]).suffix in (".npz", ".txt")]
     return f"{files[0]}@held-out" if files else "digits-residual"

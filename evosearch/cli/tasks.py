@@ -22,7 +22,7 @@ def tasks(
         str | None, typer.Option(help="List one split: search, validation, held-out or diagnostic.")
     ] = None,
     snr: Annotated[
-        bool, typer.Option("--snr", help="Measure how well tasks tell optimizers apart.")
+        bool, typer.Option("--snr", help="Measure how well tasks distinguish optimizers.")
     ] = False,
     task: Annotated[
         str | None,
@@ -33,7 +33,7 @@ def tasks(
     ] = 8,
     json: Json = False,
 ) -> None:
-    """List the tasks, or show one of them.
+    """List all tasks, or show one task.
 
     --snr measures the signal-to-noise ratio of tasks. Known optimizers are tuned on each task with
     the same number of trials, and the spread of their mean log losses is compared with the spread
@@ -141,13 +141,16 @@ def _print_detail(task: Task) -> None:
             "items",
             ""
             if items is None
-            else f"{items:,} in the {part} part; each seed splits them differently",
+            else f"{items:,} in the {part} part; each seed splits the items differently",
         ),
         ("weights", f"{task.params:,}: {', '.join(shapes)}"),
         ("steps", f"{task.steps:,}"),
         ("gradient", gradient + delay),
         ("metric", f"{task.metric}; lower is better"),
-        ("rates", f"tuning starts with {GRID[0]:g} to {GRID[-1]:g} times a program's own"),
+        (
+            "rates",
+            f"tuning starts with {GRID[0]:g} to {GRID[-1]:g} times a program's own learning rate",
+        ),
     ):
         if text:
             say(textwrap.fill(text, 100, initial_indent=f"{label:10}", subsequent_indent=" " * 10))

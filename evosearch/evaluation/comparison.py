@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from evosearch.evaluation.results import ROUNDING, Difference, Evaluation, Fitness, TaskReport
+from evosearch.evaluation.results import MIN_DEVIATION, Difference, Evaluation, Fitness, TaskReport
 from evosearch.evaluation.standings import standings
 from evosearch.statistics import Interval, holm, interval, log_ratio, p_value
 
@@ -52,11 +52,11 @@ def compare(
     tested = _test_differences(differences)
     tasks = [report.task for report in reports]
     compared = [_with_differences(report, references, tested) for report in reports]
-    on_these = {name: tested[None, name, first] for name in overall if name != first}
+    mean_differences = {name: tested[None, name, first] for name in overall if name != first}
     return Evaluation(
         tuple(compared),
         tuple(_fitness(name, first, tasks, tested) for name in overall),
-        tuple(standings(compared, first, on_these)) if overall else (),
+        tuple(standings(compared, first, mean_differences)) if overall else (),
         first,
         tuning_seeds,
         len(tested),
@@ -66,9 +66,9 @@ def compare(
 def _test_differences(
     differences: Mapping[_Comparison, Sequence[float]],
 ) -> dict[_Comparison, Difference]:
-    p_values = [p_value(paired, ROUNDING) for paired in differences.values()]
+    p_values = [p_value(paired, MIN_DEVIATION) for paired in differences.values()]
     return {
-        comparison: Difference(interval(paired, ROUNDING), p, p_holm)
+        comparison: Difference(interval(paired, MIN_DEVIATION), p, p_holm)
         for (comparison, paired), p, p_holm in zip(
             differences.items(), p_values, holm(p_values), strict=True
         )

@@ -21,7 +21,7 @@ import proxies
 from evosearch.errors import EvosearchError, UsageError
 from evosearch.evaluation.comparison import compare
 from evosearch.evaluation.results import Evaluation, Result, TaskReport
-from evosearch.measuring.contenders import Contender, Library, find
+from evosearch.measuring.contenders import Contender, OptaxOptimizer, find
 from evosearch.measuring.failures import TrainingError
 from evosearch.measuring.job import Job, JobResult, TaskSetup
 from evosearch.measuring.job_runner import JobRunner, open_job_runner
@@ -37,6 +37,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the current activity, the number of finished trainings and their expected total."""
 
 _SHARPNESS_SEEDS = 3
+"""Number of fresh seeds on which sharpness is measured."""
 
 
 def evaluate(
@@ -72,11 +73,11 @@ def evaluate(
             Fitness is relative to the first reference.
         seeds: number of fresh seeds, the same for all contenders.
         lrs: initial grid of multipliers of a program's own learning rate; None for 1/4 to 16. The
-            grid is extended until the best lies inside, with the same number of trials for each
-            contender.
+            grid is extended until the best multiplier lies inside, with the same number of trials
+            for each contender.
         decays: initial grid of decoupled weight decays, applied outside the contenders (see
             `evosearch.seeds.Conditions`); empty for no weight decay.
-        resolution: maximum ratio of the best rate to its neighbours in the final grid.
+        resolution: maximum ratio of the best learning rate to its neighbours in the final grid.
         steps: number of training steps; None for each task's default.
         schedule: name of the learning-rate schedule, from `proxies.SCHEDULES`.
         seed: the number that all seeds are derived from.
@@ -109,10 +110,10 @@ def evaluate(
         >>> [result.program for result in evaluation.tasks[0].results]
         ['mine', 'sgd']
     """
-    contenders, references = _contenders(programs, against)
-    tasks = _load(task)
-    grid = _positive("lrs", lrs, GRID)
-    decays = _positive("decays", decays, ()) if decays else ()
+    contenders, references = _named_contenders(programs, against)
+    tasks = _load_tasks(task)
+    grid = _positive_numbers("lrs", lrs, GRID)
+    decays = _positive_numbers("decays", decays, ()) if decays else ()
     if schedule not in proxies.SCHEDULES:
         near = suggestion(schedule, proxies.SCHEDULES)
         raise UsageError(
@@ -137,13 +138,13 @@ def evaluate(
                 runner.ledger.log(split, names, list(contenders))
         ops = ops.union(*(c.ops for c in contenders.values() if isinstance(c, Program)))
         # The minimum number of trainings of each contender on each task.
-        runs = (len(grid) + len(decays)) * tuning_seeds + seeds
-        trainings = _Trainings(runner, progress, runs * len(tasks) * len(contenders))
+        count = (len(grid) + len(decays)) * tuning_seeds + seeds
+        trainings = _Trainings(runner, progress, count * len(tasks) * len(contenders))
 
         def report(task: proxies.Task) -> TaskReport:
             setup = TaskSetup.of(task, steps, ops=ops, observe=True, trace=trace)
             evaluation = _TaskEvaluation(
-                task, setup, contenders, runs, trainings, streams, seed, schedule
+                task, setup, contenders, count, trainings, streams, seed, schedule
             )
             tuners = {name: SettingTuner(grid, decays, {}, resolution) for name in contenders}
             evaluation.tune(tuners, tuning_seeds, references)
@@ -161,7 +162,7 @@ def evaluate(
     return compare(reports, references, tuning_seeds)
 
 
-def _contenders(
+def _named_contenders(
     programs: Mapping[str, Contender] | Sequence[Program],
     against: Sequence[str] | Mapping[str, Contender],
 ) -> tuple[dict[str, Contender], list[str]]:
@@ -185,7 +186,7 @@ def _contenders(
     return {**programs, **against}, list(against)
 
 
-def _load(task: str | Sequence[str]) -> list[proxies.Task]:
+def _load_tasks(task: str | Sequence[str]) -> list[proxies.Task]:
     names = [task] if isinstance(task, str) else list(dict.fromkeys(task))
     if not names:
         raise UsageError("no task to evaluate on; `evosearch tasks` lists them")
@@ -195,7 +196,7 @@ def _load(task: str | Sequence[str]) -> list[proxies.Task]:
         raise UsageError(str(error)) from None
 
 
-def _positive(
+def _positive_numbers(
     name: str, values: Sequence[float] | None, default: tuple[float, ...]
 ) -> tuple[float, ...]:
     numbers = default if values is None else tuple(sorted(set(values)))
@@ -251,7 +252,7 @@ class _Trainings:
 class _TaskEvaluation:
     """Tunes and measures all contenders on one task.
 
-    The engine of each contender is the cheapest for about `runs` trainings.
+    Each contender is trained with the engine that is cheapest for about `count` trainings.
     """
 
     def __init__(
@@ -259,7 +260,7 @@ class _TaskEvaluation:
         task: proxies.Task,
         setup: TaskSetup,
         contenders: Mapping[str, Contender],
-        runs: int,
+        count: int,
         trainings: _Trainings,
         streams: tuple[Stream, Stream],
         run_seed: int,
@@ -274,7 +275,7 @@ class _TaskEvaluation:
         self._schedule = schedule
         self._tuners: Mapping[str, SettingTuner] = {}
         engine = trainings.runner.backend.engine
-        self._engines = {name: engine(setup, c, runs) for name, c in contenders.items()}
+        self._engines = {name: engine(setup, c, count) for name, c in contenders.items()}
 
     def tune(
         self, tuners: Mapping[str, SettingTuner], seeds: int, references: Sequence[str]
@@ -282,7 +283,7 @@ class _TaskEvaluation:
         """Tune the setting of each contender with the same number of trials.
 
         Raises:
-            EvosearchError: a reference has no finite loss at any rate.
+            EvosearchError: a reference has no finite loss at any learning rate.
         """
         tuning_seeds = [Seed(self._tuning_stream, number) for number in range(seeds)]
         self._tuners = tuners
@@ -304,7 +305,7 @@ class _TaskEvaluation:
                 )
 
     def measure(self, seeds: int, *, sharpness: bool) -> TaskReport:
-        """Train each contender at its best setting on fresh seeds; differences are added later."""
+        """Train each contender at its best setting on fresh seeds; the report lacks differences."""
         fresh_seeds = [Seed(self._report_stream, number) for number in range(seeds)]
         best = [(name, tuner.best) for name, tuner in self._tuners.items()]
         rows = self._results("measuring", best, fresh_seeds)
@@ -344,7 +345,7 @@ class _TaskEvaluation:
 
     def _job(self, name: str, setting: Setting, seed: Seed) -> Job:
         contender = self._contenders[name]
-        schedule = contender.schedule if isinstance(contender, Library) else None
+        schedule = contender.schedule if isinstance(contender, OptaxOptimizer) else None
         conditions = Conditions(self._setup.steps, schedule or self._schedule, setting.decay)
         return Job(
             self._setup,

@@ -16,7 +16,7 @@ from typing import Any
 from evosearch.config import FunnelConfig
 from evosearch.errors import UsageError
 from evosearch.evaluation.evaluation import Progress, evaluate
-from evosearch.evaluation.results import ROUNDING, Evaluation
+from evosearch.evaluation.results import MIN_DEVIATION, Evaluation
 from evosearch.fixed import VALIDATION_DECAYS, VALIDATION_RATES, VALIDATION_RESOLUTION
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.scorer import BASELINE
@@ -252,6 +252,6 @@ def _entrants(evaluation: Evaluation, largest_gain: float) -> list[Entrant]:
         ]
         per_task = {task: sum(values) / len(values) for task, values in scores.items()}
         entrants.append(
-            Entrant(result.program, result.source, interval(by_seed, ROUNDING), per_task)
+            Entrant(result.program, result.source, interval(by_seed, MIN_DEVIATION), per_task)
         )
     return entrants

@@ -1,4 +1,4 @@
-"""The results of an evaluation as data: differences, results by task, and results over a suite."""
+"""Results of an evaluation: differences, results by task, and results over several tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evosearch.measuring.tuning import Setting
 from evosearch.statistics import Interval, interval
 from evosearch.verdicts import ERROR_RATE, Verdict, difference_verdict, verdict_over_tasks
 
-ROUNDING = 1e-3
+MIN_DEVIATION = 1e-3
 """Minimum standard deviation of a difference, so that rounding is never significant."""
 
 
@@ -21,7 +21,7 @@ class Difference:
 
     Attributes:
         interval: mean and 95% interval of log(loss / reference's loss).
-        p: two-sided p-value of a zero mean.
+        p: two-sided p-value of the hypothesis that the mean is zero.
         p_holm: `p` after Holm's correction for all comparisons of the report.
     """
 
@@ -126,7 +126,15 @@ class Result:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """The results of all contenders on one task."""
+    """The results of all contenders on one task.
+
+    Attributes:
+        task: name of the task.
+        split: split of the task, such as `held-out`.
+        metric: name of the final loss.
+        steps: number of steps of a training.
+        results: the result of each contender.
+    """
 
     task: str
     split: str
@@ -181,15 +189,15 @@ class Standing:
 
     Attributes:
         program: name of the contender.
-        wins: number of tasks on which it is significantly better than the reference, after Holm's
-            correction.
-        losses: number of tasks on which it is significantly worse.
-        ties: number of the other tasks.
+        wins: number of tasks on which the contender is significantly better than the reference,
+            after Holm's correction.
+        losses: number of tasks on which the contender is significantly worse.
+        ties: number of tasks without a significant difference.
         mean_rank: mean rank among all contenders by mean log loss; 1 is the best, and equal losses
             share their mean rank.
         ratio: geometric mean over tasks of loss / reference's loss, each clipped to 1/4 to 4. Its
             95% interval is from a bootstrap over tasks and, within each, seeds.
-        on_these: verdict over seeds on the measured tasks; None for the reference.
+        verdict_on_tasks: verdict over seeds on the measured tasks; None for the reference.
         p_holm: p-value of the tasks' mean log ratios (Student's t), after Holm's correction for
             all contenders; None for the reference.
     """
@@ -200,15 +208,15 @@ class Standing:
     ties: int
     mean_rank: float
     ratio: Interval
-    on_these: Verdict | None = None
+    verdict_on_tasks: Verdict | None = None
     p_holm: float | None = None
 
     @property
     def verdict(self) -> str:
         """`better`, `worse` or `undecided`, generalized to other tasks of these kinds."""
-        if self.on_these is None or self.p_holm is None:
+        if self.verdict_on_tasks is None or self.p_holm is None:
             return "the reference"
-        return str(verdict_over_tasks(self.on_these, self.ratio, self.p_holm))
+        return str(verdict_over_tasks(self.verdict_on_tasks, self.ratio, self.p_holm))
 
     def document(self) -> dict[str, Any]:
         """Return the standing as JSON."""
@@ -222,7 +230,7 @@ class Standing:
             "ratio": mean,
             "ratio_low": low,
             "ratio_high": high,
-            "on_these_tasks": self.on_these,
+            "on_these_tasks": self.verdict_on_tasks,
             "p_holm": self.p_holm,
             "verdict": self.verdict,
         }

@@ -1,4 +1,4 @@
-"""Signal to noise of tasks: how well a task distinguishes optimizers.
+"""Signal-to-noise ratio of tasks: how well a task distinguishes optimizers.
 
 Known optimizers are tuned and trained on fresh seeds, as in `evaluate`. With `x[i, s]` the log loss
 of optimizer `i` on seed `s`,
@@ -76,7 +76,7 @@ def signal_to_noise(
     notify: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda text, done, total: None,
 ) -> list[SignalToNoise]:
-    """Return the signal to noise of each task.
+    """Return the signal-to-noise ratio of each task.
 
     Args:
         tasks: names of the tasks.
@@ -105,7 +105,7 @@ def signal_to_noise(
 
 
 def from_report(report: TaskReport) -> SignalToNoise:
-    """Return the signal to noise of a report.
+    """Return the signal-to-noise ratio of the task of a report.
 
     Raises:
         EvosearchError: fewer than two contenders have finite losses.

@@ -7,22 +7,24 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evosearch.evaluation.results import ROUNDING, Difference, Standing, TaskReport
+from evosearch.evaluation.results import MIN_DEVIATION, Difference, Standing, TaskReport
 from evosearch.statistics import Interval, holm, log_loss, log_ratio, p_value
 from evosearch.verdicts import difference_verdict
 
 _RESAMPLES = 10_000
+"""Number of bootstrap samples."""
 
 
 def standings(
-    reports: Sequence[TaskReport], reference: str, on_these: Mapping[str, Difference]
+    reports: Sequence[TaskReport], reference: str, mean_differences: Mapping[str, Difference]
 ) -> list[Standing]:
     """Return the standing of each contender relative to `reference`, the best ratio first.
 
     Args:
         reports: report of each task, with differences.
         reference: name of the contender to compare with.
-        on_these: for each other contender, its mean difference over all tasks, tested over seeds.
+        mean_differences: for each other contender, the mean over all tasks of the contender's
+            difference, tested over seeds.
     """
     names = [result.program for result in reports[0].results]
     ranks = np.mean([_ranks(report) for report in reports], axis=0)
@@ -30,24 +32,26 @@ def standings(
         np.array([_log_ratios(report, index, reference) for report in reports])
         for index in range(len(names))
     ]
-    p_over_tasks = _p_over_tasks({name: tables[names.index(name)] for name in on_these})
+    p_values = _p_values_over_tasks({name: tables[names.index(name)] for name in mean_differences})
     rows = []
     for index, name in enumerate(names):
         verdicts = [_verdict(report, index, reference) for report in reports]
         wins, losses = verdicts.count("better"), verdicts.count("worse")
         ties = len(reports) - wins - losses
         rank, ratio = float(ranks[index]), _ratio(tables[index])
-        on_measured = None
-        if name in on_these:
-            on_measured = difference_verdict(on_these[name].interval.mean, on_these[name].p_holm)
-        p_holm = p_over_tasks.get(name)
-        rows.append(Standing(name, wins, losses, ties, rank, ratio, on_measured, p_holm))
+        verdict_on_tasks = None
+        if name in mean_differences:
+            verdict_on_tasks = difference_verdict(
+                mean_differences[name].interval.mean, mean_differences[name].p_holm
+            )
+        p_holm = p_values.get(name)
+        rows.append(Standing(name, wins, losses, ties, rank, ratio, verdict_on_tasks, p_holm))
     return sorted(rows, key=lambda standing: standing.ratio.mean)
 
 
-def _p_over_tasks(tables: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _p_values_over_tasks(tables: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Return the corrected p-value of each contender's mean log ratio, with tasks as samples."""
-    p_values = [p_value(list(table.mean(axis=1)), ROUNDING) for table in tables.values()]
+    p_values = [p_value(list(table.mean(axis=1)), MIN_DEVIATION) for table in tables.values()]
     return dict(zip(tables, holm(p_values), strict=True))
 
 

@@ -27,7 +27,7 @@ from evosearch.measuring.ledger import Ledger
 from evosearch.seeds import Conditions, Seed, Stream
 from primitives import ALL_OPS
 
-_POINTS = 1000
+_MAX_POINTS = 1000
 """Maximum number of points of a trajectory; longer paths are sampled evenly."""
 
 
@@ -143,7 +143,7 @@ def trajectories(
 
 
 def _trajectory(program: str, task: proxies.Task, path: NDArray[np.float32]) -> Trajectory:
-    steps = np.linspace(0, len(path) - 1, min(len(path), _POINTS)).round().astype(np.int64)
+    steps = np.linspace(0, len(path) - 1, min(len(path), _MAX_POINTS)).round().astype(np.int64)
     weights = path[steps]
     return Trajectory(program, steps, weights, _heights(task, weights))
 

@@ -33,7 +33,8 @@ class Validator:
         problems: messages about programs that could not be validated, for the log of the search.
 
     Args:
-        config: configuration of the search; it is validated on its tasks at 10x the work.
+        config: configuration of the search; champions are validated on the counterparts of its
+            search tasks with 10x the work.
         interrupted: event that cancels all validations.
         ledger: opens the ledger of trainings; called once, on the validating thread.
         note: called with the current activity of the validating thread.
@@ -62,7 +63,7 @@ class Validator:
         return len(self._pending)
 
     def begin(self, number: int, program: Program) -> None:
-        """Queue `program` for validation; `number` is the caller's identifier of it."""
+        """Queue `program`, which the caller identifies by `number`, for validation."""
         if self.tasks:
             self._pending[number] = self._executor.submit(self._validate, number, program)
 

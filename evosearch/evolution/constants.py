@@ -15,7 +15,7 @@ _LARGEST = 1e38
 
 
 def rounded(value: float) -> float:
-    """Round a constant to six digits, the number that float32 represents faithfully."""
+    """Round a constant to six significant digits, which float32 represents faithfully."""
     return float(f"{min(max(value, -_LARGEST), _LARGEST):.6g}")
 
 
@@ -30,7 +30,7 @@ def constants(program: Program) -> dict[Position, float]:
 
 
 def with_constants(program: Program, values: Mapping[Position, float]) -> Program:
-    """Return `program` with the constants at some positions replaced by `values`."""
+    """Return `program` with the constants at the positions of `values` replaced."""
     statements = []
     for index, statement in enumerate(program.statements):
         args = tuple(values.get((index, n), arg) for n, arg in enumerate(statement.args))

@@ -1,4 +1,4 @@
-"""Regularized evolution as a pure state machine: `ask` for a request, `tell` its scores.
+"""Regularized evolution as a pure state machine: `ask` returns a request, `tell` takes its scores.
 
 The population starts as copies of the initial program. Each step draws a tournament, mutates the
 winner, appends the child to the population and removes the oldest member (Real et al. 2019, arXiv
@@ -9,15 +9,16 @@ survive restarts.
 
 Every measurement is a numbered request. Request n depends only on a generator keyed by (run seed,
 n) and on the results of requests 1 .. n - in_flight. So the number of workers and the clock do not
-change a search, and replaying the results replays it.
+change a search, and a search can be replayed from its results.
 
-Against selection of lucky programs (docs/measurement.md):
+Three rules prevent the selection of lucky programs (docs/measurement.md):
 
-- A promising program is measured again on new seeds, and the seed of first measurements advances.
+- A promising program is measured again on new seeds, and new programs get the next seed at
+  intervals.
 - A challenger is tested against the champion on seeds that only this test uses. The error rate of
   all tests is bounded over the run.
-- A champion's reported fitness comes from confirming seeds. They make one decision only: a champion
-  that diverges on one of them is replaced by the previous one.
+- A champion's reported fitness comes from confirming seeds. Confirming seeds make only one
+  decision: a champion that diverges on a confirming seed is replaced by the previous champion.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Individual:
     Attributes:
         id: number of the program.
         program: the program.
-        record: the record that it shares with all programs of the same semantic key.
+        record: the record of the program's semantic key.
     """
 
     id: int
@@ -61,18 +62,19 @@ class Request:
 
     Attributes:
         number: number of the request, from 1.
-        reason: `child`, `again`, `test` or `confirm`.
+        reason: `child` for a new program, `again` for another search seed of a promising program,
+            `test` or `confirm`.
         record: record of the program.
         seed: the seed.
-        floors: for a race, the minimum sum of scores after each task; a program with a lower sum
-            skips the remaining tasks. None for no race.
+        min_totals: for a race, the minimum sum of scores after each task; a program with a lower
+            sum skips the remaining tasks. None for no race.
     """
 
     number: int
     reason: str
     record: Record
     seed: Seed
-    floors: Mapping[str, float] | None = None
+    min_totals: Mapping[str, float] | None = None
 
     @property
     def program(self) -> Program:
@@ -87,11 +89,11 @@ class Birth:
     Attributes:
         id: number of the program; 0 is the initial program.
         request: number of the request for which it was generated.
-        parent: number of the parent; None if it has none.
+        parent: number of the parent; None if the program has no parent.
         mutation: description of the mutation; `initial` for the initial program.
         analysis: the program with its kinds and semantic key.
         rejects: number of rejected drafts by kind of edit.
-        injection: number of the injection, if the program was injected.
+        injection: number of the injection; None if the program was not injected.
     """
 
     id: int
@@ -110,11 +112,11 @@ class Counts:
     Attributes:
         generated: generated programs, without the initial one.
         invalid: rejected drafts.
-        cache_hits: generated programs whose semantic key was known.
+        cache_hits: generated programs with the semantic key of an earlier program.
         evaluated: generated programs with a new semantic key.
         measurements: measurements on one task and seed.
         statements: statements of all generated programs.
-        live_statements: statements of all generated programs that affect their updates.
+        live_statements: statements of all generated programs that affect the program's update.
     """
 
     generated: int = 0
@@ -138,9 +140,9 @@ class Evolution:
         records: records by semantic key.
         champion: the current champion, at first the initial program.
         champions: all champions in order. A champion that failed on a confirming seed is followed
-            by the previous one, whose entry then has no test.
+            by the previous champion, whose entry then has no test.
         tests: all tests in order.
-        limited_from: number of the first request that a limit decided; None before that.
+        limited_from: number of the first request at which a limit was reached; None before then.
 
     Example:
         >>> import evosearch
@@ -167,7 +169,7 @@ class Evolution:
         self.champions = [self.champion]
         self.tests: list[Test] = []
         self._initial = Individual(0, program, first)
-        self._leader = first
+        self._best_since_restart = first
         self._population = self._population_of(self._initial)
         self._space: Space | None = None
         self._unmeasured: dict[str, list[Individual]] = {}  # by semantic key
@@ -203,7 +205,7 @@ class Evolution:
         self._injected.append((number, with_states(program, self.config.states)))
 
     def ask(self, programs: int | None = None, trainings: int | None = None) -> Request | None:
-        """Return the next request; None if a limit is reached and nothing is left to measure.
+        """Return the next request; None if a limit is reached and no measurement is left.
 
         After a limit, the requests of the open test and of confirmations still follow.
 
@@ -214,8 +216,8 @@ class Evolution:
         """
         number = self._requests + 1
         rng = np.random.Generator(np.random.Philox(key=[self.config.seed, number]))
-        is_limited = _reached(self.counts.generated, programs)
-        is_limited = is_limited or _reached(self.trainings, trainings)
+        is_limited = _is_reached(self.counts.generated, programs)
+        is_limited = is_limited or _is_reached(self.trainings, trainings)
         request = None
         if is_limited or number % 2 == 0:
             request = self._queued_request(number, is_limited)
@@ -230,12 +232,12 @@ class Evolution:
         return request
 
     def tell(self, request: Request, scores: Mapping[str, float]) -> None:
-        """Process the scores of a request; requests must be told in their order.
+        """Process the scores of a request; call `tell` in the order of the requests' numbers.
 
         Args:
             request: the request.
-            scores: scores by task; tasks that a hurdle or race skipped are missing and count as the
-                worst score.
+            scores: scores by task; a task that a hurdle or race skipped is missing and counts as
+                the worst score.
         """
         record, seed = request.record, request.seed
         record.pending.discard(seed)
@@ -243,33 +245,34 @@ class Evolution:
         self.counts.measurements += len(scores)
         self._baseline_trainings.update((task, seed) for task in scores)
         for individual in self._unmeasured.pop(record.key, ()):
-            self._join(individual)
+            self._add_to_population(individual)
         if seed.stream is Stream.TEST:
             self._advance_test()
         elif seed.stream is Stream.SEARCH:
-            self._consider(record)
+            self._measure_again_or_test(record)
         elif record is self.champion.record and min(record.scores[seed].values()) <= -LARGEST_SCORE:
-            self._dethrone()
+            self._restore_previous_champion()
 
     def _queued_request(self, number: int, is_limited: bool) -> Request | None:
         """Return the next queued request.
 
-        Every `CONFIRM_EVERY` requests, and when a limit has left nothing else, confirmations come
-        first.
+        Confirmations come first every `CONFIRM_EVERY` requests, and when a limit is reached and no
+        other request is queued.
         """
-        confirm = number % CONFIRM_EVERY == 0 or (is_limited and not self._queue)
-        queue = self._confirmation_queue if confirm and self._confirmation_queue else self._queue
+        confirms_first = number % CONFIRM_EVERY == 0 or (is_limited and not self._queue)
+        use_confirmations = confirms_first and self._confirmation_queue
+        queue = self._confirmation_queue if use_confirmations else self._queue
         return Request(number, *queue.popleft()) if queue else None
 
     def _child_request(
         self, number: int, rng: np.random.Generator, programs: int | None
     ) -> Request | None:
-        """Generate children until one needs a measurement, and return its request.
+        """Generate children until a child needs a measurement, and return the request for it.
 
-        Children with a known semantic key join the population at once.
+        Children with the semantic key of an earlier program join the population at once.
         """
         for _ in range(MAX_HITS_IN_A_ROW):
-            if _reached(self.counts.generated, programs):
+            if _is_reached(self.counts.generated, programs):
                 return None
             self._restart_if_due()
             individual, is_known = self._generate(number, rng)
@@ -278,19 +281,19 @@ class Evolution:
                 seed = self._search_seed(individual.record, number)
                 self._unmeasured[individual.record.key] = [individual]
                 individual.record.pending.add(seed)
-                return Request(number, "child", individual.record, seed, self._race_floors())
+                return Request(number, "child", individual.record, seed, self._min_totals())
             self.counts.cache_hits += 1
             if individual.record.key in self._unmeasured:
                 self._unmeasured[individual.record.key].append(individual)
                 continue
-            self._join(individual)
+            self._add_to_population(individual)
             if self._is_promising(individual.record):
-                return self._again_request(number, individual.record)
+                return self._repeated_request(number, individual.record)
         drawn = self._population[int(rng.integers(len(self._population)))]
-        return self._again_request(number, drawn.record)
+        return self._repeated_request(number, drawn.record)
 
     def _generate(self, number: int, rng: np.random.Generator) -> tuple[Individual, bool]:
-        """Generate a child; also return whether its semantic key was known."""
+        """Return a new child, and whether an earlier program has the same semantic key."""
         injection: int | None = None
         if self._injected:
             injection, program = self._injected.popleft()
@@ -358,20 +361,20 @@ class Evolution:
         return individual.record.cautious_estimate(self.config.measurement.noise_floor)
 
     def _restart_if_due(self) -> None:
-        """Restart the population, or start or finish tuning constants, if it is time to."""
-        generated, every = self.counts.generated, self.config.restart_every
+        """Restart the population, or start or finish tuning constants, if due."""
+        generated, period = self.counts.generated, self.config.restart_every
         if generated == self.config.tune_first > 0:
             self._initial = self._best()
             self._set_population(self._population_of(self._initial))
-        if every is None or generated == 0:
+        if period is None or generated == 0:
             return
-        if generated % every == 0:
+        if generated % period == 0:
             start = self._initial
             if self.config.restart_from == "best":
                 champion = self.champion.record
                 start = Individual(champion.id, champion.program, champion)
             self._set_population(self._population_of(start))
-        elif generated % every == every - self.config.tune_last:
+        elif generated % period == period - self.config.tune_last:
             best = self._best()
             self._start_tuning(replace(best, program=live(best.program)))
 
@@ -383,14 +386,14 @@ class Evolution:
         return max(self._population, key=self._estimate)
 
     def _start_tuning(self, start: Individual) -> None:
-        """Tune the constants of `start` from here on.
+        """Tune the constants of `start` from the next child on.
 
-        If the program has no constant factor on the learning rate and room for a statement, it is
-        given one.
+        If the program has no constant factor on the learning rate and room for a statement, such a
+        factor is inserted.
         """
-        with_rate = with_step_size_of(start.program, start.program)
-        fits = len(with_rate.statements) <= self.config.mutation.max_statements
-        space = Space(with_rate if fits else start.program)
+        with_lr_factor = with_step_size_of(start.program, start.program)
+        fits = len(with_lr_factor.statements) <= self.config.mutation.max_statements
+        space = Space(with_lr_factor if fits else start.program)
         if len(space):
             population = deque([replace(start, program=space.program)], TUNED_POPULATION)
             self._set_population(population, space)
@@ -399,51 +402,51 @@ class Evolution:
         """Replace the population; children that are still being measured will not join it."""
         self._population = population
         self._space = space
-        self._leader = population[0].record
+        self._best_since_restart = population[0].record
         for individuals in self._unmeasured.values():
             individuals.clear()
 
-    def _join(self, individual: Individual) -> None:
+    def _add_to_population(self, individual: Individual) -> None:
         """Append a measured individual to the population."""
         noise_floor = self.config.measurement.noise_floor
-        if self._estimate(individual) > self._leader.cautious_estimate(noise_floor):
-            self._leader = individual.record
+        if self._estimate(individual) > self._best_since_restart.cautious_estimate(noise_floor):
+            self._best_since_restart = individual.record
         self._population.append(individual)
 
-    def _race_floors(self) -> dict[str, float] | None:
+    def _min_totals(self) -> dict[str, float] | None:
         """Return the minimum sum of a new program's scores after each task; None for no race.
 
         A program is dropped if it would stay more than `race` below the rival's cautious estimate
         even with the rival's mean scores on the remaining tasks. After the k-th of n tasks the
-        floor is, with the rival's mean score m_i of task i and cautious estimate c,
+        minimum is, with the rival's mean score m_i of task i and cautious estimate c,
 
             m_1 + ... + m_k - n (race + mean(m) - c)
         """
-        limits = self.config.measurement
+        settings = self.config.measurement
         rival = self._rival()
-        if limits.race is None or rival is None or not rival.search_scores():
+        if settings.race is None or rival is None or not rival.search_scores():
             return None
         means = rival.task_means()
         mean = sum(means.values()) / len(means)
-        margin = limits.race + mean - rival.cautious_estimate(limits.noise_floor)
+        margin = settings.race + mean - rival.cautious_estimate(settings.noise_floor)
         sums = np.cumsum([means[task] for task in self.config.tasks]) - len(means) * margin
         return dict(zip(self.config.tasks, sums.tolist(), strict=True))
 
     def _rival(self) -> Record | None:
         """Return the record that new programs race against; None if there is none.
 
-        It is the best since the last restart or, while constants are tuned, the last of the
-        `ELITE` programs that others are drawn from.
+        The rival is the best program since the last restart or, while constants are tuned,
+        the worst of the `ELITE` programs from which new constants are drawn.
         """
         if self._space is None:
-            return self._leader
+            return self._best_since_restart
         elite = self._members_of(self._space)[:ELITE]
         return elite[-1].record if len(elite) == ELITE else None
 
     def _search_seed(self, record: Record, number: int) -> Seed:
-        """Return the current search seed, or the next one that is new to `record`.
+        """Return the first search seed, from the current one on, that is new to `record`.
 
-        New programs of the same period get the same seed (common random numbers).
+        New programs of the same `requests_per_seed` requests share a seed (common random numbers).
         """
         index = number // self.config.measurement.requests_per_seed
         while True:
@@ -452,7 +455,7 @@ class Evolution:
                 return seed
             index += 1
 
-    def _again_request(self, number: int, record: Record) -> Request:
+    def _repeated_request(self, number: int, record: Record) -> Request:
         seed = self._search_seed(record, number)
         record.pending.add(seed)
         return Request(number, "again", record, seed)
@@ -463,29 +466,31 @@ class Evolution:
     def _is_promising(self, record: Record) -> bool:
         """Whether to measure `record` on another search seed.
 
-        Its mean must be above the cautious estimate of the best since the last restart. It must
-        have fewer than `max_seeds` seeds, and no measurement under way.
+        The record's mean must be above the cautious estimate of the best program since the last
+        restart. The record must have fewer than `max_seeds` seeds, and no measurement under way.
         """
-        limits = self.config.measurement
+        settings = self.config.measurement
         measured = len(record.search_scores())
-        if measured >= limits.max_seeds or record.pending:
+        if measured >= settings.max_seeds or record.pending:
             return False
-        return record.mean() > self._leader.cautious_estimate(limits.noise_floor)
+        return record.mean() > self._best_since_restart.cautious_estimate(settings.noise_floor)
 
-    def _consider(self, record: Record) -> None:
-        """After a score on a search seed, measure `record` again or test it, if it is promising."""
+    def _measure_again_or_test(self, record: Record) -> None:
+        """After a score on a search seed, measure a promising `record` again or test it."""
         if record is self.champion.record or record.key in self._failed_keys:
             return
-        limits = self.config.measurement
+        settings = self.config.measurement
         measured = len(record.search_scores())
-        if self._is_promising(record) and measured < limits.challenge_seeds:
+        if self._is_promising(record) and measured < settings.challenge_seeds:
             self._enqueue_again(record)
-        has_evidence = measured >= max(limits.challenge_seeds, 2 * record.measured_at_last_test)
+        has_enough_seeds = measured >= max(
+            settings.challenge_seeds, 2 * record.measured_at_last_test
+        )
         if (
             self._test is None
-            and has_evidence
+            and has_enough_seeds
             and record.looks_better_than(
-                self.champion.record, limits.challenge_seeds, limits.noise_floor
+                self.champion.record, settings.challenge_seeds, settings.noise_floor
             )
         ):
             self._start_test(record)
@@ -516,7 +521,7 @@ class Evolution:
         self._queue.append((reason, record, seed))
 
     def _advance_test(self) -> None:
-        """Decide the open test or extend it by a stage; a challenger that wins is champion."""
+        """Decide the open test or extend it by a stage; a challenger that wins becomes champion."""
         test = self._test
         if test is None:
             return
@@ -542,11 +547,11 @@ class Evolution:
     def _confirm(self, champion: Champion) -> None:
         """Queue measurements on the confirming seeds that the champion has not been measured on."""
         record = champion.record
-        left = [seed for seed in champion.confirming_seeds if seed not in record.scores]
-        self._confirmation_queue.extend(("confirm", record, seed) for seed in left)
+        missing = [seed for seed in champion.confirming_seeds if seed not in record.scores]
+        self._confirmation_queue.extend(("confirm", record, seed) for seed in missing)
 
-    def _dethrone(self) -> None:
-        """Replace a champion that diverged on a confirming seed by the previous one.
+    def _restore_previous_champion(self) -> None:
+        """Replace a champion that diverged on a confirming seed by the previous champion.
 
         A test of a dozen seeds does not detect a program that diverges on one seed in twenty.
         """
@@ -560,5 +565,5 @@ class Evolution:
         self._confirm(self.champion)
 
 
-def _reached(count: int, limit: int | None) -> bool:
+def _is_reached(count: int, limit: int | None) -> bool:
     return limit is not None and count >= limit

@@ -1,8 +1,9 @@
 """Mutation: one random edit of a program, as in Chen et al. 2023 (arXiv 2302.06675).
 
-An edit inserts a random statement, deletes a statement or modifies one argument. Beyond the paper,
-it can wrap a value that is in use in a random op, or tune one constant. A draft that fails the kind
-check is rejected, and another one is drawn from the same parent.
+An edit inserts a random statement, deletes a statement or modifies one argument. Two further edits,
+which are not in the paper, apply a random op to a value that the program uses, and change one
+constant. An edited program (a draft) that fails the kind check is rejected, and another edit of the
+same parent is drawn.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Child:
     Attributes:
         analysis: the program with its kinds and semantic key.
         mutation: description of the edit, such as `insert 3: v2 = sign(m)`.
-        rejects: number of drafts that failed the kind check before this one, by kind of edit.
+        rejects: number of earlier drafts that failed the kind check, by kind of edit.
     """
 
     analysis: Analysis
@@ -47,9 +48,9 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
     """Return a child of `program` by one random edit that changes its text.
 
     Args:
-        program: The parent.
-        rng: Random generator.
-        config: Relative frequencies of the edits, and the ops to insert.
+        program: the parent.
+        rng: random generator.
+        config: relative frequencies of the edits, and the ops to insert.
 
     Raises:
         UsageError: no valid child was found after `MAX_DRAFTS` drafts.
@@ -66,9 +67,9 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
     rejects: Counter[str] = Counter()
     edits = (_insert, _delete, _modify, _tune, _wrap)
     weights = (config.insert, config.delete, config.modify, config.tune, config.wrap)
-    bounds = list(accumulate(weights))
+    cumulative_weights = list(accumulate(weights))
     for _ in range(MAX_DRAFTS):
-        edit = edits[bisect_right(bounds, rng.random() * bounds[-1])]
+        edit = edits[bisect_right(cumulative_weights, rng.random() * cumulative_weights[-1])]
         draft = edit(program, rng, config)
         if draft is None:
             continue
@@ -87,15 +88,15 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
         return Child(analysis, mutation, rejects)
     raise UsageError(
         f"no mutation of program `{program.statements[-1] if program.statements else program}` "
-        f"is possible: {MAX_DRAFTS} drafts failed; give insert, delete and modify weights (tune "
-        "needs a constant), or raise max_statements, in [mutation] of the configuration"
+        f"is possible: {MAX_DRAFTS} drafts failed; raise the weights of insert, delete "
+        "and modify (tune needs a constant), or max_statements, in [mutation] of the configuration"
     )
 
 
 def _keep_step_size(
     parent: Program, child: Analysis, mutation: str, config: MutationConfig
 ) -> tuple[Analysis, str]:
-    """Give `child` the step size of its parent, unless it differs in constants only."""
+    """Rescale `child` to the parent's step size, unless they differ in constants only."""
     if structure(child.program) == structure(parent) or child.key == analyse(parent).key:
         return child, mutation
     rescaled = with_step_size_of(child.program, parent)
@@ -105,10 +106,11 @@ def _keep_step_size(
 
 
 _Draft = tuple[tuple[Statement, ...], str]
+"""Statements of an edited program, and the description of the edit."""
 
 
 def _schedule(body: tuple[Statement, ...]) -> tuple[object, ...]:
-    """Return all statements from the first one with `lr` on, without their constants."""
+    """Return all statements from the first with `lr` to the last, without their constants."""
     uses = [index for index, (target, _, args) in enumerate(body) if _LR in (target, *args)]
     return tuple(map(without_constants, body[min(uses, default=len(body)) :]))
 
@@ -118,15 +120,15 @@ def _insert(program: Program, rng: np.random.Generator, config: MutationConfig) 
     if len(body) >= config.max_statements:
         return None
     index = int(rng.integers(len(body) + 1))
-    scope = _scope(program, index)
-    table = _op_names(config.op_set)
-    op = table[int(rng.integers(len(table)))]
-    args = tuple(_argument(scope, rng, config) for _ in range(OPS[op].arity))
-    variables = _scope(program, len(body))
+    variables = _variables_before(program, index)
+    op_names = _op_names(config.op_set)
+    op = op_names[int(rng.integers(len(op_names)))]
+    args = tuple(_argument(variables, rng, config) for _ in range(OPS[op].arity))
+    targets = _variables_before(program, len(body))
     if rng.random() < config.new_variable:
-        target = _new_name(variables)
+        target = _new_name(targets)
     else:
-        target = variables[int(rng.integers(len(variables)))]
+        target = targets[int(rng.integers(len(targets)))]
     statement = Statement(target, op, args)
     return (*body[:index], statement, *body[index:]), f"insert {index + 1}: {statement}"
 
@@ -148,10 +150,10 @@ def _modify(program: Program, rng: np.random.Generator, config: MutationConfig) 
     operand = int(rng.integers(len(old.args)))
     arg = old.args[operand]
     if isinstance(arg, float) and rng.random() < config.rescale:
-        changed: Argument = _rescaled(arg, rng)
+        new: Argument = _rescaled(arg, rng)
     else:
-        changed = _argument(_scope(program, index), rng, config)
-    return _with_argument(program, index, operand, changed, "modify")
+        new = _argument(_variables_before(program, index), rng, config)
+    return _with_argument(program, index, operand, new, "modify")
 
 
 def _tune(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
@@ -169,27 +171,27 @@ def _tune(program: Program, rng: np.random.Generator, config: MutationConfig) ->
 
 
 def _wrap(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
-    """Apply a random op to the result of a statement, or to one operand of this statement only."""
+    """Apply a random op to the result of a statement, or to one operand of the statement."""
     body = program.statements
     if len(body) >= config.max_statements:
         return None
-    table = [op for op in _op_names(config.op_set) if OPS[op].arity]
-    op = table[int(rng.integers(len(table)))]
+    op_names = [op for op in _op_names(config.op_set) if OPS[op].arity]
+    op = op_names[int(rng.integers(len(op_names)))]
     index = int(rng.integers(len(body)))
     target, user_op, args = body[index]
-    variables = [operand for operand, arg in enumerate(args) if isinstance(arg, str)]
-    chosen = int(rng.integers(len(variables) + 1))
-    wraps_result = chosen == len(variables)
-    scope = _scope(program, index + wraps_result)
-    arguments: list[Argument] = [_argument(scope, rng, config) for _ in range(OPS[op].arity)]
+    operands = [operand for operand, arg in enumerate(args) if isinstance(arg, str)]
+    chosen = int(rng.integers(len(operands) + 1))
+    wraps_result = chosen == len(operands)
+    variables = _variables_before(program, index + wraps_result)
+    arguments: list[Argument] = [_argument(variables, rng, config) for _ in range(OPS[op].arity)]
     replaced = int(rng.integers(len(arguments)))
     if wraps_result:
         arguments[replaced] = target
         wrapped = Statement(target, op, tuple(arguments))
         return (*body[: index + 1], wrapped, *body[index + 1 :]), f"wrap {index + 2}: {wrapped}"
-    operand = variables[chosen]
+    operand = operands[chosen]
     arguments[replaced] = args[operand]
-    wrapped = Statement(_new_name(_scope(program, len(body))), op, tuple(arguments))
+    wrapped = Statement(_new_name(_variables_before(program, len(body))), op, tuple(arguments))
     user = Statement(target, user_op, (*args[:operand], wrapped.target, *args[operand + 1 :]))
     text = f"wrap {index + 1}: {wrapped}; {user}"
     return (*body[:index], wrapped, user, *body[index + 1 :]), text
@@ -202,10 +204,10 @@ def _with_argument(program: Program, index: int, operand: int, arg: Argument, ed
     return (*body[:index], new, *body[index + 1 :]), f"{edit} {index + 1}: {old} -> {new}"
 
 
-def _argument(scope: list[str], rng: np.random.Generator, config: MutationConfig) -> Argument:
+def _argument(variables: list[str], rng: np.random.Generator, config: MutationConfig) -> Argument:
     if rng.random() < config.constant:
         return _constant(rng)
-    return scope[int(rng.integers(len(scope)))]
+    return variables[int(rng.integers(len(variables)))]
 
 
 def _constant(rng: np.random.Generator) -> float:
@@ -217,16 +219,16 @@ def _rescaled(constant: float, rng: np.random.Generator) -> float:
     return rounded(constant * 2.0 ** float(rng.normal()))
 
 
-def _scope(program: Program, index: int) -> list[str]:
+def _variables_before(program: Program, index: int) -> list[str]:
     """Return the distinct variables that are defined before the statement `index`."""
     names = [parameter.name for parameter in program.parameters]
     names += [statement.target for statement in program.statements[:index]]
     return list(dict.fromkeys(names))
 
 
-def _new_name(taken: list[str]) -> str:
-    number = len(taken)
-    while f"v{number}" in taken:
+def _new_name(used: list[str]) -> str:
+    number = len(used)
+    while f"v{number}" in used:
         number += 1
     return f"v{number}"
 
@@ -241,9 +243,9 @@ def with_states(program: Program, states: int) -> Program:
     missing = states - len(program.states)
     if missing <= 0:
         return program
-    taken = _scope(program, len(program.statements))
-    spare = (name for name in ("m", "v", *(f"s{i}" for i in range(1, 99))) if name not in taken)
-    added = [next(spare) for _ in range(missing)]
+    used = _variables_before(program, len(program.statements))
+    unused = (name for name in ("m", "v", *(f"s{i}" for i in range(1, 99))) if name not in used)
+    added = [next(unused) for _ in range(missing)]
     return Program(
         (*program.parameters, *map(Parameter, added)),
         program.statements,

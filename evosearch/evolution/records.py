@@ -36,8 +36,9 @@ class Record:
         key: the semantic key.
         largest_gain: upper bound on the score of a task in the mean over tasks.
         scores: scores by seed and task.
-        pending: seeds whose measurement has been requested and is not finished.
-        measured_at_last_test: number of search seeds when it last challenged the champion.
+        pending: seeds on which a measurement has been requested and is not finished.
+        measured_at_last_test: number of search seeds at the record's last test against the
+            champion; 0 before the first test.
     """
 
     id: int
@@ -47,14 +48,14 @@ class Record:
     scores: dict[Seed, dict[str, float]] = field(default_factory=dict)
     pending: set[Seed] = field(default_factory=set)
     measured_at_last_test: int = 0
-    _search: list[float] = field(default_factory=list)
-    _estimate: tuple[float, float] | None = None  # cached result of `_mean_and_error`
+    _search_scores: list[float] = field(default_factory=list)
+    _estimate: tuple[float, float] | None = None  # cached result of `_mean_and_standard_error`
 
     def add(self, seed: Seed, scores: Mapping[str, float]) -> None:
         """Add the scores, by task, of one seed."""
         self.scores[seed] = dict(scores)
         if seed.stream is Stream.SEARCH:
-            self._search.append(self.score(seed))
+            self._search_scores.append(self.score(seed))
             self._estimate = None
 
     def score(self, seed: Seed) -> float:
@@ -63,10 +64,10 @@ class Record:
 
     def search_scores(self) -> list[float]:
         """Return the scores of the search seeds, which selection uses."""
-        return self._search
+        return self._search_scores
 
     def task_means(self) -> dict[str, float]:
-        """Return the mean bounded score of each task over the search seeds (at least one)."""
+        """Return the mean bounded score of each task over the search seeds; needs at least one."""
         rows = [scores for seed, scores in self.scores.items() if seed.stream is Stream.SEARCH]
         return {
             task: fmean(min(scores[task], self.largest_gain) for scores in rows) for task in rows[0]
@@ -77,35 +78,35 @@ class Record:
 
         The result is the worst score if there are no search scores.
         """
-        if not self._search:
+        if not self._search_scores:
             return -LARGEST_SCORE
-        mean, error = self._mean_and_error(noise_floor)
+        mean, error = self._mean_and_standard_error(noise_floor)
         return mean - error
 
     def looks_better_than(self, other: Record, min_shared: int, noise_floor: float) -> bool:
-        """Whether the mean score is better by more than two standard errors of the difference.
+        """Whether this record's mean is higher than `other`'s by more than two standard errors.
 
-        The difference is paired if at least `min_shared` seeds are shared; otherwise it is between
-        the means of the search scores.
+        The difference is paired if both records have scores on at least `min_shared` equal seeds.
+        Otherwise the means of the search scores are compared.
         """
         shared = [seed for seed in self.scores if seed in other.scores]
         if len(shared) >= min_shared:
             differences = [self.score(seed) - other.score(seed) for seed in shared]
             mean = sum(differences) / len(differences)
             return mean > 2 * standard_error(differences, noise_floor)
-        mean, error = self._mean_and_error(noise_floor)
-        other_mean, other_error = other._mean_and_error(noise_floor)
+        mean, error = self._mean_and_standard_error(noise_floor)
+        other_mean, other_error = other._mean_and_standard_error(noise_floor)
         return mean - other_mean > 2 * math.hypot(error, other_error)
 
     def mean(self) -> float:
         """Return the mean of the search scores; the largest score if there are none."""
-        return fmean(self._search) if self._search else LARGEST_SCORE
+        return fmean(self._search_scores) if self._search_scores else LARGEST_SCORE
 
-    def _mean_and_error(self, noise_floor: float) -> tuple[float, float]:
+    def _mean_and_standard_error(self, noise_floor: float) -> tuple[float, float]:
         """Return the mean of the search scores and its standard error."""
         if self._estimate is None:
-            mean = sum(self._search) / len(self._search)
-            self._estimate = mean, standard_error(self._search, noise_floor)
+            mean = sum(self._search_scores) / len(self._search_scores)
+            self._estimate = mean, standard_error(self._search_scores, noise_floor)
         return self._estimate
 
 
@@ -119,10 +120,10 @@ class Test:
         number: number of the test in the run, from 1; determines its error rate.
         challenger: record of the challenger.
         defender: record of the champion.
-        seeds: seeds of all stages requested so far.
+        seeds: seeds of all stages so far, the current stage included.
         stage_size: number of seeds of the first stage.
         difference: mean score difference, challenger minus defender; None before the first pair.
-        low: lower confidence bound of the difference at the last finished stage.
+        low: lower confidence bound of the difference at the last finished stage; None before.
         won: whether the challenger won; None while the test is open.
     """
 
@@ -138,11 +139,12 @@ class Test:
     won: bool | None = None
 
     def decide(self, error_rate: float) -> bool:
-        """Update the verdict from the measured pairs; return whether there is one.
+        """Update the result from the measured pairs; return whether the test is decided.
 
         The challenger wins if the lower confidence bound of the mean difference is above 0 at the
-        end of a stage. The stages share the test's error rate equally. A test is given up if the
-        challenger is behind after `FUTILITY_AFTER` pairs, which cannot let a worse program win.
+        end of a stage. The stages share the test's error rate equally. The test is lost
+        early if the challenger is behind after `FUTILITY_AFTER` pairs; this rule cannot let a worse
+        program win.
 
         Args:
             error_rate: error rate of the whole run; see `statistics.spent_error`.
@@ -167,7 +169,7 @@ class Test:
 
     @property
     def missing_seeds(self) -> int:
-        """Number of seeds to request for the next stage; 0 until this stage is measured."""
+        """Number of seeds to request for the next stage; 0 until the current stage is measured."""
         measured = sum(
             seed in self.challenger.scores and seed in self.defender.scores for seed in self.seeds
         )
@@ -183,8 +185,9 @@ class Champion:
 
     Attributes:
         record: record of the program.
-        test: the test that it won; None for the initial program and after a failed champion.
-        confirming_seeds: fresh seeds on which it is confirmed.
+        test: the test that the champion won; None for the initial program, and for a champion that
+            replaces a failed one.
+        confirming_seeds: fresh seeds on which the champion is confirmed.
     """
 
     record: Record
@@ -193,10 +196,10 @@ class Champion:
 
 
 def reported_scores(scores: Scores) -> list[Mapping[str, float]]:
-    """Return the scores, by task, of the seeds that a program's fitness is reported from.
+    """Return the scores, by task, of the seeds from which a program's fitness is reported.
 
-    These are the confirming seeds if the program is confirmed. Otherwise they are the search seeds,
-    whose mean is biased upwards by selection.
+    A confirmed program's fitness is reported from its confirming seeds, that of other programs from
+    search seeds, whose mean is biased upwards by selection.
     """
     stream = Stream.CONFIRM if is_confirmed(scores) else Stream.SEARCH
     return [row for seed, row in scores.items() if seed.stream is stream]

@@ -19,15 +19,15 @@ from evosearch.evolution.step_size import learning_rate_statement, step_size, wi
 from evosearch.fixed import ELITE, WIDELY_DRAWN
 from primitives import Program, live
 
-_WIDE, _WIDE_DECAY = 1.5, 2.5
+_INITIAL_STD, _INITIAL_DECAY_STD = 1.5, 2.5
 """Initial standard deviations of coordinates of plain constants and of decays.
 
 Useful decays of moving averages differ by orders of magnitude in 1 - decay.
 """
-_MIN_DEVIATION = 0.03
+_MIN_STD = 0.03
 """Minimum standard deviation of a coordinate."""
 _MAX_COORDINATE = 50.0
-"""Maximum absolute value of a coordinate; larger ones are clipped."""
+"""Maximum absolute value of a coordinate; larger values are clipped."""
 _EPSILON = 1e-12
 """Minimum distance of a decay from one, and of a constant's ratio from zero."""
 
@@ -47,7 +47,7 @@ class _Axis:
     def is_decay(self) -> bool:
         return 0.5 <= self.value < 1
 
-    def at(self, x: float) -> float:
+    def constant_at(self, x: float) -> float:
         """Return the constant at coordinate `x`, rounded to six digits."""
         x = min(max(x, -_MAX_COORDINATE), _MAX_COORDINATE)
         if self.is_decay:
@@ -56,8 +56,8 @@ class _Axis:
             constant = self.value * math.exp(x)
         return rounded(constant)
 
-    def of(self, constant: float) -> float:
-        """Return the coordinate of a constant, the inverse of `at`."""
+    def coordinate_of(self, constant: float) -> float:
+        """Return the coordinate of a constant; the inverse of `constant_at`."""
         if self.is_decay:
             return -math.log(max(1 - constant, _EPSILON) / (1 - self.value))
         return math.log(max(constant / self.value, _EPSILON))
@@ -67,45 +67,50 @@ class Space:
     """The constants of a program as unbounded coordinates, with 0 at the program's own constants.
 
     Each nonzero constant is a coordinate (see `_Axis`), except a constant factor on the learning
-    rate. Instead of that, the last coordinate is the logarithm of the step size on noise. So other
-    constants can be changed without changing the step size.
+    rate. If there is such a factor, the last coordinate is the logarithm of the step size on
+    synthetic gradients. So other constants can be changed without changing the step size.
 
     Attributes:
         program: the program at coordinates 0.
-        wide: initial standard deviation of each coordinate.
+        initial_std: initial standard deviation of each coordinate.
     """
 
     def __init__(self, program: Program):
         self.program = program
-        rate_index = learning_rate_statement(program)
+        learning_rate_index = learning_rate_statement(program)
         self._axes = [
             _Axis(position, value)
             for position, value in constants(program).items()
-            if value and position[0] != rate_index
+            if value and position[0] != learning_rate_index
         ]
-        self._has_step_size = rate_index is not None and math.isfinite(step_size(live(program)))
-        wide = [_WIDE_DECAY if axis.is_decay else _WIDE for axis in self._axes]
-        self.wide = np.array(wide + [_WIDE] * self._has_step_size)
+        self._has_step_size = learning_rate_index is not None and math.isfinite(
+            step_size(live(program))
+        )
+        initial_std = [_INITIAL_DECAY_STD if axis.is_decay else _INITIAL_STD for axis in self._axes]
+        self.initial_std = np.array(initial_std + [_INITIAL_STD] * self._has_step_size)
 
     def __contains__(self, program: Program) -> bool:
         """Whether `program` differs from this space's program at most in constants."""
         return structure(program) == structure(self.program)
 
     def __len__(self) -> int:
-        return len(self.wide)
+        return len(self.initial_std)
 
-    def at(self, x: Sequence[float] | np.ndarray) -> Program:
+    def program_at(self, x: Sequence[float] | np.ndarray) -> Program:
         """Return the program at the coordinates `x`, `[len(self)]`."""
-        values = {axis.position: axis.at(shift) for axis, shift in zip(self._axes, x, strict=False)}
+        values = {
+            axis.position: axis.constant_at(value)
+            for axis, value in zip(self._axes, x, strict=False)
+        }
         program = with_constants(self.program, values)
         if not self._has_step_size:
             return program
         return with_step_size_of(program, self.program, math.exp(min(x[-1], _MAX_COORDINATE)))
 
-    def of(self, program: Program) -> np.ndarray:
+    def coordinates_of(self, program: Program) -> np.ndarray:
         """Return the coordinates of a program in this space, `[len(self)]`."""
         values = constants(program)
-        x = [axis.of(values[axis.position]) for axis in self._axes]
+        x = [axis.coordinate_of(values[axis.position]) for axis in self._axes]
         if self._has_step_size:
             ratio = step_size(live(program)) / step_size(live(self.program))
             x.append(math.log(ratio) if math.isfinite(ratio) else 0.0)
@@ -115,12 +120,12 @@ class Space:
         """Draw a program with other constants by the cross-entropy method.
 
         The first `WIDELY_DRAWN` programs are drawn from wide normal distributions around the
-        program's own constants. Later ones are drawn from a normal distribution with the mean and
-        standard deviation of the `ELITE` best.
+        program's own constants. Later programs are drawn from a normal distribution with the mean
+        and standard deviation of the `ELITE` best programs.
 
         Args:
             best_first: programs of this space that were measured recently, the best first.
-            rng: source of the draws.
+            rng: random generator.
 
         References:
             Rubinstein 1999, The Cross-Entropy Method for Combinatorial and Continuous Optimization,
@@ -128,6 +133,6 @@ class Space:
         """
         noise = rng.normal(size=len(self))
         if len(best_first) < WIDELY_DRAWN:
-            return self.at(self.wide * noise)
-        x = np.array([self.of(program) for program in best_first[:ELITE]])
-        return self.at(x.mean(axis=0) + np.maximum(x.std(axis=0), _MIN_DEVIATION) * noise)
+            return self.program_at(self.initial_std * noise)
+        x = np.array([self.coordinates_of(program) for program in best_first[:ELITE]])
+        return self.program_at(x.mean(axis=0) + np.maximum(x.std(axis=0), _MIN_STD) * noise)

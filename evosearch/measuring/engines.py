@@ -2,11 +2,11 @@
 
 - `interpreter`: the compile-once machine. A new program needs no compilation, but each step is
   slower than a compiled one.
-- `compiled`: the training loop compiled for one program. Compiling takes a second or two; its steps
+- `compiled`: the training loop compiled for one program. Compiling takes a second or two; the steps
   are the fastest.
 - `batched`: the compile-once machine with many programs side by side, for searches in batches.
 
-The choice between the first two follows from the numbers of weights, steps and runs. The results
+`interpreter` or `compiled` is chosen from the numbers of weights, steps and trainings. The results
 of the engines agree within tolerances, not bit for bit.
 """
 
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 import proxies
 from evosearch.errors import EvosearchError
 from evosearch.measuring.batching import Batch, Batching
-from evosearch.measuring.contenders import Contender, Library
+from evosearch.measuring.contenders import Contender, OptaxOptimizer
 from evosearch.measuring.executables import EXECUTABLES
 from evosearch.measuring.failures import TrainingError, explain_failures
 from evosearch.measuring.job import Job, JobResult, TaskSetup
@@ -51,8 +51,8 @@ DISPATCH_SECONDS = 2e-6
 ELEMENT_SECONDS = 1.3e-9
 """Seconds that the interpreter adds to a step per instruction and weight.
 
-Measured where the registers exceed the caches. Smaller models take less, but there the choice of
-the engine does not depend on it.
+Measured with registers larger than the caches. Smaller models take less time, but for smaller
+models the choice of the engine does not depend on this constant.
 """
 
 
@@ -65,7 +65,7 @@ def interpreter_options(platform: str) -> dict[str, Any] | None:
 
 
 @lru_cache(maxsize=256)
-def _code(program: Program, ops: OpNames) -> Code | None:
+def _encoded(program: Program, ops: OpNames) -> Code | None:
     """Return the encoded program; None if it exceeds the machine's capacity or ops."""
     try:
         return encode(program, ops)
@@ -78,8 +78,8 @@ def seed_key(run_seed: int, seed: Seed) -> jax.Array:
     """Return the JAX key of a seed; it differs for every run seed, stream and number."""
     name = f"{run_seed}/{seed.stream}/{seed.number}".encode()
     digest = hashlib.blake2b(name, digest_size=8).digest()
-    words = jnp.asarray(np.frombuffer(digest, np.uint32))
-    key: jax.Array = jax.random.wrap_key_data(words, impl="threefry2x32")
+    key_data = jnp.asarray(np.frombuffer(digest, np.uint32))
+    key: jax.Array = jax.random.wrap_key_data(key_data, impl="threefry2x32")
     return key
 
 
@@ -94,7 +94,11 @@ def _sharded_if_needed(task: Task, rule: Rule, steps: int) -> Task:
 
 
 def _evaluated_weights(contender: Contender | None) -> Any:
-    return contender.evaluated if isinstance(contender, Library) and contender.weights else None
+    return (
+        contender.evaluated
+        if isinstance(contender, OptaxOptimizer) and contender.evaluation_weights
+        else None
+    )
 
 
 def _key_data(key: jax.Array) -> NDArray[np.uint32]:
@@ -106,18 +110,18 @@ class Trainer:
 
     Args:
         task: the task.
-        steps: training budget, in steps; None for the task's own.
+        steps: training budget, in steps; None for the task's number of steps.
         longest: maximum number of steps of a job, as a factor on `steps`.
-        ops: ops that the interpreter supports; it compiles faster with fewer. Programs with other
-            ops use the engine `compiled`.
+        ops: ops that the interpreter supports; with fewer ops the interpreter compiles faster.
+            Programs with other ops use the engine `compiled`.
         observe: whether results contain the root mean square of the updates; required for jobs that
             ask for the sharpness.
         trace: whether jobs may ask for the path of the weights, which takes memory for all steps.
         batching: settings of batches; None for one training at a time in each thread.
 
     Raises:
-        TrainingError: an exception in a user's task, from the constructor or any method; see
-            `explain_failures`.
+        TrainingError: code of a user task raised an exception, in the constructor or any
+            method; see `explain_failures`.
     """
 
     def __init__(
@@ -151,9 +155,9 @@ class Trainer:
 
     def choose_engine(self, program: Contender, trainings: int) -> Engine:
         """Return the cheapest engine for `trainings` trainings with `program`."""
-        if isinstance(program, Library):
+        if isinstance(program, OptaxOptimizer):
             return Engine.COMPILED
-        code = _code(program, self.ops)
+        code = _encoded(program, self.ops)
         if code is None:
             return Engine.COMPILED
         if self._batching is not None:
@@ -163,24 +167,26 @@ class Trainer:
         return Engine.INTERPRETER if overhead <= COMPILE_SECONDS else Engine.COMPILED
 
     def prepare(self, program: Contender, engine: Engine) -> None:
-        """Compile the training loop, so that the first training does not have to."""
+        """Compile the training loop before the first training needs it."""
         with explain_failures(self.task, program):
             if engine is Engine.BATCHED:
                 self._shared_batch(self._operands(program, engine, 1.0))
             else:
                 self._executable(program, engine)
 
-    def run(self, program: Contender, factor: float, key: jax.Array, engine: Engine) -> JobResult:
+    def run(
+        self, program: Contender, lr_factor: float, key: jax.Array, engine: Engine
+    ) -> JobResult:
         """Train for the whole budget with a cosine schedule.
 
         Args:
             program: the contender.
-            factor: factor on its own learning rate.
+            lr_factor: factor by which the contender's own learning rate is multiplied.
             key: JAX key of the training.
             engine: how to compute updates.
         """
         with explain_failures(self.task, program):
-            result = self._train(program, factor, key, engine, self._schedule())
+            result = self._train(program, lr_factor, key, engine, self._schedule())
             return _losses(result, engine)
 
     def train(self, job: Job) -> JobResult:
@@ -189,14 +195,17 @@ class Trainer:
         Sharpness needs a trainer with `observe`, the path of the weights one with `trace`.
 
         Raises:
-            TrainingError: an exception in a user's task; names task, contender and seed.
+            TrainingError: code of a user task raised an exception; the message names task,
+                contender and seed.
         """
         key = seed_key(job.run_seed, job.seed)
-        limits = None if job.limits is None else np.frombuffer(job.limits, np.float32)
+        loss_limits = (
+            None if job.loss_limits is None else np.frombuffer(job.loss_limits, np.float32)
+        )
         start = time.perf_counter()
         try:
             with explain_failures(self.task, job.contender):
-                schedule = self._schedule(job.conditions, limits)
+                schedule = self._schedule(job.conditions, loss_limits)
                 trained = self._train(
                     job.contender, job.learning_rate_factor, key, job.engine, schedule
                 )
@@ -211,7 +220,7 @@ class Trainer:
             raise error.on(job.seed) from error.__cause__
 
     def _sharpness(self, trained: proxies.TrainingResult, key: jax.Array) -> float:
-        """Return the largest eigenvalue of the loss's Hessian at the end; NaN if it diverged."""
+        """Return the largest eigenvalue of the final loss's Hessian; NaN after a divergence."""
         if not math.isfinite(float(trained.loss)):
             return math.nan
         return float(proxies.sharpness(self.task, trained.params, self._data, key))
@@ -219,12 +228,12 @@ class Trainer:
     def _train(
         self,
         program: Contender,
-        factor: float,
+        lr_factor: float,
         key: jax.Array,
         engine: Engine,
         schedule: proxies.StepSchedule,
     ) -> proxies.TrainingResult:
-        operands = self._operands(program, engine, factor)
+        operands = self._operands(program, engine, lr_factor)
         if engine is Engine.BATCHED:
             return self._shared_batch(operands).train(Entry(_key_data(key), schedule, operands))
         execute = self._executable(program, engine)
@@ -275,28 +284,33 @@ class Trainer:
         """Return the update rule of a contender, or the interpreter for None."""
         if contender is None:
             return interpreter(self.ops)
-        return contender.rule() if isinstance(contender, Library) else rule(contender)
+        return contender.rule() if isinstance(contender, OptaxOptimizer) else rule(contender)
 
     def _schedule(
-        self, conditions: Conditions | None = None, limits: NDArray[np.float32] | None = None
+        self, conditions: Conditions | None = None, loss_limits: NDArray[np.float32] | None = None
     ) -> proxies.StepSchedule:
         """Return the step schedule of a training.
 
         Args:
             conditions: number of steps, schedule and decay; None for the budget with a cosine.
-            limits: [longest budget] maximum of the smoothed batch loss; None for no limits.
+            loss_limits: [longest budget] maximum of the smoothed batch loss; None for no limits.
         """
         conditions = conditions or Conditions(min(self.steps, self._max_steps))
-        rates = proxies.relative_rates(conditions.schedule, conditions.steps, self._max_steps)
-        plain = proxies.StepSchedule.plain(rates, conditions.steps)
-        decays = conditions.decay * rates / rates.sum() if conditions.decay else plain.decays
-        return plain._replace(decays=decays, limits=plain.limits if limits is None else limits)
+        relative_rates = proxies.relative_rates(
+            conditions.schedule, conditions.steps, self._max_steps
+        )
+        plain = proxies.StepSchedule.plain(relative_rates, conditions.steps)
+        decays = plain.decays
+        if conditions.decay:
+            decays = conditions.decay * relative_rates / relative_rates.sum()
+        limits = plain.limits if loss_limits is None else loss_limits
+        return plain._replace(decays=decays, limits=limits)
 
-    def _operands(self, program: Contender, engine: Engine, factor: float) -> tuple[Any, ...]:
-        scale = np.float32(factor)
-        if engine is Engine.COMPILED or isinstance(program, Library):
+    def _operands(self, program: Contender, engine: Engine, lr_factor: float) -> tuple[Any, ...]:
+        scale = np.float32(lr_factor)
+        if engine is Engine.COMPILED or isinstance(program, OptaxOptimizer):
             return (scale,)
-        return _code(program, self.ops), scale
+        return _encoded(program, self.ops), scale
 
 
 def _losses(trained: proxies.TrainingResult, engine: Engine) -> JobResult:
@@ -331,14 +345,15 @@ class Trainers:
         """Return the trainer for jobs with this setup.
 
         Raises:
-            EvosearchError: a file of a user's task changed after the setup was created.
+            EvosearchError: a file of a user task changed after the setup was created.
         """
         with self._lock:
             if setup not in self._trainers:
                 task = proxies.load(setup.task)
                 if task.files != setup.files:
                     raise EvosearchError(
-                        f"task {setup.task!r}: its files changed while it was in use; start again"
+                        f"task {setup.task!r}: its files changed while the task was in use; "
+                        "start again"
                     )
                 self._trainers[setup] = Trainer(
                     task,

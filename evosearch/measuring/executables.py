@@ -1,4 +1,4 @@
-"""A cache of compiled training loops, which discards the least recently used ones."""
+"""A cache of compiled training loops that discards the least recently used loops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from concurrent.futures import Future
 from typing import Any
 
 _CAPACITY = 80
-"""On CPU an executable takes about 500 of the 65,530 memory maps that Linux allows a process."""
+"""Maximum number of executables.
+
+On CPU an executable takes about 500 of the 65,530 memory maps that Linux allows a process.
+"""
 
 
 class Executables:
@@ -25,7 +28,7 @@ class Executables:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, build: Callable[[], Any]) -> Any:
-        """Return the executable of `key`, which the first caller compiles and others wait for.
+        """Return the executable of `key`, which the first caller compiles while other callers wait.
 
         Executables of different keys are compiled in parallel.
 

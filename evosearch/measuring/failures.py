@@ -1,4 +1,4 @@
-"""Conversion of exceptions in a user's task to errors that name the task and the program."""
+"""Conversion of exceptions in user tasks to errors that name the task and the program."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class TrainingError(EvosearchError):
     Attributes:
         task: name of the task.
         contender: the contender that was trained; None if setting up the task failed.
-        reason: the exception on one line, with the line of the user's file that raised it.
-        name: name of the contender; "" for the result of `contenders.describe_contender`.
+        reason: the exception on one line, with the line of the user task's file that raised it.
+        name: name of the contender; "" to use `contenders.describe_contender`.
         seed: seed of the training; None if unknown.
     """
 
@@ -44,7 +44,7 @@ class TrainingError(EvosearchError):
         super().__init__(f"task {task!r} {doing}{where}: {reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are pickled with their message only; worker processes send all of it.
+        # By default an exception is pickled with its message only; keep all attributes.
         return TrainingError, (self.task, self.contender, self.reason, self.name, self.seed)
 
     def named(self, name: str) -> TrainingError:
@@ -58,12 +58,12 @@ class TrainingError(EvosearchError):
 
 @contextmanager
 def explain_failures(task: Task, contender: Contender | None = None) -> Iterator[None]:
-    """Convert exceptions in a user's task, and errors of JAX's runtime in any task.
+    """Convert exceptions in user tasks, and errors of JAX's runtime in any task.
 
     Any other exception in a bundled task is a defect of this project and is not converted.
 
     Raises:
-        TrainingError: the converted exception; names the task and the contender.
+        TrainingError: the converted exception; the message names the task and the contender.
     """
     try:
         yield

@@ -30,10 +30,10 @@ class TaskSetup:
     Attributes:
         task: name of the task, as `proxies.load` takes it.
         steps: training budget, in steps.
-        files: files of a user's task, as they were when it was loaded; see `proxies.Task`. () for a
-            bundled task.
+        files: files of a user task, as they were when the task was loaded; see `proxies.Task`. ()
+            for a bundled task.
         longest: maximum number of steps of a job, as a factor on `steps`.
-        ops: ops that the interpreter supports; it compiles faster with fewer.
+        ops: ops that the interpreter supports; with fewer ops the interpreter compiles faster.
         observe: whether results contain the root mean square of the updates; required for jobs that
             ask for the sharpness.
         trace: whether jobs may ask for the path of the weights, which takes memory for all steps.
@@ -58,7 +58,7 @@ class TaskSetup:
         observe: bool = False,
         trace: bool = False,
     ) -> TaskSetup:
-        """Return the setup of a task; `steps` is the task's own number by default."""
+        """Return the setup of a task; by default, `steps` is the task's number of steps."""
         return cls(task.name, steps or task.steps, task.files, longest, ops, observe, trace)
 
 
@@ -71,11 +71,12 @@ class Job:
         contender: the program or optax optimizer to train with.
         engine: how updates are computed; see `Backend.engine`.
         conditions: number of steps, schedule and decoupled weight decay.
-        run_seed: seed of the run, from which all others are derived.
+        run_seed: seed of the run, from which all other seeds are derived.
         seed: seed of the training.
         learning_rate_factor: factor by which the contender's own learning rate is multiplied.
-        limits: maximum of the smoothed batch loss at each step, as the bytes of a float32 array
-            `[longest budget]`; a training that exceeds it is stopped. None for no limits.
+        loss_limits: maximum of the smoothed batch loss at each step, as the bytes of a float32
+            array `[longest budget]`; a training that exceeds its limit is stopped. None for no
+            limits.
         output: what to return: the losses, the sharpness of the loss at the end, or the path of the
             weights.
     """
@@ -87,7 +88,7 @@ class Job:
     run_seed: int
     seed: Seed
     learning_rate_factor: float = 1.0
-    limits: bytes | None = None
+    loss_limits: bytes | None = None
     output: Literal["losses", "sharpness", "path"] = "losses"
 
 
@@ -101,8 +102,8 @@ class JobResult:
         steps: number of steps that were run; fewer than the budget after a divergence or stop.
         engine: how updates were computed.
         train_loss: [longest budget] batch losses; NaN after the last step that was run.
-        stopped: whether the training exceeded its limits; `loss` then belongs to partly trained
-            weights.
+        stopped: whether the training exceeded its loss limits; `loss` then belongs to partly
+            trained weights.
         update_rms: [longest budget] root mean square of the updates; [0] without `setup.observe`.
         sharpness: largest eigenvalue of the loss's Hessian at the end, if the job asked for it; NaN
             after a divergence.
@@ -171,7 +172,7 @@ class Backend(Protocol):
         """Run `job` and wait for its result; uses the calling thread if the backend can.
 
         Raises:
-            TrainingError: an exception in a user's task.
+            TrainingError: code of a user task raised an exception.
             CancelledError: the backend was closed before the job began.
         """
         ...

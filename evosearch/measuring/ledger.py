@@ -1,9 +1,9 @@
-"""The ledger: a database of finished trainings, so that evaluations train nothing twice.
+"""The ledger: a database of finished trainings, so that evaluations repeat no training.
 
 The key of a training covers everything that its result depends on: the contender, the task and its
 data, the code of the language and of the tasks, the versions of the libraries and the kind of
 machine. So a tuned baseline is trained once and reused by all later evaluations. The ledger also
-records every evaluation, so that one can count how often held-out tasks have been evaluated.
+records every evaluation, so the evaluations on held-out tasks can be counted.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ class Ledger:
     """A database of trainings. Safe to use from several threads and processes.
 
     Args:
-        path: path of the database, which is created if it does not exist; None for one in memory.
-        on_error: called once with a message when the file cannot be used; the ledger then stays in
-            memory. None raises the error instead.
+        path: path of the database, which is created if the file does not exist; None for a
+            ledger in memory.
+        on_error: called once with a message when the file cannot be used; the ledger is then kept
+            in memory. None to raise the error instead.
 
     Raises:
         EvosearchError: the file cannot be written or is damaged, and `on_error` is None.
@@ -69,7 +70,7 @@ class Ledger:
         self.path = path
         self._on_error = on_error
         self._lock = threading.RLock()
-        self._db = self._guarded(lambda: _open(self.path), lambda: _open(None))
+        self._db = self._with_memory_fallback(lambda: _open(self.path), lambda: _open(None))
 
     @classmethod
     def local(cls, on_error: Callable[[str], None] | None = None) -> Ledger:
@@ -83,7 +84,7 @@ class Ledger:
 
     def get(self, key: str) -> JobResult | None:
         """Return the result of the training with this key; None if it is missing or damaged."""
-        row = self._guarded(lambda: self._row(key), lambda: None)
+        row = self._with_memory_fallback(lambda: self._row(key), lambda: None)
         return None if row is None else _result(row)
 
     def put(self, key: str, description: str, result: JobResult) -> None:
@@ -124,7 +125,7 @@ class Ledger:
             query = "select count(*) from evaluations where split = ?"
             return int(self._db.execute(query, (split,)).fetchone()[0])
 
-        return self._guarded(count, lambda: 0)
+        return self._with_memory_fallback(count, lambda: 0)
 
     def damaged(self) -> list[str]:
         """Return the descriptions of trainings whose checksum is wrong.
@@ -132,7 +133,7 @@ class Ledger:
         Raises:
             EvosearchError: the file cannot be read.
         """
-        with self._lock, self._explained():
+        with self._lock, self._explain_errors():
             rows = self._db.execute("select * from trainings").fetchall()
         return [str(row[1]).splitlines()[0] for row in rows if not _has_valid_checksum(row)]
 
@@ -141,7 +142,7 @@ class Ledger:
         with self._lock:
             self._db.close()
 
-    def _explained(self) -> AbstractContextManager[None]:
+    def _explain_errors(self) -> AbstractContextManager[None]:
         return explain_file_errors(
             self.path or _IN_MEMORY, remedy="move it away, and its trainings are repeated"
         )
@@ -155,13 +156,16 @@ class Ledger:
             with self._db:
                 self._db.execute(statement, values)
 
-        self._guarded(write, write)
+        self._with_memory_fallback(write, write)
 
-    def _guarded(self, operation: Callable[[], T], fallback: Callable[[], T]) -> T:
-        """Return `operation()`; if the file fails, change to memory and return `fallback()`."""
+    def _with_memory_fallback(self, operation: Callable[[], T], fallback: Callable[[], T]) -> T:
+        """Return `operation()`.
+
+        If the file fails, change to a ledger in memory and return `fallback()`.
+        """
         with self._lock:
             try:
-                with self._explained():
+                with self._explain_errors():
                     return operation()
             except EvosearchError as error:
                 if self._on_error is None or self.path is None:
@@ -226,8 +230,8 @@ def training_key(task: Task, *parts: Any) -> str:
 
     Args:
         task: the task; its files and data are part of the key, like the code and the machine.
-        parts: what else the result depends on, such as contender, setting, conditions, seed and
-            engine; each is converted to a string.
+        parts: everything else that the result depends on, such as contender, setting, conditions,
+            seed and engine; each is converted to a string.
     """
     texts = [task.name, json.dumps(proxies.digest(task)), _code_digest(), *map(str, parts)]
     return hashlib.blake2b("\x00".join(texts).encode(), digest_size=16).hexdigest()

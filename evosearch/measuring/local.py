@@ -1,7 +1,7 @@
 """The default backend, which trains on threads of this process.
 
-JAX releases Python's global lock while a compiled training runs. So threads keep all cores busy,
-and share the interpreter that is compiled once per task.
+JAX releases Python's global interpreter lock (GIL) while a compiled training runs. So threads
+keep all cores busy, and share the interpreter, which is compiled once per task.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LocalBackend:
         self._closed = False
 
     def engine(self, setup: TaskSetup, contender: Contender, trainings: int) -> Engine:
-        """Return the cheapest engine for about `runs` trainings with `contender`."""
+        """Return the cheapest engine for about `trainings` trainings with `contender`."""
         return self._trainers.of(setup).choose_engine(contender, trainings)
 
     def prepare(self, setup: TaskSetup, contender: Contender, engine: Engine) -> None:

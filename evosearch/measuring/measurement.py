@@ -1,4 +1,4 @@
-"""Measurements: the record of a training with the baseline's loss on the same task and seed."""
+"""Measurements: the loss of a training with the baseline's loss on the same task and seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Measurement:
     Attributes:
         loss: final loss of the program; +inf if it diverged or failed.
         baseline: final loss of the baseline on the same task and seed.
-        steps: number of steps; those that were run if the training was stopped.
+        steps: number of steps of the training; fewer than the budget if the training was stopped.
         schedule: name of the learning rate schedule.
         engine: how updates were computed, or why there is no result.
         stopped: whether the hurdle stopped the training.

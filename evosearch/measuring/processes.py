@@ -1,9 +1,10 @@
 """The backend that trains in worker processes, where a crash or endless loop costs one job only.
 
-Users' tasks are trained here, since their code can do anything: cause a segmentation fault, call
-`os._exit`, exhaust the memory or loop forever. A worker is a new Python interpreter (never a fork)
-that does not import the caller's main module, so scripts need no `if __name__ == "__main__"`. A
-worker takes some seconds and memory to start JAX, and compiles separately from other workers.
+User tasks are trained here, since the code of a user task can do anything: cause a segmentation
+fault, call `os._exit`, exhaust the memory or loop forever. A worker is a new Python interpreter
+(never a fork) that does not import the caller's main module, so scripts need no
+`if __name__ == "__main__"`. A worker takes some seconds and memory to
+start JAX, and compiles separately from other workers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from evosearch.measuring.job import Job, JobResult, TaskSetup, failed
 from evosearch.measuring.measurement import Engine, Failure
 
 TIMEOUT = 600.0
-"""Default time limit of a job of a user's task, in seconds, compilation included."""
+"""Default time limit of a job of a user task, in seconds, compilation included."""
 ATTEMPTS = 3
 """Maximum number of attempts at a job whose worker dies."""
 _SECONDS_TO_START = 300.0
@@ -38,24 +39,24 @@ _COMMAND = (
 
 
 class _WorkerDiedError(Exception):
-    """A worker process ended unexpectedly; the message says how."""
+    """A worker process ended unexpectedly; the message says how the process ended."""
 
 
 class _Worker:
     """A process that trains one job at a time."""
 
     def __init__(self) -> None:
-        self._connection, other = Pipe()
+        self._connection, worker_connection = Pipe()
         paths = json.dumps([os.path.abspath(path) for path in sys.path])
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND, str(other.fileno()), paths],
+            [sys.executable, "-c", _COMMAND, str(worker_connection.fileno()), paths],
             stdin=subprocess.PIPE,  # closes when this process ends; the worker then ends too
-            stdout=sys.__stderr__,  # keeps output of users' tasks off standard output
-            pass_fds=[other.fileno()],
+            stdout=sys.__stderr__,  # keeps output of user tasks off standard output
+            pass_fds=[worker_connection.fileno()],
             env={**os.environ, "JAX_PLATFORMS": "cpu"},
             process_group=0,  # so that Ctrl-C does not reach the worker
         )
-        other.close()
+        worker_connection.close()
         try:
             self._receive(_SECONDS_TO_START)
         except TimeoutError:
@@ -115,24 +116,24 @@ class ProcessBackend:
     """Runs jobs in worker processes on CPU; see `evosearch.measuring.job.Backend`.
 
     Args:
-        workers: maximum number of jobs at a time; None for one per core. Processes are started when
-            they are needed.
+        workers: maximum number of jobs at a time; None for one per core. A process is started
+            when no other worker is idle.
         timeout: time limit of a job in seconds; None for no limit.
     """
 
     def __init__(self, workers: int | None = None, *, timeout: float | None = TIMEOUT):
         self.capacity = workers or os.cpu_count() or 1
         self._timeout = timeout
-        self._trainers = Trainers()  # used to choose engines only
+        self._trainers = Trainers()  # only used to choose engines
         self._executor = ThreadPoolExecutor(self.capacity, thread_name_prefix="process")
         self._slots = threading.Semaphore(self.capacity)
         self._idle: list[_Worker] = []
-        self._all: set[_Worker] = set()
+        self._workers: set[_Worker] = set()
         self._lock = threading.Lock()
         self._closed = False
 
     def engine(self, setup: TaskSetup, contender: Contender, trainings: int) -> Engine:
-        """Return the cheapest engine for about `runs` trainings with `contender`."""
+        """Return the cheapest engine for about `trainings` trainings with `contender`."""
         return self._trainers.of(setup).choose_engine(contender, trainings)
 
     def prepare(self, setup: TaskSetup, contender: Contender, engine: Engine) -> None:
@@ -148,11 +149,11 @@ class ProcessBackend:
             return self._run(job)
 
     def close(self, *, wait: bool = True) -> None:
-        """Cancel jobs that have not begun; wait for the others if `wait`, else kill them."""
+        """Cancel jobs that have not begun; if `wait`, wait for running jobs, else kill them."""
         self._executor.shutdown(wait=wait, cancel_futures=True)
         with self._lock:
             self._closed = True
-            workers, self._all = self._all, set()
+            workers, self._workers = self._workers, set()
             self._idle.clear()
         for worker in workers:
             worker.end()
@@ -192,7 +193,7 @@ class ProcessBackend:
         worker = _Worker()
         with self._lock:
             if not self._closed:
-                self._all.add(worker)
+                self._workers.add(worker)
                 return worker
         worker.end()
         raise CancelledError
@@ -204,8 +205,8 @@ class ProcessBackend:
 
     def _discard(self, worker: _Worker) -> None:
         with self._lock:
-            is_open = worker in self._all
-            self._all.discard(worker)
+            is_open = worker in self._workers
+            self._workers.discard(worker)
         if not is_open:  # `close` has ended the worker
             raise CancelledError
         worker.end()

@@ -31,9 +31,10 @@ class Scorer:
     Args:
         runner: runs the trainings.
         setups: setup of each task by name, in the search's order.
-        run_seed: seed of the run, from which all others are derived.
-        rates: the baseline's learning rate by task, as a factor on its own; see `tune_baseline`.
-        limits: settings of measurements, which include the conditions of seeds and the hurdle.
+        run_seed: seed of the run, from which all other seeds are derived.
+        baseline_rates: the baseline's learning rate by task, as a factor on the baseline's own
+            rate; see `tune_baseline`.
+        settings: settings of measurements, which include the conditions of seeds and the hurdle.
     """
 
     def __init__(
@@ -41,36 +42,37 @@ class Scorer:
         runner: JobRunner,
         setups: Mapping[str, TaskSetup],
         run_seed: int,
-        rates: Mapping[str, float],
-        limits: MeasurementConfig,
+        baseline_rates: Mapping[str, float],
+        settings: MeasurementConfig,
     ):
         self.runner = runner
         self.setups = setups
         self.run_seed = run_seed
-        self.rates = dict(rates)
-        self.limits = limits
+        self.baseline_rates = dict(baseline_rates)
+        self.settings = settings
         self._task_indices = {task: index for index, task in enumerate(setups)}
-        self._loss_limits: dict[tuple[str, Seed], bytes] = {}
+        self._cached_loss_limits: dict[tuple[str, Seed], bytes] = {}
 
     def measure(
         self,
         program: Program,
         seed: Seed,
-        floors: Mapping[str, float] | None = None,
-        note: Callable[[str], None] = lambda task: None,
+        min_totals: Mapping[str, float] | None = None,
+        on_task: Callable[[str], None] = lambda task: None,
     ) -> dict[str, Measurement]:
         """Measure a program on one seed of the tasks, in order.
 
-        The hurdle skips the tasks after the first with a score below it. It also stops a training,
-        after an eighth of it, whose loss is that far above the baseline's. A race skips the tasks
-        after the first at which the sum of the scores so far is below the floor.
+        After a task with a score below the hurdle, the remaining tasks are skipped. The hurdle also
+        stops a training whose loss, after an eighth of its steps, is as far above the baseline's.
+        In a race, the remaining tasks are skipped after a task at which the sum of the scores so
+        far is below `min_totals`.
 
         Args:
             program: the program, with its own learning rate.
             seed: the seed of all trainings.
-            floors: for a race, the minimum sum of scores after each task, with each score capped
-                at `largest_gain`; None for no race.
-            note: called with the name of each task before the training on it.
+            min_totals: for a race, the minimum sum of scores after each task, with each
+                score capped at `largest_gain`; None for no race.
+            on_task: called with the name of each task before the training on it.
 
         Returns:
             The measurements by task, without the skipped tasks.
@@ -82,20 +84,20 @@ class Scorer:
         measurements: dict[str, Measurement] = {}
         total = 0.0
         for task in self.setups:
-            note(task)
+            on_task(task)
             measurement = measurements[task] = self._measure(task, program, seed)
-            total += min(measurement.score, self.limits.largest_gain)
-            is_behind = floors is not None and total < floors[task]
-            if is_behind or measurement.score < self.limits.hurdle:
+            total += min(measurement.score, self.settings.largest_gain)
+            is_behind = min_totals is not None and total < min_totals[task]
+            if is_behind or measurement.score < self.settings.hurdle:
                 break
         return measurements
 
     def _measure(self, task: str, program: Program, seed: Seed) -> Measurement:
-        job = self._job(task, zoo.load(BASELINE), seed, self.rates[task])
+        job = self._job(task, zoo.load(BASELINE), seed, self.baseline_rates[task])
         baseline = self.runner.submit_once(job).result()
         check_result(job, baseline)
-        limits = self._limits(task, seed, baseline)
-        job = replace(self._job(task, program, seed), limits=limits)
+        loss_limits = self._loss_limits(task, seed, baseline)
+        job = replace(self._job(task, program, seed), loss_limits=loss_limits)
         result = self.runner.run(job)
         return Measurement(
             loss=result.loss,
@@ -106,25 +108,25 @@ class Scorer:
             stopped=result.stopped,
         )
 
-    def _job(self, task: str, program: Program, seed: Seed, factor: float = 1.0) -> Job:
+    def _job(self, task: str, program: Program, seed: Seed, lr_factor: float = 1.0) -> Job:
         setup = self.setups[task]
         engine = self.runner.backend.engine(setup, program, trainings=1)
-        conditions = self.limits.rounds.of(seed, self._task_indices[task], setup.steps)
-        return Job(setup, program, engine, conditions, self.run_seed, seed, factor)
+        conditions = self.settings.rounds.of(seed, self._task_indices[task], setup.steps)
+        return Job(setup, program, engine, conditions, self.run_seed, seed, lr_factor)
 
-    def _limits(self, task: str, seed: Seed, baseline: JobResult) -> bytes:
+    def _loss_limits(self, task: str, seed: Seed, baseline: JobResult) -> bytes:
         """Return the hurdle as a maximum of the smoothed batch loss, `[longest budget]` bytes.
 
-        The limit is never below `exp(-hurdle)` times the baseline's final loss, since batch losses
-        below that only show that training examples are memorized.
+        The limit is never below `exp(-hurdle)` times the baseline's final loss, since lower batch
+        losses only show that training examples are memorized.
         """
-        if (task, seed) not in self._loss_limits:
+        if (task, seed) not in self._cached_loss_limits:
             curve = np.maximum(proxies.smoothed(baseline.train_loss), baseline.loss)
-            limits = np.exp(-self.limits.hurdle) * curve
-            limits[: math.ceil(HURDLE_FROM * baseline.steps)] = np.inf
-            limits = np.where(np.isfinite(limits), limits, np.inf)
-            self._loss_limits[task, seed] = limits.astype(np.float32).tobytes()
-        return self._loss_limits[task, seed]
+            loss_limits = np.exp(-self.settings.hurdle) * curve
+            loss_limits[: math.ceil(HURDLE_FROM * baseline.steps)] = np.inf
+            loss_limits = np.where(np.isfinite(loss_limits), loss_limits, np.inf)
+            self._cached_loss_limits[task, seed] = loss_limits.astype(np.float32).tobytes()
+        return self._cached_loss_limits[task, seed]
 
 
 def setups_of(config: Config) -> dict[str, TaskSetup]:
@@ -145,14 +147,14 @@ def scorer_of(
     config: Config,
     runner: JobRunner,
     setups: Mapping[str, TaskSetup],
-    rates: Mapping[str, float],
+    baseline_rates: Mapping[str, float],
 ) -> Scorer:
     """Return a scorer with the settings of a search and the baseline's learning rates."""
-    return Scorer(runner, setups, config.seed, rates, config.measurement)
+    return Scorer(runner, setups, config.seed, baseline_rates, config.measurement)
 
 
 def check_result(job: Job, result: JobResult) -> None:
-    """Check that a required training did not crash or time out; it may have diverged.
+    """Check that a required training did not crash or time out; divergence is allowed.
 
     Raises:
         EvosearchError: the training crashed or timed out.
@@ -175,23 +177,23 @@ def tune_baseline(
     Args:
         setup: setup of the task.
         runner: runs the trainings.
-        run_seed: seed of the run, from which all others are derived.
+        run_seed: seed of the run, from which all other seeds are derived.
         conditions: the tuning seeds with their conditions.
 
     Returns:
-        The finished tuner, with the mean loss at each rate.
+        The finished tuner, with the mean loss at each learning rate.
 
     Raises:
-        EvosearchError: the baseline has no finite loss at any rate, or a training crashed or timed
-            out.
+        EvosearchError: the baseline has no finite loss at any learning rate, or a training crashed
+            or timed out.
     """
     program, trainings = zoo.load(BASELINE), 10 * len(conditions)
     tuner = tune_rate(setup, program, runner, run_seed, conditions, trainings)
     if not math.isfinite(tuner.losses[tuner.best]):
         raise EvosearchError(
             f"task {setup.task!r} cannot be searched on: {BASELINE} has no finite loss at any "
-            f"learning rate from {min(tuner.losses):g} to {max(tuner.losses):g} times its own; "
-            "leave the task out or mend its loss"
+            f"learning rate from {min(tuner.losses):g} to {max(tuner.losses):g} times its own "
+            "rate; leave the task out or mend its loss"
         )
     return tuner
 
@@ -210,12 +212,12 @@ def tune_rate(
         setup: setup of the task.
         program: the program.
         runner: runs the trainings.
-        run_seed: seed of the run, from which all others are derived.
+        run_seed: seed of the run, from which all other seeds are derived.
         conditions: the tuning seeds with their conditions.
         trainings: approximate number of trainings with this program, which decides the engine.
 
     Returns:
-        The finished tuner, with the mean loss at each rate.
+        The finished tuner, with the mean loss at each learning rate.
 
     Raises:
         EvosearchError: a training crashed or timed out.
@@ -224,16 +226,18 @@ def tune_rate(
     tuner = Tuner(TUNING_RATES)
 
     def mean_losses(trials: list[tuple[str, float]]) -> list[float]:
-        rows = [
+        jobs_by_trial = [
             [
                 Job(setup, program, engine, seed_conditions, run_seed, seed, rate)
                 for seed, seed_conditions in conditions.items()
             ]
             for _, rate in trials
         ]
-        for job in (job for row in rows for job in row):
+        for job in (job for jobs in jobs_by_trial for job in jobs):
             runner.submit_once(job)  # submit all jobs before waiting for the first
-        return [float(np.mean([log_loss(_loss(runner, job)) for job in row])) for row in rows]
+        return [
+            float(np.mean([log_loss(_loss(runner, job)) for job in jobs])) for jobs in jobs_by_trial
+        ]
 
     tune_equally({setup.task: tuner}, mean_losses)
     return tuner

@@ -1,4 +1,4 @@
-"""Tuning of learning rates and weight decays on grids, with equally many trials per contender."""
+"""Tuning of learning rates and weight decays on grids, equally many trials for each contender."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol, TypeVar
 GRID = tuple(2.0**k for k in range(-2, 5))
 """Initial grid of learning rates, as factors on a program's own learning rate."""
 RESOLUTION = 2.0**0.5
-"""Largest final factor between the best learning rate and its neighbours."""
+"""Largest factor between the best learning rate and its neighbours when tuning ends."""
 LARGEST_FACTOR = 2.0**20
-"""Largest learning rate that a grid may grow to, as a factor; the smallest is its inverse."""
+"""Largest factor that a grid may be extended to; the smallest is 1 / LARGEST_FACTOR."""
 DECAYS = (0.1, 0.3, 1.0)
 """Initial grid of weight decays, in addition to no decay; see `evosearch.seeds.Conditions`."""
 _DECAY_STEP = 3.0
@@ -23,14 +23,14 @@ _LARGEST_DECAY = 30.0
 class Tuner:
     """Minimizes a loss over a geometric grid of learning rates.
 
-    The grid grows beyond an edge as long as the best rate lies there and is better than its
-    neighbour. Then it is refined around the best rate until `resolution` is reached, or further if
-    more trials are requested.
+    The grid is extended at an edge as long as the best rate lies at this edge and is better than
+    its neighbour. Then the grid is refined around the best rate until `resolution` is reached, or
+    further if more trials are requested.
 
     Attributes:
-        grid: initial learning rates, as factors on the program's own.
+        grid: initial learning rates, as factors on the program's own learning rate.
         losses: mean loss of every rate tried; +inf where a training diverged.
-        resolution: largest final factor between the best rate and its neighbours.
+        resolution: largest factor between the best rate and its neighbours when tuning ends.
     """
 
     grid: tuple[float, ...] = GRID
@@ -39,13 +39,13 @@ class Tuner:
 
     @property
     def best(self) -> float:
-        """Best rate so far; the smallest of equally good ones."""
+        """Best rate so far; the smallest of equally good rates."""
         return min(sorted(self.losses), key=lambda rate: self.losses[rate])
 
     @property
     def settled(self) -> bool:
         """Whether tuning is finished: neighbours are close enough, or the grid cannot grow."""
-        if not self.losses or self._beyond() is not None:
+        if not self.losses or self._next_outside_grid() is not None:
             return False
         below, above = self._neighbours()
         if below is None or above is None:
@@ -56,10 +56,10 @@ class Tuner:
         """Return the rates to try next: first the grid, then one at a time."""
         if not self.losses:
             return list(self.grid)
-        beyond = self._beyond()
-        return [self._refinement() if beyond is None else beyond]
+        outside = self._next_outside_grid()
+        return [self._refinement() if outside is None else outside]
 
-    def _beyond(self) -> float | None:
+    def _next_outside_grid(self) -> float | None:
         """Return the next rate outside the grid if the best rate is at its edge, else None."""
         rates = sorted(self.losses)
         if self.losses[self.best] == math.inf or len(rates) == 1:
@@ -103,14 +103,15 @@ class Setting(NamedTuple):
 class SettingTuner:
     """Minimizes a loss over learning rates and, if there are `decays`, over weight decays.
 
-    It tunes the learning rate without decay, then the decay at the best rate, then the rate again
-    at the best decay. The grid of decays grows while its largest decay is the best.
+    The learning rate is tuned without decay, then the decay at the best rate, then the rate again
+    at the best decay. The grid of decays is extended while its largest decay is the best.
 
     Attributes:
-        grid: initial learning rates, as factors on the contender's own.
+        grid: initial learning rates, as factors on the contender's own
+            learning rate.
         decays: initial decays in rising order; empty to tune the learning rate only.
         losses: mean loss of every setting tried; +inf where a training diverged.
-        resolution: largest final factor between the best rate and its neighbours.
+        resolution: largest factor between the best rate and its neighbours when tuning ends.
     """
 
     grid: tuple[float, ...] = GRID
@@ -120,7 +121,7 @@ class SettingTuner:
 
     @property
     def best(self) -> Setting:
-        """Best setting so far; of equally good ones, the one with the smallest decay, then rate."""
+        """Best setting so far; ties go to the smallest decay, then to the smallest rate."""
         ordered = sorted(self.losses, key=lambda setting: (setting.decay, setting.lr))
         return min(ordered, key=lambda setting: self.losses[setting])
 
@@ -140,7 +141,7 @@ class SettingTuner:
         return [setting]
 
     def _next(self) -> Setting | None:
-        """Return the next setting that tuning needs; None if it is finished."""
+        """Return the next setting that tuning needs; None if tuning is finished."""
         without_decay = self._rate_tuner(0.0)
         if not without_decay.settled:
             return Setting(without_decay.proposals()[0])
@@ -181,9 +182,9 @@ def tune_equally(
     """Run all tuners until each is settled, with the same number of trials for each.
 
     Args:
-        tuners: tuner of each contender, by name; their `losses` are filled in.
-        mean_losses: function from a list of (contender, trial) to their mean losses; called once
-            per round.
+        tuners: tuner of each contender, by name; `losses` of each tuner is filled in.
+        mean_losses: function from a list of (contender, trial) pairs to the mean loss of each
+            trial; called once per round.
     """
     while not all(tuner.settled for tuner in tuners.values()):
         trials = [(name, trial) for name, tuner in tuners.items() for trial in tuner.proposals()]

@@ -16,7 +16,7 @@ from evosearch.environment import prepare
 def main(descriptor: int) -> None:
     """Train the jobs received over a connection until it is closed.
 
-    For each job it sends the pair (result, None) or (None, exception).
+    For each job `main` sends the pair (result, None) or (None, exception).
 
     Args:
         descriptor: file descriptor of the connection.
@@ -48,7 +48,7 @@ def main(descriptor: int) -> None:
 
 
 class _FileGuard:
-    """Allows only those versions of a user's Python files to run that the parent has loaded.
+    """Refuses Python files of user tasks that differ from the files the parent process loaded.
 
     Attributes:
         allowed: digest of each allowed file, by path.
@@ -69,7 +69,7 @@ class _FileGuard:
             from proxies import UntrustedTaskError
 
             raise UntrustedTaskError(
-                f"{path} was not read when the task was loaded, or changed since; start again"
+                f"{path} was not read when the task was loaded, or has changed since; start again"
             )
 
 
@@ -82,6 +82,6 @@ def _is_picklable(error: BaseException) -> bool:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent ends, which closes standard input."""
+    """End this process when standard input closes, which the parent's end causes."""
     sys.stdin.buffer.read()
     os._exit(1)

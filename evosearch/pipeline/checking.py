@@ -1,4 +1,4 @@
-"""The check of a run for damage, and the repair of what can be derived from its measurements."""
+"""The check of a run for damage, and the repair of parts derived from its measurements."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Finding:
 
     Attributes:
         subject: name of the part that was checked.
-        ok: whether it is undamaged.
+        ok: whether the part is undamaged.
         text: the result in one line.
-        repaired: whether it was damaged and has been repaired.
+        repaired: whether the part was damaged and has been repaired.
     """
 
     subject: str
@@ -56,8 +56,8 @@ def check(
 
     Args:
         directory: the run directory.
-        repair: whether to repair what can be derived: configuration, programs, tests, champions,
-            counts, indexes and `best.txt`. Measurements are never changed.
+        repair: whether to repair the parts that can be derived: configuration, programs, tests,
+            champions, counts, indexes and `best.txt`. Measurements are never changed.
         phase: called with a message before each check.
 
     Returns:
@@ -68,13 +68,13 @@ def check(
         EvosearchError: a repair cannot be written, or another process is searching in the run.
     """
     findings: list[Finding] = []
-    for subject, examine, mend in _SUBJECTS:
+    for subject, examine, repair_part in _SUBJECTS:
         phase(f"checking {subject}")
         finding = _examine(subject, examine, directory)
-        if not finding.ok and repair and mend is not None:
+        if not finding.ok and repair and repair_part is not None:
             phase(f"repairing {subject}")
             try:
-                mend(directory)
+                repair_part(directory)
             except EvosearchError as error:
                 finding = Finding(subject, False, f"{finding.text}; not repaired: {error}")
             else:
@@ -82,7 +82,7 @@ def check(
                 text = f"{after.text}; repaired, it was: {finding.text}" if after.ok else after.text
                 finding = replace(after, text=text, repaired=after.ok)
         findings.append(finding)
-    if any(finding.repaired for finding in findings):  # a repair may have mended several parts
+    if any(finding.repaired for finding in findings):  # one repair may repair several parts
         findings = [
             finding if finding.ok else _examine(finding.subject, examine, directory)
             for finding, (_, examine, _) in zip(findings, _SUBJECTS, strict=True)
@@ -107,22 +107,22 @@ def _configuration(directory: Path) -> str:
     return "unchanged since the run was created"
 
 
-def _mend_configuration(directory: Path) -> None:
+def _repair_configuration(directory: Path) -> None:
     restore_config(directory)
 
 
 def _database(directory: Path) -> str:
-    faults = Store.open(directory).integrity()
-    if faults:
+    errors = Store.open(directory).integrity()
+    if errors:
         raise EvosearchError(
-            f"SQLite finds {len(faults)} fault{'s' * (len(faults) != 1)}, first: {faults[0]}; "
+            f"SQLite finds {len(errors)} fault{'s' * (len(errors) != 1)}, first: {errors[0]}; "
             "restore run.db from a copy, or save the part that can be replayed with "
             f"`evosearch resume {directory} --fork NEW`"
         )
     return "SQLite finds no fault"
 
 
-def _mend_database(directory: Path) -> None:
+def _repair_database(directory: Path) -> None:
     store = Store.open(directory, "search")
     try:
         store.reindex()
@@ -148,7 +148,7 @@ def _rows(directory: Path) -> str:
     return f"all rows have correct checksums, {store.count(MEASUREMENTS):,} measurements among them"
 
 
-def _mend_rows(directory: Path) -> None:
+def _repair_rows(directory: Path) -> None:
     damaged = Store.open(directory).damaged_rows()
     if not damaged.keys() <= _DERIVED:
         raise EvosearchError("only programs, tests, champions and counts can be derived")
@@ -205,7 +205,7 @@ def _best(directory: Path) -> str:
     return f"holds the champion, program {best.id}"
 
 
-def _mend_best(directory: Path) -> None:
+def _repair_best(directory: Path) -> None:
     write_text(directory / BEST, str(Run(directory).champion()), follow=False)
 
 
@@ -258,12 +258,12 @@ def _ledger(directory: Path) -> str:
 
 
 _SUBJECTS: tuple[tuple[str, Callable[[Path], str], Callable[[Path], None] | None], ...] = (
-    ("configuration", _configuration, _mend_configuration),
-    ("database", _database, _mend_database),
-    ("rows", _rows, _mend_rows),
+    ("configuration", _configuration, _repair_configuration),
+    ("database", _database, _repair_database),
+    ("rows", _rows, _repair_rows),
     ("replay", _replay, rebuild),
     ("tasks", _tasks, None),
-    ("best.txt", _best, _mend_best),
+    ("best.txt", _best, _repair_best),
     ("log.jsonl", _log, None),
     ("funnel.json", _funnel, None),
     ("derivations", _derivations, None),

@@ -1,4 +1,4 @@
-"""Limits of a search: those of its configuration, or those that it was last resumed with."""
+"""Limits of a search: from its configuration, or from the last resume that gave limits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NO_LIMITS = Limits()
 
 
 def load_limits(store: Store, config: Config) -> Limits:
-    """Return the limits that a run was last resumed with, or else those of its configuration.
+    """Return the limits of the last resume that gave any, or else the configuration's limits.
 
     Raises:
         EvosearchError: the stored limits are damaged.

@@ -1,4 +1,4 @@
-"""The loop of a search: ask evolution for a request, submit it, tell evolution, commit."""
+"""The loop of a search: ask for a request, measure it, tell evolution the scores, commit."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ class Clock:
 
     Attributes:
         start: value of `time.monotonic()` at the start of this process.
-        before: seconds that earlier processes spent.
+        earlier_seconds: seconds that earlier processes of the run took.
     """
 
     start: float
-    before: float
+    earlier_seconds: float
 
     @property
-    def spent(self) -> float:
+    def in_this_process(self) -> float:
         """Seconds since this process started."""
         return time.monotonic() - self.start
 
     @property
     def elapsed(self) -> float:
-        """Seconds spent by all processes."""
-        return self.before + self.spent
+        """Seconds that all processes of the run took."""
+        return self.earlier_seconds + self.in_this_process
 
 
 class Injections:
-    """Programs that users inject into a running search; each is added to evolution once."""
+    """Programs that users inject into a running search; each program is added once."""
 
     def __init__(self, store: Store, notifier: Notifier):
         self._store = store
@@ -73,7 +73,7 @@ class Injections:
 
 
 class SearchLoop:
-    """Continues a search from the end of its record until a limit is reached or it is interrupted.
+    """Continues a search from the end of its record to a limit or an interrupt.
 
     The main thread decides and writes the record. Each of the other threads measures one request
     at a time, task by task, and waits while the backend trains.
@@ -113,7 +113,7 @@ class SearchLoop:
         self._config = config
         self._store = store
         self._evolution = replayed.evolution
-        self._spares = replayed.spares
+        self._stored = replayed.spares
         self._scorer = scorer
         self._threads = threads
         self._limits = limits
@@ -124,8 +124,8 @@ class SearchLoop:
         self._notifier = notifier
         self._activity = activity
         self._interrupted = interrupted
-        self._begun = time.monotonic()
-        self._replayed = self._evolution.counts.generated
+        self._search_start = time.monotonic()
+        self._replayed_programs = self._evolution.counts.generated
         self._replayed_trainings = self._evolution.trainings
         self._in_flight = deque((request, self._submit(request)) for request in replayed.in_flight)
 
@@ -155,28 +155,31 @@ class SearchLoop:
         """Return the next request; None at a limit."""
         self._injections.add_to(self._evolution)
         programs = self._limits.programs
-        if self._limits.minutes is not None and self._clock.spent >= 60 * self._limits.minutes:
+        if (
+            self._limits.minutes is not None
+            and self._clock.in_this_process >= 60 * self._limits.minutes
+        ):
             programs = self._evolution.counts.generated  # generate no more programs
         return self._evolution.ask(programs, self._limits.trainings)
 
     def _submit(self, request: Request) -> Future[Measurements]:
-        """Start measuring a request, unless its measurements are stored already."""
-        stored = self._spares.pop((request.record.key, request.seed), None)
-        if stored is None:
+        """Start measuring a request, unless the run already stores its measurements."""
+        measurements = self._stored.pop((request.record.key, request.seed), None)
+        if measurements is None:
             return self._threads.submit(self._measure, request)
         future: Future[Measurements] = Future()
-        future.set_result(stored)
+        future.set_result(measurements)
         return future
 
     def _measure(self, request: Request) -> Measurements:
-        """Measure a request on the calling thread."""
+        """Measure a request on the calling thread; return the measurements."""
         seed = f"{request.seed.stream} seed {request.seed.number}"
 
-        def note(task: str) -> None:
+        def on_task(task: str) -> None:
             self._activity.note(f"program {request.record.id} on {task}, {seed}")
 
         try:
-            return self._scorer.measure(request.program, request.seed, request.floors, note)
+            return self._scorer.measure(request.program, request.seed, request.min_totals, on_task)
         finally:
             self._activity.note("")
 
@@ -186,7 +189,7 @@ class SearchLoop:
             if self._interrupted.is_set():
                 return None
             _wait_at_most(0.1, future)
-            self._notifier.pass_on()
+            self._notifier.deliver()
         try:
             return future.result()
         except Exception as error:
@@ -206,7 +209,7 @@ class SearchLoop:
         self._notifier.journal.write_champion(
             record.id, live(record.program), evolution.counts.generated
         )
-        self._notifier.pass_on()
+        self._notifier.deliver()
         self._notifier.observer.update(self._snapshot())
 
     def _finish_validation(self) -> None:
@@ -246,16 +249,16 @@ class SearchLoop:
             programs=limits.programs,
             trainings_limit=limits.trainings,
             minutes=limits.minutes,
-            elapsed_seconds=self._clock.spent,
-            searching_seconds=time.monotonic() - self._begun,
-            replayed=self._replayed,
+            elapsed_seconds=self._clock.in_this_process,
+            searching_seconds=time.monotonic() - self._search_start,
+            replayed=self._replayed_programs,
             replayed_trainings=self._replayed_trainings,
             validated=self._validation.curve(evolution),
         )
 
 
 def _wait_at_most(seconds: float, future: Future[Any]) -> None:
-    """Wait for `future` at most so many seconds, so that signals are handled in between."""
+    """Wait for `future` for at most `seconds`; a short wait lets Python handle signals."""
     try:
         future.exception(timeout=seconds)
     except TimeoutError:

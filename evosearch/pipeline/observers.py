@@ -52,15 +52,15 @@ class Snapshot:
 class Observer:
     """An observer of a run. This base class does nothing; subclasses override methods.
 
-    Methods are called on the thread that called `search` or `resume`. Two exceptions: `progress` is
-    called on any thread, and so is `notice` after the search phase.
+    Methods are called on the thread that called `search` or `resume`, with two exceptions:
+    `progress` is called on any thread, and after the search phase `notice` is, too.
     """
 
     def phase(self, text: str) -> None:
         """Handle the start of a phase that takes some time."""
 
     def notice(self, text: str) -> None:
-        """Handle a message for the user that does not end the search."""
+        """Handle a message for the user, such as a warning; the search goes on."""
 
     def update(self, snapshot: Snapshot) -> None:
         """Handle the commit of a measurement."""
@@ -92,10 +92,10 @@ class Notifier:
         self.observer.phase(text)
 
     def notice(self, text: str) -> None:
-        """Queue a message for the user, from any thread; `pass_on` delivers it."""
+        """Queue a message for the user, from any thread; see `deliver`."""
         self._notices.append(text)
 
-    def pass_on(self) -> None:
+    def deliver(self) -> None:
         """Deliver queued messages, on the thread on which observers are called."""
         while self._notices:
             text = self._notices.popleft()
@@ -104,5 +104,5 @@ class Notifier:
 
     def stop(self, reason: str) -> None:
         """Deliver queued messages and log the end of the search."""
-        self.pass_on()
+        self.deliver()
         self.journal.write_event("stop", reason=reason)

@@ -1,6 +1,6 @@
 """The pipeline of a run: search, funnel and simplification.
 
-`evosearch.search(config)` in Python and `evosearch search` on the command line both use it.
+`evosearch.search(config)` in Python and `evosearch search` on the command line use this pipeline.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Pipeline:
     Args:
         directory: the run directory, which must exist; see `start`.
         config: configuration of the run.
-        limits: limits that replace the run's own; without any, the run's own apply.
+        limits: limits that replace the run's own limits; `NO_LIMITS` keeps the run's own.
         workers: maximum number of trainings at a time; None for one per core. Results do not depend
             on it.
         observer: notified of progress.
@@ -75,7 +75,7 @@ class Pipeline:
     def finish(self) -> None:
         """Run the funnel and the simplification, as configured.
 
-        An exception, for example from a signal handler, ends them; unsaved results are lost.
+        An exception, for example from a signal handler, ends both; unsaved results are lost.
         """
         if self.config.funnel.at_end:
             self._funnel()
@@ -105,10 +105,10 @@ class Pipeline:
     def _simplify(self) -> None:
         """Simplify the funnel's winner, or the champion, and save the derivation in the run."""
         run = Run(self.directory, self.config)
-        best, funnelled = run.best(), run.funnel()
+        best, funnel_result = run.best(), run.funnel()
         if best is None:
             return
-        number = funnelled.winner.id if funnelled and funnelled.winner else best.id
+        number = funnel_result.winner.id if funnel_result and funnel_result.winner else best.id
         if read_derivation(self.directory, number) is not None:
             return
         program, steps = run.program(number), list[Step]()
@@ -147,7 +147,7 @@ def start(
 
     Args:
         config: configuration of the search; see `evosearch.config`.
-        directory: the run directory; None for a new one under `runs/`.
+        directory: the run directory; None for a new directory under `runs/`.
         notice: called with a message if creating a run was interrupted in this directory before.
 
     Raises:
@@ -174,8 +174,8 @@ def search(
 
     Args:
         config: configuration of the search; see `evosearch.config`.
-        directory: the run directory, created if it does not exist; None for a new one under
-            `runs/`.
+        directory: the run directory, created if it does not exist; None for a new directory
+            under `runs/`.
         workers: maximum number of trainings at a time; None for one per core. Results do not depend
             on it.
         observer: notified of progress.
@@ -214,13 +214,13 @@ def resume(
 ) -> Run:
     """Continue a run exactly where it stopped, even if it was killed.
 
-    If any limit is given, the limits replace all of the run's own, also for later calls without
-    limits.
+    If any limit is given, the new limits replace all limits of the run, also for later calls
+    without limits.
 
     Args:
         directory: the run directory.
-        programs: maximum number of programs, including those that the run has already.
-        trainings: maximum number of trainings, including those that the run has already.
+        programs: maximum number of programs, including the programs that the run already has.
+        trainings: maximum number of trainings, including the trainings that the run already has.
         minutes: maximum duration from now.
         workers: maximum number of trainings at a time; None for one per core. Results do not depend
             on it.
@@ -230,7 +230,7 @@ def resume(
         The finished run.
 
     Raises:
-        UsageError: the directory holds no run, or a limit is below what the run has already.
+        UsageError: the directory holds no run, or a limit is below the run's present number.
         EvosearchError: the run is damaged, a training failed, or the run cannot be written.
 
     Example:

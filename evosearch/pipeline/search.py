@@ -33,7 +33,7 @@ from evosearch.runs.replay import Divergence, ReplayResult, replay
 from evosearch.runs.rows import MEASUREMENTS, PROCESSES, PROGRAMS
 from evosearch.runs.store import Store
 
-_SECONDS_BETWEEN_PHASES = 1.0
+_SECONDS_BETWEEN_MESSAGES = 1.0
 _SECONDS_BEFORE_NOTICE = 2.0
 
 
@@ -50,7 +50,7 @@ class Search:
         observer: notified of progress.
 
     Attributes:
-        occupancy: how full the lanes are, in a search in batches.
+        occupancy: fraction of lane steps that trained, in a search with batches.
 
     Example:
         >>> import tempfile
@@ -119,12 +119,12 @@ class Search:
 
     @property
     def _capacity(self) -> int | None:
-        """Maximum number of trainings at a time; with batches, the number of requests."""
+        """Maximum number of trainings at a time; with batches, the number of open requests."""
         return self._workers if self.config.batch == 1 else self.config.requests
 
     @property
     def _batching(self) -> Batching | None:
-        """Settings of batches; None without. Each task's batch has an equal share of the memory."""
+        """Settings of batches; None if `batch` is 1. Tasks share the memory equally."""
         if self.config.batch == 1:
             return None
         return Batching(
@@ -156,11 +156,11 @@ class Search:
         start: float,
     ) -> str:
         store.check_complete()
-        before = store.progress()
-        clock = Clock(start, before.elapsed_seconds if before else 0.0)
+        earlier = store.progress()
+        clock = Clock(start, earlier.elapsed_seconds if earlier else 0.0)
         check_config(store, self.config)
         limits = self._limits(store)
-        self._check_limits(store, limits, before.generated if before else 0)
+        self._check_limits(store, limits, earlier.generated if earlier else 0)
         injections = Injections(store, self._notifier)
         try:
             replayed = self._replay(store, limits, injections)
@@ -179,7 +179,7 @@ class Search:
             store.commit()
             self._notifier.stop(INTERRUPTED)
             return INTERRUPTED
-        recorder = self._begin(store, replayed)
+        recorder = self._record_process(store, replayed)
         validation = ChampionValidation(self.config, store, validator, self._notifier)
         return SearchLoop(
             self.config,
@@ -198,17 +198,17 @@ class Search:
         ).run()
 
     def _replay(self, store: Store, limits: Limits, injections: Injections) -> ReplayResult:
-        """Replay the record to its end, without writing."""
+        """Replay the record to its end; write nothing."""
         if store.count(MEASUREMENTS):
             self._notifier.phase("replaying the run so far")
-        next_phase = time.monotonic() + _SECONDS_BETWEEN_PHASES
+        next_message = time.monotonic() + _SECONDS_BETWEEN_MESSAGES
 
         def on_progress(done: int, total: int) -> None:
-            nonlocal next_phase
+            nonlocal next_message
             if self._interrupted.is_set():
                 raise _InterruptedError
-            if time.monotonic() >= next_phase:
-                next_phase = time.monotonic() + _SECONDS_BETWEEN_PHASES
+            if time.monotonic() >= next_message:
+                next_message = time.monotonic() + _SECONDS_BETWEEN_MESSAGES
                 self._notifier.phase(f"replaying the run so far: {done:,} of {total:,} requests")
 
         try:
@@ -224,13 +224,13 @@ class Search:
             raise divergence_error(divergence, store) from None
 
     def _check_limits(self, store: Store, limits: Limits, generated: int) -> None:
-        """Check that no limit is below what the run has already.
+        """Check that no limit is below the run's number of programs or trainings.
 
         Raises:
             UsageError: a limit is too small.
         """
         last_request = store.largest(PROGRAMS, "request") or 0
-        # Count trainings known when the last program was generated: tests exceed the limit.
+        # Count trainings that preceded the last program only; later tests may exceed the limit.
         trainings = store.trainings(last_request - self.config.requests)
         for name, count, limit in (
             ("programs", generated, limits.programs),
@@ -242,7 +242,7 @@ class Search:
                     f"{limit:,}, which includes them; give a larger --{name}"
                 )
 
-    def _begin(self, store: Store, replayed: ReplayResult) -> Recorder:
+    def _record_process(self, store: Store, replayed: ReplayResult) -> Recorder:
         """Record this process in the run, and return the recorder for its results."""
         recorder = Recorder(store, replayed)
         in_flight, evolution = replayed.in_flight, replayed.evolution
@@ -266,15 +266,15 @@ class Search:
             validator.close()
 
         next_line = time.monotonic() + _SECONDS_BEFORE_NOTICE
-        ended = threading.Thread(target=wait, name="shutdown", daemon=True)
-        ended.start()
-        while ended.is_alive():
-            ended.join(0.1)
-            if time.monotonic() >= next_line and ended.is_alive():
+        shutdown = threading.Thread(target=wait, name="shutdown", daemon=True)
+        shutdown.start()
+        while shutdown.is_alive():
+            shutdown.join(0.1)
+            if time.monotonic() >= next_line and shutdown.is_alive():
                 next_line = time.monotonic() + 10 * _SECONDS_BEFORE_NOTICE
-                tasks = [f"{row.worker}: {row.doing}" for row in self._activity.now()]
+                activities = [f"{row.worker}: {row.doing}" for row in self._activity.now()]
                 self._notifier.observer.notice(
-                    f"waiting for running trainings ({'; '.join(tasks)})"
+                    f"waiting for running trainings ({'; '.join(activities)})"
                 )
 
 

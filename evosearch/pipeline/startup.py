@@ -49,12 +49,13 @@ def make_scorer(
     runner: JobRunner,
     phase: Callable[[str], None],
     interrupted: threading.Event,
-    note: Callable[[str], None],
+    on_activity: Callable[[str], None],
 ) -> Scorer | None:
     """Prepare all tasks and return the scorer; None if interrupted.
 
     The baseline's learning rates are read from the store, or tuned and stored there. One task is
-    tuned while the next is compiled: tracing holds Python's global lock, training does not.
+    tuned while another is compiled: tracing holds Python's global interpreter lock (GIL),
+    training does not.
 
     Args:
         config: configuration of the search.
@@ -62,7 +63,7 @@ def make_scorer(
         runner: runs the trainings.
         phase: called with a message about progress.
         interrupted: event that ends the preparation.
-        note: called with what the calling thread is doing, "" when it is done.
+        on_activity: called with a description of what the calling thread does; "" at the end.
 
     Raises:
         UsageError: a task changed since the run was created.
@@ -79,7 +80,7 @@ def make_scorer(
     def prepare(name: str, setup: TaskSetup) -> Tuner | None:
         program = zoo.load(BASELINE)
         engine = backend.engine(setup, program, trainings=1)
-        note(f"compiling {name}")
+        on_activity(f"compiling {name}")
         if engine is not Engine.COMPILED:
             with compiling:
                 if not interrupted.is_set():
@@ -89,23 +90,23 @@ def make_scorer(
         task_index = config.tasks.index(name)
         seeds = [Seed(Stream.TUNE, n) for n in range(config.measurement.tuning_seeds)]
         conditions = {seed: rounds.of(seed, task_index, setup.steps) for seed in seeds}
-        note(f"tuning the baseline on {name}")
+        on_activity(f"tuning the baseline on {name}")
         return tune_baseline(setup, runner, config.seed, conditions)
 
     def prepare_and_clear(name: str, setup: TaskSetup) -> Tuner | None:
         try:
             return prepare(name, setup)
         finally:
-            note("")
+            on_activity("")
 
     threads = ThreadPoolExecutor(len(setups), thread_name_prefix="start-up")
     try:
         pending = {
             threads.submit(prepare_and_clear, name, setup): name for name, setup in setups.items()
         }
-        _wait_for_all(pending, phase, interrupted)
+        _report_until_ready(pending, phase, interrupted)
     finally:
-        # After an interrupt, threads that are tracing go on, since tracing cannot be ended.
+        # After an interrupt, tracing threads continue, since tracing cannot be ended.
         threads.shutdown(wait=False, cancel_futures=True)
     if interrupted.is_set():
         return None
@@ -117,7 +118,7 @@ def make_scorer(
     return scorer_of(config, runner, setups, store.rates())
 
 
-def _wait_for_all(
+def _report_until_ready(
     pending: dict[Future[Tuner | None], str],
     phase: Callable[[str], None],
     interrupted: threading.Event,

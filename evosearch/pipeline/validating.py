@@ -22,7 +22,7 @@ class ChampionValidation:
     """
 
     def __init__(self, config: Config, store: Store, validator: Validator, notifier: Notifier):
-        self._limits = config.measurement
+        self._settings = config.measurement
         self._store = store
         self._validator = validator
         self._notifier = notifier
@@ -55,7 +55,7 @@ class ChampionValidation:
     def curve(self, evolution: Evolution) -> list[tuple[Champion, float]]:
         """Return the validated champions in order, each with its fitness on validation tasks."""
         return [
-            (champion, validated_fitness(validation, self._limits).mean)
+            (champion, validated_fitness(validation, self._settings).mean)
             for champion in evolution.champions
             if (validation := self._validations.get(champion.record.id))
         ]

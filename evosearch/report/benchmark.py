@@ -84,9 +84,9 @@ def batches_report(document: Mapping[str, Any]) -> Report:
     skipped = [
         Note(f"Skipped {row['what']}: {row['why']}.", Tone.QUIET) for row in document["skipped"]
     ]
-    how = Section(notes=(Note(_HOW_BATCHES, Tone.QUIET),))
+    explanation = Section(notes=(Note(_HOW_BATCHES, Tone.QUIET),))
     notes = Section(notes=(*plain_notes(*sentences), *skipped))
-    return Report((Section(title), *tables, how, notes))
+    return Report((Section(title), *tables, explanation, notes))
 
 
 def _task_section(rows: Sequence[Mapping[str, Any]]) -> Section:
@@ -106,7 +106,7 @@ def _task_section(rows: Sequence[Mapping[str, Any]]) -> Section:
 
 
 def _batch_row(row: Mapping[str, Any]) -> Row:
-    ratios, jit, share = row["ratios"], row["times_jit"], row["roofline"]["share"]
+    ratios, jit, roofline_fraction = row["ratios"], row["times_jit"], row["roofline"]["share"]
     return Row(
         (
             row["lanes"],
@@ -116,7 +116,9 @@ def _batch_row(row: Mapping[str, Any]) -> Row:
             Cell(row["naive_vmap_ms"], _with_ratio(row["naive_vmap_ms"], ratios["naive_vmap"])),
             Cell(row["programs_per_second"], _number(row["programs_per_second"])),
             None if jit is None else Cell(jit, f"{jit:.3g}x"),
-            None if share is None else Cell(share, f"{100 * share:.2g}%"),
+            None
+            if roofline_fraction is None
+            else Cell(roofline_fraction, f"{100 * roofline_fraction:.2g}%"),
         )
     )
 
@@ -180,19 +182,19 @@ def part_report(document: Mapping[str, Any]) -> Report:
     values = dict(document)
     title = f"{values.pop('part')} ({values.pop('seconds'):.0f} s)"
     tone = Tone.BAD if "error" in values else Tone.PLAIN
-    return Report((Section(title, notes=tuple(Note(line, tone) for line in _lines(values))),))
+    return Report((Section(title, notes=tuple(Note(line, tone) for line in _value_lines(values))),))
 
 
-def _lines(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+def _value_lines(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Return a line for each value; nested names are joined."""
     lines: list[str] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            lines += _lines(value, f"{prefix}{name} ")
+            lines += _value_lines(value, f"{prefix}{name} ")
         elif isinstance(value, list):
             for item in value:
                 lines += (
-                    _lines(item, f"{prefix}{name} ")
+                    _value_lines(item, f"{prefix}{name} ")
                     if isinstance(item, Mapping)
                     else [f"{prefix}{name} {item}"]
                 )

@@ -17,7 +17,7 @@ from evosearch.report.tables import (
 from evosearch.runs.curves import Group, RunComparison, Spread
 from evosearch.verdicts import describe_bias, warn_of_single_runs
 
-_HOW = (
+_EXPLANATION = (
     "fitness: of the champion at that cost, from its confirmation seeds; 0 is tuned AdamW. Mean, "
     "lowest and highest are over runs that differ only in their seeds. The last cost is the total "
     "cost of the cheapest run."
@@ -63,13 +63,13 @@ def comparison_report(comparison: RunComparison) -> Report:
     single = warn_of_single_runs((group.name, len(group.runs)) for group in comparison.groups)
     if single is not None:
         sentences.append(single)
-    how = _HOW + _AT_10X if comparison.validated else _HOW
-    notes = (*plain_notes(*sentences), Note(how, Tone.QUIET))
+    explanation = _EXPLANATION + _AT_10X if comparison.validated else _EXPLANATION
+    notes = (*plain_notes(*sentences), Note(explanation, Tone.QUIET))
     return Report((_at_costs(comparison), _by_task(comparison), Section(notes=notes)))
 
 
-def _short(cost: float) -> str:
-    """Return a number as text; from a million on with three significant digits."""
+def _format_cost(cost: float) -> str:
+    """Return a cost as text; costs from a million on have three significant digits."""
     return f"{cost:,.0f}" if cost < 1e6 else f"{cost:.3g}"
 
 
@@ -84,7 +84,7 @@ def _at_costs(comparison: RunComparison) -> Section:
     )
     rows = []
     for cost in comparison.costs:
-        shown = _short(cost)
+        shown = _format_cost(cost)
         for group in comparison.groups:
             runs = len(group.runs)
             numbers = _spread(group.fitness(cost), runs)
@@ -104,12 +104,12 @@ def _by_task(comparison: RunComparison) -> Section:
     tasks = next((scores for scores in by_task.values() if scores), {})
     columns = (Column("task", wraps=True), *(Column(name, "+.3f") for name in by_task))
     rows = [Row((task, *(scores.get(task) for scores in by_task.values()))) for task in tasks]
-    title = f"mean score on each task at cost {_short(cost)} (number of runs)"
+    title = f"mean score on each task at cost {_format_cost(cost)} (number of runs)"
     return Section(title, table=Table(columns, tuple(rows)))
 
 
 def _spread(spread: Spread | None, runs: int) -> list[float | None]:
-    """Return mean, lowest and highest; a single run has no range."""
+    """Return mean, lowest and highest value; the last two are None for a single run."""
     if spread is None:
         return [None] * 3
     return list(spread) if runs > 1 else [spread.mean, None, None]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from evosearch.evaluation.results import (
-    ROUNDING,
+    MIN_DEVIATION,
     Difference,
     Evaluation,
     Fitness,
@@ -34,7 +34,7 @@ _TONES = {
     "tie": Tone.QUIET,
     "undecided": Tone.QUIET,
 }
-_HERE = {"better": "lower loss", "worse": "higher loss", "tie": "tie"}
+_ON_MEASURED_TASKS = {"better": "lower loss", "worse": "higher loss", "tie": "tie"}
 """Verdicts that hold for the measured tasks only."""
 
 _HOW_OVER_TASKS = (
@@ -49,7 +49,7 @@ def evaluation_report(evaluation: Evaluation) -> Report:
     sections = [_task(report) for report in evaluation.tasks]
     if evaluation.overall:
         sections += [_overall(evaluation), _standings(evaluation)]
-    notes = (*plain_notes(*sentences(evaluation)), Note(how(evaluation), Tone.QUIET))
+    notes = (*plain_notes(*sentences(evaluation)), Note(explain_tables(evaluation), Tone.QUIET))
     return Report((*sections, Section(notes=notes)))
 
 
@@ -118,7 +118,7 @@ def _fitness_row(fitness: Fitness) -> Row:
     if fitness.difference is None:
         return Row((fitness.program, Cell(0.0, "0"), None, None, "the reference"))
     verdict = fitness.difference.verdict
-    here = Cell(verdict, _HERE[verdict], _TONES[verdict])
+    here = Cell(verdict, _ON_MEASURED_TASKS[verdict], _TONES[verdict])
     return Row((fitness.program, *fitness.interval, here))
 
 
@@ -151,7 +151,7 @@ def _standings(evaluation: Evaluation) -> Section:
 def percent(difference: Difference) -> str:
     """Format a difference of log losses as a change of loss: `-9.5%`, or `>= +300%` if clipped."""
     mean = difference.interval.mean
-    if abs(mean) > LARGEST_SCORE - ROUNDING:
+    if abs(mean) > LARGEST_SCORE - MIN_DEVIATION:
         return f"{'>=' if mean > 0 else '<='} {100 * math.expm1(mean):+.0f}%"
     return f"{100 * math.expm1(mean):+.1f}%"
 
@@ -199,20 +199,20 @@ def _task_sentence(report: TaskReport) -> str:
 
 
 def _over_tasks(standing: Standing, evaluation: Evaluation) -> str:
-    assert standing.on_these is not None
+    assert standing.verdict_on_tasks is not None
     assert standing.p_holm is not None
     return describe_over_tasks(
         standing.program,
         evaluation.reference,
         len(evaluation.tasks),
-        standing.on_these,
+        standing.verdict_on_tasks,
         standing.ratio,
         standing.p_holm,
     )
 
 
-def how(evaluation: Evaluation) -> str:
-    """Return an explanation of the tables."""
+def explain_tables(evaluation: Evaluation) -> str:
+    """Return a text that explains the columns and the significance test."""
     seeds = len(evaluation.tasks[0].results[0].losses)
     tuning_seeds = evaluation.tuning_seeds
     return (

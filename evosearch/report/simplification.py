@@ -22,7 +22,7 @@ from primitives import Program
 from primitives.explain.description import describe
 from primitives.explain.nearest import changed_lines, nearest
 
-_LARGEST = round(LARGEST_SCORE, 3)
+_MAX_COST = round(LARGEST_SCORE, 3)
 _INDENT = 3
 _TONES = {"-": Tone.BAD, "+": Tone.GOOD}
 
@@ -100,7 +100,9 @@ def _verdict(simplification: Simplification) -> str:
     if simplification.unconfirmed:
         tasks = ", ".join(simplification.unconfirmed)
         return f"Not shown to cost less than {limit} in the mean, {worst} on each task: {tasks}."
-    return f"It costs less than {limit} in the mean and less than {worst} on each task (95%)."
+    return (
+        f"The program costs less than {limit} in the mean and less than {worst} on each task (95%)."
+    )
 
 
 def _ablations(simplification: Simplification) -> Section:
@@ -122,8 +124,8 @@ def _ablations(simplification: Simplification) -> Section:
     doubtful = [each.statement for each in ablations if not is_needed(each.cost.low)]
     if doubtful:
         sentences.append(f"Not shown to be needed on these tasks: {'; '.join(doubtful)}.")
-    if any(each.cost.high >= _LARGEST for each in ablations):
-        sentences.append(f"Costs are capped at {_LARGEST:+.3f}, which is four times the loss.")
+    if any(each.cost.high >= _MAX_COST for each in ablations):
+        sentences.append(f"Costs are capped at {_MAX_COST:+.3f}, which is four times the loss.")
     seeds = ablations[0].cost.seeds
     return Section(
         f"Cost of leaving out one statement, in log loss, on {seeds} seeds:",

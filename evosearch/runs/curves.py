@@ -19,7 +19,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from evosearch.config import SAME_SEARCH, Config
+from evosearch.config import CHANGEABLE_SETTINGS, Config
 from evosearch.errors import UsageError
 from evosearch.runs.cost import Cost, Unit
 from evosearch.runs.run import Run
@@ -254,7 +254,7 @@ def _curve(points: Sequence[tuple[int, Estimate]]) -> Curve:
 
 def _settings(config: Config) -> dict[str, Any]:
     """Return the settings that all runs of a group share, with keys such as `mutation.insert`."""
-    return dict(_flatten(config.model_dump(mode="json", exclude={"seed", *SAME_SEARCH})))
+    return dict(_flatten(config.model_dump(mode="json", exclude={"seed", *CHANGEABLE_SETTINGS})))
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evosearch.config import SAME_SEARCH, Config, make_config, read_toml
+from evosearch.config import CHANGEABLE_SETTINGS, Config, make_config, read_toml
 from evosearch.errors import EvosearchError, UsageError, describe_error
 from evosearch.files import read_bytes, write_text
 from evosearch.runs.database import create
@@ -84,8 +84,8 @@ def read_environment(directory: Path) -> dict[str, Any]:
 def check_config(store: Store, config: Config) -> None:
     """Check that `config` equals the run's original configuration.
 
-    Settings that a resumed run may change (`SAME_SEARCH`) are not compared. All other settings
-    influence the search, so a change would make the record invalid.
+    Settings that a resumed run may change (`CHANGEABLE_SETTINGS`) are not compared. All other
+    settings influence the search, so a change would make the record invalid.
 
     Raises:
         UsageError: Settings differ; the message names them.
@@ -103,7 +103,7 @@ def check_config(store: Store, config: Config) -> None:
         ) from None
     changed = [
         name
-        for name in sorted(Config.model_fields.keys() - SAME_SEARCH)
+        for name in sorted(Config.model_fields.keys() - CHANGEABLE_SETTINGS)
         if getattr(original, name) != getattr(config, name)
     ]
     if changed:

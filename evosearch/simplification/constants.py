@@ -151,7 +151,7 @@ def tune(
         method="Nelder-Mead",
         options={"maxfev": trials, "initial_simplex": simplex},
     )
-    tuned = space.at(optimum.x)
+    tuned = space.program_at(optimum.x)
     tester.trainings.report("testing the program with tuned constants")
     decision = tester.is_better(tuned, program)
     if not decision.accepted:
@@ -173,7 +173,7 @@ def _objective(space: Space, tester: EditTester, trials: int) -> Callable[[np.nd
         nonlocal trial
         trial += 1
         tester.trainings.report(f"tuning constants: trial {trial} of at most {trials}")
-        costs = tester.trainings.differences(space.at(x), space.program, seeds)
+        costs = tester.trainings.differences(space.program_at(x), space.program, seeds)
         return float(costs.mean()) if np.isfinite(costs).all() else LARGEST_SCORE
 
     return mean_cost

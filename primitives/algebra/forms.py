@@ -10,9 +10,9 @@ from primitives.algebra.numbers import UNIT_ROUNDOFF, Coefficient
 from primitives.algebra.products import PRODUCT_OPS, SUM_OPS, Expansion, Key, Power, Product, Sum
 from primitives.graph.nodes import Node
 
-_ONE = Coefficient.of(1.0)
-_RECURRENT_ONE = Coefficient.of(1.0, recurrent=True)
-_MINUS_ONE = Coefficient.of(-1.0)
+_ONE = Coefficient.from_constant(1.0)
+_RECURRENT_ONE = Coefficient.from_constant(1.0, recurrent=True)
+_MINUS_ONE = Coefficient.from_constant(-1.0)
 _MIN_EXPONENT, _MAX_EXPONENT = 1e-12, 1e6
 """Powers are expanded only if the magnitudes of their exponents are between these numbers."""
 
@@ -72,7 +72,9 @@ class Expander:
     def _product(self, node: Node) -> Product:
         """Return `node` as a product, in which bases that cancel out have exponent 0."""
         if node.is_constant:
-            return Product(Coefficient.of(node.value)) if node.value else self._base(node)
+            return (
+                Product(Coefficient.from_constant(node.value)) if node.value else self._base(node)
+            )
         if node.op not in PRODUCT_OPS or not self._expands(node):
             return self._base(node)
         if not self._may_cache(node):
@@ -238,7 +240,7 @@ class Expander:
         if not args[2].is_constant:
             return None
         a = args[2].value
-        return [(args[0], Coefficient.computed(1 - a)), (args[1], Coefficient.of(a))]
+        return [(args[0], Coefficient.computed(1 - a)), (args[1], Coefficient.from_constant(a))]
 
     def _as_sum(self, node: Node) -> Sum:
         """Return `node` as the terms of a constant times a sum, else as one product."""

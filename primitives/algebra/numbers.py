@@ -35,7 +35,7 @@ class Coefficient:
     recurrent: bool
 
     @classmethod
-    def of(cls, value: float, *, recurrent: bool = False) -> Coefficient:
+    def from_constant(cls, value: float, *, recurrent: bool = False) -> Coefficient:
         """Return a constant of the program as an exact coefficient."""
         return cls(value, abs(value), abs(value), True, recurrent)
 

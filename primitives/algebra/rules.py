@@ -1,7 +1,7 @@
 """The table of rewrite rules on values: equations with a domain, and a few functions.
 
-To add a simplification, add a row here and an example to the tests, which try every row on zeros,
-subnormals, huge values, infinities and NaN.
+To add a simplification, add a row here and an example to the tests. The tests try every row on
+zeros, subnormals, huge values, infinities and NaN.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ odd = Family("f", "odd", lambda row: row.parity == "odd")
 
 
 def _constant(context: Context, node: Node) -> Node | None:
-    """Fold an op of constants, if float32 and float64 give the same finite value."""
+    """Evaluate an op of constants if float32 and float64 give the same finite value."""
     if not all(arg.is_constant for arg in node.args):
         return None
     value, in_float32 = (_value(node, dtype) for dtype in (np.float64, np.float32))
@@ -77,20 +77,25 @@ def _average(context: Context, node: Node) -> Node | None:
     for p, u in (left.args, left.args[::-1]):
         for q, v in (right.args, right.args[::-1]):
             if Kind.SCALAR == p.kind == q.kind and _sum_to_one(p, q):
-                if _is_average(u, v, p.depth - q.depth):
+                if _is_old_average(u, v, p.depth - q.depth):
                     u, v, q = v, u, p
                 return context.nodes.call("interp", u, v, q)
     return None
 
 
-def _is_average(u: Node, v: Node, deeper: int) -> bool:
-    """Whether u, not v, is the old average, which `interp` has as its second operand.
+def _is_old_average(u: Node, v: Node, depth_difference: int) -> bool:
+    """Whether u, not v, is the old average, which is the second operand of `interp`.
 
-    That is a state's old value, or else the value whose weight is less deep. `deeper` is the depth
-    of the weight of u minus that of v.
+    If only one of u and v is a state's old value, that value is the old average. Otherwise the
+    value with the less deep weight is the old average.
+
+    Args:
+        u: the first value.
+        v: the second value.
+        depth_difference: the depth of the weight of u minus the depth of the weight of v.
     """
     is_state = [node.op == STATE for node in (u, v)]
-    return is_state[0] if is_state[0] != is_state[1] else deeper < 0
+    return is_state[0] if is_state[0] != is_state[1] else depth_difference < 0
 
 
 def _sum_to_one(p: Node, q: Node) -> bool:
@@ -105,7 +110,7 @@ def _among(*names: str) -> Callable[[Op], bool]:
 
 
 def _reduces_to(op_name: str) -> Callable[[Op], bool]:
-    """Return a test for reductions that are the op `op_name` on a single number."""
+    """Return a test for reductions that equal the op `op_name` on a single number."""
     return lambda row: row.of_number == op_name
 
 

@@ -210,9 +210,9 @@ def _candidate_scales(context: Context, state: str) -> list[float]:
             if x in values and c.is_constant and c.value:
                 scales[c.value if node.op == "multiply" else 1 / c.value] = None
     for form in Expander(context, Expansion.ALL).sum(graph.next_values[state]):
-        size = form.coefficient.value
-        if abs(size) != 1 and not values & form.powers.keys():
-            scales[1 / size] = None
+        coefficient = form.coefficient.value
+        if abs(coefficient) != 1 and not values & form.powers.keys():
+            scales[1 / coefficient] = None
     return list(scales)
 
 

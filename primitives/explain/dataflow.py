@@ -1,6 +1,6 @@
 """Conversion of programs to networkx graphs and to Graphviz's DOT language.
 
-A graph shows how values flow through one step, and which values the next step starts from.
+A graph shows how values flow through one step, and which values become the next states.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIGNS = {"+": "+", "-": "\N{MINUS SIGN}", "*": "\N{MULTIPLICATION SIGN}", "/": 
 def to_graph(program: Program) -> Graph:
     """Return the dataflow of the live part of `program` as a directed graph.
 
-    Each use of a constant has its own node. Copies (the op `identity`) have none.
+    Each use of a constant has its own node. Copies (the op `identity`) have no node.
 
     Node attributes:
 
@@ -38,7 +38,7 @@ def to_graph(program: Program) -> Graph:
 
     Edges go from a value to the op that uses it. Edge attributes:
 
-    - `places`: the indices of the operands that the value is used as.
+    - `operand_indices`: the indices of the op's operands that are this value.
     - `mark`: the names of these operands if the order of the op's operands matters, else empty.
     - `loop`: True for an edge from the next value of a state back to the state. Without these
       edges the graph has no cycles.
@@ -87,7 +87,9 @@ class _Builder(StatementGraph):
         self._connect(self.boxes[self.update], UPDATE, 0, "")
         for state in self.live_states:
             next_value = self.boxes[self.next_values[state]]
-            self.graph.add_edge(next_value, self.boxes[state], loop=True, places=(), mark="")
+            self.graph.add_edge(
+                next_value, self.boxes[state], loop=True, operand_indices=(), mark=""
+            )
         return self.graph
 
     def _add_statement(self, statement: Node) -> None:
@@ -115,10 +117,10 @@ class _Builder(StatementGraph):
         self.graph.add_node(box, role=role, label=label, caption=caption, kind=str(kind))
 
     def _connect(self, source: str, box: str, operand_index: int, mark: str) -> None:
-        edge = self.graph.get_edge_data(source, box) or {"places": (), "mark": ""}
+        edge = self.graph.get_edge_data(source, box) or {"operand_indices": (), "mark": ""}
         marks = ", ".join(filter(None, (edge["mark"], mark)))
-        places = (*edge["places"], operand_index)
-        self.graph.add_edge(source, box, loop=False, places=places, mark=marks)
+        operand_indices = (*edge["operand_indices"], operand_index)
+        self.graph.add_edge(source, box, loop=False, operand_indices=operand_indices, mark=marks)
 
 
 def _update_label(weight: str) -> str:

@@ -57,7 +57,7 @@ class _Narrator(Structure):
     def __init__(self, roles: Roles):
         super().__init__(roles.program)
         self.roles = roles
-        self.returned: dict[Node, Node] = {}  # the state that each returned value becomes
+        self.returned: dict[Node, Node] = {}  # for each next value, its state
         for state, value in self.next_values.items():
             self.returned.setdefault(value, state)
 

@@ -25,7 +25,7 @@ _MAX_INLINE_HEIGHT = 2
 """Maximum depth of nested fractions in an inlined expression."""
 
 _GENERIC_NAME = re.compile(r"v\d+|update\d*")
-"""Names that say nothing about a value: those that the parser generates, and `update`."""
+"""Names that do not describe a value: `update`, and names that the parser generates."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def uses(op: Op) -> tuple[int, ...]:
     """Return how often the formula of an op contains each operand."""
     operands = [Symbol(f"<{index}>", "") for index in range(op.arity)]
     latex = op.formula(*operands).latex()
-    return tuple(latex.count(operand.written) for operand in operands)
+    return tuple(latex.count(operand.latex_text) for operand in operands)
 
 
 class _Writer(StatementGraph):
@@ -159,7 +159,7 @@ class _Writer(StatementGraph):
         """
         if leaf.op == "t":
             self.primes[leaf] = 0
-            return symbol(leaf.name, "", small=True)
+            return symbol(leaf.name, "", is_small=True)
         is_dead = leaf.op == STATE and leaf not in self.live_states
         self.primes[leaf] = 0 if is_dead else self._new_primes(leaf.name)
         is_input = leaf.op in (GRADIENT, "lr")

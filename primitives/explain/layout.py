@@ -47,8 +47,8 @@ def box(node: str) -> Slot:
 def layer_numbers(graph: Graph) -> dict[str, int]:
     """Return the layer of each node, counted from 0.
 
-    An op is in the layer after its last operand. A node without operands is in the layer before its
-    first use.
+    An op is in the layer after its last operand. A node without operands is in the layer before the
+    node's first use.
     """
     import networkx as nx
 
@@ -69,7 +69,7 @@ def layer_numbers(graph: Graph) -> dict[str, int]:
 
 
 def arrange(graph: Graph) -> tuple[dict[str, int], Layers]:
-    """Return the layer of each node of `graph`, and the layers with their slots in order."""
+    """Return the layer of each node of `graph`, and the layers with sorted slots."""
     import networkx as nx
 
     numbers = layer_numbers(graph)
@@ -91,7 +91,7 @@ def arrange(graph: Graph) -> tuple[dict[str, int], Layers]:
     for target in numbers:
         add(box(target), numbers[target])
         arrows = [(u, d) for u, _, d in graph.in_edges(target, data=True) if not d["loop"]]
-        for source, _ in sorted(arrows, key=lambda arrow: arrow[1]["places"]):
+        for source, _ in sorted(arrows, key=lambda arrow: arrow[1]["operand_indices"]):
             add(box(source), numbers[source])
             before = box(source)
             for number in range(numbers[source] + 1, numbers[target]):
@@ -129,7 +129,7 @@ def crossings(layers: Layers) -> int:
 
 
 def _in_arrow_order(starts: list[int], is_ordered: bool) -> list[int]:
-    """Sort the starts of a box's arrows so that they do not cross, if any order is allowed."""
+    """Sort the starts of a box's arrows so that no arrows cross, if any order is allowed."""
     return starts if is_ordered else sorted(starts)
 
 
@@ -138,7 +138,7 @@ def _reduce_crossings(layers: Layers) -> None:
 
     The order with the fewest crossings is kept.
     """
-    best, fewest = [list(row) for row in layers.rows], crossings(layers)
+    best_rows, fewest = [list(row) for row in layers.rows], crossings(layers)
     for sweep in range(SWEEPS):
         is_forward = sweep % 2 == 0
         neighbours = layers.above if is_forward else layers.below
@@ -160,12 +160,12 @@ def _reduce_crossings(layers: Layers) -> None:
             row.sort(key=barycentre.__getitem__)
         count = crossings(layers)
         if count < fewest:
-            best, fewest = [list(row) for row in layers.rows], count
-    layers.rows[:] = best
+            best_rows, fewest = [list(row) for row in layers.rows], count
+    layers.rows[:] = best_rows
 
 
 def _port_offset(arrows: list[Slot], source: Slot) -> float:
-    """Return where the arrow from `source` ends at its box: from -0.5 (top) to 0.5 (bottom)."""
+    """Return the relative height at which an arrow ends: from -0.5 (top) to 0.5 (bottom)."""
     return (arrows.index(source) + 0.5) / len(arrows) - 0.5
 
 

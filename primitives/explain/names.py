@@ -1,7 +1,7 @@
 """Renaming of a program's variables to the terms of the field.
 
 States are named by role (`momentum`, `second_moment`) and the term of weight decay `weight_decay`.
-The successive values that turn into the update are all named `update`, as in hand-written code:
+The successive values that become the update are all named `update`, as in hand-written code:
 
     update = interp(g, momentum, 0.9)
     update = sign(update)
@@ -42,7 +42,7 @@ def canonical(program: Program) -> Program:
 class _Namer(Structure):
     """Gives every value a name.
 
-    A name gets a number if it already belongs to a value that a later statement reads.
+    A name gets a number if a later statement reads another value of the same name.
     """
 
     def __init__(self, roles: Roles):
@@ -85,9 +85,10 @@ class _Namer(Structure):
         return {WEIGHTS: "w", GRADIENT: "g"}.get(leaf.op) or self.states.get(leaf.name, leaf.name)
 
     def _last_reads(self) -> dict[Node, int]:
-        """Return for each value the index of the last statement that reads it.
+        """Return for each value the index of the last statement that reads the value.
 
-        For values that the program returns it is the number of statements, and -1 for unread ones.
+        The index is the number of statements for values that the program returns, and -1 for
+        unread values.
         """
         last = {
             node: max((self.index(user) for user, _ in self.users[node]), default=-1)
@@ -96,7 +97,7 @@ class _Namer(Structure):
         return last | dict.fromkeys((self.update, *self.next_values.values()), len(self.statements))
 
     def _update_chain(self) -> set[Node]:
-        """Return the successive values that turn into the update and are read for nothing else."""
+        """Return the successive values that become the update and that nothing else reads."""
         chain: set[Node] = set()
         node: Node | None = self.update
         while node is not None and node.is_call:
@@ -143,7 +144,7 @@ class _Namer(Structure):
         return node.op_entry.noun or f"{node.op}_value"
 
     def _state_of(self, node: Node) -> str:
-        """Return the new name of the state that `node` is, or is the next value of; else ""."""
+        """Return the new name of the state whose old or next value is `node`, else ""."""
         for state, next_value in self.next_values.items():
             if node in (state, next_value):
                 return self.states[state.name]
@@ -158,9 +159,9 @@ class _Namer(Structure):
         return others == [self.weights]
 
     def _free(self, base: str, node: Node) -> str:
-        """Return `base`, with a number if needed, as a name for `node` that is free.
+        """Return `base` as a free name for `node`, with a number if needed.
 
-        A name is free if no later statement reads the value that it belongs to.
+        A name is free if no later statement reads the value that has the name now.
         """
         number = 1
         while True:

@@ -1,10 +1,10 @@
 """The known optimizer that is nearest to a program, and the lines in which the two differ.
 
 The distance compares the shapes of simplified programs: ops and dataflow, without names, constants
-and the order of statements. Every value is labelled by its op. Each of four rounds relabels it by
-its op and the labels of its operands (Weisfeiler and Lehman 1968); a state is relabelled by the
-label of its next value. The distance is 1 minus the Jaccard similarity of the labels of all rounds:
-0 for equal shapes, 1 for programs with nothing in common.
+and the order of statements. Every value is labelled by its op. Each of four rounds computes a new
+label for a value from its op and the labels of its operands (Weisfeiler and Lehman 1968), and for a
+state from the label of its next value. The distance is 1 minus the Jaccard similarity of the labels
+of all rounds: 0 for equal shapes, 1 for programs with nothing in common.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Nearest:
 
     @property
     def diff(self) -> list[str]:
-        """Lines of `known` that `program` lacks (`- `), and lines that only it has (`+ `)."""
+        """Lines that only `known` has (`- `), and lines that only `program` has (`+ `)."""
         return changed_lines(self.known, self.program)
 
 
@@ -82,8 +82,8 @@ def nearest(program: Program) -> Nearest:
             length,
         )
 
-    best = min(zoo.names(), key=distance)
-    return Nearest(best, distance(best)[0], simplified, _known(best))
+    nearest_name = min(zoo.names(), key=distance)
+    return Nearest(nearest_name, distance(nearest_name)[0], simplified, _known(nearest_name))
 
 
 @lru_cache
@@ -95,7 +95,8 @@ def _known(name: str) -> Program:
 def _known_programs() -> dict[str, Program]:
     """Read the simplified zoo programs from `known_forms.txt`.
 
-    Simplifying them takes a third of a second. A test compares the file with `known_forms`.
+    Simplifying the zoo takes a third of a second, reading the file does not. A test compares the
+    file with `known_forms`.
     """
     text = resources.files(__package__).joinpath("known_forms.txt").read_text(encoding="utf-8")
     blocks = [block.split("\n", 1) for block in text.removeprefix("# ").split("\n# ")]
@@ -157,9 +158,9 @@ def changed_lines(before: Program, after: Program) -> list[str]:
     """Return the lines that differ between two programs, without indentation.
 
     Args:
-        before: the program whose removed lines are given as `- ...`.
-        after: the program whose added lines are given as `+ ...`. Each run of added lines follows
-            the lines that it replaces.
+        before: the program before the change; lines that `after` lacks are returned as `- ...`.
+        after: the program after the change; lines that `before` lacks are returned as `+ ...`,
+            after the lines that they replace.
     """
     old, new = ([line.strip() for line in str(p).splitlines()] for p in (before, after))
     changed = []

@@ -63,7 +63,7 @@ class _Drawing:
         }
         self.y = {s: _MARGIN + y for s, y in heights(self.layers, sizes, _BOX_GAP).items()}
         self.bottom = max(self.y[slot] + size / 2 for slot, size in sizes.items())
-        # Pairs of the node of a state's next value and the node of the state, the shortest first.
+        # Pairs (node of a state's next value, node of the state), shortest loops first.
         self.loops = sorted(
             ((u, v) for u, v, loop in graph.edges(data="loop") if loop),
             key=lambda edge: self.numbers[edge[0]] - self.numbers[edge[1]],
@@ -115,11 +115,11 @@ class _Drawing:
         arrows = [
             (operand, source)
             for source, _, data in self.graph.in_edges(target, data=True)
-            for operand in data["places"]
+            for operand in data["operand_indices"]
         ]
         if box(target) in self.layers.ordered:
             arrows.sort()
-        else:  # any order is allowed: take the one without crossings
+        else:  # any order is allowed: choose the order without crossings
             arrows.sort(key=lambda arrow: (self._y_before(arrow[1], target), arrow[0]))
         top = self.y[box(target)] - (len(arrows) - 1) / 2 * _PORT_SPACING
         return {operand: top + _PORT_SPACING * rank for rank, (operand, _) in enumerate(arrows)}
@@ -133,7 +133,7 @@ class _Drawing:
         return [
             self._arrow(source, target, self._ports(target)[operand])
             for source, target, data in self.graph.edges(data=True)
-            for operand in data["places"]
+            for operand in data["operand_indices"]
         ]
 
     def _marks(self) -> list[str]:
@@ -142,7 +142,7 @@ class _Drawing:
             f'y="{self._ports(target)[operand] + 3:.1f}">{as_xml(name)}</text>'
             for _, target, data in self.graph.edges(data=True)
             if data["mark"]
-            for operand, name in zip(data["places"], data["mark"].split(", "), strict=True)
+            for operand, name in zip(data["operand_indices"], data["mark"].split(", "), strict=True)
         ]
 
     def _arrow(self, source: str, target: str, port: float) -> str:
@@ -223,7 +223,7 @@ def _box_width(graph: Graph, node: str) -> float:
 
 def _box_height(graph: Graph, node: str) -> float:
     data = graph.nodes[node]
-    operands = sum(len(d["places"]) for _, _, d in graph.in_edges(node, data=True))
+    operands = sum(len(d["operand_indices"]) for _, _, d in graph.in_edges(node, data=True))
     text = 22.0 if data["role"] == "constant" else 36.0 if data["caption"] else 28.0
     return max(text, _PORT_SPACING * operands + 8)
 
@@ -242,8 +242,8 @@ def _rounded(points: list[tuple[float, float]]) -> str:
 def _corner_end(x: float, y: float, to_x: float, to_y: float) -> str:
     """Return the point, towards (to_x, to_y), where the rounding of a corner at (x, y) ends."""
     length = abs(to_x - x) + abs(to_y - y)
-    share = min(6.0, length / 2) / length if length else 0.0
-    return f"{x + share * (to_x - x):.1f} {y + share * (to_y - y):.1f}"
+    fraction = min(6.0, length / 2) / length if length else 0.0
+    return f"{x + fraction * (to_x - x):.1f} {y + fraction * (to_y - y):.1f}"
 
 
 def _arrowhead(name: str, colour: str) -> str:

@@ -1,6 +1,6 @@
 """Export of programs to self-contained Python files for optax and PyTorch.
 
-A program is lowered to a graph (`lowering`), in which constants have names by role (`graph.roles`).
+A program is lowered to a graph (`lowering`), whose constants are named by role (`graph.roles`).
 Intervals prove which divisions cannot have a zero divisor and need no guard (`graph.ranges`).
 `blocks` and `dialect` turn values into statements; `optax_file` and `torch_file` write the files.
 `check` compares a file with the reference interpreter.
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def export(program: Program, target: Target, name: str, summary: str = "") -> Exported:
-    """Return `program` as a self-contained Python file, not yet checked; see `check`.
+    """Return `program` as a self-contained Python file. Call `check` to compare it numerically.
 
     An optax file defines the state, the transformation `scale_by_NAME` and the optimizer NAME. A
     PyTorch file defines a `torch.optim.Optimizer` whose class is NAME in camel case.
@@ -42,7 +42,7 @@ def export(program: Program, target: Target, name: str, summary: str = "") -> Ex
         program: the program to export.
         target: the library, "optax" or "torch".
         name: the optimizer's name: up to 40 lower-case letters, digits and underscores.
-        summary: the optimizer's idea in one line, for the docstrings.
+        summary: one line that says what the optimizer does, for the docstrings; may be empty.
 
     Returns:
         The file's source, with the names that it uses.

@@ -1,4 +1,4 @@
-"""Writing of values as statements: a value that is read once is inlined, others get a name."""
+"""Conversion of values to statements. Values that are read once are inlined, others named."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from primitives.export import source
 from primitives.graph.nodes import Node, reachable
 
 MAX_INLINE_LENGTH = 64
-"""Maximum number of characters of an expression; parts of longer ones get a name."""
+"""Maximum number of characters of an expression; parts of longer expressions get names."""
 
 
 class Block:
@@ -20,8 +20,8 @@ class Block:
         names: the names in use.
         is_external: whether a value is computed outside of this block.
         leaf: returns the expression of an external value, or None if the block has to compute it.
-        write: returns the code of an op and the names in it, as `Dialect.write` does.
-        name_for: returns a name for a value, which gets a number if it is in use.
+        write: returns the code of an op and the names in the code; see `Dialect.write`.
+        name_for: returns a name for a value; a number is added if the name is in use.
         outputs: all values that `expression` and the other methods will be called with.
         indent: number of spaces before each statement.
         lines: the list to which statements are appended; by default a new one.
@@ -52,7 +52,7 @@ class Block:
         self.uses = self._uses(outputs)
 
     def _uses(self, outputs: tuple[Node, ...]) -> Counter[Node]:
-        """Count how often each value is read in this block."""
+        """Return the number of reads of each value in this block."""
         uses: Counter[Node] = Counter(outputs)
         seen: set[Node] = set()
 
@@ -94,11 +94,11 @@ class Block:
         return _filled(code, args, extra)
 
     def operand(self, value: Node, reader: Node | None = None) -> ast.expr:
-        """Return `value` as an operand: a name if it is read more than once, or an expression.
+        """Return `value` as an operand: a name if read more than once, else an expression.
 
         Args:
             value: the value to write.
-            reader: the value that it is an operand of; None for a statement.
+            reader: the value that has `value` as an operand; None for a statement.
         """
         expression = self.expression(value)
         if (self.uses[value] > 1 or self.needs_name(value, reader)) and not _is_simple(expression):
@@ -137,8 +137,8 @@ def _is_simple(expression: ast.expr) -> bool:
 def shared(roots: tuple[Node, ...], is_inner: Callable[[Node], bool]) -> list[Node]:
     """Return the values that several roots depend on, operands first.
 
-    Of values that depend on each other only the outermost is included, unless the others have
-    further readers.
+    Of values that depend on each other only the outermost value is included, unless other values
+    read the inner values.
 
     Args:
         roots: values that are computed one by one.
@@ -156,7 +156,9 @@ def shared(roots: tuple[Node, ...], is_inner: Callable[[Node], bool]) -> list[No
         ]
         if not candidates:
             return [value for value in reachable(roots) if value in set(shared_values)]
-        shared_values.append(candidates[-1])  # operands come first, so this is an outermost one
+        shared_values.append(
+            candidates[-1]
+        )  # operands come first, so the last candidate is outermost
 
 
 def _parts(root: Node, separate: set[Node], is_inner: Callable[[Node], bool]) -> set[Node]:

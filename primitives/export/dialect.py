@@ -172,22 +172,22 @@ def _orthogonalize(x: Tensor) -> Tensor:
     def __init__(self, ranges: Ranges):
         super().__init__(ranges)
         self.like = "grad"
-        self._on_host: dict[Node, bool] = {}
+        self._is_python_number_cache: dict[Node, bool] = {}
 
-    def on_host(self, value: Node) -> bool:
+    def is_python_number(self, value: Node) -> bool:
         """Whether `value` is a Python number.
 
-        That is the case if all operands are, and Python's arithmetic can neither overflow nor give
-        a complex number.
+        A value is a Python number if all operands are Python numbers and Python's arithmetic can
+        neither overflow nor give a complex number.
         """
-        if value not in self._on_host:
+        if value not in self._is_python_number_cache:
             is_leaf = value.op in (CONSTANT, HYPERPARAMETER, "t", "lr")
-            self._on_host[value] = is_leaf or self._is_host_op(value)
-        return self._on_host[value]
+            self._is_python_number_cache[value] = is_leaf or self._is_python_op(value)
+        return self._is_python_number_cache[value]
 
-    def _is_host_op(self, value: Node) -> bool:
+    def _is_python_op(self, value: Node) -> bool:
         row = value.op_entry
-        if row.python is None or not all(map(self.on_host, value.args)):
+        if row.python is None or not all(map(self.is_python_number, value.args)):
             return False
         return row.python_valid(*map(self.ranges, value.args))
 
@@ -204,9 +204,9 @@ def _orthogonalize(x: Tensor) -> Tensor:
 
     def _operands_to_convert(self, value: Node, code: str) -> list[int]:
         """Return the indices of operands that are Python numbers but must be tensors."""
-        if self.on_host(value):
+        if self.is_python_number(value):
             return []
-        numbers = [index for index, arg in enumerate(value.args) if self.on_host(arg)]
+        numbers = [index for index, arg in enumerate(value.args) if self.is_python_number(arg)]
         if code == value.op_entry.guarded_code and code.startswith("_"):
             is_division = value.op == "divide"  # a dividend may be a number; a divisor may not
             return [index for index in numbers if index or not is_division]
@@ -222,12 +222,14 @@ def _orthogonalize(x: Tensor) -> Tensor:
     def template(self, value: Node) -> str:
         """Return the code of an op; see `Dialect.template`."""
         row = value.op_entry
-        if row.python and self.on_host(value):
+        if row.python and self.is_python_number(value):
             return row.python
         if value.op in ("maximum", "minimum"):
             bound = {"maximum": "min", "minimum": "max"}[value.op]  # the argument of torch.clamp
             for tensor, number in ((0, 1), (1, 0)):
-                if self.on_host(value.args[number]) and not self.on_host(value.args[tensor]):
+                if self.is_python_number(value.args[number]) and not self.is_python_number(
+                    value.args[tensor]
+                ):
                     return f"torch.clamp(_{tensor}, {bound}=_{number})"
         return row.torch or super().template(value)
 

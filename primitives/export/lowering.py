@@ -1,7 +1,7 @@
 """Lowering of a program to a graph of ops that both targets have code for.
 
-The graph is that of the live program. Constants are replaced by named hyperparameters, and ops such
-as `global_norm` and `clip` by simpler ones. Three ops exist only here: `total`, the sum of a value
+The graph contains the live program. Constants are replaced by named hyperparameters, and ops such
+as `global_norm` and `clip` by simpler ops. Three ops exist only here: `total`, the sum of a value
 over all arrays; `clip_scale`, the factor by which `clip` multiplies; `spread`, the first operand
 broadcast to the shape of the second.
 """
@@ -133,7 +133,7 @@ class Lowered:
         )
 
     def name_for(self, value: Node) -> str:
-        """Return a name for a value: that in the program, or one that says what its op gives."""
+        """Return a name for a value: its name in the program, or a name for the op's result."""
         name = self.program_names.get(value, value.name)
         if not re.fullmatch(r"v\d+(_\w+)?", name):
             return name
@@ -143,7 +143,7 @@ class Lowered:
         return value.op_entry.noun or value.op
 
     def constants(self) -> list[str]:
-        """Return the lines that define named constants, whose values have no short decimal."""
+        """Return the lines that define named constants, which have no short decimal notation."""
         constants = {v.name: v.value for v in self.values() if v.op == CONSTANT and v.name}
         lines = [f"{name} = {number!r}  # in float32" for name, number in sorted(constants.items())]
         return [""] + lines if lines else []
@@ -182,7 +182,8 @@ class _Lowering:
     """Builds the lowered graph of one program.
 
     Attributes:
-        ones: positions of constants that are 1 in the file, because another factor includes them.
+        ones: positions of constants that are 1 in the file, because another factor includes their
+            values.
     """
 
     def __init__(self, roles: Roles):
@@ -273,7 +274,7 @@ class _Lowering:
         return self._call(op, args, name)
 
     def _without_neutral_element(self, op: str, args: list[Node]) -> Node | None:
-        """Return the other operand of a product with 1 or of a sum with 0, and else None."""
+        """Return the other operand of a product with 1 or of a sum with 0, else None."""
         if op not in ("multiply", "add"):
             return None
         neutral = 1.0 if op == "multiply" else 0.0

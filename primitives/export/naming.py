@@ -16,7 +16,7 @@ from primitives.program import Program
 
 Target = Literal["optax", "torch"]
 
-_STATES: dict[Target, dict[tuple[str, bool], str]] = {
+_STATE_NAMES: dict[Target, dict[tuple[str, bool], str]] = {
     "optax": {
         ("momentum", False): "mu",
         ("momentum", True): "trace",
@@ -32,7 +32,7 @@ _STATES: dict[Target, dict[tuple[str, bool], str]] = {
         ("largest second moment", False): "max_exp_avg_sq",
     },
 }
-_IMPORTED = {"jax", "jnp", "optax", "torch", "math", "init_fn", "update_fn"}
+_NAMES_IN_FILES = {"jax", "jnp", "optax", "torch", "math", "init_fn", "update_fn"}
 
 
 class OptimizerNameError(ExportError):
@@ -48,7 +48,7 @@ class Exported:
         target: the library that the file is for.
         name: the optimizer's name.
         source: the file's text.
-        states: for each live state of the program its name in the file.
+        states: the name in the file of each live state, by its name in the program.
         hyperparameters: the optimizer's arguments and their defaults, the learning rate first.
     """
 
@@ -64,14 +64,15 @@ def checked_name(name: str) -> str:
     """Return `name` if it can name an optimizer: lower-case letters, digits and underscores.
 
     Raises:
-        OptimizerNameError: `name` has another form, is a keyword, or is in use in the file.
+        OptimizerNameError: `name` contains other characters, is too long, is a keyword, or has
+            another meaning in the file.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or keyword.iskeyword(name):
         raise OptimizerNameError(
             f"{name!r} cannot name an optimizer; use up to 40 lower-case letters, digits and "
             "underscores, the first a letter"
         )
-    if name in _IMPORTED or name in source.Names().taken:
+    if name in _NAMES_IN_FILES or name in source.Names().taken:
         raise OptimizerNameError(
             f"{name!r} is already a name in Python or in the exported file; choose another name"
         )
@@ -84,11 +85,11 @@ def camel_case(name: str) -> str:
 
 
 def state_names(graph: Lowered, target: Target, names: source.Names) -> dict[str, str]:
-    """Return the name of each state in the file: by its role, or else its name in the program."""
+    """Return the name of each state in the file: a name for its role, or its program name."""
     names_in_file: dict[str, str] = {}
     for state in graph.states:
         name = state.parameter.name
-        role = _STATES[target].get(graph.roles.states[name])
+        role = _STATE_NAMES[target].get(graph.roles.states[name])
         suffix = SUFFIXES.get(state.parameter.kind, "")
         names_in_file[name] = names.new(f"{role}{suffix}" if role else name)
     return names_in_file

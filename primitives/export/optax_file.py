@@ -1,4 +1,4 @@
-"""Writing of an optax file: the state, the transformation `scale_by_NAME`, the optimizer NAME."""
+"""Writes an optax file: the state, the transformation `scale_by_NAME`, the optimizer NAME."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from primitives.graph.roles import Hyperparameter
 from primitives.kinds import Kind
 from primitives.program import Program
 
-_TAKEN = (
+_RESERVED_NAMES = (
     "jax",
     "jnp",
     "optax",
@@ -36,7 +36,7 @@ _TAKEN = (
     "p",
     "u",
 )
-"""Names that files use, whatever the program."""
+"""Names that every exported file may use; no state or hyperparameter gets one of them."""
 _SLICES = {
     Kind.ROW: "[..., :1]",
     Kind.COL: "[..., :1, :]",
@@ -51,7 +51,7 @@ class OptaxFile:
     Args:
         graph: the lowered graph of one step.
         name: the optimizer's name; see `naming.checked_name`.
-        summary: the optimizer's idea in one line, may be empty.
+        summary: one line that says what the optimizer does; may be empty.
         program: the original program, for the module docstring.
     """
 
@@ -63,7 +63,7 @@ class OptaxFile:
         # The hyperparameters of `scale_by_NAME`.
         self.scale_by = tuple(h for h in roles.hyperparameters if h is not self.weight_decay)
         self.names = source.Names(
-            {*_TAKEN, name, f"scale_by_{name}", *(h.name for h in self.scale_by)}
+            {*_RESERVED_NAMES, name, f"scale_by_{name}", *(h.name for h in self.scale_by)}
         )
         self.states = state_names(graph, "optax", self.names)
         self.dialect = Jax(graph.ranges())

@@ -1,8 +1,8 @@
-"""Writing of the function `update_fn` of an optax file.
+"""Writes the function `update_fn` of an optax file.
 
 The function has one `jax.tree.map` for the next value of each state, for the update, for each value
-that is summed over the model, and for each value that several of these depend on. Values of kind
-scalar are computed between them. Everything is in the order in which it is needed.
+that is summed over the model, and for each value that several of these values depend on. Values of
+kind scalar are computed between these calls. Every value is computed before its first use.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ BODY = 8
 
 
 class File(Protocol):
-    """The parts of an optax file that its `update_fn` depends on.
+    """The attributes of an optax file that the text of `update_fn` depends on.
 
     Attributes:
         graph: the lowered graph of one step.
         name: the optimizer's name.
         names: the names in use.
-        states: for each state of the program its field in the state class.
+        states: the field of each state in the state class, by the state's name in the program.
         state_class: the name of the state class.
         dialect: writes ops in JAX.
         counts_steps: whether the state holds the number of completed steps.
@@ -52,7 +52,7 @@ class _Tree:
 
     Attributes:
         text: the expression of the tree.
-        leaf: the name of its leaves in a function that maps over it.
+        leaf: the name of the tree's leaves in a function that maps over the tree.
         access: the expression of the value in terms of a leaf `_0`.
     """
 
@@ -92,7 +92,7 @@ class Update:
         ending = [] if is_gradient else self._ending(self._direction())
         names = [self.file.states[state.parameter.name] for state in graph.states]
         fields = ["count=count"] * self.file.counts_steps + [
-            f"{name}={self._following(name, state)}"
+            f"{name}={self._next_value(name, state)}"
             for name, state in zip(names, graph.states, strict=True)
         ]
         state = f"{self.file.state_class}(" if self.file.has_state else "optax.EmptyState("
@@ -168,7 +168,8 @@ class Update:
     def _computed_trees(self) -> dict[Node, StateVariable | None]:
         """Return the values that have their own `jax.tree.map`.
 
-        Each comes with the state that it is the next value of, if it has the kind of that state.
+        The result maps each value to the state whose next value it is, if both have the same kind,
+        else to None.
         """
         trees: dict[Node, StateVariable | None] = {}
         for state in self.graph.states:
@@ -191,7 +192,7 @@ class Update:
     # -- scalars ------------------------------------------------------------------------------
 
     def _needed_scalars(self) -> tuple[Node, ...]:
-        """Return the values of kind scalar that arrays read or states become."""
+        """Return the values of kind scalar that arrays read or that are next values of states."""
         scalars = [
             arg
             for value in self.graph.values()
@@ -235,7 +236,8 @@ class Update:
     def _scalar_in_array(self, value: Node) -> ast.expr | None:
         """Return a scalar for the expression of an array.
 
-        It is a name, or inline if it depends on constants and hyperparameters only.
+        The scalar is inlined if it depends on constants and hyperparameters only, and is otherwise
+        a name.
         """
         if not value.args or is_fixed(value):
             return self._scalar_leaf(value)
@@ -244,7 +246,7 @@ class Update:
     # -- trees --------------------------------------------------------------------------------
 
     def _tree(self, value: Node) -> _Tree:
-        """Return the tree of `value`, after adding the lines that compute it if there are none."""
+        """Return the tree of `value`, after adding the lines that compute it if it is missing."""
         if value not in self.trees:
             state = self.computed_trees[value]
             if state is None:
@@ -283,7 +285,7 @@ class Update:
             ending: an expression of the result in terms of the value `_0` and, if needed, `like`.
             like: the node whose tree has the leaf `like`.
         """
-        parameters: dict[str, ast.expr] = {}  # by the tree that they are leaves of
+        parameters: dict[str, ast.expr] = {}  # for each tree, the name of its leaves
         names = source.Names(self.names.taken - self._names_of_trees())
 
         def leaf(node: Node) -> ast.expr | None:
@@ -340,7 +342,7 @@ class Update:
     # -- results ------------------------------------------------------------------------------
 
     def _direction(self) -> str:
-        """Return the expression of the tree of the update, after adding the lines it needs."""
+        """Return the expression of the update's tree, after adding the lines that compute it."""
         value = self.graph.direction
         if value.kind != Kind.TENSOR:
             gradient = self.graph.gradient
@@ -354,8 +356,8 @@ class Update:
         self._assign("direction", value)
         return "direction"
 
-    def _following(self, name: str, state: StateVariable) -> str:
-        """Return the expression of a state's next value, after adding the lines it needs."""
+    def _next_value(self, name: str, state: StateVariable) -> str:
+        """Return the expression of a state's next value, after adding the lines that compute it."""
         value, kind = state.next_value, state.parameter.kind
         if value is state.old:
             return f"state.{name}"

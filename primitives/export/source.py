@@ -21,7 +21,7 @@ _SIMPLE = r"[A-Za-z_][\w.]*|\d[\w.]*(?:e-?\d+)?"
 _POWER = re.compile(rf"(?<![\w.)\]])({_SIMPLE}) \*\* (-?(?:{_SIMPLE}))(?![\w.(\[])")
 """A power of simple operands, which `ruff format` writes without spaces."""
 _SIGNED_EXPONENT = re.compile(r"\*\* \((-[\w.]+(?:e-?\d+)?)\)")
-"""A negative exponent in parentheses, which it does not need."""
+"""A negative exponent in unnecessary parentheses."""
 
 
 @lru_cache(maxsize=1024)
@@ -55,12 +55,12 @@ def repeats(code: str, operand: str) -> bool:
 
 
 def name(text: str) -> ast.expr:
-    """Return the expression of a name, which may contain dots."""
+    """Return a name, which may contain dots, as an expression."""
     return template(text)
 
 
 def literal(value: float) -> ast.expr:
-    """Return the expression of a number; an integer below a million has no decimal point."""
+    """Return a number as an expression; integers below a million have no decimal point."""
     if value < 0:
         return ast.UnaryOp(ast.USub(), literal(-value))
     is_integer = value == int(value) and value < 1e6
@@ -70,8 +70,8 @@ def literal(value: float) -> ast.expr:
 def constant(constant_name: str, value: float) -> ast.expr:
     """Return the expression of a constant.
 
-    That is its name if the file defines it (the name then starts with an underscore), and else its
-    value as a float.
+    The expression is the constant's name if the file defines the name, which then starts with an
+    underscore. Otherwise it is the value as a float.
     """
     if constant_name.startswith("_"):
         return name(constant_name)
@@ -81,7 +81,7 @@ def constant(constant_name: str, value: float) -> ast.expr:
 
 
 def number(value: float) -> str:
-    """Return a default value as text: a float in the fewest digits."""
+    """Return a float as text, in the fewest digits."""
     return re.sub(r"e-0(\d)", r"e-\1", repr(float(value)))
 
 
@@ -156,7 +156,7 @@ def paragraph(words: str, indent: int = 0, hanging: int = 0) -> list[str]:
     Args:
         words: the text.
         indent: number of spaces before the first line.
-        hanging: number of further spaces before the other lines.
+        hanging: number of additional spaces before the other lines.
     """
     return textwrap.wrap(
         words,

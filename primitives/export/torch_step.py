@@ -1,4 +1,4 @@
-"""Writing of the method `step` of a PyTorch file."""
+"""Writes the method `step` of a PyTorch file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _BODY = 12
 
 
 class File(Protocol):
-    """The parts of a PyTorch file that its method `step` depends on.
+    """The attributes of a PyTorch file that the text of `step` depends on.
 
     Attributes:
         graph: the lowered graph of one step.
         names: the names in use.
-        states: for each state of the program its key in the file.
+        states: the key of each state in the file, by the state's name in the program.
         array_states: the states that each parameter has.
         model_states: the states that the whole model has.
         hyperparameters: the constants that users can set.
@@ -116,7 +116,7 @@ class Step:
             state: the name of the dict that holds the count.
             indent: number of spaces before each line.
             read: the names to define, of `t` and `shape`.
-            increment: whether to count the step; if not, it is counted later.
+            increment: whether to count the step here; if False, later lines count the step.
         """
         space = " " * indent
         lines = []
@@ -163,7 +163,7 @@ class Step:
     def _model_states(self) -> list[str]:
         """Return the lines that update the model's states.
 
-        They read the hyperparameters of the first parameter group.
+        The lines read the hyperparameters of the first parameter group.
         """
         states = self.file.model_states
         body = _Body(self, tuple(state.next_value for state in states), indent=8, is_model=True)
@@ -238,12 +238,12 @@ class _Body:
             group = "self.param_groups[0]"
         else:
             group = "group"
-            wide = "p.grad.to(torch.promote_types(p.dtype, torch.float32))"
+            float32_or_wider = "p.grad.to(torch.promote_types(p.dtype, torch.float32))"
             if self.graph.uses_matrices:
-                wide = f"_matrix({wide})"
+                float32_or_wider = f"_matrix({float32_or_wider})"
             is_read = "weights" in self.read or re.search(r"\bgrad\b", "\n".join(self.block.lines))
             if is_read or "gradient" in self.read:
-                lines.append(f"{space}grad = {wide}")
+                lines.append(f"{space}grad = {float32_or_wider}")
             if "weights" in self.read:
                 weights = "_matrix(p)" if self.graph.uses_matrices else "p"
                 lines.append(f"{space}weights = {weights}.to(grad.dtype)")
@@ -274,8 +274,8 @@ class _Body:
     def write(self, states: list[StateVariable]) -> None:
         """Add the statements of the final loop.
 
-        First come the states whose old value nothing else reads, then the update, then the other
-        states. The weights come last, because the next values of states may depend on them.
+        First come the states whose old value only their next value reads, then the update, then the
+        other states. The weights come last, because the next values of states may depend on them.
         """
         early = [state for state in states if self._is_self_contained(state)]
         for state in early:
@@ -285,7 +285,7 @@ class _Body:
         self._write_weights(update)
 
     def _is_self_contained(self, state: StateVariable) -> bool:
-        """Whether only the state's next value depends on its old value."""
+        """Whether nothing but the state's next value depends on the state's old value."""
         others = [self.graph.direction]
         others += [s.next_value for s in self.graph.states if s is not state]
         if state.next_value.kind != state.parameter.kind or state.next_value is state.old:
@@ -308,7 +308,7 @@ class _Body:
         pending = [state for state in states if state.next_value is not state.old]
         while pending:
             ready = next((s for s in pending if not self._is_still_read(s, pending)), None)
-            if ready is None:  # they depend on each other: compute a value before it is stored
+            if ready is None:  # the states depend on each other: compute a value before storing it
                 value = pending[0].next_value
                 if value.args:
                     self.block.assign(value)
@@ -345,7 +345,7 @@ class _Body:
         is_computed = value in self.block.local or value in self.written
         if not is_computed and value.kind == old.kind and self._update_in_place(name, value, old):
             pass
-        elif self.file.dialect.on_host(value):
+        elif self.file.dialect.is_python_number(value):
             number = source.text(self.block.expression(value))
             self.block.lines.append(f"{space}{name}.fill_({number})")
         else:
@@ -356,17 +356,21 @@ class _Body:
             self.block.local.setdefault(value, source.name(name))
 
     def _update_in_place(self, name: str, value: Node, old: Node) -> bool:
-        """Add an in-place update if `value` is an average or a sum; return whether it is."""
+        """Add an in-place update if `value` is an average or a sum.
+
+        Returns:
+            Whether the update was added.
+        """
         space, block = self.block.indent, self.block
-        host = self.file.dialect.on_host
+        is_python_number = self.file.dialect.is_python_number
         average = match_average(value, old)
-        if average and host(average[1]):
+        if average and is_python_number(average[1]):
             new, decay = average
-            if new.kind != old.kind or host(new) or old in reachable((new,)):
+            if new.kind != old.kind or is_python_number(new) or old in reachable((new,)):
                 return False
-            share = source.text(source.fill("1 - _0", _0=block.operand(decay)))
-            text = source.text(block.fitted(new, f"{name}.lerp_(, {share})"))
-            self.block.lines.append(f"{space}{name}.lerp_({text}, {share})")
+            new_weight = source.text(source.fill("1 - _0", _0=block.operand(decay)))
+            text = source.text(block.fitted(new, f"{name}.lerp_(, {new_weight})"))
+            self.block.lines.append(f"{space}{name}.lerp_({text}, {new_weight})")
             return True
         if value.op == "add":
             for kept, new in (value.args, value.args[::-1]):
@@ -380,12 +384,12 @@ class _Body:
         return False
 
     def _factor(self, value: Node, old: Node) -> ast.expr | None:
-        """Return the factor of `value` = factor * `old` if it is a Python number, and else None."""
+        """Return the factor of `value` = factor * `old` if a Python number, else None."""
         if value is old:
             return ast.Constant(1.0)
         if value.op == "multiply" and self.block.uses[value] == 1:
             for arg, other in (value.args, value.args[::-1]):
-                if arg is old and self.file.dialect.on_host(other):
+                if arg is old and self.file.dialect.is_python_number(other):
                     return self.block.expression(other)
         return None
 
@@ -406,7 +410,7 @@ class _Body:
 
     def _write_weights(self, update: ast.expr) -> None:
         direction, file, space = self.graph.direction, self.file, self.block.indent
-        if self.graph.uses_matrices and not file.dialect.on_host(direction):
+        if self.graph.uses_matrices and not file.dialect.is_python_number(direction):
             tensor = "_0" if direction.kind == Kind.TENSOR else "_0.expand_as(grad)"
             update = source.fill(f"{tensor}.reshape(p.shape)", _0=update)
         change = source.fill("rate * _0", _0=update, rate=source.name("lr"))

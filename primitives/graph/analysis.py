@@ -1,12 +1,12 @@
 """Abstract execution: properties of a program that are derived without running it.
 
 One pass derives the kind of every value and which statements are live. A statement is live if an
-update depends on it, in the same step or in a later one through states. The semantic key is in
-`keys`.
+update depends on it, in the same step or in a later one through states. `keys` computes the
+semantic key.
 
-A search analyses every program that it generates, so the loops below are optimized: they look each
-name up once and make no function call for a valid statement. 20 statements take about 20
-microseconds.
+A search analyses every program that it generates, so the loops are optimized: they look up each
+name once and make no function call for a valid statement. The analysis of 20 statements takes about
+20 microseconds.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ class Analysis:
             (float).
         kinds: kind of each value.
         outputs: numbers of the returned values: the update, then the next values of the states.
-        live_states: numbers of the states that some update reads, in the order returned.
-        live_statements: indices of the statements that some update depends on, ascending.
+        live_states: numbers of the states that the update of some step depends on, in the order in
+            which the program returns them.
+        live_statements: indices of the statements that the update of some step depends on,
+            ascending.
         next_value: for the number of each state, the number of its value in the next step.
     """
 
@@ -143,9 +145,9 @@ def analyse(program: Program) -> Analysis:
 
 
 def _live(update: int, next_value: dict[int, int], depends: list[int]) -> int:
-    """Return the bit set of the values that some update depends on.
+    """Return the bit set of the values that the update of some step depends on.
 
-    A live state makes the value live that the step before returned for it.
+    If a state is live, so is the value that the program returns as the state's next value.
     """
     live = depends[update]
     previous = 0
@@ -262,9 +264,9 @@ def live(program: Program) -> Program:
 
 
 def state_memory(program: Program) -> float:
-    """Return how many numbers of live state a program keeps per weight.
+    """Return the number of elements of all live states, divided by the number of weights.
 
-    The model is two 1024 x 1024 matrices with a bias of 1024 each.
+    The model has two 1024 x 1024 matrices and two vectors of length 1024.
 
     Raises:
         ProgramError: the program is not valid.

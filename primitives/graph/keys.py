@@ -1,11 +1,11 @@
 """The semantic key: a hash of what a program computes, independent of how it is written.
 
-A program is an automaton: the next value of each live state is a term over states, weights,
-gradient, schedule and constants, and the update is another such term. States are distinguished as
-in the minimization of automata (Moore 1956). Each state starts with a colour made from its kind and
+A program is an automaton: the update and the next value of each live state are terms over states,
+weights, gradient, schedule inputs and constants. States are distinguished as in the minimization of
+automata (Moore 1956). Each state starts with a colour made from its kind and
 initial value. Each round refines the colours by the hashes of the states' next values, until the
-number of colours no longer grows. States of the same colour then always have equal values. The key
-is a hash of the update's term and of the set of pairs (colour, next term).
+number of colours no longer grows. States of the same colour then have equal values at every step.
+The key is a hash of the update's term and of the set of pairs (colour, term of the next value).
 
 So the key does not depend on names, on dead statements, on the order of independent statements and
 of states, on duplicate states, or on how often a common subexpression is computed; operands of
@@ -29,15 +29,15 @@ _FACTOR = 0x9E3779B97F4A7C15
 def mix(h: int, x: int) -> int:
     """Add `x` to a 64-bit hash `h`.
 
-    Keys are stored, so they cannot use `hash`, which differs between processes. The function is not
-    symmetric, because a state that keeps its value mixes a colour with itself.
+    Semantic keys are stored, so they cannot use Python's `hash`, which differs between processes.
+    `mix` is not symmetric, because a state that keeps its value mixes its colour with itself.
     """
     h = (h * _FACTOR + x) & _MASK
     return h ^ (h >> 29)
 
 
 _Node = tuple[int, Op, list[int]]
-"""A live statement: number of its value, op, and indices of its operands' hashes."""
+"""A live statement: number of its result, its op, and the indices of its operands in `hashes`."""
 
 _WEIGHT, _GRADIENT = mix(0x1EAF, 1), mix(0x1EAF, 2)
 _INPUT = {name: mix(0x1EAF, number) for number, name in enumerate(SCHEDULE_INPUTS, 3)}
@@ -93,7 +93,7 @@ def semantic_hash(
     colours, colour_count = initial, len(set(initial.values()))
     while True:
         _hash_terms(hashes, nodes, colours)
-        if colour_count == len(colours):
+        if colour_count == len(colours):  # all states are distinguished
             break
         refined = {state: mix(initial[state], hashes[v]) for state, v in next_value.items()}
         refined_count = len(set(refined.values()))

@@ -36,9 +36,11 @@ class Node:
     Nodes are compared by identity. `Nodes` and `StatementGraph` create them.
 
     Attributes:
-        op: name of the op; for other nodes `CONSTANT`, or the type of the leaf, such as `STATE`.
+        op: name of the op. For a node that is not an op: `CONSTANT`, or the type of the leaf, such
+            as `STATE`.
         op_entry: the op's entry in the op table; an empty entry for nodes that are not ops.
-        args: operands. Those of a commutative op are in the order in which they were created.
+        args: operands. The operands of a commutative op are in the order in which their nodes were
+            created.
         value: value of a constant, rounded to float32.
         name: name of a leaf's parameter, or the optional name of a constant.
         kind: kind of the value.
@@ -115,8 +117,8 @@ class Nodes:
     def call(self, op_name: str, *args: Node | float) -> Node:
         """Return the node of `op_name(*args)`.
 
-        A copy (`identity`) returns the operand itself, and a synonym such as `ema` becomes the op
-        that it is the same as.
+        A copy (`identity`) returns the node of its operand. A synonym such as `ema` returns a node
+        of the op that it is a synonym of (`interp`).
         """
         nodes = tuple([a if isinstance(a, Node) else self.constant(a) for a in args])
         if op_name == "identity":
@@ -183,7 +185,7 @@ class Graph:
 
     @cached_property
     def uses(self) -> Mapping[Node, int]:
-        """For each live node, how often other nodes and the returned values read it."""
+        """Number of uses of each live node, as an operand or as a returned value."""
         count = dict.fromkeys(self.live, 0)
         for node in self.live:
             for arg in node.args:
@@ -196,8 +198,8 @@ class Graph:
     def size(self) -> int:
         """Number of statements that a program for this graph needs.
 
-        Each op needs one statement. A returned value that is not the result of an op,
-        or is returned twice, needs a copy.
+        Each op needs one statement. A returned value that is not the result of an op, or that is
+        returned twice, needs a copy.
         """
         calls = sum(node.is_call for node in self.live)
         changed = [(s, n) for s, n in self.next_values.items() if not _is_state(n, s)]

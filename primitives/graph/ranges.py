@@ -1,8 +1,9 @@
 """Interval analysis: bounds on every value of a graph over all steps.
 
 The interval of a state starts at its initial value and is enlarged until it no longer changes. An
-interval contains every number that float32 arithmetic can produce for its value, whether subnormal
-numbers are kept or flushed to zero. So an interval without zero proves that a division is safe.
+interval contains every number that float32 arithmetic can produce for its value, both if subnormal
+numbers are kept and if they are flushed to zero. So a division by a value whose interval does not
+contain zero is never a division by zero.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ class Ranges:
         starts: interval of the initial value of each state.
         next_values: node of the next value of each state.
         cache: intervals computed so far, shared between graphs that have nodes in common.
-        hyperparameters: intervals of hyperparameters. If given, open ends are kept where rounding
-            cannot reach them; otherwise all intervals are closed.
+        hyperparameters: intervals of hyperparameters, by name. If they are given, an interval may
+            have an open end where rounding cannot give the value of the end; otherwise all
+            intervals are closed.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class Ranges:
     def _invariant_states(
         self, starts: Mapping[str, Interval], next_values: Mapping[str, Node]
     ) -> dict[str, Interval]:
-        """Return intervals of the states that hold before and after every step.
+        """Return intervals that contain the values of the states before and after every step.
 
-        They are enlarged until they are invariant, and unbounded if that takes too long.
+        The intervals are enlarged until a step no longer changes them. If that takes too many
+        iterations, all intervals become unbounded.
         """
         states = {name: float32(start) for name, start in starts.items()}
         for iteration in range(_WIDEN_AFTER + 2 * len(states) + 2):

@@ -294,7 +294,7 @@ class _RoleFinder(Structure):
         role = node.op_entry.constant_role(operand)
         if role and role.always and (value > 0 or not role.keeps_sign):
             interval = POSITIVE if role.keeps_sign else ANYTHING
-            return _Draft((role.name, position), role.name, role.words, interval, [])
+            return _Draft((role.name, position), role.name, role.description, interval, [])
         return None
 
     def _as_other(
@@ -309,7 +309,7 @@ class _RoleFinder(Structure):
         interval = ANYTHING
         if role.keeps_sign:
             interval = POSITIVE if value > 0 else NEGATIVE
-        return _Draft((role.name, position), role.name, role.words, interval, [])
+        return _Draft((role.name, position), role.name, role.description, interval, [])
 
     def _named(
         self, drafts: list[_Draft], weight_decay_positions: list[Position]

@@ -37,8 +37,8 @@ class StatementGraph:
         update: node of the update.
         next_values: node of the next value of each state, by the state's leaf, in the order
             returned.
-        live_states: leaves of the states that some update depends on.
-        live_statements: nodes of the statements that some update depends on.
+        live_states: leaves of the states that the update of some step depends on.
+        live_statements: nodes of the statements that the update of some step depends on.
         positions: position of each constant; (index of the statement, 0) for an op that returns a
             constant, such as `get_eps`.
     """
@@ -116,7 +116,7 @@ def resolved(node: Node) -> Node:
 
 
 def constant_value(op: str) -> float:
-    """Return the value of an op without operands, with the fewest digits of its float32."""
+    """Return the value of an op without operands: the shortest number with the same float32."""
     return shortest(float(OPS[op].meaning(np)))
 
 

@@ -51,7 +51,7 @@ class Structure(StatementGraph):
     # -- states --------------------------------------------------------------------------------
 
     def state_roles(self) -> dict[str, tuple[StateRole, bool]]:
-        """Return for each state its role and whether it is a sum instead of an average."""
+        """Return, for each state, its role and whether the state is a sum instead of an average."""
         roles: dict[str, tuple[StateRole, bool]] = {}
         for state, next_value in self.next_values.items():
             form = self.form(state)
@@ -201,7 +201,10 @@ class Structure(StatementGraph):
 
 
 def _order(op: Op, orders: list[float | None]) -> float | None:
-    """Estimate the order of a result from the orders of its operands; see `Op.order`."""
+    """Return the order of a result from the orders of its operands; None if it is unknown.
+
+    The rules are those of `Op.order`.
+    """
     known_orders = [order for order in orders if order is not None]
     if not known_orders:
         return 0.0 if not orders else None

@@ -34,7 +34,7 @@ TENSOR_REGISTERS = 24
 SCALAR_REGISTERS = 96
 MAX_INSTRUCTIONS = MAX_STATEMENTS + 16
 OPCODE, OUT, FIRST, KIND, SECTION = 0, 1, 2, 6, 7
-"""Columns of an encoded instruction; up to four operands start at FIRST."""
+"""Columns of an encoded instruction. Columns FIRST to FIRST + 3 hold the operands' registers."""
 _WIDTH = 8
 _TINY = float(np.finfo(np.float32).tiny)
 _GRADIENT = 1
@@ -43,9 +43,9 @@ _INPUTS = {"lr": _LR, "t": _T}
 
 
 class CapacityError(ValueError):
-    """The program needs more registers than the machine has, or an op that it lacks.
+    """The program needs more registers than the machine has, or an op that the machine lacks.
 
-    Such a program can still be compiled on its own, with `rule`.
+    `rule` can still compile the program by itself.
 
     Example:
         >>> from primitives import zoo
@@ -59,13 +59,13 @@ class Code(NamedTuple):
     """An encoded program: arrays of fixed shapes, so that one compiled machine runs any program.
 
     The program's update is tensor register `update` times scalar register `scale`. Most programs
-    end with a multiplication by the learning rate, which then takes no pass over memory.
+    end with a multiplication by the learning rate. As the scale, it needs no pass over memory.
 
     Attributes:
         instructions: [MAX_INSTRUCTIONS, 8] int32, a row for each instruction.
         length: () int32, the number of instructions.
-        initial_tensors: [TENSOR_REGISTERS] float32, the initial value of each tensor register,
-            which all its elements have.
+        initial_tensors: [TENSOR_REGISTERS] float32, the initial value of all elements of each
+            tensor register.
         initial_scalars: [SCALAR_REGISTERS] float32, the initial value of each scalar register.
         update: () int32, the tensor register of the update.
         scale: () int32, the scalar register of the factor of the update.
@@ -87,7 +87,8 @@ def encode(program: Program, ops: OpNames = ALL_OPS) -> Code:
         ops: names of the ops of the machine; all by default.
 
     Raises:
-        CapacityError: the program needs more registers than the machine has, or another op.
+        CapacityError: the program needs more registers than the machine has, or an op that is not
+            among `ops`.
         StatementError: the kinds of a statement's operands do not fit.
 
     Example:
@@ -123,7 +124,7 @@ class _Encoder:
 
     Attributes:
         calls: the ops to compute, by the number of their value.
-        resolved: constants and copied values that take the place of values without a call.
+        resolved: for each value without a call, the constant or value that it equals.
         update: the update, a value or a constant.
         scale: the scalar value or constant that multiplies the update.
         next_value: the next value of each live state, by the number of the state's parameter.
@@ -211,7 +212,7 @@ class _Encoder:
                 return
 
     def _fuse_pairs(self) -> None:
-        """Merge each value into its only reader where a fused instruction computes both."""
+        """Merge each value into its only user where a fused instruction computes both."""
         readers = self._readers()
         for outer, position, inner in FUSED_PAIRS:
             for call in list(self.calls.values()):
@@ -296,7 +297,7 @@ class _Encoder:
         return self.free[register_class].pop()
 
     def _order(self) -> list[int]:
-        """Return the values in the order of computation: scalars as early as possible.
+        """Return the values in the order of computation, scalars as early as possible.
 
         Scalar and tensor instructions then alternate in blocks.
         """
@@ -345,8 +346,8 @@ class _Encoder:
     def _output_register(self, value: int, register_class: str, index: int) -> int:
         """Return the index of a register for a new value.
 
-        If the value is the next value of a state whose old value is not read later, it is the
-        state's register.
+        The register is the state's register if the value is the next value of a state whose old
+        value is not read later.
         """
         for state, next_value in self.next_value.items():
             if (
@@ -390,8 +391,8 @@ class _Encoder:
     def _write_outputs(self) -> tuple[int, int]:
         """Move next values to the states' registers; return the registers of update and scale.
 
-        If a next value is another state's old value, a move may overwrite it before it is read. So
-        such values are first saved to free registers.
+        If a next value is another state's old value, a move may overwrite that value before it is
+        read. So such values are first saved to free registers.
         """
         moves: list[tuple[Register, Register]] = []
         for state, value in self.next_value.items():
@@ -412,7 +413,7 @@ class _Encoder:
         return update[1], scale[1]
 
     def _save(self, source: Register, register_class: str) -> Register:
-        """Copy a register to a free one and return that."""
+        """Copy a register to a free register and return the free register."""
         copy = (register_class, self._allocate(register_class))
         self._move(source, copy)
         return copy

@@ -1,10 +1,10 @@
 """The instructions of the compile-once machine: one for each op and layout of its operands.
 
 The machine has tensor registers, each a vector over all weights of the model, and scalar registers,
-each one number. A value of any kind other than scalar is broadcast to a tensor register; ops that
-sum over it take its kind from the instruction. A layout names the registers of the operands: "TS"
-is a tensor register and a scalar register. With an instruction for each layout, no scalar has to be
-broadcast and no operand to be copied before an op.
+each one number. A value of any kind other than scalar is broadcast to a tensor register. An op that
+sums over such a value reads the value's kind from the instruction. A layout names the registers of
+the operands: "TS" is a tensor register and a scalar register. With an instruction for each layout,
+no scalar has to be broadcast, and no operand has to be copied, before an op.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Instruction:
             In a fused instruction the inner op's operands replace operand `position`.
         result: the letter of the result's register.
         inner: in a fused instruction, the op that computes operand `position` of `op`.
-        position: the index of that operand.
+        position: the index of the operand of `op` that `inner` computes.
     """
 
     op: Op
@@ -47,7 +47,7 @@ class Instruction:
 
 
 Signature: TypeAlias = tuple[str, str | None, int, str, str]
-"""Op, inner op, position, layout and result: the key of an instruction."""
+"""The key of an instruction: op, inner op, position, layout and result."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 `interpreter(ops)` is an optax transformation whose state holds the registers and the encoded
 program. So a training loop that is compiled once trains with any program, learning rate and seed.
-Under `jax.vmap` it runs a batch of programs with `primitives.machine.batch`.
+Under `jax.vmap` the transformation runs a batch of programs with `primitives.machine.batch`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _update(
 
 
 def _run(instructions: InstructionSet, model: ArrayLayout) -> Any:
-    """Return the function that runs one step of a program, or under `vmap` of a batch of them."""
+    """Return the function that runs one step of a program; under `vmap`, of a batch of programs."""
     run_one = custom_vmap(partial(run, instructions, model))
 
     @run_one.def_vmap
@@ -92,7 +92,7 @@ def _run(instructions: InstructionSet, model: ArrayLayout) -> Any:
             (code, (tensors, scalars)),
             (code_is_batched, (tensors_are_batched, scalars_are_batched)),
         )
-        sum_factors = model.sum_factors()  # the same for all lanes; those of empty lanes are unset
+        sum_factors = model.sum_factors()  # the same for all lanes; empty lanes have unset factors
         registers = run_batch(instructions, model, code, sum_factors, tensors, scalars)
         return registers, (True, True)
 
@@ -101,7 +101,7 @@ def _run(instructions: InstructionSet, model: ArrayLayout) -> Any:
 
 @cache
 def interpreter(ops: OpNames = ALL_OPS) -> optax.GradientTransformationExtraArgs:
-    """Return the optax transformation that runs any program of some ops.
+    """Return the optax transformation that runs any program over the given ops.
 
     Its functions are `init(params, code, factor=1.0)`, where `code` is `encode(program, ops)`, and
     `update(grads, state, params, lr=1.0, t=1.0)`, which returns `-factor` times the program's

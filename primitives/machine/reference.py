@@ -33,9 +33,9 @@ def initial_state(program: Program, params: PyTree, xp: Any = jnp) -> State:
         xp: `jax.numpy` for float32 or `numpy` for float64.
 
     Returns:
-        An entry for each state, in the order in which the program returns them. It is a number for
-        a scalar, and otherwise a list with one array for each leaf of `params`, of the shape that
-        `kinds.kind_shape` gives.
+        An entry for each state, in the order in which the program returns the states. The entry is
+        a number for a scalar, and otherwise a list with one array for each leaf of `params`, of
+        the shape that `kinds.kind_shape` gives.
 
     Example:
         >>> from primitives import zoo
@@ -73,7 +73,7 @@ def step(
         grads: the gradients, a pytree with the structure of `params`.
         lr: the schedule at this step, relative to its peak; default 1.
         t: the number of this step, counted from 1.
-        xp: `jax.numpy` for float32 or `numpy` for float64; that of `initial_state`.
+        xp: `jax.numpy` for float32 or `numpy` for float64; the same as for `initial_state`.
 
     Returns:
         The update to subtract from the weights, with the structure and dtypes of `params`, and the
@@ -154,7 +154,7 @@ def _apply(op: Op, args: list[Any], xp: Any) -> Any:
 def _reduced(op: Op, args: list[Any], xp: Any) -> tuple[Any, ...]:
     """Return the sums or means over one leaf.
 
-    They have size 1 along the reduced axes, or shape () for sums over the whole model.
+    The results have size 1 along the reduced axes, or shape () for sums over the whole model.
     """
     assert op.reduction is not None
     inputs = op.reduction.inputs(xp, *xp.broadcast_arrays(*args))

@@ -2,9 +2,9 @@
 
 Blocks of scalar and of tensor instructions alternate. Each tensor instruction is a branch of a
 `lax.switch`, which reads operands from registers and returns one value. The value is then written
-to its register in place; if the branch returned the registers, XLA would copy all of them.
-Instructions with a scalar result share a few branches, which compute all of their results and
-select one. On scalars that is cheap to run, and it compiles much faster.
+to its register in place; if the branch returned the registers, XLA would copy all registers.
+Instructions with a scalar result share a few branches. Such a branch computes the results of all
+its ops and selects one, which is cheap on scalars and compiles much faster.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def run(
 
     def field(i: Array, column: int) -> Array:
         start = (i, np.int32(column))
-        cut = lax.dynamic_slice(program, start, (1, 1), allow_negative_indices=False)
-        return cut.reshape(())
+        entry = lax.dynamic_slice(program, start, (1, 1), allow_negative_indices=False)
+        return entry.reshape(())
 
     def operands(instruction: Instruction, tensors: Array, scalars: Array, i: Array) -> list[Array]:
         return [
@@ -119,7 +119,7 @@ def tensor_value(
         instruction: the instruction.
         model: the layout of the model.
         operands: vectors [weights] or numbers.
-        factors: a function that returns the factors [weights] of the operands in a sum.
+        factors: a function that returns the instruction's row of `sum_factors`, [weights].
 
     Returns:
         A value that broadcasts to [weights].
@@ -159,7 +159,7 @@ def scalar_value(
         group: the instructions.
         operands: the operands of each instruction of the group.
         opcode: the index in the group of the instruction whose value is returned.
-        factors: a function that returns the factors [weights] of its operands in a sum.
+        factors: a function that returns that instruction's row of `sum_factors`, [weights].
     """
 
     def select(values: Sequence[Any]) -> Any:
@@ -185,7 +185,7 @@ def scalar_value(
 
 
 def read(registers: Array, register: Array) -> Array:
-    """Return one register: a vector of the tensor registers or a number of the scalar registers."""
+    """Return one register: [weights] of the tensor registers or () of the scalar registers."""
     if registers.ndim == 1:
         number = lax.dynamic_slice(registers, (register,), (1,), allow_negative_indices=False)
         return number.reshape(())
@@ -195,6 +195,6 @@ def read(registers: Array, register: Array) -> Array:
 
 
 def write(registers: Array, value: Array, register: Array | int) -> Array:
-    """Return the tensor or scalar registers with `value` in one of them."""
+    """Return the tensor or scalar registers with `value` in the given register."""
     start = (register,) + (np.int32(0),) * (registers.ndim - 1)
     return lax.dynamic_update_slice(registers, value[None], start, allow_negative_indices=False)

@@ -1,4 +1,4 @@
-"""Programs as optax transformations, each traced and compiled on its own."""
+"""Programs as optax transformations, each of which is traced and compiled separately."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 The parser, the kind check, both interpreters, mutation, the command line and the tests iterate over
 this table, and nothing else lists ops. To add an op, add one row.
 
-Each op is implemented once for an array namespace `xp`. Programs run it with `jax.numpy`; tests
-compare with `numpy` in float64. Ops follow NumPy with one exception: division by zero gives zero.
-Chen et al. 2023 (arXiv 2302.06675) omit epsilon in denominators, so otherwise a weight without a
-gradient so far would become NaN.
+Each op is implemented once for an array namespace `xp`. Programs run with `xp = jax.numpy`; tests
+compare the results with `xp = numpy` in float64. Ops follow NumPy with one exception: division by
+zero gives zero. Programs of Chen et al. 2023 (arXiv 2302.06675) have no epsilon in denominators.
+Without the exception, such a program would turn a weight into NaN if its gradients so far are zero.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ POWERS: dict[float, str] = {op.exponent: op.name for op in _TABLE if op.exponent
 """Names of the ops that raise to a fixed power, by exponent."""
 
 ALIASES: dict[str, str] = {alias: op.name for op in _TABLE for alias in op.aliases}
-"""Names that the parser accepts but that are never printed, with the op's own name."""
+"""For each alias, which the parser accepts and no program prints, the name of the op."""
 
 INFIX: dict[str, Op] = {op.infix: op for op in _TABLE if op.infix}
 """Ops that are written as infix operators, by operator."""

@@ -280,8 +280,8 @@ ARITHMETIC = (
     ),
     Op("interp", "xxs", interpolate, "(1 - a) x + a y", aliases=("interpolate",), **INTERP_FACTS),
     _constant(
-        "get_pi", 3.141592653589793, "the constant pi", Symbol(r"\pi", "pi", small=True), "_PI"
+        "get_pi", 3.141592653589793, "the constant pi", Symbol(r"\pi", "pi", is_small=True), "_PI"
     ),
-    _constant("get_e", 2.718281828459045, "the constant e", Symbol("e", "e", small=True), "_E"),
+    _constant("get_e", 2.718281828459045, "the constant e", Symbol("e", "e", is_small=True), "_E"),
     _constant("get_eps", 1e-8, "the constant 1e-8", formula(1e-8)),
 )

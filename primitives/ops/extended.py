@@ -36,7 +36,7 @@ def _mod(xp: Namespace, x: Array, y: Array) -> Array:
 _NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 """Coefficients of the odd quintic of Jordan et al. 2024 (Muon).
 
-Five Newton-Schulz steps with it bring all singular values near 1.
+Five Newton-Schulz steps with these coefficients bring all singular values near 1.
 """
 
 

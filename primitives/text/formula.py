@@ -1,10 +1,10 @@
 r"""Formulas: expressions built with Python's operators and printed as LaTeX or plain text.
 
-An op defines its notation by a function from its operands' formulas, such as
-`lambda x, y, a: (1 - a) * x + a * y`. Building a formula also tidies it: signs move out of
-products, numbers move to the front, sums and products of short numbers are computed (1 - 0.9
-becomes 0.1), and nested fractions are merged. All of these hold under the language's division,
-where x / 0 is 0. Brackets are printed only where they are needed.
+An op defines its notation by a function of its operands' formulas, such as
+`lambda x, y, a: (1 - a) * x + a * y`. The operators also simplify: they move signs out of products
+and numbers to the front, compute sums and products of short numbers (1 - 0.9 becomes 0.1), and
+merge nested fractions. These simplifications hold under the language's division, where x / 0 is 0.
+Brackets are printed only where they are needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EXACT = Context(prec=200)
 
 
 class Level(IntEnum):
-    """How tightly a formula binds. A formula that binds less than its context needs brackets."""
+    """How tightly a formula binds. A formula of a lower level than its context needs brackets."""
 
     LINE = 0
     SUM = 1
@@ -34,8 +34,8 @@ class Formula:
     """An expression. Python's operators combine formulas with formulas and numbers.
 
     Attributes:
-        level: how tightly it binds in LaTeX.
-        operands: its direct subexpressions.
+        level: how tightly the formula binds in LaTeX.
+        operands: direct subexpressions.
     """
 
     @property
@@ -61,7 +61,7 @@ class Formula:
 
     @property
     def plain_level(self) -> Level:
-        """How tightly it binds in plain text, which has no fraction bars or root signs."""
+        """How tightly the formula binds in plain text, which has no fraction bars or root signs."""
         return self.level
 
     @cached_property
@@ -76,12 +76,12 @@ class Formula:
 
     @cached_property
     def height(self) -> int:
-        """Nesting depth of fractions; brackets around fractions grow with it."""
+        """Nesting depth of fractions; brackets around a formula of height 0 keep their size."""
         return max((operand.height for operand in self.operands), default=0)
 
     def __add__(self, other: Formula | float) -> Formula:
         other = formula(other)
-        folded = _folded(self, other, "add")
+        folded = _fold_numbers(self, other, "add")
         return folded or Sum((*_terms(self), *_terms(other)))
 
     def __radd__(self, other: float) -> Formula:
@@ -156,7 +156,7 @@ class Number(Formula):
 
     @property
     def level(self) -> Level:
-        """How tightly it binds: 10^{-8} as a power, 3 x 10^{-8} as a product."""
+        """How tightly the number binds: 10^{-8} as a power, 3 x 10^{-8} as a product."""
         digits, power = self._scientific
         if power is None:
             return Level.ATOM
@@ -164,7 +164,7 @@ class Number(Formula):
 
     @property
     def plain_level(self) -> Level:
-        """How tightly it binds in plain text."""
+        """How tightly the number binds in plain text."""
         return Level.ATOM
 
     @property
@@ -199,10 +199,11 @@ def _value(term: Formula) -> Decimal | None:
     return None
 
 
-def _folded(a: Formula, b: Formula, operation: str) -> Formula | None:
-    """Return the sum or product of two numbers if it has few digits, otherwise None.
+def _fold_numbers(a: Formula, b: Formula, operation: str) -> Formula | None:
+    """Return the sum or product of two numbers if the result has few digits, otherwise None.
 
-    Few means at most six, or as many as the longer number has. `operation` is `add` or `multiply`.
+    The result has few digits if it has at most six, or at most as many as the longer number.
+    `operation` is `add` or `multiply`.
     """
     x, y = _value(a), _value(b)
     if x is None or y is None:
@@ -226,7 +227,7 @@ class Negative(Formula):
 
     @cached_property
     def operations(self) -> int:
-        """Number of operations; the sign of a number is not one."""
+        """Number of operations; the sign of a number does not count."""
         return self.formula.operations + (not isinstance(self.formula, Number))
 
     def __neg__(self) -> Formula:
@@ -253,7 +254,7 @@ class Sum(Formula):
 
     @cached_property
     def operations(self) -> int:
-        """Number of operations; a subtraction counts as one."""
+        """Number of operations; a subtraction counts as one operation."""
         inner = [t.formula if isinstance(t, Negative) else t for t in self.operands]
         return len(inner) - 1 + sum(term.operations for term in inner)
 
@@ -305,7 +306,7 @@ def _product(*factors: Formula) -> Formula:
     numbers: list[Formula] = []
     for factor in factors:
         if isinstance(factor, Number):
-            folded = _folded(numbers[-1], factor, "multiply") if numbers else None
+            folded = _fold_numbers(numbers[-1], factor, "multiply") if numbers else None
             numbers[-1 if folded else len(numbers) :] = [folded or factor]
     others = [factor for factor in factors if not isinstance(factor, Number)]
     if others and numbers == [ONE]:
@@ -341,8 +342,8 @@ class Quotient(Formula):
         return rf"\frac{{{self.numerator.latex()}}}{{{self.denominator.latex()}}}"
 
     def plain(self) -> str:  # noqa: D102
-        above = plain_bracketed(self.numerator, Level.PRODUCT)
-        return f"{above} / {plain_bracketed(self.denominator, Level.POWER)}"
+        numerator = plain_bracketed(self.numerator, Level.PRODUCT)
+        return f"{numerator} / {plain_bracketed(self.denominator, Level.POWER)}"
 
 
 @dataclass(frozen=True)

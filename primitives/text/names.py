@@ -1,8 +1,9 @@
 """Checks for characters in program text that would be misread.
 
 Python normalizes identifiers (NFKC): it reads the mathematical letters U+1D422 U+1D41F as `if`. A
-name that normalization changes would print differently from how it was written, and a keyword could
-not be parsed again. So both are errors, and so are invisible characters.
+name that normalization changes would be printed differently from how the user wrote it, and a name
+that becomes a keyword could not be parsed again. So both are errors, and so are invisible
+characters.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _INVISIBLE = re.compile(
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-"""Unicode's Default_Ignorable_Code_Point. Python allows some of these in identifiers."""
+"""Unicode's Default_Ignorable_Code_Point characters; Python allows some in identifiers."""
 _WORD = re.compile("[0-9A-Za-z_\u0080-\U0010ffff]+")
 _LINE_ENDS = re.compile("\r\n|\r|\n")
 
@@ -31,7 +32,7 @@ def keyword_problem(word: str) -> str:
 
 
 def word_problem(word: str) -> str | None:
-    """Return an error message if a word would be misread, and None otherwise.
+    """Return an error message if a word would be misread, otherwise None.
 
     Args:
         word: a name or number from a program's text.
@@ -58,7 +59,10 @@ def word_problem(word: str) -> str | None:
 def text_problem(text: str) -> tuple[str, int] | None:
     """Return the error message and line of the first character or word that would be misread.
 
-    Return None if there is none. Comments may contain any characters except bidirectional controls.
+    Comments may contain any characters except bidirectional controls.
+
+    Returns:
+        The message and the line, counted from 1; None if nothing would be misread.
     """
     if text.isascii():
         return None

@@ -16,37 +16,37 @@ class Symbol(Formula):
     """A variable: a letter or name with its indices.
 
     Attributes:
-        written: LaTeX.
-        word: plain text.
-        raised: whether the LaTeX ends in a superscript or a prime.
-        small: whether the value is smaller than an array, such as a scalar.
+        latex_text: the symbol in LaTeX.
+        plain_text: the symbol in plain text.
+        has_superscript: whether the LaTeX ends in a superscript or a prime.
+        is_small: whether the value is smaller than an array, such as a scalar.
     """
 
-    written: str
-    word: str
-    raised: bool = False
-    small: bool = False
+    latex_text: str
+    plain_text: str
+    has_superscript: bool = False
+    is_small: bool = False
 
     @property
     def level(self) -> Level:
-        """How tightly it binds; a symbol with a superscript needs brackets before another."""
-        return Level.POWER if self.raised else Level.ATOM
+        """How tightly the symbol binds; with a superscript it needs brackets before another."""
+        return Level.POWER if self.has_superscript else Level.ATOM
 
     @property
     def plain_level(self) -> Level:
-        """How tightly it binds in plain text."""
+        """How tightly the symbol binds in plain text."""
         return Level.ATOM
 
     @property
     def rank(self) -> int:
-        """Its position in a product; values smaller than an array precede arrays."""
-        return 1 if self.small else 3
+        """Position in a product; values smaller than an array precede arrays."""
+        return 1 if self.is_small else 3
 
     def latex(self) -> str:  # noqa: D102
-        return self.written
+        return self.latex_text
 
     def plain(self) -> str:  # noqa: D102
-        return self.word
+        return self.plain_text
 
 
 _DELIMITERS = re.compile(r"\\l[vV]ert|\\langle|[(\[]|\\r[vV]ert|\\rangle|[)\]]")
@@ -55,7 +55,7 @@ _SELF_DELIMITED = (r"\lvert", r"\lVert", r"\langle")
 
 
 @dataclass(frozen=True)
-class Form(Formula):
+class Function(Formula):
     r"""A function: a LaTeX pattern with the operands at #1, #2, ...; plain text is a call.
 
     Brackets, norms and angles in the pattern get \left and \right if an operand contains a
@@ -78,7 +78,7 @@ class Form(Formula):
 
     @property
     def level(self) -> Level:
-        """How tightly it binds; f(x)^2 needs brackets, because the power could be of x."""
+        """How tightly the call binds; without brackets, f(x)^2 could be read as a power of x."""
         return Level.ATOM if self.pattern.startswith(_SELF_DELIMITED) else Level.POWER
 
     @property
@@ -189,17 +189,17 @@ _WORDS = {
     "grad": "g",
     "gradient": "g",
 } | {name: rf"\{name}" for name in _GREEK}
-"""LaTeX of names that have a usual symbol. Other names are single letters or set upright."""
+"""LaTeX of names that have a usual symbol. Other names become single letters or upright text."""
 
 _ACCENTS = ("hat", "bar", "tilde")
 
 
 @lru_cache(maxsize=4096)
 def letter(name: str) -> tuple[str, str]:
-    r"""Split a variable's name into the LaTeX of its letter and that of its index.
+    r"""Split a variable's name into a letter and an index, both in LaTeX.
 
     The index is empty if the name has none: `m_hat` gives \hat{m}; `beta1` and `beta_1` give \beta
-    with index 1; `row_scale` is set upright.
+    with index 1; `row_scale` gives upright text.
     """
     head, _, tail = name.partition("_")
     if tail in _ACCENTS and _single(head):
@@ -213,7 +213,7 @@ def letter(name: str) -> tuple[str, str]:
 
 
 def _single(name: str) -> str:
-    """Return the usual LaTeX letter for a name, or an empty text."""
+    """Return the usual LaTeX letter for a name, or an empty text if there is none."""
     if len(name) == 1 and name.isascii() and name.isalpha():
         return name
     if len(name) == 1 and not name.isascii():
@@ -228,19 +228,21 @@ def _upright(name: str) -> str:
     return rf"\mathrm{{{as_latex(name)}}}" if plain else rf"\text{{{as_latex(name)}}}"
 
 
-def symbol(name: str, index: str = "t", primes: int = 0, small: bool = False) -> Symbol:
+def symbol(name: str, index: str = "t", primes: int = 0, is_small: bool = False) -> Symbol:
     """Return the symbol of a variable at one time.
 
     Args:
         name: name of the variable.
         index: time index: "t", "t-1" or empty.
         primes: number of primes, which distinguish variables of the same name.
-        small: whether the value is smaller than an array.
+        is_small: whether the value is smaller than an array.
     """
     base, own_index = letter(name)
-    below = ", ".join(part for part in (own_index, index) if part)
+    subscript = ", ".join(part for part in (own_index, index) if part)
     mark = "'" * primes if primes < 4 else f"({primes})"
-    above = mark if primes < 4 else rf"^{{{mark}}}"
-    written = base + above + (f"_{{{below}}}" if len(below) > 1 else f"_{below}" if below else "")
-    word = name + mark + (f"[{index}]" if index else "")
-    return Symbol(written, word, raised=primes > 0, small=small)
+    superscript = mark if primes < 4 else rf"^{{{mark}}}"
+    latex_text = base + superscript
+    if subscript:
+        latex_text += f"_{{{subscript}}}" if len(subscript) > 1 else f"_{subscript}"
+    plain_text = name + mark + (f"[{index}]" if index else "")
+    return Symbol(latex_text, plain_text, has_superscript=primes > 0, is_small=is_small)

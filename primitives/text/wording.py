@@ -26,7 +26,7 @@ _NODE_NAMES: dict[_NodeTypes, str] = {
     ast.Attribute: "an attribute",
     ast.Starred: "a starred argument",
 }
-"""Common names of syntax, where they differ from the class names of Python's syntax tree."""
+"""Common names of syntax that differ from the names of the classes in `ast`."""
 
 _REMEDIES: dict[_NodeTypes, str] = {
     ast.AugAssign: "write m = m + g",
@@ -42,9 +42,9 @@ _REMEDIES: dict[_NodeTypes, str] = {
     ast.Starred: "pass operands one by one",
     ast.JoinedStr: "write notes as # comments",
 }
-"""What to write instead. For other syntax the parser lists what is allowed."""
+"""What to write instead of unsupported syntax; for other syntax the parser lists what it allows."""
 
-_SIGNS: dict[type[ast.AST], str] = {
+_OPERATOR_SIGNS: dict[type[ast.AST], str] = {
     **{ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"},
     **{ast.MatMult: "@", ast.Mod: "%", ast.FloorDiv: "//", ast.BitXor: "^", ast.BitAnd: "&"},
     **{ast.BitOr: "|", ast.LShift: "<<", ast.RShift: ">>"},
@@ -54,7 +54,7 @@ _SIGNS: dict[type[ast.AST], str] = {
 }
 
 MATRIX_PRODUCTS = frozenset(("bmm", "einsum", "matmul", "mm", "outer", "tensordot"))
-"""Functions of other libraries that users expect and that no op resembles."""
+"""Functions of other libraries that users may expect and that no op replaces."""
 NO_MATRIX_PRODUCTS = (
     "there are no matrix products in this language; see `evosearch ops` (orthogonalize, row_mean, "
     "col_mean)"
@@ -75,10 +75,10 @@ _OPERATOR_REMEDIES: dict[type[ast.AST], str] = {
     ast.Eq: "write equal({0}, {1})",
     ast.NotEq: "write 1 - equal({0}, {1})",
 }
-"""What to write instead of an operator, with its operands at {0} and {1}."""
+"""What to write instead of an operator; {0} and {1} stand for the operands."""
 
-_SHORT = 20
-"""Limit for quoting an expression: in nodes of the syntax tree, and in characters."""
+_MAX_QUOTED_SIZE = 20
+"""Maximum size of an expression to quote: in nodes of the syntax tree, and in characters."""
 
 
 def describe(node: ast.AST) -> str:
@@ -97,9 +97,9 @@ def describe(node: ast.AST) -> str:
         case ast.Call(func=ast.Name(id=name)):
             return f"a call of {truncate(name)!r}"
         case ast.Compare(ops=[operator, *_]):
-            return f"comparison `{_SIGNS[type(operator)]}`"
+            return f"comparison `{_OPERATOR_SIGNS[type(operator)]}`"
         case ast.BinOp(op=operator) | ast.UnaryOp(op=operator) | ast.BoolOp(op=operator):
-            return f"operator `{_SIGNS[type(operator)]}`"
+            return f"operator `{_OPERATOR_SIGNS[type(operator)]}`"
     for types, words in _NODE_NAMES.items():
         if isinstance(node, types):
             return words
@@ -148,10 +148,10 @@ def _operator_remedy(operator: ast.AST, *operands: ast.expr) -> str | None:
 
 def _quoted(node: ast.expr, placeholder: str) -> str:
     """Return the text of a short expression, or `placeholder` for a long one."""
-    if len(list(islice(ast.walk(node), _SHORT))) == _SHORT:
+    if len(list(islice(ast.walk(node), _MAX_QUOTED_SIZE))) == _MAX_QUOTED_SIZE:
         return placeholder
     text = ast.unparse(node)
-    return text if len(text) <= _SHORT and text.isprintable() else placeholder
+    return text if len(text) <= _MAX_QUOTED_SIZE and text.isprintable() else placeholder
 
 
 def truncate(text: str, limit: int = 40) -> str:
@@ -164,14 +164,14 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the known name closest to `name`, or an empty text.
+def suggestion(name: str, candidates: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the candidate closest to `name`, or an empty text.
 
     Args:
-        name: the name that was not found.
-        known: the names that exist.
+        name: the unknown name.
+        candidates: the names that exist.
     """
-    candidates = list(known)
-    close = [other for other in candidates if sorted(other) == sorted(name)]  # letters swapped
-    close = close or difflib.get_close_matches(name, candidates, n=1)
+    names = list(candidates)
+    close = [other for other in names if sorted(other) == sorted(name)]  # letters swapped
+    close = close or difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -9,7 +9,7 @@ from proxies.registry import register
 from proxies.task import Split, Task
 from proxies.tasks.digits import PIXELS, Batch, build
 
-_DIRECTIONS = 64  # of the projections in the metric
+_DIRECTIONS = 64  # number of projections in the metric
 
 
 def sliced_wasserstein(a: jax.Array, b: jax.Array, directions: np.ndarray) -> jax.Array:
@@ -19,8 +19,8 @@ def sliced_wasserstein(a: jax.Array, b: jax.Array, directions: np.ndarray) -> ja
     sorted points.
 
     Args:
-        a: `[n, d]`, points.
-        b: `[n, d]`, points.
+        a: `[n, d]`, the first set of points.
+        b: `[n, d]`, the second set of points.
         directions: `[d, k]`, unit vectors to project on.
     """
     sorted_a, sorted_b = (jnp.sort(points @ directions, axis=0) for points in (a, b))
@@ -40,22 +40,23 @@ def gan(
     """Return the task of training a generative adversarial network (Goodfellow et al. 2014).
 
     The critic `c` minimises `softplus(-c(x)) + softplus(c(G(z)))`, and the generator `G` minimises
-    `softplus(-c(G(z)))`, at the same time and with the same rule. The task's loss is the critic's.
-    The metric is the sliced Wasserstein distance between generated and evaluation images. It is
-    large if training with a rule collapses or oscillates.
+    `softplus(-c(G(z)))`, at the same time and with the same rule. The task's loss is that of the
+    critic. The metric is the sliced Wasserstein distance between generated and evaluation images.
+    The metric is large if the training collapses or oscillates.
     """
     normal = np.random.default_rng(0).standard_normal((PIXELS, _DIRECTIONS), np.float32)
     directions = normal / np.linalg.norm(normal, axis=0)
 
     def init(key: jax.Array) -> dict[str, Weights]:
         players = {"generator": (latent, hidden, PIXELS), "critic": (PIXELS, hidden, 1)}
-        plans = {player: network_specs(sizes) for player, sizes in players.items()}
+        specs_of = {player: network_specs(sizes) for player, sizes in players.items()}
         weights = gaussian(
-            key, {f"{p}/{name}": row for p, specs in plans.items() for name, row in specs.items()}
+            key,
+            {f"{p}/{name}": row for p, specs in specs_of.items() for name, row in specs.items()},
         )
         return {
             player: {name: weights[f"{player}/{name}"] for name in specs}
-            for player, specs in plans.items()
+            for player, specs in specs_of.items()
         }
 
     def generate(params: dict[str, Weights], count: int, key: jax.Array) -> jax.Array:

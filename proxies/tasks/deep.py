@@ -18,7 +18,7 @@ from proxies.tasks.digits import CLASSES, PIXELS, classify
 Deviation: TypeAlias = Callable[[int, int], float]
 """A function from a layer's inputs and outputs to the standard deviation of its weights."""
 
-STARTS: dict[str, Deviation] = {
+INITIALISATIONS: dict[str, Deviation] = {
     "naive": lambda inputs, outputs: 0.1,
     "lecun": lambda inputs, outputs: lecun(inputs),
     "xavier": lambda inputs, outputs: math.sqrt(2.0 / (inputs + outputs)),
@@ -26,7 +26,7 @@ STARTS: dict[str, Deviation] = {
 }
 """Normal initialisations: LeCun et al. 1998, Glorot & Bengio 2010, He et al. 2015.
 
-They equal those of `jax.nn.initializers`, whose many draws would take 6 s to compile.
+The deviations equal those of `jax.nn.initializers`, whose many draws would take 6 s to compile.
 """
 
 
@@ -34,7 +34,7 @@ def deep(
     name: str,
     split: Split,
     *,
-    start: str = "kaiming",
+    initialisation: str = "kaiming",
     normalized: bool = False,
     delay: int = 0,
     depth: int = 10,
@@ -44,13 +44,13 @@ def deep(
 ) -> Task:
     """Return the task of training a ReLU network with `depth` square layers.
 
-    Linear layers before and after the square layers map the inputs to `width` units and those to
-    the logits.
+    A linear layer before the square layers maps the inputs to `width` units, and another linear
+    layer maps the last units to the logits.
 
     Args:
         name: the task's name.
         split: the split; "diagnostic" reads the search part of the digits.
-        start: the initialisation, a key of `STARTS`.
+        initialisation: the name of the initialisation, a key of `INITIALISATIONS`.
         normalized: whether the input of every square layer is divided by its root mean square.
         delay: number of steps by which gradients are delayed.
         depth: number of square layers.
@@ -58,7 +58,7 @@ def deep(
         batch: images per step.
         steps: number of training steps.
     """
-    deviation = STARTS[start]
+    deviation = INITIALISATIONS[initialisation]
 
     def init(key: jax.Array) -> Weights:
         specs: WeightSpecs = {
@@ -80,7 +80,11 @@ def deep(
         x, _ = jax.lax.scan(layer, x, (params["square"], params["bias"]))
         return x @ params["leave"]
 
-    variants = [f"{start} start", *["normalised"] * normalized, *[f"delay {delay}"] * bool(delay)]
+    variants = [
+        f"{initialisation} initialisation",
+        *["normalised"] * normalized,
+        *[f"delay {delay}"] * bool(delay),
+    ]
     return classify(
         name,
         split,
@@ -93,9 +97,9 @@ def deep(
     )
 
 
-register("deep-naive", "diagnostic")(partial(deep, start="naive"))
-register("deep-lecun", "diagnostic")(partial(deep, start="lecun"))
-register("deep-xavier", "diagnostic")(partial(deep, start="xavier"))
+register("deep-naive", "diagnostic")(partial(deep, initialisation="naive"))
+register("deep-lecun", "diagnostic")(partial(deep, initialisation="lecun"))
+register("deep-xavier", "diagnostic")(partial(deep, initialisation="xavier"))
 register("deep-kaiming", "diagnostic")(deep)
-register("deep-normalized", "diagnostic")(partial(deep, start="naive", normalized=True))
+register("deep-normalized", "diagnostic")(partial(deep, initialisation="naive", normalized=True))
 register("deep-delayed", "diagnostic")(partial(deep, delay=8))

@@ -33,7 +33,7 @@ def denoise(
     noise: float = 0.7,
     steps: int = 200,
 ) -> Task:
-    """Return the task of removing normal noise of deviation `noise` from digits."""
+    """Return the task of removing normal noise of standard deviation `noise` from digits."""
 
     def init(key: jax.Array) -> Weights:
         return gaussian(key, network_specs((PIXELS, *hidden, PIXELS), last=lecun))

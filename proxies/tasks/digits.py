@@ -37,9 +37,9 @@ PIXELS = SIDE * SIDE
 _PADDED = SIDE + 1  # with a row of zeros above and a column of zeros on the left, for shifts
 _WINDOW = np.add.outer(np.arange(SIDE) * _PADDED, np.arange(SIDE)).ravel()
 _VIEWS = 4  # augmented views of each evaluation image
-_GAIN = 0.8, 1.2  # range of the random intensity
+_GAIN_RANGE = 0.8, 1.2  # range of the random factor on the intensity
 _SMOOTHING = 0.1
-_MEAN, _DEVIATION = 0.3, 0.37  # of a pixel, approximately
+_MEAN, _DEVIATION = 0.3, 0.37  # approximate mean and standard deviation of a pixel
 
 Model: TypeAlias = Callable[[Weights, jax.Array], jax.Array]
 
@@ -96,9 +96,9 @@ def _read(part: data.Part) -> Digits:
 
 
 def _views(item: jax.Array, bits: jax.Array) -> Views:
-    """Draw shifts from two of the 16 random bits, and gains from the other fourteen."""
+    """Draw shifts from two of the 16 random bits, and gains from the other 14 bits."""
     top, left = jnp.divmod(integers_below(bits, 4), 2)
-    low, high = _GAIN
+    low, high = _GAIN_RANGE
     return Views(item, top * _PADDED + left, low + (high - low) / 2**14 * (bits & 0x3FFF))
 
 
@@ -133,7 +133,7 @@ def build(
         name: the task's name.
         split: the split, which decides the part of the digits that is read; "diagnostic" tasks read
             the search part.
-        description: one line for readers.
+        description: one line that says what the task is.
         metric: what `error` returns, with its unit.
         steps: number of training steps.
         batch: images per step.
@@ -187,7 +187,7 @@ def classify(
     Args:
         name: the task's name.
         split: the split, which decides the part of the digits that is read.
-        description: the model, for readers.
+        description: the model in words.
         steps: number of training steps.
         batch: images per step.
         init: returns the initial weights.
@@ -247,28 +247,30 @@ def conv(
     name: str,
     split: Split,
     *,
-    narrow: int = 12,
-    wide: int = 24,
+    first_channels: int = 12,
+    second_channels: int = 24,
     batch: int = 48,
     steps: int = 200,
 ) -> Task:
     """Return the task of classifying digits with two convolutions and a linear layer.
 
-    A 4x4 convolution of stride 2 gives `narrow` channels, and a 2x2 convolution gives `wide` ones.
-    Both are matrix products with patches. With few channels XLA CPU's convolutions, and especially
-    their gradients, are several times slower.
+    A 4x4 convolution of stride 2 gives `first_channels` channels, and a 2x2 convolution gives
+    `second_channels` channels. Both convolutions are matrix products with patches. With few
+    channels XLA CPU's convolutions, and especially their gradients, are several times slower.
     """
-    outer, inner = 3, 2  # sides of the two feature maps
-    corners = np.add.outer(np.arange(outer) * 2 * SIDE, np.arange(outer) * 2).reshape(-1, 1)
+    first_side, second_side = 3, 2  # sides of the two feature maps
+    corners = np.add.outer(np.arange(first_side) * 2 * SIDE, np.arange(first_side) * 2).reshape(
+        -1, 1
+    )
     patches = corners + np.add.outer(np.arange(4) * SIDE, np.arange(4)).reshape(1, -1)
 
     def init(key: jax.Array) -> Weights:
-        features = inner * inner * wide
+        features = second_side * second_side * second_channels
         specs: WeightSpecs = {
-            "conv_0": ((16, narrow), he(16)),
-            "bias_0": ((narrow,), 0.0),
-            "conv_1": ((4 * narrow, wide), he(4 * narrow)),
-            "bias_1": ((wide,), 0.0),
+            "conv_0": ((16, first_channels), he(16)),
+            "bias_0": ((first_channels,), 0.0),
+            "conv_1": ((4 * first_channels, second_channels), he(4 * first_channels)),
+            "bias_1": ((second_channels,), 0.0),
             "weight": ((features, CLASSES), lecun(features)),
             "bias": ((CLASSES,), 0.0),
         }
@@ -276,13 +278,16 @@ def conv(
 
     def model(params: Weights, x: jax.Array) -> jax.Array:
         x = jax.nn.relu(x[:, patches] @ params["conv_0"] + params["bias_0"])
-        x = x.reshape(-1, outer, outer, narrow)
-        shifted = [x[:, i : i + inner, j : j + inner] for i in range(2) for j in range(2)]
-        x = jnp.concatenate(shifted, axis=-1).reshape(-1, 4 * narrow)
+        x = x.reshape(-1, first_side, first_side, first_channels)
+        windows = [
+            x[:, i : i + second_side, j : j + second_side] for i in range(2) for j in range(2)
+        ]
+        x = jnp.concatenate(windows, axis=-1).reshape(-1, 4 * first_channels)
         x = jax.nn.relu(x @ params["conv_1"] + params["bias_1"])
-        return x.reshape(-1, inner * inner * wide) @ params["weight"] + params["bias"]
+        x = x.reshape(-1, second_side * second_side * second_channels)
+        return x @ params["weight"] + params["bias"]
 
-    description = f"convolution net of {narrow} and {wide} channels"
+    description = f"convolutional network with {first_channels} and {second_channels} channels"
     return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
 
 
@@ -319,12 +324,16 @@ def residual(
             x = x + hidden @ params["contract"][block]
         return rms_normalize(x) @ params["weight"] + params["bias"]
 
-    description = f"normalised residual net of {blocks} blocks"
+    description = f"normalised residual network of {blocks} blocks"
     return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
 
 
-# 10x and 100x the work: the product of weights, steps and batch.
+# Tasks of 10x and 100x the work, which is the product of weights, steps and batch.
 register("digits-mlp-10x", "validation")(partial(mlp, hidden=(96,), batch=128, steps=400))
 register("digits-mlp-100x", "validation")(partial(mlp, hidden=(128, 128), batch=128, steps=1200))
-register("digits-conv-10x", "validation")(partial(conv, narrow=20, wide=40, batch=96, steps=450))
-register("digits-conv-100x", "validation")(partial(conv, narrow=48, wide=96, batch=96, steps=1000))
+register("digits-conv-10x", "validation")(
+    partial(conv, first_channels=20, second_channels=40, batch=96, steps=450)
+)
+register("digits-conv-100x", "validation")(
+    partial(conv, first_channels=48, second_channels=96, batch=96, steps=1000)
+)

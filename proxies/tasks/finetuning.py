@@ -16,9 +16,10 @@ from proxies.tasks.digits import CLASSES, PIXELS, SIDE, classify
 def _patches(split: Split, task: str) -> NDArray[np.uint8]:
     """Return all non-overlapping grey patches `[n, 64]` in 0..255 of the photographs."""
     (cells,) = data.photos().part_of_split(split, task)
-    rows = data.CELL // SIDE
-    grey = np.mean(cells, axis=-1).astype(np.uint8).reshape(-1, rows, SIDE, rows, SIDE)
-    patches: NDArray[np.uint8] = grey.transpose(0, 1, 3, 2, 4).reshape(-1, PIXELS)
+    patches_per_side = data.CELL // SIDE
+    grey = np.mean(cells, axis=-1).astype(np.uint8)
+    grid = grey.reshape(-1, patches_per_side, SIDE, patches_per_side, SIDE)
+    patches: NDArray[np.uint8] = grid.transpose(0, 1, 3, 2, 4).reshape(-1, PIXELS)
     return patches
 
 
@@ -30,15 +31,16 @@ def finetune(
     hidden: tuple[int, int] = (96, 48),
     batch: int = 32,
     steps: int = 400,
-    rate: float = 3e-3,
+    learning_rate: float = 3e-3,
     pre_batch: int = 128,
     pre_steps: int = 300,
 ) -> Task:
     """Return the task of fine-tuning a denoiser of photographs as a classifier of digits.
 
-    All layers except the last come from the denoiser. `init` trains it from the seed's weights
-    with `pre_steps` steps of Adam at the constant learning rate `rate`, on patches of the same
-    part of the photographs. Pre-training is a pure function of the seed, and equal for all rules.
+    All layers except the last come from the denoiser. `init` trains the denoiser from the seed's
+    initial weights with `pre_steps` steps of Adam at the constant learning rate `learning_rate`, on
+    patches of the same part of the photographs. Pre-training is a pure function of the
+    seed, and equal for all rules.
 
     Raises:
         ValueError: `split` is "diagnostic", which has no photographs.
@@ -46,7 +48,7 @@ def finetune(
     patches = _patches(split, name)
     denoiser = network_specs((PIXELS, *hidden, PIXELS), last=lecun)
     head = f"weight_{len(hidden)}", f"bias_{len(hidden)}"
-    adam = optax.adam(rate)
+    adam = optax.adam(learning_rate)
 
     def squared_error(params: Weights, batch: jax.Array, noise: jax.Array) -> jax.Array:
         x = normalize_patches(batch / 255.0)
@@ -54,7 +56,8 @@ def finetune(
 
     def init(key: jax.Array) -> Weights:
         specs = denoiser | {"head": ((hidden[-1], CLASSES), lecun(hidden[-1]))}
-        noise = {"noise": ((pre_batch, PIXELS), 0.5)}  # each pass adds it to different patches
+        # Each pass over the photographs adds the same noise to different patches.
+        noise = {"noise": ((pre_batch, PIXELS), 0.5)}
         params = gaussian(key, specs | noise)
         added, weight = params.pop("noise"), params.pop("head")
 
@@ -62,8 +65,8 @@ def finetune(
             step: jax.Array, carry: tuple[Weights, optax.OptState]
         ) -> tuple[Weights, optax.OptState]:
             params, state = carry
-            rows = (step * pre_batch + jnp.arange(pre_batch)) % len(patches)
-            gradients = jax.grad(squared_error)(params, jnp.asarray(patches)[rows], added)
+            indices = (step * pre_batch + jnp.arange(pre_batch)) % len(patches)
+            gradients = jax.grad(squared_error)(params, jnp.asarray(patches)[indices], added)
             updates, state = adam.update(gradients, state)
             params = optax.apply_updates(params, updates)
             return params, state
@@ -72,5 +75,5 @@ def finetune(
         trained: Weights = jax.lax.fori_loop(0, pre_steps, advance, start)[0]
         return trained | dict(zip(head, (weight, jnp.zeros(CLASSES)), strict=True))
 
-    description = "net pre-trained on photographs"
+    description = "network pre-trained on photographs"
     return classify(name, split, description, steps=steps, batch=batch, init=init, model=network)

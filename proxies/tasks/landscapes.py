@@ -75,7 +75,7 @@ def valley(name: str, split: Split, *, size: int = 16, condition: float = 1e4) -
         # A sum of squares, so that rounding never makes it negative.
         return 0.5 * jnp.sum(curvatures * jnp.square(w @ jnp.asarray(axes, jnp.float32)))
 
-    description = f"quadratic of condition number {condition:g}, {size} turned axes"
+    description = f"quadratic of condition number {condition:g}, {size} rotated axes"
     return _landscape(name, split, description, height, axes @ np.ones(size))
 
 
@@ -106,13 +106,19 @@ def plateau(name: str, split: Split) -> Task:
 
 @register("saddle", "diagnostic")
 def saddle(name: str, split: Split) -> Task:
-    """Return the saddle `x^2 / 2 + (y^2 - 1)^2 / 4` from (1, 0.001), almost on its ridge."""
+    """Return the saddle `x^2 / 2 + (y^2 - 1)^2 / 4` from (1, 0.001), almost on the ridge."""
 
     def height(w: jax.Array) -> jax.Array:
         x, y = w
         return 0.5 * jnp.square(x) + 0.25 * jnp.square(y**2 - 1.0)
 
-    return _landscape(name, split, "saddle, met almost on its ridge", height, np.array([1.0, 1e-3]))
+    return _landscape(
+        name,
+        split,
+        "saddle point, approached almost along its ridge",
+        height,
+        np.array([1.0, 1e-3]),
+    )
 
 
 def _chain(name: str, split: Split, description: str, *, depth: int, weight: float) -> Task:
@@ -121,7 +127,7 @@ def _chain(name: str, split: Split, description: str, *, depth: int, weight: flo
     def height(w: jax.Array) -> jax.Array:
         return 0.5 * jnp.square(jnp.prod(w) - 1.0)
 
-    # Weights that differ by 1% do not stay equal.
+    # Equal weights would stay equal, so the initial weights differ by 1%.
     start = weight * np.linspace(0.99, 1.01, depth)
     return _landscape(name, split, description, height, start)
 
@@ -184,25 +190,25 @@ register("curvature-slope", "diagnostic")(
 
 
 @register("reddi", "diagnostic")
-def reddi(name: str, split: Split, *, rare: int = 8000, steps: int = 400_000) -> Task:
+def reddi(name: str, split: Split, *, period: int = 8000, steps: int = 400_000) -> Task:
     """Return a convex online problem on which Adam diverges (Reddi et al. 2018, theorem 3).
 
-    The loss of each step is `s x + x^2 / 2`. The slope `s` is `2 rare - 1` with probability
-    `1 / rare`, and -1 otherwise. The mean loss is `x + x^2 / 2`, with its minimum at -1.
+    The loss of each step is `s x + x^2 / 2`. The slope `s` is `2 period - 1` with probability
+    `1 / period`, and -1 otherwise. The mean loss is `x + x^2 / 2`, with its minimum at -1.
 
-    Adam divides the rare large slope by its own size, and forgets it before the next one if
-    `1 / (1 - beta_2)` is well below `rare`. It then ends at +1, where the common loss is lowest.
-    AMSGrad does not. The paper has linear losses on an interval; here the parabola replaces its
-    projection.
+    Adam divides the infrequent large slope by the slope's magnitude. If `1 / (1 - beta_2)` is well
+    below `period`, Adam forgets a large slope before the next one, and ends at +1, where the
+    frequent loss is lowest. AMSGrad does not. The paper has linear losses on an interval;
+    here the parabola replaces the projection.
     """
-    high = 2.0 * rare - 1.0
+    high = 2.0 * period - 1.0
 
     def init(key: jax.Array) -> Weights:
         del key
         return {"x": jnp.zeros(1)}
 
     def sample(partition: tuple[()], key: jax.Array) -> jax.Array:
-        is_rare = jax.random.bits(key) < jnp.uint32(2**32 // rare)
+        is_rare = jax.random.bits(key) < jnp.uint32(2**32 // period)
         return jnp.where(is_rare, high, -1.0)
 
     def loss(params: Weights, slope: jax.Array, key: jax.Array) -> jax.Array:

@@ -35,14 +35,14 @@ STEPS = 10_000
 """Number of training steps; the paper's proxies train for about ten minutes on one TPU."""
 
 SIDE = 64
-"""Pixels along a side of an image."""
+"""Side of an image in pixels."""
 
 SYMBOLS = 3_000
 """Size of the vocabulary; code 0 is shared by all words outside it."""
 
-_RATIO = 4  # hidden units of a ReLU sublayer, as a multiple of the width
-_EVALUATED = 2_048  # maximum number of evaluation items
-_STATISTICS = 1_024  # number of images that mean and deviation are computed from
+_HIDDEN_RATIO = 4  # hidden units of a ReLU sublayer, as a multiple of the width
+_MAX_EVALUATION_ITEMS = 2_048  # maximum number of evaluation items
+_STATISTICS_IMAGES = 1_024  # number of images from which mean and deviation are computed
 
 
 class Images(NamedTuple):
@@ -61,11 +61,11 @@ class Images(NamedTuple):
     deviation: NDArray[np.float32]
 
     @classmethod
-    def of(
+    def from_pixels(
         cls, pixels: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int32]
     ) -> "Images":
         """Return images with the mean and deviation of each channel, estimated from a subset."""
-        subset = pixels[:: -(-len(pixels) // _STATISTICS)].astype(np.float32)
+        subset = pixels[:: -(-len(pixels) // _STATISTICS_IMAGES)].astype(np.float32)
         mean, deviation = subset.mean(axis=(0, 1, 2)), subset.std(axis=(0, 1, 2))
         return cls(pixels, labels, mean, np.maximum(deviation, np.float32(1e-6)))
 
@@ -88,7 +88,7 @@ def vit(
     images: Images,
     classes: int,
     *,
-    of: str,
+    data_description: str,
     layers: int = 3,
     heads: int = 3,
     width: int = 96,
@@ -103,10 +103,10 @@ def vit(
         split: the task's split.
         images: the images to train and to evaluate on.
         classes: number of classes; labels are in `range(classes)`.
-        of: a description of the images, for readers.
+        data_description: what the images are, such as the name of their file.
         layers: number of layers, each an attention and a ReLU sublayer.
         heads: number of attention heads, a divisor of `width`.
-        width: numbers per patch.
+        width: length of a patch's vector.
         patch: side of a patch in pixels, a divisor of the images' sides.
         batch: images per step.
         steps: number of training steps.
@@ -115,12 +115,12 @@ def vit(
 
     def init(key: jax.Array) -> Weights:
         specs = patch_specs(
-            (side // patch) ** 2, patch**2 * channels, layers, width, classes, _RATIO
+            (side // patch) ** 2, patch**2 * channels, layers, width, classes, _HIDDEN_RATIO
         )
         return gaussian(key, specs)
 
     def partition(images: Images, key: jax.Array) -> Partition:
-        return cut(images.pixels.shape[0], key, at_most=_EVALUATED)
+        return cut(images.pixels.shape[0], key, at_most=_MAX_EVALUATION_ITEMS)
 
     def sample(partition: Partition, key: jax.Array) -> jax.Array:
         return draw(partition.train, key, batch)[0]
@@ -147,7 +147,8 @@ def vit(
     return Task(
         name=name,
         split=split,
-        description=f"{classes} classes of {of}, vision transformer of {layers} layers",
+        description=f"{classes} classes of {data_description}, "
+        f"vision transformer of {layers} layers",
         metric="cross-entropy (nats)",
         steps=steps,
         data=images,
@@ -165,7 +166,7 @@ def transformer(
     split: Split,
     text: Text,
     *,
-    of: str,
+    data_description: str,
     symbols: int = SYMBOLS,
     layers: int = 2,
     heads: int = 2,
@@ -180,18 +181,18 @@ def transformer(
         name: the task's name.
         split: the task's split.
         text: blocks of indices below `symbols`.
-        of: a description of the text, for readers.
+        data_description: what the text is, such as the name of its file.
         symbols: size of the vocabulary.
         layers: number of layers, each an attention and a ReLU sublayer.
         heads: number of attention heads, a divisor of `width`.
-        width: numbers per word.
+        width: length of a word's vector.
         context: maximum number of words before a prediction, below 128.
         batch: windows of `context` words per step.
         steps: number of training steps.
     """
 
     def init(key: jax.Array) -> Weights:
-        return gaussian(key, token_specs(symbols, context, layers, width, _RATIO))
+        return gaussian(key, token_specs(symbols, context, layers, width, _HIDDEN_RATIO))
 
     def model(params: Weights, codes: jax.Array) -> jax.Array:
         return predict_tokens(params, codes, layers, heads)
@@ -199,7 +200,7 @@ def transformer(
     return next_symbols(
         name,
         split,
-        f"next of {symbols:,} words of {of}, transformer of {layers} layers",
+        f"next of {symbols:,} words of {data_description}, transformer of {layers} layers",
         text=text,
         metric="cross-entropy (nats per word)",
         source="none",
@@ -208,7 +209,7 @@ def transformer(
         steps=steps,
         init=init,
         model=model,
-        evaluated=_EVALUATED,
+        max_evaluation_items=_MAX_EVALUATION_ITEMS,
     )
 
 
@@ -222,7 +223,7 @@ def words(text: str) -> list[str]:
 
 
 def codes_of(tokens: Iterable[str]) -> dict[str, int]:
-    """Return codes from 1 for the most frequent words of `tokens`; code 0 is for all others."""
+    """Return codes from 1 for the most frequent words of `tokens`; code 0 means any other word."""
     counts = Counter(tokens)
     frequent = sorted(counts, key=lambda word: (-counts[word], word))[: SYMBOLS - 1]
     return {word: code for code, word in enumerate(frequent, start=1)}
@@ -231,13 +232,19 @@ def codes_of(tokens: Iterable[str]) -> dict[str, int]:
 def vit_stand_in(*, steps: int = STEPS) -> Task:
     """Return the paper's vision transformer on generated images, to measure speed and memory."""
     images, classes = generated_images()
-    return vit("paper-vit", "diagnostic", images, classes, of="generated images", steps=steps)
+    return vit(
+        "paper-vit", "diagnostic", images, classes, data_description="generated images", steps=steps
+    )
 
 
 def transformer_stand_in(*, steps: int = STEPS) -> Task:
     """Return the paper's language model on a generated text, to measure speed and memory."""
     return transformer(
-        "paper-transformer", "diagnostic", generated_text(), of="a generated text", steps=steps
+        "paper-transformer",
+        "diagnostic",
+        generated_text(),
+        data_description="a generated text",
+        steps=steps,
     )
 
 
@@ -250,7 +257,7 @@ def generated_images(count: int = 2_048, side: int = SIDE) -> tuple[Images, int]
     pattern = pattern.repeat(side // coarse, axis=1).repeat(side // coarse, axis=2)
     labels = rng.integers(0, classes, count, np.int32)
     noise = rng.integers(0, 224, (count, side, side, 3), np.uint8)
-    return Images.of(noise + pattern[labels], labels), classes
+    return Images.from_pixels(noise + pattern[labels], labels), classes
 
 
 @cache
@@ -259,10 +266,10 @@ def generated_text(blocks: int = 2_048, symbols: int = SYMBOLS) -> Text:
 
     Each successor is half as likely as the one before it.
     """
-    followers = 8
+    successor_count = 8
     rng = np.random.default_rng(0)
-    successors = rng.integers(0, symbols, (symbols, followers), np.uint16)
-    choices = np.minimum(rng.geometric(0.5, (data.BLOCK, blocks)) - 1, followers - 1)
+    successors = rng.integers(0, symbols, (symbols, successor_count), np.uint16)
+    choices = np.minimum(rng.geometric(0.5, (data.BLOCK, blocks)) - 1, successor_count - 1)
     text = np.empty((data.BLOCK, blocks), np.uint16)
     word = rng.integers(0, symbols, blocks, np.uint16)
     for position, choice in enumerate(choices):

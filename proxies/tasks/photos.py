@@ -27,7 +27,7 @@ from proxies.sampling import Partition, cut, draw, evaluation_views, integers_be
 from proxies.task import Split, Task
 
 _GREY = 0.299, 0.587, 0.114  # weights of red, green and blue in luma (ITU-R BT.601)
-_MEAN, _DEVIATION = 0.35, 0.25  # of a pixel in 0..1, approximately
+_MEAN, _DEVIATION = 0.35, 0.25  # approximate mean and standard deviation of a pixel in 0..1
 
 
 class Cells(NamedTuple):
@@ -40,7 +40,7 @@ class Cells(NamedTuple):
     pixels: NDArray[np.float32]
 
 
-class Places(NamedTuple):
+class Positions(NamedTuple):
     """The positions of the patches of a batch.
 
     Attributes:
@@ -78,7 +78,7 @@ def build(
     Args:
         name: the task's name.
         split: the split, which decides the part of the photographs that is read.
-        description: one line for readers.
+        description: one line that says what the task is.
         metric: what `error` returns, with its unit.
         grey: whether the photographs are converted to grey.
         side: side of a patch in pixels.
@@ -105,18 +105,18 @@ def build(
     def partition(cells: Cells, key: jax.Array) -> Partition:
         return cut(cells.pixels.shape[0], key)
 
-    def places(cell: jax.Array, bits: jax.Array) -> Places:
-        return Places(cell, *jnp.divmod(integers_below(bits, offsets * offsets), offsets))
+    def positions(cell: jax.Array, bits: jax.Array) -> Positions:
+        return Positions(cell, *jnp.divmod(integers_below(bits, offsets * offsets), offsets))
 
-    def sample(partition: Partition, key: jax.Array) -> Places:
-        return places(*draw(partition.train, key, batch))
+    def sample(partition: Partition, key: jax.Array) -> Positions:
+        return positions(*draw(partition.train, key, batch))
 
-    def read(cells: Cells, sample: Places) -> jax.Array:
+    def read(cells: Cells, sample: Positions) -> jax.Array:
         start = (sample.cell * data.CELL + sample.top) * data.CELL + sample.left
         return jnp.ravel(cells.pixels)[start[:, None, None, None] * channels + window]
 
     def evaluate(params: Weights, cells: Cells, partition: Partition, key: jax.Array) -> jax.Array:
-        sample = places(*evaluation_views(partition, views))
+        sample = positions(*evaluation_views(partition, views))
         return metric_of(params, read(cells, sample), key)
 
     return Task(
@@ -154,7 +154,7 @@ def autoencoder(
     Args:
         name: the task's name.
         split: the split, which decides the part of the photographs that is read.
-        hidden: units of the layers of the encoder; the decoder mirrors them.
+        hidden: units of each hidden layer of the encoder; the decoder has them in reverse order.
         code: units of the narrowest layer.
         batch: patches per step.
         steps: number of training steps.
@@ -176,7 +176,7 @@ def autoencoder(
     return build(
         name,
         split,
-        f"grey patches of photographs, autoencoder through {code} units",
+        f"grey patches of photographs, autoencoder with a bottleneck of {code} units",
         "mean squared error (share of a patch's variance)",
         grey=True,
         side=side,
@@ -229,9 +229,11 @@ def denoise(
     def model(params: Weights, noisy: jax.Array) -> jax.Array:
         x = convolve(noisy, params["enter"])
         for block in range(blocks):
-            normal = rms_normalize(x) * params["gain"][block]
-            units = jax.nn.relu(convolve(normal, params["expand"][block]) + params["bias"][block])
-            x = x + convolve(units, params["contract"][block])
+            normalized = rms_normalize(x) * params["gain"][block]
+            hidden = jax.nn.relu(
+                convolve(normalized, params["expand"][block]) + params["bias"][block]
+            )
+            x = x + convolve(hidden, params["contract"][block])
         return convolve(rms_normalize(x) * params["gain"][blocks], params["leave"])
 
     def loss(params: Weights, patches: jax.Array, key: jax.Array) -> jax.Array:
@@ -241,7 +243,7 @@ def denoise(
     return build(
         name,
         split,
-        "noisy colour patches of photographs, residual convolution net",
+        "noisy colour patches of photographs, residual convolutional network",
         f"mean squared error (noise: {noise**2:g})",
         grey=False,
         side=side,

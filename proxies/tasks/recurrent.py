@@ -39,19 +39,19 @@ def recurrent(
         }
         return gaussian(key, specs)
 
-    def model(params: Weights, codes: jax.Array) -> jax.Array:
-        hot = jax.nn.one_hot(codes, SYMBOLS, dtype=params["embed"].dtype)
-        x = hot @ params["embed"] + params["recur_bias"]
+    def model(params: Weights, tokens: jax.Array) -> jax.Array:
+        one_hot = jax.nn.one_hot(tokens, SYMBOLS, dtype=params["embed"].dtype)
+        x = one_hot @ params["embed"] + params["recur_bias"]
 
         def advance(state: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
             state = jnp.tanh(inputs + state @ params["recur"])
             return state, state
 
-        start = jnp.zeros((codes.shape[0], width), x.dtype)
+        start = jnp.zeros((tokens.shape[0], width), x.dtype)
         _, states = jax.lax.scan(advance, start, x.swapaxes(0, 1))
         return states.swapaxes(0, 1) @ params["weight"] + params["bias"]
 
-    description = f"next character of English text, recurrent net of {width} units"
+    description = f"next character of English text, recurrent network of {width} units"
     return language_model(
         name,
         split,
@@ -100,9 +100,9 @@ def lstm(
         open_gates = jnp.zeros((4, width)).at[1].set(1.0).ravel()
         return gaussian(key, specs) | {"gate_bias": open_gates}
 
-    def model(params: Weights, codes: jax.Array) -> jax.Array:
-        hot = jax.nn.one_hot(codes, SYMBOLS, dtype=params["embed"].dtype)
-        x = hot @ params["embed"] + params["gate_bias"]
+    def model(params: Weights, tokens: jax.Array) -> jax.Array:
+        one_hot = jax.nn.one_hot(tokens, SYMBOLS, dtype=params["embed"].dtype)
+        x = one_hot @ params["embed"] + params["gate_bias"]
 
         def advance(
             state: tuple[jax.Array, jax.Array], inputs: jax.Array
@@ -114,7 +114,7 @@ def lstm(
             hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
             return (hidden, cell), hidden
 
-        start = jnp.zeros((codes.shape[0], width), x.dtype)
+        start = jnp.zeros((tokens.shape[0], width), x.dtype)
         _, states = jax.lax.scan(advance, (start, start), x.swapaxes(0, 1))
         return states.swapaxes(0, 1) @ params["weight"] + params["bias"]
 

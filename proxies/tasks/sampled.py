@@ -10,8 +10,8 @@ from proxies.task import Split, Task
 from proxies.tasks.digits import CLASSES, PIXELS, Batch, build
 
 
-def _error_share(params: Weights, images: Batch) -> jax.Array:
-    """Return the share of wrong answers, with one wrong answer added so that it is positive."""
+def _error_rate(params: Weights, images: Batch) -> jax.Array:
+    """Return the error rate, counting one more wrong answer, so that the rate is positive."""
     wrong = jnp.argmax(network(params, images.pixels), axis=-1) != images.labels
     return (jnp.sum(wrong) + 1.0) / (wrong.shape[0] + 1.0)
 
@@ -38,18 +38,18 @@ def smoothing(
 
     def loss(params: Weights, images: Batch, key: jax.Array) -> jax.Array:
         del key
-        return _error_share(params, images)
+        return _error_rate(params, images)
 
     def gradient(params: Weights, images: Batch, key: jax.Array) -> tuple[jax.Array, Weights]:
         flat, restore = ravel_pytree(params)
         directions = jax.random.normal(key, (pairs, flat.size))
 
         def slope(direction: jax.Array) -> tuple[jax.Array, jax.Array]:
-            above, below = (
-                _error_share(restore(flat + sign * deviation * direction), images)
+            loss_above, loss_below = (
+                _error_rate(restore(flat + sign * deviation * direction), images)
                 for sign in (1, -1)
             )
-            return 0.5 * (above + below), (above - below) / (2.0 * deviation)
+            return 0.5 * (loss_above + loss_below), (loss_above - loss_below) / (2.0 * deviation)
 
         losses, slopes = jax.vmap(slope)(directions)
         return jnp.mean(losses), restore(slopes @ directions / pairs)
@@ -79,8 +79,8 @@ def policy(
     """Return the task of minimising the expected 0-1 error of a random answer (Williams 1992).
 
     One answer `a` is drawn for each image from `p = softmax(logits)`. The gradient is the batch
-    mean of `(wrong - b) grad log p(a)`, where `b` is the share of wrong answers for the other
-    images of the batch. The reported loss is the exact expectation.
+    mean of `(wrong - b) grad log p(a)`, where the control variate `b` is the error rate on the
+    other images of the batch. The reported loss is the exact expectation.
     """
 
     def init(key: jax.Array) -> Weights:

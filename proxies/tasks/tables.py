@@ -44,7 +44,7 @@ class Rows(NamedTuple):
 
     Attributes:
         features: `[batch, 30]` float32.
-        hidden: `[batch, 30]` float32, 1 for hidden features and 0 for others.
+        hidden: `[batch, 30]` float32, 1 for hidden features and 0 for visible features.
     """
 
     features: jax.Array
@@ -68,9 +68,9 @@ def impute(
     Raises:
         ValueError: `split` is "diagnostic", which has no data.
     """
-    (raw,) = data.tumours().part_of_split(split, name)
-    # Sizes and textures are skewed: without this the loss would depend on a few outliers.
-    rows = np.cbrt(raw)
+    (unscaled,) = data.tumours().part_of_split(split, name)
+    # Sizes and textures are skewed. Cube root and clipping keep outliers from dominating the loss.
+    rows = np.cbrt(unscaled)
     rows = np.clip((rows - rows.mean(axis=0)) / rows.std(axis=0), -3.0, 3.0)
     features = rows.shape[1]
 

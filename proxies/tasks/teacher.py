@@ -15,8 +15,8 @@ from proxies.registry import register
 from proxies.sampling import choose, cut, draw
 from proxies.task import Split, Task
 
-_INPUTS, _OUTPUTS, _TEACHER = 16, 4, 24  # of the teacher: inputs, outputs and hidden units
-_NOISE = 0.3  # standard deviation
+_INPUTS, _OUTPUTS, _HIDDEN = 16, 4, 24  # numbers of inputs, outputs and hidden units of the teacher
+_NOISE = 0.3  # standard deviation of the noise in training answers
 
 
 class Points(NamedTuple):
@@ -31,8 +31,8 @@ class Points(NamedTuple):
     noise: NDArray[np.float32]
 
 
-class Lesson(NamedTuple):
-    """A seed's split of the points, and the answers of its teacher.
+class TeacherPartition(NamedTuple):
+    """A seed's partition of the points, and the answers of the seed's teacher.
 
     Attributes:
         train: `[n]` int32, indices of the training points.
@@ -45,7 +45,7 @@ class Lesson(NamedTuple):
     answers: jax.Array
 
 
-class Questions(NamedTuple):
+class Sample(NamedTuple):
     """The points of a batch.
 
     Attributes:
@@ -88,21 +88,21 @@ def teacher(
     def init(key: jax.Array) -> Weights:
         return gaussian(key, network_specs((_INPUTS, *hidden, _OUTPUTS), last=lecun))
 
-    def partition(points: Points, key: jax.Array) -> Lesson:
+    def partition(points: Points, key: jax.Array) -> TeacherPartition:
         train, evaluation, _ = cut(points.inputs.shape[0], key)
         specs: WeightSpecs = {
-            "a": ((_INPUTS, _TEACHER), lecun(_INPUTS)),
-            "b": ((_TEACHER, _OUTPUTS), 1.0),
+            "a": ((_INPUTS, _HIDDEN), lecun(_INPUTS)),
+            "b": ((_HIDDEN, _OUTPUTS), 1.0),
         }
         weights = gaussian(jax.random.fold_in(key, 1), specs)
         units = jnp.tanh(2.0 * points.inputs @ weights["a"])
-        return Lesson(train, evaluation, units @ weights["b"] / math.sqrt(_TEACHER))
+        return TeacherPartition(train, evaluation, units @ weights["b"] / math.sqrt(_HIDDEN))
 
-    def sample(partition: Lesson, key: jax.Array) -> Questions:
+    def sample(partition: TeacherPartition, key: jax.Array) -> Sample:
         items, noise = draw(partition.train, key, batch)
-        return Questions(items, choose(partition.train, noise), partition.answers[items])
+        return Sample(items, choose(partition.train, noise), partition.answers[items])
 
-    def read(points: Points, sample: Questions) -> Examples:
+    def read(points: Points, sample: Sample) -> Examples:
         inputs, noise = jnp.asarray(points.inputs), jnp.asarray(points.noise)
         return Examples(inputs[sample.item], sample.answers + _NOISE * noise[sample.noise])
 
@@ -110,7 +110,9 @@ def teacher(
         del key
         return jnp.mean(jnp.square(network(params, batch.inputs) - batch.answers))
 
-    def evaluate(params: Weights, points: Points, partition: Lesson, key: jax.Array) -> jax.Array:
+    def evaluate(
+        params: Weights, points: Points, partition: TeacherPartition, key: jax.Array
+    ) -> jax.Array:
         items = partition.evaluation
         examples = Examples(jnp.asarray(points.inputs)[items], partition.answers[items])
         return loss(params, examples, key)

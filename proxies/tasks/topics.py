@@ -57,7 +57,7 @@ def language_model(
     Args:
         name: the task's name.
         split: the split, which decides the part of the text that is read.
-        description: one line for readers.
+        description: one line that says what the task is.
         context: maximum number of characters before a prediction, below 128.
         batch: windows of `context` characters per step.
         steps: number of training steps.
@@ -96,14 +96,14 @@ def next_symbols(
     steps: int,
     init: Callable[[jax.Array], Weights],
     model: Callable[[Weights, jax.Array], jax.Array],
-    evaluated: int | None = None,
+    max_evaluation_items: int | None = None,
 ) -> Task:
     """Return the task of predicting each symbol of a text from those before it.
 
     Args:
         name: the task's name.
         split: the task's split.
-        description: one line for readers.
+        description: one line that says what the task is.
         text: blocks of characters or words.
         metric: the metric, with its unit.
         source: the name of the data.
@@ -113,8 +113,8 @@ def next_symbols(
         init: returns the initial weights.
         model: a function from weights and codes `[batch, context]` to logits
             `[batch, context, symbols]`.
-        evaluated: maximum number of evaluation blocks, which are then evaluated `batch` at a time;
-            None evaluates a quarter of all blocks at once.
+        max_evaluation_items: maximum number of evaluation blocks, which are evaluated `batch` at a
+            time; None evaluates a quarter of all blocks at once.
 
     Raises:
         ValueError: `context` is out of range.
@@ -125,7 +125,7 @@ def next_symbols(
     window = np.arange(context + 1)
 
     def partition(text: Text, key: jax.Array) -> Partition:
-        return cut(text.blocks.shape[0], key, at_most=evaluated)
+        return cut(text.blocks.shape[0], key, at_most=max_evaluation_items)
 
     def windows(block: jax.Array, bits: jax.Array) -> Windows:
         return Windows(block, integers_below(bits, offsets))
@@ -145,7 +145,7 @@ def next_symbols(
         def error(block: jax.Array, bits: jax.Array) -> jax.Array:
             return loss(params, read(text, windows(block, bits)), key)
 
-        if evaluated is None:
+        if max_evaluation_items is None:
             return error(partition.evaluation, partition.view)
         return mean_error(error, partition, batch)
 
@@ -185,7 +185,7 @@ def transformer(
         split: the split, which decides the part of the text that is read.
         layers: number of layers, each an attention and a ReLU sublayer.
         heads: number of attention heads, a divisor of `width`.
-        width: numbers per character.
+        width: length of a character's vector.
         context: maximum number of characters before a prediction, below 128.
         batch: windows of `context` characters per step.
         steps: number of training steps.
@@ -219,7 +219,7 @@ def transformer(
 
 attention = partial(transformer, layers=1, heads=1)
 
-# 4,416 weights; 10x and 100x the work: the product of weights, steps and batch.
+# Tasks of 4,416 weights, and of 10x and 100x the work: the product of weights, steps and batch.
 register("topics-attention", "search")(partial(attention, width=16, context=16, batch=4, steps=200))
 register("topics-attention-10x", "validation")(
     partial(attention, width=24, context=24, batch=8, steps=520)

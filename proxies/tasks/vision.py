@@ -87,5 +87,5 @@ def resnet(
         features = jnp.mean(rms_normalize(x) * params["gain"][blocks], axis=(1, 2))
         return features @ params["weight"] + params["bias"]
 
-    description = f"normalised residual convolution net of {blocks} blocks"
+    description = f"normalised residual convolutional network of {blocks} blocks"
     return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)

@@ -1,8 +1,9 @@
-"""Trainings side by side: a batch of lanes, each with its own seed, schedule and rule operands.
+"""A batch of trainings side by side: each lane has its own seed, schedule and rule operands.
 
-The loop is that for one training, under `jax.vmap`. Lanes are independent: a lane whose training
-has ended keeps its state until it is read and loaded again, while the other lanes advance. With
-several devices, each device holds an equal share of the lanes and runs them independently.
+The lanes run the training loop of `proxies.training.loop` under `jax.vmap`. Lanes are independent:
+when the training in a lane has ended, the lane keeps its state until the result is read and the
+lane is loaded again, while the other lanes advance. With several devices, each device holds equally
+many lanes, and runs its lanes without waiting for the other devices.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from proxies.task import PyTree
 from proxies.training.loop import Draws, Loop, StepSchedule, TrainingResult, TrainState
 
-_GROUPS = 8  # at most an eighth of a device's lanes is loaded or read at once
+_GROUPS_PER_DEVICE = 8  # a group is the lanes that are loaded or read at once
 _AXIS = "lanes"
 _LANES: Any = Spec(_AXIS)  # type: ignore[no-untyped-call]
 _REPLICATED: Any = Spec()  # type: ignore[no-untyped-call]
@@ -31,10 +32,10 @@ _State: TypeAlias = tuple[Draws, TrainState]
 
 
 class Entry(NamedTuple):
-    """The arguments of one training that a lane is loaded with.
+    """The arguments of one training, to load into a lane.
 
     Attributes:
-        key: uint32 words, the data of the seed's key.
+        key: uint32, the data of the seed's key; see `jax.random.key_data`.
         schedule: learning rate, weight decay and loss limit of each step.
         operands: additional arguments of the rule's `init`.
     """
@@ -45,13 +46,13 @@ class Entry(NamedTuple):
 
 
 class Lanes:
-    """A batch of trainings of one loop; all lanes are empty at first.
+    """A batch of trainings of one training loop; all lanes are empty at first.
 
     Args:
         loop: the training loop of every lane.
         data: the task's data.
         example: an entry whose shapes all other entries share.
-        lanes: number of trainings side by side; a multiple of the number of devices.
+        lanes: number of lanes; a multiple of the number of devices.
         devices: devices that share the lanes equally.
         compiler_options: options of XLA.
 
@@ -83,12 +84,12 @@ class Lanes:
             )
         self._devices = len(devices)
         self._lanes_per_device = lanes // len(devices)
-        self.group_size = max(1, self._lanes_per_device // _GROUPS)
+        self.group_size = max(1, self._lanes_per_device // _GROUPS_PER_DEVICE)
         mesh = Mesh(np.array(devices), (_AXIS,))
         self._data = jax.device_put(data, NamedSharding(mesh, _REPLICATED))
         self._padding = example
 
-        def empty() -> _State:
+        def empty_state() -> _State:
             key, schedule, operands = jax.tree.map(jnp.asarray, example)
             shapes = jax.eval_shape(
                 loop.begin, self._data, jax.random.wrap_key_data(key), schedule, operands
@@ -98,7 +99,7 @@ class Lanes:
             )
             return state
 
-        def compiled(
+        def compile_per_device(
             function: Any, *arguments: Any, replicated: Sequence[int], donate: bool
         ) -> Any:
             specs = [_REPLICATED if i in replicated else _LANES for i in range(len(arguments))]
@@ -112,22 +113,22 @@ class Lanes:
             jitted = jax.jit(per_device, donate_argnums=0 if donate else ())
             return jitted.lower(*arguments).compile(compiler_options=compiler_options)
 
-        self._state: Any = jax.jit(empty, out_shardings=NamedSharding(mesh, _LANES))()
-        _, slots, entries = self._layout([], [])
-        self._load = compiled(
-            _load, self._state, self._data, slots, entries, replicated=[1], donate=True
+        self._state: Any = jax.jit(empty_state, out_shardings=NamedSharding(mesh, _LANES))()
+        _, lane_indices, entries = self._layout([], [])
+        self._load = compile_per_device(
+            _load, self._state, self._data, lane_indices, entries, replicated=[1], donate=True
         )
-        self._advance = compiled(
+        self._advance = compile_per_device(
             _advance, self._state, self._data, np.int32(1), replicated=[1, 2], donate=True
         )
-        self._finish = compiled(
-            _finish, self._state, self._data, slots, replicated=[1], donate=False
+        self._finish = compile_per_device(
+            _finish, self._state, self._data, lane_indices, replicated=[1], donate=False
         )
 
-    def load(self, slots: Sequence[int], entries: Sequence[Entry]) -> None:
-        """Begin a training in each lane of `slots`, at most `group_size` lanes of a device."""
-        _, local, rows = self._layout(slots, entries)
-        self._state = self._load(self._state, self._data, local, rows)
+    def load(self, lane_indices: Sequence[int], entries: Sequence[Entry]) -> None:
+        """Begin a training in each of the lanes, at most `group_size` lanes of each device."""
+        _, local_indices, rows = self._layout(lane_indices, entries)
+        self._state = self._load(self._state, self._data, local_indices, rows)
 
     def advance(self, steps: int) -> NDArray[np.bool_]:
         """Advance every lane by `steps` steps, or to the end of its training.
@@ -138,54 +139,57 @@ class Lanes:
         self._state, ended = self._advance(self._state, self._data, np.int32(steps))
         return np.asarray(ended)
 
-    def finish(self, slots: Sequence[int]) -> list[TrainingResult]:
-        """Evaluate the trainings in the lanes `slots`, at most `group_size` lanes of a device.
+    def finish(self, lane_indices: Sequence[int]) -> list[TrainingResult]:
+        """Evaluate the trainings in the lanes, at most `group_size` lanes of each device.
 
         Returns:
-            The results in the order of `slots`, as host arrays.
+            The results in the order of `lane_indices`, as host arrays.
         """
-        positions, local, _ = self._layout(slots, [])
-        results = jax.device_get(self._finish(self._state, self._data, local))
+        positions, local_indices, _ = self._layout(lane_indices, [])
+        results = jax.device_get(self._finish(self._state, self._data, local_indices))
         return [jax.tree.map(lambda leaf, at=at: leaf[at], results) for at in positions]
 
-    def next_group(self, slots: Sequence[int]) -> list[int]:
-        """Return the first lanes of `slots`, as many as can be loaded or read at once."""
+    def next_group(self, lane_indices: Sequence[int]) -> list[int]:
+        """Return the first lanes of `lane_indices`, as many as can be loaded or read at once."""
         used: Counter[int] = Counter()
         group = []
-        for slot in slots:
-            device = slot // self._lanes_per_device
+        for lane in lane_indices:
+            device = lane // self._lanes_per_device
             if used[device] < self.group_size:
                 used[device] += 1
-                group.append(slot)
+                group.append(lane)
         return group
 
     def _layout(
-        self, slots: Sequence[int], entries: Sequence[Entry]
+        self, lane_indices: Sequence[int], entries: Sequence[Entry]
     ) -> tuple[list[int], NDArray[np.int32], Entry]:
-        """Lay out `slots` and `entries` as arrays with a first axis `[devices * group_size]`.
+        """Lay out lanes and entries as arrays with a first axis `[devices * group_size]`.
 
         Returns:
-            The row of each slot; for each row the lane's number on its device; the stacked entries.
-            Unused rows have a lane number beyond the device's lanes, and the example's entry.
+            The row of each lane; for each row, the index of the lane among the device's lanes; and
+            the stacked entries. Unused rows have an index beyond the device's lanes, and the
+            example as entry.
         """
         size = self._devices * self.group_size
-        local = np.full(size, self._lanes_per_device, np.int32)
+        local_indices = np.full(size, self._lanes_per_device, np.int32)
         rows = [self._padding] * size
         used: Counter[int] = Counter()
         positions = []
-        for index, slot in enumerate(slots):
-            device = slot // self._lanes_per_device
+        for index, lane in enumerate(lane_indices):
+            device = lane // self._lanes_per_device
             position = device * self.group_size + used[device]
             used[device] += 1
             positions.append(position)
-            local[position] = slot % self._lanes_per_device
+            local_indices[position] = lane % self._lanes_per_device
             if entries:
                 rows[position] = entries[index]
-        return positions, local, jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+        return positions, local_indices, jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
-def _load(loop: Loop, state: _State, data: PyTree, slots: jax.Array, entries: Entry) -> _State:
-    """Return `state` with new trainings in `slots`; slots beyond the lanes are dropped."""
+def _load(
+    loop: Loop, state: _State, data: PyTree, lane_indices: jax.Array, entries: Entry
+) -> _State:
+    """Return `state` with new trainings in `lane_indices`; indices beyond the lanes are ignored."""
 
     def begin(entry: Entry) -> _State:
         return loop.begin(
@@ -194,21 +198,21 @@ def _load(loop: Loop, state: _State, data: PyTree, slots: jax.Array, entries: En
 
     new = jax.vmap(begin)(entries)
     loaded: _State = jax.tree.map(
-        lambda lanes, rows: lanes.at[slots].set(rows, mode="drop"), state, new
+        lambda lanes, rows: lanes.at[lane_indices].set(rows, mode="drop"), state, new
     )
     return loaded
 
 
 def _advance(loop: Loop, state: _State, data: PyTree, steps: jax.Array) -> tuple[_State, jax.Array]:
-    """Return `state` after at most `steps` steps, and which lanes have ended."""
+    """Return `state` after at most `steps` steps, and whether each lane's training has ended."""
     all_draws, start = state
     is_running = jax.vmap(loop.is_running)
 
     def step(draws: Draws, before: TrainState) -> TrainState:
         after = loop.advance(data, draws, before)
         running = loop.is_running(draws, before)
-        # The rule's state is by far the largest part and is not read after the end of a training,
-        # so it may change then.
+        # The rule's state is by far the largest array. After the end of a training the rule's state
+        # is not read, so it may change.
         kept: TrainState = jax.tree.map(
             partial(jnp.where, running), after, before._replace(rule_state=after.rule_state)
         )
@@ -226,6 +230,6 @@ def _advance(loop: Loop, state: _State, data: PyTree, steps: jax.Array) -> tuple
     return (all_draws, end), ~is_running(all_draws, end)
 
 
-def _finish(loop: Loop, state: _State, data: PyTree, slots: jax.Array) -> TrainingResult:
-    draws, states = jax.tree.map(lambda lanes: lanes.at[slots].get(mode="clip"), state)
+def _finish(loop: Loop, state: _State, data: PyTree, lane_indices: jax.Array) -> TrainingResult:
+    draws, states = jax.tree.map(lambda lanes: lanes.at[lane_indices].get(mode="clip"), state)
     return jax.vmap(partial(loop.finish, data))(draws, states)

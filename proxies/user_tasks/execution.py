@@ -1,4 +1,4 @@
-"""Execution of a user's Python file: imports from its folder, and a record of the files it reads.
+"""Execution of a user's Python file: imports from its folder, and a record of files read.
 
 While the file runs, `import helper` finds `helper.py` in the same folder, and standard output is
 redirected to standard error. Afterwards `sys.path`, the finders, `sys.modules`, the working
@@ -7,8 +7,8 @@ directory and the recursion limit are restored, so that two tasks can have diffe
 
 Before the file, or another file of its folder, is executed, the audit event `proxies.execute` is
 raised (see `sys.audit`). Its arguments are the path of the file to execute, the path of the task
-file, and the SHA-256 digest of the bytes that are compiled. The digest is None where the bytes are
-unknown, as in a call of `exec`. A hook that raises an exception refuses the code.
+file, and the SHA-256 digest of the bytes that are compiled. The digest is None if the bytes are
+unknown, as in a call of `exec`. An audit hook refuses the code by raising an exception.
 """
 
 import hashlib
@@ -38,10 +38,10 @@ import jax
 from proxies.task import Files
 
 EXECUTE = "proxies.execute"
-"""Audit event before code is executed, with `(path, path of the task file, digest or None)`."""
-_CREATES = os.O_WRONLY | os.O_CREAT | os.O_TRUNC  # flags of writing
+"""Name of the audit event before code is executed; see this module's documentation."""
+_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC  # flags of files opened for writing
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr")
-_CODE = frozenset([".py", ".pyc", ".pyi", ".pth", ".so", ".pyd"])
+_CODE_SUFFIXES = frozenset([".py", ".pyc", ".pyi", ".pth", ".so", ".pyd"])
 
 
 def sha256(path: Path | str) -> str:
@@ -57,7 +57,7 @@ class Execution:
         self.path = Path(os.path.abspath(path))
         self.name = f"evosearch_own_{self.path.stem}"
         self.modules = {self.name}
-        """Names of the modules imported from the file's folder, including the file."""
+        """Names of the modules imported from the file's folder, and of the file's own module."""
         self.folders = _with_real_paths(
             [os.path.dirname(self.path), os.path.dirname(os.path.realpath(path))]
         )
@@ -86,7 +86,7 @@ class Execution:
     def is_in_library(self, path: str) -> bool:
         """Return whether `path` belongs to Python, an installed package or this project.
 
-        A library that contains the file itself does not count.
+        A library that contains the executed file is ignored.
         """
         return _is_within(path, self._libraries)
 
@@ -98,7 +98,7 @@ class Execution:
         """Record that a file is opened."""
         if isinstance(name, str | bytes | os.PathLike):
             path = os.path.abspath(os.fsdecode(name))
-            (self._written if flags & _CREATES else self._read).add(path)
+            (self._written if flags & _WRITE_FLAGS else self._read).add(path)
 
     def check_source(self, name: str, source: bytes) -> None:
         """Raise the audit event for `source`, the content of the file `name`; record the file."""
@@ -121,7 +121,7 @@ class Execution:
     def files(self) -> Files:
         """Return the files that were read, with digests; the Python file is first.
 
-        Files that the execution wrote, libraries, caches and system files do not count.
+        Libraries, caches, system files and files that the execution wrote are excluded.
         """
         digests = dict(self._inherited)
         excluded = self._without_own_roots(_cache_roots()), self._without_own_roots(_system_roots())
@@ -139,7 +139,7 @@ class Execution:
             return False
         if _is_within(path, self.folders):
             return True
-        return not _is_within(path, system) and Path(path).suffix not in _CODE
+        return not _is_within(path, system) and Path(path).suffix not in _CODE_SUFFIXES
 
     def _without_own_roots(self, roots: tuple[str, ...]) -> tuple[str, ...]:
         """Return the roots that do not contain the file."""
@@ -189,13 +189,13 @@ def _restored_process() -> Iterator[None]:
 
 
 def inherit(files: Files) -> None:
-    """Record `files`, those of a task, for every Python file that is being executed."""
+    """Record the files of a task for every Python file that is being executed."""
     for execution in _ACTIVE:
         execution.add(files)
 
 
 class _SourceLoader(SourceFileLoader):
-    """A loader that always compiles the source, because cached bytecode may be of other code."""
+    """A loader that always compiles the source, because cached bytecode may be stale."""
 
     def get_code(self, fullname: str) -> Any:
         path = self.get_filename(fullname)
@@ -259,6 +259,7 @@ def _module_path(module: ModuleType) -> str:
 
 _LOCK = threading.RLock()
 _ACTIVE: list[Execution] = []
+"""The executions in progress; a task file may load another task file."""
 
 
 @cache

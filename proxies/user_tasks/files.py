@@ -1,9 +1,9 @@
 """User tasks: a function in a Python file, arrays in an .npz file, or a text file.
 
     my_task.py:task             the `Task` that the function `task` of the file returns
-    table.npz                   arrays `x` and `y`, a network; integers in `y` are classes
-    table.npz:linear            arrays `x` and `y`, a linear model
-    images.npz:paper-vit        images of 64x64 in `x`, classes in `y`; a vision transformer
+    table.npz                   arrays `x` and `y`, with a network; integers in `y` are classes
+    table.npz:linear            arrays `x` and `y`, with a linear model
+    images.npz:paper-vit        images of 64x64 in `x`, classes in `y`, with a vision transformer
     notes.txt                   prediction of the next character, with attention
     notes.txt:recurrent         prediction of the next character, with a recurrent network
     notes.txt:paper-transformer prediction of the next word, with a transformer
@@ -40,8 +40,8 @@ from proxies.user_tasks.execution import inherit, sha256
 from proxies.user_tasks.python_file import UserTaskError, from_python
 
 _NAME = re.compile(r"(?P<path>.+\.(py|npz|txt))(:(?P<selector>[\w-]+))?(@(?P<part>[\w-]+))?")
-_MIN_ITEMS = 32  # in each part of the data
-_SMOOTHING = 0.1  # of the labels of classes
+_MIN_ITEMS = 32  # minimum number of items in each part of the data
+_SMOOTHING = 0.1  # label smoothing of classes
 
 
 def is_user_task(name: str) -> bool:
@@ -202,8 +202,8 @@ def _paper_vit(name: str, path: Path, split: Split) -> Task:
         )
     rows = _rows_of(name, path, split, "images", (image.tobytes() for image in x))
     pixels = x[rows] if x.dtype == np.uint8 else x[rows].astype(np.float32)
-    images = paper.Images.of(pixels, y[rows].astype(np.int32))
-    return paper.vit(name, split, images, int(y.max()) + 1, of=path.name)
+    images = paper.Images.from_pixels(pixels, y[rows].astype(np.int32))
+    return paper.vit(name, split, images, int(y.max()) + 1, data_description=path.name)
 
 
 def _arrays(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -264,7 +264,7 @@ def _loaded(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         return x, y
     except UserTaskError:
         raise
-    except Exception as error:  # a damaged archive raises any of about ten exceptions
+    except Exception as error:  # a damaged archive can raise about ten kinds of exceptions
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserTaskError(
             f"task {name!r}: {path} is not a valid .npz file ({reason}); save it with numpy.savez"
@@ -272,7 +272,7 @@ def _loaded(name: str, path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _memory() -> float:
-    """Return the machine's memory in bytes; infinity where the system does not report it."""
+    """Return the machine's memory in bytes; infinity if the system does not report the memory."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, OSError, ValueError):
@@ -300,12 +300,12 @@ def _paper_transformer(name: str, path: Path, split: Split) -> Task:
     blocks = [block for block in blocks if len(block) == data.BLOCK]
     rows_of = partial(_rows_of, name, path, unit=f"blocks of {data.BLOCK} words")
     items = [" ".join(block).encode() for block in blocks]
-    # The vocabulary comes from the search part, so that all parts are the same task.
+    # All parts use the vocabulary of the search part, so that all parts are the same task.
     code = paper.codes_of(word for row in rows_of("search", items=items) for word in blocks[row])
     rows = rows_of(split, items=items)
     codes = [[code.get(word, 0) for word in blocks[row]] for row in rows]
     text = topics.Text(np.array(codes, np.uint16))
-    return paper.transformer(name, split, text, of=path.name)
+    return paper.transformer(name, split, text, data_description=path.name)
 
 
 def _text(name: str, path: Path) -> str:
@@ -319,10 +319,10 @@ def _rows_of(name: str, path: Path, part: Split, unit: str, items: Iterable[byte
     """Return the indices of the items in `part`, by a hash of their content.
 
     Args:
-        name: the task's name, for the error.
-        path: the file, for the error.
+        name: the task's name, for the error message.
+        path: the file, for the error message.
         part: the part of the data.
-        unit: what an item is, in the plural, for the error.
+        unit: what an item is, in the plural, for the error message.
         items: the content of every item.
 
     Raises:

@@ -80,8 +80,8 @@ def _is_raised_by_file(error: BaseException, execution: Execution) -> bool:
     """Return whether the file's code raised `error`, not a signal or the caller.
 
     Exceptions that end the process, such as that of `sys.exit`, count if Python or the file defines
-    their class. KeyboardInterrupt counts only if Ctrl-C is handled by something else than Python's
-    default handler.
+    their class. KeyboardInterrupt counts only if Ctrl-C has another handler than Python's default
+    handler.
     """
     if isinstance(error, Exception):
         return True

@@ -50,12 +50,12 @@ class FakeScorer:
         self,
         program: Program,
         seed: Seed,
-        floors: Mapping[str, float] | None = None,
-        note: Callable[[str], None] = lambda task: None,
+        min_totals: Mapping[str, float] | None = None,
+        on_task: Callable[[str], None] = lambda task: None,
     ) -> dict[str, Measurement]:
         measurements = {}
         for task in TASKS:
-            note(task)
+            on_task(task)
             name = f"{semantic_key(program)}/{seed.stream}/{seed.number}/{task}".encode()
             noise = int.from_bytes(hashlib.blake2b(name, digest_size=4).digest(), "little") / 2**32
             score = 0.02 * (13 - len(program.statements)) + 0.02 * (noise - 0.5)

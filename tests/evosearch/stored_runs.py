@@ -51,7 +51,7 @@ def measure(request: Request, worth: Worth, deviation: float, run: int = 0) -> d
     scores: dict[str, float] = {}
     for task in ("one", "two"):
         scores[task] = value + noise(request, task, deviation, run)
-        if request.floors and sum(scores.values()) < request.floors[task]:
+        if request.min_totals and sum(scores.values()) < request.min_totals[task]:
             break
     return scores
 

@@ -405,7 +405,7 @@ def test_better_over_tasks_requires_that_tasks_agree() -> None:
     mixed = suite(*({"lion": loss} for loss in losses))
     lion = next(s for s in mixed.standings if s.program == "lion")
     assert mixed.overall[0].difference is not None
-    assert mixed.overall[0].difference.verdict == lion.on_these == "better"
+    assert mixed.overall[0].difference.verdict == lion.verdict_on_tasks == "better"
     assert lion.ratio.low < 1 < lion.ratio.high
     assert lion.verdict == "undecided"
     text = sentences(mixed)[-1]

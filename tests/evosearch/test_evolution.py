@@ -249,38 +249,38 @@ def test_promising_programs_are_measured_again_on_new_seeds() -> None:
 def test_only_new_programs_race_and_only_against_the_best_since_the_restart() -> None:
     evolution = Evolution(config(measurement={"race": 0.1}, restart_every=100))
     requests = evolve(evolution, 300, shorter_is_better)
-    floors = [request.floors for request in requests if request.reason == "child"]
-    assert floors[0] is None  # the initial program is not measured yet
-    assert all(request.floors is None for request in requests if request.reason != "child")
-    sums = [sum(by_task.values()) for by_task in floors if by_task is not None]
+    min_totals = [request.min_totals for request in requests if request.reason == "child"]
+    assert min_totals[0] is None  # the initial program is not measured yet
+    assert all(request.min_totals is None for request in requests if request.reason != "child")
+    sums = [sum(by_task.values()) for by_task in min_totals if by_task is not None]
     assert len(sums) > 50
     rises = sum(a < b for a, b in pairwise(sums))
     falls = sum(a > b for a, b in pairwise(sums))
-    assert rises > falls > 0  # floors rise with the leader, and fall with a restart
+    assert rises > falls > 0  # sums rise with the best program, and fall with a restart
 
 
 def test_a_program_that_ties_with_the_best_finishes_the_race() -> None:
-    """The floors are the leader's sums less `race` plus its standard error for each task."""
+    """Minimum sums are the best program's sums, less `race` plus its standard error per task."""
     evolution = Evolution(config(measurement={"race": 0.1}))
     first = evolution.ask()
     assert first is not None
     evolution.tell(first, {"one": 0.3, "two": -0.1})
     request = next(r for r in iter(evolution.ask, None) if r.reason == "child")
-    assert request.floors == pytest.approx({"one": 0.3 - 2 * 0.12, "two": 0.2 - 2 * 0.12})
+    assert request.min_totals == pytest.approx({"one": 0.3 - 2 * 0.12, "two": 0.2 - 2 * 0.12})
 
 
 def test_while_constants_are_tuned_the_rival_is_the_last_of_the_elite() -> None:
     evolution = Evolution(config(measurement={"race": 0.1}, tune_first=90))
     requests = evolve(evolution, 60, shorter_is_better)
-    assert all(request.floors is None for request in requests[:ELITE])
+    assert all(request.min_totals is None for request in requests[:ELITE])
     floor = evolution.config.measurement.noise_floor
     best = sorted((r.cautious_estimate(floor) for r in evolution.records.values()), reverse=True)
     request = evolution.ask()
     while request is not None and request.reason != "child":
         request = evolution.ask()
     assert request is not None
-    assert request.floors is not None
-    assert request.floors["two"] == pytest.approx(2 * (best[ELITE - 1] - 0.1))
+    assert request.min_totals is not None
+    assert request.min_totals["two"] == pytest.approx(2 * (best[ELITE - 1] - 0.1))
 
 
 def test_a_champion_is_confirmed_on_fresh_seeds() -> None:

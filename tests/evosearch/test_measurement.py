@@ -75,7 +75,7 @@ def test_a_program_below_the_hurdle_is_stopped(digits: Scorer) -> None:
 def test_memorized_examples_do_not_lower_the_loss_limit(digits: Scorer) -> None:
     """A batch loss near the baseline's final loss never stops a training."""
     loss = digits.measure(CRAWLING, SEED)["digits-mlp"].baseline
-    limits = np.frombuffer(digits._loss_limits["digits-mlp", SEED], np.float32)
+    limits = np.frombuffer(digits._cached_loss_limits["digits-mlp", SEED], np.float32)
     assert np.min(limits) == pytest.approx(math.e * loss, rel=1e-5)
 
 
@@ -95,13 +95,13 @@ def test_a_training_does_not_trace_the_task_again(
     assert digits.measure(CRAWLING, SEED) == expected
 
 
-def test_a_race_ends_after_the_task_at_which_the_sum_of_scores_is_below_the_floor(
+def test_a_race_ends_after_the_task_at_which_the_sum_of_scores_is_below_the_minimum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The scores are +0.5, -0.2, -0.2 and -0.2; the first counts as +0.3."""
     setups = {name: TaskSetup(name, 200) for name in "abcd"}
-    limits = MeasurementConfig(largest_gain=0.3)
-    four = Scorer(JobRunner(LocalBackend(1)), setups, 0, {}, limits)
+    settings = MeasurementConfig(largest_gain=0.3)
+    four = Scorer(JobRunner(LocalBackend(1)), setups, 0, {}, settings)
     scores = {"a": 0.5, "b": -0.2, "c": -0.2, "d": -0.2}
 
     def measured(task: str, program: Program, seed: Seed) -> Measurement:
@@ -109,9 +109,9 @@ def test_a_race_ends_after_the_task_at_which_the_sum_of_scores_is_below_the_floo
 
     monkeypatch.setattr(four, "_measure", measured)
     assert "".join(four.measure(CRAWLING, SEED)) == "abcd"
-    for floor, last_task in ((-0.4, "d"), (0.0, "c"), (0.2, "b"), (0.4, "a")):
-        floors = dict.fromkeys("abcd", floor)
-        assert list(four.measure(CRAWLING, SEED, floors))[-1] == last_task
+    for min_total, last_task in ((-0.4, "d"), (0.0, "c"), (0.2, "b"), (0.4, "a")):
+        min_totals = dict.fromkeys("abcd", min_total)
+        assert list(four.measure(CRAWLING, SEED, min_totals))[-1] == last_task
 
 
 @pytest.mark.slow
@@ -155,6 +155,6 @@ def _descendants(count: int) -> list[Program]:
 
 def _measure(scorer: Scorer, task: str, program: Program) -> Measurement:
     """Measure a program on one task only."""
-    setups, rates = {task: scorer.setups[task]}, {task: scorer.rates[task]}
-    single = Scorer(scorer.runner, setups, 0, rates, scorer.limits)
+    setups, rates = {task: scorer.setups[task]}, {task: scorer.baseline_rates[task]}
+    single = Scorer(scorer.runner, setups, 0, rates, scorer.settings)
     return single.measure(program, SEED)[task]

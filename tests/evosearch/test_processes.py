@@ -167,7 +167,7 @@ def test_a_job_that_takes_too_long_is_a_timeout_and_its_process_is_ended(folder:
     backend = ProcessBackend(1, timeout=30)
     assert backend.submit(job(folder)).result().failure is None
     backend._timeout = 0.5
-    (worker,) = backend._all
+    (worker,) = backend._workers
     flag = instruct(folder, "hang")
     result = backend.submit(job(folder)).result()
     flag.unlink()
@@ -259,8 +259,8 @@ def test_workers_end_with_the_process_that_started_them(folder: Path) -> None:
         "from tests.evosearch.test_processes import ProcessBackend, job\n"
         "backend = ProcessBackend(1)\n"
         "backend.submit(job(Path(sys.argv[1])))\n"
-        "while not backend._all: pass\n"
-        "(worker,) = backend._all\n"
+        "while not backend._workers: pass\n"
+        "(worker,) = backend._workers\n"
         "print(worker._process.pid, flush=True)\n"
     )
     parent = subprocess.Popen(

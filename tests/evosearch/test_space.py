@@ -31,10 +31,10 @@ def test_the_coordinates_of_a_program_give_the_program(name: str) -> None:
     space = Space(with_rate(name))
     rng = np.random.default_rng(0)
     for x in rng.normal(size=(3, len(space))):
-        program = space.at(x)
+        program = space.program_at(x)
         assert program in space
         if np.isfinite(step_size(live(program))):
-            restored = constants(space.at(space.of(program)))
+            restored = constants(space.program_at(space.coordinates_of(program)))
             assert restored == pytest.approx(constants(program), rel=1e-3)
 
 
@@ -44,7 +44,7 @@ def test_the_last_coordinate_is_the_logarithm_of_the_step_size(name: str) -> Non
     initial = step_size(live(with_rate(name)))
     for seed in range(2):
         x = np.random.default_rng(seed).normal(size=len(space))
-        size = step_size(live(space.at(x)))
+        size = step_size(live(space.program_at(x)))
         assert not np.isfinite(size) or size == pytest.approx(initial * np.exp(x[-1]), rel=1e-3)
 
 
@@ -52,7 +52,7 @@ def test_the_programs_own_constants_have_coordinates_zero() -> None:
     for name in WITH_RATE:
         program = zoo.load(name)
         space = Space(program)
-        at_zero = constants(space.at(np.zeros(len(space))))
+        at_zero = constants(space.program_at(np.zeros(len(space))))
         assert at_zero == pytest.approx(constants(program), rel=1e-5)
 
 
@@ -64,7 +64,7 @@ def test_decays_stay_between_0_and_1_and_other_constants_keep_their_sign() -> No
     space = Space(program)
     draws = np.random.default_rng(0).normal(size=(100, len(space)))
     for x in (*5 * draws, *1e5 * draws):
-        values = list(constants(space.at(x)).values())
+        values = list(constants(space.program_at(x)).values())
         assert 0 <= values[0] <= 1
         assert -np.inf < values[1] < 0
 
@@ -80,9 +80,13 @@ def test_drawing_finds_better_constants_that_depend_on_each_other() -> None:
     rng = np.random.default_rng(0)
     programs = [space.program]
     for _ in range(300):
-        best_first = sorted(programs[-100:], key=lambda program: cost(space.of(program)))
+        best_first = sorted(
+            programs[-100:], key=lambda program: cost(space.coordinates_of(program))
+        )
         programs.append(space.draw(best_first, rng))
-    assert min(cost(space.of(program)) for program in programs[-20:]) < 0.02 * cost(np.zeros(4))
+    assert min(cost(space.coordinates_of(program)) for program in programs[-20:]) < 0.02 * cost(
+        np.zeros(4)
+    )
 
 
 def test_a_program_without_constants_has_an_empty_space() -> None:

@@ -99,7 +99,7 @@ LOWER, HIGHER = Interval(0.9, 0.8, 0.99), Interval(1.1, 1.01, 1.2)
 
 
 @pytest.mark.parametrize(
-    ("on_these", "ratio", "p_holm", "verdict"),
+    ("verdict_on_tasks", "ratio", "p_holm", "verdict"),
     [
         (Verdict.BETTER, LOWER, 0.01, Verdict.BETTER),
         (Verdict.WORSE, HIGHER, 0.01, Verdict.WORSE),
@@ -116,10 +116,10 @@ LOWER, HIGHER = Interval(0.9, 0.8, 0.99), Interval(1.1, 1.01, 1.2)
     ],
 )
 def test_a_verdict_over_tasks_needs_the_interval_the_tasks_and_the_seeds(
-    on_these: Verdict, ratio: Interval, p_holm: float, verdict: Verdict
+    verdict_on_tasks: Verdict, ratio: Interval, p_holm: float, verdict: Verdict
 ) -> None:
-    assert verdict_over_tasks(on_these, ratio, p_holm) is verdict
-    text = describe_over_tasks("lion", "adamw", 10, on_these, ratio, p_holm)
+    assert verdict_over_tasks(verdict_on_tasks, ratio, p_holm) is verdict
+    text = describe_over_tasks("lion", "adamw", 10, verdict_on_tasks, ratio, p_holm)
     assert ("lion is better than adamw" in text) == (verdict is Verdict.BETTER)
     assert ("lion is worse than adamw" in text) == (verdict is Verdict.WORSE)
 
@@ -131,7 +131,7 @@ def test_a_difference_on_the_measured_tasks_alone_is_not_generalized() -> None:
         "(-50.0% to +85.0%) leaves open whether this holds on other tasks."
     )
     assert describe_over_tasks("lion", "adamw", 2, Verdict.WORSE, HIGHER, 0.21) == (
-        "On these 2 tasks lion's mean loss is 10.0% higher than adamw's; they are too few or "
+        "On these 2 tasks lion's mean loss is 10.0% higher than adamw's; the tasks are too few or "
         "differ too much to show that this holds on other tasks (p = 0.21 over tasks, after Holm's "
         "correction)."
     )

@@ -1,4 +1,4 @@
-"""Each lane of a batch computes what the reference computes, with every implementation."""
+"""Tests that each lane of a batch agrees with the reference, with every implementation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from primitives.machine import instructions
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import gangs, kernel, run_batch
 from primitives.machine.step import read
-from tests.primitives.test_interpreters import assert_agree, stream
+from tests.primitives.test_interpreters import assert_agree, random_inputs
 from tests.strategies import programs
 
 LANES = 8
@@ -29,7 +29,7 @@ OPS = frozenset(
     + ["clip_by_rms", "row_mean", "col_mean", "matrix_mean", "orthogonalize"]
     + ["where", "equal", "minimum"]
 )
-"""Ops of every kind of work in the kernel and the gangs; other tests cover each op's meaning."""
+"""Ops for every branch of the kernel and the gangs; other tests cover what each op computes."""
 ZOO_PROGRAMS = []
 for name in zoo.names():
     with suppress(CapacityError):
@@ -80,7 +80,7 @@ class Batch:
     params=["gangs", "kernel", pytest.param("device", marks=pytest.mark.gpu)],
 )
 def batch(request):
-    """Gangs, the kernel as JAX interprets it with tiles of 8, and the implementation for a GPU."""
+    """Gangs, the kernel in interpret mode with tiles of 8, and the implementation for a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "gangs":
             yield Batch(gangs.run_gangs, _FAST)
@@ -96,7 +96,7 @@ def batch(request):
 def assert_lanes_agree(batch, lanes, seed=0):
     codes = [encode(program, OPS) for program in lanes]
     codes += [codes[0]] * (LANES - len(codes))
-    data = stream(seed)
+    data = random_inputs(seed)
     updates = list(batch.run(codes, *data))
     for lane, program in enumerate(lanes):
         own = [jax.tree.map(lambda leaf, lane=lane: leaf[lane], update) for update in updates]
@@ -126,7 +126,7 @@ def test_a_batch_of_random_programs_agrees_with_the_reference(batch, data, seed)
 def test_a_lanes_update_does_not_depend_on_other_lanes(batch):
     """The same program has bitwise the same update in any lane, with any programs in the others."""
     program = zoo.load("adamw")
-    data = stream(1, steps=1)
+    data = random_inputs(1, steps=1)
     (own_updates,) = batch.run([encode(program, OPS)] * LANES, *data)
     mixed = [encode(zoo.load(name), OPS) for name in ZOO_PROGRAMS[:LANES]]
     mixed[3] = encode(program, OPS)
@@ -148,10 +148,10 @@ def test_a_diverging_lane_does_not_change_other_lanes(batch):
 
 @pytest.mark.parametrize("names", [["lion", "adamw_paper", "momentum"], ["lion"]], ids=len)
 def test_the_interpreter_under_vmap_agrees_with_the_interpreter(names):
-    """Over programs and gradients, or over gradients with one program."""
+    """`vmap` maps over programs and gradients, or over gradients with one program."""
     ops = frozenset(["interp", "sign", "multiply", "add", "divide", "sqrt", "square"])
     machine = interpreter(ops)
-    weights, grads, _ = stream(2)
+    weights, grads, _ = random_inputs(2)
     codes = [encode(zoo.load(name), ops) for name in names]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *grads)
 
@@ -173,7 +173,7 @@ def lowered_for_cuda():
     """Return the text of a step of Lion in four lanes, lowered for an NVIDIA GPU."""
     op_names = frozenset(ops.names("full"))
     machine = interpreter(op_names)
-    weights, grads, _ = stream(0)
+    weights, grads, _ = random_inputs(0)
     code = jax.tree.map(lambda leaf: np.stack([leaf] * 4), encode(zoo.load("lion"), op_names))
     state = jax.vmap(lambda code: machine.init(weights, code, 1.0))(code)
     step = jax.jit(jax.vmap(lambda s: machine.update(grads[0], s, weights, lr=1.0, t=1.0)))

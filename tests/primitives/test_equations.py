@@ -1,4 +1,4 @@
-"""Tests that the equations of a program compute the same as the program."""
+"""Tests that the equations of a program give the same weights and states as the program."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 
 from primitives import OPS, Program, analyse, equations, initial_state, step, zoo
 from primitives.text.formula import Negative, Number, Power, Product, Quotient, Sum
-from primitives.text.notation import Cases, Form, Relation, Symbol
+from primitives.text.notation import Cases, Function, Relation, Symbol
 from tests.strategies import programs
 
 STEPS = 3
@@ -22,10 +22,10 @@ def evaluate(formula, values):
     """Return the value of a formula, with x / 0 = 0; `values` maps symbols to numbers."""
     parts = [evaluate(operand, values) for operand in formula.operands]
     match formula:
-        case Symbol(word="pi" | "e" as name) if name not in values:
+        case Symbol(plain_text="pi" | "e" as name) if name not in values:
             result = float(OPS[f"get_{name}"].meaning(np))
         case Symbol():
-            result = values[formula.word]
+            result = values[formula.plain_text]
         case Number(value):
             result = float(np.float32(float(value)))
         case Negative():
@@ -35,21 +35,21 @@ def evaluate(formula, values):
         case Product():
             result = math.prod(parts)
         case Quotient():
-            result = call("divide", parts)
+            result = apply_op("divide", parts)
         case Power():
-            result = call("power", parts)
+            result = apply_op("power", parts)
         case Relation():
-            result = call({">": "greater", "=": "equal"}[formula.sign], parts)
+            result = apply_op({">": "greater", "=": "equal"}[formula.sign], parts)
         case Cases():
-            result = call("where", parts)
-        case Form(name=name):
-            result = call(name, parts)
+            result = apply_op("where", parts)
+        case Function(name=name):
+            result = apply_op(name, parts)
     if not math.isfinite(result) or (result and not 1e-60 < abs(result) < 1e60):
         raise OutOfRangeError
     return result
 
 
-def call(name, operands):
+def apply_op(name, operands):
     """Apply an op to numbers; each number is a separate model."""
     op = OPS[name]
     arrays = [np.full((1, 1), operand) for operand in operands]
@@ -58,46 +58,46 @@ def call(name, operands):
 
 
 def evaluate_step(lines, inputs):
-    """Return the values of all symbols after one step, given those of inputs and old states."""
+    """Return the values of all symbols after one step; `inputs` has inputs and old states."""
     values = dict(inputs)
     for line in lines:
-        if not line.left.word.endswith("[0]"):
-            values[line.left.word] = evaluate(line.right, values)
+        if not line.left.plain_text.endswith("[0]"):
+            values[line.left.plain_text] = evaluate(line.right, values)
     return values
 
 
-def trajectory(program, inputs, nudge=0.0):
+def trajectory(program, inputs, perturbation=0.0):
     """Return the weights and states [steps, 1 + states] that the equations compute."""
     lines = equations(program)
-    by_symbol = {line.left.word: line for line in lines}
+    by_symbol = {line.left.plain_text: line for line in lines}
     names = [state.name for state in program.states]
     current = {}
     for state in program.states:
-        first = next((by_symbol[w] for w in words(state.name, "0") if w in by_symbol), None)
+        first = next((by_symbol[w] for w in plain_symbols(state.name, "0") if w in by_symbol), None)
         current[state.name] = evaluate(first.right, {}) if first else 0.0
-    weight, result = 0.7 + nudge, []
+    weight, result = 0.7 + perturbation, []
     for number, (g, lr) in enumerate(inputs, 1):
         before = {"t": float(number)}
-        for word in words("lr", "t"):
-            before[word] = lr * (1 + nudge)
-        before["w[t-1]"], before["g[t]"] = weight, g * (1 + nudge)
+        for word in plain_symbols("lr", "t"):
+            before[word] = lr * (1 + perturbation)
+        before["w[t-1]"], before["g[t]"] = weight, g * (1 + perturbation)
         for name in names:
-            before |= dict.fromkeys(words(name, "t-1"), current[name])
+            before |= dict.fromkeys(plain_symbols(name, "t-1"), current[name])
         after = evaluate_step(lines, before)
         weight = after["w[t]"]
         for name in names:
-            current[name] = next((after[w] for w in words(name, "t") if w in after), 0.0)
+            current[name] = next((after[w] for w in plain_symbols(name, "t") if w in after), 0.0)
         result.append((weight, *(current[name] for name in names)))
     return np.array(result)
 
 
-def words(name, index):
+def plain_symbols(name, index):
     """Return the plain symbols of a variable with zero to two primes."""
     return [f"{name}{chr(39) * primes}[{index}]" for primes in range(3)]
 
 
-def exact(program):
-    """Round the constants of a program to multiples of 1/8, whose sums are exact in float32."""
+def with_short_constants(program):
+    """Return a program with constants rounded to multiples of 1/8, whose sums are exact."""
     return Program(
         program.parameters,
         tuple(
@@ -135,12 +135,14 @@ ARITHMETIC = ("add", "subtract", "multiply", "divide", "negative", "reciprocal",
 @settings(max_examples=300)
 @given(programs(max_statements=12) | programs(max_statements=10, op_names=ARITHMETIC))
 def test_equations_agree_with_the_reference_interpreter(program):
-    program = exact(program)
+    program = with_short_constants(program)
     try:
-        rows, nudged_rows = (trajectory(program, INPUTS, nudge) for nudge in (0.0, 1e-11))
+        rows, perturbed_rows = (
+            trajectory(program, INPUTS, perturbation) for perturbation in (0.0, 1e-11)
+        )
     except OutOfRangeError:
         assume(False)
-    assume(np.allclose(rows, nudged_rows, rtol=1e-7, atol=1e-7))  # else rounding dominates
+    assume(np.allclose(rows, perturbed_rows, rtol=1e-7, atol=1e-7))  # else rounding dominates
     assert_equations_agree(program, INPUTS)
 
 

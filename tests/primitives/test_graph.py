@@ -52,7 +52,7 @@ def test_graphs_omit_dead_statements_and_copies():
 
 def test_a_value_used_as_both_operands_has_two_arrows():
     graph = to_graph(parse("def train(w, g):\n  u = g * g\n  v = power(u, u)\n  return v"))
-    assert graph.edges["input g", "statement 1"]["places"] == (0, 1)
+    assert graph.edges["input g", "statement 1"]["operand_indices"] == (0, 1)
     assert graph.edges["statement 1", "statement 2"]["mark"] == "x, y"
     assert to_svg(graph).count("url(#arrow)") == 5
 

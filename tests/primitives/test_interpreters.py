@@ -1,4 +1,4 @@
-"""The compile-once machine and traced programs agree with the reference interpreter."""
+"""Tests that the compile-once machine and traced programs agree with the reference interpreter."""
 
 from types import SimpleNamespace
 
@@ -29,7 +29,7 @@ from primitives.kinds import kind_shape
 from tests.strategies import programs
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
-NOISE = 2e-6  # relative perturbation that shows how exact a result can be: 16 float32 ulps
+NOISE = 2e-6  # relative perturbation of inputs, about 16 units in the last place of float32
 
 NUMPY32 = SimpleNamespace(**vars(np))  # not `np` itself, with which `step` takes float64
 
@@ -37,7 +37,7 @@ machine = interpreter()
 machine_update = jax.jit(machine.update)
 
 
-def stream(seed, steps=3):
+def random_inputs(seed, steps=3):
     """Return weights, and for each step gradients and the schedule input lr."""
     rng = np.random.default_rng(seed)
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
@@ -72,11 +72,11 @@ def with_noise(program, rng):
     return Program(program.parameters, tuple(statements), program.returns)
 
 
-def noisy(tree, rng):
+def with_relative_noise(tree, rng):
     return jax.tree.map(lambda x: np.float32(x * (1 + NOISE * rng.uniform(-1, 1, x.shape))), tree)
 
 
-def flat(tree):
+def flatten(tree):
     return np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(tree)])
 
 
@@ -97,16 +97,20 @@ def assert_agree(program, get_updates, seed=0, noise_count=3, steps=3, xp=NUMPY3
     Returns:
         The fraction of numbers for which the perturbations change little, so that they are tested.
     """
-    weights, grads, schedule = stream(seed, steps)
-    expected = [flat(update) for update in run_reference(program, weights, grads, schedule, xp)]
+    weights, grads, schedule = random_inputs(seed, steps)
+    expected = [flatten(update) for update in run_reference(program, weights, grads, schedule, xp)]
     runs = []
     for k in range(noise_count):
         rng = np.random.default_rng([seed, k])
-        perturbed = with_noise(program, rng), noisy(weights, rng), noisy(grads, rng)
-        runs.append([flat(u) for u in run_reference(*perturbed, schedule, xp=NUMPY32)])
-    decided = 0.0
+        perturbed = (
+            with_noise(program, rng),
+            with_relative_noise(weights, rng),
+            with_relative_noise(grads, rng),
+        )
+        runs.append([flatten(u) for u in run_reference(*perturbed, schedule, xp=NUMPY32)])
+    tested_fraction = 0.0
     for number, update in enumerate(get_updates(weights, grads, schedule)):
-        a, b, c = flat(update), expected[number], np.stack([run[number] for run in runs])
+        a, b, c = flatten(update), expected[number], np.stack([run[number] for run in runs])
         finite = np.isfinite(b) & np.isfinite(c).all(0)
         never_finite = ~np.isfinite(b) & ~np.isfinite(c).any(0)
         assert not np.isfinite(a[never_finite]).any(), f"step {number + 1}: finite\n{program}"
@@ -116,8 +120,8 @@ def assert_agree(program, get_updates, seed=0, noise_count=3, steps=3, xp=NUMPY3
             wrong = finite & ~(np.abs(a - b) <= bound)
             tight = never_finite | (finite & (spread <= 1e-3 * (1 + np.abs(b))))
         assert not wrong.any(), f"step {number + 1}: {a[wrong]} not {b[wrong]}\n{program}"
-        decided += tight.mean() / len(expected)
-    return decided
+        tested_fraction += tight.mean() / len(expected)
+    return tested_fraction
 
 
 @pytest.mark.parametrize("name", zoo.names())
@@ -128,13 +132,13 @@ def test_the_machine_agrees_with_the_reference_on_the_zoo(name):
 
 @pytest.mark.parametrize("op", [op for op in OPS.values() if op.arity], ids=lambda op: op.name)
 def test_the_machine_runs_every_op_on_every_layout_and_kind(op):
-    """There is a program for each pair of a tensor, a row, a leaf, a scalar and a constant."""
+    """The operands are each pair from a tensor, a row, a leaf, a scalar and a constant."""
     values = ["w", "r", "n", "lr", 0.5]
     for first in values:
         others = values if len(op.operands) > 1 and op.operands[1] == "x" else ["lr"]
         for second in others:
             names = {"x": iter([first, second, first]), "s": iter([0.25, 0.75])}
-            args = tuple(next(names[want]) for want in op.operands)
+            args = tuple(next(names[operand]) for operand in op.operands)
             program = Program(
                 (Parameter("w"), Parameter("g"), Parameter("lr")),
                 (
@@ -235,12 +239,12 @@ def test_the_machine_moves_states_and_outputs_correctly(case):
 
 
 def test_subnormal_constants_count_as_zero():
-    weights, grads, schedule = stream(0, 1)
+    weights, grads, schedule = random_inputs(0, 1)
     for zero in ("1.0 / 1e-40", "1e-40 * 1e38", "1e-30 * 1e-10 * 1e38"):
         program = parse(f"def train(w, g):\n    u = g + {zero}\n    return u")
         for run in (run_machine, run_reference):
-            update = flat(*run(program, weights, grads, schedule))
-            np.testing.assert_array_equal(update, flat(grads))
+            update = flatten(*run(program, weights, grads, schedule))
+            np.testing.assert_array_equal(update, flatten(grads))
 
 
 @settings(max_examples=30)
@@ -252,8 +256,8 @@ def test_the_machine_agrees_with_the_reference_on_random_programs(program, seed)
         if "orthogonalize" not in str(error):
             raise
         reject()
-    decided = assert_agree(program, lambda *data: run_machine(program, *data), seed)
-    event(f"decided: {round(decided, 1)}")
+    tested_fraction = assert_agree(program, lambda *data: run_machine(program, *data), seed)
+    event(f"tested fraction: {round(tested_fraction, 1)}")
 
 
 @settings(max_examples=25)
@@ -277,14 +281,14 @@ def test_float64_numpy_agrees_with_float32_jax(name):
 
 def test_the_machine_is_compiled_once_for_all_programs():
     before = machine_update._cache_size()
-    weights, grads, schedule = stream(0)
+    weights, grads, schedule = random_inputs(0)
     for name in zoo.names():
         list(run_machine(zoo.load(name), weights, grads, schedule))
     assert machine_update._cache_size() <= max(before, 1)
 
 
 def test_factor_scales_the_update():
-    weights, grads, _ = stream(0)
+    weights, grads, _ = random_inputs(0)
     program = zoo.load("lion")
     once, twice = (
         machine_update(
@@ -292,12 +296,12 @@ def test_factor_scales_the_update():
         )[0]
         for factor in (1.0, 2.0)
     )
-    np.testing.assert_allclose(flat(twice), 2 * flat(once), rtol=1e-6)
+    np.testing.assert_allclose(flatten(twice), 2 * flatten(once), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_updates_have_the_dtypes_of_the_weights(dtype):
-    weights, grads, _ = stream(0)
+    weights, grads, _ = random_inputs(0)
     weights, grads = jax.tree.map(lambda x: jnp.asarray(x, dtype), (weights, grads[0]))
     program = zoo.load("adamw")
     state = machine.init(weights, encode(program))
@@ -364,11 +368,11 @@ def test_states_have_the_size_of_their_kind(kind):
     sizes = {"tensor": (4096, 4096), "row": (4096, 1), "col": (1, 4096)}
     sizes |= {"matrix": (1, 1), "leaf": (1, 1), "scalar": ()}
     assert [x.shape for x in jax.tree.leaves(state)] == [sizes[str(kind)]]
-    weights, grads, _ = stream(0)
+    weights, grads, _ = random_inputs(0)
     _, (after,) = step(program, initial_state(program, weights), weights, grads[0])
-    got = [x.shape for x in jax.tree.leaves(after)]
-    want = [kind_shape(kind, x.shape) for x in jax.tree.leaves(weights)]
-    assert got == (want if kind != Kind.SCALAR else [()])
+    shapes = [x.shape for x in jax.tree.leaves(after)]
+    expected = [kind_shape(kind, x.shape) for x in jax.tree.leaves(weights)]
+    assert shapes == (expected if kind != Kind.SCALAR else [()])
 
 
 @pytest.mark.parametrize(

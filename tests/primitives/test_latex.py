@@ -12,7 +12,7 @@ from latex2mathml.converter import convert
 from primitives import OPS, Parameter, Program, Statement, equations, parse, to_latex, zoo
 from primitives.explain.equations import uses
 from primitives.text.formula import Number, formula
-from primitives.text.notation import Cases, Form, symbol
+from primitives.text.notation import Cases, Function, symbol
 from tests.strategies import programs
 
 ADAM_MOMENTS = r"""
@@ -277,7 +277,7 @@ def test_plain_text_adds_brackets_where_latex_has_a_fraction_bar():
     assert (x ** (-y)).plain() == "x[t]^(-y[t])"
     assert (x - (y - z)).plain() == "x[t] - (y[t] - z[t])"
     assert Cases(x, y, z).plain() == "where(x[t], y[t], z[t])"
-    assert Form(r"\foo(#1)", "foo", (x + y,)).plain() == "foo(x[t] + y[t])"
+    assert Function(r"\foo(#1)", "foo", (x + y,)).plain() == "foo(x[t] + y[t])"
 
 
 def test_arithmetic_on_short_numbers_is_exact_and_long_numbers_stay():

@@ -1,6 +1,6 @@
-"""Tests that one row in the op table suffices.
+"""Tests that one row of the op table is all that a new op needs.
 
-A made-up op works in every part of the project or is refused by its name.
+Every part of the project either handles a made-up op or refuses it with an error that names it.
 """
 
 from contextlib import contextmanager
@@ -74,7 +74,7 @@ MEAN_SIZE = Op(
     constants=(ConstantRole("measured", "measured value"),),
     code="xp.mean(xp.abs(_0))",
 )
-BARE = Op("bare", "x", SOFTSIGN.meaning, "a row with only a meaning", "full")
+BARE = Op("bare", "x", SOFTSIGN.meaning, "an op with only a meaning", "full")
 BARE_SUM = Op(
     "bare_sum",
     "x",
@@ -129,32 +129,32 @@ def assert_expected(op, update, tolerance=1e-6):
         np.testing.assert_allclose(update[key], value, rtol=tolerance, atol=tolerance)
 
 
-def parser_and_text(op):
+def assert_text_is_parsed(op):
     assert parse(str(program_of(op))) == program_of(op)
 
 
-def kinds(op):
+def assert_kind_is_derived(op):
     assert check(program_of(op))["x"] == RESULTS[op.name]
 
 
-def key(op):
+def assert_key_is_distinct(op):
     assert semantic_key(program_of(op)) != semantic_key(parse(str(program_of(OPS["tanh"]))))
 
 
-def reference(op):
+def assert_reference_runs(op):
     program = program_of(op)
     update, _ = step(program, initial_state(program, MODEL, np), MODEL, MODEL, xp=np)
     assert_expected(op, update, 1e-7)
 
 
-def machine(op):
+def assert_machine_runs(op):
     program = program_of(op)
     machine = interpreter(program.ops)
     state = machine.init(MODEL, encode(program, program.ops), -1.0)
     assert_expected(op, machine.update(MODEL, state, MODEL, lr=1.0)[0])
 
 
-def batch(op):
+def assert_batch_runs(op):
     names = program_of(op).ops | {"tanh"}
     codes = [encode(program_of(other), names) for other in (op, OPS["tanh"])]
     code = jax.tree.map(lambda *arrays: np.stack(arrays), *codes)
@@ -166,82 +166,82 @@ def batch(op):
     assert_expected(op, jax.tree.map(lambda x: x[0], jax.vmap(first)(code)))
 
 
-def mutate(op):
+def assert_mutation_inserts(op):
     rng, program = np.random.default_rng(0), parse("def train(w, g):\n  u = tanh(g)\n  return u")
     config = MutationConfig(op_set="full")
     children = (mutation.mutate(program, rng, config).analysis.program for _ in range(1000))
     assert any(op.name in child.ops for child in children)
 
 
-def algebra(op):
-    """Algebra uses the parity and the interval in the row, and assumes nothing else."""
-    before = {"odd": "-{0}(-g)", "even": "{0}(-g)"}.get(op.parity, "{0}(g)").format(op.name)
-    assert after(before) == [op.name]
+def assert_simplification_uses_parity(op):
+    """Algebra uses the parity and the interval of the op's table entry, and no other facts."""
+    expression = {"odd": "-{0}(-g)", "even": "{0}(-g)"}.get(op.parity, "{0}(g)").format(op.name)
+    assert simplified_ops(expression) == [op.name]
     is_positive = op.interval is not None and op.interval(ANYTHING).nonnegative
-    assert after(f"abs({op.name}(g))") == [op.name] + ["abs"] * (not is_positive)
+    assert simplified_ops(f"abs({op.name}(g))") == [op.name] + ["abs"] * (not is_positive)
 
 
-def after(expression):
+def simplified_ops(expression):
     """Return the names of the ops of an expression after simplification."""
     program = parse(f"def train(w, g):\n  x = {expression}\n  return x")
     return [statement.op for statement in simplify(program, strict=True).program.statements]
 
 
-def formulas(op):
+def assert_equations_show(op):
     assert op.name.split("_")[0] in to_latex(program_of(op))
     assert f"{op.name}(g[t])" in " ".join(map(str, equations(program_of(op))))
 
 
-def pictures(op):
+def assert_pictures_show(op):
     graph = to_graph(program_of(op))
     assert f'label="{op.name}' in to_dot(graph)
     assert f">{op.name}</text>" in to_svg(graph)
 
 
-def words(op):
+def assert_description_contains_phrase(op):
     phrase = (op.phrase or f"{op.name} of {{0}}").format("the gradient")
     assert phrase in describe(program_of(op))
 
 
-def names(op):
-    """Canonical names use the noun of the row, or else the name of the op."""
+def assert_variable_is_named(op):
+    """A canonical name is the op's noun, or is made from the op's name if it has no noun."""
     program = parse(
         f"def train(w, g):\n  s = square(w)\n  x = {op.name}(s)\n  u = g + x\n  return u"
     )
     assert f"    {op.noun or f'{op.name}_value'} = {op.name}(squared)" in str(canonical(program))
 
 
-def state_roles(op):
-    """A state is momentum if the row has the order of the result; otherwise it has no role."""
+def assert_state_role_follows_order(op):
+    """The state is momentum if the op has an `order`; otherwise the state has no role."""
     role, _ = roles(program_of(op)).states["m"]
     assert role == ("momentum" if op.order else "")
 
 
-def neighbour(op):
+def assert_nearest_shows(op):
     assert any(f"{op.name}(g)" in line for line in nearest(program_of(op)).diff)
 
 
-def file(target, op):
+def assert_exported_file_agrees(target, op):
     assert run_file(export(program_of(op), target, "made_up"), steps=5).largest_difference <= 1e-9
 
 
 CONSUMERS = {
-    "parser": parser_and_text,
-    "kinds": kinds,
-    "key": key,
-    "reference": reference,
-    "machine": machine,
-    "batch": batch,
-    "mutation": mutate,
-    "algebra": algebra,
-    "equations": formulas,
-    "pictures": pictures,
-    "description": words,
-    "names": names,
-    "roles": state_roles,
-    "nearest": neighbour,
-    "optax": partial(file, "optax"),
-    "torch": partial(file, "torch"),
+    "parser": assert_text_is_parsed,
+    "kinds": assert_kind_is_derived,
+    "key": assert_key_is_distinct,
+    "reference": assert_reference_runs,
+    "machine": assert_machine_runs,
+    "batch": assert_batch_runs,
+    "mutation": assert_mutation_inserts,
+    "algebra": assert_simplification_uses_parity,
+    "equations": assert_equations_show,
+    "pictures": assert_pictures_show,
+    "description": assert_description_contains_phrase,
+    "names": assert_variable_is_named,
+    "roles": assert_state_role_follows_order,
+    "nearest": assert_nearest_shows,
+    "optax": partial(assert_exported_file_agrees, "optax"),
+    "torch": partial(assert_exported_file_agrees, "torch"),
 }
 REFUSED = {("bare", "optax"), ("bare", "torch"), ("bare_sum", "optax"), ("bare_sum", "torch")}
 """Pairs of op and consumer in which the consumer refuses the op by name."""

@@ -1,4 +1,4 @@
-"""Errors for files that define no task: one line that names the file, the fault and the remedy."""
+"""Tests that errors for invalid task files are one line with the file, the fault and the remedy."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ROWS = np.random.default_rng(0).standard_normal((300, 2))
 LABELS = np.arange(300) % 3
 
 
-def archive(**members: bytes) -> bytes:
-    """A zip file whose members are named as in an .npz file."""
+def zip_bytes(**members: bytes) -> bytes:
+    """Return a zip file whose members are named as in an .npz file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in members.items():
@@ -31,52 +31,63 @@ def archive(**members: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def saved(array: np.ndarray) -> bytes:
+def npy_bytes(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=True)
     return buffer.getvalue()
 
 
-def arrays(**members: object) -> bytes:
+def npz_bytes(**members: object) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **{"x": ROWS, "y": LABELS} | members)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
-GOOD = arrays()
-FLIPPED = bytes([*GOOD[:700], GOOD[700] ^ 8, *GOOD[701:]])
+VALID = npz_bytes()
+WITH_FLIPPED_BIT = bytes([*VALID[:700], VALID[700] ^ 8, *VALID[701:]])
 INVALID_ARRAYS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "not a valid .npz file .*not a zip file"),
-    "truncated": (GOOD[: len(GOOD) // 2], "not a valid .npz file"),
-    "a flipped bit": (FLIPPED, "not a valid .npz file .*Bad CRC"),
+    "truncated": (VALID[: len(VALID) // 2], "not a valid .npz file"),
+    "a flipped bit": (WITH_FLIPPED_BIT, "not a valid .npz file .*Bad CRC"),
     "text": (b"x,y\n1,2\n", "not a valid .npz file"),
-    "one array": (saved(ROWS), "not a valid .npz file"),
-    "members that are not arrays": (archive(x=b"hello", y=b""), "not a valid .npz file"),
+    "one array": (npy_bytes(ROWS), "not a valid .npz file"),
+    "members that are not arrays": (zip_bytes(x=b"hello", y=b""), "not a valid .npz file"),
     "a wrong shape in a header": (
-        archive(x=saved(ROWS).replace(b"(300, 2), }", b"(3e9, 2), }"), y=saved(LABELS)),
+        zip_bytes(x=npy_bytes(ROWS).replace(b"(300, 2), }", b"(3e9, 2), }"), y=npy_bytes(LABELS)),
         "not a valid .npz file",
     ),
     "more rows than there are": (
-        archive(x=saved(ROWS).replace(b"(300, 2), }  ", b"(9999999, 2), }"), y=saved(LABELS)),
+        zip_bytes(
+            x=npy_bytes(ROWS).replace(b"(300, 2), }  ", b"(9999999, 2), }"), y=npy_bytes(LABELS)
+        ),
         "not a valid .npz file",
     ),
-    "an empty archive": (archive(), "has no arrays, but not x and y; save arrays named x and y"),
-    "objects": (arrays(x=np.array([[1], "a"] * 150, dtype=object)), "Object arrays cannot be"),
+    "an empty archive": (
+        zip_bytes(),
+        "has no arrays, but not x and y; save arrays named x and y",
+    ),
+    "objects": (
+        npz_bytes(x=np.array([[1], "a"] * 150, dtype=object)),
+        "Object arrays cannot be",
+    ),
     "a number": (
-        arrays(x=np.float64(1)),
+        npz_bytes(x=np.float64(1)),
         "x of .* is a single number; save one row for each example",
     ),
-    "a label": (arrays(y=np.int64(1)), "y of .* is a single number"),
-    "no rows": (arrays(x=ROWS[:0], y=LABELS[:0]), "x of .* is empty"),
-    "no features": (arrays(x=ROWS[:, :0]), "x of .* is empty"),
+    "a label": (npz_bytes(y=np.int64(1)), "y of .* is a single number"),
+    "no rows": (npz_bytes(x=ROWS[:0], y=LABELS[:0]), "x of .* is empty"),
+    "no features": (npz_bytes(x=ROWS[:, :0]), "x of .* is empty"),
     "a huge class": (
-        arrays(y=LABELS + 10**15),
+        npz_bytes(y=LABELS + 10**15),
         "y of .* has the class 1000000000000000, outside 0 to 299",
     ),
-    "a negative class": (arrays(y=LABELS - 1), "y of .* has the class -1"),
-    "dates": (arrays(y=np.arange(300).astype("datetime64[D]")), "y of .* has the dtype datetime64"),
-    "targets too large": (arrays(y=ROWS * 1e300), "y of .* too large to standardise"),
-    "features too large": (arrays(x=ROWS * 1e307), "x of .* too large to standardise"),
+    "a negative class": (npz_bytes(y=LABELS - 1), "y of .* has the class -1"),
+    "dates": (
+        npz_bytes(y=np.arange(300).astype("datetime64[D]")),
+        "y of .* has the dtype datetime64",
+    ),
+    "targets too large": (npz_bytes(y=ROWS * 1e300), "y of .* too large to standardise"),
+    "features too large": (npz_bytes(x=ROWS * 1e307), "x of .* too large to standardise"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The identity of a task: digests of its files, arrays and settings, which name every edit."""
+"""Tests of the identity of a task: digests of the task's files, arrays and settings."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def task():
 """
 
 
-def project(folder: Path) -> Path:
+def write_project(folder: Path) -> Path:
     """Write a task that imports two modules and reads two files; add unrelated files."""
     home = folder / "home"
     (home / "parts").mkdir(parents=True)
     (home / "data").mkdir()
     (home / "task.py").write_text(TASK)
     (home / "helper.py").write_text("STEPS = 30\n")
-    (home / "parts" / "layers.py").write_text("WIDTH = 3\n")  # no __init__.py
+    (home / "parts" / "layers.py").write_text("WIDTH = 3\n")  # the package has no __init__.py
     np.savez(home / "data" / "points.npz", points=np.arange(3.0))
     (folder / "words.txt").write_text("some words")
     (home / "notes.txt").write_text("unrelated")
@@ -61,7 +61,7 @@ def fresh_digest(path: Path) -> dict[str, str]:
 
 
 def test_a_digest_names_every_file_that_made_the_task(tmp_path: Path) -> None:
-    task = proxies.load(f"{project(tmp_path)}:task")
+    task = proxies.load(f"{write_project(tmp_path)}:task")
     digest = proxies.digest(task)
     files = ["task.py", "../words.txt", "data/points.npz", "helper.py", "parts/layers.py"]
     assert sorted(digest) == sorted([*files, ARRAYS, FIELDS])
@@ -74,11 +74,11 @@ def test_a_digest_names_every_file_that_made_the_task(tmp_path: Path) -> None:
 
 
 EDITS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
-    "a sibling": (
+    "an imported module": (
         lambda home: (home / "helper.py").write_text("STEPS = 40\n"),
         ["helper.py changed", f"{FIELDS} changed"],
     ),
-    "a comment in a sibling": (
+    "a space in an imported module": (
         lambda home: (home / "helper.py").write_text("STEPS = 30 \n"),
         ["helper.py changed"],
     ),
@@ -86,7 +86,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda home: (home / "parts" / "layers.py").write_text("WIDTH = 4\n"),
         ["parts/layers.py changed"],
     ),
-    "its data": (
+    "a data file": (
         lambda home: np.savez(home / "data" / "points.npz", points=np.arange(3.0) + 1),
         ["data/points.npz changed", f"{ARRAYS} changed"],
     ),
@@ -94,7 +94,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda home: (home.parent / "words.txt").write_text("other words"),
         ["../words.txt changed"],
     ),
-    "the task itself": (
+    "the task file": (
         lambda home: (home / "task.py").write_text(TASK.replace("import helper", "import helper ")),
         ["task.py changed"],
     ),
@@ -106,13 +106,13 @@ EDITS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "another file in the folder": (lambda home: (home / "notes.txt").write_text("edited"), []),
     "an optimizer in the folder": (lambda home: (home / "my_optimizer.py").unlink(), []),
-    "what the task wrote": (lambda home: (home / "log.txt").write_text("edited"), []),
+    "a file that the task wrote": (lambda home: (home / "log.txt").write_text("edited"), []),
 }
 
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_differences_name_edited_files_and_ignore_unrelated_ones(tmp_path: Path, edit: str) -> None:
-    path = project(tmp_path)
+    path = write_project(tmp_path)
     before = fresh_digest(path)
     change, expected = EDITS[edit]
     change(path.parent)
@@ -120,12 +120,12 @@ def test_differences_name_edited_files_and_ignore_unrelated_ones(tmp_path: Path,
 
 
 def test_moving_a_project_keeps_the_digest(tmp_path: Path) -> None:
-    before = fresh_digest(project(tmp_path / "here"))
+    before = fresh_digest(write_project(tmp_path / "here"))
     (tmp_path / "here").rename(tmp_path / "there")
     assert fresh_digest(tmp_path / "there" / "home" / "task.py") == before
 
 
-def test_a_task_that_loads_another_task_depends_on_its_file(tmp_path: Path) -> None:
+def test_a_task_that_loads_another_task_depends_on_the_other_tasks_file(tmp_path: Path) -> None:
     """The digest is the same if the other task was loaded before."""
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "table.npz", x=rng.standard_normal((300, 2)), y=rng.standard_normal(300))
@@ -141,7 +141,7 @@ def test_a_task_that_loads_another_task_depends_on_its_file(tmp_path: Path) -> N
     assert proxies.digest(proxies.load(f"{path}:task")) == digest
 
 
-def test_the_digest_of_an_npz_task_is_that_of_the_file(tmp_path: Path) -> None:
+def test_the_digest_of_an_npz_task_covers_the_file_and_not_the_arrays(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "table.npz"
     np.savez(path, x=rng.standard_normal((300, 2)), y=rng.standard_normal(300))
@@ -161,9 +161,9 @@ def test_the_digest_of_a_bundled_task_covers_arrays_and_settings() -> None:
     longer = dataclasses.replace(task, steps=task.steps + 1)
     assert proxies.differences(before, proxies.digest(longer)) == [f"{FIELDS} changed"]
     x, *rest = jax.tree.leaves(task.data)
-    flipped = np.array(x)
-    flipped.reshape(-1)[-1] += 1
-    data = jax.tree.unflatten(jax.tree.structure(task.data), [flipped, *rest])
+    changed_array = np.array(x)
+    changed_array.reshape(-1)[-1] += 1
+    data = jax.tree.unflatten(jax.tree.structure(task.data), [changed_array, *rest])
     edited = dataclasses.replace(task, data=data)
     assert proxies.differences(before, proxies.digest(edited)) == [f"{ARRAYS} changed"]
 
@@ -185,7 +185,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
     return folder / "task.py"
 
 
-NAMED = """
+TASK_WITH_HELPER = """
 import dataclasses, proxies, helper
 def task():
     return dataclasses.replace(
@@ -193,22 +193,22 @@ def task():
 """
 
 
-def described(path: Path) -> str:
+def description_of(path: Path) -> str:
     return proxies.load(f"{path}:task").description
 
 
 def test_two_tasks_can_have_different_modules_of_the_same_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = write(tmp_path / "one", {"task.py": NAMED, "helper.py": "NAME = 'one'\n"})
-    two = write(tmp_path / "two", {"task.py": NAMED, "helper.py": "NAME = 'two'\n"})
+    one = write(tmp_path / "one", {"task.py": TASK_WITH_HELPER, "helper.py": "NAME = 'one'\n"})
+    two = write(tmp_path / "two", {"task.py": TASK_WITH_HELPER, "helper.py": "NAME = 'two'\n"})
     elsewhere = write(tmp_path / "elsewhere", {"helper.py": "NAME = 'elsewhere'\n"}).parent
     monkeypatch.syspath_prepend(elsewhere)
     import helper  # type: ignore[import-not-found]
 
     before = list(sys.path), list(sys.meta_path), set(sys.modules)
-    assert described(one) == "one"
-    assert described(two) == "two"
+    assert description_of(one) == "one"
+    assert description_of(two) == "two"
     assert (list(sys.path), list(sys.meta_path)) == before[:2]
     assert not [name for name in set(sys.modules) - before[2] if "helper" in name or "own" in name]
     assert sys.modules["helper"] is helper
@@ -216,7 +216,10 @@ def test_two_tasks_can_have_different_modules_of_the_same_name(
 
 
 def test_a_failed_load_restores_the_process(tmp_path: Path) -> None:
-    files = {"task.py": NAMED, "helper.py": "import sys; sys.path.insert(0, 'x'); 1 / 0\n"}
+    files = {
+        "task.py": TASK_WITH_HELPER,
+        "helper.py": "import sys; sys.path.insert(0, 'x'); 1 / 0\n",
+    }
     path = write(tmp_path / "broken", files)
     before = list(sys.path), list(sys.meta_path)
     with pytest.raises(proxies.UserTaskError, match=r"ZeroDivisionError in line 1 of helper\.py"):
@@ -227,22 +230,25 @@ def test_a_failed_load_restores_the_process(tmp_path: Path) -> None:
 
 
 def test_siblings_do_not_replace_standard_or_installed_modules(tmp_path: Path) -> None:
-    files = {"task.py": "import random, numpy\n" + NAMED, "helper.py": "NAME = 'found'\n"}
+    files = {
+        "task.py": "import random, numpy\n" + TASK_WITH_HELPER,
+        "helper.py": "NAME = 'found'\n",
+    }
     files |= {"random.py": "1 / 0\n", "numpy.py": "1 / 0\n", "proxies/__init__.py": "1 / 0\n"}
-    assert described(write(tmp_path / "shadows", files)) == "found"
+    assert description_of(write(tmp_path / "shadows", files)) == "found"
 
 
 def test_packages_and_folders_on_the_path_of_a_task_belong_to_it(tmp_path: Path) -> None:
     files = {
         "task.py": "import sys, os\nsys.path.insert(0, os.path.dirname(__file__) + '/lib')\n"
-        + NAMED,
+        + TASK_WITH_HELPER,
         "lib/helper.py": "from pack import NAME\n",
         "pack/__init__.py": "from .inner import NAME\n",
         "pack/inner.py": "from pack.other import NAME\n",
         "pack/other.py": "NAME = 'packed'\n",
     }
     path = write(tmp_path / "packs", files)
-    assert described(path) == "packed"
+    assert description_of(path) == "packed"
     digest = proxies.digest(proxies.load(f"{path}:task"))
     assert set(files) == set(digest) - {ARRAYS, FIELDS}
 
@@ -251,27 +257,29 @@ def test_stale_bytecode_is_not_executed(tmp_path: Path) -> None:
     """Python accepts cached bytecode if size and modification time of the source match."""
     import py_compile
 
-    path = write(tmp_path / "stale", {"task.py": NAMED, "helper.py": "NAME = 'old'\n"})
+    path = write(tmp_path / "stale", {"task.py": TASK_WITH_HELPER, "helper.py": "NAME = 'old'\n"})
     helper = path.parent / "helper.py"
     py_compile.compile(str(helper))
     stat = os.stat(helper)
     helper.write_text("NAME = 'new'\n")
     os.utime(helper, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert described(path) == "new"
+    assert description_of(path) == "new"
 
 
 def test_a_task_file_can_define_a_dataclass_with_deferred_annotations(tmp_path: Path) -> None:
-    text = "from __future__ import annotations\nfrom dataclasses import dataclass\n" + NAMED
+    text = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n" + TASK_WITH_HELPER
+    )
     text += "@dataclass\nclass Sizes:\n    width: int = 3\n"
     path = write(tmp_path / "classes", {"task.py": text, "helper.py": "NAME = 'defined'\n"})
-    assert described(path) == "defined"
+    assert description_of(path) == "defined"
 
 
 def test_a_link_to_a_task_file_imports_siblings_of_its_target(tmp_path: Path) -> None:
-    path = write(tmp_path / "real", {"task.py": NAMED, "helper.py": "NAME = 'linked'\n"})
+    path = write(tmp_path / "real", {"task.py": TASK_WITH_HELPER, "helper.py": "NAME = 'linked'\n"})
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "task.py").symlink_to(path)
-    assert described(tmp_path / "link" / "task.py") == "linked"
+    assert description_of(tmp_path / "link" / "task.py") == "linked"
     assert "../real/helper.py" in proxies.digest(proxies.load(f"{tmp_path}/link/task.py:task"))
 
 
@@ -287,5 +295,7 @@ def test_caches_and_libraries_are_not_part_of_the_digest(
         "open(os.__file__).close(); open(sklearn.__file__).close(); open('/etc/passwd').close()\n"
     )
     text += "jax.jit(lambda x: jnp.sin(x) + 7)(1.0)\n"
-    path = write(tmp_path / "home", {"task.py": text + NAMED, "helper.py": "NAME = 'x'\n"})
+    path = write(
+        tmp_path / "home", {"task.py": text + TASK_WITH_HELPER, "helper.py": "NAME = 'x'\n"}
+    )
     assert set(fresh_digest(path)) == {"task.py", "helper.py", ARRAYS, FIELDS}

@@ -1,4 +1,4 @@
-"""Known properties of the landscapes."""
+"""Tests of the landscapes: their minima, curvatures and gradients."""
 
 from collections.abc import Callable
 
@@ -49,21 +49,22 @@ def _hessian(name: str, size: int) -> np.ndarray:
 def test_the_height_is_zero_at_the_minimum_and_larger_elsewhere(
     name: str, minimum: np.ndarray
 ) -> None:
-    lowest = jnp.asarray(minimum, jnp.float32)
+    minimum_weights = jnp.asarray(minimum, jnp.float32)
     height = quick_jit(_height(name))
-    assert 0 < height(lowest) < 2e-9
-    assert np.all(_slope(name, lowest) == 0)
-    away = np.random.default_rng(0).standard_normal((20, lowest.size)).astype(np.float32)
-    assert all(height(lowest + step) > 1e-8 for step in away)
+    assert 0 < height(minimum_weights) < 2e-9
+    assert np.all(_slope(name, minimum_weights) == 0)
+    offsets = (
+        np.random.default_rng(0).standard_normal((20, minimum_weights.size)).astype(np.float32)
+    )
+    assert all(height(minimum_weights + step) > 1e-8 for step in offsets)
 
 
 def test_the_valley_has_its_condition_number_on_rotated_axes() -> None:
     hessian = _hessian("valley", 16)
     curvatures = np.linalg.eigvalsh(hessian)
     assert curvatures[-1] / curvatures[0] == pytest.approx(1e4, rel=1e-2)
-    assert (
-        np.diag(hessian).max() < 3 * np.diag(hessian).min()
-    )  # a step size for each weight does not help
+    # The curvatures along the weights are similar, so a step size for each weight does not help.
+    assert np.diag(hessian).max() < 3 * np.diag(hessian).min()
 
 
 def test_the_saddle_has_curvatures_of_both_signs_and_starts_near_its_ridge() -> None:
@@ -79,7 +80,7 @@ def test_the_gradients_of_the_chains_vanish_and_explode() -> None:
     assert np.abs(_slope("chain-exploding", _start("chain-exploding"))).min() > 1e4
 
 
-def test_the_three_cases_have_the_slopes_and_curvatures_in_their_names() -> None:
+def test_the_curvature_landscapes_have_the_slopes_and_curvatures_in_their_descriptions() -> None:
     cases = {}
     for name in ("curvature-flat", "curvature-narrow", "curvature-slope"):
         slope = float(np.abs(_slope(name, _start(name))).max())

@@ -40,9 +40,9 @@ def test_a_convolution_agrees_with_that_of_jax() -> None:
         x, weight.reshape(3, 3, 3, 4), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     # `convolve` orders patches by columns, then rows.
-    swapped = weight.reshape(3, 3, 3, 4).swapaxes(0, 1).reshape(27, 4)
+    swapped_weight = weight.reshape(3, 3, 3, 4).swapaxes(0, 1).reshape(27, 4)
     np.testing.assert_allclose(
-        quick_jit(layers.convolve)(x, swapped), expected, rtol=1e-4, atol=1e-4
+        quick_jit(layers.convolve)(x, swapped_weight), expected, rtol=1e-4, atol=1e-4
     )
 
 
@@ -52,8 +52,8 @@ def test_the_sampled_gradient_of_the_policy_is_unbiased() -> None:
     keys = jax.random.split(jax.random.key(4), 4000)
     assert task.gradient is not None
     sample = quick_jit(jax.vmap(lambda key: task.gradient(params, batch, key)[1]))
-    drawn, exact = sample(keys), quick_jit(jax.grad(task.loss))(params, batch, KEY)
-    for name, gradients in drawn.items():
+    sampled_gradients, exact = sample(keys), quick_jit(jax.grad(task.loss))(params, batch, KEY)
+    for name, gradients in sampled_gradients.items():
         error = np.std(gradients, axis=0) / np.sqrt(len(keys))
         deviations = (np.mean(gradients, axis=0) - exact[name]) / np.maximum(error, 1e-9)
         assert np.mean(np.square(deviations)) < 2, name
@@ -68,8 +68,8 @@ def test_the_smoothed_gradient_points_towards_larger_error() -> None:
     mean = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *gradients)
     scale = 0.5 / float(optax.tree.norm(mean))
 
-    def error(side: float) -> float:
-        moved = jax.tree.map(lambda w, g: w + side * scale * g, params, mean)
+    def error(sign: float) -> float:
+        moved = jax.tree.map(lambda w, g: w + sign * scale * g, params, mean)
         return float(task.loss(moved, batch, KEY))
 
     assert error(-1.0) < error(0.0) < error(1.0)
@@ -120,7 +120,7 @@ def test_fine_tuning_pre_trains_on_photographs_of_its_own_part() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "initializer"),
+    ("initialisation", "initializer"),
     [
         ("naive", initializers.normal(0.1)),
         ("lecun", initializers.lecun_normal()),
@@ -128,18 +128,20 @@ def test_fine_tuning_pre_trains_on_photographs_of_its_own_part() -> None:
         ("kaiming", initializers.he_normal()),
     ],
 )
-def test_initialisations_have_the_deviations_of_jax(start: str, initializer: Any) -> None:
+def test_initialisations_have_the_deviations_of_jax(initialisation: str, initializer: Any) -> None:
     drawn = initializer(KEY, (400, 300), jnp.float32)
-    assert deep.STARTS[start](400, 300) == pytest.approx(float(drawn.std()), rel=0.02)
+    assert deep.INITIALISATIONS[initialisation](400, 300) == pytest.approx(
+        float(drawn.std()), rel=0.02
+    )
 
 
 def test_the_variants_of_the_deep_network_differ_as_their_names_say() -> None:
-    spread = {
-        start: float(proxies.load(f"deep-{start}").init(KEY)["enter"].std())
-        for start in deep.STARTS
+    deviations = {
+        initialisation: float(proxies.load(f"deep-{initialisation}").init(KEY)["enter"].std())
+        for initialisation in deep.INITIALISATIONS
     }
-    for start, deviation in spread.items():
-        assert deviation == pytest.approx(deep.STARTS[start](64, 32), rel=0.05)
+    for initialisation, deviation in deviations.items():
+        assert deviation == pytest.approx(deep.INITIALISATIONS[initialisation](64, 32), rel=0.05)
     assert proxies.load("deep-delayed").delay > 0 == proxies.load("deep-kaiming").delay
 
 

@@ -33,7 +33,7 @@ def broken():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of files with valid tasks and with invalid ones."""
+    """Return a folder of files with valid and invalid tasks."""
     tmp_path = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((600, 5))
@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def loss_ratio(task: proxies.Task, steps: int, rate: float) -> float:
-    """The final loss divided by the loss of an untrained model."""
+    """Return the final loss divided by the loss of an untrained model."""
     trained = proxies.train(task, optax.adam(rate), steps=steps, key=jax.random.key(0))
     untrained = proxies.train(task, optax.sgd(0.0), steps=1, key=jax.random.key(0))
     return float(trained.loss / untrained.loss)
@@ -177,7 +177,9 @@ def test_the_models_of_the_paper_read_a_users_data(folder: Path, name: str, clas
         return task.loss(task.init(key), batch, key)
 
     loss = float(first_loss(task.data, jax.random.key(0)))
-    assert 0.9 * np.log(classes) < loss < np.log(classes) + 1.0  # an untrained model guesses
+    assert (
+        0.9 * np.log(classes) < loss < np.log(classes) + 1.0
+    )  # an untrained model predicts all classes about equally
     assert task.name == f"{folder}/{name}"
     assert name.split(":")[0] in task.source
 

@@ -22,11 +22,18 @@ def small(kind: str) -> proxies.Task:
     if kind == "vit":
         images, classes = paper.generated_images(count=1024, side=16)
         return paper.vit(
-            "small", "diagnostic", images, classes, of="images", width=12, patch=8, batch=32
+            "small",
+            "diagnostic",
+            images,
+            classes,
+            data_description="images",
+            width=12,
+            patch=8,
+            batch=32,
         )
     text = paper.generated_text(blocks=64, symbols=50)
     sizes: dict[str, Any] = {"symbols": 50, "width": 16, "context": 8, "batch": 16}
-    return paper.transformer("small", "diagnostic", text, of="a text", **sizes)
+    return paper.transformer("small", "diagnostic", text, data_description="a text", **sizes)
 
 
 def test_the_stand_ins_have_the_sizes_in_chen_et_al() -> None:

@@ -1,4 +1,4 @@
-"""The training loop against closed forms."""
+"""Tests that compare the training loop with closed forms."""
 
 import gc
 from dataclasses import replace
@@ -29,20 +29,23 @@ BOWL = proxies.load("quadratic")
 CURVATURES = np.concatenate([np.ravel(c) for c in BOWL.data])
 
 
-def _rule(move: Any) -> optax.GradientTransformationExtraArgs:
-    """A rule that updates every weight by `move(gradient, operand, lr, t)`."""
+def _rule(update_of: Any) -> optax.GradientTransformationExtraArgs:
+    """Return a rule that updates every weight by `update_of(gradient, operand, lr, t)`."""
 
     def init(params: Any, operand: Any = ()) -> Any:
         return operand
 
     def update(updates: Any, state: Any, params: Any = None, *, lr: Any, t: Any) -> Any:
-        return jax.tree.map(lambda gradient: move(gradient, state, lr, t), updates), state
+        return jax.tree.map(lambda gradient: update_of(gradient, state, lr, t), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _moves(result: proxies.TrainingResult) -> np.ndarray:
-    """The change of the weights, all equal and 1 at first, in each update but the last."""
+def _updates(result: proxies.TrainingResult) -> np.ndarray:
+    """Return the change of the weights in each update but the last.
+
+    All weights are equal, and 1 at first.
+    """
     weights = np.sqrt(2 * np.asarray(result.train_loss, np.float64) / CURVATURES.sum())
     return np.diff(weights)
 
@@ -57,18 +60,20 @@ def test_a_deleted_executable_frees_its_memory_maps() -> None:
         gc.collect()
         return len(MAPS.read_text().splitlines())
 
-    def compiled(rate: float) -> Any:
+    def compile_with(rate: float) -> Any:
         arguments = BOWL.data, KEY, StepSchedule.plain(np.ones(5, np.float32), 5), ()
         return compile_train(BOWL, optax.sgd(rate), *arguments)
 
-    compiled(0.1)  # memory maps that only the first compilation makes
+    compile_with(0.1)  # the first compilation makes additional memory maps
     before = maps()
-    held = [compiled(rate) for rate in (0.2, 0.3, 0.4)]
-    taken = maps() - before
-    assert held[0](BOWL.data, KEY, StepSchedule.plain(np.ones(5, np.float32), 5), ()).steps == 5
-    held.clear()
-    assert taken > 30
-    assert maps() - before < taken / 4
+    executables = [compile_with(rate) for rate in (0.2, 0.3, 0.4)]
+    map_count = maps() - before
+    assert (
+        executables[0](BOWL.data, KEY, StepSchedule.plain(np.ones(5, np.float32), 5), ()).steps == 5
+    )
+    executables.clear()
+    assert map_count > 30
+    assert maps() - before < map_count / 4
 
 
 def test_gradient_descent_on_the_bowl_follows_the_closed_form() -> None:
@@ -108,22 +113,22 @@ def test_a_diverging_lane_under_vmap_does_not_affect_the_others() -> None:
     results = jax.vmap(lambda rate: train(BOWL, rule, key=KEY, operands=(rate,)))(rates)
     assert results.diverged.tolist() == [False, True, False]
     assert results.steps[1] < BOWL.steps == results.steps[0] == results.steps[2]
-    alone = train(BOWL, rule, key=KEY, operands=(rates[2],))
-    np.testing.assert_allclose(results.train_loss[2], alone.train_loss, rtol=1e-5)
+    single = train(BOWL, rule, key=KEY, operands=(rates[2],))
+    np.testing.assert_allclose(results.train_loss[2], single.train_loss, rtol=1e-5)
 
 
 def test_the_rule_receives_the_learning_rate_and_a_step_counted_from_one() -> None:
     lrs = train(BOWL, _rule(lambda g, operand, lr, t: jnp.full_like(g, lr)), steps=8, key=KEY)
     expected = 0.5 * (1 + np.cos(np.pi * np.arange(7) / 8))
-    np.testing.assert_allclose(_moves(lrs), expected, atol=1e-5)
+    np.testing.assert_allclose(_updates(lrs), expected, atol=1e-5)
     steps = train(BOWL, _rule(lambda g, operand, lr, t: jnp.full_like(g, t)), steps=8, key=KEY)
-    np.testing.assert_allclose(_moves(steps), np.arange(1, 8), rtol=1e-5)
+    np.testing.assert_allclose(_updates(steps), np.arange(1, 8), rtol=1e-5)
 
 
-def test_a_given_schedule_replaces_the_cosine() -> None:
+def test_the_argument_schedule_replaces_the_cosine() -> None:
     rule = _rule(lambda g, operand, lr, t: jnp.full_like(g, lr))
     result = train(BOWL, rule, steps=8, schedule=optax.constant_schedule(0.5), key=KEY)
-    np.testing.assert_allclose(_moves(result), np.full(7, 0.5), rtol=1e-5)
+    np.testing.assert_allclose(_updates(result), np.full(7, 0.5), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -142,10 +147,10 @@ def test_one_compilation_serves_every_schedule_and_number_of_steps() -> None:
     for name, steps in (("cosine", 12), ("constant", 12), ("linear", 5)):
         rates = jnp.asarray(relative_rates(name, steps, 12))
         result = compiled_train(BOWL, rule, BOWL.data, KEY, StepSchedule.plain(rates, steps), ())
-        alone = train(BOWL, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
-        assert result.steps == alone.steps == steps
-        np.testing.assert_array_equal(result.train_loss[:steps], alone.train_loss)
-        np.testing.assert_array_equal(result.loss, alone.loss)
+        single = train(BOWL, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
+        assert result.steps == single.steps == steps
+        np.testing.assert_array_equal(result.train_loss[:steps], single.train_loss)
+        np.testing.assert_array_equal(result.loss, single.loss)
     assert _compilations() == before + 2  # budgets of 12 and of 5
 
 
@@ -160,7 +165,7 @@ def test_new_operands_do_not_compile_again() -> None:
     assert _compilations() == before + 1
 
 
-def test_a_custom_gradient_replaces_that_of_the_loss() -> None:
+def test_a_custom_gradient_replaces_the_gradient_of_the_loss() -> None:
     def uphill(params: Any, batch: Any, key: jax.Array) -> Any:
         loss, gradients = jax.value_and_grad(BOWL.loss)(params, batch, key)
         return loss, jax.tree.map(jnp.negative, gradients)
@@ -253,7 +258,7 @@ def test_a_negative_delay_is_an_error() -> None:
         replace(BOWL, delay=-1)
 
 
-def test_an_observed_training_returns_update_sizes_and_final_weights() -> None:
+def test_an_observed_training_returns_the_rms_of_updates_and_final_weights() -> None:
     rate, steps = 0.1, 12
     schedule = StepSchedule.plain(np.ones(steps, np.float32), steps)
     arguments = (BOWL, optax.sgd(rate), BOWL.data, KEY, schedule, ())

@@ -1,4 +1,4 @@
-"""One step of a batch of programs, each with its own instructions.
+"""One step of a batch of programs, where each lane runs its own instructions.
 
 `gangs` runs on any device through XLA; `kernel` runs on NVIDIA GPUs. Both compute what
 `primitives.machine.step` computes for one program.

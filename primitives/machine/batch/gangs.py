@@ -1,9 +1,9 @@
 """Batches of programs through XLA: lanes whose next instructions have the same form run as a gang.
 
-A `lax.switch` under `vmap` would compute every op for every lane. Instead, each round takes the
-form of instruction that most lanes are at, and computes it for a gang of these lanes in one true
-branch. So an op costs nothing if no program has it, and little if few have it. Every lane proceeds
-through its own program; it waits at most until its next form is the most frequent one.
+A `lax.switch` under `vmap` would compute every op for every lane. Instead, each round
+chooses the form of instruction that most lanes need next, and executes only the branch of that form
+for a gang of these lanes. So an op costs nothing if no program contains it, and little if few
+programs contain it. A lane waits at most until its next form is the most frequent form.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from primitives.machine.step import scalar_value, tensor_value
 Array = jax.Array
 
 _GANG_DIVISOR = 8
-"""A gang has one eighth of the lanes: few of its lanes are idle, and few rounds are needed."""
+"""A gang has one eighth of the lanes, so that few of its lanes are idle and rounds are few."""
 _CHEAP = frozenset(
     [
         "identity",
@@ -42,11 +42,11 @@ _CHEAP = frozenset(
         "minimum",
     ]
 )
-"""Ops that cost less than reading their operands; together they are one form."""
+"""Ops that cost less than reading their operands; all of them together are one form."""
 
 
 class Lanes(NamedTuple):
-    """The position of every lane in its program, and its registers.
+    """The position of every lane in its program, and the registers of every lane.
 
     Attributes:
         next_index: [lanes] int32, the index of the next instruction.
@@ -60,12 +60,12 @@ class Lanes(NamedTuple):
 
 
 class Forms(NamedTuple):
-    """The forms of tensor instructions: a gang computes one form at a time.
+    """The forms of tensor instructions. A gang executes one form at a time.
 
     Instructions of one op have the same form, whatever their layout. All cheap ops are form 0.
 
     Attributes:
-        members: for each form, an instruction of each of its ops; only form 0 has several.
+        members: for each form, one instruction for each of its ops; only form 0 has several ops.
         form: [opcodes], the form of each instruction.
         member: [opcodes], the index in `members` of each instruction's op.
         is_tensor: [opcodes, operands], whether an operand is a tensor register.
@@ -173,7 +173,7 @@ class Gangs:
         return jnp.any(lanes.next_index < self._code.length)
 
     def run_scalar_instructions(self, lanes: Lanes) -> Lanes:
-        """Run rounds until no lane is at an instruction with a scalar result."""
+        """Run rounds until no lane's next instruction has a scalar result."""
 
         def next_group(next_index: Array) -> Array:
             section = self._next_rows(next_index)[:, SECTION]
@@ -197,11 +197,11 @@ class Gangs:
     def run_tensor_instructions(
         self, lanes: Lanes, includes: Callable[[Array], Array] | None = None
     ) -> Lanes:
-        """Run rounds until no lane is at an instruction with a tensor result.
+        """Run rounds until no lane's next instruction has a tensor result.
 
         Args:
             lanes: the lanes.
-            includes: restricts this to instructions for whose opcodes it is true.
+            includes: whether to run an instruction, given its opcode; by default all are run.
         """
 
         def next_form(next_index: Array) -> Array:
@@ -234,15 +234,15 @@ class Gangs:
         return rows[:, 0]
 
     def _largest_gang(self, choices: Array, choice_count: int) -> tuple[Array, Array]:
-        """Return the most frequent choice, and the lanes of a gang that have it.
+        """Return the most frequent choice, and a gang of lanes that made this choice.
 
         Args:
-            choices: [lanes] int32, each lane's choice; -1 for none.
+            choices: [lanes] int32, each lane's choice; -1 for no choice.
             choice_count: the number of choices.
 
         Returns:
-            The choice, () int32, and the indices of lanes, [gang]. If fewer lanes have the choice,
-            the other indices are out of range.
+            The choice, () int32, and the indices of lanes, [gang]. If fewer lanes made the choice,
+            the remaining indices are out of range.
         """
         counts = jnp.sum(choices[:, None] == jnp.arange(choice_count), axis=0)
         choice = jnp.argmax(counts).astype(jnp.int32)

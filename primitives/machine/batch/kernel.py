@@ -1,10 +1,10 @@
 """Batches of programs as a Pallas kernel for NVIDIA GPUs: a block of threads for each lane.
 
 A block runs its lane's program up to the next instruction that acts on matrices (rows, columns,
-matrix products). Gangs run those between calls of the kernel; a program without them needs one call
-per step. Consecutive elementwise instructions are run tile by tile: all of them for one tile of the
-weights, then all for the next tile. So an instruction reads the previous one's result from the
-cache. Sums interrupt such a sequence.
+matrix products). Gangs run instructions on matrices between calls of the kernel; a program without
+them needs one call per step. A sequence of elementwise instructions is run tile by tile: the whole
+sequence for one tile of the weights, then for the next tile. So an instruction reads the result of
+the previous instruction from the cache. Sums end such a sequence.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WARPS = 4
 
 
 class Work(IntEnum):
-    """The kind of work that an instruction takes in the kernel."""
+    """The kind of work that the kernel does for an instruction."""
 
     ELEMENTWISE = 0
     """A tensor result without a reduction."""
@@ -51,11 +51,11 @@ class Work(IntEnum):
     SUM_PER_ARRAY = 4
     """A tensor result from sums over each array."""
     MATRIX = 5
-    """Work on matrices, which the gangs do."""
+    """Work on matrices, which gangs do outside the kernel."""
 
 
 class Branches(NamedTuple):
-    """The machine's instructions by the work that they take.
+    """The machine's instructions by the kind of work.
 
     Attributes:
         by_work: the instructions of each kind of work; each is a branch of the kernel.
@@ -117,11 +117,11 @@ def run_kernel(
     """
     branches = branches_of(instructions)
     branch_rows = branches.rows_of(code)
-    bounds = jnp.asarray(model.offsets, jnp.int32)
+    offsets = jnp.asarray(model.offsets, jnp.int32)
 
     def run_to_matrices(lanes: Lanes) -> Lanes:
         """Advance every lane to its next instruction on matrices or its end."""
-        inputs = (code.instructions, code.length, branch_rows, bounds, sum_factors)
+        inputs = (code.instructions, code.length, branch_rows, offsets, sum_factors)
         call = pl.pallas_call(
             partial(_lane, branches.by_work, model.size, interpret),
             out_shape=list(map(jax.typeof, lanes)),
@@ -157,7 +157,7 @@ def _lane(
     program: Ref,
     length: Ref,
     branch_rows: Ref,
-    bounds: Ref,
+    offsets: Ref,
     sum_factors: Ref,
     first_index: Ref,
     _tensors_in: Ref,
@@ -166,7 +166,7 @@ def _lane(
     tensors: Ref,
     scalars: Ref,
 ) -> None:
-    """Run the kernel for one lane. The registers' inputs and outputs share their memory."""
+    """Run the kernel for one lane. The inputs and outputs of the registers share memory."""
     lane = pl.program_id(0)
     block = _Block(
         lane,
@@ -176,7 +176,7 @@ def _lane(
         program,
         length[lane],
         branch_rows,
-        bounds,
+        offsets,
         sum_factors,
         tensors,
         scalars,
@@ -196,7 +196,7 @@ class _Block:
         program: [lanes, instructions, columns], the lanes' programs.
         end: () int32, the number of instructions of this lane.
         branch_rows: [lanes, instructions, 2]; see `Branches.rows_of`.
-        bounds: [arrays + 1], the bounds of the arrays; see `ArrayLayout`.
+        offsets: [arrays + 1]; see `ArrayLayout`.
         sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
         tensors: [lanes, registers, weights].
         scalars: [lanes, registers].
@@ -209,13 +209,13 @@ class _Block:
     program: Ref
     end: Array
     branch_rows: Ref
-    bounds: Ref
+    offsets: Ref
     sum_factors: Ref
     tensors: Ref
     scalars: Ref
 
     def may_run(self, i: Array) -> Array:
-        """Return whether there is an instruction `i` and the kernel runs it."""
+        """Whether instruction `i` exists and runs in the kernel."""
         exists: Array = i < self.end
         last = self.branch_rows.shape[1] - 1
         return exists & (self._work(jnp.minimum(i, last)) != Work.MATRIX)
@@ -295,21 +295,21 @@ class _Block:
 
         def compute(instruction: Instruction, i: Array) -> Array:
             def on_array(array: Array) -> None:
-                self._reduce(instruction, i, self.bounds[array], self.bounds[array + 1])
+                self._reduce(instruction, i, self.offsets[array], self.offsets[array + 1])
 
-            _for_each(0, self.bounds.shape[0] - 1, on_array)
+            _for_each(0, self.offsets.shape[0] - 1, on_array)
             return i + 1
 
         return self._switch(Work.SUM_PER_ARRAY, compute, i)
 
     def _switch(self, work: Work, compute: Callable[..., Array], i: Array, *more: Array) -> Array:
-        """Return `compute(instruction, i, *more)` for instruction `i`, which takes this work."""
+        """Return `compute(instruction, i, *more)` for instruction `i`, whose work is `work`."""
         branches = [partial(compute, instruction) for instruction in self.by_work[work]]
         value: Array = lax.switch(self.branch_rows[self.lane, i, 1], branches, i, *more)
         return value
 
     def _reduce(self, instruction: Instruction, i: Array, start: Any, end: Any) -> None:
-        """Write the results for weights [start, end) of an instruction that sums over these."""
+        """Write the results, for weights [start, end), of an instruction that sums over them."""
         totals = self._totals(instruction, i, start, end)
 
         def on_tile(tile: Array) -> None:
@@ -353,7 +353,7 @@ class _Block:
         return value
 
     def _wait(self) -> None:
-        """Wait until all threads have written what other threads may read next."""
+        """Wait until the writes of all threads are visible to all threads."""
         if not self.interpret:
             triton.debug_barrier()
 

@@ -91,8 +91,9 @@ def test_a_narrow_terminal_shortens_statements_but_not_numbers() -> None:
 def test_results_that_fresh_seeds_do_not_confirm_are_reported() -> None:
     found = measured()
     assert found.unconfirmed == []
-    assert "It costs less than 0.01 in the mean and less than 0.03 on each task (95%)." in printed(
-        found
+    assert (
+        "The program costs less than 0.01 in the mean and less than 0.03 on each task (95%)."
+        in printed(found)
     )
     doubtful = replace(found, confirmation=replace(COST, per_task={"one": (0.0, 0.04)}))
     assert doubtful.unconfirmed == ["one"]

@@ -15,7 +15,7 @@ class Writer:
         statements: the statements so far.
         parameters: the parameters, with states renamed.
         renamed: the new name of each parameter.
-        current: the new name of the value that each old name has at this point.
+        current: for each old name, the new name of the value that the old name refers to now.
     """
 
     def __init__(self, program, rng):
@@ -44,7 +44,7 @@ def float32(value):
     return float(np.float32(value))
 
 
-# --- detours: other ways to write an op; None if the detour does not apply ---
+# --- detours: each writes an op as several statements, or returns None if it does not apply ---
 
 
 def interp_as_sum(out, op, args):
@@ -144,7 +144,7 @@ IDENTITIES = [
 
 
 def detour(out, op, args):
-    """Return the name of the value of `op(*args)`, computed in a longer way."""
+    """Write `op(*args)` as several statements and return the name of the result."""
     for number in out.rng.permutation(len(DETOURS))[:6]:
         replacement = DETOURS[number](out, op, args)
         if replacement is not None:

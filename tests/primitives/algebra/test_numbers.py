@@ -1,4 +1,4 @@
-"""Coefficients that algebra computes are rounded only where that does not change the update."""
+"""Coefficients that algebra computes are rounded only where the update stays the same."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,10 @@ def test_computed_coefficients_have_the_fewest_digits_within_tolerance():
     assert shortest_float32(0.1 * (1 + 1e-8), 1e-7) == float(np.float32(0.1))
     assert shortest_float32(1 / 3, 1e-9) is None
     assert shortest_float32(1e39, 1e30) is None
-    assert Coefficient.of(0.8999999761581421).literal() == 0.8999999761581421
-    assert Coefficient.of(3.0).times(Coefficient.of(0.1)).literal() == float(np.float32(0.3))
+    assert Coefficient.from_constant(0.8999999761581421).literal() == 0.8999999761581421
+    assert Coefficient.from_constant(3.0).times(Coefficient.from_constant(0.1)).literal() == float(
+        np.float32(0.3)
+    )
 
 
 def test_a_coefficient_near_one_keeps_the_digits_of_its_smallest_term():
@@ -41,7 +43,7 @@ def test_a_coefficient_near_one_keeps_the_digits_of_its_smallest_term():
 
 @pytest.mark.parametrize("decay", [0.9999999, 0.9999998, 0.9995, 0.99])
 def test_a_merged_decay_is_accurate_after_a_thousand_steps(decay):
-    """The error is at most the rounding of the merged decay times the steps that it acts on."""
+    """The error is at most the rounding error of the merged decay times the steps it acts on."""
     program, short = simplified(f"m = m * {decay}", f"m = m * {decay}", "m = m + g", "u = m * 1.0")
     assert len(short.statements) == len(program.statements) - 2
     steps = min(STEPS, 1 / (1 - decay**2))

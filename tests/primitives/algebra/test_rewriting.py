@@ -1,4 +1,4 @@
-"""The predicted change in size of a rewrite is the change that it makes."""
+"""The predicted change in size equals the change in size that the rewrite causes."""
 
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ REPLACEMENTS = {
 
 
 @given(programs(min_statements=3), st.data(), st.sampled_from(sorted(REPLACEMENTS)))
-def test_the_predicted_size_change_is_that_of_the_rewritten_graph(program, data, replacement):
+def test_the_predicted_size_change_equals_the_change_after_rewriting(program, data, replacement):
     nodes = Nodes()
     graph, _ = read(program, nodes)
     calls = [node for node in graph.live if node.args]

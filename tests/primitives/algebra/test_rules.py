@@ -216,8 +216,8 @@ def graph_of(expression, nodes):
     text = f"def train(w, g, m, lr, t):\n  u = {expression}\n  m = g + m\n  x = u + m * 0.7\n"
     program = parse(text + "  return x, m")
     graph, _ = read(program, nodes)
-    alone = parse(f"def train(w, g, m, lr, t):\n  u = {expression}\n  return u, m")
-    return graph, read(alone, nodes)[0].update
+    program_of_expression = parse(f"def train(w, g, m, lr, t):\n  u = {expression}\n  return u, m")
+    return graph, read(program_of_expression, nodes)[0].update
 
 
 def rewritten(rule, before):
@@ -322,9 +322,9 @@ def flush_subnormals(x):
 
 
 def in_float32(root):
-    """Return a node's values for all pairs of special values of w and g, and where it is finite.
+    """Return a node's values for all pairs of special values of w and g, and where all are finite.
 
-    Each pair is the single weight and gradient of a model.
+    Each pair is the weight and the gradient of a model with one weight.
     """
     w, g = (flush_subnormals(x).ravel() for x in np.meshgrid(SPECIAL_VALUES, SPECIAL_VALUES))
     leaves = {
@@ -361,7 +361,7 @@ def in_float32(root):
     ],
 )
 def test_a_rule_holds_in_float32_on_special_values(rule, before, after):
-    """Infinities and NaN are tried too if the rule's domain includes them."""
+    """The values include infinities and NaN if the rule's domain includes infinities and NaN."""
     _, _, old, new = rewritten(rule, before)
     (a, finite), (b, _) = in_float32(old), in_float32(new)
     where = finite if rule.domain == Domain.FINITE else np.ones_like(finite)
@@ -372,7 +372,7 @@ def test_a_rule_holds_in_float32_on_special_values(rule, before, after):
 @settings(max_examples=40)
 @given(programs(min_statements=2, max_statements=12))
 def test_probes_agree_with_the_reference_interpreter(program):
-    """Each stream is a model of two arrays of two matrices."""
+    """Each stream has the shapes of a model of two arrays of two matrices."""
     nodes = Nodes()
     graph, _ = read(program, nodes)
     with np.errstate(all="ignore"):
@@ -394,10 +394,10 @@ def test_probes_agree_with_the_reference_interpreter(program):
                 t=i + 1,
                 xp=np,
             )
-            want = np.stack(update)
-            scale = np.nanmax(np.abs(want), initial=0.0, where=np.isfinite(update))
+            expected = np.stack(update)
+            scale = np.nanmax(np.abs(expected), initial=0.0, where=np.isfinite(update))
             np.testing.assert_allclose(
-                updates[i, number], want, rtol=1e-6, atol=1e-9 * scale, equal_nan=True
+                updates[i, number], expected, rtol=1e-6, atol=1e-9 * scale, equal_nan=True
             )
 
 

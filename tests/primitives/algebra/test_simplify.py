@@ -134,7 +134,7 @@ MAX_FAILURES = 0.05
 
 @pytest.mark.parametrize("round_trips", [60, pytest.param(ROUND_TRIPS, marks=pytest.mark.slow)])
 def test_obfuscated_optimizers_simplify_to_the_original(round_trips):
-    """At least 95% of them do. If the test fails, it lists the others."""
+    """At least 95% of the programs simplify to the original; a failing test lists the others."""
     keys = {name: semantic_key(simplify(zoo.load(name)).program) for name in zoo.names()}
     failures = []
     for seed in range(round_trips):
@@ -244,6 +244,6 @@ def test_unused_schedule_inputs_are_removed():
 
 def test_every_op_can_be_simplified():
     for op in OPS.values():
-        args = ", ".join("lr" if want == "s" else "g" for want in op.operands)
+        args = ", ".join("lr" if operand_kind == "s" else "g" for operand_kind in op.operands)
         program = parse(f"def train(w, g, lr):\n  u = {op.name}({args})\n  return u")
         assert_same_updates(program, simplify(program, strict=True), STREAMS[:2])

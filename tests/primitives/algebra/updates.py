@@ -1,4 +1,4 @@
-"""Comparison of the updates of a simplified program with those of the original."""
+"""Comparison of the updates of a simplified program and of the original program."""
 
 import numpy as np
 
@@ -16,11 +16,11 @@ UNDERFLOW |= {"clip", "clip_by_rms"}
 def traced(program, rng=None):
     """Return `program` with every value stored in an additional state.
 
-    With `rng`, every value is wrong by a rounding.
+    With `rng`, every value is perturbed by one rounding error.
     """
     current = {p.name: p.name for p in program.parameters}
     kinds = check(numbered(program))
-    parameters, statements, kept = list(program.parameters), [], []
+    parameters, statements, value_states = list(program.parameters), [], []
     for i, (target, op, args) in enumerate(program.statements):
         value = f"value{i}"
         read = tuple(current[a] if isinstance(a, str) else a for a in args)
@@ -28,15 +28,15 @@ def traced(program, rng=None):
         if rng is not None:
             error = 1 + float(rng.choice([-1, 1])) * 2.0**-23
             statements.append(Statement(value, "multiply", (value, error)))
-        parameters.append(Parameter(f"kept{i}", kinds[value]))
-        kept.append(Statement(f"kept{i}", "identity", (value,)))
+        parameters.append(Parameter(f"stored{i}", kinds[value]))
+        value_states.append(Statement(f"stored{i}", "identity", (value,)))
         current[target] = value
     statements.append(Statement("final_update", "identity", (current[program.update],)))
     states = program.returns[1:]
     statements += [Statement(f"next_{s}", "identity", (current[s],)) for s in states]
     statements += [Statement(s, "identity", (f"next_{s}",)) for s in states]
-    returns = ("final_update", *states, *(k.target for k in kept))
-    return Program(tuple(parameters), (*statements, *kept), returns)
+    returns = ("final_update", *states, *(k.target for k in value_states))
+    return Program(tuple(parameters), (*statements, *value_states), returns)
 
 
 def numbered(program):
@@ -73,13 +73,13 @@ def stream(name):
 
 
 def run(program, name, rng=None):
-    """Return updates [steps, weights], and [steps], whether all values so far were in range."""
-    following = traced(program, rng)
+    """Return updates [steps, weights], and whether all values so far were in range [steps]."""
+    traced_program = traced(program, rng)
     weights, _ = next(stream(name))
-    state = initial_state(following, weights, np)
+    state = initial_state(traced_program, weights, np)
     updates, in_range_by_step, in_range_so_far = [], [], True
     for t, (weights, grads) in zip(range(1, STEPS + 1), stream(name), strict=False):
-        update, state = step(following, state, weights, grads, lr=1 / t, t=t, xp=np)
+        update, state = step(traced_program, state, weights, grads, lr=1 / t, t=t, xp=np)
         updates.append(np.concatenate([x.ravel() for x in update.values()]))
         in_range_so_far = in_range_so_far and in_range(program, state[len(program.states) :])
         in_range_by_step.append(in_range_so_far)
@@ -91,15 +91,15 @@ def in_range(program, values):
     latest = {}
     for (target, op, args), value in zip(program.statements, values, strict=True):
         arrays = value if isinstance(value, list) else [value]
-        sizes = np.concatenate([np.ravel(x) for x in arrays])
-        if not (np.isfinite(sizes) & ((sizes == 0) | (np.abs(sizes) > 1e-300))).all():
+        numbers = np.concatenate([np.ravel(x) for x in arrays])
+        if not (np.isfinite(numbers) & ((numbers == 0) | (np.abs(numbers) > 1e-300))).all():
             return False
         operands = [latest.get(a) for a in args if isinstance(a, str)]
-        if op in UNDERFLOW and (sizes == 0).any() and all(k is not None for k in operands):
+        if op in UNDERFLOW and (numbers == 0).any() and all(k is not None for k in operands):
             exact = any(np.any(k == 0) for k in operands) or 0.0 in args
             if not exact:
                 return False
-        latest[target] = sizes
+        latest[target] = numbers
     return True
 
 
@@ -111,11 +111,13 @@ def assert_same_updates(program, derivation, streams=STREAMS):
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         if same.all():
             continue
-        spread = 2.0**-23 * np.abs(a)
+        rounding_error = 2.0**-23 * np.abs(a)
         for _ in range(2):
-            spread = np.fmax(spread, np.abs(a - run(program, name, rng)[0]))
-            spread = np.fmax(spread, np.abs(b - run(derivation.program, name, rng)[0]))
-        same |= np.abs(a - b) <= 128 * spread + 1e-37
+            rounding_error = np.fmax(rounding_error, np.abs(a - run(program, name, rng)[0]))
+            rounding_error = np.fmax(
+                rounding_error, np.abs(b - run(derivation.program, name, rng)[0])
+            )
+        same |= np.abs(a - b) <= 128 * rounding_error + 1e-37
         if derivation.domain > Domain.ALWAYS:
             same |= ~in_range_by_step[:, None]
         assert same.all(), f"{name}\n{program}{derivation.program}{derivation.steps}"

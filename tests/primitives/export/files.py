@@ -8,15 +8,16 @@ from primitives import zoo
 from primitives.export import export, load
 from primitives.export.naming import camel_case
 
-FEW = ("adamw", "adafactor", "amos", "eg_step_size", "lamb", "momentum")
+REPRESENTATIVE = ("adamw", "adafactor", "amos", "eg_step_size", "lamb", "momentum")
 """Programs that together have states of every kind, a schedule and weight decay; `momentum` reads
 only the gradient.
 """
 
 MOST_IN_SLOW = [
-    pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in zoo.names()
+    pytest.param(name, marks=() if name in REPRESENTATIVE else pytest.mark.slow)
+    for name in zoo.names()
 ]
-"""Parameters of tests that compile: `FEW` by default, the whole zoo with `-m slow`."""
+"""Parameters of tests that compile: `REPRESENTATIVE` by default, the whole zoo with `-m slow`."""
 
 
 @cache

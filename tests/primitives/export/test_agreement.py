@@ -23,7 +23,7 @@ START = {key: RNG.normal(size=shape) for key, shape in SHAPES.items()}
 GRADS = {key: RNG.normal(size=(STEPS, *shape)) for key, shape in SHAPES.items()}
 
 
-def single(tree):
+def in_float32(tree):
     return jax.tree.map(np.float32, tree)
 
 
@@ -58,7 +58,7 @@ def in_torch(make_optimizer, weights, grads):
 @cache
 def in_reference(name):
     """Return the weights after each step of the reference interpreter, in float32."""
-    program, weights, grads = zoo.load(name), single(START), single(GRADS)
+    program, weights, grads = zoo.load(name), in_float32(START), in_float32(GRADS)
 
     def train_step(carry, inputs):
         weights, state = carry
@@ -102,9 +102,7 @@ KNOWN_IN_OPTAX = {
     ),
     "lion": (lambda: optax.lion(1e-4, 0.9, 0.99, weight_decay=0.1), {}),
 }
-"""Optax's optimizer for each program, and the arguments of the exported one that differ from its
-defaults.
-"""
+"""Optax's optimizer for each program, and the non-default arguments of the exported optimizer."""
 
 TOLERANCES = {"adafactor_external": 1e-6}
 """Optax computes the decay 1 - t^-0.8 in float32, even for float64 weights."""
@@ -117,13 +115,14 @@ KNOWN_IN_TORCH = {
     "adadelta": (lambda p: torch.optim.Adadelta(p, 1.0, rho=0.9, eps=1e-6), {}),
     "adam_l2": (lambda p: torch.optim.Adam(p, 1e-3, weight_decay=0.01), {}),
 }
-"""PyTorch's optimizer for each program, and the arguments of the exported one. Optimizers whose
-formula in PyTorch differs from that in optax and the zoo are left out.
+"""PyTorch's optimizer for each program, and the non-default arguments of the exported optimizer.
+
+Optimizers whose formula in PyTorch differs from the formula in optax and the zoo are omitted.
 """
 
 
 @pytest.mark.parametrize("name", KNOWN_IN_OPTAX)
-def test_exported_optax_optimizers_equal_those_of_optax(name):
+def test_exported_optax_optimizers_equal_optimizers_of_optax(name):
     known_optimizer, options = KNOWN_IN_OPTAX[name]
     tolerance = TOLERANCES.get(name, 1e-9)
     with jax.enable_x64(True):
@@ -133,7 +132,7 @@ def test_exported_optax_optimizers_equal_those_of_optax(name):
 
 
 @pytest.mark.parametrize("name", KNOWN_IN_OPTAX)
-def test_exported_torch_optimizers_equal_those_of_optax(name):
+def test_exported_torch_optimizers_equal_optimizers_of_optax(name):
     known_optimizer, options = KNOWN_IN_OPTAX[name]
     tolerance = TOLERANCES.get(name, 1e-9)
     with jax.enable_x64(True):
@@ -144,7 +143,7 @@ def test_exported_torch_optimizers_equal_those_of_optax(name):
 
 
 @pytest.mark.parametrize("name", KNOWN_IN_TORCH)
-def test_exported_torch_optimizers_equal_those_of_pytorch(name):
+def test_exported_torch_optimizers_equal_optimizers_of_pytorch(name):
     known_optimizer, options = KNOWN_IN_TORCH[name]
     expected = in_torch(known_optimizer, START, GRADS)
     actual = in_torch(lambda p: optimizer_class(name)(p, **options), START, GRADS)
@@ -152,7 +151,7 @@ def test_exported_torch_optimizers_equal_those_of_pytorch(name):
 
 
 EXPORTED_EPSILON, TORCH_EPSILON = 1e-60, 1e-30
-"""Negligible values of epsilon, which PyTorch adds to the root, and the zoo and optax under it."""
+"""Negligible values of epsilon. PyTorch adds epsilon after the root, zoo and optax before it."""
 
 
 @pytest.mark.parametrize(
@@ -167,15 +166,17 @@ EXPORTED_EPSILON, TORCH_EPSILON = 1e-60, 1e-30
         ),
     ],
 )
-def test_exported_torch_optimizers_equal_those_of_pytorch_except_for_epsilon(name, known_optimizer):
+def test_exported_torch_optimizers_equal_optimizers_of_pytorch_except_for_epsilon(
+    name, known_optimizer
+):
     actual = in_torch(lambda p: optimizer_class(name)(p, eps=EXPORTED_EPSILON), START, GRADS)
     assert_same(actual, in_torch(known_optimizer, START, GRADS), 1e-9, 1e-9)
 
 
 @pytest.mark.parametrize("target", ["optax", "torch"])
 @pytest.mark.parametrize("name", MOST_IN_SLOW)
-def test_float32_trajectories_equal_those_of_the_reference_interpreter(name, target):
-    weights, grads = single(START), single(GRADS)
+def test_float32_trajectories_equal_trajectories_of_the_reference_interpreter(name, target):
+    weights, grads = in_float32(START), in_float32(GRADS)
     expected = in_reference(name)
     if target == "optax":
         actual = in_optax(alias(name)(), weights, grads)

@@ -1,4 +1,4 @@
-"""Exported optax files meet optax's requirements on an optimizer, except for convergence.
+"""Exported optax files meet optax's requirements on an optimizer; convergence is tested apart.
 
 Tests of structure and types only trace, so most run on the whole zoo. Tests that compile run on a
 few programs with states of every kind, and on the whole zoo with `-m slow`.
@@ -36,12 +36,12 @@ class Model(NamedTuple):
     rest: dict
 
 
-def drawn(seed, dtype=jnp.float32):
+def random_arrays(seed, dtype=jnp.float32):
     rng = np.random.default_rng(seed)
     return {key: jnp.asarray(rng.normal(size=shape), dtype) for key, shape in SHAPES.items()}
 
 
-WEIGHTS, GRADS = drawn(0), [drawn(seed) for seed in range(1, STEPS + 1)]
+WEIGHTS, GRADS = random_arrays(0), [random_arrays(seed) for seed in range(1, STEPS + 1)]
 
 
 def run(optimizer, weights=WEIGHTS, grads=GRADS, wrap=lambda update: update, **extra):
@@ -59,7 +59,7 @@ def compiled(optimizer, weights=WEIGHTS, grads=GRADS):
 
 @cache
 def default_updates(name):
-    """Return the updates with default arguments, compiled; other updates are compared with them."""
+    """Return the updates with default arguments, compiled, for comparison with other updates."""
     return compiled(alias(name)())
 
 
@@ -97,7 +97,7 @@ def test_the_state_keeps_its_structure_and_types(name):
 @MOST
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_updates_have_the_weights_type_and_states_are_float32(name, dtype):
-    weights, grads = drawn(0, dtype), drawn(1, dtype)
+    weights, grads = random_arrays(0, dtype), random_arrays(1, dtype)
     (updates, *_), state = jax.eval_shape(lambda: run(alias(name)(), weights, [grads]))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), updates) == jax.tree.map(
         lambda x: (x.shape, x.dtype), weights
@@ -108,7 +108,7 @@ def test_updates_have_the_weights_type_and_states_are_float32(name, dtype):
 @MOST
 def test_float64_weights_have_float64_updates_and_states(name):
     with jax.enable_x64(True):
-        weights, grads = drawn(0, jnp.float64), drawn(1, jnp.float64)
+        weights, grads = random_arrays(0, jnp.float64), random_arrays(1, jnp.float64)
         (updates, *_), state = jax.eval_shape(lambda: run(alias(name)(), weights, [grads]))
     assert float_types(updates) == {jnp.dtype(jnp.float64)}
     assert float_types(state) <= {jnp.dtype(jnp.float64)}
@@ -177,7 +177,7 @@ def test_the_update_is_the_same_without_jit(name):
 
 @MOST
 def test_under_vmap_each_model_has_its_own_updates(name):
-    other = drawn(9), GRADS[::-1]
+    other = random_arrays(9), GRADS[::-1]
     weights, grads = jax.tree.map(lambda *x: jnp.stack(x), (WEIGHTS, GRADS), other)
     update, state = jax.jit(jax.vmap(alias(name)().update)), jax.vmap(alias(name)().init)(weights)
     actual = []
@@ -230,13 +230,13 @@ def test_multi_steps_accumulates_gradients(name):
 
 
 @MOST
-def test_it_works_inside_a_chain(name):
+def test_an_exported_optimizer_works_inside_a_chain(name):
     chain = optax.chain(optax.scale(0.25), optax.scale(4.0), alias(name)(), optax.scale(0.5))
     assert_close(compiled(chain), jax.tree.map(lambda x: x / 2, default_updates(name)))
 
 
 @MOST
-def test_under_multi_transform_it_updates_the_arrays_with_its_label(name):
+def test_under_multi_transform_an_optimizer_updates_only_arrays_with_its_label(name):
     labels = {"matrix": "trained", "vector": "trained", "scalar": "none", "stacked": "none"}
     transforms = {"trained": alias(name)(), "none": optax.set_to_zero()}
 
@@ -272,10 +272,10 @@ def test_a_schedule_of_the_learning_rate_scales_the_updates_from_step_0(name):
 
 @MOST
 def test_bfloat16_updates_equal_rounded_float32_updates(name):
-    weights, *grads = [drawn(seed, jnp.bfloat16) for seed in range(STEPS + 1)]
+    weights, *grads = [random_arrays(seed, jnp.bfloat16) for seed in range(STEPS + 1)]
     actual = compiled(alias(name)(), weights, grads)
-    single = jax.tree.map(lambda x: x.astype(jnp.float32), (weights, grads))
-    assert_close(actual, compiled(alias(name)(), *single), 2**-6)
+    in_float32 = jax.tree.map(lambda x: x.astype(jnp.float32), (weights, grads))
+    assert_close(actual, compiled(alias(name)(), *in_float32), 2**-6)
 
 
 @pytest.mark.parametrize("name", with_argument("schedule"))

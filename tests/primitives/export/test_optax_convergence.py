@@ -14,7 +14,7 @@ STEPS = 10_000
 RATES = 10.0 ** np.arange(-3.5, 2.1, 0.25)
 
 MINIMA = jnp.array([[1.0, 2.0], [1.0, 1.0]])
-"""The minimum of the parabola, and that of Rosenbrock's function."""
+"""The minimum of the parabola, and the minimum of Rosenbrock's function."""
 
 START = jnp.array([[-1.0, 5.0], [0.0, 0.0]])
 POSITIVE_STARTS = {"exponentiated_gradient": jnp.array([[0.5, 5.0], [0.9, 0.7]])}
@@ -29,7 +29,7 @@ def loss(is_rosenbrock, x):
 
 
 @pytest.mark.parametrize("name", MOST_IN_SLOW)
-def test_it_finds_the_minimum_with_one_of_the_learning_rates(name):
+def test_an_exported_optimizer_finds_both_minima_with_some_learning_rate(name):
     """The learning rate decays to zero. There is no weight decay, which would move the minimum."""
     arguments = inspect.signature(alias(name)).parameters
     options = {"weight_decay": 0.0} if "weight_decay" in arguments else {}

@@ -47,7 +47,7 @@ WITH_MODEL_STATE = [
     for name in zoo.names()
     if any(p.kind == Kind.SCALAR for p in roles(zoo.load(name)).program.states)
 ]
-"""Programs with a state of the whole model, so that the update of an array depends on others."""
+"""Programs with a state of the model: an array's update depends on the other arrays."""
 
 
 READS_WEIGHTS = {
@@ -256,7 +256,7 @@ def test_a_copied_optimizer_trains_equally_and_independently(name, copied, monke
 
 @pytest.mark.parametrize("name", WITH_SCHEDULE)
 def test_schedule_is_a_function_of_the_completed_steps(name):
-    """It is called with 0 in the first step. The default is 1 in all steps."""
+    """The schedule is called with 0 in the first step. The default schedule is 1 in all steps."""
     with_schedule, without = (
         train(optimizer_class(name)(p, schedule=schedule), p, range(2))
         for p, schedule in ((parameters(), rising), (parameters(), None))
@@ -283,23 +283,23 @@ def test_16_bit_parameters_have_float32_states(name, dtype):
 @EVERY
 def test_bfloat16_steps_equal_rounded_float32_steps(name):
     params = parameters(dtype=torch.bfloat16)
-    single = [p.detach().float().requires_grad_() for p in params]
+    in_float32 = [p.detach().float().requires_grad_() for p in params]
     grads = [g.detach().bfloat16() for g in parameters(100)]
-    for group in (params, single):
+    for group in (params, in_float32):
         for p, g in zip(group, grads, strict=True):
             p.grad = g.to(p.dtype)
         optimizer_class(name)(group).step()
-    assert_close([p.float() for p in params], single, 2**-6)
+    assert_close([p.float() for p in params], in_float32, 2**-6)
 
 
 @EVERY
 def test_float64_parameters_have_float64_states_and_steps(name):
-    params, single = parameters(dtype=torch.float64), parameters()
+    params, in_float32 = parameters(dtype=torch.float64), parameters()
     optimizer = optimizer_class(name)(params)
     train(optimizer, params, range(1))
     assert {x.dtype for x in state_tensors(optimizer)} <= {torch.float64}
-    train(optimizer_class(name)(single), single, range(1))
-    assert_close([p.float() for p in params], single, 1e-4)
+    train(optimizer_class(name)(in_float32), in_float32, range(1))
+    assert_close([p.float() for p in params], in_float32, 1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.names() if name not in WITH_MODEL_STATE])
@@ -356,7 +356,7 @@ def test_initial_values_of_states_are_arguments():
 
 @EVERY
 def test_a_step_mixes_no_devices(name):
-    """Like a GPU, the device `meta` accepts only its own tensors and numbers."""
+    """Like a GPU, the device `meta` accepts only numbers and tensors on the same device."""
     params = [torch.zeros(shape, device="meta") for shape in SHAPES.values()]
     optimizer = optimizer_class(name)(params)
     for _ in range(2):
