@@ -34,21 +34,24 @@ class AcceleratorPlan:
     """The extent of a benchmark of an accelerator.
 
     Attributes:
-        batches: plan of the batches; the first of its `tasks` is measured at all sizes of `wide`.
-        wide: batch sizes on the first task.
-        lanes: batch size on the other tasks and in the search; 0 skips the other tasks.
-        compared: number of programs whose updates are compared with the reference interpreter.
+        batches: plan of the batches; the first of its tasks is measured at all sizes of
+            `first_task_lanes`.
+        first_task_lanes: batch sizes on the first task.
+        lanes: batch size on the other tasks and in the search; 0 skips the other tasks, and the
+            search then has the first of `first_task_lanes`.
+        agreement_programs: number of programs whose updates are compared with the reference
+            interpreter.
         search_seconds: duration of a search with the quick preset; 0 for no search.
         profiled_steps: number of steps in the profile; 0 for no profile.
-        costly: a task and the ops of a search on it, measured with `costly_lanes`; None to skip.
+        costly: a costly task and the ops of a search on this task; None for no costly task.
         costly_lanes: batch size on the costly task.
         repeats: number of interleaved repeats.
     """
 
     batches: BenchmarkPlan
-    wide: tuple[int, ...]
+    first_task_lanes: tuple[int, ...]
     lanes: int
-    compared: int
+    agreement_programs: int
     search_seconds: float
     profiled_steps: int
     costly: tuple[Task, OpNames] | None
@@ -58,51 +61,54 @@ class AcceleratorPlan:
     @classmethod
     def of_minutes(cls, minutes: float) -> AcceleratorPlan:
         """Return a plan for about `minutes` on a current data-centre GPU; 10 allow all parts."""
-        usual = BenchmarkPlan.usual()
+        default = BenchmarkPlan.default()
         full = minutes >= 8
         batches_plan = replace(
-            usual,
-            tasks=tuple(sorted(usual.tasks, key=lambda task: task.name != "digits-mlp")),
+            default,
+            tasks=tuple(sorted(default.tasks, key=lambda task: task.name != "digits-mlp")),
             programs={},
-            jitted=1,
-            naive_lanes=0,
-            paper=usual.paper[1:2] if full else (),
-            paper_lanes=32,
+            jit_sample=1,
+            max_naive_lanes=0,
+            paper=default.paper[1:2] if full else (),
+            max_paper_lanes=32,
             mutants=0,
         )
         return cls(
             batches=batches_plan,
-            wide=(1024, 256, 4096) if full else (1024,),
+            first_task_lanes=(1024, 256, 4096) if full else (1024,),
             lanes=1024 if full else 0,
-            compared=256,
+            agreement_programs=256,
             search_seconds=45.0,
             profiled_steps=20,
-            costly=_costliest("standard") if full else None,
+            costly=_costliest_task("standard") if full else None,
             costly_lanes=256,
             repeats=3,
         )
 
 
 def measure(
-    plan: AcceleratorPlan, minutes: float, profile_to: Path, progress: Progress = lambda text: None
+    plan: AcceleratorPlan,
+    minutes: float,
+    profile_path: Path,
+    progress: Progress = lambda text: None,
 ) -> Iterator[dict[str, Any]]:
-    """Measure the parts one after the other on JAX's first device, and yield each when measured.
+    """Measure the parts one after the other on JAX's first device, and yield the result of each.
 
     A part that raises an exception yields an error and does not end the benchmark. Parts that would
     start after `minutes` are skipped.
 
     Args:
         plan: what to measure.
-        minutes: no part starts later than this.
-        profile_to: output file of the profile.
+        minutes: minutes after which no part starts.
+        profile_path: output file of the profile.
         progress: called with the current activity.
 
     Yields:
-        `part`, its name; `seconds`, the duration of its measurement with compilation; its figures
-        by name, or `error`, the reason why there are none.
+        For each part `part`, the part's name; `seconds`, the duration of the measurement with
+        compilation; and the part's figures by name or, if there are none, `error`, the reason.
     """
     benchmark_start = time.perf_counter()
-    for name, measure_part in _parts(plan, profile_to, progress):
+    for name, measure_part in _parts(plan, profile_path, progress):
         start = time.perf_counter()
         progress(name)
         if start - benchmark_start > 60 * minutes:
@@ -116,30 +122,36 @@ def measure(
 
 
 def _parts(
-    plan: AcceleratorPlan, profile_to: Path, progress: Progress
+    plan: AcceleratorPlan, profile_path: Path, progress: Progress
 ) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     batches_plan, (first, *others) = plan.batches, plan.batches.tasks
     batches = _Batches(plan, progress)
-    yield "device", lambda: _device(batches_plan)
-    yield "agreement", lambda: agreement(mutants(plan.compared, batches_plan.ops), batches_plan.ops)
-    yield f"{first.name}, {plan.wide[0]} lanes", partial(batches.rows, first, plan.wide[0])
+    yield "device", lambda: _measure_device(batches_plan)
+    yield (
+        "agreement",
+        lambda: agreement(mutants(plan.agreement_programs, batches_plan.ops), batches_plan.ops),
+    )
+    yield (
+        f"{first.name}, {plan.first_task_lanes[0]} lanes",
+        partial(batches.rows, first, plan.first_task_lanes[0]),
+    )
     if plan.search_seconds:
-        lanes = plan.lanes or plan.wide[0]
+        lanes = plan.lanes or plan.first_task_lanes[0]
         yield "search", partial(time_search, lanes, plan.search_seconds, progress)
     if plan.profiled_steps:
-        lanes = plan.wide[0]
-        yield "profile", partial(_profile, first, lanes, plan, profile_to)
-    for lanes in plan.wide[1:]:
+        lanes = plan.first_task_lanes[0]
+        yield "profile", partial(_profile_mutants, first, lanes, plan, profile_path)
+    for lanes in plan.first_task_lanes[1:]:
         yield f"{first.name}, {lanes} lanes", partial(batches.rows, first, lanes)
     for task in others if plan.lanes else ():
         yield f"{task.name}, {plan.lanes} lanes", partial(batches.rows, task, plan.lanes)
     for task in batches_plan.paper:
-        yield f"paper: {task.name}", partial(_paper, task, plan, progress)
+        yield f"paper: {task.name}", partial(_measure_paper_task, task, plan, progress)
     if plan.costly is not None:
         task, ops = plan.costly
-        larger = _Batches(replace(plan, batches=replace(batches_plan, ops=ops)), progress)
+        costly_batches = _Batches(replace(plan, batches=replace(batches_plan, ops=ops)), progress)
         name = f"costliest: {task.name}, {plan.costly_lanes} lanes, {len(ops)} ops"
-        yield name, partial(larger.rows, task, plan.costly_lanes)
+        yield name, partial(costly_batches.rows, task, plan.costly_lanes)
 
 
 class _Batches:
@@ -170,8 +182,8 @@ _ROW_FIELDS = (
 )
 
 
-def _device(batches_plan: BenchmarkPlan) -> dict[str, Any]:
-    rates = measure_rates(batches_plan.copied, batches_plan.side)
+def _measure_device(batches_plan: BenchmarkPlan) -> dict[str, Any]:
+    rates = measure_rates(batches_plan.copy_size, batches_plan.matrix_side)
     return {
         "device": jax.devices()[0].device_kind,
         "bytes_per_second": rates.bytes_per_second,
@@ -180,22 +192,22 @@ def _device(batches_plan: BenchmarkPlan) -> dict[str, Any]:
     }
 
 
-def _profile(task: Task, lanes: int, plan: AcceleratorPlan, to: Path) -> dict[str, Any]:
+def _profile_mutants(task: Task, lanes: int, plan: AcceleratorPlan, path: Path) -> dict[str, Any]:
     """Profile some steps of a batch of mutants."""
     operands = encode_operands(mutants(lanes, plan.batches.ops), plan.batches)
     runner = BatchRunner(task, interpreter(plan.batches.ops), operands[0], lanes, task.steps)
     runner.step_ms(operands, plan.profiled_steps)
     runner.fill(operands)
-    return profile(lambda: runner.advance(plan.profiled_steps), to)
+    return profile(lambda: runner.advance(plan.profiled_steps), path)
 
 
-def _paper(task: Task, plan: AcceleratorPlan, progress: Progress) -> dict[str, Any]:
+def _measure_paper_task(task: Task, plan: AcceleratorPlan, progress: Progress) -> dict[str, Any]:
     skipped: list[Skipped] = []
     figures = measure_paper_task(task, plan.batches, plan.repeats, skipped, progress)
     return {**(figures or {}), "skipped": [entry._asdict() for entry in skipped]}
 
 
-def _costliest(preset: str) -> tuple[Task, OpNames]:
+def _costliest_task(preset: str) -> tuple[Task, OpNames]:
     """Return the preset's task whose training has the most operations, and the preset's ops."""
     config: Config = make_config({**load_preset(preset), "init": str(zoo.load(BASELINE))})
     tasks = map(proxies.load, config.tasks)

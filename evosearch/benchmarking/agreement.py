@@ -23,16 +23,17 @@ def agreement(programs: Sequence[Program], ops: OpNames) -> dict[str, Any]:
     """Compare three steps of a batch with the reference under NumPy, program by program.
 
     The results of some programs depend on rounding, for example those with a sign or a quotient of
-    a difference of nearly equal numbers. So a share slightly below 1 is not an error.
+    a difference of nearly equal numbers. So a fraction slightly below 1 is not an error.
 
     Returns:
-        `programs`, the number of programs; `agreeing`, the share of programs whose updates differ
-        from the reference by at most 1e-3 of its root mean square, in each of three steps, where
-        the reference is finite; `differing`, the indices of the first ten other programs.
+        `programs`, the number of programs; `agreeing`, the fraction of programs whose updates
+        differ from the reference's by at most 1e-3 of the root mean square of the reference's
+        update, in each of three steps, where the reference is finite; `differing`, the indices of
+        the first ten other programs.
     """
     rng = np.random.default_rng(0)
-    weights = _draw(rng)
-    gradients = [_draw(rng) for _ in range(_STEPS)]
+    weights = _random_arrays(rng)
+    gradients = [_random_arrays(rng) for _ in range(_STEPS)]
     machine = interpreter(ops)
     codes = [encode(program, ops) for program in programs]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *codes)
@@ -61,7 +62,7 @@ def agreement(programs: Sequence[Program], ops: OpNames) -> dict[str, Any]:
     }
 
 
-def _draw(rng: np.random.Generator) -> dict[str, Any]:
+def _random_arrays(rng: np.random.Generator) -> dict[str, Any]:
     return {name: np.asarray(rng.normal(size=s), np.float32) for name, s in _SHAPES.items()}
 
 

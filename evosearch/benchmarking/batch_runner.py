@@ -34,10 +34,10 @@ class BatchRunner:
         rule: the update rule of one program, or the interpreter for all programs.
         example: operands of one lane; the operands of all lanes have the same shapes.
         lanes: number of trainings that run side by side.
-        steps: number of steps of each training; at least 2.
+        steps: number of steps of each training, at least 2.
 
     Attributes:
-        compile_seconds: seconds that the constructor took, nearly all of it compilation.
+        compile_seconds: seconds that the constructor took, nearly all of them for compilation.
     """
 
     def __init__(self, task: Task, rule: Rule, example: Operands, lanes: int, steps: int):

@@ -50,22 +50,23 @@ def bench_batches(
         progress: called with the current activity.
 
     Returns:
-        `device`, `jax`, `date`, `environment`, and
+        A document with `device`, `jax`, `date`, `environment`, and
 
         - `rates`: measured bytes and operations per second of the device;
-        - `batches`: a row for each task, batch size and kind of programs. It has milliseconds per
-          step of the batch and the ratios to the floor (for mutants, to the baseline's floor);
+        - `batches`: a row for each task, batch size and kind of programs. A row has milliseconds
+          per step of the batch and the ratios to the floor (for mutants, to the baseline's floor);
           `training_s` and `programs_per_second` of a complete training with all lanes full;
           `jit_s`, seconds to compile and train one program by itself (median of three);
           `times_jit`, the time of the batch's programs one after another as a multiple of
-          `training_s`; `roofline`, the time of a step at the measured rates, and the share reached;
+          `training_s`; `roofline`, the time of a step at the measured rates, and the fraction of
+          this speed that is reached;
         - `throughput`: for each batch size, mutants per second, each trained on all tasks;
-        - `paper`: batches of mutants on the paper's proxies;
+        - `paper`: batches of mutants on the proxies of Chen et al. 2023;
         - `abstract_us`: microseconds of a mutation; `search`: see `benchmark.search_speed`;
-        - `skipped`: figures that were not measured, and why. They are None.
+        - `skipped`: figures that were not measured, and why. These figures are None.
     """
     progress("copies and matrix products")
-    rates = measure_rates(plan.copied, plan.side)
+    rates = measure_rates(plan.copy_size, plan.matrix_side)
     skipped: list[Skipped] = []
     comparison = Comparison(plan, rates, repeats, skipped, progress)
     rows = [row for task in plan.tasks for row in comparison.rows(task)]
@@ -91,7 +92,7 @@ def bench_batches(
 
 
 def _throughput(rows: Sequence[dict[str, Any]], tasks: int) -> list[dict[str, Any]]:
-    """Return mutants per second on all tasks for each batch size that was measured on all."""
+    """Return mutants per second, for each batch size that was measured on all tasks."""
 
     def lanes(row: dict[str, Any]) -> int:
         return int(row["lanes"])
@@ -108,12 +109,12 @@ def _throughput(rows: Sequence[dict[str, Any]], tasks: int) -> list[dict[str, An
 def measure_paper_task(
     task: Task, plan: BenchmarkPlan, repeats: int, skipped: list[Skipped], progress: Progress
 ) -> dict[str, Any] | None:
-    """Measure the largest batch of mutants on one of the paper's proxies that fits in memory."""
-    lanes = plan.paper_lanes
+    """Measure the largest batch of mutants that fits in memory, on a proxy of Chen et al. 2023."""
+    lanes = plan.max_paper_lanes
     while lanes:
-        where = f"{task.name}, {lanes} lanes"
-        measure = partial(_paper_step_ms, task, lanes, plan, repeats, where, progress)
-        ms = skip_if_too_large(where, skipped, measure)
+        label = f"{task.name}, {lanes} lanes"
+        measure = partial(_paper_step_ms, task, lanes, plan, repeats, label, progress)
+        ms = skip_if_too_large(label, skipped, measure)
         if ms is not None:
             return {
                 "task": task.name,
@@ -128,15 +129,17 @@ def measure_paper_task(
 
 
 def _paper_step_ms(
-    task: Task, lanes: int, plan: BenchmarkPlan, repeats: int, where: str, progress: Progress
+    task: Task, lanes: int, plan: BenchmarkPlan, repeats: int, label: str, progress: Progress
 ) -> float:
     """Return milliseconds per step of a batch of mutants."""
-    progress(f"{where}: compiling")
+    progress(f"{label}: compiling")
     operands = encode_operands(mutants(lanes, plan.ops), plan)
-    runner = BatchRunner(task, interpreter(plan.ops), operands[0], lanes, 1 + plan.paper_steps)
+    runner = BatchRunner(
+        task, interpreter(plan.ops), operands[0], lanes, 1 + plan.timed_paper_steps
+    )
     runner.step_ms(operands, 1)
-    timed = {where: TimedBatch(runner, operands)}
-    return interleaved_medians(timed, plan.paper_steps, repeats, where, progress)[where]
+    timed = {label: TimedBatch(runner, operands)}
+    return interleaved_medians(timed, plan.timed_paper_steps, repeats, label, progress)[label]
 
 
 def time_search(lanes: int, seconds: float, progress: Progress) -> dict[str, Any]:

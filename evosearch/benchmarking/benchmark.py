@@ -1,7 +1,7 @@
-"""The speed of training with a new program (by four engines), of mutation, and of a search.
+"""Speed of training with a new program by four engines, of mutation, and of a search.
 
 Figures are medians of interleaved repeats, so that other load on the machine affects all engines
-equally. The floor is the fused training loop: one program compiled by itself, without the time of
+equally. The floor is the time of the fused training loop of one program, without the time of
 compilation.
 """
 
@@ -64,7 +64,12 @@ def train(w, g, m, v, s: scalar, lr):
 
 @dataclass(frozen=True)
 class Size:
-    """A digits network: its hidden units and its training steps."""
+    """A network on the task digits.
+
+    Attributes:
+        hidden: number of units of each hidden layer.
+        steps: number of training steps.
+    """
 
     hidden: tuple[int, ...]
     steps: int = 500
@@ -73,10 +78,11 @@ class Size:
 SIZES = (Size((40,)), Size((256,)), Size((400, 400)))
 """About 3k, 20k and 200k weights."""
 
-_CHAIN_LENGTH = 40  # about the distance of a search's parents from its initial program
+_CHAIN_LENGTH = 40  # about the number of mutations from a search's initial program to its parents
 _BATCH = 10  # chains of mutants that are timed together
 
 Progress = Callable[[str], None]
+"""Called with the current activity."""
 
 
 def bench(
@@ -136,26 +142,26 @@ class _Comparison:
         self, name: str, program: Program, repeats: int, progress: Progress
     ) -> dict[str, Any]:
         """Return a row of the benchmark: the median time of each engine, and ratios."""
-        where = f"{self.task.params} weights, {name}"
-        progress(f"{where}: compiling")
+        label = f"{self.task.params} weights, {name}"
+        progress(f"{label}: compiling")
         engines: dict[str, Callable[[Program], object]] = {
-            "fused_ms": lambda _: self._fused(self._trainer, program),
-            "interpreter_ms": self._interpreted,
-            "jit_per_program_ms": lambda new: self._fused(Trainer(self.task), new),
-            "jit_update_ms": lambda new: self._stepwise.run(new, self._key),
+            "fused_ms": lambda _: self._train_compiled(self._trainer, program),
+            "interpreter_ms": self._train_interpreted,
+            "jit_per_program_ms": lambda variant: self._train_compiled(Trainer(self.task), variant),
+            "jit_update_ms": lambda variant: self._stepwise.run(variant, self._key),
         }
-        for name_ms in ("fused_ms", "interpreter_ms", "jit_update_ms"):
-            engines[name_ms](program)  # compiles what needs compiling only once
-        times: dict[str, list[float]] = {name_ms: [] for name_ms in engines}
+        for engine_key in ("fused_ms", "interpreter_ms", "jit_update_ms"):
+            engines[engine_key](program)  # compiles engines that are compiled only once
+        times: dict[str, list[float]] = {engine_key: [] for engine_key in engines}
         with uncached_compilation():
             for repeat in range(1, repeats + 1):
-                progress(f"{where}: repeat {repeat} of {repeats}")
-                for name_ms, train in engines.items():
-                    new = fresh(program, repeat)
+                progress(f"{label}: repeat {repeat} of {repeats}")
+                for engine_key, train in engines.items():
+                    variant = with_changed_constant(program, repeat)
                     start = time.perf_counter()
-                    train(new)
-                    times[name_ms].append(1000 * (time.perf_counter() - start))
-        medians = {name_ms: median(repeated) for name_ms, repeated in times.items()}
+                    train(variant)
+                    times[engine_key].append(1000 * (time.perf_counter() - start))
+        medians = {engine_key: median(repeated) for engine_key, repeated in times.items()}
         floor, floor_and_compile = medians["fused_ms"], medians["jit_per_program_ms"]
         engine = self._trainer.choose_engine(program, trainings=1)
         engine_ms = medians["interpreter_ms"] if engine is Engine.INTERPRETER else floor_and_compile
@@ -164,22 +170,24 @@ class _Comparison:
             "weights": self.task.params,
             "steps": self.task.steps,
             **medians,
-            "ratios": {name_ms.removesuffix("_ms"): ms / floor for name_ms, ms in medians.items()},
+            "ratios": {
+                engine_key.removesuffix("_ms"): ms / floor for engine_key, ms in medians.items()
+            },
             "compile_ms": floor_and_compile - floor,
             "engine": str(engine),
             "engine_ms": engine_ms,
             "engine_to_floor_and_compile": engine_ms / floor_and_compile,
         }
 
-    def _fused(self, trainer: Trainer, program: Program) -> JobResult:
+    def _train_compiled(self, trainer: Trainer, program: Program) -> JobResult:
         return trainer.run(program, 1.0, self._key, Engine.COMPILED)
 
-    def _interpreted(self, program: Program) -> JobResult:
+    def _train_interpreted(self, program: Program) -> JobResult:
         return self._trainer.run(program, 1.0, self._key, Engine.INTERPRETER)
 
 
-def fresh(program: Program, number: int) -> Program:
-    """Return `program` with its first constant changed a little, so that it is not compiled yet."""
+def with_changed_constant(program: Program, number: int) -> Program:
+    """Return `program` with a slightly changed first constant, so that it is not compiled yet."""
     statements = list(program.statements)
     for index, statement in enumerate(statements):
         for position, arg in enumerate(statement.args):
@@ -197,8 +205,9 @@ def fresh(program: Program, number: int) -> Program:
 def abstract_microseconds(mutants: int) -> float:
     """Return microseconds for a valid mutant with its kinds, liveness and semantic key.
 
-    The median over batches of chains of mutants. A chain starts from the baseline, and each mutant
-    is the parent of the next, so that program lengths and reject rates are like those of a search.
+    The result is the median over batches of chains of mutants. A chain starts from the baseline,
+    and each mutant is the parent of the next, so that program lengths and the rate of rejected
+    mutations are like those of a search.
     """
     config = quick()
     first = with_states(zoo.load(BASELINE), config.states)
@@ -219,7 +228,7 @@ def abstract_microseconds(mutants: int) -> float:
 def search_speed(
     config: Config, seconds: float, progress: Progress = lambda text: None
 ) -> dict[str, Any]:
-    """Time a search in a temporary directory, from its first measured child on."""
+    """Return the speed of a search in a temporary directory after its first measured child."""
     with tempfile.TemporaryDirectory(prefix="evosearch-bench-") as directory:
         path = Path(directory) / "run"
         make_run_directory(path, config, describe())
@@ -239,7 +248,7 @@ def quick() -> Config:
 
 
 @dataclass(frozen=True)
-class _Moment:
+class _Counts:
     """Counts of a search at one time, with seconds of wall and of CPU time."""
 
     generated: int
@@ -249,7 +258,7 @@ class _Moment:
     cpu: float
 
     @classmethod
-    def now(cls, snapshot: Snapshot) -> _Moment:
+    def now(cls, snapshot: Snapshot) -> _Counts:
         counts = snapshot.counts
         return cls(
             counts.generated,
@@ -268,8 +277,8 @@ class _Stopwatch(Observer):
         self._seconds = seconds
         self._tasks = tasks
         self._progress = progress
-        self._first: _Moment | None = None
-        self._last: _Moment | None = None
+        self._first: _Counts | None = None
+        self._last: _Counts | None = None
         self._snapshot: Snapshot | None = None
         self._began = time.perf_counter()
 
@@ -287,7 +296,7 @@ class _Stopwatch(Observer):
 
     def update(self, snapshot: Snapshot) -> None:
         """Record the counts; the first child's result follows the initial program's."""
-        now = _Moment.now(snapshot)
+        now = _Counts.now(snapshot)
         if self._first is None:
             if now.measurements > self._tasks:
                 self._first = now

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from evosearch.benchmarking.batch_runner import BatchRunner, Operands, naive_interpreter
-from evosearch.benchmarking.benchmark import Progress, fresh
+from evosearch.benchmarking.benchmark import Progress, with_changed_constant
 from evosearch.benchmarking.plan import BenchmarkPlan, mutants
 from evosearch.benchmarking.roofline import Rates, gradient_flops, register_bytes
 from evosearch.benchmarking.stepwise import uncached_compilation
@@ -24,7 +24,7 @@ from primitives.machine.instructions import instruction_set
 from proxies import Task
 
 MUTANTS = "mutants"
-"""The name of the batch of different programs: the baseline and mutants of it."""
+"""Name of the batch of different programs: the baseline and its mutants."""
 
 FACTOR = np.float32(1)
 """Multiplier of every program's learning rate."""
@@ -52,7 +52,7 @@ def skip_if_too_large(
 ) -> _Result | None:
     """Return the result of `make`, or None if the device runs out of memory.
 
-    In the latter case an entry for `what` is added to `skipped`.
+    If the device runs out of memory, an entry for `what` is added to `skipped`.
     """
     try:
         return make()
@@ -64,12 +64,12 @@ def skip_if_too_large(
 
 
 def interleaved_medians(
-    timed: Mapping[_Name, TimedBatch], steps: int, repeats: int, where: str, progress: Progress
+    timed: Mapping[_Name, TimedBatch], steps: int, repeats: int, label: str, progress: Progress
 ) -> dict[_Name, float]:
     """Return milliseconds per step of each batch, the median of interleaved repeats."""
     times: dict[_Name, list[float]] = {name: [] for name in timed}
     for repeat in range(1, repeats + 1):
-        progress(f"{where}: repeat {repeat} of {repeats}")
+        progress(f"{label}: repeat {repeat} of {repeats}")
         for name, (runner, operands) in timed.items():
             times[name].append(runner.step_ms(operands, steps))
     return {name: median(repeated) for name, repeated in times.items()}
@@ -81,7 +81,7 @@ def encode_operands(programs: Sequence[Program], plan: BenchmarkPlan) -> list[Op
 
 
 class Comparison:
-    """Compares engines that train batches, and records what it skips.
+    """Times engines that train batches, and records which figures are skipped.
 
     Args:
         plan: what to measure.
@@ -106,8 +106,9 @@ class Comparison:
         self._progress = progress
         self._instructions = instruction_set(plan.ops)
         self._programs = {BASELINE: zoo.load(BASELINE), **plan.programs}
-        self._mutants = mutants(max(*plan.lanes, 1 + plan.jitted), plan.ops)
-        self._naive_too_slow: str | None = None  # the reason not to compile it again
+        self._mutants = mutants(max(*plan.lanes, 1 + plan.jit_sample), plan.ops)
+        # The reason not to compile the naive interpreter again.
+        self._naive_too_slow: str | None = None
 
     def rows(self, task: Task) -> list[dict[str, Any]]:
         """Return a row for each batch size and each kind of programs."""
@@ -140,8 +141,11 @@ class Comparison:
 
     def _examples(self, name: str) -> list[Program]:
         if name == MUTANTS:
-            return self._mutants[1 : 1 + self._plan.jitted]
-        return [fresh(self._programs[name], 1 + number) for number in range(self._plan.jitted)]
+            return self._mutants[1 : 1 + self._plan.jit_sample]
+        return [
+            with_changed_constant(self._programs[name], 1 + number)
+            for number in range(self._plan.jit_sample)
+        ]
 
     def _median_jit_seconds(self, task: Task, programs: Sequence[Program]) -> float:
         """Return the median over programs of the seconds to compile and run one training."""
@@ -159,15 +163,15 @@ class Comparison:
         self, task: Task, lanes: int, jit_seconds: Mapping[str, float], flops: float
     ) -> list[dict[str, Any]]:
         steps = self._plan.steps or task.steps
-        where = f"{task.name}, {lanes} lanes"
+        label = f"{task.name}, {lanes} lanes"
         batches = {name: [program] * lanes for name, program in self._programs.items()}
         batches[MUTANTS] = self._mutants[:lanes]
-        timed = self._compile_batches(task, where, batches, lanes, steps)
+        timed = self._compile_batches(task, label, batches, lanes, steps)
         step_ms = interleaved_medians(
             timed,
             min(self._plan.timed_steps, steps - 1),
             self._repeats,
-            where,
+            label,
             self._progress,
         )
         rows = []
@@ -175,7 +179,7 @@ class Comparison:
             floor_program = BASELINE if name == MUTANTS else name
             floor = step_ms.get(("floor", floor_program))
             batched, naive = step_ms.get(("batched", name)), step_ms.get(("naive", name))
-            self._progress(f"{where}: a complete training of {name}")
+            self._progress(f"{label}: a complete training of {name}")
             batch = timed.get(("batched", name))
             training = batch.runner.training_seconds(batch.operands) if batch else None
             row = {
@@ -195,7 +199,7 @@ class Comparison:
                 "jit_s": jit_seconds.get(name),
                 "training_s": training,
                 "programs_per_second": _ratio(lanes, training),
-                "times_jit": _times(lanes, _ratio(jit_seconds.get(name), training)),
+                "times_jit": _product(lanes, _ratio(jit_seconds.get(name), training)),
                 "roofline": self._roofline(task, programs, batched, flops),
             }
             rows.append(row)
@@ -204,18 +208,18 @@ class Comparison:
     def _compile_batches(
         self,
         task: Task,
-        where: str,
+        label: str,
         batches: Mapping[str, Sequence[Program]],
         lanes: int,
         steps: int,
     ) -> dict[tuple[str, str], TimedBatch]:
-        """Return the compiled batches by engine and kind of programs, without those too large."""
+        """Return the compiled batches by engine and kind of programs, without too large batches."""
         timed: dict[tuple[str, str], TimedBatch] = {}
 
         def compile_batch(
             engine: str, rule: Any, operands_of: Mapping[str, Sequence[Operands]]
         ) -> None:
-            self._progress(f"{where}: compiling ({engine})")
+            self._progress(f"{label}: compiling ({engine})")
 
             def make() -> BatchRunner:
                 operands = next(iter(operands_of.values()))
@@ -223,7 +227,7 @@ class Comparison:
                 runner.step_ms(operands, 1)
                 return runner
 
-            runner = skip_if_too_large(f"{where}: {engine}", self._skipped, make)
+            runner = skip_if_too_large(f"{label}: {engine}", self._skipped, make)
             if runner is not None:
                 for name, operands in operands_of.items():
                     timed[engine, name] = TimedBatch(runner, operands)
@@ -234,21 +238,21 @@ class Comparison:
             name: encode_operands(programs, self._plan) for name, programs in batches.items()
         }
         compile_batch("batched", interpreter(self._plan.ops), encoded)
-        if self._naive_allowed(where, lanes):
+        if self._naive_allowed(label, lanes):
             start = perf_counter()
             naive = naive_interpreter(self._plan.ops)
             compile_batch("naive", naive, {BASELINE: encoded[BASELINE]})
             seconds = perf_counter() - start
-            if seconds > self._plan.naive_seconds:
-                self._naive_too_slow = f"compiling it took {seconds:.0f} s for {where}"
+            if seconds > self._plan.max_naive_compile_seconds:
+                self._naive_too_slow = f"the compilation took {seconds:.0f} s for {label}"
         return timed
 
-    def _naive_allowed(self, where: str, lanes: int) -> bool:
+    def _naive_allowed(self, label: str, lanes: int) -> bool:
         reason = self._naive_too_slow
-        if lanes > self._plan.naive_lanes:
-            reason = f"it is measured with at most {self._plan.naive_lanes} lanes"
+        if lanes > self._plan.max_naive_lanes:
+            reason = f"measured only with at most {self._plan.max_naive_lanes} lanes"
         if reason is not None:
-            self._skipped.append(Skipped(f"{where}: naive vmap", reason))
+            self._skipped.append(Skipped(f"{label}: naive vmap", reason))
         return reason is None
 
     def _roofline(
@@ -270,7 +274,7 @@ class Comparison:
         }
 
 
-def _times(lanes: int, ratio: float | None) -> float | None:
+def _product(lanes: int, ratio: float | None) -> float | None:
     return None if ratio is None else lanes * ratio
 
 

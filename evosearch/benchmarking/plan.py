@@ -1,4 +1,4 @@
-"""What a benchmark of batches measures, and its programs."""
+"""The plan of a benchmark of batches, and the programs of its batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from proxies import Task
 from proxies.precision import in_bfloat16
 from proxies.tasks import paper
 
-_CHAIN_LENGTH = 40  # about the distance of a search's parents from its initial program
+_CHAIN_LENGTH = 40  # about the number of mutations from a search's initial program to its parents
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,16 @@ class BenchmarkPlan:
         ops: ops of the interpreter.
         steps: number of steps of a training, at least 2; None for each task's default.
         timed_steps: maximum number of steps that are timed together.
-        jitted: number of programs that are compiled by themselves, as a sample of a batch.
-        naive_lanes: maximum batch size for the interpreter without its batching rule.
-        naive_seconds: after a compilation longer than this, that interpreter is skipped.
-        paper: the paper's proxies, on generated data.
-        paper_lanes: maximum number of lanes on these; it is halved until memory suffices.
-        paper_steps: number of steps on these that are timed together.
-        copied: number of float32 values in the array that measures the bandwidth.
-        side: rows and columns of the matrices that measure the matmul rate.
+        jit_sample: number of programs of a batch that are also compiled and trained one by one.
+        max_naive_lanes: maximum batch size for the interpreter without its batching rule.
+        max_naive_compile_seconds: maximum compilation time of that interpreter; after a longer
+            compilation it is skipped.
+        paper: the proxies of Chen et al. 2023, on generated data.
+        max_paper_lanes: maximum batch size on the tasks of `paper`; it is halved until memory
+            suffices.
+        timed_paper_steps: number of steps on the tasks of `paper` that are timed together.
+        copy_size: number of float32 values in the array whose copy measures the bandwidth.
+        matrix_side: rows and columns of the matrices that measure the matmul rate.
         mutants: number of mutations to time; 0 for none.
     """
 
@@ -50,22 +52,22 @@ class BenchmarkPlan:
     ops: OpNames
     steps: int | None
     timed_steps: int
-    jitted: int
-    naive_lanes: int
-    naive_seconds: float
+    jit_sample: int
+    max_naive_lanes: int
+    max_naive_compile_seconds: float
     paper: tuple[Task, ...]
-    paper_lanes: int
-    paper_steps: int
-    copied: int
-    side: int
+    max_paper_lanes: int
+    timed_paper_steps: int
+    copy_size: int
+    matrix_side: int
     mutants: int
 
     @classmethod
-    def usual(cls, lanes: Sequence[int] = ()) -> BenchmarkPlan:
+    def default(cls, lanes: Sequence[int] = ()) -> BenchmarkPlan:
         """Return a plan with the quick preset's tasks and ops, sized for JAX's default device."""
         on_cpu = jax.default_backend() == "cpu"
-        stand_ins = (paper.vit_stand_in(), paper.transformer_stand_in())
-        faster = () if on_cpu else tuple(map(in_bfloat16, stand_ins))
+        paper_tasks = (paper.vit_stand_in(), paper.transformer_stand_in())
+        faster = () if on_cpu else tuple(map(in_bfloat16, paper_tasks))
         config = quick()
         return cls(
             tasks=tuple(map(proxies.load, config.tasks)),
@@ -74,14 +76,14 @@ class BenchmarkPlan:
             ops=config.ops,
             steps=None,
             timed_steps=20 if on_cpu else 50,
-            jitted=3,
-            naive_lanes=64,
-            naive_seconds=120.0,
-            paper=(*stand_ins, *faster),
-            paper_lanes=2 if on_cpu else 64,
-            paper_steps=2 if on_cpu else 20,
-            copied=2**24 if on_cpu else 2**28,
-            side=1024 if on_cpu else 8192,
+            jit_sample=3,
+            max_naive_lanes=64,
+            max_naive_compile_seconds=120.0,
+            paper=(*paper_tasks, *faster),
+            max_paper_lanes=2 if on_cpu else 64,
+            timed_paper_steps=2 if on_cpu else 20,
+            copy_size=2**24 if on_cpu else 2**28,
+            matrix_side=1024 if on_cpu else 8192,
             mutants=4000,
         )
 
@@ -89,12 +91,12 @@ class BenchmarkPlan:
 def mutants(count: int, ops: OpNames) -> list[Program]:
     """Return `count` programs: the baseline and mutants of it, in chains as in a search.
 
-    All fit the machine for `ops`, and no two have the same semantic key.
+    All programs fit the machine for `ops`, and no two have the same semantic key.
     """
-    return list(islice(_distinct(ops), count))
+    return list(islice(_distinct_mutants(ops), count))
 
 
-def _distinct(ops: OpNames) -> Iterator[Program]:
+def _distinct_mutants(ops: OpNames) -> Iterator[Program]:
     config = quick()
     first = with_states(zoo.load(BASELINE), config.states)
     rng = np.random.Generator(np.random.Philox(key=[0, 0]))

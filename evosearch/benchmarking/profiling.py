@@ -12,16 +12,16 @@ from typing import Any
 import jax
 from jax.profiler import ProfileData
 
-_SHOWN = 12
+_MAX_LONGEST = 12
 """Number of operations in a summary, the longest first."""
 
 
-def profile(run: Callable[[], object], to: Path) -> dict[str, Any]:
+def profile(run: Callable[[], object], path: Path) -> dict[str, Any]:
     """Run a function under JAX's profiler.
 
     Args:
         run: function to profile; it must wait for the device.
-        to: output file, in the format of TensorBoard's profiler (`.xplane.pb`).
+        path: output file, in the format of TensorBoard's profiler (`.xplane.pb`).
 
     Returns:
         `file`; `events`, the number of operations on the device; `busy_ms`, milliseconds in which
@@ -34,9 +34,9 @@ def profile(run: Callable[[], object], to: Path) -> dict[str, Any]:
         options.python_tracer_level = 0
         with jax.profiler.trace(directory, profiler_options=options):
             run()
-        (written,) = Path(directory).rglob("*.xplane.pb")
-        shutil.copyfile(written, to)
-    return {"file": str(to), **_summary(ProfileData.from_file(str(to)))}
+        (profile_file,) = Path(directory).rglob("*.xplane.pb")
+        shutil.copyfile(profile_file, path)
+    return {"file": str(path), **_summary(ProfileData.from_file(str(path)))}
 
 
 def _summary(data: Any) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _summary(data: Any) -> dict[str, Any]:
         spans.append((event.start_ns, event.start_ns + event.duration_ns))
     longest = [
         {"name": name, "count": counts[name], "ms": ns / 1e6}
-        for name, ns in times.most_common(_SHOWN)
+        for name, ns in times.most_common(_MAX_LONGEST)
     ]
     first = min((start for start, _ in spans), default=0)
     last = max((end for _, end in spans), default=0)
@@ -73,8 +73,8 @@ def _events(data: Any) -> Iterator[Any]:
 
 def _covered(spans: list[tuple[float, float]]) -> float:
     """Return the length of the union of the spans, in nanoseconds."""
-    total, reached = 0.0, float("-inf")
+    total, covered_until = 0.0, float("-inf")
     for start, end in sorted(spans):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
+        total += max(0.0, end - max(start, covered_until))
+        covered_until = max(covered_until, end)
     return total

@@ -18,7 +18,7 @@ from primitives.machine.instructions import InstructionSet
 from proxies import Task
 
 _REPEATS = 5
-_IN_A_ROW = 8  # timed together, so that the latency of a dispatch does not count
+_CALLS_PER_TIMING = 8  # more than one, so that the latency of a dispatch does not count
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ def _seconds_each(step: Callable[[jax.Array], jax.Array], x: jax.Array) -> float
     seconds = []
     for _ in range(_REPEATS):
         start = time.perf_counter()
-        for _ in range(_IN_A_ROW):
+        for _ in range(_CALLS_PER_TIMING):
             x = step(x)
         x.block_until_ready()
-        seconds.append((time.perf_counter() - start) / _IN_A_ROW)
+        seconds.append((time.perf_counter() - start) / _CALLS_PER_TIMING)
     return median(seconds)
 
 
 def register_bytes(codes: Sequence[Code], instructions: InstructionSet, weights: int) -> int:
     """Return the bytes of registers that the programs' instructions read and write in one step.
 
-    These are 4 bytes for each weight, tensor operand and tensor result. A machine that keeps a
-    register in a cache between instructions moves less from memory.
+    Each tensor operand and each tensor result has 4 bytes for each weight. A machine that keeps a
+    register in a cache between instructions moves fewer bytes from memory.
     """
     registers = 0
     for code in codes:
@@ -88,24 +88,24 @@ def register_bytes(codes: Sequence[Code], instructions: InstructionSet, weights:
 def gradient_flops(task: Task) -> float:
     """Return the operations of the matrix products and convolutions in one loss and gradient.
 
-    They are counted in JAX's trace, since XLA does not count operations that it leaves to a
-    library. All branches of a condition count. The body of a loop of unknown length counts once.
+    The operations are counted in JAX's trace, since XLA does not count operations that it leaves to
+    a library. All branches of a condition count. The body of a loop of unknown length counts once.
     """
     key = jax.random.key(0)
 
-    def drawn(data: Any, key: jax.Array) -> tuple[Any, Any]:
+    def initial_params_and_batch(data: Any, key: jax.Array) -> tuple[Any, Any]:
         sample = task.sample(task.partition(data, key), key)
         return task.init(key), task.batch(data, sample)
 
-    params, batch = jax.eval_shape(drawn, task.data, key)
+    params, batch = jax.eval_shape(initial_params_and_batch, task.data, key)
     gradient = task.gradient or jax.value_and_grad(task.loss)
     return _flops(jax.make_jaxpr(gradient)(params, batch, key).jaxpr)
 
 
-def _flops(traced: Any) -> float:
+def _flops(jaxpr: Any) -> float:
     """Return the operations of a jaxpr and of the jaxprs inside it."""
     total = 0.0
-    for equation in traced.eqns:
+    for equation in jaxpr.eqns:
         settings = equation.params
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = settings["dimension_numbers"]
@@ -116,11 +116,13 @@ def _flops(traced: Any) -> float:
             features = filters.shape[settings["dimension_numbers"].rhs_spec[0]]
             total += 2 * result.size * filters.size / features
         else:
-            inside = [part for part in jax.tree.leaves(list(settings.values())) if _is_traced(part)]
-            times = settings.get("length", 1) if equation.primitive.name == "scan" else 1
-            total += times * sum(_flops(getattr(part, "jaxpr", part)) for part in inside)
+            inner = [
+                part for part in jax.tree.leaves(list(settings.values())) if _has_equations(part)
+            ]
+            repetitions = settings.get("length", 1) if equation.primitive.name == "scan" else 1
+            total += repetitions * sum(_flops(getattr(part, "jaxpr", part)) for part in inner)
     return total
 
 
-def _is_traced(value: Any) -> bool:
+def _has_equations(value: Any) -> bool:
     return hasattr(getattr(value, "jaxpr", value), "eqns")

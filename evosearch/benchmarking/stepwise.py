@@ -25,8 +25,8 @@ PyTree = Any
 class Stepwise:
     """Trains one task with any program in a Python loop over steps.
 
-    It does the same work as `proxies.compiled_train` with different random draws, without early
-    stopping.
+    A training does the same work as `proxies.compiled_train`, with different random numbers and
+    without early stopping.
     """
 
     def __init__(self, task: Task, steps: int):
@@ -78,7 +78,7 @@ def uncached_compilation() -> Iterator[None]:
     config: Any = jax.config
     enabled = config.jax_enable_compilation_cache
     config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # JAX reads the setting only once; a reset makes it read again
+    compilation_cache.reset_cache()  # without a reset, JAX reads the setting only once
     try:
         yield
     finally:

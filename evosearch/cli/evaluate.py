@@ -309,7 +309,7 @@ def bench(
 
         with reporting(console) as report:
             document = bench_batches(
-                BenchmarkPlan.usual(sizes),
+                BenchmarkPlan.default(sizes),
                 repeats=repeats,
                 seconds=seconds,
                 progress=lambda text: report(text, 0, None),

@@ -58,8 +58,8 @@ class ReplayResult:
         evolution: The evolution, which has received all stored measurements.
         in_flight: Requests of the evolution for which no measurements are stored, in order.
         spares: Stored measurements that were made after a limit and that the continued search has
-            not requested yet, by semantic key and seed. The search uses
-            these measurements when it requests them.
+            not requested yet, by semantic key and seed. When the search requests them, they are
+            used instead of trainings.
         set_aside_from: The first request whose measurements became spares in this replay; None if
             there is none.
     """

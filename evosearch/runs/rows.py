@@ -44,7 +44,18 @@ class ProcessRow(NamedTuple):
 
 
 class ProgramRow(NamedTuple):
-    """A generated program."""
+    """A generated program.
+
+    Attributes:
+        id: Number of the program; 0 is the initial program.
+        request: The request for which the program was generated.
+        parent: Id of the parent; None if there is none.
+        mutation: Description of the mutation; `initial` or `injected` if there is none.
+        key: The semantic key.
+        source: Text of the program.
+        statements: Number of statements.
+        live_statements: Number of statements on which the update depends.
+    """
 
     id: int
     request: int
@@ -57,7 +68,23 @@ class ProgramRow(NamedTuple):
 
 
 class MeasurementRow(NamedTuple):
-    """A measurement of one program on one task and seed; a diverged loss is None."""
+    """A measurement of one program on one task and seed.
+
+    Attributes:
+        request: Number of the request.
+        reason: Reason of the request: `child`, `again`, `test` or `confirm`.
+        program: Id of the program.
+        key: The program's semantic key.
+        stream: Name of the stream of seeds.
+        seed: Number of the seed in its stream.
+        task: Name of the task.
+        steps: Number of steps that the training made.
+        schedule: Name of the learning-rate schedule.
+        engine: How updates were computed, or why there is no result.
+        loss, baseline: Final loss of the program and of the baseline; None if it is infinite.
+        score: Log ratio of the baseline's loss to the program's, clipped.
+        stopped: Whether the hurdle stopped the training.
+    """
 
     request: int
     reason: str
@@ -76,7 +103,14 @@ class MeasurementRow(NamedTuple):
 
 
 class TuningRow(NamedTuple):
-    """The baseline's learning rate on a task; `trials` is JSON: the mean log loss by rate."""
+    """The baseline's learning rate on a task.
+
+    Attributes:
+        task: Name of the task.
+        params: Number of the task's weights.
+        rate: The tuned learning rate.
+        trials: JSON object with the mean log loss for each learning rate that was tried.
+    """
 
     task: str
     params: int
@@ -96,7 +130,13 @@ class RejectRow(NamedTuple):
 class TestRow(NamedTuple):
     """A test of a challenger against the champion.
 
-    `seeds` is JSON: the numbers of the seeds. `won` is None while the test is open.
+    Attributes:
+        number: Number of the test, from 1.
+        challenger, defender: Ids of the challenger and of the champion.
+        seeds: JSON array of the numbers of the seeds.
+        difference: Mean score difference, challenger minus champion; None before the first pair.
+        low: Lower confidence bound of the difference at the last finished stage.
+        won: Whether the challenger won; None while the test is open.
     """
 
     number: int
@@ -109,7 +149,15 @@ class TestRow(NamedTuple):
 
 
 class ChampionRow(NamedTuple):
-    """A champion; number 0 is the initial program. `confirmed_on` is JSON: numbers of seeds."""
+    """A champion of the search.
+
+    Attributes:
+        number: 0 for the initial program, then 1, 2, ...
+        program: Id of the program.
+        key: The program's semantic key.
+        test: Number of the test that the champion won; None if the champion won no test.
+        confirmed_on: JSON array of the numbers of the confirmation seeds.
+    """
 
     number: int
     program: int
@@ -119,7 +167,17 @@ class ChampionRow(NamedTuple):
 
 
 class ValidationRow(NamedTuple):
-    """A validation of one champion on one task and seed; a diverged loss is None."""
+    """A validation of one champion on one validation task and seed.
+
+    Attributes:
+        champion: Number of the champion.
+        program: Id of the champion's program.
+        task: Name of the validation task.
+        seed: The seed.
+        lr: Tuned multiplier of the program's own learning rate.
+        loss, baseline: Final loss of the program and of the baseline; None if it is infinite.
+        score: Log ratio of the baseline's loss to the program's, clipped.
+    """
 
     champion: int
     program: int
@@ -132,7 +190,14 @@ class ValidationRow(NamedTuple):
 
 
 class InjectionRow(NamedTuple):
-    """An injected program: used at `request`, or set aside for the reason `withdrawn`."""
+    """A program that a user injected.
+
+    Attributes:
+        id: Number of the injection, from 1.
+        source: Text of the program.
+        request: The request for which the search used the program; None if it has not.
+        withdrawn: Why the injection was set aside; None if it was not.
+    """
 
     id: int
     source: str
@@ -319,7 +384,7 @@ PROCESSES = Table("processes", ProcessRow, ("number",))
 PROGRAMS = Table("programs", ProgramRow, ("id",))
 MEASUREMENTS = Table("measurements", MeasurementRow, _MEASUREMENT_KEY)
 SPARES = Table("spares", MeasurementRow, _MEASUREMENT_KEY)
-"""Measurements that were made after a limit and that the continued search has not requested yet."""
+"""Measurements made after a limit that the continued search has not requested yet."""
 TUNING = Table("tuning", TuningRow, ("task",))
 REJECTS = Table("rejects", RejectRow)
 TESTS = Table("tests", TestRow, ("number",))

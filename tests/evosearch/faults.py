@@ -32,7 +32,7 @@ class Faults:
 
     Attributes:
         calls: number of calls so far.
-        failed: the call for which `act` was called; None before.
+        failed: the call before which `act` was called; None if `act` was not called.
     """
 
     def __init__(self, number: int | None, act: Callable[[str], None]):
@@ -70,7 +70,7 @@ def faults(number: int | None, act: Callable[[str], None] = fail) -> Iterator[Fa
             layer.count("sqlite commit")
             super().commit()
 
-    def counted(module: Any, name: str) -> Callable[..., Any]:
+    def counting(module: Any, name: str) -> Callable[..., Any]:
         original = getattr(module, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -81,7 +81,7 @@ def faults(number: int | None, act: Callable[[str], None] = fail) -> Iterator[Fa
 
     real_open, real_connect = io.open, sqlite3.connect
 
-    def opened(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+    def counting_open(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         if set(mode) & set("wax+"):
             layer.count(f"open {mode}")
         return real_open(file, mode, *args, **kwargs)
@@ -92,8 +92,8 @@ def faults(number: int | None, act: Callable[[str], None] = fail) -> Iterator[Fa
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite3, "connect", connect)
-        patch.setattr(io, "open", opened)
-        patch.setattr(builtins, "open", opened)
+        patch.setattr(io, "open", counting_open)
+        patch.setattr(builtins, "open", counting_open)
         for name in ("fsync", "replace", "rename", "mkdir"):
-            patch.setattr(os, name, counted(os, name))
+            patch.setattr(os, name, counting(os, name))
         yield layer

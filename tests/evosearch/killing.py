@@ -38,7 +38,7 @@ class Zygote:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._process.wait()
@@ -125,8 +125,8 @@ def _child(
 
         with faults(write, die):
             main()
-    except SystemExit as ended:
-        status = ended.code if isinstance(ended.code, int) else 0
+    except SystemExit as exit_request:
+        status = exit_request.code if isinstance(exit_request.code, int) else 0
     finally:
         os._exit(status)
 

@@ -1,4 +1,4 @@
-"""Searches without training: scores follow from the program's text and the seed."""
+"""Searches without trainings: scores are computed from the program's text and the seed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from primitives import Program, live, zoo
 WEIGHTS = {"one": 1000, "two": 30}
 """Number of weights of each task in a stored run."""
 Worth = Callable[[Program], float]
+"""Function from a program to its score without noise, the same on each task."""
 
 
 def config(**settings: object) -> Config:
@@ -66,16 +67,16 @@ def evolve(
 ) -> list[Request]:
     """Run a search to its end and return the requests in order; each `run` has its own noise."""
     requests: list[Request] = []
-    waiting: list[Request] = []
+    open_requests: list[Request] = []
     while True:
-        while len(waiting) < (in_flight or evolution.config.in_flight):
+        while len(open_requests) < (in_flight or evolution.config.in_flight):
             request = evolution.ask(programs, trainings)
             if request is None:
                 break
-            waiting.append(request)
-        if not waiting:
+            open_requests.append(request)
+        if not open_requests:
             return requests
-        request = waiting.pop(0)
+        request = open_requests.pop(0)
         evolution.tell(request, measure(request, worth, deviation, run))
         requests.append(request)
 
@@ -86,8 +87,8 @@ def shorter_is_better(program: Program) -> float:
     return 0.2 * min(signs, 3) - 0.02 * len(program.statements)
 
 
-def stored(directory: Path, programs: int, **settings: object) -> Evolution:
-    """Run a search without training and write it as the search loop does; steps are 100."""
+def make_stored_run(directory: Path, programs: int, **settings: object) -> Evolution:
+    """Write a run of a search without trainings; each training counts as 100 steps."""
     make_run_directory(directory, config(**settings), {})
     evolution = Evolution(config(**settings))
     store = Store.open(directory, "search")

@@ -26,11 +26,11 @@ from tests.proxies.compiling import FAST_COMPILATION
 def plan_of(**changes: Any) -> AcceleratorPlan:
     settings = {
         "batches": tiny(
-            tasks=(TASK, proxies.load("valley")), programs={}, naive_lanes=0, mutants=0
+            tasks=(TASK, proxies.load("valley")), programs={}, max_naive_lanes=0, mutants=0
         ),
-        "wide": (4,),
+        "first_task_lanes": (4,),
         "lanes": 2,
-        "compared": 8,
+        "agreement_programs": 8,
         "search_seconds": 0.1,
         "profiled_steps": 2,
         "costly": (TASK, OPS),
@@ -110,15 +110,15 @@ def test_no_part_starts_when_the_time_is_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "wide", "paper"), [(10, (1024, 256, 4096), 1), (4, (1024,), 0)]
+    ("minutes", "first_task_lanes", "paper"), [(10, (1024, 256, 4096), 1), (4, (1024,), 0)]
 )
 def test_ten_minutes_allow_all_parts_and_four_the_first(
-    minutes: float, wide: tuple[int, ...], paper: int
+    minutes: float, first_task_lanes: tuple[int, ...], paper: int
 ) -> None:
     plan = AcceleratorPlan.of_minutes(minutes)
     assert plan.batches.tasks[0].name == "digits-mlp"
     assert {task.name for task in plan.batches.tasks} == set(load_preset("quick")["tasks"])
-    assert plan.wide == wide
+    assert plan.first_task_lanes == first_task_lanes
     assert len(plan.batches.paper) == paper
     assert (plan.costly is None) == (minutes == 4)
     if plan.costly is not None:

@@ -1,4 +1,4 @@
-"""Audits: fresh seeds against reported fitness, which the tests make up for real trainings."""
+"""Tests of audits: fitness on fresh seeds from real trainings, reported fitness made up."""
 
 from __future__ import annotations
 
@@ -57,21 +57,21 @@ def champions(
     return Run(directory)
 
 
-def test_the_fresh_fitness_of_the_baseline_is_zero_whatever_was_reported(
+def test_the_fitness_of_the_baseline_on_fresh_seeds_is_zero_for_any_reported_fitness(
     tmp_path: Path,
 ) -> None:
-    """Half the baseline's rate has a fitness below -0.1."""
+    """The baseline with half its learning rate has a fitness below -0.1."""
     run = champions(tmp_path / "run", [(zoo.load(BASELINE), 0.2), (HALF_AS_FAST, 0.3)])
     before = (run.directory / "run.db").read_bytes()
     progress: list[tuple[int, int]] = []
     result = audit(
         [run], seeds=4, progress=lambda text, done, total: progress.append((done, total))
     )
-    same, slower = result.champions
-    assert (same.id, slower.id) == (1, 2)
-    assert same.fresh.mean == 0.0
-    assert same.reported.mean == pytest.approx(0.2)
-    assert same.difference == pytest.approx(0.2)
+    baseline, slower = result.champions
+    assert (baseline.id, slower.id) == (1, 2)
+    assert baseline.fresh.mean == 0.0
+    assert baseline.reported.mean == pytest.approx(0.2)
+    assert baseline.difference == pytest.approx(0.2)
     assert slower.fresh.mean < -0.1
     assert slower.per_task[TASK] == pytest.approx(slower.fresh.mean)
     assert result.mean_difference == pytest.approx((0.2 + slower.difference) / 2)
@@ -82,7 +82,7 @@ def test_the_fresh_fitness_of_the_baseline_is_zero_whatever_was_reported(
 def test_a_repeated_audit_gives_the_same_fitness_and_other_seeds_a_different_one(
     tmp_path: Path,
 ) -> None:
-    """Each champion has different seeds, so that the differences are independent."""
+    """Each champion is measured on different seeds, so that the differences are independent."""
     programs = [(HALF_AS_FAST, 0.0)]
     first = audit([champions(tmp_path / "one", programs)], seeds=4, workers=1).champions[0]
     second = audit([champions(tmp_path / "two", programs)], seeds=4, workers=2).champions[0]

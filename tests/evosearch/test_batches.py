@@ -41,14 +41,14 @@ def tiny(**changes: Any) -> BenchmarkPlan:
         ops=OPS,
         steps=8,
         timed_steps=3,
-        jitted=1,
-        naive_lanes=4,
-        naive_seconds=0.0,
+        jit_sample=1,
+        max_naive_lanes=4,
+        max_naive_compile_seconds=0.0,
         paper=(TASK,),
-        paper_lanes=2,
-        paper_steps=1,
-        copied=2**16,
-        side=64,
+        max_paper_lanes=2,
+        timed_paper_steps=1,
+        copy_size=2**16,
+        matrix_side=64,
         mutants=400,
     )
     return replace(plan, **changes)
@@ -77,7 +77,7 @@ def test_the_document_has_the_documented_fields(document: dict[str, Any]) -> Non
     assert document["search"] is None
     (skipped,) = document["skipped"]
     assert skipped["what"] == f"{TASK.name}, 4 lanes: naive vmap"
-    assert re.fullmatch(rf"compiling it took \d+ s for {TASK.name}, 2 lanes", skipped["why"])
+    assert re.fullmatch(rf"the compilation took \d+ s for {TASK.name}, 2 lanes", skipped["why"])
     json.dumps(document, allow_nan=False)
 
 
@@ -202,7 +202,7 @@ def test_large_batches_skip_the_interpreter_without_batching_rule() -> None:
     assert comparison._naive_allowed("here, 4 lanes", 4)
     assert not comparison._naive_allowed("here, 5 lanes", 5)
     assert [tuple(entry) for entry in skipped] == [
-        ("here, 5 lanes: naive vmap", "it is measured with at most 4 lanes")
+        ("here, 5 lanes: naive vmap", "measured only with at most 4 lanes")
     ]
 
 
@@ -231,15 +231,15 @@ def test_the_lanes_of_the_papers_proxies_are_halved_until_they_fit(
 
     monkeypatch.setattr(batches, "_paper_step_ms", step)
     skipped: list[Any] = []
-    row = batches.measure_paper_task(TASK, tiny(paper_lanes=8), 1, skipped, print)
+    row = batches.measure_paper_task(TASK, tiny(max_paper_lanes=8), 1, skipped, print)
     assert row is not None
     assert (row["lanes"], row["steps_per_second"]) == (2, 20)
     assert row["programs_per_device_hour"] == 2 * 3600 * 20 / paper.STEPS
     assert len(skipped) == 2
 
 
-def test_the_usual_plan_has_the_quick_presets_tasks() -> None:
-    plan = BenchmarkPlan.usual([16])
+def test_the_default_plan_has_the_quick_presets_tasks() -> None:
+    plan = BenchmarkPlan.default([16])
     assert [task.name for task in plan.tasks] == load_preset("quick")["tasks"]
     assert [task.name for task in plan.paper[:2]] == ["paper-vit", "paper-transformer"]
     assert plan.lanes == (16,)
@@ -275,7 +275,7 @@ class BenchmarkSpy:
         ("cpu", (), "single"),
         ("gpu", ("--device", "cpu"), "single"),
         ("cpu", ("--batch", "16, 64"), (16, 64)),
-        ("gpu", (), (16, 64)),  # the usual sizes of a CPU, on which the tests run
+        ("gpu", (), (16, 64)),  # the default sizes of a CPU, on which the tests run
         ("cpu", ("--device", "gpu", "--batch", "8"), (8,)),
     ],
 )
@@ -299,9 +299,17 @@ def test_invalid_sizes_are_refused_with_an_example(run: Any, sizes: str) -> None
 def test_the_smallest_benchmark_runs_on_a_gpu() -> None:
     if jax.default_backend() != "gpu":
         pytest.skip("JAX finds no GPU here")
-    usual = BenchmarkPlan.usual([8])
-    small = {"tasks": usual.tasks[:1], "paper": (), "steps": 20, "naive_lanes": 0, "jitted": 1}
-    document = bench_batches(replace(usual, copied=2**24, side=2048, **small), repeats=1, seconds=3)
+    default = BenchmarkPlan.default([8])
+    small = {
+        "tasks": default.tasks[:1],
+        "paper": (),
+        "steps": 20,
+        "max_naive_lanes": 0,
+        "jit_sample": 1,
+    }
+    document = bench_batches(
+        replace(default, copy_size=2**24, matrix_side=2048, **small), repeats=1, seconds=3
+    )
     assert all(row["ratios"]["batched"] > 0 for row in document["batches"])
     assert all(row["roofline"]["share"] > 0 for row in document["batches"])
     assert document["search"]["measured_per_second"] > 0

@@ -14,9 +14,9 @@ from evosearch.benchmarking.benchmark import (
     Size,
     abstract_microseconds,
     bench,
-    fresh,
     quick,
     search_speed,
+    with_changed_constant,
 )
 from evosearch.benchmarking.stepwise import Stepwise, uncached_compilation
 from evosearch.config import make_config
@@ -78,7 +78,7 @@ def test_the_fixed_program_has_twenty_live_statements() -> None:
 
 @pytest.mark.parametrize("program", [zoo.load("adamw_paper"), parse(TWENTY_STATEMENTS)])
 def test_fresh_programs_are_distinct_and_have_as_many_statements(program: Any) -> None:
-    programs = [program, *(fresh(program, number) for number in range(1, 10))]
+    programs = [program, *(with_changed_constant(program, number) for number in range(1, 10))]
     assert len({semantic_key(p) for p in programs}) == 10
     assert {len(p.statements) for p in programs} == {len(program.statements)}
 

@@ -9,7 +9,7 @@ from evosearch.runs.cost import Cost, running_cost
 from evosearch.runs.rows import MeasurementRow
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
-from tests.evosearch.stored_runs import WEIGHTS, config, measure, shorter_is_better, stored
+from tests.evosearch.stored_runs import WEIGHTS, config, make_stored_run, measure, shorter_is_better
 
 
 def row(request: int, task: str, seed: int, steps: int) -> MeasurementRow:
@@ -37,7 +37,7 @@ def test_the_baseline_costs_a_complete_training_if_the_first_program_was_stopped
 
 
 def test_the_store_and_the_search_count_the_same_trainings(tmp_path: Path) -> None:
-    evolution = stored(tmp_path / "run", programs=1200)
+    evolution = make_stored_run(tmp_path / "run", programs=1200)
     run = Run(tmp_path / "run")
     assert run.cost().trainings == evolution.trainings
     assert run.cost().updates == evolution.trainings // 2 * 100 * sum(WEIGHTS.values())
@@ -47,7 +47,7 @@ def test_the_store_and_the_search_count_the_same_trainings(tmp_path: Path) -> No
 
 
 def test_champions_have_the_cost_at_the_end_of_their_tests(tmp_path: Path) -> None:
-    evolution = stored(tmp_path / "run", programs=1600)
+    evolution = make_stored_run(tmp_path / "run", programs=1600)
     champions = Run(tmp_path / "run").champions()
     assert [entry.id for entry in champions] == [c.record.id for c in evolution.champions]
     assert len(champions) > 2
@@ -69,7 +69,7 @@ def test_champions_have_the_cost_at_the_end_of_their_tests(tmp_path: Path) -> No
 
 
 def test_a_champions_fitness_is_the_mean_over_its_confirming_seeds(tmp_path: Path) -> None:
-    evolution = stored(tmp_path / "run", programs=1600)
+    evolution = make_stored_run(tmp_path / "run", programs=1600)
     champions = Run(tmp_path / "run").champions()
     for entry, champion in zip(champions[1:], evolution.champions[1:], strict=True):
         scores = [champion.record.scores.get(seed) for seed in champion.confirming_seeds]

@@ -18,7 +18,7 @@ from evosearch.runs.store import Store
 from evosearch.runs.summary import Estimate
 from evosearch.runs.validations import Validation
 from evosearch.statistics import Interval
-from tests.evosearch.stored_runs import config, stored
+from tests.evosearch.stored_runs import config, make_stored_run
 
 TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
 
@@ -27,18 +27,18 @@ TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two seeds of one search, and one run of a cheaper search."""
     root = tmp_path_factory.mktemp("runs")
-    stored(root / "full", programs=1200, seed=0)
-    stored(root / "full-2", programs=1200, seed=1)
-    stored(root / "constants-1", programs=150, seed=0, mutation=TUNING)
+    make_stored_run(root / "full", programs=1200, seed=0)
+    make_stored_run(root / "full-2", programs=1200, seed=1)
+    make_stored_run(root / "constants-1", programs=150, seed=0, mutation=TUNING)
     return [root / "full", root / "full-2", root / "constants-1"]
 
 
-def opened(paths: list[Path]) -> list[Run]:
+def open_runs(paths: list[Path]) -> list[Run]:
     return [Run(path) for path in paths]
 
 
 def test_runs_that_differ_only_in_seed_form_one_group(runs: list[Path]) -> None:
-    comparison = compare_runs(opened(runs))
+    comparison = compare_runs(open_runs(runs))
     assert [(group.name, len(group.runs)) for group in comparison.groups] == [
         ("full", 2),
         ("constants-1", 1),
@@ -51,18 +51,18 @@ def test_runs_that_differ_only_in_seed_form_one_group(runs: list[Path]) -> None:
 def test_groups_are_compared_up_to_the_cost_of_the_cheapest_run(
     runs: list[Path], unit: Unit
 ) -> None:
-    costs = [run.cost() for run in opened(runs)]
+    costs = [run.cost() for run in open_runs(runs)]
     run_costs = [cost.updates if unit is Unit.UPDATES else cost.trainings for cost in costs]
-    comparison = compare_runs(opened(runs), unit)
+    comparison = compare_runs(open_runs(runs), unit)
     assert comparison.costs[-1] == min(run_costs) == run_costs[2]
     assert list(comparison.costs) == sorted(comparison.costs)
 
 
 def test_a_group_has_the_mean_and_range_of_its_champions_at_a_cost(runs: list[Path]) -> None:
-    comparison = compare_runs(opened(runs), Unit.TRAININGS)
+    comparison = compare_runs(open_runs(runs), Unit.TRAININGS)
     for cost in (*comparison.costs, 10**9):
         estimates = []
-        for run in opened(runs[:2]):
+        for run in open_runs(runs[:2]):
             champions = [entry for entry in run.champions() if entry.cost.trainings <= cost]
             estimates.append([entry.estimate for entry in champions if entry.estimate][-1])
         values = [estimate.fitness.mean for estimate in estimates]
@@ -94,7 +94,7 @@ def test_a_curve_shows_the_current_champion_not_the_maximum() -> None:
 
 def test_incomparable_runs_are_refused(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="same search with the same seed"):
-        compare_runs(opened([runs[0], runs[0]]))
+        compare_runs(open_runs([runs[0], runs[0]]))
     make_run_directory(tmp_path / "empty", config(), {})
     with pytest.raises(UsageError, match="empty has no measurements"):
         compare_runs([Run(tmp_path / "empty")])
@@ -106,10 +106,10 @@ def test_incomparable_runs_are_refused(runs: list[Path], tmp_path: Path) -> None
 def test_runs_that_differ_in_seed_limits_and_later_phases_form_one_group(
     tmp_path: Path,
 ) -> None:
-    stored(tmp_path / "mine-1", programs=200, seed=1)
+    make_stored_run(tmp_path / "mine-1", programs=200, seed=1)
     after: dict[str, object] = {"simplify": True, "funnel": {"entrants": [3, 2]}}
-    stored(tmp_path / "mine-2", programs=300, seed=2, **after)
-    (group,) = compare_runs(opened([tmp_path / "mine-1", tmp_path / "mine-2"])).groups
+    make_stored_run(tmp_path / "mine-2", programs=300, seed=2, **after)
+    (group,) = compare_runs(open_runs([tmp_path / "mine-1", tmp_path / "mine-2"])).groups
     assert group.name == "mine"
 
 
@@ -128,7 +128,7 @@ def validated(directory: Path, champions: dict[int, tuple[int, Scores]]) -> Run:
 
 
 def test_validation_is_the_mean_over_seeds_of_each_champion(tmp_path: Path) -> None:
-    evolution = stored(tmp_path / "run", programs=1200)
+    evolution = make_stored_run(tmp_path / "run", programs=1200)
     assert Run(tmp_path / "run").validations() == {}
     first, number = evolution.champions[1].record.id, len(evolution.champions) - 1
     run = validated(
@@ -192,7 +192,7 @@ def test_compare_draws_a_line_for_each_group(run: Any, runs: list[Path], tmp_pat
 
 def test_compare_shows_validation_in_columns_and_a_panel(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    evolution = stored(tmp_path / "run", programs=1200)
+    evolution = make_stored_run(tmp_path / "run", programs=1200)
     first = evolution.champions[1].record.id
     validated(tmp_path / "run", {1: (first, [("big", 0, 0.25), ("big", 1, 0.25)])})
     result = run("compare", tmp_path / "run", "-o", tmp_path / "curves.svg")

@@ -41,7 +41,7 @@ def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def reported(directory: Path) -> dict[str, Any]:
+def reported_figures(directory: Path) -> dict[str, Any]:
     """Return the figures that commands report about a run."""
     run = Run(directory)
     best = run.top(1)[0].id
@@ -79,7 +79,7 @@ def _change_a_value(run: Path, rng: np.random.Generator) -> None:
             db.execute(f"delete from {table} where {one_row}")
 
 
-def _change_a_row(run: Path, rng: np.random.Generator) -> None:
+def _delete_a_row(run: Path, rng: np.random.Generator) -> None:
     with sqlite3.connect(run / DATABASE) as db:
         tables = ["programs", "measurements", "tests", "champions", "tuning", "progress", "meta"]
         table = str(rng.choice(tables))
@@ -107,13 +107,13 @@ DAMAGE: tuple[Callable[[Path, np.random.Generator], None], ...] = (
     _flip_bytes,
     _flip_bytes,
     _change_a_value,
-    _change_a_row,
+    _delete_a_row,
     _damage_a_file,
 )
 
 
 def test_damage_to_a_run_is_an_error_or_changes_no_figure(undamaged: Path, tmp_path: Path) -> None:
-    expected = reported(undamaged)
+    expected = reported_figures(undamaged)
     refused = unchanged = 0
     for number in range(NUM_DAMAGED):
         rng = np.random.default_rng(number)
@@ -123,11 +123,11 @@ def test_damage_to_a_run_is_an_error_or_changes_no_figure(undamaged: Path, tmp_p
         damage = DAMAGE[number % len(DAMAGE)]
         damage(directory, rng)
         try:
-            figures = reported(directory)
+            figures = reported_figures(directory)
         except (EvosearchError, ProgramError):
             refused += 1
         else:
-            missing_rows = damage in (_change_a_row, _change_a_value)
+            missing_rows = damage in (_delete_a_row, _change_a_value)
             assert figures == expected or (missing_rows and _is_detected_by_check(directory)), (
                 number
             )
@@ -160,7 +160,7 @@ def test_a_page_that_lost_a_row_changes_no_figure(
         db.execute("pragma journal_mode = delete")
         size = db.execute("pragma page_size").fetchone()[0]
     fake_losses.use_fake_scorer(monkeypatch)
-    path, expected = directory / DATABASE, reported(directory)
+    path, expected = directory / DATABASE, reported_figures(directory)
     assert len(expected["validations"]) == len(champions)
     content, refused = path.read_bytes(), 0
     for start in range(0, len(content), size):
@@ -202,7 +202,7 @@ def test_a_lost_validation_is_detected(undamaged: Path, tmp_path: Path) -> None:
 def _is_refused(expected: dict[str, Any], directory: Path) -> bool:
     """Whether commands refuse a run; if they do not, check that the figures are as expected."""
     try:
-        figures = reported(directory)
+        figures = reported_figures(directory)
     except (EvosearchError, ProgramError):
         return True
     assert figures == expected
@@ -229,6 +229,6 @@ def test_check_and_repair_survive_any_damage(seed: int, undamaged: Path, tmp_pat
 
 def _derived_figures(directory: Path) -> dict[str, Any]:
     """Return the reported figures without the stop reason, which cannot be derived again."""
-    figures = reported(directory)
+    figures = reported_figures(directory)
     del figures["status"]["stop_reason"]
     return figures

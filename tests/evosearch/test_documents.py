@@ -34,7 +34,7 @@ from evosearch.statistics import Interval
 from primitives import zoo
 from tests.evosearch.damage import damaged_bytes, damaged_types
 from tests.evosearch.simplification.test_printing import measured
-from tests.evosearch.stored_runs import stored
+from tests.evosearch.stored_runs import make_stored_run
 
 NUM_DAMAGED = 100
 
@@ -43,7 +43,7 @@ NUM_DAMAGED = 100
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with the results of a funnel and the derivation of its champion."""
     directory = tmp_path_factory.mktemp("runs") / "run"
-    stored(directory, programs=12)
+    make_stored_run(directory, programs=12)
     run = Run(directory)
     best = run.best()
     assert best is not None
@@ -335,7 +335,7 @@ def test_hostile_toml_is_a_one_line_error(
 
 
 def test_a_database_that_is_a_directory_is_a_one_line_error(run: Any, tmp_path: Path) -> None:
-    stored(tmp_path / "run", programs=3)
+    make_stored_run(tmp_path / "run", programs=3)
     (tmp_path / "run" / "run.db").rename(tmp_path / "elsewhere")
     (tmp_path / "run" / "run.db").mkdir()
     for words in (("status",), ("top",), ("show",), ("lineage",), ("compare",)):

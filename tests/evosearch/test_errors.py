@@ -18,7 +18,7 @@ from evosearch.runs.run import Run
 from evosearch.simplification.simplifier import simplify
 from primitives import ProgramError, parse, zoo
 from tests.error_sites import sites
-from tests.evosearch.stored_runs import config, stored
+from tests.evosearch.stored_runs import config, make_stored_run
 
 MESSAGES = [
     pytest.param(call, id=f"{path}:{call.lineno}")
@@ -42,7 +42,7 @@ def test_a_message_has_at_most_two_sentences_and_no_full_stop(call: ast.Call) ->
 @pytest.fixture(scope="module")
 def stored_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("runs") / "run"
-    stored(directory, programs=12)
+    make_stored_run(directory, programs=12)
     return Run(directory)
 
 

@@ -109,7 +109,7 @@ def test_temporary_names_are_unique(tmp_path: Path) -> None:
 def test_a_file_with_the_temporary_name_is_neither_followed_nor_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind_of_file: str
 ) -> None:
-    """An attacker guesses the temporary name."""
+    """The temporary name is fixed here, as if an attacker had guessed it."""
     monkeypatch.setattr(files.secrets, "token_hex", lambda count: "guessed")
     victim, existing = tmp_path / "victim", tmp_path / ".evosearch-guessed.tmp"
     victim.write_text("precious")

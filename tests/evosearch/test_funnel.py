@@ -7,7 +7,7 @@ import pytest
 from evosearch.evaluation.funnel import candidates
 from evosearch.runs.run import Run
 from primitives import Program, simplify
-from tests.evosearch.stored_runs import stored
+from tests.evosearch.stored_runs import make_stored_run
 
 TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
 
@@ -17,7 +17,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """Two searches that only tune the constants of the same initial program."""
     root = tmp_path_factory.mktemp("runs")
     for seed in (1, 2):
-        stored(root / f"constants-{seed}", programs=50, seed=seed, mutation=TUNING)
+        make_stored_run(root / f"constants-{seed}", programs=50, seed=seed, mutation=TUNING)
     return [Run(root / f"constants-{seed}") for seed in (1, 2)]
 
 
@@ -31,7 +31,7 @@ def ops_of(run: Run, programs: dict[str, Program]) -> list[tuple[str, ...]]:
 
 
 def test_the_best_program_of_each_run_is_a_candidate(runs: list[Run]) -> None:
-    """Even if both differ only in constants."""
+    """The best programs of the two runs differ only in constants."""
     best = [next(p.id for p in run.top(None) if p.seeds > 1) for run in runs]
     chosen = candidates(runs, 2)
     assert list(chosen) == [
@@ -41,7 +41,7 @@ def test_the_best_program_of_each_run_is_a_candidate(runs: list[Run]) -> None:
 
 
 def test_distinct_rules_are_chosen_before_variants_in_constants(runs: list[Run]) -> None:
-    """Each rule of each run comes once, then the next best programs fill the remaining places."""
+    """Programs that differ only in constants are one rule; extra programs fill remaining places."""
     all_programs = candidates(runs, 60)
     rules = [rule for run in runs for rule in ops_of(run, all_programs)]
     count = sum(len(set(ops_of(run, all_programs))) for run in runs)

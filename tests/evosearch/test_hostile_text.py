@@ -80,7 +80,7 @@ def make_hostile_run(directory: Path) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(stored_runs, "Store", HostileStore)
         patched.setattr(stored_runs, "make_run_directory", make_directory)
-        stored_runs.stored(directory, programs=40)
+        stored_runs.make_stored_run(directory, programs=40)
     return directory
 
 

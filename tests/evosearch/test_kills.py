@@ -46,8 +46,8 @@ def test_a_search_killed_at_any_write_or_commit_resumes_to_the_same_result(
     not_created = killed = 0
     for moment in (*({"write": n} for n in range(1, 40)), *({"commit": n} for n in range(2, 1000))):
         directory = tmp_path / f"killed-{killed}"
-        words = ("search", config, "--workers", "1", "--out", directory)
-        if zygote.run(*words, fake_losses=True, **moment) != KILLED:
+        arguments = ("search", config, "--workers", "1", "--out", directory)
+        if zygote.run(*arguments, fake_losses=True, **moment) != KILLED:
             break
         killed += 1
         if (directory / DATABASE).exists():
@@ -64,7 +64,7 @@ def test_a_search_killed_at_any_write_or_commit_resumes_to_the_same_result(
 
 
 def _search_command(run: Path, config: Path) -> tuple[str | Path, ...]:
-    """Return the words of the command that starts or resumes the search in `run`."""
+    """Return the arguments of the command that starts or resumes the search in `run`."""
     if (run / DATABASE).exists():
         return "resume", run
     return "search", config, "--out", run
@@ -74,7 +74,7 @@ def _search_command(run: Path, config: Path) -> tuple[str | Path, ...]:
 def test_a_search_killed_at_random_moments_resumes_to_the_same_result(
     kills: int, tmp_path: Path
 ) -> None:
-    """With real training, in start-up, replay, search and validation; two searches in parallel."""
+    """Two parallel searches with real trainings are killed, from start-up to validation."""
     settings = small(programs=40, validation_seeds=2)
     config = _write_config(tmp_path / "c.toml", settings)
     expected = fake_losses.result(search(settings, tmp_path / "expected"))
@@ -107,19 +107,20 @@ def test_a_search_killed_at_random_moments_resumes_to_the_same_result(
 def test_a_simplification_killed_repeatedly_continues_where_it_stopped(
     zygote: Zygote, tmp_path: Path
 ) -> None:
-    """Its trainings are in the ledger, so each attempt gets further than the last."""
+    """Finished trainings are in the ledger, so each attempt gets further than the previous one."""
     search(small(programs=20), tmp_path / "run")
-    words = ("simplify", f"{tmp_path / 'run'}#0", "--task", "points-teacher", "--minutes", "0.01")
-    expected = (*words, "-o", tmp_path / "expected.json")
+    program = f"{tmp_path / 'run'}#0"
+    arguments = ("simplify", program, "--task", "points-teacher", "--minutes", "0.01")
+    expected = (*arguments, "-o", tmp_path / "expected.json")
     for attempt in range(30):
         if zygote.run(*expected, seconds=2.0 * 1.5**attempt) == 0:
             break
     assert attempt > 0
-    assert zygote.run(*words, "-o", tmp_path / "again.json") == 0
+    assert zygote.run(*arguments, "-o", tmp_path / "again.json") == 0
 
     def document(name: str) -> Any:
-        found = json.loads((tmp_path / name).read_text())
-        return {key: value for key, value in found.items() if key not in ("kept", "settings")}
+        derivation = json.loads((tmp_path / name).read_text())
+        return {key: value for key, value in derivation.items() if key not in ("kept", "settings")}
 
     assert document("again.json") == document("expected.json")
 
@@ -129,22 +130,22 @@ def test_a_long_command_killed_repeatedly_gives_the_same_result(
     command: str, zygote: Zygote, tmp_path: Path
 ) -> None:
     run = search(small(programs=8, tasks=["points-teacher"]), tmp_path / "runs" / "run").directory
-    words: tuple[str | Path, ...] = {
+    arguments: tuple[str | Path, ...] = {
         "eval": ("eval", run, "--task", "points-teacher", "--seeds", "4"),
         "funnel": ("funnel", run, "--to", "10x", "--entrants", "1"),
     }[command]
     kills = 0
-    while zygote.run(*words, seconds=0.5 * 2**kills) == KILLED:
+    while zygote.run(*arguments, seconds=0.5 * 2**kills) == KILLED:
         kills += 1
     assert kills > 0
 
     def document() -> Any:
         if command == "funnel":
             return json.loads((run / "funnel.json").read_text())
-        assert zygote.run(*words, "-o", tmp_path / "report.json") == 0
+        assert zygote.run(*arguments, "-o", tmp_path / "report.json") == 0
         return json.loads((tmp_path / "report.json").read_text())
 
     found = document()
     (tmp_path / "runs" / "evaluations.db").unlink()
-    assert zygote.run(*words) == 0
+    assert zygote.run(*arguments) == 0
     assert document() == found

@@ -42,13 +42,13 @@ def test_a_lineage_starts_at_the_initial_program_and_folds_neutral_mutations(
 
 def test_folded_programs_have_the_ancestors_key(searched_run: Run) -> None:
     number: int | None = searched_run.status().generated - 1
-    counted = 0
+    program_count = 0
     while number is not None:
         row = searched_run.row(number)
-        counted += 1
+        program_count += 1
         number = row.parent
     ancestors = lineage(searched_run, searched_run.status().generated - 1)
-    assert sum(1 + ancestor.neutral for ancestor in ancestors) == counted
+    assert sum(1 + ancestor.neutral for ancestor in ancestors) == program_count
     for ancestor in ancestors:
         for folded in (ancestor.id, ancestor.last):
             assert analyse(searched_run.program(folded)).key == ancestor.key

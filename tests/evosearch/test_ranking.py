@@ -1,4 +1,4 @@
-"""Ranking of programs from measurements, without parsing those that are not shown."""
+"""Ranking of programs from measurements; only the returned programs are parsed."""
 
 from pathlib import Path
 

@@ -43,7 +43,7 @@ from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from primitives import zoo
 from tests.evosearch import fake_losses
-from tests.evosearch.stored_runs import stored
+from tests.evosearch.stored_runs import make_stored_run
 from tests.evosearch.test_search import small
 
 EXAMPLE = Path(__file__).parents[2] / "runs" / "example"
@@ -72,7 +72,7 @@ def alter_measurement(directory: Path, where: str, **values: Any) -> None:
 
 @pytest.mark.parametrize("run", [OLDER, RECORDED / "schema-1"], ids=["schema-2-older", "schema-1"])
 def test_a_run_of_another_version_is_refused_and_not_changed(run: Path, tmp_path: Path) -> None:
-    """A resume once silently reduced the 5,001 programs of the first run to 2,430."""
+    """A resume by an earlier version silently reduced the 5,001 programs of a run to 2,430."""
     directory = tmp_path / "copy"
     shutil.copytree(run, directory)
     before, top = files(directory), Run(directory).top(None)
@@ -80,7 +80,7 @@ def test_a_run_of_another_version_is_refused_and_not_changed(run: Path, tmp_path
         resume(directory)
     message = str(caught.value)
     assert "at request 18 its record has program" in message
-    assert "Found: program" in message
+    assert "but a replay gives program" in message
     assert "stored no digest" in message
     assert f"this is evosearch 0.1.0, code {code_digest()}" in message
     for remedy in ("status", "search --init", "--fork NEW"):
@@ -173,7 +173,7 @@ def test_a_resume_beyond_the_limit_that_is_interrupted_keeps_every_measurement(
 
 
 def test_a_missing_program_or_measurement_is_a_divergence(tmp_path: Path) -> None:
-    stored(tmp_path / "run", programs=200)
+    make_stored_run(tmp_path / "run", programs=200)
     config = Run(tmp_path / "run").config
     for table, where in ((PROGRAMS, "id = 40"), (MEASUREMENTS, "request = 30")):
         shutil.copytree(tmp_path / "run", tmp_path / table.name)
@@ -187,7 +187,7 @@ def test_a_missing_program_or_measurement_is_a_divergence(tmp_path: Path) -> Non
 def test_a_verdict_that_contradicts_the_measurements_is_a_divergence(
     table: Any, tmp_path: Path
 ) -> None:
-    evolution = stored(tmp_path / "run", programs=1200)
+    evolution = make_stored_run(tmp_path / "run", programs=1200)
     assert len(evolution.tests) > 1
     with sqlite3.connect(tmp_path / "run" / DATABASE) as db:
         db.execute(f"delete from {table.name} where number = 1")
@@ -297,7 +297,7 @@ def test_a_fork_copies_what_replays_and_leaves_the_original_run_unchanged(
 
 
 def test_a_fork_of_an_undamaged_run_is_complete(tmp_path: Path) -> None:
-    stored(tmp_path / "run", programs=300)
+    make_stored_run(tmp_path / "run", programs=300)
     forked = fork(tmp_path / "run", tmp_path / "new")
     assert forked.copied_requests == forked.total_requests
     assert Run(tmp_path / "new").top(None) == Run(tmp_path / "run").top(None)

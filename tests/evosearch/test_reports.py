@@ -1,4 +1,4 @@
-"""Reports as data: every renderer shows the whole report in its own format."""
+"""Tests of the renderers of reports: each shows the whole report."""
 
 import io
 import json
@@ -91,7 +91,7 @@ def test_every_renderer_shows_the_whole_report(subject: str) -> None:
                 assert as_markdown(line) in written or line in written
 
 
-def test_a_report_on_a_terminal() -> None:
+def test_the_text_of_a_report_on_a_terminal() -> None:
     assert (
         plain_text(REPORT)
         == """\
@@ -108,7 +108,7 @@ def train(w, g):
     )
 
 
-def test_a_report_as_markdown() -> None:
+def test_the_markdown_of_a_report() -> None:
     assert (
         markdown(REPORT)
         == """\
@@ -138,9 +138,9 @@ def test_the_json_of_a_table_has_values_and_not_formatted_text() -> None:
         {"name": "lion", "fitness": 0.0512},
         {"name": "sgd", "fitness": None},
     ]
-    records = json.loads(json.dumps(zoo_table().json_rows()))
-    assert [record["name"] for record in records] == list(zoo.names())
-    assert all(record["name"] in plain_text(zoo_report()) for record in records)
+    rows = json.loads(json.dumps(zoo_table().json_rows()))
+    assert [row["name"] for row in rows] == list(zoo.names())
+    assert all(row["name"] in plain_text(zoo_report()) for row in rows)
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4))

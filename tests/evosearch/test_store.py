@@ -54,35 +54,35 @@ def test_the_lock_is_released_when_its_process_is_killed(run: Path) -> None:
     Store.open(run, "search").close()
 
 
-def _newer(path: Path) -> None:
+def _set_newer_schema(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("update meta set value = '99' where key = 'schema_version'")
 
 
-def _garbage(path: Path) -> None:
+def _overwrite_with_text(path: Path) -> None:
     path.write_bytes(b"this is not a database " * 500)
 
 
-def _cut(path: Path) -> None:
+def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
 
-def _emptied(path: Path) -> None:
+def _empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def _removed(path: Path) -> None:
+def _remove(path: Path) -> None:
     path.unlink()
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_newer, "newer version .*upgrade"),
-        (_garbage, "not a database or is damaged"),
-        (_cut, "damaged"),
-        (_emptied, "holds no run.*interrupted"),
-        (_removed, "holds no run"),
+        (_set_newer_schema, "newer version .*upgrade"),
+        (_overwrite_with_text, "not a database or is damaged"),
+        (_truncate, "damaged"),
+        (_empty, "holds no run.*interrupted"),
+        (_remove, "holds no run"),
     ],
 )
 @pytest.mark.parametrize("mode", ["read", "search"])

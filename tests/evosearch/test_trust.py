@@ -35,7 +35,7 @@ def task():
 
 
 @pytest.fixture(autouse=True)
-def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def trusted_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The path of the list of trusted files, which does not exist at first."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state" / "evosearch" / "trusted.json"
@@ -95,15 +95,15 @@ def test_no_command_executes_a_runs_task_file_without_permission(
     run: Any, tmp_path: Path, command: str
 ) -> None:
     directory = untrusted_run(tmp_path)
-    words = [word.replace("RUN", str(directory)) for word in EXECUTING[command]]
-    result = run(*words)
+    arguments = [word.replace("RUN", str(directory)) for word in EXECUTING[command]]
+    result = run(*arguments)
     assert result.status == 2
     (line,) = result.err.splitlines()
     assert line.startswith(f"evosearch: {directory}/evil.py is Python code")
-    assert f"`evosearch {words[0]} --trust {words[1]}" in line
+    assert f"`evosearch {arguments[0]} --trust {arguments[1]}" in line
     assert not (directory / "executed").exists()
     assert not (directory / "new").exists()
-    result = run(words[0], "--trust", *words[1:])
+    result = run(arguments[0], "--trust", *arguments[1:])
     assert (directory / "executed").exists()
     assert result.status == 2
     assert "evil.py calls sys.exit(7)" in result.err
@@ -124,25 +124,28 @@ def test_every_command_is_in_one_of_the_two_tables(run: Any) -> None:
     from evosearch.cli.app import app
 
     run("--help")
-    listed = {words[0] for words in (*EXECUTING.values(), *READING.values())}
+    listed = {arguments[0] for arguments in (*EXECUTING.values(), *READING.values())}
     listed |= {"tasks", "ops", "zoo", "bench"}  # take no run
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert commands == listed
 
 
 def test_a_file_that_the_user_names_is_trusted_and_remembered(
-    run: Any, tmp_path: Path, record: Path
+    run: Any, tmp_path: Path, trusted_list: Path
 ) -> None:
     """A user can then resume their own run without a question."""
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "helper.py").write_text("STEPS = 8\n")
     out = tmp_path / "out"
     name = f"{tmp_path}/mine.py:task"
-    words = ("--programs", "5", "--out", out, "--search-only", "--workers", "1")
-    result = run("search", "--tasks", name, *words)
+    arguments = ("--programs", "5", "--out", out, "--search-only", "--workers", "1")
+    result = run("search", "--tasks", name, *arguments)
     assert result.status == 0, result.err
-    assert {Path(path).name for path in json.loads(record.read_text())} == {"mine.py", "helper.py"}
-    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+    assert {Path(path).name for path in json.loads(trusted_list.read_text())} == {
+        "mine.py",
+        "helper.py",
+    }
+    assert stat.S_IMODE(trusted_list.stat().st_mode) == 0o600
     forget_loaded_tasks()
     # An optimizer exported beside the task needs no permission; an edited module does.
     (tmp_path / "my_optimizer.py").write_text("x = 1\n")
@@ -157,17 +160,17 @@ def test_a_file_that_the_user_names_is_trusted_and_remembered(
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [("tasks", "TASK"), ("eval", "lion", "--seeds", "2", "--task", "TASK", "--workers", "1")],
 )
 def test_a_task_named_to_other_commands_is_trusted_too(
-    run: Any, tmp_path: Path, record: Path, words: tuple[str, ...]
+    run: Any, tmp_path: Path, trusted_list: Path, arguments: tuple[str, ...]
 ) -> None:
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "helper.py").write_text("STEPS = 3\n")
-    result = run(*(word.replace("TASK", f"{tmp_path}/mine.py:task") for word in words))
+    result = run(*(word.replace("TASK", f"{tmp_path}/mine.py:task") for word in arguments))
     assert result.status == 0, result.err
-    assert str(tmp_path / "mine.py") in json.loads(record.read_text())
+    assert str(tmp_path / "mine.py") in json.loads(trusted_list.read_text())
 
 
 def test_naming_a_file_does_not_trust_files_in_subfolders(run: Any, tmp_path: Path) -> None:
@@ -226,7 +229,7 @@ def test_a_file_accepted_at_the_prompt_is_recorded(
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", "", "yess\n", "no\ny\n"])
 def test_any_other_answer_is_a_no_and_is_asked_for_once(
-    run: Any, tmp_path: Path, terminal: Any, record: Path, answer: str
+    run: Any, tmp_path: Path, terminal: Any, trusted_list: Path, answer: str
 ) -> None:
     directory = untrusted_run(tmp_path)
     shown = terminal(answer)
@@ -234,7 +237,7 @@ def test_any_other_answer_is_a_no_and_is_asked_for_once(
     assert shown.getvalue().count("[y/N]") == 1
     assert "was declined" in shown.getvalue()
     assert not (directory / "executed").exists()
-    assert not record.exists()
+    assert not trusted_list.exists()
 
 
 def test_a_command_asks_about_a_declined_file_only_once(tmp_path: Path, terminal: Any) -> None:
@@ -266,21 +269,21 @@ def test_ctrl_c_at_the_prompt_ends_the_command(
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b'{"a": 3}'])
 def test_a_damaged_record_trusts_no_file_and_is_replaced(
-    run: Any, tmp_path: Path, record: Path, content: bytes
+    run: Any, tmp_path: Path, trusted_list: Path, content: bytes
 ) -> None:
     directory = untrusted_run(tmp_path)
-    record.parent.mkdir(parents=True)
-    record.write_bytes(content)
+    trusted_list.parent.mkdir(parents=True)
+    trusted_list.write_bytes(content)
     result = run("resume", directory)
     assert result.status == 2
     assert "Traceback" not in result.err
     if content != b'{"a": 3}':
         assert "list of trusted files cannot be read" in result.err
     assert "sys.exit(7)" in run("resume", "--trust", directory).err
-    assert set(json.loads(record.read_text())) == {
+    assert set(json.loads(trusted_list.read_text())) == {
         f"{directory}/{n}.py" for n in ("evil", "helper")
     }
-    assert [path.name for path in record.parent.iterdir()] == ["trusted.json"]
+    assert [path.name for path in trusted_list.parent.iterdir()] == ["trusted.json"]
 
 
 def test_an_unwritable_list_of_trusted_files_is_a_notice(
@@ -323,8 +326,8 @@ def task():
     for name in names:
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text("x = 1\n")
-    words = ("--programs", "2", "--workers", "1")
-    assert run("resume", "--trust", directory, *words).status == 0
+    arguments = ("--programs", "2", "--workers", "1")
+    assert run("resume", "--trust", directory, *arguments).status == 0
     for name in names:
         (directory / name).write_text("x = 2\n")
         forget_loaded_tasks()

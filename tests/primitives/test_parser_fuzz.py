@@ -1,7 +1,8 @@
 """Fuzz tests of the parser with hostile texts.
 
-Each text is refused with a message of one line, or it is a program that equals the program parsed
-from its text. An audit hook checks that the parser executes, imports and opens nothing.
+The parser refuses each text with a message of one line, or returns a program that equals the
+program parsed from its printed text. An audit hook checks that the parser executes, imports and
+opens nothing.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ TEXTS = [zoo.text(name) for name in zoo.names()] + [str(zoo.load(name)) for name
 Source = Callable[[random.Random], str]
 
 
-def mutated(rng: random.Random) -> str:
+def mutate_program(rng: random.Random) -> str:
     """Return a zoo program with a few random deletions, repetitions and insertions."""
     text = rng.choice(TEXTS)
     for _ in range(rng.randint(1, 3)):
@@ -74,7 +75,7 @@ def mutated(rng: random.Random) -> str:
     return text
 
 
-def renamed(rng: random.Random) -> str:
+def replace_word(rng: random.Random) -> str:
     """Return a zoo program with one word replaced everywhere."""
     text = rng.choice(TEXTS)
     words = sorted(set(text.replace("(", " ").replace(",", " ").split()))
@@ -125,8 +126,8 @@ def large(rng: random.Random) -> str:
 
 
 SOURCES: dict[Source, int] = {
-    mutated: 30,
-    renamed: 10,
+    mutate_program: 30,
+    replace_word: 10,
     random_tokens: 30,
     statements: 12,
     unicode_noise: 15,

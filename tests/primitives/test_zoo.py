@@ -1,4 +1,4 @@
-"""Tests of the zoo: programs match independent implementations, and headers are complete."""
+"""Tests that zoo programs match independent implementations, and that headers are complete."""
 
 import re
 
@@ -10,10 +10,10 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from primitives import encode, initial_state, interpreter, step, to_optax, zoo
-from tests.primitives.zoo_table import ORACLES, difference, float32_difference, moments
+from tests.primitives.zoo_table import ORACLES, difference, float32_difference, reference_steps
 
 FLOAT32_INSIDE_OPTAX = {"adafactor": 1e-6, "adafactor_external": 1e-6, "adafactor_momentum": 1e-5}
-"""Tolerances for programs whose decay 1 - t^-0.8 optax computes in float32 in any case."""
+"""Tolerances for programs whose decay 1 - t^-0.8 optax always computes in float32."""
 
 LOSES_DIGITS = {"adam_corrected_decay": 1e-4, "orthogonal_sgdm": 1e-2}
 """Tolerances in float32 where the default of 1e-5 is too small.
@@ -65,7 +65,7 @@ def test_zoo_program_matches_its_oracle_where_bounds_and_epsilons_matter(
     name, source, grads, first
 ):
     weights = {"w": np.ones(grads[0].shape)}
-    steps = moments(name, weights, [{"w": g} for g in grads], first)
+    steps = reference_steps(name, weights, [{"w": g} for g in grads], first)
     assert difference(name, source, steps) <= 1e-9
 
 

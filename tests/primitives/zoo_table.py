@@ -24,7 +24,7 @@ ORACLES = {
 """The independent implementations, by program and source."""
 
 
-class Moment(NamedTuple):
+class ReferenceStep(NamedTuple):
     """One step of the reference interpreter in float64."""
 
     t: int
@@ -34,13 +34,13 @@ class Moment(NamedTuple):
     update: dict
 
 
-def moments(name, weights, grads, first=1):
-    """Yield the steps of a zoo program on a sequence of gradients, with t from `first` on."""
+def reference_steps(name, weights, grads, first=1):
+    """Yield the steps of a zoo program on a sequence of gradients; the first has t = `first`."""
     program = zoo.load(name)
     state = initial_state(program, weights, np)
     for t, g in enumerate(grads, first):
         update, next_state = step(program, state, weights, g, t=t, xp=np)
-        yield Moment(t, weights, g, state, update)
+        yield ReferenceStep(t, weights, g, state, update)
         weights = {key: np.asarray(weights[key] - update[key]) for key in weights}
         state = next_state
 
@@ -58,7 +58,7 @@ def trajectory(name):
     grads = [{key: rng.normal(size=s) for key, s in SHAPES.items()} for _ in range(STEPS)]
     for early in grads[:3]:
         early["vector"][:2] = early["matrix"][1] = 0.0
-    return list(moments(name, weights, grads))
+    return list(reference_steps(name, weights, grads))
 
 
 def relative_difference(actual, expected):
@@ -75,7 +75,8 @@ def relative_difference(actual, expected):
 def difference(name, source, steps=None):
     """Return the largest relative difference of a program in float64 from an oracle.
 
-    Both update their own states from the first step on. `steps` defaults to `trajectory(name)`.
+    The program and the oracle each update their own state from the first step on. `steps` defaults
+    to `trajectory(name)`.
     """
     steps = list(steps or trajectory(name))
     oracle_step = ORACLES[name, source](steps[0].weights)

@@ -1,4 +1,4 @@
-"""Picture of a program's behaviour: update against gradient, responses, and step sizes."""
+"""Picture of a program's behaviour: update against gradient, responses, step sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from primitives.explain.behaviour import Behaviour, Series
 _TITLES = {
     "step": "step of the gradient from 0 to 1",
     "spike": "single gradient of 1 among zeros",
-    "noise": "gradient with mean 1 and deviation 1",
+    "noise": "gradient with mean 1 and standard deviation 1",
     "flat": "flat region: gradient 1, 0.001, 1",
 }
 
@@ -21,39 +21,41 @@ def draw(behaviour: Behaviour, title: str, file: BinaryIO, form: str) -> None:
     """Write the picture to `file` in `form` (svg, png or pdf)."""
     figure, axes = panels(2 + len(behaviour.responses))
     figure.suptitle(label(title))
-    _function(axes[0], behaviour)
+    _draw_update_against_gradient(axes[0], behaviour)
     responses = zip(axes[1:-1], behaviour.responses.items(), strict=True)
     for ax, (name, (gradient, update)) in responses:
-        _response(ax, _TITLES[name], gradient, update)
-    _step_sizes(axes[-1], behaviour)
+        _draw_response(ax, _TITLES[name], gradient, update)
+    _draw_step_sizes(axes[-1], behaviour)
     save(figure, file, form)
 
 
-def _function(ax: Axes, behaviour: Behaviour) -> None:
+def _draw_update_against_gradient(ax: Axes, behaviour: Behaviour) -> None:
     gradients = behaviour.gradients
     ax.plot(gradients, behaviour.first_updates, color=COLOURS[1], label="on the first step")
-    ax.plot(gradients, behaviour.updates, color=COLOURS[0], label="after noise of deviation 1")
+    ax.plot(
+        gradients, behaviour.updates, color=COLOURS[0], label="after noise of standard deviation 1"
+    )
     ax.set_xlabel("gradient")
     ax.set_ylabel("update")
     ax.set_title("update against gradient")
     ax.legend(fontsize="small")
 
 
-def _response(ax: Axes, title: str, gradient: Series, update: Series) -> None:
+def _draw_response(ax: Axes, title: str, gradient: Series, update: Series) -> None:
     ax.plot(update, color=COLOURS[0], label="update")
     ax.set_xlabel("step")
     ax.set_ylabel("update", color=COLOURS[0])
     ax.set_title(title)
-    other = ax.twinx()
-    other.plot(gradient, color=COLOURS[6], lw=0.8, alpha=0.4)
-    other.set_ylabel("gradient", color="#888888")
-    other.grid(visible=False)
+    gradient_ax = ax.twinx()
+    gradient_ax.plot(gradient, color=COLOURS[6], lw=0.8, alpha=0.4)
+    gradient_ax.set_ylabel("gradient", color="#888888")
+    gradient_ax.grid(visible=False)
 
 
-def _step_sizes(ax: Axes, behaviour: Behaviour) -> None:
+def _draw_step_sizes(ax: Axes, behaviour: Behaviour) -> None:
     styles = zip(COLOURS, ("-", "--", ":"), behaviour.step_sizes.items(), strict=False)
     for colour, line, (scale, sizes) in styles:
-        ax.plot(sizes, line, color=colour, label=f"gradients of deviation {scale:g}")
+        ax.plot(sizes, line, color=colour, label=f"gradients of standard deviation {scale:g}")
     ax.set_yscale("log")
     ax.set_xlabel("step")
     ax.set_ylabel("root mean square of the update")

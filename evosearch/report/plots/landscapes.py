@@ -1,4 +1,4 @@
-"""Picture of trajectories: over contours for two weights, else height against step."""
+"""Picture of trajectories: paths over contours for two weights, else metric against step."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def draw(landscapes: Sequence[Landscape], file: BinaryIO, form: str) -> None:
     figure, axes = panels(len(landscapes))
     for ax, landscape in zip(axes, landscapes, strict=True):
         has_two_weights = landscape.trajectories[0].weights.shape[1] == 2
-        (_contours if has_two_weights else _heights)(ax, landscape)
+        (_draw_contours if has_two_weights else _draw_heights)(ax, landscape)
         name, description = label(landscape.task.name), label(landscape.task.description)
         ax.set_title(f"{name}\n{description}", fontsize="small")
     axes[0].legend(fontsize="small")
     save(figure, file, form)
 
 
-def _contours(ax: Axes, landscape: Landscape) -> None:
-    """Draw paths, with a dot at their ends, over contours of height; low heights are dark."""
+def _draw_contours(ax: Axes, landscape: Landscape) -> None:
+    """Draw each path, with a dot at its end, over contours of the metric; low values are dark."""
     points = np.concatenate([trajectory.weights for trajectory in landscape.trajectories])
-    # Percentiles, so that one path that oscillates widely does not set the scale.
+    # Percentiles are used, so that a path that oscillates widely does not set the scale.
     low, high = np.nanpercentile(points, [1, 99], axis=0)
     start = landscape.trajectories[0].weights[0]
     low, high = np.minimum(low, start), np.maximum(high, start)
@@ -55,7 +55,7 @@ def _contours(ax: Axes, landscape: Landscape) -> None:
     ax.grid(visible=False)
 
 
-def _heights(ax: Axes, landscape: Landscape) -> None:
+def _draw_heights(ax: Axes, landscape: Landscape) -> None:
     for colour, trajectory in zip(_colours(landscape), landscape.trajectories, strict=True):
         name = label(trajectory.program)
         ax.plot(trajectory.steps + 1, trajectory.heights, color=colour, lw=1.2, label=name)

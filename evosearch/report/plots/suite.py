@@ -18,14 +18,14 @@ def draw(evaluation: Evaluation, file: BinaryIO, form: str) -> None:
     count = len(evaluation.tasks) + bool(evaluation.standings)
     figure, axes = panels(count)
     for ax, report in zip(axes, evaluation.tasks, strict=False):
-        _curves(ax, report, colours)
+        _draw_curves(ax, report, colours)
     if evaluation.standings:
-        _ratios(axes[-1], evaluation, colours)
+        _draw_ratios(axes[-1], evaluation, colours)
     axes[0].legend(fontsize="small")
     save(figure, file, form)
 
 
-def _curves(ax: Axes, report: TaskReport, colours: dict[str, str]) -> None:
+def _draw_curves(ax: Axes, report: TaskReport, colours: dict[str, str]) -> None:
     """Draw smoothed batch losses, averaged over fresh seeds, and the final metric."""
     for result in report.results:
         steps = np.linspace(1, report.steps, len(result.curve))
@@ -43,7 +43,7 @@ def _curves(ax: Axes, report: TaskReport, colours: dict[str, str]) -> None:
     ax.set_ylabel("batch loss")
 
 
-def _ratios(ax: Axes, evaluation: Evaluation, colours: dict[str, str]) -> None:
+def _draw_ratios(ax: Axes, evaluation: Evaluation, colours: dict[str, str]) -> None:
     standings = evaluation.standings[::-1]
     for index, standing in enumerate(standings):
         mean, low, high = standing.ratio
