@@ -29,7 +29,7 @@ _COST_FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Fractions of the cheapest run's cost at which groups are compared."""
 
 
-class Curve(NamedTuple):
+class FitnessCurve(NamedTuple):
     """A step function from cost to the fitness of the champion at that cost.
 
     Attributes:
@@ -76,7 +76,7 @@ class RunCurves:
     validations: Mapping[int, Estimate]
 
     @cached_property
-    def fitness(self) -> Curve:
+    def fitness(self) -> FitnessCurve:
         """Fitness of the current champion on the search tasks."""
         points = [
             (self.unit.of(champion.cost), champion.estimate)
@@ -86,7 +86,7 @@ class RunCurves:
         return _curve(points)
 
     @cached_property
-    def validation(self) -> Curve:
+    def validation(self) -> FitnessCurve:
         """Fitness of the current champion on validation tasks; empty without validation."""
         points = [
             (self.unit.of(champion.cost), self.validations[champion.number])
@@ -248,8 +248,10 @@ def _run_curves(run: Run, unit: Unit) -> RunCurves:
     return RunCurves(str(run.directory), run.config.seed, unit, cost, run.champions(), validations)
 
 
-def _curve(points: Sequence[tuple[int, Estimate]]) -> Curve:
-    return Curve(tuple(cost for cost, _ in points), tuple(estimate for _, estimate in points))
+def _curve(points: Sequence[tuple[int, Estimate]]) -> FitnessCurve:
+    return FitnessCurve(
+        tuple(cost for cost, _ in points), tuple(estimate for _, estimate in points)
+    )
 
 
 def _settings(config: Config) -> dict[str, Any]:

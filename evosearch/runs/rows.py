@@ -195,7 +195,7 @@ class InjectionRow(NamedTuple):
     Attributes:
         id: Number of the injection, from 1.
         source: Text of the program.
-        request: The request for which the search used the program; None if it has not.
+        request: The request for which the search used the program; None before that.
         withdrawn: Why the injection was set aside; None if it was not.
     """
 

@@ -11,7 +11,7 @@ import pytest
 
 from evosearch.errors import UsageError
 from evosearch.runs.cost import Unit
-from evosearch.runs.curves import Curve, compare_runs
+from evosearch.runs.curves import FitnessCurve, compare_runs
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
@@ -79,7 +79,7 @@ def test_a_curve_shows_the_current_champion_not_the_maximum() -> None:
         Estimate(fitness=Interval(mean, mean, mean), per_task={}, seeds=2)
         for mean in (0.0, 0.3, 0.2)
     ]
-    curve = Curve((0, 10, 20), tuple(estimates))
+    curve = FitnessCurve((0, 10, 20), tuple(estimates))
     points = [curve.at(cost) for cost in (-1, 0, 9, 10, 19, 20, 99)]
     assert [point and point.fitness.mean for point in points] == [
         None,

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
 from evosearch.report.plots.figure import COLOURS, label, panels, save
-from evosearch.runs.curves import Curve, Group, RunComparison, RunCurves, Spread
+from evosearch.runs.curves import FitnessCurve, Group, RunComparison, RunCurves, Spread
 
 
 def draw(comparison: RunComparison, file: BinaryIO, form: str) -> None:
@@ -27,7 +27,7 @@ def draw(comparison: RunComparison, file: BinaryIO, form: str) -> None:
 def _draw_panel(
     ax: Axes,
     comparison: RunComparison,
-    curve: Callable[[RunCurves], Curve],
+    curve: Callable[[RunCurves], FitnessCurve],
     spread: Callable[[Group, float], Spread | None],
 ) -> None:
     """Draw a thin line for each run, and a thick one for the mean of each group at equal cost."""
