@@ -20,14 +20,15 @@ _PACKAGES = ("evosearch", "jax", "jaxlib", "numpy", "optax", "scikit-learn", "sc
 def prepare() -> None:
     """Set the environment variables that JAX reads when it is imported.
 
-    Each training uses one core, so its operations stay on its own thread. Compiled programs are
+    Trainings run side by side, one per core, so XLA must not spread the operations of one training
+    over several threads. Compiled programs are
     cached in the user's cache directory. JAX's log messages are hidden.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Some devices would round the factors of a product of float32 matrices to fewer bits.
+    # By default, some devices multiply float32 matrices in lower precision, such as TF32.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "float32")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache_directory() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -58,7 +59,7 @@ def use_device(kind: str | None, *, batched: bool = False) -> str:
     if kind is not None:  # "gpu" would try every vendor's plugin
         config.update("jax_platforms", "cuda" if kind == "gpu" else kind)
     if batched and kind in (None, "cpu"):
-        with suppress(RuntimeError):  # JAX has started; the number of devices is fixed
+        with suppress(RuntimeError):  # raised if JAX has started: the number of devices is fixed
             config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     try:
         backend: str = jax.default_backend()

@@ -1,8 +1,8 @@
-"""Which errors for users the tests raise: a pytest plugin.
+"""A pytest plugin that lists the errors for users that no test raises.
 
-`pytest -n 2 -p tests.error_sites` runs the suite and then lists the places in the code that create
-an error for users and that no test has reached. Some cannot be reached by a test: those in worker
-processes, for users without permissions, and for faults that a test cannot cause.
+`pytest -n 2 -p tests.error_sites` runs the suite and then lists each place in the code that creates
+an error for users and that no test has reached. No test can reach some of them: errors raised in
+worker processes, errors about missing permissions, errors about faults that a test cannot cause.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _record_calls(error: Any) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the errors note where they are created."""
+    """Patch the error classes to record where their instances are created."""
     global _directory
     from evosearch.errors import EvosearchError
     from primitives import ProgramError

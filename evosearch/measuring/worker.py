@@ -1,4 +1,4 @@
-"""The main function of worker processes, which train jobs for `evosearch.measuring.processes`."""
+"""The main function of worker processes, which execute jobs for `evosearch.measuring.processes`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from evosearch.environment import prepare
 
 
 def main(descriptor: int) -> None:
-    """Train the jobs received over a connection until it is closed.
+    """Execute the jobs received over a connection until it is closed.
 
-    For each job `main` sends the pair (result, None) or (None, exception).
+    Sends the pair (None, None) when ready, then for each job (result, None) or (None, exception).
 
     Args:
         descriptor: file descriptor of the connection.
@@ -82,6 +82,6 @@ def _is_picklable(error: BaseException) -> bool:
 
 
 def _end_with_parent() -> None:
-    """End this process when standard input closes, which the parent's end causes."""
+    """End this process when the parent ends, which closes standard input."""
     sys.stdin.buffer.read()
     os._exit(1)

@@ -142,7 +142,10 @@ def tensor_value(
 
 
 def apply_inner(instruction: Instruction, operands: list[Array]) -> tuple[Op, list[Array]]:
-    """Return the outer op of an instruction and its operands, with the inner op computed."""
+    """Compute the inner op of an instruction; return the outer op and its operands.
+
+    An instruction may fuse an inner op into one operand of an outer op.
+    """
     if instruction.inner is None:
         return instruction.op, operands
     end = instruction.position + instruction.inner.arity

@@ -1,4 +1,4 @@
-"""The cost of a search: counted from its record, and as the search counts it."""
+"""The cost of a search: computed from its record, it equals what the search itself counts."""
 
 from __future__ import annotations
 
