@@ -1,9 +1,9 @@
-"""Tests of the differences between contenders.
+"""Significance tests of the differences between contenders.
 
 All contenders train on the same seeds, so differences are paired: log(loss / reference's loss) on a
-seed, clipped to +-log 4. A divergence counts as the clip, and two divergences as equal. Holm's
-correction (1979) covers all comparisons of a report. Over several tasks, fitness is defined as in a
-search: minus the difference to the first reference, averaged over tasks on each seed.
+seed, clipped to +-log 4. If one of the two diverges, the difference is +-log 4; if both, it is 0.
+Holm's correction (1979) covers all comparisons of a report. Over several tasks, fitness is defined
+as in a search: minus the difference to the first reference, averaged over tasks on each seed.
 """
 
 from __future__ import annotations

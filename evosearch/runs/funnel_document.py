@@ -52,7 +52,7 @@ class StageDocument(Document):
     entrants: Annotated[list[EntrantDocument], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _at_most_all_entrants_advance(self) -> Self:
+    def _no_more_advance_than_entered(self) -> Self:
         if self.through > len(self.entrants):
             raise ValueError(f"{self.through} of {len(self.entrants)} entrants advance")
         return self

@@ -1,4 +1,4 @@
-"""Numbers of steps and schedules cycle with the seeds."""
+"""Consecutive seeds cycle through training lengths and schedules."""
 
 import pytest
 
