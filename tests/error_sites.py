@@ -1,14 +1,16 @@
 """A pytest plugin that lists the errors for users that no test raises.
 
-`pytest -n 2 -p tests.error_sites` runs the suite and then lists each place in the code that creates
-an error for users and that no test has reached. No test can reach some of them: errors raised in
-worker processes, errors about missing permissions, errors about faults that a test cannot cause.
+`python -m pytest -n 2 -p tests.error_sites` runs the suite and then lists each place in the code
+that creates an error for users and that no test has reached. No test can reach some of them: errors
+raised in worker processes, errors about missing permissions, errors about faults that a test cannot
+cause.
 """
 
 from __future__ import annotations
 
 import ast
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -60,14 +62,15 @@ def pytest_configure(config: pytest.Config) -> None:
     from primitives.zoo import UnknownProgramError
     from proxies import UnknownTaskError, UserTaskError
 
-    name = os.environ.setdefault("EVOSEARCH_ERROR_SITES", tempfile.mkdtemp("-error-sites"))
-    _directory = Path(name)
-    for base in (EvosearchError, ProgramError, ExportError, UnknownProgramError):
-        _record_calls(base)
-    for base in (UnknownTaskError, UserTaskError):
+    if "EVOSEARCH_ERROR_SITES" not in os.environ:  # the environment passes it to xdist's workers
+        os.environ["EVOSEARCH_ERROR_SITES"] = tempfile.mkdtemp("-error-sites")
+    _directory = Path(os.environ["EVOSEARCH_ERROR_SITES"])
+    bases = (EvosearchError, ProgramError, ExportError, UnknownProgramError)
+    for base in (*bases, UnknownTaskError, UserTaskError):
         _record_calls(base)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the summary
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write what this process has reached."""
     assert _directory is not None
@@ -77,9 +80,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """List the places that no process has reached."""
     assert _directory is not None
-    lines = {line for path in _directory.iterdir() for line in path.read_text().splitlines()}
+    reached = {line for path in _directory.iterdir() for line in path.read_text().splitlines()}
     terminalreporter.section("errors for users that no test raises")
     for path, call in sites():
         span = range(call.lineno, (call.end_lineno or call.lineno) + 1)
-        if not any(f"{path}:{line}" in lines for line in span):
+        if not any(f"{path}:{line}" in reached for line in span):
             terminalreporter.write_line(f"{path}:{call.lineno}: {ast.unparse(call)[:120]}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the directory after the last process, which is the one that xdist does not start."""
+    assert _directory is not None
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(_directory)

@@ -248,6 +248,8 @@ class Comparison:
         return timed
 
     def _naive_allowed(self, label: str, lanes: int) -> bool:
+        if not self._plan.max_naive_lanes:
+            return False
         reason = self._naive_too_slow
         if lanes > self._plan.max_naive_lanes:
             reason = f"measured only with at most {self._plan.max_naive_lanes} lanes"

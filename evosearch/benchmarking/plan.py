@@ -34,7 +34,8 @@ class BenchmarkPlan:
         steps: number of steps of a training, at least 2; None for each task's default.
         timed_steps: maximum number of steps that are timed together.
         jit_sample: number of programs of a batch that are also compiled and trained one by one.
-        max_naive_lanes: maximum batch size for the interpreter without its batching rule.
+        max_naive_lanes: maximum batch size for the interpreter without its batching rule; 0 for
+            none.
         max_naive_compile_seconds: maximum compilation time of that interpreter; after a longer
             compilation it is skipped.
         paper: the proxies of Chen et al. 2023, on generated data.
