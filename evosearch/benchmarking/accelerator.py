@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
@@ -22,11 +22,15 @@ from evosearch.benchmarking.profiling import profile
 from evosearch.benchmarking.roofline import gradient_flops, measure_rates
 from evosearch.config import Config, make_config
 from evosearch.environment import describe
+from evosearch.errors import EvosearchError
 from evosearch.measuring.scorer import BASELINE
 from evosearch.presets import load_preset
 from primitives import interpreter, zoo
 from primitives.machine.instructions import OpNames
 from proxies import Task
+
+_Part: TypeAlias = tuple[str, Callable[[], dict[str, Any]]]
+"""The name of a part, and the function that measures it."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def measure(
     minutes: float,
     profile_path: Path,
     progress: Progress = lambda text: None,
+    selected: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Measure the parts one after the other on JAX's first device, and yield the result of each.
 
@@ -102,13 +107,19 @@ def measure(
         minutes: minutes after which no part starts.
         profile_path: output file of the profile.
         progress: called with the current activity.
+        selected: beginnings of the names of the parts to measure, in this order; by default all
+            parts are measured.
 
     Yields:
         For each part `part`, the part's name; `seconds`, the duration of the measurement with
         compilation; and the part's figures by name or, if there are none, `error`, the reason.
+
+    Raises:
+        EvosearchError: no part has a name that begins with an entry of `selected`.
     """
     benchmark_start = time.perf_counter()
-    for name, measure_part in _parts(plan, profile_path, progress):
+    parts = _select(list(_parts(plan, profile_path, progress)), selected)
+    for name, measure_part in parts:
         start = time.perf_counter()
         progress(name)
         if start - benchmark_start > 60 * minutes:
@@ -121,9 +132,23 @@ def measure(
         yield {"part": name, "seconds": time.perf_counter() - start, **values}
 
 
-def _parts(
-    plan: AcceleratorPlan, profile_path: Path, progress: Progress
-) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+def _select(parts: list[_Part], selected: Sequence[str]) -> list[_Part]:
+    """Return the parts whose names begin with the entries of `selected`; all if there are none."""
+    if not selected:
+        return parts
+    chosen = []
+    for start in selected:
+        matching = [part for part in parts if part[0].startswith(start)]
+        if not matching:
+            names = "; ".join(name for name, _ in parts)
+            raise EvosearchError(
+                f"no part of the benchmark begins with {start!r}; use one of: {names}"
+            )
+        chosen += matching
+    return chosen
+
+
+def _parts(plan: AcceleratorPlan, profile_path: Path, progress: Progress) -> Iterator[_Part]:
     batches_plan, (first, *others) = plan.batches, plan.batches.tasks
     batches = _Batches(plan, progress)
     yield "device", lambda: _measure_device(batches_plan)

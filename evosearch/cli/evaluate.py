@@ -273,6 +273,13 @@ def bench(
             "first. All figures need 10 minutes, the first ones 4.",
         ),
     ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --minutes, measure only the parts whose names begin with this text, in the "
+            "order given; repeat the option for several parts."
+        ),
+    ] = None,
     profile: Annotated[
         Path, typer.Option(help="File for the profile that --minutes writes.")
     ] = Path("evosearch.xplane.pb"),
@@ -301,8 +308,10 @@ def bench(
     kind = use_device(device, batched=bool(sizes))
     console = Terminal(stderr=True)
     if minutes is not None:
-        _bench_accelerator(minutes, profile, json)
+        _bench_accelerator(minutes, profile, json, part or [])
         return
+    if part:
+        raise UsageError("--part selects parts of a benchmark in minutes; add --minutes 10")
     if sizes or kind != "cpu":
         from evosearch.benchmarking.batches import bench_batches
         from evosearch.benchmarking.plan import BenchmarkPlan
@@ -329,7 +338,7 @@ def bench(
         show(make_report(document), Terminal())
 
 
-def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
+def _bench_accelerator(minutes: float, profile: Path, json: bool, selected: list[str]) -> None:
     """Print the figures of each part as soon as the part ends; exit with 1 if a part failed."""
     from evosearch.benchmarking.accelerator import AcceleratorPlan, measure
     from evosearch.cli.terminal import Terminal
@@ -340,7 +349,8 @@ def _bench_accelerator(minutes: float, profile: Path, json: bool) -> None:
     failed = False
     with reporting(console) as report:
         plan = AcceleratorPlan.of_minutes(minutes)
-        for part in measure(plan, minutes, profile, lambda text: report(text, 0, None)):
+        parts = measure(plan, minutes, profile, lambda text: report(text, 0, None), selected)
+        for part in parts:
             failed |= "error" in part
             if json:
                 say(dumps(part, allow_nan=False))

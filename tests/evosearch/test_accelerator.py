@@ -15,6 +15,7 @@ from evosearch.benchmarking.accelerator import AcceleratorPlan, measure
 from evosearch.benchmarking.agreement import agreement
 from evosearch.benchmarking.benchmark import quick
 from evosearch.benchmarking.plan import mutants
+from evosearch.errors import EvosearchError
 from evosearch.presets import load_preset
 from evosearch.report.benchmark import part_report
 from evosearch.report.terminal import plain_text
@@ -109,6 +110,14 @@ def test_no_part_starts_when_the_time_is_over(tmp_path: Path) -> None:
     assert text == "agreement (0 s)\nerror skipped: 0 minutes are over\n"
 
 
+def test_selected_parts_are_measured_in_the_given_order(tmp_path: Path) -> None:
+    selected = ["paper", "device"]
+    parts = list(measure(plan_of(), 0.0, tmp_path / "steps", selected=selected))
+    assert [part["part"] for part in parts] == ["paper: quadratic", "device"]
+    with pytest.raises(EvosearchError, match="begins with 'devise'; use one of: device; agreement"):
+        list(measure(plan_of(), 0.0, tmp_path / "steps", selected=["devise"]))
+
+
 @pytest.mark.parametrize(
     ("minutes", "first_task_lanes", "paper"), [(10, (1024, 256, 4096), 1), (4, (1024,), 0)]
 )
@@ -141,8 +150,10 @@ def test_agreement_detects_a_machine_with_wrong_updates(
 def test_the_command_prints_each_part_and_fails_if_a_part_failed(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measured(plan: Any, minutes: float, to: Path, progress: Any) -> Iterator[Any]:
-        assert (minutes, to) == (4, Path("evosearch.xplane.pb"))
+    def measured(
+        plan: Any, minutes: float, to: Path, progress: Any, selected: list[str]
+    ) -> Iterator[Any]:
+        assert (minutes, to, selected) == (4, Path("evosearch.xplane.pb"), [])
         yield {"part": "device", "seconds": 1.0, "device": "a GPU"}
         yield {"part": "agreement", "seconds": 2.0, "error": "broken"}
 
