@@ -24,7 +24,7 @@ from evosearch.seeds import Seed, Stream
 from evosearch.statistics import Interval
 from evosearch.verdicts import describe_bias
 from primitives import Program, analyse, parse, zoo
-from tests.evosearch.test_search import TASK, small
+from tests.evosearch.test_search import TASK, small_config
 
 HALF_AS_FAST = parse(str(zoo.load(BASELINE)).replace("0.001\n", "0.0005\n"))
 
@@ -33,7 +33,7 @@ def champions(
     directory: Path, programs: Sequence[tuple[Program, float]], rate: float = 1.0, task: str = TASK
 ) -> Run:
     """Make a run with champions `programs`, each with a given score on its confirming seeds."""
-    make_run_directory(directory, small(tasks=[task]), {})
+    make_run_directory(directory, small_config(tasks=[task]), {})
     store = Store.open(directory, "search")
     store.add_tuning(task, 3010, Tuner(losses={rate: 0.0}))
     first = Record(0, zoo.load(BASELINE), "initial")

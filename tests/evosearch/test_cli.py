@@ -21,7 +21,7 @@ from primitives import OPS, equations, to_dot, to_graph, to_latex, zoo
 from primitives.explain import language
 from tests.evosearch import fake_losses
 from tests.evosearch.stored_runs import config
-from tests.evosearch.test_search import small
+from tests.evosearch.test_search import small_config
 
 COMMANDS = (
     "search",
@@ -49,7 +49,7 @@ COMMANDS = (
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small finished run."""
     directory = tmp_path_factory.mktemp("runs") / "finished"
-    return search(small(programs=60), directory).directory
+    return search(small_config(programs=60), directory).directory
 
 
 @pytest.mark.parametrize("command", COMMANDS)

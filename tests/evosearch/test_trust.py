@@ -19,7 +19,7 @@ from evosearch import trust
 from evosearch.runs.directory import make_run_directory
 from proxies.user_tasks.files import _load
 from tests.evosearch.test_audit import HALF_AS_FAST, champions
-from tests.evosearch.test_search import small
+from tests.evosearch.test_search import small_config
 
 EVIL = """
 from pathlib import Path
@@ -53,7 +53,7 @@ def untrusted_run(folder: Path, text: str = EVIL) -> Path:
 def untrusted_new_run(folder: Path, text: str) -> Path:
     """Create a run without measurements whose only task is a Python file in its directory."""
     directory = folder / "run"
-    make_run_directory(directory, small(tasks=[f"{directory}/evil.py:task"]), {})
+    make_run_directory(directory, small_config(tasks=[f"{directory}/evil.py:task"]), {})
     (directory / "evil.py").write_text(text)
     (directory / "helper.py").write_text("STEPS = 8\n")
     return directory
@@ -341,7 +341,7 @@ def test_a_file_name_with_control_characters_is_escaped(run: Any, tmp_path: Path
     name = "\x1b[2Jevil.py"
     (tmp_path / name).write_text(EVIL)
     path = tmp_path / "c.toml"
-    path.write_text(small(tasks=[f"{tmp_path}/{name}:task"]).to_toml())
+    path.write_text(small_config(tasks=[f"{tmp_path}/{name}:task"]).to_toml())
     result = run("search", path, "--out", tmp_path / "out")
     assert result.status == 2
     assert "\\x1b[2Jevil.py" in result.err
