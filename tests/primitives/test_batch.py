@@ -86,6 +86,8 @@ def batch(request):
             yield Batch(gangs.run_gangs, _FAST)
         elif request.param == "kernel":
             patch.setattr(kernel, "TILE", 8)
+            patch.setattr(kernel, "ROWS", 2)
+            patch.setattr(kernel, "COLUMNS", 4)
             yield Batch(partial(kernel.run_kernel, interpret=True), _FAST)
         elif jax.default_backend() == "gpu":
             yield Batch(run_batch)
