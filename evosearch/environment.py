@@ -14,7 +14,7 @@ from typing import Any
 
 from evosearch.errors import UsageError
 
-_PACKAGES = ("evosearch", "jax", "jaxlib", "numpy", "optax", "scikit-learn", "scipy")
+_PACKAGES = ("evosearch", "jax", "jaxlib", "numpy", "optax", "scipy")
 
 
 def prepare() -> None:

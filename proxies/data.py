@@ -5,11 +5,13 @@ source or adding items never moves an item to a different part. All items of a g
 blocks of one document, are in the same part.
 """
 
+import gzip
 import hashlib
-import pydoc_data.topics
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -28,6 +30,7 @@ ALPHABET = OTHER + "\n abcdefghijklmnopqrstuvwxyz0123456789.,:;'\"()[]{}<>=+-*/_
 BLOCK = 128  # number of characters in an item of text, long enough for windows at random offsets
 CELL = 32  # side in pixels of an item of a photograph, long enough for patches at random offsets
 
+_FOLDER = resources.files("proxies") / "sources"
 _BOUNDS = (0.5, 0.7)  # cumulative fractions of the parts: 50, 20 and 30 %
 
 
@@ -87,10 +90,7 @@ class Source:
 @cache
 def digits() -> Source:
     """Return 1,797 handwritten digits (UCI ML): images `[n, 8, 8]` in 0..16, and labels `[n]`."""
-    from sklearn.datasets import load_digits  # importing scikit-learn is slow
-
-    bunch = load_digits()
-    images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.uint8)
+    images, labels = _bundled("digits.npz").values()
     provenance = "1,797 handwritten digits of 8x8 pixels (UCI ML; scikit-learn)"
     return Source("digits", provenance, _numbered(len(labels)), (images, labels))
 
@@ -98,25 +98,21 @@ def digits() -> Source:
 @cache
 def photos() -> Source:
     """Return two colour photographs as cells `[n, 32, 32, 3]` in 0..255; a cell is a group."""
-    from sklearn.datasets import load_sample_images
-
-    bunch = load_sample_images()
     groups: list[str] = []
     cells: list[NDArray[np.uint8]] = []
-    for filename, image in zip(bunch.filenames, bunch.images, strict=True):
-        name = filename.replace("\\", "/").rpartition("/")[2]
+    for name, image in _bundled("photos.npz").items():
         for row in range(image.shape[0] // CELL):
             for column in range(image.shape[1] // CELL):
                 top, left = row * CELL, column * CELL
                 groups.append(f"{name}/{row}/{column}")
                 cells.append(image[top : top + CELL, left : left + CELL])
     provenance = "two colour photographs of 427x640 pixels (scikit-learn)"
-    return Source("photos", provenance, tuple(groups), (np.stack(cells).astype(np.uint8),))
+    return Source("photos", provenance, tuple(groups), (np.stack(cells),))
 
 
 @cache
 def topics() -> Source:
-    """Return the English text of Python's `help()` topics as blocks `[n, 128]` of characters.
+    """Return the English text of Python 3.11's `help()` topics as blocks `[n, 128]` of characters.
 
     Characters are indices in `ALPHABET`; a topic is a group. A fifth of the text occurs in several
     topics. Each paragraph is kept only in its first topic by name, so that no paragraph is in two
@@ -126,7 +122,8 @@ def topics() -> Source:
     groups: list[str] = []
     blocks: list[NDArray[np.uint8]] = []
     seen: set[str] = set()
-    for topic, text in sorted(pydoc_data.topics.topics.items()):
+    texts = json.loads(gzip.decompress((_FOLDER / "topics.json.gz").read_bytes()))
+    for topic, text in sorted(texts.items()):
         paragraphs = dict.fromkeys(" ".join(block.lower().split()) for block in text.split("\n\n"))
         new = [paragraph for paragraph in paragraphs if paragraph not in seen]
         seen.update(new)
@@ -134,16 +131,14 @@ def topics() -> Source:
         rows = codes[: codes.size // BLOCK * BLOCK].reshape(-1, BLOCK)
         groups += [topic] * len(rows)
         blocks.append(rows)
-    provenance = "English text of Python's help() topics (pydoc_data.topics)"
+    provenance = "English text of Python 3.11's help() topics (pydoc_data.topics)"
     return Source("topics", provenance, tuple(groups), (np.concatenate(blocks),))
 
 
 @cache
 def tumours() -> Source:
     """Return 30 features `[n, 30]` of 569 breast tumours (UCI ML)."""
-    from sklearn.datasets import load_breast_cancer
-
-    features = load_breast_cancer().data.astype(np.float32)
+    (features,) = _bundled("tumours.npz").values()
     provenance = "569 breast tumours, 30 measured features each (UCI ML; scikit-learn)"
     return Source("tumours", provenance, _numbered(len(features)), (features,))
 
@@ -214,12 +209,16 @@ SOURCES: dict[str, Callable[[], Source]] = {
 def digests() -> dict[str, str]:
     """Return the SHA-256 digest of each data source, by its name.
 
-    The text depends on the version of Python, and the photographs on the JPEG decoder.
-
     >>> list(digests())
     ['digits', 'photos', 'topics', 'tumours', 'points', 'numbers']
     """
     return {name: source().digest() for name, source in SOURCES.items()}
+
+
+def _bundled(name: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a bundled file, in the order of the file."""
+    with (_FOLDER / name).open("rb") as file, np.load(file) as arrays:
+        return dict(arrays)
 
 
 def _numbered(count: int) -> tuple[str, ...]:

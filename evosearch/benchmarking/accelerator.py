@@ -17,6 +17,7 @@ from evosearch.benchmarking.batch_runner import BatchRunner
 from evosearch.benchmarking.batches import measure_paper_task, time_search
 from evosearch.benchmarking.benchmark import Progress
 from evosearch.benchmarking.comparison import MUTANTS, Comparison, Skipped, encode_operands
+from evosearch.benchmarking.driver import measure_driver
 from evosearch.benchmarking.plan import BenchmarkPlan, mutants
 from evosearch.benchmarking.profiling import profile
 from evosearch.benchmarking.roofline import gradient_flops, measure_rates
@@ -46,6 +47,7 @@ class AcceleratorPlan:
         agreement_programs: number of programs whose updates are compared with the reference
             interpreter.
         search_seconds: duration of a search with the quick preset; 0 for no search.
+        driver_seconds: duration of each search on a fake device; 0 for none.
         profiled_steps: number of steps in the profile; 0 for no profile.
         costly: a costly task and the ops of a search on this task; None for no costly task.
         costly_lanes: batch size on the costly task.
@@ -57,6 +59,7 @@ class AcceleratorPlan:
     lanes: int
     agreement_programs: int
     search_seconds: float
+    driver_seconds: float
     profiled_steps: int
     costly: tuple[Task, OpNames] | None
     costly_lanes: int
@@ -83,6 +86,7 @@ class AcceleratorPlan:
             lanes=1024 if full else 0,
             agreement_programs=256,
             search_seconds=45.0,
+            driver_seconds=10.0,
             profiled_steps=20,
             costly=_costliest_task("standard") if full else None,
             costly_lanes=256,
@@ -163,6 +167,9 @@ def _parts(plan: AcceleratorPlan, profile_path: Path, progress: Progress) -> Ite
     if plan.search_seconds:
         lanes = plan.lanes or plan.first_task_lanes[0]
         yield "search", partial(time_search, lanes, plan.search_seconds, progress)
+    if plan.driver_seconds:
+        lanes = plan.lanes or plan.first_task_lanes[0]
+        yield "driver", partial(measure_driver, lanes, plan.driver_seconds, progress=progress)
     if plan.profiled_steps:
         lanes = plan.first_task_lanes[0]
         yield "profile", partial(_profile_mutants, first, lanes, plan, profile_path)

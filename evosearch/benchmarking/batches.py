@@ -25,6 +25,7 @@ from evosearch.benchmarking.comparison import (
     interleaved_medians,
     skip_if_too_large,
 )
+from evosearch.benchmarking.driver import measure_driver
 from evosearch.benchmarking.plan import BenchmarkPlan, mutants
 from evosearch.benchmarking.roofline import measure_rates
 from evosearch.config import make_config
@@ -63,6 +64,7 @@ def bench_batches(
         - `throughput`: for each batch size, mutants per second, each trained on all tasks;
         - `paper`: batches of mutants on the proxies of Chen et al. 2023;
         - `abstract_us`: microseconds of a mutation; `search`: see `benchmark.search_speed`;
+          `driver`: see `driver.measure_driver`;
         - `skipped`: figures that were not measured, and why. These figures are None.
     """
     progress("copies and matrix products")
@@ -87,6 +89,7 @@ def bench_batches(
         "paper": [row for row in paper_rows if row],
         "abstract_us": abstract,
         "search": time_search(max(plan.lanes), seconds, progress) if seconds else None,
+        "driver": measure_driver(progress=progress) if seconds else None,
         "skipped": [entry._asdict() for entry in skipped],
     }
 

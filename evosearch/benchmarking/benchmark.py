@@ -34,6 +34,7 @@ from evosearch.runs.directory import make_run_directory
 from evosearch.seeds import Seed, Stream
 from primitives import Program, parse, zoo
 from proxies.tasks import digits
+from proxies.training.lanes import Lanes
 
 TWENTY_STATEMENTS = """
 # Twenty live statements: momentum, a second moment, clipping, a scalar state, a gate by agreement.
@@ -226,14 +227,17 @@ def abstract_microseconds(mutants: int) -> float:
 
 
 def search_speed(
-    config: Config, seconds: float, progress: Progress = lambda text: None
+    config: Config,
+    seconds: float,
+    progress: Progress = lambda text: None,
+    make_lanes: Callable[..., Lanes] = Lanes,
 ) -> dict[str, Any]:
     """Return the speed of a search in a temporary directory after its first measured child."""
     with tempfile.TemporaryDirectory(prefix="evosearch-bench-") as directory:
         path = Path(directory) / "run"
         make_run_directory(path, config, describe())
         stopwatch = _Stopwatch(seconds, len(config.tasks), progress)
-        search = Search(path, config, observer=stopwatch)
+        search = Search(path, config, observer=stopwatch, make_lanes=make_lanes)
         stopwatch.stop = search.interrupt
         stopwatch.begin()
         search.run()
@@ -249,13 +253,14 @@ def quick() -> Config:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Counts of a search at one time, with seconds of wall and of CPU time."""
+    """Counts of a search at one time, with seconds of wall and CPU time and of the main thread."""
 
     generated: int
     evaluated: int
     measurements: int
     wall: float
     cpu: float
+    main_thread: float
 
     @classmethod
     def now(cls, snapshot: Snapshot) -> _Counts:
@@ -266,6 +271,7 @@ class _Counts:
             counts.measurements,
             time.perf_counter(),
             time.process_time(),
+            time.thread_time(),
         )
 
 
@@ -318,6 +324,7 @@ class _Stopwatch(Observer):
             "measured_per_second": (last.evaluated - first.evaluated) / wall,
             "measurements_per_second": (last.measurements - first.measurements) / wall,
             "cpu_seconds_per_second": (last.cpu - first.cpu) / wall,
+            "main_thread_seconds_per_second": (last.main_thread - first.main_thread) / wall,
             "startup_seconds": first.wall - self._began,
             "seconds": wall,
             "generated": counts.generated,

@@ -75,6 +75,7 @@ class Batching:
         memory_fraction: fraction of the devices' free memory that lanes may fill.
         notify: called with a message when a batch turns out to be too large.
         occupancy: counts how full the lanes are.
+        make_lanes: makes the lanes of a batch; `evosearch.benchmarking.fake_device` has another.
     """
 
     lanes: int
@@ -82,6 +83,7 @@ class Batching:
     memory_fraction: float = 1.0
     notify: Callable[[str], None] = _ignore
     occupancy: Occupancy = field(default_factory=Occupancy)
+    make_lanes: Callable[..., Lanes] = Lanes
 
 
 class Batch:
@@ -105,7 +107,12 @@ class Batch:
     ):
         devices = batching.devices[: batching.lanes]
         self._new_lanes = partial(
-            Lanes, loop, data, example, devices=devices, compiler_options=compiler_options
+            batching.make_lanes,
+            loop,
+            data,
+            example,
+            devices=devices,
+            compiler_options=compiler_options,
         )
         self._name = loop.task.name
         self._notify = batching.notify

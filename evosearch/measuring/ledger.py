@@ -245,7 +245,7 @@ def _code_digest() -> str:
         root = Path(str(resources.files(package)))
         for path in sorted(root.rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    for library in ("jax", "jaxlib", "numpy", "optax", "scikit-learn"):
+    for library in ("jax", "jaxlib", "numpy", "optax"):
         digest.update(f"{library} {version(library)}".encode())
     digest.update(f"{platform.machine()} {jax.devices()[0].device_kind}".encode())
     return digest.hexdigest()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -32,6 +33,7 @@ from evosearch.runs.recorder import Recorder
 from evosearch.runs.replay import Divergence, ReplayResult, replay
 from evosearch.runs.rows import MEASUREMENTS, PROCESSES, PROGRAMS
 from evosearch.runs.store import Store
+from proxies.training.lanes import Lanes
 
 _SECONDS_BETWEEN_MESSAGES = 1.0
 _SECONDS_BEFORE_NOTICE = 2.0
@@ -48,6 +50,7 @@ class Search:
         workers: maximum number of trainings at a time; None for one per core. Results do not depend
             on it.
         observer: notified of progress.
+        make_lanes: makes the lanes of batches.
 
     Attributes:
         occupancy: fraction of lane steps that trained, in a search with batches.
@@ -76,9 +79,11 @@ class Search:
         limits: Limits = NO_LIMITS,
         workers: int | None = None,
         observer: Observer | None = None,
+        make_lanes: Callable[..., Lanes] = Lanes,
     ):
         self.directory = directory
         self.config = config
+        self._make_lanes = make_lanes
         self._new_limits = limits
         self._workers = workers
         self.occupancy = Occupancy()
@@ -132,6 +137,7 @@ class Search:
             memory_fraction=1 / len(self.config.tasks),
             notify=self._notifier.notice,
             occupancy=self.occupancy,
+            make_lanes=self._make_lanes,
         )
 
     def _limits(self, store: Store) -> Limits:

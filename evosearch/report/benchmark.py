@@ -81,6 +81,8 @@ def batches_report(document: Mapping[str, Any]) -> Report:
         sentences.append(_mutation(document["abstract_us"]))
     if document["search"] is not None:
         sentences.append(_batched_search(document["search"]))
+    if document["driver"] is not None:
+        sentences.append(_driver(document["driver"]))
     skipped = [
         Note(f"Skipped {row['what']}: {row['why']}.", Tone.QUIET) for row in document["skipped"]
     ]
@@ -134,6 +136,17 @@ def _search(search: Mapping[str, float]) -> str:
         f"measures {search['measured_per_second']:.1f} programs per second, keeps "
         f"{search['cpu_seconds_per_second']:.2f} cores busy and needs "
         f"{search['startup_seconds']:.1f} s until its first child is measured."
+    )
+
+
+def _driver(driver: Mapping[str, Any]) -> str:
+    instant, slow = driver["instant"], driver["slow"]
+    return (
+        f"With {driver['lanes']:,} lanes per task on a fake device, a search with the quick preset "
+        f"generates {instant['generated_per_second']:,.0f} programs per second if the device takes "
+        f"no time, with {instant['driver_us']:.0f} microseconds of CPU time per program "
+        f"({instant['main_thread_us']:.0f} of them for evolution and the record). If a step takes "
+        f"{driver['step_ms']:g} ms, {slow['lanes_filled']:.0%} of the lanes are full."
     )
 
 

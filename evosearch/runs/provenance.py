@@ -51,7 +51,7 @@ DECIDING_MODULES = (
 )
 """The modules that determine what a search does with its measurements."""
 _TASKS = "tasks"
-_LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "scipy", "scikit-learn")
+_LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "scipy")
 
 
 @cache

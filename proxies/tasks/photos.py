@@ -26,7 +26,7 @@ from proxies.registry import register
 from proxies.sampling import Partition, cut, draw, evaluation_views, integers_below
 from proxies.task import Split, Task
 
-_GREY = 0.299, 0.587, 0.114  # weights of red, green and blue in luma (ITU-R BT.601)
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
 _MEAN, _DEVIATION = 0.35, 0.25  # approximate mean and standard deviation of a pixel in 0..1
 
 
@@ -95,7 +95,7 @@ def build(
     (cells,) = data.photos().part_of_split(split, name)
     pixels = (cells.astype(np.float32) / 255.0 - _MEAN) / _DEVIATION
     if grey:
-        pixels = pixels @ np.array(_GREY, np.float32)[:, None]
+        pixels = _luma(pixels)
     offsets = data.CELL - side + 1
     rows = np.add.outer(np.arange(side) * data.CELL, np.arange(side))
     channels = pixels.shape[-1]
@@ -134,6 +134,19 @@ def build(
         evaluate=evaluate,
         source="photos",
     )
+
+
+def _luma(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the luma, `[n, rows, columns, 1]`, of pixels `[n, rows, columns, 3]`.
+
+    The order of the sum and its roundings are fixed, unlike those of a matrix product, so that the
+    result is the same on every CPU.
+    """
+    luma = pixels[..., 0] * _GREY[0]
+    for channel in (1, 2):
+        product = pixels[..., channel] * _GREY[channel].astype(np.float64)  # exact
+        luma = (luma + product).astype(np.float32)
+    return luma[..., None]
 
 
 @register("photos-autoencoder", "search")

@@ -85,9 +85,21 @@ class Lanes:
         self._devices = len(devices)
         self._lanes_per_device = lanes // len(devices)
         self.group_size = max(1, self._lanes_per_device // _GROUPS_PER_DEVICE)
+        self._padding = example
+        self._compile(loop, data, example, lanes, devices, compiler_options)
+
+    def _compile(
+        self,
+        loop: Loop,
+        data: PyTree,
+        example: Entry,
+        lanes: int,
+        devices: Sequence[jax.Device],
+        compiler_options: dict[str, Any] | None,
+    ) -> None:
+        """Make the device's side of the batch: data, empty state and three executables."""
         mesh = Mesh(np.array(devices), (_AXIS,))
         self._data = jax.device_put(data, NamedSharding(mesh, _REPLICATED))
-        self._padding = example
 
         def empty_state() -> _State:
             key, schedule, operands = jax.tree.map(jnp.asarray, example)

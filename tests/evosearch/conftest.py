@@ -1,4 +1,4 @@
-"""What several test files of the command line need."""
+"""Fixtures that separate tests: each has its own ledger, and none trusts the files of another."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from evosearch import trust
 
 
 @pytest.fixture(autouse=True)
-def _ledger_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _separate_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evosearch.measuring.ledger.LEDGER", tmp_path / "evaluations.db")
 
 
 @pytest.fixture(autouse=True)
-def _trust_of_its_own() -> Iterator[None]:
-    """What a command line trusts is over with the test that ran it."""
+def _no_trust_after_test() -> Iterator[None]:
+    """Discard the trusted files of the command lines that the test ran."""
     yield
     trust.disable()

@@ -33,6 +33,7 @@ def plan_of(**changes: Any) -> AcceleratorPlan:
         "lanes": 2,
         "agreement_programs": 8,
         "search_seconds": 0.1,
+        "driver_seconds": 0.1,
         "profiled_steps": 2,
         "costly": (TASK, OPS),
         "costly_lanes": 2,
@@ -43,14 +44,18 @@ def plan_of(**changes: Any) -> AcceleratorPlan:
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """All parts, with a fake search; `test_benchmark` tests the search."""
+    """All parts, with fake searches; `test_benchmark` and `test_driver` test the searches."""
 
     def search(config: Any, seconds: float, progress: Any) -> dict[str, Any]:
         return {"lanes": config.batch, "seconds": seconds}
 
+    def driver(lanes: int, seconds: float, progress: Any) -> dict[str, Any]:
+        return {"lanes": lanes, "seconds": seconds}
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch_runner, "interpreter_options", lambda platform: FAST_COMPILATION)
         patch.setattr(batches, "search_speed", search)
+        patch.setattr(accelerator, "measure_driver", driver)
         to = tmp_path_factory.mktemp("profile") / "steps.xplane.pb"
         yield {part["part"]: part for part in measure(plan_of(), 10, to)}
 
@@ -61,6 +66,7 @@ def test_the_parts_come_in_the_order_of_importance(figures: dict[str, Any]) -> N
         "agreement",
         "quadratic, 4 lanes",
         "search",
+        "driver",
         "profile",
         "valley, 2 lanes",
         "paper: quadratic",

@@ -79,15 +79,15 @@ class NumberEntry:
 
 @pytest.fixture
 def messages(monkeypatch):
-    """Replaces the lanes; the list of messages of the batch."""
-    monkeypatch.setattr(batching, "Lanes", Lanes)
+    """Removes the limit of the memory; the list of messages of the batch."""
     monkeypatch.setattr(batching, "lanes_that_fit", lambda *_: None)
     monkeypatch.setattr(Lanes, "sizes", [])
     return []
 
 
 def make_batch(settings):
-    return Batch(Loop(proxies.load("digits-mlp"), None), None, NumberEntry(0), settings)
+    loop = Loop(proxies.load("digits-mlp"), None)
+    return Batch(loop, None, NumberEntry(0), replace(settings, make_lanes=Lanes))
 
 
 def batch(lanes, messages):

@@ -20,7 +20,7 @@ from evosearch.measuring.failures import TrainingError
 from evosearch.measuring.measurement import Engine
 from evosearch.seeds import Seed, Stream
 from primitives import zoo
-from tests.evosearch.test_audit import HALF_AS_FAST, champions
+from tests.evosearch.test_audit import HALF_LEARNING_RATE, make_run_with_champions
 
 ROOT = Path(__file__).parents[2]
 
@@ -197,7 +197,7 @@ def test_commands_report_failures_in_one_line(
 
 def test_an_audit_names_the_champion_that_failed(run: Any, task: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    champions(directory, [(HALF_AS_FAST, 0.3)], task=f"{task}:task")
+    make_run_with_champions(directory, [(HALF_LEARNING_RATE, 0.3)], task=f"{task}:task")
     said = run("audit", directory, "--seeds", "2", "--trust")
     assert said.status == 1
     last = said.err.splitlines()[-1]

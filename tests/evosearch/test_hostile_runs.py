@@ -26,7 +26,7 @@ from evosearch.simplification import simplify_by_algebra
 from evosearch.simplification.derivation_files import save_derivation
 from primitives import zoo
 from tests.evosearch import fake_losses
-from tests.evosearch.test_search import small
+from tests.evosearch.test_search import small_config
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_the_record_of_trusted_files_is_not_part_of_a_tasks_digest(
 def test_a_fork_keeps_task_digests_and_a_failed_fork_leaves_nothing(
     tmp_path: Path,
 ) -> None:
-    run = search(small(programs=6), tmp_path / "run").directory
+    run = search(small_config(programs=6), tmp_path / "run").directory
     fork(run, tmp_path / "fork")
     tasks = [Store.open(path).meta("tasks") for path in (run, tmp_path / "fork")]
     assert tasks[0]

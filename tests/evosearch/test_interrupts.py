@@ -16,7 +16,7 @@ from evosearch.report.run import overview
 from evosearch.runs.activity import ACTIVITY, Activity
 from evosearch.runs.database import LOG
 from evosearch.runs.run import Run
-from tests.evosearch.test_search import small
+from tests.evosearch.test_search import small_config
 
 HANGING = """
 import time
@@ -75,7 +75,9 @@ class Process:
 @pytest.fixture
 def hanging(tmp_path: Path) -> Path:
     (tmp_path / "hanging.py").write_text(HANGING)
-    (tmp_path / "c.toml").write_text(small(tasks=["hanging.py:sleeps"]).to_toml(), encoding="utf-8")
+    (tmp_path / "c.toml").write_text(
+        small_config(tasks=["hanging.py:sleeps"]).to_toml(), encoding="utf-8"
+    )
     return tmp_path
 
 
@@ -140,7 +142,7 @@ def test_ctrl_c_at_any_time_ends_a_search_with_its_last_screen(
     moment: str, shown: str, tmp_path: Path
 ) -> None:
     programs = 30 if "validating" in moment else 100_000
-    config = small(programs=programs, validation_seeds=64)
+    config = small_config(programs=programs, validation_seeds=64)
     (tmp_path / "c.toml").write_text(config.to_toml(), encoding="utf-8")
     command = Process(tmp_path, "search", "c.toml", "--out", "run")
     try:

@@ -19,7 +19,7 @@ from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from tests.evosearch import fake_losses
 from tests.evosearch.killing import Zygote
-from tests.evosearch.test_search import small
+from tests.evosearch.test_search import small_config
 
 KILLED = -signal.SIGKILL
 
@@ -75,7 +75,7 @@ def test_a_search_killed_at_random_moments_resumes_to_the_same_result(
     kills: int, tmp_path: Path
 ) -> None:
     """Two parallel searches with real trainings are killed, from start-up to validation."""
-    settings = small(programs=40, validation_seeds=2)
+    settings = small_config(programs=40, validation_seeds=2)
     config = _write_config(tmp_path / "c.toml", settings)
     expected = fake_losses.result(search(settings, tmp_path / "expected"))
 
@@ -108,7 +108,7 @@ def test_a_simplification_killed_repeatedly_continues_where_it_stopped(
     zygote: Zygote, tmp_path: Path
 ) -> None:
     """Finished trainings are in the ledger, so each attempt gets further than the previous one."""
-    search(small(programs=20), tmp_path / "run")
+    search(small_config(programs=20), tmp_path / "run")
     program = f"{tmp_path / 'run'}#0"
     arguments = ("simplify", program, "--task", "points-teacher", "--minutes", "0.01")
     expected = (*arguments, "-o", tmp_path / "expected.json")
@@ -129,7 +129,9 @@ def test_a_simplification_killed_repeatedly_continues_where_it_stopped(
 def test_a_long_command_killed_repeatedly_gives_the_same_result(
     command: str, zygote: Zygote, tmp_path: Path
 ) -> None:
-    run = search(small(programs=8, tasks=["points-teacher"]), tmp_path / "runs" / "run").directory
+    run = search(
+        small_config(programs=8, tasks=["points-teacher"]), tmp_path / "runs" / "run"
+    ).directory
     arguments: tuple[str | Path, ...] = {
         "eval": ("eval", run, "--task", "points-teacher", "--seeds", "4"),
         "funnel": ("funnel", run, "--to", "10x", "--entrants", "1"),

@@ -21,7 +21,7 @@ from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
 from evosearch.simplification import simplify
 from primitives import zoo
-from tests.evosearch.test_search import small
+from tests.evosearch.test_search import small_config
 
 RESULT = JobResult(
     0.5, 100, Engine.INTERPRETER, np.arange(3, dtype=np.float32), False, np.zeros(0, np.float32)
@@ -62,7 +62,7 @@ def test_an_unusable_ledger_is_a_notice_and_the_search_still_validates(
         def notice(self, text: str) -> None:
             notices.append(text)
 
-    config = small(programs=20, validation_seeds=2)
+    config = small_config(programs=20, validation_seeds=2)
     make_run_directory(tmp_path / "run", config, {})
     assert Search(tmp_path / "run", config, observer=Listener()).run() == "programs"
     assert [text for text in notices if text.startswith("trainings are not stored")]
@@ -79,7 +79,7 @@ def test_without_on_error_an_unusable_ledger_is_an_error(tmp_path: Path) -> None
 def test_the_ledger_lies_beside_the_run_wherever_the_command_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_run_directory(tmp_path / "runs" / "one", small(), {})
+    make_run_directory(tmp_path / "runs" / "one", small_config(), {})
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     for words in (["../runs/one"], ["lion", "../runs/one#3"], ["../runs/one#0:simplified"]):

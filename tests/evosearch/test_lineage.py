@@ -16,13 +16,13 @@ from evosearch.report.family import rows, to_svg, to_text
 from evosearch.runs.lineage import Ancestor, family, lineage
 from evosearch.runs.run import Run
 from primitives import analyse
-from tests.evosearch.test_search import small
+from tests.evosearch.test_search import small_config
 
 
 @pytest.fixture(scope="module")
 def searched_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("runs") / "found"
-    return search(small(programs=60), directory)
+    return search(small_config(programs=60), directory)
 
 
 def test_a_lineage_starts_at_the_initial_program_and_folds_neutral_mutations(

@@ -1,16 +1,21 @@
-"""The record: resuming deletes nothing, and a record that does not replay is refused."""
+"""Tests that resuming a run deletes no record, and that a record that does not replay is refused.
+
+Also tests of forks, of `evosearch check`, of injected programs, and of changed tasks.
+"""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import json
 import math
 import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -42,16 +47,20 @@ from evosearch.runs.rows import (
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from primitives import zoo
+from proxies.user_tasks.files import _load
 from tests.evosearch import fake_losses
 from tests.evosearch.stored_runs import make_stored_run
-from tests.evosearch.test_search import small
+from tests.evosearch.test_search import small_config
 
-EXAMPLE = Path(__file__).parents[2] / "runs" / "example"
-RECORDED = Path(__file__).parent / "data" / "runs"
-OLDER = RECORDED / "schema-2-older"
+EXAMPLE_RUN = Path(__file__).parents[2] / "runs" / "example"
+RECORDED_RUNS = Path(__file__).parent / "data" / "runs"
+"""Runs that earlier versions of evosearch made."""
+RUN_WITH_OLDER_SEARCH = RECORDED_RUNS / "schema-2-older"
+"""A run that replays differently today, because the search has changed since."""
 
 
-def files(directory: Path) -> dict[str, bytes]:
+def contents_of_files(directory: Path) -> dict[str, bytes]:
+    """Return the contents of a run's files by relative path, without the lock and the log."""
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in directory.rglob("*")
@@ -59,23 +68,29 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
-def alter_measurement(directory: Path, where: str, **values: Any) -> None:
-    """Change the first measurement that `where` selects, with a valid checksum."""
+def replace_initial_loss(directory: Path) -> None:
+    """Make the first training of the initial program diverged, in a row with a valid checksum."""
     store = Store.open(directory, "search")
-    row = store.select(MEASUREMENTS, f"where {where} order by rowid limit 1")[0]
-    store.write(MEASUREMENTS, [row._replace(**values)])
+    row = store.select(MEASUREMENTS, "where program = 0 order by rowid limit 1")[0]
+    store.write(MEASUREMENTS, [row._replace(loss=None, score=-math.log(4.0))])
     store.close()
 
 
 # -- resuming ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("run", [OLDER, RECORDED / "schema-1"], ids=["schema-2-older", "schema-1"])
-def test_a_run_of_another_version_is_refused_and_not_changed(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "run",
+    [RUN_WITH_OLDER_SEARCH, RECORDED_RUNS / "schema-1"],
+    ids=["schema-2-older", "schema-1"],
+)
+def test_a_run_that_replays_differently_is_not_resumed_and_not_changed(
+    run: Path, tmp_path: Path
+) -> None:
     """A resume by an earlier version silently reduced the 5,001 programs of a run to 2,430."""
     directory = tmp_path / "copy"
     shutil.copytree(run, directory)
-    before, top = files(directory), Run(directory).top(None)
+    contents_before, top_before = contents_of_files(directory), Run(directory).top(None)
     with pytest.raises(EvosearchError) as caught:
         resume(directory)
     message = str(caught.value)
@@ -83,31 +98,32 @@ def test_a_run_of_another_version_is_refused_and_not_changed(run: Path, tmp_path
     assert "but a replay gives program" in message
     assert "stored no digest" in message
     assert f"this is evosearch 0.1.0, code {code_digest()}" in message
-    for remedy in ("status", "search --init", "--fork NEW"):
-        assert f"`evosearch {remedy}" in message or remedy in message
-    assert files(directory) == before
-    assert Run(directory).top(None) == top
+    for remedy in ("`evosearch status", "`evosearch search --init", "--fork NEW"):
+        assert remedy in message
+    assert contents_of_files(directory) == contents_before
+    assert Run(directory).top(None) == top_before
 
 
 def test_the_example_run_replays_completely_with_this_version() -> None:
-    """If a change makes another search, create the run again as `runs/README.md` describes."""
-    run = Run(EXAMPLE)
-    replayed = replay_as_ended(run.config, Store.open(EXAMPLE))
+    """After a change to the search, create the example run again as `runs/README.md` describes."""
+    run = Run(EXAMPLE_RUN)
+    replayed = replay_as_ended(run.config, Store.open(EXAMPLE_RUN))
     assert replayed.set_aside_from is None
     assert replayed.evolution.counts.generated == run.status().generated
-    quick = load_preset("quick") | {"init": run.config.init, "seed": 1}
-    assert run.config == make_config(quick)
+    settings = load_preset("quick") | {"init": run.config.init, "seed": 1}
+    assert run.config == make_config(settings)
 
 
 def test_an_older_run_of_the_current_schema_can_be_read_and_resumed(tmp_path: Path) -> None:
     """The run was made before jobs and backends existed."""
     directory = tmp_path / "copy"
-    shutil.copytree(RECORDED / "schema-3", directory)
+    shutil.copytree(RECORDED_RUNS / "schema-3", directory)
     run = Run(directory)
-    assert (run.status().generated, len(run.champions())) == (120, 2)
-    top = run.top(None)
+    assert run.status().generated == 120
+    assert len(run.champions()) == 2
+    top_before = run.top(None)
     assert replay_as_ended(run.config, Store.open(directory)).set_aside_from is None
-    assert resume(directory).top(None) == top
+    assert resume(directory).top(None) == top_before
     assert resume(directory, programs=125).status().generated == 125
 
 
@@ -115,12 +131,13 @@ def test_a_run_of_the_previous_schema_replays_completely_and_is_migrated_with_a_
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "copy"
-    shutil.copytree(RECORDED / "schema-2", directory)
-    before, original = Run(directory).top(None), (directory / DATABASE).read_bytes()
+    shutil.copytree(RECORDED_RUNS / "schema-2", directory)
+    top_before = Run(directory).top(None)
+    original_database = (directory / DATABASE).read_bytes()
     assert replay_as_ended(Run(directory).config, Store.open(directory)).set_aside_from is None
-    assert (directory / DATABASE).read_bytes() == original
-    assert resume(directory).top(None) == before
-    assert (directory / f"{DATABASE}.schema-2").stat().st_size == len(original)
+    assert (directory / DATABASE).read_bytes() == original_database
+    assert resume(directory).top(None) == top_before
+    assert (directory / f"{DATABASE}.schema-2").stat().st_size == len(original_database)
     store = Store.open(directory)
     assert store.meta("schema_version") == str(SCHEMA_VERSION)
     assert not store.damaged_rows()
@@ -129,30 +146,30 @@ def test_a_run_of_the_previous_schema_replays_completely_and_is_migrated_with_a_
 def test_a_run_with_an_altered_loss_is_refused_as_corrupt_and_not_changed(tmp_path: Path) -> None:
     """The altered row has a valid checksum, so only the replay detects the change."""
     directory = tmp_path / "run"
-    search(small(programs=60), directory)
-    alter_measurement(directory, "program = 0", loss=None, score=-math.log(4.0))
+    search(small_config(programs=60), directory)
+    replace_initial_loss(directory)
     store = Store.open(directory)
-    counts = {table.name: store.count(table) for table in TABLES}
+    row_counts = {table.name: store.count(table) for table in TABLES}
     store.close()
     with pytest.raises(EvosearchError, match="the code is the same, so the record is corrupt"):
         resume(directory, programs=90)
     store = Store.open(directory)
-    assert {table.name: store.count(table) for table in TABLES} == counts
+    assert {table.name: store.count(table) for table in TABLES} == row_counts
 
 
-def test_a_resume_beyond_the_limit_that_is_interrupted_keeps_every_measurement(
+def test_an_interrupted_resume_with_a_higher_limit_keeps_every_measurement(
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "run"
-    search(small(programs=60), directory)
+    search(small_config(programs=60), directory)
 
-    def measured() -> set[tuple[Any, ...]]:
+    def stored_losses() -> set[tuple[Any, ...]]:
         store = Store.open(directory)
         rows = store.select(MEASUREMENTS) + store.select(SPARES)
         store.close()
         return {(row.key, row.stream, row.seed, row.task, row.loss) for row in rows}
 
-    before = measured()
+    losses_before = stored_losses()
 
     class InterruptingObserver(Observer):
         search: Search
@@ -165,14 +182,14 @@ def test_a_resume_beyond_the_limit_that_is_interrupted_keeps_every_measurement(
         directory, read_config(directory), limits=Limits(programs=120), observer=observer
     )
     assert observer.search.run() == "interrupted"
-    assert before <= measured()
+    assert losses_before <= stored_losses()
     assert Store.open(directory).count(SPARES) > 0
-    uninterrupted = search(small(programs=120), tmp_path / "uninterrupted")
+    uninterrupted = search(small_config(programs=120), tmp_path / "uninterrupted")
     assert resume(directory, programs=120).top(None) == uninterrupted.top(None)
-    assert before <= measured()
+    assert losses_before <= stored_losses()
 
 
-def test_a_missing_program_or_measurement_is_a_divergence(tmp_path: Path) -> None:
+def test_a_record_without_one_program_or_one_measurement_does_not_replay(tmp_path: Path) -> None:
     make_stored_run(tmp_path / "run", programs=200)
     config = Run(tmp_path / "run").config
     for table, where in ((PROGRAMS, "id = 40"), (MEASUREMENTS, "request = 30")):
@@ -184,7 +201,7 @@ def test_a_missing_program_or_measurement_is_a_divergence(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("table", [TESTS, CHAMPIONS], ids=["tests", "champions"])
-def test_a_verdict_that_contradicts_the_measurements_is_a_divergence(
+def test_a_record_without_one_champion_test_or_one_champion_does_not_replay(
     table: Any, tmp_path: Path
 ) -> None:
     evolution = make_stored_run(tmp_path / "run", programs=1200)
@@ -196,42 +213,42 @@ def test_a_verdict_that_contradicts_the_measurements_is_a_divergence(
 
 
 def test_every_schema_version_has_a_recorded_run() -> None:
-    versions = {
+    recorded_versions = {
         sqlite3.connect(path / DATABASE)
         .execute("select value from meta where key = 'schema_version'")
         .fetchone()[0]
-        for path in RECORDED.iterdir()
+        for path in RECORDED_RUNS.iterdir()
     }
-    assert versions == {str(number) for number in range(1, SCHEMA_VERSION + 1)}
+    assert recorded_versions == {str(version) for version in range(1, SCHEMA_VERSION + 1)}
 
 
-def test_a_run_is_never_written_through_a_link(
+def test_no_file_is_written_through_a_symbolic_link_in_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An untrusted run may have links to any file."""
+    """A run from an untrusted source may contain links to any file of the user."""
     fake_losses.use_fake_scorer(monkeypatch)
     directory, outside = tmp_path / "run", tmp_path / "outside"
     search(fake_losses.config(programs=12), directory)
     for name in ("best.txt", "environment.json", "activity.json", "funnel.json"):
         (directory / name).unlink(missing_ok=True)
         (directory / name).symlink_to(outside)
-    outside.write_text("mine")
+    outside.write_text("file of the user")
     resume(directory, programs=20)
     Run(directory).save_funnel({"stages": [], "winner": None})
-    assert outside.read_text() == "mine"
+    assert outside.read_text() == "file of the user"
     assert not (directory / "best.txt").is_symlink()
     (directory / "log.jsonl").unlink()
     (directory / "log.jsonl").symlink_to(outside)
     with pytest.raises(EvosearchError, match=r"log\.jsonl"):
         resume(directory, programs=30)
-    assert outside.read_text() == "mine"
+    assert outside.read_text() == "file of the user"
 
 
 # -- provenance ----------------------------------------------------------------------------------
 
 
 def test_a_run_records_each_process_that_searched_in_it(tmp_path: Path) -> None:
-    search(small(programs=20), tmp_path / "run")
+    search(small_config(programs=20), tmp_path / "run")
     resume(tmp_path / "run", programs=30)
     first, second = Store.open(tmp_path / "run").select(PROCESSES, "order by number")
     assert (first.number, second.number) == (1, 2)
@@ -243,23 +260,23 @@ def test_a_run_records_each_process_that_searched_in_it(tmp_path: Path) -> None:
 def _defining_modules(module: str) -> set[str]:
     """Return the project's modules that define the names which `module` imports."""
     source = Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
             imported = importlib.import_module(node.module)
             for alias in node.names:
                 value = getattr(imported, alias.name)
-                if isinstance(value, type(ast)):
-                    found.add(value.__name__)
+                if isinstance(value, ModuleType):
+                    modules.add(value.__name__)
                 else:
-                    found.add(getattr(value, "__module__", node.module))
+                    modules.add(getattr(value, "__module__", node.module))
     packages = ("evosearch", "primitives", "proxies")
-    return {home for home in found if home.split(".")[0] in packages}
+    return {name for name in modules if name.split(".")[0] in packages}
 
 
 def test_the_code_digest_covers_all_modules_that_evolution_uses() -> None:
     """Exceptions are modules for messages, LaTeX and schedules, and a package of re-exports."""
-    decides_nothing = {
+    modules_without_decisions = {
         "evosearch.errors",
         "evosearch.files",
         "primitives",
@@ -268,13 +285,14 @@ def test_the_code_digest_covers_all_modules_that_evolution_uses() -> None:
         "primitives.text.wording",
         "proxies.training.schedules",
     }
-    reached = {"evosearch.evolution.evolution"}
-    waiting = list(reached)
-    while waiting:
-        for home in _defining_modules(waiting.pop()) - reached - decides_nothing:
-            reached.add(home)
-            waiting.append(home)
-    assert reached == set(DECIDING_MODULES)
+    used_modules = {"evosearch.evolution.evolution"}
+    unvisited = list(used_modules)
+    while unvisited:
+        imported = _defining_modules(unvisited.pop())
+        new_modules = imported - used_modules - modules_without_decisions
+        used_modules |= new_modules
+        unvisited += new_modules
+    assert used_modules == set(DECIDING_MODULES)
 
 
 # -- forking -------------------------------------------------------------------------------------
@@ -283,36 +301,39 @@ def test_the_code_digest_covers_all_modules_that_evolution_uses() -> None:
 def test_a_fork_copies_what_replays_and_leaves_the_original_run_unchanged(
     tmp_path: Path,
 ) -> None:
-    directory, new = tmp_path / "run", tmp_path / "new"
-    search(small(programs=60), directory)
-    alter_measurement(directory, "program = 0", loss=None, score=-math.log(4.0))
-    before = files(directory)
-    forked = fork(directory, new)
+    directory, fork_directory = tmp_path / "run", tmp_path / "fork"
+    search(small_config(programs=60), directory)
+    replace_initial_loss(directory)
+    contents_before = contents_of_files(directory)
+    forked = fork(directory, fork_directory)
     assert 0 < forked.copied_requests < forked.total_requests
-    assert files(directory) == before
-    assert resume(new).status().generated == 60
+    assert contents_of_files(directory) == contents_before
+    assert resume(fork_directory).status().generated == 60
     with pytest.raises(UsageError, match="exists"):
-        fork(directory, new)
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+        fork(directory, fork_directory)
+    temporary_files = [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert not temporary_files
 
 
 def test_a_fork_of_an_undamaged_run_is_complete(tmp_path: Path) -> None:
     make_stored_run(tmp_path / "run", programs=300)
-    forked = fork(tmp_path / "run", tmp_path / "new")
+    forked = fork(tmp_path / "run", tmp_path / "fork")
     assert forked.copied_requests == forked.total_requests
-    assert Run(tmp_path / "new").top(None) == Run(tmp_path / "run").top(None)
-    assert Run(tmp_path / "new").champions() == Run(tmp_path / "run").champions()
+    assert Run(tmp_path / "fork").top(None) == Run(tmp_path / "run").top(None)
+    assert Run(tmp_path / "fork").champions() == Run(tmp_path / "run").champions()
 
 
 # -- checking ------------------------------------------------------------------------------------
 
 
 def failed_subjects(findings: list[Finding]) -> set[str]:
+    """Return what `check` examined and found wrong, such as "rows" or "best.txt"."""
     return {finding.subject for finding in findings if not finding.ok}
 
 
 @pytest.fixture(scope="module")
-def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undamaged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run; tests damage copies of the directory."""
     directory = tmp_path_factory.mktemp("checked") / "run"
     with pytest.MonkeyPatch.context() as patch:
         fake_losses.use_fake_scorer(patch)
@@ -320,124 +341,148 @@ def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def _edit_config(pattern: str, replacement: str) -> Callable[[Path], None]:
-    def damage(run: Path) -> None:
-        path = run / "config.toml"
-        path.write_text(path.read_text().replace(pattern, replacement))
-
-    return damage
+def change_setting(run: Path) -> None:
+    path = run / "config.toml"
+    path.write_text(path.read_text().replace("noise_floor = 0.01", "noise_floor = 0.11"))
 
 
-def _run_sql(statement: str) -> Callable[[Path], None]:
-    def damage(run: Path) -> None:
-        with sqlite3.connect(run / DATABASE) as db:
-            db.execute(statement)
-
-    return damage
+def execute_sql(run: Path, statement: str) -> None:
+    """Execute an SQL statement in the database of a run."""
+    with sqlite3.connect(run / DATABASE) as db:
+        db.execute(statement)
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], None], set[str], bool]] = {
-    "a setting": (
-        _edit_config("noise_floor = 0.01", "noise_floor = 0.11"),
-        {"configuration"},
-        True,
+def sql(statement: str) -> Callable[[Path], None]:
+    """Return a function that executes an SQL statement in the database of a run."""
+    return lambda run: execute_sql(run, statement)
+
+
+class Damage(NamedTuple):
+    """A function that damages a run, and what `check` must report."""
+
+    apply: Callable[[Path], object]
+    failed_subject: str
+    can_be_repaired: bool
+
+
+DAMAGE = {
+    "changed setting": Damage(change_setting, "configuration", can_be_repaired=True),
+    "changed program": Damage(
+        sql("update programs set mutation = 'x' where id = 7"), "rows", can_be_repaired=True
     ),
-    "a program": (_run_sql("update programs set mutation = 'x' where id = 7"), {"rows"}, True),
-    "a missing program": (_run_sql("delete from programs where id = 7"), {"rows"}, True),
-    "a verdict": (_run_sql("update tests set won = 1 - won where number = 1"), {"rows"}, True),
-    "a missing champion": (_run_sql("delete from champions where number = 1"), {"rows"}, True),
-    "counts": (_run_sql("update progress set generated = 'many'"), {"rows"}, True),
-    "best.txt": (lambda run: (run / "best.txt").write_bytes(b"\xff"), {"best.txt"}, True),
-    "no counts": (_run_sql("delete from progress"), {"rows"}, True),
-    "a loss": (_run_sql("update measurements set loss = 2 where rowid = 5"), {"rows"}, False),
-    "a log": (lambda run: (run / "log.jsonl").write_bytes(b"{\n"), {"log.jsonl"}, False),
+    "missing program": Damage(
+        sql("delete from programs where id = 7"), "rows", can_be_repaired=True
+    ),
+    "changed champion test": Damage(
+        sql("update tests set won = 1 - won where number = 1"), "rows", can_be_repaired=True
+    ),
+    "missing champion": Damage(
+        sql("delete from champions where number = 1"), "rows", can_be_repaired=True
+    ),
+    "invalid counts": Damage(
+        sql("update progress set generated = 'many'"), "rows", can_be_repaired=True
+    ),
+    "missing counts": Damage(sql("delete from progress"), "rows", can_be_repaired=True),
+    "invalid best.txt": Damage(
+        lambda run: (run / "best.txt").write_bytes(b"\xff"), "best.txt", can_be_repaired=True
+    ),
+    "changed loss": Damage(
+        sql("update measurements set loss = 2 where rowid = 5"), "rows", can_be_repaired=False
+    ),
+    "invalid log": Damage(
+        lambda run: (run / "log.jsonl").write_bytes(b"{\n"), "log.jsonl", can_be_repaired=False
+    ),
 }
 
 
-def _rows(run: Path) -> dict[str, list[Any]]:
+def rows_of_tables(run: Path) -> dict[str, list[Any]]:
     store = Store.open(run)
     return {table.name: list(store.select(table)) for table in TABLES}
 
 
 def test_lost_measurements_are_detected_even_if_the_counts_are_lost(
-    undamaged: Path, tmp_path: Path
+    undamaged_run: Path, tmp_path: Path
 ) -> None:
-    """The stored programs and tests reveal the loss; neither repair nor resume deletes them."""
+    """Stored programs and champion tests reveal the loss; repair and resume delete no rows."""
     run = tmp_path / "run"
-    shutil.copytree(undamaged, run)
-    _run_sql("delete from progress")(run)
-    _run_sql("delete from measurements where request > 30")(run)
-    before = _rows(run)
-    failed = {
+    shutil.copytree(undamaged_run, run)
+    execute_sql(run, "delete from progress")
+    execute_sql(run, "delete from measurements where request > 30")
+    rows_before = rows_of_tables(run)
+    messages = {
         finding.subject: finding.text for finding in check(run, repair=True) if not finding.ok
     }
-    assert "measurements are lost" in failed["rows"]
+    assert "measurements are lost" in messages["rows"]
     with pytest.raises(EvosearchError, match="its counts are missing"):
         resume(run)
-    assert _rows(run) == before
+    assert rows_of_tables(run) == rows_before
 
 
 def test_a_fork_of_a_run_that_lost_only_its_counts_is_complete(
-    undamaged: Path, tmp_path: Path
+    undamaged_run: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    shutil.copytree(undamaged, run)
-    _run_sql("delete from progress")(run)
+    shutil.copytree(undamaged_run, run)
+    execute_sql(run, "delete from progress")
     forked = fork(run, tmp_path / "fork")
     assert forked.copied_requests == forked.total_requests
-    assert Run(tmp_path / "fork").top(None) == Run(undamaged).top(None)
+    assert Run(tmp_path / "fork").top(None) == Run(undamaged_run).top(None)
 
 
-@pytest.mark.parametrize("where", ["rowid = (select max(rowid) from measurements)", "rowid = 60"])
+@pytest.mark.parametrize(
+    "lost_row", ["rowid = (select max(rowid) from measurements)", "rowid = 60"]
+)
 def test_a_run_that_lost_a_measurement_is_not_resumed(
-    where: str, undamaged: Path, tmp_path: Path
+    lost_row: str, undamaged_run: Path, tmp_path: Path
 ) -> None:
-    """A lost task of a request would otherwise count as skipped, with the worst score.
+    """Otherwise the task of the lost measurement would count as skipped, with the worst score.
 
-    A fork has the requests before the loss.
+    A fork has the requests before the lost measurement.
     """
     run = tmp_path / "run"
-    shutil.copytree(undamaged, run)
-    _run_sql(f"delete from measurements where {where}")(run)
-    before = _rows(run)
+    shutil.copytree(undamaged_run, run)
+    execute_sql(run, f"delete from measurements where {lost_row}")
+    rows_before = rows_of_tables(run)
     with pytest.raises(EvosearchError, match="table measurements has"):
         resume(run)
-    assert _rows(run) == before
+    assert rows_of_tables(run) == rows_before
     forked = fork(run, tmp_path / "fork")
-    assert forked.copied_requests < forked.total_requests  # up to the request that lost a row
-    copied, complete = (_rows(path)["measurements"] for path in (tmp_path / "fork", undamaged))
+    assert forked.copied_requests < forked.total_requests
+    complete = rows_of_tables(undamaged_run)["measurements"]
+    copied = rows_of_tables(tmp_path / "fork")["measurements"]
     assert copied == complete[: len(copied)]
-    remaining = before["measurements"]
-    lost = next((n for n, row in enumerate(remaining) if row != complete[n]), len(remaining))
-    expected_requests = {row.request for row in complete[:lost]} - {complete[lost].request}
-    assert {row.request for row in copied} == expected_requests
+    (lost,) = set(complete) - set(rows_before["measurements"])
+    requests_before_loss = {row.request for row in complete[: complete.index(lost)]}
+    assert {row.request for row in copied} == requests_before_loss - {lost.request}
 
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_check_finds_damage_and_repairs_what_follows_from_measurements(
-    name: str, undamaged: Path, tmp_path: Path
+    name: str, undamaged_run: Path, tmp_path: Path
 ) -> None:
-    damage, subjects, can_be_repaired = DAMAGE[name]
+    damage = DAMAGE[name]
     run = tmp_path / "run"
-    shutil.copytree(undamaged, run)
+    shutil.copytree(undamaged_run, run)
     assert not failed_subjects(check(run))
-    damage(run)
-    assert subjects <= failed_subjects(check(run))
-    repaired = check(run, repair=True)
-    assert not can_be_repaired or not failed_subjects(repaired)
-    if can_be_repaired:
-        assert {finding.subject for finding in repaired if finding.repaired} & subjects
-        assert not failed_subjects(check(run))
-        assert Run(run).top(None) == Run(undamaged).top(None)
-        assert Run(run).champions() == Run(undamaged).champions()
-        # The time spent and the stop reason cannot be derived again.
-        unknown = {"run", "elapsed_seconds", "programs_per_second", "stop_reason"}
-        after, before = (Run(path).status().document() for path in (run, undamaged))
-        assert all(after[key] == before[key] for key in after.keys() - unknown)
-        best = Run(run).top(1)[0].id
-        assert lineage(Run(run), best) == lineage(Run(undamaged), best)
-    else:
-        assert subjects <= failed_subjects(repaired)
+    damage.apply(run)
+    assert damage.failed_subject in failed_subjects(check(run))
+    findings = check(run, repair=True)
+    if not damage.can_be_repaired:
+        assert damage.failed_subject in failed_subjects(findings)
+        return
+    assert not failed_subjects(findings)
+    assert damage.failed_subject in {finding.subject for finding in findings if finding.repaired}
+    assert not failed_subjects(check(run))
+    assert Run(run).top(None) == Run(undamaged_run).top(None)
+    assert Run(run).champions() == Run(undamaged_run).champions()
+    repaired_status = Run(run).status().document()
+    original_status = Run(undamaged_run).status().document()
+    # The time spent and the stop reason cannot be derived from measurements.
+    not_derived = {"run", "elapsed_seconds", "programs_per_second", "stop_reason"}
+    for key in original_status.keys() - not_derived:
+        assert repaired_status[key] == original_status[key]
+    best = Run(run).top(1)[0].id
+    assert lineage(Run(run), best) == lineage(Run(undamaged_run), best)
 
 
 def test_a_run_can_be_checked_and_forked_while_a_process_is_searching_in_it(
@@ -445,65 +490,66 @@ def test_a_run_can_be_checked_and_forked_while_a_process_is_searching_in_it(
 ) -> None:
     """Checks and forks read a consistent state between two commits."""
     fake_losses.use_fake_scorer(monkeypatch)
-    commit, commits = Store.commit, iter(range(10_000))
-    results: list[list[Finding]] = []
+    original_commit, commit_numbers = Store.commit, itertools.count()
+    findings_of_checks: list[list[Finding]] = []
 
-    def committed(store: Store) -> None:
-        commit(store)
-        number = next(commits)
+    def commit_then_check_and_fork(store: Store) -> None:
+        """Commit; after every ninth commit of the run, check the run and fork it."""
+        original_commit(store)
+        number = next(commit_numbers)
         if number % 9 == 8 and store.directory.name == "run":
-            results.append(check(store.directory))
+            findings_of_checks.append(check(store.directory))
             fork(store.directory, tmp_path / f"fork-{number}")
 
-    monkeypatch.setattr(Store, "commit", committed)
+    monkeypatch.setattr(Store, "commit", commit_then_check_and_fork)
     search(fake_losses.config(), tmp_path / "run", workers=1)
-    assert len(results) > 3
-    for findings in results:
-        # `best.txt` is written after the commit of the first champion.
+    assert len(findings_of_checks) > 3
+    # `best.txt` is written after the commit of the first champion, so it may be missing.
+    for findings in findings_of_checks:
         assert failed_subjects(findings) <= {"best.txt"}
     for path in tmp_path.glob("fork-*"):
-        assert not failed_subjects(check(path)) - {"best.txt"}
+        assert failed_subjects(check(path)) <= {"best.txt"}
 
 
 # -- injections ----------------------------------------------------------------------------------
 
 
-def test_an_invalid_injection_is_set_aside_with_a_notice_and_the_search_continues(
+def test_an_invalid_injected_program_is_set_aside_with_a_notice_and_the_search_continues(
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "run"
-    search(small(programs=20), directory)
+    search(small_config(programs=20), directory)
     store = Store.open(directory, "inject")
-    bad = store.inject("def train(w, g, lr):\n    if = g * lr\n    return if\n")
-    good = store.inject(str(zoo.load("lion")))
+    invalid_id = store.inject("def train(w, g, lr):\n    if = g * lr\n    return if\n")
+    valid_id = store.inject(str(zoo.load("lion")))
     store.close()
     resume(directory, programs=50)
     rows = {row.id: row for row in Store.open(directory).select(INJECTIONS)}
-    assert rows[bad].request is None
-    assert rows[bad].withdrawn
-    assert rows[good].request is not None
-    assert f"injected program i{bad} is set aside" in (directory / "log.jsonl").read_text()
+    assert rows[invalid_id].request is None
+    assert rows[invalid_id].withdrawn
+    assert rows[valid_id].request is not None
+    assert f"injected program i{invalid_id} is set aside" in (directory / "log.jsonl").read_text()
     assert resume(directory, programs=50).status().generated == 50
 
 
-def test_a_withdrawn_injection_is_never_used_and_a_used_one_cannot_be_withdrawn(
+def test_a_withdrawn_program_is_never_used_and_a_used_program_cannot_be_withdrawn(
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "run"
-    search(small(programs=20), directory)
+    search(small_config(programs=20), directory)
     store = Store.open(directory, "inject")
-    one, two = store.inject(str(zoo.load("lion"))), store.inject(str(zoo.load("adam")))
-    store.withdraw(one, "withdrawn by hand")
+    lion_id, adam_id = store.inject(str(zoo.load("lion"))), store.inject(str(zoo.load("adam")))
+    store.withdraw(lion_id, "withdrawn by hand")
     with pytest.raises(UsageError, match="no injected program i9"):
         store.withdraw(9, "")
     store.close()
     resume(directory, programs=50)
     store = Store.open(directory, "inject")
     rows = {row.id: row for row in store.select(INJECTIONS)}
-    assert rows[one].request is None
-    assert rows[two].request is not None
+    assert rows[lion_id].request is None
+    assert rows[adam_id].request is not None
     with pytest.raises(UsageError, match="used it at request"):
-        store.withdraw(two, "")
+        store.withdraw(adam_id, "")
     store.close()
 
 
@@ -519,8 +565,9 @@ import helper
 def task():
     shift = float(np.load(Path(__file__).parent / "shift.npz")["x"])
     base = proxies.load("digits-mlp")
-    return replace(base, loss=lambda *words: base.loss(*words) + helper.more(shift))
+    return replace(base, loss=lambda *args: base.loss(*args) + helper.transform(shift))
 """
+"""A task that imports a module and reads a file of arrays, both in its own folder."""
 
 
 def test_a_run_with_an_edited_task_is_not_resumed_and_the_error_names_the_file(
@@ -528,44 +575,45 @@ def test_a_run_with_an_edited_task_is_not_resumed_and_the_error_names_the_file(
 ) -> None:
     import numpy as np
 
-    from proxies.user_tasks import files as own
-
     (tmp_path / "my.py").write_text(USER_TASK)
-    (tmp_path / "helper.py").write_text("more = abs\n")
+    (tmp_path / "helper.py").write_text("transform = abs\n")
     (tmp_path / "unrelated.py").write_text("x = 1\n")
     np.savez(tmp_path / "shift.npz", x=0.0)
     name = f"{tmp_path}/my.py:task"
-    run = search(small(programs=6, tasks=[name]), tmp_path / "run")
+    run = search(small_config(programs=6, tasks=[name]), tmp_path / "run")
 
-    def again() -> None:
-        own._load.cache_clear()
+    def load_task_and_resume() -> None:
+        _load.cache_clear()
         resume(run.directory, programs=7)
 
     edits: dict[str, Callable[[], object]] = {
         "my.py": lambda: (tmp_path / "my.py").write_text(USER_TASK + "\n"),
-        "helper.py": lambda: (tmp_path / "helper.py").write_text("more = float\n"),
+        "helper.py": lambda: (tmp_path / "helper.py").write_text("transform = float\n"),
         "shift.npz": lambda: np.savez(tmp_path / "shift.npz", x=0.5),
     }
     for file, edit in edits.items():
-        before = (tmp_path / file).read_bytes()
+        original_content = (tmp_path / file).read_bytes()
         edit()
         with pytest.raises(UsageError, match=f"{name}.*{file} changed.*undo the change"):
-            again()
+            load_task_and_resume()
         assert failed_subjects(check(run.directory)) == {"tasks"}
-        (tmp_path / file).write_bytes(before)
+        (tmp_path / file).write_bytes(original_content)
     (tmp_path / "unrelated.py").write_text("x = 2\n")
-    again()
+    load_task_and_resume()
     assert Run(run.directory).status().generated == 7
 
 
 def test_a_run_with_changed_bundled_data_is_not_resumed(tmp_path: Path) -> None:
-    """An upgrade of the library that bundles the data may change them."""
-    run = search(small(programs=6), tmp_path / "run")
+    """An upgrade of the library that bundles the data, such as scikit-learn, may change the data.
+
+    The test changes the stored digest of the data instead.
+    """
+    run = search(small_config(programs=6), tmp_path / "run")
     store = Store.open(run.directory, "search")
-    kept = store.meta("tasks")
-    assert kept is not None
-    digest = json.loads(kept)["digits-mlp"]["arrays of the task's data"]
-    store.set_meta("tasks", kept.replace(digest, "0" * len(digest)))
+    stored_digests = store.meta("tasks")
+    assert stored_digests is not None
+    digest = json.loads(stored_digests)["digits-mlp"]["arrays of the task's data"]
+    store.set_meta("tasks", stored_digests.replace(digest, "0" * len(digest)))
     store.close()
     with pytest.raises(UsageError, match=r"digits-mlp.*arrays of the task's data changed"):
         resume(run.directory, programs=7)

@@ -29,7 +29,7 @@ from primitives import zoo
 TASK = "digits-mlp"
 
 
-def small(programs: int = 120, **settings: Any) -> Config:
+def small_config(programs: int = 120, **settings: Any) -> Config:
     return make_config(
         {
             "tasks": [TASK],
@@ -46,7 +46,7 @@ def small(programs: int = 120, **settings: Any) -> Config:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An uninterrupted search by one worker."""
-    return search(small(), tmp_path_factory.mktemp("runs") / "uninterrupted", workers=1)
+    return search(small_config(), tmp_path_factory.mktemp("runs") / "uninterrupted", workers=1)
 
 
 def status_without_times(run: Run) -> dict[str, Any]:
@@ -60,9 +60,9 @@ def status_without_times(run: Run) -> dict[str, Any]:
 def test_a_search_touches_only_search_tasks(task: str, tmp_path: Path) -> None:
     """Other tasks are refused by the Python functions too."""
     with pytest.raises(UsageError, match=f"'{task}' is a .* task; search on some of "):
-        search(small(tasks=[task]), tmp_path / "run")
+        search(small_config(tasks=[task]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    make_run_directory(tmp_path / "by-hand", small(tasks=[task]), {})
+    make_run_directory(tmp_path / "by-hand", small_config(tasks=[task]), {})
     with pytest.raises(UsageError, match=f"'{task}' is a .* task"):
         resume(tmp_path / "by-hand")
 
@@ -70,7 +70,7 @@ def test_a_search_touches_only_search_tasks(task: str, tmp_path: Path) -> None:
 def test_the_result_does_not_depend_on_the_number_of_workers(
     uninterrupted: Run, tmp_path: Path
 ) -> None:
-    two = search(small(), tmp_path / "two", workers=2)
+    two = search(small_config(), tmp_path / "two", workers=2)
     assert two.top(None) == uninterrupted.top(None)
     assert status_without_times(two) == status_without_times(uninterrupted)
 
@@ -91,7 +91,7 @@ def test_an_interrupted_search_resumes_to_the_uninterrupted_one(
     uninterrupted: Run, tmp_path: Path
 ) -> None:
     directory = tmp_path / "interrupted"
-    make_run_directory(directory, small(), describe())
+    make_run_directory(directory, small_config(), describe())
     for programs in (30, 70):
         observer = _StopsAfter(programs)
         observer.search = Search(directory, read_config(directory), workers=2, observer=observer)
@@ -105,7 +105,7 @@ def test_a_finished_search_is_extended_to_the_longer_search(
     uninterrupted: Run, tmp_path: Path
 ) -> None:
     directory = tmp_path / "extended"
-    search(small(programs=60), directory)
+    search(small_config(programs=60), directory)
     assert resume(directory, programs=120).top(None) == uninterrupted.top(None)
 
 
@@ -137,7 +137,7 @@ def _requests(directory: Path) -> int:
 
 def test_ctrl_c_stops_cleanly_says_how_to_resume_and_exits_with_130(tmp_path: Path) -> None:
     directory = tmp_path / "stopped"
-    make_run_directory(directory, small(programs=100_000), describe())
+    make_run_directory(directory, small_config(programs=100_000), describe())
     process = subprocess.Popen(
         _command("resume", directory, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -154,7 +154,7 @@ def test_ctrl_c_stops_cleanly_says_how_to_resume_and_exits_with_130(tmp_path: Pa
 
 def test_an_injected_program_becomes_the_next_child_and_is_replayed(tmp_path: Path) -> None:
     directory = tmp_path / "injected"
-    config = small(programs=40)
+    config = small_config(programs=40)
     search(config, directory)
     store = Store.open(directory, "inject")
     number = store.inject(str(zoo.load("lion")))
@@ -170,7 +170,7 @@ def test_an_injected_program_becomes_the_next_child_and_is_replayed(tmp_path: Pa
 def test_a_time_limit_ends_the_search_with_a_confirmed_or_the_first_champion(
     tmp_path: Path,
 ) -> None:
-    run = search(small(programs=None, minutes=0.05), tmp_path / "timed")
+    run = search(small_config(programs=None, minutes=0.05), tmp_path / "timed")
     status = run.status()
     assert status.stop_reason == "minutes"
     best = status.best
@@ -179,7 +179,7 @@ def test_a_time_limit_ends_the_search_with_a_confirmed_or_the_first_champion(
 
 
 def test_a_resume_with_a_limit_below_the_counts_of_the_run_is_refused(tmp_path: Path) -> None:
-    run = search(small(60), tmp_path / "run")
+    run = search(small_config(60), tmp_path / "run")
     before = run.top(100)
     with pytest.raises(UsageError, match="60 programs already"):
         resume(run.directory, programs=12)
@@ -191,11 +191,11 @@ def test_a_resume_with_a_limit_below_the_counts_of_the_run_is_refused(tmp_path: 
 def test_a_limit_of_trainings_is_kept_resumed_and_raised_like_one_of_programs(
     tmp_path: Path,
 ) -> None:
-    long = search(small(programs=None, trainings=120), tmp_path / "long")
+    long = search(small_config(programs=None, trainings=120), tmp_path / "long")
     assert long.status().stop_reason == "trainings"
     assert long.status().trainings >= 120
     directory = tmp_path / "short"
-    search(small(programs=None, trainings=60), directory)
+    search(small_config(programs=None, trainings=60), directory)
     before = Run(directory).top(None)
     assert resume(directory).top(None) == before
     with pytest.raises(UsageError, match=r"trainings already.*--trainings"):
@@ -209,14 +209,14 @@ def test_a_limit_of_trainings_is_kept_resumed_and_raised_like_one_of_programs(
 
 
 def test_new_limits_replace_all_of_the_runs_own(tmp_path: Path) -> None:
-    search(small(programs=None, minutes=1e-6), tmp_path / "run")
+    search(small_config(programs=None, minutes=1e-6), tmp_path / "run")
     assert resume(tmp_path / "run", programs=40).status().generated == 40
     assert resume(tmp_path / "run", minutes=1e-6).status().stop_reason == "minutes"
 
 
 def test_a_run_whose_config_was_changed_is_not_resumed(tmp_path: Path) -> None:
     """Settings that do not change the record, such as limits, may change."""
-    run = search(small(programs=20), tmp_path / "run")
+    run = search(small_config(programs=20), tmp_path / "run")
     before = run.top(None)
     config = run.directory / "config.toml"
     text = config.read_text()
@@ -257,7 +257,7 @@ def test_a_champion_that_misses_the_hurdle_is_still_shown(tmp_path: Path) -> Non
     """The initial program diverges: its fitness is the worst score, and no task is left out."""
     tasks = [TASK, "photos-autoencoder"]
     init = "def train(w, g, lr):\n    update = g * -1e30\n    return update\n"
-    run = search(small(programs=5, tasks=tasks, init=init), tmp_path / "hopeless")
+    run = search(small_config(programs=5, tasks=tasks, init=init), tmp_path / "hopeless")
     best = run.best()
     assert best is not None
     assert best.fitness.mean == pytest.approx(-np.log(4))
@@ -271,7 +271,7 @@ def test_a_failing_worker_names_the_program_and_loses_nothing(
     from evosearch.measuring.scorer import Scorer
 
     directory = tmp_path / "failing"
-    make_run_directory(directory, small(), describe())
+    make_run_directory(directory, small_config(), describe())
     original = Scorer.measure
     calls = iter(range(1000))
 

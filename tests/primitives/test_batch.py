@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from primitives import CapacityError, encode, interpreter, ops, parse, zoo
 from primitives.machine import instructions
@@ -20,6 +19,7 @@ from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import gangs, kernel, run_batch
 from primitives.machine.step import read
 from tests.primitives.test_interpreters import assert_agree, random_inputs
+from tests.primitives.triton_ir import lowered_for_cuda
 from tests.strategies import programs
 
 LANES = 8
@@ -171,28 +171,26 @@ def test_the_interpreter_under_vmap_agrees_with_the_interpreter(names):
             np.testing.assert_allclose(b[lane], a, rtol=1e-5, atol=1e-7)
 
 
-def lowered_for_cuda():
+def text_for_cuda():
     """Return the text of a step of Lion in four lanes, lowered for an NVIDIA GPU."""
     op_names = frozenset(ops.names("full"))
     machine = interpreter(op_names)
     weights, grads, _ = random_inputs(0)
     code = jax.tree.map(lambda leaf: np.stack([leaf] * 4), encode(zoo.load("lion"), op_names))
     state = jax.vmap(lambda code: machine.init(weights, code, 1.0))(code)
-    step = jax.jit(jax.vmap(lambda s: machine.update(grads[0], s, weights, lr=1.0, t=1.0)))
-    gpu = AbstractDevice(device_kind="NVIDIA H100", num_cores=132, platform="gpu")
-    with use_abstract_mesh(AbstractMesh((), (), abstract_device=gpu)):  # JAX 0.11 asks for it
-        return step.trace(state).lower(lowering_platforms=("cuda",)).as_text()
+    step = jax.vmap(lambda s: machine.update(grads[0], s, weights, lr=1.0, t=1.0))
+    return lowered_for_cuda(step, state).as_text()
 
 
 def test_the_kernel_lowers_for_cuda_without_a_gpu():
-    text = lowered_for_cuda()
+    text = text_for_cuda()
     assert "__gpu$xla.gpu.triton" in text
     assert "optimizer_programs" in text
 
 
 def test_a_jax_without_triton_runs_gangs_on_cuda(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
-    assert "triton" not in lowered_for_cuda()
+    assert "triton" not in text_for_cuda()
 
 
 def test_the_packages_import_without_triton():

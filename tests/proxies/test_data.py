@@ -1,7 +1,12 @@
 """The data sources, their fixed parts, and the registry of tasks."""
 
+import gzip
 import itertools
+import json
+import runpy
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +15,9 @@ import pytest
 
 import proxies
 from proxies import UnknownTaskError, data, registry
+from proxies.identity import ARRAYS
 
+ROOT = Path(proxies.__file__).parents[1]
 SOURCES = [source() for source in data.SOURCES.values()]
 PART_FRACTIONS: dict[data.Part, float] = {"search": 0.5, "validation": 0.2, "held-out": 0.3}
 
@@ -63,6 +70,34 @@ def test_the_alphabet_has_64_characters_and_covers_the_text() -> None:
     (blocks,) = data.topics().arrays
     assert blocks.max() < 64
     assert np.mean(blocks == data.ALPHABET.index(data.OTHER)) < 0.01
+
+
+def test_sources_and_tasks_have_the_recorded_digests() -> None:
+    """They are the same with every version of Python and of the libraries."""
+    recorded = json.loads((Path(__file__).parent / "digests.json").read_text())
+    assert proxies.digests() == recorded["sources"]
+    assert set(recorded["tasks"]) == set(proxies.names())
+    for name, parts in recorded["tasks"].items():
+        digest = proxies.digest(proxies.load(name))
+        if name.startswith("tumours"):  # cube roots differ between CPUs in the last bit
+            digest[ARRAYS] = parts[ARRAYS]
+        assert digest == parts, name
+
+
+def test_the_bundled_files_agree_with_their_origins(tmp_path: Path) -> None:
+    runpy.run_path(str(ROOT / ".ci" / "sources"))["write"](tmp_path)
+    bundled = ROOT / "proxies" / "sources"
+    for name, tolerance in (("digits", 0), ("tumours", 0), ("photos", 4)):  # JPEG decoders differ
+        with np.load(tmp_path / f"{name}.npz") as now, np.load(bundled / f"{name}.npz") as before:
+            assert now.files == before.files
+            for key in now.files:
+                assert now[key].dtype == before[key].dtype
+                np.testing.assert_allclose(now[key] * 1.0, before[key] * 1.0, atol=tolerance)
+    if sys.version_info[:3] == (3, 11, 7):
+        file = "topics.json.gz"
+        assert gzip.decompress((tmp_path / file).read_bytes()) == gzip.decompress(
+            (bundled / file).read_bytes()
+        )
 
 
 def test_a_change_of_the_data_changes_the_digest() -> None:

@@ -228,5 +228,4 @@ def test_the_documentation_lists_every_task_and_source() -> None:
         assert f"| {task.description} | {task.metric} |" in text
     for name, source in proxies.data.SOURCES.items():
         sizes = " / ".join(f"{len(source().part(part)[0]):,}" for part in proxies.data.PARTS)
-        if name != "topics":  # its size depends on the version of Python
-            assert f"| `{name}` | {source().provenance} | {sizes} |" in text
+        assert f"| `{name}` | {source().provenance} | {sizes} |" in text

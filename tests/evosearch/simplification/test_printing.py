@@ -27,7 +27,7 @@ from evosearch.simplification.derivation_files import (
 from evosearch.statistics import Interval
 from primitives import parse, zoo
 from tests.evosearch.stored_runs import config
-from tests.evosearch.test_search import small
+from tests.evosearch.test_search import small_config
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -173,7 +173,7 @@ def test_an_incomplete_derivation_does_not_replace_a_complete_one(tmp_path: Path
 
 
 def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
-    directory = search(small(programs=5), tmp_path / "run").directory
+    directory = search(small_config(programs=5), tmp_path / "run").directory
     number = json.loads(run("status", directory, "--json").out)["best"]["id"]
     assert not json.loads(run("show", directory, "--json").out)["measured"]
     save_derivation(directory, number, measured())
@@ -190,7 +190,7 @@ def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
 
 
 def test_the_simplified_form_of_a_runs_program_can_be_named(run: Any, tmp_path: Path) -> None:
-    directory = search(small(programs=5), tmp_path / "run").directory
+    directory = search(small_config(programs=5), tmp_path / "run").directory
     number = json.loads(run("status", directory, "--json").out)["best"]["id"]
     result = run("show", f"{directory}:simplified")
     assert result.status == 2
@@ -215,7 +215,7 @@ def test_a_search_can_end_with_the_simplification_of_its_champion(
         return measured()
 
     monkeypatch.setattr("evosearch.pipeline.pipeline.simplify", simplified)
-    config, directory = small(programs=3, simplify=True), tmp_path / "run"
+    config, directory = small_config(programs=3, simplify=True), tmp_path / "run"
     if caller == "function":
         search(config, directory)
     else:
@@ -260,7 +260,7 @@ def test_only_a_complete_simplification_reports_nothing_to_simplify() -> None:
 
 
 def test_duplicate_and_unknown_names_are_refused_before_any_work(run: Any, tmp_path: Path) -> None:
-    directory = search(small(programs=5), tmp_path / "run").directory
+    directory = search(small_config(programs=5), tmp_path / "run").directory
     result = run("simplify", f"{directory}#0", "0", "--algebra-only")
     assert result.status == 2
     assert "leave out '0'" in result.err

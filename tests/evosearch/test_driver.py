@@ -1,0 +1,106 @@
+"""The benchmark of the driver: a search on a fake device, and its figures."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+import proxies
+from evosearch.benchmarking.driver import measure_driver
+from evosearch.benchmarking.fake_device import FakeDevice
+from evosearch.benchmarking.plan import mutants
+from evosearch.report.benchmark import batches_report
+from evosearch.report.terminal import plain_text
+from primitives import encode, interpreter, zoo
+from proxies.training.lanes import Entry, Lanes
+from proxies.training.loop import Loop, StepSchedule, TrainingResult
+
+OPS = zoo.load("adamw_paper").ops
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return measure_driver(lanes=16, seconds=0.5, step_seconds=0.002)
+
+
+def entry(number: int, limit: float = np.inf) -> Entry:
+    """Return a training of mutant `number`."""
+    rates = proxies.relative_rates("cosine", STEPS, STEPS)
+    schedule = StepSchedule.plain(rates, STEPS)._replace(limits=np.full(STEPS, limit, np.float32))
+    program = mutants(number + 1, OPS)[number]
+    return Entry(np.array([0, 7], np.uint32), schedule, (encode(program, OPS), np.float32(1)))
+
+
+def fake_lanes(device: FakeDevice, task: str = "digits-mlp") -> Lanes:
+    return device.lanes(Loop(proxies.load(task), interpreter(OPS)), None, entry(0), 16, [None])
+
+
+def train(lanes: Lanes, numbers: list[int], limit: float = np.inf) -> list[TrainingResult]:
+    """Train mutants in the first lanes to the end."""
+    slots = list(range(len(numbers)))
+    for slot, number in enumerate(numbers):
+        lanes.load([slot], [entry(number, limit)])
+    lanes.advance(STEPS)
+    return [result for slot in slots for result in lanes.finish([slot])]
+
+
+def test_an_instant_device_shows_the_speed_of_the_driver(document: dict[str, Any]) -> None:
+    instant = document["instant"]
+    assert instant["generated_per_second"] > 20
+    assert instant["measured_per_second"] > 5
+    assert 0 < instant["main_thread_us"] < instant["driver_us"]
+    json.dumps(document, allow_nan=False)
+
+
+def test_a_slow_device_limits_the_search_and_has_fuller_lanes(document: dict[str, Any]) -> None:
+    instant, slow = document["instant"], document["slow"]
+    assert slow["measured_per_second"] < instant["measured_per_second"]
+    assert instant["lanes_filled"] < slow["lanes_filled"] <= 1
+
+
+def test_a_training_on_the_fake_device_depends_on_its_inputs_only() -> None:
+    forwards = train(fake_lanes(FakeDevice()), [0, 1, 2, 3])
+    backwards = train(fake_lanes(FakeDevice()), [3, 2, 1, 0])[::-1]
+    losses = [float(result.loss) for result in forwards]
+    assert losses == [float(result.loss) for result in backwards]
+    assert len(set(losses)) == 4
+    (other_task,) = train(fake_lanes(FakeDevice(), "points-teacher"), [0])
+    assert float(other_task.loss) != losses[0]
+
+
+def test_some_trainings_on_the_fake_device_stop_at_their_limit() -> None:
+    results = train(fake_lanes(FakeDevice()), list(range(16)), limit=1.0)
+    stopped = [result for result in results if result.stopped]
+    assert 2 <= len(stopped) <= 14
+    assert all(result.steps < STEPS and result.loss > np.e for result in stopped)
+    assert all(result.steps == STEPS for result in results if not result.stopped)
+    unlimited = train(fake_lanes(FakeDevice()), list(range(16)))
+    assert not any(result.stopped for result in unlimited)
+
+
+def test_batches_wait_for_one_another_on_a_slow_device() -> None:
+    device = FakeDevice(step_seconds=0.001)
+    lanes = [fake_lanes(device), fake_lanes(device)]
+    threads = [threading.Thread(target=train, args=(each, [0])) for each in lanes]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.perf_counter() - start >= 2 * STEPS * 0.001
+
+
+def test_the_report_names_the_speed_and_the_full_lanes(document: dict[str, Any]) -> None:
+    batches = {"device": "TPU", "jax": "1", "date": "today", "batches": [], "throughput": []}
+    rates = {"flops_per_second": {"float32": 1e9}, "bytes_per_second": 1e9}
+    others = {"paper": [], "abstract_us": None, "search": None, "skipped": []}
+    text = plain_text(batches_report(batches | others | {"rates": rates, "driver": document}))
+    assert "With 16 lanes per task on a fake device" in text
+    assert f"generates {document['instant']['generated_per_second']:,.0f} programs" in text
+    assert f"If a step takes 2 ms, {document['slow']['lanes_filled']:.0%} of the lanes" in text
