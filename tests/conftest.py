@@ -1,4 +1,4 @@
-"""Shared setup of all tests: deterministic Hypothesis, two CPU devices, command lines."""
+"""Settings of all tests (Hypothesis, JAX devices, caches) and a fixture that runs commands."""
 
 import gc
 import os
@@ -10,14 +10,16 @@ from typing import Any
 
 from tests.xla_options import FLAGS
 
-# All processes of a test run share one compilation cache.
-_CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp("-evosearch-tests")
-if _CACHE:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+# All processes of a test run share one cache of compiled XLA programs.
+_COMPILATION_CACHE = (
+    None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp("-evosearch-tests")
+)
+if _COMPILATION_CACHE:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILATION_CACHE
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-# Tests do not read or change which files the user trusts.
-_STATE = tempfile.mkdtemp("-evosearch-state")
-os.environ["XDG_STATE_HOME"] = _STATE
+# With a state directory of their own, tests do not touch the list of files that the user trusts.
+_STATE_DIRECTORY = tempfile.mkdtemp("-evosearch-state")
+os.environ["XDG_STATE_HOME"] = _STATE_DIRECTORY
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -33,28 +35,28 @@ settings.register_profile(
 )
 settings.load_profile("evosearch")
 
-gc.set_threshold(50_000, 20, 20)  # JAX keeps many objects, which slow collections down
-jax.config.update("jax_num_cpu_devices", 2)  # before JAX starts its devices
+gc.set_threshold(50_000, 20, 20)  # collect rarely: JAX keeps many objects, so this is slow
+jax.config.update("jax_num_cpu_devices", 2)  # has no effect after JAX has started its devices
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set XLA flags that compile faster, at the cost of slower code.
+    """Set XLA flags that shorten compilation, which takes most of the time of the tests.
 
-    Compilation takes most of the suite's time. The flags are set before JAX starts its devices and
-    reach processes that tests start. Tests on accelerators use the default flags.
+    The flags apply to this process and to the processes that tests start. Tests on accelerators
+    use the default flags.
     """
     if config.getoption("markexpr") != "gpu":
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(_STATE, ignore_errors=True)
-    if _CACHE:
-        shutil.rmtree(_CACHE, ignore_errors=True)
+    shutil.rmtree(_STATE_DIRECTORY, ignore_errors=True)
+    if _COMPILATION_CACHE:
+        shutil.rmtree(_COMPILATION_CACHE, ignore_errors=True)
 
 
 class CommandResult:
-    """Exit status and output of a command."""
+    """Exit status, standard output and standard error of a command."""
 
     def __init__(self, status: int, out: str, err: str):
         self.status, self.out, self.err = status, out, err
@@ -62,16 +64,15 @@ class CommandResult:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that runs a command line in this process."""
+    """Return a function that runs an evosearch command, given its arguments, in this process."""
 
-    def call(*words: str | Path) -> CommandResult:
-        monkeypatch.setattr(sys, "argv", ["evosearch", *map(str, words)])
-        monkeypatch.setattr(
-            "evosearch.cli.interrupts.leave", sys.exit
-        )  # do not end the test process
-        with pytest.raises(SystemExit) as ended:
+    def run_command(*arguments: str | Path) -> CommandResult:
+        monkeypatch.setattr(sys, "argv", ["evosearch", *map(str, arguments)])
+        # The original function would end the test process.
+        monkeypatch.setattr("evosearch.cli.interrupts.leave", sys.exit)
+        with pytest.raises(SystemExit) as system_exit:
             main()
         captured = capsys.readouterr()
-        return CommandResult(int(ended.value.code or 0), captured.out, captured.err)
+        return CommandResult(int(system_exit.value.code or 0), captured.out, captured.err)
 
-    return call
+    return run_command

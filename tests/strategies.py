@@ -47,8 +47,8 @@ def programs(
 ):
     """Draw a valid program.
 
-    Statements prefer operands that were assigned recently and that no statement has read yet. The
-    update is the last variable that no statement has read. So a large part of the program is live.
+    To make a large part of the program live, statements prefer operands that were assigned recently
+    and that no statement has read yet. The update is the last variable that no statement has read.
 
     Args:
         draw: draws an example from a strategy; Hypothesis passes it.
@@ -59,43 +59,52 @@ def programs(
         kinds: strategy for the kinds of states.
         op_names: names of the ops to use.
     """
-    params, states = draw(parameters(max_states, kinds))
-    state_kinds = {p.name: p.kind for p in params if p.name in states}
-    environment = {p.name: state_kinds.get(p.name, Kind.SCALAR) for p in params}
-    environment |= {"w": Kind.TENSOR, "g": Kind.TENSOR}
+    program_parameters, states = draw(parameters(max_states, kinds))
+    state_kinds = {p.name: p.kind for p in program_parameters if p.name in states}
+    variable_kinds = {p.name: state_kinds.get(p.name, Kind.SCALAR) for p in program_parameters}
+    variable_kinds |= {"w": Kind.TENSOR, "g": Kind.TENSOR}
     unread = ["g", *states]
     op_name = st.sampled_from(op_names or ops.names(op_set))
     statements = []
     for _ in range(draw(st.integers(min_statements, max_statements))):
         op = OPS[draw(op_name)]
-        args = draw(operands(op, environment, unread))
-        kind = op.result_kind(tuple(environment.get(arg, Kind.SCALAR) for arg in args))
+        args = draw(operands(op, variable_kinds, unread))
+        kind = op.result_kind(tuple(variable_kinds.get(arg, Kind.SCALAR) for arg in args))
         targets = [
-            t for t in (*LOCAL_NAMES, *states) if fits(kind, state_kinds.get(t, Kind.TENSOR))
+            name
+            for name in (*LOCAL_NAMES, *states)
+            if fits(kind, state_kinds.get(name, Kind.TENSOR))
         ]
-        target = draw(st.sampled_from([t for t in targets if t not in unread] or targets))
+        already_read = [name for name in targets if name not in unread]
+        target = draw(st.sampled_from(already_read or targets))
         statements.append(Statement(target, op.name, args))
-        environment[target] = kind
+        variable_kinds[target] = kind
         unread = [*(name for name in unread if name not in (*args, target)), target]
     update = unread[-1] if unread else "g"
-    return Program(params, tuple(statements), (update, *states))
+    return Program(program_parameters, tuple(statements), (update, *states))
 
 
 @st.composite
-def operands(draw, op, environment, unread=()):
-    """Draw operands of valid kinds for `op`: constants, or names from `environment`.
+def operands(draw, op, variable_kinds, unread=()):
+    """Draw operands of valid kinds for `op`: constants or names of variables.
 
     Args:
         draw: draws an example from a strategy; Hypothesis passes it.
         op: the op.
-        environment: kind of each variable that has a value, by name.
+        variable_kinds: the kind of each variable that has a value, by name.
         unread: names of the variables that no statement has read yet, the most recent last.
     """
     args = []
-    for operand in op.operands:
-        suitable = sorted(n for n, k in environment.items() if operand == "x" or k == Kind.SCALAR)
+    for operand_type in op.operands:
+        may_have_any_kind = operand_type == "x"
+        suitable = sorted(
+            name
+            for name, kind in variable_kinds.items()
+            if may_have_any_kind or kind == Kind.SCALAR
+        )
         suitable_unread = [name for name in unread if name in suitable and name not in args]
-        candidates = [*suitable_unread[-2:] * 4, *suitable, *[None] * (1 if operand == "x" else 4)]
-        name = draw(st.sampled_from(candidates))
+        constant = [None] * (1 if may_have_any_kind else 4)
+        # Repeated candidates are more likely to be drawn.
+        name = draw(st.sampled_from([*suitable_unread[-2:] * 4, *suitable, *constant]))
         args.append(draw(constants) if name is None else name)
     return tuple(args)

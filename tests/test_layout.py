@@ -1,4 +1,4 @@
-"""Imports between packages, folders and modules go in one direction."""
+"""Tests that imports between packages, folders and modules go in one direction."""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import networkx as nx
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MAY_NOT_IMPORT = {"primitives": {"proxies", "evosearch"}, "proxies": {"evosearch"}}
+FORBIDDEN_IMPORTS = {"primitives": {"proxies", "evosearch"}, "proxies": {"evosearch"}}
 FOLDERS = {
     "primitives": ("text", "", "graph", "machine", "algebra", "explain", "export"),
     "proxies": ("", "training", "tasks", "user_tasks"),
@@ -25,10 +25,10 @@ FOLDERS = {
         "cli",
     ),
 }
-"""The folders of each package in import order: a folder imports from itself and earlier ones."""
-PARSING = {"primitives.parsing", "primitives.zoo"}
-"""Modules at the top of `primitives` that import from `graph`, since they check kinds."""
-FRONTS = {"primitives", "proxies", "evosearch", "evosearch.__main__", "proxies.loading"}
+"""The folders of each package; a folder may import from itself and from earlier folders."""
+IMPORTS_FROM_GRAPH = {"primitives.parsing", "primitives.zoo"}
+"""Top-level modules of `primitives` that import from `graph`, because they check kinds."""
+REEXPORTING = {"primitives", "proxies", "evosearch", "evosearch.__main__", "proxies.loading"}
 """Modules that re-export names and may import from any folder of their package."""
 
 
@@ -46,7 +46,7 @@ MODULES = modules()
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Yield the modules that a source file imports, inside functions too."""
+    """Yield the modules that a source file imports, including imports inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -66,53 +66,56 @@ def folder(module: str) -> str:
 def rank(module: str) -> float:
     """Return the position of a module's folder in the import order."""
     order = FOLDERS[module.split(".")[0]]
-    if module in PARSING:
+    if module in IMPORTS_FROM_GRAPH:
         return order.index("graph") + 0.5
     return order.index(folder(module))
 
 
-@pytest.mark.parametrize("package", MAY_NOT_IMPORT)
+@pytest.mark.parametrize("package", FORBIDDEN_IMPORTS)
 def test_packages_import_in_one_direction(package):
     sources = sorted((ROOT / package).rglob("*.py"))
     assert sources
     for path in sources:
-        forbidden = MAY_NOT_IMPORT[package] & {name.split(".")[0] for name in imports(path)}
+        forbidden = FORBIDDEN_IMPORTS[package] & {name.split(".")[0] for name in imports(path)}
         assert not forbidden, f"{path.relative_to(ROOT)} imports {forbidden}"
 
 
 @pytest.mark.parametrize("package", FOLDERS)
 def test_every_folder_has_a_position_in_the_import_order(package):
-    with_code = {path.parent.name for path in (ROOT / package).glob("*/*.py")}
-    assert with_code - {"zoo", "ops", "presets"} == set(FOLDERS[package]) - {""}
+    folders_with_code = {path.parent.name for path in (ROOT / package).glob("*/*.py")}
+    data_folders = {"zoo", "ops", "presets"}
+    assert folders_with_code - data_folders == set(FOLDERS[package]) - {""}
 
 
-@pytest.mark.parametrize("module", sorted(MODULES.keys() - FRONTS))
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - REEXPORTING))
 def test_a_module_imports_only_from_its_own_and_earlier_folders(module):
     for imported in imports(MODULES[module]):
         if imported in MODULES and imported.split(".")[0] == module.split(".")[0]:
-            if imported in FRONTS:  # a re-export; the module that defines the name is checked
+            if imported in REEXPORTING:
                 continue
             assert rank(imported) <= rank(module), f"{module} imports {imported}"
 
 
 def test_there_are_no_circular_imports():
+    checked_modules = MODULES.keys() - REEXPORTING
     graph = nx.DiGraph(
         (module, imported)
-        for module in MODULES.keys() - FRONTS
+        for module in checked_modules
         for imported in imports(MODULES[module])
-        if imported in MODULES.keys() - FRONTS and imported != module
+        if imported in checked_modules and imported != module
     )
     components = nx.strongly_connected_components(graph)
-    assert [component for component in components if len(component) > 1] == []
+    cycles = [component for component in components if len(component) > 1]
+    assert cycles == []
 
 
-def test_the_top_of_primitives_is_short():
+def test_primitives_has_at_most_12_modules_and_folders_at_its_top():
     entries = {path.name for path in (ROOT / "primitives").iterdir()}
     entries -= {"__init__.py", "__pycache__", "py.typed", "zoo"}
     assert len(entries) <= 12
 
 
-def test_imports_inside_functions_are_found(tmp_path):
-    source = tmp_path / "late.py"
+def test_the_function_imports_finds_imports_inside_functions(tmp_path):
+    source = tmp_path / "module.py"
     source.write_text("def f():\n    import evosearch.cli\n    from proxies.data import x\n")
     assert set(imports(source)) == {"evosearch.cli", "proxies.data"}

@@ -1,4 +1,4 @@
-"""The check of the English in `.ci/prose` finds what it is for."""
+"""Tests of `.ci/prose`, which refuses some phrases and long sentences."""
 
 from __future__ import annotations
 
@@ -9,37 +9,43 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LONG = "A sentence " + "of many words " * 15 + "is refused."
+LONG_SENTENCE = "A sentence " + "of many words " * 15 + "is refused."
 
 
-def _checked(path: Path) -> tuple[int, str]:
+def _check(path: Path) -> tuple[int, str]:
+    """Run `.ci/prose` on a file and return its exit status and output."""
     command = [sys.executable, str(ROOT / ".ci" / "prose"), str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert not done.stderr
-    return done.returncode, done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not result.stderr
+    return result.returncode, result.stdout
 
 
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
         ("page.md", "The search begins ANEW here.\n", "'ANEW': again"),
-        ("page.md", f"First.\n\n{LONG}\n", "page.md:3: 49 words"),
+        ("page.md", f"First.\n\n{LONG_SENTENCE}\n", "page.md:3: 49 words"),
         ("code.py", '"""WHOEVER reads it."""\n', "'WHOEVER': name"),
         ("code.py", "x = 1\n\n# It begins ANEW.\n", "code.py:3"),
         ("code.py", 'raise ValueError("the file IS TOLD")\n', "'IS TOLD': is notified"),
     ],
 )
-def test_it_names_the_place_and_the_remedy(
+def test_a_refused_phrase_is_reported_with_its_line_or_what_to_write_instead(
     name: str, text: str, expected: str, tmp_path: Path
 ) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
-    status, printed = _checked(path)
+    status, output = _check(path)
     assert status == 1
-    assert expected in printed
+    assert expected in output
 
 
-def test_code_blocks_and_tables_of_a_page_are_not_prose(tmp_path: Path) -> None:
+def test_sentences_in_code_blocks_and_tables_may_be_long(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"```\n{LONG}\n```\n\n    {LONG}\n\n| {LONG} |\n\nShort. {LONG[:40]}.\n")
-    assert _checked(page) == (0, "")
+    block, indented_block, row = (
+        f"```\n{LONG_SENTENCE}\n```",
+        f"    {LONG_SENTENCE}",
+        f"| {LONG_SENTENCE} |",
+    )
+    page.write_text(f"{block}\n\n{indented_block}\n\n{row}\n\nA short sentence.\n")
+    assert _check(page) == (0, "")

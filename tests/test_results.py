@@ -1,4 +1,4 @@
-"""The pages on results show the programs in docs/winners and docs/appendix/winners."""
+"""Tests that the pages on results show the programs in docs/winners and docs/appendix/winners."""
 
 from pathlib import Path
 from textwrap import indent
@@ -17,21 +17,21 @@ WINNERS = sorted([*(DOCS / "winners").glob("*.txt"), *(APPENDIX / "winners").glo
 
 
 @pytest.mark.parametrize("path", WINNERS, ids=lambda path: path.stem)
-def test_a_page_shows_each_winner_without_dead_statements(path: Path) -> None:
+def test_a_page_shows_each_winner_and_no_winner_has_dead_statements(path: Path) -> None:
     text = path.read_text(encoding="utf-8").strip()
     assert indent(text, "    ") in PAGES
     program = parse(text)
     assert live(program) == program
 
 
-def test_every_winner_has_its_simplified_form() -> None:
+def test_the_folders_have_the_simplified_form_of_every_winner() -> None:
     names = {path.stem for path in WINNERS}
-    raw = {name for name in names if not name.endswith("-simplified")}
-    assert names == raw | {f"{name}-simplified" for name in raw}
-    assert raw
+    found_by_search = {name for name in names if not name.endswith("-simplified")}
+    assert names == found_by_search | {f"{name}-simplified" for name in found_by_search}
+    assert found_by_search
 
 
 def test_algebra_alone_simplifies_an_earlier_winner_to_orthogonalized_momentum() -> None:
-    raw = parse((APPENDIX / "winners" / "earlier-2.txt").read_text(encoding="utf-8"))
-    ops = [statement.op for statement in simplify(raw).program.statements]
+    winner = parse((APPENDIX / "winners" / "earlier-2.txt").read_text(encoding="utf-8"))
+    ops = [statement.op for statement in simplify(winner).program.statements]
     assert ops == ["ema", "orthogonalize", "multiply", "add", "multiply", "multiply"]

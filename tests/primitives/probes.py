@@ -1,14 +1,10 @@
-"""Programs and functions that several test files share."""
+"""The programs of Chen et al. 2023 that became Lion, and functions that compare updates."""
 
 from pathlib import Path
 
 import numpy as np
 
-from primitives import (
-    initial_state,
-    parse,
-    step,
-)
+from primitives import initial_state, parse, step
 from tests.strategies import programs
 
 DATA = Path(__file__).parent / "data"
@@ -22,14 +18,14 @@ def updates(program, steps=4, seed=0):
     rng = np.random.default_rng(seed)
     weights = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=4)}
     state = initial_state(program, weights, np)
-    rows = []
+    flat_updates = []
     for t in range(1, steps + 1):
-        grads = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=4)}
-        update, state = step(program, state, weights, grads, lr=1 / t, t=t, xp=np)
-        rows.append(np.concatenate([update["a"].ravel(), update["b"]]))
-    return np.stack(rows)
+        gradients = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=4)}
+        update, state = step(program, state, weights, gradients, lr=1 / t, t=t, xp=np)
+        flat_updates.append(np.concatenate([update["a"].ravel(), update["b"]]))
+    return np.stack(flat_updates)
 
 
-def updates_agree(a, b):
+def updates_agree(first, second):
     """Return whether two arrays of updates are equal up to float64 rounding."""
-    return np.allclose(a, b, rtol=1e-6, atol=1e-9, equal_nan=True)
+    return np.allclose(first, second, rtol=1e-6, atol=1e-9, equal_nan=True)

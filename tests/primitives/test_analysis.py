@@ -1,20 +1,10 @@
-"""Tests of abstract execution: kinds, and liveness across steps."""
+"""Tests of abstract execution: which statements and states are live, and the kinds of values."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from primitives import (
-    Kind,
-    analyse,
-    check,
-    initial_state,
-    live,
-    parse,
-    semantic_key,
-    step,
-    zoo,
-)
+from primitives import Kind, analyse, check, initial_state, live, parse, semantic_key, step, zoo
 from primitives.kinds import kind_shape
 from tests.primitives.probes import MEDIUM_PROGRAMS, PRUNED_LION, RAW_LION, updates
 from tests.strategies import programs
@@ -23,7 +13,7 @@ from tests.strategies import programs
 def test_raw_lion_has_one_live_state_and_twelve_live_statements():
     """The next step overwrites the returned `m = cosh(update)` before reading it."""
     analysis = analyse(RAW_LION)
-    assert [RAW_LION.parameters[number].name for number in analysis.live_states] == ["v"]
+    assert [RAW_LION.parameters[index].name for index in analysis.live_states] == ["v"]
     assert str(live(RAW_LION)) == (
         "def train(w, g, v, lr):\n"
         "    g = clip(g, lr)\n"
@@ -88,24 +78,22 @@ def test_live_keeps_updates_and_key_and_is_idempotent(program):
 
 @settings(max_examples=60)
 @given(programs(max_statements=12))
-def test_values_have_the_shapes_of_their_checked_kinds(program):
-    kinds = check(program)
-    for state in program.states:
-        shape = kind_shape(state.kind, (2, 3, 4))
-        (_, *next_state) = step_shapes(program)
-        assert next_state[program.states.index(state)] == shape
-    assert set(kinds) == {p.name for p in program.parameters} | {
-        s.target for s in program.statements
-    }
+def test_states_have_the_shapes_of_their_kinds_after_a_step(program):
+    expected_shapes = [kind_shape(state.kind, (2, 3, 4)) for state in program.states]
+    assert next_state_shapes(program, (2, 3, 4)) == expected_shapes
+    parameters = {parameter.name for parameter in program.parameters}
+    targets = {statement.target for statement in program.statements}
+    assert set(check(program)) == parameters | targets
 
 
-def step_shapes(program):
-    ones = np.ones((2, 3, 4))
-    update, next_state = step(program, initial_state(program, ones, np), ones, ones, xp=np)
-    return [update.shape, *(x[0].shape if isinstance(x, list) else x.shape for x in next_state)]
+def next_state_shapes(program, shape):
+    """Return the shape of each state after one step on an array of the given shape."""
+    ones = np.ones(shape)
+    _, next_state = step(program, initial_state(program, ones, np), ones, ones, xp=np)
+    return [state[0].shape if isinstance(state, list) else state.shape for state in next_state]
 
 
-def test_check_names_every_variable_with_its_kind():
+def test_check_returns_the_kind_of_every_variable():
     kinds = check(zoo.load("adafactor"))
     assert kinds["r"] == kinds["row_scale"] == Kind.ROW
     assert kinds["c"] == Kind.COL

@@ -86,6 +86,8 @@ def batch(request):
             yield Batch(gangs.run_gangs, _FAST)
         elif request.param == "kernel":
             patch.setattr(kernel, "TILE", 8)
+            patch.setattr(kernel, "ROWS", 2)
+            patch.setattr(kernel, "COLUMNS", 4)
             yield Batch(partial(kernel.run_kernel, interpret=True), _FAST)
         elif jax.default_backend() == "gpu":
             yield Batch(run_batch)
@@ -169,10 +171,10 @@ def test_the_interpreter_under_vmap_agrees_with_the_interpreter(names):
             np.testing.assert_allclose(b[lane], a, rtol=1e-5, atol=1e-7)
 
 
-def text_for_cuda():
+def text_for_cuda(**settings):
     """Return the text of a step of Lion in four lanes, lowered for an NVIDIA GPU."""
     op_names = frozenset(ops.names("full"))
-    machine = interpreter(op_names)
+    machine = interpreter(op_names, **settings)
     weights, grads, _ = random_inputs(0)
     code = jax.tree.map(lambda leaf: np.stack([leaf] * 4), encode(zoo.load("lion"), op_names))
     state = jax.vmap(lambda code: machine.init(weights, code, 1.0))(code)
@@ -187,8 +189,12 @@ def test_the_kernel_lowers_for_cuda_without_a_gpu():
 
 
 def test_a_jax_without_triton_runs_gangs_on_cuda(monkeypatch):
-    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    monkeypatch.setitem(sys.modules, "primitives.machine.batch.kernel", None)
     assert "triton" not in text_for_cuda()
+
+
+def test_an_interpreter_without_the_kernel_runs_gangs_on_cuda():
+    assert "triton" not in text_for_cuda(use_kernel=False)
 
 
 def test_the_packages_import_without_triton():
@@ -197,6 +203,8 @@ def test_the_packages_import_without_triton():
 import sys
 sys.modules["jax.experimental.pallas.triton"] = None
 import primitives, proxies, evosearch
+from primitives.machine.batch import _kernel
+assert _kernel() is None
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from primitives.explain.description import describe
 from primitives.explain.names import canonical
 from primitives.explain.nearest import nearest
 from tests.primitives.algebra.obfuscation import obfuscated
-from tests.primitives.test_analysis import RAW_LION
+from tests.primitives.probes import RAW_LION
 from tests.strategies import programs
 
 
@@ -26,13 +26,13 @@ def test_canonical_naming_changes_only_names(program):
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_zoo_programs_keep_their_key_and_can_be_described(name):
+def test_zoo_programs_keep_their_key_and_have_a_short_description(name):
     program = zoo.load(name)
     assert semantic_key(canonical(program)) == semantic_key(program)
-    text = describe(program)
-    assert text[-1] == "."
-    assert len(text.split()) < 200
-    assert text == describe(canonical(program)) or "state" in text
+    description = describe(program)
+    assert description[-1] == "."
+    assert len(description.split()) < 200
+    assert description == describe(canonical(program)) or "state" in description
 
 
 def test_simplified_lion_has_standard_names():
@@ -53,12 +53,12 @@ def test_simplified_adamw_names_its_moments_and_bias_corrections():
     named = canonical(simplify(zoo.load("adamw")).program)
     assert [state.name for state in named.states] == ["momentum", "second_moment"]
     targets = [statement.target for statement in named.statements]
-    words = ["corrected_momentum", "corrected_second_moment", "denominator", "weight_decay"]
-    assert set(words) <= set(targets)
+    expected = ["corrected_momentum", "corrected_second_moment", "denominator", "weight_decay"]
+    assert set(expected) <= set(targets)
     assert targets[-1] == "update"
 
 
-def test_canonical_names_do_not_shadow_a_value_that_is_still_read():
+def test_canonical_names_do_not_overwrite_a_value_that_is_read_later():
     text = (
         "def train(w, g, m, lr):\n  a = g * 2.0\n  b = a * g\n  m = interp(b, m, 0.9)\n"
         "  u = m * lr\n  r = lr * 0.1\n  u = u * r\n  return u, m"
@@ -113,10 +113,8 @@ def test_raw_lion_differs_from_lion_by_clip_and_arcsin():
     match = nearest(RAW_LION)
     assert match.name == "lion"
     assert 0 < match.distance < 1
-    assert [line[2:].strip() for line in match.diff if "arcsin" in line or "clip" in line] == [
-        "g = clip(g, lr)",
-        "g = arcsin(g)",
-    ]
+    differences = [line[2:].strip() for line in match.diff if "arcsin" in line or "clip" in line]
+    assert differences == ["g = clip(g, lr)", "g = arcsin(g)"]
 
 
 def test_a_changed_constant_is_the_only_reported_difference():

@@ -1,4 +1,4 @@
-"""Tests that the compile-once machine and traced programs agree with the reference interpreter."""
+"""Compares the compile-once machine and compiled programs with the reference interpreter."""
 
 from types import SimpleNamespace
 
@@ -29,98 +29,117 @@ from primitives.kinds import kind_shape
 from tests.strategies import programs
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
-NOISE = 2e-6  # relative perturbation of inputs, about 16 units in the last place of float32
+RELATIVE_NOISE = 2e-6  # of perturbed values; about 16 units in the last place of float32
 
-NUMPY32 = SimpleNamespace(**vars(np))  # not `np` itself, with which `step` takes float64
+NUMPY_FLOAT32 = SimpleNamespace(**vars(np))  # with `np` itself, `step` computes in float64
 
 machine = interpreter()
 machine_update = jax.jit(machine.update)
 
 
 def random_inputs(seed, steps=3):
-    """Return weights, and for each step gradients and the schedule input lr."""
+    """Return random weights, and for each step random gradients and the input lr."""
     rng = np.random.default_rng(seed)
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
-    grads = []
+    gradients = []
     for _ in range(steps):
-        arrays = {name: rng.normal(size=s).astype(np.float32) for name, s in SHAPES.items()}
-        arrays["vector"][:2] = 0.0  # weights without a gradient
-        grads.append(arrays)
-    return weights, grads, [1.0, 0.75, 0.3][:steps]
+        arrays = {name: rng.normal(size=shape) for name, shape in SHAPES.items()}
+        arrays["vector"][:2] = 0.0  # these weights always have a zero gradient
+        gradients.append({name: array.astype(np.float32) for name, array in arrays.items()})
+    return weights, gradients, [1.0, 0.75, 0.3][:steps]
 
 
-def run_machine(program, weights, grads, schedule):
+def run_machine(program, weights, gradients, schedule):
+    """Yield the update of each step, computed by the compile-once machine."""
     state = machine.init(weights, encode(program), -1.0)
-    for number, (g, lr) in enumerate(zip(grads, schedule, strict=True), 1):
-        update, state = machine_update(g, state, weights, lr=lr, t=float(number))
+    for t, (gradient, lr) in enumerate(zip(gradients, schedule, strict=True), 1):
+        update, state = machine_update(gradient, state, weights, lr=lr, t=float(t))
         yield update
 
 
-def run_reference(program, weights, grads, schedule, xp=jnp):
+def run_reference(program, weights, gradients, schedule, xp=jnp):
+    """Yield the update of each step, computed by the reference interpreter."""
     state = initial_state(program, weights, xp)
-    for number, (g, lr) in enumerate(zip(grads, schedule, strict=True), 1):
-        update, state = step(program, state, weights, g, lr=lr, t=float(number), xp=xp)
+    for t, (gradient, lr) in enumerate(zip(gradients, schedule, strict=True), 1):
+        update, state = step(program, state, weights, gradient, lr=lr, t=float(t), xp=xp)
         yield update
 
 
-def with_noise(program, rng):
+def with_perturbed_statements(program, rng):
     """Return `program` with every intermediate value multiplied by a factor near 1."""
     statements = []
-    for s in program.statements:
-        factor = 1.0 + NOISE * rng.choice([-1.0, 1.0])
-        statements += [s, Statement(s.target, "multiply", (s.target, factor))]
+    for statement in program.statements:
+        factor = 1.0 + RELATIVE_NOISE * rng.choice([-1.0, 1.0])
+        target = statement.target
+        statements += [statement, Statement(target, "multiply", (target, factor))]
     return Program(program.parameters, tuple(statements), program.returns)
 
 
-def with_relative_noise(tree, rng):
-    return jax.tree.map(lambda x: np.float32(x * (1 + NOISE * rng.uniform(-1, 1, x.shape))), tree)
+def with_perturbed_numbers(tree, rng):
+    """Return the arrays of `tree` with every number multiplied by a factor near 1."""
+
+    def perturb(array):
+        return np.float32(array * (1 + RELATIVE_NOISE * rng.uniform(-1, 1, array.shape)))
+
+    return jax.tree.map(perturb, tree)
 
 
 def flatten(tree):
-    return np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(tree)])
+    """Return all numbers of the arrays in `tree` as one float64 vector."""
+    leaves = jax.tree.leaves(tree)
+    return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in leaves])
 
 
-def assert_agree(program, get_updates, seed=0, noise_count=3, steps=3, xp=NUMPY32):
+def assert_agree(program, get_updates, seed=0, noise_count=3, steps=3, xp=NUMPY_FLOAT32):
     """Assert that `get_updates` yields the reference's updates up to float32 rounding.
 
-    The reference runs again with inputs and intermediate values perturbed by a few units in the
-    last place. Where its results then differ, other results may differ by as much.
+    To estimate the effect of rounding on each number, the reference runs again with slightly
+    perturbed inputs and intermediate values. The tolerance grows with the resulting change of the
+    reference's own results.
 
     Args:
         program: the program.
         get_updates: a function of weights, gradients and schedule that yields the updates.
         seed: the seed of the inputs.
-        noise_count: how often the perturbed reference runs.
+        noise_count: how often the reference runs with perturbations.
         steps: the number of steps, at most 3.
         xp: the namespace in which the reference computes.
 
     Returns:
-        The fraction of numbers for which the perturbations change little, so that they are tested.
+        The fraction of numbers that the perturbations change little. Only these numbers are
+        compared with a small tolerance.
     """
-    weights, grads, schedule = random_inputs(seed, steps)
-    expected = [flatten(update) for update in run_reference(program, weights, grads, schedule, xp)]
-    runs = []
-    for k in range(noise_count):
-        rng = np.random.default_rng([seed, k])
-        perturbed = (
-            with_noise(program, rng),
-            with_relative_noise(weights, rng),
-            with_relative_noise(grads, rng),
+    weights, gradients, schedule = random_inputs(seed, steps)
+    reference = run_reference(program, weights, gradients, schedule, xp)
+    expected_updates = [flatten(update) for update in reference]
+    perturbed_runs = []
+    for noise_seed in range(noise_count):
+        rng = np.random.default_rng([seed, noise_seed])
+        run = run_reference(
+            with_perturbed_statements(program, rng),
+            with_perturbed_numbers(weights, rng),
+            with_perturbed_numbers(gradients, rng),
+            schedule,
+            xp=NUMPY_FLOAT32,
         )
-        runs.append([flatten(u) for u in run_reference(*perturbed, schedule, xp=NUMPY32)])
+        perturbed_runs.append([flatten(update) for update in run])
     tested_fraction = 0.0
-    for number, update in enumerate(get_updates(weights, grads, schedule)):
-        a, b, c = flatten(update), expected[number], np.stack([run[number] for run in runs])
-        finite = np.isfinite(b) & np.isfinite(c).all(0)
-        never_finite = ~np.isfinite(b) & ~np.isfinite(c).any(0)
-        assert not np.isfinite(a[never_finite]).any(), f"step {number + 1}: finite\n{program}"
+    for index, update in enumerate(get_updates(weights, gradients, schedule)):
+        actual, expected = flatten(update), expected_updates[index]
+        perturbed = np.stack([run[index] for run in perturbed_runs])
+        always_finite = np.isfinite(expected) & np.isfinite(perturbed).all(0)
+        never_finite = ~np.isfinite(expected) & ~np.isfinite(perturbed).any(0)
+        assert not np.isfinite(actual[never_finite]).any(), f"step {index + 1}: finite\n{program}"
         with np.errstate(all="ignore"):
-            spread = np.abs(c - b).max(0)
-            bound = 1e-5 * (1 + np.abs(b)) + 8 * spread
-            wrong = finite & ~(np.abs(a - b) <= bound)
-            tight = never_finite | (finite & (spread <= 1e-3 * (1 + np.abs(b))))
-        assert not wrong.any(), f"step {number + 1}: {a[wrong]} not {b[wrong]}\n{program}"
-        tested_fraction += tight.mean() / len(expected)
+            change = np.abs(perturbed - expected).max(0)
+            tolerance = 1e-5 * (1 + np.abs(expected)) + 8 * change
+            wrong = always_finite & ~(np.abs(actual - expected) <= tolerance)
+            has_small_change = change <= 1e-3 * (1 + np.abs(expected))
+        assert not wrong.any(), (
+            f"step {index + 1}: {actual[wrong]} not {expected[wrong]}\n{program}"
+        )
+        tested = never_finite | (always_finite & has_small_change)
+        tested_fraction += tested.mean() / len(expected_updates)
     return tested_fraction
 
 
@@ -132,13 +151,13 @@ def test_the_machine_agrees_with_the_reference_on_the_zoo(name):
 
 @pytest.mark.parametrize("op", [op for op in OPS.values() if op.arity], ids=lambda op: op.name)
 def test_the_machine_runs_every_op_on_every_layout_and_kind(op):
-    """The operands are each pair from a tensor, a row, a leaf, a scalar and a constant."""
-    values = ["w", "r", "n", "lr", 0.5]
-    for first in values:
-        others = values if len(op.operands) > 1 and op.operands[1] == "x" else ["lr"]
-        for second in others:
-            names = {"x": iter([first, second, first]), "s": iter([0.25, 0.75])}
-            args = tuple(next(names[operand]) for operand in op.operands)
+    """The first two operands are each pair from a tensor, a row, a leaf, a scalar, a constant."""
+    operands = ["w", "r", "n", "lr", 0.5]
+    for first in operands:
+        has_second = len(op.operands) > 1 and op.operands[1] == "x"
+        for second in operands if has_second else ["lr"]:
+            args_by_type = {"x": iter([first, second, first]), "s": iter([0.25, 0.75])}
+            args = tuple(next(args_by_type[operand_type]) for operand_type in op.operands)
             program = Program(
                 (Parameter("w"), Parameter("g"), Parameter("lr")),
                 (
@@ -162,8 +181,8 @@ def test_the_machine_runs_every_op_on_every_layout_and_kind(op):
             )
 
 
-PROGRAMS = {
-    "states change places": """def train(w, g, a: tensor(1.0), b):
+PROGRAMS_WITH_STATES = {
+    "two states are swapped": """def train(w, g, a: tensor(1.0), b):
     update = a - b
     c = a + g
     a = b
@@ -175,7 +194,7 @@ PROGRAMS = {
     b = a
     a = g
     return update, a, b, c""",
-    "a rotation": """def train(w, g, a: tensor(1.0), b: tensor(2.0), c: tensor(3.0)):
+    "three states are rotated": """def train(w, g, a: tensor(1.0), b: tensor(2.0), c: tensor(3.0)):
     update = a
     x = a
     a = b
@@ -187,14 +206,14 @@ PROGRAMS = {
     "update is the gradient": "def train(w, g):\n    return g",
     "update is lr": "def train(w, g, lr):\n    return lr",
     "update is a number": "def train(w, g):\n    u = 0.5\n    return u",
-    "update is a folded number": "def train(w, g):\n    u = sqrt(2.0) * get_pi()\n    return u",
-    "one value, two states": """def train(w, g, m, v):
+    "update is made of constants": "def train(w, g):\n    u = sqrt(2.0) * get_pi()\n    return u",
+    "one value becomes two states": """def train(w, g, m, v):
     u = m / (v + 1.0)
     m = g * 0.5
     v = m
     return u, m, v""",
     "state set to a number": "def train(w, g, m):\n    u = m + g\n    m = 3.0\n    return u, m",
-    "a constant that looks like a value's number": """def train(w, g, m, v):
+    "a constant equals the index of a value": """def train(w, g, m, v):
     a = sign(m)
     b = cos(g)
     u = a + b
@@ -202,12 +221,12 @@ PROGRAMS = {
     m = 5.0
     v = b
     return u, m, v""",
-    "a state's next value is read once": """def train(w, g, m, v):
+    "a state's next value is read by another statement": """def train(w, g, m, v):
     u = m / (v + 1.0)
     v = square(g)
     m = interp(v, m, 0.9)
     return u, m, v""",
-    "the update is read once": """def train(w, g, m):
+    "the update is read by another statement": """def train(w, g, m):
     u = g * w
     m = m + u
     u = u
@@ -232,19 +251,19 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("case", PROGRAMS)
+@pytest.mark.parametrize("case", PROGRAMS_WITH_STATES)
 def test_the_machine_moves_states_and_outputs_correctly(case):
-    program = parse(PROGRAMS[case])
+    program = parse(PROGRAMS_WITH_STATES[case])
     assert assert_agree(program, lambda *data: run_machine(program, *data)) == 1.0
 
 
-def test_subnormal_constants_count_as_zero():
-    weights, grads, schedule = random_inputs(0, 1)
+def test_subnormal_constants_are_replaced_by_zero():
+    weights, gradients, schedule = random_inputs(0, 1)
     for zero in ("1.0 / 1e-40", "1e-40 * 1e38", "1e-30 * 1e-10 * 1e38"):
         program = parse(f"def train(w, g):\n    u = g + {zero}\n    return u")
         for run in (run_machine, run_reference):
-            update = flatten(*run(program, weights, grads, schedule))
-            np.testing.assert_array_equal(update, flatten(grads))
+            (update,) = run(program, weights, gradients, schedule)
+            np.testing.assert_array_equal(flatten(update), flatten(gradients))
 
 
 @settings(max_examples=30)
@@ -252,7 +271,7 @@ def test_subnormal_constants_count_as_zero():
 def test_the_machine_agrees_with_the_reference_on_random_programs(program, seed):
     try:
         encode(program)
-    except CapacityError as error:  # the machine orthogonalizes tensors only
+    except CapacityError as error:  # the machine can orthogonalize tensors, but no smaller kinds
         if "orthogonalize" not in str(error):
             raise
         reject()
@@ -262,13 +281,15 @@ def test_the_machine_agrees_with_the_reference_on_random_programs(program, seed)
 
 @settings(max_examples=25)
 @given(programs(min_statements=4, max_statements=10), st.integers(0, 99))
-def test_rule_agrees_with_the_reference(program, seed):
-    def get_updates(weights, grads, schedule):
+def test_rule_agrees_with_the_reference_on_random_programs(program, seed):
+    factor = 2.0  # `rule` returns the update times -factor
+
+    def get_updates(weights, gradients, schedule):
         transformation = rule(program)
-        state = transformation.init(weights, 2.0)
-        for number, (g, lr) in enumerate(zip(grads, schedule, strict=True), 1):
-            updates, state = transformation.update(g, state, weights, lr=lr, t=float(number))
-            yield jax.tree.map(lambda x: x / -2.0, updates)
+        state = transformation.init(weights, factor)
+        for t, (gradient, lr) in enumerate(zip(gradients, schedule, strict=True), 1):
+            scaled, state = transformation.update(gradient, state, weights, lr=lr, t=float(t))
+            yield jax.tree.map(lambda x: x / -factor, scaled)
 
     assert_agree(program, get_updates, seed, noise_count=1)
 
@@ -280,39 +301,41 @@ def test_float64_numpy_agrees_with_float32_jax(name):
 
 
 def test_the_machine_is_compiled_once_for_all_programs():
-    before = machine_update._cache_size()
-    weights, grads, schedule = random_inputs(0)
+    compilations_before = machine_update._cache_size()
+    weights, gradients, schedule = random_inputs(0)
     for name in zoo.names():
-        list(run_machine(zoo.load(name), weights, grads, schedule))
-    assert machine_update._cache_size() <= max(before, 1)
+        list(run_machine(zoo.load(name), weights, gradients, schedule))
+    assert machine_update._cache_size() <= max(compilations_before, 1)
 
 
-def test_factor_scales_the_update():
-    weights, grads, _ = random_inputs(0)
-    program = zoo.load("lion")
-    once, twice = (
-        machine_update(
-            grads[0], machine.init(weights, encode(program), factor), weights, lr=1.0, t=1.0
-        )[0]
-        for factor in (1.0, 2.0)
-    )
-    np.testing.assert_allclose(flatten(twice), 2 * flatten(once), rtol=1e-6)
+def test_the_machine_multiplies_the_update_by_the_factor():
+    weights, gradients, _ = random_inputs(0)
+
+    def first_update(factor):
+        state = machine.init(weights, encode(zoo.load("lion")), factor)
+        update, _ = machine_update(gradients[0], state, weights, lr=1.0, t=1.0)
+        return flatten(update)
+
+    np.testing.assert_allclose(first_update(2.0), 2 * first_update(1.0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_updates_have_the_dtypes_of_the_weights(dtype):
-    weights, grads, _ = random_inputs(0)
-    weights, grads = jax.tree.map(lambda x: jnp.asarray(x, dtype), (weights, grads[0]))
+    weights, gradients, _ = random_inputs(0)
+    weights, gradient = jax.tree.map(lambda x: jnp.asarray(x, dtype), (weights, gradients[0]))
     program = zoo.load("adamw")
-    state = machine.init(weights, encode(program))
-    machine_updates, _ = jax.eval_shape(machine.update, grads, state, weights)
-    rule_updates, state = rule(program).update(grads, rule(program).init(weights), weights)
-    for update in (machine_updates, rule_updates):
-        assert {x.dtype for x in jax.tree.leaves(update)} == {jnp.dtype(dtype)}
-    assert {x.dtype for x in jax.tree.leaves(state.program)} == {jnp.dtype("float32")}
+    machine_state = machine.init(weights, encode(program))
+    update_of_machine, _ = jax.eval_shape(machine.update, gradient, machine_state, weights)
+    update_of_rule, rule_state = rule(program).update(
+        gradient, rule(program).init(weights), weights
+    )
+    for update in (update_of_machine, update_of_rule):
+        assert {array.dtype for array in jax.tree.leaves(update)} == {jnp.dtype(dtype)}
+    state_dtypes = {array.dtype for array in jax.tree.leaves(rule_state.program)}
+    assert state_dtypes == {jnp.dtype("float32")}
 
 
-def test_an_update_without_the_weights_is_an_error():
+def test_calling_update_without_the_weights_is_an_error():
     for transformation, arguments in (
         (rule(zoo.load("sgd")), ()),
         (machine, (encode(zoo.load("sgd")),)),
@@ -322,15 +345,15 @@ def test_an_update_without_the_weights_is_an_error():
             transformation.update({"a": jnp.ones(2)}, state)
 
 
-@pytest.mark.parametrize("values", [30, 60])
-def test_programs_that_keep_too_many_values_at_once_exceed_the_machine(values):
-    states = tuple(Parameter(f"m{i}") for i in range(values))
-    shift = tuple(Statement(f"m{i}", "interp", ("g", f"m{i}", 0.5)) for i in range(values))
-    total = tuple(Statement("u", "add", ("u" if i else "g", f"m{i}")) for i in range(values))
+@pytest.mark.parametrize("state_count", [30, 60])
+def test_programs_that_keep_too_many_values_at_once_cannot_be_encoded(state_count):
+    names = [f"m{i}" for i in range(state_count)]
+    averages = [Statement(name, "interp", ("g", name, 0.5)) for name in names]
+    totals = [Statement("u", "add", ("u" if i else "g", name)) for i, name in enumerate(names)]
     program = Program(
-        (Parameter("w"), Parameter("g"), *states),
-        (*shift, *total),
-        ("u", *(s.name for s in states)),
+        (Parameter("w"), Parameter("g"), *map(Parameter, names)),
+        (*averages, *totals),
+        ("u", *names),
     )
     with pytest.raises(CapacityError, match="more than 24"):
         encode(program)
@@ -338,16 +361,16 @@ def test_programs_that_keep_too_many_values_at_once_exceed_the_machine(values):
 
 def test_a_machine_for_some_ops_refuses_programs_with_other_ops():
     lion = zoo.load("lion")
-    small = interpreter(lion.ops)
-    assert small is interpreter(lion.ops)
+    lion_machine = interpreter(lion.ops)
+    assert lion_machine is interpreter(lion.ops)
 
-    def run(weights, grads, schedule):
-        state = small.init(weights, encode(lion, lion.ops), -1.0)
-        for g, lr in zip(grads, schedule, strict=True):
-            update, state = jax.jit(small.update)(g, state, weights, lr=lr)
+    def get_updates(weights, gradients, schedule):
+        state = lion_machine.init(weights, encode(lion, lion.ops), -1.0)
+        for gradient, lr in zip(gradients, schedule, strict=True):
+            update, state = jax.jit(lion_machine.update)(gradient, state, weights, lr=lr)
             yield update
 
-    assert_agree(lion, run)
+    assert_agree(lion, get_updates)
     with pytest.raises(CapacityError, match="the machine has no"):
         encode(zoo.load("adamw_paper"), lion.ops)
 
@@ -363,30 +386,30 @@ def test_a_program_of_maximum_length_fits_the_machine():
 @pytest.mark.parametrize("kind", Kind)
 def test_states_have_the_size_of_their_kind(kind):
     program = parse(f"def train(w, g, m: {kind}(0.5)):\n  u = g * m\n  return u, m")
-    large = {"a": jax.ShapeDtypeStruct((4096, 4096), jnp.float32)}
-    (state,) = jax.eval_shape(lambda tree: initial_state(program, tree), large)
-    sizes = {"tensor": (4096, 4096), "row": (4096, 1), "col": (1, 4096)}
-    sizes |= {"matrix": (1, 1), "leaf": (1, 1), "scalar": ()}
-    assert [x.shape for x in jax.tree.leaves(state)] == [sizes[str(kind)]]
-    weights, grads, _ = random_inputs(0)
-    _, (after,) = step(program, initial_state(program, weights), weights, grads[0])
-    shapes = [x.shape for x in jax.tree.leaves(after)]
-    expected = [kind_shape(kind, x.shape) for x in jax.tree.leaves(weights)]
+    matrix = {"a": jax.ShapeDtypeStruct((4096, 4096), jnp.float32)}
+    (state,) = jax.eval_shape(lambda tree: initial_state(program, tree), matrix)
+    state_shapes = {"tensor": (4096, 4096), "row": (4096, 1), "col": (1, 4096)}
+    state_shapes |= {"matrix": (1, 1), "leaf": (1, 1), "scalar": ()}
+    assert [array.shape for array in jax.tree.leaves(state)] == [state_shapes[str(kind)]]
+    weights, gradients, _ = random_inputs(0)
+    _, (next_state,) = step(program, initial_state(program, weights), weights, gradients[0])
+    shapes = [array.shape for array in jax.tree.leaves(next_state)]
+    expected = [kind_shape(kind, array.shape) for array in jax.tree.leaves(weights)]
     assert shapes == (expected if kind != Kind.SCALAR else [()])
 
 
 @pytest.mark.parametrize(
-    ("name", "memory"),
+    ("name", "numbers_per_weight"),
     [("adamw", 2), ("adamw_paper", 2), ("lion", 1), ("momentum", 1), ("sgd", 0)],
 )
-def test_state_memory_counts_numbers_per_weight(name, memory):
-    assert state_memory(zoo.load(name)) == memory
+def test_state_memory_is_the_number_of_state_values_per_weight(name, numbers_per_weight):
+    assert state_memory(zoo.load(name)) == numbers_per_weight
 
 
-def test_factored_states_need_little_memory():
+def test_the_row_and_column_states_of_adafactor_need_little_memory():
     assert state_memory(zoo.load("adafactor")) == pytest.approx(0.003, rel=0.05)
 
 
-def test_dead_states_need_no_memory():
+def test_state_memory_does_not_count_dead_states():
     program = parse("def train(w, g, m, v):\n  m = interp(g, m, 0.9)\n  v = m\n  return m, m, v")
     assert state_memory(program) == 1

@@ -28,53 +28,62 @@ from tests.strategies import constants, operands, programs
 
 def rename_variables(program, rng):
     """Rename every variable, with a separate name for each assignment."""
-    new_names = {p.name: f"p{i}" for i, p in enumerate(program.parameters)}
-    inputs = {p.name for p in program.parameters[2:]} - set(program.returns[1:])
-    new_names |= {name: name for name in inputs}
-    states = {name: new_names[name] for name in program.returns[1:]}
-    count = rng.integers(100)
+    schedule_inputs = {p.name for p in program.parameters[2:]} - set(program.returns[1:])
+    parameters = tuple(
+        p if p.name in schedule_inputs else p._replace(name=f"p{i}")
+        for i, p in enumerate(program.parameters)
+    )
+    new_names = {
+        old.name: new.name for old, new in zip(program.parameters, parameters, strict=True)
+    }
+    new_state_names = {name: new_names[name] for name in program.returns[1:]}
+    number = rng.integers(100)
     statements = []
     for target, op, args in program.statements:
         args = tuple(new_names.get(arg, arg) if isinstance(arg, str) else arg for arg in args)
-        count += 1
-        new_names[target] = f"x{count}"
+        number += 1
+        new_names[target] = f"x{number}"
         statements.append(Statement(new_names[target], op, args))
-    parameters = tuple(
-        p if p.name in inputs else p._replace(name=f"p{i}")
-        for i, p in enumerate(program.parameters)
-    )
-    finals = [Statement(states[s], "identity", (new_names[s],)) for s in states]
-    returns = (new_names[program.update], *states.values())
-    if returns[0] in states.values():  # the update is an old state, which is about to be replaced
-        statements.append(Statement("kept", "identity", (returns[0],)))
-        returns = ("kept", *returns[1:])
-    # all copies are taken before any state is replaced
-    copies = [Statement(f"copy{i}", "identity", final.args) for i, final in enumerate(finals)]
-    finals = [
-        Statement(f.target, "identity", (c.target,)) for f, c in zip(finals, copies, strict=True)
+    update = new_names[program.update]
+    if update in new_state_names.values():  # the update is an old state; copy it before assigning
+        statements.append(Statement("old_state", "identity", (update,)))
+        update = "old_state"
+    # A next state may be another state's old value, so copies are made before any assignment.
+    copies = [
+        Statement(f"copy{i}", "identity", (new_names[name],))
+        for i, name in enumerate(new_state_names)
     ]
-    return Program(parameters, (*statements, *copies, *finals), returns)
+    assignments = [
+        Statement(new_name, "identity", (copy.target,))
+        for new_name, copy in zip(new_state_names.values(), copies, strict=True)
+    ]
+    returns = (update, *new_state_names.values())
+    return Program(parameters, (*statements, *copies, *assignments), returns)
 
 
 def swap_operands(program, rng):
     """Swap the operands of commutative ops at random."""
-    return Program(
-        program.parameters,
-        tuple(
-            s._replace(args=s.args[::-1]) if OPS[s.op].commutative and rng.random() < 0.7 else s
-            for s in program.statements
-        ),
-        program.returns,
-    )
+
+    def swap_at_random(statement):
+        if OPS[statement.op].commutative and rng.random() < 0.7:
+            return statement._replace(args=statement.args[::-1])
+        return statement
+
+    statements = tuple(map(swap_at_random, program.statements))
+    return Program(program.parameters, statements, program.returns)
 
 
 def reorder_statements(program, rng):
     """Swap adjacent independent statements at random."""
     statements = list(program.statements)
-    for i in rng.integers(max(1, len(statements) - 1), size=20):
-        a, b = (*statements[i : i + 2], None, None)[:2]
-        if b and a.target not in (*b.args, b.target) and b.target not in a.args:
-            statements[i : i + 2] = [b, a]
+    if len(statements) < 2:
+        return program
+    for i in rng.integers(len(statements) - 1, size=20):
+        first, second = statements[i : i + 2]
+        second_reads_first = first.target in second.args
+        second_overwrites = second.target in (first.target, *first.args)
+        if not second_reads_first and not second_overwrites:
+            statements[i : i + 2] = [second, first]
     return Program(program.parameters, tuple(statements), program.returns)
 
 
@@ -93,35 +102,43 @@ def add_dead_code(program, rng):
 
 def permute_states(program, rng):
     """Permute the parameters after the first two, and the returned states."""
-    rest = [program.parameters[i] for i in rng.permutation(range(2, len(program.parameters)))]
+    others = [program.parameters[i] for i in rng.permutation(range(2, len(program.parameters)))]
     states = [program.returns[i] for i in rng.permutation(range(1, len(program.returns)))]
-    return Program((*program.parameters[:2], *rest), program.statements, (program.update, *states))
+    parameters = (*program.parameters[:2], *others)
+    return Program(parameters, program.statements, (program.update, *states))
 
 
 def duplicate_states(program, rng):
     """Duplicate every state, and read the duplicate in random statements."""
-    twin = {name: f"{name}_twin" for name in program.returns[1:]}
-    initial = {p.name for p in program.parameters}
+    duplicates = {name: f"{name}_duplicate" for name in program.returns[1:]}
+    unassigned = set(duplicates)  # the states that still have their old value
+
+    def old_value(arg):
+        return duplicates[arg] if arg in unassigned and rng.random() < 0.5 else arg
+
     statements = []
-    for s in program.statements:
-        args = tuple(
-            twin[a] if a in twin and a in initial and rng.random() < 0.5 else a for a in s.args
-        )
-        statements.append(s._replace(args=args))
-        initial.discard(s.target)
-    statements += [Statement(twin[name], "identity", (name,)) for name in twin]
-    parameters = [*program.parameters]
-    parameters += [p._replace(name=twin[p.name]) for p in program.states]
-    return Program(tuple(parameters), tuple(statements), (*program.returns, *twin.values()))
+    for statement in program.statements:
+        statements.append(statement._replace(args=tuple(map(old_value, statement.args))))
+        unassigned.discard(statement.target)
+    statements += [Statement(new, "identity", (old,)) for old, new in duplicates.items()]
+    new_states = [state._replace(name=duplicates[state.name]) for state in program.states]
+    return Program(
+        (*program.parameters, *new_states),
+        tuple(statements),
+        (*program.returns, *duplicates.values()),
+    )
 
 
 def compute_values_twice(program, rng):
     """Compute every value twice, and read the duplicate in random statements."""
     statements = []
-    for s in program.statements:
-        statements += [s._replace(target="again"), s]
-        if rng.random() < 0.5:
-            statements[-1] = Statement(s.target, "identity", ("again",))
+    for statement in program.statements:
+        reads_duplicate = rng.random() < 0.5
+        copy = Statement(statement.target, "identity", ("duplicate",))
+        statements += [
+            statement._replace(target="duplicate"),
+            copy if reads_duplicate else statement,
+        ]
     return Program(program.parameters, tuple(statements), program.returns)
 
 
@@ -139,9 +156,9 @@ REWRITES = [
 @pytest.mark.parametrize("rewrite", REWRITES)
 @settings(max_examples=50)
 @given(program=MEDIUM_PROGRAMS, seed=st.integers(0, 2**32 - 1))
-def test_the_key_does_not_change_if_the_program_is_rewritten_by(rewrite, program, seed):
+def test_the_key_does_not_change_under_each_rewrite(rewrite, program, seed):
     rewritten = rewrite(program, np.random.default_rng(seed))
-    assert updates_agree(updates(rewritten), updates(program)), "the rewrite itself is wrong"
+    assert updates_agree(updates(rewritten), updates(program)), "the rewrite changes the update"
     assert semantic_key(rewritten) == semantic_key(program)
 
 
@@ -156,9 +173,11 @@ def test_the_key_does_not_change_under_combined_rewrites(program, seed, order):
 
 
 def test_the_key_ignores_copies_and_treats_ema_as_interp():
-    a = parse("def train(w, g, m):\n  m = interp(g, m, 0.9)\n  return m, m")
-    b = parse("def train(x, y, s):\n  z = s\n  s = ema(y, z, 0.9)\n  u = s\n  return u, s")
-    assert semantic_key(a) == semantic_key(b)
+    with_interp = parse("def train(w, g, m):\n  m = interp(g, m, 0.9)\n  return m, m")
+    with_ema_and_copies = parse(
+        "def train(x, y, s):\n  z = s\n  s = ema(y, z, 0.9)\n  u = s\n  return u, s"
+    )
+    assert semantic_key(with_interp) == semantic_key(with_ema_and_copies)
 
 
 def test_constants_with_equal_float32_values_have_equal_keys():
@@ -174,26 +193,26 @@ def test_constants_with_equal_float32_values_have_equal_keys():
 def programs_and_edited_copies(draw, source):
     """Draw a program and a copy with one statement, return value or initial value changed."""
     program = draw(source)
-    part = draw(st.sampled_from(["statement", "statement", "statement", "update", "parameter"]))
+    part = draw(st.sampled_from(["statement", "statement", "statement", "update", "initial value"]))
     if part == "update":
         names = [p.name for p in program.parameters] + [s.target for s in program.statements]
         returns = (draw(st.sampled_from(names)), *program.returns[1:])
         return program, Program(program.parameters, program.statements, returns)
-    if part == "parameter":
+    if part == "initial value":
         assume(program.states)
-        chosen = draw(st.sampled_from(program.states))
-        changed = chosen._replace(initial=draw(constants))
-        parameters = tuple(changed if p == chosen else p for p in program.parameters)
+        state = draw(st.sampled_from(program.states))
+        changed_state = state._replace(initial=draw(constants))
+        parameters = tuple(changed_state if p == state else p for p in program.parameters)
         return program, Program(parameters, program.statements, program.returns)
     index = draw(st.sampled_from(analyse(program).live_statements or (0,)))
-    before = [p.name for p in program.parameters]
-    before += [s.target for s in program.statements[:index]]
-    environment = {name: kind for name, kind in check(program).items() if name in before}
+    variables_before = [p.name for p in program.parameters]
+    variables_before += [s.target for s in program.statements[:index]]
+    environment = {name: kind for name, kind in check(program).items() if name in variables_before}
     op = OPS[program.statements[index].op]
-    same_arity = [o for o in OPS.values() if o.operands == op.operands]
-    other = draw(st.sampled_from([op, *same_arity]))
-    args = draw(operands(other, environment))
-    statement = Statement(program.statements[index].target, other.name, args)
+    replacements = [other for other in OPS.values() if other.operands == op.operands]
+    new_op = draw(st.sampled_from([op, *replacements]))
+    args = draw(operands(new_op, environment))
+    statement = Statement(program.statements[index].target, new_op.name, args)
     statements = (*program.statements[:index], statement, *program.statements[index + 1 :])
     return program, Program(program.parameters, statements, program.returns)
 
@@ -224,11 +243,11 @@ SMALL_PROGRAMS = programs(
 
 @settings(max_examples=200)
 @given(programs_and_edited_copies(SMALL_PROGRAMS))
-def test_equal_keys_mean_equal_updates(pair):
-    program, other = pair
-    assume(is_valid(other))
-    if semantic_key(program) == semantic_key(other):
-        assert updates_agree(updates(program), updates(other))
+def test_an_edited_program_with_an_unchanged_key_computes_the_same_updates(pair):
+    program, edited = pair
+    assume(is_valid(edited))
+    if semantic_key(program) == semantic_key(edited):
+        assert updates_agree(updates(program), updates(edited))
 
 
 @settings(max_examples=60)
@@ -241,10 +260,10 @@ def test_equal_keys_mean_equal_updates(pair):
         min_size=8, max_size=16,
     )
 )  # fmt: skip
-def test_programs_with_equal_keys_in_a_random_set_have_equal_updates(drawn):
-    by_key = {}
-    for program in drawn:
-        first = by_key.setdefault(semantic_key(program), program)
+def test_random_programs_with_equal_keys_have_equal_updates(random_programs):
+    first_with_key = {}
+    for program in random_programs:
+        first = first_with_key.setdefault(semantic_key(program), program)
         assert updates_agree(updates(program), updates(first))
 
 
@@ -255,10 +274,10 @@ DIFFERENT_PROGRAMS = {
     "which schedule input": ("u = g * lr", "u = g * t"),
     "the old or the new state": ("u = m\nm = g", "m = g\nu = m"),
     "a delay of one or two steps": ("u = m\nm = g", "u = m\nm = v\nv = g"),
-    "which state feeds which": ("u = m - v\nm = g\nv = w", "u = m - v\nm = w\nv = g"),
+    "which value each state stores": ("u = m - v\nm = g\nv = w", "u = m - v\nm = w\nv = g"),
     "norm or global norm": ("n = norm(g)\nu = g / n", "n = global_norm(g)\nu = g / n"),
     "constants of opposite sign": ("u = g * 1.0", "u = g * -1.0"),
-    "equal or different states": (
+    "states that are equal or different": (
         "u = m + v\nm = m + g\nv = v + g",
         "u = m + v\nm = m + g\nv = v + w",
     ),
@@ -270,7 +289,7 @@ DIFFERENT_PROGRAMS = {
 
 
 @pytest.mark.parametrize("difference", DIFFERENT_PROGRAMS)
-def test_the_key_distinguishes_programs_that_differ_in(difference):
+def test_programs_with_different_updates_have_different_keys(difference):
     first, second = (
         parse("\n    ".join(["def train(w, g, m, v, lr, t):", *body.split("\n"), "return u, m, v"]))
         for body in DIFFERENT_PROGRAMS[difference]
@@ -285,28 +304,33 @@ def test_the_key_distinguishes_programs_that_differ_in(difference):
     [("m", "m: tensor(1.0)"), ("m: leaf", "m: scalar"), ("m: scalar(1.0)", "m: scalar(2.0)")],
 )
 def test_the_key_depends_on_kind_and_initial_value_of_a_state(first, second, body):
-    a, b = (parse(f"def train(w, g, {m}, lr):\n  {body}\n  return u, m") for m in (first, second))
-    assert semantic_key(a) != semantic_key(b)
+    keys = [
+        semantic_key(parse(f"def train(w, g, {state}, lr):\n  {body}\n  return u, m"))
+        for state in (first, second)
+    ]
+    assert keys[0] != keys[1]
 
 
 def test_the_key_distinguishes_constant_states_by_their_value():
-    """Regression: a colour mixed with itself used to hash to the same number for all colours."""
-    text = "def train(w, g, m: tensor({}), v: tensor({})):\n  u = m - v\n  return u, m, v"
-    keys = [semantic_key(parse(text.format(*x))) for x in [(1, 2), (2, 1), (1, 3), (3, 1), (2, 2)]]
-    assert len(set(keys)) == 5
+    """Regression: the hash of a constant state used to be the same for all constants."""
+    template = "def train(w, g, m: tensor({}), v: tensor({})):\n  u = m - v\n  return u, m, v"
+    initial_values = [(1, 2), (2, 1), (1, 3), (3, 1), (2, 2)]
+    keys = {semantic_key(parse(template.format(*values))) for values in initial_values}
+    assert len(keys) == len(initial_values)
 
 
 def test_long_delay_lines_of_different_length_have_different_keys():
-    def delay(n):
-        states = [f"s{i}" for i in range(n)]
-        moves = [f"s{i} = s{i + 1}" for i in range(n - 1)]
-        lines = ["u = s0", *moves, f"s{n - 1} = g", f"return u, {', '.join(states)}"]
+    def delay_line(length):
+        states = [f"s{i}" for i in range(length)]
+        shifts = [f"s{i} = s{i + 1}" for i in range(length - 1)]
+        lines = ["u = s0", *shifts, f"s{length - 1} = g", f"return u, {', '.join(states)}"]
         return parse(f"def train(w, g, {', '.join(states)}):\n  " + "\n  ".join(lines))
 
-    assert len({semantic_key(delay(n)) for n in range(1, 12)}) == 11
+    lengths = range(1, 12)
+    assert len({semantic_key(delay_line(length)) for length in lengths}) == len(lengths)
 
 
-GOLDEN = {
+ZOO_KEYS = {
     "adabelief": "85c00f64386a3ecb",
     "adadelta": "bc23487199943851",
     "adafactor": "8940c7ed415b767b",
@@ -349,22 +373,22 @@ GOLDEN = {
 
 
 def test_semantic_keys_of_the_zoo_are_stable():
-    """Stored runs contain keys, so a change of a key needs a migration."""
-    assert {name: semantic_key(zoo.load(name)) for name in zoo.names()} == GOLDEN
+    """The databases of runs contain keys, so a change of a key would invalidate older runs."""
+    assert {name: semantic_key(zoo.load(name)) for name in zoo.names()} == ZOO_KEYS
 
 
 def test_keys_do_not_depend_on_the_process():
     code = "from primitives import zoo, semantic_key; print(semantic_key(zoo.load('adafactor')))"
-    run = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         env={"PYTHONHASHSEED": "7", "JAX_PLATFORMS": "cpu"},
         check=True,
     )
-    assert run.stdout.strip() == GOLDEN["adafactor"]
+    assert result.stdout.strip() == ZOO_KEYS["adafactor"]
 
 
 def test_different_optimizers_have_different_keys():
-    keys = [semantic_key(p) for p in [*map(zoo.load, zoo.names()), RAW_LION, PRUNED_LION]]
-    assert len(set(keys)) == len(keys)
+    optimizers = [*map(zoo.load, zoo.names()), RAW_LION, PRUNED_LION]
+    assert len(set(map(semantic_key, optimizers))) == len(optimizers)

@@ -1,4 +1,4 @@
-"""Tests of equations: notation as in papers, and LaTeX that always parses."""
+"""Tests that equations have the notation of papers, and that their LaTeX always parses."""
 
 import re
 from decimal import Decimal
@@ -31,11 +31,11 @@ ADAFACTOR = r"""
     \mathrm{relative\_step}_t &= \eta_t \min(t^{-0.5}, 0.01) \\
     w_t &= w_{t-1} - \mathrm{scale}_t \mathrm{relative\_step}_t FRACTION
 """
-for mean in ("row", "col", "matrix"):
-    ADAFACTOR = ADAFACTOR.replace(mean.upper(), rf"\operatorname{{mean}}_{{\mathrm{{{mean}}}}}")
+for kind in ("row", "col", "matrix"):
+    ADAFACTOR = ADAFACTOR.replace(kind.upper(), rf"\operatorname{{mean}}_{{\mathrm{{{kind}}}}}")
 ADAFACTOR = ADAFACTOR.replace("FRACTION", r"\frac{u_t}{\max(1, \operatorname{rms}(u_t))}")
 
-GOLDEN = {
+LATEX = {
     "sgd": r"""
     w_t &= w_{t-1} - \eta_t g_t
 """,
@@ -56,26 +56,28 @@ GOLDEN = {
 }
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_latex_of_known_optimizers_matches_their_papers(name):
-    assert to_latex(zoo.load(name)) == rf"\begin{{align*}}{GOLDEN[name]}\end{{align*}}"
+@pytest.mark.parametrize("name", LATEX)
+def test_known_optimizers_have_the_latex_of_their_papers(name):
+    assert to_latex(zoo.load(name)) == rf"\begin{{align*}}{LATEX[name]}\end{{align*}}"
 
 
-def last_line(body, parameters="w, g, lr", returns="u"):
-    program = parse(f"def train({parameters}):\n  {body}\n  return {returns}")
+def weight_equation(body, returns="u"):
+    """Return the LaTeX of the equation of the new weights, which is the last one."""
+    program = parse(f"def train(w, g, lr):\n  {body}\n  return {returns}")
     return to_latex(program).splitlines()[-2].strip()
 
 
-def right(expression):
+def expression_latex(expression):
     """Return the LaTeX of an expression of w, g, a state m, lr and t."""
     program = parse(
         f"def train(w, g, m, n, lr, t):\n  u = m * n\n  n = {expression}\n  m = m + g\n"
         "  return u, m, n"
     )
-    return next(e.right.latex() for e in equations(program) if e.left == symbol("n"))
+    n = symbol("n")
+    return next(equation.right.latex() for equation in equations(program) if equation.left == n)
 
 
-WRITTEN = {
+EXPRESSIONS = {
     "g - (w - m)": r"g_t - (w_{t-1} - m_{t-1})",
     "g + (w - m)": r"g_t + w_{t-1} - m_{t-1}",
     "g + -0.5 * m": r"g_t - 0.5 m_{t-1}",
@@ -116,12 +118,12 @@ WRITTEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("expression", WRITTEN)
-def test_expressions_have_exactly_the_brackets_they_need(expression):
-    assert right(expression) == WRITTEN[expression]
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_expressions_have_the_notation_of_papers_without_superfluous_brackets(expression):
+    assert expression_latex(expression) == EXPRESSIONS[expression]
 
 
-NAMES = {
+SYMBOLS = {
     "m_hat": r"\hat{m}_t",
     "beta": r"\beta_t",
     "beta1": r"\beta_{1, t}",
@@ -141,10 +143,10 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYMBOLS)
 def test_names_become_letters_with_indices_or_upright_text(name):
-    assert symbol(name).latex() == NAMES[name]
-    convert(NAMES[name])
+    assert symbol(name).latex() == SYMBOLS[name]
+    convert(SYMBOLS[name])
 
 
 def test_variables_that_share_a_letter_get_distinct_symbols():
@@ -154,41 +156,38 @@ def test_variables_that_share_a_letter_get_distinct_symbols():
         "  eta = eta + 1\n  u = update * u\n  w = w * update\n  update = w * sin(w)\n"
         "  return update, eta, u"
     )
-    left = [e.left.latex() for e in equations(program)]
-    assert len(left) == len(set(left))
-    words = [e.left.plain() for e in equations(program)]
-    assert len(words) == len(set(words))
-    assert r"\eta'_{t-1}" in to_latex(program)  # the state, beside the schedule's \eta_t
+    latex_symbols = [equation.left.latex() for equation in equations(program)]
+    assert len(latex_symbols) == len(set(latex_symbols))
+    plain_symbols = [equation.left.plain() for equation in equations(program)]
+    assert len(plain_symbols) == len(set(plain_symbols))
+    assert r"\eta'_{t-1}" in to_latex(program)  # the state `eta`; \eta_t is the learning rate
 
 
 def test_a_primed_symbol_gets_brackets_before_an_exponent():
-    line = last_line("g = clip(g, lr)\n  v1 = square(g)\n  update = v1 * g", returns="update")
-    assert r"(g'_t)^2 g'_t" in line
+    body = "g = clip(g, lr)\n  v1 = square(g)\n  update = v1 * g"
+    assert r"(g'_t)^2 g'_t" in weight_equation(body, returns="update")
 
 
-def test_nonzero_initial_values_of_states_are_written():
-    text = to_latex(
-        parse("def train(w, g, s: tensor(1.0), m):\n  s = s + m\n  m = g\n  return s, s, m")
-    )
-    assert "s_0 &= 1" in text
-    assert "m_0" not in text
+def test_equations_give_the_initial_values_of_states_that_are_not_zero():
+    text = "def train(w, g, s: tensor(1.0), m):\n  s = s + m\n  m = g\n  return s, s, m"
+    latex = to_latex(parse(text))
+    assert "s_0 &= 1" in latex
+    assert "m_0" not in latex
 
 
 def test_a_constant_state_has_an_equation():
-    assert r"m_t &= m_{t-1}" in to_latex(
-        parse("def train(w, g, m: tensor(2.0)):\n  u = g * m\n  return u, m")
-    )
+    program = parse("def train(w, g, m: tensor(2.0)):\n  u = g * m\n  return u, m")
+    assert r"m_t &= m_{t-1}" in to_latex(program)
 
 
 def test_equations_omit_dead_statements_and_states():
-    text = to_latex(
-        parse("def train(w, g, m, v):\n  v = v + g\n  d = sin(g)\n  m = m + g\n  return m, m, v")
-    )
-    assert "v" not in text
-    assert "sin" not in text
+    text = "def train(w, g, m, v):\n  v = v + g\n  d = sin(g)\n  m = m + g\n  return m, m, v"
+    latex = to_latex(parse(text))
+    assert "v" not in latex
+    assert "sin" not in latex
 
 
-def test_an_operand_that_a_formula_repeats_is_a_symbol():
+def test_a_long_operand_that_a_formula_repeats_gets_a_symbol():
     for op in OPS.values():
         assert len(uses(op)) == op.arity
         assert min(uses(op), default=1) >= 1
@@ -197,40 +196,40 @@ def test_an_operand_that_a_formula_repeats_is_a_symbol():
     assert to_latex(program).count("sin") == 1
 
 
-def test_the_new_weights_come_last_and_long_updates_get_a_symbol():
-    line = last_line("u = " + " + ".join(f"sin(g + {n})" for n in range(9)))
-    assert line.startswith("w_t &= w_{t-1} - ")
-    assert len(line) < 200
+def test_the_equation_of_the_weights_is_last_and_replaces_a_long_update_by_a_symbol():
+    equation = weight_equation("u = " + " + ".join(f"sin(g + {n})" for n in range(9)))
+    assert equation.startswith("w_t &= w_{t-1} - ")
+    assert len(equation) < 200
 
 
-def assert_parses(text):
+def assert_parses(latex):
     """Assert that braces and environments balance and that latex2mathml parses the text."""
     depth = 0
-    for brace in re.findall(r"(?<!\\)[{}]", text):
+    for brace in re.findall(r"(?<!\\)[{}]", latex):
         depth += 1 if brace == "{" else -1
         assert depth >= 0
     assert depth == 0
-    stack = []
-    for which, name in re.findall(r"\\(begin|end)\{([^}]*)\}", text):
-        if which == "begin":
-            stack.append(name)
+    open_environments = []
+    for command, name in re.findall(r"\\(begin|end)\{([^}]*)\}", latex):
+        if command == "begin":
+            open_environments.append(name)
         else:
-            assert stack.pop() == name
-    assert stack == []
-    mathml = convert(text).replace(r"\_", "_")
-    assert "\\" not in mathml  # unknown commands stay in the output
-    for line in text.splitlines():
+            assert open_environments.pop() == name
+    assert open_environments == []
+    mathml = convert(latex).replace(r"\_", "_")
+    assert "\\" not in mathml  # latex2mathml copies commands that it does not know
+    for line in latex.splitlines():
         assert line.count(r"\left") == line.count(r"\right")
 
 
 @settings(max_examples=100)
 @given(programs(max_statements=30))
-def test_every_valid_program_renders_and_parses(program):
-    text = to_latex(program)
-    assert_parses(text)
-    lines = text.splitlines()
-    assert lines[-2].startswith("    w_t &= ")
-    assert not re.search(r"'_(\w|\{[^{}]*\})\^", text)  # no second superscript
+def test_the_latex_of_every_valid_program_parses(program):
+    latex = to_latex(program)
+    assert_parses(latex)
+    assert latex.splitlines()[-2].startswith("    w_t &= ")
+    prime_and_exponent = re.search(r"'_(\w|\{[^{}]*\})\^", latex)  # TeX refuses two superscripts
+    assert not prime_and_exponent
 
 
 @settings(max_examples=80)
@@ -239,7 +238,7 @@ def test_every_valid_program_renders_and_parses(program):
         st.sampled_from("abcmuvxyz_0123456789\u03b1\u03b2\xe9\u0436\xba"), min_size=1, max_size=12
     )
 )
-def test_every_name_parses_as_a_symbol(name):
+def test_the_latex_of_every_name_parses(name):
     if not name.isidentifier():
         return
     assert_parses(symbol(name, "t-1", primes=len(name) % 6).latex())
@@ -247,20 +246,21 @@ def test_every_name_parses_as_a_symbol(name):
 
 @settings(max_examples=80)
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
-def test_printed_numbers_have_the_float32_of_the_constant(value):
-    written = formula(value).latex()
-    match = re.fullmatch(r"(-?)([\d.]+ \\cdot )?10\^\{(-?\d+)\}|(-?[\d.]+)", written)
-    assert match, written
-    if match[4]:
-        back = Decimal(match[4])
+def test_printed_numbers_round_to_the_float32_value_of_the_constant(value):
+    latex = formula(value).latex()
+    match = re.fullmatch(r"(-?)([\d.]+ \\cdot )?10\^\{(-?\d+)\}|(-?[\d.]+)", latex)
+    assert match, latex
+    sign, mantissa, exponent, without_exponent = match.groups()
+    if without_exponent:
+        printed = Decimal(without_exponent)
     else:
-        digits = Decimal((match[2] or "1").split()[0])
-        back = digits.scaleb(int(match[3])) * (-1 if match[1] else 1)
-    assert np.float32(float(back)) == np.float32(value)
+        digits = Decimal((mantissa or "1").split()[0])
+        printed = digits.scaleb(int(exponent)) * (-1 if sign else 1)
+    assert np.float32(float(printed)) == np.float32(value)
 
 
-def test_plain_text_of_adamw():
-    assert [str(e) for e in equations(zoo.load("adamw"))] == [
+def test_adamw_has_five_equations_in_plain_text():
+    assert [str(equation) for equation in equations(zoo.load("adamw"))] == [
         "m[t] = 0.9 * m[t-1] + 0.1 * g[t]",
         "v[t] = 0.999 * v[t-1] + 0.001 * g[t]^2",
         "m_hat[t] = m[t] / (1 - 0.9^t)",
@@ -280,7 +280,7 @@ def test_plain_text_adds_brackets_where_latex_has_a_fraction_bar():
     assert Function(r"\foo(#1)", "foo", (x + y,)).plain() == "foo(x[t] + y[t])"
 
 
-def test_arithmetic_on_short_numbers_is_exact_and_long_numbers_stay():
+def test_sums_and_products_of_short_numbers_are_computed_and_of_long_numbers_are_not():
     assert (1 - formula(0.9)).latex() == "0.1"
     assert (1 - formula(0.999)).latex() == "0.001"
     assert (formula(0.3) - 0.5).latex() == "-0.2"

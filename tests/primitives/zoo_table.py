@@ -1,6 +1,6 @@
-"""Comparison of the zoo with independent implementations (oracles).
+"""Differences between the zoo and independent implementations of its optimizers (oracles).
 
-`python -m tests.primitives.zoo_table` prints the differences.
+`python -m tests.primitives.zoo_table` prints a table of the differences.
 """
 
 import sys
@@ -19,9 +19,9 @@ STEPS = 100
 ORACLES = {
     **{(name, "optax"): in_optax.oracle(name) for name in in_optax.OPTIMIZERS},
     **{(name, "torch"): in_torch.oracle(name) for name in in_torch.OPTIMIZERS},
-    **{(name, "paper"): start for name, start in in_numpy.ORACLES.items()},
+    **{(name, "paper"): oracle for name, oracle in in_numpy.ORACLES.items()},
 }
-"""The independent implementations, by program and source."""
+"""The independent implementations, by name of the program and source."""
 
 
 class ReferenceStep(NamedTuple):
@@ -29,25 +29,25 @@ class ReferenceStep(NamedTuple):
 
     t: int
     weights: dict
-    grads: dict
+    gradients: dict
     state: tuple
     update: dict
 
 
-def reference_steps(name, weights, grads, first=1):
-    """Yield the steps of a zoo program on a sequence of gradients; the first has t = `first`."""
+def reference_steps(name, weights, gradients, first_step=1):
+    """Yield the steps of a zoo program on a sequence of gradients, numbered from `first_step`."""
     program = zoo.load(name)
     state = initial_state(program, weights, np)
-    for t, g in enumerate(grads, first):
-        update, next_state = step(program, state, weights, g, t=t, xp=np)
-        yield ReferenceStep(t, weights, g, state, update)
+    for t, gradient in enumerate(gradients, first_step):
+        update, next_state = step(program, state, weights, gradient, t=t, xp=np)
+        yield ReferenceStep(t, weights, gradient, state, update)
         weights = {key: np.asarray(weights[key] - update[key]) for key in weights}
         state = next_state
 
 
 @lru_cache
 def trajectory(name):
-    """Run a zoo program on random gradients and return its steps.
+    """Return the steps of a zoo program on random gradients.
 
     The model has a matrix, a vector, a scalar, a stack of matrices and a bias of zeros. Some
     weights have zero gradients in the first three steps.
@@ -55,53 +55,57 @@ def trajectory(name):
     rng = np.random.default_rng(0)
     weights = {key: rng.normal(size=shape) for key, shape in SHAPES.items()}
     weights["bias"] = np.zeros(SHAPES["bias"])
-    grads = [{key: rng.normal(size=s) for key, s in SHAPES.items()} for _ in range(STEPS)]
-    for early in grads[:3]:
-        early["vector"][:2] = early["matrix"][1] = 0.0
-    return list(reference_steps(name, weights, grads))
+    gradients = [
+        {key: rng.normal(size=shape) for key, shape in SHAPES.items()} for _ in range(STEPS)
+    ]
+    for gradient in gradients[:3]:
+        gradient["vector"][:2] = gradient["matrix"][1] = 0.0
+    return list(reference_steps(name, weights, gradients))
 
 
 def relative_difference(actual, expected):
     """Return the largest difference in any array, relative to the array's largest number."""
-
-    def within(a, b):
-        assert np.isfinite(b).all()
-        largest = np.abs(b).max()
-        return np.abs(a - b).max() / (largest or 1.0)
-
-    return np.max([within(np.asarray(actual[key]), np.asarray(expected[key])) for key in expected])
+    differences = []
+    for key in expected:
+        assert np.isfinite(expected[key]).all()
+        largest = np.abs(expected[key]).max()
+        difference = np.abs(np.asarray(actual[key]) - np.asarray(expected[key])).max()
+        differences.append(difference / (largest or 1.0))
+    return np.max(differences)
 
 
 def difference(name, source, steps=None):
-    """Return the largest relative difference of a program in float64 from an oracle.
+    """Return the largest relative difference between the updates of a program and of an oracle.
 
-    The program and the oracle each update their own state from the first step on. `steps` defaults
-    to `trajectory(name)`.
+    Both compute in float64. They get the same weights and gradients in each step, and each keeps
+    its own state.
+
+    Args:
+        name: the name of the zoo program.
+        source: the source of the oracle.
+        steps: the program's steps; `trajectory(name)` by default.
     """
     steps = list(steps or trajectory(name))
     oracle_step = ORACLES[name, source](steps[0].weights)
-    return np.max(
-        [relative_difference(m.update, oracle_step(m.weights, m.grads, m.t)) for m in steps]
-    )
+    differences = []
+    for reference in steps:
+        oracle_update = oracle_step(reference.weights, reference.gradients, reference.t)
+        differences.append(relative_difference(reference.update, oracle_update))
+    return np.max(differences)
 
 
 def float32_difference(name):
     """Return the largest relative difference of one step in float32 from the step in float64."""
     program = zoo.load(name)
-    compiled = jax.jit(lambda state, w, g, t: step(program, state, w, g, t=t)[0])
-
-    def to_float32(tree):
-        return jax.tree.map(np.float32, tree)
-
-    return np.max(
-        [
-            relative_difference(
-                compiled(to_float32(m.state), to_float32(m.weights), to_float32(m.grads), m.t),
-                m.update,
-            )
-            for m in trajectory(name)
-        ]
-    )
+    compiled_update = jax.jit(lambda state, w, g, t: step(program, state, w, g, t=t)[0])
+    differences = []
+    for reference in trajectory(name):
+        state, weights, gradients = jax.tree.map(
+            np.float32, (reference.state, reference.weights, reference.gradients)
+        )
+        update = compiled_update(state, weights, gradients, reference.t)
+        differences.append(relative_difference(update, reference.update))
+    return np.max(differences)
 
 
 def main():
