@@ -17,7 +17,7 @@ from primitives import CapacityError, encode, interpreter, ops, parse, zoo
 from primitives.machine import instructions
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import gangs, kernel, run_batch
-from primitives.machine.step import read
+from primitives.machine.step import Inputs
 from tests.primitives.test_interpreters import assert_agree, random_inputs
 from tests.primitives.triton_ir import lowered_for_cuda
 from tests.strategies import programs
@@ -54,25 +54,20 @@ class Batch:
         scalars = code.initial_scalars
         sum_factors = np.asarray(model.sum_factors())
         for number, (g, lr) in enumerate(zip(grads, schedule, strict=True), 1):
-            scalars = np.array(scalars)
-            scalars[:, 0], scalars[:, 1] = lr, number
-            args = code, sum_factors, tensors, scalars, weights, g
+            args = code, sum_factors, tensors, scalars, batch_inputs(weights, g, lr, number)
             if self._compiled is None:
-                lowered = jax.jit(partial(self._step)).lower(*args)
+                model = ArrayLayout(weights)
+                step = partial(self.implementation, instructions.instruction_set(OPS), model)
+                lowered = jax.jit(step).lower(*args)
                 self._compiled = lowered.compile(compiler_options=self._options)
             update, tensors, scalars = self._compiled(*args)
             yield update
 
-    def _step(self, code, sum_factors, tensors, scalars, weights, g):
-        model = ArrayLayout(weights)
 
-        def write_inputs(tensors):
-            return model.write_tree(model.write_tree(tensors, weights, 0), g, 1)
-
-        step = partial(self.implementation, instructions.instruction_set(OPS), model)
-        tensors, scalars = step(code, sum_factors, jax.vmap(write_inputs)(tensors), scalars)
-        update = jax.vmap(read)(tensors, code.update) * jax.vmap(read)(scalars, code.scale)[:, None]
-        return jax.vmap(model.unravel)(update), tensors, scalars
+def batch_inputs(weights, grads, lr, t, lanes=LANES):
+    """Return the inputs of one step, the same in all lanes."""
+    one = Inputs(weights, grads, np.float32(lr), np.float32(t), factor=np.float32(-1.0))
+    return jax.tree.map(lambda leaf: np.stack([leaf] * lanes), one)
 
 
 @pytest.fixture(

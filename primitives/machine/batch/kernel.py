@@ -32,7 +32,7 @@ from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch.gangs import Gangs, Lanes
 from primitives.machine.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
-from primitives.machine.step import apply_inner
+from primitives.machine.step import Inputs, PyTree, apply_inner
 from primitives.op import MatrixIteration
 from primitives.ops.functions import divide
 
@@ -156,7 +156,8 @@ def places_of(model: ArrayLayout) -> Places:
         Kind.LEAF: list(model.offsets),
         Kind.MATRIX: [*(offset for offset, *_ in matrices), model.size],
     }
-    range_starts, ranges = {}, []
+    range_starts: dict[Kind, tuple[int, int]] = {}
+    ranges: list[int] = []
     for kind, of_kind in offsets.items():
         range_starts[kind] = len(ranges), len(of_kind) - 1
         ranges += of_kind
@@ -175,93 +176,122 @@ def run_kernel(
     sum_factors: Array,
     tensors: Array,
     scalars: Array,
+    inputs: Inputs,
     *,
     interpret: bool = False,
-) -> tuple[Array, Array]:
+) -> tuple[PyTree, Array, Array]:
     """Run one step of every lane; arguments and results are those of `gangs.run_gangs`.
 
     With `interpret`, JAX interprets the kernel on any device, for tests.
     """
     branches = branches_of(instructions, model)
-    branch_rows = branches.rows_of(code)
     places = places_of(model)
+    lane_count = tensors.shape[0]
+    weights, grads = (_flatten(tree, lane_count) for tree in (inputs.weights, inputs.grads))
+    arguments = _Arguments(
+        program=code.instructions,
+        length=code.length,
+        branch_rows=branches.rows_of(code),
+        update=jnp.stack([code.update, code.scale], axis=1),
+        ranges=jnp.asarray(places.ranges),
+        matrices=jnp.asarray(places.matrices),
+        sum_factors=sum_factors,
+        numbers=jnp.stack([inputs.lr, inputs.t, inputs.factor], axis=1),
+        weights=weights,
+        grads=grads,
+    )
+    needs_scratch = bool(branches.by_work[Work.MATRIX])
+    scratch: Any = jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+        (lane_count, _SIDES[-1] ** 2 if needs_scratch else 1), jnp.float32
+    )
 
-    def run_to_matrices(lanes: Lanes) -> Lanes:
-        """Advance every lane to its next instruction outside the kernel or its end."""
-        inputs = (
-            *(code.instructions, code.length, branch_rows),
-            *(jnp.asarray(places.ranges), jnp.asarray(places.matrices), sum_factors),
-        )
-        lane_count = lanes.next_index.shape[0]
-        needs_scratch = bool(branches.by_work[Work.MATRIX])
-        scratch = jax.ShapeDtypeStruct((lane_count, _SIDES[-1] ** 2 * needs_scratch), jnp.float32)
+    def run_to_matrices(lanes: Lanes) -> tuple[Lanes, list[Array]]:
+        """Advance every lane to its next instruction outside the kernel or its end.
+
+        Also return the updates of the lanes that are at their end.
+        """
+        argument_count = len(jax.tree.leaves(arguments))
         call = pl.pallas_call(
-            partial(_lane, branches.by_work, places, model.size, interpret),
-            out_shape=[*map(jax.typeof, lanes), scratch],
+            partial(_run_lane, branches.by_work, places, model, interpret),
+            out_shape=(Lanes(*map(jax.typeof, lanes)), list(map(jax.typeof, weights)), scratch),
             grid=(lane_count,),
-            input_output_aliases={len(inputs) + number: number for number in range(len(lanes))},
+            input_output_aliases={argument_count + number: number for number in range(len(lanes))},
             compiler_params=triton.CompilerParams(num_warps=_WARPS),
             interpret=interpret,
             name="optimizer_programs",
         )
-        *after, _ = call(*inputs, *lanes)
-        return Lanes(*after)
+        after, updates, _ = call(arguments, lanes)
+        return after, updates
 
-    start = Lanes(jnp.zeros(tensors.shape[0], jnp.int32), tensors, scalars)
-    if not branches.by_work[Work.OUTSIDE]:
-        end = run_to_matrices(start)
-        return end.tensors, end.scalars
-    gangs = Gangs(instructions, model, code, sum_factors)
-    tensor_count = len(instructions.tensor_instructions)
-    is_outside = jnp.asarray(branches.table[:tensor_count, 0] == Work.OUTSIDE)
+    start = Lanes(jnp.zeros(lane_count, jnp.int32), tensors, scalars)
+    if branches.by_work[Work.OUTSIDE]:
+        gangs = Gangs(instructions, model, code, sum_factors)
+        tensor_count = len(instructions.tensor_instructions)
+        is_outside = jnp.asarray(branches.table[:tensor_count, 0] == Work.OUTSIDE)
 
-    def run_past_matrices(lanes: Lanes) -> Lanes:
-        return gangs.run_tensor_instructions(
-            run_to_matrices(lanes), includes=lambda opcode: is_outside[opcode]
-        )
+        def run_past_matrices(lanes: Lanes) -> Lanes:
+            return gangs.run_tensor_instructions(
+                run_to_matrices(lanes)[0], includes=lambda opcode: is_outside[opcode]
+            )
 
-    end = lax.while_loop(gangs.are_running, run_past_matrices, start)
-    return end.tensors, end.scalars
+        start = lax.while_loop(gangs.are_running, run_past_matrices, start)
+    end, updates = run_to_matrices(start)
+    leaves = [
+        update.reshape(lane_count, *shape)
+        for update, shape in zip(updates, model.shapes, strict=True)
+    ]
+    return jax.tree.unflatten(model.structure, leaves), end.tensors, end.scalars
 
 
-def _lane(
+def _flatten(tree: PyTree, lane_count: int) -> list[Array]:
+    """Return the arrays of a pytree as matrices [lanes, weights of the array]."""
+    return [leaf.reshape(lane_count, -1) for leaf in jax.tree.leaves(tree)]
+
+
+class _Arguments(NamedTuple):
+    """What the kernel reads and does not write.
+
+    Attributes:
+        program: [lanes, instructions, columns], the lanes' programs.
+        length: [lanes], the number of instructions of each lane.
+        branch_rows: [lanes, instructions, 2]; see `Branches.rows_of`.
+        update: [lanes, 2], the tensor register of the update, and the scalar register that
+            multiplies the update.
+        ranges: [entries]; see `Places`.
+        matrices: [matrices, 3]; see `Places`.
+        sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
+        numbers: [lanes, 3]: lr, t and the learning rate that multiplies the update.
+        weights: for each array of the model, [lanes, weights of the array].
+        grads: the gradients, as `weights`.
+    """
+
+    program: Any
+    length: Any
+    branch_rows: Any
+    update: Any
+    ranges: Any
+    matrices: Any
+    sum_factors: Any
+    numbers: Any
+    weights: Any
+    grads: Any
+
+
+def _run_lane(
     by_work: dict[Work, list[Instruction]],
     places: Places,
-    weights: int,
+    model: ArrayLayout,
     interpret: bool,
-    program: Ref,
-    length: Ref,
-    branch_rows: Ref,
-    ranges: Ref,
-    matrices: Ref,
-    sum_factors: Ref,
-    first_index: Ref,
-    _tensors_in: Ref,
-    _scalars_in: Ref,
-    next_index: Ref,
-    tensors: Ref,
-    scalars: Ref,
+    arguments: _Arguments,
+    _before: Lanes,
+    after: Lanes,
+    updates: list[Ref],
     scratch: Ref,
 ) -> None:
-    """Run the kernel for one lane. The inputs and outputs of the registers share memory."""
+    """Run the kernel for one lane. The registers before and after the step share memory."""
     lane = pl.program_id(0)
-    block = _Block(
-        lane,
-        by_work,
-        places,
-        weights,
-        interpret,
-        program,
-        length[lane],
-        branch_rows,
-        ranges,
-        matrices,
-        sum_factors,
-        tensors,
-        scalars,
-        scratch,
-    )
-    next_index[lane] = lax.while_loop(block.may_run, block.run_from, first_index[lane])
+    block = _Block(lane, by_work, places, model, interpret, arguments, *after, scratch)
+    block.run(updates)
 
 
 class _Tile(NamedTuple):
@@ -284,14 +314,10 @@ class _Block:
         lane: () int32, the index of the lane.
         by_work: the instructions of each kind of work.
         places: where the arrays and matrices of the model begin.
-        weights: the number of weights.
+        model: the layout of the model.
         interpret: whether JAX interprets the kernel.
-        program: [lanes, instructions, columns], the lanes' programs.
-        end: () int32, the number of instructions of this lane.
-        branch_rows: [lanes, instructions, 2]; see `Branches.rows_of`.
-        ranges: [entries]; see `Places`.
-        matrices: [matrices, 3]; see `Places`.
-        sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
+        arguments: what the kernel reads.
+        next_index: [lanes], the index of the lane's next instruction.
         tensors: [lanes, registers, weights].
         scalars: [lanes, registers].
         scratch: [lanes, entries], memory for a square matrix.
@@ -300,25 +326,81 @@ class _Block:
     lane: Array
     by_work: dict[Work, list[Instruction]]
     places: Places
-    weights: int
+    model: ArrayLayout
     interpret: bool
-    program: Ref
-    end: Array
-    branch_rows: Ref
-    ranges: Ref
-    matrices: Ref
-    sum_factors: Ref
+    arguments: _Arguments
+    next_index: Ref
     tensors: Ref
     scalars: Ref
     scratch: Ref
 
-    def may_run(self, i: Array) -> Array:
+    def run(self, updates: Sequence[Ref]) -> None:
+        """Run the lane's program from its next instruction as far as possible.
+
+        Args:
+            updates: for each array of the model, [lanes, weights of the array]; written when the
+                program has ended.
+        """
+        first = self.next_index[self.lane]
+        pl.when(first == 0)(self._write_inputs)
+        self._wait()
+        last = lax.while_loop(self._may_run, self._run_from, first)
+        self.next_index[self.lane] = last
+        pl.when(last >= self._length)(partial(self._read_updates, updates))
+
+    def _write_inputs(self) -> None:
+        """Write lr, t, the weights and the gradients to the registers."""
+        for register in range(2):
+            self.scalars[self.lane, register] = self.arguments.numbers[self.lane, register]
+        for register, arrays in enumerate((self.arguments.weights, self.arguments.grads)):
+
+            def copy(array: Ref, number: Array, tile: _Tile, register: int = register) -> None:
+                values = _load(array, (self.lane,), _tile(number, 0, array.shape[1]))
+                _store(self.tensors, (self.lane, jnp.int32(register)), tile, values)
+
+            self._for_each_tile(arrays, copy)
+
+    def _read_updates(self, updates: Sequence[Ref]) -> None:
+        """Write the updates from the registers."""
+        register, scale = (self.arguments.update[self.lane, column] for column in range(2))
+        factor = -self.arguments.numbers[self.lane, 2]
+
+        def copy(array: Ref, number: Array, tile: _Tile) -> None:
+            update = _load(self.tensors, (self.lane, register), tile)
+            values = update * self.scalars[self.lane, scale] * factor
+            _store(array, (self.lane,), _tile(number, 0, array.shape[1]), values)
+
+        self._for_each_tile(updates, copy)
+
+    def _for_each_tile(
+        self, arrays: Sequence[Ref], act: Callable[[Ref, Array, _Tile], None]
+    ) -> None:
+        """Call `act(array, number, tile)` for each tile of each array of the model.
+
+        `number` is the number of the tile in the array, and `tile` is its place in the model.
+        """
+        for array, offset in zip(arrays, map(int, self.model.offsets), strict=False):
+            size = array.shape[1]
+
+            def on_tile(number: Array, array: Ref = array, start: int = offset) -> None:
+                inside = _tile(number, 0, array.shape[1]).inside
+                act(array, number, _Tile(pl.ds(start + number * TILE, TILE), inside))
+
+            _for_each(0, pl.cdiv(size, TILE), on_tile)
+
+    @property
+    def _length(self) -> Array:
+        """Number of instructions of the lane's program."""
+        length: Array = self.arguments.length[self.lane]
+        return length
+
+    def _may_run(self, i: Array) -> Array:
         """Whether instruction `i` exists and runs in the kernel."""
-        exists: Array = i < self.end
-        last = self.branch_rows.shape[1] - 1
+        exists: Array = i < self._length
+        last = self.arguments.branch_rows.shape[1] - 1
         return exists & (self._work(jnp.minimum(i, last)) != Work.OUTSIDE)
 
-    def run_from(self, i: Array) -> Array:
+    def _run_from(self, i: Array) -> Array:
         """Run instruction `i`, or the elementwise sequence at `i`; return the next index."""
         runners = [
             self._elementwise,
@@ -339,25 +421,25 @@ class _Block:
         """Run the sequence of elementwise instructions that begins at `i`, tile by tile."""
 
         def is_elementwise(j: Array) -> Array:
-            exists: Array = j < self.end
-            return exists & (self._work(jnp.minimum(j, self.end - 1)) == Work.ELEMENTWISE)
+            exists: Array = j < self._length
+            return exists & (self._work(jnp.minimum(j, self._length - 1)) == Work.ELEMENTWISE)
 
         end: Array = lax.while_loop(is_elementwise, lambda j: j + 1, i + 1)
 
         def compute(instruction: Instruction, j: Array, number: Array) -> Array:
-            tile = _tile(number, 0, self.weights)
+            tile = _tile(number, 0, self.model.size)
             op, operands = apply_inner(instruction, self._operands(instruction, j, tile))
             return jnp.broadcast_to(op.meaning(jnp, *operands), TILE).astype(jnp.float32)
 
         def on_tile(number: Array) -> None:
             def run(j: Array) -> None:
                 value = self._switch(Work.ELEMENTWISE, compute, j, number)
-                self._store(j, _tile(number, 0, self.weights), value)
+                self._store(j, _tile(number, 0, self.model.size), value)
                 self._wait()
 
             _for_each(i, end, run)
 
-        _for_each(0, pl.cdiv(self.weights, TILE), on_tile)
+        _for_each(0, pl.cdiv(self.model.size, TILE), on_tile)
         return end
 
     def _scalar(self, i: Array) -> Array:
@@ -374,8 +456,8 @@ class _Block:
         """Run an instruction with a scalar result from sums over the model."""
 
         def compute(instruction: Instruction, i: Array) -> Array:
-            tiles = _tiles(0, self.weights)
-            totals = self._totals(instruction, i, tiles, self.weights)
+            tiles = _tiles(0, self.model.size)
+            totals = self._totals(instruction, i, tiles, self.model.size)
             unread = [jnp.float32(0) for _ in instruction.layout]  # these ops read totals only
             return jnp.asarray(instruction.op.meaning(jnp, totals, *unread), jnp.float32)
 
@@ -390,7 +472,7 @@ class _Block:
             first, count = self.places.range_starts[instruction.op.reduction.kind]
 
             def on_range(number: Array) -> None:
-                start, end = self.ranges[number], self.ranges[number + 1]
+                start, end = self.arguments.ranges[number], self.arguments.ranges[number + 1]
                 self._reduce(instruction, i, _tiles(start, end), (end - start) * 1.0)
 
             _for_each(first, first + count, on_range)
@@ -486,13 +568,13 @@ class _Block:
         _for_each(0, iteration.steps, step)
 
     def _matrix(self, number: Array) -> _Matrix:
-        offset, rows, columns = (self.matrices[number, column] for column in range(3))
+        offset, rows, columns = (self.arguments.matrices[number, column] for column in range(3))
         return _Matrix(offset, rows, columns, columns, 1)
 
     def _switch(self, work: Work, compute: Callable[..., Array], i: Array, *more: Array) -> Array:
         """Return `compute(instruction, i, *more)` for instruction `i`, whose work is `work`."""
         branches = [partial(compute, instruction) for instruction in self.by_work[work]]
-        value: Array = lax.switch(self.branch_rows[self.lane, i, 1], branches, i, *more)
+        value: Array = lax.switch(self.arguments.branch_rows[self.lane, i, 1], branches, i, *more)
         return value
 
     def _reduce(self, instruction: Instruction, i: Array, tiles: _Tiles, count: Any) -> None:
@@ -517,7 +599,7 @@ class _Block:
             tile = tiles.tile(number)
             inputs = reduction.inputs(jnp, *self._operands(instruction, i, tile))
             if reduction.method == "sum":
-                factors = _load(self.sum_factors, (self._field(i, KIND),), tile)
+                factors = _load(self.arguments.sum_factors, (self._field(i, KIND),), tile)
                 inputs = tuple(x * factors for x in inputs)
             return [jnp.where(tile.inside, x, 0.0) for x in inputs]
 
@@ -535,11 +617,11 @@ class _Block:
         )
 
     def _work(self, i: Array) -> Array:
-        work: Array = self.branch_rows[self.lane, i, 0]
+        work: Array = self.arguments.branch_rows[self.lane, i, 0]
         return work
 
     def _field(self, i: Array, column: int) -> Array:
-        value: Array = self.program[self.lane, i, column]
+        value: Array = self.arguments.program[self.lane, i, column]
         return value
 
     def _wait(self) -> None:
@@ -661,7 +743,7 @@ def _load(memory: Ref, row: tuple[Array, ...], tile: _Tile) -> Array:
 
 def _store(memory: Ref, row: tuple[Array, ...], tile: _Tile, value: Any) -> None:
     """Write a tile of one row, or a number for all weights of the tile."""
-    numbers = jnp.broadcast_to(value, tile.inside.shape).astype(jnp.float32)
+    numbers = jnp.broadcast_to(value, tile.inside.shape).astype(memory.dtype)
     triton.store(memory.at[*row, tile.index], numbers, mask=tile.inside)
 
 
