@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from primitives import OPS as ALL_OPS
 from primitives import CapacityError, encode, interpreter, ops, parse, zoo
+from primitives.kinds import AXES, matrix_view
 from primitives.machine import instructions
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import gangs, kernel, run_batch
@@ -72,17 +74,22 @@ def batch_inputs(weights, grads, lr, t, lanes=LANES):
 
 @pytest.fixture(
     scope="module",
-    params=["gangs", "kernel", pytest.param("device", marks=pytest.mark.gpu)],
+    params=["gangs", "kernel", "kernel and gangs", pytest.param("device", marks=pytest.mark.gpu)],
 )
 def batch(request):
-    """Gangs, the kernel in interpret mode with tiles of 8, and the implementation for a GPU."""
+    """Gangs, the kernel in interpret mode with small tiles, and the implementation for a GPU.
+
+    "kernel and gangs" is the kernel as for a model with large matrices, whose products gangs do.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "gangs":
             yield Batch(gangs.run_gangs, _FAST)
-        elif request.param == "kernel":
+        elif request.param.startswith("kernel"):
             patch.setattr(kernel, "TILE", 8)
             patch.setattr(kernel, "ROWS", 2)
             patch.setattr(kernel, "COLUMNS", 4)
+            if request.param == "kernel and gangs":
+                patch.setattr(kernel, "_MAX_MATRIX", 0)
             yield Batch(partial(kernel.run_kernel, interpret=True), _FAST)
         elif jax.default_backend() == "gpu":
             yield Batch(run_batch)
@@ -130,6 +137,51 @@ def test_a_lanes_update_does_not_depend_on_other_lanes(batch):
     (mixed_updates,) = batch.run(mixed, *data)
     for a, b in zip(jax.tree.leaves(own_updates), jax.tree.leaves(mixed_updates), strict=True):
         np.testing.assert_array_equal(a[0], b[3])
+
+
+MATRICES = {
+    "wide": (3, 70),
+    "tall": (90, 20),
+    "square": (40, 40),
+    "convolution": (2, 2, 5, 3),
+    "vector": (33,),
+    "number": (),
+}
+
+
+@pytest.mark.parametrize("op", ["row_mean", "col_mean", "matrix_mean", "orthogonalize"])
+def test_the_kernel_acts_on_matrices_of_every_shape_as_the_op_does(op):
+    op_names = frozenset([op])
+    rng = np.random.default_rng(0)
+    grads = {name: np.float32(rng.normal(size=shape)) for name, shape in MATRICES.items()}
+    model = ArrayLayout(grads)
+    code = encode(parse(f"def train(w, g):\n    u = {op}(g)\n    return u"), op_names)
+    code = jax.tree.map(lambda leaf: np.stack([leaf] * 2), code)
+    tensors = np.zeros((*code.initial_tensors.shape, model.size), np.float32)
+    updates, *_ = kernel.run_kernel(
+        instructions.instruction_set(op_names),
+        model,
+        code,
+        model.sum_factors(),
+        tensors,
+        code.initial_scalars,
+        batch_inputs(grads, grads, 1.0, 1.0, lanes=2),
+        interpret=True,
+    )
+    for name, gradient in grads.items():
+        matrices = np.float64(gradient).reshape(matrix_view(gradient.shape))
+        reduction = ALL_OPS[op].reduction
+        totals = [reduction_of(matrices, reduction)] if reduction else []
+        expected = np.broadcast_to(ALL_OPS[op].meaning(np, *totals, matrices), matrices.shape)
+        for lane in range(2):
+            actual = updates[name][lane].reshape(matrices.shape)
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def reduction_of(matrices, reduction):
+    """Return the means that the op reads, computed by NumPy."""
+    inputs = reduction.inputs(np, matrices)
+    return tuple(x.mean(AXES[reduction.kind], keepdims=True) for x in inputs)
 
 
 def test_a_diverging_lane_does_not_change_other_lanes(batch):
