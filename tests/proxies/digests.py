@@ -1,0 +1,25 @@
+"""The digests of all data sources and bundled tasks; `python -m tests.proxies.digests` records them.
+
+Recorded digests change only with a task or its data; then older runs cannot be resumed.
+"""
+
+import json
+from pathlib import Path
+
+import proxies
+
+_FILE = Path(__file__).with_suffix(".json")
+
+
+def current() -> dict:
+    """Return the digests of the sources and, part by part, of the tasks."""
+    tasks = {name: proxies.digest(proxies.load(name)) for name in proxies.names()}
+    return {"sources": proxies.digests(), "tasks": tasks}
+
+
+def recorded() -> dict:
+    return json.loads(_FILE.read_text())
+
+
+if __name__ == "__main__":
+    _FILE.write_text(json.dumps(current(), indent=1) + "\n")
