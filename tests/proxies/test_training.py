@@ -152,17 +152,17 @@ def test_a_schedule_has_peak_1_and_is_0_after_its_last_step(name: str, steps: in
 
 def test_all_schedules_and_numbers_of_steps_up_to_the_budget_share_a_compilation() -> None:
     rule = optax.sgd(0.1)
-    before = _compilation_count()
+    compilations_before, budget = _compilation_count(), 12
     for name, steps in (("cosine", 12), ("constant", 12), ("linear", 5)):
-        rates = jnp.asarray(relative_rates(name, steps, 12))
-        result = compiled_train(
-            QUADRATIC, rule, QUADRATIC.data, KEY, StepSchedule.plain(rates, steps), ()
-        )
-        single = train(QUADRATIC, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
-        assert result.steps == single.steps == steps
-        np.testing.assert_array_equal(result.train_loss[:steps], single.train_loss)
-        np.testing.assert_array_equal(result.loss, single.loss)
-    assert _compilation_count() == before + 2  # budgets of 12 and of 5
+        learning_rates = jnp.asarray(relative_rates(name, steps, budget))
+        schedule = StepSchedule.plain(learning_rates, steps)
+        result = compiled_train(QUADRATIC, rule, QUADRATIC.data, KEY, schedule, ())
+        exact_budget = train(QUADRATIC, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
+        assert result.steps == exact_budget.steps == steps
+        np.testing.assert_array_equal(result.train_loss[:steps], exact_budget.train_loss)
+        np.testing.assert_array_equal(result.loss, exact_budget.loss)
+    # One compilation for the budget of 12, and one of `train` for the budget of 5.
+    assert _compilation_count() == compilations_before + 2
 
 
 def test_trainings_with_different_operands_and_keys_share_a_compilation() -> None:
