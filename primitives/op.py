@@ -55,6 +55,21 @@ class ConstantRole(NamedTuple):
     always: bool = False
 
 
+class MatrixIteration(NamedTuple):
+    """An iteration that maps the singular values of a matrix.
+
+    The matrix is divided by its Frobenius norm. Each step then replaces the matrix `u` by
+    `a u + (b u u^T + c (u u^T)^2) u`, so that a singular value s becomes a s + b s^3 + c s^5.
+
+    Attributes:
+        coefficients: a, b and c.
+        steps: number of steps.
+    """
+
+    coefficients: tuple[float, float, float]
+    steps: int
+
+
 @dataclass(frozen=True, slots=True)
 class Op:
     """One op of the language, with all facts that the project uses about the op.
@@ -79,6 +94,8 @@ class Op:
         keeps_kind: whether the result has the common kind of the operands. If not, the result has
             at most the kind of the reduction.
         matrixwise: whether `meaning` acts on the trailing matrix of each array, not elementwise.
+        iteration: the iteration that a matrixwise `meaning` computes, for engines that run it
+            without matrix products of a library.
 
     Mathematics:
         parity: `even` if f(-x) = f(x), `odd` if f(-x) = -f(x).
@@ -143,6 +160,7 @@ class Op:
     reduction: Reduction | None = None
     keeps_kind: bool = True
     matrixwise: bool = False
+    iteration: MatrixIteration | None = None
     parity: Literal["even", "odd"] | None = None
     inverse: str | None = None
     exponent: float | None = None

@@ -227,7 +227,10 @@ def _measure_device(batches_plan: BenchmarkPlan) -> dict[str, Any]:
 def _profile_mutants(task: Task, lanes: int, plan: AcceleratorPlan, path: Path) -> dict[str, Any]:
     """Profile some steps of a batch of mutants."""
     operands = encode_operands(mutants(lanes, plan.batches.ops), plan.batches)
-    runner = BatchRunner(task, interpreter(plan.batches.ops), operands[0], lanes, task.steps)
+    batches = plan.batches
+    runner = BatchRunner(
+        task, interpreter(batches.ops), operands[0], lanes, task.steps, batches.steps_per_advance
+    )
     runner.step_ms(operands, plan.profiled_steps)
     runner.fill(operands)
     return profile(lambda: runner.advance(plan.profiled_steps), path)

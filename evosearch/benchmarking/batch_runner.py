@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -17,7 +18,7 @@ from primitives import interpreter
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.instructions import OpNames, instruction_set
 from primitives.machine.interpreter import MachineState
-from primitives.machine.step import read, run
+from primitives.machine.step import Inputs, run_step
 from proxies import Task, relative_rates
 from proxies.training.lanes import Entry, Lanes
 from proxies.training.loop import Loop, Rule, StepSchedule
@@ -35,12 +36,21 @@ class BatchRunner:
         example: operands of one lane; the operands of all lanes have the same shapes.
         lanes: number of trainings that run side by side.
         steps: number of steps of each training, at least 2.
+        steps_per_advance: number of steps for which the device does not wait for the host.
 
     Attributes:
         compile_seconds: seconds that the constructor took, nearly all of them for compilation.
     """
 
-    def __init__(self, task: Task, rule: Rule, example: Operands, lanes: int, steps: int):
+    def __init__(
+        self,
+        task: Task,
+        rule: Rule,
+        example: Operands,
+        lanes: int,
+        steps: int,
+        steps_per_advance: int,
+    ):
         self.lanes, self.steps = lanes, steps
         self._schedule = StepSchedule.plain(relative_rates("cosine", steps, steps), steps)
         device = jax.devices()[0]
@@ -52,17 +62,21 @@ class BatchRunner:
             self._entry(0, example),
             lanes,
             [device],
+            steps_per_advance,
             interpreter_options(device.platform) if programs_as_data else None,
         )
         self.compile_seconds = time.perf_counter() - start
 
     def step_ms(self, operands: Sequence[Operands], steps: int) -> float:
-        """Return milliseconds per step of the batch: the mean of `steps` steps after the first."""
+        """Return milliseconds per step of the batch: the mean of at least `steps` steps.
+
+        The first steps after the start of the trainings are not timed.
+        """
         self.fill(operands)
         self.advance(1)
         start = time.perf_counter()
-        self.advance(steps)
-        return 1000 * (time.perf_counter() - start) / steps
+        executed = self.advance(steps)
+        return 1000 * (time.perf_counter() - start) / executed
 
     def training_seconds(self, operands: Sequence[Operands]) -> float:
         """Return seconds of complete trainings: random draws, all steps, evaluation, transfer."""
@@ -78,9 +92,12 @@ class BatchRunner:
         for slots in self._groups():
             self._batch.load(slots, [self._entry(slot, operands[slot]) for slot in slots])
 
-    def advance(self, steps: int) -> None:
-        """Advance all lanes by `steps` steps."""
-        self._batch.advance(steps)
+    def advance(self, steps: int) -> int:
+        """Advance all lanes by at least `steps` steps, and return the number of steps executed."""
+        advances = math.ceil(steps / self._batch.steps_per_advance)
+        for _ in range(advances):
+            self._batch.advance()
+        return advances * self._batch.steps_per_advance
 
     def _groups(self) -> list[range]:
         size = self._batch.group_size
@@ -104,11 +121,11 @@ def naive_interpreter(ops: OpNames) -> optax.GradientTransformationExtraArgs:
         t: jax.Array | float = 1.0,
         **_: Any,
     ) -> tuple[Any, MachineState]:
-        model = ArrayLayout(params)
-        tensors = model.write_tree(model.write_tree(state.tensors, params, 0), grads, 1)
-        scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
-        tensors, scalars = run(instructions, model, state.code, state.sum_factors, tensors, scalars)
-        step = read(tensors, state.code.update) * read(scalars, state.code.scale)
-        return model.unravel(step * -state.factor), state._replace(tensors=tensors, scalars=scalars)
+        inputs = Inputs(params, grads, jnp.float32(lr), jnp.float32(t), state.factor)
+        registers = state.sum_factors, state.tensors, state.scalars
+        updates, tensors, scalars = run_step(
+            instructions, ArrayLayout(params), state.code, *registers, inputs
+        )
+        return updates, state._replace(tensors=tensors, scalars=scalars)
 
     return optax.GradientTransformationExtraArgs(machine.init, update)  # type: ignore[arg-type]

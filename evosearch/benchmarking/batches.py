@@ -138,7 +138,12 @@ def _paper_step_ms(
     progress(f"{label}: compiling")
     operands = encode_operands(mutants(lanes, plan.ops), plan)
     runner = BatchRunner(
-        task, interpreter(plan.ops), operands[0], lanes, 1 + plan.timed_paper_steps
+        task,
+        interpreter(plan.ops),
+        operands[0],
+        lanes,
+        1 + plan.timed_paper_steps,
+        plan.steps_per_advance,
     )
     runner.step_ms(operands, 1)
     timed = {label: TimedBatch(runner, operands)}

@@ -169,7 +169,7 @@ class Comparison:
         timed = self._compile_batches(task, label, batches, lanes, steps)
         step_ms = interleaved_medians(
             timed,
-            min(self._plan.timed_steps, steps - 1),
+            self._plan.timed_steps,
             self._repeats,
             label,
             self._progress,
@@ -223,7 +223,9 @@ class Comparison:
 
             def make() -> BatchRunner:
                 operands = next(iter(operands_of.values()))
-                runner = BatchRunner(task, rule, operands[0], lanes, steps)
+                runner = BatchRunner(
+                    task, rule, operands[0], lanes, steps, self._plan.steps_per_advance
+                )
                 runner.step_ms(operands, 1)
                 return runner
 

@@ -100,9 +100,9 @@ class _FakeLanes(Lanes):
         self._results["steps"][lanes] = np.where(stopped, _EARLY_END * steps, steps)
         self._remaining[lanes] = self._results["steps"][lanes]
 
-    def _advance_all(self, state: None, data: None, steps: np.int32) -> tuple[None, Any]:
-        self._device.execute(int(steps))
-        self._remaining -= int(steps)
+    def _advance_all(self, state: None, data: None) -> tuple[None, Any]:
+        self._device.execute(self.steps_per_advance)
+        self._remaining -= self.steps_per_advance
         return None, self._remaining <= 0
 
     def _read(self, state: None, data: None, lane_indices: NDArray[np.int32]) -> TrainingResult:

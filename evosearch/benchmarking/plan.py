@@ -32,7 +32,9 @@ class BenchmarkPlan:
         lanes: batch sizes.
         ops: ops of the interpreter.
         steps: number of steps of a training, at least 2; None for each task's default.
-        timed_steps: maximum number of steps that are timed together.
+        timed_steps: number of steps that are timed together.
+        steps_per_advance: number of steps of a batch for which the device does not wait for the
+            host, as in a search.
         jit_sample: number of programs of a batch that are also compiled and trained one by one.
         max_naive_lanes: maximum batch size for the interpreter without its batching rule; 0 for
             none.
@@ -53,6 +55,7 @@ class BenchmarkPlan:
     ops: OpNames
     steps: int | None
     timed_steps: int
+    steps_per_advance: int
     jit_sample: int
     max_naive_lanes: int
     max_naive_compile_seconds: float
@@ -77,6 +80,7 @@ class BenchmarkPlan:
             ops=config.ops,
             steps=None,
             timed_steps=20 if on_cpu else 50,
+            steps_per_advance=2 if on_cpu else 10,
             jit_sample=3,
             max_naive_lanes=64,
             max_naive_compile_seconds=120.0,

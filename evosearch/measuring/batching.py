@@ -112,15 +112,15 @@ class Batch:
             data,
             example,
             devices=devices,
+            steps_per_advance=max(
+                1, math.ceil(example.schedule.lrs.shape[0] / _CHECKS_PER_TRAINING)
+            ),
             compiler_options=compiler_options,
         )
         self._name = loop.task.name
         self._notify = batching.notify
         self._occupancy = batching.occupancy
         self._min_lanes = len(devices)
-        self._steps_per_advance = max(
-            1, math.ceil(example.schedule.lrs.shape[0] / _CHECKS_PER_TRAINING)
-        )
         self._active: dict[int, _Waiting] = {}
         self._waiting: deque[_Waiting] = deque()
         self._lock = threading.Lock()
@@ -173,8 +173,8 @@ class Batch:
 
     def _advance(self) -> None:
         """Train some steps and return the results of finished trainings to their callers."""
-        ended = self._lanes.advance(self._steps_per_advance)
-        self._occupancy.add(0, self.lanes * self._steps_per_advance)
+        ended = self._lanes.advance()
+        self._occupancy.add(0, self.lanes * self._lanes.steps_per_advance)
         finished = [lane for lane in self._active if ended[lane]]
         while finished:
             chosen = self._lanes.next_group(finished)

@@ -34,9 +34,11 @@ from evosearch.measuring.contenders import Contender, OptaxOptimizer
 from evosearch.measuring.executables import EXECUTABLES
 from evosearch.measuring.failures import TrainingError, explain_failures
 from evosearch.measuring.job import Job, JobResult, TaskSetup
+from evosearch.measuring.kernel_fallback import missing_kernel, with_fallback
 from evosearch.measuring.measurement import Engine
 from evosearch.seeds import Conditions, Seed, Stream
 from primitives import ALL_OPS, CapacityError, Program, encode, interpreter, rule
+from primitives.machine.batch import runs_kernel
 from primitives.machine.encoding import Code
 from primitives.machine.instructions import OpNames
 from proxies import Task
@@ -249,12 +251,20 @@ class Trainer:
         assert self._batching is not None
         with self._batch_lock:
             if self._batch is None:
-                loop = Loop(self.task, interpreter(self.ops), None, self._observe, self._trace)
+                device, batching = self._batching.devices[0], self._batching
+                if runs_kernel(device):
+                    gangs = self._loop(interpreter(self.ops, use_kernel=False))
+                    batching = with_fallback(batching, gangs)
                 key = _key_data(seed_key(0, Seed(Stream.TUNE, 0)))
                 example = Entry(key, self._schedule(), operands)
-                options = interpreter_options(self._batching.devices[0].platform)
-                self._batch = Batch(loop, self.task.data, example, self._batching, options)
+                options = interpreter_options(device.platform)
+                loop = self._loop(interpreter(self.ops))
+                self._batch = Batch(loop, self.task.data, example, batching, options)
             return self._batch
+
+    def _loop(self, rule: Rule) -> Loop:
+        """Return the training loop of the lanes of a batch."""
+        return Loop(self.task, rule, None, self._observe, self._trace)
 
     def _executable(self, program: Contender, engine: Engine) -> Any:
         """Return the compiled training loop of one program, or of the interpreter."""
@@ -338,6 +348,8 @@ class Trainers:
 
     def __init__(self, batching: Batching | None = None):
         self._batching = batching
+        if batching is not None and (message := missing_kernel(batching.devices[0])) is not None:
+            batching.notify(message)
         self._trainers: dict[TaskSetup, Trainer] = {}
         self._lock = threading.Lock()
 

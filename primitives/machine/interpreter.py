@@ -19,7 +19,7 @@ from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import run_batch
 from primitives.machine.encoding import Code
 from primitives.machine.instructions import ALL_OPS, InstructionSet, OpNames, instruction_set
-from primitives.machine.step import read, run
+from primitives.machine.step import Inputs, run_step
 
 PyTree = Any
 Array = jax.Array
@@ -63,53 +63,70 @@ def _update(
     params: PyTree | None,
     lr: Array | float,
     t: Array | float,
+    use_kernel: bool,
 ) -> tuple[PyTree, MachineState]:
     if params is None:
         raise ValueError("update() needs the weights, which programs may read: pass params")
     model = ArrayLayout(params)
-    tensors = model.write_tree(model.write_tree(state.tensors, params, 0), grads, 1)
-    scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
-    tensors, scalars = _run(instructions, model)(state.code, state.sum_factors, tensors, scalars)
-    update = read(tensors, state.code.update) * read(scalars, state.code.scale)
-    updates = model.unravel(update * -state.factor)
+    inputs = Inputs(params, grads, jnp.float32(lr), jnp.float32(t), state.factor)
+    updates, tensors, scalars = _step(instructions, model, use_kernel)(
+        state.code, state.sum_factors, state.tensors, state.scalars, inputs
+    )
     return updates, state._replace(tensors=tensors, scalars=scalars)
 
 
-def _run(instructions: InstructionSet, model: ArrayLayout) -> Any:
+def _step(instructions: InstructionSet, model: ArrayLayout, use_kernel: bool) -> Any:
     """Return the function that runs one step of a program; under `vmap`, of a batch of programs."""
-    run_one = custom_vmap(partial(run, instructions, model))
+    step_one = custom_vmap(partial(run_step, instructions, model))
 
-    @run_one.def_vmap
-    def run_many(
-        lanes: int, batched: Any, code: Code, sum_factors: Array, tensors: Array, scalars: Array
+    @step_one.def_vmap
+    def step_many(
+        lanes: int,
+        are_batched: Any,
+        code: Code,
+        _: Array,
+        tensors: Array,
+        scalars: Array,
+        inputs: Inputs,
     ) -> Any:
         def broadcast(leaf: Array, is_batched: bool) -> Array:
             return leaf if is_batched else jnp.broadcast_to(leaf, (lanes, *leaf.shape))
 
-        code_is_batched, _, tensors_are_batched, scalars_are_batched = batched
-        code, (tensors, scalars) = jax.tree.map(
-            broadcast,
-            (code, (tensors, scalars)),
-            (code_is_batched, (tensors_are_batched, scalars_are_batched)),
+        arguments = code, tensors, scalars, inputs
+        code_is_batched, _, *others_are_batched = are_batched
+        code, tensors, scalars, inputs = jax.tree.map(
+            broadcast, arguments, (code_is_batched, *others_are_batched)
         )
         sum_factors = model.sum_factors()  # the same for all lanes; empty lanes have unset factors
-        registers = run_batch(instructions, model, code, sum_factors, tensors, scalars)
-        return registers, (True, True)
+        result = run_batch(
+            instructions,
+            model,
+            code,
+            sum_factors,
+            tensors,
+            scalars,
+            inputs,
+            use_kernel=use_kernel,
+        )
+        return result, jax.tree.map(lambda _: True, result)
 
-    return run_one
+    return step_one
 
 
 @cache
-def interpreter(ops: OpNames = ALL_OPS) -> optax.GradientTransformationExtraArgs:
+def interpreter(
+    ops: OpNames = ALL_OPS, use_kernel: bool = True
+) -> optax.GradientTransformationExtraArgs:
     """Return the optax transformation that runs any program over the given ops.
 
     Its functions are `init(params, code, factor=1.0)`, where `code` is `encode(program, ops)`, and
     `update(grads, state, params, lr=1.0, t=1.0)`, which returns `-factor` times the program's
-    update. Equal `ops` give the same object, so that a jitted function which takes it as a static
-    argument is compiled once.
+    update. Equal arguments give the same object, so that a jitted function which takes it as a
+    static argument is compiled once.
 
     Args:
         ops: names of the ops that programs may use; all by default.
+        use_kernel: whether batches on NVIDIA GPUs run the Pallas kernel; otherwise they run gangs.
 
     Example:
         >>> from primitives import encode, zoo
@@ -131,6 +148,6 @@ def interpreter(ops: OpNames = ALL_OPS) -> optax.GradientTransformationExtraArgs
         t: Array | float = 1.0,
         **_: Any,
     ) -> tuple[PyTree, MachineState]:
-        return _update(instructions, grads, state, params, lr, t)
+        return _update(instructions, grads, state, params, lr, t, use_kernel)
 
     return optax.GradientTransformationExtraArgs(_init, update)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import Any
 from primitives import interval
 from primitives.interval import within
 from primitives.kinds import AXES, Kind
-from primitives.op import Array, ConstantRole, Namespace, Op, Reduction
+from primitives.op import Array, ConstantRole, MatrixIteration, Namespace, Op, Reduction
 from primitives.ops.arithmetic import (
     INTERP_FACTS,
     MAXIMUM,
@@ -33,11 +33,8 @@ def _mod(xp: Namespace, x: Array, y: Array) -> Array:
     return xp.where(y == 0, 0.0, xp.mod(x, y))
 
 
-_NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
-"""Coefficients of the odd quintic of Jordan et al. 2024 (Muon).
-
-Five Newton-Schulz steps with these coefficients bring all singular values near 1.
-"""
+_NEWTON_SCHULZ = MatrixIteration((3.4445, -4.775, 2.0315), steps=5)
+"""Newton-Schulz steps of Jordan et al. 2024 (Muon), which bring all singular values near 1."""
 
 
 def _orthogonalize(xp: Namespace, x: Array) -> Array:
@@ -45,8 +42,8 @@ def _orthogonalize(xp: Namespace, x: Array) -> Array:
         return _orthogonalize(xp, x.reshape(1, 1)).reshape(x.shape)
     wide = x if x.shape[-2] <= x.shape[-1] else xp.swapaxes(x, -1, -2)
     u = divide(xp, wide, xp.sqrt(xp.sum(wide * wide, axis=(-2, -1), keepdims=True)))
-    a, b, c = _NEWTON_SCHULZ
-    for _ in range(5):
+    a, b, c = _NEWTON_SCHULZ.coefficients
+    for _ in range(_NEWTON_SCHULZ.steps):
         gram = u @ xp.swapaxes(u, -1, -2)
         u = a * u + (b * gram + c * gram @ gram) @ u
     return u if wide is x else xp.swapaxes(u, -1, -2)
@@ -266,6 +263,7 @@ EXTENDED = (
         "approximately the nearest orthogonal matrix: five Newton-Schulz steps on each matrix",
         "full",
         matrixwise=True,
+        iteration=_NEWTON_SCHULZ,
         parity="odd",
         order="none",
         phrase="{0} orthogonalized",

@@ -146,7 +146,8 @@ def _luma(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     for channel in (1, 2):
         product = pixels[..., channel] * _GREY[channel].astype(np.float64)  # exact
         luma = (luma + product).astype(np.float32)
-    return luma[..., None]
+    with_channel: NDArray[np.float32] = luma[..., None]
+    return with_channel
 
 
 @register("photos-autoencoder", "search")

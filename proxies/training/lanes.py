@@ -54,10 +54,12 @@ class Lanes:
         example: an entry whose shapes all other entries share.
         lanes: number of lanes; a multiple of the number of devices.
         devices: devices that share the lanes equally.
+        steps_per_advance: number of steps of each `advance`, at least 1.
         compiler_options: options of XLA.
 
     Attributes:
         group_size: maximum number of lanes of each device that are loaded or read at once.
+        steps_per_advance: number of steps of each `advance`.
 
     Raises:
         ValueError: `lanes` is not a positive multiple of the number of devices, or the loop
@@ -71,6 +73,7 @@ class Lanes:
         example: Entry,
         lanes: int,
         devices: Sequence[jax.Device],
+        steps_per_advance: int,
         compiler_options: dict[str, Any] | None = None,
     ):
         if loop.weights is not None:
@@ -86,6 +89,7 @@ class Lanes:
         self._lanes_per_device = lanes // len(devices)
         self.group_size = max(1, self._lanes_per_device // _GROUPS_PER_DEVICE)
         self._padding = example
+        self.steps_per_advance = steps_per_advance
         self._compile(loop, data, example, lanes, devices, compiler_options)
 
     def _compile(
@@ -131,7 +135,11 @@ class Lanes:
             _load, self._state, self._data, lane_indices, entries, replicated=[1], donate=True
         )
         self._advance = compile_per_device(
-            _advance, self._state, self._data, np.int32(1), replicated=[1, 2], donate=True
+            partial(_advance, self.steps_per_advance),
+            self._state,
+            self._data,
+            replicated=[1],
+            donate=True,
         )
         self._finish = compile_per_device(
             _finish, self._state, self._data, lane_indices, replicated=[1], donate=False
@@ -142,13 +150,13 @@ class Lanes:
         _, local_indices, rows = self._layout(lane_indices, entries)
         self._state = self._load(self._state, self._data, local_indices, rows)
 
-    def advance(self, steps: int) -> NDArray[np.bool_]:
-        """Advance every lane by `steps` steps, or to the end of its training.
+    def advance(self) -> NDArray[np.bool_]:
+        """Advance every lane by `steps_per_advance` steps, or to the end of its training.
 
         Returns:
             `[lanes]`, whether the lane's training has ended.
         """
-        self._state, ended = self._advance(self._state, self._data, np.int32(steps))
+        self._state, ended = self._advance(self._state, self._data)
         return np.asarray(ended)
 
     def finish(self, lane_indices: Sequence[int]) -> list[TrainingResult]:
@@ -215,10 +223,12 @@ def _load(
     return loaded
 
 
-def _advance(loop: Loop, state: _State, data: PyTree, steps: jax.Array) -> tuple[_State, jax.Array]:
-    """Return `state` after at most `steps` steps, and whether each lane's training has ended."""
+def _advance(steps: int, loop: Loop, state: _State, data: PyTree) -> tuple[_State, jax.Array]:
+    """Return `state` after `steps` steps, and whether each lane's training has ended.
+
+    The number of steps is fixed, so that an accelerator runs all of them without asking the host.
+    """
     all_draws, start = state
-    is_running = jax.vmap(loop.is_running)
 
     def step(draws: Draws, before: TrainState) -> TrainState:
         after = loop.advance(data, draws, before)
@@ -230,16 +240,11 @@ def _advance(loop: Loop, state: _State, data: PyTree, steps: jax.Array) -> tuple
         )
         return kept
 
-    def advance_all(carry: tuple[jax.Array, TrainState]) -> tuple[jax.Array, TrainState]:
-        done, states = carry
-        return done + 1, jax.vmap(step)(all_draws, states)
+    def advance_all(_: int, states: TrainState) -> TrainState:
+        return jax.vmap(step)(all_draws, states)
 
-    def any_running(carry: tuple[jax.Array, TrainState]) -> jax.Array:
-        done, states = carry
-        return (done < steps) & jnp.any(is_running(all_draws, states))
-
-    _, end = lax.while_loop(any_running, advance_all, (jnp.int32(0), start))
-    return (all_draws, end), ~is_running(all_draws, end)
+    end = lax.fori_loop(0, steps, advance_all, start)
+    return (all_draws, end), ~jax.vmap(loop.is_running)(all_draws, end)
 
 
 def _finish(loop: Loop, state: _State, data: PyTree, lane_indices: jax.Array) -> TrainingResult:

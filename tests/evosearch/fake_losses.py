@@ -44,7 +44,7 @@ def config(programs: int = 25, **settings: Any) -> Config:
 
 
 class FakeScorer:
-    """Returns losses without training: shorter programs have lower losses, plus noise by seed."""
+    """Returns losses without training: lower for shorter programs, plus noise by seed and task."""
 
     def measure(
         self,
@@ -58,14 +58,15 @@ class FakeScorer:
             on_task(task)
             name = f"{semantic_key(program)}/{seed.stream}/{seed.number}/{task}".encode()
             noise = int.from_bytes(hashlib.blake2b(name, digest_size=4).digest(), "little") / 2**32
-            score = 0.02 * (13 - len(program.statements)) + 0.02 * (noise - 0.5)
+            score_of_length = 0.02 * (13 - len(program.statements))
+            score = score_of_length + 0.02 * (noise - 0.5)
             loss = math.exp(-score)
             measurements[task] = Measurement(loss, 1.0, 100, "cosine", Engine.INTERPRETER)
         return measurements
 
 
-def scorer(config: Config, store: Store, *others: Any) -> FakeScorer:
-    """Return a `FakeScorer` in place of `startup.make_scorer`; the baseline is not tuned either."""
+def make_fake_scorer(config: Config, store: Store, *others: Any) -> FakeScorer:
+    """Return a `FakeScorer`, as a replacement of `make_scorer` that does not tune the baseline."""
     for task in set(TASKS) - store.rates().keys():
         store.add_tuning(task, 1000, Tuner(losses={1.0: 0.0}))
     return FakeScorer()
@@ -73,11 +74,11 @@ def scorer(config: Config, store: Store, *others: Any) -> FakeScorer:
 
 def use_fake_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make all searches measure with `FakeScorer`."""
-    monkeypatch.setattr(search, "make_scorer", scorer)
+    monkeypatch.setattr(search, "make_scorer", make_fake_scorer)
 
 
-def result(run: Run) -> dict[str, Any]:
-    """Return everything that the reports of a finished run show, except times and its path."""
+def reported_results(run: Run) -> dict[str, Any]:
+    """Return everything that the reports of a run show, except times and the run's path."""
     excluded = ("run", "elapsed_seconds", "programs_per_second")
     status = {key: value for key, value in run.status().document().items() if key not in excluded}
     return {"status": status, "top": run.top(None), "champions": run.champions()}

@@ -114,9 +114,9 @@ def _child(
         _die_after_commit(commit)
     if fake_losses:
         from evosearch.pipeline import search
-        from tests.evosearch.fake_losses import scorer
+        from tests.evosearch.fake_losses import make_fake_scorer
 
-        search.make_scorer = scorer  # type: ignore[assignment]
+        search.make_scorer = make_fake_scorer  # type: ignore[assignment]
     sys.argv = ["evosearch", *arguments]
     status = 1
     try:

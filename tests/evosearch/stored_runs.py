@@ -1,4 +1,4 @@
-"""Searches without trainings: scores are computed from the program's text and the seed."""
+"""Searches and stored runs without training: scores are computed from the program and the seed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from primitives import Program, live, zoo
 
 WEIGHTS = {"one": 1000, "two": 30}
 """Number of weights of each task in a stored run."""
-Worth = Callable[[Program], float]
-"""Function from a program to its score without noise, the same on each task."""
+TrueScore = Callable[[Program], float]
+"""Function from a program to its score without noise, which is the same on each task."""
 
 
 def config(**settings: object) -> Config:
-    """Return a small configuration, whose tasks are never loaded."""
+    """Return the configuration of a search with a small population; its tasks are never loaded."""
     return make_config(
         {
             "tasks": ["one", "two"],
@@ -37,20 +37,22 @@ def config(**settings: object) -> Config:
     )
 
 
-def noise(request: Request, task: str, deviation: float, run: int) -> float:
-    """Return a draw from N(0, deviation) that depends on key, seed, task and run."""
+def draw_noise(request: Request, task: str, noise_std: float, run: int) -> float:
+    """Return a draw from N(0, noise_std**2), which depends on program, seed, task and `run`."""
     name = f"{request.record.key}/{request.seed}/{task}".encode()
     entropy = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
     rng = np.random.default_rng([entropy, run] if run else entropy)
-    return float(rng.normal(0.0, deviation))
+    return float(rng.normal(0.0, noise_std))
 
 
-def measure(request: Request, worth: Worth, deviation: float, run: int = 0) -> dict[str, float]:
-    """Return a program's worth plus noise as scores on two tasks, or on one if the race ends."""
-    value = worth(request.program)
+def measure(
+    request: Request, true_score: TrueScore, noise_std: float, run: int = 0
+) -> dict[str, float]:
+    """Return a program's true score plus noise on each task, without `two` if the race ends."""
+    score_without_noise = true_score(request.program)
     scores: dict[str, float] = {}
     for task in ("one", "two"):
-        scores[task] = value + noise(request, task, deviation, run)
+        scores[task] = score_without_noise + draw_noise(request, task, noise_std, run)
         if request.min_totals and sum(scores.values()) < request.min_totals[task]:
             break
     return scores
@@ -59,13 +61,13 @@ def measure(request: Request, worth: Worth, deviation: float, run: int = 0) -> d
 def evolve(
     evolution: Evolution,
     programs: int | None,
-    worth: Worth,
-    deviation: float = 0.03,
+    true_score: TrueScore,
+    noise_std: float = 0.03,
     in_flight: int | None = None,
     trainings: int | None = None,
     run: int = 0,
 ) -> list[Request]:
-    """Run a search to its end and return the requests in order; each `run` has its own noise."""
+    """Run a search to its end and return its requests in order; each `run` has different noise."""
     requests: list[Request] = []
     open_requests: list[Request] = []
     while True:
@@ -77,18 +79,18 @@ def evolve(
         if not open_requests:
             return requests
         request = open_requests.pop(0)
-        evolution.tell(request, measure(request, worth, deviation, run))
+        evolution.tell(request, measure(request, true_score, noise_std, run))
         requests.append(request)
 
 
 def shorter_is_better(program: Program) -> float:
-    """Return a worth that grows with fewer statements and with up to three ops `sign`."""
+    """Return a true score that is higher for fewer statements and for up to three ops `sign`."""
     signs = sum(statement.op == "sign" for statement in program.statements)
     return 0.2 * min(signs, 3) - 0.02 * len(program.statements)
 
 
 def make_stored_run(directory: Path, programs: int, **settings: object) -> Evolution:
-    """Write a run of a search without trainings; each training counts as 100 steps."""
+    """Write the run of a search without training; each measurement records 100 steps."""
     make_run_directory(directory, config(**settings), {})
     evolution = Evolution(config(**settings))
     store = Store.open(directory, "search")

@@ -41,6 +41,7 @@ def tiny(**changes: Any) -> BenchmarkPlan:
         ops=OPS,
         steps=8,
         timed_steps=3,
+        steps_per_advance=2,
         jit_sample=1,
         max_naive_lanes=4,
         max_naive_compile_seconds=0.0,

@@ -42,11 +42,12 @@ class Lanes:
     capacity = 100
     sizes: list[int] = []
 
-    def __init__(self, *_, lanes, **__):
+    def __init__(self, *_, lanes, steps_per_advance, **__):
         self.sizes.append(lanes)
         if lanes > 2 * self.capacity:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while compiling")
         self.lanes, self.active = lanes, {}
+        self.steps_per_advance = steps_per_advance
 
     def next_group(self, lanes):
         return list(lanes)[:3]
@@ -56,7 +57,7 @@ class Lanes:
             assert lane not in self.active
             self.active[lane] = [entry.number, entry.number % 4]
 
-    def advance(self, steps):
+    def advance(self):
         if len(self.active) > self.capacity:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
         if any(number == 666 for number, _ in self.active.values()):

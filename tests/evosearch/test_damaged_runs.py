@@ -46,7 +46,7 @@ def reported_figures(directory: Path) -> dict[str, Any]:
     run = Run(directory)
     best = run.top(1)[0].id
     return {
-        **fake_losses.result(run),
+        **fake_losses.reported_results(run),
         "program": str(load_program(f"{directory}#7")),
         "lineage": [ancestor.document() for ancestor in lineage(run, best)],
         "tests": run.tests(),

@@ -1,4 +1,7 @@
-"""Damaged documents and settings: a one-line error or the same figures, never a traceback."""
+"""Tests that a damaged document or settings file gives an error of one line, not a traceback.
+
+The documents are `funnel.json` and stored derivations. Damage that changes no value gives no error.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pytest
 import tomli_w
 
 from evosearch.cli import app
-from evosearch.cli.inspect import lineage, top
+from evosearch.cli.inspect import top
 from evosearch.cli.search import search
 from evosearch.cli.show import show
 from evosearch.cli.status import status
@@ -32,11 +35,12 @@ from evosearch.simplification.derivation_files import (
 )
 from evosearch.statistics import Interval
 from primitives import zoo
-from tests.evosearch.damage import damaged_bytes, damaged_types
-from tests.evosearch.simplification.test_printing import measured
+from tests.evosearch.damage import damaged_bytes, damaged_documents
+from tests.evosearch.simplification.test_printing import measured_derivation
 from tests.evosearch.stored_runs import make_stored_run
 
-NUM_DAMAGED = 100
+DAMAGED_COPIES = 100
+"""Number of damaged copies of each file that a test reads."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +56,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = Entrant("runs/other#7", str(zoo.load("lion")), Interval(-0.1, -0.2, 0.0), per_task)
     stages = (Stage("10x", 4, (winner, other), 1), Stage("100x", 6, (winner,), 1))
     run.save_funnel(FunnelResult(stages, winner).document())
-    assert save_derivation(directory, best.id, measured())
+    assert save_derivation(directory, best.id, measured_derivation())
     return directory
 
 
@@ -79,7 +83,7 @@ def outcome_of(
     return capsys.readouterr().out, ""
 
 
-def readers(directory: Path) -> dict[str, list[Callable[[], Any]]]:
+def commands_by_document(directory: Path) -> dict[str, list[Callable[[], Any]]]:
     """Return the commands that read each document, by the document's path in the run."""
     return {
         FUNNEL: [
@@ -99,64 +103,72 @@ def test_a_document_reads_back_as_it_was_written(run_directory: Path) -> None:
     assert digest == checksum(document)
     assert Run(run_directory).funnel() == FunnelDocument.model_validate(document)
     assert Run(run_directory).winner() == Run(run_directory).champion()
-    assert read_derivation(run_directory, champion_id(run_directory)) == measured()
+    assert read_derivation(run_directory, champion_id(run_directory)) == measured_derivation()
 
 
-def test_the_checksum_ignores_key_order_and_spaces(run_directory: Path) -> None:
+def test_the_checksum_depends_on_values_but_not_on_the_order_of_keys_or_on_spaces(
+    run_directory: Path,
+) -> None:
     path = run_directory / FUNNEL
     original = path.read_text()
     document = json.loads(original)
     assert checksum({"b": [1, 0.5], "a": "é\ud800"}) == checksum({"a": "é\ud800", "b": [1, 0.5]})
     assert checksum({"a": 1}) != checksum({"a": 1.0})
     try:
-        path.write_text(json.dumps(dict(reversed(document.items()))))
+        reordered = dict(reversed(document.items()))
+        path.write_text(json.dumps(reordered))
         assert Run(run_directory).funnel() is not None
         document["winner"]["fitness"] += 1e-9
         path.write_text(json.dumps(document))
         with pytest.raises(EvosearchError, match="the content does not match its checksum"):
             Run(run_directory).funnel()
-        del document[CHECKSUM]  # as in documents of earlier versions
+        del document[CHECKSUM]  # documents of earlier versions have no checksum
         path.write_text(json.dumps(document))
         assert Run(run_directory).funnel() == FunnelDocument.model_validate(document)
     finally:
         path.write_text(original)
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_damaged_byte_of_a_document_is_an_error_or_changes_no_figure(
-    run_directory: Path, capsys: pytest.CaptureFixture[str], which: int
+@pytest.mark.parametrize("document_index", [0, 1])
+def test_a_document_with_damaged_bytes_is_an_error_or_gives_the_same_output(
+    run_directory: Path, capsys: pytest.CaptureFixture[str], document_index: int
 ) -> None:
-    name, commands = list(readers(run_directory).items())[which]
+    name, commands = list(commands_by_document(run_directory).items())[document_index]
     path = run_directory / name
     original = path.read_bytes()
-    before = [outcome_of(command, capsys)[0] for command in commands]
-    assert None not in before
-    refused = 0
+    original_outputs = [outcome_of(command, capsys)[0] for command in commands]
+    assert None not in original_outputs
+    errors = 0
     try:
-        for content in damaged_bytes(original, NUM_DAMAGED, seed=which):
+        for content in damaged_bytes(original, DAMAGED_COPIES, seed=document_index):
             path.write_bytes(content)
-            for command, expected in zip(commands, before, strict=True):
+            for command, original_output in zip(commands, original_outputs, strict=True):
                 output, error = outcome_of(command, capsys)
-                assert output in (expected, None)
+                assert output in (original_output, None)
                 if output is None:
-                    refused += 1
+                    errors += 1
                     assert error.startswith(f"{path} is damaged (")
                     assert "; remove it and run `evosearch " in error
                     assert "\n" not in error
     finally:
         path.write_bytes(original)
-    assert refused > NUM_DAMAGED
+    assert errors > DAMAGED_COPIES
 
 
 @pytest.mark.parametrize("with_checksum", [True, False])
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_wrong_type_in_a_document_is_an_error_for_users(
-    run_directory: Path, capsys: pytest.CaptureFixture[str], which: int, with_checksum: bool
+@pytest.mark.parametrize("document_index", [0, 1])
+def test_a_document_with_a_wrong_value_is_an_error_for_users(
+    run_directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    document_index: int,
+    with_checksum: bool,
 ) -> None:
-    """The document has either no checksum, as in earlier versions, or one that matches."""
-    name = list(readers(run_directory))[which]
+    """The document has either no checksum, as in earlier versions, or a checksum that matches."""
+    name, commands_that_print_json = list(commands_by_document(run_directory).items())[
+        document_index
+    ]
     commands = [
-        *readers(run_directory)[name],
+        *commands_that_print_json,
         lambda: status(run_directory),
         lambda: show(str(run_directory)),
     ]
@@ -164,23 +176,25 @@ def test_a_wrong_type_in_a_document_is_an_error_for_users(
     original = path.read_bytes()
     document = json.loads(original)
     del document[CHECKSUM]
-    refused = 0
+    refused_documents = 0
     try:
-        for changed in damaged_types(document, NUM_DAMAGED // 2, seed=which):
-            finite = "NaN" not in json.dumps(changed) and "Infinity" not in json.dumps(changed)
-            checksums = {CHECKSUM: checksum(changed)} if with_checksum and finite else {}
-            path.write_text(json.dumps({**changed, **checksums}))
+        for damaged in damaged_documents(document, DAMAGED_COPIES // 2, seed=document_index):
+            text = json.dumps(damaged)
+            is_finite = "NaN" not in text and "Infinity" not in text
+            if with_checksum and is_finite:
+                damaged = {**damaged, CHECKSUM: checksum(damaged)}
+            path.write_text(json.dumps(damaged))
             errors = [outcome_of(command, capsys)[1] for command in commands]
-            refused += any(errors)
+            refused_documents += any(errors)
             for error in filter(None, errors):
                 assert error.startswith(f"{path} is damaged (")
     finally:
         path.write_bytes(original)
-    assert refused > NUM_DAMAGED // 4
+    assert refused_documents > DAMAGED_COPIES // 4
 
 
 @pytest.mark.parametrize(
-    ("content", "culprit"),
+    ("content", "cause"),
     [
         (b"", "Expecting value: line 1 column 1"),
         (b"null", "not a JSON object"),
@@ -197,7 +211,7 @@ def test_a_wrong_type_in_a_document_is_an_error_for_users(
     ],
 )
 def test_the_error_for_a_damaged_document_names_cause_and_remedy(
-    tmp_path: Path, content: bytes, culprit: str
+    tmp_path: Path, content: bytes, cause: str
 ) -> None:
     path = tmp_path / FUNNEL
     path.write_bytes(content)
@@ -205,12 +219,15 @@ def test_the_error_for_a_damaged_document_names_cause_and_remedy(
         read_document(path, FunnelDocument, "evosearch funnel runs/x")
     message = str(caught.value)
     assert message.startswith(f"{path} is damaged (")
-    assert culprit in message
+    assert cause in message
     assert message.endswith("remove it and run `evosearch funnel runs/x`")
 
 
-def test_a_document_that_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_a_missing_document_is_none(tmp_path: Path) -> None:
     assert read_document(tmp_path / FUNNEL, FunnelDocument, "x") is None
+
+
+def test_a_pipe_or_a_directory_in_place_of_a_document_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
@@ -224,7 +241,7 @@ def test_a_document_with_an_infinite_number_is_not_written(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damage_to_a_configuration_is_an_error_for_users(
+def test_damage_to_a_runs_configuration_is_an_error_for_users(
     run_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = run_directory / CONFIG
@@ -232,47 +249,48 @@ def test_damage_to_a_configuration_is_an_error_for_users(
     commands = [lambda: status(run_directory), lambda: top(run_directory)]
     settings = read_toml(path)
     contents = [
-        *damaged_bytes(original, NUM_DAMAGED),
-        *(toml(damaged) for damaged in damaged_types(settings, NUM_DAMAGED)),
+        *damaged_bytes(original, DAMAGED_COPIES),
+        *(toml(damaged) for damaged in damaged_documents(settings, DAMAGED_COPIES)),
     ]
-    refused = 0
+    refused_files = 0
     try:
         for content in contents:
             path.write_bytes(content)
             errors = [outcome_of(command, capsys)[1] for command in commands]
-            refused += any(errors)
+            refused_files += any(errors)
             assert not any("\n" in error for error in errors)
     finally:
         path.write_bytes(original)
-    assert refused > NUM_DAMAGED
+    assert refused_files > DAMAGED_COPIES
 
 
-def test_damage_to_a_settings_file_is_an_error_for_users(
+def test_damage_to_a_settings_file_is_an_error_for_users_or_starts_a_search(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launched = []
-    monkeypatch.setattr("evosearch.cli.search._run", lambda *args, **kwargs: launched.append(args))
+    """Damage that leaves the settings valid starts a search; the search is replaced by a fake."""
+    searches = []
+    monkeypatch.setattr("evosearch.cli.search._run", lambda *args, **kwargs: searches.append(args))
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "mine.toml"
     settings = {**load_preset("standard"), "init": str(zoo.load("adamw_paper"))}
     original = tomli_w.dumps(settings).encode()
     contents = [
-        *damaged_bytes(original, NUM_DAMAGED // 4),
-        *(toml(damaged) for damaged in damaged_types(settings, NUM_DAMAGED // 4)),
+        *damaged_bytes(original, DAMAGED_COPIES // 4),
+        *(toml(damaged) for damaged in damaged_documents(settings, DAMAGED_COPIES // 4)),
     ]
-    refused = 0
+    refused_files = 0
     for number, content in enumerate(contents):
         path.write_bytes(content)
         out = tmp_path / f"run-{number}"
         output, _ = outcome_of(lambda out=out: search(config=path, out=out), capsys)
-        refused += output is None
-    assert refused + len(launched) == len(contents)
-    assert refused > NUM_DAMAGED // 8
-    assert launched
+        refused_files += output is None
+    assert refused_files + len(searches) == len(contents)
+    assert refused_files > DAMAGED_COPIES // 8
+    assert searches
 
 
 def toml(settings: Any) -> bytes:
-    """Return settings as TOML, or as invalid text if TOML cannot represent them (such as null)."""
+    """Return settings as TOML, or as invalid text if TOML has no such value, such as null."""
     try:
         return tomli_w.dumps(settings).encode("utf-8", "replace")
     except (TypeError, ValueError):
@@ -280,12 +298,12 @@ def toml(settings: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("settings", "culprit"),
+    ("settings", "message"),
     [
-        ({"population": 1e20}, "'population' = 1e+20: Input should be a smaller integer"),
+        ({"population": 1e20}, r"'population' = 1e\+20: Input should be a smaller integer"),
         ({"population": 2_000_000}, "'population' = 2000000: .*less than or equal to 1000000"),
         ({"population": 10**5000}, "'population' = a very large int"),
-        ({"tournament": 1e20}, "'tournament' = 1e+20"),
+        ({"tournament": 1e20}, r"'tournament' = 1e\+20"),
         ({"programs": 10**13}, "'programs' = 10000000000000"),
         ({"restart_every": 10**30}, "'restart_every' = 1"),
         ({"mutation": {"insert": float("inf")}}, "'mutation.insert' = inf: .*finite"),
@@ -302,15 +320,15 @@ def toml(settings: Any) -> bytes:
         ({"x" * 10_000: 1}, r"config key 'x+\.\.\.' does not exist"),
     ],
 )
-def test_settings_out_of_bounds_are_short_errors(settings: dict[str, Any], culprit: str) -> None:
-    good = {"tasks": ["digits-mlp"], "init": str(zoo.load("adamw_paper"))}
-    with pytest.raises(UsageError, match=culprit.replace("e+20", r"e\+20")) as caught:
-        make_config({**good, **settings})
+def test_the_error_for_an_invalid_setting_is_short(settings: dict[str, Any], message: str) -> None:
+    valid_settings = {"tasks": ["digits-mlp"], "init": str(zoo.load("adamw_paper"))}
+    with pytest.raises(UsageError, match=message) as caught:
+        make_config({**valid_settings, **settings})
     assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
-    ("text", "culprit"),
+    ("text", "message"),
     [
         ("a = " + "[" * 100_000, "nested too deeply"),
         ("population = " + "9" * 5000, "a number with thousands of digits"),
@@ -323,14 +341,14 @@ def test_settings_out_of_bounds_are_short_errors(settings: dict[str, Any], culpr
     ],
 )
 def test_hostile_toml_is_a_one_line_error(
-    run: Any, tmp_path: Path, text: str, culprit: str
+    run: Any, tmp_path: Path, text: str, message: str
 ) -> None:
     path = tmp_path / "hostile.toml"
     path.write_text(text)
     result = run("search", path, "--out", tmp_path / "out")
     assert result.status == 2
     assert len(result.err.splitlines()) == 1
-    assert re.search(culprit, result.err), result.err
+    assert re.search(message, result.err), result.err
     assert not (tmp_path / "out").exists()
 
 
@@ -338,16 +356,13 @@ def test_a_database_that_is_a_directory_is_a_one_line_error(run: Any, tmp_path: 
     make_stored_run(tmp_path / "run", programs=3)
     (tmp_path / "run" / "run.db").rename(tmp_path / "elsewhere")
     (tmp_path / "run" / "run.db").mkdir()
-    for words in (("status",), ("top",), ("show",), ("lineage",), ("compare",)):
-        result = run(*words, tmp_path / "run")
+    for command in ("status", "top", "show", "lineage", "compare"):
+        result = run(command, tmp_path / "run")
         assert result.status in (1, 2)
         assert "run.db is " in result.err
         assert len(result.err.splitlines()) == 1
 
 
-def test_every_document_of_a_run_is_tested(run_directory: Path) -> None:
-    """`lineage` reads no document, so damaged documents do not affect it."""
-    lineage(run_directory)
-    assert set(readers(run_directory)) == {
-        str(path.relative_to(run_directory)) for path in run_directory.rglob("*.json")
-    } - {"environment.json"}
+def test_this_file_tests_every_document_of_a_run(run_directory: Path) -> None:
+    documents = {str(path.relative_to(run_directory)) for path in run_directory.rglob("*.json")}
+    assert set(commands_by_document(run_directory)) == documents - {"environment.json"}

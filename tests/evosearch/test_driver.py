@@ -38,7 +38,9 @@ def entry(number: int, limit: float = np.inf) -> Entry:
 
 
 def fake_lanes(device: FakeDevice, task: str = "digits-mlp") -> Lanes:
-    return device.lanes(Loop(proxies.load(task), interpreter(OPS)), None, entry(0), 16, [None])
+    return device.lanes(
+        Loop(proxies.load(task), interpreter(OPS)), None, entry(0), 16, [None], STEPS
+    )
 
 
 def train(lanes: Lanes, numbers: list[int], limit: float = np.inf) -> list[TrainingResult]:
@@ -46,7 +48,7 @@ def train(lanes: Lanes, numbers: list[int], limit: float = np.inf) -> list[Train
     slots = list(range(len(numbers)))
     for slot, number in enumerate(numbers):
         lanes.load([slot], [entry(number, limit)])
-    lanes.advance(STEPS)
+    lanes.advance()
     return [result for slot in slots for result in lanes.finish([slot])]
 
 

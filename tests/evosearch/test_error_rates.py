@@ -1,6 +1,6 @@
-"""Error rates of a search on simulated scores, whose true means are known.
+"""Tests of a search's error rates on simulated scores, whose true means are known.
 
-Run by hand, in a quarter of an hour: `pytest -m slow -s tests/evosearch/test_error_rates.py`.
+The tests take a quarter of an hour: `pytest -m slow -s tests/evosearch/test_error_rates.py`.
 """
 
 import math
@@ -13,25 +13,28 @@ from evosearch.evolution.evolution import Evolution
 from evosearch.evolution.records import fitness, reported_scores
 from evosearch.presets import load_preset
 from primitives import Program, live, zoo
-from tests.evosearch.stored_runs import Worth, config, evolve
+from tests.evosearch.stored_runs import TrueScore, config, evolve
 
-DEVIATION = 0.1  # standard deviation of a program's score between seeds
-PER_TASK = DEVIATION * math.sqrt(2)  # a seed's score is the mean of two tasks
+SEED_STD = 0.1
+"""Standard deviation of a program's score over seeds. A score is the mean of two tasks."""
+TASK_STD = SEED_STD * math.sqrt(2)
+"""Standard deviation of a program's score on one task over seeds."""
 BASELINE = zoo.load("adamw_paper")
 POPULATION = 100
 
 
 def measurement_of(preset: str) -> dict[str, Any]:
-    """Return the measurement settings of a preset, its race in deviations between seeds."""
+    """Return the measurement settings of a preset, with its race scaled to the simulated noise."""
     settings = load_preset(preset)["measurement"]
+    race_in_noise_floors = settings["race"] / MeasurementConfig().noise_floor
     return {
         "challenge_seeds": settings["challenge_seeds"],
         "max_seeds": settings["max_seeds"],
-        "race": settings["race"] / MeasurementConfig().noise_floor * DEVIATION,
+        "race": race_in_noise_floors * SEED_STD,
     }
 
 
-SETTINGS = pytest.mark.parametrize(
+FOR_ALL_SETTINGS = pytest.mark.parametrize(
     "measurement",
     [{}, measurement_of("standard"), measurement_of("quick")],
     ids=["defaults", "standard", "quick"],
@@ -39,13 +42,13 @@ SETTINGS = pytest.mark.parametrize(
 
 
 def simulate_search(
-    seed: int, worth: Worth, programs: int, measurement: dict[str, Any]
+    seed: int, true_score: TrueScore, programs: int, measurement: dict[str, Any]
 ) -> Evolution:
-    """Simulate a search of `programs` programs with the true scores `worth`."""
+    """Simulate a search of `programs` programs; a score is `true_score` plus noise."""
     evolution = Evolution(
         config(seed=seed, population=POPULATION, tournament=2, measurement=measurement)
     )
-    evolve(evolution, programs, worth, PER_TASK, run=seed)
+    evolve(evolution, programs, true_score, TASK_STD, run=seed)
     return evolution
 
 
@@ -56,45 +59,45 @@ def decays_weights(program: Program) -> bool:
 
 
 @pytest.mark.slow
-@SETTINGS
-def test_searches_on_pure_noise_find_a_new_champion_in_at_most_28_of_400_runs(
+@FOR_ALL_SETTINGS
+def test_searches_on_pure_noise_accept_a_new_champion_in_at_most_28_of_400_searches(
     measurement: dict[str, Any],
 ) -> None:
-    """An error rate of 0.05 per run gives a mean of 20, and more than 28 with probability 0.03."""
-    runs = (simulate_search(seed, lambda _: 0.0, 500, measurement) for seed in range(400))
-    wrong = sum(len(run.champions) > 1 for run in runs)
-    print(f"\nnull: {wrong} of 400 searches accepted a champion that is not better")
-    assert wrong <= 28
+    """At the error rate of 0.05, 20 errors are expected; more than 28 have probability 0.03."""
+    searches = (simulate_search(seed, lambda _: 0.0, 500, measurement) for seed in range(400))
+    errors = sum(len(evolution.champions) > 1 for evolution in searches)
+    print(f"\npure noise: {errors} of 400 searches accepted a champion that is not better")
+    assert errors <= 28
 
 
 @pytest.mark.slow
-@SETTINGS
-@pytest.mark.parametrize(("size", "min_found"), [(1.0, 100), (0.5, 5)])
-def test_a_simulated_improvement_is_found_and_its_interval_covers_the_truth(
-    size: float, min_found: int, measurement: dict[str, Any]
+@FOR_ALL_SETTINGS
+@pytest.mark.parametrize(("effect_size", "min_found"), [(1.0, 100), (0.5, 5)])
+def test_a_simulated_improvement_is_found_and_its_interval_covers_the_true_score(
+    effect_size: float, min_found: int, measurement: dict[str, Any]
 ) -> None:
-    """Deleting the weight decay improves the score by `size` standard deviations between seeds.
+    """Programs without weight decay have a score that is higher by `effect_size` x `SEED_STD`.
 
-    Half a deviation is hard to detect with the twelve pairs of one test at an error rate of 0.025.
+    An effect size of 0.5 is hard to detect: a test has twelve pairs and an error rate of 0.025.
     """
-    gain = size * DEVIATION
+    gain = effect_size * SEED_STD
 
-    def worth(program: Program) -> float:
+    def true_score(program: Program) -> float:
         return 0.0 if decays_weights(program) else gain
 
-    assert worth(BASELINE) == 0.0
+    assert true_score(BASELINE) == 0.0
     found = covered = 0
     for seed in range(200):
-        evolution = simulate_search(seed, worth, 2000, measurement)
+        evolution = simulate_search(seed, true_score, 2000, measurement)
         record = evolution.champion.record
-        floor = evolution.config.measurement.noise_floor
-        _, low, high = fitness(reported_scores(record.scores), floor)
-        truth = worth(record.program)
-        found += truth > 0
-        covered += low <= truth <= high
+        noise_floor = evolution.config.measurement.noise_floor
+        _, low, high = fitness(reported_scores(record.scores), noise_floor)
+        score_of_champion = true_score(record.program)
+        found += score_of_champion > 0
+        covered += low <= score_of_champion <= high
     print(
-        f"\nimprovement of {size} deviations: found in {found} of 200 searches of 2,000 programs, "
-        f"the reported interval covers the truth in {covered}"
+        f"\neffect size {effect_size}: found in {found} of 200 searches of 2,000 programs; "
+        f"the reported interval covers the true score in {covered}"
     )
     assert covered >= 182
     assert found >= min_found

@@ -1,8 +1,9 @@
-"""Laws of evolution, tested with scores that need no training."""
+"""Tests of `Evolution` with scores that are computed from the program, without training."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -13,18 +14,18 @@ from hypothesis import strategies as st
 from evosearch.evolution.constants import constants, structure
 from evosearch.evolution.evolution import Evolution, Request
 from evosearch.fixed import ELITE
-from evosearch.seeds import Stream
+from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, analyse, live, zoo
 from tests.evosearch.stored_runs import config, evolve, measure, shorter_is_better
 
 
-def test_the_same_seed_gives_the_same_search() -> None:
-    first, same, other = (Evolution(config(seed=seed)) for seed in (1, 1, 2))
-    for evolution in (first, same, other):
+def test_only_the_same_seed_gives_the_same_search() -> None:
+    first, same_seed, other_seed = (Evolution(config(seed=seed)) for seed in (1, 1, 2))
+    for evolution in (first, same_seed, other_seed):
         evolve(evolution, 400, shorter_is_better)
-    assert programs_of(first) == programs_of(same)
-    assert programs_of(first) != programs_of(other)
+    assert programs_of(first) == programs_of(same_seed)
+    assert programs_of(first) != programs_of(other_seed)
 
 
 def programs_of(evolution: Evolution) -> list[Program]:
@@ -32,7 +33,7 @@ def programs_of(evolution: Evolution) -> list[Program]:
     return [birth.analysis.program for birth in evolution.births]
 
 
-RESTARTS: list[dict[str, object]] = [
+RESTART_SETTINGS: list[dict[str, object]] = [
     {},
     {"restart_every": 60},
     {"restart_every": 45, "restart_from": "best"},
@@ -41,44 +42,51 @@ RESTARTS: list[dict[str, object]] = [
 
 
 @settings(max_examples=15)
-@given(st.integers(1, 300), st.integers(0, 5), st.sampled_from(RESTARTS))
-def test_replaying_stored_results_replays_the_search(
-    cut: int, seed: int, restarts: dict[str, object]
+@given(st.integers(1, 300), st.integers(0, 5), st.sampled_from(RESTART_SETTINGS))
+def test_a_search_that_begins_with_stored_scores_equals_the_uninterrupted_search(
+    stored_requests: int, seed: int, restart_settings: dict[str, object]
 ) -> None:
-    """The results of requests before the cut are stored; only later requests are measured."""
-    whole = Evolution(config(seed=seed, **restarts))
-    requests = evolve(whole, 200, shorter_is_better)
-    stored = {(r.record.key, r.seed): measure(r, shorter_is_better, 0.03) for r in requests[:cut]}
-    resumed = Evolution(config(seed=seed, **restarts))
-    measured = 0
-    waiting: list[Request] = []
+    """The scores of the first requests are stored, so only later requests are measured."""
+    uninterrupted = Evolution(config(seed=seed, **restart_settings))
+    requests = evolve(uninterrupted, 200, shorter_is_better)
+    stored_scores = {
+        (request.record.key, request.seed): measure(request, shorter_is_better, 0.03)
+        for request in requests[:stored_requests]
+    }
+    resumed = Evolution(config(seed=seed, **restart_settings))
+    measured_requests = 0
+    open_requests: list[Request] = []
     while True:
-        while len(waiting) < resumed.config.in_flight and (request := resumed.ask(200)):
-            waiting.append(request)
-        if not waiting:
+        while len(open_requests) < resumed.config.in_flight and (request := resumed.ask(200)):
+            open_requests.append(request)
+        if not open_requests:
             break
-        request = waiting.pop(0)
-        scores = stored.pop((request.record.key, request.seed), None)
-        measured += scores is None
-        resumed.tell(request, scores or measure(request, shorter_is_better, 0.03))
-    assert stored == {}
-    assert measured == max(0, len(requests) - cut)
-    assert programs_of(resumed) == programs_of(whole)
-    assert resumed.champion.record.id == whole.champion.record.id
+        request = open_requests.pop(0)
+        scores = stored_scores.pop((request.record.key, request.seed), None)
+        if scores is None:
+            scores = measure(request, shorter_is_better, 0.03)
+            measured_requests += 1
+        resumed.tell(request, scores)
+    assert not stored_scores
+    assert measured_requests == max(0, len(requests) - stored_requests)
+    assert programs_of(resumed) == programs_of(uninterrupted)
+    assert resumed.champion.record.id == uninterrupted.champion.record.id
 
 
-@pytest.mark.parametrize("restarts", RESTARTS)
-def test_extending_a_search_gives_the_longer_search(restarts: dict[str, object]) -> None:
-    """Measurements after the limit of the shorter search do not change the longer one."""
-    long = Evolution(config(**restarts))
+@pytest.mark.parametrize("restart_settings", RESTART_SETTINGS)
+def test_a_search_of_more_programs_begins_with_the_programs_of_the_shorter_search(
+    restart_settings: dict[str, object],
+) -> None:
+    long = Evolution(config(**restart_settings))
     evolve(long, 600, shorter_is_better)
-    short = Evolution(config(**restarts))
+    short = Evolution(config(**restart_settings))
     evolve(short, 300, shorter_is_better)
-    assert programs_of(short)[:301] == programs_of(long)[:301]
+    initial_and_generated = 1 + 300
+    assert programs_of(short)[:initial_and_generated] == programs_of(long)[:initial_and_generated]
 
 
 def test_a_search_limited_by_trainings_is_the_beginning_of_the_longer_search() -> None:
-    """No program is generated after the limit; the open test is still finished."""
+    """After the limit, the search generates no program but finishes the open test."""
     long = Evolution(config())
     evolve(long, None, shorter_is_better, trainings=700)
     short = Evolution(config())
@@ -86,78 +94,99 @@ def test_a_search_limited_by_trainings_is_the_beginning_of_the_longer_search() -
     programs = programs_of(short)
     assert programs == programs_of(long)[: len(programs)]
     assert 100 < len(programs) < len(long.births)
-    last = short.births[-1].request - short.config.in_flight
-    decisive = [request for request in requests if request.number <= last]
-    seeds = {request.seed for request in decisive}
-    assert 400 - 2 * 4 <= 2 * (len(decisive) + len(seeds)) < 400 <= short.trainings
+    # The last program was generated when the results of these requests were complete.
+    last_complete = short.births[-1].request - short.config.in_flight
+    complete_requests = [request for request in requests if request.number <= last_complete]
+    seeds = {request.seed for request in complete_requests}
+    # On two tasks, each request trains a program, and each new seed also trains the baseline.
+    trainings = 2 * (len(complete_requests) + len(seeds))
+    assert 400 - 8 <= trainings < 400 <= short.trainings
 
 
-def ancestor_before(evolution: Evolution, first: int, number: int) -> int:
-    """Return the closest ancestor of a program that is older than program `first`."""
+def ancestor_before(evolution: Evolution, first_id: int, program_id: int) -> int:
+    """Return the id of the closest ancestor of a program whose id is less than `first_id`."""
     parents = {birth.id: birth.parent for birth in evolution.births}
-    while number >= first:
-        parent = parents[number]
+    while program_id >= first_id:
+        parent = parents[program_id]
         assert parent is not None
-        number = parent
-    return number
+        program_id = parent
+    return program_id
 
 
-def test_after_a_restart_everything_descends_from_the_initial_program() -> None:
+def test_after_a_restart_all_programs_descend_from_the_initial_program() -> None:
     evolution = Evolution(config(restart_every=200))
     evolve(evolution, 600, shorter_is_better)
     for birth in evolution.births[1:]:
-        start = 200 * ((birth.id - 1) // 200)
-        assert ancestor_before(evolution, start + 1, birth.id) == 0
-    endless = Evolution(config())
-    evolve(endless, 600, shorter_is_better)
-    assert any(ancestor_before(endless, 401, birth.id) != 0 for birth in endless.births[401:])
+        last_before_restart = 200 * ((birth.id - 1) // 200)
+        assert ancestor_before(evolution, last_before_restart + 1, birth.id) == 0
+    without_restarts = Evolution(config())
+    evolve(without_restarts, 600, shorter_is_better)
+    later_births = without_restarts.births[401:]
+    assert any(ancestor_before(without_restarts, 401, birth.id) != 0 for birth in later_births)
 
 
-def test_after_a_restart_from_the_best_everything_descends_from_the_current_champion() -> None:
+def test_after_a_restart_from_the_best_all_programs_descend_from_the_champion() -> None:
     evolution = Evolution(config(seed=4, restart_every=400, restart_from="best"))
     evolve(evolution, 1200, shorter_is_better)
     champions = {champion.record.id for champion in evolution.champions}
-    origins = []
-    for start in range(400, 1200, 400):
-        ancestors = {ancestor_before(evolution, start + 1, start + n) for n in range(1, 401)}
-        assert len(ancestors) == 1
-        origins.append(ancestors.pop())
-    assert set(origins) <= champions
-    assert len(set(origins)) > 1
+    ancestors = []
+    for last_before_restart in (400, 800):
+        first_id = last_before_restart + 1
+        ids = range(first_id, first_id + 400)
+        (ancestor,) = {ancestor_before(evolution, first_id, program_id) for program_id in ids}
+        ancestors.append(ancestor)
+    assert set(ancestors) <= champions
+    assert len(set(ancestors)) > 1
 
 
 def test_tune_last_changes_only_constants_of_the_best_program() -> None:
-    def worth(program: Program) -> float:
+    """A generation generates 300 programs by all edits, and then 100 by tuning the best one."""
+
+    def true_score(program: Program) -> float:
         return shorter_is_better(program) if constants(live(program)) else -1.0
 
     evolution = Evolution(config(seed=1, restart_every=400, tune_last=100))
-    evolve(evolution, 1200, worth)
+    evolve(evolution, 1200, true_score)
     births = {birth.id: birth for birth in evolution.births}
-    tuned = []
-    for start in range(0, 1200, 400):
-        ancestors = {ancestor_before(evolution, start + 301, start + n) for n in range(301, 401)}
-        assert len(ancestors) == 1
-        best = evolution.records[births[ancestors.pop()].analysis.key]
-        last = [evolution.records[births[start + n].analysis.key] for n in range(280, 301)]
-        estimates = [record.cautious_estimate(0.02) for record in last]
-        assert best.cautious_estimate(0.02) >= np.median(estimates)
-        assert {births[start + n].mutation.split()[0] for n in range(301, 401)} == {"tune"}
-        tuned.append(best.id)
-        edits = {births[start + n].mutation.split()[0] for n in range(1, 301) if start + n > 0}
-        assert {"insert", "delete", "modify"} <= edits
-    assert len(set(tuned)) > 1
+
+    def edits_of(ids: range) -> set[str]:
+        return {births[program_id].mutation.split()[0] for program_id in ids}
+
+    def estimate_of(program_id: int) -> float:
+        record = evolution.records[births[program_id].analysis.key]
+        return record.cautious_estimate(0.02)
+
+    tuned_programs = set()
+    for first_id in (1, 401, 801):
+        first_tuned_id = first_id + 300
+        tuned_ids = range(first_tuned_id, first_tuned_id + 100)
+        assert edits_of(range(first_id, first_tuned_id)) >= {"insert", "delete", "modify"}
+        assert edits_of(tuned_ids) == {"tune"}
+        (best,) = {ancestor_before(evolution, first_tuned_id, number) for number in tuned_ids}
+        last_ids_before_tuning = range(first_tuned_id - 21, first_tuned_id)
+        median = np.median([estimate_of(number) for number in last_ids_before_tuning])
+        assert estimate_of(best) >= median
+        tuned_programs.add(evolution.records[births[best].analysis.key].id)
+    assert len(tuned_programs) > 1
 
 
 def test_tune_first_changes_only_constants_of_the_initial_program() -> None:
+    """The best value of the tuned constant, argument 2 of statement 1, is 0.5."""
+    position = (1, 2)
+
+    def distance_to_best(program: Program) -> float:
+        return abs(constants(program).get(position, 1.0) - 0.5)
+
     evolution = Evolution(config(seed=1, restart_every=300, tune_first=100))
-    evolve(evolution, 600, lambda program: -abs(constants(program).get((1, 2), 1.0) - 0.5))
+    evolve(evolution, 600, lambda program: -distance_to_best(program))
     initial = evolution.births[0].analysis.program
     for birth in evolution.births[1:101]:
         assert birth.mutation == "tune constants"
         assert structure(birth.analysis.program) == structure(initial)
-    (start,) = {ancestor_before(evolution, 101, birth.id) for birth in evolution.births[101:]}
-    tuned = constants(evolution.births[start].analysis.program)[1, 2]
-    assert abs(tuned - 0.5) < 0.1 < abs(constants(initial)[1, 2] - 0.5)
+    later_births = evolution.births[101:]
+    (tuned_id,) = {ancestor_before(evolution, 101, birth.id) for birth in later_births}
+    tuned = evolution.births[tuned_id].analysis.program
+    assert distance_to_best(tuned) < 0.1 < distance_to_best(initial)
 
 
 def test_a_best_program_without_constants_is_not_tuned() -> None:
@@ -171,78 +200,80 @@ def test_a_best_program_without_constants_is_not_tuned() -> None:
     assert not any(birth.mutation.startswith("tune") for birth in evolution.births)
 
 
-def test_a_restart_keeps_records_champion_and_tests() -> None:
-    """So no program is measured twice on one seed."""
+def test_a_restart_keeps_the_measurements_of_earlier_generations() -> None:
+    """No program is measured twice on one seed, even if several generations generate it."""
     evolution = Evolution(config(restart_every=100))
     requests = evolve(evolution, 1500, shorter_is_better)
     counts = Counter((request.record.key, request.seed) for request in requests)
     assert max(counts.values()) == 1
-    measured = [len(record.scores) for record in evolution.records.values()]
-    assert min(measured) > 0
+    assert all(record.scores for record in evolution.records.values())
     assert len(evolution.champions) > 1
 
 
-def test_without_selection_good_and_bad_programs_have_as_many_children() -> None:
+def test_only_with_tournaments_of_several_programs_parents_are_better_than_average() -> None:
     """With tournaments of one, as in the baseline `random`, parents are drawn uniformly."""
 
-    def mean_of_parents(tournament: int) -> float:
+    def mean_score_of_parents(tournament: int) -> float:
         evolution = Evolution(config(tournament=tournament, population=50))
         evolve(evolution, 1000, shorter_is_better)
         programs = {birth.id: birth.analysis.program for birth in evolution.births}
-        parents = [b.parent for b in evolution.births if b.parent is not None]
-        return sum(shorter_is_better(programs[p]) for p in parents) / len(parents)
+        parents = [birth.parent for birth in evolution.births if birth.parent is not None]
+        return sum(shorter_is_better(programs[parent]) for parent in parents) / len(parents)
 
-    assert mean_of_parents(1) < mean_of_parents(2) - 0.1
+    assert mean_score_of_parents(tournament=1) < mean_score_of_parents(tournament=2) - 0.1
 
 
-def test_evolution_finds_better_programs() -> None:
+def test_the_last_champion_is_better_than_the_initial_program() -> None:
     evolution = Evolution(config())
     evolve(evolution, 1500, shorter_is_better)
-    start = shorter_is_better(evolution.champions[0].record.program)
+    initial_score = shorter_is_better(evolution.champions[0].record.program)
     assert len(evolution.champions) > 1
-    assert shorter_is_better(evolution.champion.record.program) > start + 0.1
+    assert shorter_is_better(evolution.champion.record.program) > initial_score + 0.1
 
 
-def test_on_pure_noise_few_runs_accept_a_new_champion() -> None:
-    """All programs are equally good, so each new champion is an error: at most 5% of runs."""
+def test_on_pure_noise_few_searches_accept_a_new_champion() -> None:
+    """All programs are equally good, so a search with a new champion is in error.
+
+    The error rate is 5%, at which more than 7 errors in 60 have a probability below 2%.
+    """
     errors = 0
     for seed in range(60):
         evolution = Evolution(config(seed=seed, in_flight=4))
         evolve(evolution, 250, lambda program: 0.0)
         errors += len(evolution.champions) > 1
-    assert errors <= 7  # of 60; at an error rate of 5%, more have a probability below 2%
+    assert errors <= 7
 
 
-def test_a_program_is_measured_once_per_seed_and_a_test_seed_is_used_once() -> None:
+def test_a_program_is_measured_once_on_a_seed_and_a_test_seed_belongs_to_one_test() -> None:
     evolution = Evolution(config())
     requests = evolve(evolution, 800, shorter_is_better)
     counts = Counter((request.record.key, request.seed) for request in requests)
     assert max(counts.values()) == 1
-    keys_by_seed: dict[object, set[str]] = {}
+    keys_by_fresh_seed: dict[object, set[str]] = {}
     for request in requests:
         if request.seed.stream is not Stream.SEARCH:
-            keys_by_seed.setdefault(request.seed, set()).add(request.record.key)
-    assert all(len(keys) <= 2 for keys in keys_by_seed.values())
-    tests = [set(test.seeds) for test in evolution.tests]
-    assert len(tests) > 1
-    assert sum(map(len, tests)) == len(set().union(*tests))
+            keys_by_fresh_seed.setdefault(request.seed, set()).add(request.record.key)
+    # A test measures the challenger and the champion.
+    assert all(len(keys) <= 2 for keys in keys_by_fresh_seed.values())
+    assert len(evolution.tests) > 1
+    test_seeds = [seed for test in evolution.tests for seed in test.seeds]
+    assert len(set(test_seeds)) == len(test_seeds)
 
 
-def test_new_programs_share_a_search_seed_that_advances() -> None:
+def test_new_programs_are_measured_on_a_search_seed_that_advances_every_50_requests() -> None:
     evolution = Evolution(config(measurement={"requests_per_seed": 50}))
-    first = [r for r in evolve(evolution, 800, shorter_is_better) if r.reason == "child"]
-    by_window: dict[int, set[int]] = {}
-    for request in first:
-        by_window.setdefault(request.number // 50, set()).add(request.seed.number)
-    assert len(by_window) > 3
-    assert all(seeds == {window} for window, seeds in by_window.items())
+    requests = evolve(evolution, 800, shorter_is_better)
+    child_requests = [request for request in requests if request.reason == "child"]
+    for request in child_requests:
+        assert request.seed.number == request.number // 50
+    assert len({request.seed.number for request in child_requests}) > 3
 
 
 def test_promising_programs_are_measured_again_on_new_seeds() -> None:
     evolution = Evolution(config())
     requests = evolve(evolution, 800, shorter_is_better)
-    again = [request for request in requests if request.reason == "again"]
-    assert len(again) > 20
+    repeated = [request for request in requests if request.reason == "again"]
+    assert len(repeated) > 20
     assert len(evolution.champion.record.search_scores()) >= 4
 
 
@@ -254,33 +285,45 @@ def test_only_new_programs_race_and_only_against_the_best_since_the_restart() ->
     assert all(request.min_totals is None for request in requests if request.reason != "child")
     sums = [sum(by_task.values()) for by_task in min_totals if by_task is not None]
     assert len(sums) > 50
-    rises = sum(a < b for a, b in pairwise(sums))
-    falls = sum(a > b for a, b in pairwise(sums))
-    assert rises > falls > 0  # sums rise with the best program, and fall with a restart
+    rises = sum(earlier < later for earlier, later in pairwise(sums))
+    falls = sum(earlier > later for earlier, later in pairwise(sums))
+    # A sum rises when a better program is found, and falls at a restart.
+    assert rises > falls > 0
 
 
 def test_a_program_that_ties_with_the_best_finishes_the_race() -> None:
-    """Minimum sums are the best program's sums, less `race` plus its standard error per task."""
+    """A race stops a program if its sum of scores falls below a minimum.
+
+    The minimum of the last task is the best program's sum, less `race` and a standard error for
+    each task; that of an earlier task assumes that the program ties on the remaining tasks.
+    """
     evolution = Evolution(config(measurement={"race": 0.1}))
-    first = evolution.ask()
-    assert first is not None
-    evolution.tell(first, {"one": 0.3, "two": -0.1})
-    request = next(r for r in iter(evolution.ask, None) if r.reason == "child")
-    assert request.min_totals == pytest.approx({"one": 0.3 - 2 * 0.12, "two": 0.2 - 2 * 0.12})
+    initial_request = evolution.ask()
+    assert initial_request is not None
+    evolution.tell(initial_request, {"one": 0.3, "two": -0.1})
+    child_request = next_child_request(evolution)
+    margin = 2 * (0.1 + 0.02)  # two tasks, each with `race` and the standard error of one seed
+    sums_of_best = {"one": 0.3, "two": 0.3 - 0.1}
+    assert child_request.min_totals == pytest.approx(
+        {task: total - margin for task, total in sums_of_best.items()}
+    )
 
 
-def test_while_constants_are_tuned_the_rival_is_the_last_of_the_elite() -> None:
+def test_during_tuning_programs_race_against_the_last_program_of_the_elite() -> None:
     evolution = Evolution(config(measurement={"race": 0.1}, tune_first=90))
     requests = evolve(evolution, 60, shorter_is_better)
     assert all(request.min_totals is None for request in requests[:ELITE])
-    floor = evolution.config.measurement.noise_floor
-    best = sorted((r.cautious_estimate(floor) for r in evolution.records.values()), reverse=True)
-    request = evolution.ask()
-    while request is not None and request.reason != "child":
-        request = evolution.ask()
-    assert request is not None
-    assert request.min_totals is not None
-    assert request.min_totals["two"] == pytest.approx(2 * (best[ELITE - 1] - 0.1))
+    noise_floor = evolution.config.measurement.noise_floor
+    estimates = [record.cautious_estimate(noise_floor) for record in evolution.records.values()]
+    estimate_of_rival = sorted(estimates, reverse=True)[ELITE - 1]
+    child_request = next_child_request(evolution)
+    assert child_request.min_totals is not None
+    assert child_request.min_totals["two"] == pytest.approx(2 * (estimate_of_rival - 0.1))
+
+
+def next_child_request(evolution: Evolution) -> Request:
+    """Return the next request that measures a new program, and skip other requests."""
+    return next(request for request in iter(evolution.ask, None) if request.reason == "child")
 
 
 def test_a_champion_is_confirmed_on_fresh_seeds() -> None:
@@ -294,73 +337,73 @@ def test_a_champion_is_confirmed_on_fresh_seeds() -> None:
 
 
 def test_a_champion_that_fails_on_a_confirming_seed_is_replaced_by_the_previous_one() -> None:
-    """The program wins its test, and then diverges on a confirming seed."""
+    """The third champion wins its test, and then diverges on its third confirming seed."""
     evolution = Evolution(config(seed=0))
-    waiting: list[Request] = []
-    failed: set[str] = set()
+    open_requests: list[Request] = []
+    failed_key = None
     while True:
-        while len(waiting) < 16 and (request := evolution.ask(1200)):
-            waiting.append(request)
-        if not waiting:
+        while len(open_requests) < 16 and (request := evolution.ask(1200)):
+            open_requests.append(request)
+        if not open_requests:
             break
-        request = waiting.pop(0)
-        scores = measure(request, shorter_is_better, 0.03)
+        request = open_requests.pop(0)
         champion = evolution.champion
-        if request.seed.stream is Stream.CONFIRM and request.record is champion.record:
-            is_third = len(evolution.champions) == 3 and not failed
-            if is_third and request.seed == champion.confirming_seeds[2]:
-                failed.add(request.record.key)
-                scores = {"one": -LARGEST_SCORE}
+        fails = (
+            failed_key is None
+            and len(evolution.champions) == 3
+            and request.record is champion.record
+            and request.seed.stream is Stream.CONFIRM
+            and request.seed == champion.confirming_seeds[2]
+        )
+        if not fails:
+            evolution.tell(request, measure(request, shorter_is_better, 0.03))
+            continue
+        failed_key = request.record.key
         open_test = evolution._test
-        evolution.tell(request, scores)
-        if request.record.key in failed and len(scores) == 1:
-            assert evolution.champion.record is evolution.champions[1].record
-            assert evolution.champion.test is None
-            assert evolution._test is None
-            assert open_test is None or open_test.won is False
-    assert failed
-    keys = [champion.record.key for champion in evolution.champions]
-    assert keys.count(next(iter(failed))) == 1
-    assert keys[1] == keys[3]
-    tests = [test for test in evolution.tests if test.challenger.key in failed]
-    assert len(tests) == 1  # the test that it won
-    last = evolution.champion
-    assert all(seed in last.record.scores for seed in last.confirming_seeds)
+        evolution.tell(request, {"one": -LARGEST_SCORE})
+        assert evolution.champion.record is evolution.champions[1].record
+        assert evolution.champion.test is None
+        assert evolution._test is None
+        assert open_test is None or open_test.won is False
+    assert failed_key is not None
+    champion_keys = [champion.record.key for champion in evolution.champions]
+    assert champion_keys.count(failed_key) == 1
+    assert champion_keys[1] == champion_keys[3]
+    challenger_keys = [test.challenger.key for test in evolution.tests]
+    assert challenger_keys.count(failed_key) == 1
+    last_champion = evolution.champion
+    assert set(last_champion.confirming_seeds) <= set(last_champion.record.scores)
 
 
-def test_counts_add_up() -> None:
+def test_counts_agree_with_programs_and_requests() -> None:
     evolution = Evolution(config())
     requests = evolve(evolution, 700, shorter_is_better)
     counts = evolution.counts
-    assert counts.generated == 700 == len(evolution.births) - 1
+    generated = programs_of(evolution)[1:]
+    assert counts.generated == len(generated) == 700
     assert counts.cache_hits + counts.evaluated == counts.generated
-    assert counts.measurements == 2 * len(requests)
-    assert counts.statements == sum(
-        len(b.analysis.program.statements) for b in evolution.births[1:]
-    )
+    assert counts.measurements == 2 * len(requests)  # on two tasks
+    assert counts.statements == sum(len(program.statements) for program in generated)
 
 
 def test_an_injected_program_is_the_next_child() -> None:
     evolution = Evolution(config())
     lion = zoo.load("lion")
-    first = evolution.ask()
-    assert first is not None
+    assert evolution.ask() is not None
     evolution.inject(1, lion)
-    second = evolution.ask()
-    while second is not None and second.reason != "child":
-        second = evolution.ask()
-    assert second is not None
-    assert second.record.key == analyse(lion).key
+    assert next_child_request(evolution).record.key == analyse(lion).key
     assert evolution.births[-1].injection == 1
 
 
-def test_the_first_in_flight_requests_need_no_results() -> None:
+def test_as_many_requests_as_may_be_in_flight_need_no_results() -> None:
     evolution = Evolution(config(in_flight=8))
-    before_results = [evolution.ask() for _ in range(8)]
-    with_results = evolve(Evolution(config(in_flight=8)), 100, shorter_is_better)
-    assert [(r.record.key, r.seed) for r in before_results if r] == [
-        (r.record.key, r.seed) for r in with_results[:8]
-    ]
+    first_requests = [evolution.ask() for _ in range(8)]
+    all_requests = evolve(Evolution(config(in_flight=8)), 100, shorter_is_better)
+
+    def keys_and_seeds(requests: Sequence[Request | None]) -> list[tuple[str, Seed]]:
+        return [(request.record.key, request.seed) for request in requests if request]
+
+    assert keys_and_seeds(first_requests) == keys_and_seeds(all_requests[:8])
 
 
 @pytest.mark.parametrize("states", [0, 2, 3])

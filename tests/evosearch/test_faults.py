@@ -36,7 +36,9 @@ def _with_fake_losses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def expected(tmp_path: Path) -> dict[str, Any]:
-    return fake_losses.result(search(fake_losses.config(), tmp_path / "expected", workers=1))
+    return fake_losses.reported_results(
+        search(fake_losses.config(), tmp_path / "expected", workers=1)
+    )
 
 
 def test_a_fault_at_any_write_does_not_change_the_result_of_a_search(
@@ -59,7 +61,7 @@ def test_a_fault_at_any_write_does_not_change_the_result_of_a_search(
                 refused += 1
         assert layer.failed is not None
         proceed = resume if (directory / DATABASE).exists() else _search
-        assert fake_losses.result(proceed(directory)) == expected, (number, layer.failed)
+        assert fake_losses.reported_results(proceed(directory)) == expected, (number, layer.failed)
         extra = {path.name for path in directory.iterdir()} - fake_losses.FILES
         assert not extra, (number, layer.failed)
     assert refused > 40
@@ -80,7 +82,7 @@ def test_a_fault_at_any_write_while_extending_a_search_loses_no_measurement(
         with faults(number) as layer, suppress(EvosearchError):
             resume(directory, programs=25)
         assert before <= measured(directory), (number, layer.failed)
-        assert fake_losses.result(resume(directory, programs=25)) == expected, (
+        assert fake_losses.reported_results(resume(directory, programs=25)) == expected, (
             number,
             layer.failed,
         )
@@ -159,7 +161,7 @@ def test_power_loss_between_two_syncs_loses_results_and_never_the_run(
         log = snapshot / "log.jsonl"
         lines = log.read_bytes() if log.exists() else b""
         log.write_bytes(lines[: len(lines) // 2])
-        assert fake_losses.result(resume(snapshot)) == expected
+        assert fake_losses.reported_results(resume(snapshot)) == expected
         assert not Store.open(snapshot).damaged_rows()
     assert torn > 5
 

@@ -1,4 +1,4 @@
-"""Files are written atomically, or refused before any work."""
+"""Tests that files are written atomically, and that bad paths are refused before any work."""
 
 import ast
 import os
@@ -45,15 +45,17 @@ def test_a_system_error_is_a_one_line_error() -> None:
         write_text(Path("/dev/full"), "text")
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_writing_to_a_symbolic_link_replaces_the_file_that_the_link_points_to(
+    tmp_path: Path,
+) -> None:
     path, link = tmp_path / "report.md", tmp_path / "link.md"
     link.symlink_to(path)
-    for text in ("made", "replaced"):
+    for text in ("created", "replaced"):
         write_text(link, text)
         assert link.is_symlink()
         assert path.read_text() == text
     with pytest.raises(TypeError), atomic_write(link) as file:
-        file.write("half")  # type: ignore[arg-type]
+        file.write("text in place of bytes")  # type: ignore[arg-type]
     assert path.read_text() == "replaced"
     assert sorted(tmp_path.iterdir()) == [link, path]
 
@@ -69,19 +71,23 @@ def test_bytes_are_written_atomically(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
-def test_a_new_file_has_the_mode_of_a_plain_open(tmp_path: Path, mask: int, expected: int) -> None:
-    before = os.umask(mask)
+def test_a_new_file_has_the_same_mode_as_a_file_written_by_pathlib(
+    tmp_path: Path, mask: int, expected: int
+) -> None:
+    original_mask = os.umask(mask)
     try:
-        write_text(tmp_path / "new.md", "text")
-        (tmp_path / "plain.md").write_text("text")
+        write_text(tmp_path / "evosearch.md", "text")
+        (tmp_path / "pathlib.md").write_text("text")
     finally:
-        os.umask(before)
-    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new.md", "plain.md")]
-    assert modes == [expected, expected]
+        os.umask(original_mask)
+    for name in ("evosearch.md", "pathlib.md"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == expected
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o755, 0o664])
-def test_a_replaced_file_keeps_its_mode_at_all_times(tmp_path: Path, mode: int) -> None:
+def test_a_replaced_file_and_its_temporary_file_have_the_mode_of_the_original_file(
+    tmp_path: Path, mode: int
+) -> None:
     path = tmp_path / "report.md"
     write_text(path, "old")
     path.chmod(mode)
@@ -92,62 +98,64 @@ def test_a_replaced_file_keeps_its_mode_at_all_times(tmp_path: Path, mode: int) 
     assert path.read_text() == "new"
 
 
-def test_temporary_names_are_unique(tmp_path: Path) -> None:
+def test_names_of_temporary_files_are_unique_and_short(tmp_path: Path) -> None:
     names = set()
     for _ in range(50):
         with atomic_write(tmp_path / "report.md"):
             names |= {path.name for path in tmp_path.iterdir()} - {"report.md"}
     assert len(names) == 50
-    # Temporary names are short, since the target's own name may have 255 bytes.
     assert all(len(name) < 50 for name in names)
-    longest = tmp_path / ("x" * 255)
-    write_text(longest, "text")
-    assert longest.read_text() == "text"
 
 
-@pytest.mark.parametrize("kind_of_file", ["file", "link", "dangling link", "directory"])
-def test_a_file_with_the_temporary_name_is_neither_followed_nor_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind_of_file: str
+def test_a_file_can_have_the_longest_name_that_the_file_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    write_text(path, "text")
+    assert path.read_text() == "text"
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link", "directory"])
+def test_a_file_with_the_name_of_the_temporary_file_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """The temporary name is fixed here, as if an attacker had guessed it."""
+    """The test fixes the random part of the temporary file's name, as if an attacker guessed it."""
     monkeypatch.setattr(files.secrets, "token_hex", lambda count: "guessed")
-    victim, existing = tmp_path / "victim", tmp_path / ".evosearch-guessed.tmp"
-    victim.write_text("precious")
-    if kind_of_file == "file":
-        existing.write_text("precious")
-    elif kind_of_file == "directory":
+    target_of_link, existing = tmp_path / "target", tmp_path / ".evosearch-guessed.tmp"
+    target_of_link.write_text("original")
+    if kind == "file":
+        existing.write_text("original")
+    elif kind == "directory":
         existing.mkdir()
     else:
-        existing.symlink_to(victim if kind_of_file == "link" else tmp_path / "nowhere")
-    before = sorted(tmp_path.iterdir())
+        existing.symlink_to(target_of_link if kind == "link" else tmp_path / "missing")
+    paths_before = sorted(tmp_path.iterdir())
     with pytest.raises(EvosearchError, match=r"cannot write .*report\.md: File exists"):
         write_text(tmp_path / "report.md", "text")
-    assert sorted(tmp_path.iterdir()) == before
-    assert victim.read_text() == "precious"
-    if kind_of_file == "file":
-        assert existing.read_text() == "precious"
+    assert sorted(tmp_path.iterdir()) == paths_before
+    assert target_of_link.read_text() == "original"
+    if kind == "file":
+        assert existing.read_text() == "original"
 
 
 def test_the_content_is_synced_before_the_rename_and_the_directory_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    sync, replace = os.fsync, os.replace
+    original_fsync, original_replace = os.fsync, os.replace
 
-    def synced(descriptor: int) -> None:
-        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
-        size = os.fstat(descriptor).st_size
-        calls.append(kind if kind == "directory" else f"{kind} of {size}")
-        sync(descriptor)
+    def record_fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        is_directory = stat.S_ISDIR(status.st_mode)
+        calls.append("sync directory" if is_directory else f"sync {status.st_size} bytes")
+        original_fsync(descriptor)
 
-    def replaced(source: Path, target: Path) -> None:
+    def record_replace(source: Path, target: Path) -> None:
         calls.append("rename")
-        replace(source, target)
+        original_replace(source, target)
 
-    monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
     write_text(tmp_path / "report.md", "12345")
-    assert calls == ["file of 5", "rename", "directory"]
+    assert calls == ["sync 5 bytes", "rename", "sync directory"]
     calls.clear()
     write_text(tmp_path / "report.md", "1234567", durable=False)
     assert calls == ["rename"]
@@ -174,40 +182,48 @@ def test_any_failure_leaves_the_old_file_and_no_temporary_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
-MAY_WRITE_DIRECTLY = {
-    "evosearch/runs/journal.py": "the log, to which lines are appended",
+MODULES_THAT_WRITE_DIRECTLY = {
+    "evosearch/files.py",
+    "evosearch/runs/journal.py",  # appends lines to the log
 }
-"""Modules that may write files without `evosearch.files`, and which files."""
+"""Modules that may write files without the functions of `evosearch.files`."""
 
 
 def writes_directly(source: str) -> bool:
-    """Whether a module's source writes files with `Path.write_text`, `write_bytes` or `open`."""
+    """Whether a module's source calls `Path.write_text`, `Path.write_bytes` or `open` to write."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+            is_method = isinstance(node.func, ast.Attribute)
             name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-            if name in ("write_text", "write_bytes") and isinstance(node.func, ast.Attribute):
+            if name in ("write_text", "write_bytes") and is_method:
                 return True
-            words = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
-            modes = [set(word) for word in words if set(word) <= set("rwxabt+")]
+            constants = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
+            modes = [set(constant) for constant in constants if set(constant) <= set("rwxabt+")]
             if name == "open" and any(mode & set("wax+") for mode in modes):
                 return True
     return False
 
 
-def test_every_module_writes_files_atomically() -> None:
-    writers = {
+def test_modules_write_files_only_through_the_functions_of_evosearch_files() -> None:
+    modules = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "evosearch").rglob("*.py")
         if writes_directly(path.read_text(encoding="utf-8"))
     }
-    assert writers - {"evosearch/files.py"} <= set(MAY_WRITE_DIRECTLY)
+    assert modules <= MODULES_THAT_WRITE_DIRECTLY
+
+
+def test_calls_that_write_files_directly_are_recognized() -> None:
     assert writes_directly("path.write_text(x)")
     assert writes_directly("with path.open('w') as file: pass")
     assert not writes_directly("write_text(path, x)\nopen(path, 'rb')")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "device", "missing"])
-def test_only_regular_files_are_read_without_waiting(tmp_path: Path, kind: str) -> None:
+def test_reading_a_path_that_is_not_a_regular_file_is_an_error_at_once(
+    tmp_path: Path, kind: str
+) -> None:
+    """Opening a pipe would wait until another process writes to the pipe."""
     path = tmp_path / "<unknown>"
     if kind == "pipe":
         os.mkfifo(path)
@@ -242,9 +258,9 @@ def test_text_that_is_not_utf_8_is_a_one_line_error(tmp_path: Path) -> None:
         path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("name", "culprit"), [(".", "it is a directory"), ("no/x", "create it")])
-def test_unwritable_paths_are_errors(tmp_path: Path, name: str, culprit: str) -> None:
-    with pytest.raises(UsageError, match=culprit):
+@pytest.mark.parametrize(("name", "message"), [(".", "it is a directory"), ("no/x", "create it")])
+def test_unwritable_paths_are_errors(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         check_writable(tmp_path / name)
 
 
@@ -282,18 +298,18 @@ def test_commands_refuse_unwritable_paths_before_any_work(
         "eval lion --task quadratic --steps 5 --seeds 2 --lrs 1,4 -o gitignore.md -o gitignore.svg",
     ],
 )
-def test_writing_a_file_does_not_change_the_hidden_file_of_that_name(
+def test_writing_a_file_does_not_change_the_hidden_file_with_a_dot_before_its_name(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names = [word for word in command.split() if word.startswith("gitignore")]
-    for name in names:
-        Path(f".{name}").write_text("precious")
+    names = {argument for argument in command.split() if argument.startswith("gitignore")}
+    hidden_names = {f".{name}" for name in names}
+    for name in hidden_names:
+        Path(name).write_text("original")
     result = run(*command.split())
     assert result.status == 0, result.err
-    for name in names:
-        assert Path(f".{name}").read_text() == "precious"
-        assert Path(name).stat().st_size > 10
-    hidden = {f".{name}" for name in names}
-    existing = {path.name for path in tmp_path.iterdir()}
-    assert {name for name in existing if not name.startswith("evaluations.db")} == {*names, *hidden}
+    assert all(Path(name).read_text() == "original" for name in hidden_names)
+    assert all(Path(name).stat().st_size > 10 for name in names)
+    ledger = "evaluations.db"
+    existing = {path.name for path in tmp_path.iterdir() if not path.name.startswith(ledger)}
+    assert existing == names | hidden_names

@@ -42,7 +42,7 @@ def test_a_search_killed_at_any_write_or_commit_resumes_to_the_same_result(
     fake_losses.use_fake_scorer(monkeypatch)
     settings = fake_losses.config(programs=10)
     config = _write_config(tmp_path / "fake.toml", settings)
-    expected = fake_losses.result(search(settings, tmp_path / "expected"))
+    expected = fake_losses.reported_results(search(settings, tmp_path / "expected"))
     not_created = killed = 0
     for moment in (*({"write": n} for n in range(1, 40)), *({"commit": n} for n in range(2, 1000))):
         directory = tmp_path / f"killed-{killed}"
@@ -55,7 +55,7 @@ def test_a_search_killed_at_any_write_or_commit_resumes_to_the_same_result(
         else:
             not_created += 1
             search(settings, directory)
-        assert fake_losses.result(Run(directory)) == expected, moment
+        assert fake_losses.reported_results(Run(directory)) == expected, moment
         left = {path.name for path in directory.iterdir()} - fake_losses.FILES
         assert all(name.startswith(".evosearch-") for name in left), (moment, left)
     assert "commit" in moment
@@ -77,7 +77,7 @@ def test_a_search_killed_at_random_moments_resumes_to_the_same_result(
     """Two parallel searches with real trainings are killed, from start-up to validation."""
     settings = small_config(programs=40, validation_seeds=2)
     config = _write_config(tmp_path / "c.toml", settings)
-    expected = fake_losses.result(search(settings, tmp_path / "expected"))
+    expected = fake_losses.reported_results(search(settings, tmp_path / "expected"))
 
     def killed_often(number: int) -> list[Path]:
         """Run searches until they have been killed `kills` / 2 times; return their directories."""
@@ -98,7 +98,7 @@ def test_a_search_killed_at_random_moments_resumes_to_the_same_result(
     with ThreadPoolExecutor(2) as both:
         found = [run for runs in both.map(killed_often, (1, 2)) for run in runs]
     for run in found:
-        assert fake_losses.result(Run(run)) == expected, run
+        assert fake_losses.reported_results(Run(run)) == expected, run
         store = Store.open(run)
         assert store.count(MEASUREMENTS)
         assert store.count(VALIDATIONS)

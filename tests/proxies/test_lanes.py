@@ -73,6 +73,7 @@ def lanes_on(device_count):
         entry(0),
         LANE_COUNT,
         devices,
+        steps_per_advance=2,
         compiler_options=FAST_COMPILATION,
     )
 
@@ -98,9 +99,9 @@ def test_the_example_trainings_end_in_different_ways():
 
 @pytest.mark.parametrize("device_count", [1, 2])
 @settings(max_examples=4)
-@given(order=st.permutations(range(TRAINING_COUNT)), steps=st.integers(1, 7))
+@given(order=st.permutations(range(TRAINING_COUNT)), advances=st.integers(1, 4))
 def test_trainings_in_refilled_lanes_have_the_results_of_single_trainings(
-    device_count, order, steps
+    device_count, order, advances
 ):
     lanes, waiting = lanes_on(device_count), list(order)
     training_in, results = {}, {}  # the number of the training in each lane that is in use
@@ -109,7 +110,7 @@ def test_trainings_in_refilled_lanes_have_the_results_of_single_trainings(
         refilled = lanes.next_group(empty)[: len(waiting)]
         training_in |= {lane: waiting.pop() for lane in refilled}
         lanes.load(refilled, [entry(training_in[lane]) for lane in refilled])
-        has_ended = lanes.advance(steps)
+        has_ended = [lanes.advance() for _ in range(advances)][-1]
         ended = lanes.next_group([lane for lane in training_in if has_ended[lane]])
         for lane, result in zip(ended, lanes.finish(ended), strict=True):
             results[training_in.pop(lane)] = result
@@ -136,12 +137,18 @@ def test_the_result_of_a_lane_does_not_depend_on_empty_lanes_before_it():
     training = Entry(key_data, schedule, (encode(program, ops), np.float32(0.1)))
     devices = jax.devices()[:1]
     lanes = Lanes(
-        Loop(task, rule), task.data, training, 4, devices, compiler_options=FAST_COMPILATION
+        Loop(task, rule),
+        task.data,
+        training,
+        4,
+        devices,
+        steps_per_advance=STEPS,
+        compiler_options=FAST_COMPILATION,
     )
     results = []
     for lane in (2, 0):
         lanes.load([lane], [training])
-        lanes.advance(STEPS)
+        lanes.advance()
         results += lanes.finish([lane])
     np.testing.assert_array_equal(results[0].train_loss, results[1].train_loss)
     train = jax.jit(
@@ -154,10 +161,10 @@ def test_the_result_of_a_lane_does_not_depend_on_empty_lanes_before_it():
 
 def test_lanes_that_devices_cannot_share_equally_are_refused():
     with pytest.raises(ValueError, match="3 lanes cannot be shared equally by 2 devices"):
-        Lanes(loop(), loop().task.data, entry(0), 3, jax.devices()[:2])
+        Lanes(loop(), loop().task.data, entry(0), 3, jax.devices()[:2], steps_per_advance=1)
 
 
 def test_lanes_for_a_rule_that_averages_weights_are_refused():
     averaging_loop = Loop(loop().task, loop().rule, weights=lambda params, state: params)
     with pytest.raises(ValueError, match="cannot train in a batch"):
-        Lanes(averaging_loop, loop().task.data, entry(0), 2, jax.devices()[:1])
+        Lanes(averaging_loop, loop().task.data, entry(0), 2, jax.devices()[:1], steps_per_advance=1)

@@ -1,18 +1,23 @@
 """Batches of programs as a Pallas kernel for NVIDIA GPUs: a block of threads for each lane.
 
-A block runs its lane's program up to the next instruction that acts on matrices (rows, columns,
-matrix products). Gangs run instructions on matrices between calls of the kernel; a program without
-them needs one call per step. A sequence of elementwise instructions is run tile by tile: the whole
-sequence for one tile of the weights, then for the next tile. So an instruction reads the result of
-the previous instruction from the cache. Sums end such a sequence.
+A block runs its lane's program. A sequence of elementwise instructions is run tile by tile: the
+whole sequence for one tile of the weights, then for the next tile. So an instruction reads the
+result of the previous instruction from the cache. Sums end such a sequence.
+
+Ops that multiply matrices run in the kernel if one side of each matrix is short. A matrix product
+is then a sum of outer products, which needs no shared memory, so that many blocks run side by
+side. For a model with larger matrices, gangs run these ops between calls of the kernel.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -22,19 +27,29 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from primitives.kinds import Kind
+from primitives.kinds import Kind, matrix_view
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch.gangs import Gangs, Lanes
 from primitives.machine.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
-from primitives.machine.step import apply_inner
+from primitives.machine.step import Inputs, PyTree, apply_inner
+from primitives.op import MatrixIteration
+from primitives.ops.functions import divide
 
 Array = jax.Array
 Ref = Any
 
 TILE = 1024
 """Number of weights that a block computes at a time: eight for each thread of four warps."""
+ROWS, COLUMNS = 16, 64
+"""Size of a tile of a matrix, for sums over rows or columns; `TILE` weights."""
 _WARPS = 4
+_SIDES = (16, 32, 64)
+"""Possible sizes of the tile for the shorter side of a matrix in matrix products."""
+_MAX_MATRIX = 2**14
+"""Largest matrix, in weights, whose products the kernel computes."""
+_NO_WEIGHT = 2**30
+"""An index beyond all weights."""
 
 
 class Work(IntEnum):
@@ -46,12 +61,14 @@ class Work(IntEnum):
     """A scalar result from scalar operands."""
     SUM_TO_SCALAR = 2
     """A scalar result from sums over the model."""
-    SUM_TO_TENSOR = 3
-    """A tensor result from sums over the model."""
-    SUM_PER_ARRAY = 4
-    """A tensor result from sums over each array."""
+    SUM_PER_RANGE = 3
+    """A tensor result from sums over the model, over each array or over each matrix."""
+    SUM_PER_LINE = 4
+    """A tensor result from sums over each row or each column of the matrices."""
     MATRIX = 5
-    """Work on matrices, which gangs do outside the kernel."""
+    """A tensor result from products of matrices."""
+    OUTSIDE = 6
+    """Work on matrices that gangs do outside the kernel."""
 
 
 class Branches(NamedTuple):
@@ -74,15 +91,16 @@ class Branches(NamedTuple):
         return jnp.asarray(self.table)[jnp.asarray(self.starts)[section] + opcode]
 
 
-def branches_of(instructions: InstructionSet) -> Branches:
-    """Return the branches of the kernel for a machine's instructions."""
+def branches_of(instructions: InstructionSet, model: ArrayLayout) -> Branches:
+    """Return the branches of the kernel for a machine's instructions and a model."""
+    matrix_work = Work.MATRIX if _fits(model) else Work.OUTSIDE
     sections = [instructions.tensor_instructions, *instructions.scalar_groups]
     by_work: dict[Work, list[Instruction]] = {work: [] for work in Work}
     table = []
     for index, section in enumerate(sections):
         for instruction in section:
             if index == 0:
-                work = _tensor_work(instruction)
+                work = _tensor_work(instruction, matrix_work)
             else:
                 work = Work.SCALAR if index == 1 else Work.SUM_TO_SCALAR
             table.append((work, len(by_work[work])))
@@ -91,14 +109,64 @@ def branches_of(instructions: InstructionSet) -> Branches:
     return Branches(by_work, np.array(table, np.int32), starts.astype(np.int32))
 
 
-def _tensor_work(instruction: Instruction) -> Work:
+def _tensor_work(instruction: Instruction, matrix_work: Work) -> Work:
     op = instruction.op
     if op.matrixwise:
-        return Work.MATRIX
+        return matrix_work if op.iteration else Work.OUTSIDE
     if op.reduction is None:
         return Work.ELEMENTWISE
-    by_scope = {Kind.SCALAR: Work.SUM_TO_TENSOR, Kind.LEAF: Work.SUM_PER_ARRAY}
-    return by_scope.get(op.reduction.kind, Work.MATRIX)
+    by_line = op.reduction.kind in (Kind.ROW, Kind.COL)
+    return Work.SUM_PER_LINE if by_line else Work.SUM_PER_RANGE
+
+
+def _fits(model: ArrayLayout) -> bool:
+    """Return whether the kernel can multiply all matrices of the model."""
+    shapes = [matrix_view(shape)[-2:] for shape in model.shapes]
+    return all(min(shape) <= _SIDES[-1] and math.prod(shape) <= _MAX_MATRIX for shape in shapes)
+
+
+class Places(NamedTuple):
+    """Where the arrays and matrices of a model begin, as tables that the kernel reads.
+
+    Attributes:
+        ranges: [entries] int32, the offsets of the ranges of each kind in `range_starts`.
+        range_starts: for the kinds scalar, leaf and matrix, the index in `ranges` of the kind's
+            first offset, and the number of ranges. Range n goes from offset n to offset n + 1.
+        matrices: [matrices, 3] int32, the offset, rows and columns of each matrix, sorted by the
+            length of the shorter side.
+        by_side: for each size in `_SIDES`, the index of the first matrix whose shorter side needs
+            this size, and the index of the last one plus one.
+    """
+
+    ranges: np.ndarray
+    range_starts: dict[Kind, tuple[int, int]]
+    matrices: np.ndarray
+    by_side: dict[int, tuple[int, int]]
+
+
+def places_of(model: ArrayLayout) -> Places:
+    """Return the tables of a model."""
+    matrices = []
+    for offset, shape in zip(model.offsets[:-1], model.shapes, strict=True):
+        *batch, rows, columns = matrix_view(shape)
+        count, size = math.prod(batch), rows * columns
+        matrices += [(int(offset) + size * number, rows, columns) for number in range(count)]
+    offsets = {
+        Kind.SCALAR: [0, model.size],
+        Kind.LEAF: list(model.offsets),
+        Kind.MATRIX: [*(offset for offset, *_ in matrices), model.size],
+    }
+    range_starts: dict[Kind, tuple[int, int]] = {}
+    ranges: list[int] = []
+    for kind, of_kind in offsets.items():
+        range_starts[kind] = len(ranges), len(of_kind) - 1
+        ranges += of_kind
+    matrices.sort(key=lambda matrix: min(matrix[1:]))
+    shorter_sides = [min(matrix[1:]) for matrix in matrices]
+    ends = [bisect_right(shorter_sides, side) for side in _SIDES]
+    by_side = dict(zip(_SIDES, pairwise([0, *ends]), strict=True))
+    table = np.array(matrices, np.int32).reshape(-1, 3)
+    return Places(np.array(ranges, np.int32), range_starts, table, by_side)
 
 
 def run_kernel(
@@ -108,80 +176,134 @@ def run_kernel(
     sum_factors: Array,
     tensors: Array,
     scalars: Array,
+    inputs: Inputs,
     *,
     interpret: bool = False,
-) -> tuple[Array, Array]:
+) -> tuple[PyTree, Array, Array]:
     """Run one step of every lane; arguments and results are those of `gangs.run_gangs`.
 
     With `interpret`, JAX interprets the kernel on any device, for tests.
     """
-    branches = branches_of(instructions)
-    branch_rows = branches.rows_of(code)
-    offsets = jnp.asarray(model.offsets, jnp.int32)
+    branches = branches_of(instructions, model)
+    places = places_of(model)
+    lane_count = tensors.shape[0]
+    weights, grads = (_flatten(tree, lane_count) for tree in (inputs.weights, inputs.grads))
+    arguments = _Arguments(
+        program=code.instructions,
+        length=code.length,
+        branch_rows=branches.rows_of(code),
+        update=jnp.stack([code.update, code.scale], axis=1),
+        ranges=jnp.asarray(places.ranges),
+        matrices=jnp.asarray(places.matrices),
+        sum_factors=sum_factors,
+        numbers=jnp.stack([inputs.lr, inputs.t, inputs.factor], axis=1),
+        weights=weights,
+        grads=grads,
+    )
+    needs_scratch = bool(branches.by_work[Work.MATRIX])
+    scratch: Any = jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+        (lane_count, _SIDES[-1] ** 2 if needs_scratch else 1), jnp.float32
+    )
 
-    def run_to_matrices(lanes: Lanes) -> Lanes:
-        """Advance every lane to its next instruction on matrices or its end."""
-        inputs = (code.instructions, code.length, branch_rows, offsets, sum_factors)
+    def run_to_matrices(lanes: Lanes) -> tuple[Lanes, list[Array]]:
+        """Advance every lane to its next instruction outside the kernel or its end.
+
+        Also return the updates of the lanes that are at their end.
+        """
+        argument_count = len(jax.tree.leaves(arguments))
         call = pl.pallas_call(
-            partial(_lane, branches.by_work, model.size, interpret),
-            out_shape=list(map(jax.typeof, lanes)),
-            grid=(lanes.next_index.shape[0],),
-            input_output_aliases={len(inputs) + number: number for number in range(len(lanes))},
+            partial(_run_lane, branches.by_work, places, model, interpret),
+            out_shape=(Lanes(*map(jax.typeof, lanes)), list(map(jax.typeof, weights)), scratch),
+            grid=(lane_count,),
+            input_output_aliases={argument_count + number: number for number in range(len(lanes))},
             compiler_params=triton.CompilerParams(num_warps=_WARPS),
             interpret=interpret,
             name="optimizer_programs",
         )
-        return Lanes(*call(*inputs, *lanes))
+        after, updates, _ = call(arguments, lanes)
+        return after, updates
 
-    start = Lanes(jnp.zeros(tensors.shape[0], jnp.int32), tensors, scalars)
-    if not branches.by_work[Work.MATRIX]:
-        end = run_to_matrices(start)
-        return end.tensors, end.scalars
-    gangs = Gangs(instructions, model, code, sum_factors)
-    tensor_count = len(instructions.tensor_instructions)
-    acts_on_matrices = jnp.asarray(branches.table[:tensor_count, 0] == Work.MATRIX)
+    start = Lanes(jnp.zeros(lane_count, jnp.int32), tensors, scalars)
+    if branches.by_work[Work.OUTSIDE]:
+        gangs = Gangs(instructions, model, code, sum_factors)
+        tensor_count = len(instructions.tensor_instructions)
+        is_outside = jnp.asarray(branches.table[:tensor_count, 0] == Work.OUTSIDE)
 
-    def run_past_matrices(lanes: Lanes) -> Lanes:
-        return gangs.run_tensor_instructions(
-            run_to_matrices(lanes), includes=lambda opcode: acts_on_matrices[opcode]
-        )
+        def run_past_matrices(lanes: Lanes) -> Lanes:
+            return gangs.run_tensor_instructions(
+                run_to_matrices(lanes)[0], includes=lambda opcode: is_outside[opcode]
+            )
 
-    end = lax.while_loop(gangs.are_running, run_past_matrices, start)
-    return end.tensors, end.scalars
+        start = lax.while_loop(gangs.are_running, run_past_matrices, start)
+    end, updates = run_to_matrices(start)
+    leaves = [
+        update.reshape(lane_count, *shape)
+        for update, shape in zip(updates, model.shapes, strict=True)
+    ]
+    return jax.tree.unflatten(model.structure, leaves), end.tensors, end.scalars
 
 
-def _lane(
+def _flatten(tree: PyTree, lane_count: int) -> list[Array]:
+    """Return the arrays of a pytree as matrices [lanes, weights of the array]."""
+    return [leaf.reshape(lane_count, -1) for leaf in jax.tree.leaves(tree)]
+
+
+class _Arguments(NamedTuple):
+    """What the kernel reads and does not write.
+
+    Attributes:
+        program: [lanes, instructions, columns], the lanes' programs.
+        length: [lanes], the number of instructions of each lane.
+        branch_rows: [lanes, instructions, 2]; see `Branches.rows_of`.
+        update: [lanes, 2], the tensor register of the update, and the scalar register that
+            multiplies the update.
+        ranges: [entries]; see `Places`.
+        matrices: [matrices, 3]; see `Places`.
+        sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
+        numbers: [lanes, 3]: lr, t and the learning rate that multiplies the update.
+        weights: for each array of the model, [lanes, weights of the array].
+        grads: the gradients, as `weights`.
+    """
+
+    program: Any
+    length: Any
+    branch_rows: Any
+    update: Any
+    ranges: Any
+    matrices: Any
+    sum_factors: Any
+    numbers: Any
+    weights: Any
+    grads: Any
+
+
+def _run_lane(
     by_work: dict[Work, list[Instruction]],
-    weights: int,
+    places: Places,
+    model: ArrayLayout,
     interpret: bool,
-    program: Ref,
-    length: Ref,
-    branch_rows: Ref,
-    offsets: Ref,
-    sum_factors: Ref,
-    first_index: Ref,
-    _tensors_in: Ref,
-    _scalars_in: Ref,
-    next_index: Ref,
-    tensors: Ref,
-    scalars: Ref,
+    arguments: _Arguments,
+    _before: Lanes,
+    after: Lanes,
+    updates: list[Ref],
+    scratch: Ref,
 ) -> None:
-    """Run the kernel for one lane. The inputs and outputs of the registers share memory."""
+    """Run the kernel for one lane. The registers before and after the step share memory."""
     lane = pl.program_id(0)
-    block = _Block(
-        lane,
-        by_work,
-        weights,
-        interpret,
-        program,
-        length[lane],
-        branch_rows,
-        offsets,
-        sum_factors,
-        tensors,
-        scalars,
-    )
-    next_index[lane] = lax.while_loop(block.may_run, block.run_from, first_index[lane])
+    block = _Block(lane, by_work, places, model, interpret, arguments, *after, scratch)
+    block.run(updates)
+
+
+class _Tile(NamedTuple):
+    """Weights that a block computes at a time.
+
+    Attributes:
+        index: the indices of the weights in the model: a slice, or an int32 array.
+        inside: which of the indices belong to the weights that are computed.
+    """
+
+    index: Any
+    inside: Array
 
 
 @dataclass(frozen=True)
@@ -191,43 +313,102 @@ class _Block:
     Attributes:
         lane: () int32, the index of the lane.
         by_work: the instructions of each kind of work.
-        weights: the number of weights.
+        places: where the arrays and matrices of the model begin.
+        model: the layout of the model.
         interpret: whether JAX interprets the kernel.
-        program: [lanes, instructions, columns], the lanes' programs.
-        end: () int32, the number of instructions of this lane.
-        branch_rows: [lanes, instructions, 2]; see `Branches.rows_of`.
-        offsets: [arrays + 1]; see `ArrayLayout`.
-        sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
+        arguments: what the kernel reads.
+        next_index: [lanes], the index of the lane's next instruction.
         tensors: [lanes, registers, weights].
         scalars: [lanes, registers].
+        scratch: [lanes, entries], memory for a square matrix.
     """
 
     lane: Array
     by_work: dict[Work, list[Instruction]]
-    weights: int
+    places: Places
+    model: ArrayLayout
     interpret: bool
-    program: Ref
-    end: Array
-    branch_rows: Ref
-    offsets: Ref
-    sum_factors: Ref
+    arguments: _Arguments
+    next_index: Ref
     tensors: Ref
     scalars: Ref
+    scratch: Ref
 
-    def may_run(self, i: Array) -> Array:
+    def run(self, updates: Sequence[Ref]) -> None:
+        """Run the lane's program from its next instruction as far as possible.
+
+        Args:
+            updates: for each array of the model, [lanes, weights of the array]; written when the
+                program has ended.
+        """
+        first = self.next_index[self.lane]
+        pl.when(first == 0)(self._write_inputs)
+        self._wait()
+        last = lax.while_loop(self._may_run, self._run_from, first)
+        self.next_index[self.lane] = last
+        pl.when(last >= self._length)(partial(self._read_updates, updates))
+
+    def _write_inputs(self) -> None:
+        """Write lr, t, the weights and the gradients to the registers."""
+        for register in range(2):
+            self.scalars[self.lane, register] = self.arguments.numbers[self.lane, register]
+        for register, arrays in enumerate((self.arguments.weights, self.arguments.grads)):
+
+            def copy(array: Ref, number: Array, tile: _Tile, register: int = register) -> None:
+                values = _load(array, (self.lane,), _tile(number, 0, array.shape[1]))
+                _store(self.tensors, (self.lane, jnp.int32(register)), tile, values)
+
+            self._for_each_tile(arrays, copy)
+
+    def _read_updates(self, updates: Sequence[Ref]) -> None:
+        """Write the updates from the registers."""
+        register, scale = (self.arguments.update[self.lane, column] for column in range(2))
+        factor = -self.arguments.numbers[self.lane, 2]
+
+        def copy(array: Ref, number: Array, tile: _Tile) -> None:
+            update = _load(self.tensors, (self.lane, register), tile)
+            values = update * self.scalars[self.lane, scale] * factor
+            _store(array, (self.lane,), _tile(number, 0, array.shape[1]), values)
+
+        self._for_each_tile(updates, copy)
+
+    def _for_each_tile(
+        self, arrays: Sequence[Ref], act: Callable[[Ref, Array, _Tile], None]
+    ) -> None:
+        """Call `act(array, number, tile)` for each tile of each array of the model.
+
+        `number` is the number of the tile in the array, and `tile` is its place in the model.
+        """
+        for array, offset in zip(arrays, map(int, self.model.offsets), strict=False):
+            size = array.shape[1]
+
+            def on_tile(number: Array, array: Ref = array, start: int = offset) -> None:
+                inside = _tile(number, 0, array.shape[1]).inside
+                act(array, number, _Tile(pl.ds(start + number * TILE, TILE), inside))
+
+            _for_each(0, pl.cdiv(size, TILE), on_tile)
+
+    @property
+    def _length(self) -> Array:
+        """Number of instructions of the lane's program."""
+        length: Array = self.arguments.length[self.lane]
+        return length
+
+    def _may_run(self, i: Array) -> Array:
         """Whether instruction `i` exists and runs in the kernel."""
-        exists: Array = i < self.end
-        last = self.branch_rows.shape[1] - 1
-        return exists & (self._work(jnp.minimum(i, last)) != Work.MATRIX)
+        exists: Array = i < self._length
+        last = self.arguments.branch_rows.shape[1] - 1
+        return exists & (self._work(jnp.minimum(i, last)) != Work.OUTSIDE)
 
-    def run_from(self, i: Array) -> Array:
+    def _run_from(self, i: Array) -> Array:
         """Run instruction `i`, or the elementwise sequence at `i`; return the next index."""
         runners = [
             self._elementwise,
             self._scalar,
             self._sum_to_scalar,
-            self._sum_to_tensor,
-            self._sum_per_array,
+            self._sum_per_range,
+            self._sum_per_line,
+            self._iterate_matrices,
         ]
         branches = [
             runner if self.by_work[Work(work)] else _skip for work, runner in enumerate(runners)
@@ -240,24 +421,25 @@ class _Block:
         """Run the sequence of elementwise instructions that begins at `i`, tile by tile."""
 
         def is_elementwise(j: Array) -> Array:
-            exists: Array = j < self.end
-            return exists & (self._work(jnp.minimum(j, self.end - 1)) == Work.ELEMENTWISE)
+            exists: Array = j < self._length
+            return exists & (self._work(jnp.minimum(j, self._length - 1)) == Work.ELEMENTWISE)
 
         end: Array = lax.while_loop(is_elementwise, lambda j: j + 1, i + 1)
 
-        def compute(instruction: Instruction, j: Array, tile: Array) -> Array:
+        def compute(instruction: Instruction, j: Array, number: Array) -> Array:
+            tile = _tile(number, 0, self.model.size)
             op, operands = apply_inner(instruction, self._operands(instruction, j, tile))
-            return _as_tile(op.meaning(jnp, *operands))
+            return jnp.broadcast_to(op.meaning(jnp, *operands), TILE).astype(jnp.float32)
 
-        def on_tile(tile: Array) -> None:
+        def on_tile(number: Array) -> None:
             def run(j: Array) -> None:
-                value = self._switch(Work.ELEMENTWISE, compute, j, tile)
-                self._store_tile(j, tile, value, self._inside(tile, 0, self.weights))
+                value = self._switch(Work.ELEMENTWISE, compute, j, number)
+                self._store(j, _tile(number, 0, self.model.size), value)
                 self._wait()
 
             _for_each(i, end, run)
 
-        _for_each(0, pl.cdiv(self.weights, TILE), on_tile)
+        _for_each(0, pl.cdiv(self.model.size, TILE), on_tile)
         return end
 
     def _scalar(self, i: Array) -> Array:
@@ -274,82 +456,172 @@ class _Block:
         """Run an instruction with a scalar result from sums over the model."""
 
         def compute(instruction: Instruction, i: Array) -> Array:
-            totals = self._totals(instruction, i, 0, self.weights)
+            tiles = _tiles(0, self.model.size)
+            totals = self._totals(instruction, i, tiles, self.model.size)
             unread = [jnp.float32(0) for _ in instruction.layout]  # these ops read totals only
             return jnp.asarray(instruction.op.meaning(jnp, totals, *unread), jnp.float32)
 
         self._store_scalar(i, self._switch(Work.SUM_TO_SCALAR, compute, i))
         return i + 1
 
-    def _sum_to_tensor(self, i: Array) -> Array:
-        """Run an instruction with a tensor result from sums over the model."""
+    def _sum_per_range(self, i: Array) -> Array:
+        """Run an instruction with a tensor result from sums over ranges of the weights."""
 
         def compute(instruction: Instruction, i: Array) -> Array:
-            self._reduce(instruction, i, 0, self.weights)
+            assert instruction.op.reduction is not None
+            first, count = self.places.range_starts[instruction.op.reduction.kind]
+
+            def on_range(number: Array) -> None:
+                start, end = self.arguments.ranges[number], self.arguments.ranges[number + 1]
+                self._reduce(instruction, i, _tiles(start, end), (end - start) * 1.0)
+
+            _for_each(first, first + count, on_range)
             return i + 1
 
-        return self._switch(Work.SUM_TO_TENSOR, compute, i)
+        return self._switch(Work.SUM_PER_RANGE, compute, i)
 
-    def _sum_per_array(self, i: Array) -> Array:
-        """Run an instruction with a tensor result from sums over each array."""
+    def _sum_per_line(self, i: Array) -> Array:
+        """Run an instruction with a tensor result from sums over rows or columns."""
 
         def compute(instruction: Instruction, i: Array) -> Array:
-            def on_array(array: Array) -> None:
-                self._reduce(instruction, i, self.offsets[array], self.offsets[array + 1])
+            assert instruction.op.reduction is not None
+            by_row = instruction.op.reduction.kind == Kind.ROW
 
-            _for_each(0, self.offsets.shape[0] - 1, on_array)
+            def on_matrix(number: Array) -> None:
+                matrix = self._matrix(number)
+                blocks = pl.cdiv(matrix.rows, ROWS), pl.cdiv(matrix.columns, COLUMNS)
+                line_blocks, blocks_of_line = blocks if by_row else blocks[::-1]
+
+                def on_lines(lines: Array) -> None:
+                    def tile(block: Array) -> _Tile:
+                        row, column = (lines, block) if by_row else (block, lines)
+                        return matrix.tile(row * ROWS, column * COLUMNS, (ROWS, COLUMNS))
+
+                    tiles = _Tiles(0, blocks_of_line, tile, axis=1 if by_row else 0)
+                    length = matrix.columns if by_row else matrix.rows
+                    self._reduce(instruction, i, tiles, length * 1.0)
+
+                _for_each(0, line_blocks, on_lines)
+
+            _for_each(0, len(self.places.matrices), on_matrix)
             return i + 1
 
-        return self._switch(Work.SUM_PER_ARRAY, compute, i)
+        return self._switch(Work.SUM_PER_LINE, compute, i)
+
+    def _iterate_matrices(self, i: Array) -> Array:
+        """Run an instruction that iterates on the singular values of each matrix."""
+
+        def compute(instruction: Instruction, i: Array) -> Array:
+            assert instruction.op.iteration is not None
+            for side, (first, end) in self.places.by_side.items():
+                if first < end:
+                    iterate = partial(self._iterate, instruction.op.iteration, side, i)
+                    _for_each(first, end, iterate)
+            return i + 1
+
+        return self._switch(Work.MATRIX, compute, i)
+
+    def _iterate(self, iteration: MatrixIteration, side: int, i: Array, number: Array) -> None:
+        """Run an iteration on one matrix, whose shorter side has at most `side` weights."""
+        matrix = self._matrix(number).with_fewer_rows_than_columns()
+        x = _Stored(self.tensors, (self.lane, self._field(i, FIRST)), matrix)
+        u = _Stored(self.tensors, (self.lane, self._field(i, OUT)), matrix)
+        square = _Stored(self.scratch, (self.lane,), _Matrix(0, matrix.rows, matrix.rows, side, 1))
+        whole = 0, 0, (side, side)
+        blocks = pl.cdiv(matrix.columns, COLUMNS)
+        a, b, c = iteration.coefficients
+
+        def place(block: Array) -> tuple[int, Array, tuple[int, int]]:
+            return 0, block * COLUMNS, (side, COLUMNS)
+
+        def add_squares(block: Array, total: Array) -> Array:
+            return total + x.load(*place(block)) ** 2
+
+        squares = lax.fori_loop(0, blocks, add_squares, jnp.zeros((side, COLUMNS), jnp.float32))
+        norm = jnp.sqrt(jnp.sum(squares))
+
+        def normalize(block: Array) -> None:
+            value = divide(jnp, x.load(*place(block)), norm)
+            self._wait()  # the result may overwrite the operand
+            u.store(*place(block), value)
+
+        def step(_: Array) -> None:
+            gram = _product(u, u.transposed(), *whole)
+            square.store(*whole, gram)
+            self._wait()
+            factor = b * gram + c * _product(square, square, *whole)
+            self._wait()
+            square.store(*whole, factor)
+            self._wait()
+
+            def multiply(block: Array) -> None:
+                value = a * u.load(*place(block)) + _product(square, u, *place(block))
+                self._wait()
+                u.store(*place(block), value)
+
+            _for_each(0, blocks, multiply)
+            self._wait()
+
+        self._wait()
+        _for_each(0, blocks, normalize)
+        self._wait()
+        _for_each(0, iteration.steps, step)
+
+    def _matrix(self, number: Array) -> _Matrix:
+        offset, rows, columns = (self.arguments.matrices[number, column] for column in range(3))
+        return _Matrix(offset, rows, columns, columns, 1)
 
     def _switch(self, work: Work, compute: Callable[..., Array], i: Array, *more: Array) -> Array:
         """Return `compute(instruction, i, *more)` for instruction `i`, whose work is `work`."""
         branches = [partial(compute, instruction) for instruction in self.by_work[work]]
-        value: Array = lax.switch(self.branch_rows[self.lane, i, 1], branches, i, *more)
+        value: Array = lax.switch(self.arguments.branch_rows[self.lane, i, 1], branches, i, *more)
         return value
 
-    def _reduce(self, instruction: Instruction, i: Array, start: Any, end: Any) -> None:
-        """Write the results, for weights [start, end), of an instruction that sums over them."""
-        totals = self._totals(instruction, i, start, end)
+    def _reduce(self, instruction: Instruction, i: Array, tiles: _Tiles, count: Any) -> None:
+        """Write the results, for the weights in `tiles`, of an instruction that sums over them."""
+        totals = self._totals(instruction, i, tiles, count)
 
-        def on_tile(tile: Array) -> None:
-            operands = self._operands(instruction, i, tile)
-            value = _as_tile(instruction.op.meaning(jnp, totals, *operands))
-            self._store_tile(i, tile, value, self._inside(tile, start, end))
+        def on_tile(number: Array) -> None:
+            tile = tiles.tile(number)
+            value = instruction.op.meaning(jnp, totals, *self._operands(instruction, i, tile))
+            self._store(i, tile, value)
 
-        _for_each(*_tiles(start, end), on_tile)
+        _for_each(tiles.first, tiles.end, on_tile)
 
     def _totals(
-        self, instruction: Instruction, i: Array, start: Any, end: Any
+        self, instruction: Instruction, i: Array, tiles: _Tiles, count: Any
     ) -> tuple[Array, ...]:
-        """Return the sums or means of an instruction's reduction over weights [start, end)."""
+        """Return the sums of an instruction's reduction over `tiles`, or the means of `count`."""
         reduction = instruction.op.reduction
         assert reduction is not None
-        numbers = [np.float32(0)] * len(instruction.layout)
-        count = len(reduction.inputs(np, *numbers))
 
-        def add(tile: Array, sums: Sequence[Array]) -> Sequence[Array]:
+        def terms(number: Any) -> list[Array]:
+            tile = tiles.tile(number)
             inputs = reduction.inputs(jnp, *self._operands(instruction, i, tile))
-            inside = self._inside(tile, start, end)
             if reduction.method == "sum":
-                factors = self._load(self.sum_factors, (self._field(i, KIND),), tile)
+                factors = _load(self.arguments.sum_factors, (self._field(i, KIND),), tile)
                 inputs = tuple(x * factors for x in inputs)
-            return [
-                total + jnp.where(inside, x, 0.0) for total, x in zip(sums, inputs, strict=True)
-            ]
+            return [jnp.where(tile.inside, x, 0.0) for x in inputs]
 
-        zeros = [jnp.zeros(TILE, jnp.float32)] * count
-        sums = lax.fori_loop(*_tiles(start, end), add, zeros)
+        def add(number: Array, sums: Sequence[Array]) -> Sequence[Array]:
+            return [total + x for total, x in zip(sums, terms(number), strict=True)]
+
+        numbers = [np.float32(0)] * len(instruction.layout)
+        input_count = len(reduction.inputs(np, *numbers))
+        zeros = [jnp.zeros(tiles.tile(0).inside.shape, jnp.float32)] * input_count
+        sums = lax.fori_loop(tiles.first, tiles.end, add, zeros)
         self._wait()  # until all threads have read the operands, which the result may overwrite
-        size = 1.0 if reduction.method == "sum" else (end - start) * 1.0
-        return tuple(total.sum() / size for total in sums)
+        size = 1.0 if reduction.method == "sum" else count
+        return tuple(
+            total.sum(tiles.axis, keepdims=tiles.axis is not None) / size for total in sums
+        )
 
     def _work(self, i: Array) -> Array:
-        work: Array = self.branch_rows[self.lane, i, 0]
+        work: Array = self.arguments.branch_rows[self.lane, i, 0]
         return work
 
     def _field(self, i: Array, column: int) -> Array:
-        value: Array = self.program[self.lane, i, column]
+        value: Array = self.arguments.program[self.lane, i, column]
         return value
 
     def _wait(self) -> None:
@@ -357,46 +629,137 @@ class _Block:
         if not self.interpret:
             triton.debug_barrier()
 
-    def _inside(self, tile: Array, start: Any, end: Any) -> Array:
-        """Return which weights of a tile are in [start, end)."""
-        index = tile * TILE + lax.iota(jnp.int32, TILE)
-        inside: Array = (index >= start) & (index < end)
-        return inside
-
     def _store_scalar(self, i: Array, value: Array) -> None:
         """Write the scalar result of instruction `i`."""
         self.scalars[self.lane, self._field(i, OUT)] = value
 
-    def _store_tile(self, i: Array, tile: Array, value: Array, inside: Array) -> None:
+    def _store(self, i: Array, tile: _Tile, value: Any) -> None:
         """Write a tile of the tensor result of instruction `i`."""
-        target = self.tensors.at[self.lane, self._field(i, OUT), pl.ds(tile * TILE, TILE)]
-        triton.store(target, value, mask=inside)
+        _store(self.tensors, (self.lane, self._field(i, OUT)), tile, value)
 
-    def _operands(self, instruction: Instruction, i: Array, tile: Array | None) -> list[Array]:
+    def _operands(self, instruction: Instruction, i: Array, tile: _Tile | None) -> list[Array]:
         operands = []
         for position, register_class in enumerate(instruction.layout):
             register = self._field(i, FIRST + position)
             if register_class == "S":
                 operands.append(self.scalars[self.lane, register])
             else:
-                operands.append(self._load(self.tensors, (self.lane, register), tile))
+                assert tile is not None
+                operands.append(_load(self.tensors, (self.lane, register), tile))
         return operands
 
-    def _load(self, rows: Ref, row: tuple[Array, ...], tile: Array | None) -> Array:
-        """Load a tile of one row, with zeros beyond the last weight."""
-        assert tile is not None
-        inside = self._inside(tile, 0, self.weights)
-        value: Array = triton.load(rows.at[*row, pl.ds(tile * TILE, TILE)], mask=inside, other=0.0)
-        return value
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The tiles over which an instruction sums.
+
+    Attributes:
+        first: number of the first tile.
+        end: number of the last tile plus one.
+        tile: returns the tile with a number.
+        axis: the axis of the tiles along which to sum; None for all axes.
+    """
+
+    first: Any
+    end: Any
+    tile: Callable[[Any], _Tile]
+    axis: int | None = None
+
+
+class _Matrix(NamedTuple):
+    """Where the weights of a matrix are, as offset and strides in a vector."""
+
+    offset: Any
+    rows: Any
+    columns: Any
+    row_stride: Any
+    column_stride: Any
+
+    def tile(self, first_row: Any, first_column: Any, shape: tuple[int, int]) -> _Tile:
+        """Return the tile of a shape at a row and column; `inside` marks the matrix's weights."""
+        row = first_row + lax.broadcasted_iota(jnp.int32, shape, 0)
+        column = first_column + lax.broadcasted_iota(jnp.int32, shape, 1)
+        index = self.offset + row * self.row_stride + column * self.column_stride
+        inside = (row < self.rows) & (column < self.columns)
+        # Outside the matrix, the index may be that of another weight of the tile. The interpreter
+        # of kernels would then write this weight twice.
+        return _Tile(jnp.where(inside, index, _NO_WEIGHT), inside)
+
+    def transposed(self) -> _Matrix:
+        """Return the transposed matrix."""
+        sides = self.columns, self.rows
+        return _Matrix(self.offset, *sides, self.column_stride, self.row_stride)
+
+    def with_fewer_rows_than_columns(self) -> _Matrix:
+        """Return the matrix, or the transposed matrix if it has more rows than columns."""
+        is_tall = self.rows > self.columns
+        fields = zip(self, self.transposed(), strict=True)
+        return _Matrix(*(jnp.where(is_tall, transposed, own) for own, transposed in fields))
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A matrix in one row of a memory, such as a tensor register of a lane."""
+
+    memory: Ref
+    row: tuple[Array, ...]
+    matrix: _Matrix
+
+    def load(self, first_row: Any, first_column: Any, shape: tuple[int, int]) -> Array:
+        """Return a tile of the matrix, with zeros outside the matrix."""
+        tile = self.matrix.tile(first_row, first_column, shape)
+        return _load(self.memory, self.row, tile)
+
+    def store(
+        self, first_row: Any, first_column: Any, shape: tuple[int, int], value: Array
+    ) -> None:
+        """Write a tile of the matrix."""
+        _store(self.memory, self.row, self.matrix.tile(first_row, first_column, shape), value)
+
+    def transposed(self) -> _Stored:
+        """Return the transposed matrix, in the same memory."""
+        return _Stored(self.memory, self.row, self.matrix.transposed())
+
+
+def _product(
+    left: _Stored, right: _Stored, first_row: int, first_column: Any, shape: tuple[int, int]
+) -> Array:
+    """Return a tile of the product of two matrices, as a sum of outer products."""
+
+    def add(k: Array, total: Array) -> Array:
+        column = left.load(first_row, k, (shape[0], 1))
+        return total + column * right.load(k, first_column, (1, shape[1]))
+
+    zeros = jnp.zeros(shape, jnp.float32)
+    product: Array = lax.fori_loop(0, left.matrix.columns, add, zeros)
+    return product
+
+
+def _load(memory: Ref, row: tuple[Array, ...], tile: _Tile) -> Array:
+    """Load a tile of one row, with zeros outside the tile."""
+    value: Array = triton.load(memory.at[*row, tile.index], mask=tile.inside, other=0.0)
+    return value
+
+
+def _store(memory: Ref, row: tuple[Array, ...], tile: _Tile, value: Any) -> None:
+    """Write a tile of one row, or a number for all weights of the tile."""
+    numbers = jnp.broadcast_to(value, tile.inside.shape).astype(memory.dtype)
+    triton.store(memory.at[*row, tile.index], numbers, mask=tile.inside)
+
+
+def _tile(number: Any, start: Any, end: Any) -> _Tile:
+    """Return the part in [start, end) of the tile with a number; tiles begin at weight 0."""
+    index = number * TILE + lax.iota(jnp.int32, TILE)
+    return _Tile(pl.ds(number * TILE, TILE), (index >= start) & (index < end))
+
+
+def _tiles(start: Any, end: Any) -> _Tiles:
+    """Return the tiles that overlap weights [start, end)."""
+    return _Tiles(start // TILE, pl.cdiv(end, TILE), lambda number: _tile(number, start, end))
 
 
 def _skip(i: Array) -> Array:
     return i + 1
-
-
-def _as_tile(value: Any) -> Array:
-    """Broadcast a number or a tile to a tile."""
-    return jnp.broadcast_to(value, (TILE,)).astype(jnp.float32)
 
 
 def _for_each(first: Any, end: Any, act: Callable[[Array], None]) -> None:
@@ -405,8 +768,3 @@ def _for_each(first: Any, end: Any, act: Callable[[Array], None]) -> None:
         return carry
 
     lax.fori_loop(first, end, body, 0)
-
-
-def _tiles(start: Any, end: Any) -> tuple[Any, Any]:
-    """Return the range of tiles that overlap weights [start, end)."""
-    return start // TILE, pl.cdiv(end, TILE)

@@ -1,4 +1,7 @@
-"""Removal of statements and rounding of constants, with costs from a function or trainings."""
+"""Tests that statements are removed, and constants rounded, if their measured cost is small.
+
+Most tests compute costs from a function of the program; some tests train.
+"""
 
 from __future__ import annotations
 
@@ -19,38 +22,43 @@ from evosearch.simplification.effect import EditTester
 from evosearch.simplification.record import Cost, Step
 from evosearch.simplification.simplifier import DEFAULT_TASKS
 from primitives import Program, parse, semantic_key
-from primitives import simplify as by_algebra
+from primitives import simplify as simplify_by_algebra
 from primitives.explain.nearest import nearest
 
 ROOT = Path(__file__).parents[3]
 
 
 class FakeTrainings:
-    """Fake `PairedTrainings`: costs are differences of a function, with Gaussian noise."""
+    """Fake `PairedTrainings`: a cost is a difference of true scores plus Gaussian noise."""
 
-    def __init__(self, original: Program, worth: Callable[[Program], float], noise: float = 0.003):
-        self.original, self.worth, self.noise_scale = original, worth, noise
+    def __init__(
+        self, original: Program, true_score: Callable[[Program], float], noise_std: float = 0.003
+    ):
+        self.original, self.true_score, self.noise_std = original, true_score, noise_std
         self.tasks = ("one", "two")
         self.requested: list[Program] = []
 
     def report(self, text, done=0, total=None):
-        """Ignore reports."""
+        """Ignore the report of progress."""
 
     def start_trainings(self, programs, seeds):
         self.requested += programs
 
     def differences(self, program, reference, seeds):
-        difference = self.worth(reference) - self.worth(program)
+        difference = self.true_score(reference) - self.true_score(program)
         return difference + np.array(
-            [[self._noise(program, reference, seed, task) for seed in seeds] for task in self.tasks]
+            [
+                [self._draw_noise(program, reference, seed, task) for seed in seeds]
+                for task in self.tasks
+            ]
         )
 
-    def _noise(self, program, reference, seed, task):
+    def _draw_noise(self, program, reference, seed, task):
         keys = semantic_key(program), semantic_key(reference)
         if keys[0] == keys[1]:
             return 0.0
         entropy = hashlib.blake2b(f"{keys}{seed}{task}".encode(), digest_size=8).digest()
-        return np.random.default_rng(int.from_bytes(entropy, "little")).normal(0, self.noise_scale)
+        return np.random.default_rng(int.from_bytes(entropy, "little")).normal(0, self.noise_std)
 
     def diverges(self, program, seeds):
         return False
@@ -61,151 +69,184 @@ class FakeTrainings:
         return Cost(over_tasks.mean, over_tasks.low, over_tasks.high, {}, len(seeds))
 
 
-def make_tester(text: str, worth: Callable[[Program], float]) -> tuple[EditTester, list[Step]]:
+def make_tester(text: str, true_score: Callable[[Program], float]) -> tuple[EditTester, list[Step]]:
+    """Return a tester of edits of a program, and the list to which the tester adds its steps."""
     steps: list[Step] = []
-    trainings = FakeTrainings(by_algebra(parse(text)).program, worth)
+    trainings = FakeTrainings(simplify_by_algebra(parse(text)).program, true_score)
     return EditTester(trainings, trainings, steps.append), steps
 
 
-SINES = (
+FOUR_OPS = (
     "def train(w, g, lr):\n  a = sin(g)\n  b = tanh(a)\n  c = arctan(b)\n  u = c * lr\n  return u"
 )
+"""A program of four statements with the ops sin, tanh, arctan and multiply."""
 
 
-def ops(program: Program) -> set[str]:
+def ops_of(program: Program) -> set[str]:
     return set(program.ops)
 
 
+def score_of_ops(**scores: float) -> Callable[[Program], float]:
+    """Return a true score that is the sum of the given scores of a program's ops."""
+    return lambda program: sum(scores.get(op, 0.0) for op in ops_of(program))
+
+
 def test_statements_are_removed_in_order_of_cost() -> None:
-    op_worths = {"sin": 0.002, "tanh": -0.01, "arctan": 1.0, "multiply": 1.0}
-    tester, steps = make_tester(SINES, lambda p: sum(op_worths.get(op, 0) for op in ops(p)))
+    true_score = score_of_ops(sin=0.002, tanh=-0.01, arctan=1.0, multiply=1.0)
+    tester, steps = make_tester(FOUR_OPS, true_score)
     result = tester.remove_statements(tester.trainings.original)
-    assert [sorted(ops(step.before) - ops(step.after)) for step in steps] == [["tanh"], ["sin"]]
-    assert ops(result) == {"arctan", "multiply"}
+    removed_ops = [sorted(ops_of(step.before) - ops_of(step.after)) for step in steps]
+    assert removed_ops == [["tanh"], ["sin"]]
+    assert ops_of(result) == {"arctan", "multiply"}
     for step in steps:
         assert step.rule == "drop"
         assert step.cost.high < LIMIT
         assert "becomes" in step.reason
 
 
-def test_small_costs_do_not_add_up() -> None:
-    """Each statement is worth 0.006: one may be removed, but not two, since costs are against
-    the original program.
+def test_the_sum_of_the_costs_of_all_removals_is_limited() -> None:
+    """Removing one statement costs 0.006, less than the limit of 0.01, but removing two does not.
+
+    Costs are measured against the original program.
     """
-    tester, steps = make_tester(SINES, lambda p: 0.006 * len(ops(p) - {"multiply"}) + has_lr(p))
+    true_score = score_of_ops(sin=0.006, tanh=0.006, arctan=0.006, multiply=1.0)
+    tester, steps = make_tester(FOUR_OPS, true_score)
     tester.remove_statements(tester.trainings.original)
     assert len(steps) == 1
-
-
-def has_lr(program: Program) -> float:
-    return float("multiply" in ops(program))
 
 
 def test_statements_that_only_work_together_are_removed_together() -> None:
-    """Removing sin or arctan alone is costly; removing both costs nothing."""
+    """Removing sin or arctan alone costs 0.5; removing both costs nothing."""
 
-    def worth(program: Program) -> float:
-        halves = len(ops(program) & {"sin", "arctan"})
-        return has_lr(program) + ("tanh" in ops(program)) - 0.5 * (halves == 1)
+    def true_score(program: Program) -> float:
+        has_only_one = len(ops_of(program) & {"sin", "arctan"}) == 1
+        return score_of_ops(multiply=1.0, tanh=1.0)(program) - 0.5 * has_only_one
 
-    tester, steps = make_tester(SINES, worth)
+    tester, steps = make_tester(FOUR_OPS, true_score)
     result = tester.remove_statements(tester.trainings.original)
     assert [step.rule for step in steps] == ["drop-pair"]
-    assert ops(result) == {"tanh", "multiply"}
+    assert ops_of(result) == {"tanh", "multiply"}
 
 
-def test_a_statement_that_only_screening_finds_useless_is_kept() -> None:
-    """On the screening tasks both sin and tanh are worth nothing."""
-    program = by_algebra(parse(SINES)).program
-    deciding = FakeTrainings(
-        program, lambda p: has_lr(p) + ("tanh" in ops(p)) + ("arctan" in ops(p))
-    )
-    screening = FakeTrainings(program, lambda p: has_lr(p) + ("arctan" in ops(p)))
-    assert ops(EditTester(deciding, screening).remove_statements(program)) == {
-        "tanh",
-        "arctan",
-        "multiply",
-    }
+def test_a_statement_that_is_useless_only_on_the_screening_tasks_is_kept() -> None:
+    """On the screening tasks sin and tanh have no effect, on the deciding tasks only sin."""
+    program = simplify_by_algebra(parse(FOUR_OPS)).program
+    deciding = FakeTrainings(program, score_of_ops(multiply=1.0, arctan=1.0, tanh=1.0))
+    screening = FakeTrainings(program, score_of_ops(multiply=1.0, arctan=1.0))
+    result = EditTester(deciding, screening).remove_statements(program)
+    assert ops_of(result) == {"tanh", "arctan", "multiply"}
 
 
-def test_decisions_use_other_seeds_than_screening() -> None:
-    streams: list[set[Stream]] = []
-    tester, _ = make_tester(SINES, lambda p: float(len(ops(p))))
-    differences = tester.trainings.differences
+def test_screening_decisions_and_confirmation_use_different_seeds() -> None:
+    streams_of_calls: list[set[Stream]] = []
+    tester, _ = make_tester(FOUR_OPS, lambda program: float(len(ops_of(program))))
+    original_differences = tester.trainings.differences
 
-    def recording(program, reference, seeds):
-        streams.append({seed.stream for seed in seeds})
-        return differences(program, reference, seeds)
+    def record_streams(program, reference, seeds):
+        streams_of_calls.append({seed.stream for seed in seeds})
+        return original_differences(program, reference, seeds)
 
-    tester.trainings.differences = recording
+    tester.trainings.differences = record_streams
     tester.remove_statements(tester.trainings.original)
     tester.decide(tester.trainings.original)
     tester.confirm(tester.trainings.original)
-    assert {Stream.SIMPLIFY_SCREEN} in streams
-    assert {Stream.SIMPLIFY} in streams
-    assert {Stream.SIMPLIFY_CONFIRM} in streams
-    assert all(len(used) == 1 for used in streams)
+    assert {Stream.SIMPLIFY_SCREEN} in streams_of_calls
+    assert {Stream.SIMPLIFY} in streams_of_calls
+    assert {Stream.SIMPLIFY_CONFIRM} in streams_of_calls
+    assert all(len(streams) == 1 for streams in streams_of_calls)
 
 
 def test_statements_untested_at_the_deadline_are_kept() -> None:
-    """The first candidate is accepted in time; the others are untested, which is recorded."""
-    now = [0.0]
+    """The first removal is accepted before the deadline; the deadline passes after this removal."""
+    seconds = 0.0
+    tester, steps = make_tester(FOUR_OPS, score_of_ops(multiply=1.0))
+    tester.deadline = 60.0
+
+    def pass_deadline(step: Step) -> None:
+        nonlocal seconds
+        steps.append(step)
+        seconds = 61.0
+
+    tester.on_step = pass_deadline
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evosearch.simplification.effect.time.monotonic", lambda: now[0])
-        tester, steps = make_tester(SINES, has_lr)
-        tester.deadline = 60.0
-        tester.on_step = lambda step: (steps.append(step), now.__setitem__(0, 61.0))
+        patch.setattr("evosearch.simplification.effect.time.monotonic", lambda: seconds)
         result = tester.remove_statements(tester.trainings.original)
     assert len(steps) == 1
-    assert len(ops(result)) == len(ops(tester.trainings.original)) - 1
+    assert len(ops_of(result)) == len(ops_of(tester.trainings.original)) - 1
     assert tester.ended_early
-    unlimited, _ = make_tester(SINES, has_lr)
-    assert len(ops(unlimited.remove_statements(unlimited.trainings.original))) < len(ops(result))
-    assert not unlimited.ended_early
 
 
-def decay_worth(best: float, width: float, slope: float = 10.0) -> Callable[[Program], float]:
-    """Return a worth that is 0 if the largest constant is within `width` of the best."""
+def test_without_a_deadline_all_useless_statements_are_removed() -> None:
+    tester, _ = make_tester(FOUR_OPS, score_of_ops(multiply=1.0))
+    assert ops_of(tester.remove_statements(tester.trainings.original)) == {"multiply"}
+    assert not tester.ended_early
 
-    def worth(program: Program) -> float:
-        values = [a for s in program.statements for a in s.args if isinstance(a, float)]
-        return -min(1.0, max(0.0, abs(max(values) - best) - width) * slope)
 
-    return worth
+def constants_of(program: Program) -> list[float]:
+    return [
+        argument
+        for statement in program.statements
+        for argument in statement.args
+        if isinstance(argument, float)
+    ]
+
+
+def score_of_largest_constant(
+    best: float, tolerance: float, slope: float = 100.0
+) -> Callable[[Program], float]:
+    """Return a true score that is 0 if the largest constant is close to the best value.
+
+    Args:
+        best: Best value of the constant.
+        tolerance: Distance from `best` up to which the score is 0.
+        slope: Decrease of the score per unit of further distance, down to a score of -1.
+    """
+
+    def true_score(program: Program) -> float:
+        excess = max(0.0, abs(max(constants_of(program)) - best) - tolerance)
+        return -min(1.0, excess * slope)
+
+    return true_score
 
 
 MOMENTUM = "def train(w, g, m, lr):\n  m = interp(g, m, 0.9187)\n  u = m * lr\n  return u, m"
 
 
-@pytest.mark.parametrize(("width", "rounded"), [(0.05, "0.9"), (0.003, "0.92"), (0.0, "0.9187")])
-def test_constants_are_rounded_to_the_fewest_digits_without_cost(
-    width: float, rounded: str
+@pytest.mark.parametrize(
+    ("tolerance", "rounded"), [(0.05, "0.9"), (0.003, "0.92"), (0.0, "0.9187")]
+)
+def test_constants_are_rounded_to_the_fewest_digits_that_cost_nothing(
+    tolerance: float, rounded: str
 ) -> None:
-    tester, steps = make_tester(MOMENTUM, decay_worth(0.9187, width, slope=100.0))
+    tester, steps = make_tester(MOMENTUM, score_of_largest_constant(0.9187, tolerance))
     result = round_constants(tester.trainings.original, tester, steps.append)
     assert f", {rounded})" in str(result)
-    assert len(steps) == (rounded != "0.9187")
+    assert len(steps) == (0 if rounded == "0.9187" else 1)
 
 
-def test_constants_are_rounded_jointly_as_screening_proposes() -> None:
-    """If the measuring tasks reject the proposal, constants are rounded one at a time."""
-    program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.0571"))).program
-    screening = FakeTrainings(program, decay_worth(0.9187, 0.05, slope=100.0))
-    for width, rounded in ((0.05, "0.9"), (0.003, "0.92")):
-        steps: list[Step] = []
-        deciding = FakeTrainings(program, decay_worth(0.9187, width, slope=100.0))
-        result = round_constants(program, EditTester(deciding, screening), steps.append)
-        assert f", {rounded})" in str(result)
-        assert "0.06" in str(result)
-        assert len(steps) == (1 if rounded == "0.9" else 2)
-        assert all(step.cost.high < LIMIT for step in steps)
+@pytest.mark.parametrize(
+    ("tolerance", "rounded", "step_count"), [(0.05, "0.9", 1), (0.003, "0.92", 2)]
+)
+def test_constants_are_rounded_in_one_step_if_the_deciding_tasks_accept_it(
+    tolerance: float, rounded: str, step_count: int
+) -> None:
+    """Screening proposes 0.9 and 0.06. If this is rejected, each constant is rounded in a step."""
+    program = simplify_by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.0571"))).program
+    screening = FakeTrainings(program, score_of_largest_constant(0.9187, 0.05))
+    deciding = FakeTrainings(program, score_of_largest_constant(0.9187, tolerance))
+    steps: list[Step] = []
+    result = round_constants(program, EditTester(deciding, screening), steps.append)
+    assert f", {rounded})" in str(result)
+    assert "0.06" in str(result)
+    assert len(steps) == step_count
+    assert all(step.cost.high < LIMIT for step in steps)
 
 
-def test_after_the_deadline_constants_are_rounded_jointly_to_more_digits() -> None:
-    """The proposal is rejected, and there is no time for one constant at a time."""
-    program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.0571"))).program
-    screening = FakeTrainings(program, decay_worth(0.9187, 0.05, slope=100.0))
-    deciding = FakeTrainings(program, decay_worth(0.9187, 0.003, slope=100.0))
+def test_after_the_deadline_constants_are_rounded_in_one_step_to_more_digits() -> None:
+    """Screening proposes 0.9 and 0.06, which the deciding tasks reject."""
+    program = simplify_by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.0571"))).program
+    screening = FakeTrainings(program, score_of_largest_constant(0.9187, 0.05))
+    deciding = FakeTrainings(program, score_of_largest_constant(0.9187, 0.003))
     steps: list[Step] = []
     result = round_constants(program, EditTester(deciding, screening, deadline=0.0), steps.append)
     assert ", 0.92)" in str(result)
@@ -216,13 +257,13 @@ def test_after_the_deadline_constants_are_rounded_jointly_to_more_digits() -> No
 
 
 @pytest.mark.parametrize(
-    ("width", "decay", "scale"), [(0.003, "0.92", "0.057"), (0.0005, "0.919", "0.0571")]
+    ("tolerance", "decay", "scale"), [(0.003, "0.92", "0.057"), (0.0005, "0.919", "0.0571")]
 )
-def test_after_the_deadline_constants_are_rounded_jointly_without_screening_tasks(
-    width: float, decay: str, scale: str
+def test_after_the_deadline_constants_are_rounded_in_one_step_without_screening_tasks(
+    tolerance: float, decay: str, scale: str
 ) -> None:
-    program = by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.05713"))).program
-    trainings = FakeTrainings(program, decay_worth(0.9187, width, slope=100.0))
+    program = simplify_by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.05713"))).program
+    trainings = FakeTrainings(program, score_of_largest_constant(0.9187, tolerance))
     steps: list[Step] = []
     result = round_constants(program, EditTester(trainings, trainings, deadline=0.0), steps.append)
     assert f", {decay})" in str(result)
@@ -232,22 +273,23 @@ def test_after_the_deadline_constants_are_rounded_jointly_without_screening_task
 
 
 def test_tuning_finds_a_better_constant_and_reports_the_number_of_trials() -> None:
-    tester, steps = make_tester(MOMENTUM, decay_worth(0.98, 0.0))
+    tester, steps = make_tester(MOMENTUM, score_of_largest_constant(0.98, 0.0, slope=10.0))
     result = tune(tester.trainings.original, tester, steps.append, trials=30)
-    (value,) = [a for s in result.statements for a in s.args if isinstance(a, float)]
-    assert value == pytest.approx(0.98, abs=0.004)
+    (constant,) = constants_of(result)
+    assert constant == pytest.approx(0.98, abs=0.004)
     assert steps[0].rule == "tune"
     assert "trials of Nelder-Mead" in steps[0].reason
     assert steps[0].cost.high < 0
 
 
 def test_tuning_without_improvement_changes_nothing() -> None:
-    tester, steps = make_tester(MOMENTUM, decay_worth(0.9187, 0.0))
-    assert tune(tester.trainings.original, tester, steps.append, 20) == tester.trainings.original
+    tester, steps = make_tester(MOMENTUM, score_of_largest_constant(0.9187, 0.0, slope=10.0))
+    original = tester.trainings.original
+    assert tune(original, tester, steps.append, trials=20) == original
     assert steps == []
 
 
-NOISY = """
+WITH_USELESS_STATEMENTS = """
 def train(w, g, m, v, lr):
     x = w - w
     g = g + x
@@ -259,29 +301,32 @@ def train(w, g, m, v, lr):
     u = u * 0.0997
     return u, m, v
 """
+"""Momentum with statements that have no effect or a negligible effect."""
 
 
-def simplify_quickly(workers: int, **settings: Any) -> Simplification:
-    return simplify(parse(NOISY), ["quadratic"], looks=(8, 16), workers=workers, **settings)
+def simplify_on_few_seeds(workers: int, **settings: Any) -> Simplification:
+    """Return the simplification of `WITH_USELESS_STATEMENTS` on at most 16 seeds of one task."""
+    program = parse(WITH_USELESS_STATEMENTS)
+    return simplify(program, ["quadratic"], looks=(8, 16), workers=workers, **settings)
 
 
-def test_a_program_of_useless_statements_becomes_momentum_for_any_number_of_workers(
+def test_a_program_with_useless_statements_becomes_momentum_for_any_number_of_workers(
     tmp_path: Path,
 ) -> None:
-    derivation = simplify_quickly(workers=2)
+    derivation = simplify_on_few_seeds(workers=2)
     assert save_derivation(tmp_path, 7, derivation)
     assert read_derivation(tmp_path, 7) == derivation
-    assert derivation == simplify_quickly(workers=1)
-    assert ops(derivation.program) <= {"ema", "multiply"}
+    assert derivation == simplify_on_few_seeds(workers=1)
+    assert ops_of(derivation.program) <= {"ema", "multiply"}
     assert any(step.rule == "drop" and step.cost.high < LIMIT for step in derivation.steps)
     assert derivation.confirmation.high < LIMIT
     assert derivation.confirmation.seeds >= 8
     assert len(derivation.ablations) >= 1
     assert derivation.settings["trainings"] > 0
     assert set(derivation.tasks) == {"quadratic"}
-    chain = [derivation.source, *(step.after for step in derivation.steps)]
-    assert [step.before for step in derivation.steps] == chain[:-1]
-    assert chain[-1] == derivation.program
+    programs = [derivation.source, *(step.after for step in derivation.steps)]
+    assert [step.before for step in derivation.steps] == programs[:-1]
+    assert programs[-1] == derivation.program
 
 
 @pytest.mark.slow
@@ -296,20 +341,20 @@ def test_raw_lion_becomes_lion() -> None:
     assert "interp(g, momentum, 0.9)" in str(derivation.program)
     assert nearest(derivation.program).name == "lion"
     assert nearest(derivation.program).distance == 0
-    dropped = {
+    costs_of_removed_ops = {
         op: step.cost
         for step in derivation.steps
         if step.cost
-        for op in ops(step.before) - ops(step.after)
+        for op in ops_of(step.before) - ops_of(step.after)
     }
-    assert {"clip", "arcsin"} == set(dropped)
-    assert all(cost.high < LIMIT for cost in dropped.values())
+    assert set(costs_of_removed_ops) == {"clip", "arcsin"}
+    assert all(cost.high < LIMIT for cost in costs_of_removed_ops.values())
     assert derivation.confirmation.seeds >= 32
     assert all(high < LIMIT for _, high in derivation.confirmation.per_task.values())
 
 
-def test_candidates_may_be_screened_on_cheaper_tasks() -> None:
-    derivation = simplify_quickly(workers=2, screening=["rosenbrock"])
+def test_edits_can_be_screened_on_cheaper_tasks() -> None:
+    derivation = simplify_on_few_seeds(workers=2, screening=["rosenbrock"])
     assert set(derivation.tasks) == {"quadratic"}
     assert derivation.settings["screening_tasks"] == ["rosenbrock"]
     assert set(derivation.confirmation.per_task) == {"quadratic"}
