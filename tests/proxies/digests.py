@@ -1,6 +1,7 @@
-"""The digests of all data sources and bundled tasks; `python -m tests.proxies.digests` records them.
+"""The digests of all data sources and bundled tasks.
 
-Recorded digests change only with a task or its data; then older runs cannot be resumed.
+`python -m tests.proxies.digests` records the digests. They change only with a task or its data;
+older runs with that task can then not be resumed.
 """
 
 import json
