@@ -88,6 +88,7 @@ def batch(request):
             patch.setattr(kernel, "TILE", 8)
             patch.setattr(kernel, "ROWS", 2)
             patch.setattr(kernel, "COLUMNS", 4)
+            patch.setattr(kernel, "BLOCK", 4)
             if request.param == "kernel and gangs":
                 patch.setattr(kernel, "_MAX_MATRIX", 0)
             yield Batch(partial(kernel.run_kernel, interpret=True), _FAST)

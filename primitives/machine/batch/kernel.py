@@ -4,20 +4,18 @@ A block runs its lane's program. A sequence of elementwise instructions is run t
 whole sequence for one tile of the weights, then for the next tile. So an instruction reads the
 result of the previous instruction from the cache. Sums end such a sequence.
 
-Ops that multiply matrices run in the kernel if one side of each matrix is short. A matrix product
-is then a sum of outer products, which needs no shared memory, so that many blocks run side by
-side. For a model with larger matrices, gangs run these ops between calls of the kernel.
+Ops that multiply matrices run in the kernel if all matrices of the model are small, block by block
+of each matrix, so that few registers are needed and many lanes run side by side. For a model with a
+large matrix, gangs run these ops between calls of the kernel.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -44,8 +42,11 @@ TILE = 1024
 ROWS, COLUMNS = 16, 64
 """Size of a tile of a matrix, for sums over rows or columns; `TILE` weights."""
 _WARPS = 4
-_SIDES = (16, 32, 64)
-"""Possible sizes of the tile for the shorter side of a matrix in matrix products."""
+BLOCK = 16
+"""Rows and columns of the blocks of a matrix in matrix products.
+
+Larger blocks need more registers for each thread, so that fewer lanes run side by side.
+"""
 _MAX_MATRIX = 2**14
 """Largest matrix, in weights, whose products the kernel computes."""
 _NO_WEIGHT = 2**30
@@ -121,8 +122,7 @@ def _tensor_work(instruction: Instruction, matrix_work: Work) -> Work:
 
 def _fits(model: ArrayLayout) -> bool:
     """Return whether the kernel can multiply all matrices of the model."""
-    shapes = [matrix_view(shape)[-2:] for shape in model.shapes]
-    return all(min(shape) <= _SIDES[-1] and math.prod(shape) <= _MAX_MATRIX for shape in shapes)
+    return places_of(model).largest <= _MAX_MATRIX
 
 
 class Places(NamedTuple):
@@ -132,16 +132,14 @@ class Places(NamedTuple):
         ranges: [entries] int32, the offsets of the ranges of each kind in `range_starts`.
         range_starts: for the kinds scalar, leaf and matrix, the index in `ranges` of the kind's
             first offset, and the number of ranges. Range n goes from offset n to offset n + 1.
-        matrices: [matrices, 3] int32, the offset, rows and columns of each matrix, sorted by the
-            length of the shorter side.
-        by_side: for each size in `_SIDES`, the index of the first matrix whose shorter side needs
-            this size, and the index of the last one plus one.
+        matrices: [matrices, 3] int32, the offset, rows and columns of each matrix.
+        largest: the number of weights of the largest matrix.
     """
 
     ranges: np.ndarray
     range_starts: dict[Kind, tuple[int, int]]
     matrices: np.ndarray
-    by_side: dict[int, tuple[int, int]]
+    largest: int
 
 
 def places_of(model: ArrayLayout) -> Places:
@@ -161,12 +159,9 @@ def places_of(model: ArrayLayout) -> Places:
     for kind, of_kind in offsets.items():
         range_starts[kind] = len(ranges), len(of_kind) - 1
         ranges += of_kind
-    matrices.sort(key=lambda matrix: min(matrix[1:]))
-    shorter_sides = [min(matrix[1:]) for matrix in matrices]
-    ends = [bisect_right(shorter_sides, side) for side in _SIDES]
-    by_side = dict(zip(_SIDES, pairwise([0, *ends]), strict=True))
-    table = np.array(matrices, np.int32).reshape(-1, 3)
-    return Places(np.array(ranges, np.int32), range_starts, table, by_side)
+    largest = max(rows * columns for _, rows, columns in matrices)
+    table = np.array(matrices, np.int32)
+    return Places(np.array(ranges, np.int32), range_starts, table, largest)
 
 
 def run_kernel(
@@ -202,7 +197,7 @@ def run_kernel(
     )
     needs_scratch = bool(branches.by_work[Work.MATRIX])
     scratch: Any = jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
-        (lane_count, _SIDES[-1] ** 2 if needs_scratch else 1), jnp.float32
+        (lane_count, 3 * places.largest if needs_scratch else 1), jnp.float32
     )
 
     def run_to_matrices(lanes: Lanes) -> tuple[Lanes, list[Array]]:
@@ -216,7 +211,7 @@ def run_kernel(
             out_shape=(Lanes(*map(jax.typeof, lanes)), list(map(jax.typeof, weights)), scratch),
             grid=(lane_count,),
             input_output_aliases={argument_count + number: number for number in range(len(lanes))},
-            compiler_params=triton.CompilerParams(num_warps=_WARPS),
+            compiler_params=triton.CompilerParams(num_warps=_WARPS, num_stages=1),
             interpret=interpret,
             name="optimizer_programs",
         )
@@ -320,7 +315,7 @@ class _Block:
         next_index: [lanes], the index of the lane's next instruction.
         tensors: [lanes, registers, weights].
         scalars: [lanes, registers].
-        scratch: [lanes, entries], memory for a square matrix.
+        scratch: [lanes, entries], memory for three matrices.
     """
 
     lane: Array
@@ -495,7 +490,7 @@ class _Block:
                 def on_lines(lines: Array) -> None:
                     def tile(block: Array) -> _Tile:
                         row, column = (lines, block) if by_row else (block, lines)
-                        return matrix.tile(row * ROWS, column * COLUMNS, (ROWS, COLUMNS))
+                        return matrix.tile(row, column, (ROWS, COLUMNS))
 
                     tiles = _Tiles(0, blocks_of_line, tile, axis=1 if by_row else 0)
                     length = matrix.columns if by_row else matrix.rows
@@ -513,59 +508,50 @@ class _Block:
 
         def compute(instruction: Instruction, i: Array) -> Array:
             assert instruction.op.iteration is not None
-            for side, (first, end) in self.places.by_side.items():
-                if first < end:
-                    iterate = partial(self._iterate, instruction.op.iteration, side, i)
-                    _for_each(first, end, iterate)
+            iterate = partial(self._iterate, instruction.op.iteration, i)
+            _for_each(0, len(self.places.matrices), iterate)
             return i + 1
 
         return self._switch(Work.MATRIX, compute, i)
 
-    def _iterate(self, iteration: MatrixIteration, side: int, i: Array, number: Array) -> None:
-        """Run an iteration on one matrix, whose shorter side has at most `side` weights."""
+    def _iterate(self, iteration: MatrixIteration, i: Array, number: Array) -> None:
+        """Run an iteration on one matrix."""
         matrix = self._matrix(number).with_fewer_rows_than_columns()
         x = _Stored(self.tensors, (self.lane, self._field(i, FIRST)), matrix)
         u = _Stored(self.tensors, (self.lane, self._field(i, OUT)), matrix)
-        square = _Stored(self.scratch, (self.lane,), _Matrix(0, matrix.rows, matrix.rows, side, 1))
-        whole = 0, 0, (side, side)
-        blocks = pl.cdiv(matrix.columns, COLUMNS)
+        square = _Matrix(0, matrix.rows, matrix.rows, matrix.rows, 1)
+        gram, factor, next_u = (
+            _Stored(self.scratch, (self.lane,), shape._replace(offset=area * self.places.largest))
+            for area, shape in enumerate((square, square, matrix))
+        )
         a, b, c = iteration.coefficients
 
-        def place(block: Array) -> tuple[int, Array, tuple[int, int]]:
-            return 0, block * COLUMNS, (side, COLUMNS)
+        def add_squares(row: Array, column: Array, total: Array) -> Array:
+            return total + x.load(row, column) ** 2
 
-        def add_squares(block: Array, total: Array) -> Array:
-            return total + x.load(*place(block)) ** 2
-
-        squares = lax.fori_loop(0, blocks, add_squares, jnp.zeros((side, COLUMNS), jnp.float32))
+        squares = _fold_blocks(x, add_squares, jnp.zeros((BLOCK, BLOCK), jnp.float32))
         norm = jnp.sqrt(jnp.sum(squares))
-
-        def normalize(block: Array) -> None:
-            value = divide(jnp, x.load(*place(block)), norm)
-            self._wait()  # the result may overwrite the operand
-            u.store(*place(block), value)
+        self._write(next_u, lambda *at: divide(jnp, x.load(*at), norm))
+        self._write(u, next_u.load)  # the result may have the register of the operand
 
         def step(_: Array) -> None:
-            gram = _product(u, u.transposed(), *whole)
-            square.store(*whole, gram)
-            self._wait()
-            factor = b * gram + c * _product(square, square, *whole)
-            self._wait()
-            square.store(*whole, factor)
-            self._wait()
+            self._write(gram, lambda *at: _product(u, u.transposed(), *at))
+            self._write(factor, lambda *at: b * gram.load(*at) + c * _product(gram, gram, *at))
+            self._write(next_u, lambda *at: a * u.load(*at) + _product(factor, u, *at))
+            self._write(u, next_u.load)
 
-            def multiply(block: Array) -> None:
-                value = a * u.load(*place(block)) + _product(square, u, *place(block))
-                self._wait()
-                u.store(*place(block), value)
-
-            _for_each(0, blocks, multiply)
-            self._wait()
-
-        self._wait()
-        _for_each(0, blocks, normalize)
-        self._wait()
         _for_each(0, iteration.steps, step)
+
+    def _write(self, target: _Stored, value: Callable[[Array, Array], Array]) -> None:
+        """Write `value(row, column)` to each block of a matrix."""
+
+        def write(row: Array, column: Array, carry: int) -> int:
+            target.store(row, column, value(row, column))
+            return carry
+
+        self._wait()
+        _fold_blocks(target, write, 0)
+        self._wait()
 
     def _matrix(self, number: Array) -> _Matrix:
         offset, rows, columns = (self.arguments.matrices[number, column] for column in range(3))
@@ -675,12 +661,12 @@ class _Matrix(NamedTuple):
     row_stride: Any
     column_stride: Any
 
-    def tile(self, first_row: Any, first_column: Any, shape: tuple[int, int]) -> _Tile:
-        """Return the tile of a shape at a row and column; `inside` marks the matrix's weights."""
-        row = first_row + lax.broadcasted_iota(jnp.int32, shape, 0)
-        column = first_column + lax.broadcasted_iota(jnp.int32, shape, 1)
-        index = self.offset + row * self.row_stride + column * self.column_stride
-        inside = (row < self.rows) & (column < self.columns)
+    def tile(self, row: Any, column: Any, shape: tuple[int, int]) -> _Tile:
+        """Return the tile in a row and column of tiles; `inside` marks the matrix's weights."""
+        rows = row * shape[0] + lax.broadcasted_iota(jnp.int32, shape, 0)
+        columns = column * shape[1] + lax.broadcasted_iota(jnp.int32, shape, 1)
+        index = self.offset + rows * self.row_stride + columns * self.column_stride
+        inside = (rows < self.rows) & (columns < self.columns)
         # Outside the matrix, the index may be that of another weight of the tile. The interpreter
         # of kernels would then write this weight twice.
         return _Tile(jnp.where(inside, index, _NO_WEIGHT), inside)
@@ -705,34 +691,39 @@ class _Stored:
     row: tuple[Array, ...]
     matrix: _Matrix
 
-    def load(self, first_row: Any, first_column: Any, shape: tuple[int, int]) -> Array:
-        """Return a tile of the matrix, with zeros outside the matrix."""
-        tile = self.matrix.tile(first_row, first_column, shape)
-        return _load(self.memory, self.row, tile)
+    def load(self, row: Any, column: Any) -> Array:
+        """Return the block in a row and column of blocks, with zeros outside the matrix."""
+        return _load(self.memory, self.row, self.matrix.tile(row, column, (BLOCK, BLOCK)))
 
-    def store(
-        self, first_row: Any, first_column: Any, shape: tuple[int, int], value: Array
-    ) -> None:
-        """Write a tile of the matrix."""
-        _store(self.memory, self.row, self.matrix.tile(first_row, first_column, shape), value)
+    def store(self, row: Any, column: Any, value: Array) -> None:
+        """Write the block in a row and column of blocks."""
+        _store(self.memory, self.row, self.matrix.tile(row, column, (BLOCK, BLOCK)), value)
 
     def transposed(self) -> _Stored:
         """Return the transposed matrix, in the same memory."""
         return _Stored(self.memory, self.row, self.matrix.transposed())
 
 
-def _product(
-    left: _Stored, right: _Stored, first_row: int, first_column: Any, shape: tuple[int, int]
-) -> Array:
-    """Return a tile of the product of two matrices, as a sum of outer products."""
+def _product(left: _Stored, right: _Stored, row: Any, column: Any) -> Array:
+    """Return a block of the product of two matrices."""
 
     def add(k: Array, total: Array) -> Array:
-        column = left.load(first_row, k, (shape[0], 1))
-        return total + column * right.load(k, first_column, (1, shape[1]))
+        block = jnp.dot(left.load(row, k), right.load(k, column), precision="highest")
+        return total + block
 
-    zeros = jnp.zeros(shape, jnp.float32)
-    product: Array = lax.fori_loop(0, left.matrix.columns, add, zeros)
+    zeros = jnp.zeros((BLOCK, BLOCK), jnp.float32)
+    product: Array = lax.fori_loop(0, pl.cdiv(left.matrix.columns, BLOCK), add, zeros)
     return product
+
+
+def _fold_blocks(stored: _Stored, act: Callable[[Array, Array, Any], Any], start: Any) -> Any:
+    """Return `act(row, column, value)` of all blocks of a matrix, one after another."""
+    columns = pl.cdiv(stored.matrix.columns, BLOCK)
+
+    def on_block(number: Array, value: Any) -> Any:
+        return act(number // columns, number % columns, value)
+
+    return lax.fori_loop(0, pl.cdiv(stored.matrix.rows, BLOCK) * columns, on_block, start)
 
 
 def _load(memory: Ref, row: tuple[Array, ...], tile: _Tile) -> Array:
