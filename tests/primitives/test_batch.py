@@ -85,12 +85,12 @@ def batch(request):
         if request.param == "gangs":
             yield Batch(gangs.run_gangs, _FAST)
         elif request.param.startswith("kernel"):
-            patch.setattr(kernel, "TILE", 8)
-            patch.setattr(kernel, "ROWS", 2)
-            patch.setattr(kernel, "COLUMNS", 4)
-            patch.setattr(kernel, "BLOCK", 4)
+            patch.setattr(kernel.tiles, "SIZE", 8)
+            patch.setattr(kernel.block, "ROWS", 2)
+            patch.setattr(kernel.block, "COLUMNS", 4)
+            patch.setattr(kernel.matrices, "BLOCK", 4)
             if request.param == "kernel and gangs":
-                patch.setattr(kernel, "_MAX_MATRIX", 0)
+                patch.setattr(kernel.work, "MAX_MATRIX", 0)
             yield Batch(partial(kernel.run_kernel, interpret=True), _FAST)
         elif jax.default_backend() == "gpu":
             yield Batch(run_batch)
