@@ -33,7 +33,7 @@ def test_every_dependency_has_a_lowest_version(requirement: str) -> None:
 def test_an_upper_bound_is_explained_in_the_line_above(requirement: str) -> None:
     lines = PYPROJECT.splitlines()
     index = next(index for index, line in enumerate(lines) if requirement in line)
-    assert lines[index - 1].startswith("#")
+    assert lines[index - 1].lstrip().startswith("#")
 
 
 def test_ci_tests_the_lowest_versions_on_the_lowest_python() -> None:

@@ -18,7 +18,7 @@ from primitives import interpreter
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.instructions import OpNames, instruction_set
 from primitives.machine.interpreter import MachineState
-from primitives.machine.step import read, run
+from primitives.machine.step import Inputs, run_step
 from proxies import Task, relative_rates
 from proxies.training.lanes import Entry, Lanes
 from proxies.training.loop import Loop, Rule, StepSchedule
@@ -121,11 +121,11 @@ def naive_interpreter(ops: OpNames) -> optax.GradientTransformationExtraArgs:
         t: jax.Array | float = 1.0,
         **_: Any,
     ) -> tuple[Any, MachineState]:
-        model = ArrayLayout(params)
-        tensors = model.write_tree(model.write_tree(state.tensors, params, 0), grads, 1)
-        scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
-        tensors, scalars = run(instructions, model, state.code, state.sum_factors, tensors, scalars)
-        step = read(tensors, state.code.update) * read(scalars, state.code.scale)
-        return model.unravel(step * -state.factor), state._replace(tensors=tensors, scalars=scalars)
+        inputs = Inputs(params, grads, jnp.float32(lr), jnp.float32(t), state.factor)
+        registers = state.sum_factors, state.tensors, state.scalars
+        updates, tensors, scalars = run_step(
+            instructions, ArrayLayout(params), state.code, *registers, inputs
+        )
+        return updates, state._replace(tensors=tensors, scalars=scalars)
 
     return optax.GradientTransformationExtraArgs(machine.init, update)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import run_batch
 from primitives.machine.encoding import Code
 from primitives.machine.instructions import ALL_OPS, InstructionSet, OpNames, instruction_set
-from primitives.machine.step import read, run
+from primitives.machine.step import Inputs, run_step
 
 PyTree = Any
 Array = jax.Array
@@ -68,39 +68,49 @@ def _update(
     if params is None:
         raise ValueError("update() needs the weights, which programs may read: pass params")
     model = ArrayLayout(params)
-    tensors = model.write_tree(model.write_tree(state.tensors, params, 0), grads, 1)
-    scalars = state.scalars.at[:2].set(jnp.stack([jnp.float32(lr), jnp.float32(t)]))
-    step = _run(instructions, model, use_kernel)
-    tensors, scalars = step(state.code, state.sum_factors, tensors, scalars)
-    update = read(tensors, state.code.update) * read(scalars, state.code.scale)
-    updates = model.unravel(update * -state.factor)
+    inputs = Inputs(params, grads, jnp.float32(lr), jnp.float32(t), state.factor)
+    updates, tensors, scalars = _step(instructions, model, use_kernel)(
+        state.code, state.sum_factors, state.tensors, state.scalars, inputs
+    )
     return updates, state._replace(tensors=tensors, scalars=scalars)
 
 
-def _run(instructions: InstructionSet, model: ArrayLayout, use_kernel: bool) -> Any:
+def _step(instructions: InstructionSet, model: ArrayLayout, use_kernel: bool) -> Any:
     """Return the function that runs one step of a program; under `vmap`, of a batch of programs."""
-    run_one = custom_vmap(partial(run, instructions, model))
+    step_one = custom_vmap(partial(run_step, instructions, model))
 
-    @run_one.def_vmap
-    def run_many(
-        lanes: int, batched: Any, code: Code, sum_factors: Array, tensors: Array, scalars: Array
+    @step_one.def_vmap
+    def step_many(
+        lanes: int,
+        are_batched: Any,
+        code: Code,
+        _: Array,
+        tensors: Array,
+        scalars: Array,
+        inputs: Inputs,
     ) -> Any:
         def broadcast(leaf: Array, is_batched: bool) -> Array:
             return leaf if is_batched else jnp.broadcast_to(leaf, (lanes, *leaf.shape))
 
-        code_is_batched, _, tensors_are_batched, scalars_are_batched = batched
-        code, (tensors, scalars) = jax.tree.map(
-            broadcast,
-            (code, (tensors, scalars)),
-            (code_is_batched, (tensors_are_batched, scalars_are_batched)),
+        arguments = code, tensors, scalars, inputs
+        code_is_batched, _, *others_are_batched = are_batched
+        code, tensors, scalars, inputs = jax.tree.map(
+            broadcast, arguments, (code_is_batched, *others_are_batched)
         )
         sum_factors = model.sum_factors()  # the same for all lanes; empty lanes have unset factors
-        registers = run_batch(
-            instructions, model, code, sum_factors, tensors, scalars, use_kernel=use_kernel
+        result = run_batch(
+            instructions,
+            model,
+            code,
+            sum_factors,
+            tensors,
+            scalars,
+            inputs,
+            use_kernel=use_kernel,
         )
-        return registers, (True, True)
+        return result, jax.tree.map(lambda _: True, result)
 
-    return run_one
+    return step_one
 
 
 @cache

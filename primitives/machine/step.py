@@ -10,7 +10,7 @@ its ops and selects one, which is cheap on scalars and compiles much faster.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,70 @@ from primitives.machine.instructions import Instruction, InstructionSet
 from primitives.op import Op
 
 Array = jax.Array
+PyTree = Any
+
+
+class Inputs(NamedTuple):
+    """What one step of a program reads, besides the program and its registers.
+
+    Attributes:
+        weights: pytree of the model's weights.
+        grads: pytree of gradients with the same structure.
+        lr: () float32, the program's schedule input `lr`.
+        t: () float32, the number of the step, from 1.
+        factor: () float32, the learning rate, which multiplies the program's update.
+    """
+
+    weights: PyTree
+    grads: PyTree
+    lr: Array
+    t: Array
+    factor: Array
+
+
+def run_step(
+    instructions: InstructionSet,
+    model: ArrayLayout,
+    code: Code,
+    sum_factors: Array,
+    tensors: Array,
+    scalars: Array,
+    inputs: Inputs,
+) -> tuple[PyTree, Array, Array]:
+    """Run one step of one program.
+
+    Args:
+        instructions: the machine's instructions.
+        model: the layout of the model.
+        code: the program.
+        sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
+        tensors: [registers, weights] float32.
+        scalars: [registers] float32.
+        inputs: the inputs of the step.
+
+    Returns:
+        The updates, `-factor` times the program's update, as a pytree; and the tensor and scalar
+        registers after the step.
+    """
+    tensors, scalars = write_inputs(model, tensors, scalars, inputs)
+    tensors, scalars = run(instructions, model, code, sum_factors, tensors, scalars)
+    return read_updates(model, code, tensors, scalars, inputs.factor), tensors, scalars
+
+
+def write_inputs(
+    model: ArrayLayout, tensors: Array, scalars: Array, inputs: Inputs
+) -> tuple[Array, Array]:
+    """Return the registers with weights, gradients, lr and t where programs expect them."""
+    tensors = model.write_tree(model.write_tree(tensors, inputs.weights, 0), inputs.grads, 1)
+    return tensors, scalars.at[:2].set(jnp.stack([inputs.lr, inputs.t]))
+
+
+def read_updates(
+    model: ArrayLayout, code: Code, tensors: Array, scalars: Array, factor: Array
+) -> PyTree:
+    """Return the updates of a program, as a pytree, from the registers after a step."""
+    update = read(tensors, code.update) * read(scalars, code.scale)
+    return model.unravel(update * -factor)
 
 
 def run(

@@ -25,8 +25,9 @@ from proxies.task import PyTree
 from proxies.training.loop import Draws, Loop, StepSchedule, TrainingResult, TrainState
 
 _GROUPS_PER_DEVICE = 8  # a group is the lanes that are loaded or read at once
-_AXIS = "lanes"
-_LANES: Any = Spec(_AXIS)  # type: ignore[no-untyped-call]
+AXIS = "lanes"
+"""The axis of a mesh of devices over which the lanes are distributed."""
+_LANES: Any = Spec(AXIS)  # type: ignore[no-untyped-call]
 _REPLICATED: Any = Spec()  # type: ignore[no-untyped-call]
 _State: TypeAlias = tuple[Draws, TrainState]
 
@@ -102,20 +103,26 @@ class Lanes:
         compiler_options: dict[str, Any] | None,
     ) -> None:
         """Make the device's side of the batch: data, empty state and three executables."""
-        mesh = Mesh(np.array(devices), (_AXIS,))
+        mesh = Mesh(np.array(devices), (AXIS,))
         self._data = jax.device_put(data, NamedSharding(mesh, _REPLICATED))
+        empty = partial(empty_state, loop, data, example, lanes)
+        self._state: Any = jax.jit(empty, out_shardings=NamedSharding(mesh, _LANES))()
+        self._load, self._advance, self._finish = (
+            lowered.compile(compiler_options=compiler_options)
+            for lowered in self._lower(loop, self._state, self._data, mesh)
+        )
 
-        def empty_state() -> _State:
-            key, schedule, operands = jax.tree.map(jnp.asarray, example)
-            shapes = jax.eval_shape(
-                loop.begin, self._data, jax.random.wrap_key_data(key), schedule, operands
-            )
-            state: _State = jax.tree.map(
-                lambda leaf: jnp.zeros((lanes, *leaf.shape), leaf.dtype), shapes
-            )
-            return state
+    def _lower(self, loop: Loop, state: PyTree, data: PyTree, mesh: Mesh) -> tuple[Any, Any, Any]:
+        """Return the functions load, advance and finish, lowered for the devices of `mesh`.
 
-        def compile_per_device(
+        Args:
+            loop: the training loop.
+            state: the state of all lanes: arrays, or shapes with shardings.
+            data: the task's data: arrays, or shapes with shardings.
+            mesh: the devices.
+        """
+
+        def lower_per_device(
             function: Any, *arguments: Any, replicated: Sequence[int], donate: bool
         ) -> Any:
             specs = [_REPLICATED if i in replicated else _LANES for i in range(len(arguments))]
@@ -126,23 +133,17 @@ class Lanes:
                 out_specs=_LANES,
                 check_vma=False,
             )
-            jitted = jax.jit(per_device, donate_argnums=0 if donate else ())
-            return jitted.lower(*arguments).compile(compiler_options=compiler_options)
+            return jax.jit(per_device, donate_argnums=0 if donate else ()).lower(*arguments)
 
-        self._state: Any = jax.jit(empty_state, out_shardings=NamedSharding(mesh, _LANES))()
         _, lane_indices, entries = self._layout([], [])
-        self._load = compile_per_device(
-            _load, self._state, self._data, lane_indices, entries, replicated=[1], donate=True
-        )
-        self._advance = compile_per_device(
-            partial(_advance, self.steps_per_advance),
-            self._state,
-            self._data,
-            replicated=[1],
-            donate=True,
-        )
-        self._finish = compile_per_device(
-            _finish, self._state, self._data, lane_indices, replicated=[1], donate=False
+        return (
+            lower_per_device(
+                _load, state, data, lane_indices, entries, replicated=[1], donate=True
+            ),
+            lower_per_device(
+                partial(_advance, self.steps_per_advance), state, data, replicated=[1], donate=True
+            ),
+            lower_per_device(_finish, state, data, lane_indices, replicated=[1], donate=False),
         )
 
     def load(self, lane_indices: Sequence[int], entries: Sequence[Entry]) -> None:
@@ -204,6 +205,13 @@ class Lanes:
             if entries:
                 rows[position] = entries[index]
         return positions, local_indices, jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+
+def empty_state(loop: Loop, data: PyTree, example: Entry, lanes: int) -> PyTree:
+    """Return the state of empty lanes; the arguments are those of `Lanes`."""
+    key, schedule, operands = jax.tree.map(jnp.asarray, example)
+    lane = jax.eval_shape(loop.begin, data, jax.random.wrap_key_data(key), schedule, operands)
+    return jax.tree.map(lambda leaf: jnp.zeros((lanes, *leaf.shape), leaf.dtype), lane)
 
 
 def _load(

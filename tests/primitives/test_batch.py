@@ -13,13 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from primitives import CapacityError, encode, interpreter, ops, parse, zoo
+from primitives import OPS as ALL_OPS
+from primitives import CapacityError, encode, interpreter, parse, zoo
+from primitives.kinds import AXES, matrix_view
 from primitives.machine import instructions
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import gangs, kernel, run_batch
-from primitives.machine.step import read
+from primitives.machine.step import Inputs
 from tests.primitives.test_interpreters import assert_agree, random_inputs
-from tests.primitives.triton_ir import lowered_for_cuda
+from tests.primitives.triton_ir import lowered_for_gpu
 from tests.strategies import programs
 
 LANES = 8
@@ -54,40 +56,41 @@ class Batch:
         scalars = code.initial_scalars
         sum_factors = np.asarray(model.sum_factors())
         for number, (g, lr) in enumerate(zip(grads, schedule, strict=True), 1):
-            scalars = np.array(scalars)
-            scalars[:, 0], scalars[:, 1] = lr, number
-            args = code, sum_factors, tensors, scalars, weights, g
+            args = code, sum_factors, tensors, scalars, batch_inputs(weights, g, lr, number)
             if self._compiled is None:
-                lowered = jax.jit(partial(self._step)).lower(*args)
+                model = ArrayLayout(weights)
+                step = partial(self.implementation, instructions.instruction_set(OPS), model)
+                lowered = jax.jit(step).lower(*args)
                 self._compiled = lowered.compile(compiler_options=self._options)
             update, tensors, scalars = self._compiled(*args)
             yield update
 
-    def _step(self, code, sum_factors, tensors, scalars, weights, g):
-        model = ArrayLayout(weights)
 
-        def write_inputs(tensors):
-            return model.write_tree(model.write_tree(tensors, weights, 0), g, 1)
-
-        step = partial(self.implementation, instructions.instruction_set(OPS), model)
-        tensors, scalars = step(code, sum_factors, jax.vmap(write_inputs)(tensors), scalars)
-        update = jax.vmap(read)(tensors, code.update) * jax.vmap(read)(scalars, code.scale)[:, None]
-        return jax.vmap(model.unravel)(update), tensors, scalars
+def batch_inputs(weights, grads, lr, t, lanes=LANES):
+    """Return the inputs of one step, the same in all lanes."""
+    one = Inputs(weights, grads, np.float32(lr), np.float32(t), factor=np.float32(-1.0))
+    return jax.tree.map(lambda leaf: np.stack([leaf] * lanes), one)
 
 
 @pytest.fixture(
     scope="module",
-    params=["gangs", "kernel", pytest.param("device", marks=pytest.mark.gpu)],
+    params=["gangs", "kernel", "kernel and gangs", pytest.param("device", marks=pytest.mark.gpu)],
 )
 def batch(request):
-    """Gangs, the kernel in interpret mode with tiles of 8, and the implementation for a GPU."""
+    """Gangs, the kernel in interpret mode with small tiles, and the implementation for a GPU.
+
+    "kernel and gangs" is the kernel as for a model with large matrices, whose products gangs do.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "gangs":
             yield Batch(gangs.run_gangs, _FAST)
-        elif request.param == "kernel":
-            patch.setattr(kernel, "TILE", 8)
-            patch.setattr(kernel, "ROWS", 2)
-            patch.setattr(kernel, "COLUMNS", 4)
+        elif request.param.startswith("kernel"):
+            patch.setattr(kernel.tiles, "SIZE", 8)
+            patch.setattr(kernel.block, "ROWS", 2)
+            patch.setattr(kernel.block, "COLUMNS", 4)
+            patch.setattr(kernel.matrices, "BLOCK", 4)
+            if request.param == "kernel and gangs":
+                patch.setattr(kernel.work, "MAX_MATRIX", 0)
             yield Batch(partial(kernel.run_kernel, interpret=True), _FAST)
         elif jax.default_backend() == "gpu":
             yield Batch(run_batch)
@@ -137,6 +140,51 @@ def test_a_lanes_update_does_not_depend_on_other_lanes(batch):
         np.testing.assert_array_equal(a[0], b[3])
 
 
+MATRICES = {
+    "wide": (3, 70),
+    "tall": (90, 20),
+    "square": (40, 40),
+    "convolution": (2, 2, 5, 3),
+    "vector": (33,),
+    "number": (),
+}
+
+
+@pytest.mark.parametrize("op", ["row_mean", "col_mean", "matrix_mean", "orthogonalize"])
+def test_the_kernel_acts_on_matrices_of_every_shape_as_the_op_does(op):
+    op_names = frozenset([op])
+    rng = np.random.default_rng(0)
+    grads = {name: np.float32(rng.normal(size=shape)) for name, shape in MATRICES.items()}
+    model = ArrayLayout(grads)
+    code = encode(parse(f"def train(w, g):\n    u = {op}(g)\n    return u"), op_names)
+    code = jax.tree.map(lambda leaf: np.stack([leaf] * 2), code)
+    tensors = np.zeros((*code.initial_tensors.shape, model.size), np.float32)
+    updates, *_ = kernel.run_kernel(
+        instructions.instruction_set(op_names),
+        model,
+        code,
+        model.sum_factors(),
+        tensors,
+        code.initial_scalars,
+        batch_inputs(grads, grads, 1.0, 1.0, lanes=2),
+        interpret=True,
+    )
+    for name, gradient in grads.items():
+        matrices = np.float64(gradient).reshape(matrix_view(gradient.shape))
+        reduction = ALL_OPS[op].reduction
+        totals = [reduction_of(matrices, reduction)] if reduction else []
+        expected = np.broadcast_to(ALL_OPS[op].meaning(np, *totals, matrices), matrices.shape)
+        for lane in range(2):
+            actual = updates[name][lane].reshape(matrices.shape)
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def reduction_of(matrices, reduction):
+    """Return the means that the op reads, computed by NumPy."""
+    inputs = reduction.inputs(np, matrices)
+    return tuple(x.mean(AXES[reduction.kind], keepdims=True) for x in inputs)
+
+
 def test_a_diverging_lane_does_not_change_other_lanes(batch):
     wild = parse("""def train(w, g, v, lr):
     v = power(10.0, w)
@@ -171,30 +219,34 @@ def test_the_interpreter_under_vmap_agrees_with_the_interpreter(names):
             np.testing.assert_allclose(b[lane], a, rtol=1e-5, atol=1e-7)
 
 
-def text_for_cuda(**settings):
-    """Return the text of a step of Lion in four lanes, lowered for an NVIDIA GPU."""
-    op_names = frozenset(ops.names("full"))
+def text_for_gpu(platform="cuda", **settings):
+    """Return the text of a step of Lion in four lanes, lowered for a GPU."""
+    op_names = frozenset(["interp", "sign", "multiply", "add", "divide"])
     machine = interpreter(op_names, **settings)
     weights, grads, _ = random_inputs(0)
     code = jax.tree.map(lambda leaf: np.stack([leaf] * 4), encode(zoo.load("lion"), op_names))
     state = jax.vmap(lambda code: machine.init(weights, code, 1.0))(code)
     step = jax.vmap(lambda s: machine.update(grads[0], s, weights, lr=1.0, t=1.0))
-    return lowered_for_cuda(step, state).as_text()
+    return lowered_for_gpu(step, state, platform=platform).as_text()
 
 
 def test_the_kernel_lowers_for_cuda_without_a_gpu():
-    text = text_for_cuda()
+    text = text_for_gpu()
     assert "__gpu$xla.gpu.triton" in text
     assert "optimizer_programs" in text
 
 
 def test_a_jax_without_triton_runs_gangs_on_cuda(monkeypatch):
     monkeypatch.setitem(sys.modules, "primitives.machine.batch.kernel", None)
-    assert "triton" not in text_for_cuda()
+    assert "triton" not in text_for_gpu()
+
+
+def test_a_gpu_of_another_vendor_runs_gangs():
+    assert "triton" not in text_for_gpu("rocm")
 
 
 def test_an_interpreter_without_the_kernel_runs_gangs_on_cuda():
-    assert "triton" not in text_for_cuda(use_kernel=False)
+    assert "triton" not in text_for_gpu(use_kernel=False)
 
 
 def test_the_packages_import_without_triton():

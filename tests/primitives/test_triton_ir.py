@@ -14,8 +14,9 @@ from primitives import OPS, encode, ops, parse
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import run_batch
 from primitives.machine.instructions import FUSED_PAIRS, instruction_set
+from tests.primitives.test_batch import batch_inputs
 from tests.primitives.test_interpreters import random_inputs
-from tests.primitives.triton_ir import lowered_for_cuda, verified_kernels
+from tests.primitives.triton_ir import lowered_for_gpu, verified_kernels
 from tests.strategies import programs
 
 pytest.importorskip("jax.experimental.pallas.triton", reason="this JAX lacks Pallas's Triton")
@@ -28,15 +29,16 @@ UNTYPED_GREATER = replace(OPS["greater"], meaning=lambda xp, x, y: xp.where(x > 
 
 def verified(instructions):
     """Lower a step of two lanes, verify its kernels, and return their number."""
-    weights, _, _ = random_inputs(0)
+    weights, (grads, *_), _ = random_inputs(0)
     model = ArrayLayout(weights)
     code = encode(parse("def train(w, g):\n    return g"))  # instructions are read at run time
     code = jax.tree.map(lambda leaf: np.stack([leaf] * 2), code)
     tensors = np.zeros((*code.initial_tensors.shape, model.size), np.float32)
+    inputs = batch_inputs(weights, grads, 1.0, 1.0, lanes=2)
     step = partial(run_batch, instructions, model)
     sum_factors = np.asarray(model.sum_factors())
     return verified_kernels(
-        lowered_for_cuda(step, code, sum_factors, tensors, code.initial_scalars)
+        lowered_for_gpu(step, code, sum_factors, tensors, code.initial_scalars, inputs)
     )
 
 

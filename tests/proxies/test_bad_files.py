@@ -1,4 +1,4 @@
-"""Tests that errors for invalid task files are one line with the file, the fault and the remedy."""
+"""Tests that errors about invalid task files name file, fault and remedy in a single line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABELS = np.arange(300) % 3
 
 
 def zip_bytes(**members: bytes) -> bytes:
-    """Return a zip file whose members are named as in an .npz file."""
+    """Return the bytes of a zip file with members named as in an .npz file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in members.items():
@@ -32,20 +32,22 @@ def zip_bytes(**members: bytes) -> bytes:
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
+    """Return the bytes of an .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=True)
     return buffer.getvalue()
 
 
-def npz_bytes(**members: object) -> bytes:
+def npz_bytes(**arrays: object) -> bytes:
+    """Return the bytes of an .npz file; `x` and `y` have valid default values."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{"x": ROWS, "y": LABELS} | members)  # type: ignore[arg-type]
+    np.savez(buffer, **{"x": ROWS, "y": LABELS} | arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
 VALID = npz_bytes()
 WITH_FLIPPED_BIT = bytes([*VALID[:700], VALID[700] ^ 8, *VALID[701:]])
-INVALID_ARRAYS: dict[str, tuple[bytes, str]] = {
+INVALID_NPZ_FILES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "not a valid .npz file .*not a zip file"),
     "truncated": (VALID[: len(VALID) // 2], "not a valid .npz file"),
     "a flipped bit": (WITH_FLIPPED_BIT, "not a valid .npz file .*Bad CRC"),
@@ -89,19 +91,20 @@ INVALID_ARRAYS: dict[str, tuple[bytes, str]] = {
     "targets too large": (npz_bytes(y=ROWS * 1e300), "y of .* too large to standardise"),
     "features too large": (npz_bytes(x=ROWS * 1e307), "x of .* too large to standardise"),
 }
+"""For each case the bytes of the file, and a pattern of the error message."""
 
 
-@pytest.mark.parametrize("case", INVALID_ARRAYS)
-def test_invalid_arrays_give_an_error_of_one_line_that_names_the_file(
+@pytest.mark.parametrize("case", INVALID_NPZ_FILES)
+def test_the_error_about_an_invalid_npz_file_names_the_file_and_the_fault_in_one_line(
     tmp_path: Path, case: str
 ) -> None:
-    content, expected = INVALID_ARRAYS[case]
+    content, expected = INVALID_NPZ_FILES[case]
     path = tmp_path / "table.npz"
     path.write_bytes(content)
-    with pytest.raises(UserTaskError, match=expected) as caught:
+    with pytest.raises(UserTaskError, match=expected) as error_info:
         proxies.load(str(path))
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(path) in str(error_info.value)
+    assert "\n" not in str(error_info.value)
 
 
 def test_an_archive_larger_than_half_the_memory_is_not_unpacked(
@@ -110,15 +113,16 @@ def test_an_archive_larger_than_half_the_memory_is_not_unpacked(
     zeros = np.zeros((4_000_000, 2))
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, x=zeros, y=zeros[:, 0])
-    assert path.stat().st_size < 200_000 < 90_000_000 < zeros.nbytes * 1.5
-    monkeypatch.setattr(task_files, "_memory", lambda: 150e6)
+    assert path.stat().st_size < 200_000  # compressed; the arrays have 96 MB
+    monkeypatch.setattr(task_files, "_memory", lambda: 150e6)  # bytes
     monkeypatch.setattr(np, "load", lambda *arguments, **options: pytest.fail("unpacked"))
     with pytest.raises(UserTaskError, match=r"bomb\.npz take 0\.1 GiB, more than half"):
         proxies.load(str(path))
 
 
 @pytest.mark.parametrize("name", ["task.py:task", "table.npz", "notes.txt"])
-def test_a_directory_or_a_pipe_is_an_error_and_is_not_read(tmp_path: Path, name: str) -> None:
+def test_naming_a_directory_or_a_pipe_is_an_error(tmp_path: Path, name: str) -> None:
+    """Reading the pipe would block, so a thread loads the task."""
     path = tmp_path / name.partition(":")[0]
     path.mkdir()
     with pytest.raises(UserTaskError, match="is a directory; name a file"):
@@ -128,13 +132,13 @@ def test_a_directory_or_a_pipe_is_an_error_and_is_not_read(tmp_path: Path, name:
     messages: list[str] = []
 
     def load() -> None:
-        with pytest.raises(UserTaskError) as caught:
+        with pytest.raises(UserTaskError) as error_info:
             proxies.load(f"{tmp_path}/{name}")
-        messages.append(str(caught.value))
+        messages.append(str(error_info.value))
 
     thread = threading.Thread(target=load, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(timeout=10)
     assert messages
     assert f"{path} is not a regular file" in messages[0]
 
@@ -143,7 +147,7 @@ def test_a_directory_or_a_pipe_is_an_error_and_is_not_read(tmp_path: Path, name:
     ("content", "expected"),
     [(b"", "has 0 blocks"), (b"\xff\xfe\x00", "not UTF-8"), (b"\x00" * 10, "has 0 blocks")],
 )
-def test_the_error_for_an_invalid_text_names_the_file(
+def test_the_error_about_an_invalid_text_names_the_file(
     tmp_path: Path, content: bytes, expected: str
 ) -> None:
     (tmp_path / "notes.txt").write_bytes(content)
@@ -151,8 +155,8 @@ def test_the_error_for_an_invalid_text_names_the_file(
         proxies.load(f"{tmp_path}/notes.txt")
 
 
-START = "import proxies\ndef task():\n    return proxies.load('quadratic')\n"
-INVALID_CODE: dict[str, tuple[str, str]] = {
+VALID_CODE = "import proxies\ndef task():\n    return proxies.load('quadratic')\n"
+INVALID_TASK_FILES: dict[str, tuple[str, str]] = {
     "sys.exit": ("import sys\nsys.exit(3)\n", r"calls sys\.exit\(3\) in line 2 of task\.py"),
     "sys.exit in a sibling": (
         "import helper\n",
@@ -175,77 +179,82 @@ INVALID_CODE: dict[str, tuple[str, str]] = {
     "a NUL": ("x = 1\0", r"task\.py.*null bytes"),
     "invalid UTF-8": ("\udcff", r"syntax error.* of .*task\.py"),
     "deep nesting": ("x = " + "(" * 5000 + ")" * 5000, r"task\.py"),
-    "not a function": ("task = 3", "failed with TypeError"),
+    "a factory that is no function": ("task = 3", "failed with TypeError"),
     "texts as data": (
-        START.replace("proxies.load('quadratic')", "replace(proxies.load('quadratic'), data='x')")
+        VALID_CODE.replace(
+            "proxies.load('quadratic')", "replace(proxies.load('quadratic'), data='x')"
+        )
         + "from dataclasses import replace\n",
         "Task.data contains str; it must contain arrays of numbers only",
     ),
     "objects as data": (
         "import numpy as np\nfrom dataclasses import replace\n"
-        + START.replace(
+        + VALID_CODE.replace(
             "proxies.load('quadratic')",
             "replace(proxies.load('quadratic'), data=np.array([None]))",
         ),
         "Task.data contains objects; it must contain arrays",
     ),
 }
+"""For each case the text of the file, and a pattern of the error message."""
 
 
-@pytest.mark.parametrize("case", INVALID_CODE)
-def test_a_python_file_without_a_task_gives_an_error_that_names_file_and_line(
+@pytest.mark.parametrize("case", INVALID_TASK_FILES)
+def test_the_error_about_an_invalid_python_file_names_the_file_and_the_fault_in_one_line(
     tmp_path: Path, case: str
 ) -> None:
-    text, expected = INVALID_CODE[case]
+    text, expected = INVALID_TASK_FILES[case]
     (tmp_path / "task.py").write_bytes(text.encode("utf-8", "surrogateescape"))
     (tmp_path / "helper.py").write_text("raise SystemExit")
     (tmp_path / "wrong.py").write_text("\n\nif x\n")
-    with pytest.raises(UserTaskError, match=expected) as caught:
+    with pytest.raises(UserTaskError, match=expected) as error_info:
         proxies.load(f"{tmp_path}/task.py:task")
-    assert str(tmp_path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(error_info.value)
+    assert "\n" not in str(error_info.value)
 
 
 class Interruption(BaseException):
-    """An exception that a handler of Ctrl-C may raise."""
+    """An exception that a signal handler for Ctrl-C raises."""
+
+
+def raise_interruption(number: int, frame: object) -> None:
+    raise Interruption
 
 
 @pytest.mark.parametrize(
-    ("handler", "expected"), [(signal.default_int_handler, KeyboardInterrupt), (None, Interruption)]
+    ("handler", "expected"),
+    [(signal.default_int_handler, KeyboardInterrupt), (raise_interruption, Interruption)],
 )
 def test_ctrl_c_while_a_task_is_loaded_is_not_reported_as_an_error_of_the_task(
-    tmp_path: Path, handler: Callable[..., object] | None, expected: type[BaseException]
+    tmp_path: Path, handler: Callable[..., object], expected: type[BaseException]
 ) -> None:
-    def interrupt(number: int, frame: object) -> None:
-        raise Interruption
-
     (tmp_path / "task.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    before = signal.signal(signal.SIGINT, handler or interrupt)
+    original_handler = signal.signal(signal.SIGINT, handler)
     try:
         with pytest.raises(expected):
             proxies.load(f"{tmp_path}/task.py:task")
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, original_handler)
 
 
-def test_a_keyboard_interrupt_raised_by_a_task_file_is_reported_by_the_command_line(
+def test_a_keyboard_interrupt_that_a_task_file_raises_is_an_error_of_the_task(
     tmp_path: Path,
 ) -> None:
-    """The command line's handler of Ctrl-C raises another exception."""
+    """Ctrl-C cannot have raised it, because the handler for Ctrl-C raises no KeyboardInterrupt."""
     (tmp_path / "task.py").write_text("raise KeyboardInterrupt\n")
-    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    original_handler = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         with pytest.raises(UserTaskError, match=r"failed with KeyboardInterrupt in line 1"):
             proxies.load(f"{tmp_path}/task.py:task")
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, original_handler)
 
 
-def test_a_task_file_changes_neither_standard_output_nor_the_process(
+def test_loading_a_task_leaves_standard_output_and_the_process_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--json` prints one document and nothing else."""
-    path = tmp_path / "loud.py"
+    """What the task prints goes to standard error, so that `--json` prints only its document."""
+    path = tmp_path / "noisy.py"
     path.write_text(
         "import os, sys, proxies\n"
         "print('noise')\n"
@@ -256,9 +265,9 @@ def test_a_task_file_changes_neither_standard_output_nor_the_process(
         "    sys.stdout = open(os.devnull, 'w')\n"
         "    return proxies.load('digits-mlp')\n"
     )
-    before = os.getcwd(), sys.getrecursionlimit(), sys.stdout
+    process_settings = os.getcwd(), sys.getrecursionlimit(), sys.stdout
     assert proxies.load(f"{path}:task").split == "search"
-    assert (os.getcwd(), sys.getrecursionlimit(), sys.stdout) == before
+    assert (os.getcwd(), sys.getrecursionlimit(), sys.stdout) == process_settings
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err == "noise\nmore noise\n"

@@ -1,4 +1,4 @@
-"""Tests of the identity of a task: digests of the task's files, arrays and settings."""
+"""Tests of the digest that identifies a task: it covers the task's files, arrays and settings."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def write_project(folder: Path) -> Path:
 
 
 def fresh_digest(path: Path) -> dict[str, str]:
-    """Return the digest of the task in a file, as a new process computes it."""
+    """Load the task in a file again and return its digest."""
     _load.cache_clear()
     return proxies.digest(proxies.load(f"{path}:task"))
 
 
-def test_a_digest_names_every_file_that_made_the_task(tmp_path: Path) -> None:
+def test_the_digest_has_an_entry_for_every_file_that_a_task_reads(tmp_path: Path) -> None:
     task = proxies.load(f"{write_project(tmp_path)}:task")
     digest = proxies.digest(task)
     files = ["task.py", "../words.txt", "data/points.npz", "helper.py", "parts/layers.py"]
@@ -68,7 +68,7 @@ def test_a_digest_names_every_file_that_made_the_task(tmp_path: Path) -> None:
     assert next(iter(digest)) == "task.py"
     assert json.loads(json.dumps(digest)) == digest == proxies.digest(task)
     assert digest == fresh_digest(tmp_path / "home" / "task.py")
-    # Files are digested when the task is loaded; later edits do not count.
+    # Loading a task computes the digests of its files; later edits do not change them.
     (tmp_path / "home" / "helper.py").write_text("STEPS = 31\n")
     assert proxies.digest(task) == digest
 
@@ -108,25 +108,26 @@ EDITS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "an optimizer in the folder": (lambda home: (home / "my_optimizer.py").unlink(), []),
     "a file that the task wrote": (lambda home: (home / "log.txt").write_text("edited"), []),
 }
+"""For each case, an edit of the project and the expected differences between the digests."""
 
 
-@pytest.mark.parametrize("edit", EDITS)
-def test_differences_name_edited_files_and_ignore_unrelated_ones(tmp_path: Path, edit: str) -> None:
+@pytest.mark.parametrize("case", EDITS)
+def test_differences_list_edited_files_that_the_task_reads(tmp_path: Path, case: str) -> None:
     path = write_project(tmp_path)
-    before = fresh_digest(path)
-    change, expected = EDITS[edit]
-    change(path.parent)
-    assert proxies.differences(before, fresh_digest(path)) == expected
+    digest_before = fresh_digest(path)
+    edit, expected = EDITS[case]
+    edit(path.parent)
+    assert proxies.differences(digest_before, fresh_digest(path)) == expected
 
 
 def test_moving_a_project_keeps_the_digest(tmp_path: Path) -> None:
-    before = fresh_digest(write_project(tmp_path / "here"))
-    (tmp_path / "here").rename(tmp_path / "there")
-    assert fresh_digest(tmp_path / "there" / "home" / "task.py") == before
+    digest_before = fresh_digest(write_project(tmp_path / "old"))
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert fresh_digest(tmp_path / "new" / "home" / "task.py") == digest_before
 
 
-def test_a_task_that_loads_another_task_depends_on_the_other_tasks_file(tmp_path: Path) -> None:
-    """The digest is the same if the other task was loaded before."""
+def test_the_digest_of_a_task_covers_the_files_of_tasks_that_it_loads(tmp_path: Path) -> None:
+    """The digest does not depend on whether the other task was loaded earlier."""
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "table.npz", x=rng.standard_normal((300, 2)), y=rng.standard_normal(300))
     path = tmp_path / "task.py"
@@ -145,39 +146,45 @@ def test_the_digest_of_an_npz_task_covers_the_file_and_not_the_arrays(tmp_path: 
     rng = np.random.default_rng(0)
     path = tmp_path / "table.npz"
     np.savez(path, x=rng.standard_normal((300, 2)), y=rng.standard_normal(300))
-    before = proxies.digest(proxies.load(str(path)))
-    assert set(before) == {"table.npz", FIELDS}
+    digest_before = proxies.digest(proxies.load(str(path)))
+    assert set(digest_before) == {"table.npz", FIELDS}
     np.savez(path, x=rng.standard_normal((300, 2)), y=rng.standard_normal(300))
     _load.cache_clear()
     digest = proxies.digest(proxies.load(str(path)))
-    assert proxies.differences(before, digest) == ["table.npz changed"]
+    assert proxies.differences(digest_before, digest) == ["table.npz changed"]
 
 
 def test_the_digest_of_a_bundled_task_covers_arrays_and_settings() -> None:
     task = proxies.load("digits-mlp")
-    before = proxies.digest(task)
-    assert set(before) == {ARRAYS, FIELDS}
-    assert len({proxies.digest(proxies.load(name))[ARRAYS] for name in proxies.names("search")}) > 4
+    digest = proxies.digest(task)
+    assert set(digest) == {ARRAYS, FIELDS}
     longer = dataclasses.replace(task, steps=task.steps + 1)
-    assert proxies.differences(before, proxies.digest(longer)) == [f"{FIELDS} changed"]
-    x, *rest = jax.tree.leaves(task.data)
-    changed_array = np.array(x)
+    assert proxies.differences(digest, proxies.digest(longer)) == [f"{FIELDS} changed"]
+    array, *other_arrays = jax.tree.leaves(task.data)
+    changed_array = np.array(array)
     changed_array.reshape(-1)[-1] += 1
-    data = jax.tree.unflatten(jax.tree.structure(task.data), [changed_array, *rest])
-    edited = dataclasses.replace(task, data=data)
-    assert proxies.differences(before, proxies.digest(edited)) == [f"{ARRAYS} changed"]
+    data = jax.tree.unflatten(jax.tree.structure(task.data), [changed_array, *other_arrays])
+    with_changed_array = dataclasses.replace(task, data=data)
+    differences = proxies.differences(digest, proxies.digest(with_changed_array))
+    assert differences == [f"{ARRAYS} changed"]
+
+
+def test_search_tasks_with_different_data_have_different_digests_of_their_arrays() -> None:
+    digests = {proxies.digest(proxies.load(name))[ARRAYS] for name in proxies.names("search")}
+    assert len(digests) > 4
 
 
 @pytest.mark.parametrize(
     "leaf", [np.float32(2), 3, 0.5, jax.random.key(1), np.zeros((0, 2)), np.ones(3, bool)[::-1]]
 )
-def test_any_array_in_the_data_has_a_digest(leaf: object) -> None:
+def test_the_digest_covers_the_names_of_arrays_of_any_type(leaf: object) -> None:
     task = dataclasses.replace(proxies.load("quadratic"), data={"a": leaf})
-    other = dataclasses.replace(task, data={"b": leaf})
-    assert proxies.digest(task)[ARRAYS] != proxies.digest(other)[ARRAYS]
+    renamed = dataclasses.replace(task, data={"b": leaf})
+    assert proxies.digest(task)[ARRAYS] != proxies.digest(renamed)[ARRAYS]
 
 
-def write(folder: Path, files: dict[str, str]) -> Path:
+def write_files(folder: Path, files: dict[str, str]) -> Path:
+    """Write files into a new folder and return the path of the folder's `task.py`."""
     folder.mkdir(parents=True)
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -193,52 +200,59 @@ def task():
 """
 
 
-def description_of(path: Path) -> str:
+def loaded_description(path: Path) -> str:
+    """Load the task in a file and return the task's description."""
     return proxies.load(f"{path}:task").description
 
 
 def test_two_tasks_can_have_different_modules_of_the_same_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = write(tmp_path / "one", {"task.py": TASK_WITH_HELPER, "helper.py": "NAME = 'one'\n"})
-    two = write(tmp_path / "two", {"task.py": TASK_WITH_HELPER, "helper.py": "NAME = 'two'\n"})
-    elsewhere = write(tmp_path / "elsewhere", {"helper.py": "NAME = 'elsewhere'\n"}).parent
-    monkeypatch.syspath_prepend(elsewhere)
+    """Loading the tasks does not change which module of this name the process has imported."""
+    paths = [
+        write_files(tmp_path / name, {"task.py": TASK_WITH_HELPER, "helper.py": f"NAME = '{name}'"})
+        for name in ("first", "second")
+    ]
+    imported = write_files(tmp_path / "imported", {"helper.py": "NAME = 'imported'\n"}).parent
+    monkeypatch.syspath_prepend(imported)
     import helper  # type: ignore[import-not-found]
 
-    before = list(sys.path), list(sys.meta_path), set(sys.modules)
-    assert description_of(one) == "one"
-    assert description_of(two) == "two"
-    assert (list(sys.path), list(sys.meta_path)) == before[:2]
-    assert not [name for name in set(sys.modules) - before[2] if "helper" in name or "own" in name]
+    import_settings = list(sys.path), list(sys.meta_path)
+    modules_before = set(sys.modules)
+    assert [loaded_description(path) for path in paths] == ["first", "second"]
+    assert (list(sys.path), list(sys.meta_path)) == import_settings
+    new_modules = set(sys.modules) - modules_before
+    assert not [name for name in new_modules if "helper" in name or "own" in name]
     assert sys.modules["helper"] is helper
     del sys.modules["helper"]
 
 
-def test_a_failed_load_restores_the_process(tmp_path: Path) -> None:
+def test_a_task_that_fails_to_load_leaves_the_import_settings_unchanged(tmp_path: Path) -> None:
     files = {
         "task.py": TASK_WITH_HELPER,
         "helper.py": "import sys; sys.path.insert(0, 'x'); 1 / 0\n",
     }
-    path = write(tmp_path / "broken", files)
-    before = list(sys.path), list(sys.meta_path)
+    path = write_files(tmp_path / "broken", files)
+    import_settings = list(sys.path), list(sys.meta_path)
     with pytest.raises(proxies.UserTaskError, match=r"ZeroDivisionError in line 1 of helper\.py"):
         proxies.load(f"{path}:task")
-    assert (list(sys.path), list(sys.meta_path)) == before
+    assert (list(sys.path), list(sys.meta_path)) == import_settings
     assert "helper" not in sys.modules
     assert not execution._ACTIVE
 
 
-def test_siblings_do_not_replace_standard_or_installed_modules(tmp_path: Path) -> None:
+def test_files_beside_a_task_do_not_replace_standard_or_installed_modules(tmp_path: Path) -> None:
     files = {
         "task.py": "import random, numpy\n" + TASK_WITH_HELPER,
         "helper.py": "NAME = 'found'\n",
     }
     files |= {"random.py": "1 / 0\n", "numpy.py": "1 / 0\n", "proxies/__init__.py": "1 / 0\n"}
-    assert description_of(write(tmp_path / "shadows", files)) == "found"
+    assert loaded_description(write_files(tmp_path / "shadows", files)) == "found"
 
 
-def test_packages_and_folders_on_the_path_of_a_task_belong_to_it(tmp_path: Path) -> None:
+def test_the_digest_covers_packages_and_folders_that_a_task_adds_to_the_path(
+    tmp_path: Path,
+) -> None:
     files = {
         "task.py": "import sys, os\nsys.path.insert(0, os.path.dirname(__file__) + '/lib')\n"
         + TASK_WITH_HELPER,
@@ -247,23 +261,25 @@ def test_packages_and_folders_on_the_path_of_a_task_belong_to_it(tmp_path: Path)
         "pack/inner.py": "from pack.other import NAME\n",
         "pack/other.py": "NAME = 'packed'\n",
     }
-    path = write(tmp_path / "packs", files)
-    assert description_of(path) == "packed"
+    path = write_files(tmp_path / "packs", files)
+    assert loaded_description(path) == "packed"
     digest = proxies.digest(proxies.load(f"{path}:task"))
     assert set(files) == set(digest) - {ARRAYS, FIELDS}
 
 
-def test_stale_bytecode_is_not_executed(tmp_path: Path) -> None:
-    """Python accepts cached bytecode if size and modification time of the source match."""
+def test_cached_bytecode_of_an_older_source_is_not_executed(tmp_path: Path) -> None:
+    """Python itself would execute the bytecode, because the source has the same size and time."""
     import py_compile
 
-    path = write(tmp_path / "stale", {"task.py": TASK_WITH_HELPER, "helper.py": "NAME = 'old'\n"})
+    path = write_files(
+        tmp_path / "stale", {"task.py": TASK_WITH_HELPER, "helper.py": "NAME = 'old'\n"}
+    )
     helper = path.parent / "helper.py"
     py_compile.compile(str(helper))
     stat = os.stat(helper)
     helper.write_text("NAME = 'new'\n")
     os.utime(helper, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert description_of(path) == "new"
+    assert loaded_description(path) == "new"
 
 
 def test_a_task_file_can_define_a_dataclass_with_deferred_annotations(tmp_path: Path) -> None:
@@ -271,31 +287,33 @@ def test_a_task_file_can_define_a_dataclass_with_deferred_annotations(tmp_path: 
         "from __future__ import annotations\nfrom dataclasses import dataclass\n" + TASK_WITH_HELPER
     )
     text += "@dataclass\nclass Sizes:\n    width: int = 3\n"
-    path = write(tmp_path / "classes", {"task.py": text, "helper.py": "NAME = 'defined'\n"})
-    assert description_of(path) == "defined"
+    path = write_files(tmp_path / "classes", {"task.py": text, "helper.py": "NAME = 'defined'\n"})
+    assert loaded_description(path) == "defined"
 
 
-def test_a_link_to_a_task_file_imports_siblings_of_its_target(tmp_path: Path) -> None:
-    path = write(tmp_path / "real", {"task.py": TASK_WITH_HELPER, "helper.py": "NAME = 'linked'\n"})
+def test_a_link_to_a_task_file_imports_files_beside_its_target(tmp_path: Path) -> None:
+    path = write_files(
+        tmp_path / "real", {"task.py": TASK_WITH_HELPER, "helper.py": "NAME = 'linked'\n"}
+    )
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "task.py").symlink_to(path)
-    assert description_of(tmp_path / "link" / "task.py") == "linked"
+    assert loaded_description(tmp_path / "link" / "task.py") == "linked"
     assert "../real/helper.py" in proxies.digest(proxies.load(f"{tmp_path}/link/task.py:task"))
 
 
-def test_caches_and_libraries_are_not_part_of_the_digest(
+def test_the_digest_does_not_cover_caches_and_libraries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "made.txt").write_text("made again if need be")
+    (tmp_path / "cache" / "cached.txt").write_text("cached")
     text = "import jax, os, wave, sklearn\nimport jax.numpy as jnp\n"
-    text += f"open({str(tmp_path / 'cache' / 'made.txt')!r}).close()\n"
+    text += f"open({str(tmp_path / 'cache' / 'cached.txt')!r}).close()\n"
     text += (
         "open(os.__file__).close(); open(sklearn.__file__).close(); open('/etc/passwd').close()\n"
     )
     text += "jax.jit(lambda x: jnp.sin(x) + 7)(1.0)\n"
-    path = write(
+    path = write_files(
         tmp_path / "home", {"task.py": text + TASK_WITH_HELPER, "helper.py": "NAME = 'x'\n"}
     )
     assert set(fresh_digest(path)) == {"task.py", "helper.py", ARRAYS, FIELDS}

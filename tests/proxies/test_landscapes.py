@@ -1,4 +1,4 @@
-"""Tests of the landscapes: their minima, curvatures and gradients."""
+"""Tests of the minima, curvatures and gradients of the landscapes, which are tasks without data."""
 
 from collections.abc import Callable
 
@@ -14,22 +14,24 @@ from tests.proxies.compiling import quick_jit
 KEY = jax.random.key(0)
 
 
-def _height(name: str) -> Callable[[jax.Array], jax.Array]:
+def _height_function(name: str) -> Callable[[jax.Array], jax.Array]:
+    """Return the landscape as a function from weights to the height, which is the loss."""
     task = proxies.load(name)
     return lambda weights: task.evaluate({"w": weights}, task.data, (), KEY)
 
 
-def _start(name: str) -> jax.Array:
+def _initial_weights(name: str) -> jax.Array:
     (weights,) = jax.tree.leaves(proxies.load(name).init(KEY))
     return weights
 
 
-def _slope(name: str, weights: jax.Array) -> np.ndarray:
-    return np.asarray(quick_jit(jax.grad(_height(name)))(weights))
+def _gradient(name: str, weights: jax.Array) -> np.ndarray:
+    return np.asarray(quick_jit(jax.grad(_height_function(name)))(weights))
 
 
-def _hessian(name: str, size: int) -> np.ndarray:
-    return np.asarray(quick_jit(jax.hessian(_height(name)))(jnp.zeros(size)))
+def _hessian(name: str, weight_count: int) -> np.ndarray:
+    """Return the Hessian matrix of a landscape at weights of zero."""
+    return np.asarray(quick_jit(jax.hessian(_height_function(name)))(jnp.zeros(weight_count)))
 
 
 @pytest.mark.parametrize(
@@ -46,20 +48,18 @@ def _hessian(name: str, size: int) -> np.ndarray:
         ("curvature-slope", [0]),
     ],
 )
-def test_the_height_is_zero_at_the_minimum_and_larger_elsewhere(
+def test_the_height_is_nearly_zero_at_the_minimum_and_larger_elsewhere(
     name: str, minimum: np.ndarray
 ) -> None:
-    minimum_weights = jnp.asarray(minimum, jnp.float32)
-    height = quick_jit(_height(name))
-    assert 0 < height(minimum_weights) < 2e-9
-    assert np.all(_slope(name, minimum_weights) == 0)
-    offsets = (
-        np.random.default_rng(0).standard_normal((20, minimum_weights.size)).astype(np.float32)
-    )
-    assert all(height(minimum_weights + step) > 1e-8 for step in offsets)
+    minimum = jnp.asarray(minimum, jnp.float32)
+    height = quick_jit(_height_function(name))
+    assert 0 < height(minimum) < 2e-9
+    assert np.all(_gradient(name, minimum) == 0)
+    offsets = np.random.default_rng(0).standard_normal((20, minimum.size)).astype(np.float32)
+    assert all(height(minimum + offset) > 1e-8 for offset in offsets)
 
 
-def test_the_valley_has_its_condition_number_on_rotated_axes() -> None:
+def test_the_valley_has_the_condition_number_10_000_on_rotated_axes() -> None:
     hessian = _hessian("valley", 16)
     curvatures = np.linalg.eigvalsh(hessian)
     assert curvatures[-1] / curvatures[0] == pytest.approx(1e4, rel=1e-2)
@@ -68,39 +68,36 @@ def test_the_valley_has_its_condition_number_on_rotated_axes() -> None:
 
 
 def test_the_saddle_has_curvatures_of_both_signs_and_starts_near_its_ridge() -> None:
-    lower, upper = np.linalg.eigvalsh(_hessian("saddle", 2))
-    assert lower == pytest.approx(-1)
-    assert upper == pytest.approx(1)
-    across, along = np.abs(_slope("saddle", _start("saddle")))
-    assert along < 0.002 * across
+    curvatures = np.linalg.eigvalsh(_hessian("saddle", 2))
+    np.testing.assert_allclose(curvatures, [-1, 1], rtol=1e-6)
+    slope_along_ridge, slope_off_ridge = np.abs(_gradient("saddle", _initial_weights("saddle")))
+    assert slope_off_ridge < 0.002 * slope_along_ridge
 
 
 def test_the_gradients_of_the_chains_vanish_and_explode() -> None:
-    assert np.abs(_slope("chain-vanishing", _start("chain-vanishing"))).max() < 0.01
-    assert np.abs(_slope("chain-exploding", _start("chain-exploding"))).min() > 1e4
+    assert np.abs(_gradient("chain-vanishing", _initial_weights("chain-vanishing"))).max() < 0.01
+    assert np.abs(_gradient("chain-exploding", _initial_weights("chain-exploding"))).min() > 1e4
 
 
 def test_the_curvature_landscapes_have_the_slopes_and_curvatures_in_their_descriptions() -> None:
-    cases = {}
+    initial_slopes, curvatures = {}, {}
     for name in ("curvature-flat", "curvature-narrow", "curvature-slope"):
-        slope = float(np.abs(_slope(name, _start(name))).max())
-        cases[name] = slope, float(_hessian(name, 1).item())
-    flat, narrow, slope = cases.values()
-    assert flat[0] < 0.1
-    assert flat[1] < 0.1
-    assert narrow[0] > 5
-    assert narrow[1] > 100
-    assert slope[0] > 5
-    assert slope[1] < narrow[1] / 50
+        initial_slopes[name] = float(np.abs(_gradient(name, _initial_weights(name))).max())
+        curvatures[name] = float(_hessian(name, 1).item())
+    assert initial_slopes["curvature-flat"] < 0.1
+    assert curvatures["curvature-flat"] < 0.1
+    assert initial_slopes["curvature-narrow"] > 5
+    assert curvatures["curvature-narrow"] > 100
+    assert initial_slopes["curvature-slope"] > 5
+    assert curvatures["curvature-slope"] < curvatures["curvature-narrow"] / 50
 
 
 def test_adam_diverges_on_the_convex_online_problem_and_amsgrad_does_not() -> None:
     task = proxies.load("reddi")
-    start = float(task.evaluate(task.init(KEY), (), (), KEY))
+    initial_loss = float(task.evaluate(task.init(KEY), (), (), KEY))
     for seed in range(3):
         key = jax.random.key(seed)
-        adam, amsgrad = (
-            float(proxies.train(task, rule, key=key).loss)
-            for rule in (optax.adam(3e-3), optax.amsgrad(3e-3))
-        )
-        assert amsgrad < 0.8 * start < 2.0 * start < adam
+        adam_loss = float(proxies.train(task, optax.adam(3e-3), key=key).loss)
+        amsgrad_loss = float(proxies.train(task, optax.amsgrad(3e-3), key=key).loss)
+        assert amsgrad_loss < 0.8 * initial_loss
+        assert adam_loss > 2.0 * initial_loss

@@ -1,4 +1,4 @@
-"""A training in a lane gives the result of the same training alone."""
+"""Tests that a training in a lane has the result of the same training without lanes."""
 
 from functools import cache
 
@@ -16,6 +16,8 @@ from proxies.training.loop import Loop
 from tests.proxies.compiling import FAST_COMPILATION
 
 STEPS = 12
+LANE_COUNT = 8
+TRAINING_COUNT = 12
 OPS = frozenset(["add", "divide", "interp", "multiply", "sign", "sqrt", "square"])
 PROGRAMS = ("adamw_paper", "lion", "momentum", "sgd")
 
@@ -26,21 +28,24 @@ def loop():
 
 
 def entry(number):
-    """Return the arguments of a training.
+    """Return the arguments of one of `TRAINING_COUNT` example trainings.
 
-    Its program, seed, length, divergence and loss limits follow from `number`.
+    `number` is the seed, and determines the program, the number of steps, whether there are loss
+    limits, and whether the training diverges.
     """
-    rates = proxies.relative_rates("cosine", STEPS, STEPS)
-    schedule = StepSchedule.plain(rates, [STEPS, 5, 9][number % 3])
-    if number % 5 == 3:
+    learning_rates = proxies.relative_rates("cosine", STEPS, STEPS)
+    schedule = StepSchedule.plain(learning_rates, [STEPS, 5, 9][number % 3])
+    has_loss_limits, diverges = number % 5 == 3, number % 7 == 5
+    if has_loss_limits:
         schedule = schedule._replace(limits=np.full(STEPS, 0.5, np.float32))
-    factor = np.float32(1e30 if number % 7 == 5 else 1.0)
+    factor = np.float32(1e30 if diverges else 1.0)
     key_data = np.asarray(jax.random.key_data(jax.random.key(number)))
     return Entry(key_data, schedule, (encode(zoo.load(PROGRAMS[number % 4]), OPS), factor))
 
 
 @cache
-def train_alone(number):
+def train_without_lanes(number):
+    """Return the result of an example training that was not run in a lane."""
     key_data, schedule, operands = entry(number)
     key = jax.random.wrap_key_data(key_data)
     return jax.device_get(compiled_training()(loop().task.data, key, schedule, operands))
@@ -60,15 +65,22 @@ def compiled_training():
 
 
 @cache
-def lanes(devices):
-    data = loop().task.data
+def lanes_on(device_count):
+    devices = jax.devices()[:device_count]
     return Lanes(
-        loop(), data, entry(0), 8, jax.devices()[:devices], 2, compiler_options=FAST_COMPILATION
+        loop(),
+        loop().task.data,
+        entry(0),
+        LANE_COUNT,
+        devices,
+        steps_per_advance=2,
+        compiler_options=FAST_COMPILATION,
     )
 
 
-def assert_same(result, number):
-    expected = train_alone(number)
+def assert_same_result(result, number):
+    """Assert that an example training in a lane has the result of the training without lanes."""
+    expected = train_without_lanes(number)
     assert result.diverged == expected.diverged
     assert result.stopped == expected.stopped
     assert result.steps == expected.steps
@@ -78,75 +90,81 @@ def assert_same(result, number):
 
 
 def test_the_example_trainings_end_in_different_ways():
-    ends = {(bool(a.diverged), bool(a.stopped), int(a.steps)) for a in map(train_alone, range(12))}
-    assert {(False, False, 12), (False, False, 5), (False, False, 9)} < ends
-    assert any(diverged for diverged, _, _ in ends)
-    assert any(stopped for _, stopped, _ in ends)
+    results = [train_without_lanes(number) for number in range(TRAINING_COUNT)]
+    completed = [result for result in results if not result.diverged and not result.stopped]
+    assert {int(result.steps) for result in completed} == {5, 9, STEPS}
+    assert any(result.diverged for result in results)
+    assert any(result.stopped for result in results)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("device_count", [1, 2])
 @settings(max_examples=4)
-@given(order=st.permutations(range(12)), advances=st.integers(1, 4))
-def test_lanes_refilled_in_any_order_give_the_results_of_single_trainings(devices, order, advances):
-    batch, waiting, active, results = lanes(devices), list(order), {}, {}
-    while waiting or active:
-        empty = [lane for lane in range(8) if lane not in active]
-        loaded = batch.next_group(empty)[: len(waiting)]
-        active |= {lane: waiting.pop() for lane in loaded}
-        batch.load(loaded, [entry(active[lane]) for lane in loaded])
-        ended = [batch.advance() for _ in range(advances)][-1]
-        done = batch.next_group([lane for lane in active if ended[lane]])
-        for lane, result in zip(done, batch.finish(done), strict=True):
-            results[active.pop(lane)] = result
-    assert sorted(results) == list(range(12))
+@given(order=st.permutations(range(TRAINING_COUNT)), advances=st.integers(1, 4))
+def test_trainings_in_refilled_lanes_have_the_results_of_single_trainings(
+    device_count, order, advances
+):
+    lanes, waiting = lanes_on(device_count), list(order)
+    training_in, results = {}, {}  # the number of the training in each lane that is in use
+    while waiting or training_in:
+        empty = [lane for lane in range(LANE_COUNT) if lane not in training_in]
+        refilled = lanes.next_group(empty)[: len(waiting)]
+        training_in |= {lane: waiting.pop() for lane in refilled}
+        lanes.load(refilled, [entry(training_in[lane]) for lane in refilled])
+        has_ended = [lanes.advance() for _ in range(advances)][-1]
+        ended = lanes.next_group([lane for lane in training_in if has_ended[lane]])
+        for lane, result in zip(ended, lanes.finish(ended), strict=True):
+            results[training_in.pop(lane)] = result
+    assert sorted(results) == list(range(TRAINING_COUNT))
     for number, result in results.items():
-        assert_same(result, number)
+        assert_same_result(result, number)
 
 
-def test_each_device_holds_equally_many_lanes():
-    leaves = jax.tree.leaves(lanes(2)._state)
+def test_two_devices_hold_equally_many_lanes():
+    leaves = jax.tree.leaves(lanes_on(2)._state)
     assert {len(leaf.addressable_shards) for leaf in leaves} == {2}
-    assert {leaf.addressable_shards[0].data.shape[0] for leaf in leaves} == {4}
+    lanes_per_device = {leaf.addressable_shards[0].data.shape[0] for leaf in leaves}
+    assert lanes_per_device == {LANE_COUNT // 2}
 
 
-def test_a_lane_does_not_depend_on_empty_lanes_before_it():
+def test_the_result_of_a_lane_does_not_depend_on_empty_lanes_before_it():
     """The program takes a norm of row means, which have fewer numbers than the weights."""
     key_data, schedule, _ = entry(0)
     program = parse(
         "def train(w, g, lr):\n    u = g / norm(row_mean(abs(g)))\n    u = u * lr\n    return u"
     )
     ops = frozenset(["abs", "divide", "multiply", "norm", "row_mean"])
-    row_loop = Loop(loop().task, interpreter(ops))
-    example = Entry(key_data, schedule, (encode(program, ops), np.float32(0.1)))
-    batch = Lanes(
-        row_loop,
-        row_loop.task.data,
-        example,
+    task, rule = loop().task, interpreter(ops)
+    training = Entry(key_data, schedule, (encode(program, ops), np.float32(0.1)))
+    devices = jax.devices()[:1]
+    lanes = Lanes(
+        Loop(task, rule),
+        task.data,
+        training,
         4,
-        jax.devices()[:1],
+        devices,
         steps_per_advance=STEPS,
         compiler_options=FAST_COMPILATION,
     )
     results = []
     for lane in (2, 0):
-        batch.load([lane], [example])
-        batch.advance()
-        results += batch.finish([lane])
+        lanes.load([lane], [training])
+        lanes.advance()
+        results += lanes.finish([lane])
     np.testing.assert_array_equal(results[0].train_loss, results[1].train_loss)
-    key = jax.random.wrap_key_data(key_data)
-    compiled_alone = jax.jit(
+    train = jax.jit(
         proxies.compiled_train, static_argnums=(0, 1), compiler_options=FAST_COMPILATION
     )
-    expected = compiled_alone(
-        row_loop.task, row_loop.rule, row_loop.task.data, key, schedule, example.operands
-    )
+    key = jax.random.wrap_key_data(key_data)
+    expected = train(task, rule, task.data, key, schedule, training.operands)
     np.testing.assert_allclose(results[0].train_loss, expected.train_loss, rtol=1e-3)
 
 
-def test_lanes_that_devices_cannot_share_equally_and_weight_averaging_are_refused():
-    data = loop().task.data
+def test_lanes_that_devices_cannot_share_equally_are_refused():
     with pytest.raises(ValueError, match="3 lanes cannot be shared equally by 2 devices"):
-        Lanes(loop(), data, entry(0), 3, jax.devices()[:2], 1)
-    averaging = Loop(loop().task, loop().rule, weights=lambda params, state: params)
+        Lanes(loop(), loop().task.data, entry(0), 3, jax.devices()[:2], steps_per_advance=1)
+
+
+def test_lanes_for_a_rule_that_averages_weights_are_refused():
+    averaging_loop = Loop(loop().task, loop().rule, weights=lambda params, state: params)
     with pytest.raises(ValueError, match="cannot train in a batch"):
-        Lanes(averaging, data, entry(0), 2, jax.devices()[:1], 1)
+        Lanes(averaging_loop, loop().task.data, entry(0), 2, jax.devices()[:1], steps_per_advance=1)

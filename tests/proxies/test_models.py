@@ -1,4 +1,4 @@
-"""Properties of single models and tasks."""
+"""Tests of properties that only one model or task has, such as causal attention."""
 
 from typing import Any
 
@@ -22,28 +22,30 @@ def _first_batch(task: proxies.Task) -> Any:
     return task.batch(task.data, task.sample(partition, KEY))
 
 
-def test_a_causal_transformer_never_looks_ahead() -> None:
+def test_the_outputs_of_a_causal_transformer_do_not_depend_on_later_positions() -> None:
     specs = layers.transformer_specs(layers=2, width=8)
     params = layers.gaussian(KEY, specs)
-    x = jax.random.normal(jax.random.key(1), (3, 6, 8))
-    changed = x.at[:, 4:].add(1.0)
+    inputs = jax.random.normal(jax.random.key(1), (3, 6, 8))  # [sequences, positions, width]
+    first_changed = 4
+    changed_inputs = inputs.at[:, first_changed:].add(1.0)
     transform = quick_jit(lambda x: layers.transform(params, x, 2, 2, layers.causal(6)))
-    before, after = transform(x), transform(changed)
-    np.testing.assert_allclose(before[:, :4], after[:, :4], rtol=1e-5)
-    assert np.all(np.any(np.abs(before - after)[:, 4:] > 1e-3, axis=-1))
-
-
-def test_a_convolution_agrees_with_that_of_jax() -> None:
-    x = jax.random.normal(KEY, (2, 5, 6, 3))
-    weight = jax.random.normal(jax.random.key(1), (27, 4))
-    expected = jax.lax.conv_general_dilated(
-        x, weight.reshape(3, 3, 3, 4), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    # `convolve` orders patches by columns, then rows.
-    swapped_weight = weight.reshape(3, 3, 3, 4).swapaxes(0, 1).reshape(27, 4)
+    outputs, changed_outputs = transform(inputs), transform(changed_inputs)
     np.testing.assert_allclose(
-        quick_jit(layers.convolve)(x, swapped_weight), expected, rtol=1e-4, atol=1e-4
+        outputs[:, :first_changed], changed_outputs[:, :first_changed], rtol=1e-5
     )
+    differences = np.abs(outputs - changed_outputs)[:, first_changed:]
+    assert np.all(np.any(differences > 1e-3, axis=-1))
+
+
+def test_convolve_agrees_with_the_convolution_of_jax() -> None:
+    images = jax.random.normal(KEY, (2, 5, 6, 3))
+    kernel = jax.random.normal(jax.random.key(1), (27, 4)).reshape(3, 3, 3, 4)
+    expected = jax.lax.conv_general_dilated(
+        images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    # `convolve` orders the pixels of a patch by columns, then rows.
+    actual = quick_jit(layers.convolve)(images, kernel.swapaxes(0, 1).reshape(27, 4))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_sampled_gradient_of_the_policy_is_unbiased() -> None:
@@ -51,12 +53,13 @@ def test_the_sampled_gradient_of_the_policy_is_unbiased() -> None:
     params, batch = task.init(KEY), _first_batch(task)
     keys = jax.random.split(jax.random.key(4), 4000)
     assert task.gradient is not None
-    sample = quick_jit(jax.vmap(lambda key: task.gradient(params, batch, key)[1]))
-    sampled_gradients, exact = sample(keys), quick_jit(jax.grad(task.loss))(params, batch, KEY)
-    for name, gradients in sampled_gradients.items():
-        error = np.std(gradients, axis=0) / np.sqrt(len(keys))
-        deviations = (np.mean(gradients, axis=0) - exact[name]) / np.maximum(error, 1e-9)
-        assert np.mean(np.square(deviations)) < 2, name
+    sample_gradients = quick_jit(jax.vmap(lambda key: task.gradient(params, batch, key)[1]))
+    exact_gradient = quick_jit(jax.grad(task.loss))(params, batch, KEY)
+    for name, gradients in sample_gradients(keys).items():
+        standard_error = np.std(gradients, axis=0) / np.sqrt(len(keys))
+        difference = np.mean(gradients, axis=0) - exact_gradient[name]
+        z_scores = difference / np.maximum(standard_error, 1e-9)
+        assert np.mean(np.square(z_scores)) < 2, name
 
 
 def test_the_smoothed_gradient_points_towards_larger_error() -> None:
@@ -65,14 +68,15 @@ def test_the_smoothed_gradient_points_towards_larger_error() -> None:
     assert task.gradient is not None
     gradient = quick_jit(task.gradient)
     gradients = [gradient(params, batch, jax.random.key(seed))[1] for seed in range(6)]
-    mean = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *gradients)
-    scale = 0.5 / float(optax.tree.norm(mean))
+    mean_gradient = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *gradients)
+    norm = float(optax.tree.norm(mean_gradient))
 
-    def error(sign: float) -> float:
-        moved = jax.tree.map(lambda w, g: w + sign * scale * g, params, mean)
-        return float(task.loss(moved, batch, KEY))
+    def error_at(distance: float) -> float:
+        """Return the error after a move of the weights along the gradient."""
+        moved_params = jax.tree.map(lambda w, g: w + distance * g / norm, params, mean_gradient)
+        return float(task.loss(moved_params, batch, KEY))
 
-    assert error(-1.0) < error(0.0) < error(1.0)
+    assert error_at(-0.5) < error_at(0.0) < error_at(0.5)
 
 
 def test_generator_and_critic_minimise_different_losses() -> None:
@@ -80,43 +84,40 @@ def test_generator_and_critic_minimise_different_losses() -> None:
     params, batch = task.init(KEY), _first_batch(task)
     assert task.gradient is not None
     loss, gradients = quick_jit(task.gradient)(params, batch, KEY)
-    critic_loss, shared = quick_jit(jax.value_and_grad(task.loss))(params, batch, KEY)
+    value_and_grad = quick_jit(jax.value_and_grad(task.loss))
+    critic_loss, critic_loss_gradients = value_and_grad(params, batch, KEY)
     assert loss == pytest.approx(float(critic_loss))
     for name, gradient in gradients["critic"].items():
-        np.testing.assert_allclose(gradient, shared["critic"][name], rtol=1e-4, atol=1e-6)
-    # The generator's own gradient opposes that of the critic's loss.
-    cosine = sum(
-        jnp.vdot(g, s)
-        for g, s in zip(
-            jax.tree.leaves(gradients["generator"]),
-            jax.tree.leaves(shared["generator"]),
-            strict=True,
-        )
-    )
-    assert cosine < 0
+        expected = critic_loss_gradients["critic"][name]
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+    scalar_product = optax.tree.vdot(gradients["generator"], critic_loss_gradients["generator"])
+    assert scalar_product < 0
 
 
-def test_the_sliced_distance_of_a_shift_is_its_mean_squared_projection() -> None:
+def test_the_sliced_distance_of_shifted_points_is_the_mean_squared_projection_of_the_shift() -> (
+    None
+):
     rng = np.random.default_rng(0)
     points = rng.standard_normal((50, 6)).astype(np.float32)
     directions = np.linalg.qr(rng.standard_normal((6, 6)))[0].astype(np.float32)
     shift = np.arange(6, dtype=np.float32)
-    shuffled = rng.permutation(points) + shift
+    shifted_points = rng.permutation(points) + shift
     distance = adversarial.sliced_wasserstein(
-        jnp.asarray(points), jnp.asarray(shuffled), directions
+        jnp.asarray(points), jnp.asarray(shifted_points), directions
     )
-    assert distance == pytest.approx(np.square(shift).sum() / 6, rel=1e-5)
+    mean_squared_projection = np.square(directions.T @ shift).mean()
+    assert distance == pytest.approx(mean_squared_projection, rel=1e-5)
 
 
-def test_fine_tuning_pre_trains_on_photographs_of_its_own_part() -> None:
+def test_fine_tuning_starts_from_a_body_trained_on_photographs_of_the_same_part() -> None:
     patches = finetuning._patches("held-out", "digits-finetune")
     assert len(patches) == 16 * len(data.photos().part("held-out")[0])
-    trained = proxies.load("digits-finetune").init(KEY)
+    pretrained = proxies.load("digits-finetune").init(KEY)
     untrained = finetuning.finetune("untrained", "held-out", pre_steps=0).init(KEY)
     for name in ("weight_0", "bias_0", "weight_1", "bias_1"):
-        assert not np.array_equal(trained[name], untrained[name])
-    for name in ("weight_2", "bias_2"):
-        assert np.array_equal(trained[name], untrained[name])
+        assert not np.array_equal(pretrained[name], untrained[name])
+    for name in ("weight_2", "bias_2"):  # the head is not pretrained
+        assert np.array_equal(pretrained[name], untrained[name])
 
 
 @pytest.mark.parametrize(
@@ -128,24 +129,26 @@ def test_fine_tuning_pre_trains_on_photographs_of_its_own_part() -> None:
         ("kaiming", initializers.he_normal()),
     ],
 )
-def test_initialisations_have_the_deviations_of_jax(initialisation: str, initializer: Any) -> None:
-    drawn = initializer(KEY, (400, 300), jnp.float32)
-    assert deep.INITIALISATIONS[initialisation](400, 300) == pytest.approx(
-        float(drawn.std()), rel=0.02
-    )
+def test_initialisations_have_the_standard_deviations_of_jax(
+    initialisation: str, initializer: Any
+) -> None:
+    weights = initializer(KEY, (400, 300), jnp.float32)
+    expected = pytest.approx(float(weights.std()), rel=0.02)
+    assert deep.INITIALISATIONS[initialisation](400, 300) == expected
 
 
-def test_the_variants_of_the_deep_network_differ_as_their_names_say() -> None:
-    deviations = {
-        initialisation: float(proxies.load(f"deep-{initialisation}").init(KEY)["enter"].std())
-        for initialisation in deep.INITIALISATIONS
-    }
-    for initialisation, deviation in deviations.items():
-        assert deviation == pytest.approx(deep.INITIALISATIONS[initialisation](64, 32), rel=0.05)
-    assert proxies.load("deep-delayed").delay > 0 == proxies.load("deep-kaiming").delay
+def test_the_variants_of_the_deep_network_have_the_initialisation_in_their_name() -> None:
+    for name, standard_deviation in deep.INITIALISATIONS.items():
+        weights = proxies.load(f"deep-{name}").init(KEY)["enter"]
+        assert float(weights.std()) == pytest.approx(standard_deviation(64, 32), rel=0.05)
 
 
-def test_about_half_of_the_features_are_hidden_and_masks_differ() -> None:
-    rows = _first_batch(proxies.load("tumours-impute"))
-    assert float(rows.hidden.mean()) == pytest.approx(0.5, abs=0.05)
-    assert len(np.unique(np.asarray(rows.hidden), axis=0)) > 60
+def test_only_the_delayed_variant_of_the_deep_network_has_a_delay() -> None:
+    assert proxies.load("deep-delayed").delay > 0
+    assert proxies.load("deep-kaiming").delay == 0
+
+
+def test_about_half_of_the_features_to_impute_are_hidden_and_masks_differ() -> None:
+    is_hidden = np.asarray(_first_batch(proxies.load("tumours-impute")).hidden)
+    assert is_hidden.mean() == pytest.approx(0.5, abs=0.05)
+    assert len(np.unique(is_hidden, axis=0)) > 60

@@ -1,4 +1,4 @@
-"""User tasks from Python files, arrays and texts."""
+"""Tests of user tasks that Python files, arrays and texts define."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from proxies.tasks import paper
 from proxies.user_tasks import files as task_files
 from tests.proxies.compiling import quick_jit
 
-FACTORY = """
+TASK_FILE = """
 import dataclasses
 import proxies
 
 def task():
     return dataclasses.replace(proxies.load("quadratic"), split="search", steps=30)
 
-def number():
+def returns_int():
     return 7
 
-def broken():
+def raises():
     return 1 / 0
 """
 
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(tmp_path / "nan.npz", x=x * np.nan, y=classes)
     np.savez(tmp_path / "nameless.npz", a=x)
     (tmp_path / "none.npz").write_text("not arrays")
-    (tmp_path / "task.py").write_text(FACTORY)
+    (tmp_path / "task.py").write_text(TASK_FILE)
     words = ["quick", "brown", "fox", "jumps", "over", "lazy", "dog", "while", "it", "rains\n"]
     (tmp_path / "notes.txt").write_text(" ".join(rng.choice(words, 6000)))
     (tmp_path / "brief.txt").write_text("too short")
@@ -60,21 +60,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(tmp_path / "integers.npz", x=images[:64].astype(np.int64), y=labels[:64])
     np.savez(tmp_path / "targets.npz", x=images[:64], y=labels[:64] / 2)
     np.savez(tmp_path / "texts.npz", x=np.array(["a", "b"]), y=np.arange(2))
-    names = np.array([f"word{number}" for number in range(4000)])
-    drawn = np.minimum(rng.zipf(1.3, 40_000), 4000) - 1
-    (tmp_path / "words.txt").write_text(" ".join(names[drawn]))
+    vocabulary = np.array([f"word{number}" for number in range(4000)])
+    word_indices = np.minimum(rng.zipf(1.3, 40_000), 4000) - 1
+    (tmp_path / "words.txt").write_text(" ".join(vocabulary[word_indices]))
     return tmp_path
 
 
-def loss_ratio(task: proxies.Task, steps: int, rate: float) -> float:
+def loss_ratio(task: proxies.Task, steps: int, learning_rate: float) -> float:
     """Return the final loss divided by the loss of an untrained model."""
-    trained = proxies.train(task, optax.adam(rate), steps=steps, key=jax.random.key(0))
+    trained = proxies.train(task, optax.adam(learning_rate), steps=steps, key=jax.random.key(0))
     untrained = proxies.train(task, optax.sgd(0.0), steps=1, key=jax.random.key(0))
     return float(trained.loss / untrained.loss)
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "at_most"),
+    ("name", "steps", "max_loss_ratio"),
     [
         ("task.py:task", 30, 0.7),
         ("classes.npz", 200, 0.6),
@@ -82,24 +82,27 @@ def loss_ratio(task: proxies.Task, steps: int, rate: float) -> float:
         ("notes.txt", 100, 0.8),
     ],
 )
-def test_a_user_task_trains(folder: Path, name: str, steps: int, at_most: float) -> None:
+def test_training_a_user_task_lowers_its_loss(
+    folder: Path, name: str, steps: int, max_loss_ratio: float
+) -> None:
     task = proxies.load(f"{folder}/{name}")
     assert task is proxies.load(f"{folder}/{name}")
     assert task.name == f"{folder}/{name}"
     assert task.split == "search"
-    assert loss_ratio(task, steps, 0.02) < at_most
+    assert loss_ratio(task, steps, learning_rate=0.02) < max_loss_ratio
 
 
-def test_the_loss_on_small_separable_data_neither_collapses_nor_explodes(tmp_path: Path) -> None:
-    """The plain cross-entropy falls to e^-80 on some seeds and jumps to 100 on others."""
+def test_the_loss_on_small_separable_data_stays_between_1e_4_and_2(tmp_path: Path) -> None:
+    """Without label smoothing, the cross-entropy would be e^-80 on some seeds and 100 on others."""
     classes = np.arange(180) % 3
     x = np.random.default_rng(0).standard_normal((180, 4)) * 0.3
     x[:, 0] += classes
     np.savez(tmp_path / "separable.npz", x=x, y=classes)
     task = proxies.load(f"{tmp_path}/separable.npz")
-    for rate in (0.01, 0.3):
-        trained = proxies.train(task, optax.adam(rate), steps=200, key=jax.random.key(0))
-        assert 1e-4 < float(trained.loss) < 2.0
+    for learning_rate in (0.01, 0.3):
+        rule = optax.adam(learning_rate)
+        result = proxies.train(task, rule, steps=200, key=jax.random.key(0))
+        assert 1e-4 < float(result.loss) < 2.0
 
 
 @pytest.mark.parametrize(
@@ -107,11 +110,11 @@ def test_the_loss_on_small_separable_data_neither_collapses_nor_explodes(tmp_pat
     ["classes.npz", "notes.txt", "images.npz:paper-vit", "words.txt:paper-transformer"],
 )
 def test_the_parts_of_a_users_data_share_no_row(folder: Path, name: str) -> None:
-    parts = {part: proxies.load(f"{folder}/{name}@{part}") for part in data.PARTS}
-    rows = {
-        part: {row.tobytes() for row in np.asarray(task.data[0])} for part, task in parts.items()
-    }
-    assert [parts[part].split for part in data.PARTS] == list(data.PARTS)
+    rows = {}
+    for part in data.PARTS:
+        task = proxies.load(f"{folder}/{name}@{part}")
+        assert task.split == part
+        rows[part] = {row.tobytes() for row in np.asarray(task.data[0])}
     assert not rows["search"] & rows["held-out"]
     assert not rows["validation"] & (rows["search"] | rows["held-out"])
     assert all(rows.values())
@@ -123,8 +126,8 @@ def test_the_parts_of_a_users_data_share_no_row(folder: Path, name: str) -> None
         ("missing.npz", "cannot read"),
         ("task.py", "the name of the function is missing; write .*task.py:FUNCTION"),
         ("task.py:tusk", "task.py has no function 'tusk'"),
-        ("task.py:number", "in .*task.py returned int; return a proxies.Task"),
-        ("task.py:broken", "failed with ZeroDivisionError"),
+        ("task.py:returns_int", "in .*task.py returned int; return a proxies.Task"),
+        ("task.py:raises", "failed with ZeroDivisionError"),
         ("short.npz", "each part needs at least 32"),
         ("brief.txt", "has 0 blocks of 128 characters in its search part"),
         ("unequal.npz", "x of .* has 600 rows and y has 599"),
@@ -152,23 +155,25 @@ def test_the_parts_of_a_users_data_share_no_row(folder: Path, name: str) -> None
         ("notes.txt:paper-vit", "unknown model 'paper-vit' for .txt files; use one of attention"),
     ],
 )
-def test_the_error_for_an_invalid_file_names_the_fault_and_the_remedy(
+def test_the_error_about_an_invalid_file_names_the_fault_and_the_remedy_in_one_line(
     folder: Path, name: str, message: str
 ) -> None:
-    with pytest.raises(UserTaskError, match=message) as caught:
+    with pytest.raises(UserTaskError, match=message) as error_info:
         proxies.load(f"{folder}/{name}")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error_info.value)
 
 
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-mlp-10x", "adamw", "a.csv"])
-def test_names_without_a_task_files_suffix_are_not_user_tasks(name: str) -> None:
+def test_names_without_a_suffix_of_task_files_are_not_user_tasks(name: str) -> None:
     assert not task_files.is_user_task(name)
 
 
 @pytest.mark.parametrize(
-    ("name", "classes"), [("floats.npz:paper-vit", 3), ("words.txt:paper-transformer", 3_000)]
+    ("name", "class_count"), [("floats.npz:paper-vit", 3), ("words.txt:paper-transformer", 3_000)]
 )
-def test_the_models_of_the_paper_read_a_users_data(folder: Path, name: str, classes: int) -> None:
+def test_an_untrained_model_of_the_paper_predicts_the_classes_of_a_users_data_evenly(
+    folder: Path, name: str, class_count: int
+) -> None:
     task = proxies.load(f"{folder}/{name}")
 
     @quick_jit
@@ -177,36 +182,41 @@ def test_the_models_of_the_paper_read_a_users_data(folder: Path, name: str, clas
         return task.loss(task.init(key), batch, key)
 
     loss = float(first_loss(task.data, jax.random.key(0)))
-    assert (
-        0.9 * np.log(classes) < loss < np.log(classes) + 1.0
-    )  # an untrained model predicts all classes about equally
+    loss_of_even_prediction = np.log(class_count)
+    assert 0.9 * loss_of_even_prediction < loss < loss_of_even_prediction + 1.0
     assert task.name == f"{folder}/{name}"
     assert name.split(":")[0] in task.source
 
 
 def test_images_are_stored_unchanged_and_standardised_in_batches(folder: Path) -> None:
-    batches = {}
     for name in ("images", "floats"):
         task = proxies.load(f"{folder}/{name}.npz:paper-vit@validation")
-        rows = np.arange(len(task.data.labels))
-        batches[name] = task.batch(task.data, rows)
-        np.testing.assert_allclose(batches[name].pixels.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
-        np.testing.assert_allclose(batches[name].pixels.std(axis=(0, 1, 2)), 1.0, rtol=1e-4)
+        all_items = np.arange(len(task.data.labels))
+        pixels = task.batch(task.data, all_items).pixels
+        np.testing.assert_allclose(pixels.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
+        np.testing.assert_allclose(pixels.std(axis=(0, 1, 2)), 1.0, rtol=1e-4)
     assert proxies.load(f"{folder}/images.npz:paper-vit").data.pixels.dtype == np.uint8
 
 
 def test_the_vocabulary_comes_from_the_search_part(folder: Path) -> None:
-    """The held-out part contains words that are not in the vocabulary."""
-    parts = [proxies.load(f"{folder}/words.txt:paper-transformer@{part}") for part in data.PARTS]
-    blocks = [np.asarray(task.data.blocks) for task in parts]
-    assert blocks[0].max() < paper.SYMBOLS
-    assert [np.any(part == 0) for part in blocks] == [False, True, True]
-    counts = np.bincount(blocks[0].ravel())[1:]
-    assert np.all(np.diff(counts) <= 0)  # frequent words first
+    """Words that are not in the vocabulary have the code 0."""
+    blocks = {}
+    for part in data.PARTS:
+        task = proxies.load(f"{folder}/words.txt:paper-transformer@{part}")
+        blocks[part] = np.asarray(task.data.blocks)
+    assert blocks["search"].max() < paper.SYMBOLS
+    has_unknown_words = {part: bool(np.any(codes == 0)) for part, codes in blocks.items()}
+    assert has_unknown_words == {"search": False, "validation": True, "held-out": True}
+    counts = np.bincount(blocks["search"].ravel())[1:]
+    is_sorted_by_frequency = np.all(np.diff(counts) <= 0)
+    assert is_sorted_by_frequency
 
 
 def test_the_most_frequent_words_form_the_vocabulary() -> None:
-    code = paper.codes_of([*"babab", *map(str, range(4000))])
-    assert len(code) == paper.SYMBOLS - 1
-    assert (code["b"], code["a"], code["0"]) == (1, 2, 3)
+    codes = paper.codes_of([*"babab", *map(str, range(4000))])
+    assert len(codes) == paper.SYMBOLS - 1
+    assert (codes["b"], codes["a"], codes["0"]) == (1, 2, 3)
+
+
+def test_texts_are_split_into_lower_case_words_and_punctuation() -> None:
     assert paper.words("Don't\nPANIC!") == ["don", "'", "t", "\n", "panic", "!"]

@@ -1,4 +1,4 @@
-"""Tests that compare the training loop with closed forms."""
+"""Tests of the training loop, many of which compare losses with closed forms."""
 
 import gc
 from dataclasses import replace
@@ -23,14 +23,15 @@ from proxies import (
     train,
 )
 
-MAPS = Path("/proc/self/maps")
+MEMORY_MAPS = Path("/proc/self/maps")
 KEY = jax.random.key(0)
-BOWL = proxies.load("quadratic")
-CURVATURES = np.concatenate([np.ravel(c) for c in BOWL.data])
+QUADRATIC = proxies.load("quadratic")
+CURVATURES = np.concatenate([np.ravel(array) for array in QUADRATIC.data])
+"""The loss is half the sum of the squared weights times these curvatures."""
 
 
 def _rule(update_of: Any) -> optax.GradientTransformationExtraArgs:
-    """Return a rule that updates every weight by `update_of(gradient, operand, lr, t)`."""
+    """Return a rule that adds `update_of(gradient, operand, lr, t)` to every weight."""
 
     def init(params: Any, operand: Any = ()) -> Any:
         return operand
@@ -42,45 +43,48 @@ def _rule(update_of: Any) -> optax.GradientTransformationExtraArgs:
 
 
 def _updates(result: proxies.TrainingResult) -> np.ndarray:
-    """Return the change of the weights in each update but the last.
+    """Return the change of the weights in each step but the last, from the batch losses.
 
-    All weights are equal, and 1 at first.
+    All weights must be equal at each step; they are 1 initially.
     """
     weights = np.sqrt(2 * np.asarray(result.train_loss, np.float64) / CURVATURES.sum())
     return np.diff(weights)
 
 
-def _compilations() -> int:
+def _closed_form_loss(weights: np.ndarray) -> np.ndarray:
+    """Return the loss of weights [..., weights]."""
+    return 0.5 * (CURVATURES * weights**2).sum(axis=-1)
+
+
+def _compilation_count() -> int:
     return int(compiled_train._cache_size())  # type: ignore[attr-defined]
 
 
-@pytest.mark.skipif(not MAPS.exists(), reason="the system does not list memory maps")
-def test_a_deleted_executable_frees_its_memory_maps() -> None:
-    def maps() -> int:
-        gc.collect()
-        return len(MAPS.read_text().splitlines())
+@pytest.mark.skipif(not MEMORY_MAPS.exists(), reason="the system does not list memory maps")
+def test_deleting_executables_frees_their_memory_maps() -> None:
+    arguments = QUADRATIC.data, KEY, StepSchedule.plain(np.ones(5, np.float32), 5), ()
 
-    def compile_with(rate: float) -> Any:
-        arguments = BOWL.data, KEY, StepSchedule.plain(np.ones(5, np.float32), 5), ()
-        return compile_train(BOWL, optax.sgd(rate), *arguments)
+    def memory_map_count() -> int:
+        gc.collect()
+        return len(MEMORY_MAPS.read_text().splitlines())
+
+    def compile_with(learning_rate: float) -> Any:
+        return compile_train(QUADRATIC, optax.sgd(learning_rate), *arguments)
 
     compile_with(0.1)  # the first compilation makes additional memory maps
-    before = maps()
-    executables = [compile_with(rate) for rate in (0.2, 0.3, 0.4)]
-    map_count = maps() - before
-    assert (
-        executables[0](BOWL.data, KEY, StepSchedule.plain(np.ones(5, np.float32), 5), ()).steps == 5
-    )
+    initial_count = memory_map_count()
+    executables = [compile_with(learning_rate) for learning_rate in (0.2, 0.3, 0.4)]
+    executables_count = memory_map_count() - initial_count
+    assert executables[0](*arguments).steps == 5
     executables.clear()
-    assert map_count > 30
-    assert maps() - before < map_count / 4
+    assert executables_count > 30
+    assert memory_map_count() - initial_count < executables_count / 4
 
 
-def test_gradient_descent_on_the_bowl_follows_the_closed_form() -> None:
-    rate, steps = 0.1, 12
-    result = train(BOWL, optax.sgd(rate), steps=steps, key=KEY)
-    weights = (1 - rate * CURVATURES) ** np.arange(steps + 1)[:, None]
-    losses = 0.5 * (CURVATURES * weights**2).sum(axis=1)
+def test_gradient_descent_on_the_quadratic_task_has_the_losses_of_the_closed_form() -> None:
+    learning_rate, steps = 0.1, 12
+    result = train(QUADRATIC, optax.sgd(learning_rate), steps=steps, key=KEY)
+    losses = _closed_form_loss((1 - learning_rate * CURVATURES) ** np.arange(steps + 1)[:, None])
     np.testing.assert_allclose(result.train_loss, losses[:-1], rtol=1e-5)
     np.testing.assert_allclose(result.loss, losses[-1], rtol=1e-5)
     assert result.steps == steps
@@ -88,102 +92,112 @@ def test_gradient_descent_on_the_bowl_follows_the_closed_form() -> None:
 
 
 def test_a_diverging_training_ends_early_with_infinite_loss() -> None:
-    result = train(BOWL, optax.sgd(1e12), key=KEY)
+    result = train(QUADRATIC, optax.sgd(1e12), key=KEY)
     steps = int(result.steps)
     assert result.diverged
     assert result.loss == np.inf
-    assert steps < BOWL.steps
-    assert result.train_loss.shape == (BOWL.steps,)
+    assert steps < QUADRATIC.steps
+    assert result.train_loss.shape == (QUADRATIC.steps,)
     assert np.isfinite(result.train_loss[: steps - 1]).all()
     assert not np.isfinite(result.train_loss[steps - 1])
     assert np.isnan(result.train_loss[steps:]).all()
 
 
-def test_weights_that_the_last_update_makes_infinite_count_as_divergence() -> None:
-    result = train(BOWL, _rule(lambda g, operand, lr, t: g / 0.0), steps=1, key=KEY)
+def test_a_training_whose_last_update_makes_the_weights_infinite_has_diverged() -> None:
+    result = train(
+        QUADRATIC, _rule(lambda gradient, operand, lr, t: gradient / 0.0), steps=1, key=KEY
+    )
     assert np.isfinite(result.train_loss).all()
     assert result.diverged
     assert result.loss == np.inf
     assert result.steps == 1
 
 
-def test_a_diverging_lane_under_vmap_does_not_affect_the_others() -> None:
-    rule = _rule(lambda g, rate, lr, t: -rate * g)
-    rates = jnp.array([0.1, 1e12, 0.2])
-    results = jax.vmap(lambda rate: train(BOWL, rule, key=KEY, operands=(rate,)))(rates)
+def test_a_diverging_training_under_vmap_does_not_affect_the_other_trainings() -> None:
+    rule = _rule(lambda gradient, learning_rate, lr, t: -learning_rate * gradient)
+    learning_rates = jnp.array([0.1, 1e12, 0.2])
+    results = jax.vmap(lambda lr: train(QUADRATIC, rule, key=KEY, operands=(lr,)))(learning_rates)
     assert results.diverged.tolist() == [False, True, False]
-    assert results.steps[1] < BOWL.steps == results.steps[0] == results.steps[2]
-    single = train(BOWL, rule, key=KEY, operands=(rates[2],))
-    np.testing.assert_allclose(results.train_loss[2], single.train_loss, rtol=1e-5)
+    assert results.steps[1] < QUADRATIC.steps == results.steps[0] == results.steps[2]
+    without_vmap = train(QUADRATIC, rule, key=KEY, operands=(learning_rates[2],))
+    np.testing.assert_allclose(results.train_loss[2], without_vmap.train_loss, rtol=1e-5)
 
 
 def test_the_rule_receives_the_learning_rate_and_a_step_counted_from_one() -> None:
-    lrs = train(BOWL, _rule(lambda g, operand, lr, t: jnp.full_like(g, lr)), steps=8, key=KEY)
-    expected = 0.5 * (1 + np.cos(np.pi * np.arange(7) / 8))
-    np.testing.assert_allclose(_updates(lrs), expected, atol=1e-5)
-    steps = train(BOWL, _rule(lambda g, operand, lr, t: jnp.full_like(g, t)), steps=8, key=KEY)
-    np.testing.assert_allclose(_updates(steps), np.arange(1, 8), rtol=1e-5)
+    add_learning_rate = _rule(lambda gradient, operand, lr, t: jnp.full_like(gradient, lr))
+    result = train(QUADRATIC, add_learning_rate, steps=8, key=KEY)
+    cosine_schedule = 0.5 * (1 + np.cos(np.pi * np.arange(7) / 8))
+    np.testing.assert_allclose(_updates(result), cosine_schedule, atol=1e-5)
+    add_step = _rule(lambda gradient, operand, lr, t: jnp.full_like(gradient, t))
+    result = train(QUADRATIC, add_step, steps=8, key=KEY)
+    np.testing.assert_allclose(_updates(result), np.arange(1, 8), rtol=1e-5)
 
 
-def test_the_argument_schedule_replaces_the_cosine() -> None:
-    rule = _rule(lambda g, operand, lr, t: jnp.full_like(g, lr))
-    result = train(BOWL, rule, steps=8, schedule=optax.constant_schedule(0.5), key=KEY)
+def test_the_argument_schedule_replaces_the_cosine_schedule() -> None:
+    rule = _rule(lambda gradient, operand, lr, t: jnp.full_like(gradient, lr))
+    result = train(QUADRATIC, rule, steps=8, schedule=optax.constant_schedule(0.5), key=KEY)
     np.testing.assert_allclose(_updates(result), np.full(7, 0.5), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 3, 200])
 def test_a_schedule_has_peak_1_and_is_0_after_its_last_step(name: str, steps: int) -> None:
-    rates = relative_rates(name, steps, steps + 5)
-    assert rates.shape == (steps + 5,)
-    assert not rates[steps:].any()
-    assert (rates >= 0).all()
-    assert rates.max() == (1.0 if steps > 1 else rates[0])
+    budget = steps + 5
+    learning_rates = relative_rates(name, steps, budget)
+    assert learning_rates.shape == (budget,)
+    assert not learning_rates[steps:].any()
+    assert (learning_rates >= 0).all()
+    assert learning_rates.max() == (1.0 if steps > 1 else learning_rates[0])
 
 
-def test_one_compilation_serves_every_schedule_and_number_of_steps() -> None:
+def test_all_schedules_and_numbers_of_steps_up_to_the_budget_share_a_compilation() -> None:
     rule = optax.sgd(0.1)
-    before = _compilations()
+    compilations_before, budget = _compilation_count(), 12
     for name, steps in (("cosine", 12), ("constant", 12), ("linear", 5)):
-        rates = jnp.asarray(relative_rates(name, steps, 12))
-        result = compiled_train(BOWL, rule, BOWL.data, KEY, StepSchedule.plain(rates, steps), ())
-        single = train(BOWL, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
-        assert result.steps == single.steps == steps
-        np.testing.assert_array_equal(result.train_loss[:steps], single.train_loss)
-        np.testing.assert_array_equal(result.loss, single.loss)
-    assert _compilations() == before + 2  # budgets of 12 and of 5
+        learning_rates = jnp.asarray(relative_rates(name, steps, budget))
+        schedule = StepSchedule.plain(learning_rates, steps)
+        result = compiled_train(QUADRATIC, rule, QUADRATIC.data, KEY, schedule, ())
+        exact_budget = train(QUADRATIC, rule, steps=steps, schedule=SCHEDULES[name](steps), key=KEY)
+        assert result.steps == exact_budget.steps == steps
+        np.testing.assert_array_equal(result.train_loss[:steps], exact_budget.train_loss)
+        np.testing.assert_array_equal(result.loss, exact_budget.loss)
+    # One compilation for the budget of 12, and one of `train` for the budget of 5.
+    assert _compilation_count() == compilations_before + 2
 
 
-def test_new_operands_do_not_compile_again() -> None:
-    rule = _rule(lambda g, rate, lr, t: -rate * g)
-    before = _compilations()
-    losses = {
-        float(train(BOWL, rule, key=jax.random.key(seed), operands=(jnp.float32(rate),)).loss)
-        for seed, rate in enumerate((0.01, 0.02, 0.03))
-    }
+def test_trainings_with_different_operands_and_keys_share_a_compilation() -> None:
+    rule = _rule(lambda gradient, learning_rate, lr, t: -learning_rate * gradient)
+    compilations_before, losses = _compilation_count(), set()
+    for seed, learning_rate in enumerate((0.01, 0.02, 0.03)):
+        operands = (jnp.float32(learning_rate),)
+        result = train(QUADRATIC, rule, key=jax.random.key(seed), operands=operands)
+        losses.add(float(result.loss))
     assert len(losses) == 3
-    assert _compilations() == before + 1
+    assert _compilation_count() == compilations_before + 1
 
 
 def test_a_custom_gradient_replaces_the_gradient_of_the_loss() -> None:
-    def uphill(params: Any, batch: Any, key: jax.Array) -> Any:
-        loss, gradients = jax.value_and_grad(BOWL.loss)(params, batch, key)
+    def negated_gradient(params: Any, batch: Any, key: jax.Array) -> Any:
+        loss, gradients = jax.value_and_grad(QUADRATIC.loss)(params, batch, key)
         return loss, jax.tree.map(jnp.negative, gradients)
 
-    result = train(replace(BOWL, gradient=uphill), optax.sgd(0.1), steps=5, key=KEY)
+    task = replace(QUADRATIC, gradient=negated_gradient)
+    result = train(task, optax.sgd(0.1), steps=5, key=KEY)
     assert result.loss > result.train_loss[0]
 
 
-def test_unused_loss_keys_are_not_computed() -> None:
-    def noisy(params: Any, batch: Any, key: jax.Array) -> jax.Array:
-        return BOWL.loss(params, batch, key) + jax.random.uniform(key)
+def test_a_training_whose_loss_ignores_its_key_computes_no_keys() -> None:
+    def noisy_loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
+        return QUADRATIC.loss(params, batch, key) + jax.random.uniform(key)
 
-    def random_operations(task: proxies.Task) -> int:
+    def random_operation_count(task: proxies.Task) -> int:
+        """Count the XORs of a compiled training, which only random numbers need."""
         schedule = StepSchedule.plain(relative_rates("cosine", 5, 5), 5)
         arguments = (task, optax.set_to_zero(), task.data, KEY, schedule, ())
         return str(compiled_train.lower(*arguments).compile().as_text()).count(" xor(")
 
-    assert random_operations(BOWL) == 0 < random_operations(replace(BOWL, loss=noisy))
+    assert random_operation_count(QUADRATIC) == 0
+    assert random_operation_count(replace(QUADRATIC, loss=noisy_loss)) > 0
 
 
 @pytest.mark.parametrize(
@@ -201,78 +215,82 @@ def test_the_error_for_a_wrong_shape_or_dtype_names_the_function(
     change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        train(replace(BOWL, **change), optax.sgd(0.1), steps=2, key=KEY)
+        train(replace(QUADRATIC, **change), optax.sgd(0.1), steps=2, key=KEY)
 
 
 def test_fewer_than_one_step_is_an_error() -> None:
     with pytest.raises(ValueError, match="use at least 1"):
-        train(BOWL, optax.sgd(0.1), steps=0, key=KEY)
+        train(QUADRATIC, optax.sgd(0.1), steps=0, key=KEY)
 
 
 def test_a_training_stops_where_its_smoothed_loss_exceeds_the_limit() -> None:
-    unlimited = train(BOWL, optax.sgd(0.1), steps=12, key=KEY)
-    smooth = smoothed(np.asarray(unlimited.train_loss))
-    limits = np.full(12, np.inf, np.float32)
-    limits[7:] = smooth[7:] - 1e-3
-    schedule = StepSchedule.plain(np.ones(12, np.float32), 12)
-    result = compiled_train(
-        BOWL, optax.sgd(0.1), BOWL.data, KEY, schedule._replace(limits=limits), ()
-    )
-    assert bool(result.stopped)
-    assert not bool(result.diverged)
-    assert result.steps == 8
-    np.testing.assert_array_equal(result.train_loss[:8], unlimited.train_loss[:8])
-    assert np.isnan(result.train_loss[8:]).all()
-    assert result.loss > unlimited.loss
-    limits[7:] = smooth[7:] + 1e-3
-    below_limit = compiled_train(
-        BOWL, optax.sgd(0.1), BOWL.data, KEY, schedule._replace(limits=limits), ()
-    )
-    assert not bool(below_limit.stopped)
-    assert below_limit.loss == unlimited.loss
+    unlimited = train(QUADRATIC, optax.sgd(0.1), steps=12, key=KEY)
+    smooth_losses = smoothed(np.asarray(unlimited.train_loss))
+    first_limited = 7  # the index of the first step with a limit
+
+    def train_with_limits(distance: float) -> proxies.TrainingResult:
+        """Train with limits that are the smoothed losses plus a distance."""
+        limits = np.full(12, np.inf, np.float32)
+        limits[first_limited:] = smooth_losses[first_limited:] + distance
+        schedule = StepSchedule.plain(np.ones(12, np.float32), 12)._replace(limits=limits)
+        return compiled_train(QUADRATIC, optax.sgd(0.1), QUADRATIC.data, KEY, schedule, ())
+
+    above_limits = train_with_limits(-1e-3)
+    assert bool(above_limits.stopped)
+    assert not bool(above_limits.diverged)
+    assert above_limits.steps == 8
+    np.testing.assert_array_equal(above_limits.train_loss[:8], unlimited.train_loss[:8])
+    assert np.isnan(above_limits.train_loss[8:]).all()
+    assert above_limits.loss > unlimited.loss
+    below_limits = train_with_limits(1e-3)
+    assert not bool(below_limits.stopped)
+    assert below_limits.loss == unlimited.loss
 
 
 def test_weight_decay_is_subtracted_in_addition_to_the_update() -> None:
-    rate, steps = 0.1, 12
+    learning_rate, steps = 0.1, 12
     decays = np.linspace(0.0, 0.2, steps, dtype=np.float32)
     schedule = StepSchedule.plain(np.ones(steps, np.float32), steps)._replace(decays=decays)
-    result = compiled_train(BOWL, optax.sgd(rate), BOWL.data, KEY, schedule, ())
-    weights = np.prod(1 - decays[:, None] - rate * CURVATURES, axis=0)
-    np.testing.assert_allclose(result.loss, 0.5 * (CURVATURES * weights**2).sum(), rtol=1e-5)
+    result = compiled_train(QUADRATIC, optax.sgd(learning_rate), QUADRATIC.data, KEY, schedule, ())
+    weights = np.prod(1 - decays[:, None] - learning_rate * CURVATURES, axis=0)
+    np.testing.assert_allclose(result.loss, _closed_form_loss(weights), rtol=1e-5)
 
 
 @pytest.mark.parametrize("delay", [1, 3])
 def test_a_delayed_gradient_is_taken_at_earlier_weights(delay: int) -> None:
-    rate, steps = 0.1, 8
-    result = train(replace(BOWL, delay=delay), optax.sgd(rate), steps=steps, key=KEY)
-    weights = [np.ones_like(CURVATURES)] * (delay + 1)  # before the first step, the initial ones
+    learning_rate, steps = 0.1, 8
+    task = replace(QUADRATIC, delay=delay)
+    result = train(task, optax.sgd(learning_rate), steps=steps, key=KEY)
+    weights = [np.ones_like(CURVATURES)] * (delay + 1)  # the first steps use the initial weights
     for _ in range(steps):
-        weights.append(weights[-1] - rate * CURVATURES * weights[-1 - delay])
-    losses = [0.5 * (CURVATURES * row**2).sum() for row in weights]
-    np.testing.assert_allclose(result.train_loss, losses[:steps], rtol=1e-5)
-    np.testing.assert_allclose(result.loss, losses[-1], rtol=1e-5)
+        delayed_gradient = CURVATURES * weights[-1 - delay]
+        weights.append(weights[-1] - learning_rate * delayed_gradient)
+    delayed_losses = _closed_form_loss(np.stack(weights[:steps]))
+    np.testing.assert_allclose(result.train_loss, delayed_losses, rtol=1e-5)
+    np.testing.assert_allclose(result.loss, _closed_form_loss(weights[-1]), rtol=1e-5)
 
 
 def test_a_negative_delay_is_an_error() -> None:
     with pytest.raises(ValueError, match="delay is -1"):
-        replace(BOWL, delay=-1)
+        replace(QUADRATIC, delay=-1)
 
 
 def test_an_observed_training_returns_the_rms_of_updates_and_final_weights() -> None:
-    rate, steps = 0.1, 12
+    learning_rate, steps = 0.1, 12
     schedule = StepSchedule.plain(np.ones(steps, np.float32), steps)
-    arguments = (BOWL, optax.sgd(rate), BOWL.data, KEY, schedule, ())
-    plain, observed = compiled_train(*arguments), compiled_train(*arguments, observe=True)
-    weights = (1 - rate * CURVATURES) ** np.arange(steps + 1)[:, None]
-    sizes = np.sqrt(np.mean(np.diff(weights, axis=0) ** 2, axis=1))
-    np.testing.assert_allclose(observed.update_rms, sizes, rtol=1e-4)
-    final = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(observed.params)])
-    np.testing.assert_allclose(np.sort(final), np.sort(weights[-1]), rtol=1e-4)
-    assert plain.update_rms.shape == (0,)
-    assert plain.params is None
-    np.testing.assert_allclose(plain.loss, observed.loss, rtol=1e-5)
+    arguments = (QUADRATIC, optax.sgd(learning_rate), QUADRATIC.data, KEY, schedule, ())
+    observed = compiled_train(*arguments, observe=True)
+    weights = (1 - learning_rate * CURVATURES) ** np.arange(steps + 1)[:, None]
+    update_rms = np.sqrt(np.mean(np.diff(weights, axis=0) ** 2, axis=1))
+    np.testing.assert_allclose(observed.update_rms, update_rms, rtol=1e-4)
+    final_weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(observed.params)])
+    np.testing.assert_allclose(np.sort(final_weights), np.sort(weights[-1]), rtol=1e-4)
+    unobserved = compiled_train(*arguments)
+    assert unobserved.update_rms.shape == (0,)
+    assert unobserved.params is None
+    np.testing.assert_allclose(unobserved.loss, observed.loss, rtol=1e-5)
 
 
-def test_the_sharpness_of_the_bowl_is_its_largest_curvature() -> None:
-    eigenvalue = sharpness(BOWL, BOWL.init(KEY), BOWL.data, KEY)
+def test_the_sharpness_of_the_quadratic_task_is_its_largest_curvature() -> None:
+    eigenvalue = sharpness(QUADRATIC, QUADRATIC.init(KEY), QUADRATIC.data, KEY)
     assert float(eigenvalue) == pytest.approx(CURVATURES.max(), rel=1e-3)

@@ -14,6 +14,7 @@ from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch.gangs import run_gangs
 from primitives.machine.encoding import Code
 from primitives.machine.instructions import InstructionSet
+from primitives.machine.step import Inputs
 
 
 def run_batch(
@@ -23,6 +24,7 @@ def run_batch(
     sum_factors: jax.Array,
     tensors: jax.Array,
     scalars: jax.Array,
+    inputs: Inputs,
     *,
     use_kernel: bool = True,
 ) -> Any:
@@ -35,7 +37,7 @@ def run_batch(
     run_kernel = _kernel() if use_kernel else None
     if run_kernel is not None:
         implementations["cuda"] = partial(run_kernel, instructions, model)
-    return lax.platform_dependent(code, sum_factors, tensors, scalars, **implementations)
+    return lax.platform_dependent(code, sum_factors, tensors, scalars, inputs, **implementations)
 
 
 def runs_kernel(device: jax.Device) -> bool:

@@ -9,7 +9,7 @@ programs contain it. A lane waits at most until its next form is the most freque
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,14 @@ from jax import lax
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.encoding import FIRST, KIND, OPCODE, OUT, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
-from primitives.machine.step import scalar_value, tensor_value
+from primitives.machine.step import (
+    Inputs,
+    PyTree,
+    read_updates,
+    scalar_value,
+    tensor_value,
+    write_inputs,
+)
 
 Array = jax.Array
 
@@ -124,7 +131,8 @@ def run_gangs(
     sum_factors: Array,
     tensors: Array,
     scalars: Array,
-) -> tuple[Array, Array]:
+    inputs: Inputs,
+) -> tuple[PyTree, Array, Array]:
     """Run one step of every lane.
 
     Args:
@@ -134,10 +142,13 @@ def run_gangs(
         sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
         tensors: [lanes, registers, weights] float32.
         scalars: [lanes, registers] float32.
+        inputs: the inputs of the step; each array has a first axis [lanes].
 
     Returns:
-        The tensor and scalar registers after the step.
+        The updates as a pytree, and the tensor and scalar registers after the step, all with a
+        first axis [lanes].
     """
+    tensors, scalars = jax.vmap(partial(write_inputs, model))(tensors, scalars, inputs)
     gangs = Gangs(instructions, model, code, sum_factors)
 
     def run_block(lanes: Lanes) -> Lanes:
@@ -145,7 +156,8 @@ def run_gangs(
 
     start = Lanes(jnp.zeros(tensors.shape[0], jnp.int32), tensors, scalars)
     end = lax.while_loop(gangs.are_running, run_block, start)
-    return end.tensors, end.scalars
+    read = jax.vmap(partial(read_updates, model))
+    return read(code, end.tensors, end.scalars, inputs.factor), end.tensors, end.scalars
 
 
 class Gangs:

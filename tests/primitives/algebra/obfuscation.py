@@ -1,4 +1,4 @@
-"""Obfuscation of programs: the same update, written with more statements."""
+"""Functions that rewrite a program so that it has more statements and the same updates."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from primitives.program import MAX_STATEMENTS
 
 
 class Writer:
-    """Collects the statements of the obfuscated program, with new names for values and states.
+    """Writes the statements of the obfuscated program, with new names for values and states.
 
     Attributes:
-        statements: the statements so far.
+        rng: the random generator that chooses names and rewrites.
+        statements: the statements written so far.
         parameters: the parameters, with states renamed.
-        renamed: the new name of each parameter.
-        current: for each old name, the new name of the value that the old name refers to now.
+        parameter_names: the new name of each parameter, by old name.
+        value_names: the new name of each variable's current value, by old name.
     """
 
     def __init__(self, program, rng):
@@ -23,158 +24,176 @@ class Writer:
         self.statements = []
         states = program.returns[1:]
         numbers = rng.permutation(len(program.parameters))
-        self.parameters = [
-            p if p.name not in states and i > 1 else p._replace(name=f"p{numbers[i]}")
-            for i, p in enumerate(program.parameters)
-        ]
-        renamed = zip(program.parameters, self.parameters, strict=True)
-        self.renamed = {old.name: new.name for old, new in renamed}
-        self.current = dict(self.renamed)
+        self.parameters = []
+        for index, parameter in enumerate(program.parameters):
+            is_schedule_input = index > 1 and parameter.name not in states
+            name = parameter.name if is_schedule_input else f"p{numbers[index]}"
+            self.parameters.append(parameter._replace(name=name))
+        pairs = zip(program.parameters, self.parameters, strict=True)
+        self.parameter_names = {old.name: new.name for old, new in pairs}
+        self.value_names = dict(self.parameter_names)
 
     def emit(self, op, *args):
+        """Append a statement and return the name of its result."""
         target = f"x{len(self.statements)}"
         self.statements.append(Statement(target, op, args))
         return target
 
-    def value(self, arg):
-        return self.current[arg] if isinstance(arg, str) else arg
+    def renamed(self, arg):
+        """Return the new name of an operand; a constant is returned unchanged."""
+        return self.value_names[arg] if isinstance(arg, str) else arg
 
 
 def float32(value):
     return float(np.float32(value))
 
 
-# --- detours: each writes an op as several statements, or returns None if it does not apply ---
+# --- Rewrites of a statement as several. Each returns the name of the result, or None if the
+# rewrite does not apply to the op and its operands. ---
 
 
-def interp_as_sum(out, op, args):
+def interp_as_sum(writer, op, args):
     if op not in ("interp", "ema") or not isinstance(args[2], float):
         return None
-    rest = float32(np.float32(1) - np.float32(args[2]))
-    return out.emit(
+    complement = float32(np.float32(1) - np.float32(args[2]))
+    return writer.emit(
         "add",
-        out.emit("multiply", args[0], rest),
-        out.emit("multiply", args[1], args[2]),
+        writer.emit("multiply", args[0], complement),
+        writer.emit("multiply", args[1], args[2]),
     )
 
 
-def interp_as_subtraction(out, op, args):
+def interp_as_subtraction(writer, op, args):
     if op not in ("interp", "ema"):
         return None
-    rest = out.emit("subtract", 1.0, args[2])
-    return out.emit(
+    complement = writer.emit("subtract", 1.0, args[2])
+    return writer.emit(
         "add",
-        out.emit("multiply", args[0], rest),
-        out.emit("multiply", args[1], args[2]),
+        writer.emit("multiply", args[0], complement),
+        writer.emit("multiply", args[1], args[2]),
     )
 
 
-def interp_as_lerp(out, op, args):
+def interp_as_lerp(writer, op, args):
     if op not in ("interp", "ema") or not isinstance(args[2], str):
         return None
-    difference = out.emit("subtract", args[1], args[0])
-    return out.emit("add", args[0], out.emit("multiply", difference, args[2]))
+    difference = writer.emit("subtract", args[1], args[0])
+    return writer.emit("add", args[0], writer.emit("multiply", difference, args[2]))
 
 
-def sign_as_quotient(out, op, args):
+def sign_as_quotient(writer, op, args):
     if op != "sign":
         return None
     (x,) = args
-    size = [
-        lambda: out.emit("abs", x),
-        lambda: out.emit("sqrt", out.emit("multiply", x, x)),
-        lambda: out.emit("sqrt", out.emit("square", x)),
-    ][out.rng.integers(3)]()
-    return out.emit("divide", x, size)
+    absolute = [
+        lambda: writer.emit("abs", x),
+        lambda: writer.emit("sqrt", writer.emit("multiply", x, x)),
+        lambda: writer.emit("sqrt", writer.emit("square", x)),
+    ][writer.rng.integers(3)]()
+    return writer.emit("divide", x, absolute)
 
 
-def factor_split(out, op, args):
-    if op != "multiply" or not any(isinstance(a, float) for a in args):
+def split_factor(writer, op, args):
+    if op != "multiply" or not any(isinstance(arg, float) for arg in args):
         return None
-    x, c = args if isinstance(args[1], float) else args[::-1]
-    factor = float32(out.rng.choice([0.5, 3.0, 0.1, -2.0]))
-    return out.emit("multiply", out.emit("multiply", x, factor), float32(c / factor))
+    x, constant = args if isinstance(args[1], float) else args[::-1]
+    factor = float32(writer.rng.choice([0.5, 3.0, 0.1, -2.0]))
+    return writer.emit("multiply", writer.emit("multiply", x, factor), float32(constant / factor))
 
 
-def power_by_name(out, op, args):
+def named_power_as_power(writer, op, args):
     exponents = {"square": 2.0, "sqrt": 0.5, "cube": 3.0, "reciprocal": -1.0}
-    return out.emit("power", *args, exponents[op]) if op in exponents else None
+    return writer.emit("power", *args, exponents[op]) if op in exponents else None
 
 
-def square_as_product(out, op, args):
-    return out.emit("multiply", *args, *args) if op == "square" else None
+def square_as_product(writer, op, args):
+    return writer.emit("multiply", *args, *args) if op == "square" else None
 
 
-def quotient_as_product(out, op, args):
+def quotient_as_product(writer, op, args):
     if op != "divide" or not isinstance(args[1], str):
         return None
-    return out.emit("multiply", args[0], out.emit("reciprocal", args[1]))
+    return writer.emit("multiply", args[0], writer.emit("reciprocal", args[1]))
 
 
-def sum_as_difference(out, op, args):
+def sum_as_difference(writer, op, args):
     if op != "add" or not isinstance(args[1], str):
         return None
-    return out.emit("subtract", args[0], out.emit("negative", args[1]))
+    return writer.emit("subtract", args[0], writer.emit("negative", args[1]))
 
 
-def difference_as_sum(out, op, args):
+def difference_as_sum(writer, op, args):
     if op != "subtract" or not isinstance(args[1], str):
         return None
-    return out.emit("add", args[0], out.emit("multiply", args[1], -1.0))
+    return writer.emit("add", args[0], writer.emit("multiply", args[1], -1.0))
 
 
-DETOURS = [
-    interp_as_sum, interp_as_subtraction, interp_as_lerp, sign_as_quotient, factor_split,
-    power_by_name, square_as_product, quotient_as_product, sum_as_difference, difference_as_sum,
+REWRITES = [
+    interp_as_sum, interp_as_subtraction, interp_as_lerp, sign_as_quotient, split_factor,
+    named_power_as_power, square_as_product, quotient_as_product, sum_as_difference,
+    difference_as_sum,
 ]  # fmt: skip
 
-IDENTITIES = [
-    lambda out, x: out.emit("multiply", x, 1.0),
-    lambda out, x: out.emit("add", x, 0.0),
-    lambda out, x: out.emit("divide", x, 1.0),
-    lambda out, x: out.emit("negative", out.emit("negative", x)),
-    lambda out, x: out.emit("reciprocal", out.emit("reciprocal", x)),
-    lambda out, x: out.emit("multiply", out.emit("divide", x, 4.0), 4.0),
-    lambda out, x: out.emit("maximum", x, x),
-    lambda out, x: out.emit("interp", x, x, 0.3),
-    lambda out, x: out.emit("cbrt", out.emit("cube", x)),
-    lambda out, x: out.emit("subtract", out.emit("add", x, x), x),
-    lambda out, x: out.emit("identity", x),
+IDENTITIES = [  # rewrites of x whose result equals x
+    lambda writer, x: writer.emit("multiply", x, 1.0),
+    lambda writer, x: writer.emit("add", x, 0.0),
+    lambda writer, x: writer.emit("divide", x, 1.0),
+    lambda writer, x: writer.emit("negative", writer.emit("negative", x)),
+    lambda writer, x: writer.emit("reciprocal", writer.emit("reciprocal", x)),
+    lambda writer, x: writer.emit("multiply", writer.emit("divide", x, 4.0), 4.0),
+    lambda writer, x: writer.emit("maximum", x, x),
+    lambda writer, x: writer.emit("interp", x, x, 0.3),
+    lambda writer, x: writer.emit("cbrt", writer.emit("cube", x)),
+    lambda writer, x: writer.emit("subtract", writer.emit("add", x, x), x),
+    lambda writer, x: writer.emit("identity", x),
 ]
 
 
-def detour(out, op, args):
+def emit_rewritten(writer, op, args):
     """Write `op(*args)` as several statements and return the name of the result."""
-    for number in out.rng.permutation(len(DETOURS))[:6]:
-        replacement = DETOURS[number](out, op, args)
-        if replacement is not None:
-            return replacement
-    return IDENTITIES[out.rng.integers(len(IDENTITIES))](out, out.emit(op, *args))
+    for index in writer.rng.permutation(len(REWRITES))[:6]:
+        result = REWRITES[index](writer, op, args)
+        if result is not None:
+            return result
+    identity = IDENTITIES[writer.rng.integers(len(IDENTITIES))]
+    return identity(writer, writer.emit(op, *args))
 
 
-def obfuscated(program, rng, edits=6):
-    """Return `program` with about `edits` detours, dead code, and states renamed and reordered."""
-    out = Writer(program, rng)
-    max_edits = MAX_STATEMENTS - 2 * len(program.states) - 8 - len(program.statements)
-    edited = rng.choice(len(program.statements), size=max(min(edits, max_edits // 3), 1))
+def obfuscated(program, rng, max_rewrites=6):
+    """Return a longer program with the same updates as `program`.
+
+    Up to `max_rewrites` statements are rewritten, dead statements and a dead state may be added,
+    names and the order of states and operands change.
+    """
+    writer = Writer(program, rng)
+    free_statements = MAX_STATEMENTS - 2 * len(program.states) - 8 - len(program.statements)
+    rewrite_count = max(min(max_rewrites, free_statements // 3), 1)
+    rewritten_indices = rng.choice(len(program.statements), size=rewrite_count)
     for index, (target, op, args) in enumerate(program.statements):
-        args = tuple(out.value(arg) for arg in args)
-        out.current[target] = detour(out, op, args) if index in edited else out.emit(op, *args)
-        if rng.random() < 0.1:
-            out.emit(rng.choice(["sin", "square", "tanh"]), out.current[target])  # dead
-    copies = [out.emit("identity", out.current[state]) for state in program.returns[1:]]
-    update = out.emit("identity", out.current[program.update])
-    returned = [out.renamed[state] for state in program.returns[1:]]
-    for state, copy in zip(returned, copies, strict=True):
-        out.statements.append(Statement(state, "identity", (copy,)))
-    other_parameters = [out.parameters[i] for i in 2 + rng.permutation(len(out.parameters) - 2)]
-    if rng.random() < 0.5:
-        other_parameters.append(Parameter("idle", Kind.TENSOR, 0.0))
-        out.statements.append(Statement("idle", "add", (update, "idle")))
-        returned.append("idle")
-    returned = [returned[i] for i in rng.permutation(len(returned))]
-    commuted = [
-        s._replace(args=s.args[::-1]) if OPS[s.op].commutative and rng.random() < 0.5 else s
-        for s in out.statements
-    ]
-    return Program((*out.parameters[:2], *other_parameters), tuple(commuted), (update, *returned))
+        args = tuple(map(writer.renamed, args))
+        if index in rewritten_indices:
+            result = emit_rewritten(writer, op, args)
+        else:
+            result = writer.emit(op, *args)
+        writer.value_names[target] = result
+        if rng.random() < 0.1:  # add a dead statement
+            writer.emit(rng.choice(["sin", "square", "tanh"]), result)
+    copies = [writer.emit("identity", writer.value_names[state]) for state in program.returns[1:]]
+    update = writer.emit("identity", writer.value_names[program.update])
+    states = [writer.parameter_names[state] for state in program.returns[1:]]
+    for state, copy in zip(states, copies, strict=True):
+        writer.statements.append(Statement(state, "identity", (copy,)))
+    others = [writer.parameters[i] for i in 2 + rng.permutation(len(writer.parameters) - 2)]
+    if rng.random() < 0.5:  # add a dead state
+        others.append(Parameter("dead", Kind.TENSOR, 0.0))
+        writer.statements.append(Statement("dead", "add", (update, "dead")))
+        states.append("dead")
+    states = [states[i] for i in rng.permutation(len(states))]
+
+    def swap_at_random(statement):
+        if OPS[statement.op].commutative and rng.random() < 0.5:
+            return statement._replace(args=statement.args[::-1])
+        return statement
+
+    statements = tuple(map(swap_at_random, writer.statements))
+    return Program((*writer.parameters[:2], *others), statements, (update, *states))

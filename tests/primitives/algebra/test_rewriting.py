@@ -1,4 +1,4 @@
-"""The predicted change in size equals the change in size that the rewrite causes."""
+"""Tests that the size of a graph changes by the predicted number when a node is replaced."""
 
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
@@ -8,12 +8,13 @@ from primitives.graph.nodes import Nodes, read
 from tests.strategies import programs
 
 REPLACEMENTS = {
-    "reads the old operand": lambda nodes, old, other: nodes.call("tanh", old.args[0]),
+    "reads an operand of the old node": lambda nodes, old, other: nodes.call("tanh", old.args[0]),
     "reads the old node": lambda nodes, old, other: nodes.call("tanh", old),
     "reads another node": lambda nodes, old, other: nodes.call(
         "add", nodes.call("tanh", other), other
     ),
 }
+"""Functions that return a new node to replace the node `old`."""
 
 
 @given(programs(min_statements=3), st.data(), st.sampled_from(sorted(REPLACEMENTS)))
@@ -29,8 +30,8 @@ def test_the_predicted_size_change_equals_the_change_after_rewriting(program, da
     if change:
         rewritten = substitute(graph, nodes, {old: new})
         assert graph.size + change.statements == rewritten.size
-        assert nesting(graph) + change.nesting <= nesting(rewritten)
+        assert total_depth(graph) + change.nesting <= total_depth(rewritten)
 
 
-def nesting(graph):
+def total_depth(graph):
     return sum(node.depth for node in graph.live)

@@ -1,4 +1,4 @@
-"""Each rule rewrites as its equation states, and both sides are equal on its domain."""
+"""Tests that each rule applies as its equation states and keeps the value on its domain."""
 
 from itertools import islice, product
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from primitives import OPS, initial_state, parse, step
 from primitives.algebra import Domain, simplify
@@ -201,7 +200,7 @@ EXAMPLES = {
         ("power(g, 4.0)", None),
     ],
 }
-"""For each rule, pairs of an expression and its rewritten form; None if the rule must not apply."""
+"""For each rule, pairs of an expression and the result, or None if the rule must not apply."""
 
 TESTED_RULES = [*RULES, *(rule for rule in CANONICAL if rule.name == "named-power")]
 RULES_WITH_EXAMPLES = [
@@ -211,18 +210,19 @@ RULES_WITH_EXAMPLES = [
 ]
 
 
-def graph_of(expression, nodes):
+def graph_with(expression, nodes):
     """Return a graph that contains `expression`, and the node of `expression`."""
     text = f"def train(w, g, m, lr, t):\n  u = {expression}\n  m = g + m\n  x = u + m * 0.7\n"
-    program = parse(text + "  return x, m")
-    graph, _ = read(program, nodes)
-    program_of_expression = parse(f"def train(w, g, m, lr, t):\n  u = {expression}\n  return u, m")
-    return graph, read(program_of_expression, nodes)[0].update
+    graph, _ = read(parse(text + "  return x, m"), nodes)
+    program = parse(f"def train(w, g, m, lr, t):\n  u = {expression}\n  return u, m")
+    graph_of_expression, _ = read(program, nodes)
+    return graph, graph_of_expression.update
 
 
-def rewritten(rule, before):
+def apply_rule(rule, expression):
+    """Return a graph that contains `expression`, its nodes, and the nodes before and after."""
     nodes = Nodes()
-    graph, old = graph_of(before, nodes)
+    graph, old = graph_with(expression, nodes)
     return graph, nodes, old, rule.rewrite(Context(graph, nodes), old)
 
 
@@ -242,24 +242,25 @@ def test_every_rule_applies_to_some_op(rule):
 
 @pytest.mark.parametrize(("rule", "before", "after"), RULES_WITH_EXAMPLES)
 def test_a_rule_rewrites_an_expression_as_its_equation_states(rule, before, after):
-    _, nodes, old, new = rewritten(rule, before)
+    _, nodes, old, new = apply_rule(rule, before)
     if after is None:
         assert new is None or new is old
     else:
-        assert new is graph_of(after, nodes)[1], f"{before} became {new}"
+        assert new is graph_with(after, nodes)[1], f"{before} became {new}"
 
 
 @pytest.mark.parametrize(
-    ("rule", "before", "after"), [row for row in RULES_WITH_EXAMPLES if row.values[2]]
+    ("rule", "before", "after"), [example for example in RULES_WITH_EXAMPLES if example.values[2]]
 )
-def test_a_rule_holds_on_the_probe_streams(rule, before, after):
-    graph, _, old, new = rewritten(rule, before)
+def test_an_example_and_its_result_have_equal_values_on_the_probe_streams(rule, before, after):
+    graph, _, old, new = apply_rule(rule, before)
     assert Probe(graph).agrees(old, new, rule.domain)
 
 
-VALUES = ["g", "w", "abs(g)", "cosh(w)", "-cosh(g)", "tanh(w)", "cosh(g) + 1.0", "sign(g)", "m"]
-VALUES += ["row_mean(g)", "0.3"]
-NUMBERS = ["lr", "t", "cosh(global_norm(g))", "-cosh(global_norm(w))", "0.3", "-0.7"]
+OPERANDS = ["g", "w", "abs(g)", "cosh(w)", "-cosh(g)", "tanh(w)", "cosh(g) + 1.0", "sign(g)", "m"]
+OPERANDS += ["row_mean(g)", "0.3"]
+OPERANDS += ["lr", "t", "cosh(global_norm(g))", "-cosh(global_norm(w))", "-0.7"]  # scalars
+"""Expressions that are substituted for the variables of an equation."""
 EQUATIONS = [
     pytest.param(rule, equation, id=f"{rule.name}: {equation}")
     for rule in TESTED_RULES
@@ -268,43 +269,44 @@ EQUATIONS = [
 MAX_BINDINGS = 40
 
 
-def parts(pattern):
+def subpatterns(pattern):
+    """Yield a pattern and all patterns inside it."""
     yield pattern
     for arg in getattr(pattern, "args", ()):
-        yield from parts(arg)
+        yield from subpatterns(arg)
 
 
 def bindings(equation, context):
     """Yield the bindings of an equation's variables for which its conditions are proved."""
-    patterns = list(parts(equation.left))
+    patterns = list(subpatterns(equation.left))
     variables = list(dict.fromkeys(p for p in patterns if isinstance(p, Variable)))
     families = list(dict.fromkeys(p.family for p in patterns if isinstance(p, FamilyCall)))
-    candidates = [graph_of(text, context.nodes)[1] for text in dict.fromkeys(VALUES + NUMBERS)]
-    choices = [[node for node in candidates if v.may_match(node)] for v in variables]
-    choices += [[name for name, op in OPS.items() if family.has_member(op)] for family in families]
-    for chosen in product(*choices):
-        binding = dict(zip([*variables, *families], chosen, strict=True))
+    nodes = [graph_with(text, context.nodes)[1] for text in OPERANDS]
+    values = [[node for node in nodes if variable.may_match(node)] for variable in variables]
+    values += [[name for name, op in OPS.items() if family.has_member(op)] for family in families]
+    for combination in product(*values):
+        binding = dict(zip([*variables, *families], combination, strict=True))
         if all(condition.holds(context.range, binding) for condition in equation.when):
             yield binding
 
 
 @pytest.mark.parametrize(("rule", "equation"), EQUATIONS)
-def test_an_equation_holds_wherever_its_conditions_are_proved(rule, equation):
+def test_both_sides_of_an_equation_are_equal_where_its_conditions_are_proved(rule, equation):
     nodes = Nodes()
-    graph, _ = graph_of("g * w * lr * t", nodes)
+    graph, _ = graph_with("g * w * lr * t", nodes)
     context, probe = Context(graph, nodes), Probe(graph)
-    tried = list(islice(bindings(equation, context), MAX_BINDINGS))
-    assert tried
-    for binding in tried:
+    tested_bindings = list(islice(bindings(equation, context), MAX_BINDINGS))
+    assert tested_bindings
+    for binding in tested_bindings:
         left = equation.left.build(nodes, binding)
         if rule.name == "tan-of-arctan" and "cosh" in repr(left):
-            continue  # near pi / 2 all digits are lost, and the probes disagree
+            continue  # arctan(cosh(x)) is near pi / 2, where tan loses all digits
         right = equation.right.build(nodes, binding)
         assert probe.agrees(left, right, rule.domain), f"{left} is not {right}"
         assert rule.rewrite(context, left) is not None
 
 
-def test_only_listed_rules_are_functions():
+def test_all_rules_but_nine_are_defined_by_equations():
     assert {rule.name for rule in TESTED_RULES if not rule.equations} == {
         *("constant", "mean-of-means", "norm-of-number", "dot-of-numbers", "average"),
         *("power-form", "linear-form", "common-factor", "fold"),
@@ -313,21 +315,25 @@ def test_only_listed_rules_are_functions():
 
 SPECIAL_VALUES = [0.0, -0.0, 1.0, -1.0, 0.5, -0.3, 3.7, 1e-3, 1e10, -1e10, 1e30, -3e38]
 SPECIAL_VALUES += [1e-30, 1.2e-38, 1e-40, -1e-45, np.inf, -np.inf, np.nan]
+FLOAT32_LIMITS = np.finfo(np.float32)
 
 
-def flush_subnormals(x):
-    """Return x as float32 with subnormals replaced by zero."""
-    x = np.asarray(x, np.float32)
-    return np.where(np.abs(x) < np.finfo(np.float32).tiny, np.float32(0), x)
+def flush_subnormals(numbers):
+    """Return numbers as float32 with subnormals replaced by zero."""
+    numbers = np.asarray(numbers, np.float32)
+    return np.where(np.abs(numbers) < FLOAT32_LIMITS.tiny, np.float32(0), numbers)
 
 
-def in_float32(root):
-    """Return a node's values for all pairs of special values of w and g, and where all are finite.
+def float32_values(root):
+    """Compute a node in float32 for all pairs of special values of w and g.
 
-    Each pair is the weight and the gradient of a model with one weight.
+    Each pair is the weight and the gradient of a model with a single weight.
+
+    Returns:
+        The node's value for each pair; and whether it and all values that it depends on are finite.
     """
     w, g = (flush_subnormals(x).ravel() for x in np.meshgrid(SPECIAL_VALUES, SPECIAL_VALUES))
-    leaves = {
+    inputs = {
         "w": w,
         "g": g,
         "m": flush_subnormals(g[::-1]),
@@ -337,7 +343,7 @@ def in_float32(root):
     values = {}
     for node in reachable([root]):
         if node.is_leaf:
-            values[node] = leaves[node.name]
+            values[node] = inputs[node.name]
         elif node.is_constant:
             values[node] = np.float32(node.value)
         else:
@@ -345,59 +351,47 @@ def in_float32(root):
             args = [values[arg] for arg in node.args]
             with np.errstate(all="ignore"):
                 values[node] = flush_subnormals(op.of_numbers(np, *args))
-    shape = w.shape
-    finite = np.logical_and.reduce(
-        [np.broadcast_to(np.isfinite(v), shape) for v in values.values()]
-    )
-    return np.broadcast_to(values[root], shape), finite
+    all_values = np.stack([np.broadcast_to(value, w.shape) for value in values.values()])
+    return np.broadcast_to(values[root], w.shape), np.isfinite(all_values).all(axis=0)
 
 
 @pytest.mark.parametrize(
     ("rule", "before", "after"),
     [
-        row
-        for row in RULES_WITH_EXAMPLES
-        if row.values[2] and row.values[0].domain < Domain.REAL and "orthog" not in row.values[1]
+        pytest.param(rule, before, after, id=f"{rule.name}: {before}")
+        for rule, before, after in (example.values for example in RULES_WITH_EXAMPLES)
+        if after and rule.domain < Domain.REAL and "orthogonalize" not in before
     ],
 )
-def test_a_rule_holds_in_float32_on_special_values(rule, before, after):
-    """The values include infinities and NaN if the rule's domain includes infinities and NaN."""
-    _, _, old, new = rewritten(rule, before)
-    (a, finite), (b, _) = in_float32(old), in_float32(new)
-    where = finite if rule.domain == Domain.FINITE else np.ones_like(finite)
-    assert where.any()
-    np.testing.assert_allclose(a[where], b[where], rtol=1e-5, atol=2e-38)
+def test_an_example_and_its_result_are_equal_in_float32_on_special_values(rule, before, after):
+    """Infinities and NaN are compared if the rule's domain includes infinities and NaN."""
+    _, _, old, new = apply_rule(rule, before)
+    expected, is_finite = float32_values(old)
+    actual, _ = float32_values(new)
+    is_compared = is_finite if rule.domain == Domain.FINITE else np.ones_like(is_finite)
+    assert is_compared.any()
+    np.testing.assert_allclose(expected[is_compared], actual[is_compared], rtol=1e-5, atol=2e-38)
 
 
 @settings(max_examples=40)
 @given(programs(min_statements=2, max_statements=12))
 def test_probes_agree_with_the_reference_interpreter(program):
-    """Each stream has the shapes of a model of two arrays of two matrices."""
-    nodes = Nodes()
-    graph, _ = read(program, nodes)
+    """Each stream has the shapes of a model with two arrays, each of two matrices."""
+    graph, _ = read(program, Nodes())
     with np.errstate(all="ignore"):
         updates = run(graph, 0).update
     inputs = streams()
-    for number in (0, 3, 8):
-
-        def model(stacked, step_number, number=number):
-            return list(stacked[step_number, number])
-
-        state = initial_state(program, model(inputs.weights, 0), np)
-        for i in range(STEPS):
-            update, state = step(
-                program,
-                state,
-                model(inputs.weights, i),
-                model(inputs.grads, i),
-                lr=inputs.lr[i],
-                t=i + 1,
-                xp=np,
-            )
-            expected = np.stack(update)
-            scale = np.nanmax(np.abs(expected), initial=0.0, where=np.isfinite(update))
+    for stream in (0, 3, 8):
+        state = initial_state(program, list(inputs.weights[0, stream]), np)
+        for index in range(STEPS):
+            weights = list(inputs.weights[index, stream])
+            gradients = list(inputs.grads[index, stream])
+            lr, t = inputs.lr[index], index + 1
+            update, state = step(program, state, weights, gradients, lr=lr, t=t, xp=np)
+            actual, expected = updates[index, stream], np.stack(update)
+            largest = np.nanmax(np.abs(expected), initial=0.0, where=np.isfinite(expected))
             np.testing.assert_allclose(
-                updates[i, number], expected, rtol=1e-6, atol=1e-9 * scale, equal_nan=True
+                actual, expected, rtol=1e-6, atol=1e-9 * largest, equal_nan=True
             )
 
 
@@ -411,57 +405,56 @@ def test_values_stay_within_their_ranges(program):
     with np.errstate(all="ignore"):
         for node in graph.live:
             value = np.asarray(probe.value(node))
-            value = np.where(np.abs(value) < 1.1754944e-38, 0, value)
+            value = np.where(np.abs(value) < FLOAT32_LIMITS.tiny, 0, value)
             value = np.where(np.abs(value) > 3.4e38, np.nan, value)
             low, high, _, _ = ranges(node)
-            slack = 1e-5 * max(abs(x) for x in (low, high, 1e-30) if np.isfinite(x))
-            assert not (value < low - slack).any(), (node, low)
-            assert not (value > high + slack).any(), (node, high)
+            tolerance = 1e-5 * max(abs(x) for x in (low, high, 1e-30) if np.isfinite(x))
+            assert not (value < low - tolerance).any(), (node, low)
+            assert not (value > high + tolerance).any(), (node, high)
 
 
-def test_probes_reject_wrong_rules():
+def test_probes_reject_wrong_equations():
     wrong = [("norm(g)", "global_norm(g)"), ("g / g", "1.0"), ("row_mean(g)", "col_mean(g)")]
     wrong += [("sqrt(square(g))", "g"), ("mean(g)", "matrix_mean(g)"), ("g * lr", "g * lr * lr")]
     wrong += [("g + 1e-6", "g"), ("interp(g, w, 0.9)", "interp(g, w, 0.9001)"), ("sign(g)", "1.0")]
     wrong += [("sqrt(abs(g))", "sqrt(g)"), ("log1p(abs(g))", "log1p(g)"), ("g", "arctanh(tanh(g))")]
-    for before, after in wrong:
+    for left, right in wrong:
         nodes = Nodes()
-        graph, old = graph_of(before, nodes)
-        _, new = graph_of(after, nodes)
-        assert not Probe(graph).agrees(old, new, Domain.REAL), before
+        graph, old = graph_with(left, nodes)
+        _, new = graph_with(right, nodes)
+        assert not Probe(graph).agrees(old, new, Domain.REAL), left
 
 
 def test_a_sum_that_cancels_within_one_op_counts_as_equal():
-    """Regression: (1 - a) x + a x for a huge a and a constant x."""
+    """Regression: for a huge a, (1 - a) x + a x was not recognised as x."""
     program = parse("def train(w, g):\n  u = interp(0.999, 0.999, dot(w, w))\n  return u")
     assert "interp" not in str(simplify(program, strict=True).program)
 
 
 def test_a_value_of_a_smaller_kind_may_not_be_the_operand_of_a_reduction():
     nodes = Nodes()
-    graph, old = graph_of("equal(w, w)", nodes)
+    graph, old = graph_with("equal(w, w)", nodes)
     assert may_replace(graph, nodes, old, nodes.constant(1.0))
-    graph, _ = graph_of("norm(equal(w, w))", nodes)
+    graph, _ = graph_with("norm(equal(w, w))", nodes)
     assert not may_replace(graph, nodes, old, nodes.constant(1.0))
-    assert not may_replace(
-        graph, nodes, nodes.constant(1.0), nodes.leaf(GRADIENT, Kind.TENSOR, "g")
-    )
+    gradient = nodes.leaf(GRADIENT, Kind.TENSOR, "g")
+    assert not may_replace(graph, nodes, nodes.constant(1.0), gradient)
 
 
 @settings(max_examples=40)
-@given(programs(min_statements=1, max_statements=14), st.randoms(use_true_random=False))
-def test_a_written_graph_is_read_back_unchanged(program, random):
+@given(programs(min_statements=1, max_statements=14))
+def test_reading_a_written_graph_gives_the_same_graph(program):
     nodes = Nodes()
-    graph, named = read(program, nodes)
-    written = write(Context(graph, nodes), program, named)
-    graph_read_back, _ = read(written, nodes)
-    assert parse(str(written)) == written
-    assert graph_read_back.update is graph.update
-    assert graph_read_back.next_values == graph.next_values
-    assert len(written.statements) <= len(program.statements)
+    graph, names = read(program, nodes)
+    written_program = write(Context(graph, nodes), program, names)
+    graph_of_written, _ = read(written_program, nodes)
+    assert parse(str(written_program)) == written_program
+    assert graph_of_written.update is graph.update
+    assert graph_of_written.next_values == graph.next_values
+    assert len(written_program.statements) <= len(program.statements)
 
 
 def test_the_documented_rules_are_up_to_date():
-    """`primitives.explain.language.rules_markdown()` prints the table of the page."""
+    """`primitives.explain.language.rules_markdown()` returns the table of rules of the page."""
     page = Path(__file__).parents[3] / "docs" / "simplification.md"
     assert rules_markdown() in page.read_text(encoding="utf-8")

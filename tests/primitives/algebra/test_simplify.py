@@ -1,23 +1,15 @@
-"""Simplification keeps the update, never lengthens a program, and is idempotent."""
+"""Tests that simplification keeps updates, never lengthens a program, and is idempotent."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from primitives import (
-    OPS,
-    Kind,
-    analyse,
-    live,
-    parse,
-    semantic_key,
-    zoo,
-)
+from primitives import OPS, Kind, analyse, live, parse, semantic_key, zoo
 from primitives.algebra import Domain, simplify
 from tests.primitives.algebra.obfuscation import obfuscated
 from tests.primitives.algebra.updates import STREAMS, assert_same_updates, run
-from tests.primitives.test_analysis import RAW_LION
+from tests.primitives.probes import RAW_LION
 from tests.strategies import programs
 
 ARITHMETIC = ["add", "subtract", "multiply", "divide", "interp", "negative", "square", "sqrt"]
@@ -38,7 +30,7 @@ def test_simplification_of_arithmetic_keeps_the_update(program):
 
 @settings(max_examples=10)
 @given(programs(min_statements=3, max_statements=10, op_names=ARITHMETIC))
-def test_rules_of_domain_always_keep_updates_that_are_not_finite(program):
+def test_rules_that_hold_for_all_numbers_also_keep_updates_that_are_not_finite(program):
     derivation = simplify(program, within=Domain.ALWAYS, strict=True)
     assert derivation.domain == Domain.ALWAYS
     assert_same_updates(program, derivation)
@@ -57,12 +49,12 @@ def test_a_constant_state_is_removed_from_an_ill_conditioned_update():
 @settings(max_examples=15)
 @given(programs(min_statements=3, max_statements=60))
 def test_simplification_is_idempotent_and_never_lengthens(program):
-    once = simplify(program, strict=True).program
-    assert simplify(once).program == once
-    assert simplify(once).steps == ()
-    assert len(once.statements) <= len(analyse(program).live_statements)
-    assert len(once.states) <= len(live(program).states)
-    assert parse(str(once)) == once
+    simplified = simplify(program, strict=True).program
+    assert simplify(simplified).program == simplified
+    assert simplify(simplified).steps == ()
+    assert len(simplified.statements) <= len(analyse(program).live_statements)
+    assert len(simplified.states) <= len(live(program).states)
+    assert parse(str(simplified)) == simplified
 
 
 @settings(max_examples=15)
@@ -70,15 +62,15 @@ def test_simplification_is_idempotent_and_never_lengthens(program):
 def test_each_step_starts_at_the_result_of_the_previous_one_and_is_not_longer(program):
     derivation = simplify(program)
     assert derivation.refused == ()
-    chain = [program, *(s.after for s in derivation.steps)]
-    assert [s.before for s in derivation.steps] == chain[:-1]
-    assert chain[-1] == derivation.program
-    lengths = [len(p.statements) for p in chain]
+    derived = [program, *(step.after for step in derivation.steps)]
+    assert [step.before for step in derivation.steps] == derived[:-1]
+    assert derived[-1] == derivation.program
+    lengths = [len(p.statements) for p in derived]
     assert lengths == sorted(lengths, reverse=True)
 
 
 def test_raw_lion_simplifies_to_nine_statements():
-    """The unused state is removed, the quotient is a sign, two interps fold into one."""
+    """The unused state is removed, m / sqrt(m * m) becomes a sign, two interps become one."""
     derivation = simplify(RAW_LION, strict=True)
     assert str(derivation.program) == (
         "def train(w, g, v, lr):\n"
@@ -119,31 +111,29 @@ def test_simplification_keeps_the_updates_of_the_zoo(name):
     assert len(derivation.program.states) == len(zoo.load(name).states)
 
 
-ALREADY_SHORT = ["adagrad", "adam", "adamw", "adamw_paper", "amsgrad", "lamb", "lion", "momentum"]
-ALREADY_SHORT += ["nadam", "rmsprop", "sgd", "sign_sgd", "signum"]
+NOT_SIMPLIFIED = ["adagrad", "adam", "adamw", "adamw_paper", "amsgrad", "lamb", "lion", "momentum"]
+NOT_SIMPLIFIED += ["nadam", "rmsprop", "sgd", "sign_sgd", "signum"]
 
 
-@pytest.mark.parametrize("name", ALREADY_SHORT)
-def test_known_optimizers_are_their_own_simplification(name):
+@pytest.mark.parametrize("name", NOT_SIMPLIFIED)
+def test_simplification_does_not_change_the_key_of_optimizers_that_are_already_simple(name):
     assert semantic_key(simplify(zoo.load(name)).program) == semantic_key(zoo.load(name))
 
 
-ROUND_TRIPS = 300
-MAX_FAILURES = 0.05
+MAX_FAILURE_RATE = 0.05
 
 
-@pytest.mark.parametrize("round_trips", [60, pytest.param(ROUND_TRIPS, marks=pytest.mark.slow)])
-def test_obfuscated_optimizers_simplify_to_the_original(round_trips):
-    """At least 95% of the programs simplify to the original; a failing test lists the others."""
+@pytest.mark.parametrize("program_count", [60, pytest.param(300, marks=pytest.mark.slow)])
+def test_at_least_95_percent_of_obfuscated_optimizers_simplify_to_the_original(program_count):
     keys = {name: semantic_key(simplify(zoo.load(name)).program) for name in zoo.names()}
     failures = []
-    for seed in range(round_trips):
+    for seed in range(program_count):
         name = zoo.names()[seed % len(keys)]
         program = obfuscated(zoo.load(name), np.random.default_rng(seed))
         derivation = simplify(program, strict=True)
         if semantic_key(derivation.program) != keys[name]:
             failures.append((name, seed))
-    assert len(failures) <= MAX_FAILURES * round_trips, failures
+    assert len(failures) <= MAX_FAILURE_RATE * program_count, failures
 
 
 @settings(max_examples=30)
@@ -152,13 +142,14 @@ def test_an_obfuscated_optimizer_makes_the_same_updates_in_more_statements(name,
     program = obfuscated(zoo.load(name), np.random.default_rng(seed))
     assert parse(str(program)) == program
     assert len(program.statements) > len(zoo.load(name).statements)
-    (a, _), (b, _) = run(zoo.load(name), "ordinary"), run(program, "ordinary")
-    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-7)
+    actual, _ = run(program, "ordinary")
+    expected, _ = run(zoo.load(name), "ordinary")
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-7)
 
 
 # --- states ---
 
-STATES = {
+REDUNDANT_STATES = {
     "a constant state": (
         "def train(w, g, m: tensor(2.0)):\n  u = g * m\n  return u, m",
         "def train(w, g):\n  u = g * 2.0\n  return u",
@@ -178,7 +169,7 @@ STATES = {
         "def train(w, g, m):\n"
         "  x = m * 0.9\n  m = x + g\n  y = sin(m)\n  z = y * m\n  u = z * 3.0\n  return u, m",
     ),
-    "a state kept at another scale": (
+    "a state whose constant factor can move into the update": (
         "def train(w, g, m, lr):\n  m = m * 0.9 + g * 0.3\n  u = m * (lr * 0.01)\n  return u, m",
         "def train(w, g, m, lr):\n"
         "  x = m * 0.9\n  m = x + g\n  lr = lr * 0.003\n  u = m * lr\n  return u, m",
@@ -190,9 +181,9 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("case", STATES)
+@pytest.mark.parametrize("case", REDUNDANT_STATES)
 def test_redundant_states_are_removed(case):
-    program, shorter = map(parse, STATES[case])
+    program, shorter = map(parse, REDUNDANT_STATES[case])
     derivation = simplify(program, strict=True)
     assert semantic_key(derivation.program) == semantic_key(shorter)
     assert len(derivation.program.states) == len(shorter.states)
@@ -202,7 +193,7 @@ def test_redundant_states_are_removed(case):
 @pytest.mark.parametrize(
     "text",
     [
-        "def train(w, g, m):\n  u = m\n  m = g\n  return u, m",  # last step's gradient
+        "def train(w, g, m):\n  u = m\n  m = g\n  return u, m",  # the gradient of the last step
         "def train(w, g, m: tensor(1.0), v):\n  u = m - v\n  m = m + g\n  v = v + g\n"
         "  return u, m, v",
         "def train(w, g, m: leaf, v):\n  m = mean(g) + m\n  v = mean(g) + v\n"
@@ -224,16 +215,16 @@ def test_a_tensor_of_ones_is_not_replaced_by_the_number_one_in_a_norm():
     text = "def train(w, g):\n  ones = equal(w, w)\n  n = norm(ones)\n  u = g / n\n  return u"
     derivation = simplify(parse(text), strict=True)
     assert "equal" in str(derivation.program)
-    number = parse("def train(w, g):\n  ones = equal(w, w)\n  u = g * ones\n  return u")
-    assert simplify(number).program == parse("def train(w, g):\n  return g")
+    without_norm = parse("def train(w, g):\n  ones = equal(w, w)\n  u = g * ones\n  return u")
+    assert simplify(without_norm).program == parse("def train(w, g):\n  return g")
 
 
 @settings(max_examples=15)
 @given(programs(min_statements=3, max_statements=14))
-def test_states_keep_their_kinds(program):
-    declared = {state.name: state.kind for state in program.states}
+def test_simplification_keeps_the_kinds_of_states(program):
+    kinds = {state.name: state.kind for state in program.states}
     for state in simplify(program).program.states:
-        assert state.kind == declared[state.name]
+        assert state.kind == kinds[state.name]
         assert state.kind in Kind
 
 
@@ -242,8 +233,8 @@ def test_unused_schedule_inputs_are_removed():
     assert [p.name for p in simplify(program).program.parameters] == ["w", "g", "lr"]
 
 
-def test_every_op_can_be_simplified():
+def test_simplification_keeps_the_update_of_each_op():
     for op in OPS.values():
-        args = ", ".join("lr" if operand_kind == "s" else "g" for operand_kind in op.operands)
+        args = ", ".join("lr" if operand_type == "s" else "g" for operand_type in op.operands)
         program = parse(f"def train(w, g, lr):\n  u = {op.name}({args})\n  return u")
         assert_same_updates(program, simplify(program, strict=True), STREAMS[:2])

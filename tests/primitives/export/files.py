@@ -1,4 +1,4 @@
-"""The exported files of the zoo; each is made and loaded once for all tests."""
+"""The exported files of the zoo, each generated and loaded once for all tests."""
 
 from functools import cache
 
@@ -9,11 +9,12 @@ from primitives.export import export, load
 from primitives.export.naming import camel_case
 
 REPRESENTATIVE = ("adamw", "adafactor", "amos", "eg_step_size", "lamb", "momentum")
-"""Programs that together have states of every kind, a schedule and weight decay; `momentum` reads
-only the gradient.
+"""Programs that together have states of every kind, a schedule and weight decay.
+
+`momentum` does not read the weights.
 """
 
-MOST_IN_SLOW = [
+REPRESENTATIVE_OR_SLOW = [
     pytest.param(name, marks=() if name in REPRESENTATIVE else pytest.mark.slow)
     for name in zoo.names()
 ]
@@ -22,19 +23,21 @@ MOST_IN_SLOW = [
 
 @cache
 def exported(name, target):
+    """Return the exported file of a zoo program for "optax" or "torch"."""
     return export(zoo.load(name), target, name, zoo.summary(name))
 
 
 @cache
 def module(name, target):
+    """Return the imported module of an exported file."""
     return load(exported(name, target))
 
 
-def alias(name):
-    """Return the function that creates the optax optimizer."""
+def optax_function(name):
+    """Return the function of an exported optax file that creates the optimizer."""
     return getattr(module(name, "optax"), name)
 
 
 def optimizer_class(name):
-    """Return the subclass of `torch.optim.Optimizer`."""
+    """Return the subclass of `torch.optim.Optimizer` in an exported PyTorch file."""
     return getattr(module(name, "torch"), camel_case(name))

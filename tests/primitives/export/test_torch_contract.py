@@ -1,4 +1,4 @@
-"""Exported PyTorch files meet PyTorch's requirements on an optimizer."""
+"""Tests that exported PyTorch optimizers meet PyTorch's requirements."""
 
 import copy
 import io
@@ -17,94 +17,107 @@ from primitives.kinds import Kind
 from tests.primitives.export.files import exported, module, optimizer_class
 
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
-STEPS = 4  # some programs change the weights only in every fourth step
-EVERY = pytest.mark.parametrize("name", zoo.names())
+STEP_COUNT = 4  # some programs change the weights only in every fourth step
+for_each_program = pytest.mark.parametrize("name", zoo.names())
 
 
-def parameters(seed=0, dtype=torch.float32):
+def random_parameters(seed=0, dtype=torch.float32):
     rng = np.random.default_rng(seed)
     return [
         torch.tensor(rng.normal(size=shape)).to(dtype).requires_grad_() for shape in SHAPES.values()
     ]
 
 
-def unpickled(value):
+def random_gradients(seed):
+    return [tensor.detach() for tensor in random_parameters(100 + seed)]
+
+
+def pickle_copy(value):
     return pickle.loads(pickle.dumps(value))
 
 
-def rising(completed_steps):
-    """Return the value of a schedule that can be pickled."""
+def rising_schedule(completed_steps):
+    """Return the schedule's value; a function of a module, unlike a lambda, can be pickled."""
     return 0.25 * (1 + completed_steps)
 
 
 WITH_SCHEDULE = [
-    name for name in zoo.names() if "schedule" in vars(optimizer_class(name)(parameters()))
+    name for name in zoo.names() if "schedule" in vars(optimizer_class(name)(random_parameters()))
 ]
-"""Programs whose update is not proportional to the learning-rate schedule."""
+"""Programs that need a learning-rate schedule, since their update is not proportional to it."""
 
 WITH_MODEL_STATE = [
     name
     for name in zoo.names()
-    if any(p.kind == Kind.SCALAR for p in roles(zoo.load(name)).program.states)
+    if any(state.kind == Kind.SCALAR for state in roles(zoo.load(name)).program.states)
 ]
-"""Programs with a state of the model: an array's update depends on the other arrays."""
+"""Programs with a state of the model, so that an array's update depends on the other arrays."""
 
 
 READS_WEIGHTS = {
-    name: any("w" in s.args for s in roles(zoo.load(name)).program.statements)
+    name: any("w" in statement.args for statement in roles(zoo.load(name)).program.statements)
     for name in zoo.names()
 }
 """Whether the update depends on the weights, by program."""
 
 
-def train(optimizer, params, steps=range(STEPS)):
-    """Perform a step for each number in `steps`, which is the seed of the random gradients."""
-    for number in steps:
-        for p, g in zip(params, parameters(100 + number), strict=True):
-            p.grad = g.detach().to(p.dtype)
+def train(optimizer, params, seeds=range(STEP_COUNT)):
+    """Take a step for each seed of random gradients, and return the parameters."""
+    for seed in seeds:
+        for param, gradient in zip(params, random_gradients(seed), strict=True):
+            param.grad = gradient.to(param.dtype)
         optimizer.step()
     return params
 
 
 def assert_close(actual, expected, rtol=1e-6):
-    for a, b in zip(actual, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=rtol, atol=rtol, equal_nan=False)
+    for actual_tensor, expected_tensor in zip(actual, expected, strict=True):
+        torch.testing.assert_close(
+            actual_tensor, expected_tensor, rtol=rtol, atol=rtol, equal_nan=False
+        )
 
 
-def default(name, key):
-    return exported(name, "torch").hyperparameters["learning_rate" if key == "lr" else key]
+def default_learning_rate(name):
+    return exported(name, "torch").hyperparameters["learning_rate"]
 
 
 # -- arguments ------------------------------------------------------------------------------------
 
 
-@EVERY
+@for_each_program
 def test_defaults_are_the_programs_constants(name):
-    defaults = optimizer_class(name)(parameters()).defaults
+    defaults = optimizer_class(name)(random_parameters()).defaults
     expected = exported(name, "torch").hyperparameters
-    assert defaults == {"lr" if k == "learning_rate" else k: v for k, v in expected.items()}
+    assert defaults == {
+        "lr" if key == "learning_rate" else key: value for key, value in expected.items()
+    }
 
 
-@EVERY
+@for_each_program
 def test_arguments_outside_their_intervals_are_rejected_by_name(name):
     program_roles = roles(zoo.load(name))
-    count = 0
+    rejected_count = 0
     for hyperparameter in (program_roles.learning_rate, *program_roles.hyperparameters):
-        is_rate = hyperparameter is program_roles.learning_rate
-        key = "lr" if is_rate else hyperparameter.name
-        interval = hyperparameter.interval
-        low, high = interval.low, interval.high
-        outside = [low - 1] * math.isfinite(low) + [high + 1] * math.isfinite(high)
-        outside += [low] * interval.open_low * math.isfinite(low)
-        outside += [high] * interval.open_high * math.isfinite(high)
-        count += len(outside)
-        for value in (*outside, *[math.nan] * bool(outside)):
-            with pytest.raises(ValueError, match=rf"{key} must be in .*, not {value}"):
-                optimizer_class(name)(parameters(), **{key: value})
-    assert count
+        is_learning_rate = hyperparameter is program_roles.learning_rate
+        argument = "lr" if is_learning_rate else hyperparameter.name
+        for value in values_outside(hyperparameter.interval):
+            with pytest.raises(ValueError, match=rf"{argument} must be in .*, not {value}"):
+                optimizer_class(name)(random_parameters(), **{argument: value})
+            rejected_count += 1
+    assert rejected_count
 
 
-@EVERY
+def values_outside(interval):
+    """Return numbers that are not in an interval, NaN included; [] for the whole real line."""
+    numbers = []
+    if math.isfinite(interval.low):
+        numbers.append(interval.low if interval.open_low else interval.low - 1)
+    if math.isfinite(interval.high):
+        numbers.append(interval.high if interval.open_high else interval.high + 1)
+    return [*numbers, math.nan] if numbers else []
+
+
+@for_each_program
 def test_an_empty_parameter_list_is_rejected(name):
     with pytest.raises(ValueError, match="empty parameter list"):
         optimizer_class(name)([])
@@ -113,62 +126,67 @@ def test_an_empty_parameter_list_is_rejected(name):
 # -- parameters and gradients ----------------------------------------------------------------------
 
 
-@EVERY
+@for_each_program
 def test_each_group_has_its_own_learning_rate(name):
-    """An array changes as if all groups had the learning rate of its group."""
-    rate = default(name, "lr")
+    """An array changes as if all groups had the learning rate of the array's group."""
+    learning_rate = default_learning_rate(name)
 
     def trained(*groups):
-        params = parameters()
-        options = [{"params": [params[i] for i in indices], "lr": lr} for indices, lr in groups]
-        return train(optimizer_class(name)(options), params)
+        """Train with groups that are given by the indices of their arrays and a learning rate."""
+        params = random_parameters()
+        param_groups = [
+            {"params": [params[index] for index in indices], "lr": lr} for indices, lr in groups
+        ]
+        return train(optimizer_class(name)(param_groups), params)
 
-    grouped = trained(((0, 3), rate), ((1, 2), rate / 2))
-    full, half = trained(((0, 1, 2, 3), rate)), trained(((0, 1, 2, 3), rate / 2))
-    assert_close(grouped, [full[0], half[1], half[2], full[3]])
-    assert not torch.equal(full[1], half[1])
+    two_groups = trained(((0, 3), learning_rate), ((1, 2), learning_rate / 2))
+    full_rate = trained(((0, 1, 2, 3), learning_rate))
+    half_rate = trained(((0, 1, 2, 3), learning_rate / 2))
+    assert_close(two_groups, [full_rate[0], half_rate[1], half_rate[2], full_rate[3]])
+    assert not torch.equal(full_rate[1], half_rate[1])
 
 
-@EVERY
+@for_each_program
 def test_a_group_with_learning_rate_0_does_not_change(name):
-    params = parameters()
+    params = random_parameters()
     groups = [{"params": params[:2], "lr": 0.0}, {"params": params[2:]}]
     train(optimizer_class(name)(groups), params)
-    start = parameters()
-    assert all(torch.equal(p, s) for p, s in zip(params[:2], start[:2], strict=True))
-    assert not torch.equal(params[3], start[3])
+    initial = random_parameters()
+    assert torch.equal(params[0], initial[0])
+    assert torch.equal(params[1], initial[1])
+    assert not torch.equal(params[3], initial[3])
 
 
-@EVERY
+@for_each_program
 def test_a_group_can_be_added_during_training(name):
-    params = parameters()
+    params = random_parameters()
     optimizer = optimizer_class(name)(params[:2])
-    train(optimizer, params, range(1))
+    train(optimizer, params, [0])
     optimizer.add_param_group({"params": params[2:]})
-    train(optimizer, params, range(1, STEPS + 1))
-    assert not torch.equal(params[3], parameters()[3])
-    assert all(torch.isfinite(p).all() for p in params)
+    train(optimizer, params, range(1, STEP_COUNT + 1))
+    assert not torch.equal(params[3], random_parameters()[3])
+    assert all(torch.isfinite(param).all() for param in params)
 
 
-@EVERY
+@for_each_program
 def test_parameters_without_gradients_do_not_change(name):
-    params = parameters()
+    params = random_parameters()
     optimizer = optimizer_class(name)(params)
     optimizer.step()
-    assert not any(optimizer.state.get(p) for p in params)
-    for _ in range(STEPS):
+    assert not any(optimizer.state.get(param) for param in params)
+    for _ in range(STEP_COUNT):
         params[0].grad = torch.ones_like(params[0])
         optimizer.step()
-    start = parameters()
-    assert not torch.equal(params[0], start[0])
-    for p, s in zip(params[1:], start[1:], strict=True):
-        assert torch.equal(p, s)
-        assert not optimizer.state.get(p)
+    initial = random_parameters()
+    assert not torch.equal(params[0], initial[0])
+    for param, initial_param in zip(params[1:], initial[1:], strict=True):
+        assert torch.equal(param, initial_param)
+        assert not optimizer.state.get(param)
 
 
-@EVERY
+@for_each_program
 def test_sparse_gradients_are_rejected(name):
-    params = parameters()
+    params = random_parameters()
     params[0].grad = torch.ones_like(params[0]).to_sparse()
     before = params[0].detach().clone()
     with pytest.raises(RuntimeError, match="no sparse gradients"):
@@ -176,33 +194,33 @@ def test_sparse_gradients_are_rejected(name):
     assert torch.equal(params[0], before)
 
 
-@EVERY
+@for_each_program
 def test_a_step_does_not_change_gradients(name):
-    params = parameters()
-    train(optimizer_class(name)(params), params, range(1))
-    for p, g in zip(params, parameters(100), strict=True):
-        assert torch.equal(p.grad, g)
+    params = random_parameters()
+    train(optimizer_class(name)(params), params, [0])
+    for param, gradient in zip(params, random_gradients(0), strict=True):
+        assert torch.equal(param.grad, gradient)
 
 
-@EVERY
+@for_each_program
 def test_step_calls_the_closure_once_with_gradients_enabled_and_returns_its_loss(name):
-    params, calls = parameters(), []
+    params, calls = random_parameters(), []
     optimizer = optimizer_class(name)(params)
 
     def closure():
         optimizer.zero_grad()
-        loss = sum((p**2).sum() for p in params)
+        loss = sum((param**2).sum() for param in params)
         loss.backward()
         calls.append(loss)
         return loss
 
     assert optimizer.step(closure) is calls[0]
     assert len(calls) == 1
-    other = parameters()
-    for p in other:
-        p.grad = 2 * p.detach()
-    assert optimizer_class(name)(other).step() is None
-    assert_close(params, other)
+    without_closure = random_parameters()
+    for param in without_closure:
+        param.grad = 2 * param.detach()
+    assert optimizer_class(name)(without_closure).step() is None
+    assert_close(params, without_closure)
 
 
 # -- states ----------------------------------------------------------------------------------------
@@ -217,150 +235,155 @@ def state_tensors(optimizer):
     ]
 
 
-@EVERY
+@for_each_program
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_training_resumed_from_a_saved_state_equals_uninterrupted_training(name, dtype):
-    params = parameters(dtype=dtype)
+    params = random_parameters(dtype=dtype)
     optimizer = optimizer_class(name)(params)
     train(optimizer, params, range(2))
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
-    copied = [p.detach().clone().requires_grad_() for p in params]
-    resumed = optimizer_class(name)(copied, lr=123.0)
+    resumed_params = [param.detach().clone().requires_grad_() for param in params]
+    resumed = optimizer_class(name)(resumed_params, lr=123.0)  # the saved state replaces 123
     file.seek(0)
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    for a, b in zip(state_tensors(optimizer), state_tensors(resumed), strict=True):
-        assert a.dtype == b.dtype
-        assert torch.equal(a, b)
-        assert a.data_ptr() != b.data_ptr()
+    for saved, loaded in zip(state_tensors(optimizer), state_tensors(resumed), strict=True):
+        assert saved.dtype == loaded.dtype
+        assert torch.equal(saved, loaded)
+        assert saved.data_ptr() != loaded.data_ptr()
     train(optimizer, params, range(2, 5))
-    train(resumed, copied, range(2, 5))
-    assert all(torch.equal(a, b) for a, b in zip(params, copied, strict=True))
+    train(resumed, resumed_params, range(2, 5))
+    assert all(map(torch.equal, params, resumed_params))
 
 
-@EVERY
-@pytest.mark.parametrize("copied", [copy.deepcopy, unpickled], ids=["copied", "pickled"])
-def test_a_copied_optimizer_trains_equally_and_independently(name, copied, monkeypatch):
-    monkeypatch.setitem(sys.modules, name, module(name, "torch"))  # as if it were imported
-    params = parameters()
-    schedule = {"schedule": rising} if name in WITH_SCHEDULE else {}
+@for_each_program
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, pickle_copy], ids=["deepcopy", "pickle"])
+def test_a_copied_optimizer_trains_equally_and_independently(name, make_copy, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, module(name, "torch"))  # pickle imports it by name
+    params = random_parameters()
+    schedule = {"schedule": rising_schedule} if name in WITH_SCHEDULE else {}
     optimizer = optimizer_class(name)(params, **schedule)
     train(optimizer, params, range(2))
-    copied_optimizer = copied(optimizer)
+    copied_optimizer = make_copy(optimizer)
     copied_params = copied_optimizer.param_groups[0]["params"]
     train(copied_optimizer, copied_params, range(2, 5))
     train(optimizer, params, range(2, 5))
-    assert all(torch.equal(p, c) for p, c in zip(params, copied_params, strict=True))
-    assert not any(p is c for p, c in zip(params, copied_params, strict=True))
+    for param, copied_param in zip(params, copied_params, strict=True):
+        assert torch.equal(param, copied_param)
+        assert param is not copied_param
 
 
 @pytest.mark.parametrize("name", WITH_SCHEDULE)
 def test_schedule_is_a_function_of_the_completed_steps(name):
     """The schedule is called with 0 in the first step. The default schedule is 1 in all steps."""
-    with_schedule, without = (
-        train(optimizer_class(name)(p, schedule=schedule), p, range(2))
-        for p, schedule in ((parameters(), rising), (parameters(), None))
-    )
-    expected = parameters()
+
+    def trained_with(schedule):
+        params = random_parameters()
+        return train(optimizer_class(name)(params, schedule=schedule), params, range(2))
+
+    expected = random_parameters()
     optimizer = optimizer_class(name)(expected)
-    for number in range(2):
-        optimizer.schedule = lambda completed_steps, n=number: rising(n)
-        train(optimizer, expected, [number])
-    assert_close(with_schedule, expected)
-    assert not torch.allclose(with_schedule[0], without[0], rtol=1e-6)
+    for completed in range(2):
+        optimizer.schedule = lambda _, completed=completed: rising_schedule(completed)
+        train(optimizer, expected, [completed])
+    actual = trained_with(rising_schedule)
+    assert_close(actual, expected)
+    assert not torch.allclose(actual[0], trained_with(None)[0], rtol=1e-6)
 
 
-@EVERY
+@for_each_program
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_16_bit_parameters_have_float32_states(name, dtype):
-    params = parameters(dtype=dtype)
+    params = random_parameters(dtype=dtype)
     optimizer = optimizer_class(name)(params)
-    train(optimizer, params, range(1))
-    assert {p.dtype for p in params} == {dtype}
-    assert {x.dtype for x in state_tensors(optimizer)} <= {torch.float32}
+    train(optimizer, params, [0])
+    assert {param.dtype for param in params} == {dtype}
+    assert {tensor.dtype for tensor in state_tensors(optimizer)} <= {torch.float32}
 
 
-@EVERY
+@for_each_program
 def test_bfloat16_steps_equal_rounded_float32_steps(name):
-    params = parameters(dtype=torch.bfloat16)
-    in_float32 = [p.detach().float().requires_grad_() for p in params]
-    grads = [g.detach().bfloat16() for g in parameters(100)]
-    for group in (params, in_float32):
-        for p, g in zip(group, grads, strict=True):
-            p.grad = g.to(p.dtype)
-        optimizer_class(name)(group).step()
-    assert_close([p.float() for p in params], in_float32, 2**-6)
+    params = random_parameters(dtype=torch.bfloat16)
+    float32_params = [param.detach().float().requires_grad_() for param in params]
+    gradients = [gradient.bfloat16() for gradient in random_gradients(0)]
+    for some_params in (params, float32_params):
+        for param, gradient in zip(some_params, gradients, strict=True):
+            param.grad = gradient.to(param.dtype)
+        optimizer_class(name)(some_params).step()
+    assert_close([param.float() for param in params], float32_params, 2**-6)
 
 
-@EVERY
+@for_each_program
 def test_float64_parameters_have_float64_states_and_steps(name):
-    params, in_float32 = parameters(dtype=torch.float64), parameters()
+    params, float32_params = random_parameters(dtype=torch.float64), random_parameters()
     optimizer = optimizer_class(name)(params)
-    train(optimizer, params, range(1))
-    assert {x.dtype for x in state_tensors(optimizer)} <= {torch.float64}
-    train(optimizer_class(name)(in_float32), in_float32, range(1))
-    assert_close([p.float() for p in params], in_float32, 1e-4)
+    train(optimizer, params, [0])
+    assert {tensor.dtype for tensor in state_tensors(optimizer)} <= {torch.float64}
+    train(optimizer_class(name)(float32_params), float32_params, [0])
+    assert_close([param.float() for param in params], float32_params, 1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.names() if name not in WITH_MODEL_STATE])
 def test_updates_of_arrays_are_independent_without_a_model_state(name):
-    params, alone = parameters(), parameters()
-    train(optimizer_class(name)(params), params)
-    for p, *grads in zip(alone, *(parameters(100 + n) for n in range(STEPS)), strict=True):
-        optimizer = optimizer_class(name)([p])
-        for g in grads:
-            p.grad = g.detach()
+    trained_together, trained_alone = random_parameters(), random_parameters()
+    train(optimizer_class(name)(trained_together), trained_together)
+    for index, param in enumerate(trained_alone):
+        optimizer = optimizer_class(name)([param])
+        for seed in range(STEP_COUNT):
+            param.grad = random_gradients(seed)[index]
             optimizer.step()
-    assert_close(params, alone)
+    assert_close(trained_together, trained_alone)
 
 
-@EVERY
+@for_each_program
 def test_learning_rate_schedulers_of_pytorch_scale_the_update(name):
-    """After two steps of the scheduler, learning rate and update are a quarter."""
-    rate = default(name, "lr")
+    """A scheduler that halves the learning rate twice divides the third update by 4."""
+    learning_rate = default_learning_rate(name)
 
-    def moves(scheduled):
-        params = parameters()
+    def third_update(scheduler_steps):
+        """Return the optimizer and its third update, at the initial parameters."""
+        params, initial = random_parameters(), random_parameters()
         optimizer = optimizer_class(name)(params)
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
-        for number in range(2):
-            train(optimizer, params, [number])
-            if scheduled:
+        for seed in range(2):
+            train(optimizer, params, [seed])
+            if scheduler_steps:
                 scheduler.step()
         with torch.no_grad():
-            for p, s in zip(params, parameters(), strict=True):
-                p.copy_(s)
+            for param, initial_param in zip(params, initial, strict=True):
+                param.copy_(initial_param)
         train(optimizer, params, [2])
-        return optimizer, [p - s for p, s in zip(params, parameters(), strict=True)]
+        return optimizer, [(a - b).detach() for a, b in zip(params, initial, strict=True)]
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a scheduler that never steps
-        (plain, full), (falling, quarter) = moves(False), moves(True)
-    assert plain.param_groups[0]["lr"] == rate
-    assert falling.param_groups[0]["lr"] == pytest.approx(rate / 4)
+        warnings.simplefilter("ignore", UserWarning)  # PyTorch warns if no scheduler step is taken
+        constant_optimizer, constant_update = third_update(scheduler_steps=False)
+        halved_optimizer, halved_update = third_update(scheduler_steps=True)
+    assert constant_optimizer.param_groups[0]["lr"] == learning_rate
+    assert halved_optimizer.param_groups[0]["lr"] == pytest.approx(learning_rate / 4)
     if not READS_WEIGHTS[name]:
-        for a, b in zip(quarter, full, strict=True):
-            torch.testing.assert_close(
-                a, b / 4, rtol=1e-3, atol=1e-7 + 1e-3 * float(b.detach().abs().max())
-            )
+        for actual, constant in zip(halved_update, constant_update, strict=True):
+            atol = 1e-7 + 1e-3 * float(constant.abs().max())
+            torch.testing.assert_close(actual, constant / 4, rtol=1e-3, atol=atol)
 
 
 def test_initial_values_of_states_are_arguments():
     name = "eg_step_size"
-    assert any(p[0] == INITIAL for h in roles(zoo.load(name)).hyperparameters for p in h.positions)
-    params = parameters()
+    positions = [p for h in roles(zoo.load(name)).hyperparameters for p in h.positions]
+    assert any(index == INITIAL for index, _ in positions)
+    params = random_parameters()
     optimizer = optimizer_class(name)(params, initial_size=2.0)
     size = optimizer._model(params[0])["size"]
     assert float(size) == 2.0
 
 
-@EVERY
-def test_a_step_mixes_no_devices(name):
-    """Like a GPU, the device `meta` accepts only numbers and tensors on the same device."""
+@for_each_program
+def test_a_step_uses_only_tensors_on_the_device_of_the_parameters(name):
+    """PyTorch refuses to combine tensors on the device `meta` with tensors on the CPU."""
     params = [torch.zeros(shape, device="meta") for shape in SHAPES.values()]
     optimizer = optimizer_class(name)(params)
     for _ in range(2):
-        for p in params:
-            p.grad = torch.zeros_like(p)
+        for param in params:
+            param.grad = torch.zeros_like(param)
         optimizer.step()
-    assert all(x.device.type == "meta" for x in state_tensors(optimizer))
+    assert all(tensor.device.type == "meta" for tensor in state_tensors(optimizer))

@@ -1,9 +1,8 @@
-"""Exported files of the zoo are equal to the programs, formatted and safe."""
+"""Tests that exported files of the zoo compute the programs' updates, are formatted and safe."""
 
 import ast
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,15 @@ import pytest
 from primitives import parse, zoo
 from primitives.export import Exported, ExportError, OptimizerNameError, check, export
 from primitives.export.check import TOLERANCE
+from tests.primitives.export.files import exported
 
 TARGETS = ("optax", "torch")
-GOLDENS = Path(__file__).parent / "goldens"
-
-
-@cache
-def exported(name: str, target: str) -> Exported:
-    return export(zoo.load(name), target, name, zoo.summary(name))
+STORED_FILES = Path(__file__).parent / "goldens"
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", zoo.names())
-def test_an_exported_file_equals_the_program_in_float64(name, target):
+def test_an_exported_file_computes_the_updates_of_the_program_in_float64(name, target):
     result = check(exported(name, target))
     assert result.steps == 100
     assert result.largest_difference <= TOLERANCE == 1e-9
@@ -31,10 +26,10 @@ def test_an_exported_file_equals_the_program_in_float64(name, target):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", ["lion", "adamw"])
-def test_exported_files_equal_the_goldens(name, target):
-    """Regenerate a golden with `evosearch export NAME --to TARGET`."""
-    golden = GOLDENS / f"{name}_{target}.py.txt"
-    assert exported(name, target).source == golden.read_text(encoding="utf-8")
+def test_exported_files_equal_the_stored_files(name, target):
+    """`evosearch export NAME --to TARGET` writes a new file to store."""
+    stored = STORED_FILES / f"{name}_{target}.py.txt"
+    assert exported(name, target).source == stored.read_text(encoding="utf-8")
 
 
 def test_exported_files_pass_ruff(tmp_path):
@@ -47,16 +42,16 @@ def test_exported_files_pass_ruff(tmp_path):
         ["format", "--check", "--isolated", "--line-length", "100"],
         ["check", "--isolated", "--line-length", "100", "--select", "E,F,W,I,B,UP,SIM,C4"],
     ):
-        done = subprocess.run(
+        result = subprocess.run(
             [*ruff, *command, str(tmp_path)], capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_file_that_differs_from_the_program_is_rejected_with_step_and_array(target):
+def test_the_error_about_a_file_that_computes_other_updates_names_step_and_array(target):
     file = exported("momentum", target)
-    broken = Exported(
+    wrong = Exported(
         parse(str(file.program).replace("0.9", "0.8")),
         file.target,
         file.name,
@@ -64,9 +59,9 @@ def test_a_file_that_differs_from_the_program_is_rejected_with_step_and_array(ta
         file.states,
         file.hyperparameters,
     )
-    assert broken.source != file.source
+    assert wrong.source != file.source
     with pytest.raises(ExportError, match=r"step 1, (update|m)"):
-        check(broken)
+        check(wrong)
 
 
 @pytest.mark.parametrize("name", ["", "a;b", "Adam W", "class", "jax", "1st", "x" * 41, 'a"""b'])
@@ -75,7 +70,7 @@ def test_an_invalid_name_is_rejected(name):
         export(zoo.load("sgd"), "optax", name)
 
 
-def test_a_summary_cannot_end_its_docstring():
+def test_quotes_in_a_summary_do_not_end_the_docstring_of_the_file():
     summary = 'Idea. """ + __import__("os").system("exit 3") + """ \\'
     for target in TARGETS:
         file = export(zoo.load("sgd"), target, "mine", summary)

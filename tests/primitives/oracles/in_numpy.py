@@ -1,8 +1,9 @@
-"""Oracles written from the papers in NumPy, for optimizers that neither optax nor PyTorch has.
+"""Oracles in NumPy, written from papers, for optimizers that neither optax nor PyTorch has.
 
-A rule for one array is a function `rule(memory, w, g, t)` that returns the update; `memory` is the
-dict of the array's state. Rules follow the papers, not the programs of the zoo: where a paper has a
-sum over all past steps, the rule computes that sum.
+Most optimizers treat arrays separately. Each is a function `rule(memory, w, g, t)` that returns the
+update of one array: `memory` is a dict that keeps the array's state, `w` the weights, `g` the
+gradient, and `t` the number of the step, from 1. Rules follow the papers, not the programs of the
+zoo: where a paper has a sum over all past steps, the rule computes this sum.
 """
 
 from collections import defaultdict
@@ -21,7 +22,7 @@ def average(memory, name, x, beta):
 
 
 def discounted(past, beta):
-    """Return the sum of beta^k times the value k steps ago, over all past values."""
+    """Return the sum over k of beta^k times the value k steps ago; the last value is the newest."""
     return sum(beta**age * x for age, x in enumerate(reversed(past)))
 
 
@@ -48,13 +49,13 @@ def eadam(memory, w, g, t):
 
 
 def adax(memory, w, g, t):
-    """Li et al. 2020; epsilon is added to sqrt(v) before correction, as in the authors' code."""
-    b2 = single(1e-4)
+    """Li et al. 2020; sqrt(v) + epsilon is corrected as a whole, as in the authors' code."""
+    beta2 = single(1e-4)
     past = memory.setdefault("past", [])
     past.append(g * g)
     m = average(memory, "m", g, B1)
-    v = b2 * discounted(past, 1 + b2)
-    correction = (1 + b2) ** t - 1
+    v = beta2 * discounted(past, 1 + beta2)
+    correction = (1 + beta2) ** t - 1
     return single(1.5e-3) * np.sqrt(correction) * m / (np.sqrt(v) + single(1e-12))
 
 
@@ -76,19 +77,19 @@ def amos(memory, w, g, t):
 
 
 def adam_accumulated(memory, w, g, t):
-    """Zhang et al. 2023, algorithm 1; moments decay at the beginning of each cycle of k steps.
+    """Zhang et al. 2023, algorithm 1; moments decay only at the first of four micro-batches.
 
-    The loss of each of the k micro-batches, and so its gradient, is divided by k.
+    The gradient of each micro-batch is divided by the number of micro-batches.
     """
-    k = 4
-    if t % k == 1:
+    micro_batches = 4
+    if t % micro_batches == 1:
         memory["m"] = B1 * memory.get("m", 0.0)
         memory["v"] = B2 * memory.get("v", 0.0)
-    memory["m"] = memory["m"] + (1 - B1) * (g / k)
-    memory["v"] = memory["v"] + (1 - B2) * (g / k) ** 2
-    if t % k:
+    memory["m"] = memory["m"] + (1 - B1) * (g / micro_batches)
+    memory["v"] = memory["v"] + (1 - B2) * (g / micro_batches) ** 2
+    if t % micro_batches:
         return np.zeros_like(w)
-    cycle = t // k
+    cycle = t // micro_batches
     m_hat = memory["m"] / (1 - B1**cycle)
     v_hat = memory["v"] / (1 - B2**cycle)
     return RATE * m_hat / (np.sqrt(v_hat) + EPS)
@@ -107,7 +108,7 @@ def adam_power_decay(memory, w, g, t):
 
 
 def adafactor_scaled(memory, g, t):
-    """Shazeer and Stern 2018, algorithm 4 (matrices: sums of rows and columns) and 5 (vectors)."""
+    """Shazeer and Stern 2018, algorithms 4 (matrices, with sums of rows and columns) and 5."""
     decay = 1 - float(t) ** -single(0.8)
     g2 = g * g + single(1e-30)
     if g.ndim >= 2:
@@ -127,7 +128,7 @@ def adafactor(memory, w, g, t):
 
 
 def adafactor_momentum(memory, w, g, t):
-    """The moving average of Adafactor's updates, as in the authors' code."""
+    """Shazeer and Stern 2018: moving average of Adafactor's updates, as in the authors' code."""
     return average(memory, "m", adafactor(memory, w, g, t), B1)
 
 
@@ -141,8 +142,8 @@ def cautious_lion(memory, w, g, t):
 
     The fraction of unmasked weights is at least 1e-3, as in the published code.
     """
-    before = memory.get("m", np.zeros_like(g))
-    direction = np.sign(B1 * before + (1 - B1) * g)
+    old_m = memory.get("m", np.zeros_like(g))
+    direction = np.sign(B1 * old_m + (1 - B1) * g)
     average(memory, "m", g, single(0.99))
     mask = direction * g > 0
     masked = np.where(mask, direction, 0.0) / max(mask.sum() / mask.size, single(1e-3))
@@ -162,7 +163,10 @@ def exponentiated_gradient(memory, w, g, t):
 
 
 def newton_schulz(x):
-    """Five Newton-Schulz steps of Jordan et al. 2024 on the singular values; a vector is n x 1."""
+    """Apply five Newton-Schulz steps of Jordan et al. 2024 to the singular values of a matrix.
+
+    The matrix is the last two axes of the array; a vector of n numbers is an n x 1 matrix.
+    """
     u, s, v = np.linalg.svd(x if x.ndim >= 2 else x.reshape(-1, 1), full_matrices=False)
     s = ratio(s, np.sqrt(np.sum(s * s, axis=-1, keepdims=True)))
     for _ in range(5):
@@ -171,10 +175,10 @@ def newton_schulz(x):
 
 
 def scion(memory, w, g, t):
-    """Pethick et al. 2025, algorithm 2 (constrained); spectral norm, one radius for all arrays."""
+    """Pethick et al. 2025, algorithm 2 (constrained): spectral norm, one radius for all arrays."""
     radius, step = 1 / single(0.02), single(0.0122) * single(0.02)
-    oracle = -radius * newton_schulz(average(memory, "d", g, B1))
-    return w - ((1 - step) * w + step * oracle)
+    boundary_point = -radius * newton_schulz(average(memory, "d", g, B1))
+    return w - ((1 - step) * w + step * boundary_point)
 
 
 def orthogonal_sgdm(memory, w, g, t):
@@ -185,7 +189,7 @@ def orthogonal_sgdm(memory, w, g, t):
 
 
 def each_array(rule):
-    """Return the oracle that applies a rule to each array."""
+    """Return the oracle that applies `rule` to each array, with a separate memory for each."""
 
     def start(weights):
         memory = defaultdict(dict)
@@ -199,28 +203,28 @@ def each_array(rule):
 
 
 def eg_step_size(weights):
-    """Amid et al. 2022: sign-based gains, one global step size, bounds as in the authors' code."""
+    """Amid et al. 2022: sign-based gains, a global step size, bounds as in the authors' code."""
     gains = {key: np.ones_like(w) for key, w in weights.items()}
     averages = {key: np.zeros_like(w) for key, w in weights.items()}
     momenta = {key: np.zeros_like(w) for key, w in weights.items()}
-    size = 1.0
+    step_size = 1.0
 
-    def flat(tree):
+    def flatten(tree):
         return np.concatenate([np.ravel(tree[key]) for key in weights])
 
     def step(weights, grads, t):
-        nonlocal size
-        g, m = flat(grads), flat(momenta)
-        lengths = np.linalg.norm(g) * np.linalg.norm(m)
-        cosine = g @ m / lengths if lengths else 0.0
-        size = np.clip(size * np.exp(single(1e-3) * cosine), single(0.1), 10.0)
+        nonlocal step_size
+        gradient, momentum = flatten(grads), flatten(momenta)
+        product_of_norms = np.linalg.norm(gradient) * np.linalg.norm(momentum)
+        cosine = gradient @ momentum / product_of_norms if product_of_norms else 0.0
+        step_size = np.clip(step_size * np.exp(single(1e-3) * cosine), single(0.1), 10.0)
         for key, grad in grads.items():
             agreement = np.sign(averages[key] * grad)
             gains[key] = gains[key] * np.exp(single(0.01) * agreement)
             gains[key] = np.clip(gains[key], single(0.01), 100.0)
             averages[key] = B1 * averages[key] + (1 - B1) * grad
             momenta[key] = B1 * momenta[key] + gains[key] * grad
-        return {key: size * momenta[key] for key in weights}
+        return {key: step_size * momenta[key] for key in weights}
 
     return step
 

@@ -1,4 +1,4 @@
-"""Oracles from optax. The zoo has optax's defaults, and epsilon at the same places in formulas."""
+"""Oracles from optax; the zoo has optax's default values and adds epsilon where optax does."""
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,9 @@ def relative_step(count):
 
 
 def muon_of_matrices():
-    """Return Muon with arrays viewed as in programs.
+    """Return optax's Muon for arrays of any shape, which are viewed as matrices as in programs.
 
-    The last two axes are a matrix; a vector is n x 1, and a number is 1 x 1.
+    The last two axes are a matrix; a vector of n numbers is n x 1, and a single number is 1 x 1.
     """
 
     def as_matrices(tree):
@@ -47,7 +47,7 @@ def muon_of_matrices():
         single(0.02),
         (3.4445, -4.775, 2.0315),
         beta=single(0.95),
-        eps=1e-30,  # for matrices of zeros, since in programs 0 / 0 = 0
+        eps=1e-30,  # makes 0 / (0 + eps) zero, since 0 / 0 is 0 in programs
         muon_weight_dimension_numbers=dimension_numbers,
     )
 
@@ -97,6 +97,8 @@ OPTIMIZERS = {
 
 
 def oracle(name):
+    """Return the oracle that wraps the optimizer `OPTIMIZERS[name]`."""
+
     def start(weights):
         with jax.enable_x64(True):
             optimizer = OPTIMIZERS[name]()

@@ -1,6 +1,6 @@
-"""Oracles from torch.optim, for optimizers whose formula there is that of the zoo.
+"""Oracles from torch.optim, for optimizers that have the same formula in PyTorch and in the zoo.
 
-PyTorch is imported when an oracle is created, because the fast tests run without it.
+PyTorch is imported when an oracle is created, because the fast tests run without PyTorch.
 """
 
 from tests.primitives.oracles import single
@@ -22,6 +22,8 @@ OPTIMIZERS = {
 
 
 def oracle(name):
+    """Return the oracle that wraps the optimizer `OPTIMIZERS[name]`."""
+
     def start(weights):
         import torch
 
