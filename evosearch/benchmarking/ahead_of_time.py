@@ -43,8 +43,10 @@ UPDATE_KERNEL = "optimizer_programs"
 """Name of the kernel that runs the lanes' programs."""
 _ARCHITECTURE = "sm_90a"
 _LOOPS = {"kWhile", "kConditional"}
-_GROUPS = {*_LOOPS, "kCommandBuffer", "kSequential"}
+_GROUPS = {*_LOOPS, "kCommandBuffer", "kSequential", "kAsyncStart", "kDynamicSliceFusion"}
+_NO_WORK = {"kAsyncDone"}
 _THUNK = re.compile(r"^( *)\d+: (k\w+) +\[[^]]*\] *(\S*)", re.MULTILINE)
+_HOST_WAIT = re.compile(r" (?:while(?!.*known_trip_count)|conditional)\(.*$", re.MULTILINE)
 _RESOURCES = re.compile(
     r"Function properties for (\S+)\n.*? (\d+) bytes spill stores.*\n.*Used (\d+) registers"
 )
@@ -56,8 +58,7 @@ class GraphNodes(NamedTuple):
     Attributes:
         outside: nodes that run once.
         in_loop: nodes in the function's loop; in `advance`, the nodes of a step.
-        nested: nodes in further loops and branches inside that loop; before each of these, the
-            device waits for the host.
+        nested: nodes in further loops and branches inside that loop.
     """
 
     outside: tuple[str, ...]
@@ -83,6 +84,8 @@ class CompiledFunction:
 
     Attributes:
         nodes: the graph nodes.
+        host_waits: number of loops and branches at which the device waits for the host, since
+            XLA does not know how often the loops run.
         kernels: the resources of each kernel, by its name.
         argument_bytes: size of the arguments: the state of all lanes, and the data.
         temporary_bytes: size of intermediate values.
@@ -90,6 +93,7 @@ class CompiledFunction:
     """
 
     nodes: GraphNodes
+    host_waits: int
     kernels: dict[str, KernelResources]
     argument_bytes: int
     temporary_bytes: int
@@ -113,10 +117,15 @@ def graph_nodes(thunks: str) -> GraphNodes:
             groups.pop()
         if kind in _GROUPS:
             groups.append((len(spaces), kind))
-        else:
+        elif kind not in _NO_WORK:
             loops = sum(group in _LOOPS for _, group in groups)
             nodes[min(loops, 2)].append(name or kind)
     return GraphNodes(*map(tuple, nodes))
+
+
+def host_waits(hlo: str) -> int:
+    """Return the number of loops without a known number of iterations, and of branches."""
+    return len(_HOST_WAIT.findall(hlo))
 
 
 def kernel_resources(log: str) -> dict[str, KernelResources]:
@@ -194,12 +203,14 @@ def _compiled(lowered: Any) -> CompiledFunction:
             "xla_dump_emitter_re": "ptx",
         }
         start = time.perf_counter()
-        memory = lowered.compile(compiler_options=options).memory_analysis()
+        executable = lowered.compile(compiler_options=options)
         seconds = time.perf_counter() - start
+        memory = executable.memory_analysis()
         (thunks,) = Path(folder).glob("*thunk_sequence_after_thunk_passes.txt")
         logs = [_ptxas(path) for path in sorted(Path(folder).glob("*.ptx"))]
         return CompiledFunction(
             graph_nodes(thunks.read_text()),
+            host_waits(executable.as_text()),
             kernel_resources("".join(logs)),
             memory.argument_size_in_bytes,
             memory.temp_size_in_bytes,
@@ -232,9 +243,9 @@ def setups() -> list[TaskSetup]:
 
 
 HEADER = (
-    "| task | lanes | nodes per step | nested | nodes of load, finish | arguments, MB "
+    "| task | lanes | nodes per step | nested | host waits | nodes of load, finish | arguments, MB "
     "| temporary, MB | registers | spills, bytes | compile, s |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -248,6 +259,7 @@ def table_row(setup: TaskSetup, lanes: int, batch: CompiledBatch) -> str:
         f"{lanes:,}",
         len(advance.nodes.in_loop),
         len(advance.nodes.nested),
+        advance.host_waits,
         ", ".join(str(sum(map(len, part.nodes))) for part in (load, finish)),
         round(advance.argument_bytes / 1e6),
         ", ".join(f"{part.temporary_bytes / 1e6:.0f}" for part in batch),

@@ -1,14 +1,16 @@
-"""Fast start of commands to kill: a process that has imported everything forks for each command.
+"""Runs commands, to kill them, in forks of a process that has imported all modules.
 
-Starting Python and importing JAX takes seconds; a fork takes milliseconds. So a test can kill a
-hundred searches in a minute. The parent only imports, since no thread of JAX may exist at the fork.
+Starting Python and importing JAX takes seconds; a fork takes milliseconds, so a test can kill a
+hundred searches in a minute. The parent process only imports, because a process must not fork while
+threads of JAX run.
 
-`python -m tests.evosearch.killing` reads one JSON request per line, runs the command and prints its
-exit status.
+`python -m tests.evosearch.killing` reads one JSON request per line, runs the command and prints the
+command's exit status.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -44,13 +46,14 @@ class Zygote:
         self._process.wait()
 
     def run(self, *arguments: str | Path, **options: Any) -> int:
-        """Run a command and return its exit status; -signal if it was killed.
+        """Run a command and return its exit status, or -9 if the command was killed.
 
         Args:
             *arguments: arguments of `evosearch`.
-            **options: `seconds` after which the command is killed; the number of the `write`, or of
-                the `commit` of the run's database, at which the command kills itself; whether
-                losses are fake (`fake_losses`).
+            **options: `seconds`: time after which the command is killed;
+                `write`: number of the write at which the command kills itself;
+                `commit`: number of the commit after which the command kills itself;
+                `fake_losses`: whether losses are fake.
         """
         request = {"arguments": [str(argument) for argument in arguments], **options}
         assert self._process.stdin is not None
@@ -84,7 +87,7 @@ def _main() -> None:
         seconds = request.pop("seconds", float("inf"))
         child = os.fork()
         if child == 0:
-            _child(**request)
+            _run_and_exit(**request)
         print(_wait_or_kill(child, seconds), flush=True)
 
 
@@ -100,7 +103,7 @@ def _wait_or_kill(child: int, seconds: float) -> int:
         time.sleep(0.002)
 
 
-def _child(
+def _run_and_exit(
     arguments: list[str],
     write: int | None = None,
     commit: int | None = None,
@@ -111,7 +114,7 @@ def _child(
     for descriptor in (0, 1) if os.environ.get("SHOW") else (0, 1, 2):
         os.dup2(null, descriptor)
     if commit is not None:
-        _die_after_commit(commit)
+        _kill_after_commit(commit)
     if fake_losses:
         from evosearch.pipeline import search
         from tests.evosearch.fake_losses import make_fake_scorer
@@ -121,9 +124,9 @@ def _child(
     status = 1
     try:
         from evosearch.cli.app import main
-        from tests.evosearch.faults import die, faults
+        from tests.evosearch.faults import fault_at_write, kill_this_process
 
-        with faults(write, die):
+        with fault_at_write(write, kill_this_process):
             main()
     except SystemExit as exit_request:
         status = exit_request.code if isinstance(exit_request.code, int) else 0
@@ -131,15 +134,15 @@ def _child(
         os._exit(status)
 
 
-def _die_after_commit(number: int) -> None:
+def _kill_after_commit(number: int) -> None:
     """Kill this process right after its `number`-th commit of a run's database."""
     from evosearch.runs.store import Store
 
-    commit, remaining = Store.commit, iter(range(number - 1, -1, -1))
+    original_commit, commit_numbers = Store.commit, itertools.count(1)
 
     def commit_and_count(store: Store) -> None:
-        commit(store)
-        if next(remaining) == 0:
+        original_commit(store)
+        if next(commit_numbers) == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Store.commit = commit_and_count  # type: ignore[method-assign]

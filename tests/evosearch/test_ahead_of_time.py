@@ -19,6 +19,7 @@ from evosearch.benchmarking.ahead_of_time import (
     KernelResources,
     compile_batch,
     graph_nodes,
+    host_waits,
     kernel_resources,
     table_row,
 )
@@ -42,6 +43,10 @@ condition:
         177: kConditional   [prev=000 (1) | next=178 (1)]
           branch_0:
             057: kCustomKernel [source       | next=059 (2)] loop_gather_fusion grid: [1, 1, 1]
+        035: kAsyncStart   [prev=034 (1) | sink        ] stream=computation_stream[1], async_id=35
+            037: kDynamicSliceFusion [source | sink] params=1, results=1
+                036: kMemset [source | sink] kMemset
+        039: kAsyncDone    [source       | sink        ] async_id=35
 047: kCustomKernel [prev=002 (1) | sink        ] loop_not_fusion grid: [2, 1, 1]
 """
 PTXAS = """\
@@ -63,8 +68,16 @@ def test_graph_nodes_are_counted_by_the_loop_that_contains_them():
     assert graph_nodes(THUNKS) == GraphNodes(
         outside=("kCopy", "loop_not_fusion"),
         in_loop=("loop_compare_fusion", "gemm_fusion_dot_2", "kCopy"),
-        nested=("input_reduce_fusion_11", "optimizer_programs", "loop_gather_fusion"),
+        nested=("input_reduce_fusion_11", "optimizer_programs", "loop_gather_fusion", "kMemset"),
     )
+
+
+def test_loops_of_known_length_do_not_wait_for_the_host():
+    unknown = "%a = (s32[]) while(%b), condition=%c, body=%d, config={}"
+    known = unknown[:-1] + '"known_trip_count":{"n":"12"}}'
+    branch = "%a = f32[] conditional(%b, %c), branch_computations={%d, %e}"
+    assert host_waits("\n".join([known, known])) == 0
+    assert host_waits("\n".join([unknown, known, branch])) == 2
 
 
 def test_registers_and_spills_are_read_from_the_log_of_the_assembler():
@@ -75,14 +88,16 @@ def test_registers_and_spills_are_read_from_the_log_of_the_assembler():
 
 
 def test_a_row_of_the_table_names_the_figures_of_its_header():
-    load = CompiledFunction(GraphNodes(("a",) * 36, (), ()), {}, 5, 2_000_000, 1.88)
+    load = CompiledFunction(GraphNodes(("a",) * 36, (), ()), 0, {}, 5, 2_000_000, 1.88)
     kernels = {UPDATE_KERNEL: KernelResources(64, 4), "other": KernelResources(32, 8)}
-    step = CompiledFunction(GraphNodes((), ("b",) * 24, ("c",)), kernels, 139_000_000, 11e6, 19.23)
+    step = CompiledFunction(
+        GraphNodes((), ("b",) * 24, ("c",)), 3, kernels, 139_000_000, 11e6, 19.23
+    )
     batch = CompiledBatch(load, step, load)
     assert table_row(SETUPS["digits-mlp"], 1024, batch) == (
-        "| `digits-mlp` | 1,024 | 24 | 1 | 36, 36 | 139 | 2, 11, 2 | 64 | 12 | 1.9, 19.2, 1.9 |"
+        "| `digits-mlp` | 1,024 | 24 | 1 | 3 | 36, 36 | 139 | 2, 11, 2 | 64 | 12 | 1.9, 19.2, 1.9 |"
     )
-    assert ahead_of_time.HEADER.splitlines()[0].count("|") == 11
+    assert ahead_of_time.HEADER.splitlines()[0].count("|") == 12
 
 
 def test_the_table_has_every_task_of_every_preset_with_its_largest_budget():
@@ -108,8 +123,8 @@ def test_the_batch_of_a_task_compiles_for_an_h100(task, lanes):
     assert done.returncode == 0, done.stderr
     *_, row = done.stdout.splitlines()
     print(row)
-    _, name, _, step, nested, *_, registers, _, _, _ = (cell.strip() for cell in row.split("|"))
+    _, name, _, step, _, waits, *_, registers, _, _, _ = (cell.strip() for cell in row.split("|"))
     assert name == f"`{task}`"
     assert int(step) > 0
     assert int(registers) > 0, "the batch does not run the kernel"
-    assert int(nested) == 0, "a step waits for the host"
+    assert int(waits) == 0, "a step waits for the host"

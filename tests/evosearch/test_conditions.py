@@ -1,4 +1,4 @@
-"""Consecutive seeds cycle through training lengths and schedules."""
+"""Tests that consecutive seeds cycle through the configured numbers of steps and schedules."""
 
 import pytest
 
@@ -8,15 +8,16 @@ from evosearch.seeds import Conditions, Rounds, Seed, Stream
 from primitives import zoo
 
 ROUNDS = Rounds((0.5, 1.0, 2.0), ("cosine", "linear"))
+"""Half, one and two times a task's number of steps, each with two schedules."""
 
 
 def test_consecutive_seeds_cycle_through_every_combination() -> None:
-    cycle = [ROUNDS.of(Seed(Stream.TEST, n), 0, 200) for n in range(6)]
-    assert len(set(cycle)) == 6
-    assert {conditions.steps for conditions in cycle} == {100, 200, 400}
+    conditions = [ROUNDS.of(Seed(Stream.TEST, number), 0, 200) for number in range(3 * 2)]
+    assert len(set(conditions)) == 3 * 2
+    assert {each.steps for each in conditions} == {100, 200, 400}
 
 
-def test_a_seed_is_short_on_one_task_and_long_on_another() -> None:
+def test_trainings_with_the_same_seed_have_different_numbers_of_steps_on_different_tasks() -> None:
     steps = {ROUNDS.of(Seed(Stream.SEARCH, 7), task_index, 200).steps for task_index in range(3)}
     assert steps == {100, 200, 400}
 
@@ -26,13 +27,15 @@ def test_default_rounds_keep_the_steps_of_the_task() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "culprit"),
+    ("settings", "message"),
     [
         ({"schedules": ["cosin"]}, "did you mean 'cosine'"),
         ({"schedules": []}, "schedules"),
         ({"budgets": [0.0]}, "budgets"),
     ],
 )
-def test_invalid_conditions_are_named(settings: dict[str, object], culprit: str) -> None:
-    with pytest.raises(UsageError, match=culprit):
+def test_the_error_for_invalid_conditions_names_the_setting(
+    settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
         make_config({"tasks": ["a"], "init": str(zoo.load("sgd")), "measurement": settings})

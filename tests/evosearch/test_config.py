@@ -1,4 +1,4 @@
-"""Configuration: errors name the setting, and a resolved configuration reads back."""
+"""Tests of configurations: presets, baselines, TOML files, and errors that name the setting."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from evosearch.errors import UsageError
 from evosearch.presets import baselines, load_baseline, load_preset, over, presets
 from primitives import zoo
 
-GOOD = {"tasks": ["digits-mlp"], "init": str(zoo.load("adamw_paper"))}
+VALID_SETTINGS = {"tasks": ["digits-mlp"], "init": str(zoo.load("adamw_paper"))}
 
 
 @pytest.mark.parametrize("name", presets())
-def test_every_preset_resolves_and_reads_back(name: str, tmp_path: Path) -> None:
-    config = make_config({**load_preset(name), "init": GOOD["init"]})
+def test_the_configuration_of_every_preset_reads_back_from_toml(name: str, tmp_path: Path) -> None:
+    config = make_config({**load_preset(name), "init": VALID_SETTINGS["init"]})
     path = tmp_path / "config.toml"
     path.write_text(config.to_toml())
     assert make_config(read_toml(path)) == config
 
 
-def changed(base: dict[str, object], overridden: dict[str, object]) -> set[str]:
-    """Return the names of the settings that differ, with their section."""
+def changed_settings(first: dict[str, object], second: dict[str, object]) -> set[str]:
+    """Return the names of the settings that differ, such as `mutation.insert`."""
     names: set[str] = set()
-    for name in base:
-        before, after = base[name], overridden[name]
-        if isinstance(before, dict) and isinstance(after, dict):
-            names |= {f"{name}.{inner}" for inner in changed(before, after)}
-        elif before != after:
+    for name in first:
+        first_value, second_value = first[name], second[name]
+        if isinstance(first_value, dict) and isinstance(second_value, dict):
+            names |= {f"{name}.{inner}" for inner in changed_settings(first_value, second_value)}
+        elif first_value != second_value:
             names.add(name)
     return names
 
 
-BASELINES = {
+SETTINGS_OF_BASELINES = {
     "random": {"tournament", "restart_every", "tune_first", "tune_last"},
     "restarts": {"restart_every"},
     "restarts-from-best": {"restart_every", "restart_from"},
@@ -52,23 +52,23 @@ BASELINES = {
 
 
 @pytest.mark.parametrize("name", presets())
-def test_a_baseline_overrides_only_its_own_settings(name: str) -> None:
-    """The base has other settings in the same sections, as a preset or a file may have."""
-    assert set(BASELINES) == set(baselines())
+def test_a_baseline_overrides_only_the_settings_that_define_it(name: str) -> None:
+    """The overridden configuration has other settings in the same sections."""
+    assert set(SETTINGS_OF_BASELINES) == set(baselines())
     settings = over(
         {
             **load_preset(name),
-            "init": GOOD["init"],
+            "init": VALID_SETTINGS["init"],
             "restart_every": 700,
             "tune_last": 50,
             "tune_first": 60,
         },
         {"mutation": {"op_set": "full", "wrap": 0.5, "tune": 0.5}},
     )
-    base = make_config(settings).model_dump()
-    for baseline, differences in BASELINES.items():
+    original = make_config(settings).model_dump()
+    for baseline, expected in SETTINGS_OF_BASELINES.items():
         overridden = make_config(over(settings, load_baseline(baseline))).model_dump()
-        assert changed(base, overridden) == differences
+        assert changed_settings(original, overridden) == expected
 
 
 @pytest.mark.parametrize(
@@ -100,16 +100,16 @@ def test_a_baseline_overrides_only_its_own_settings(name: str) -> None:
 )
 def test_an_error_names_the_wrong_setting(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        make_config({**GOOD, **settings})
+        make_config({**VALID_SETTINGS, **settings})
     assert "\n" not in str(caught.value)
 
 
 def test_an_error_names_a_missing_setting() -> None:
     with pytest.raises(UsageError, match="'tasks' is missing"):
-        make_config({"init": GOOD["init"]})
+        make_config({"init": VALID_SETTINGS["init"]})
 
 
-def test_an_unknown_preset_or_baseline_gets_a_suggestion() -> None:
+def test_the_error_for_an_unknown_preset_or_baseline_suggests_a_name() -> None:
     with pytest.raises(UsageError, match="did you mean 'quick'"):
         load_preset("quik")
     with pytest.raises(UsageError, match="no baseline 'annealing'; there are random, restarts"):
@@ -125,7 +125,7 @@ def test_an_error_names_a_file_that_is_not_toml(content: bytes, tmp_path: Path) 
 
 
 def test_settings_are_frozen() -> None:
-    config = make_config(GOOD)
+    config = make_config(VALID_SETTINGS)
     assert isinstance(config, Config)
     with pytest.raises(ValueError, match="frozen"):
         config.seed = 3  # type: ignore[misc]

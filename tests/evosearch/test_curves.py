@@ -1,4 +1,4 @@
-"""Comparison of runs at equal cost, on stored searches without trainings."""
+"""Tests of the comparison of runs at equal cost, on stored runs without trainings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from evosearch.errors import UsageError
+from evosearch.evolution.evolution import Evolution
 from evosearch.runs.cost import Unit
 from evosearch.runs.curves import FitnessCurve, compare_runs
 from evosearch.runs.directory import make_run_directory
@@ -20,16 +21,17 @@ from evosearch.runs.validations import Validation
 from evosearch.statistics import Interval
 from tests.evosearch.stored_runs import config, make_stored_run
 
-TUNING = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
+ONLY_TUNE = {"insert": 0, "delete": 0, "modify": 0, "tune": 1}
+"""Mutation settings of a search that only tunes constants."""
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two seeds of one search, and one run of a cheaper search."""
+    """Two runs that differ in their seeds, and a cheaper run that only tunes constants."""
     root = tmp_path_factory.mktemp("runs")
     make_stored_run(root / "full", programs=1200, seed=0)
     make_stored_run(root / "full-2", programs=1200, seed=1)
-    make_stored_run(root / "constants-1", programs=150, seed=0, mutation=TUNING)
+    make_stored_run(root / "constants-1", programs=150, seed=0, mutation=ONLY_TUNE)
     return [root / "full", root / "full-2", root / "constants-1"]
 
 
@@ -38,13 +40,11 @@ def open_runs(paths: list[Path]) -> list[Run]:
 
 
 def test_runs_that_differ_only_in_seed_form_one_group(runs: list[Path]) -> None:
-    comparison = compare_runs(open_runs(runs))
-    assert [(group.name, len(group.runs)) for group in comparison.groups] == [
-        ("full", 2),
-        ("constants-1", 1),
-    ]
-    assert comparison.groups[0].settings == {}
-    assert comparison.groups[1].settings == {f"mutation.{k}": v for k, v in TUNING.items()}
+    full, constants = compare_runs(open_runs(runs)).groups
+    assert (full.name, len(full.runs)) == ("full", 2)
+    assert (constants.name, len(constants.runs)) == ("constants-1", 1)
+    assert full.settings == {}
+    assert constants.settings == {f"mutation.{name}": value for name, value in ONLY_TUNE.items()}
 
 
 @pytest.mark.parametrize("unit", Unit)
@@ -52,23 +52,29 @@ def test_groups_are_compared_up_to_the_cost_of_the_cheapest_run(
     runs: list[Path], unit: Unit
 ) -> None:
     costs = [run.cost() for run in open_runs(runs)]
-    run_costs = [cost.updates if unit is Unit.UPDATES else cost.trainings for cost in costs]
+    costs_in_unit = [cost.updates if unit is Unit.UPDATES else cost.trainings for cost in costs]
     comparison = compare_runs(open_runs(runs), unit)
-    assert comparison.costs[-1] == min(run_costs) == run_costs[2]
+    cost_of_constants_run = costs_in_unit[2]
+    assert comparison.costs[-1] == min(costs_in_unit) == cost_of_constants_run
     assert list(comparison.costs) == sorted(comparison.costs)
 
 
-def test_a_group_has_the_mean_and_range_of_its_champions_at_a_cost(runs: list[Path]) -> None:
+def test_the_fitness_of_a_group_is_the_mean_and_range_of_its_champions_at_a_cost(
+    runs: list[Path],
+) -> None:
     comparison = compare_runs(open_runs(runs), Unit.TRAININGS)
-    for cost in (*comparison.costs, 10**9):
+    full = comparison.groups[0]
+    cost_after_the_end = 10**9
+    for cost in (*comparison.costs, cost_after_the_end):
         estimates = []
         for run in open_runs(runs[:2]):
             champions = [entry for entry in run.champions() if entry.cost.trainings <= cost]
             estimates.append([entry.estimate for entry in champions if entry.estimate][-1])
-        values = [estimate.fitness.mean for estimate in estimates]
-        mean, low, high = comparison.groups[0].fitness(cost) or (None, None, None)
-        assert (mean, low, high) == (pytest.approx(sum(values) / 2), min(values), max(values))
-        per_task = comparison.groups[0].per_task(cost)
+        means = [estimate.fitness.mean for estimate in estimates]
+        spread = full.fitness(cost)
+        assert spread is not None
+        assert spread == (pytest.approx(sum(means) / 2), min(means), max(means))
+        per_task = full.per_task(cost)
         for task in ("one", "two"):
             expected = sum(estimate.per_task[task] for estimate in estimates) / 2
             assert per_task[task] == pytest.approx(expected)
@@ -80,19 +86,13 @@ def test_a_curve_shows_the_current_champion_not_the_maximum() -> None:
         for mean in (0.0, 0.3, 0.2)
     ]
     curve = FitnessCurve((0, 10, 20), tuple(estimates))
-    points = [curve.at(cost) for cost in (-1, 0, 9, 10, 19, 20, 99)]
-    assert [point and point.fitness.mean for point in points] == [
-        None,
-        0.0,
-        0.0,
-        0.3,
-        0.3,
-        0.2,
-        0.2,
-    ]
+    expected_means = {-1: None, 0: 0.0, 9: 0.0, 10: 0.3, 19: 0.3, 20: 0.2, 99: 0.2}
+    for cost, expected_mean in expected_means.items():
+        estimate = curve.at(cost)
+        assert (estimate and estimate.fitness.mean) == expected_mean
 
 
-def test_incomparable_runs_are_refused(runs: list[Path], tmp_path: Path) -> None:
+def test_runs_that_cannot_be_compared_are_refused(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="same search with the same seed"):
         compare_runs(open_runs([runs[0], runs[0]]))
     make_run_directory(tmp_path / "empty", config(), {})
@@ -103,55 +103,59 @@ def test_incomparable_runs_are_refused(runs: list[Path], tmp_path: Path) -> None
         compare_runs([Run(runs[0]), Run(tmp_path / "other")])
 
 
-def test_runs_that_differ_in_seed_limits_and_later_phases_form_one_group(
+def test_runs_that_differ_in_seed_limits_funnel_and_simplification_form_one_group(
     tmp_path: Path,
 ) -> None:
     make_stored_run(tmp_path / "mine-1", programs=200, seed=1)
-    after: dict[str, object] = {"simplify": True, "funnel": {"entrants": [3, 2]}}
-    make_stored_run(tmp_path / "mine-2", programs=300, seed=2, **after)
+    settings: dict[str, object] = {"simplify": True, "funnel": {"entrants": [3, 2]}}
+    make_stored_run(tmp_path / "mine-2", programs=300, seed=2, **settings)
     (group,) = compare_runs(open_runs([tmp_path / "mine-1", tmp_path / "mine-2"])).groups
     assert group.name == "mine"
 
 
-Scores = list[tuple[str, int, float]]
-"""Task, seed and score of validations."""
+def add_validation(
+    directory: Path, evolution: Evolution, number: int, scores: dict[str, list[float]]
+) -> None:
+    """Store the validation of a champion, given by its number.
 
-
-def validated(directory: Path, champions: dict[int, tuple[int, Scores]]) -> Run:
-    """Add validations to a run, given each champion's program id and scores."""
+    Args:
+        directory: The run's directory.
+        evolution: The run's search.
+        number: Index of the champion among the champions of the search.
+        scores: For each validation task, the score on each seed.
+    """
     store = Store.open(directory, "search")
-    for number, (program, scores) in champions.items():
-        rows = [Validation(task, seed, 1.0, 1.0, math.exp(score)) for task, seed, score in scores]
-        store.add_validation(number, program, rows)
+    validations = [
+        Validation(task, seed, 1.0, 1.0, math.exp(score))
+        for task, scores_of_task in scores.items()
+        for seed, score in enumerate(scores_of_task)
+    ]
+    store.add_validation(number, evolution.champions[number].record.id, validations)
     store.close()
-    return Run(directory)
 
 
-def test_validation_is_the_mean_over_seeds_of_each_champion(tmp_path: Path) -> None:
-    evolution = make_stored_run(tmp_path / "run", programs=1200)
-    assert Run(tmp_path / "run").validations() == {}
-    first, number = evolution.champions[1].record.id, len(evolution.champions) - 1
-    run = validated(
-        tmp_path / "run",
-        {
-            1: (first, [("big", 0, 0.1), ("deep", 0, 0.2), ("big", 1, 0.3), ("deep", 1, 0.4)]),
-            number: (
-                evolution.champion.record.id,
-                [("big", 0, 0.5), ("deep", 0, 0.6), ("big", 1, 0.5), ("deep", 1, 0.6)],
-            ),
-        },
-    )
+def test_a_champions_validation_is_the_mean_over_tasks_and_seeds(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    evolution = make_stored_run(directory, programs=1200)
+    assert Run(directory).validations() == {}
+    last = len(evolution.champions) - 1
+    add_validation(directory, evolution, 1, {"big": [0.1, 0.3], "deep": [0.2, 0.4]})
+    add_validation(directory, evolution, last, {"big": [0.5, 0.5], "deep": [0.6, 0.6]})
+    run = Run(directory)
     estimates = run.validations()
-    assert list(estimates) == [1, number]
+    assert list(estimates) == [1, last]
     assert estimates[1].fitness.mean == pytest.approx(0.25)
     assert estimates[1].per_task == pytest.approx({"big": 0.2, "deep": 0.3})
     assert estimates[1].seeds == 2
-    assert estimates[number].fitness.mean == pytest.approx(0.55)
-    group = compare_runs([run], Unit.TRAININGS).groups[0]
+    assert estimates[last].fitness.mean == pytest.approx(0.55)
+
+    (group,) = compare_runs([run], Unit.TRAININGS).groups
     costs = [champion.cost.trainings for champion in run.champions()]
     assert group.validation(costs[1] - 1) is None
-    assert (group.validation(costs[1]) or (None,))[0] == pytest.approx(0.25)
-    assert (group.validation(costs[-1]) or (None,))[0] == pytest.approx(0.55)
+    for number, mean in ((1, 0.25), (last, 0.55)):
+        spread = group.validation(costs[number])
+        assert spread is not None
+        assert spread.mean == pytest.approx(mean)
 
 
 def test_compare_prints_a_row_for_each_cost_and_group(run: Any, runs: list[Path]) -> None:
@@ -162,18 +166,21 @@ def test_compare_prints_a_row_for_each_cost_and_group(run: Any, runs: list[Path]
     assert len(fitness) == len(document["costs"]) == 5
     result = run("compare", *runs, "--by", "trainings")
     assert result.status == 0
-    lines = result.out.splitlines()
-    assert sum("full" in line for line in lines[:12]) == 5
-    shown = f"{fitness[-1]['mean']:+.3f} {fitness[-1]['low']:+.3f} {fitness[-1]['high']:+.3f}"
-    assert shown in " ".join(result.out.split())
+    rows_of_full = [line for line in result.out.splitlines()[:12] if "full" in line]
+    assert len(rows_of_full) == 5
+    text = " ".join(result.out.split())
+    last = fitness[-1]
+    assert f"{last['mean']:+.3f} {last['low']:+.3f} {last['high']:+.3f}" in text
     assert "constants-1 differs from full in: mutation.insert = 0.0" in result.out
-    single_run = document["groups"][1]["fitness"][-1]
-    assert f"constants-1 {single_run['mean']:+.3f} - -" in " ".join(result.out.split())
-    assert "Only one run each of: constants-1." in " ".join(result.out.split())
+    last_of_single_run = document["groups"][1]["fitness"][-1]
+    assert f"constants-1 {last_of_single_run['mean']:+.3f} - -" in text
+    assert "Only one run each of: constants-1." in text
     assert "validation" not in result.out
 
 
-def test_compare_draws_a_line_for_each_group(run: Any, runs: list[Path], tmp_path: Path) -> None:
+def test_compare_draws_a_line_for_each_group_and_the_same_file_again(
+    run: Any, runs: list[Path], tmp_path: Path
+) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "curves.svg"
     assert run("compare", *runs, "-o", path).status == 0
@@ -182,19 +189,24 @@ def test_compare_draws_a_line_for_each_group(run: Any, runs: list[Path], tmp_pat
     assert "full" in text
     assert "constants-1" in text
     assert "validation tasks" not in text
-    again = tmp_path / "again.svg"
-    assert json.loads(run("compare", *runs, "-o", again, "--json").out)["path"] == str(again)
-    assert again.read_bytes() == path.read_bytes()
-    refused = run("compare", *runs, "-o", tmp_path / "curves.txt")
-    assert refused.status == 2
-    assert "must be one of .svg, .png, .pdf" in refused.err
+    second_path = tmp_path / "second.svg"
+    document = json.loads(run("compare", *runs, "-o", second_path, "--json").out)
+    assert document["path"] == str(second_path)
+    assert second_path.read_bytes() == path.read_bytes()
 
 
-def test_compare_shows_validation_in_columns_and_a_panel(run: Any, tmp_path: Path) -> None:
+def test_compare_refuses_to_draw_into_a_text_file(
+    run: Any, runs: list[Path], tmp_path: Path
+) -> None:
+    result = run("compare", *runs, "-o", tmp_path / "curves.txt")
+    assert result.status == 2
+    assert "must be one of .svg, .png, .pdf" in result.err
+
+
+def test_compare_prints_and_draws_validation(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     evolution = make_stored_run(tmp_path / "run", programs=1200)
-    first = evolution.champions[1].record.id
-    validated(tmp_path / "run", {1: (first, [("big", 0, 0.25), ("big", 1, 0.25)])})
+    add_validation(tmp_path / "run", evolution, 1, {"big": [0.25, 0.25]})
     result = run("compare", tmp_path / "run", "-o", tmp_path / "curves.svg")
     assert "validation" in result.out
     assert "+0.250" in result.out

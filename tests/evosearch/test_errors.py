@@ -1,4 +1,4 @@
-"""Errors for users: short, with a remedy, and raised where they should be."""
+"""Tests that errors for users are short and name a remedy."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
 from evosearch.simplification.simplifier import simplify
 from primitives import ProgramError, parse, zoo
-from tests.error_sites import sites
+from tests.error_sites import error_calls
 from tests.evosearch.stored_runs import config, make_stored_run
 
 MESSAGES = [
     pytest.param(call, id=f"{path}:{call.lineno}")
-    for path, call in sites()
+    for path, call in error_calls()
     if call.args and isinstance(call.args[0], ast.Constant | ast.JoinedStr)
 ]
 
@@ -47,7 +47,8 @@ def stored_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
-def unmeasured(tmp_path: Path) -> Run:
+def empty_run(tmp_path: Path) -> Run:
+    """A run without measurements."""
     make_run_directory(tmp_path / "empty", config(), {})
     return Run(tmp_path / "empty")
 
@@ -70,14 +71,14 @@ def test_a_funnel_needs_runs_with_the_same_tasks(stored_run: Run, tmp_path: Path
         funnel([stored_run, Run(tmp_path / "other")])
 
 
-def test_a_funnel_needs_a_program_that_was_measured_twice(unmeasured: Run) -> None:
+def test_a_funnel_needs_a_program_that_was_measured_twice(empty_run: Run) -> None:
     with pytest.raises(UsageError, match=r"search further: `evosearch resume .*empty`"):
-        funnel([unmeasured])
+        funnel([empty_run])
 
 
-def test_a_run_without_measurements_has_no_champion(unmeasured: Run) -> None:
+def test_a_run_without_measurements_has_no_champion(empty_run: Run) -> None:
     with pytest.raises(EvosearchError, match=r"no champion yet; run `evosearch resume .*empty`"):
-        unmeasured.champion()
+        empty_run.champion()
 
 
 def test_a_program_that_was_not_injected_is_refused(stored_run: Run) -> None:
@@ -91,19 +92,21 @@ def test_a_simplification_needs_a_task() -> None:
 
 
 @pytest.mark.parametrize("name", [".py", "x.py:", "folder/.txt:a:b@c@d"])
-def test_a_name_that_is_no_file_of_a_task_is_refused(name: str) -> None:
+def test_a_task_name_that_is_neither_a_bundled_task_nor_a_file_is_refused(name: str) -> None:
     with pytest.raises((proxies.UserTaskError, proxies.UnknownTaskError)):
         proxies.load(name)
 
 
-def test_type_parameters_and_null_characters_are_refused() -> None:
+def test_programs_with_type_parameters_or_null_characters_are_refused() -> None:
     with pytest.raises(ProgramError):
         parse("def train[T](w, g):\n    return g\n")
     with pytest.raises(ProgramError):
         parse("def train(w, g):\n    return g\0\n")
 
 
-def test_a_file_that_is_not_utf_8_is_named_with_its_line(run: Any, tmp_path: Path) -> None:
+def test_the_error_for_a_program_that_is_not_utf_8_names_file_and_line(
+    run: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "latin.txt"
     path.write_bytes(b"def train(w, g):\n    # \xe9\n    return g\n")
     result = run("show", path)

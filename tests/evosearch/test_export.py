@@ -1,4 +1,4 @@
-"""`evosearch export`: a file is written only if it is the program."""
+"""Tests of `evosearch export`, which writes only files that compute the program's updates."""
 
 from __future__ import annotations
 
@@ -35,26 +35,24 @@ def test_export_as_json_is_one_document(run: Any, tmp_path: Path) -> None:
     assert "class Mine(torch.optim.Optimizer)" in path.read_text()
 
 
-def test_an_existing_file_is_kept_unless_forced(run: Any, tmp_path: Path) -> None:
+def test_an_existing_file_is_overwritten_only_with_force(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
-    path.write_text("precious")
+    path.write_text("file of the user")
     result = run("export", "sgd", "--to", "optax", "-o", path)
     assert result.status == 2
     assert "--force" in result.err
-    assert path.read_text() == "precious"
+    assert path.read_text() == "file of the user"
     assert run("export", "sgd", "--to", "optax", "-o", path, "--force").status == 0
-    assert "precious" not in path.read_text()
+    assert "file of the user" not in path.read_text()
 
 
-def test_a_mismatch_is_not_written(
+def test_a_file_that_computes_other_updates_is_not_written(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import primitives.export
-
-    def refuse(file: Any) -> None:
+    def fail_check(file: Any) -> None:
         raise ExportError("step 3, update['matrix'], number 0: differs")
 
-    monkeypatch.setattr(primitives.export, "check", refuse)
+    monkeypatch.setattr("primitives.export.check", fail_check)
     path = tmp_path / "mine.py"
     result = run("export", "sgd", "--to", "optax", "-o", path)
     assert result.status == 1
@@ -73,7 +71,7 @@ def test_the_error_for_missing_torch_says_how_to_install_it(
 
 
 @pytest.mark.parametrize("name", ["a;b", "Lion", "1st"])
-def test_a_bad_optimizer_name_is_refused(run: Any, name: str) -> None:
+def test_an_invalid_optimizer_name_is_refused(run: Any, name: str) -> None:
     result = run("export", "lion", "--to", "optax", "--name", name)
     assert result.status == 2
     assert "cannot name an optimizer" in result.err
@@ -90,5 +88,7 @@ def test_a_bad_optimizer_name_is_refused(run: Any, name: str) -> None:
         ("-", "found_optimizer"),
     ],
 )
-def test_the_default_name_follows_the_program(program: str, name: str) -> None:
+def test_the_default_name_is_made_from_the_name_of_the_program_or_run(
+    program: str, name: str
+) -> None:
     assert default_name(program) == name

@@ -1,6 +1,6 @@
-"""Faults at every write: whatever fails, a resume gives the uninterrupted result.
+"""Tests that a search resumed after a failed write gives the result of an uninterrupted search.
 
-As in SQLite's own tests, the n-th call that writes to a file fails, for n = 1, 2, 3, ...
+As in the tests of SQLite, the n-th call that writes to a file fails, for n = 1, 2, 3, ...
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from evosearch.runs.rows import MEASUREMENTS, SPARES
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from tests.evosearch import fake_losses
-from tests.evosearch.faults import faults
+from tests.evosearch.faults import fault_at_write
 from tests.evosearch.test_ledger import RESULT
 
-RECORDED = Path(__file__).parent / "data" / "runs"
+RECORDED_RUNS = Path(__file__).parent / "data" / "runs"
 
 
 @pytest.fixture(autouse=True)
@@ -44,51 +44,50 @@ def expected(tmp_path: Path) -> dict[str, Any]:
 def test_a_fault_at_any_write_does_not_change_the_result_of_a_search(
     tmp_path: Path, expected: dict[str, Any]
 ) -> None:
-    with faults(None) as layer:
+    with fault_at_write(None) as counter:
         search(fake_losses.config(), tmp_path / "counted", workers=1)
-    assert layer.calls > 150
+    assert counter.calls > 150
     assert len(expected["champions"]) > 1
-    first = range(1, 60)  # the writes that create the run, and the first results
-    later = range(60, layer.calls + 1, 13)
-    refused = 0
-    for number in (*first, *later):
+    # Every one of the writes that create the run and its first rows fails, then every 13th.
+    write_numbers = (*range(1, 60), *range(60, counter.calls + 1, 13))
+    errors = 0
+    for number in write_numbers:
         directory = tmp_path / "faulty"
         shutil.rmtree(directory, ignore_errors=True)
-        with faults(number) as layer:
+        with fault_at_write(number) as counter:
             try:
                 search(fake_losses.config(), directory, workers=1)
             except EvosearchError:
-                refused += 1
-        assert layer.failed is not None
-        proceed = resume if (directory / DATABASE).exists() else _search
-        assert fake_losses.reported_results(proceed(directory)) == expected, (number, layer.failed)
-        extra = {path.name for path in directory.iterdir()} - fake_losses.FILES
-        assert not extra, (number, layer.failed)
-    assert refused > 40
+                errors += 1
+        assert counter.failed is not None
+        has_run = (directory / DATABASE).exists()
+        run = resume(directory) if has_run else search(fake_losses.config(), directory, workers=1)
+        assert fake_losses.reported_results(run) == expected, (number, counter.failed)
+        temporary_files = {path.name for path in directory.iterdir()} - fake_losses.FILES
+        assert not temporary_files, (number, counter.failed)
+    assert errors > 40
 
 
 def test_a_fault_at_any_write_while_extending_a_search_loses_no_measurement(
     tmp_path: Path, expected: dict[str, Any]
 ) -> None:
-    """The first writes set aside the measurements after the limit of the shorter search."""
+    """At first, such a search sets aside the measurements after the limit of the shorter search."""
     search(fake_losses.config(programs=14), tmp_path / "short", workers=1)
-    with faults(None) as layer:
+    with fault_at_write(None) as counter:
         shutil.copytree(tmp_path / "short", tmp_path / "counted")
         resume(tmp_path / "counted", programs=25)
-    for number in (*range(1, 24), *range(24, layer.calls + 1, 29)):
+    for number in (*range(1, 24), *range(24, counter.calls + 1, 29)):
         directory = tmp_path / f"faulty-{number}"
         shutil.copytree(tmp_path / "short", directory)
-        before = measured(directory)
-        with faults(number) as layer, suppress(EvosearchError):
+        losses_before = stored_losses(directory)
+        with fault_at_write(number) as counter, suppress(EvosearchError):
             resume(directory, programs=25)
-        assert before <= measured(directory), (number, layer.failed)
-        assert fake_losses.reported_results(resume(directory, programs=25)) == expected, (
-            number,
-            layer.failed,
-        )
+        assert losses_before <= stored_losses(directory), (number, counter.failed)
+        run = resume(directory, programs=25)
+        assert fake_losses.reported_results(run) == expected, (number, counter.failed)
 
 
-def measured(directory: Path) -> set[tuple[Any, ...]]:
+def stored_losses(directory: Path) -> set[tuple[Any, ...]]:
     store = Store.open(directory)
     rows = store.select(MEASUREMENTS) + store.select(SPARES)
     store.close()
@@ -99,81 +98,81 @@ def measured(directory: Path) -> set[tuple[Any, ...]]:
 def test_a_fault_at_any_write_of_a_migration_leaves_the_run_unchanged(
     version: str, tmp_path: Path
 ) -> None:
-    original = Run(RECORDED / version).top(None)
-    shutil.copytree(RECORDED / version, tmp_path / "counted")
-    with faults(None) as layer:
+    original_top = Run(RECORDED_RUNS / version).top(None)
+    shutil.copytree(RECORDED_RUNS / version, tmp_path / "counted")
+    with fault_at_write(None) as counter:
         Store.open(tmp_path / "counted", "inject").close()
-    assert layer.calls > 40
-    for number in (*range(1, 8), *range(8, layer.calls + 1, 11)):
+    assert counter.calls > 40
+    for number in (*range(1, 8), *range(8, counter.calls + 1, 11)):
         directory = tmp_path / f"faulty-{number}"
-        shutil.copytree(RECORDED / version, directory)
-        with faults(number) as layer, suppress(EvosearchError):
+        shutil.copytree(RECORDED_RUNS / version, directory)
+        with fault_at_write(number) as counter, suppress(EvosearchError):
             Store.open(directory, "inject").close()
-        assert Run(directory).top(None) == original, layer.failed
+        assert Run(directory).top(None) == original_top, counter.failed
         Store.open(directory, "inject").close()
         store = Store.open(directory)
         assert not store.is_migrated_copy
         assert not store.damaged_rows()
-        assert Run(directory).top(None) == original
+        assert Run(directory).top(None) == original_top
 
 
 def test_a_fault_while_forking_a_run_leaves_no_partial_copy(tmp_path: Path) -> None:
     search(fake_losses.config(programs=14), tmp_path / "run", workers=1)
-    with faults(None) as layer:
+    with fault_at_write(None) as counter:
         fork(tmp_path / "run", tmp_path / "counted")
-    top = Run(tmp_path / "run").top(None)
-    for number in range(1, layer.calls + 1, 3):
-        with faults(number), suppress(EvosearchError):
-            fork(tmp_path / "run", tmp_path / "new")
-        if (tmp_path / "new").exists():
-            assert Run(tmp_path / "new").top(None) == top
-            shutil.rmtree(tmp_path / "new")
-        assert Run(tmp_path / "run").top(None) == top
+    top_before = Run(tmp_path / "run").top(None)
+    for number in range(1, counter.calls + 1, 3):
+        with fault_at_write(number), suppress(EvosearchError):
+            fork(tmp_path / "run", tmp_path / "fork")
+        if (tmp_path / "fork").exists():
+            assert Run(tmp_path / "fork").top(None) == top_before
+            shutil.rmtree(tmp_path / "fork")
+        assert Run(tmp_path / "run").top(None) == top_before
 
 
-def test_power_loss_between_two_syncs_loses_results_and_never_the_run(
+def test_after_a_power_failure_a_run_can_be_resumed_to_the_uninterrupted_result(
     tmp_path: Path, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Data written since the last sync of the write-ahead log is lost wholly or in part."""
-    snapshots: list[Path] = []
-    commit = Store.commit
+    """A power failure loses data of the write-ahead log that were written since its last sync.
 
-    def committed(store: Store) -> None:
-        commit(store)
-        snapshots.append(tmp_path / f"snapshot-{len(snapshots)}")
-        shutil.copytree(store.directory, snapshots[-1])
+    The test copies the run after each commit, and truncates files of some copies.
+    """
+    copies: list[Path] = []
+    original_commit = Store.commit
 
-    monkeypatch.setattr(Store, "commit", committed)
+    def commit_and_copy(store: Store) -> None:
+        original_commit(store)
+        copies.append(tmp_path / f"copy-{len(copies)}")
+        shutil.copytree(store.directory, copies[-1])
+
+    monkeypatch.setattr(Store, "commit", commit_and_copy)
     search(fake_losses.config(), tmp_path / "run", workers=1)
     monkeypatch.undo()
     fake_losses.use_fake_scorer(monkeypatch)
     rng = np.random.default_rng(0)
-    torn = 0
-    for snapshot in snapshots[:: max(1, len(snapshots) // 10)]:
-        log = snapshot / f"{DATABASE}-wal"
-        (snapshot / f"{DATABASE}-shm").unlink(missing_ok=True)
-        if log.exists() and (size := log.stat().st_size):
-            kept = int(rng.integers(size))
-            log.write_bytes(log.read_bytes()[:kept] + rng.bytes(int(rng.integers(200))))
-            torn += 1
-        if (snapshot / "best.txt").exists():
-            (snapshot / "best.txt").write_bytes(b"")
-        log = snapshot / "log.jsonl"
-        lines = log.read_bytes() if log.exists() else b""
-        log.write_bytes(lines[: len(lines) // 2])
-        assert fake_losses.reported_results(resume(snapshot)) == expected
-        assert not Store.open(snapshot).damaged_rows()
-    assert torn > 5
+    damaged_logs = 0
+    for copy in copies[:: max(1, len(copies) // 10)]:
+        write_ahead_log, events = copy / f"{DATABASE}-wal", copy / "log.jsonl"
+        (copy / f"{DATABASE}-shm").unlink(missing_ok=True)
+        if write_ahead_log.exists() and (size := write_ahead_log.stat().st_size):
+            kept = write_ahead_log.read_bytes()[: int(rng.integers(size))]
+            write_ahead_log.write_bytes(kept + rng.bytes(int(rng.integers(200))))
+            damaged_logs += 1
+        if (copy / "best.txt").exists():
+            (copy / "best.txt").write_bytes(b"")
+        content = events.read_bytes() if events.exists() else b""
+        events.write_bytes(content[: len(content) // 2])
+        assert fake_losses.reported_results(resume(copy)) == expected
+        assert not Store.open(copy).damaged_rows()
+    assert damaged_logs > 5
 
 
-def _search(directory: Path) -> Run:
-    return search(fake_losses.config(), directory, workers=1)
-
-
-def test_a_fault_at_any_write_of_the_ledger_loses_stored_trainings_only(
+def test_a_fault_at_any_write_of_the_ledger_loses_only_stored_trainings(
     tmp_path: Path,
 ) -> None:
-    def use(path: Path, **options: Any) -> JobResult | None:
+    """With a callback `on_error` a fault is a notice, and otherwise an error."""
+
+    def store_and_read_training(path: Path, **options: Any) -> JobResult | None:
         ledger = Ledger(path, **options)
         ledger.log("validation", ["digits-mlp-10x"], ["lion"])
         ledger.put("key", "digits-mlp-10x lion", RESULT)
@@ -181,17 +180,17 @@ def test_a_fault_at_any_write_of_the_ledger_loses_stored_trainings_only(
         ledger.close()
         return result
 
-    with faults(None) as layer:
-        use(tmp_path / "counted" / "evaluations.db")
-    assert layer.calls > 4
-    for number in range(1, layer.calls + 1):
+    with fault_at_write(None) as counter:
+        store_and_read_training(tmp_path / "counted" / "evaluations.db")
+    assert counter.calls > 4
+    for number in range(1, counter.calls + 1):
         path, notices = tmp_path / str(number) / "evaluations.db", list[str]()
-        with faults(number) as layer:
-            use(path, on_error=notices.append)
-        assert layer.failed
-        assert notices, layer.failed
-        with faults(number), pytest.raises(EvosearchError):
-            use(tmp_path / f"no-callback-{number}" / "evaluations.db")
-        result = use(path)
+        with fault_at_write(number) as counter:
+            store_and_read_training(path, on_error=notices.append)
+        assert counter.failed
+        assert notices, counter.failed
+        with fault_at_write(number), pytest.raises(EvosearchError):
+            store_and_read_training(tmp_path / f"no-callback-{number}" / "evaluations.db")
+        result = store_and_read_training(path)
         assert result is not None
         assert result.loss == RESULT.loss

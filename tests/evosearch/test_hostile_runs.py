@@ -1,4 +1,4 @@
-"""Attacks by an untrusted run: links, swapped files, lost rows and invalid values."""
+"""Tests of runs from untrusted sources: links, changing files, lost rows and invalid values."""
 
 from __future__ import annotations
 
@@ -35,20 +35,21 @@ def run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return search(fake_losses.config(), tmp_path / "run").directory
 
 
-@pytest.mark.parametrize("where", ["request > 20", "1", "request = (select max(request) from m)"])
-def test_a_repair_with_lost_measurements_is_refused_and_drops_nothing(
-    where: str, run_directory: Path
+@pytest.mark.parametrize(
+    "lost_rows", ["request > 20", "1", "request = (select max(request) from measurements)"]
+)
+def test_check_repairs_nothing_if_measurements_are_lost(
+    lost_rows: str, run_directory: Path
 ) -> None:
     with sqlite3.connect(run_directory / DATABASE) as db:
-        db.execute(f"delete from measurements where {where.replace(' m)', ' measurements)')}")
-    before = (run_directory / DATABASE).read_bytes()
-    for repair in (False, True):
-        findings = check(run_directory, repair=repair)
-        wrong = {finding.subject: finding.text for finding in findings if not finding.ok}
-        assert wrong["rows"]
-        assert not any(finding.repaired for finding in check(run_directory, repair=repair))
-    assert "measurements are lost" in wrong["rows"] + wrong.get("replay", "")
-    assert (run_directory / DATABASE).read_bytes() == before
+        db.execute(f"delete from measurements where {lost_rows}")
+    database_before = (run_directory / DATABASE).read_bytes()
+    assert "rows" in {finding.subject for finding in check(run_directory) if not finding.ok}
+    findings = check(run_directory, repair=True)
+    assert not any(finding.repaired for finding in findings)
+    messages = {finding.subject: finding.text for finding in findings if not finding.ok}
+    assert "measurements are lost" in messages["rows"] + messages.get("replay", "")
+    assert (run_directory / DATABASE).read_bytes() == database_before
     with pytest.raises(EvosearchError, match="table measurements has"):
         Run(run_directory)
 
@@ -61,135 +62,142 @@ def test_a_lost_row_is_detected_when_a_run_is_read(table: str, run_directory: Pa
         Run(run_directory)
 
 
-def test_nothing_is_written_through_a_linked_database_or_folder(
+def test_no_file_is_written_through_a_link_in_place_of_the_database_or_of_a_folder(
     run_directory: Path, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside.db"
     shutil.move(run_directory / DATABASE, outside)
     (run_directory / DATABASE).symlink_to(outside)
-    before = outside.read_bytes()
+    database_before = outside.read_bytes()
     with pytest.raises(UsageError, match="is a link"):
         Store.open(run_directory, "inject")
-    assert outside.read_bytes() == before
-    (tmp_path / "elsewhere").mkdir()
-    (run_directory / "derivations").symlink_to(tmp_path / "elsewhere")
+    assert outside.read_bytes() == database_before
+    (tmp_path / "outside").mkdir()
+    (run_directory / "derivations").symlink_to(tmp_path / "outside")
     with pytest.raises(EvosearchError, match="is a link"):
         save_derivation(run_directory, 0, simplify_by_algebra(zoo.load("lion")))
-    assert not list((tmp_path / "elsewhere").iterdir())
+    assert not list((tmp_path / "outside").iterdir())
 
 
-def test_only_trusted_bytes_are_executed_even_if_the_file_is_swapped_meanwhile(
+TASK_FILE = "import proxies\ndef task():\n    return proxies.load('quadratic')\n"
+
+
+def test_only_trusted_bytes_are_executed_even_if_another_process_replaces_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The digest is of the bytes that are compiled, not of a second read."""
+    """The bytes whose digest is trusted are the bytes that are compiled: the file is read once."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    good = "import dataclasses, proxies\ndef task():\n    return proxies.load('quadratic')\n"
-    evil = f"open({str(tmp_path / 'executed')!r}, 'w').close()\n{good}"
+    untrusted_text = f"open({str(tmp_path / 'executed')!r}, 'w').close()\n{TASK_FILE}"
     path = tmp_path / "my.py"
-    path.write_text(good)
-    trusted = trust.Trust(["check"])
-    trusted.trust_tasks([f"{path}:task"])
-    trust.enable([])
-    monkeypatch.setattr(trust, "_current", trusted)
-    proxies.load(f"{path}:task")
+    path.write_text(TASK_FILE)
+    _trust_and_load(path, monkeypatch)
     monkeypatch.setattr(trust, "_current", trust.Trust(["check"]))
     stop = threading.Event()
 
-    def swap() -> None:
-        texts = [evil, good]
+    def replace_file_repeatedly() -> None:
+        new_path = tmp_path / "new"
         while not stop.is_set():
-            (tmp_path / "new").write_text(texts[0])
-            os.replace(tmp_path / "new", path)
-            texts.reverse()
+            for text in (untrusted_text, TASK_FILE):
+                new_path.write_text(text)
+                os.replace(new_path, path)
 
-    swapping = threading.Thread(target=swap)
-    swapping.start()
+    thread = threading.Thread(target=replace_file_repeatedly)
+    thread.start()
     try:
-        refused = 0
+        refused_loads = 0
         for _ in range(300):
             proxies.user_tasks.files._load.cache_clear()
             try:
                 proxies.load(f"{path}:task")
             except proxies.UserTaskError:
-                refused += 1
+                refused_loads += 1
     finally:
         stop.set()
-        swapping.join()
-    assert 0 < refused < 300
+        thread.join()
+    assert 0 < refused_loads < 300
     assert not (tmp_path / "executed").exists()
 
 
-def test_the_record_of_trusted_files_is_not_part_of_a_tasks_digest(
+def _trust_and_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> proxies.Task:
+    """Trust a task file, as if the user named it on a command line, and load its task."""
+    trust_of_command = trust.Trust(["check"])
+    trust_of_command.trust_tasks([f"{path}:task"])
+    trust.enable([])
+    monkeypatch.setattr(trust, "_current", trust_of_command)
+    return proxies.load(f"{path}:task")
+
+
+def test_the_list_of_trusted_files_is_not_part_of_a_tasks_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    (tmp_path / "my.py").write_text(
-        "import proxies\ndef task():\n    return proxies.load('quadratic')\n"
-    )
-    trusted = trust.Trust(["check"])
-    trusted.trust_tasks([f"{tmp_path}/my.py:task"])
-    trust.enable([])
-    monkeypatch.setattr(trust, "_current", trusted)
-    task = proxies.load(f"{tmp_path}/my.py:task")
+    (tmp_path / "my.py").write_text(TASK_FILE)
+    task = _trust_and_load(tmp_path / "my.py", monkeypatch)
     assert (tmp_path / "home" / ".local" / "state" / "evosearch" / "trusted.json").exists()
     assert not [name for name in proxies.digest(task) if "trusted" in name]
 
 
-def test_a_fork_keeps_task_digests_and_a_failed_fork_leaves_nothing(
-    tmp_path: Path,
-) -> None:
+def test_a_fork_keeps_the_digests_of_tasks(tmp_path: Path) -> None:
     run = search(small_config(programs=6), tmp_path / "run").directory
     fork(run, tmp_path / "fork")
-    tasks = [Store.open(path).meta("tasks") for path in (run, tmp_path / "fork")]
-    assert tasks[0]
-    assert tasks[0] == tasks[1]
+    digests = Store.open(run).meta("tasks")
+    assert digests
+    assert Store.open(tmp_path / "fork").meta("tasks") == digests
     assert all(finding.ok for finding in check(tmp_path / "fork"))
     store = Store.open(run, "search")
-    store.write(META, [MetaRow("tasks", tasks[0].replace("a", "b"))])
+    changed_digests = digests.replace("a", "b")
+    store.write(META, [MetaRow("tasks", changed_digests)])
     store.close()
-    fork(run, tmp_path / "other")
+    fork(run, tmp_path / "fork-with-changed-digests")
     with pytest.raises(UsageError, match="has changed since"):
-        resume(tmp_path / "other", programs=8)
+        resume(tmp_path / "fork-with-changed-digests", programs=8)
+
+
+def test_a_failed_fork_leaves_no_files(tmp_path: Path) -> None:
+    run = search(small_config(programs=6), tmp_path / "run").directory
     (run / DATABASE).write_bytes((run / DATABASE).read_bytes()[:9000])
     with pytest.raises(EvosearchError):
         fork(run, tmp_path / "failed")
     assert not [path.name for path in tmp_path.iterdir() if "failed" in path.name]
 
 
-def _seeds(text: str) -> Callable[[Store], None]:
+def _write_test_seeds(text: str) -> Callable[[Store], None]:
+    """Return a function that writes `text` as the seeds of every champion test."""
+
     def damage(store: Store) -> None:
         store.write(TESTS, [row._replace(seeds=text) for row in store.select(TESTS)])
 
     return damage
 
 
-def _meta(key: str, text: str) -> Callable[[Store], None]:
+def _write_meta(key: str, text: str) -> Callable[[Store], None]:
+    """Return a function that writes `text` as the value of `key` in the table `meta`."""
     return lambda store: store.set_meta(key, text)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        _seeds("[1e400]"),
-        _seeds("[" * 100_000),
-        _meta("tasks", "[" * 100_000),
-        _meta("tasks", '{"digits-mlp": 3}'),
-        _meta("tasks", "[1]"),
-        _meta("config", "a=["),
-        _meta("config", "a=" + "[" * 5000),
-        _meta("limits", '{"programs": "many"}'),
-        _meta("limits", "[" * 100_000),
+        _write_test_seeds("[1e400]"),
+        _write_test_seeds("[" * 100_000),
+        _write_meta("tasks", "[" * 100_000),
+        _write_meta("tasks", '{"digits-mlp": 3}'),
+        _write_meta("tasks", "[1]"),
+        _write_meta("config", "a=["),
+        _write_meta("config", "a=" + "[" * 5000),
+        _write_meta("limits", '{"programs": "many"}'),
+        _write_meta("limits", "[" * 100_000),
         lambda store: store._db.execute("create view more as select * from rejects, rejects"),
     ],
 )
-def test_invalid_values_with_valid_checksums_are_errors_for_users(
+def test_an_invalid_value_with_a_valid_checksum_is_an_error_for_users_or_a_finding_of_check(
     damage: Callable[[Store], Any], run_directory: Path
 ) -> None:
     store = Store.open(run_directory, "search")
     damage(store)
     store.close()
-    refused = 0
+    errors = []
     for read in (
         lambda: Run(run_directory).status(),
         lambda: Run(run_directory).champions(),
@@ -199,10 +207,10 @@ def test_invalid_values_with_valid_checksums_are_errors_for_users(
     ):
         try:
             read()
-        except EvosearchError:
-            refused += 1
-    failed = [finding for finding in check(run_directory) if not finding.ok]
-    assert refused or failed
+        except EvosearchError as error:
+            errors.append(error)
+    problems = [finding for finding in check(run_directory) if not finding.ok]
+    assert errors or problems
 
 
 def test_a_run_directory_can_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,9 +221,7 @@ def test_a_run_directory_can_have_any_name(tmp_path: Path, monkeypatch: pytest.M
         assert resume(tmp_path / name, programs=6).status().generated == 6
 
 
-def test_an_emptied_database_of_a_started_run_is_damage(
-    run_directory: Path,
-) -> None:
+def test_a_run_whose_database_is_empty_is_damaged_and_is_not_replaced(run_directory: Path) -> None:
     (run_directory / DATABASE).write_bytes(b"")
     with pytest.raises(EvosearchError, match="damaged"):
         Run(run_directory)

@@ -1,4 +1,8 @@
-"""Ctrl-C: the first ends a command or says what it waits for, the second ends the process."""
+"""Tests of Ctrl-C, which ends a command at any time.
+
+If a command must wait for a training, the first Ctrl-C prints what the command waits for, and the
+second Ctrl-C ends the process.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,12 @@ import pytest
 
 from evosearch.cli.status import print_status
 from evosearch.report.run import overview
-from evosearch.runs.activity import ACTIVITY, Activity
+from evosearch.runs.activity import ACTIVITY, Activity, read_activity
 from evosearch.runs.database import LOG
 from evosearch.runs.run import Run
 from tests.evosearch.test_search import small_config
 
-HANGING = """
+TASKS_THAT_HANG = """
 import time
 from dataclasses import replace
 import jax, jax.numpy as jnp, numpy as np, proxies
@@ -34,7 +38,7 @@ def loop():
 def hanging(callback):
     base = proxies.load("digits-mlp")
     wait = lambda: jax.pure_callback(callback, jax.ShapeDtypeStruct((), jnp.float32))
-    return replace(base, loss=lambda *words: base.loss(*words) + wait())
+    return replace(base, loss=lambda *args: base.loss(*args) + wait())
 
 def sleeps():
     return hanging(sleep)
@@ -44,28 +48,34 @@ def loops():
 """
 
 
-class Process:
-    """A running command, whose output goes to files."""
+class RunningCommand:
+    """A command that runs in a folder and prints to files of this folder."""
 
-    def __init__(self, folder: Path, *words: str):
-        self.stderr, self.printed = folder / "stderr", folder / "stdout"
+    def __init__(self, folder: Path, *arguments: str):
+        self.stderr_path, self.stdout_path = folder / "stderr", folder / "stdout"
         code = "import sys; from evosearch.cli import main; print('begun', file=sys.stderr); main()"
-        with self.stderr.open("w") as err, self.printed.open("w") as out:
+        with self.stderr_path.open("w") as stderr, self.stdout_path.open("w") as stdout:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code, *words],
+                [sys.executable, "-c", code, *arguments],
                 cwd=folder,
-                stderr=err,
-                stdout=out,
+                stderr=stderr,
+                stdout=stdout,
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
             )
 
-    def wait_for(self, text: str, seconds: float = 90, of: Path | None = None) -> None:
-        """Wait until `text` is in the file `of`, by default standard error."""
+    def stderr(self) -> str:
+        return self.stderr_path.read_text()
+
+    def stdout(self) -> str:
+        return self.stdout_path.read_text()
+
+    def wait_for(self, text: str, seconds: float = 90, path: Path | None = None) -> None:
+        """Wait until a file, by default that of standard error, contains `text`."""
         deadline = time.monotonic() + seconds
-        path = of or self.stderr
+        path = path or self.stderr_path
         while not path.exists() or text not in path.read_text():
-            assert time.monotonic() < deadline, self.stderr.read_text()
-            assert self.process.poll() is None, self.stderr.read_text()
+            assert time.monotonic() < deadline, self.stderr()
+            assert self.process.poll() is None, self.stderr()
             time.sleep(0.05)
 
     def interrupt(self) -> None:
@@ -73,51 +83,45 @@ class Process:
 
 
 @pytest.fixture
-def hanging(tmp_path: Path) -> Path:
-    (tmp_path / "hanging.py").write_text(HANGING)
+def folder(tmp_path: Path) -> Path:
+    """A folder with a file of tasks whose loss never ends, and a configuration that uses one."""
+    (tmp_path / "hanging.py").write_text(TASKS_THAT_HANG)
     (tmp_path / "c.toml").write_text(
         small_config(tasks=["hanging.py:sleeps"]).to_toml(), encoding="utf-8"
     )
     return tmp_path
 
 
-def test_ctrl_c_ends_a_search_whose_loss_never_ends(hanging: Path) -> None:
-    """The loss is computed in a worker process, which is killed."""
-    command = Process(hanging, "search", "c.toml", "--trust", "--out", "run")
+def test_ctrl_c_ends_a_search_whose_loss_is_computed_forever_in_a_worker_process(
+    folder: Path,
+) -> None:
+    command = RunningCommand(folder, "search", "c.toml", "--trust", "--out", "run")
     try:
-        deadline = time.monotonic() + 120
-        board = hanging / "run" / ACTIVITY
-        while not (board.exists() and "tuning the baseline on" in board.read_text()):
-            assert time.monotonic() < deadline, command.stderr.read_text()
-            time.sleep(0.05)
+        command.wait_for("tuning the baseline on", 120, folder / "run" / ACTIVITY)
         time.sleep(1.0)
         command.interrupt()
         assert command.process.wait(timeout=20) == 130
     finally:
         command.process.kill()
-    assert "interrupted; continue with `evosearch resume run`" in command.stderr.read_text()
-    assert "Traceback" not in command.stderr.read_text()
+    assert "interrupted; continue with `evosearch resume run`" in command.stderr()
+    assert "Traceback" not in command.stderr()
 
 
-def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_second_ctrl_c(
-    hanging: Path, capsys: pytest.CaptureFixture[str]
+def test_the_second_ctrl_c_ends_a_search_whose_loss_is_computed_forever_in_its_own_process(
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a batch the loss is computed in the search's own process, where it cannot be ended."""
-    command = Process(hanging, "search", "c.toml", "--trust", "--batch", "2", "--out", "run")
+    """With batches, the loss is computed in the process of the search and cannot be ended."""
+    command = RunningCommand(folder, "search", "c.toml", "--trust", "--batch", "2", "--out", "run")
     try:
-        deadline = time.monotonic() + 120
-        board = hanging / "run" / ACTIVITY
-        while not (board.exists() and "tuning the baseline on" in board.read_text()):
-            assert time.monotonic() < deadline, command.stderr.read_text()
-            time.sleep(0.05)
+        command.wait_for("tuning the baseline on", 120, folder / "run" / ACTIVITY)
         time.sleep(1.0)
-        status = Run(hanging / "run").status()
+        status = Run(folder / "run").status()
         assert status.running
-        assert any("tuning the baseline on" in one.doing for one in status.workers)
-        print_status(overview(Run(hanging / "run")))
-        screen = capsys.readouterr().out
-        assert "still running" in screen
-        assert "hanging.py:sleeps, for 0:0" in screen
+        assert any("tuning the baseline on" in worker.doing for worker in status.workers)
+        print_status(overview(Run(folder / "run")))
+        text = capsys.readouterr().out
+        assert "still running" in text
+        assert "hanging.py:sleeps, for 0:0" in text
         command.interrupt()
         command.wait_for("stopping after the trainings in flight; Ctrl-C again to quit now", 5)
         command.wait_for("waiting for running trainings (start-up_0: ", 10)
@@ -125,94 +129,97 @@ def test_a_search_whose_loss_never_ends_says_what_it_waits_for_and_ends_at_the_s
         assert command.process.wait(timeout=2) == -signal.SIGINT
     finally:
         command.process.kill()
-    assert "Traceback" not in command.stderr.read_text()
-    assert "FATAL" not in command.stderr.read_text()
-    assert not Run(hanging / "run").status().running
+    assert "Traceback" not in command.stderr()
+    assert "FATAL" not in command.stderr()
+    assert not Run(folder / "run").status().running
 
 
 @pytest.mark.parametrize(
-    ("moment", "shown"),
+    ("phase", "programs", "status_line", "hint_count"),
     [
-        ("loading tasks", "Nothing has been measured yet."),
-        ("searching", "On the search tasks: "),
-        ("validating champions on 10x the work", "On the search tasks: "),
+        ("loading tasks", 100_000, "Nothing has been measured yet.", 0),
+        ("searching", 100_000, "On the search tasks: ", 1),
+        ("validating champions on 10x the work", 30, "On the search tasks: ", 1),
     ],
 )
-def test_ctrl_c_at_any_time_ends_a_search_with_its_last_screen(
-    moment: str, shown: str, tmp_path: Path
+def test_ctrl_c_in_any_phase_of_a_search_ends_it_with_status_and_a_message_how_to_resume(
+    phase: str, programs: int, status_line: str, hint_count: int, tmp_path: Path
 ) -> None:
-    programs = 30 if "validating" in moment else 100_000
     config = small_config(programs=programs, validation_seeds=64)
     (tmp_path / "c.toml").write_text(config.to_toml(), encoding="utf-8")
-    command = Process(tmp_path, "search", "c.toml", "--out", "run")
+    command = RunningCommand(tmp_path, "search", "c.toml", "--out", "run")
     try:
-        if moment == "searching":
-            command.wait_for('"event": "champion"', of=tmp_path / "run" / LOG)
+        if phase == "searching":
+            command.wait_for('"event": "champion"', path=tmp_path / "run" / LOG)
             while Run(tmp_path / "run").best() is None:
                 assert command.process.poll() is None
                 time.sleep(0.05)
         else:
-            command.wait_for(moment)
+            command.wait_for(phase)
         command.interrupt()
         assert command.process.wait(timeout=60) == 130
     finally:
         command.process.kill()
-    printed, stderr = command.printed.read_text(), command.stderr.read_text()
-    assert shown in printed
-    assert "interrupted; continue with `evosearch resume run`" in printed
-    assert stderr.rstrip().endswith("interrupted; continue with `evosearch resume run`")
-    assert "Traceback" not in stderr
-    assert ("\n  evosearch resume run\n" in printed) == ("tasks" in shown)
+    assert status_line in command.stdout()
+    assert "interrupted; continue with `evosearch resume run`" in command.stdout()
+    assert command.stdout().count("\n  evosearch resume run\n") == hint_count
+    assert command.stderr().rstrip().endswith("interrupted; continue with `evosearch resume run`")
+    assert "Traceback" not in command.stderr()
 
 
-def test_an_evaluation_whose_loss_never_ends_ends_at_the_first_ctrl_c(hanging: Path) -> None:
-    command = Process(hanging, "eval", "lion", "--task", "hanging.py:loops", "--seeds", "2")
+def test_the_first_ctrl_c_ends_an_evaluation_whose_loss_is_computed_forever(
+    folder: Path,
+) -> None:
+    command = RunningCommand(folder, "eval", "lion", "--task", "hanging.py:loops", "--seeds", "2")
     try:
         command.wait_for("tuning (0 of")
         command.interrupt()
         assert command.process.wait(timeout=5) == 130
     finally:
         command.process.kill()
-    assert command.stderr.read_text().rstrip().endswith("interrupted")
+    assert command.stderr().rstrip().endswith("interrupted")
 
 
-@pytest.mark.parametrize("moment", range(4))
-def test_ctrl_c_while_a_command_starts_ends_it_with_one_line(moment: int, tmp_path: Path) -> None:
-    """At four moments of its first two seconds, while it imports, compiles and trains."""
-    command = Process(tmp_path, "eval", "lion", "--task", "points-teacher", "--seeds", "64")
+@pytest.mark.parametrize("seconds", [0.02, 0.52, 1.02, 1.52])
+def test_ctrl_c_while_a_command_starts_ends_it_without_a_traceback(
+    seconds: float, tmp_path: Path
+) -> None:
+    """In its first two seconds a command imports modules, compiles and begins to train."""
+    command = RunningCommand(tmp_path, "eval", "lion", "--task", "points-teacher", "--seeds", "64")
     try:
         command.wait_for("begun")
-        time.sleep(0.02 + moment / 2)
+        time.sleep(seconds)
         command.interrupt()
         assert command.process.wait(timeout=5) == 130
     finally:
         command.process.kill()
-    stderr = command.stderr.read_text()
-    assert stderr.rstrip().endswith("interrupted")
-    assert "Traceback" not in stderr
+    assert command.stderr().rstrip().endswith("interrupted")
+    assert "Traceback" not in command.stderr()
 
 
-def test_activity_is_shown_in_a_file_and_never_stops_a_search(tmp_path: Path) -> None:
-    """The file appears within a second, is deleted at the end, and may be unwritable."""
+def test_the_activity_file_appears_within_ten_seconds_and_is_deleted_at_the_end(
+    tmp_path: Path,
+) -> None:
     with Activity(tmp_path) as activity:
         activity.note("program 7 on digits-mlp")
         deadline = time.monotonic() + 10
         while not (tmp_path / ACTIVITY).exists():
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        (one,) = activity.now()
-        assert one.doing == "program 7 on digits-mlp"
-        assert time.time() - one.since < 20
+        (worker,) = activity.now()
+        assert worker.doing == "program 7 on digits-mlp"
+        assert time.time() - worker.since < 20
         activity.note("")
         assert activity.now() == []
     assert not (tmp_path / ACTIVITY).exists()
+
+
+def test_an_activity_file_that_cannot_be_written_is_no_error() -> None:
     with Activity(Path("/proc/nowhere")) as activity:
-        activity.note("x")
+        activity.note("program 7 on digits-mlp")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"worker": 1}]', b"\xff", b"[" * 9999])
 def test_a_damaged_activity_file_reads_as_empty(content: bytes, tmp_path: Path) -> None:
-    from evosearch.runs.activity import read_activity
-
     (tmp_path / ACTIVITY).write_bytes(content)
     assert read_activity(tmp_path) == []

@@ -1,7 +1,11 @@
-"""Kills at every commit, at every write that creates a run, and at random moments of a search."""
+"""Tests that a search or a command that was killed gives the same result when repeated.
+
+Processes are killed at every commit, at every write that creates a run, and at random times.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 from collections.abc import Iterator
@@ -38,33 +42,35 @@ def _write_config(path: Path, config: Any) -> Path:
 def test_a_search_killed_at_any_write_or_commit_resumes_to_the_same_result(
     zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The losses are fake, since the test is about the record."""
+    """A killed search is resumed, or repeated if it was killed before the run existed."""
     fake_losses.use_fake_scorer(monkeypatch)
-    settings = fake_losses.config(programs=10)
-    config = _write_config(tmp_path / "fake.toml", settings)
-    expected = fake_losses.reported_results(search(settings, tmp_path / "expected"))
-    not_created = killed = 0
-    for moment in (*({"write": n} for n in range(1, 40)), *({"commit": n} for n in range(2, 1000))):
+    config = fake_losses.config(programs=10)
+    config_path = _write_config(tmp_path / "fake.toml", config)
+    expected = fake_losses.reported_results(search(config, tmp_path / "expected"))
+    writes = [{"write": number} for number in range(1, 40)]
+    commits = [{"commit": number} for number in range(2, 1000)]
+    repeated = killed = 0
+    for moment in (*writes, *commits):
         directory = tmp_path / f"killed-{killed}"
-        arguments = ("search", config, "--workers", "1", "--out", directory)
+        arguments = ("search", config_path, "--workers", "1", "--out", directory)
         if zygote.run(*arguments, fake_losses=True, **moment) != KILLED:
-            break
+            break  # the search has ended before this commit
         killed += 1
         if (directory / DATABASE).exists():
             resume(directory)
         else:
-            not_created += 1
-            search(settings, directory)
+            repeated += 1
+            search(config, directory)
         assert fake_losses.reported_results(Run(directory)) == expected, moment
-        left = {path.name for path in directory.iterdir()} - fake_losses.FILES
-        assert all(name.startswith(".evosearch-") for name in left), (moment, left)
+        other_files = {path.name for path in directory.iterdir()} - fake_losses.FILES
+        assert all(name.startswith(".evosearch-") for name in other_files), (moment, other_files)
     assert "commit" in moment
-    assert not_created > 15
+    assert repeated > 15
     assert killed > 48
 
 
 def _search_command(run: Path, config: Path) -> tuple[str | Path, ...]:
-    """Return the arguments of the command that starts or resumes the search in `run`."""
+    """Return the arguments of the command that resumes the run, or starts it if none exists."""
     if (run / DATABASE).exists():
         return "resume", run
     return "search", config, "--out", run
@@ -74,59 +80,64 @@ def _search_command(run: Path, config: Path) -> tuple[str | Path, ...]:
 def test_a_search_killed_at_random_moments_resumes_to_the_same_result(
     kills: int, tmp_path: Path
 ) -> None:
-    """Two parallel searches with real trainings are killed, from start-up to validation."""
-    settings = small_config(programs=40, validation_seeds=2)
-    config = _write_config(tmp_path / "c.toml", settings)
-    expected = fake_losses.reported_results(search(settings, tmp_path / "expected"))
+    """Searches with real trainings, two at a time, are killed between start and validation."""
+    config = small_config(programs=40, validation_seeds=2)
+    config_path = _write_config(tmp_path / "c.toml", config)
+    expected = fake_losses.reported_results(search(config, tmp_path / "expected"))
 
-    def killed_often(number: int) -> list[Path]:
+    def run_and_kill_searches(seed: int) -> list[Path]:
         """Run searches until they have been killed `kills` / 2 times; return their directories."""
-        rng, killed = np.random.default_rng(number), 0
-        runs = [tmp_path / f"killed-{number}-1"]
+        rng, killed = np.random.default_rng(seed), 0
+        runs = [tmp_path / f"killed-{seed}-1"]
         with Zygote() as zygote:
             while killed < kills / 2:
                 status = zygote.run(
-                    *_search_command(runs[-1], config), seconds=rng.uniform(0.1, 1.5)
+                    *_search_command(runs[-1], config_path), seconds=rng.uniform(0.1, 1.5)
                 )
                 assert status in (0, KILLED)
                 killed += status == KILLED
                 if status == 0:
-                    runs.append(tmp_path / f"killed-{number}-{len(runs) + 1}")
-            assert zygote.run(*_search_command(runs[-1], config)) == 0
+                    runs.append(tmp_path / f"killed-{seed}-{len(runs) + 1}")
+            assert zygote.run(*_search_command(runs[-1], config_path)) == 0
         return runs
 
-    with ThreadPoolExecutor(2) as both:
-        found = [run for runs in both.map(killed_often, (1, 2)) for run in runs]
-    for run in found:
+    with ThreadPoolExecutor(2) as threads:
+        lists_of_runs = list(threads.map(run_and_kill_searches, (1, 2)))
+    for run in itertools.chain(*lists_of_runs):
         assert fake_losses.reported_results(Run(run)) == expected, run
         store = Store.open(run)
         assert store.count(MEASUREMENTS)
         assert store.count(VALIDATIONS)
 
 
-def test_a_simplification_killed_repeatedly_continues_where_it_stopped(
+def test_a_simplification_killed_repeatedly_gives_the_result_of_an_uninterrupted_one(
     zygote: Zygote, tmp_path: Path
 ) -> None:
-    """Finished trainings are in the ledger, so each attempt gets further than the previous one."""
+    """Finished trainings are in the ledger, so each attempt repeats none of the previous attempts.
+
+    Each attempt runs for a longer time, until one is not killed.
+    """
     search(small_config(programs=20), tmp_path / "run")
     program = f"{tmp_path / 'run'}#0"
     arguments = ("simplify", program, "--task", "points-teacher", "--minutes", "0.01")
-    expected = (*arguments, "-o", tmp_path / "expected.json")
     for attempt in range(30):
-        if zygote.run(*expected, seconds=2.0 * 1.5**attempt) == 0:
+        seconds = 2.0 * 1.5**attempt
+        if zygote.run(*arguments, "-o", tmp_path / "killed.json", seconds=seconds) == 0:
             break
     assert attempt > 0
-    assert zygote.run(*arguments, "-o", tmp_path / "again.json") == 0
+    assert zygote.run(*arguments, "-o", tmp_path / "uninterrupted.json") == 0
 
-    def document(name: str) -> Any:
-        derivation = json.loads((tmp_path / name).read_text())
-        return {key: value for key, value in derivation.items() if key not in ("kept", "settings")}
+    def document_without_settings(name: str) -> Any:
+        document = json.loads((tmp_path / name).read_text())
+        return {key: value for key, value in document.items() if key not in ("kept", "settings")}
 
-    assert document("again.json") == document("expected.json")
+    assert document_without_settings("killed.json") == document_without_settings(
+        "uninterrupted.json"
+    )
 
 
 @pytest.mark.parametrize("command", ["eval", "funnel"])
-def test_a_long_command_killed_repeatedly_gives_the_same_result(
+def test_an_evaluation_or_funnel_killed_repeatedly_gives_the_same_result(
     command: str, zygote: Zygote, tmp_path: Path
 ) -> None:
     run = search(
@@ -141,13 +152,14 @@ def test_a_long_command_killed_repeatedly_gives_the_same_result(
         kills += 1
     assert kills > 0
 
-    def document() -> Any:
+    def result_document() -> Any:
         if command == "funnel":
             return json.loads((run / "funnel.json").read_text())
         assert zygote.run(*arguments, "-o", tmp_path / "report.json") == 0
         return json.loads((tmp_path / "report.json").read_text())
 
-    found = document()
+    document_after_kills = result_document()
+    # Without the ledger, all trainings are repeated.
     (tmp_path / "runs" / "evaluations.db").unlink()
     assert zygote.run(*arguments) == 0
-    assert document() == found
+    assert result_document() == document_after_kills

@@ -1,4 +1,4 @@
-"""The ledger is stored beside the run, has checksums, and never stops a search."""
+"""Tests of the ledger: it is stored beside the run, has checksums, and never stops a search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from evosearch.cli.programs import ledger_of
 from evosearch.errors import EvosearchError
-from evosearch.measuring import ledger as module
+from evosearch.measuring import ledger as ledger_module
+from evosearch.measuring.engines import Trainer
 from evosearch.measuring.job import Job, JobResult
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.measurement import Engine
@@ -19,7 +20,7 @@ from evosearch.pipeline.observers import Observer
 from evosearch.pipeline.search import Search
 from evosearch.runs.directory import make_run_directory
 from evosearch.runs.run import Run
-from evosearch.simplification import simplify
+from evosearch.simplification import Simplification, simplify
 from primitives import zoo
 from tests.evosearch.test_search import small_config
 
@@ -28,68 +29,66 @@ RESULT = JobResult(
 )
 
 
-def _corrupt(path: Path) -> None:
+def _write_text(path: Path) -> None:
     path.write_bytes(b"no database " * 1000)
 
 
-def _directory(path: Path) -> None:
+def _make_directory(path: Path) -> None:
     path.mkdir()
 
 
-def _locked(path: Path) -> sqlite3.Connection:
+def _lock_database(path: Path) -> sqlite3.Connection:
+    """Return a connection that locks the database until the connection is deleted."""
     connection = sqlite3.connect(path)
     connection.execute("create table other (x)")
     connection.execute("begin exclusive")
     return connection
 
 
-MAKE_UNUSABLE: dict[str, Callable[[Path], object]] = {
-    "corrupt": _corrupt,
-    "a directory": _directory,
-    "locked": _locked,
-}
-
-
-@pytest.mark.parametrize("name", MAKE_UNUSABLE)
+@pytest.mark.parametrize("make_unusable", [_write_text, _make_directory, _lock_database])
 def test_an_unusable_ledger_is_a_notice_and_the_search_still_validates(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_unusable: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SECONDS_LOCKED", 0.1)
-    lock = MAKE_UNUSABLE[name](tmp_path / "evaluations.db")
+    monkeypatch.setattr(ledger_module, "_SECONDS_LOCKED", 0.1)
+    lock = make_unusable(tmp_path / "evaluations.db")
     notices: list[str] = []
 
-    class Listener(Observer):
+    class NoticeObserver(Observer):
         def notice(self, text: str) -> None:
             notices.append(text)
 
     config = small_config(programs=20, validation_seeds=2)
     make_run_directory(tmp_path / "run", config, {})
-    assert Search(tmp_path / "run", config, observer=Listener()).run() == "programs"
+    assert Search(tmp_path / "run", config, observer=NoticeObserver()).run() == "programs"
     assert [text for text in notices if text.startswith("trainings are not stored")]
     assert Run(tmp_path / "run").validations()
     del lock
 
 
 def test_without_on_error_an_unusable_ledger_is_an_error(tmp_path: Path) -> None:
-    _corrupt(tmp_path / "evaluations.db")
+    _write_text(tmp_path / "evaluations.db")
     with pytest.raises(EvosearchError, match="damaged"):
         Ledger(tmp_path / "evaluations.db")
 
 
-def test_the_ledger_lies_beside_the_run_wherever_the_command_is_given(
+def test_the_ledger_is_in_the_parent_directory_of_the_first_run_that_a_command_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_run_directory(tmp_path / "runs" / "one", small_config(), {})
+    make_run_directory(tmp_path / "runs" / "mine", small_config(), {})
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    for words in (["../runs/one"], ["lion", "../runs/one#3"], ["../runs/one#0:simplified"]):
-        path = ledger_of(words).path
+    for programs in (
+        ["../runs/mine"],
+        ["lion", "../runs/mine#3"],
+        ["../runs/mine#0:simplified"],
+    ):
+        path = ledger_of(programs).path
         assert path is not None
         assert path.resolve() == tmp_path / "runs" / "evaluations.db"
-    assert ledger_of(["lion"]).path == module.LEDGER
+    assert ledger_of(["lion"]).path == ledger_module.LEDGER
 
 
-def test_a_damaged_training_is_not_found_and_is_named_by_check(tmp_path: Path) -> None:
+def test_a_damaged_training_is_not_returned_and_is_listed_as_damaged(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "evaluations.db")
     ledger.put("key", "digits-mlp lr 1", RESULT)
     stored = ledger.get("key")
@@ -124,26 +123,28 @@ def test_trainings_of_an_older_schema_are_set_aside_and_evaluations_are_kept(
     assert any(name.startswith("trainings_until_") for name in tables)
 
 
-def test_a_second_simplification_trains_nothing(
+def test_a_repeated_simplification_takes_all_trainings_from_the_ledger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evosearch.measuring.engines import Trainer
+    original_train = Trainer.train
+    trained_jobs: list[Job] = []
 
-    train, jobs = Trainer.train, []
+    def train_and_record(self: Trainer, job: Job) -> JobResult:
+        trained_jobs.append(job)
+        return original_train(self, job)
 
-    def count(self: Trainer, job: Job) -> JobResult:
-        jobs.append(job)
-        return train(self, job)
+    monkeypatch.setattr(Trainer, "train", train_and_record)
 
-    monkeypatch.setattr(Trainer, "train", count)
-    results = []
-    for _ in range(2):
+    def simplify_with_ledger() -> Simplification:
         ledger = Ledger(tmp_path / "evaluations.db")
         program = zoo.load("signum")
-        results.append(simplify(program, ["points-teacher"], minutes=1e-3, ledger=ledger))
+        result = simplify(program, ["points-teacher"], minutes=1e-3, ledger=ledger)
         ledger.close()
-        if not results[1:]:
-            assert len(jobs) > 50
-            jobs.clear()
-    assert not jobs
-    assert results[0].document() == results[1].document()
+        return result
+
+    first = simplify_with_ledger()
+    assert len(trained_jobs) > 50
+    trained_jobs.clear()
+    second = simplify_with_ledger()
+    assert not trained_jobs
+    assert first.document() == second.document()

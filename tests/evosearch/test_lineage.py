@@ -1,4 +1,4 @@
-"""Lineages of programs with neutral mutations folded, and the champions' family tree."""
+"""Tests of lineages, in which neutral mutations are counted, and of the champions' family tree."""
 
 from __future__ import annotations
 
@@ -21,61 +21,65 @@ from tests.evosearch.test_search import small_config
 
 @pytest.fixture(scope="module")
 def searched_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    directory = tmp_path_factory.mktemp("runs") / "found"
+    directory = tmp_path_factory.mktemp("runs") / "run"
     return search(small_config(programs=60), directory)
 
 
-def test_a_lineage_starts_at_the_initial_program_and_folds_neutral_mutations(
+def test_a_lineage_starts_at_the_initial_program_and_skips_neutral_mutations(
     searched_run: Run,
 ) -> None:
-    longest = max(
-        (lineage(searched_run, n) for n in range(searched_run.status().generated)), key=len
-    )
+    lineages = [lineage(searched_run, id) for id in range(searched_run.status().generated)]
+    longest = max(lineages, key=len)
     assert longest[0].id == 0
     assert longest[0].mutation == "initial"
     assert len(longest) > 2
-    for before, after in pairwise(longest):
-        assert before.key != after.key
-        assert before.last < after.id
-        assert searched_run.row(after.id).parent == before.last
+    for ancestor, next_ancestor in pairwise(longest):
+        assert ancestor.key != next_ancestor.key
+        assert ancestor.last < next_ancestor.id
+        assert searched_run.row(next_ancestor.id).parent == ancestor.last
 
 
-def test_folded_programs_have_the_ancestors_key(searched_run: Run) -> None:
-    number: int | None = searched_run.status().generated - 1
+def test_an_ancestor_counts_the_neutral_mutations_which_keep_its_semantic_key(
+    searched_run: Run,
+) -> None:
+    last_id = searched_run.status().generated - 1
     program_count = 0
-    while number is not None:
-        row = searched_run.row(number)
+    program_id: int | None = last_id
+    while program_id is not None:
         program_count += 1
-        number = row.parent
-    ancestors = lineage(searched_run, searched_run.status().generated - 1)
+        program_id = searched_run.row(program_id).parent
+    ancestors = lineage(searched_run, last_id)
     assert sum(1 + ancestor.neutral for ancestor in ancestors) == program_count
     for ancestor in ancestors:
-        for folded in (ancestor.id, ancestor.last):
-            assert analyse(searched_run.program(folded)).key == ancestor.key
+        assert analyse(searched_run.program(ancestor.id)).key == ancestor.key
+        assert analyse(searched_run.program(ancestor.last)).key == ancestor.key
 
 
-def test_the_fitness_of_an_ancestor_equals_that_in_top(searched_run: Run) -> None:
+def test_a_lineage_and_the_ranking_have_the_same_fitness_of_a_program(searched_run: Run) -> None:
     best = searched_run.top(1)[0]
     last = lineage(searched_run, best.id)[-1]
-    assert (last.fitness, last.low) == best.fitness[:2]
+    assert last.fitness == best.fitness.mean
+    assert last.low == best.fitness.low
     assert last.seeds == best.seeds
 
 
 def make_ancestor(number: int) -> Ancestor:
+    """Return an ancestor with fitness 0.1 and up to two neutral mutations."""
     return Ancestor(number, number, f"edit {number}", number % 3, f"{number}", 5, 0.1, 0, 0.2, 4)
 
 
-def tree() -> Any:
-    """Return a tree: 0 - 1 - 4 - 7 leads to the last champion; 2 - 3 and 5 branch off."""
-    graph = nx.DiGraph([(0, 1), (1, 4), (4, 7), (0, 2), (2, 3), (1, 5)])
-    champions = {0: 0, 3: 1, 5: 2, 7: 3}
-    for node in graph:
-        graph.nodes[node].update(ancestor=make_ancestor(node), champion=champions.get(node))
-    return graph
+def example_tree() -> Any:
+    """Return a tree in which 0 - 1 - 4 - 7 leads to the last champion; 2 - 3 and 5 branch off."""
+    tree = nx.DiGraph([(0, 1), (1, 4), (4, 7), (0, 2), (2, 3), (1, 5)])
+    champion_numbers = {0: 0, 3: 1, 5: 2, 7: 3}
+    for node in tree:
+        champion = champion_numbers.get(node)
+        tree.nodes[node].update(ancestor=make_ancestor(node), champion=champion)
+    return tree
 
 
 def test_a_family_tree_is_drawn_as_text() -> None:
-    assert to_text(rows(tree())) == [
+    assert to_text(rows(example_tree())) == [
         "●      #0  +0.100  edit 0  champion 0",
         "├───╮",
         "○   │  #1  +0.100  edit 1  (+ 1 neutral mutation)",
@@ -89,21 +93,24 @@ def test_a_family_tree_is_drawn_as_text() -> None:
 
 
 def test_a_family_tree_is_drawn_as_valid_svg() -> None:
-    root = ElementTree.fromstring(to_svg(rows(tree())))
-    space = {"s": "http://www.w3.org/2000/svg"}
-    assert len(root.findall(".//s:circle", space)) == 7
-    assert len(root.findall(".//s:path", space)) == 6
-    assert len(root.findall(".//s:g[@class='champion']", space)) == 4
+    tree = example_tree()
+    root = ElementTree.fromstring(to_svg(rows(tree)))
+    namespace = {"svg": "http://www.w3.org/2000/svg"}
+    assert len(root.findall(".//svg:circle", namespace)) == len(tree.nodes)
+    assert len(root.findall(".//svg:path", namespace)) == len(tree.edges)
+    assert len(root.findall(".//svg:g[@class='champion']", namespace)) == 4
 
 
 def test_a_family_tree_has_every_champion_once(searched_run: Run) -> None:
-    tree_of_run = family(searched_run)
-    champions = [n for _, n in tree_of_run.nodes(data="champion") if n is not None]
-    assert sorted(champions) == [champion.number for champion in searched_run.champions()]
-    assert nx.is_forest(tree_of_run.to_undirected())
+    tree = family(searched_run)
+    numbers = [number for _, number in tree.nodes(data="champion") if number is not None]
+    assert sorted(numbers) == [champion.number for champion in searched_run.champions()]
+    assert nx.is_forest(tree.to_undirected())
 
 
-def test_commands_show_the_lineage(run: Any, searched_run: Run, tmp_path: Path) -> None:
+def test_the_command_lineage_prints_and_draws_the_family_tree(
+    run: Any, searched_run: Run, tmp_path: Path
+) -> None:
     result = run("lineage", searched_run.directory)
     assert result.status == 0
     assert "● " in result.out
@@ -113,6 +120,9 @@ def test_commands_show_the_lineage(run: Any, searched_run: Run, tmp_path: Path) 
     assert run("lineage", searched_run.directory, "-o", path).status == 0
     assert path.read_text().startswith("<svg")
     assert run("lineage", searched_run.directory, "-o", tmp_path / "family.png").status == 2
-    shown = json.loads(run("show", searched_run.directory, "--json").out)
-    assert shown["lineage"][0]["mutation"] == "initial"
+
+
+def test_the_command_show_prints_the_lineage_of_a_program(run: Any, searched_run: Run) -> None:
+    document = json.loads(run("show", searched_run.directory, "--json").out)
+    assert document["lineage"][0]["mutation"] == "initial"
     assert "lineage:" in run("show", searched_run.directory).out

@@ -1,4 +1,4 @@
-"""Compares the live view with golden output at 80 columns without colour, and in a file."""
+"""Tests of the live view, compared with golden output on a terminal and in a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from evosearch.seeds import Seed, Stream
 from primitives import semantic_key, zoo
 
 
-def snapshot() -> Snapshot:
+def make_snapshot() -> Snapshot:
+    """Return the progress of a search whose champion, Lion, has 16 confirming seeds."""
     program = zoo.load("lion")
     record = Record(4711, program, semantic_key(program))
     for number in range(16):
@@ -42,12 +43,13 @@ def snapshot() -> Snapshot:
     )
 
 
-def draw(width: int, displayed: Snapshot | None) -> str:
+def text_of_view(width: int, snapshot: Snapshot | None) -> str:
+    """Return the text of the live view; without a snapshot, before the first result."""
     console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
     view = LiveView(console, "runs/quick", MeasurementConfig())
     view.phase("compiling digits-mlp (1 of 4)")
-    if displayed is not None:
-        view.update(displayed)
+    if snapshot is not None:
+        view.update(snapshot)
     plain_console = Console(width=width, file=io.StringIO(), color_system=None)
     plain_console.print(view.render())
     text = plain_console.file.getvalue()  # type: ignore[attr-defined]
@@ -76,29 +78,29 @@ champion    #4711  fitness +0.128  95% [+0.117, +0.138]  16 fresh seeds
 
 
 def test_the_live_view_at_80_columns() -> None:
-    assert draw(80, snapshot()) == GOLDEN_80
+    assert text_of_view(80, make_snapshot()) == GOLDEN_80
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_no_line_is_wider_than_the_terminal_and_nothing_wraps(width: int) -> None:
-    text = draw(width, snapshot())
+    text = text_of_view(width, make_snapshot())
     assert max(map(len, text.splitlines())) <= width
     if width >= 80:
         assert len(text.splitlines()) == len(GOLDEN_80.splitlines())
 
 
 def test_before_the_first_result_the_view_shows_the_phase() -> None:
-    assert draw(80, None) == (
+    assert text_of_view(80, None) == (
         "runs/quick                                       * compiling digits-mlp (1 of 4)"
     )
 
 
-def test_a_file_gets_plain_lines_at_intervals() -> None:
+def test_in_a_file_the_live_view_is_plain_lines_at_intervals() -> None:
     file = io.StringIO()
     with LiveView(Console(file=file, width=80), "runs/quick", MeasurementConfig()) as view:
         view.phase("loading tasks")
         for _ in range(100):
-            view.update(snapshot())
+            view.update(make_snapshot())
     assert file.getvalue() == (
         "runs/quick: loading tasks\n"
         "runs/quick: 8,213 of 20,000 programs, 1:26 left; cache hits 87.8 %; champion #4711  "
@@ -106,7 +108,7 @@ def test_a_file_gets_plain_lines_at_intervals() -> None:
     )
 
 
-def test_a_dumb_terminal_gets_plain_lines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_dumb_terminal_the_live_view_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     file = io.StringIO()
     with LiveView(
@@ -117,31 +119,38 @@ def test_a_dumb_terminal_gets_plain_lines_too(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_bar_shows_the_limit_that_is_reached_first_at_the_speed_so_far() -> None:
-    with_both_limits = snapshot()
-    by_programs = nearest_limit(with_both_limits)
-    assert by_programs is not None
-    assert by_programs.fraction == 8213 / 20_000
-    assert by_programs.seconds_left == pytest.approx((20_000 - 8213) / (8213 / 60))
-    assert str(by_programs) == "8,213 of 20,000 programs, 1:26 left"
-    assert str(nearest_limit(replace(with_both_limits, minutes=1.5))) == "1:10 of 1:30, 0:20 left"
-    assert str(nearest_limit(replace(with_both_limits, minutes=1.5, elapsed_seconds=95.0))) == (
-        "1:30 of 1:30, 0:00 left"
-    )
-    # Before the speed can be estimated, the time left is known only for the time limit.
-    assert (
-        str(nearest_limit(replace(with_both_limits, searching_seconds=0.5)))
-        == "1:10 of 4:30, 3:20 left"
-    )
-    assert nearest_limit(replace(with_both_limits, programs=None, minutes=None)) is None
-    assert "━" not in draw(80, replace(with_both_limits, programs=None, minutes=None))
+    with_both_limits = make_snapshot()
+    limit = nearest_limit(with_both_limits)
+    assert limit is not None
+    assert limit.fraction == 8213 / 20_000
+    programs_per_second = 8213 / 60
+    assert limit.seconds_left == pytest.approx((20_000 - 8213) / programs_per_second)
+    assert str(limit) == "8,213 of 20,000 programs, 1:26 left"
+    with_shorter_time = replace(with_both_limits, minutes=1.5)
+    assert str(nearest_limit(with_shorter_time)) == "1:10 of 1:30, 0:20 left"
+    after_time_limit = replace(with_shorter_time, elapsed_seconds=95.0)
+    assert str(nearest_limit(after_time_limit)) == "1:30 of 1:30, 0:00 left"
+
+
+def test_before_the_speed_can_be_estimated_the_bar_shows_the_time_limit() -> None:
+    snapshot = replace(make_snapshot(), searching_seconds=0.5)
+    assert str(nearest_limit(snapshot)) == "1:10 of 4:30, 3:20 left"
+
+
+def test_without_limits_no_bar_is_shown() -> None:
+    snapshot = replace(make_snapshot(), programs=None, minutes=None)
+    assert nearest_limit(snapshot) is None
+    assert "━" not in text_of_view(80, snapshot)
 
 
 def test_a_limit_of_trainings_is_shown_like_a_limit_of_programs() -> None:
-    with_training_limit = replace(snapshot(), programs=None, minutes=None, trainings_limit=4000)
+    with_training_limit = replace(
+        make_snapshot(), programs=None, minutes=None, trainings_limit=4000
+    )
     assert str(nearest_limit(with_training_limit)) == "3,000 of 4,000 trainings, 0:20 left"
     resumed = replace(with_training_limit, replayed_trainings=1500)
     assert str(nearest_limit(resumed)) == "3,000 of 4,000 trainings, 0:40 left"
-    assert "3,000 of 4,000 trainings, 0:20 left" in draw(80, with_training_limit)
+    assert "3,000 of 4,000 trainings, 0:20 left" in text_of_view(80, with_training_limit)
 
 
 @pytest.mark.parametrize(
@@ -162,14 +171,14 @@ def test_a_champion_is_green_only_if_it_is_shown_to_beat_the_baseline(
         record.add(Seed(stream, number), {"digits-mlp": score})
     console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system="standard")
     view = LiveView(console, "runs/quick", MeasurementConfig())
-    view.update(replace(snapshot(), champion=Champion(record)))
+    view.update(replace(make_snapshot(), champion=Champion(record)))
     with console.capture() as drawing:
         console.print(view.render())
     with console.capture() as expected:
         console.print(Text("#4711", style=style), end="")
-    code = expected.get().partition("#4711")[0]
+    style_code = expected.get().partition("#4711")[0]
     line = next(line for line in drawing.get().splitlines() if "#4711" in line)
-    assert f"{code}#4711" in line
+    assert f"{style_code}#4711" in line
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (123.9, "2:03"), (3723, "1:02:03")])

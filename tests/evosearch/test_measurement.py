@@ -1,4 +1,4 @@
-"""Measuring real programs on real tasks: the hurdle, its error rate, and the race."""
+"""Tests of `Scorer`: scores relative to the baseline, the hurdle and its error rate, the race."""
 
 from __future__ import annotations
 
@@ -29,114 +29,134 @@ RATES = {
     "topics-attention": 5.66,
 }
 """Approximate best learning rates of the baseline."""
-CRAWLING = parse(
+TOO_SLOW = parse(
     "def train(w, g, lr):\n    rate = lr * 0.001\n    update = rate * g\n    return update\n",
 )
+"""Gradient descent with a learning rate that is far too small."""
 
 
-def scorer(hurdle: float, rates: Mapping[str, float]) -> Scorer:
+def make_scorer(hurdle: float, rates: Mapping[str, float]) -> Scorer:
+    """Return a scorer on the tasks of `rates`, with the tuned learning rates of the baseline."""
     setups = {name: TaskSetup.of(proxies.load(name)) for name in rates}
     runner = JobRunner(LocalBackend(1))
     return Scorer(runner, setups, 0, rates, MeasurementConfig(hurdle=hurdle))
 
 
 @pytest.fixture(scope="module")
-def digits() -> Scorer:
-    return scorer(-1.0, {"digits-mlp": 8.0})
+def digits_scorer() -> Scorer:
+    return make_scorer(-1.0, {"digits-mlp": 8.0})
 
 
-def with_hurdle(digits: Scorer, hurdle: float, rate: float = 8.0) -> Scorer:
-    limits = MeasurementConfig(hurdle=hurdle)
-    return Scorer(digits.runner, digits.setups, 0, {"digits-mlp": rate}, limits)
+def with_settings(digits_scorer: Scorer, hurdle: float, rate: float = 8.0) -> Scorer:
+    """Return a scorer with another hurdle and another learning rate of the baseline."""
+    settings = MeasurementConfig(hurdle=hurdle)
+    rates = {"digits-mlp": rate}
+    return Scorer(digits_scorer.runner, digits_scorer.setups, 0, rates, settings)
 
 
-def test_a_score_is_paired_with_the_baseline_on_its_own_seed(digits: Scorer) -> None:
+def test_a_score_is_the_log_ratio_of_the_tuned_baselines_loss_on_the_same_seed(
+    digits_scorer: Scorer,
+) -> None:
+    """Without the tuned learning rate, the baseline's program is worse than the baseline."""
     program = zoo.load("adamw_paper")
-    at_its_own_rate = with_hurdle(digits, -1.0, rate=1.0)
+    scorer_without_tuning = with_settings(digits_scorer, -1.0, rate=1.0)
     for number in range(3):
         seed = Seed(Stream.SEARCH, number)
-        slow = digits.measure(program, seed)["digits-mlp"]
-        assert slow.score == pytest.approx(math.log(slow.baseline / slow.loss))
-        assert slow.score < -0.2
-        assert at_its_own_rate.measure(program, seed)["digits-mlp"].score == 0.0
+        measurement = digits_scorer.measure(program, seed)["digits-mlp"]
+        expected = math.log(measurement.baseline / measurement.loss)
+        assert measurement.score == pytest.approx(expected)
+        assert measurement.score < -0.2
+        assert scorer_without_tuning.measure(program, seed)["digits-mlp"].score == 0.0
 
 
-def test_a_program_below_the_hurdle_is_stopped(digits: Scorer) -> None:
-    stopped = digits.measure(CRAWLING, SEED)["digits-mlp"]
+def test_a_training_whose_score_would_be_below_the_hurdle_is_stopped(
+    digits_scorer: Scorer,
+) -> None:
+    stopped = digits_scorer.measure(TOO_SLOW, SEED)["digits-mlp"]
     assert stopped.stopped
     assert 200 / 8 <= stopped.steps < 200
     assert stopped.score == -LARGEST_SCORE
-    complete = with_hurdle(digits, -10.0).measure(CRAWLING, SEED)["digits-mlp"]
+    complete = with_settings(digits_scorer, hurdle=-10.0).measure(TOO_SLOW, SEED)["digits-mlp"]
     assert not complete.stopped
     assert complete.steps == 200
     assert complete.score < -1.0
 
 
-def test_memorized_examples_do_not_lower_the_loss_limit(digits: Scorer) -> None:
-    """A batch loss near the baseline's final loss never stops a training."""
-    loss = digits.measure(CRAWLING, SEED)["digits-mlp"].baseline
-    limits = np.frombuffer(digits._cached_loss_limits["digits-mlp", SEED], np.float32)
-    assert np.min(limits) == pytest.approx(math.e * loss, rel=1e-5)
-
-
-def test_a_training_does_not_trace_the_task_again(
-    digits: Scorer, monkeypatch: pytest.MonkeyPatch
+def test_the_loss_limit_is_never_below_the_limit_for_the_baselines_final_loss(
+    digits_scorer: Scorer,
 ) -> None:
-    """The shapes of a task's weights are derived once, not at every training."""
-    backend = digits.runner.backend
-    assert isinstance(backend, LocalBackend)
-    trainer = backend._trainers.of(digits.setups["digits-mlp"])
-    expected = digits.measure(CRAWLING, SEED)
+    """The baseline's loss on batches may be lower than its final loss, because it memorizes them.
 
-    def traced(key: object) -> None:
+    The hurdle of -1 allows a loss of e times the baseline's.
+    """
+    baseline_loss = digits_scorer.measure(TOO_SLOW, SEED)["digits-mlp"].baseline
+    limits = np.frombuffer(digits_scorer._cached_loss_limits["digits-mlp", SEED], np.float32)
+    assert np.min(limits) == pytest.approx(math.e * baseline_loss, rel=1e-5)
+
+
+def test_a_second_training_does_not_trace_the_task_again(
+    digits_scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shapes of a task's weights are derived once, not in every training."""
+    backend = digits_scorer.runner.backend
+    assert isinstance(backend, LocalBackend)
+    trainer = backend._trainers.of(digits_scorer.setups["digits-mlp"])
+    expected = digits_scorer.measure(TOO_SLOW, SEED)
+
+    def fail_to_trace(key: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(trainer, "task", replace(trainer.task, init=traced))
-    assert digits.measure(CRAWLING, SEED) == expected
+    monkeypatch.setattr(trainer, "task", replace(trainer.task, init=fail_to_trace))
+    assert digits_scorer.measure(TOO_SLOW, SEED) == expected
 
 
 def test_a_race_ends_after_the_task_at_which_the_sum_of_scores_is_below_the_minimum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The scores are +0.5, -0.2, -0.2 and -0.2; the first counts as +0.3."""
+    """The scores are +0.5, -0.2, -0.2 and -0.2; `largest_gain` reduces the first to +0.3.
+
+    So the sums of scores are 0.3, 0.1, -0.1 and -0.3.
+    """
     setups = {name: TaskSetup(name, 200) for name in "abcd"}
     settings = MeasurementConfig(largest_gain=0.3)
-    four = Scorer(JobRunner(LocalBackend(1)), setups, 0, {}, settings)
+    scorer = Scorer(JobRunner(LocalBackend(1)), setups, 0, {}, settings)
     scores = {"a": 0.5, "b": -0.2, "c": -0.2, "d": -0.2}
 
-    def measured(task: str, program: Program, seed: Seed) -> Measurement:
+    def fake_measure(task: str, program: Program, seed: Seed) -> Measurement:
         return Measurement(math.exp(-scores[task]), 1.0, 200, "cosine", Engine.INTERPRETER)
 
-    monkeypatch.setattr(four, "_measure", measured)
-    assert "".join(four.measure(CRAWLING, SEED)) == "abcd"
+    monkeypatch.setattr(scorer, "_measure", fake_measure)
+    assert list(scorer.measure(TOO_SLOW, SEED)) == ["a", "b", "c", "d"]
     for min_total, last_task in ((-0.4, "d"), (0.0, "c"), (0.2, "b"), (0.4, "a")):
         min_totals = dict.fromkeys("abcd", min_total)
-        assert list(four.measure(CRAWLING, SEED, min_totals))[-1] == last_task
+        assert list(scorer.measure(TOO_SLOW, SEED, min_totals))[-1] == last_task
 
 
 @pytest.mark.slow
-def test_the_hurdle_stops_hardly_any_program_that_would_have_been_good() -> None:
+def test_the_hurdle_stops_at_most_2_percent_of_the_programs_with_a_score_above_minus_0_2() -> None:
     """Random descendants of known optimizers are trained with and without the hurdle."""
-    with_stops, without_stops = scorer(-1.0, RATES), scorer(-10.0, RATES)
+    with_hurdle, without_hurdle = make_scorer(-1.0, RATES), make_scorer(-10.0, RATES)
     programs = _descendants(250)
     total_good = total_errors = 0
     for task in RATES:
-        pairs = [
-            (_measure(with_stops, task, program), _measure(without_stops, task, program))
-            for program in programs
+        limited = [_measure_on(task, program, with_hurdle) for program in programs]
+        complete = [_measure_on(task, program, without_hurdle) for program in programs]
+        scores_of_stopped = [
+            full.score for cut, full in zip(limited, complete, strict=True) if cut.stopped
         ]
-        stopped = [complete.score for cut, complete in pairs if cut.stopped]
-        steps = sum(cut.steps for cut, _ in pairs) / sum(complete.steps for _, complete in pairs)
-        good = sum(complete.score > -0.2 for _, complete in pairs)
-        errors = sum(score > -0.2 for score in stopped)
+        step_fraction = sum(m.steps for m in limited) / sum(m.steps for m in complete)
+        good = sum(measurement.score > -0.2 for measurement in complete)
+        errors = sum(score > -0.2 for score in scores_of_stopped)
         print(
-            f"{task}: {len(stopped)} of {len(pairs)} stopped, {steps:.0%} of the steps run; "
-            f"{good} would end above -0.2, {errors} of them stopped; "
-            f"best score without the stop: {max(stopped):+.2f}"
+            f"{task}: the hurdle stopped {len(scores_of_stopped)} of {len(programs)} trainings, "
+            f"which ran {step_fraction:.0%} of the steps; "
+            f"without it {good} have a score above -0.2, of which it stopped {errors}; "
+            f"best score of a stopped program: {max(scores_of_stopped):+.2f}"
         )
-        assert len(stopped) > len(pairs) / 5
+        assert len(scores_of_stopped) > len(programs) / 5
         assert good > 5
-        total_good, total_errors = total_good + good, total_errors + errors
+        total_good += good
+        total_errors += errors
     assert total_errors <= total_good / 50
 
 
@@ -153,8 +173,8 @@ def _descendants(count: int) -> list[Program]:
     return programs
 
 
-def _measure(scorer: Scorer, task: str, program: Program) -> Measurement:
-    """Measure a program on one task only."""
+def _measure_on(task: str, program: Program, scorer: Scorer) -> Measurement:
+    """Measure a program on only one of the scorer's tasks."""
     setups, rates = {task: scorer.setups[task]}, {task: scorer.baseline_rates[task]}
-    single = Scorer(scorer.runner, setups, 0, rates, scorer.settings)
-    return single.measure(program, SEED)[task]
+    scorer_of_task = Scorer(scorer.runner, setups, 0, rates, scorer.settings)
+    return scorer_of_task.measure(program, SEED)[task]

@@ -1,4 +1,7 @@
-"""Jobs in worker processes: a crash or hang ends one job and never a search."""
+"""Tests of worker processes: if a training crashes or hangs, its job ends but the search goes on.
+
+The task of these tests crashes, hangs or raises an exception on command.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ from evosearch.pipeline.pipeline import resume, search
 from evosearch.runs.rows import MEASUREMENTS
 from evosearch.runs.store import Store
 from evosearch.seeds import Conditions, Seed, Stream
+from evosearch.statistics import LARGEST_SCORE
 from primitives import zoo
 
 TASK = '''
@@ -37,70 +41,72 @@ import ctypes, dataclasses, os, pathlib, signal, time
 import jax, jax.numpy as jnp
 import proxies
 
-BOWL = proxies.load("quadratic")
+BASE = proxies.load("quadratic")
 FOLDER = pathlib.Path(__file__).parent
 
-def host(x):
-    """Does what the name of a file in this folder says; the first use deletes a `once` file."""
-    for flag in FOLDER.glob("do-*"):
-        what = flag.name.removeprefix("do-")
-        if what.startswith("once-"):
-            flag.unlink()
-            what = what.removeprefix("once-")
-        if what == "raise":
+def fail_on_command(loss):
+    """Fail as the name of a command file in this folder says, and otherwise return the loss."""
+    for file in FOLDER.glob("do-*"):
+        failure = file.name.removeprefix("do-")
+        if failure.startswith("once-"):
+            file.unlink()
+            failure = failure.removeprefix("once-")
+        if failure == "raise":
             raise ValueError("no picture 7")
-        if what == "exit":
+        if failure == "exit":
             os._exit(3)
-        if what == "segfault":
+        if failure == "segfault":
             ctypes.string_at(0)
-        if what == "memory":  # as the kernel kills a process that exhausts the memory
+        if failure == "out-of-memory":  # the kernel kills a process that exhausts the memory
             os.kill(os.getpid(), signal.SIGKILL)
-        if what == "hang":
+        if failure == "hang":
             time.sleep(1000)
-        if what == "exit-once-large" and not float(x) < 1e3:
-            flag.unlink()
+        if failure == "exit-at-first-large-loss" and not float(loss) < 1e3:
+            file.unlink()
             os._exit(3)
-    return x
+    return loss
 
 def loss(params, batch, key):
-    found = BOWL.loss(params, batch, key)
-    seen = jax.pure_callback(
-        host, jax.ShapeDtypeStruct((), jnp.float32), jax.lax.stop_gradient(found),
-        vmap_method="sequential")
-    return found + 0 * seen
+    base_loss = BASE.loss(params, batch, key)
+    returned = jax.pure_callback(
+        fail_on_command, jax.ShapeDtypeStruct((), jnp.float32),
+        jax.lax.stop_gradient(base_loss), vmap_method="sequential")
+    return base_loss + 0 * returned
 
 def task():
-    return dataclasses.replace(BOWL, split="search", steps=8, loss=loss)
+    return dataclasses.replace(BASE, split="search", steps=8, loss=loss)
 '''
 SEED = Seed(Stream.SEARCH, 0)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the task; shared, so that a worker process serves several tests."""
-    made = tmp_path_factory.mktemp("task")
-    (made / "task.py").write_text(TASK)
-    return made
+    """The folder of the task, which all tests share so that they share worker processes."""
+    directory = tmp_path_factory.mktemp("task")
+    (directory / "task.py").write_text(TASK)
+    return directory
 
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[ProcessBackend]:
-    made = ProcessBackend(1, timeout=30)
-    yield made
-    made.close()
+    process_backend = ProcessBackend(1, timeout=30)
+    yield process_backend
+    process_backend.close()
 
 
-def job(folder: Path, program: str = "lion", **others: Any) -> Job:
+def make_job(
+    folder: Path, program: str = "lion", engine: Engine = Engine.INTERPRETER, **fields: Any
+) -> Job:
+    """Return a job of eight steps on the task in `folder`; `fields` are further fields of `Job`."""
     setup = TaskSetup.of(proxies.load(f"{folder}/task.py:task"))
-    engine = others.pop("engine", Engine.INTERPRETER)
-    return Job(setup, find(program), engine, Conditions(8), 0, SEED, **others)
+    return Job(setup, find(program), engine, Conditions(8), 0, SEED, **fields)
 
 
-def instruct(folder: Path, what: str) -> Path:
-    """Make the task do `what` from its next step on; return the file that says so."""
-    flag = folder / f"do-{what}"
-    flag.touch()
-    return flag
+def command_failure(folder: Path, failure: str) -> Path:
+    """Make the task fail from its next step on; return the command file, to delete it later."""
+    file = folder / f"do-{failure}"
+    file.touch()
+    return file
 
 
 def are_equal(first: JobResult, second: JobResult) -> bool:
@@ -111,105 +117,112 @@ def are_equal(first: JobResult, second: JobResult) -> bool:
 
 
 @pytest.mark.parametrize(
-    "options",
+    "fields",
     [
         {},
         {"program": "optax:muon", "engine": Engine.COMPILED},
         {"loss_limits": np.full(8, 1e-9, np.float32).tobytes()},
     ],
-    ids=["a program", "an optimizer of optax", "with limits"],
+    ids=["program", "optimizer of optax", "loss limits"],
 )
-def test_a_process_trains_as_a_thread_does_to_the_bit(
-    folder: Path, backend: ProcessBackend, options: dict[str, Any]
+def test_a_worker_process_gives_exactly_the_result_of_a_thread(
+    folder: Path, backend: ProcessBackend, fields: dict[str, Any]
 ) -> None:
     threads = LocalBackend(1)
-    training = job(folder, **options)
-    assert are_equal(backend.submit(training).result(), threads.submit(training).result())
+    job = make_job(folder, **fields)
+    assert are_equal(backend.submit(job).result(), threads.submit(job).result())
     threads.close()
 
 
-@pytest.mark.parametrize("what", ["segfault", "memory"])
-def test_a_job_whose_worker_dies_is_tried_again(
-    folder: Path, backend: ProcessBackend, what: str
+@pytest.mark.parametrize("failure", ["segfault", "out-of-memory"])
+def test_a_job_is_repeated_if_its_worker_dies(
+    folder: Path, backend: ProcessBackend, failure: str
 ) -> None:
-    expected = backend.submit(job(folder)).result()
-    instruct(folder, f"once-{what}")
-    assert are_equal(backend.submit(job(folder)).result(), expected)
+    expected = backend.submit(make_job(folder)).result()
+    command_failure(folder, f"once-{failure}")
+    assert are_equal(backend.submit(make_job(folder)).result(), expected)
     assert not list(folder.glob("do-*"))
 
 
-def test_three_deaths_by_one_job_are_a_recorded_crash(
+def test_a_job_whose_worker_dies_three_times_has_crashed(
     folder: Path, backend: ProcessBackend
 ) -> None:
-    flag = instruct(folder, "exit")
+    command_file = command_failure(folder, "exit")
     messages: list[str] = []
-    result = JobRunner(backend, notify=messages.append).run(job(folder))
-    flag.unlink()
+    result = JobRunner(backend, notify=messages.append).run(make_job(folder))
+    command_file.unlink()
     assert result.failure is Failure.CRASHED
     assert result.loss == np.inf
     assert result.reason == "its process ended with exit status 3, 3 times"
     assert messages == [f"{folder}/task.py:task on search seed 0 crashed: {result.reason}"]
-    assert backend.submit(job(folder)).result().failure is None
+    assert backend.submit(make_job(folder)).result().failure is None
 
 
-def test_a_worker_that_cannot_start_is_a_crash_with_its_reason(
+def test_a_job_whose_worker_cannot_start_has_crashed_with_the_exit_status_as_reason(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_COMMAND", "raise SystemExit(4)")
     backend = ProcessBackend(1)
-    result = backend.train(job(folder))
+    result = backend.train(make_job(folder))
     assert result.failure is Failure.CRASHED
     assert result.reason == "its process ended with exit status 4, before it trained, 3 times"
     backend.close()
 
 
-def test_a_job_that_takes_too_long_is_a_timeout_and_its_process_is_ended(folder: Path) -> None:
+def test_the_worker_of_a_job_that_takes_too_long_is_killed_and_the_result_is_a_timeout(
+    folder: Path,
+) -> None:
     backend = ProcessBackend(1, timeout=30)
-    assert backend.submit(job(folder)).result().failure is None
+    assert backend.submit(make_job(folder)).result().failure is None
     backend._timeout = 0.5
     (worker,) = backend._workers
-    flag = instruct(folder, "hang")
-    result = backend.submit(job(folder)).result()
-    flag.unlink()
+    command_file = command_failure(folder, "hang")
+    result = backend.submit(make_job(folder)).result()
+    command_file.unlink()
     assert result.failure is Failure.TIMEOUT
     assert result.reason == "the training took more than 0.5 seconds"
     assert worker._process.poll() is not None
     backend.close()
 
 
-def test_an_exception_names_task_program_and_seed(folder: Path, backend: ProcessBackend) -> None:
-    flag = instruct(folder, "raise")
+def test_an_exception_in_a_training_names_task_program_and_seed(
+    folder: Path, backend: ProcessBackend
+) -> None:
+    command_file = command_failure(folder, "raise")
     with pytest.raises(TrainingError) as caught:
-        backend.submit(job(folder)).result()
-    flag.unlink()
+        backend.submit(make_job(folder)).result()
+    command_file.unlink()
     assert str(caught.value).startswith(
         f"task '{folder}/task.py:task' fails in a training with lion on search seed 0: "
         "ValueError: no picture 7 (line "
     )
-    assert backend.submit(job(folder)).result().failure is None  # the are_equal process goes on
+    # The worker process can train again.
+    assert backend.submit(make_job(folder)).result().failure is None
 
 
 def test_a_file_that_changed_since_the_task_was_loaded_is_not_executed(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(TASK)
-    changed = job(tmp_path)
+    job = make_job(tmp_path)
     (tmp_path / "task.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n{TASK}")
     backend = ProcessBackend(1)
     with pytest.raises((EvosearchError, proxies.UserTaskError), match="changed"):
-        backend.submit(changed).result()
+        backend.submit(job).result()
     backend.close()
     assert not (tmp_path / "executed").exists()
 
 
-def test_users_tasks_go_to_processes_and_others_to_threads(folder: Path) -> None:
-    unlimited = open_backend(1)
-    users_task = job(folder).setup
-    assert isinstance(unlimited._backend_for(users_task), ProcessBackend)  # type: ignore[attr-defined]
-    bundled = TaskSetup.of(proxies.load("quadratic"))
-    assert isinstance(unlimited._backend_for(bundled), LocalBackend)  # type: ignore[attr-defined]
-    limited = open_backend(1, timeout=5)
-    assert isinstance(limited._backend_for(bundled), ProcessBackend)  # type: ignore[attr-defined]
-    for backend in (unlimited, limited):
-        backend.close()
+def test_user_tasks_and_trainings_with_a_time_limit_run_in_processes_and_others_in_threads(
+    folder: Path,
+) -> None:
+    user_task = make_job(folder).setup
+    bundled_task = TaskSetup.of(proxies.load("quadratic"))
+    unlimited: Any = open_backend(1)
+    limited: Any = open_backend(1, timeout=5)
+    assert isinstance(unlimited._backend_for(user_task), ProcessBackend)
+    assert isinstance(unlimited._backend_for(bundled_task), LocalBackend)
+    assert isinstance(limited._backend_for(bundled_task), ProcessBackend)
+    unlimited.close()
+    limited.close()
 
 
 def test_on_an_accelerator_all_tasks_are_trained_in_this_process(
@@ -223,11 +236,11 @@ def test_on_an_accelerator_all_tasks_are_trained_in_this_process(
         backend.close()
 
 
-def test_a_search_goes_on_when_programs_crash_its_task_and_replays(
+def test_a_search_continues_after_a_program_has_crashed_its_task_and_can_be_resumed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "ATTEMPTS", 1)
-    flag = instruct(folder, "exit-once-large")
+    command_file = command_failure(folder, "exit-at-first-large-loss")
     config = make_config(
         {
             "tasks": [f"{folder}/task.py:task"],
@@ -240,25 +253,24 @@ def test_a_search_goes_on_when_programs_crash_its_task_and_replays(
     run = search(config, tmp_path / "run", workers=1)
     assert run.status().stop_reason == "programs"
     store = Store.open(tmp_path / "run")
-    crashed = [row for row in store.select(MEASUREMENTS) if row.engine == "crashed"]
+    (crashed,) = [row for row in store.select(MEASUREMENTS) if row.engine == "crashed"]
     store.close()
-    assert len(crashed) == 1
-    assert crashed[0].loss is None
-    assert crashed[0].score < -1.38
+    assert crashed.loss is None
+    assert crashed.score == -LARGEST_SCORE
     log = (tmp_path / "run" / "log.jsonl").read_text()
     assert "crashed: its process ended with exit status 3" in log
-    assert not flag.exists()
+    assert not command_file.exists()
     assert resume(tmp_path / "run", programs=32, workers=1).status().generated == 32
 
 
 def test_workers_end_with_the_process_that_started_them(folder: Path) -> None:
-    instruct(folder, "hang")
+    command_file = command_failure(folder, "hang")
     code = (
         "import sys; sys.path[:] = sys.argv[2:]\n"
         "from pathlib import Path\n"
-        "from tests.evosearch.test_processes import ProcessBackend, job\n"
+        "from tests.evosearch.test_processes import ProcessBackend, make_job\n"
         "backend = ProcessBackend(1)\n"
-        "backend.submit(job(Path(sys.argv[1])))\n"
+        "backend.submit(make_job(Path(sys.argv[1])))\n"
         "while not backend._workers: pass\n"
         "(worker,) = backend._workers\n"
         "print(worker._process.pid, flush=True)\n"
@@ -267,20 +279,24 @@ def test_workers_end_with_the_process_that_started_them(folder: Path) -> None:
         [sys.executable, "-c", code, str(folder), *sys.path], stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
-    worker = int(parent.stdout.readline())
+    worker_id = int(parent.stdout.readline())
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    (folder / "do-hang").unlink()
+    command_file.unlink()
     deadline = time.monotonic() + 20
-    while _is_alive(worker):
+    while _is_alive(worker_id):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def _is_alive(process: int) -> bool:
+def _is_alive(process_id: int) -> bool:
+    """Whether a process exists and is not a zombie (state `Z`)."""
     try:
-        os.kill(process, 0)
+        os.kill(process_id, 0)
     except ProcessLookupError:
         return False
-    state = Path(f"/proc/{process}/stat")
-    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+    path = Path(f"/proc/{process_id}/stat")
+    if not path.exists():  # not on Linux
+        return True
+    state = path.read_text().rpartition(")")[2].split()[0]
+    return state != "Z"

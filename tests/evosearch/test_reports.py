@@ -1,4 +1,4 @@
-"""Tests of the renderers of reports: each shows the whole report."""
+"""Tests that each renderer (terminal, Markdown, JSON) shows all of a report."""
 
 import io
 import json
@@ -23,7 +23,7 @@ from evosearch.simplification import simplify_by_algebra
 from primitives import zoo
 from primitives.text.printable import as_markdown
 
-EXAMPLE = Path(__file__).parents[2] / "runs" / "example"
+EXAMPLE_RUN = Path(__file__).parents[2] / "runs" / "example"
 
 COLUMNS = (
     Column("program", key="name", wraps=True),
@@ -49,19 +49,21 @@ REPORT = Report(
     )
 )
 TEXTS = st.text(alphabet="ab |`*[]<$\\\n\x1b\u202e", max_size=12)
+"""Strategy for texts with characters that have a meaning in Markdown or on a terminal."""
 
 
-def example(subject: str) -> Report:
-    run = Run(EXAMPLE)
+def report_on_example_run(subject: str) -> Report:
+    """Return a report about the example run, the zoo or the ops."""
+    run = Run(EXAMPLE_RUN)
     match subject:
         case "top":
             return top_report(run.top(3))
         case "status":
-            return status_report(overview(run), lambda *words: " ".join(words))
+            return status_report(overview(run), lambda *arguments: " ".join(arguments))
         case "program":
             best = run.best()
             assert best is not None
-            return program_report(inspect(str(EXAMPLE), run.champion(), (run, best.id)))
+            return program_report(inspect(str(EXAMPLE_RUN), run.champion(), (run, best.id)))
         case "simplification":
             return result_report(simplify_by_algebra(run.champion()))
         case "comparison":
@@ -75,9 +77,9 @@ def example(subject: str) -> Report:
 @pytest.mark.parametrize(
     "subject", ["top", "status", "program", "simplification", "comparison", "zoo", "ops"]
 )
-def test_every_renderer_shows_the_whole_report(subject: str) -> None:
-    report = example(subject)
-    printed, written = " ".join(plain_text(report).split()), markdown(report)
+def test_the_text_and_the_markdown_contain_all_texts_of_a_report(subject: str) -> None:
+    report = report_on_example_run(subject)
+    text_on_one_line, markdown_text = " ".join(plain_text(report).split()), markdown(report)
     for section in report.sections:
         texts = [section.title, *(note.text for note in section.notes)]
         if section.table is not None:
@@ -86,12 +88,12 @@ def test_every_renderer_shows_the_whole_report(subject: str) -> None:
                 cells = zip(columns, row.cells, strict=True)
                 texts += [column.text(cell) for column, cell in cells]
         for text in texts:
-            assert " ".join(text.split()) in printed
+            assert " ".join(text.split()) in text_on_one_line
             for line in text.splitlines():
-                assert as_markdown(line) in written or line in written
+                assert as_markdown(line) in markdown_text or line in markdown_text
 
 
-def test_the_text_of_a_report_on_a_terminal() -> None:
+def test_the_text_of_a_report_matches_the_expected_text() -> None:
     assert (
         plain_text(REPORT)
         == """\
@@ -108,7 +110,7 @@ def train(w, g):
     )
 
 
-def test_the_markdown_of_a_report() -> None:
+def test_the_markdown_of_a_report_matches_the_expected_markdown() -> None:
     assert (
         markdown(REPORT)
         == """\
@@ -131,7 +133,7 @@ def train(w, g):
     )
 
 
-def test_the_json_of_a_table_has_values_and_not_formatted_text() -> None:
+def test_the_json_rows_of_a_table_have_values_and_not_formatted_text() -> None:
     (section, _) = REPORT.sections
     assert section.table is not None
     assert section.table.json_rows() == [
@@ -144,14 +146,18 @@ def test_the_json_of_a_table_has_values_and_not_formatted_text() -> None:
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4))
-def test_a_row_is_one_line_for_any_cell_text(texts: list[tuple[str, str]]) -> None:
-    columns = (Column("one"), Column("other"))
-    report = Report((Section(table=Table(columns, tuple(map(Row, texts)))),))
-    lines = markdown(report).splitlines()
-    assert len(lines) == 2 + len(texts)
-    assert all(line.replace("\\|", "").count("|") == 3 for line in lines)
+def test_a_row_is_printed_on_one_line_for_any_text_of_its_cells(
+    rows: list[tuple[str, str]],
+) -> None:
+    columns = (Column("first"), Column("second"))
+    report = Report((Section(table=Table(columns, tuple(map(Row, rows)))),))
+    markdown_lines = markdown(report).splitlines()
+    assert len(markdown_lines) == 2 + len(rows)  # the header, its underline and the rows
+    for line in markdown_lines:
+        separators = line.replace("\\|", "").count("|")
+        assert separators == 3
     console = Terminal(file=io.StringIO())
     show(report, console)
-    drawn = console.file.getvalue()
-    assert drawn.count("\n") == 1 + len(texts)
-    assert not {"\x1b", "\u202e"} & set(drawn)
+    text = console.file.getvalue()
+    assert text.count("\n") == 1 + len(rows)
+    assert not {"\x1b", "\u202e"} & set(text)

@@ -1,7 +1,8 @@
-"""Searches with real training: workers, kills, interrupts, limits and injections."""
+"""Tests of searches with real trainings: workers, interrupts, kills, limits, injected programs."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -16,7 +17,8 @@ import pytest
 
 from evosearch.config import Config, make_config
 from evosearch.environment import describe
-from evosearch.errors import UsageError
+from evosearch.errors import EvosearchError, UsageError
+from evosearch.measuring.scorer import Scorer
 from evosearch.pipeline.observers import Observer, Snapshot
 from evosearch.pipeline.pipeline import resume, search
 from evosearch.pipeline.search import Search
@@ -30,6 +32,7 @@ TASK = "digits-mlp"
 
 
 def small_config(programs: int = 120, **settings: Any) -> Config:
+    """Return the configuration of a search of few programs, with few seeds, on one task."""
     return make_config(
         {
             "tasks": [TASK],
@@ -57,8 +60,7 @@ def status_without_times(run: Run) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("task", ["digits-mlp-10x", "topics-transformer", "quadratic"])
-def test_a_search_touches_only_search_tasks(task: str, tmp_path: Path) -> None:
-    """Other tasks are refused by the Python functions too."""
+def test_searches_and_resumes_refuse_tasks_of_other_splits(task: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"'{task}' is a .* task; search on some of "):
         search(small_config(tasks=[task]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -70,13 +72,13 @@ def test_a_search_touches_only_search_tasks(task: str, tmp_path: Path) -> None:
 def test_the_result_does_not_depend_on_the_number_of_workers(
     uninterrupted: Run, tmp_path: Path
 ) -> None:
-    two = search(small_config(), tmp_path / "two", workers=2)
-    assert two.top(None) == uninterrupted.top(None)
-    assert status_without_times(two) == status_without_times(uninterrupted)
+    by_two_workers = search(small_config(), tmp_path / "run", workers=2)
+    assert by_two_workers.top(None) == uninterrupted.top(None)
+    assert status_without_times(by_two_workers) == status_without_times(uninterrupted)
 
 
-class _StopsAfter(Observer):
-    """An observer that interrupts the search after some number of programs."""
+class InterruptingObserver(Observer):
+    """An observer that interrupts `search` after a number of generated programs."""
 
     def __init__(self, programs: int):
         self.programs = programs
@@ -87,13 +89,13 @@ class _StopsAfter(Observer):
             self.search.interrupt()
 
 
-def test_an_interrupted_search_resumes_to_the_uninterrupted_one(
+def test_a_search_that_is_interrupted_and_resumed_gives_the_result_of_the_uninterrupted_search(
     uninterrupted: Run, tmp_path: Path
 ) -> None:
     directory = tmp_path / "interrupted"
     make_run_directory(directory, small_config(), describe())
     for programs in (30, 70):
-        observer = _StopsAfter(programs)
+        observer = InterruptingObserver(programs)
         observer.search = Search(directory, read_config(directory), workers=2, observer=observer)
         assert observer.search.run() == "interrupted"
         assert 0 < Run(directory).status().generated < 120
@@ -101,7 +103,7 @@ def test_an_interrupted_search_resumes_to_the_uninterrupted_one(
     assert status_without_times(Run(directory)) == status_without_times(uninterrupted)
 
 
-def test_a_finished_search_is_extended_to_the_longer_search(
+def test_a_finished_search_resumed_with_more_programs_gives_the_result_of_the_longer_search(
     uninterrupted: Run, tmp_path: Path
 ) -> None:
     directory = tmp_path / "extended"
@@ -109,24 +111,25 @@ def test_a_finished_search_is_extended_to_the_longer_search(
     assert resume(directory, programs=120).top(None) == uninterrupted.top(None)
 
 
-def _command(*words: str | Path) -> list[str]:
+def _command_line(*arguments: str | Path) -> list[str]:
+    """Return the command line that runs `evosearch` with these arguments in a new process."""
     code = "from evosearch.cli import main; main()"
-    return [sys.executable, "-c", code, *map(str, words)]
+    return [sys.executable, "-c", code, *map(str, arguments)]
 
 
-def _killed_after_progress(words: list[str], directory: Path, more: int) -> None:
-    """Start a command and kill it after `more` requests have been stored."""
-    before = _requests(directory)
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _run_and_kill(command_line: list[str], directory: Path, new_requests: int) -> None:
+    """Start a command, and kill its process when the run has `new_requests` more requests."""
+    target = _count_requests(directory) + new_requests
+    process = subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while process.poll() is None and _requests(directory) < before + more:
+    while process.poll() is None and _count_requests(directory) < target:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
     process.wait()
 
 
-def _requests(directory: Path) -> int:
+def _count_requests(directory: Path) -> int:
     if not (directory / "config.toml").exists():
         return 0
     store = Store.open(directory)
@@ -135,13 +138,13 @@ def _requests(directory: Path) -> int:
     return count
 
 
-def test_ctrl_c_stops_cleanly_says_how_to_resume_and_exits_with_130(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_search_with_status_130_and_a_message_how_to_resume(tmp_path: Path) -> None:
     directory = tmp_path / "stopped"
     make_run_directory(directory, small_config(programs=100_000), describe())
     process = subprocess.Popen(
-        _command("resume", directory, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        _command_line("resume", directory, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    while _requests(directory) < 5:
+    while _count_requests(directory) < 5:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -157,17 +160,17 @@ def test_an_injected_program_becomes_the_next_child_and_is_replayed(tmp_path: Pa
     config = small_config(programs=40)
     search(config, directory)
     store = Store.open(directory, "inject")
-    number = store.inject(str(zoo.load("lion")))
+    injection_id = store.inject(str(zoo.load("lion")))
     store.close()
     run = resume(directory, programs=60)
     rows = Store.open(directory).select(PROGRAMS, "where mutation like 'injected%'")
-    assert [row.mutation for row in rows] == [f"injected {number}"]
-    assert run.injected(number) == zoo.load("lion")
-    before = run.top(None)
-    assert resume(directory, programs=60).top(None) == before
+    assert [row.mutation for row in rows] == [f"injected {injection_id}"]
+    assert run.injected(injection_id) == zoo.load("lion")
+    top_before = run.top(None)
+    assert resume(directory, programs=60).top(None) == top_before
 
 
-def test_a_time_limit_ends_the_search_with_a_confirmed_or_the_first_champion(
+def test_a_search_with_a_time_limit_ends_with_a_confirmed_champion_or_the_initial_program(
     tmp_path: Path,
 ) -> None:
     run = search(small_config(programs=None, minutes=0.05), tmp_path / "timed")
@@ -178,17 +181,17 @@ def test_a_time_limit_ends_the_search_with_a_confirmed_or_the_first_champion(
     assert best.confirmed or best.id == 0
 
 
-def test_a_resume_with_a_limit_below_the_counts_of_the_run_is_refused(tmp_path: Path) -> None:
+def test_a_resume_with_fewer_programs_than_the_run_has_is_refused(tmp_path: Path) -> None:
     run = search(small_config(60), tmp_path / "run")
-    before = run.top(100)
+    top_before = run.top(100)
     with pytest.raises(UsageError, match="60 programs already"):
         resume(run.directory, programs=12)
-    assert Run(run.directory).top(100) == before
+    assert Run(run.directory).top(100) == top_before
     resume(run.directory, programs=70, minutes=1e-6)
     assert Run(run.directory).status().generated >= 60
 
 
-def test_a_limit_of_trainings_is_kept_resumed_and_raised_like_one_of_programs(
+def test_a_search_limited_by_trainings_can_be_resumed_with_a_higher_limit(
     tmp_path: Path,
 ) -> None:
     long = search(small_config(programs=None, trainings=120), tmp_path / "long")
@@ -196,42 +199,44 @@ def test_a_limit_of_trainings_is_kept_resumed_and_raised_like_one_of_programs(
     assert long.status().trainings >= 120
     directory = tmp_path / "short"
     search(small_config(programs=None, trainings=60), directory)
-    before = Run(directory).top(None)
-    assert resume(directory).top(None) == before
+    top_before = Run(directory).top(None)
+    assert resume(directory).top(None) == top_before
     with pytest.raises(UsageError, match=r"trainings already.*--trainings"):
         resume(directory, trainings=30)
     assert resume(directory, trainings=120).top(None) == long.top(None)
     assert status_without_times(Run(directory)) == status_without_times(long)
-    # A resume without limits uses the last ones that were given.
+    # A resume without limits uses the limits of the previous resume.
     assert resume(directory).top(None) == long.top(None)
     with pytest.raises(UsageError, match="more than the limit of 60"):
         resume(directory, trainings=60)
 
 
-def test_new_limits_replace_all_of_the_runs_own(tmp_path: Path) -> None:
+def test_a_resume_with_a_limit_ignores_all_limits_of_the_configuration(tmp_path: Path) -> None:
     search(small_config(programs=None, minutes=1e-6), tmp_path / "run")
     assert resume(tmp_path / "run", programs=40).status().generated == 40
     assert resume(tmp_path / "run", minutes=1e-6).status().stop_reason == "minutes"
 
 
-def test_a_run_whose_config_was_changed_is_not_resumed(tmp_path: Path) -> None:
-    """Settings that do not change the record, such as limits, may change."""
+def test_a_run_whose_configuration_was_changed_is_not_resumed(tmp_path: Path) -> None:
+    """Settings that do not affect the record, such as limits, may be changed."""
     run = search(small_config(programs=20), tmp_path / "run")
-    before = run.top(None)
-    config = run.directory / "config.toml"
-    text = config.read_text()
-    config.write_text(text.replace("seed = 1", "seed = 2"))
+    top_before = run.top(None)
+    config_path = run.directory / "config.toml"
+    original_text = config_path.read_text()
+    config_path.write_text(original_text.replace("seed = 1", "seed = 2"))
     with pytest.raises(UsageError, match=r"created \(seed\).*evosearch search .*config.toml"):
         resume(run.directory)
     with pytest.raises(UsageError, match=r"created \(seed\).*check .* --repair"):
         Run(run.directory)
-    config.write_text(text)
-    assert Run(run.directory).top(None) == before
-    config.write_text(text.replace("programs = 20", "programs = 25"))
+    config_path.write_text(original_text)
+    assert Run(run.directory).top(None) == top_before
+    config_path.write_text(original_text.replace("programs = 20", "programs = 25"))
     assert resume(run.directory).status().generated == 25
 
 
-def test_a_run_leaves_its_config_environment_log_and_best_program(uninterrupted: Run) -> None:
+def test_a_search_writes_its_configuration_environment_log_and_best_program(
+    uninterrupted: Run,
+) -> None:
     names = {path.name for path in uninterrupted.directory.iterdir()}
     assert {"config.toml", "environment.json", "log.jsonl", "best.txt", "run.db"} <= names
     events = [json.loads(line) for line in (uninterrupted.directory / "log.jsonl").open()]
@@ -245,70 +250,71 @@ def test_a_run_leaves_its_config_environment_log_and_best_program(uninterrupted:
 def test_the_pareto_front_has_no_dominated_program(uninterrupted: Run) -> None:
     front = uninterrupted.top(None, pareto=True)
     assert front[0] == uninterrupted.top(1)[0]
-    points = [(-row.fitness.low, row.statements, row.state_memory) for row in front]
-    for point in points:
-        assert not any(
-            other != point and all(a <= b for a, b in zip(other, point, strict=True))
-            for other in points
-        )
+    costs = [(-program.fitness.low, program.statements, program.state_memory) for program in front]
+
+    def dominates(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+        return first != second and all(a <= b for a, b in zip(first, second, strict=True))
+
+    assert not any(dominates(first, second) for first in costs for second in costs)
 
 
-def test_a_champion_that_misses_the_hurdle_is_still_shown(tmp_path: Path) -> None:
-    """The initial program diverges: its fitness is the worst score, and no task is left out."""
+def test_an_initial_program_that_diverges_has_the_worst_score_on_every_task(
+    tmp_path: Path,
+) -> None:
+    """A race or a hurdle leaves out no task of the initial program."""
     tasks = [TASK, "photos-autoencoder"]
     init = "def train(w, g, lr):\n    update = g * -1e30\n    return update\n"
-    run = search(small_config(programs=5, tasks=tasks, init=init), tmp_path / "hopeless")
+    run = search(small_config(programs=5, tasks=tasks, init=init), tmp_path / "diverging")
     best = run.best()
     assert best is not None
     assert best.fitness.mean == pytest.approx(-np.log(4))
     assert set(best.per_task) == set(tasks)
 
 
-def test_a_failing_worker_names_the_program_and_loses_nothing(
+def test_an_exception_in_a_worker_names_the_program_and_keeps_earlier_measurements(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evosearch.errors import EvosearchError
-    from evosearch.measuring.scorer import Scorer
-
     directory = tmp_path / "failing"
     make_run_directory(directory, small_config(), describe())
-    original = Scorer.measure
-    calls = iter(range(1000))
+    original_measure = Scorer.measure
+    calls = itertools.count()
 
-    def failing(self: Scorer, *args: Any) -> Any:
+    def measure_and_fail_at_call_20(self: Scorer, *args: Any) -> Any:
         if next(calls) == 20:
             raise MemoryError("out of memory")
-        return original(self, *args)
+        return original_measure(self, *args)
 
-    monkeypatch.setattr(Scorer, "measure", failing)
+    monkeypatch.setattr(Scorer, "measure", measure_and_fail_at_call_20)
     with pytest.raises(EvosearchError, match=r"program \d+ failed \(MemoryError.*evosearch resume"):
         Search(directory, read_config(directory), workers=1).run()
     assert Run(directory).status().measurements >= 20 - 1
-    monkeypatch.setattr(Scorer, "measure", original)
+    monkeypatch.setattr(Scorer, "measure", original_measure)
     assert Search(directory, read_config(directory)).run() == "programs"
 
 
 @pytest.mark.slow
-def test_the_quick_preset_killed_ten_times_gives_the_same_top_document(tmp_path: Path) -> None:
-    """Runs 2,000 programs with one worker, with two, and with ten kills; takes minutes."""
-    words = ("--preset", "quick", "--seed", "1", "--programs", "2000", "--json")
+def test_a_quick_search_gives_the_same_result_with_one_or_two_workers_or_ten_kills(
+    tmp_path: Path,
+) -> None:
+    """Each of the three searches generates 2,000 programs, so the test takes minutes."""
+    settings = ("--preset", "quick", "--seed", "1", "--programs", "2000", "--json")
 
-    def top(directory: Path) -> Any:
-        return json.loads(subprocess.check_output(_command("top", directory, "-n", "50", "--json")))
+    def run_command(*arguments: str | Path) -> None:
+        subprocess.run(_command_line(*arguments), check=True, stdout=subprocess.DEVNULL)
 
-    tops = []
-    for workers in (1, 2):
-        directory = tmp_path / f"workers{workers}"
-        arguments = (*words, "--out", str(directory), "--workers", str(workers))
-        subprocess.run(_command("search", *arguments), check=True, stdout=subprocess.DEVNULL)
-        tops.append(top(directory))
-    directory = tmp_path / "killed"
-    rng = np.random.default_rng(int(os.environ.get("KILL_SEED", "0")))
-    _killed_after_progress(
-        _command("search", *words, "--out", directory), directory, int(rng.integers(1, 120))
+    def top_programs(directory: Path) -> Any:
+        command_line = _command_line("top", directory, "-n", "50", "--json")
+        return json.loads(subprocess.check_output(command_line))
+
+    one_worker, two_workers, killed = (
+        tmp_path / name for name in ("one-worker", "two-workers", "killed")
     )
+    run_command("search", *settings, "--out", one_worker, "--workers", "1")
+    run_command("search", *settings, "--out", two_workers, "--workers", "2")
+    rng = np.random.default_rng(int(os.environ.get("KILL_SEED", "0")))
+    search_command = _command_line("search", *settings, "--out", killed)
+    _run_and_kill(search_command, killed, int(rng.integers(1, 120)))
     for _ in range(9):
-        _killed_after_progress(_command("resume", directory), directory, int(rng.integers(1, 120)))
-    subprocess.run(_command("resume", directory), check=True, stdout=subprocess.DEVNULL)
-    tops.append(top(directory))
-    assert tops[0] == tops[1] == tops[2]
+        _run_and_kill(_command_line("resume", killed), killed, int(rng.integers(1, 120)))
+    run_command("resume", killed)
+    assert top_programs(one_worker) == top_programs(two_workers) == top_programs(killed)

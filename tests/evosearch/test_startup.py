@@ -1,4 +1,4 @@
-"""Commands that only read do not import JAX, which takes more than a second."""
+"""Tests that commands which train nothing do not import JAX, which takes more than a second."""
 
 import subprocess
 import sys
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "runs" / "example"
-_REPORT = """
+EXAMPLE_RUN = str(Path(__file__).parents[2] / "runs" / "example")
+_PRINT_IMPORTED_LIBRARIES = """
 import sys
 from evosearch.cli import main
 sys.argv[1:] = {arguments}
@@ -23,22 +23,22 @@ print("imported:", *sorted({{"jax", "optax", "networkx", "matplotlib"}} & sys.mo
     "arguments",
     [
         ["--help"],
-        ["status", str(EXAMPLE)],
-        ["status", str(EXAMPLE), "--json"],
-        ["top", str(EXAMPLE)],
-        ["top", str(EXAMPLE), "--pareto", "--json"],
+        ["status", EXAMPLE_RUN],
+        ["status", EXAMPLE_RUN, "--json"],
+        ["top", EXAMPLE_RUN],
+        ["top", EXAMPLE_RUN, "--pareto", "--json"],
         ["show", "lion"],
-        ["show", str(EXAMPLE)],
+        ["show", EXAMPLE_RUN],
         ["ops"],
         ["zoo"],
     ],
-    ids=lambda words: " ".join(word.rpartition("/")[2] for word in words),
+    ids=lambda arguments: " ".join(argument.rpartition("/")[2] for argument in arguments),
 )
-def test_reading_commands_import_no_jax(arguments):
-    result = subprocess.run(
-        [sys.executable, "-c", _REPORT.format(arguments=arguments)],
+def test_commands_that_train_nothing_do_not_import_jax(arguments):
+    process = subprocess.run(
+        [sys.executable, "-c", _PRINT_IMPORTED_LIBRARIES.format(arguments=arguments)],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert result.stdout.splitlines()[-1] == "imported:"
+    assert process.stdout.splitlines()[-1] == "imported:"

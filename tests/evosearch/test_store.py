@@ -1,4 +1,4 @@
-"""The store: file errors are one line with a remedy, and committed data are kept."""
+"""Tests of the database of runs: file errors name a remedy in one line; committed rows are kept."""
 
 from __future__ import annotations
 
@@ -24,37 +24,41 @@ from tests.evosearch.stored_runs import config, evolve, shorter_is_better
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run_directory(tmp_path: Path) -> Path:
     directory = tmp_path / "run"
     make_run_directory(directory, config(), {})
     return directory
 
 
-def test_a_second_run_in_the_same_directory_is_refused_with_the_resume_command(run: Path) -> None:
-    with pytest.raises(UsageError, match=f"evosearch resume {run}"):
-        create(run, {})
+def test_creating_a_second_run_in_a_directory_is_refused_with_the_command_to_resume_the_first(
+    run_directory: Path,
+) -> None:
+    with pytest.raises(UsageError, match=f"evosearch resume {run_directory}"):
+        create(run_directory, {})
 
 
-def test_a_second_search_in_a_run_is_refused_but_reading_is_possible(run: Path) -> None:
-    store = Store.open(run, "search")
+def test_during_a_search_a_second_search_is_refused_but_the_run_can_be_read(
+    run_directory: Path,
+) -> None:
+    store = Store.open(run_directory, "search")
     with pytest.raises(EvosearchError, match="another process is searching"):
-        Store.open(run, "search")
-    assert Run(run).status().generated == 0
+        Store.open(run_directory, "search")
+    assert Run(run_directory).status().generated == 0
     store.close()
-    Store.open(run, "search").close()
+    Store.open(run_directory, "search").close()
 
 
-def test_the_lock_is_released_when_its_process_is_killed(run: Path) -> None:
+def test_the_lock_is_released_when_its_process_is_killed(run_directory: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from evosearch.runs.store import Store; "
         "Store.open(Path(sys.argv[1]), 'search'); os.kill(os.getpid(), 9)"
     )
-    killed = subprocess.run([sys.executable, "-c", code, str(run)], check=False)
+    killed = subprocess.run([sys.executable, "-c", code, str(run_directory)], check=False)
     assert killed.returncode == -9
-    Store.open(run, "search").close()
+    Store.open(run_directory, "search").close()
 
 
-def _set_newer_schema(path: Path) -> None:
+def _set_schema_version_99(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("update meta set value = '99' where key = 'schema_version'")
 
@@ -78,7 +82,7 @@ def _remove(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_set_newer_schema, "newer version .*upgrade"),
+        (_set_schema_version_99, "newer version .*upgrade"),
         (_overwrite_with_text, "not a database or is damaged"),
         (_truncate, "damaged"),
         (_empty, "holds no run.*interrupted"),
@@ -87,18 +91,18 @@ def _remove(path: Path) -> None:
 )
 @pytest.mark.parametrize("mode", ["read", "search"])
 def test_an_unreadable_database_is_a_one_line_error(
-    run: Path, damage: Callable[[Path], None], message: str, mode: str
+    run_directory: Path, damage: Callable[[Path], None], message: str, mode: str
 ) -> None:
-    damage(run / DATABASE)
+    damage(run_directory / DATABASE)
     with pytest.raises((EvosearchError, UsageError), match=message) as caught:
-        Store.open(run, mode)  # type: ignore[arg-type]
+        Store.open(run_directory, mode)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_an_error_and_committed_data_are_kept(run: Path) -> None:
+def test_a_full_disk_is_an_error_and_committed_data_are_kept(run_directory: Path) -> None:
     evolution = Evolution(config())
     evolve(evolution, 300, shorter_is_better)
-    store = Store.open(run, "search")
+    store = Store.open(run_directory, "search")
     store.add_births(evolution.births[:10])
     store.commit()
     pages = store._db.execute("pragma page_count").fetchone()[0]
@@ -107,10 +111,10 @@ def test_a_full_disk_is_an_error_and_committed_data_are_kept(run: Path) -> None:
         store.add_births(evolution.births[10:])
     store.rollback()
     store.close()
-    assert [row.id for row in Store.open(run).select(PROGRAMS)] == list(range(10))
+    assert [row.id for row in Store.open(run_directory).select(PROGRAMS)] == list(range(10))
 
 
-_AS_NOBODY = """
+_WRITE_WITHOUT_ROOT = """
 import os, sys
 from pathlib import Path
 from evosearch.errors import EvosearchError
@@ -119,7 +123,7 @@ from evosearch.runs.store import Store
 directory = Path(sys.argv[1])
 Run(directory).status()  # imports that happen on first use
 if os.geteuid() == 0:
-    os.setuid(65534)
+    os.setuid(65534)  # nobody: root could write to read-only files
 for mode in ("search", "inject"):
     try:
         Store.open(directory, mode).inject("")
@@ -129,19 +133,19 @@ print(Run(directory).status().generated)
 """
 
 
-def test_writing_a_read_only_run_is_an_error_but_it_can_be_read(run: Path) -> None:
-    """The process gives up root, which could write anywhere."""
-    for path in (*run.iterdir(), run):
+def test_writing_a_read_only_run_is_an_error_but_it_can_be_read(run_directory: Path) -> None:
+    for path in (*run_directory.iterdir(), run_directory):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for path in run.parents:
+    # Without root, the process needs the permission to read the parent directories.
+    for path in run_directory.parents:
         if path.stat().st_uid == os.geteuid() and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o055)
-    words = [sys.executable, "-c", _AS_NOBODY, str(run)]
-    message = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    run.chmod(0o755)
-    search, inject, generated = message.splitlines()
-    assert "read-only" in search or "Permission denied" in search
-    assert "read-only" in inject or "Permission denied" in inject
+    command_line = [sys.executable, "-c", _WRITE_WITHOUT_ROOT, str(run_directory)]
+    output = subprocess.run(command_line, capture_output=True, text=True, check=True).stdout
+    run_directory.chmod(0o755)
+    search_error, inject_error, generated = output.splitlines()
+    for error in (search_error, inject_error):
+        assert "read-only" in error or "Permission denied" in error
     assert generated == "0"
 
 
@@ -151,29 +155,35 @@ def test_an_unwritable_run_directory_is_an_error() -> None:
 
 
 def test_commits_older_than_ten_seconds_survive_a_power_failure(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Old commits are in the database file; a power failure may lose the whole write-ahead log."""
-    from evosearch.runs import store as module
+    """Old commits are in the database file; a power failure may lose the whole write-ahead log.
 
+    The test sets the time between two syncs, and copies only the database file.
+    """
     evolution = Evolution(config())
     evolve(evolution, 50, shorter_is_better)
-    store = Store.open(run, "search")
-    for seconds, births, lost in ((3600.0, evolution.births[:10], True), (0.0, [], False)):
-        monkeypatch.setattr(module, "_SECONDS_BETWEEN_SYNCS", seconds)
-        store.add_births(births)
-        store.commit()
-        copy = tmp_path / f"copy-{lost}"
+    store = Store.open(run_directory, "search")
+
+    def ids_after_power_failure(name: str) -> list[int]:
+        copy = tmp_path / name
         copy.mkdir()
-        for name in ("config.toml", DATABASE):
-            (copy / name).write_bytes((run / name).read_bytes())
-        ids = [row.id for row in Store.open(copy).select(PROGRAMS)]
-        assert ids == ([] if lost else list(range(10)))
+        for file_name in ("config.toml", DATABASE):
+            (copy / file_name).write_bytes((run_directory / file_name).read_bytes())
+        return [row.id for row in Store.open(copy).select(PROGRAMS)]
+
+    monkeypatch.setattr("evosearch.runs.store._SECONDS_BETWEEN_SYNCS", 3600.0)
+    store.add_births(evolution.births[:10])
+    store.commit()
+    assert ids_after_power_failure("before-sync") == []
+    monkeypatch.setattr("evosearch.runs.store._SECONDS_BETWEEN_SYNCS", 0.0)
+    store.commit()
+    assert ids_after_power_failure("after-sync") == list(range(10))
     store.close()
 
 
 def test_a_brief_lock_by_a_status_query_does_not_prevent_a_search(tmp_path: Path) -> None:
-    """The status query locks the run briefly; another search locks it until it ends."""
+    """A status query locks a run briefly; a search locks a run until the search ends."""
     make_run_directory(tmp_path / "run", config(), {})
     status_lock = os.open(tmp_path / "run" / "lock", os.O_RDONLY)
     fcntl.flock(status_lock, fcntl.LOCK_SH)

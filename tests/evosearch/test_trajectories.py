@@ -1,4 +1,4 @@
-"""The trajectories of programs on landscapes."""
+"""Tests of the trajectories of programs on landscapes, which are tasks of two weights."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from primitives import zoo
 
 
 @pytest.fixture(scope="module")
-def saddle() -> tuple[Landscape, float]:
-    """SGD and Lion on the saddle, and SGD's learning rate."""
+def saddle_and_learning_rate() -> tuple[Landscape, float]:
+    """The trajectories of SGD and Lion on the saddle, and the tuned learning rate of SGD."""
     evaluation, (landscape,) = trajectories(
         {"sgd": zoo.load("sgd")},
         {"lion": zoo.load("lion")},
@@ -27,25 +27,27 @@ def saddle() -> tuple[Landscape, float]:
 
 
 def test_gradient_descent_on_the_saddle_follows_the_formula(
-    saddle: tuple[Landscape, float],
+    saddle_and_learning_rate: tuple[Landscape, float],
 ) -> None:
-    """Along `x^2 / 2` each step multiplies x by 1 - lr."""
-    landscape, lr = saddle
+    """The height is x^2 / 2 + (y^2 - 1)^2 / 4, so each step multiplies x by 1 - lr."""
+    landscape, lr = saddle_and_learning_rate
     sgd = landscape.trajectories[0]
     assert sgd.program == "sgd"
     x, y = sgd.weights[:20].T
     np.testing.assert_allclose(x, (1 - lr) ** np.arange(20), rtol=1e-3, atol=1e-6)
-    height = 0.5 * x**2 + 0.25 * (y**2 - 1) ** 2 + 1e-9
-    np.testing.assert_allclose(sgd.heights[:20], height, rtol=1e-3)
+    expected_heights = 0.5 * x**2 + 0.25 * (y**2 - 1) ** 2 + 1e-9
+    np.testing.assert_allclose(sgd.heights[:20], expected_heights, rtol=1e-3)
     assert sgd.steps.tolist() == list(range(500))
 
 
-def test_a_plot_names_every_program(saddle: tuple[Landscape, float], tmp_path: Path) -> None:
+def test_a_plot_names_every_program(
+    saddle_and_learning_rate: tuple[Landscape, float], tmp_path: Path
+) -> None:
     path = tmp_path / "saddle.svg"
-    plot.draw([saddle[0]], path, "svg")
+    plot.draw([saddle_and_learning_rate[0]], path, "svg")
     text = path.read_text(encoding="utf-8")
-    for word in ("sgd", "lion", "saddle", "second weight"):
-        assert f">{word}" in text
+    for label in ("sgd", "lion", "saddle", "second weight"):
+        assert f">{label}" in text
 
 
 def test_landscapes_are_the_diagnostic_tasks_without_data() -> None:

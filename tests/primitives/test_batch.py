@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primitives import OPS as ALL_OPS
-from primitives import CapacityError, encode, interpreter, ops, parse, zoo
+from primitives import CapacityError, encode, interpreter, parse, zoo
 from primitives.kinds import AXES, matrix_view
 from primitives.machine import instructions
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch import gangs, kernel, run_batch
 from primitives.machine.step import Inputs
 from tests.primitives.test_interpreters import assert_agree, random_inputs
-from tests.primitives.triton_ir import lowered_for_cuda
+from tests.primitives.triton_ir import lowered_for_gpu
 from tests.strategies import programs
 
 LANES = 8
@@ -85,11 +85,12 @@ def batch(request):
         if request.param == "gangs":
             yield Batch(gangs.run_gangs, _FAST)
         elif request.param.startswith("kernel"):
-            patch.setattr(kernel, "TILE", 8)
-            patch.setattr(kernel, "ROWS", 2)
-            patch.setattr(kernel, "COLUMNS", 4)
+            patch.setattr(kernel.tiles, "SIZE", 8)
+            patch.setattr(kernel.block, "ROWS", 2)
+            patch.setattr(kernel.block, "COLUMNS", 4)
+            patch.setattr(kernel.matrices, "BLOCK", 4)
             if request.param == "kernel and gangs":
-                patch.setattr(kernel, "_MAX_MATRIX", 0)
+                patch.setattr(kernel.work, "MAX_MATRIX", 0)
             yield Batch(partial(kernel.run_kernel, interpret=True), _FAST)
         elif jax.default_backend() == "gpu":
             yield Batch(run_batch)
@@ -218,30 +219,34 @@ def test_the_interpreter_under_vmap_agrees_with_the_interpreter(names):
             np.testing.assert_allclose(b[lane], a, rtol=1e-5, atol=1e-7)
 
 
-def text_for_cuda(**settings):
-    """Return the text of a step of Lion in four lanes, lowered for an NVIDIA GPU."""
-    op_names = frozenset(ops.names("full"))
+def text_for_gpu(platform="cuda", **settings):
+    """Return the text of a step of Lion in four lanes, lowered for a GPU."""
+    op_names = frozenset(["interp", "sign", "multiply", "add", "divide"])
     machine = interpreter(op_names, **settings)
     weights, grads, _ = random_inputs(0)
     code = jax.tree.map(lambda leaf: np.stack([leaf] * 4), encode(zoo.load("lion"), op_names))
     state = jax.vmap(lambda code: machine.init(weights, code, 1.0))(code)
     step = jax.vmap(lambda s: machine.update(grads[0], s, weights, lr=1.0, t=1.0))
-    return lowered_for_cuda(step, state).as_text()
+    return lowered_for_gpu(step, state, platform=platform).as_text()
 
 
 def test_the_kernel_lowers_for_cuda_without_a_gpu():
-    text = text_for_cuda()
+    text = text_for_gpu()
     assert "__gpu$xla.gpu.triton" in text
     assert "optimizer_programs" in text
 
 
 def test_a_jax_without_triton_runs_gangs_on_cuda(monkeypatch):
     monkeypatch.setitem(sys.modules, "primitives.machine.batch.kernel", None)
-    assert "triton" not in text_for_cuda()
+    assert "triton" not in text_for_gpu()
+
+
+def test_a_gpu_of_another_vendor_runs_gangs():
+    assert "triton" not in text_for_gpu("rocm")
 
 
 def test_an_interpreter_without_the_kernel_runs_gangs_on_cuda():
-    assert "triton" not in text_for_cuda(use_kernel=False)
+    assert "triton" not in text_for_gpu(use_kernel=False)
 
 
 def test_the_packages_import_without_triton():

@@ -16,7 +16,7 @@ from primitives.machine.batch import run_batch
 from primitives.machine.instructions import FUSED_PAIRS, instruction_set
 from tests.primitives.test_batch import batch_inputs
 from tests.primitives.test_interpreters import random_inputs
-from tests.primitives.triton_ir import lowered_for_cuda, verified_kernels
+from tests.primitives.triton_ir import lowered_for_gpu, verified_kernels
 from tests.strategies import programs
 
 pytest.importorskip("jax.experimental.pallas.triton", reason="this JAX lacks Pallas's Triton")
@@ -38,7 +38,7 @@ def verified(instructions):
     step = partial(run_batch, instructions, model)
     sum_factors = np.asarray(model.sum_factors())
     return verified_kernels(
-        lowered_for_cuda(step, code, sum_factors, tensors, code.initial_scalars, inputs)
+        lowered_for_gpu(step, code, sum_factors, tensors, code.initial_scalars, inputs)
     )
 
 

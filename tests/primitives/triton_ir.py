@@ -1,4 +1,4 @@
-"""The Triton kernels of a function that is lowered for an NVIDIA GPU, on any machine."""
+"""The Triton kernels of a function that is lowered for a GPU, on any machine."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 _TARGET = "__gpu$xla.gpu.triton"
 
 
-def lowered_for_cuda(function: Any, *args: Any) -> Any:
-    """Lower `function` for an NVIDIA GPU; no GPU is needed, and nothing is compiled."""
+def lowered_for_gpu(function: Any, *args: Any, platform: str = "cuda") -> Any:
+    """Lower `function` for a GPU of JAX's platform "cuda" or "rocm"; no GPU is needed."""
     gpu = AbstractDevice(device_kind="NVIDIA H100", num_cores=132, platform="gpu")
     with use_abstract_mesh(AbstractMesh((), (), abstract_device=gpu)):  # JAX 0.11 asks for it
-        return jax.jit(function).trace(*args).lower(lowering_platforms=("cuda",))
+        return jax.jit(function).trace(*args).lower(lowering_platforms=(platform,))
 
 
 def verified_kernels(lowered: Any) -> int:

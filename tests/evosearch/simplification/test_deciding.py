@@ -1,4 +1,4 @@
-"""The sequential test of a cost: error rates, early rejections and bounds."""
+"""Tests of the sequential test that accepts an edit if its cost is shown to be below a limit."""
 
 from __future__ import annotations
 
@@ -14,80 +14,85 @@ from evosearch.simplification.deciding import (
     decide,
 )
 
-NUM_TESTS = 1000
+EXPERIMENTS = 1000
+"""Number of simulated tests whose error rate is measured."""
+MAX_SEEDS = LOOKS[-1]
+"""Number of seeds at the last look."""
 
 
-def decide_costs(values, diverged_from=None):
-    def costs(count):
-        return np.atleast_2d(values)[
-            :, :count
-        ], diverged_from is not None and count >= diverged_from
+def decide_on(costs, *, diverges=False):
+    """Return the decision on an edit with the given costs.
 
-    return decide(costs)
-
-
-def test_a_candidate_at_the_limit_is_rarely_accepted() -> None:
-    """At most 5% are accepted over all looks, for a cost exactly at the limit."""
-    num_accepted = 0
-    for seed in range(NUM_TESTS):
-        costs = np.random.default_rng(seed).normal(LIMIT, 0.05, LOOKS[-1])
-        num_accepted += decide_costs(costs).accepted
-    assert 0 < num_accepted <= NUM_TESTS * ERROR_RATE
+    Args:
+        costs: Array [seeds] of one task, or [tasks, seeds].
+        diverges: Whether a training with the edit diverges.
+    """
+    return decide(lambda seeds: (np.atleast_2d(costs)[:, :seeds], diverges))
 
 
-def test_a_candidate_without_cost_is_accepted_with_enough_seeds() -> None:
-    decisions = [
-        decide_costs(np.random.default_rng(seed).normal(0.0, 0.02, LOOKS[-1]))
-        for seed in range(100)
-    ]
-    assert sum(decision.accepted for decision in decisions) >= 95
-    assert len({decision.seeds for decision in decisions if decision.accepted}) > 1
+def draw_costs(seed, mean, std):
+    return np.random.default_rng(seed).normal(mean, std, MAX_SEEDS)
+
+
+def test_at_most_5_percent_of_edits_with_a_cost_at_the_limit_are_accepted() -> None:
+    """This is the error rate over all looks together."""
+    decisions = [decide_on(draw_costs(seed, LIMIT, 0.05)) for seed in range(EXPERIMENTS)]
+    accepted = sum(decision.accepted for decision in decisions)
+    assert 0 < accepted <= EXPERIMENTS * ERROR_RATE
+
+
+def test_most_edits_without_cost_are_accepted_after_different_numbers_of_seeds() -> None:
+    decisions = [decide_on(draw_costs(seed, 0.0, 0.02)) for seed in range(100)]
+    accepted = [decision for decision in decisions if decision.accepted]
+    assert len(accepted) >= 95
+    assert len({decision.seeds for decision in accepted}) > 1
 
 
 @pytest.mark.parametrize("cost", [0.02, 0.1, 1.0])
-def test_a_candidate_above_the_limit_is_rejected_early(cost: float) -> None:
-    decision = decide_costs(np.random.default_rng(0).normal(cost, 0.01, LOOKS[-1]))
+def test_an_edit_with_a_cost_above_the_limit_is_rejected_at_the_first_look(cost: float) -> None:
+    decision = decide_on(draw_costs(0, cost, 0.01))
     assert not decision.accepted
     assert decision.seeds == LOOKS[0]
     assert "costs more" in decision.reason
 
 
-def test_a_noisy_candidate_is_rejected() -> None:
-    decision = decide_costs(np.random.default_rng(1).normal(0.0, 1.0, LOOKS[-1]))
+def test_an_edit_with_a_noisy_cost_is_rejected() -> None:
+    decision = decide_on(draw_costs(1, 0.0, 1.0))
     assert not decision.accepted
     assert "not shown" in decision.reason
 
 
-def test_candidates_unlikely_to_be_accepted_are_rejected_early_with_little_loss() -> None:
+def test_an_edit_that_is_unlikely_to_be_accepted_is_rejected_before_the_last_look() -> None:
     """Most costs just below the limit are rejected early, but hardly any costs of zero."""
-    zero_costs = [np.random.default_rng(seed).normal(0.0, 0.05, LOOKS[-1]) for seed in range(200)]
-    decisions = [decide_costs(costs + 0.9 * LIMIT) for costs in zero_costs]
+    zero_costs = [draw_costs(seed, 0.0, 0.05) for seed in range(200)]
+    decisions = [decide_on(costs + 0.9 * LIMIT) for costs in zero_costs]
     rejections = [decision for decision in decisions if not decision.accepted]
-    assert sum(decision.seeds < LOOKS[-1] for decision in rejections) > 100
+    assert sum(decision.seeds < MAX_SEEDS for decision in rejections) > 100
     accepted_without_early_rejection = sum(bounds(costs).high < LIMIT for costs in zero_costs)
-    accepted = sum(decide_costs(costs).accepted for costs in zero_costs)
+    accepted = sum(decide_on(costs).accepted for costs in zero_costs)
     assert accepted >= 0.95 * accepted_without_early_rejection > 50
 
 
 def test_a_gain_on_one_task_does_not_offset_a_cost_on_another() -> None:
-    costs = np.random.default_rng(2).normal(0, 0.01, (2, LOOKS[-1])) + [[0.05], [-0.2]]
-    assert not decide_costs(costs).accepted
-    assert decide_costs(costs - [[0.05], [0.0]]).accepted
+    noise = np.random.default_rng(2).normal(0, 0.01, (2, MAX_SEEDS))
+    assert not decide_on(noise + [[0.05], [-0.2]]).accepted
+    assert decide_on(noise + [[0.0], [-0.2]]).accepted
 
 
-def test_a_candidate_at_the_limit_for_one_task_is_rarely_accepted() -> None:
-    """At most 5% are accepted over all looks, for a cost of three times the limit."""
-    num_accepted = 0
-    for seed in range(NUM_TESTS):
-        noise = np.random.default_rng(seed).normal(0, 0.05, (2, LOOKS[-1]))
-        num_accepted += decide_costs(noise + [[TASK_LIMIT_FACTOR * LIMIT], [-0.2]]).accepted
-    assert 0 < num_accepted <= NUM_TESTS * ERROR_RATE
+def test_at_most_5_percent_of_edits_with_a_cost_at_the_limit_of_one_task_are_accepted() -> None:
+    """The limit of one task is three times the limit of the mean."""
+    costs_of_tasks = [[TASK_LIMIT_FACTOR * LIMIT], [-0.2]]
+    accepted = 0
+    for seed in range(EXPERIMENTS):
+        noise = np.random.default_rng(seed).normal(0, 0.05, (2, MAX_SEEDS))
+        accepted += decide_on(noise + costs_of_tasks).accepted
+    assert 0 < accepted <= EXPERIMENTS * ERROR_RATE
 
 
-def test_one_divergence_is_a_rejection() -> None:
-    gains = np.full(LOOKS[-1], -0.5) + np.random.default_rng(0).normal(0, 1e-3, LOOKS[-1])
-    assert decide_costs(gains).accepted
-    decision = decide_costs(gains, diverged_from=LOOKS[0])
+def test_an_edit_that_diverges_is_rejected_even_if_it_lowers_the_loss() -> None:
+    costs = draw_costs(0, -0.5, 1e-3)
+    assert decide_on(costs).accepted
+    decision = decide_on(costs, diverges=True)
     assert not decision.accepted
     assert "diverges" in decision.reason
 
@@ -98,8 +103,6 @@ def test_bounds_widen_with_the_number_of_looks() -> None:
     assert four_looks.low < one_look.low < one_look.mean < one_look.high < four_looks.high
 
 
-def test_equal_programs_have_zero_bounds() -> None:
-    zero_bounds = bounds(np.zeros(32))
-    assert [f"{value:+.1f}" for value in (zero_bounds.low, zero_bounds.mean, zero_bounds.high)] == [
-        "+0.0"
-    ] * 3
+def test_the_bounds_of_a_cost_of_zero_are_printed_without_a_minus_sign() -> None:
+    cost = bounds(np.zeros(32))
+    assert {f"{value:+.1f}" for value in (cost.low, cost.mean, cost.high)} == {"+0.0"}

@@ -1,4 +1,4 @@
-"""Edits of statements and roundings of constants."""
+"""Tests of the edits that simplification tries, and of the roundings of constants."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ from tests.strategies import programs
 
 @settings(max_examples=25)
 @given(programs(min_statements=3, max_statements=8))
-def test_edits_are_shorter_and_have_distinct_keys(program) -> None:
+def test_edits_make_a_program_shorter_and_give_distinct_programs(program) -> None:
     program = simplify(program).program
-    candidates = edits(program)
-    keys = [semantic_key(edit.program) for edit in candidates]
+    edits_of_program = edits(program)
+    keys = [semantic_key(edit.program) for edit in edits_of_program]
     assert len(set(keys)) == len(keys)
     assert semantic_key(program) not in keys
-    for edit in candidates:
-        after, before = (len(p.statements) + len(p.states) for p in (edit.program, program))
-        assert after < before
+    for edit in edits_of_program:
+        assert size_of(edit.program) < size_of(program)
         assert simplify(edit.program).program == edit.program
 
 
+def size_of(program) -> int:
+    """Return the number of statements and states of a program."""
+    return len(program.statements) + len(program.states)
+
+
 @pytest.mark.parametrize("name", ["sgd", "momentum", "rmsprop", "adamw", "lion"])
-def test_every_statement_of_a_known_optimizer_has_edits(name: str) -> None:
-    """Removing weight decay and removing the sum that it enters may give the same program."""
+def test_every_statement_of_a_program_of_the_zoo_has_edits(name: str) -> None:
     program = simplify(zoo.load(name)).program
-    by_statement = edits_by_statement(program)
-    assert list(by_statement) == list(range(len(program.statements)))
-    for index, candidates in by_statement.items():
-        assert candidates
-        assert {edit.changes[0][0] for edit in candidates} == {index}
+    edits_of_statements = edits_by_statement(program)
+    assert list(edits_of_statements) == list(range(len(program.statements)))
+    for index, edits_of_statement in edits_of_statements.items():
+        assert edits_of_statement
+        assert {edit.changes[0][0] for edit in edits_of_statement} == {index}
 
 
-def test_weight_decay_and_learning_rate_are_not_replaced_by_one() -> None:
-    """Both may be removed, but their strength is a matter of constants."""
+def test_weight_decay_and_learning_rate_can_be_removed_but_not_replaced_by_one() -> None:
+    """The constants of Lion's weight decay and learning rate are 0.1 and 0.0001."""
     lion = simplify(zoo.load("lion")).program
     for edit in edits(lion):
         for index, replacement in edit.changes:
@@ -48,22 +51,22 @@ def test_weight_decay_and_learning_rate_are_not_replaced_by_one() -> None:
                 assert replacement == 0.0
 
 
-def test_pairs_save_at_least_two_statements_or_states() -> None:
+def test_an_edit_of_two_statements_removes_at_least_two_statements_or_states() -> None:
     lion = simplify(zoo.load("lion")).program
-    size = len(lion.statements) + len(lion.states)
-    candidates = pair_edits(lion)
-    assert candidates
-    for edit in candidates:
+    edits_of_pairs = pair_edits(lion)
+    assert edits_of_pairs
+    for edit in edits_of_pairs:
         assert len(edit.changes) == 2
-        assert len(edit.program.statements) + len(edit.program.states) <= size - 2
+        assert size_of(edit.program) <= size_of(lion) - 2
         assert " and " in edit.describe(lion)
 
 
-def test_edits_that_ignore_the_gradient_are_left_out() -> None:
+def test_no_edit_gives_a_program_that_does_not_read_the_gradient() -> None:
     program = parse("def train(w, g, lr):\n  a = sign(g)\n  u = a * lr\n  return u")
     for edit in edits(program):
-        read = {arg for statement in live(edit.program).statements for arg in statement.args}
-        assert "g" in read or edit.program.update == "g"
+        statements = live(edit.program).statements
+        arguments = {argument for statement in statements for argument in statement.args}
+        assert "g" in arguments or edit.program.update == "g"
 
 
 @pytest.mark.parametrize(
@@ -76,14 +79,15 @@ def test_edits_that_ignore_the_gradient_are_left_out() -> None:
         (-0.00021717617, [-0.0002, -0.00022, -0.000217, -0.0002172, -0.00021718, -0.000217176]),
     ],
 )
-def test_roundings_go_from_few_digits_to_many(value: float, rounded: list[float]) -> None:
+def test_roundings_have_an_increasing_number_of_digits(value: float, rounded: list[float]) -> None:
     assert list(roundings(value)) == list(dict.fromkeys(rounded))
 
 
-def test_constants_are_replaced_in_place() -> None:
+def test_with_constants_replaces_only_the_given_constants() -> None:
     lion = zoo.load("lion")
-    values = constants(lion)
-    assert sorted(values.values()) == [0.0001, 0.1, 0.9, 0.99]
-    changed = with_constants(lion, {next(iter(values)): 0.8})
+    constants_of_lion = constants(lion)
+    assert sorted(constants_of_lion.values()) == [0.0001, 0.1, 0.9, 0.99]
+    first_position = next(iter(constants_of_lion))
+    changed = with_constants(lion, {first_position: 0.8})
     assert str(changed) == str(lion).replace("0.9)", "0.8)", 1)
     assert all(np.isfinite(list(constants(changed).values())))
