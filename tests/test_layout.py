@@ -1,6 +1,7 @@
 """Tests that imports between packages, folders and modules go in one direction."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,15 @@ def test_there_are_no_circular_imports():
     components = nx.strongly_connected_components(graph)
     cycles = [component for component in components if len(component) > 1]
     assert cycles == []
+
+
+def test_only_the_kernel_for_nvidia_gpus_imports_pallas():
+    """Batches without the kernel work with a JAX that lacks Pallas's Triton backend."""
+    imports_pallas = re.compile(r"^ *(import|from) .*\bpallas\b", re.MULTILINE)
+    with_pallas = {m for m, path in MODULES.items() if imports_pallas.search(path.read_text())}
+    assert with_pallas
+    kernel = "primitives.machine.batch.kernel"
+    assert {module for module in with_pallas if not f"{module}.".startswith(f"{kernel}.")} == set()
 
 
 def test_primitives_has_at_most_12_modules_and_folders_at_its_top():

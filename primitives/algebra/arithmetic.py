@@ -1,4 +1,4 @@
-"""Rules that write arithmetic in normal form."""
+"""The functions of the rewrite rules that write sums and products in normal form."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def product_form(context: Context, node: Node) -> Node | None:
 
 
 def common_factor(context: Context, node: Node) -> Node | None:
-    """Return the sum `node` as a common factor times a sum, or None if that is impossible."""
+    """Return the sum `node` as a common factor times a sum, or None if there is no such form."""
     return _cached_form(context, "factor", node, _write_sums)
 
 
 def folded_sum(context: Context, node: Node) -> Node | None:
-    """Return `node` as one fully expanded sum of products, or None if that is longer."""
+    """Return `node` as one fully expanded sum of products, or None if this form is longer."""
     terms = Expander(context, Expansion.ALL).sum(node)
     removed_statements = sum(operand.is_call for operand in exclusive_operands(context.graph, node))
     if len(terms) > 1 + removed_statements:
@@ -57,7 +57,7 @@ def _cached_form(
 def _write_sums(context: Context, node: Node) -> None:
     """Cache the sum form and the common-factor form of `node`.
 
-    Both come from the same expansion, which takes most of the time.
+    Both forms are built from the same expansion, which takes most of the time.
     """
     builder = Builder(context)
     sum_forms: dict[Node | None, None] = {}

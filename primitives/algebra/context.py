@@ -1,4 +1,4 @@
-"""A graph with cached properties of its values, as rewrite rules read it."""
+"""A graph and caches of derived properties of its values, as the input of rewrite rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_STATEMENTS = 24
 
 @dataclass(frozen=True)
 class Context:
-    """A graph, with caches of what has been derived about its values.
+    """A graph and caches of derived properties of its values.
 
     Attributes:
         graph: the graph.
@@ -28,7 +28,7 @@ class Context:
         products: cache of the products that nodes expand to, by the expansion and the node.
         intervals: cache of `Ranges`.
         hashes: cache of `ranking`.
-        is_draft: whether the graph is one of many candidates, on which slow rules are not tried.
+        is_draft: whether the graph is one of many candidates; slow rules are not tried on drafts.
     """
 
     graph: Graph
@@ -68,24 +68,19 @@ class Context:
     def after_rewrite(self, graph: Graph, changed: Set[Node]) -> Context:
         """Return the context of `graph`, a rewritten version of this graph.
 
-        Cached forms of nodes that are not among `changed` are kept. The terms and factors of kept
-        forms keep the order of the graph that the forms were made for. A new context might order
-        terms and factors differently.
+        Cached forms of nodes that are not among `changed` are kept. The order of terms and factors
+        in a kept form may differ from the order in a form that is computed for `graph`.
         """
         new = self.for_graph(graph)
         if new.ranges.states == self.ranges.states:
             kept = graph.uses.keys() - changed
             new.forms.update({key: form for key, form in self.forms.items() if key[1] in kept})
-            new.sums.update(
-                {key: form for key, form in self.sums.items() if _is_valid_after_rewrite(key, kept)}
-            )
-            new.products.update(
-                {
-                    key: form
-                    for key, form in self.products.items()
-                    if _is_valid_after_rewrite(key, kept)
-                }
-            )
+            for sum_key, terms in self.sums.items():
+                if _is_valid_after_rewrite(sum_key, kept):
+                    new.sums[sum_key] = terms
+            for product_key, product in self.products.items():
+                if _is_valid_after_rewrite(product_key, kept):
+                    new.products[product_key] = product
         return new
 
     @property

@@ -1,8 +1,9 @@
 """Simplification of programs by rewrite rules, recorded step by step.
 
-A rewrite is accepted if the program gets shorter, or if statements of the same number become less
-nested, and if both sides agree numerically on probe streams. Finally, the program is written in a
-canonical form, so that equal programs get equal texts.
+A rewrite is accepted if the program gets shorter, or if the number of statements stays the same and
+the statements become less nested. In addition, both sides of the rewrite must agree numerically on
+probe streams. Finally, the program is written in a canonical form, so that equal programs get equal
+texts.
 """
 
 from __future__ import annotations
@@ -83,12 +84,12 @@ class Derivation:
 
     @property
     def domain(self) -> Domain:
-        """Where the result computes the original's update: the narrowest domain of the steps."""
+        """The narrowest domain of the steps, on which both programs compute the same update."""
         return max((step.domain for step in self.steps), default=Domain.ALWAYS)
 
 
 def simplify(program: Program, *, within: Domain = Domain.REAL, strict: bool = False) -> Derivation:
-    """Simplify `program` and return the derivation of the shortest equal program found.
+    """Simplify `program` and return the steps to the shortest equal program that was found.
 
     The simplified program has no more statements than `program`, and simplifying it again does
     not change it.
@@ -126,8 +127,11 @@ class _Simplifier:
 
     Attributes:
         program: the current program.
-        context: the current program as a graph.
-        names: names for the values of nodes.
+        within: the narrowest domain on which a rule may hold.
+        strict: whether a failed numeric check raises an error.
+        nodes: the factory of nodes.
+        context: the graph of the current program.
+        names: preferred names of the values of nodes.
         steps: the steps so far.
         refused: names of the rules whose rewrites failed their check so far.
         probe: the values of the current graph on the probe streams; None until they are needed.
@@ -183,7 +187,11 @@ class _Simplifier:
                 return
 
     def _switch_to(self, graph: Graph) -> Program | None:
-        """Make `graph` current and return its program; do nothing and return None if longer."""
+        """Make `graph` the current graph, unless its program is longer than the current program.
+
+        Returns:
+            The program of `graph`; None if it is longer.
+        """
         changed = _changed_nodes(self.graph, graph)
         context = self.context.after_rewrite(graph, changed)
         written = write(context, self.program, self.names)
@@ -210,6 +218,7 @@ class _Simplifier:
             self.untried.intersection_update(self.graph.live)
 
     def _shorten_at(self, node: Node) -> None:
+        """Apply the first rule that makes the program shorter by rewriting `node`."""
         for rule in rules_for(node.op_entry):
             if rule.domain <= self.within:
                 new = rule.rewrite(self.context, node)
@@ -217,6 +226,7 @@ class _Simplifier:
                     return
 
     def _shorten_states(self) -> bool:
+        """Apply the first rule on states that makes the program shorter; return whether one did."""
         for rule in STATE_RULES:
             if rule.domain <= self.within:
                 for graph, reason in rule.rewrite(self.context):
@@ -225,7 +235,7 @@ class _Simplifier:
         return False
 
     def _canonicalize(self) -> bool:
-        """Write arithmetic in canonical form where not longer; return whether the graph changed."""
+        """Write arithmetic in canonical form unless longer; return whether the graph changed."""
         changed = False
         for old in self.graph.live:
             if old not in self.noncanonical or old not in self.graph.uses or not old.is_call:
@@ -266,7 +276,7 @@ class _Simplifier:
         return True
 
     def _transfer_names(self, old: Node, new: Node) -> None:
-        """Give the readers of `new` the names of the corresponding readers of `old`."""
+        """Give each value rebuilt from `new` the name of the value with `old`."""
         rebuild = rebuilder(self.nodes, {old: new})
         for node in self.graph.live:
             name = self.names.get(node)
@@ -275,6 +285,13 @@ class _Simplifier:
                 self.names.setdefault(rebuilt, name)
 
     def _improves(self, graph: Graph, *, folds: bool, canonical: bool) -> bool:
+        """Return whether `graph` is better than the current graph.
+
+        Args:
+            graph: the rewritten graph.
+            folds: whether a less nested graph of the same size is better.
+            canonical: whether any graph of the same size is better.
+        """
         if graph.size != self.graph.size:
             return graph.size < self.graph.size
         return canonical or (folds and _nesting(graph) < _nesting(self.graph))
@@ -302,7 +319,7 @@ class _Simplifier:
         return True
 
     def _same_updates(self, graph: Graph, domain: Domain) -> bool:
-        """Whether `graph` gives the same updates as the current graph on the probe streams.
+        """Return whether `graph` and the current graph have the same updates on the probe streams.
 
         The cached probe may be of an earlier graph. If `graph` disagrees with the cached probe, a
         probe of the current graph decides.
@@ -326,13 +343,14 @@ class _Simplifier:
 
 
 def _may_improve(change: SizeChange, *, folds: bool, canonical: bool) -> bool:
+    """Return False only if a graph with this change in size cannot be better; see `_improves`."""
     if change.statements != 0:
         return change.statements < 0
     return canonical or (folds and change.nesting < 0)
 
 
 def _changed_nodes(before: Graph, after: Graph) -> set[Node]:
-    """Return the nodes of `after` that are new or shared in only one graph, and all their users."""
+    """Return nodes of `after` that are new or no longer (or newly) shared, and all their users."""
     changed: set[Node] = set()
     for node in after.live:
         uses = before.uses.get(node)
@@ -347,15 +365,22 @@ def _nesting(graph: Graph) -> int:
 
 
 def _equation(old: Node, new: Node, names: Mapping[Node, str]) -> str:
-    """Return the text `old = new`, in which common operands are written as their names."""
-    common = set(reachable([old])) & set(reachable([new]))
-    if new in common:
-        common -= {new} if new.is_call else set()
-    shared = common - {old}
+    """Return the text `old = new`, in which operands of both sides are written as their names."""
+    shared = set(reachable([old])) & set(reachable([new])) - {old}
+    if new.is_call:
+        shared.discard(new)
     return f"{_text(old, shared, names)} = {_text(new, shared, names)}"
 
 
 def _text(node: Node, shared: Set[Node], names: Mapping[Node, str], *, inside: bool = False) -> str:
+    """Return an expression as text.
+
+    Args:
+        node: the expression.
+        shared: nodes that are written as their names.
+        names: names of nodes.
+        inside: whether the text becomes an operand of `+`, `-`, `*` or `/`.
+    """
     if node.is_constant:
         return repr(shortest(node.value))
     if not node.is_call:

@@ -1,4 +1,4 @@
-"""Expansion of nodes into sums of products of powers."""
+"""Expands nodes into products of powers, and into sums of such products."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from primitives.algebra.context import Context
 from primitives.algebra.numbers import UNIT_ROUNDOFF, Coefficient
+from primitives.algebra.order import Rank
 from primitives.algebra.products import PRODUCT_OPS, SUM_OPS, Expansion, Key, Power, Product, Sum
 from primitives.graph.nodes import Node
 
@@ -17,8 +18,8 @@ _MIN_EXPONENT, _MAX_EXPONENT = 1e-12, 1e6
 """Powers are expanded only if the magnitudes of their exponents are between these numbers."""
 
 
-class NoProductForm(Exception):  # noqa: N818 - not an error: the rewrite is not tried
-    """A factor x / x whose x may be zero, or a coefficient that float64 cannot hold."""
+class NoProductForm(Exception):  # noqa: N818 - no error for users: the rewrite is skipped
+    """The product has a factor x / x whose x may be zero, or its coefficient overflows."""
 
 
 class Expander:
@@ -28,8 +29,8 @@ class Expander:
         context: the graph of the nodes.
         expansion: which nodes are expanded.
         root: the node passed to `sum` or `product`, which is always expanded.
-        skipped_shared: whether `Expansion.ALL` would expand more nodes.
-        expanded_sums: whether `Expansion.PRODUCTS` would expand fewer nodes.
+        skipped_shared: whether a shared node was not expanded, which `Expansion.ALL` would expand.
+        expanded_sums: whether a sum was expanded, which `Expansion.PRODUCTS` would not expand.
     """
 
     def __init__(self, context: Context, expansion: Expansion):
@@ -55,9 +56,14 @@ class Expander:
         if len(terms) <= 1:
             return terms
         rank = self.context.rank
-        return sorted(terms, key=lambda term: sorted((rank(b), p) for b, p in term.powers.items()))
+
+        def sort_key(term: Product) -> list[tuple[Rank, Power]]:
+            return sorted((rank(base), power) for base, power in term.powers.items())
+
+        return sorted(terms, key=sort_key)
 
     def _expands(self, node: Node) -> bool:
+        """Return whether `node` is expanded; set `skipped_shared` and `expanded_sums`."""
         if node is self.root:
             return True
         self.expanded_sums |= node.op in SUM_OPS
@@ -71,11 +77,9 @@ class Expander:
 
     def _product(self, node: Node) -> Product:
         """Return `node` as a product, in which bases that cancel out have exponent 0."""
-        if node.is_constant:
-            return (
-                Product(Coefficient.from_constant(node.value)) if node.value else self._base(node)
-            )
-        if node.op not in PRODUCT_OPS or not self._expands(node):
+        if node.is_constant and node.value:
+            return Product(Coefficient.from_constant(node.value))
+        if node.is_constant or node.op not in PRODUCT_OPS or not self._expands(node):
             return self._base(node)
         if not self._may_cache(node):
             return self._expand_product(node)
@@ -109,41 +113,42 @@ class Expander:
         return product or self._base(node)
 
     def _base(self, node: Node) -> Product:
-        recurrent = not self.context.graph.next_values.keys().isdisjoint(node.leaves)
-        return Product(
-            _RECURRENT_ONE if recurrent else _ONE,
-            {node: Power(1.0, not self.context.range(node).nonnegative)},
-        )
+        """Return the product whose only base is `node`, with exponent 1."""
+        depends_on_state = not self.context.graph.next_values.keys().isdisjoint(node.leaves)
+        power = Power(1.0, not self.context.range(node).nonnegative)
+        return Product(_RECURRENT_ONE if depends_on_state else _ONE, {node: power})
 
     def _multiply(self, x: Product, y: Product) -> Product:
         powers = dict(x.powers)
-        for base, power in y.powers.items():
-            other = powers.get(base, Power(0.0, False))
-            exponent = other.exponent + power.exponent
-            exponent = _rounded_exponent(exponent, max(abs(other.exponent), abs(power.exponent)))
-            powers[base] = Power(exponent, other.signed != power.signed)
-        return Product(
-            _finite_nonzero(x.coefficient.times(y.coefficient)), powers, x.under_root | y.under_root
-        )
+        for base, y_power in y.powers.items():
+            x_power = powers.get(base, Power(0.0, False))
+            exponent = x_power.exponent + y_power.exponent
+            largest = max(abs(x_power.exponent), abs(y_power.exponent))
+            signed = x_power.signed != y_power.signed
+            powers[base] = Power(_rounded_exponent(exponent, largest), signed)
+        coefficient = _finite_nonzero(x.coefficient.times(y.coefficient))
+        return Product(coefficient, powers, x.under_root | y.under_root)
 
     def _inverse(self, x: Product) -> Product:
-        powers = {b: Power(-p.exponent, p.signed) for b, p in x.powers.items()}
+        powers = {base: Power(-power.exponent, power.signed) for base, power in x.powers.items()}
         return Product(_finite_nonzero(x.coefficient.inverse), powers, x.under_root)
 
     def _abs(self, x: Product) -> Product:
-        powers = {b: Power(p.exponent, False) for b, p in x.powers.items()}
+        powers = {base: Power(power.exponent, False) for base, power in x.powers.items()}
         return Product(x.coefficient.magnitude, powers)
 
     def _sign(self, x: Product) -> Product:
-        powers = {b: Power(0.0, p.signed and b not in x.under_root) for b, p in x.powers.items()}
+        powers = {
+            base: Power(0.0, power.signed and base not in x.under_root)
+            for base, power in x.powers.items()
+        }
         return Product(_ONE if x.coefficient.value > 0 else _MINUS_ONE, powers, x.under_root)
 
     def _cube_root(self, x: Product) -> Product:
-        c = x.coefficient
-        root = c.magnitude.to_the(1 / 3)
-        signed = root if c.value > 0 else root.times(_MINUS_ONE)
-        powers = {b: Power(p.exponent / 3, p.signed) for b, p in x.powers.items()}
-        return Product(signed, powers, x.under_root)
+        root = x.coefficient.magnitude.to_the(1 / 3)
+        signed_root = root if x.coefficient.value > 0 else root.times(_MINUS_ONE)
+        powers = {base: Power(power.exponent / 3, power.signed) for base, power in x.powers.items()}
+        return Product(signed_root, powers, x.under_root)
 
     def _constant_power(self, x: Product, exponent: Node) -> Product | None:
         if not exponent.is_constant or exponent.value == 0:
@@ -151,38 +156,46 @@ class Expander:
         return self._to_the(x, exponent.value)
 
     def _to_the(self, x: Product, exponent: float) -> Product | None:
-        """Return x to a constant exponent, or None if the power of x is not the product of powers.
+        """Return x to a constant exponent, or None if no product of powers equals it.
 
         A root of a product with one base of unknown sign is the product of roots only if no other
         base can be zero: sqrt(0 * -1) is 0, but sqrt(0) * sqrt(-1) is NaN.
         """
-        magnitudes = [abs(p.exponent * exponent) for p in x.powers.values() if p.exponent]
+        magnitudes = [
+            abs(power.exponent * exponent) for power in x.powers.values() if power.exponent
+        ]
         if not all(_MIN_EXPONENT < magnitude < _MAX_EXPONENT for magnitude in magnitudes):
             return None
         is_integer = exponent == int(exponent)
         is_even = is_integer and int(exponent) % 2 == 0
-        c = x.coefficient
-        of_any_sign = [b for b, p in x.powers.items() if p.signed and b not in x.under_root]
-        if not is_integer and (c.value < 0 or len(of_any_sign) > 1):
+        is_odd = is_integer and not is_even
+        is_negative = x.coefficient.value < 0
+        of_unknown_sign = [
+            base for base, power in x.powers.items() if power.signed and base not in x.under_root
+        ]
+        if not is_integer and (is_negative or len(of_unknown_sign) > 1):
             return None
-        if not is_integer and of_any_sign and not self._nonzero(x.powers.keys() - of_any_sign):
+        others = x.powers.keys() - of_unknown_sign
+        if not is_integer and of_unknown_sign and not self._are_nonzero(others):
             return None
         try:
-            raised = _finite_nonzero(c.magnitude.to_the(exponent))
+            coefficient = _finite_nonzero(x.coefficient.magnitude.to_the(exponent))
         except OverflowError:
             return None
-        if c.value < 0 and not is_even:
-            raised = raised.times(_MINUS_ONE)
-        is_odd = is_integer and not is_even
-        powers = {b: Power(p.exponent * exponent, p.signed and is_odd) for b, p in x.powers.items()}
-        under_root = x.under_root if is_integer else x.under_root.union(of_any_sign)
-        return Product(raised, powers, under_root)
+        if is_negative and is_odd:
+            coefficient = coefficient.times(_MINUS_ONE)
+        powers = {
+            base: Power(power.exponent * exponent, power.signed and is_odd)
+            for base, power in x.powers.items()
+        }
+        under_root = x.under_root if is_integer else x.under_root.union(of_unknown_sign)
+        return Product(coefficient, powers, under_root)
 
-    def _nonzero(self, bases: Iterable[Node]) -> bool:
+    def _are_nonzero(self, bases: Iterable[Node]) -> bool:
         return all(self.context.range(base).nonzero for base in bases)
 
     def _without_unit_powers(self, x: Product) -> Product:
-        """Return x without the bases that cancelled out, which must be proved nonzero."""
+        """Return x without bases that cancelled out; raise `NoProductForm` if one may be zero."""
         powers = {}
         for base, (exponent, signed) in x.powers.items():
             interval = self.context.range(base)
@@ -204,7 +217,7 @@ class Expander:
         return cached
 
     def _may_cache(self, node: Node) -> bool:
-        """Whether the expansion of `node` is independent of the root and needs no flags."""
+        """Return whether the expansion of `node` sets no flags and does not depend on the root."""
         if self.expansion == Expansion.ALL:
             return True
         return self.context.is_large and not (node is self.root and self.context.is_shared(node))
@@ -217,18 +230,19 @@ class Expander:
         if terms is None:
             return self._as_sum(node)
         products: dict[Key, Product] = {}
-        for term, scale in terms:
+        for term, factor in terms:
             for key, product in self._sum(term).items():
-                added = _scaled(product, scale)
+                total = _scaled(product, factor)
                 previous = products.get(key)
                 if previous is not None:
-                    total = previous.coefficient.plus(added.coefficient)
-                    added = Product(total, added.powers, added.under_root | previous.under_root)
-                products[key] = added
+                    coefficient = previous.coefficient.plus(total.coefficient)
+                    under_root = total.under_root | previous.under_root
+                    total = Product(coefficient, total.powers, under_root)
+                products[key] = total
         return products
 
     def _terms(self, node: Node) -> list[tuple[Node, Coefficient]] | None:
-        """Return the terms of a sum with coefficients; None if a coefficient is not constant."""
+        """Return the terms of a sum with their factors; None if a factor is not constant."""
         args = node.args
         match node.op:
             case "add":
@@ -243,7 +257,7 @@ class Expander:
         return [(args[0], Coefficient.computed(1 - a)), (args[1], Coefficient.from_constant(a))]
 
     def _as_sum(self, node: Node) -> Sum:
-        """Return `node` as the terms of a constant times a sum, else as one product."""
+        """Return the terms of `node` if it is a constant times a sum, else a single product."""
         try:
             product = self._without_unit_powers(self._product(node))
         except NoProductForm:
@@ -251,20 +265,18 @@ class Expander:
         if len(product.powers) == 1:
             ((base, power),) = product.powers.items()
             expands = base is not node and base.op in SUM_OPS and self._expands(base)
-            if expands and power.exponent == 1 and (power.signed or self._base_is(base, power)):
-                scale = product.coefficient
-                return {key: _scaled(form, scale) for key, form in self._sum(base).items()}
+            equals_base = power.signed or self.context.range(base).nonnegative
+            if expands and power.exponent == 1 and equals_base:
+                terms = self._sum(base)
+                return {key: _scaled(term, product.coefficient) for key, term in terms.items()}
         return {product.key: product}
 
-    def _base_is(self, base: Node, power: Power) -> bool:
-        """Whether |base| equals the base, because the base is not negative."""
-        return not power.signed and self.context.range(base).nonnegative
 
-
-def _finite_nonzero(c: Coefficient) -> Coefficient:
-    if c.value == 0 or not math.isfinite(c.value):
+def _finite_nonzero(coefficient: Coefficient) -> Coefficient:
+    """Return the coefficient, or raise `NoProductForm` if it underflowed or overflowed."""
+    if coefficient.value == 0 or not math.isfinite(coefficient.value):
         raise NoProductForm
-    return c
+    return coefficient
 
 
 def _rounded_exponent(exponent: float, largest: float) -> float:
@@ -276,7 +288,7 @@ def _rounded_exponent(exponent: float, largest: float) -> float:
     return nearest if abs(nearest - exponent) <= UNIT_ROUNDOFF * largest else exponent
 
 
-def _scaled(product: Product, by: Coefficient) -> Product:
-    if by is _ONE:
+def _scaled(product: Product, factor: Coefficient) -> Product:
+    if factor is _ONE:
         return product
-    return Product(product.coefficient.times(by), product.powers, product.under_root)
+    return Product(product.coefficient.times(factor), product.powers, product.under_root)

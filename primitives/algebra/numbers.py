@@ -1,4 +1,4 @@
-"""Coefficients of sums and products, with a bound on their rounding errors."""
+"""Coefficients of sums and products, with bounds on their rounding errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNIT_ROUNDOFF = 2.0**-24
 """Unit roundoff of float32: the largest relative error of rounding to nearest."""
 _SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 _SMALLEST_RELATIVE_TERM = 2.0**-30
-"""A smaller term, relative to the sum, keeps fewer digits in a float64 sum than float32 has."""
+"""Terms that are smaller relative to the sum have fewer digits in the sum than a float32 has."""
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _MAX_DIGITS = 9
 
@@ -73,7 +73,7 @@ class Coefficient:
 
     @property
     def inverse(self) -> Coefficient:
-        """1 over this coefficient, which must not be zero."""
+        """1 divided by this coefficient, which must not be zero."""
         value = 1 / self.value
         exact = self.exact and abs(value) == 1
         return Coefficient(value, abs(value), abs(value), exact, self.recurrent)
@@ -96,9 +96,8 @@ class Coefficient:
         if not self.recurrent or magnitude > _LARGEST_FLOAT32:
             return tolerance
         float32_error = abs(float(np.float32(self.value)) - self.value)
-        return min(
-            tolerance, max(float32_error, UNIT_ROUNDOFF * min(magnitude, 8 * abs(1 - magnitude)))
-        )
+        recurrent_tolerance = UNIT_ROUNDOFF * min(magnitude, 8 * abs(1 - magnitude))
+        return min(tolerance, max(float32_error, recurrent_tolerance))
 
     def equals(self, number: float) -> bool:
         """Whether the coefficient equals `number`: exactly if it is exact, else up to rounding."""
@@ -106,10 +105,10 @@ class Coefficient:
 
     def is_close(self, other: Coefficient) -> bool:
         """Whether two coefficients are equal up to rounding; stricter if one is recurrent."""
-        gap = abs(self.value - other.value)
+        difference = abs(self.value - other.value)
         if self.recurrent or other.recurrent:
-            return gap < UNIT_ROUNDOFF * min(abs(self.value), abs(other.value))
-        return gap <= self.tolerance + other.tolerance
+            return difference < UNIT_ROUNDOFF * min(abs(self.value), abs(other.value))
+        return difference <= self.tolerance + other.tolerance
 
     def literal(self) -> float | None:
         """Return the float32 to write into a program, or None if no float32 is accurate enough.

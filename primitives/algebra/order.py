@@ -1,4 +1,4 @@
-"""An order of nodes that does not depend on names or on how a program was written."""
+"""An order of nodes that is the same for all programs with equal graphs, whatever their names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Hashes: TypeAlias = dict[tuple[tuple[str, int], ...], dict[Node, int]]
 
 _INPUT_HASHES = {WEIGHTS: 2, GRADIENT: 1, "lr": 3, "t": 4}
 _STATE_SALT = 5
-_SIZES = {kind: size for size, kind in enumerate(Kind)}
+_KIND_SIZES = {kind: size for size, kind in enumerate(Kind)}
 
 
 def ranking(graph: Graph, cache: Hashes) -> Callable[[Node], Rank]:
@@ -42,20 +42,22 @@ def ranking(graph: Graph, cache: Hashes) -> Callable[[Node], Rank]:
     def rank(node: Node) -> Rank:
         cached = ranks.get(node)
         if cached is None:
-            value = _hash(node, hashes, state_hashes)
-            cached = ranks[node] = (-_SIZES[node.kind], node.is_constant, -node.depth, value)
+            kind_size, node_hash = _KIND_SIZES[node.kind], _hash(node, hashes, state_hashes)
+            cached = ranks[node] = (-kind_size, node.is_constant, -node.depth, node_hash)
         return cached
 
     return rank
 
 
 def _hashes_for(state_hashes: dict[str, int], cache: Hashes) -> dict[Node, int]:
+    """Return the hashes of nodes that were computed with these hashes of states."""
     return cache.setdefault(tuple(state_hashes.items()), {})
 
 
 def _state_hashes(graph: Graph, cache: Hashes) -> dict[str, int]:
+    """Return a hash of each state that depends on its kind, initial value and next values."""
     initial = {
-        state.name: mix(mix(_STATE_SALT, int(state.kind)), _bits(state.initial))
+        state.name: mix(mix(_STATE_SALT, int(state.kind)), _float32_bits(state.initial))
         for state in graph.states
     }
     state_hashes = initial
@@ -73,7 +75,7 @@ def _hash(node: Node, hashes: dict[Node, int], state_hashes: dict[str, int]) -> 
     if cached is not None:
         return cached
     if node.is_constant:
-        value = mix(_STATE_SALT + 1, _bits(node.value))
+        value = mix(_STATE_SALT + 1, _float32_bits(node.value))
     elif node.op == STATE:
         value = state_hashes[node.name]
     elif node.is_leaf:
@@ -87,5 +89,6 @@ def _hash(node: Node, hashes: dict[Node, int], state_hashes: dict[str, int]) -> 
     return value
 
 
-def _bits(value: float) -> int:
+def _float32_bits(value: float) -> int:
+    """Return the bits of a float32 as a positive integer."""
     return int(np.float32(value).view(np.uint32)) + 1

@@ -1,4 +1,4 @@
-"""Patterns: equations such as `log(exp(x)) = x` as data, matched on a graph.
+"""Patterns, the sides of equations such as `log(exp(x)) = x`, which are matched on a graph.
 
     x, y = values("x y")
     op.log(op.exp(x))       # a pattern: matches nodes, builds a node, has a text
@@ -32,18 +32,19 @@ _PRECEDENCES = {
 
 
 class Pattern:
-    """One side of an equation.
+    """One side of an equation or of a condition.
 
-    Left sides need `may_match` and `match`, right sides `build`, sides of conditions `interval`.
+    Left sides of equations need the methods `may_match` and `match`, right sides need `build`, and
+    sides of conditions need `interval`.
     """
 
     @property
     def precedence(self) -> int:
-        """The operator precedence of the pattern's text; larger binds tighter."""
+        """The precedence of the outermost operator in the pattern's text; larger binds first."""
         return _ATOM
 
     def may_match(self, node: Node) -> bool:
-        """Return False only where `match` cannot succeed. This test is cheaper than `match`."""
+        """Return False only if `match` yields nothing; a cheaper test than `match`."""
         raise NotImplementedError
 
     def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
@@ -62,7 +63,7 @@ class Pattern:
         raise NotImplementedError
 
     def families(self) -> set[str]:
-        """Return the families of ops in the pattern, in words such as "even f"."""
+        """Return the text of each family of ops in the pattern, such as "even f"."""
         return set()
 
     def __add__(self, other: Pattern | float) -> Call:
@@ -176,15 +177,16 @@ class Call(Pattern):
     op: str
     args: tuple[Pattern, ...]
 
-    def may_apply(self, row: Op) -> bool:
-        """Whether nodes of the given op may match."""
-        return self.op == row.name
+    def may_apply(self, op_entry: Op) -> bool:
+        """Return whether nodes of an op, given by its entry in the op table, may match."""
+        return self.op == op_entry.name
 
     def may_match(self, node: Node) -> bool:
         return self.op == node.op
 
     def match(self, node: Node, bindings: Bindings) -> Iterator[Bindings]:
-        for args in (node.args, node.args[::-1]) if node.op_entry.commutative else (node.args,):
+        orders = (node.args, node.args[::-1]) if node.op_entry.commutative else (node.args,)
+        for args in orders:
             if all(map(_may_match, self.args, args)):
                 yield from _match_all(self.args, args, bindings)
 
@@ -233,8 +235,8 @@ class FamilyCall(Call):
 
     family: Family
 
-    def may_apply(self, row: Op) -> bool:
-        return self.family.has_member(row)
+    def may_apply(self, op_entry: Op) -> bool:
+        return self.family.has_member(op_entry)
 
     def may_match(self, node: Node) -> bool:
         return self.family.has_member(node.op_entry)
@@ -257,6 +259,7 @@ def _may_match(candidate: Pattern, node: Node) -> bool:
 def _match_all(
     patterns: tuple[Pattern, ...], args: tuple[Node, ...], bindings: Bindings
 ) -> Iterator[Bindings]:
+    """Yield each extension of `bindings` under which every pattern equals its node."""
     if not patterns:
         yield bindings
         return
@@ -264,8 +267,9 @@ def _match_all(
         yield from _match_all(patterns[1:], args[1:], extended)
 
 
-def _parenthesized(inner: Pattern, precedence: int) -> str:
-    return str(inner) if inner.precedence >= precedence else f"({inner})"
+def _parenthesized(operand: Pattern, precedence: int) -> str:
+    """Return the text of an operand, in parentheses if its precedence is below `precedence`."""
+    return str(operand) if operand.precedence >= precedence else f"({operand})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,14 +311,14 @@ _PROVED: Mapping[str, Callable[[Interval, Interval], bool]] = {
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """A comparison of two patterns, which may be proved from intervals of their values."""
+    """A comparison of two patterns, which the intervals of their values may prove."""
 
     left: Pattern
     comparison: str
     right: Pattern
 
     def holds(self, range_of: Callable[[Node], Interval], bindings: Bindings) -> bool:
-        """Whether the intervals of both sides prove the comparison."""
+        """Return whether the intervals of both sides prove the comparison."""
         sides = (side.interval(range_of, bindings) for side in (self.left, self.right))
         return _PROVED[self.comparison](*sides)
 
@@ -323,5 +327,5 @@ class Condition:
 
 
 def differs(x: Pattern, y: Pattern | float) -> Condition:
-    """Return the condition that x is not y."""
+    """Return the condition that x and y are not equal."""
     return Condition(x, "!=", pattern(y))

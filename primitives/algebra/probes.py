@@ -1,10 +1,10 @@
 """Numeric checks of rewrites: both sides are computed in float64 on adversarial probe streams.
 
-A stream is a sequence of weights and gradients of a model of two arrays of two matrices. Streams
-are stacked along the first axis, so that one NumPy call runs an op on all of them. Every value is
-also computed three more times, with each op's result perturbed by about one float32 rounding error.
-Two nodes count as equal where their difference is at most a multiple of the changes that the
-perturbations cause, since float32 arithmetic cannot distinguish such nodes.
+A stream is a sequence of weights and gradients of a model with two arrays, each of two matrices.
+Streams are stacked along the first axis, so that one NumPy call applies an op to all streams. Every
+value is also computed three more times, with each op's result perturbed by about one float32
+rounding error. Two values count as equal where their difference is at most a multiple of the
+changes that the perturbations cause, since float32 arithmetic cannot distinguish such values.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from primitives.kinds import Kind
 Array = Any
 
 STEPS = 5
-_ROUNDING = 2.0**-23
+_ROUNDING = 2.0**-23  # distance from 1 to the next float32
 _MAX_ROUNDING_ERRORS = 256
 _NOISE_SIZE = 2**16
 _PERTURBATIONS = (1, 2, 3)  # seeds of the perturbed evaluations; 0 means no perturbation
-_FLUSHED = 1e-37  # float32 may flush smaller differences to zero; includes a safety factor
-_ARRAYS, _BATCH, _ROWS, _COLS = 2, 2, 2, 3
-_FULL = (_ARRAYS, _BATCH, _ROWS, _COLS)
-_SHAPES = {
+_SMALLEST_DIFFERENCE = 1e-37  # float32 may flush smaller numbers to zero; includes a safety factor
+_ARRAYS, _MATRICES, _ROWS, _COLS = 2, 2, 2, 3
+_FULL = (_ARRAYS, _MATRICES, _ROWS, _COLS)
+_KIND_SHAPES = {
     Kind.SCALAR: (1, 1, 1, 1),
     Kind.LEAF: (_ARRAYS, 1, 1, 1),
-    Kind.MATRIX: (_ARRAYS, _BATCH, 1, 1),
-    Kind.ROW: (_ARRAYS, _BATCH, _ROWS, 1),
-    Kind.COL: (_ARRAYS, _BATCH, 1, _COLS),
+    Kind.MATRIX: (_ARRAYS, _MATRICES, 1, 1),
+    Kind.ROW: (_ARRAYS, _MATRICES, _ROWS, 1),
+    Kind.COL: (_ARRAYS, _MATRICES, 1, _COLS),
     Kind.TENSOR: _FULL,
 }
-_AXES = {
+_REDUCED_AXES = {
     Kind.SCALAR: (1, 2, 3, 4),
     Kind.LEAF: (2, 3, 4),
     Kind.MATRIX: (3, 4),
@@ -53,7 +53,7 @@ class Streams:
     """Inputs of the probed programs.
 
     Attributes:
-        weights: [steps, streams, arrays, batch, rows, columns] float64.
+        weights: [steps, streams, arrays, matrices, rows, columns] float64.
         grads: gradients, with the shape of `weights`.
         lr: [steps] float64, the schedule input `lr`.
     """
@@ -77,25 +77,26 @@ def streams() -> Streams:
         return rng.normal(size=(STEPS, *_FULL)) * scale
 
     sparse = normal() * (rng.random(_FULL) < 0.5)
-    silent = normal() * (np.arange(STEPS) > 1).reshape(-1, 1, 1, 1, 1)
-    mixed = normal() * 10.0 ** rng.uniform(-15, 15, size=(STEPS, *_FULL))
+    zero_at_first = normal() * (np.arange(STEPS) > 1).reshape(-1, 1, 1, 1, 1)
+    of_mixed_magnitudes = normal() * 10.0 ** rng.uniform(-15, 15, size=(STEPS, *_FULL))
     pairs += [(normal(), normal()), (normal(0.1), normal(10.0)), (normal(), sparse)]
-    pairs += [(np.zeros_like(sparse), silent), (normal(), mixed)]
-    pairs += [(normal(s), normal(s)) for s in (1e16, 1e-16, 1e-42)]
+    pairs += [(np.zeros_like(sparse), zero_at_first), (normal(), of_mixed_magnitudes)]
+    pairs += [(normal(scale), normal(scale)) for scale in (1e16, 1e-16, 1e-42)]
     pairs.append((np.rint(normal()), np.rint(normal())))
-    weights, grads = (np.stack(x, axis=1) for x in zip(*pairs, strict=True))
+    weights, grads = (np.stack(arrays, axis=1) for arrays in zip(*pairs, strict=True))
     return Streams(weights, grads, np.linspace(1.0, 0.2, STEPS))
 
 
 @cache
 def _noise_pool() -> Array:
+    """Return random factors that differ from 1 by about a rounding error, [_NOISE_SIZE]."""
     rng = np.random.default_rng(7)
     return 1 + _ROUNDING * rng.uniform(0.5, 1.0, _NOISE_SIZE) * rng.choice([-1.0, 1.0], _NOISE_SIZE)
 
 
 def _noise(kind: Kind, seed: int) -> Array:
     """Return factors near 1 for a value of a kind, for all steps and streams."""
-    shape = (_count(), *_SHAPES[kind])
+    shape = (_stacked_count(), *_KIND_SHAPES[kind])
     size = math.prod(shape)
     start = seed * 7919 % (_NOISE_SIZE - size)
     return _noise_pool()[start : start + size].reshape(shape)
@@ -107,9 +108,10 @@ def apply(node: Node, args: list[Array]) -> Array:
     if op.reduction is None:
         return op.meaning(np, *args)
     inputs = op.reduction.inputs(np, *np.broadcast_arrays(*args))
-    over = _AXES[op.reduction.kind]
-    summary = np.sum if op.reduction.method == "sum" else np.mean
-    return op.meaning(np, tuple(summary(x, axis=over, keepdims=True) for x in inputs), *args)
+    axes = _REDUCED_AXES[op.reduction.kind]
+    reduce_array = np.sum if op.reduction.method == "sum" else np.mean
+    totals = tuple(reduce_array(array, axis=axes, keepdims=True) for array in inputs)
+    return op.meaning(np, totals, *args)
 
 
 @dataclass
@@ -118,7 +120,7 @@ class Evaluation:
 
     Attributes:
         perturbation: the seed of the perturbations of each op's result; 0 means no perturbation.
-        values: the values computed so far, which must include the leaves' values.
+        values: the values computed so far; the values of leaves must be set before evaluation.
         rows: the part of the axis [steps * streams] that is evaluated.
     """
 
@@ -144,7 +146,7 @@ class Evaluation:
         return value
 
     def _operands(self, node: Node) -> list[Array]:
-        """Return the operands, of which summed operands are perturbed, since they may cancel."""
+        """Return the operands, perturbed if the op adds them up and so may cancel them."""
         args = [self(arg) for arg in node.args]
         op = node.op_entry
         if not self.perturbation or not (op.mixes_numbers or node.op == "interp"):
@@ -159,8 +161,8 @@ class Evaluation:
 class Probe:
     """The values of a graph's nodes on the streams, for comparison with other nodes.
 
-    A rewrite of values does not change the states. So one probe serves its graph and all graphs
-    that rewrites of values make from it.
+    A rewrite of values does not change the values of states. So a probe of a graph is also valid
+    for all graphs that rewrites of values make from this graph.
     """
 
     def __init__(self, graph: Graph):
@@ -173,41 +175,52 @@ class Probe:
         self._in_range: dict[Node, Array] = {}
 
     def value(self, node: Node) -> Array:
-        """Return the value of `node`, [steps * streams, arrays, batch, rows, columns] float64."""
+        """Return a node's value, [steps * streams, arrays, matrices, rows, columns] float64."""
         with np.errstate(all="ignore"):
             return self._unperturbed(node)
 
     def agrees(self, old: Node, new: Node, domain: Domain) -> bool:
-        """Whether `new` equals `old` on all streams, wherever `domain` requires it."""
+        """Return whether `new` equals `old` on all streams, wherever `domain` requires it."""
         with np.errstate(all="ignore"):
-            a, b = self._unperturbed(old), self._unperturbed(new)
-            a_perturbed = [evaluate(old) for evaluate in self._perturbed]
-            b_perturbed = [evaluate(new) for evaluate in self._perturbed]
-            same = _are_close(a, a_perturbed, b, b_perturbed)
+            old_value, new_value = self._unperturbed(old), self._unperturbed(new)
+            perturbed_old = [evaluate(old) for evaluate in self._perturbed]
+            perturbed_new = [evaluate(new) for evaluate in self._perturbed]
+            is_equal = _are_close(old_value, perturbed_old, new_value, perturbed_new)
             if domain > Domain.ALWAYS:
-                same = same | ~self._is_in_range(old)
-            return bool(np.all(same))
+                is_equal = is_equal | ~self._is_in_range(old)
+            return bool(np.all(is_equal))
 
     def same_updates(self, other: Graph, domain: Domain) -> bool:
-        """Whether `other` gives the updates of the probed graph wherever `domain` requires it."""
+        """Return whether `other` has the probed graph's updates wherever `domain` requires it."""
         with np.errstate(all="ignore"):
-            a, b = self._exact.update, run(other, 0).update
-            a_perturbed, b_perturbed = (
+            perturbed_updates, perturbed_other_updates = (
                 [run(graph, seed).update for seed in _PERTURBATIONS]
                 for graph in (self.graph, other)
             )
-            same = _are_close(a, a_perturbed, b, b_perturbed)
+            is_equal = _are_close(
+                self._exact.update,
+                perturbed_updates,
+                run(other, 0).update,
+                perturbed_other_updates,
+            )
             if domain > Domain.ALWAYS:
-                out_of_range = np.zeros((STEPS, streams().weights.shape[1], 1, 1, 1, 1), bool)
-                for root in self.graph.roots:
-                    in_range = np.broadcast_to(self._is_in_range(root), (_count(), *_FULL))
-                    in_range = in_range.reshape(STEPS, -1, *_FULL)
-                    out_of_range |= ~in_range.all(axis=(2, 3, 4, 5), keepdims=True)
-                same = same | np.logical_or.accumulate(out_of_range, axis=0)
-            return bool(np.all(same))
+                is_equal = is_equal | self._was_out_of_range()
+            return bool(np.all(is_equal))
+
+    def _was_out_of_range(self) -> Array:
+        """Return where a value of this or an earlier step was out of range.
+
+        The shape is [steps, streams, 1, 1, 1, 1].
+        """
+        out_of_range = np.zeros((STEPS, streams().weights.shape[1], 1, 1, 1, 1), bool)
+        for root in self.graph.roots:
+            in_range = np.broadcast_to(self._is_in_range(root), (_stacked_count(), *_FULL))
+            in_range = in_range.reshape(STEPS, -1, *_FULL)
+            out_of_range |= ~in_range.all(axis=(2, 3, 4, 5), keepdims=True)
+        return np.logical_or.accumulate(out_of_range, axis=0)
 
     def _is_in_range(self, root: Node) -> Array:
-        """Return where `root` and all values below it are finite and have not underflowed."""
+        """Return where `root` and all nodes below are finite and have not underflowed."""
         cached = self._in_range.get(root)
         if cached is None:
             cached = self._in_range[root] = self._compute_in_range(root)
@@ -220,10 +233,10 @@ class Probe:
             return in_range
         op = node.op_entry
         if op.underflows and node.args:
-            lost = value == 0
+            has_underflowed = value == 0
             for arg in node.args:
-                lost = lost & (self._unperturbed(arg) != 0)
-            in_range = in_range & ~lost
+                has_underflowed = has_underflowed & (self._unperturbed(arg) != 0)
+            in_range = in_range & ~has_underflowed
         for arg in node.args:
             arg_in_range = self._is_in_range(arg)
             if op.mixes_numbers:
@@ -232,24 +245,27 @@ class Probe:
         return in_range
 
 
-def _count() -> int:
+def _stacked_count() -> int:
+    """Return the length of the axis [steps * streams]."""
     return STEPS * int(streams().weights.shape[1])
 
 
-def _are_close(a: Array, a_perturbed: list[Array], b: Array, b_perturbed: list[Array]) -> Array:
-    """Return where `a` and `b` differ by at most a few rounding errors.
+def _are_close(
+    old: Array, perturbed_old: list[Array], new: Array, perturbed_new: list[Array]
+) -> Array:
+    """Return where `old` and `new` differ by at most a few rounding errors.
 
-    The size of rounding errors is estimated from the perturbed values. Where perturbed values are
-    infinite or NaN and `a` is finite, `a` and `b` count as close.
+    The size of rounding errors is estimated from the perturbed values. Where a perturbation makes
+    a finite old value infinite or NaN, the old and the new value count as close.
     """
-    rounding_error = reduce(np.maximum, [np.abs(a - x) for x in a_perturbed]) + _ROUNDING * np.abs(
-        a
-    )
-    undecided = ~np.isfinite(rounding_error) & np.isfinite(a)
-    rounding_error = rounding_error + reduce(np.maximum, [np.abs(b - x) for x in b_perturbed])
-    gap = np.abs(a - b)
-    near = np.isfinite(gap) & (gap <= _MAX_ROUNDING_ERRORS * rounding_error + _FLUSHED)
-    return (a == b) | (np.isnan(a) & np.isnan(b)) | near | undecided
+    old_error = reduce(np.maximum, [np.abs(old - value) for value in perturbed_old])
+    new_error = reduce(np.maximum, [np.abs(new - value) for value in perturbed_new])
+    old_error = old_error + _ROUNDING * np.abs(old)
+    is_unstable = ~np.isfinite(old_error) & np.isfinite(old)
+    difference = np.abs(old - new)
+    tolerance = _MAX_ROUNDING_ERRORS * (old_error + new_error) + _SMALLEST_DIFFERENCE
+    is_near = np.isfinite(difference) & (difference <= tolerance)
+    return (old == new) | (np.isnan(old) & np.isnan(new)) | is_near | is_unstable
 
 
 @dataclass(frozen=True)
@@ -257,8 +273,8 @@ class Trajectory:
     """The values that a graph takes on the streams.
 
     Attributes:
-        values: each leaf's values, with a first axis [steps * streams].
-        update: [steps, streams, arrays, batch, rows, columns] float64.
+        values: the values of each leaf, with a first axis [steps * streams].
+        update: [steps, streams, arrays, matrices, rows, columns] float64.
     """
 
     values: Mapping[Node, Array]
@@ -266,33 +282,39 @@ class Trajectory:
 
 
 def run(graph: Graph, perturbation: int) -> Trajectory:
-    """Run `graph` on the streams; see `Evaluation` for `perturbation`."""
+    """Run `graph` on the streams.
+
+    Args:
+        graph: the graph.
+        perturbation: the seed of the perturbations of each op's result; 0 means no perturbation.
+    """
     probes = streams()
-    count = probes.weights.shape[1]
+    stream_count = probes.weights.shape[1]
     leaves = [node for node in graph.live if node.is_leaf]
+    state_shapes = {s.name: (stream_count, *_KIND_SHAPES[s.kind]) for s in graph.states}
     state_values: dict[str, Array] = {
-        s.name: np.full((count, *_SHAPES[s.kind]), np.float32(s.initial), np.float64)
+        s.name: np.full(state_shapes[s.name], np.float32(s.initial), np.float64)
         for s in graph.states
     }
-    kinds = {s.name: s.kind for s in graph.states}
     leaf_values: dict[Node, list[Array]] = {leaf: [] for leaf in leaves}
     updates = []
-    for number in range(STEPS):
+    for index in range(STEPS):
         inputs = {
-            WEIGHTS: probes.weights[number],
-            GRADIENT: probes.grads[number],
-            "lr": np.full((count, 1, 1, 1, 1), probes.lr[number]),
-            "t": np.full((count, 1, 1, 1, 1), number + 1.0),
+            WEIGHTS: probes.weights[index],
+            GRADIENT: probes.grads[index],
+            "lr": np.full((stream_count, 1, 1, 1, 1), probes.lr[index]),
+            "t": np.full((stream_count, 1, 1, 1, 1), index + 1.0),
         }
-        evaluation = Evaluation(perturbation, rows=slice(number * count, (number + 1) * count))
+        rows = slice(index * stream_count, (index + 1) * stream_count)
+        evaluation = Evaluation(perturbation, rows=rows)
         for leaf in leaves:
             value = state_values[leaf.name] if leaf.op == STATE else inputs[leaf.op]
             evaluation.values[leaf] = value
             leaf_values[leaf].append(value)
-        updates.append(np.broadcast_to(evaluation(graph.update), (count, *_FULL)))
+        updates.append(np.broadcast_to(evaluation(graph.update), (stream_count, *_FULL)))
         state_values = {
-            name: np.broadcast_to(evaluation(node), (count, *_SHAPES[kinds[name]]))
+            name: np.broadcast_to(evaluation(node), state_shapes[name])
             for name, node in graph.next_values.items()
         }
-    stacked = {leaf: np.concatenate(steps) for leaf, steps in leaf_values.items()}
-    return Trajectory(stacked, np.stack(updates))
+    stacked_values = {leaf: np.concatenate(steps) for leaf, steps in leaf_values.items()}
+    return Trajectory(stacked_values, np.stack(updates))

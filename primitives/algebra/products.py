@@ -1,9 +1,9 @@
 """Sums of products of powers, as data.
 
-A product is a coefficient times one power per base: |x|^p or sign(x) * |x|^p for a base x. Division
-by zero gives zero in this language. So a product is zero wherever one of its bases is zero, for
-every exponent. Hence x * x / x is x, x / sqrt(x * x) is sign(x), and x / x is 1 only where x is
-proved nonzero. A sum is a set of products.
+A sum is a set of products. A product is a coefficient times one power per base: |x|^p or
+sign(x) * |x|^p for a base x. Division by zero gives zero in the language of programs. So a product
+is zero wherever one of its bases is zero, for every exponent. Hence x * x / x is x, and
+x / sqrt(x * x) is sign(x), but x / x is 1 only where x is proved nonzero.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Product:
     Attributes:
         coefficient: the coefficient.
         powers: the power of each base.
-        under_root: bases that were under a root. The sign of such a base is not proved, but where
-            the base is negative, the product is NaN.
+        under_root: bases that were under a root and may be negative. Where such a base is
+            negative, the product is NaN.
     """
 
     coefficient: Coefficient
@@ -50,7 +50,7 @@ class Product:
 
     @property
     def key(self) -> Key:
-        """The powers, hashable; products with the same key can be added."""
+        """A hashable set of the powers; products with the same key can be added."""
         return frozenset(self.powers.items())
 
 
@@ -58,11 +58,11 @@ Sum: TypeAlias = Mapping[Key, Product]
 
 
 class Expansion(IntEnum):
-    """Which nodes are expanded below the node that is read as a sum or product."""
+    """Which operands are expanded when a node is written as a sum or product."""
 
     PRODUCTS = 0
-    """Products that are read once."""
+    """Products that only one statement reads."""
     UNSHARED = 1
-    """Sums and products that are read once."""
+    """Sums and products that only one statement reads."""
     ALL = 2
     """All sums and products."""

@@ -11,7 +11,7 @@ from primitives.kinds import common, fits
 
 
 def substitute(graph: Graph, nodes: Nodes, replacements: Mapping[Node, Node]) -> Graph:
-    """Return `graph` with each key of `replacements` replaced by the key's value everywhere."""
+    """Return `graph` with each key of `replacements` replaced by its value everywhere."""
     rebuild = rebuilder(nodes, replacements)
     return without_dead_states(
         Graph(
@@ -23,7 +23,7 @@ def substitute(graph: Graph, nodes: Nodes, replacements: Mapping[Node, Node]) ->
 
 
 class SizeChange(NamedTuple):
-    """Change in the size of a graph that a rewrite would cause.
+    """The change in the size of a graph that a rewrite would cause.
 
     Attributes:
         statements: change of the number of statements.
@@ -38,12 +38,12 @@ def size_change(graph: Graph, old: Node, new: Node) -> SizeChange | None:
     """Return the change in size from replacing `old` by `new`, without building the new graph.
 
     If `new` is not in the graph yet, every node that reads `old` becomes a node that reads `new`.
-    So the change is the number of nodes that `new` adds, minus the number of nodes that only `old`
-    reads. (States become dead only if `new` reads fewer leaves.) The nodes that read `old` become
-    less nested only if `new` is less nested than `old`.
+    So the change is the number of nodes that `new` adds, minus the number of nodes on which only
+    `old` depends, `old` included. (States become dead only if `new` depends on fewer leaves.) The
+    nodes that read `old` become less nested only if `new` is less nested than `old`.
 
     Returns:
-        The change, or None if only building the new graph would show it.
+        The change; None if the change is only known after building the new graph.
     """
     uses = graph.uses
     calls = old.is_call and new.is_call
@@ -70,7 +70,7 @@ def size_change(graph: Graph, old: Node, new: Node) -> SizeChange | None:
 
 
 def exclusive_operands(graph: Graph, root: Node, kept: Set[Node] = frozenset()) -> list[Node]:
-    """Return `root` and all nodes that would be dead without it, except those in `kept`."""
+    """Return `root` and all nodes that only `root` needs, except for nodes in `kept`."""
     dead = [root]
     remaining_uses: dict[Node, int] = {}
     for node in dead:
@@ -100,7 +100,7 @@ def rebuilder(nodes: Nodes, replacements: Mapping[Node, Node]) -> Callable[[Node
 
 
 def may_replace(graph: Graph, nodes: Nodes, old: Node, new: Node) -> bool:
-    """Whether the kind of `new` allows it to replace `old` in all its readers.
+    """Return whether the kind of `new` allows replacing `old` by `new` in all ops that read `old`.
 
     A value of a smaller kind broadcasts to the same numbers. But the norm of one number differs
     from the norm of a tensor that repeats the number. So the operands of reductions must keep

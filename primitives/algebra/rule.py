@@ -1,4 +1,4 @@
-"""Rewrite rules on values: equations with a domain, or functions where no equation suffices."""
+"""Classes of rewrite rules on values: equations with a domain, or functions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Rewrite: TypeAlias = Callable[[Context, Node], Node | None]
 
 
 class Domain(IntEnum):
-    """Where the two sides of a rewrite are equal up to rounding.
+    """The numbers for which the two sides of a rewrite are equal up to rounding.
 
-    Domains are ordered from the widest to the narrowest. A rule that holds on one domain holds on
-    all narrower ones.
+    Domains are ordered from the widest to the narrowest. A rule that holds on a domain also holds
+    on all narrower domains.
 
     Example:
         >>> str(Domain.FINITE)
@@ -51,7 +51,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Equation:
-    """`left` may be replaced by `right` where the conditions are proved."""
+    """An equation: `left` may be replaced by `right` where all conditions in `when` are proved."""
 
     left: Call
     right: Pattern
@@ -71,14 +71,14 @@ class Equation:
 
     @property
     def conditions(self) -> str:
-        """The conditions in words, such as " for x > 0"; empty if there are none."""
-        words = ", ".join([*sorted(self.left.families()), *map(str, self.when)])
-        return f" for {words}" if words else ""
+        """The text of the conditions, such as " for x > 0"; empty if there are no conditions."""
+        conditions = ", ".join([*sorted(self.left.families()), *map(str, self.when)])
+        return f" for {conditions}" if conditions else ""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One way to rewrite a node.
+    """A rewrite rule on values.
 
     Attributes:
         name: the rule's name.
@@ -101,9 +101,9 @@ class Rule:
     equations: tuple[Equation, ...] = ()
 
     def also(self, left: Call, right: Pattern | float, *when: Condition) -> Rule:
-        """Return the rule with one more equation, which is tried after the others."""
-        added = Equation(left, pattern(right), when)
-        return _from_equations(self.name, self.domain, *self.equations, added)
+        """Return the rule with an additional equation, which is tried last."""
+        equation = Equation(left, pattern(right), when)
+        return _from_equations(self.name, self.domain, *self.equations, equation)
 
 
 def rewrite(
@@ -114,7 +114,7 @@ def rewrite(
 
 
 def rewrite_any(name: str, *sides: tuple[Call, Pattern | float], domain: Domain) -> Rule:
-    """Return the rule of several equations without conditions, each a pair (left, right)."""
+    """Return the rule of several unconditional equations, each given by its two sides."""
     equations = (Equation(left, pattern(right), ()) for left, right in sides)
     return _from_equations(name, domain, *equations)
 
@@ -127,14 +127,14 @@ def _from_equations(name: str, domain: Domain, *equations: Equation) -> Rule:
         pairs = zip(equations, conditions, strict=True)
         text = ", ".join(f"{equation}{condition}" for equation, condition in pairs)
 
-    def may_apply(row: Op) -> bool:
-        return any(equation.left.may_apply(row) for equation in equations)
+    def may_apply(op_entry: Op) -> bool:
+        return any(equation.left.may_apply(op_entry) for equation in equations)
 
-    def rewritten(context: Context, node: Node) -> Node | None:
+    def rewrite_node(context: Context, node: Node) -> Node | None:
         for equation in equations:
             new = equation.rewritten(context, node)
             if new is not None:
                 return new
         return None
 
-    return Rule(name, text, domain, may_apply, rewritten, equations=equations)
+    return Rule(name, text, domain, may_apply, rewrite_node, equations=equations)

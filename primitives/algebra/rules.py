@@ -1,7 +1,7 @@
 """The table of rewrite rules on values: equations with a domain, and a few functions.
 
-To add a simplification, add a row here and an example to the tests. The tests try every row on
-zeros, subnormals, huge values, infinities and NaN.
+To add a rule, add a row to `RULES` and an example to the tests. The tests try every rule on zeros,
+subnormals, huge values, infinities and NaN.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ j, k = constants("a b")
 (test,) = values("c")
 array = Variable("x", lambda node: node.kind != Kind.SCALAR)
 not_constant = Variable("x", lambda node: not node.is_constant)
-even = Family("f", "even", lambda row: row.parity == "even")
-odd = Family("f", "odd", lambda row: row.parity == "odd")
+even = Family("f", "even", lambda op_entry: op_entry.parity == "even")
+odd = Family("f", "odd", lambda op_entry: op_entry.parity == "odd")
 
 # -- rules that are functions -------------------------------------------------------------------
 
@@ -49,17 +49,18 @@ def _constant(context: Context, node: Node) -> Node | None:
     """Evaluate an op of constants if float32 and float64 give the same finite value."""
     if not all(arg.is_constant for arg in node.args):
         return None
-    value, in_float32 = (_value(node, dtype) for dtype in (np.float64, np.float32))
-    holds = math.isfinite(value) and math.isclose(value, in_float32, rel_tol=_TOLERANCE)
-    return context.nodes.constant(value) if holds else None
+    float64_value, float32_value = (_value(node, dtype) for dtype in (np.float64, np.float32))
+    if not math.isfinite(float64_value):
+        return None
+    is_close = math.isclose(float64_value, float32_value, rel_tol=_TOLERANCE)
+    return context.nodes.constant(float64_value) if is_close else None
 
 
 def _value(node: Node, dtype: type[np.floating]) -> float:
     """Return the value of an op of constants, computed in `dtype` and rounded to float32."""
+    args = [dtype(arg.value) for arg in node.args]
     with np.errstate(all="ignore"):
-        return float(
-            np.float32(node.op_entry.of_numbers(np, *[dtype(arg.value) for arg in node.args]))
-        )
+        return float(np.float32(node.op_entry.of_numbers(np, *args)))
 
 
 def _reduction_of_one_number(context: Context, node: Node) -> Node | None:
@@ -70,48 +71,53 @@ def _reduction_of_one_number(context: Context, node: Node) -> Node | None:
 
 
 def _average(context: Context, node: Node) -> Node | None:
-    """Replace x * a + y * b, where a + b is 1, by `interp`."""
+    """Replace a * x + b * y, where a + b is 1, by `interp(x, y, b)` or `interp(y, x, a)`."""
     left, right = node.args
     if left.op != "multiply" or right.op != "multiply":
         return None
-    for p, u in (left.args, left.args[::-1]):
-        for q, v in (right.args, right.args[::-1]):
-            if Kind.SCALAR == p.kind == q.kind and _sum_to_one(p, q):
-                if _is_old_average(u, v, p.depth - q.depth):
-                    u, v, q = v, u, p
-                return context.nodes.call("interp", u, v, q)
+    for first_weight, first in (left.args, left.args[::-1]):
+        for second_weight, second in (right.args, right.args[::-1]):
+            are_scalars = Kind.SCALAR == first_weight.kind == second_weight.kind
+            if are_scalars and _sum_to_one(first_weight, second_weight):
+                depth_difference = first_weight.depth - second_weight.depth
+                if _is_old_average(first, second, depth_difference):
+                    return context.nodes.call("interp", second, first, first_weight)
+                return context.nodes.call("interp", first, second, second_weight)
     return None
 
 
-def _is_old_average(u: Node, v: Node, depth_difference: int) -> bool:
-    """Whether u, not v, is the old average, which is the second operand of `interp`.
+def _is_old_average(first: Node, second: Node, depth_difference: int) -> bool:
+    """Return whether `first`, not `second`, is the old average, the second operand of `interp`.
 
-    If only one of u and v is a state's old value, that value is the old average. Otherwise the
-    value with the less deep weight is the old average.
+    If only one of the two values is a state's old value, that value is the old average. Otherwise
+    the value whose weight has the smaller depth is the old average.
 
     Args:
-        u: the first value.
-        v: the second value.
-        depth_difference: the depth of the weight of u minus the depth of the weight of v.
+        first: the first value.
+        second: the second value.
+        depth_difference: the depth of the weight of `first` minus that of the weight of `second`.
     """
-    is_state = [node.op == STATE for node in (u, v)]
-    return is_state[0] if is_state[0] != is_state[1] else depth_difference < 0
+    first_is_state, second_is_state = first.op == STATE, second.op == STATE
+    return first_is_state if first_is_state != second_is_state else depth_difference < 0
 
 
-def _sum_to_one(p: Node, q: Node) -> bool:
-    for weight, rest in ((p, q), (q, p)):
-        if rest.op == "subtract" and rest.args[1] is weight and rest.args[0].is_constant:
-            return rest.args[0].value == 1
+def _sum_to_one(first: Node, second: Node) -> bool:
+    """Return whether one of the nodes is 1 minus the other."""
+    for weight, complement in ((first, second), (second, first)):
+        is_difference = complement.op == "subtract" and complement.args[1] is weight
+        if is_difference and complement.args[0].is_constant:
+            return complement.args[0].value == 1
     return False
 
 
 def _among(*names: str) -> Callable[[Op], bool]:
-    return lambda row: row.name in names
+    """Return a test for ops with one of the given names."""
+    return lambda op_entry: op_entry.name in names
 
 
 def _reduces_to(op_name: str) -> Callable[[Op], bool]:
     """Return a test for reductions that equal the op `op_name` on a single number."""
-    return lambda row: row.of_number == op_name
+    return lambda op_entry: op_entry.of_number == op_name
 
 
 # -- the table ------------------------------------------------------------------------------------
@@ -121,7 +127,7 @@ _INVERSES = tuple(
     for f in OPS.values()
     if f.inverse and f.name not in PRODUCT_OPS
 )
-"""Rules f(g(x)) = x, except for powers, which "power-form" covers."""
+"""Rules f(g(x)) = x for an op f and its inverse g, except for powers; see "power-form"."""
 
 _SAME_SIGNS = tuple(
     rewrite(f"sign-of-{f}", op.sign(op(f)(x)), op.sign(x), domain=domain)
@@ -136,14 +142,14 @@ _SAME_SIGNS = tuple(
 _POWERS_WITH_LITERALS = [
     name for exponent, name in POWERS.items() if float(np.float32(exponent)) == exponent
 ]
-"""Ops that raise to a power whose exponent is a float32; the exponent 1/3 of `cbrt` is not."""
+"""Ops that raise to an exponent that float32 represents exactly, unlike the 1/3 of `cbrt`."""
 
 _ADDITIVE = _among(*SUM_OPS)
 _SUMS = _among(*SUM_OPS, "multiply", "divide")
 _PRODUCTS = _among(*PRODUCT_OPS)
 
 RULES: tuple[Rule, ...] = (
-    Rule("constant", "f(a, b) = c", _ALWAYS, lambda row: True, _constant),
+    Rule("constant", "f(a, b) = c", _ALWAYS, lambda op_entry: True, _constant),
     rewrite("times-zero", x * 0, 0, domain=_FINITE).also(0 / x, 0),
     rewrite("over-zero", x / 0, 0, domain=_ALWAYS).also(op.mod(x, 0), 0),
     rewrite("power-zero", op.power(x, 0), 1, domain=_ALWAYS).also(op.power(1, y), 1),
@@ -170,7 +176,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rewrite("log1p", op.log(x + 1), op.log1p(x), domain=_REAL),
     rewrite("expm1", op.exp(x) - 1, op.expm1(x), domain=_REAL),
-    # choices
+    # extremes, choices and comparisons
     rewrite("extreme-of-same", op.maximum(x, x), x, domain=_ALWAYS).also(op.minimum(x, x), x),
     rewrite("known-extreme", op.maximum(x, y), x, x >= y, domain=_FINITE).also(
         op.minimum(x, y), y, x >= y
@@ -286,9 +292,12 @@ CANONICAL: tuple[Rule, ...] = (
 _RULES_BY_OP: dict[str, tuple[Op, tuple[Rule, ...]]] = {}
 
 
-def rules_for(row: Op) -> tuple[Rule, ...]:
-    """Return the rules on values that can rewrite nodes of an op, given by its row."""
-    cached = _RULES_BY_OP.get(row.name)
-    if cached is None or cached[0] is not row:
-        cached = _RULES_BY_OP[row.name] = row, tuple(rule for rule in RULES if rule.may_apply(row))
+def rules_for(op_entry: Op) -> tuple[Rule, ...]:
+    """Return the rules on values that can rewrite nodes of an op, given its entry in the table."""
+    cached = _RULES_BY_OP.get(op_entry.name)
+    if cached is None or cached[0] is not op_entry:
+        cached = _RULES_BY_OP[op_entry.name] = (
+            op_entry,
+            tuple(rule for rule in RULES if rule.may_apply(op_entry)),
+        )
     return cached[1]

@@ -1,10 +1,10 @@
-"""Rules on states: constant, duplicate, proportional and rescaled states."""
+"""Rewrite rules on states: constant, duplicate, proportional and rescaled states."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 from primitives.algebra.arithmetic import common_factor, product_form, sum_form
 from primitives.algebra.context import Context
@@ -21,13 +21,13 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class StateRule:
-    """One way to rewrite a program's states.
+    """A rewrite rule on the states of a program.
 
     Attributes:
         name: the rule's name.
         equation: the rule in words.
         domain: where the rule holds.
-        rewrite: yields equal graphs, each with the reason why it is equal.
+        rewrite: yields graphs with the same updates, each with the reason in words.
     """
 
     name: str
@@ -37,11 +37,12 @@ class StateRule:
 
 
 def _leaves(context: Context) -> dict[str, Node]:
+    """Return the node of each state's old value, by name."""
     return {s.name: context.nodes.state(s) for s in context.graph.states}
 
 
 def _constant_states(context: Context) -> Iterator[tuple[Graph, str]]:
-    """Replace each state by c that starts at c and whose next value is c if the state is c."""
+    """Replace a state by its initial value c if its next value is c whenever the state is c."""
     graph, nodes = context.graph, context.nodes
     for state, leaf in zip(graph.states, _leaves(context).values(), strict=True):
         value = nodes.constant(state.initial)
@@ -53,7 +54,7 @@ def _constant_states(context: Context) -> Iterator[tuple[Graph, str]]:
 
 
 def _duplicate_states(context: Context) -> Iterator[tuple[Graph, str]]:
-    """Replace each state that equals an earlier state at every step by the earlier state."""
+    """Replace each state that equals an earlier state at every step by this earlier state."""
     graph, nodes = context.graph, context.nodes
     replacements: dict[Node, Node] = {}
     for first, *others in _equal_states(context):
@@ -65,35 +66,41 @@ def _duplicate_states(context: Context) -> Iterator[tuple[Graph, str]]:
 
 
 def _equal_states(context: Context) -> list[list[Parameter]]:
-    """Return the coarsest partition into states that start equal and remain equal.
+    """Return groups of states that are equal at every step.
 
-    The partition by kind and initial value is refined by the states' next values, with equal
-    states identified, until it is stable.
+    At first, states of equal kind and initial value are in one group. A group is split if its
+    states have different next values when all states of a group are replaced by the group's first
+    state. This is repeated until no group is split.
     """
     graph, nodes = context.graph, context.nodes
     leaves = _leaves(context)
-    class_of: dict[str, object] = {s.name: (s.kind, s.initial) for s in graph.states}
+    group_of: dict[str, object] = {s.name: (s.kind, s.initial) for s in graph.states}
     while True:
-        first: dict[object, str] = {}
-        for name, label in class_of.items():
-            first.setdefault(label, name)
-        rebuild = rebuilder(nodes, {leaves[n]: leaves[first[c]] for n, c in class_of.items()})
-        refined = {n: (first[c], rebuild(graph.next_values[n])) for n, c in class_of.items()}
-        if len(set(refined.values())) == len(first):
+        first_in: dict[object, str] = {}
+        for name, group in group_of.items():
+            first_in.setdefault(group, name)
+        rebuild = rebuilder(
+            nodes, {leaves[name]: leaves[first_in[group]] for name, group in group_of.items()}
+        )
+        split = {
+            name: (first_in[group], rebuild(graph.next_values[name]))
+            for name, group in group_of.items()
+        }
+        if len(set(split.values())) == len(first_in):
             break
-        class_of = dict(refined)
-    classes: dict[object, list[Parameter]] = {}
+        group_of = dict(split)
+    groups: dict[object, list[Parameter]] = {}
     for state in graph.states:
-        classes.setdefault(class_of[state.name], []).append(state)
-    return list(classes.values())
+        groups.setdefault(group_of[state.name], []).append(state)
+    return list(groups.values())
 
 
 def _multiple_states(context: Context) -> Iterator[tuple[Graph, str]]:
-    """Replace a state that is c times another state at every step.
+    """Replace a state by a constant c times another state, if this holds at every step.
 
-    Candidates for c come from the coefficients of both states' next values. A candidate is proved
-    by induction: with c times the first state substituted for the second state, the next value of
-    the second state must be c times the next value of the first state.
+    Candidates for c are ratios of coefficients in the next values of both states. A candidate is
+    proved by induction over steps: if c times the first state is substituted for the second state,
+    the next value of the second state must be c times the next value of the first state.
     """
     graph, nodes = context.graph, context.nodes
     for pair in combinations(graph.states, 2):
@@ -117,28 +124,30 @@ def _multiple_states(context: Context) -> Iterator[tuple[Graph, str]]:
 
 
 def _candidate_factors(context: Context, first: str, second: str) -> Iterator[float]:
-    """Yield the ratios of the coefficients of equal products in two states' next values."""
-    seen = set()
+    """Yield ratios of coefficients of equal products in the next values of two states."""
+    yielded = set()
     expander = Expander(context, Expansion.ALL)
-    sums = [expander.sum(context.graph.next_values[name]) for name in (first, second)]
-    for x in sums[0]:
-        for y in sums[1]:
-            if x.key == y.key:
-                ratio = y.coefficient.value / x.coefficient.value
-                factor = Coefficient.computed(ratio).literal()
-                if factor and factor not in seen:
-                    seen.add(factor)
-                    yield factor
+    first_terms, second_terms = (
+        expander.sum(context.graph.next_values[name]) for name in (first, second)
+    )
+    for first_term, second_term in product(first_terms, second_terms):
+        if first_term.key == second_term.key:
+            ratio = second_term.coefficient.value / first_term.coefficient.value
+            factor = Coefficient.computed(ratio).literal()
+            if factor and factor not in yielded:
+                yielded.add(factor)
+                yield factor
 
 
-def _are_same_sum(context: Context, x: Node, y: Node) -> bool:
-    """Whether two nodes are the same sum of products."""
-    sums: list[Mapping[object, Coefficient]] = []
-    for node in (x, y):
-        expander = Expander(context, Expansion.ALL)
-        sums.append({form.key: form.coefficient for form in expander.sum(node)})
-    a, b = sums
-    return a.keys() == b.keys() and all(a[key].is_close(b[key]) for key in a)
+def _are_same_sum(context: Context, first: Node, second: Node) -> bool:
+    """Return whether two nodes are the same sum of products, up to rounding."""
+    first_terms, second_terms = (
+        {term.key: term.coefficient for term in Expander(context, Expansion.ALL).sum(node)}
+        for node in (first, second)
+    )
+    return first_terms.keys() == second_terms.keys() and all(
+        coefficient.is_close(second_terms[key]) for key, coefficient in first_terms.items()
+    )
 
 
 def _rescaled_states(context: Context) -> Iterator[tuple[Graph, str]]:
@@ -171,20 +180,22 @@ def _with_scaled_state(
     next_value: Node,
     inverse: float,
 ) -> Graph:
-    """Return the graph that stores `state` times `factor`.
+    """Return the graph that stores `factor` times a state.
 
     Args:
-        context: the graph before.
+        context: the original graph.
         state: the state.
-        factor: what its stored value is multiplied by.
-        replacements: the replacement of the state's old value in its readers.
+        factor: the factor.
+        replacements: maps the state's old value to the value that its readers use instead.
         next_value: the next value to store.
         inverse: 1 / factor.
     """
     graph, nodes = context.graph, context.nodes
-    old = graph.next_values[state.name]
-    read = {old: nodes.call("multiply", next_value, inverse)} if old.is_call else {}
-    rebuild = rebuilder(nodes, {**replacements, **read})
+    old_next_value = graph.next_values[state.name]
+    if old_next_value.is_call:
+        unscaled = nodes.call("multiply", next_value, inverse)
+        replacements = {**replacements, old_next_value: unscaled}
+    rebuild = rebuilder(nodes, replacements)
     next_values = {name: rebuild(node) for name, node in graph.next_values.items()}
     next_values[state.name] = next_value
     states = tuple(
@@ -194,10 +205,10 @@ def _with_scaled_state(
 
 
 def _candidate_scales(context: Context, state: str) -> list[float]:
-    """Return scales of a state that may make a multiplication by a constant unnecessary.
+    """Return the factors with which a state may be stored to save a multiplication by a constant.
 
-    These are the factors that multiply the state's old or new value, and the inverse coefficients
-    of the products that are added to it.
+    They are the constants that multiply the state's old or next value, and the inverse coefficients
+    of the products that are added to the state.
     """
     graph = context.graph
     values = {graph.next_values[state]}
@@ -206,18 +217,19 @@ def _candidate_scales(context: Context, state: str) -> list[float]:
     for node in graph.live:
         if node.op not in ("multiply", "divide"):
             continue
-        for x, c in (node.args, node.args[::-1]):
-            if x in values and c.is_constant and c.value:
-                scales[c.value if node.op == "multiply" else 1 / c.value] = None
-    for form in Expander(context, Expansion.ALL).sum(graph.next_values[state]):
-        coefficient = form.coefficient.value
-        if abs(coefficient) != 1 and not values & form.powers.keys():
+        for value, constant in (node.args, node.args[::-1]):
+            if value in values and constant.is_constant and constant.value:
+                is_product = node.op == "multiply"
+                scales[constant.value if is_product else 1 / constant.value] = None
+    for term in Expander(context, Expansion.ALL).sum(graph.next_values[state]):
+        coefficient = term.coefficient.value
+        if abs(coefficient) != 1 and not values & term.powers.keys():
             scales[1 / coefficient] = None
     return list(scales)
 
 
 def _shortened_readers(context: Context, graph: Graph, state: str) -> Graph:
-    """Return `graph` with all values that depend on `state` in normal form, where shorter."""
+    """Write values that depend on `state` in normal form where this shortens the graph."""
     draft = context.for_graph(graph, is_draft=True)
     for node in graph.live:
         if not node.is_call or node not in graph.uses or state not in node.leaves:

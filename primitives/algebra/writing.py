@@ -1,4 +1,4 @@
-"""Conversion of graphs to programs: one statement per node, in an order independent of names."""
+"""Writes graphs as programs: one statement per node, in an order that does not depend on names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from primitives.program import Argument, Parameter, Program, Statement
 def write(context: Context, source: Program, names: Mapping[Node, str]) -> Program:
     """Return a program that computes the graph of `context`.
 
-    Each statement follows the statements that it reads; states come before the update. A state is
-    replaced after all readers of its old value. If states read each other in a cycle, a new value
-    is kept in a copy until the old one has been read.
+    Each statement follows the statements whose values it reads; states come before the update. A
+    state is assigned after all statements that read its old value. If states read each other in a
+    cycle, the new value of one state first gets another name, and is copied to the state at the end
+    of the program.
 
     Args:
         context: the graph.
-        source: the program whose parameters are declared again.
+        source: the program from which the parameters are taken.
         names: preferred names of the values of nodes. Where a name is in use, `v1`, `v2`, ... are
             used instead.
     """
@@ -30,41 +31,42 @@ def write(context: Context, source: Program, names: Mapping[Node, str]) -> Progr
 
 @dataclass(frozen=True)
 class _PlannedStatement:
-    """A statement of the program to write, without names.
+    """A statement of the program to write, before variables have names.
 
     Attributes:
         node: the value that the statement computes.
-        state: the state that the statement replaces; None for an intermediate value.
-        copy: whether the statement is a copy of `node`.
-        deferred: whether the value first gets another name, because later statements read the
-            state's old value. A copy at the end of the program then replaces the state.
+        state: the state that the statement assigns; None for an intermediate value.
+        is_copy: whether the statement is a copy of `node`.
+        is_deferred: whether the value first gets another name, because later statements read the
+            state's old value. A copy at the end of the program then assigns the state.
     """
 
     node: Node
     state: str | None = None
-    copy: bool = False
-    deferred: bool = False
+    is_copy: bool = False
+    is_deferred: bool = False
 
     @property
-    def reads(self) -> tuple[Node, ...]:
-        return (self.node,) if self.copy else self.node.args
+    def operands(self) -> tuple[Node, ...]:
+        """The values that the statement reads."""
+        return (self.node,) if self.is_copy else self.node.args
 
 
 @dataclass
 class _Writer:
-    """Orders the statements.
+    """Plans the statements of a program, in order.
 
     Attributes:
         graph: the graph to write.
         rank: sort key of nodes.
-        source: the program whose parameters are declared again.
+        source: the program from which the parameters are taken.
         names: preferred names of the values of nodes.
-        statements: the statements so far.
-        planned: nodes that have a statement.
-        replaced: states that a statement replaces.
-        waiting: states whose new value waits until all readers of the old value are planned.
-        next_value_of: for each node that is a state's next value, the first such state.
-        copies_update: whether the update needs a statement that copies it.
+        statements: the statements planned so far.
+        planned: the nodes whose statement has been planned.
+        assigned: the states whose assignment has been planned.
+        waiting: the states whose assignment waits until all readers of the old value are planned.
+        next_value_of: for each node that is the next value of states, the first of these states.
+        copies_update: whether the program needs a statement that copies the update.
     """
 
     graph: Graph
@@ -73,7 +75,7 @@ class _Writer:
     names: Mapping[Node, str]
     statements: list[_PlannedStatement] = field(default_factory=list)
     planned: set[Node] = field(default_factory=set)
-    replaced: set[str] = field(default_factory=set)
+    assigned: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
     next_value_of: dict[Node, str] = field(default_factory=dict)
     copies_update: bool = field(init=False)
@@ -89,7 +91,7 @@ class _Writer:
             self._plan_state(state)
         self._plan(self.graph.update)
         if self.copies_update and self.graph.update.is_constant:
-            self.statements.append(_PlannedStatement(self.graph.update, copy=True))
+            self.statements.append(_PlannedStatement(self.graph.update, is_copy=True))
         return self._named_program()
 
     def _must_copy_update(self) -> bool:
@@ -101,7 +103,7 @@ class _Writer:
     def _plan_state(self, state: str) -> None:
         """Plan the statements for the next value of `state`, after all readers of the old value."""
         node = self.graph.next_values[state]
-        if state in self.replaced or state in self.waiting:
+        if state in self.assigned or state in self.waiting:
             return
         if node.op == STATE and node.name == state:
             return
@@ -110,10 +112,12 @@ class _Writer:
             return
         self._plan(node)
         self.waiting.add(state)
-        deferred = not self._plan_readers(state, excluding=None)
+        is_deferred = not self._plan_readers(state, excluding=None)
         self.waiting.discard(state)
-        self.statements.append(_PlannedStatement(node, state, copy=True, deferred=deferred))
-        self.replaced.add(state)
+        self.statements.append(
+            _PlannedStatement(node, state, is_copy=True, is_deferred=is_deferred)
+        )
+        self.assigned.add(state)
 
     def _plan(self, node: Node) -> None:
         """Plan the statements for `node` and its operands."""
@@ -127,15 +131,21 @@ class _Writer:
             self.planned.add(node)
             return
         self.waiting.add(state)
-        deferred = not self._plan_readers(state, excluding=node)
+        is_deferred = not self._plan_readers(state, excluding=node)
         self.waiting.discard(state)
-        self.statements.append(_PlannedStatement(node, state, deferred=deferred))
+        self.statements.append(_PlannedStatement(node, state, is_deferred=is_deferred))
         self.planned.add(node)
-        self.replaced.add(state)
+        self.assigned.add(state)
 
     def _plan_readers(self, state: str, excluding: Node | None) -> bool:
-        """Plan the readers of the old value of `state`; return whether all could be planned."""
-        leaf = next((n for n in self.graph.live if n.op == STATE and n.name == state), None)
+        """Plan the readers of the old value of `state`, except for the node `excluding`.
+
+        Returns:
+            Whether all readers could be planned.
+        """
+        leaf = next(
+            (node for node in self.graph.live if node.op == STATE and node.name == state), None
+        )
         if leaf is None:
             return True
         all_planned = True
@@ -147,17 +157,17 @@ class _Writer:
                 continue
             self._plan(reader)
         for other, node in self.graph.next_values.items():
-            if node is leaf and other != state and other not in self.replaced:
+            if node is leaf and other != state and other not in self.assigned:
                 if other in self.waiting:
                     all_planned = False
                     continue
                 self._plan_state(other)
-        if self.graph.update is leaf and self.copies_update and state not in self.replaced:
-            self.statements.append(_PlannedStatement(leaf, copy=True))
+        if self.graph.update is leaf and self.copies_update and state not in self.assigned:
+            self.statements.append(_PlannedStatement(leaf, is_copy=True))
         return all_planned
 
     def _reads_waiting_state(self, node: Node) -> bool:
-        """Whether `node` depends on the next value of a state in `waiting`."""
+        """Return whether `node` depends on the next value of a state in `waiting`."""
         stack = [node]
         while stack:
             operand = stack.pop()
@@ -178,54 +188,56 @@ class _Writer:
 class _Naming:
     """Names the values of planned statements and writes the program.
 
-    A value gets its preferred name unless the current value of this name is still to be read.
+    A value gets its preferred name unless a later statement reads the current value of this name.
 
     Attributes:
-        reads_left: the number of remaining reads of each value.
-        value_of: the value that a name has at this point of the program.
-        name_of: the name of each value at this point of the program.
-        reserved: names that no other value may take.
-        taken: names that `v1`, `v2`, ... must differ from.
+        remaining_reads: for each value, the number of reads by statements not yet written.
+        value_with_name: the current value of each name; None for a copy.
+        name_of_value: the current name of each value.
+        reserved: names that no other value may get.
+        last_number: the number n of the last generated name `vn`.
+        used_names: names that generated names must differ from.
+        statements: the statements written so far.
     """
 
     def __init__(self, writer: _Writer):
         self.writer = writer
         self.graph = writer.graph
         self.parameters = self._parameters()
-        self.reads_left = self._reads()
-        self.value_of: dict[str, Node | None] = {}
-        self.name_of: dict[Node, str] = {}
+        self.remaining_reads = self._count_reads()
+        self.value_with_name: dict[str, Node | None] = {}
+        self.name_of_value: dict[Node, str] = {}
         for node in self.graph.live:
             if node.is_leaf:
-                self.value_of[node.name] = node
-                self.name_of[node] = node.name
+                self.value_with_name[node.name] = node
+                self.name_of_value[node] = node.name
         self.reserved = set(self.graph.next_values)
         self.last_number = 0
-        self.taken = {p.name for p in self.parameters} | set(writer.names.values())
+        self.used_names = {p.name for p in self.parameters} | set(writer.names.values())
         self.statements: list[Statement] = []
 
     def program(self) -> Program:
         deferred: list[tuple[str, str]] = []
         update = ""
         for planned in self.writer.statements:
-            args = [self._argument(node) for node in self._operands(planned)]
-            for node in planned.reads:
-                self.reads_left[node] -= 1
-            op = "identity" if planned.copy else self._op_name(planned)
-            state, is_deferred = planned.state, planned.deferred
+            args = [self._argument(node) for node in self._ordered_operands(planned)]
+            for node in planned.operands:
+                self.remaining_reads[node] -= 1
+            op = "identity" if planned.is_copy else self._op_name(planned)
+            state, is_deferred = planned.state, planned.is_deferred
             target = state if state and not is_deferred else self._name(planned)
             if state and is_deferred:
                 deferred.append((state, target))
             self.statements.append(Statement(target, op, tuple(args)))
-            if planned.copy and state is None:
+            if planned.is_copy and state is None:
                 update = target
                 self.reserved.add(target)
-            self.value_of[target] = None if planned.copy else planned.node
-            if not planned.copy:
-                self.name_of[planned.node] = target
+            self.value_with_name[target] = None if planned.is_copy else planned.node
+            if not planned.is_copy:
+                self.name_of_value[planned.node] = target
             elif is_deferred:
                 self.reserved.add(target)
-        update = update or self.name_of[self.graph.update]
+        update = update or self.name_of_value[self.graph.update]
         self.statements += [Statement(name, "identity", (copy,)) for name, copy in deferred]
         returns = (update, *self.graph.next_values)
         return Program(self.parameters, tuple(self.statements), returns)
@@ -233,20 +245,21 @@ class _Naming:
     def _parameters(self) -> tuple[Parameter, ...]:
         source = self.writer.source
         needed = {*self.graph.next_values, *schedule_inputs(self.graph)}
-        by_name = {state.name: state for state in self.graph.states}
-        rest = [p for p in source.parameters[2:] if p.name in needed]
-        rest += [s for s in self.graph.states if s.name not in {p.name for p in rest}]
-        return (*source.parameters[:2], *(by_name.get(p.name, p) for p in rest))
+        states_by_name = {state.name: state for state in self.graph.states}
+        others = [p for p in source.parameters[2:] if p.name in needed]
+        other_names = {p.name for p in others}
+        others += [state for state in self.graph.states if state.name not in other_names]
+        return (*source.parameters[:2], *(states_by_name.get(p.name, p) for p in others))
 
-    def _reads(self) -> dict[Node, int]:
+    def _count_reads(self) -> dict[Node, int]:
         """Return the number of reads of each value; returning a value counts as a read."""
         reads = dict.fromkeys(self.graph.live, 0)
         for planned in self.writer.statements:
-            for node in planned.reads:
+            for node in planned.operands:
                 reads[node] += 1
         reads[self.graph.update] += 1
         for planned in self.writer.statements:
-            if planned.deferred and not planned.copy:
+            if planned.is_deferred and not planned.is_copy:
                 reads[planned.node] += 1
         for state, node in self.graph.next_values.items():
             if node.op == STATE and node.name == state:
@@ -254,32 +267,32 @@ class _Naming:
         return reads
 
     def _argument(self, node: Node) -> Argument:
-        return shortest(node.value) if node.is_constant else self.name_of[node]
+        return shortest(node.value) if node.is_constant else self.name_of_value[node]
 
-    def _operands(self, planned: _PlannedStatement) -> tuple[Node, ...]:
-        if not planned.copy and OPS[planned.node.op].commutative:
-            return tuple(self.writer._sorted(planned.reads))
-        return planned.reads
+    def _ordered_operands(self, planned: _PlannedStatement) -> tuple[Node, ...]:
+        if not planned.is_copy and OPS[planned.node.op].commutative:
+            return tuple(self.writer._sorted(planned.operands))
+        return planned.operands
 
     def _op_name(self, planned: _PlannedStatement) -> str:
-        """Return the op's name; it is `ema` if `interp(x, m, a)` replaces the state m."""
+        """Return the op's name, which is `ema` if `interp(x, m, a)` is assigned to the state m."""
         node = planned.node
         if node.op == "interp" and planned.state:
-            old = node.args[1]
-            return "ema" if old.op == STATE and old.name == planned.state else "interp"
+            second = node.args[1]
+            return "ema" if second.op == STATE and second.name == planned.state else "interp"
         return node.op
 
     def _name(self, planned: _PlannedStatement) -> str:
-        is_update = planned.copy or planned.node is self.graph.update
+        is_update = planned.is_copy or planned.node is self.graph.update
         preferred = self.writer.names.get(planned.node, "update" if is_update else "")
-        if preferred and preferred not in self.reserved and self._is_free(preferred):
+        if preferred and preferred not in self.reserved and self._may_be_reassigned(preferred):
             return preferred
         while True:
             self.last_number += 1
             name = f"v{self.last_number}"
-            if name not in self.taken and name not in OPS and name not in ALIASES:
+            if name not in self.used_names and name not in OPS and name not in ALIASES:
                 return name
 
-    def _is_free(self, name: str) -> bool:
-        value = self.value_of.get(name)
-        return value is None or not self.reads_left[value]
+    def _may_be_reassigned(self, name: str) -> bool:
+        value = self.value_with_name.get(name)
+        return value is None or not self.remaining_reads[value]

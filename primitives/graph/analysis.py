@@ -1,12 +1,12 @@
 """Abstract execution: properties of a program that are derived without running it.
 
-One pass derives the kind of every value and which statements are live. A statement is live if an
-update depends on it, in the same step or in a later one through states. `keys` computes the
-semantic key.
+One pass derives the kind of every value and which statements are live. A statement is live if the
+update of the same step or, through states, of a later step depends on the statement. The module
+`keys` computes the semantic key.
 
 A search analyses every program that it generates, so the loops are optimized: they look up each
-name once and make no function call for a valid statement. The analysis of 20 statements takes about
-20 microseconds.
+name once, and call no function for a valid statement. The analysis of 20 statements takes about 20
+microseconds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from primitives.ops import OPS
 from primitives.program import Program, ProgramError, Statement
 
 Operands = tuple[int | float, ...]
-"""The operands of a statement: an `int` is the number of a value, a `float` a constant."""
+"""The operands of a statement: an `int` is the number of a value, a `float` is a constant."""
 _REFERENCE_MODEL = ((1024, 1024), (1024,)) * 2
-"""Shapes of the weights for which `state_memory` counts states."""
+"""Shapes of the arrays of the model for which `state_memory` counts elements."""
 
 
 class StatementError(ProgramError):
@@ -42,7 +42,7 @@ class StatementError(ProgramError):
 
 @dataclass(frozen=True)
 class Analysis:
-    """A program in single-assignment form, with kinds and liveness.
+    """A program in single-assignment form, with the kinds and the liveness of its values.
 
     Values are numbered: 0 to P - 1 are the P parameters, and P + i is the result of statement i.
 
@@ -95,13 +95,13 @@ def analyse(program: Program) -> Analysis:
         ['u = sign(g)']
     """
     states = program.returns[1:]
-    position: dict[str, int] = {}
+    parameter_numbers: dict[str, int] = {}
     kinds: list[Kind] = []
     for number, (name, kind, _) in enumerate(program.parameters):
-        position[name] = number
+        parameter_numbers[name] = number
         kinds.append(kind if number < 2 or name in states else Kind.SCALAR)
-    environment = position.copy()
-    depends = [1 << number for number in range(len(kinds))]  # bit sets of values, by value
+    environment = parameter_numbers.copy()  # number of the current value of each variable
+    depends = [1 << number for number in range(len(kinds))]  # bit set of values, for each value
     operands: list[Operands] = []
     for index, statement in enumerate(program.statements):
         target, op_name, args = statement
@@ -130,16 +130,18 @@ def analyse(program: Program) -> Analysis:
         depends.append(needed)
         operands.append(tuple(resolved))
     outputs = _outputs(program, environment, kinds)
-    next_value = {position[s]: value for s, value in zip(states, outputs[1:], strict=True)}
+    next_value = {
+        parameter_numbers[state]: value for state, value in zip(states, outputs[1:], strict=True)
+    }
     live = _live(outputs[0], next_value, depends)
-    count = len(program.parameters)
+    parameter_count = len(program.parameters)
     return Analysis(
         program,
         tuple(operands),
         tuple(kinds),
         outputs,
         tuple([state for state in next_value if live >> state & 1]),
-        tuple([index for index in range(len(operands)) if live >> (count + index) & 1]),
+        tuple([index for index in range(len(operands)) if live >> (parameter_count + index) & 1]),
         next_value,
     )
 
@@ -147,7 +149,7 @@ def analyse(program: Program) -> Analysis:
 def _live(update: int, next_value: dict[int, int], depends: list[int]) -> int:
     """Return the bit set of the values that the update of some step depends on.
 
-    If a state is live, so is the value that the program returns as the state's next value.
+    If a state is live, the next value of this state is live too.
     """
     live = depends[update]
     previous = 0
@@ -178,10 +180,11 @@ def _refuse_operand(index: int, statement: Statement, operand: int, kind: Kind) 
 
 
 def _outputs(program: Program, environment: dict[str, int], kinds: list[Kind]) -> tuple[int, ...]:
-    end = len(program.statements)
+    """Return the numbers of the returned values, or raise an error if a value is not valid."""
+    return_index = len(program.statements)
     for name in program.returns:
         if name not in environment:
-            raise StatementError(end, f"{name!r} is not defined here; assign it first")
+            raise StatementError(return_index, f"{name!r} is not defined here; assign it first")
     states = program.returns[1:]
     for name, declared, _ in program.parameters:
         if name not in states:
@@ -189,7 +192,7 @@ def _outputs(program: Program, environment: dict[str, int], kinds: list[Kind]) -
         kind = kinds[environment[name]]
         if kind != declared and not fits(kind, declared):
             raise StatementError(
-                end,
+                return_index,
                 f"state {name!r} is declared as a {declared} but returned as a {kind}; "
                 f"declare it as `{name}: {kind}`",
             )
@@ -278,11 +281,14 @@ def state_memory(program: Program) -> float:
         >>> round(state_memory(zoo.load("adafactor")), 4)
         0.0029
     """
-    kept = 0
+    element_count = 0
     for number in analyse(program).live_states:
         kind = program.parameters[number].kind
-        kept += 1 if kind == Kind.SCALAR else sum(_size(kind, s) for s in _REFERENCE_MODEL)
-    return kept / sum(math.prod(shape) for shape in _REFERENCE_MODEL)
+        if kind == Kind.SCALAR:
+            element_count += 1
+        else:
+            element_count += sum(_size(kind, shape) for shape in _REFERENCE_MODEL)
+    return element_count / sum(math.prod(shape) for shape in _REFERENCE_MODEL)
 
 
 def _size(kind: Kind, shape: tuple[int, ...]) -> int:

@@ -2,10 +2,11 @@
 
 A program is an automaton: the update and the next value of each live state are terms over states,
 weights, gradient, schedule inputs and constants. States are distinguished as in the minimization of
-automata (Moore 1956). Each state starts with a colour made from its kind and
-initial value. Each round refines the colours by the hashes of the states' next values, until the
-number of colours no longer grows. States of the same colour then have equal values at every step.
-The key is a hash of the update's term and of the set of pairs (colour, term of the next value).
+automata (Moore 1956): each state gets a colour, a hash that is at first computed from the kind and
+the initial value of the state. Each round refines the colours by the hashes of the states' next
+values, until the number of colours no longer grows. States of the same colour then have equal
+values at every step. The key is a hash of the update's term and of the set of pairs (colour, term
+of the next value).
 
 So the key does not depend on names, on dead statements, on the order of independent statements and
 of states, on duplicate states, or on how often a common subexpression is computed; operands of
@@ -26,18 +27,19 @@ _MASK = (1 << 64) - 1
 _FACTOR = 0x9E3779B97F4A7C15
 
 
-def mix(h: int, x: int) -> int:
-    """Add `x` to a 64-bit hash `h`.
+def mix(first: int, second: int) -> int:
+    """Return a 64-bit hash of a pair of 64-bit hashes; it depends on their order.
 
     Semantic keys are stored, so they cannot use Python's `hash`, which differs between processes.
-    `mix` is not symmetric, because a state that keeps its value mixes its colour with itself.
+    A constant state mixes its colour with itself, so a symmetric function such as XOR would give
+    the same hash to all constant states.
     """
-    h = (h * _FACTOR + x) & _MASK
-    return h ^ (h >> 29)
+    mixed = (first * _FACTOR + second) & _MASK
+    return mixed ^ (mixed >> 29)
 
 
 _Node = tuple[int, Op, list[int]]
-"""A live statement: number of its result, its op, and the indices of its operands in `hashes`."""
+"""A live statement: the number of its result, its op, and its operands' indices in `hashes`."""
 
 _WEIGHT, _GRADIENT = mix(0x1EAF, 1), mix(0x1EAF, 2)
 _INPUT = {name: mix(0x1EAF, number) for number, name in enumerate(SCHEDULE_INPUTS, 3)}
@@ -75,7 +77,7 @@ def semantic_hash(
         live_statements: indices of the live statements, ascending.
     """
     parameters, statements = program.parameters, program.statements
-    count = len(parameters)
+    parameter_count = len(parameters)
     hashes = [_WEIGHT, _GRADIENT]
     hashes += [_INPUT.get(name, 0) for name, _, _ in parameters[2:]]
     hashes += [0] * len(statements)
@@ -88,22 +90,23 @@ def semantic_hash(
             else:  # append a hash for the constant
                 inputs.append(len(hashes))
                 hashes.append(_constant(arg))
-        nodes.append((count + index, OPS[statements[index].op], inputs))
+        nodes.append((parameter_count + index, OPS[statements[index].op], inputs))
     initial = {state: _initial_colour(*parameters[state][1:]) for state in next_value}
     colours, colour_count = initial, len(set(initial.values()))
     while True:
         _hash_terms(hashes, nodes, colours)
         if colour_count == len(colours):  # all states are distinguished
             break
-        refined = {state: mix(initial[state], hashes[v]) for state, v in next_value.items()}
+        refined = {state: mix(initial[state], hashes[value]) for state, value in next_value.items()}
         refined_count = len(set(refined.values()))
-        if refined_count == colour_count:  # the partition is stable; equal colours are duplicates
+        if refined_count == colour_count:  # states of equal colour are duplicates
             break
         colours, colour_count = refined, refined_count
-    h = hashes[update]
-    for colour, next_term in sorted({(colours[s], hashes[v]) for s, v in next_value.items()}):
-        h = mix(mix(h, colour), next_term)
-    return h
+    key = hashes[update]
+    pairs = {(colours[state], hashes[value]) for state, value in next_value.items()}
+    for colour, next_term in sorted(pairs):
+        key = mix(mix(key, colour), next_term)
+    return key
 
 
 def _hash_terms(hashes: list[int], nodes: list[_Node], colours: dict[int, int]) -> None:
@@ -116,8 +119,8 @@ def _hash_terms(hashes: list[int], nodes: list[_Node], colours: dict[int, int]) 
             continue
         if op.commutative and hashes[inputs[0]] > hashes[inputs[1]]:
             inputs.reverse()
-        h = op.tag
+        mixed = op.tag
         for index in inputs:  # `mix`, inlined because this loop takes most of the time
-            h = (h * _FACTOR + hashes[index]) & _MASK
-            h ^= h >> 29
-        hashes[value] = h
+            mixed = (mixed * _FACTOR + hashes[index]) & _MASK
+            mixed ^= mixed >> 29
+        hashes[value] = mixed

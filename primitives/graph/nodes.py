@@ -1,4 +1,4 @@
-"""The graph of a program: immutable nodes, shared between equal values (hash consing).
+"""The graph of a program, in which equal values are one node (hash consing).
 
 A node is an op applied to other nodes, a constant, or a leaf. Leaves are the weights, the gradient,
 the schedule inputs, and the values of states at the start of the step. Names, copies, dead
@@ -42,7 +42,7 @@ class Node:
         args: operands. The operands of a commutative op are in the order in which their nodes were
             created.
         value: value of a constant, rounded to float32.
-        name: name of a leaf's parameter, or the optional name of a constant.
+        name: for a leaf, the name of the parameter; for a constant, an optional name.
         kind: kind of the value.
         depth: number of ops on the longest path to a leaf.
         leaves: names of the leaves that the value depends on.
@@ -156,8 +156,9 @@ class Graph:
 
     Attributes:
         update: node of the update, which is subtracted from the weights.
-        next_values: node of the next value of each state, by name, in the order returned.
-        states: parameters of the states, in the same order.
+        next_values: by name, the node of the next value of each state, in the order in which the
+            program returns the states.
+        states: parameters of the states, in the order of `next_values`.
     """
 
     update: Node
@@ -201,11 +202,15 @@ class Graph:
         Each op needs one statement. A returned value that is not the result of an op, or that is
         returned twice, needs a copy.
         """
-        calls = sum(node.is_call for node in self.live)
-        changed = [(s, n) for s, n in self.next_values.items() if not _is_state(n, s)]
-        copies = len(changed) - len({n for _, n in changed if n.is_call})
-        returns_old_state = self.update.op == STATE and self.update.name in dict(changed)
-        return calls + copies + (self.update.is_constant or returns_old_state)
+        call_count = sum(node.is_call for node in self.live)
+        changed_states = {
+            name: node for name, node in self.next_values.items() if not _is_state(node, name)
+        }
+        distinct_results = {node for node in changed_states.values() if node.is_call}
+        copies_of_states = len(changed_states) - len(distinct_results)
+        returns_old_state = self.update.op == STATE and self.update.name in changed_states
+        copies_of_update = int(self.update.is_constant or returns_old_state)
+        return call_count + copies_of_states + copies_of_update
 
     def initial(self, state: str) -> float:
         """Return the value of `state` before the first step."""
@@ -217,7 +222,7 @@ def _is_state(node: Node, name: str) -> bool:
 
 
 def reachable(roots: Iterable[Node]) -> Iterator[Node]:
-    """Yield each node that `roots` depend on, roots included, once and after its operands."""
+    """Yield the roots and all nodes that they depend on, each once and after its operands."""
     seen: set[Node] = set()
     stack = [(root, False) for root in reversed(list(roots))]
     while stack:
@@ -238,31 +243,32 @@ def read(program: Program, nodes: Nodes) -> tuple[Graph, dict[Node, str]]:
         nodes: factory of the nodes.
 
     Returns:
-        The graph without dead states, and for each node of an op the name of its first variable.
+        The graph without dead states; and for each node of an op, the name of the first variable
+        to which the program assigns its value.
     """
-    declared = {state.name: state for state in program.states}
-    environment: dict[str, Node] = {}
-    for number, parameter in enumerate(program.parameters):
+    states = {state.name: state for state in program.states}
+    variables: dict[str, Node] = {}
+    for index, parameter in enumerate(program.parameters):
         name = parameter.name
-        if number < 2:
-            environment[name] = nodes.leaf((WEIGHTS, GRADIENT)[number], Kind.TENSOR, name)
-        elif name in declared:
-            environment[name] = nodes.state(declared[name])
+        if index < 2:
+            variables[name] = nodes.leaf((WEIGHTS, GRADIENT)[index], Kind.TENSOR, name)
+        elif name in states:
+            variables[name] = nodes.state(states[name])
         else:
-            environment[name] = nodes.leaf(name, Kind.SCALAR, name)
+            variables[name] = nodes.leaf(name, Kind.SCALAR, name)
     names: dict[Node, str] = {}
     for target, op, args in program.statements:
-        value = nodes.call(op, *[environment[a] if isinstance(a, str) else a for a in args])
-        environment[target] = value
+        value = nodes.call(op, *[variables[arg] if isinstance(arg, str) else arg for arg in args])
+        variables[target] = value
         if value.is_call:
             names.setdefault(value, target)
-    next_values = {name: environment[name] for name in declared}
-    graph = Graph(environment[program.update], next_values, program.states)
+    next_values = {name: variables[name] for name in states}
+    graph = Graph(variables[program.update], next_values, program.states)
     return without_dead_states(graph), names
 
 
 def without_dead_states(graph: Graph) -> Graph:
-    """Remove the states that no update depends on, in this step or a later one."""
+    """Return the graph without states on which no update, in this or a later step, depends."""
     live = graph.update.leaves & graph.next_values.keys()
     pending = list(live)
     while pending:
@@ -280,10 +286,10 @@ def without_dead_states(graph: Graph) -> Graph:
 
 def schedule_inputs(graph: Graph) -> tuple[str, ...]:
     """Return the names of the schedule inputs that `graph` reads."""
-    read = {node.op for node in graph.live}
-    return tuple(name for name in SCHEDULE_INPUTS if name in read)
+    op_names = {node.op for node in graph.live}
+    return tuple(name for name in SCHEDULE_INPUTS if name in op_names)
 
 
 def shortest(value: float) -> float:
-    """Return the number with the fewest digits that has the same float32."""
+    """Return the number with the fewest digits that rounds to the same float32."""
     return float(str(np.float32(value)))

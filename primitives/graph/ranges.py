@@ -1,9 +1,9 @@
 """Interval analysis: bounds on every value of a graph over all steps.
 
-The interval of a state starts at its initial value and is enlarged until it no longer changes. An
-interval contains every number that float32 arithmetic can produce for its value, both if subnormal
-numbers are kept and if they are flushed to zero. So a division by a value whose interval does not
-contain zero is never a division by zero.
+The interval of a state contains at first only the initial value, and is enlarged until the interval
+no longer changes. An interval contains every number that float32 arithmetic can produce for a
+value, both if subnormal numbers are kept and if they are flushed to zero. So a division by a value
+whose interval does not contain zero is never a division by zero.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from primitives.interval import ANYTHING, NONNEGATIVE, STEP, Interval, exactly, 
 _WIDEN_AFTER = 4
 """Number of iterations after which growing bounds of states are widened to 0 or infinity."""
 _INPUTS = {"lr": NONNEGATIVE, "t": STEP}
-"""Intervals of the schedule inputs; the shape of a schedule is not negative."""
+"""Intervals of the schedule inputs; a learning-rate schedule is never negative."""
 
 Intervals: TypeAlias = dict[tuple[tuple[str, Interval], ...], dict[Node, Interval]]
 """Cache of the intervals of nodes, for each assignment of intervals to states."""
@@ -33,9 +33,9 @@ class Ranges:
         starts: interval of the initial value of each state.
         next_values: node of the next value of each state.
         cache: intervals computed so far, shared between graphs that have nodes in common.
-        hyperparameters: intervals of hyperparameters, by name. If they are given, an interval may
-            have an open end where rounding cannot give the value of the end; otherwise all
-            intervals are closed.
+        hyperparameters: intervals of hyperparameters, by name. If this argument is given, an
+            interval is open at a bound that float32 rounding cannot reach; otherwise all intervals
+            are closed.
     """
 
     def __init__(

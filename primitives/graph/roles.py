@@ -1,13 +1,14 @@
 """Roles of a program's states and constants, such as momentum, second moment and weight decay.
 
-A state that averages the gradient is momentum, and a state that averages its square is a second
-moment. A constant in such an average is a decay, a constant that multiplies the weights in a term
-of the update is a weight decay, and so on. Roles give exported code its names and the valid ranges
-of its hyperparameters. Roles never change what a program computes.
+A state that averages the gradient is momentum, and a state that averages the squared gradient is a
+second moment. A constant in such an average is a decay, a constant that multiplies the weights in a
+term of the update is a weight decay, and so on. Roles determine the names of states and
+hyperparameters in exported code, and the valid ranges of the hyperparameters. Roles never change
+what a program computes.
 
-A `Position` is the position of a constant: its statement and operand, or `(INITIAL, n)` for the
-initial value of state n. `constants_to_states` replaces constants by scalar states, so that their
-values can be set when the program runs.
+A `Position` is the position of a constant in a program, see `statements.Position`.
+`constants_to_states` replaces constants by scalar states, so that their values can be set when the
+program runs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from primitives.program import Parameter, Program, Statement
 SUFFIXES = {Kind.ROW: "_row", Kind.COL: "_col"}
 """Suffixes of the names of states with one number per row or column."""
 _PLAIN_MAGNITUDES = (0.0, 0.5, 1.0, 2.0)
-"""A constant that has no role and one of these magnitudes does not become a hyperparameter."""
+"""A constant without a role does not become a hyperparameter if it has one of these magnitudes."""
 _LARGEST_EPSILON = 1e-3
 """Largest constant in a sum that counts as the epsilon of a denominator."""
 
@@ -46,9 +47,9 @@ class Hyperparameter:
         value: value in the program.
         interval: valid values.
         positions: positions of the constant in `Roles.program`.
-        unit_positions: if the hyperparameter is a product of several constants, the positions of
-            all but the first. `value` is the product. Code that reads the hyperparameter at
-            `positions` must have 1 at `unit_positions`.
+        unit_positions: positions at which code that reads the hyperparameter must have the constant
+            1. If `value` is the product of several constants, `positions` has the position of the
+            first constant, and `unit_positions` the positions of the others.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Roles:
 
     Attributes:
         program: the live program that positions refer to.
-        states: for each state its role, and whether it is a sum instead of an average.
+        states: by name, the role of each state, and whether the state is a sum, not an average.
         hyperparameters: all hyperparameters except the learning rate.
         learning_rate: product of the constants that scale the whole update; 1 if there are none.
         reads_lr: whether the program reads `lr`.
@@ -91,8 +92,9 @@ class Roles:
     @property
     def weight_decay(self) -> Hyperparameter | None:
         """The hyperparameter of decoupled weight decay, if the program has it."""
-        decays = (h for h in self.hyperparameters if h.role == "weight decay")
-        return None if self.weight_decay_node is None else next(decays, None)
+        if self.weight_decay_node is None:
+            return None
+        return next((h for h in self.hyperparameters if h.role == "weight decay"), None)
 
 
 @lru_cache(maxsize=1024)
@@ -115,20 +117,18 @@ def constants_to_states(program: Program, positions: Mapping[Position, str]) -> 
         positions: for the position of each constant, the name of the state to read instead. Initial
             values of states, `(INITIAL, n)`, cannot be replaced.
     """
-    args_of = [list(statement.args) for statement in program.statements]
-    ops = [statement.op for statement in program.statements]
-    for (statement, operand), name in positions.items():
-        if not args_of[statement]:  # an op that returns a constant
-            ops[statement], args_of[statement] = "identity", [name]
-        else:
-            args_of[statement][operand] = name
+    statements = list(program.statements)
+    for (index, operand), name in positions.items():
+        target, op, args = statements[index]
+        if args:
+            new_args = (*args[:operand], name, *args[operand + 1 :])
+            statements[index] = Statement(target, op, new_args)
+        else:  # an op that returns a constant
+            statements[index] = Statement(target, "identity", (name,))
     names = tuple(dict.fromkeys(positions.values()))
     return Program(
         (*program.parameters, *(Parameter(name, Kind.SCALAR) for name in names)),
-        tuple(
-            Statement(old.target, op, tuple(args))
-            for old, op, args in zip(program.statements, ops, args_of, strict=True)
-        ),
+        tuple(statements),
         (*program.returns, *names),
     )
 
@@ -141,7 +141,7 @@ class _Draft:
     """A hyperparameter before its final name is chosen.
 
     Attributes:
-        key: identity; constants with equal keys are the same hyperparameter.
+        key: constants with equal keys are the same hyperparameter.
         base_name: name, to which a number is added if it is not unique.
         role: purpose in words.
         interval: valid values.
@@ -178,6 +178,7 @@ class _RoleFinder(Structure):
         )
 
     def _value(self, position: Position) -> float:
+        """Return the value of the constant at a position."""
         index, operand = position
         if index == INITIAL:
             return self.program.states[operand].initial
@@ -185,6 +186,7 @@ class _RoleFinder(Structure):
         return node.args[operand].value if node.args else constant_value(node.op)
 
     def _product(self, name: str, role: str, positions: list[Position]) -> Hyperparameter:
+        """Return the hyperparameter whose value is the product of the constants at `positions`."""
         value = float(f"{math.prod(map(self._value, positions)):.12g}")
         return Hyperparameter(
             name, role, value, NONNEGATIVE, tuple(positions[:1]), tuple(positions[1:])
@@ -195,7 +197,7 @@ class _RoleFinder(Structure):
     ) -> list[_Draft]:
         """Return a draft of each hyperparameter, except those of `assigned_positions`."""
         drafts: dict[tuple[object, ...], _Draft] = {}
-        key_of: dict[Position, tuple[object, ...]] = {}
+        positions_with_role: set[Position] = set()
         uses = [
             (node, operand, *constant)
             for node in self.statements
@@ -204,24 +206,28 @@ class _RoleFinder(Structure):
             and constant[1] not in assigned_positions
             and node.op != "identity"
         ]
-        for rule in (self._as_decay, self._as_repeated_decay, self._as_standard, self._as_other):
+        for match in (self._as_decay, self._as_repeated_decay, self._as_standard, self._as_other):
             for node, operand, value, position in uses:
-                if position in key_of:
+                if position in positions_with_role:
                     continue
-                draft = rule(node, operand, value, position, drafts)
+                draft = match(node, operand, value, position, drafts)
                 if draft is not None:
                     drafts.setdefault(draft.key, draft).positions.append(position)
-                    key_of[position] = draft.key
-        for number, state in enumerate(self.program.states):
+                    positions_with_role.add(position)
+        for index, state in enumerate(self.program.states):
             if state.initial:
                 key = ("initial", state.name)
                 ascii_name = re.sub(r"[^a-z0-9_]", "", state.name.lower()) or "state"
                 role = f"initial value of {state.name}"
                 interval = POSITIVE if state.initial > 0 else NEGATIVE
                 drafts[key] = _Draft(
-                    key, f"initial_{ascii_name}", role, interval, [(INITIAL, number)]
+                    key, f"initial_{ascii_name}", role, interval, [(INITIAL, index)]
                 )
-        return sorted(drafts.values(), key=lambda draft: min(draft.positions) < (0, 0))
+
+        def is_initial_value(draft: _Draft) -> bool:
+            return draft.key[0] == "initial"
+
+        return sorted(drafts.values(), key=is_initial_value)
 
     def _as_decay(
         self, node: Node, operand: int, value: float, position: Position, drafts: object
@@ -233,14 +239,15 @@ class _RoleFinder(Structure):
             orders = [order for arg in node.args[:2] if (order := self.orders[arg])]
             is_next_state = node in map(resolved, self.next_values.values())
             form: _DecayForm = "decay" if is_next_state else "average weight"
-            return _decay(max(orders, default=0.0), value, form)
+            return _decay_draft(max(orders, default=0.0), value, form)
         if node.op == "multiply":
             state = resolved(node.args[1 - operand])
             if state in self.next_values and self.form(state) == "sum":
                 next_value = self.next_values[state]
-                if node in map(resolved, resolved(next_value).args):
+                is_term_of_sum = node in map(resolved, resolved(next_value).args)
+                if is_term_of_sum:
                     order = self.orders[next_value] or 0.0
-                    return _decay(order, value, "momentum" if order == 1 else "decay")
+                    return _decay_draft(order, value, "momentum" if order == 1 else "decay")
         return None
 
     def _as_repeated_decay(
@@ -251,26 +258,26 @@ class _RoleFinder(Structure):
         position: Position,
         drafts: Mapping[tuple[object, ...], _Draft],
     ) -> _Draft | None:
-        """Match a repeated decay: in a bias correction 1 - b^t, or in Nesterov's look-ahead."""
+        """Match another use of a decay: in a bias correction 1 - b^t, or in Nesterov's momentum."""
         if value not in DECAY:
             return None
-        decays_of_equal_value = [
+        equal_decays = [
             draft for key, draft in drafts.items() if key[0] == "decay" and key[2] == value
         ]
         if node.op == "power" and operand == 0 and "t" in node.args[1].leaves:
             order = self._corrected_order(node)
-            decays_of_order = [d for d in decays_of_equal_value if d.key[1] == order]
-            drafts_of_decay = decays_of_order or decays_of_equal_value
-            return drafts_of_decay[0] if drafts_of_decay else _decay(order or 0.0, value, "decay")
-        if node.op == "multiply" and decays_of_equal_value:
+            of_same_order = [draft for draft in equal_decays if draft.key[1] == order]
+            candidates = of_same_order or equal_decays
+            return candidates[0] if candidates else _decay_draft(order or 0.0, value, "decay")
+        if node.op == "multiply" and equal_decays:
             other = resolved(node.args[1 - operand])
             if other in (*self.next_values, *self.next_values.values()):
                 order = self.orders[other]
-                return next((d for d in decays_of_equal_value if d.key[1] == order), None)
+                return next((draft for draft in equal_decays if draft.key[1] == order), None)
         return None
 
     def _corrected_order(self, power: Node) -> float | None:
-        """Return the order of the value that is divided by 1 - `power`; None if there is none."""
+        """Return the order of the value that is divided by 1 - `power`; None if unknown."""
         for difference, _ in self.users[power]:
             if bias_correction(difference) is power:
                 for quotient, operand in self.users[difference]:
@@ -314,7 +321,7 @@ class _RoleFinder(Structure):
     def _named(
         self, drafts: list[_Draft], weight_decay_positions: list[Position]
     ) -> tuple[Hyperparameter, ...]:
-        """Return the hyperparameters with unique names; several decays become b1, b2, ..."""
+        """Return the hyperparameters with unique names; several decays get the names b1, b2, ..."""
         decays = sorted(
             (draft for draft in drafts if draft.key[0] == "decay"),
             key=lambda draft: (draft.key[1] or math.inf, min(draft.positions)),
@@ -325,14 +332,14 @@ class _RoleFinder(Structure):
         roots = [draft for draft in drafts if draft.base_name == "eps_root"]
         if len(roots) == 1 and not any(draft.base_name == "eps" for draft in drafts):
             roots[0].base_name = "eps"
-        rank = {id(draft): number for number, draft in enumerate(decays)}
-        used = {"learning_rate", "lr", "schedule", "mask", "params"}
+        others = [draft for draft in drafts if draft.key[0] != "decay"]
+        used_names = {"learning_rate", "lr", "schedule", "mask", "params"}
         hyperparameters = []
-        for draft in sorted(drafts, key=lambda d: rank.get(id(d), len(decays))):
+        for draft in (*decays, *others):
             name, number = draft.base_name, 2
-            while name in used:
+            while name in used_names:
                 name, number = f"{draft.base_name}_{number}", number + 1
-            used.add(name)
+            used_names.add(name)
             if draft.positions is weight_decay_positions:
                 hyperparameters.append(self._product(name, "weight decay", weight_decay_positions))
             else:
@@ -343,10 +350,16 @@ class _RoleFinder(Structure):
         return tuple(hyperparameters)
 
 
-def _decay(order: float, value: float, form: _DecayForm) -> _Draft:
-    """Return a draft of the decay of a value that has the given order in the gradient."""
-    averaged = {1.0: "the gradient", 2.0: "the squared gradient"}.get(order)
-    role = f"decay of the average of {averaged}" if averaged else "a decay"
+def _decay_draft(order: float, value: float, form: _DecayForm) -> _Draft:
+    """Return a draft of the decay of an average or sum.
+
+    Args:
+        order: the order of the average or sum; see `Structure.orders`.
+        value: the value of the decay.
+        form: where the constant occurs.
+    """
+    averaged_value = {1.0: "the gradient", 2.0: "the squared gradient"}.get(order)
+    role = f"decay of the average of {averaged_value}" if averaged_value else "a decay"
     if form == "momentum":
         role = "decay of the sum of gradients"
     elif form == "average weight":

@@ -1,8 +1,8 @@
 """The statement graph: one node for each statement and each constant in a program's text.
 
 Copies and repeated values are separate nodes, so every node corresponds to one position in the
-program. `Node.op_entry` is the table entry of the op in the text. `Node.op` is the same op's name,
-or for a synonym such as `ema` the name of the op it is a synonym of (`interp`). The graph of
+program. `Node.op_entry` is the table entry of the op in the text. `Node.op` is the name of this op;
+for a synonym such as `ema`, `Node.op` is the name of the original op (`interp`). The graph of
 `primitives.graph.nodes.read`, in contrast, has one node for all equal values.
 """
 
@@ -35,8 +35,8 @@ class StatementGraph:
         parameters: leaf of each parameter.
         statements: node of each statement.
         update: node of the update.
-        next_values: node of the next value of each state, by the state's leaf, in the order
-            returned.
+        next_values: by the leaf of each state, the node of the state's next value, in the order in
+            which the program returns the states.
         live_states: leaves of the states that the update of some step depends on.
         live_statements: nodes of the statements that the update of some step depends on.
         positions: position of each constant; (index of the statement, 0) for an op that returns a
@@ -48,15 +48,11 @@ class StatementGraph:
         self.program = program
         self.positions: dict[Node, Position] = {}
         self._first_constant = len(analysis.kinds)
-        states = program.returns[1:]
         leaves = [
-            Node(
-                number,
-                (WEIGHTS, GRADIENT)[number] if number < 2 else STATE if name in states else name,
-                kind=analysis.kinds[number],
-                name=name,
+            Node(number, leaf_op, kind=analysis.kinds[number], name=parameter.name)
+            for number, (parameter, leaf_op) in enumerate(
+                zip(program.parameters, _leaf_ops(program), strict=True)
             )
-            for number, (name, _, _) in enumerate(program.parameters)
         ]
         values = list(leaves)
         for index, statement in enumerate(program.statements):
@@ -64,18 +60,20 @@ class StatementGraph:
             args = tuple(
                 values[operand]
                 if type(operand) is int
-                else self._constant(float(operand), (index, number))
-                for number, operand in enumerate(analysis.operands[index])
+                else self._constant(float(operand), (index, operand_index))
+                for operand_index, operand in enumerate(analysis.operands[index])
             )
             kind = analysis.kinds[len(values)]
-            name = op.same_as or op.name
-            values.append(Node(len(values), name, op, args, kind, name=statement.target))
+            op_name = op.same_as or op.name
+            values.append(Node(len(values), op_name, op, args, kind, name=statement.target))
             if not args and op.symbol is None:
                 self.positions[values[-1]] = (index, 0)
         self.parameters = tuple(leaves)
         self.statements = tuple(values[len(leaves) :])
         self.update = values[analysis.outputs[0]]
-        self.next_values = {leaves[n]: values[v] for n, v in analysis.next_value.items()}
+        self.next_values = {
+            leaves[state]: values[value] for state, value in analysis.next_value.items()
+        }
         self.live_states = tuple(values[number] for number in analysis.live_states)
         self.live_statements = tuple(self.statements[index] for index in analysis.live_statements)
 
@@ -89,8 +87,8 @@ class StatementGraph:
         """For each node, the statements that read it, each with the index of the operand."""
         users: dict[Node, list[tuple[Node, int]]] = defaultdict(list)
         for statement in self.statements:
-            for number, operand in enumerate(statement.args):
-                users[operand].append((statement, number))
+            for operand_index, operand in enumerate(statement.args):
+                users[operand].append((statement, operand_index))
         return users
 
     def index(self, statement: Node) -> int:
@@ -108,20 +106,27 @@ class StatementGraph:
         return (node.value if node.is_constant else constant_value(node.op)), self.positions[node]
 
 
+def _leaf_ops(program: Program) -> list[str]:
+    """Return `Node.op` for the leaf of each parameter."""
+    states = program.returns[1:]
+    others = [STATE if p.name in states else p.name for p in program.parameters[2:]]
+    return [WEIGHTS, GRADIENT, *others]
+
+
 def resolved(node: Node) -> Node:
-    """Return the node that `node` is a copy of, or `node` itself if it is not a copy."""
+    """Return the original of a node that is a copy; other nodes are returned unchanged."""
     while node.op == "identity":
         node = node.args[0]
     return node
 
 
 def constant_value(op: str) -> float:
-    """Return the value of an op without operands: the shortest number with the same float32."""
+    """Return the value of an op without operands, with the fewest digits that float32 needs."""
     return shortest(float(OPS[op].meaning(np)))
 
 
 def match_average(node: Node, state: Node) -> tuple[Node, Node] | None:
-    """Match `interp(new, state, decay)`, a moving average that a state keeps.
+    """Match a moving average `interp(new, state, decay)` of which `state` is the old value.
 
     Returns:
         The nodes of the new value and of the decay; None if `node` has another form.
@@ -138,4 +143,5 @@ def bias_correction(node: Node) -> Node | None:
     if node.op != "subtract":
         return None
     one, power = map(resolved, node.args)
-    return power if one.is_constant and one.value == 1 and power.op == "power" else None
+    is_one = one.is_constant and one.value == 1
+    return power if is_one and power.op == "power" else None

@@ -1,7 +1,7 @@
 """The structure of an optimizer: its moving averages, its learning rate and its weight decay.
 
 This module finds the states that average the gradient or its square, the constants that scale the
-whole update, and the term of weight decay. `primitives.graph.roles` names them.
+whole update, and the term of weight decay. `primitives.graph.roles` gives them names.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ class Structure(StatementGraph):
     Attributes:
         weights: leaf of the weights.
         gradient: leaf of the gradient.
-        orders: for each node, the power of the gradient that its value is proportional to; 0 for
-            values that do not depend on the gradient, None if the order is unknown.
+        orders: for each node, its order: the exponent p such that the node's value is proportional
+            to the p-th power of the gradient. The order is 0 for values that do not depend on the
+            gradient, and None if it is unknown.
     """
 
     def __init__(self, program: Program):
@@ -33,11 +34,11 @@ class Structure(StatementGraph):
         self.weights, self.gradient = self.parameters[:2]
         self.orders = self._derive_orders()
 
-    # -- orders: the power of the gradient that a value is proportional to ----------------------
+    # -- orders --------------------------------------------------------------------------------
 
     def _derive_orders(self) -> dict[Node, float | None]:
         state_orders: dict[Node, float | None] = dict.fromkeys(self.next_values)
-        for _ in range(4):  # an order may pass through up to three states
+        for _ in range(4):  # finds the orders of values that depend on up to three states in turn
             orders: dict[Node, float | None] = dict.fromkeys(
                 (*self.parameters, *self.positions), 0.0
             )
@@ -51,7 +52,7 @@ class Structure(StatementGraph):
     # -- states --------------------------------------------------------------------------------
 
     def state_roles(self) -> dict[str, tuple[StateRole, bool]]:
-        """Return, for each state, its role and whether the state is a sum instead of an average."""
+        """Return, by name, each state's role and whether the state is a sum, not an average."""
         roles: dict[str, tuple[StateRole, bool]] = {}
         for state, next_value in self.next_values.items():
             form = self.form(state)
@@ -72,9 +73,8 @@ class Structure(StatementGraph):
             return "average"
         if value.op == "maximum" and state in args:
             return "maximum"
-        if value.op == "add" and (state in args or any(self.scaled(arg) is state for arg in args)):
-            return "sum"
-        return ""
+        adds_to_state = state in args or any(self.scaled(arg) is state for arg in args)
+        return "sum" if value.op == "add" and adds_to_state else ""
 
     def scaled(self, value: Node) -> Node | None:
         """Return x if `value` is x times a constant, otherwise None."""
@@ -92,8 +92,8 @@ class Structure(StatementGraph):
         """Split a product into its factors.
 
         Returns:
-            The positions of the positive constants, how often `lr` is a factor, and the other
-            factors.
+            The positions of the positive constant factors, how often `lr` is a factor, and the
+            other factors.
         """
         value = resolved(value)
         if value.is_constant:
@@ -112,19 +112,25 @@ class Structure(StatementGraph):
             elif constant:
                 return [], 0, [value]
             else:
-                inner = self.factors(operand)
-                positions, lr_power = positions + inner[0], lr_power + inner[1]
-                others = others + inner[2]
+                operand_positions, operand_lr_power, operand_others = self.factors(operand)
+                positions += operand_positions
+                lr_power += operand_lr_power
+                others += operand_others
         return positions, lr_power, others
 
     def learning_rate(self) -> tuple[list[Position], bool]:
-        """Return the positions of constants that scale the update; whether `lr` is a factor.
+        """Return the positions of constants that scale the update, and whether `lr` is a factor.
 
-        `lr` also counts as a factor of an update that does not depend on `lr`. It does not count as
-        a factor if a state depends on `lr`.
+        If the update does not depend on `lr`, `lr` counts as a factor. If a state depends on `lr`,
+        `lr` does not count as a factor.
         """
         positions, lr_power, others = self.factors(self.update)
-        positions = [p for p in positions if Counter(positions)[p] == 1 and self._only_scales(p)]
+        counts = Counter(positions)
+        positions = [
+            position
+            for position in positions
+            if counts[position] == 1 and self._is_read_once(position)
+        ]
         if any("lr" in value.leaves for value in self.next_values.values()):
             return positions, False
         if "lr" not in self.update.leaves:
@@ -138,11 +144,12 @@ class Structure(StatementGraph):
         read = {*self.users, self.update, *self.next_values.values()}
         return any(node.op == "lr" for node in read)
 
-    def _only_scales(self, position: Position) -> bool:
+    def _is_read_once(self, position: Position) -> bool:
         """Return whether the constant at `position` is read once, possibly through copies."""
-        node = self.statements[position[0]]
+        index, _ = position
+        node = self.statements[index]
         while self.constant(node) and len(self.users[node]) == 1:
-            node = self.users[node][0][0]
+            ((node, _),) = self.users[node]
         return not self.constant(node)
 
     def _degree_in_lr(self, node: Node, cache: dict[Node, int | None]) -> int | None:
@@ -158,8 +165,8 @@ class Structure(StatementGraph):
         """Find decoupled weight decay: a term of the update that is a constant times the weights.
 
         Args:
-            lr_is_factor: whether `lr` is a factor of the update, see `learning_rate`. Only then may
-                `lr` be a factor of the term too.
+            lr_is_factor: whether `lr` is a factor of the update, see `learning_rate`. If not, `lr`
+                must not be a factor of the term.
 
         Returns:
             The term and the positions of its constants; (None, []) if there is not exactly one.
@@ -177,33 +184,33 @@ class Structure(StatementGraph):
 
         A sum that is read more than once yields no terms.
         """
-        if value.op != "add" or not self._read_once(value):
+        if value.op != "add" or not self._is_used_once(value):
             return
         for term in map(resolved, value.args):
             if term.is_constant:
                 continue
             positions, lr_power, others = self.factors(term)
-            scales = positions and (lr_is_factor or not lr_power)
+            is_scaled = positions and (lr_is_factor or not lr_power)
+            is_multiple_of_weights = is_scaled and others == [self.weights]
             if (
-                scales
-                and all(map(self._only_scales, positions))
-                and others == [self.weights]
-                and self._read_once(term)
+                is_multiple_of_weights
+                and all(map(self._is_read_once, positions))
+                and self._is_used_once(term)
             ):
                 yield term, positions
             else:
                 yield from self._weight_terms(term, lr_is_factor)
 
-    def _read_once(self, node: Node) -> bool:
-        """Return whether `node` is read at most once, including as a state or as the update."""
-        reads = len(self.users[node]) + list(self.next_values.values()).count(node)
-        return reads + (node is self.update) <= 1
+    def _is_used_once(self, node: Node) -> bool:
+        """Return whether `node` is at most once an operand, a next value or the update."""
+        next_value_count = list(self.next_values.values()).count(node)
+        return len(self.users[node]) + next_value_count + (node is self.update) <= 1
 
 
 def _order(op: Op, orders: list[float | None]) -> float | None:
-    """Return the order of a result from the orders of its operands; None if it is unknown.
+    """Return the order of an op's result from the orders of the operands; None if unknown.
 
-    The rules are those of `Op.order`.
+    `Op.order` explains the rules.
     """
     known_orders = [order for order in orders if order is not None]
     if not known_orders:
@@ -226,9 +233,9 @@ def _order(op: Op, orders: list[float | None]) -> float | None:
 
 
 def _homogeneous_degree(op: Op, degrees: list[int | None]) -> int | None:
-    """Return the degree of a result in `lr`, from the degrees of its operands.
+    """Return the degree of an op's result in `lr`, from the degrees of the operands.
 
-    The degree is None if the result is not homogeneous.
+    The degree is None if the result is not proportional to a power of `lr`.
     """
     known_degrees = [degree for degree in degrees if degree is not None]
     if len(known_degrees) < len(degrees):
@@ -239,6 +246,7 @@ def _homogeneous_degree(op: Op, degrees: list[int | None]) -> int | None:
         return sum(known_degrees)
     if op.name == "divide":
         return known_degrees[0] - known_degrees[1]
-    summands = {known_degrees[operand] for operand in op.linear}
-    others = [degree for operand, degree in enumerate(known_degrees) if operand not in op.linear]
-    return summands.pop() if len(summands) == 1 and not any(others) else None
+    summand_degrees = {known_degrees[index] for index in op.linear}
+    other_degrees = [degree for index, degree in enumerate(known_degrees) if index not in op.linear]
+    have_equal_degrees = len(summand_degrees) == 1
+    return summand_degrees.pop() if have_equal_degrees and not any(other_degrees) else None

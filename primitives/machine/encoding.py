@@ -1,6 +1,6 @@
-"""The encoder, which translates programs to instructions of the compile-once machine.
+"""Translates programs to instructions of the compile-once machine.
 
-`primitives.machine.instructions` describes the machine.
+`primitives.machine.instructions` describes the instructions.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ SCALAR_REGISTERS = 96
 MAX_INSTRUCTIONS = MAX_STATEMENTS + 16
 OPCODE, OUT, FIRST, KIND, SECTION = 0, 1, 2, 6, 7
 """Columns of an encoded instruction. Columns FIRST to FIRST + 3 hold the operands' registers."""
-_WIDTH = 8
-_TINY = float(np.finfo(np.float32).tiny)
-_GRADIENT = 1
-_LR, _T = 0, 1
-_INPUTS = {"lr": _LR, "t": _T}
+_COLUMN_COUNT = 8
+_SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
+_LAST_INPUT = {"T": 1, "S": 1}
+"""Last register that an input occupies: T1 has the gradient, S1 the number of the step."""
+_SCHEDULE_INPUTS = {"lr": 0, "t": 1}
+"""Scalar registers of the schedule inputs."""
 
 
 class CapacityError(ValueError):
@@ -59,7 +60,8 @@ class Code(NamedTuple):
     """An encoded program: arrays of fixed shapes, so that one compiled machine runs any program.
 
     The program's update is tensor register `update` times scalar register `scale`. Most programs
-    end with a multiplication by the learning rate. As the scale, it needs no pass over memory.
+    end with a multiplication by the learning rate, which becomes the scale. So this multiplication
+    needs no instruction of its own.
 
     Attributes:
         instructions: [MAX_INSTRUCTIONS, 8] int32, a row for each instruction.
@@ -102,13 +104,13 @@ def encode(program: Program, ops: OpNames = ALL_OPS) -> Code:
 
 @dataclass
 class _Call:
-    """An op that is to be computed.
+    """A call of an op, which becomes an instruction.
 
     Attributes:
         op: the op.
         args: the operands, each a constant (float) or the number of a value (int).
-        inner: the inner op of a fused instruction.
-        position: the operand of `op` that `inner` computes.
+        inner: the inner op of a fused instruction; None for other instructions.
+        position: the index of the operand of `op` that `inner` computes.
     """
 
     op: Op
@@ -123,15 +125,15 @@ class _Encoder:
     Values have numbers: first the parameters, then the results of the statements.
 
     Attributes:
-        calls: the ops to compute, by the number of their value.
-        resolved: for each value without a call, the constant or value that it equals.
+        calls: the calls to encode, by the number of the value that they compute.
+        resolved: the constant or other value that a value equals, if the value needs no call.
         update: the update, a value or a constant.
         scale: the scalar value or constant that multiplies the update.
         next_value: the next value of each live state, by the number of the state's parameter.
-        output_values: the values that are needed after the step.
+        output_values: the values that are read after the last instruction.
         constants: the scalar register of each constant.
-        free: free registers of each class, taken from the end.
-        last_read: the last index in the order of calls at which a value is read.
+        free: free registers of each class; the last is used next.
+        last_read: for each value, the index of the last call that reads the value.
         registers: the register of each value.
         rows: the encoded instructions so far.
     """
@@ -157,18 +159,23 @@ class _Encoder:
         self.initial_tensors = np.zeros(TENSOR_REGISTERS, np.float32)
         self.initial_scalars = np.zeros(SCALAR_REGISTERS, np.float32)
         self.free = {
-            "T": list(range(TENSOR_REGISTERS - 1, _GRADIENT, -1)),
-            "S": list(range(SCALAR_REGISTERS - 1, _T, -1)),
+            "T": list(range(TENSOR_REGISTERS - 1, _LAST_INPUT["T"], -1)),
+            "S": list(range(SCALAR_REGISTERS - 1, _LAST_INPUT["S"], -1)),
         }
         self.last_read: dict[int, int] = {}
         self.registers: dict[int, Register] = {}
         self.rows: list[list[int]] = []
 
     def _resolve(self, value: int | float) -> int | float:
+        """Return the constant or value that `value` equals if it needs no call, else `value`."""
         return self.resolved.get(value, value) if type(value) is int else value
 
     def _calls(self) -> dict[int, _Call]:
-        """Return the calls of the live statements; fold constant expressions and resolve copies."""
+        """Return the calls of the live statements.
+
+        Copies and constant expressions need no call: the constants or values that they equal are
+        added to `resolved`.
+        """
         program = self.analysis.program
         calls: dict[int, _Call] = {}
         for index in self.analysis.live_statements:
@@ -181,14 +188,15 @@ class _Encoder:
             elif int in map(type, args):
                 calls[value] = _Call(op, args)
             else:
-                folded = _evaluate(op, args)
-                if math.isfinite(folded):
-                    self.resolved[value] = folded
-                else:  # computed at each step, since registers may not start as infinite or NaN
+                constant = _evaluate(op, args)
+                if math.isfinite(constant):
+                    self.resolved[value] = constant
+                else:  # initial values of registers must be finite
                     calls[value] = _Call(op, args)
         return calls
 
     def _readers(self) -> dict[int, list[int]]:
+        """Return, for each value, the values whose calls read it."""
         readers: dict[int, list[int]] = defaultdict(list)
         for value, call in self.calls.items():
             for arg in call.args:
@@ -197,7 +205,7 @@ class _Encoder:
         return readers
 
     def _split_scale(self) -> None:
-        """Make a last multiplication of a tensor by a scalar the scale of the update."""
+        """If the update is a tensor times a scalar, make the scalar the scale of the update."""
         update = self.update
         if type(update) is not int or update not in self.calls:
             return
@@ -212,7 +220,7 @@ class _Encoder:
                 return
 
     def _fuse_pairs(self) -> None:
-        """Merge each value into its only user where a fused instruction computes both."""
+        """Merge pairs of calls that one fused instruction can compute."""
         readers = self._readers()
         for outer, position, inner in FUSED_PAIRS:
             for call in list(self.calls.values()):
@@ -221,28 +229,24 @@ class _Encoder:
                 if call.op.commutative and not self._is_pair(call.args[position], inner):
                     call.args = call.args[::-1]
                 arg = call.args[position]
-                if (
-                    not self._is_pair(arg, inner)
-                    or arg in self.output_values
-                    or len(readers[arg]) > 1
-                ):
+                if not self._is_pair(arg, inner):
                     continue
-                merged = self.calls.pop(arg)
-                call.inner, call.position = merged.op, position
-                call.args = (
-                    *call.args[:position],
-                    *merged.args,
-                    *call.args[position + 1 :],
-                )
+                if arg in self.output_values or len(readers[arg]) > 1:
+                    continue
+                inner_call = self.calls.pop(arg)
+                call.inner, call.position = inner_call.op, position
+                outer_args = call.args
+                call.args = (*outer_args[:position], *inner_call.args, *outer_args[position + 1 :])
 
     def _is_pair(self, arg: int | float, inner: str) -> TypeGuard[int]:
-        """Whether `arg` is a value in a tensor register that a call of `inner` alone computes."""
+        """Return whether `arg` is a tensor that an unfused call of the op `inner` computes."""
         if type(arg) is not int or arg not in self.calls:
             return False
         call = self.calls[arg]
         return call.op.name == inner and call.inner is None and self._register_class(arg) == "T"
 
     def _register_class(self, arg: int | float) -> str:
+        """Return "T" for a value of tensor registers, "S" for a scalar value or a constant."""
         return "T" if type(arg) is int and self.kinds[arg] else "S"
 
     def encode(self) -> Code:
@@ -258,8 +262,8 @@ class _Encoder:
                 f"the program takes {len(self.rows)} instructions; the machine runs at most "
                 f"{MAX_INSTRUCTIONS}"
             )
-        instructions = np.zeros((MAX_INSTRUCTIONS, _WIDTH), np.int32)
-        instructions[: len(self.rows)] = np.reshape(self.rows, (-1, _WIDTH))
+        instructions = np.zeros((MAX_INSTRUCTIONS, _COLUMN_COUNT), np.int32)
+        instructions[: len(self.rows)] = np.reshape(self.rows, (-1, _COLUMN_COUNT))
         return Code(
             instructions,
             np.asarray(len(self.rows), np.int32),
@@ -279,17 +283,18 @@ class _Encoder:
                 initial = self.initial_scalars if register_class == "S" else self.initial_tensors
                 initial[self.registers[number][1]] = parameter.initial
             elif number not in self.analysis.next_value:
-                self.registers[number] = ("S", _INPUTS[parameter.name])
+                self.registers[number] = ("S", _SCHEDULE_INPUTS[parameter.name])
 
     def _allocate_constants(self) -> None:
         """Give each constant a register that no other value uses."""
-        used = [arg for call in self.calls.values() for arg in call.args]
-        for arg in [*used, self.update, self.scale, *self.next_value.values()]:
+        args = [arg for call in self.calls.values() for arg in call.args]
+        for arg in [*args, self.update, self.scale, *self.next_value.values()]:
             if type(arg) is float and arg not in self.constants:
                 self.constants[arg] = self._allocate("S")
                 self.initial_scalars[self.constants[arg]] = arg
 
     def _allocate(self, register_class: str) -> int:
+        """Return the index of a free register, which is then no longer free."""
         if not self.free[register_class]:
             limit = TENSOR_REGISTERS if register_class == "T" else SCALAR_REGISTERS
             kind = "tensor" if register_class == "T" else "scalar"
@@ -299,34 +304,37 @@ class _Encoder:
     def _order(self) -> list[int]:
         """Return the values in the order of computation, scalars as early as possible.
 
-        Scalar and tensor instructions then alternate in blocks.
+        This order makes long blocks of scalar instructions between the tensor instructions.
         """
         pending = list(self.calls)
-        done: set[int] = set(range(self.parameter_count))
+        computed: set[int] = set(range(self.parameter_count))
         order: list[int] = []
         while pending:
-            ready = [value for value in pending if self._is_ready(value, done)]
+            ready = [value for value in pending if self._is_ready(value, computed)]
             scalars = [value for value in ready if self._register_class(value) == "S"]
-            chosen = scalars or ready[:1]
-            order += chosen
-            done |= set(chosen)
-            pending = [value for value in pending if value not in done]
+            next_values = scalars or ready[:1]
+            order += next_values
+            computed |= set(next_values)
+            pending = [value for value in pending if value not in computed]
         return order
 
-    def _is_ready(self, value: int, done: set[int]) -> bool:
-        return all(type(arg) is float or arg in done for arg in self.calls[value].args)
+    def _is_ready(self, value: int, computed: set[int]) -> bool:
+        """Return whether all operands of a value have been computed."""
+        return all(type(arg) is float or arg in computed for arg in self.calls[value].args)
 
     def _last_reads(self, order: list[int]) -> dict[int, int]:
-        last: dict[int, int] = {}
+        """Return `last_read` for an order of computation."""
+        last_read: dict[int, int] = {}
         for index, value in enumerate(order):
             for arg in self.calls[value].args:
                 if type(arg) is int:
-                    last[arg] = index
+                    last_read[arg] = index
         for value in self.output_values:
-            last[value] = len(order)
-        return last
+            last_read[value] = len(order)
+        return last_read
 
     def _emit_call(self, value: int, index: int) -> None:
+        """Encode the call that computes `value`, the call with the given index in the order."""
         call = self.calls[value]
         operands = [self._operand(arg) for arg in call.args]
         for arg in {arg for arg in call.args if type(arg) is int and arg >= self.parameter_count}:
@@ -334,32 +342,30 @@ class _Encoder:
                 register_class, register = self.registers[arg]
                 self.free[register_class].append(register)
         register_class = self._register_class(value)
-        self.registers[value] = (
-            register_class,
-            self._output_register(value, register_class, index),
-        )
+        output_register = self._output_register(value, register_class, index)
+        self.registers[value] = register_class, output_register
         self._emit(call, operands, self.registers[value])
 
     def _operand(self, arg: int | float) -> Register:
+        """Return the register of a value or constant."""
         return self.registers[arg] if type(arg) is int else ("S", self.constants[arg])
 
     def _output_register(self, value: int, register_class: str, index: int) -> int:
         """Return the index of a register for a new value.
 
-        The register is the state's register if the value is the next value of a state whose old
-        value is not read later.
+        If the value is the next value of a state, and no later call reads the state's old value,
+        the register of the state is returned.
         """
         for state, next_value in self.next_value.items():
-            if (
-                type(next_value) is int
-                and next_value == value
-                and self.registers[state][0] == register_class
-                and self.last_read.get(state, -1) <= index
-            ):
-                return self.registers[state][1]
+            state_class, state_register = self.registers[state]
+            is_next_value = type(next_value) is int and next_value == value
+            old_value_is_read_later = self.last_read.get(state, -1) > index
+            if is_next_value and state_class == register_class and not old_value_is_read_later:
+                return state_register
         return self._allocate(register_class)
 
     def _emit(self, call: _Call, operands: list[Register], out: Register) -> None:
+        """Encode a call with the given registers of operands and result."""
         if call.op.commutative and call.inner is None and operands[0][0] < operands[1][0]:
             operands.reverse()
         layout = "".join(register_class for register_class, _ in operands)
@@ -367,7 +373,7 @@ class _Encoder:
         if call.inner and signature(instruction) not in self.opcodes:
             operands, layout = self._swapped_inner(call, operands)
             instruction = replace(instruction, layout=layout)
-        kind = common(self.kinds[a] for a in call.args if type(a) is int)
+        kind = common(self.kinds[arg] for arg in call.args if type(arg) is int)
         if signature(instruction) not in self.opcodes:
             raise CapacityError(
                 f"the machine has no instruction for {call.op.name!r} with operands {layout} "
@@ -383,16 +389,17 @@ class _Encoder:
         self.rows.append(row)
 
     def _swapped_inner(self, call: _Call, operands: list[Register]) -> tuple[list[Register], str]:
-        """Return operands and layout with the two operands of a commutative inner op exchanged."""
-        p = call.position
-        swapped = [*operands[:p], operands[p + 1], operands[p], *operands[p + 2 :]]
+        """Return operands and layout with the two operands of the inner op exchanged."""
+        before, after = operands[: call.position], operands[call.position + 2 :]
+        first, second = operands[call.position : call.position + 2]
+        swapped = [*before, second, first, *after]
         return swapped, "".join(register_class for register_class, _ in swapped)
 
     def _write_outputs(self) -> tuple[int, int]:
         """Move next values to the states' registers; return the registers of update and scale.
 
-        If a next value is another state's old value, a move may overwrite that value before it is
-        read. So such values are first saved to free registers.
+        If a next value is another state's old value, a move may overwrite this old value before the
+        old value is read. So such values are first saved to free registers.
         """
         moves: list[tuple[Register, Register]] = []
         for state, value in self.next_value.items():
@@ -425,8 +432,8 @@ class _Encoder:
 
 
 def _evaluate(op: Op, args: tuple[int | float, ...]) -> float:
-    """Return the value of a constant expression in float32, with subnormals as zero."""
-    numbers = [np.float32(arg) if abs(arg) >= _TINY else np.float32(0) for arg in args]
+    """Return the value of a constant expression in float32; subnormal numbers become zero."""
+    numbers = [np.float32(arg) if abs(arg) >= _SMALLEST_NORMAL else np.float32(0) for arg in args]
     with np.errstate(all="ignore"):
         value = float(op.of_numbers(np, *numbers))
-    return 0.0 if abs(value) < _TINY else value
+    return 0.0 if abs(value) < _SMALLEST_NORMAL else value

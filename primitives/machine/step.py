@@ -2,9 +2,9 @@
 
 Blocks of scalar and of tensor instructions alternate. Each tensor instruction is a branch of a
 `lax.switch`, which reads operands from registers and returns one value. The value is then written
-to its register in place; if the branch returned the registers, XLA would copy all registers.
-Instructions with a scalar result share a few branches. Such a branch computes the results of all
-its ops and selects one, which is cheap on scalars and compiles much faster.
+to a register in place. (If a branch returned the registers, XLA would copy all registers.)
+Instructions with a scalar result share a few branches, because fewer branches compile faster. Such
+a branch computes the results of several ops and selects one result, which is cheap for scalars.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PyTree = Any
 
 
 class Inputs(NamedTuple):
-    """What one step of a program reads, besides the program and its registers.
+    """The inputs of one step of a program.
 
     Attributes:
         weights: pytree of the model's weights.
@@ -77,7 +77,7 @@ def run_step(
 def write_inputs(
     model: ArrayLayout, tensors: Array, scalars: Array, inputs: Inputs
 ) -> tuple[Array, Array]:
-    """Return the registers with weights, gradients, lr and t where programs expect them."""
+    """Write weights, gradients, lr and t to their registers; return the registers."""
     tensors = model.write_tree(model.write_tree(tensors, inputs.weights, 0), inputs.grads, 1)
     return tensors, scalars.at[:2].set(jnp.stack([inputs.lr, inputs.t]))
 
@@ -85,7 +85,7 @@ def write_inputs(
 def read_updates(
     model: ArrayLayout, code: Code, tensors: Array, scalars: Array, factor: Array
 ) -> PyTree:
-    """Return the updates of a program, as a pytree, from the registers after a step."""
+    """Return the updates of a program, as a pytree, from the registers after the step."""
     update = read(tensors, code.update) * read(scalars, code.scale)
     return model.unravel(update * -factor)
 
@@ -111,11 +111,11 @@ def run(
     Returns:
         The tensor and scalar registers after the step.
     """
-    program = code.instructions
+    # In the following functions, `i` is the index of an instruction of the program, () int32.
 
     def field(i: Array, column: int) -> Array:
         start = (i, np.int32(column))
-        entry = lax.dynamic_slice(program, start, (1, 1), allow_negative_indices=False)
+        entry = lax.dynamic_slice(code.instructions, start, (1, 1), allow_negative_indices=False)
         return entry.reshape(())
 
     def operands(instruction: Instruction, tensors: Array, scalars: Array, i: Array) -> list[Array]:
@@ -194,27 +194,29 @@ def tensor_value(
     if op.reduction is None:
         return op.meaning(jnp, *operands)
     inputs = op.reduction.inputs(jnp, *operands)
-    terms = [jnp.broadcast_to(x, (model.size,)) for x in inputs]
-    scope, how = op.reduction.kind, op.reduction.method
-    if how == "sum":
-        terms = [x * factors() for x in terms]
-    if scope == Kind.SCALAR:
-        totals = [x.sum() for x in terms]
+    terms = [jnp.broadcast_to(value, (model.size,)) for value in inputs]
+    kind, method = op.reduction.kind, op.reduction.method
+    if method == "sum":
+        terms = [term * factors() for term in terms]
+    if kind == Kind.SCALAR:
+        totals = [term.sum() for term in terms]
     else:
-        totals = [model.reduce_arrays(x, scope, how) for x in terms]
+        totals = [model.reduce_arrays(term, kind, method) for term in terms]
     return op.meaning(jnp, tuple(totals), *operands)
 
 
 def apply_inner(instruction: Instruction, operands: list[Array]) -> tuple[Op, list[Array]]:
-    """Compute the inner op of an instruction; return the outer op and its operands.
+    """Compute the inner op of a fused instruction; return the outer op and its operands.
 
-    An instruction may fuse an inner op into one operand of an outer op.
+    In a fused instruction, an inner op computes one operand of the outer op. Other instructions
+    have only an outer op, whose operands are returned unchanged.
     """
     if instruction.inner is None:
         return instruction.op, operands
-    end = instruction.position + instruction.inner.arity
-    inner = instruction.inner.meaning(jnp, *operands[instruction.position : end])
-    return instruction.op, [*operands[: instruction.position], inner, *operands[end:]]
+    start = instruction.position
+    end = start + instruction.inner.arity
+    inner_value = instruction.inner.meaning(jnp, *operands[start:end])
+    return instruction.op, [*operands[:start], inner_value, *operands[end:]]
 
 
 def scalar_value(
@@ -226,7 +228,7 @@ def scalar_value(
         group: the instructions.
         operands: the operands of each instruction of the group.
         opcode: the index in the group of the instruction whose value is returned.
-        factors: a function that returns that instruction's row of `sum_factors`, [weights].
+        factors: a function that returns the row of `sum_factors` of this instruction, [weights].
     """
 
     def select(values: Sequence[Any]) -> Any:
@@ -240,9 +242,9 @@ def scalar_value(
         op.reduction.inputs(jnp, *args) if op.reduction else ()
         for op, args in zip(ops, operands, strict=True)
     ]
-    if any("T" in instruction.layout for instruction in group):
-        weights = factors()
-        terms = [select(slot) * weights for slot in zip(*inputs, strict=True)]
+    if any("T" in instruction.layout for instruction in group):  # sums over tensors
+        element_factors = factors()
+        terms = [select(values) * element_factors for values in zip(*inputs, strict=True)]
         inputs = [tuple(jnp.stack(terms).sum(-1))] * len(group)
     results = [
         op.meaning(jnp, *([totals] if op.reduction else []), *args)
