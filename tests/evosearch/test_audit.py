@@ -60,7 +60,8 @@ def make_run_with_champions(
         seeds = tuple(Seed(Stream.CONFIRM, first_seed + n) for n in range(CONFIRM_SEEDS))
         for seed in seeds:
             measurement = Measurement(1.0, math.exp(score), 200, "cosine", Engine.INTERPRETER)
-            store.add_measurements(Request(number, "confirm", record, seed), {task: measurement})
+            request = Request(number, "confirm", record, seed)
+            store.add_measurements([(request, {task: measurement})])
         store.add_champion(number, Champion(record, None, seeds))
     counts = {
         "measurements": CONFIRM_SEEDS * len(champions),
