@@ -173,43 +173,43 @@ def _equation_lines(program: Program) -> list[str]:
 def program_report(inspection: Inspection) -> Report:
     """Return the report of a program."""
     sections = [
-        *_header(inspection.entry),
-        *_sources(inspection.program),
-        *_simplified_form(inspection),
-        _verbatim(_equations(inspection)),
+        *_header_sections(inspection.entry),
+        *_source_sections(inspection.program),
+        *_simplified_sections(inspection),
+        _verbatim_section(_equations_text(inspection)),
     ]
     if inspection.ancestors:
         sections += [
             Section(notes=plain_notes("lineage:")),
-            Section(table=_lineage(inspection.ancestors)),
+            Section(table=_lineage_table(inspection.ancestors)),
         ]
-    return Report((*sections, _verbatim(_properties(inspection.program))))
+    return Report((*sections, _verbatim_section(_properties_text(inspection.program))))
 
 
-def _verbatim(text: str) -> Section:
+def _verbatim_section(text: str) -> Section:
     return Section(notes=(Note(text, verbatim=True),))
 
 
-def _header(entry: zoo.Entry | None) -> list[Section]:
+def _header_sections(entry: zoo.Entry | None) -> list[Section]:
     if entry is None:
         return []
     defaults = ", ".join(f"{name} {value:g}" for name, value in entry.hyperparameters)
     lines = [f"{entry.title}: {entry.idea}", entry.paper, defaults]
-    return [_verbatim("\n".join([*lines, *textwrap.wrap(entry.notes, _WIDTH)]))]
+    return [_verbatim_section("\n".join([*lines, *textwrap.wrap(entry.notes, _WIDTH)]))]
 
 
-def _sources(program: Program) -> list[Section]:
+def _source_sections(program: Program) -> list[Section]:
     """Return the program's text and, if it has dead statements, its text without them."""
-    sections, live_program = [_verbatim(str(program))], live(program)
+    sections, live_program = [_verbatim_section(str(program))], live(program)
     if len(live_program.statements) < len(program.statements):
         sections += [
             Section(notes=plain_notes("without dead statements:")),
-            _verbatim(str(live_program)),
+            _verbatim_section(str(live_program)),
         ]
     return sections
 
 
-def _simplified_form(inspection: Inspection) -> list[Section]:
+def _simplified_sections(inspection: Inspection) -> list[Section]:
     """Return the simplified program if it differs, its description and the nearest optimizer."""
     program = inspection.simplification.program
     steps = len(inspection.simplification.steps)
@@ -218,15 +218,15 @@ def _simplified_form(inspection: Inspection) -> list[Section]:
         how = "by algebra and measurement" if inspection.measured else "by algebra"
         sections += [
             Section(notes=plain_notes(f"simplified {how}, in {steps} steps:")),
-            _verbatim(str(program)),
+            _verbatim_section(str(program)),
         ]
-    sections.append(_verbatim(textwrap.fill(describe(program), _WIDTH)))
+    sections.append(_verbatim_section(textwrap.fill(describe(program), _WIDTH)))
     if inspection.entry is None:
-        sections.append(_verbatim(describe_nearest(nearest(program))))
+        sections.append(_verbatim_section(describe_nearest(nearest(program))))
     return sections
 
 
-def _equations(inspection: Inspection) -> str:
+def _equations_text(inspection: Inspection) -> str:
     title = "one step, from t-1 to t" + (", simplified" if inspection.entry is None else "")
     return "\n".join(
         [
@@ -236,7 +236,7 @@ def _equations(inspection: Inspection) -> str:
     )
 
 
-def _lineage(ancestors: Sequence[Ancestor]) -> Table:
+def _lineage_table(ancestors: Sequence[Ancestor]) -> Table:
     """Return a row for each ancestor; mutations that left the update unchanged are only counted."""
     columns = (
         Column("id", "d"),
@@ -253,7 +253,7 @@ def _lineage(ancestors: Sequence[Ancestor]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _properties(program: Program) -> str:
+def _properties_text(program: Program) -> str:
     memory = state_memory(program)
     live_statements = len(live(program).statements)
     return "\n".join(
@@ -261,13 +261,13 @@ def _properties(program: Program) -> str:
             f"statements    {len(program.statements)}, of which {live_statements} live",
             f"state memory  {memory:.4g} number{'s' * (memory != 1)} per weight "
             "(for two 1024 x 1024 layers with biases)",
-            *_kinds(check(program)),
+            *_kind_lines(check(program)),
             f"semantic key  {semantic_key(program)}",
         ]
     )
 
 
-def _kinds(kinds: Mapping[str, Kind]) -> list[str]:
+def _kind_lines(kinds: Mapping[str, Kind]) -> list[str]:
     """Return a line for each kind except tensor, the most common one."""
     lines: list[str] = []
     for kind in dict.fromkeys(kinds.values()):

@@ -49,6 +49,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, table: Table[Any]) -> None:
+    """Create a table with the current schema and copy the rows of the old table."""
     old_columns = {row[1] for row in connection.execute(f"pragma table_info({table.name})")}
     if not old_columns:
         connection.execute(table.schema)
@@ -63,14 +64,17 @@ def _migrate(connection: sqlite3.Connection, table: Table[Any]) -> None:
         if column not in old_names
     }
     if table is PROGRESS:
-        # A limit cannot have decided requests before that of the last program.
+        # A limit cannot have decided requests before the request of the last program.
         defaults["limited_from"] = _last_programs_request(connection)
         defaults |= {name: _count(connection, name) for name in ("programs", "tests", "champions")}
     query = f"select {', '.join(old_names.values())} from old_{table.name}"
     for values in connection.execute(query).fetchall():
         row = dict(zip(old_names, values, strict=True)) | defaults
         if table is PROGRESS:
-            row = {k: 0 if v is None and k != "stop_reason" else v for k, v in row.items()}
+            row = {
+                name: 0 if value is None and name != "stop_reason" else value
+                for name, value in row.items()
+            }
         connection.execute(table.insertion, table.stored(table.row(**row)))
     connection.execute(f"drop table old_{table.name}")
 

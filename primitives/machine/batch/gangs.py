@@ -93,7 +93,7 @@ def forms_of(tensor_instructions: tuple[Instruction, ...]) -> Forms:
     members: list[list[Instruction]] = [[]]
     positions: dict[Any, tuple[int, int]] = {}
     for instruction in tensor_instructions:
-        key = _form_key(instruction)
+        key = form_key(instruction)
         if key in positions:
             continue
         inner = instruction.inner.name if instruction.inner else "identity"
@@ -103,7 +103,7 @@ def forms_of(tensor_instructions: tuple[Instruction, ...]) -> Forms:
         else:
             members.append([instruction])
             positions[key] = len(members) - 1, 0
-    by_opcode = [positions[_form_key(instruction)] for instruction in tensor_instructions]
+    by_opcode = [positions[form_key(instruction)] for instruction in tensor_instructions]
     width = KIND - FIRST
     layouts = [instruction.layout.ljust(width) for instruction in tensor_instructions]
     operand_classes = [[""] * width for _ in members]
@@ -120,7 +120,8 @@ def forms_of(tensor_instructions: tuple[Instruction, ...]) -> Forms:
     )
 
 
-def _form_key(instruction: Instruction) -> Any:
+def form_key(instruction: Instruction) -> Any:
+    """Return the key of an instruction's form: all that matters but the operands' layout."""
     return instruction.op.name, instruction.inner, instruction.position
 
 

@@ -168,16 +168,17 @@ class Block:
 
         tiles = tiles_of(0, self.model.size)
 
-        def compute(instruction: Instruction, j: Array, number: Array) -> Array:
-            tile = tiles.tile(number)
-            op, operands = apply_inner(instruction, self._operands(instruction, j, tile))
-            value = op.meaning(jnp, *operands)
-            return jnp.broadcast_to(value, tile.inside.shape).astype(jnp.float32)
+        def compute(instruction: Instruction, operands: Sequence[Array]) -> Array:
+            op, op_operands = apply_inner(instruction, list(operands[: len(instruction.layout)]))
+            value = op.meaning(jnp, *op_operands)
+            return jnp.broadcast_to(value, operands[0].shape).astype(jnp.float32)
 
         def on_tile(number: Array) -> None:
+            tile = tiles.tile(number)
+
             def run(j: Array) -> None:
-                value = self._switch(Work.ELEMENTWISE, compute, j, number)
-                self._store_tile(j, tiles.tile(number), value)
+                operands = self._all_operands(j, tile)
+                self._store_tile(j, tile, self._switch(Work.ELEMENTWISE, compute, j, operands))
                 self._wait()
 
             for_each(i, end, run)
@@ -188,11 +189,15 @@ class Block:
     def _scalar(self, i: Array) -> Array:
         """Run an instruction on scalars."""
 
-        def compute(instruction: Instruction, i: Array) -> Array:
-            operands = self._operands(instruction, i, None)
-            return jnp.asarray(instruction.op.of_numbers(jnp, *operands), jnp.float32)
+        def compute(instruction: Instruction, operands: Sequence[Array]) -> Array:
+            own_operands = operands[: len(instruction.layout)]
+            return jnp.asarray(instruction.op.of_numbers(jnp, *own_operands), jnp.float32)
 
-        self._store_scalar(i, self._switch(Work.SCALAR, compute, i))
+        operands = [
+            self.scalars[self.lane, self._field(i, FIRST + operand)]
+            for operand in range(self._operand_count(Work.SCALAR))
+        ]
+        self._store_scalar(i, self._switch(Work.SCALAR, compute, i, operands))
         return i + 1
 
     def _sum_to_scalar(self, i: Array) -> Array:
@@ -204,7 +209,7 @@ class Block:
             unread = [jnp.float32(0) for _ in instruction.layout]  # these ops read totals only
             return jnp.asarray(instruction.op.meaning(jnp, totals, *unread), jnp.float32)
 
-        self._store_scalar(i, self._switch(Work.SUM_TO_SCALAR, compute, i))
+        self._store_scalar(i, self._switch(Work.SUM_TO_SCALAR, compute, i, i))
         return i + 1
 
     def _sum_per_range(self, i: Array) -> Array:
@@ -221,7 +226,7 @@ class Block:
             for_each(first, first + count, on_range)
             return i + 1
 
-        return self._switch(Work.SUM_PER_RANGE, compute, i)
+        return self._switch(Work.SUM_PER_RANGE, compute, i, i)
 
     def _sum_per_line(self, i: Array) -> Array:
         """Run an instruction with a tensor result from sums over rows or columns."""
@@ -249,7 +254,7 @@ class Block:
             for_each(0, len(self.places.matrices), on_matrix)
             return i + 1
 
-        return self._switch(Work.SUM_PER_LINE, compute, i)
+        return self._switch(Work.SUM_PER_LINE, compute, i, i)
 
     def _iterate_matrices(self, i: Array) -> Array:
         """Run an instruction that iterates on the singular values of each matrix."""
@@ -271,16 +276,19 @@ class Block:
             for_each(0, len(self.places.matrices), on_matrix)
             return i + 1
 
-        return self._switch(Work.MATRIX, compute, i)
+        return self._switch(Work.MATRIX, compute, i, i)
 
     def _matrix(self, number: Array) -> Matrix:
         offset, rows, columns = (self.arguments.matrices[number, column] for column in range(3))
         return Matrix(offset, rows, columns, columns, 1)
 
-    def _switch(self, work: Work, compute: Callable[..., Array], i: Array, *more: Array) -> Array:
-        """Return `compute(instruction, i, *more)` for instruction `i`, whose work is `work`."""
+    def _switch(
+        self, work: Work, compute: Callable[[Instruction, Any], Array], i: Array, argument: Any
+    ) -> Array:
+        """Return `compute(instruction, argument)` for instruction `i`, whose work is `work`."""
         branches = [partial(compute, instruction) for instruction in self.by_work[work]]
-        value: Array = lax.switch(self.arguments.branch_rows[self.lane, i, 1], branches, i, *more)
+        branch = self.arguments.branch_rows[self.lane, i, 1]
+        value: Array = lax.switch(branch, branches, argument)
         return value
 
     def _reduce(self, instruction: Instruction, i: Array, tiles: Tiles, count: Any) -> None:
@@ -343,14 +351,33 @@ class Block:
         """Write a tile of the tensor result of instruction `i`."""
         store(self.tensors, (self.lane, self._field(i, OUT)), tile, value)
 
-    def _operands(self, instruction: Instruction, i: Array, tile: Tile | None) -> list[Array]:
+    def _all_operands(self, i: Array, tile: Tile) -> list[Array]:
+        """Return a tile of each operand of an elementwise instruction, before its branch.
+
+        The branches compute only, which makes the kernel shorter than branches that load.
+        """
+        tensor_bits = self.arguments.branch_rows[self.lane, i, 2]
+        operands = []
+        for operand in range(self._operand_count(Work.ELEMENTWISE)):
+            register = self._field(i, FIRST + operand)
+            is_tensor = (tensor_bits >> operand) & 1 == 1
+            tensor_tile = Tile(tile.index, tile.inside & is_tensor)
+            numbers = load(self.tensors, (self.lane, register), tensor_tile)
+            operands.append(jnp.where(is_tensor, numbers, self.scalars[self.lane, register]))
+        return operands
+
+    def _operand_count(self, work: Work) -> int:
+        """Return the maximum number of operands of the instructions of a kind of work."""
+        return max(len(instruction.layout) for instruction in self.by_work[work])
+
+    def _operands(self, instruction: Instruction, i: Array, tile: Tile) -> list[Array]:
+        """Return a tile of each operand of an instruction."""
         operands = []
         for position, register_class in enumerate(instruction.layout):
             register = self._field(i, FIRST + position)
             if register_class == "S":
                 operands.append(self.scalars[self.lane, register])
             else:
-                assert tile is not None
                 operands.append(load(self.tensors, (self.lane, register), tile))
         return operands
 

@@ -23,6 +23,8 @@ BLOCK = 16
 
 Larger blocks need more registers for each thread, so that fewer lanes run side by side.
 """
+_PRECISION = "highest"
+"""Precision of matrix products: float32, without tensor cores."""
 _NO_WEIGHT = 2**30
 """An index beyond all weights."""
 
@@ -138,7 +140,7 @@ def _product(left: Stored, right: Stored, row: Any, column: Any) -> Array:
     """Return a block of the product of two matrices."""
 
     def add(k: Array, total: Array) -> Array:
-        block = jnp.dot(left.load(row, k), right.load(k, column), precision="highest")
+        block = jnp.dot(left.load(row, k), right.load(k, column), precision=_PRECISION)
         return total + block
 
     zeros = jnp.zeros((BLOCK, BLOCK), jnp.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 
 from primitives.kinds import Kind
 from primitives.machine.arrays import ArrayLayout
+from primitives.machine.batch.gangs import form_key
 from primitives.machine.batch.kernel.places import places_of
 from primitives.machine.encoding import OPCODE, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
@@ -42,9 +43,11 @@ class Branches(NamedTuple):
     """The machine's instructions by the kind of work.
 
     Attributes:
-        by_work: the instructions of each kind of work; each is a branch of the kernel.
-        table: [instructions, 2] int32, the work of each instruction and its index in `by_work`.
-            Instructions with tensor results come first, then those of each scalar group.
+        by_work: for each kind of work, an instruction for each branch of the kernel. Elementwise
+            instructions that differ only in the layout of their operands share a branch.
+        table: [instructions, 3] int32: the work of each instruction, its branch in `by_work`, and
+            a bit for each operand, which is set if the operand is a tensor. Instructions with
+            tensor results come first, then those of each scalar group.
         starts: [sections] int32, the row of `table` at which each section of opcodes begins.
     """
 
@@ -53,7 +56,7 @@ class Branches(NamedTuple):
     starts: np.ndarray
 
     def rows_of(self, code: Code) -> jax.Array:
-        """Return the rows of `table` for the lanes' programs, [lanes, instructions, 2]."""
+        """Return the rows of `table` for the lanes' programs, [lanes, instructions, 3]."""
         section, opcode = (code.instructions[..., column] for column in (SECTION, OPCODE))
         return jnp.asarray(self.table)[jnp.asarray(self.starts)[section] + opcode]
 
@@ -63,6 +66,7 @@ def branches_of(instructions: InstructionSet, model: ArrayLayout) -> Branches:
     matrix_work = Work.MATRIX if _fits(model) else Work.OUTSIDE
     sections = [instructions.tensor_instructions, *instructions.scalar_groups]
     by_work: dict[Work, list[Instruction]] = {work: [] for work in Work}
+    branch_indices: dict[Any, int] = {}
     table = []
     for index, section in enumerate(sections):
         for instruction in section:
@@ -70,8 +74,15 @@ def branches_of(instructions: InstructionSet, model: ArrayLayout) -> Branches:
                 work = _tensor_work(instruction, matrix_work)
             else:
                 work = Work.SCALAR if index == 1 else Work.SUM_TO_SCALAR
-            table.append((work, len(by_work[work])))
-            by_work[work].append(instruction)
+            is_elementwise = work == Work.ELEMENTWISE
+            key = work, form_key(instruction) if is_elementwise else instruction
+            if key not in branch_indices:
+                branch_indices[key] = len(by_work[work])
+                by_work[work].append(instruction)
+            tensor_bits = [
+                1 << operand for operand, letter in enumerate(instruction.layout) if letter == "T"
+            ]
+            table.append((work, branch_indices[key], sum(tensor_bits)))
     starts = np.cumsum([0, *map(len, sections)])[:-1]
     return Branches(by_work, np.array(table, np.int32), starts.astype(np.int32))
 
