@@ -64,17 +64,18 @@ Device = Annotated[
 ]
 
 
-def _trust(trust_all: bool) -> bool:
-    if trust_all:
+def _trust_if_requested(requested: bool) -> bool:
+    """Trust all files if the command line has the option `--trust`."""
+    if requested:
         trust.current().trust_all()
-    return trust_all
+    return requested
 
 
 TrustOption = Annotated[
     bool,
     typer.Option(
         "--trust",
-        callback=_trust,
+        callback=_trust_if_requested,
         help="Execute Python files that the run or the configuration names as tasks. Without "
         "this option evosearch asks before it executes such a file for the first time.",
     ),
@@ -137,7 +138,8 @@ def main() -> NoReturn:
     ):  # in the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")
     trust.enable(sys.argv[1:])
-    if isinstance(sys.stdout, io.TextIOWrapper):  # the encoding may lack a character
+    # Characters that the encoding of the output lacks are escaped.
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()

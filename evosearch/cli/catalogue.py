@@ -1,4 +1,4 @@
-"""The commands `ops` and `zoo`."""
+"""The commands `evosearch ops` and `evosearch zoo`, which list ops and known optimizers."""
 
 from __future__ import annotations
 

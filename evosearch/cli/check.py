@@ -1,4 +1,4 @@
-"""The command `check`."""
+"""The command `evosearch check`, which verifies and repairs a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands `compare` and `audit`."""
+"""The commands `evosearch compare` and `evosearch audit`, which examine the results of searches."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ def audit(
     from evosearch.runs.run import Run
     from evosearch.trust import load_before_progress
 
-    opened = [Run(path) for path in runs]
-    load_before_progress(task for run in opened for task in run.config.tasks)
+    opened_runs = [Run(path) for path in runs]
+    load_before_progress(task for run in opened_runs for task in run.config.tasks)
     with reporting(Terminal(stderr=True)) as report:
         result = audit_runs(
-            opened,
+            opened_runs,
             seeds=seeds,
             workers=workers,
             timeout=job_timeout,

@@ -1,4 +1,4 @@
-"""The commands `eval` and `bench`."""
+"""The command `evosearch eval`, which compares programs, and `evosearch bench`, a benchmark."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from evosearch.errors import UsageError
 if TYPE_CHECKING:
     from evosearch.evaluation.trajectories import Landscape
     from evosearch.measuring.contenders import Contender
+
+_MAX_BATCH = 16384
+"""Maximum batch size of a benchmark."""
 
 
 @app.command("eval")
@@ -136,10 +139,10 @@ def evaluate(
     if suite is not None:
         check_split(suite)
     use_device(device)
-    out = out or []
-    if landscapes and not any(path.suffix in PLOTS for path in out):
-        out = [*out, Path("landscapes.svg")]
-    for path in out:
+    paths = out or []
+    if landscapes and not any(path.suffix in PLOTS for path in paths):
+        paths = [*paths, Path("landscapes.svg")]
+    for path in paths:
         check(path)
     if decays is None:
         decay_grid: Sequence[float] | None = DECAYS if suite is not None else ()
@@ -177,20 +180,17 @@ def evaluate(
                 progress=report,
                 **settings,
             )
-    for path in out:
+    for path in paths:
         write(evaluation, path, landscape_results)
     if json:
         print_json(evaluation.document())
     else:
         show(evaluation_report(evaluation), Terminal())
         if landscapes:
-            pictures = ", ".join(str(path) for path in out if path.suffix in PLOTS)
+            pictures = ", ".join(str(path) for path in paths if path.suffix in PLOTS)
             console.print(f"wrote the trajectories to {pictures}", highlight=False)
-        if (
-            ledger.path
-            and (evaluations := ledger.count_evaluations("held-out"))
-            and suite == "held-out"
-        ):
+        evaluations = ledger.count_evaluations("held-out") if ledger.path else 0
+        if evaluations and suite == "held-out":
             console.print(
                 f"evaluation {evaluations} on held-out tasks, as counted by {ledger.path}",
                 highlight=False,
@@ -198,6 +198,7 @@ def evaluate(
 
 
 def _contenders(arguments: list[str]) -> dict[str, Contender]:
+    """Return the programs and optimizers of optax that arguments name, by argument."""
     from evosearch.cli.programs import load_program
     from evosearch.measuring.contenders import PREFIX, find
 
@@ -235,14 +236,14 @@ def trusted_tasks(text: str) -> list[str]:
 
 
 def _comma_separated(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _parse_numbers(text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(word) for word in _comma_separated(text)]
+        return [float(part) for part in _comma_separated(text)]
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a list of numbers; write 0.1,1,10") from None
 
@@ -364,11 +365,13 @@ def _bench_accelerator(minutes: float, profile: Path, json: bool, selected: list
 def _parse_batch_sizes(text: str | None) -> list[int]:
     """Return the batch sizes in a comma-separated text; an empty list means the default sizes."""
     try:
-        sizes = [int(word) for word in _comma_separated(text or "")]
+        sizes = [int(part) for part in _comma_separated(text or "")]
+        is_valid = all(1 <= size <= _MAX_BATCH for size in sizes)
     except ValueError:
-        sizes = [0]
-    if any(not 1 <= size <= 16384 for size in sizes) or (text is not None and not sizes):
+        sizes, is_valid = [], False
+    is_empty = text is not None and not sizes
+    if not is_valid or is_empty:
         raise typer.BadParameter(
-            f"{text!r} is not a list of batch sizes from 1 to 16384; write 64,256,1024"
+            f"{text!r} is not a list of batch sizes from 1 to {_MAX_BATCH}; write 64,256,1024"
         )
     return sizes

@@ -1,4 +1,4 @@
-"""The command `export`."""
+"""The command `evosearch export`, which writes a program as an optimizer of optax or PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `funnel`."""
+"""The command `evosearch funnel`, which chooses the winner among the best programs of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands `top` and `lineage`."""
+"""The commands `evosearch top`, a run's best programs, and `evosearch lineage`, its family tree."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Handling of Ctrl-C while a command starts, works and ends.
 
-This module imports only the standard library, so that `evosearch.cli.main` can install a handler
+The module imports only the standard library, so that `evosearch.cli.main` can install a handler
 before slow imports.
 """
 
@@ -28,7 +28,7 @@ def restore_default_handlers() -> None:
 
 
 def end_at_once(number: int, frame: object) -> None:
-    """End the process at once; a signal handler for commands that save their results as they go.
+    """End the process at once, as a signal handler of commands that save each result immediately.
 
     Raising an exception instead is unsafe: Python ignores exceptions in some places, such as
     callbacks of the garbage collector, and they break imports of compiled modules.
@@ -47,11 +47,11 @@ def interruptible() -> Iterator[None]:
         restore_default_handlers()
         raise Interrupted
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    previous_handler = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous_handler)
 
 
 def leave(status: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Live view of a search: redrawn in place on a terminal, a line every ten seconds elsewhere."""
+"""Live view of a search, drawn in place on a terminal; a file gets a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.text import Text
 from evosearch.config import MeasurementConfig
 from evosearch.evolution.records import Champion, fitness, is_confirmed, reported_scores
 from evosearch.pipeline.observers import Snapshot
-from evosearch.report.run import duration
+from evosearch.report.run import format_duration
 from evosearch.statistics import Interval
 from evosearch.verdicts import MIN_SEEDS, Verdict, champion_verdict
 from primitives import live
@@ -27,7 +27,7 @@ from primitives.text.printable import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
 _FRAMES_PER_SECOND = 4
-_CHAMPIONS_SHOWN = 6
+_MAX_CHAMPIONS_SHOWN = 6
 _STYLES = {
     Verdict.BETTER: "bold green",
     Verdict.WORSE: "bold red",
@@ -53,7 +53,7 @@ class LimitProgress:
     seconds_left: float | None
 
     def __str__(self) -> str:
-        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        left = "" if self.seconds_left is None else f", {format_duration(self.seconds_left)} left"
         return f"{self.used}{left}"
 
 
@@ -65,20 +65,22 @@ def nearest_limit(snapshot: Snapshot) -> LimitProgress | None:
         ("trainings", snapshot.trainings, snapshot.replayed_trainings, snapshot.trainings_limit),
     ):
         if limit is not None:
-            left = None
+            seconds_left = None
             if count > replayed and snapshot.searching_seconds > 1:
-                left = max(0, limit - count) * snapshot.searching_seconds / (count - replayed)
+                seconds_per_item = snapshot.searching_seconds / (count - replayed)
+                seconds_left = max(0, limit - count) * seconds_per_item
             used = f"{count:,} of {limit:,} {name}"
-            limits.append(LimitProgress(name, used, min(1.0, count / limit), left))
+            limits.append(LimitProgress(name, used, min(1.0, count / limit), seconds_left))
     if snapshot.minutes is not None:
-        seconds = 60 * snapshot.minutes
-        spent = min(snapshot.elapsed_seconds, seconds)
-        used = f"{duration(spent)} of {duration(seconds)}"
-        limits.append(LimitProgress("minutes", used, spent / seconds, seconds - spent))
-    return min(limits, key=_seconds_left, default=None)
+        max_seconds = 60 * snapshot.minutes
+        elapsed = min(snapshot.elapsed_seconds, max_seconds)
+        used = f"{format_duration(elapsed)} of {format_duration(max_seconds)}"
+        fraction = elapsed / max_seconds
+        limits.append(LimitProgress("minutes", used, fraction, max_seconds - elapsed))
+    return min(limits, key=_seconds_left_or_infinity, default=None)
 
 
-def _seconds_left(limit: LimitProgress) -> float:
+def _seconds_left_or_infinity(limit: LimitProgress) -> float:
     return math.inf if limit.seconds_left is None else limit.seconds_left
 
 
@@ -180,9 +182,9 @@ class LiveView:
         rows = Table.grid(padding=(0, 2))
         rows.add_column(style="dim", no_wrap=True)
         rows.add_column(overflow="fold")
-        spent = duration(snapshot.elapsed_seconds)
-        rows.add_row("programs", f"{snapshot.counts.generated:,} in {spent}")
-        rows.add_row("speed", _speed(snapshot))
+        elapsed = format_duration(snapshot.elapsed_seconds)
+        rows.add_row("programs", f"{snapshot.counts.generated:,} in {elapsed}")
+        rows.add_row("speed", _format_speed(snapshot))
         rows.add_row(
             "cache hits",
             f"{_percentage(counts.cache_hits, counts.generated)}   redundant statements "
@@ -195,10 +197,12 @@ class LiveView:
                 style=self._champion_style(snapshot.champion),
             ),
         )
-        rows.add_row("", self._per_task(snapshot.champion))
+        rows.add_row("", self._format_scores_by_task(snapshot.champion))
         if snapshot.validated:
-            rows.add_row("fitness of champions", self._values(snapshot, self._search_fitness))
-            rows.add_row("at 10x the work", self._values(snapshot, lambda pair: pair[1]))
+            rows.add_row(
+                "fitness of champions", self._format_values(snapshot, self._search_fitness)
+            )
+            rows.add_row("at 10x the work", self._format_values(snapshot, lambda pair: pair[1]))
         limit = nearest_limit(snapshot)
         return Group(
             header,
@@ -208,18 +212,18 @@ class LiveView:
         )
 
     def _champion_text(self, champion: Champion) -> str:
-        number, scores = champion.record.id, reported_scores(champion.record.scores)
+        program_id, scores = champion.record.id, reported_scores(champion.record.scores)
         if not scores:
-            return f"#{number}, not measured yet"
+            return f"#{program_id}, not measured yet"
         fresh = is_confirmed(champion.record.scores)
         text = format_fitness(self._fitness(scores), len(scores), fresh=fresh)
-        return f"#{number}  fitness {text}"
+        return f"#{program_id}  fitness {text}"
 
     def _fitness(self, scores: list[Mapping[str, float]]) -> Interval:
         return fitness(scores, self.measurement.noise_floor, self.measurement.largest_gain)
 
     def _champion_style(self, champion: Champion) -> str:
-        """Return a green style only for a champion that is shown to beat the baseline."""
+        """Return the style of a champion's text, which depends on the verdict on the champion."""
         scores = reported_scores(champion.record.scores)
         if not scores:
             return "bold"
@@ -231,18 +235,29 @@ class LiveView:
         )
         return _STYLES[verdict]
 
-    def _values(self, snapshot: Snapshot, value: Callable[[tuple[Champion, float]], float]) -> str:
-        """Return a value of each of the latest validated champions, in the order of validation."""
-        latest = snapshot.validated[-_CHAMPIONS_SHOWN:]
+    def _format_values(
+        self, snapshot: Snapshot, value: Callable[[tuple[Champion, float]], float]
+    ) -> str:
+        """Return the values of the latest validated champions as text, the latest champion last.
+
+        Args:
+            snapshot: State of the search.
+            value: Function from a champion and its fitness on validation tasks to the value.
+        """
+        latest = snapshot.validated[-_MAX_CHAMPIONS_SHOWN:]
         return "  ".join(f"{value(pair):+.3f}" for pair in latest)
 
     def _search_fitness(self, validated: tuple[Champion, float]) -> float:
         return self._fitness(reported_scores(validated[0].record.scores)).mean
 
-    def _per_task(self, champion: Champion) -> str:
-        by_seed = reported_scores(champion.record.scores)
-        tasks = sorted(by_seed[0]) if by_seed else []
-        means = {task: sum(scores[task] for scores in by_seed) / len(by_seed) for task in tasks}
+    def _format_scores_by_task(self, champion: Champion) -> str:
+        """Return the champion's mean score on each task as text."""
+        scores_of_seeds = reported_scores(champion.record.scores)
+        tasks = sorted(scores_of_seeds[0]) if scores_of_seeds else []
+        means = {
+            task: sum(scores[task] for scores in scores_of_seeds) / len(scores_of_seeds)
+            for task in tasks
+        }
         return "  ".join(f"{task} {mean:+.2f}" for task, mean in means.items())
 
 
@@ -263,7 +278,7 @@ def _percentage(count: int, total: int) -> str:
     return f"{100 * count / total:.1f} %" if total else "-"
 
 
-def _speed(snapshot: Snapshot) -> str:
+def _format_speed(snapshot: Snapshot) -> str:
     seconds = max(snapshot.searching_seconds, 1e-9)
     generated = snapshot.counts.generated - snapshot.replayed
     return (
@@ -272,12 +287,15 @@ def _speed(snapshot: Snapshot) -> str:
     )
 
 
-def _progress_line(snapshot: Snapshot, best: str) -> str:
+def _progress_line(snapshot: Snapshot, champion_text: str) -> str:
+    """Return the progress of a search on one line."""
     programs = f"{snapshot.counts.generated:,} programs"
     limit = nearest_limit(snapshot)
     if limit is None:
-        done = f"{programs} in {duration(snapshot.elapsed_seconds)}"
+        progress = f"{programs} in {format_duration(snapshot.elapsed_seconds)}"
+    elif limit.limit == "programs":
+        progress = str(limit)
     else:
-        done = str(limit) if limit.limit == "programs" else f"{programs}, {limit}"
-    hits = _percentage(snapshot.counts.cache_hits, snapshot.counts.generated)
-    return f"{done}; cache hits {hits}; champion {best}"
+        progress = f"{programs}, {limit}"
+    cache_hits = _percentage(snapshot.counts.cache_hits, snapshot.counts.generated)
+    return f"{progress}; cache hits {cache_hits}; champion {champion_text}"

@@ -1,6 +1,8 @@
-"""PROGRAM arguments: a zoo name, a file, `-`, `runs/NAME`, `runs/NAME#ID`, `runs/NAME#winner`.
+"""Loading of the programs that PROGRAM arguments of commands name.
 
-The suffix `:simplified` names the stored simplified form of a run's program.
+An argument is a zoo name, a file, `-` for standard input, `runs/NAME` for a run's champion,
+`runs/NAME#ID`, or `runs/NAME#winner` for the winner of a run's funnel. The suffix `:simplified`
+names the stored simplified form of a run's program.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ def load_program(argument: str) -> Program:
         return Run(path).champion()
     if path.exists():
         return _parse(argument, read_bytes(path, 4 * MAX_CHARACTERS))
-    near = suggestion(argument, zoo.names()) or "; `evosearch zoo` lists the known optimizers"
-    raise UsageError(f"no program {argument!r}: it is neither a zoo name, a file nor a run{near}")
+    remedy = suggestion(argument, zoo.names()) or "; `evosearch zoo` lists the known optimizers"
+    raise UsageError(f"no program {argument!r}: it is neither a zoo name, a file nor a run{remedy}")
 
 
 def run_and_id(argument: str) -> tuple[Run, int] | None:
@@ -69,7 +71,7 @@ def run_and_id(argument: str) -> tuple[Run, int] | None:
 
 
 def ledger_of(arguments: Iterable[str], on_error: Callable[[str], None] | None = None) -> Ledger:
-    """Return the ledger beside the first run among `arguments`, or else the one in `runs/`.
+    """Return the ledger beside the first run among `arguments`; without a run, that in `runs/`.
 
     Args:
         arguments: Programs, as for `load_program`.
@@ -88,7 +90,7 @@ def ledger_of(arguments: Iterable[str], on_error: Callable[[str], None] | None =
 
 
 def _run_and_id_of_winner(run: Run) -> tuple[Run, int] | None:
-    """Return the run and the id of a funnel's winner; None if its run does not exist here."""
+    """Return the run and the id of a funnel's winner; None without a winner or without its run."""
     funnel = run.funnel()
     if funnel is None or funnel.winner is None:
         return None
@@ -98,15 +100,16 @@ def _run_and_id_of_winner(run: Run) -> tuple[Run, int] | None:
     return (Run(directory), number) if directory.is_dir() else None
 
 
-def _program_of_run(run: Run, number: str) -> Program:
-    if number == "winner":
+def _program_of_run(run: Run, name: str) -> Program:
+    """Return the program that `name` (an id, `i` and the id of an injection, `winner`) means."""
+    if name == "winner":
         return run.winner()
-    if _ID.fullmatch(number):
-        return run.program(int(number))
-    if number.startswith("i") and _ID.fullmatch(number[1:]):
-        return run.injected(int(number[1:]))
+    if _ID.fullmatch(name):
+        return run.program(int(name))
+    if name.startswith("i") and _ID.fullmatch(name[1:]):
+        return run.injected(int(name[1:]))
     raise UsageError(
-        f"{number!r} is not a program's id; give a number from `evosearch top`, or winner"
+        f"{name!r} is not a program's id; give a number from `evosearch top`, or winner"
     )
 
 

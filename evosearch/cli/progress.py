@@ -1,4 +1,4 @@
-"""Progress of a long command: a bar on a terminal, a line every ten seconds elsewhere."""
+"""Progress of a long command, as a bar on a terminal and a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
-    """Yield a function that shows a text, the number of finished trainings, and the total."""
+    """Yield a function that shows progress.
+
+    The function's arguments are a text, the number of finished trainings, and the number of all
+    trainings (None if the number is not known).
+    """
     if not console.is_terminal or console.is_dumb_terminal:
-        yield _Lines(console)
+        yield _LinePrinter(console)
         return
     from rich.progress import (
         BarColumn,
@@ -41,7 +45,7 @@ def reporting(console: Console) -> Iterator[Callable[[str, int, int | None], Non
         yield report
 
 
-class _Lines:
+class _LinePrinter:
     """Prints a line of progress at most every ten seconds."""
 
     def __init__(self, console: Console):

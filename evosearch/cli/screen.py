@@ -1,4 +1,4 @@
-"""The command line's observer of a run: search, funnel and simplification."""
+"""Observer of a search that shows progress and prints results on the command line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Screen(Observer):
 
     @contextmanager
     def finishing(self) -> Iterator[None]:
-        """Show progress as a bar within the block, after the live view has ended."""
+        """Show the progress of the funnel and the simplification as a bar within the block."""
         try:
             with reporting(Terminal(stderr=True)) as self._report:
                 yield

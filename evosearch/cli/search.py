@@ -1,4 +1,4 @@
-"""The commands `search`, `resume` and `inject`."""
+"""The commands `evosearch search`, `resume` and `inject`, which start and continue searches."""
 
 from __future__ import annotations
 
@@ -194,9 +194,9 @@ def resume(
     _warn_of_idle_device(config.batch, use_device(device, batched=config.batch > 1))
     load_before_progress(config.tasks)
     if fork is not None:
-        copied = fork_run(run, fork)
+        result = fork_run(run, fork)
         warn(
-            f"copied {copied.copied_requests:,} of {copied.total_requests:,} requests of {run} "
+            f"copied {result.copied_requests:,} of {result.total_requests:,} requests of {run} "
             f"to {fork}"
         )
         run = fork
@@ -243,26 +243,28 @@ def inject(
         say(f"injected as {injected_id}, the next child of the search; see `{command}`")
 
 
-def _withdraw(run: Path, name: str, json: bool) -> None:
+def _withdraw(run: Path, argument: str, json: bool) -> None:
+    """Withdraw the injected program that an argument such as `i1` or `runs/NAME#i1` names."""
     from evosearch.runs.store import Store
 
-    number = name.rpartition("#")[2].removeprefix("i")
-    if not number.isdecimal():
-        raise UsageError(f"--withdraw {name}: give the id of an injected program, such as i1")
+    injection_id = argument.rpartition("#")[2].removeprefix("i")
+    if not injection_id.isdecimal():
+        raise UsageError(f"--withdraw {argument}: give the id of an injected program, such as i1")
     store = Store.open(run, "inject")
     try:
-        store.withdraw(int(number), "withdrawn by hand")
+        store.withdraw(int(injection_id), "withdrawn by hand")
     finally:
         store.close()
     if json:
-        print_json({"withdrawn": f"i{number}"})
+        print_json({"withdrawn": f"i{injection_id}"})
     else:
-        say(f"withdrawn: the search will not use i{number}")
+        say(f"withdrawn: the search will not use i{injection_id}")
 
 
 def _merged_settings(
     config: Path | None, preset: str | None, baseline: str | None
 ) -> dict[str, Any]:
+    """Return the settings of the preset, overridden by the file and then by the baseline."""
     from evosearch.config import read_toml
     from evosearch.presets import load_baseline, load_preset, over
 
@@ -277,6 +279,7 @@ def _merged_settings(
 
 
 def _directory_name(config: Path | None, preset: str | None, baseline: str | None) -> str:
+    """Return the name of a new run's directory, without a number at its end."""
     name = (preset or "quick") if config is None else config.stem
     return f"{name}-{baseline}" if baseline else name
 
@@ -301,7 +304,7 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
     from evosearch.cli.screen import Screen
     from evosearch.cli.status import print_status
     from evosearch.cli.terminal import Terminal
-    from evosearch.pipeline.loop import INTERRUPTED as STOPPED_BY_USER
+    from evosearch.pipeline.loop import INTERRUPTED as STOP_REASON_OF_INTERRUPTED_SEARCH
     from evosearch.pipeline.pipeline import Pipeline
     from evosearch.report.run import overview
     from evosearch.runs.run import Run
@@ -309,8 +312,8 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
     view = LiveView(Terminal(stderr=True), str(directory), config.measurement)
     screen = Screen(view, quiet=json)
     pipeline = Pipeline(directory, config, limits=limits, workers=workers, observer=screen)
-    with view, _interruptible(pipeline, view):
-        was_interrupted = pipeline.search() == STOPPED_BY_USER
+    with view, _interruptible_search(pipeline, view):
+        was_interrupted = pipeline.search() == STOP_REASON_OF_INTERRUPTED_SEARCH
     if not was_interrupted:
         try:
             with interruptible(), screen.finishing():
@@ -324,17 +327,14 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
     else:
         print_status(result)
     if was_interrupted:
-        say(f"interrupted; continue with `{_resume(directory)}`", err=True)
+        resume_command = shlex.join(["evosearch", "resume", str(directory)])
+        say(f"interrupted; continue with `{resume_command}`", err=True)
         raise typer.Exit(INTERRUPTED)
 
 
-def _resume(directory: Path) -> str:
-    return shlex.join(["evosearch", "resume", str(directory)])
-
-
 @contextmanager
-def _interruptible(pipeline: Pipeline, view: LiveView) -> Iterator[None]:
-    """Stop the search cleanly on the first Ctrl-C or SIGTERM, and at once on the second."""
+def _interruptible_search(pipeline: Pipeline, view: LiveView) -> Iterator[None]:
+    """On the first Ctrl-C or SIGTERM let the search finish its trainings; on the second end it."""
 
     def handle(number: int, frame: object) -> None:
         restore_default_handlers()

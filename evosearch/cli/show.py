@@ -1,4 +1,4 @@
-"""The command `show`."""
+"""The command `evosearch show`, which prints or draws a program."""
 
 from __future__ import annotations
 
@@ -40,11 +40,13 @@ _SUFFIXES = {
     Form.GRAPH: (".svg", ".dot", ".gv"),
     Form.BEHAVIOUR: (".png", ".pdf", ".svg"),
 }
-_FORM_OF = {
+"""Suffixes of the files to which each form can be written."""
+_DEFAULT_FORMS = {
     suffix: form
     for form, suffixes in reversed(_SUFFIXES.items())  # without --as, .svg means the graph
     for suffix in suffixes
 }
+"""The form that each suffix implies without `--as`."""
 
 
 @app.command()
@@ -83,7 +85,7 @@ def show(
     loaded = load_program(program)
     suffix = out.suffix.lower() if out else ""
     if form is None:
-        form = _FORM_OF.get(suffix, Form.TEXT)
+        form = _DEFAULT_FORMS.get(suffix, Form.TEXT)
     if out and suffix not in _SUFFIXES[form]:
         endings = " or ".join(filter(None, _SUFFIXES[form]))
         raise UsageError(
@@ -111,6 +113,7 @@ def show(
 
 
 def _plot(name: str, program: Program, path: Path) -> None:
+    """Write a plot of a program's behaviour."""
     from evosearch.files import atomic_write
     from evosearch.report import plots
     from primitives.explain.behaviour import behaviour
@@ -123,7 +126,7 @@ def _plot(name: str, program: Program, path: Path) -> None:
 
 
 def _text(form: Form, suffix: str, program: Program, inspection: Inspection | None) -> str:
-    """Return a program in a text form; text and LaTeX need `inspection`."""
+    """Return the content of a file in any form but behaviour; text and LaTeX need `inspection`."""
     from evosearch.report.program import program_report
     from evosearch.report.terminal import plain_text
     from primitives import to_dot, to_graph, to_latex, to_svg

@@ -1,4 +1,4 @@
-"""The command `simplify`."""
+"""The command `evosearch simplify`, which simplifies a program by algebra and measurement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @app.command()
 def simplify(
     program: ProgramName,
-    number: Annotated[
+    program_id: Annotated[
         str | None, typer.Argument(metavar="ID", help="Id of a program, if PROGRAM is a run.")
     ] = None,
     algebra_only: Annotated[
@@ -85,9 +85,9 @@ def simplify(
         raise UsageError("--algebra-only does not train; leave out --task, --tune and --minutes")
     if out is not None:
         check_writable(out)
-    if number is not None and "#" in program:
-        raise UsageError(f"{program} already names a program; leave out {number!r}")
-    name = program if number is None else f"{program}#{number.removeprefix('#')}"
+    if program_id is not None and "#" in program:
+        raise UsageError(f"{program} already names a program; leave out {program_id!r}")
+    name = program if program_id is None else f"{program}#{program_id.removeprefix('#')}"
     origin = run_and_id(name)
     loaded = origin[0].program(origin[1]) if origin else load_program(name)
     printer = Printer(Terminal(quiet=json))
@@ -144,7 +144,7 @@ def simplify_with_progress(
     timeout: float | None = None,
     ledger: Ledger | None = None,
 ) -> Simplification:
-    """Simplify by algebra and measurement, printing steps as they are taken.
+    """Simplify a program by algebra and measurement, and print each step when it is taken.
 
     Ctrl-C ends the simplification and keeps the steps taken so far.
     """
@@ -183,7 +183,7 @@ def simplify_with_progress(
 
 
 def choose_tasks(program: str, task: str | None) -> tuple[list[str], list[str]]:
-    """Return the tasks to measure on and the tasks to screen candidates on.
+    """Return the tasks that decide about edits, and the cheaper tasks that screen edits first.
 
     Args:
         program: The PROGRAM argument.

@@ -1,4 +1,4 @@
-"""The command `status`, whose report `search` and `resume` print at their end."""
+"""The command `evosearch status`; `search` and `resume` print the same report at their end."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def print_status(overview: RunOverview) -> None:
     from evosearch.report.tables import Note, Report, Section, plain_notes
     from evosearch.report.terminal import show
 
-    sections = status_report(overview, _command).sections
+    sections = status_report(overview, _command_line).sections
     if overview.best is not None:
-        commands = _commands(overview.status, overview.best.program)
+        commands = _next_commands(overview.status, overview.best.program)
         notes = [
             note
             for command, purpose in commands
@@ -58,41 +58,42 @@ def print_status(overview: RunOverview) -> None:
     show(Report(sections), Terminal())
 
 
-def _commands(status: RunStatus, program: str) -> list[tuple[str, str]]:
+def _next_commands(status: RunStatus, program: str) -> list[tuple[str, str]]:
     """Return the commands to run next, each with its purpose."""
     assert status.best is not None
     run, unseen_task = status.run, _unseen_task(status.best.per_task)
-    resume = (_command("resume", run), "continue the search exactly where it stopped")
+    resume = (_command_line("resume", run), "continue the search exactly where it stopped")
     commands = [
         (
-            _command("eval", program, "--task", unseen_task),
+            _command_line("eval", program, "--task", unseen_task),
             "evaluate the program on a held-out task; the evaluation takes some minutes",
         ),
         (
-            _command("show", program),
+            _command_line("show", program),
             "show the program's text, equations and ancestors",
         ),
         (
-            _command("export", program, "--to", "optax", "--name", "found", "-o", "found.py"),
+            _command_line("export", program, "--to", "optax", "--name", "found", "-o", "found.py"),
             "use the program in optax; `--to torch` for PyTorch",
         ),
     ]
-    longer = (_command("resume", run, "--minutes", "5"), "search for five more minutes")
-    ended = status.stop_reason not in (None, "interrupted")
-    if status.best.id == 0:  # no program has beaten the initial one
-        commands = [longer] if ended else []
-    return commands if ended or status.running else [resume, *commands]
+    search_longer = (_command_line("resume", run, "--minutes", "5"), "search for five more minutes")
+    has_ended = status.stop_reason not in (None, "interrupted")
+    is_initial_program = status.best.id == 0
+    if is_initial_program:
+        commands = [search_longer] if has_ended else []
+    return commands if has_ended or status.running else [resume, *commands]
 
 
-def _command(*words: str) -> str:
-    """Return a command line that works here, with a path if `evosearch` is not on PATH."""
+def _command_line(*arguments: str) -> str:
+    """Return the command line of `evosearch` with arguments, with a path if it is not on PATH."""
     script = Path(sys.argv[0])
     is_script = script.name == "evosearch" and script.is_file()
     needs_path = is_script and shutil.which("evosearch") is None
-    return shlex.join([sys.argv[0] if needs_path else "evosearch", *words])
+    return shlex.join([sys.argv[0] if needs_path else "evosearch", *arguments])
 
 
 def _unseen_task(tasks: Iterable[str]) -> str:
-    """Return a held-out task: the held-out part of a user's file if the search used one."""
+    """Return a held-out task: the held-out part of a user's file, if the search used a file."""
     files = [task for task in tasks if Path(task.split(":")[0]).suffix in (".npz", ".txt")]
     return f"{files[0]}@held-out" if files else "digits-residual"

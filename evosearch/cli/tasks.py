@@ -1,4 +1,4 @@
-"""The command `tasks`."""
+"""The command `evosearch tasks`, which lists tasks and measures their signal-to-noise ratio."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tasks(
     if split is not None:
         check_split(split)
     if snr:
-        _measure(task or name or split or "search", seeds, json)
+        _print_signal_to_noise(task or name or split or "search", seeds, json)
         return
     if task is not None:
         raise UsageError("--task requires --snr; use `evosearch tasks NAME` to show one task")
@@ -56,19 +56,20 @@ def tasks(
         with explain_failures(loaded):
             if json:
                 shapes = _weight_shapes(loaded)
-                print_json({**_document(loaded), "weights": shapes, "items": _items(loaded)})
+                print_json({**_document(loaded), "weights": shapes, "items": _item_count(loaded)})
             else:
                 _print_detail(loaded)
         return
     all_tasks = map(proxies.load, proxies.names())
-    listed = [each for each in all_tasks if split is None or each.split == split]
+    listed_tasks = [each for each in all_tasks if split is None or each.split == split]
     if json:
-        print_json({"tasks": [_document(each) for each in listed]})
+        print_json({"tasks": [_document(each) for each in listed_tasks]})
     else:
-        _print_tables(listed)
+        _print_tables(listed_tasks)
 
 
 def _document(task: Task) -> dict[str, Any]:
+    """Return a task as a JSON object, without its weights and items."""
     fields = ("name", "split", "params", "steps", "metric", "description", "source", "delay")
     return {
         **{field: getattr(task, field) for field in fields},
@@ -78,6 +79,7 @@ def _document(task: Task) -> dict[str, Any]:
 
 
 def _provenance(task: Task) -> str:
+    """Return where the task's data come from."""
     from proxies import data
 
     if task.source in data.SOURCES:
@@ -85,7 +87,7 @@ def _provenance(task: Task) -> str:
     return "a formula" if task.source == "none" else task.source
 
 
-def _items(task: Task) -> int | None:
+def _item_count(task: Task) -> int | None:
     """Return the number of items in a task's data; None for a formula or data without arrays."""
     import jax
     import numpy as np
@@ -111,17 +113,18 @@ def _print_tables(tasks: list[Task]) -> None:
     from evosearch.report.terminal import show
     from proxies import data
 
-    used = {task.source for task in tasks}
-    sources = {name: data.SOURCES[name]() for name in data.SOURCES if name in used}
-    provenance = {name: source.provenance for name, source in sources.items()}
+    source_names = {task.source for task in tasks}
+    provenance = {
+        name: source().provenance for name, source in data.SOURCES.items() if name in source_names
+    }
     show(tasks_report(tasks, provenance), unbroken_lines())
 
 
 def _print_detail(task: Task) -> None:
     from evosearch.measuring.tuning import GRID
-    from evosearch.report.catalogue import USES
+    from evosearch.report.catalogue import PURPOSES
 
-    items = _items(task)
+    items = _item_count(task)
     part = "search" if task.split == "diagnostic" else task.split
     shapes = [
         f"{name} {'x'.join(map(str, shape)) or 'scalar'}"
@@ -135,7 +138,7 @@ def _print_detail(task: Task) -> None:
     delay = f", at the weights of {task.delay} steps ago" if task.delay else ""
     say(f"{task.name}: {task.description}\n")
     for label, text in (
-        ("split", f"{task.split}, {USES[task.split]}"),
+        ("split", f"{task.split}, {PURPOSES[task.split]}"),
         ("data", _provenance(task)),
         (
             "items",
@@ -156,7 +159,7 @@ def _print_detail(task: Task) -> None:
             say(textwrap.fill(text, 100, initial_indent=f"{label:10}", subsequent_indent=" " * 10))
 
 
-def _measure(names: str, seeds: int, json: bool) -> None:
+def _print_signal_to_noise(names: str, seeds: int, json: bool) -> None:
     """Measure and print the signal-to-noise ratio of tasks."""
     from evosearch.cli.evaluate import task_names
     from evosearch.cli.progress import reporting

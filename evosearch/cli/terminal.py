@@ -16,6 +16,7 @@ from rich.text import Text
 from primitives.text.printable import printable
 
 _WIDTH_OF_A_PIPE = 10_000
+"""Width in characters at which no line is broken."""
 
 
 class Terminal(Console):

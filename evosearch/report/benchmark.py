@@ -1,4 +1,4 @@
-"""Reports of `bench`: one training, batches, and accelerators."""
+"""Reports of `evosearch bench`: on one training, on batches, and on an accelerator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evosearch.report.tables import (
 PROGRAMS_OF_THE_PAPER = 300_000
 """Number of programs in a search of Chen et al. 2023."""
 
-_HOW_BATCHES = (
+_BATCHES_EXPLANATION = (
     "floor: one program fused by XLA under vmap over seeds. batched: the interpreter, with one "
     "program per lane, relative to the floor; mutants are relative to the floor of adamw_paper. "
     "naive: the interpreter, executing every branch. programs/s: complete trainings with all lanes "
@@ -40,7 +40,12 @@ def training_report(document: Mapping[str, Any]) -> Report:
         *(Column(header, "") for header in ("interpreter", "jit program", "jit update")),
     )
     rows = [
-        Row((row["weights"], row["steps"], row["program"], row["fused_ms"], *_times_floor(row)))
+        Row(
+            (
+                *(row["weights"], row["steps"], row["program"], row["fused_ms"]),
+                *_cells_relative_to_floor(row),
+            )
+        )
         for row in document["sizes"]
     ]
     title = f"One training on {document['device']}: milliseconds, and ratio to the floor"
@@ -51,15 +56,16 @@ def training_report(document: Mapping[str, Any]) -> Report:
         for row in document["sizes"]
     ]
     if document["abstract_us"] is not None:
-        notes.append(_mutation(document["abstract_us"]))
+        notes.append(_mutation_sentence(document["abstract_us"]))
     if document["search"] is not None:
-        notes.append(_search(document["search"]))
+        notes.append(_search_sentence(document["search"]))
     return Report(
         (Section(title, table=Table(columns, tuple(rows))), Section(notes=plain_notes(*notes)))
     )
 
 
-def _times_floor(row: Mapping[str, Any]) -> list[Cell]:
+def _cells_relative_to_floor(row: Mapping[str, Any]) -> list[Cell]:
+    """Return the milliseconds of each way of training, and their ratio to the floor."""
     return [
         Cell(row[f"{variant}_ms"], f"{row[f'{variant}_ms']:.0f} ({row['ratios'][variant]:.3g}x)")
         for variant in ("interpreter", "jit_per_program", "jit_update")
@@ -76,17 +82,18 @@ def batches_report(document: Mapping[str, Any]) -> Report:
         "mutants per second, each on all of these tasks."
         for row in document["throughput"]
     ]
-    sentences += [_rates(document["rates"]), *map(_paper_proxy, document["paper"])]
+    sentences.append(_rates_sentence(document["rates"]))
+    sentences += map(_paper_proxy_sentence, document["paper"])
     if document["abstract_us"] is not None:
-        sentences.append(_mutation(document["abstract_us"]))
+        sentences.append(_mutation_sentence(document["abstract_us"]))
     if document["search"] is not None:
-        sentences.append(_batched_search(document["search"]))
+        sentences.append(_batched_search_sentence(document["search"]))
     if document["driver"] is not None:
-        sentences.append(_driver(document["driver"]))
+        sentences.append(_driver_sentence(document["driver"]))
     skipped = [
         Note(f"Skipped {row['what']}: {row['why']}.", Tone.QUIET) for row in document["skipped"]
     ]
-    explanation = Section(notes=(Note(_HOW_BATCHES, Tone.QUIET),))
+    explanation = Section(notes=(Note(_BATCHES_EXPLANATION, Tone.QUIET),))
     notes = Section(notes=(*plain_notes(*sentences), *skipped))
     return Report((Section(title), *tables, explanation, notes))
 
@@ -113,10 +120,13 @@ def _batch_row(row: Mapping[str, Any]) -> Row:
         (
             row["lanes"],
             row["program"],
-            Cell(row["floor_ms"], _number(row["floor_ms"])),
-            Cell(row["batched_ms"], _with_ratio(row["batched_ms"], ratios["batched"])),
-            Cell(row["naive_vmap_ms"], _with_ratio(row["naive_vmap_ms"], ratios["naive_vmap"])),
-            Cell(row["programs_per_second"], _number(row["programs_per_second"])),
+            Cell(row["floor_ms"], _format_number(row["floor_ms"])),
+            Cell(row["batched_ms"], _format_with_ratio(row["batched_ms"], ratios["batched"])),
+            Cell(
+                row["naive_vmap_ms"],
+                _format_with_ratio(row["naive_vmap_ms"], ratios["naive_vmap"]),
+            ),
+            Cell(row["programs_per_second"], _format_number(row["programs_per_second"])),
             None if jit is None else Cell(jit, f"{jit:.3g}x"),
             None
             if roofline_fraction is None
@@ -125,11 +135,11 @@ def _batch_row(row: Mapping[str, Any]) -> Row:
     )
 
 
-def _mutation(microseconds: float) -> str:
+def _mutation_sentence(microseconds: float) -> str:
     return f"A mutation with abstract execution takes {microseconds:.0f} microseconds."
 
 
-def _search(search: Mapping[str, float]) -> str:
+def _search_sentence(search: Mapping[str, float]) -> str:
     """Return a sentence on the speed that `benchmark.search_speed` measured."""
     return (
         f"A search with the quick preset generates {search['generated_per_second']:.0f} and "
@@ -139,7 +149,7 @@ def _search(search: Mapping[str, float]) -> str:
     )
 
 
-def _driver(driver: Mapping[str, Any]) -> str:
+def _driver_sentence(driver: Mapping[str, Any]) -> str:
     instant, slow = driver["instant"], driver["slow"]
     return (
         f"With {driver['lanes']:,} lanes per task on a fake device, a search with the quick preset "
@@ -150,19 +160,19 @@ def _driver(driver: Mapping[str, Any]) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _with_ratio(ms: float | None, ratio: float | None) -> str:
+def _format_with_ratio(ms: float | None, ratio: float | None) -> str:
     if ms is None or ratio is None:
-        return _number(ms)
-    return f"{_number(ms)} ({ratio:.3g}x)"
+        return _format_number(ms)
+    return f"{_format_number(ms)} ({ratio:.3g}x)"
 
 
-def _rates(rates: Mapping[str, Any]) -> str:
+def _rates_sentence(rates: Mapping[str, Any]) -> str:
     flops = " and ".join(
         f"{rate / 1e9:,.0f} GFLOP/s of {precision}"
         for precision, rate in rates["flops_per_second"].items()
@@ -174,7 +184,7 @@ def _rates(rates: Mapping[str, Any]) -> str:
     )
 
 
-def _paper_proxy(row: Mapping[str, Any]) -> str:
+def _paper_proxy_sentence(row: Mapping[str, Any]) -> str:
     return (
         f"{row['task']}, {row['weights']:,} weights: {row['lanes']} lanes train "
         f"{row['steps_per_second']:.3g} steps per second, "
@@ -182,10 +192,10 @@ def _paper_proxy(row: Mapping[str, Any]) -> str:
     )
 
 
-def _batched_search(search: Mapping[str, float]) -> str:
+def _batched_search_sentence(search: Mapping[str, float]) -> str:
     minutes = PROGRAMS_OF_THE_PAPER / search["generated_per_second"] / 60
     return (
-        f"{_search(search)} It used {search['batch']:,.0f} lanes per task. At this rate "
+        f"{_search_sentence(search)} It used {search['batch']:,.0f} lanes per task. At this rate "
         f"{PROGRAMS_OF_THE_PAPER:,} programs take {minutes:,.1f} minutes."
     )
 
@@ -212,6 +222,6 @@ def _value_lines(values: Mapping[str, Any], prefix: str = "") -> list[str]:
                     else [f"{prefix}{name} {item}"]
                 )
         else:
-            text = _number(value) if isinstance(value, float) else str(value)
+            text = _format_number(value) if isinstance(value, float) else str(value)
             lines.append(f"{prefix}{name} {text}")
     return lines

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from evosearch.evaluation.signal_to_noise import SignalToNoise
     from proxies import Task
 
-USES = {
+PURPOSES = {
     "search": "cheap proxies that a search trains on",
-    "validation": "the same families with 10 and 100 times the work, to choose a winner",
+    "validation": "the same tasks with 10 and 100 times the work, to choose a winner",
     "held-out": "for the final comparison; never used by a search",
-    "diagnostic": "formulas and one deep network, to study how a rule behaves",
+    "diagnostic": "formulas and one deep network, to study how a program behaves",
 }
 """Purpose of each split of the tasks."""
 
@@ -51,16 +51,16 @@ def zoo_table() -> Table:
     rows = []
     for name in zoo.names():
         program = zoo.load(name)
-        count = len(live(program).statements)
-        rows.append(Row((name, count, state_memory(program), zoo.summary(name))))
+        statements = len(live(program).statements)
+        rows.append(Row((name, statements, state_memory(program), zoo.summary(name))))
     return Table(columns, tuple(rows))
 
 
 def zoo_report() -> Report:
     """Return a table of the known optimizers with notes."""
     notes = plain_notes(
-        "statements: live statements. memory: state numbers per weight, for two 1024 x 1024 layers",
-        "with biases. `evosearch show NAME` shows source, equations and paper.",
+        "statements: number of live statements. memory: numbers of state per weight, for two "
+        "1024 x 1024 layers with biases. `evosearch show NAME` shows source, equations and paper.",
     )
     return Report((Section(table=zoo_table()), Section(notes=notes)))
 
@@ -79,14 +79,14 @@ def tasks_report(tasks: Sequence[Task], provenance: Mapping[str, str]) -> Report
         Column("description; metric", wraps=True),
     )
     sections = []
-    for split, use in USES.items():
+    for split, purpose in PURPOSES.items():
         rows = [
             Row((task.name, task.params, task.steps, f"{task.description}; {task.metric}"))
             for task in tasks
             if task.split == split
         ]
         if rows:
-            sections.append(Section(f"{split}: {use}", table=Table(columns, tuple(rows))))
+            sections.append(Section(f"{split}: {purpose}", table=Table(columns, tuple(rows))))
     notes = ["weights: number of trained weights. steps: per training. metric: lower is better."]
     if provenance:
         notes.append("data sources, each split into search, validation and held-out parts:")

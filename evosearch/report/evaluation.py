@@ -35,9 +35,8 @@ _TONES = {
     "undecided": Tone.QUIET,
 }
 _ON_MEASURED_TASKS = {"better": "lower loss", "worse": "higher loss", "tie": "tie"}
-"""Verdicts that hold for the measured tasks only."""
-
-_HOW_OVER_TASKS = (
+"""What is printed for verdicts that hold only for the measured tasks."""
+_OVER_TASKS_EXPLANATION = (
     " Such a difference holds on these tasks. A verdict over tasks also requires that the ratio's "
     "interval, a bootstrap over tasks, excludes 1, and that the mean log ratio of the tasks is "
     "significant (Student's t, Holm's correction for all contenders)."
@@ -46,25 +45,25 @@ _HOW_OVER_TASKS = (
 
 def evaluation_report(evaluation: Evaluation) -> Report:
     """Return a table for each task, tables over several tasks, and conclusions."""
-    sections = [_task(report) for report in evaluation.tasks]
+    sections = [_task_section(report) for report in evaluation.tasks]
     if evaluation.overall:
-        sections += [_overall(evaluation), _standings(evaluation)]
+        sections += [_overall_section(evaluation), _standings_section(evaluation)]
     notes = (*plain_notes(*sentences(evaluation)), Note(explain_tables(evaluation), Tone.QUIET))
     return Report((*sections, Section(notes=notes)))
 
 
 def sentences(evaluation: Evaluation) -> list[str]:
     """Return a conclusion for each task and, over several tasks, for each contender."""
-    result = [_task_sentence(report) for report in evaluation.tasks]
-    result += [
-        _over_tasks(standing, evaluation)
+    conclusions = [_task_sentence(report) for report in evaluation.tasks]
+    conclusions += [
+        _over_tasks_sentence(standing, evaluation)
         for standing in evaluation.standings
         if standing.program != evaluation.reference
     ]
-    return result
+    return conclusions
 
 
-def _task(report: TaskReport) -> Section:
+def _task_section(report: TaskReport) -> Section:
     has_sharpness = any(result.sharpness is not None for result in report.results)
     columns = [
         Column("program", wraps=True),
@@ -76,19 +75,19 @@ def _task(report: TaskReport) -> Section:
         Column("difference", "", missing=""),
         Column("verdict"),
     ]
-    rows = [row for result in report.results for row in _rows(result, has_sharpness)]
+    rows = [row for result in report.results for row in _contender_rows(result, has_sharpness)]
     title = f"{report.task} ({report.split}): {report.metric}, {report.steps} steps"
     return Section(title, table=Table(tuple(columns), tuple(rows)))
 
 
-def _rows(result: Result, has_sharpness: bool) -> list[Row]:
-    """Return a contender's rows: one for each reference, or a single one without references."""
+def _contender_rows(result: Result, has_sharpness: bool) -> list[Row]:
+    """Return a contender's rows: a row for each reference, or a single row without references."""
     cells: tuple[Cell | str | float | None, ...] = (
         result.program,
         result.lr,
         result.decay,
-        _loss(result),
-        Cell(result.diverged, _diverged(result)),
+        _loss_cell(result),
+        Cell(result.diverged, _format_diverged(result)),
         *([result.sharpness] if has_sharpness else []),
     )
     if not result.versus:
@@ -96,12 +95,12 @@ def _rows(result: Result, has_sharpness: bool) -> list[Row]:
     rows = []
     for name, difference in result.versus.items():
         change = Cell(difference.interval.mean, f"{percent(difference)} vs {name}")
-        rows.append(Row((*cells, change, _verdict(difference))))
+        rows.append(Row((*cells, change, _verdict_cell(difference))))
         cells = ("",) * len(cells)
     return rows
 
 
-def _overall(evaluation: Evaluation) -> Section:
+def _overall_section(evaluation: Evaluation) -> Section:
     columns = (
         Column("program", wraps=True),
         *(Column(header, "+.3f", missing="") for header in ("fitness", "low", "high")),
@@ -118,11 +117,11 @@ def _fitness_row(fitness: Fitness) -> Row:
     if fitness.difference is None:
         return Row((fitness.program, Cell(0.0, "0"), None, None, "the reference"))
     verdict = fitness.difference.verdict
-    here = Cell(verdict, _ON_MEASURED_TASKS[verdict], _TONES[verdict])
-    return Row((fitness.program, *fitness.interval, here))
+    verdict_cell = Cell(verdict, _ON_MEASURED_TASKS[verdict], _TONES[verdict])
+    return Row((fitness.program, *fitness.interval, verdict_cell))
 
 
-def _standings(evaluation: Evaluation) -> Section:
+def _standings_section(evaluation: Evaluation) -> Section:
     columns = (
         Column("program", wraps=True),
         *(Column(header, ".3f") for header in ("ratio", "low", "high")),
@@ -156,49 +155,52 @@ def percent(difference: Difference) -> str:
     return f"{100 * math.expm1(mean):+.1f}%"
 
 
-def _loss(result: Result) -> Cell | None:
+def _loss_cell(result: Result) -> Cell | None:
     loss = result.loss
     if loss is None:
         return None
     return Cell(loss.mean, f"{loss.mean:#.4g} ±{loss.high - loss.mean:.2g}")
 
 
-def _diverged(result: Result) -> str:
+def _format_diverged(result: Result) -> str:
     return f"{result.diverged}/{len(result.losses)}"
 
 
-def _verdict(difference: Difference) -> Cell:
+def _verdict_cell(difference: Difference) -> Cell:
     return Cell(difference.verdict, tone=_TONES[difference.verdict])
 
 
 def _task_sentence(report: TaskReport) -> str:
-    parts = []
+    """Return the verdicts on all contenders of a task, as one sentence or two."""
+    statements = []
     for result in report.results:
-        by_verdict: dict[str, list[str]] = {}
-        for name, difference in result.versus.items():
-            by_verdict.setdefault(difference.verdict, []).append(name)
+        references_by_verdict: dict[str, list[str]] = {}
+        for reference, difference in result.versus.items():
+            references_by_verdict.setdefault(difference.verdict, []).append(reference)
         clauses = [
-            f"not shown to differ from {_listed(names)}"
+            f"not shown to differ from {_join_with_and(references)}"
             if verdict == "tie"
-            else f"{verdict} than {_listed(names)}"
-            for verdict, names in by_verdict.items()
+            else f"{verdict} than {_join_with_and(references)}"
+            for verdict, references in references_by_verdict.items()
         ]
         if result.diverged == len(result.losses):
-            parts.append(f"{result.program} diverged on every seed")
+            statements.append(f"{result.program} diverged on every seed")
         elif clauses:
-            some = f", and diverged on {_diverged(result)} seeds" if result.diverged else ""
-            parts.append(f"{result.program} is {_listed(clauses)}{some}")
-    sentence = f"On {report.task}, {'; '.join(parts) or 'there is nothing to compare'}."
+            statement = f"{result.program} is {_join_with_and(clauses)}"
+            if result.diverged:
+                statement += f", and diverged on {_format_diverged(result)} seeds"
+            statements.append(statement)
+    sentence = f"On {report.task}, {'; '.join(statements) or 'there is nothing to compare'}."
     at_edge = [f"{result.program} ({result.lr:.3g})" for result in report.results if result.at_edge]
     if at_edge:
         sentence += (
-            f" The best learning rate is at the edge of the grid for {_listed(at_edge)}; "
+            f" The best learning rate is at the edge of the grid for {_join_with_and(at_edge)}; "
             "another rate may be better."
         )
     return sentence
 
 
-def _over_tasks(standing: Standing, evaluation: Evaluation) -> str:
+def _over_tasks_sentence(standing: Standing, evaluation: Evaluation) -> str:
     assert standing.verdict_on_tasks is not None
     assert standing.p_holm is not None
     return describe_over_tasks(
@@ -222,8 +224,10 @@ def explain_tables(evaluation: Evaluation) -> str:
         f"interval over {seeds} fresh seeds, the same for all. div.: number of seeds that "
         "diverged. A difference is significant if its p-value after Holm's correction for all "
         f"{evaluation.comparisons} comparisons is below 0.05."
-    ) + (_HOW_OVER_TASKS if evaluation.standings else "")
+    ) + (_OVER_TASKS_EXPLANATION if evaluation.standings else "")
 
 
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def _join_with_and(phrases: Sequence[str]) -> str:
+    """Join phrases as in `a, b and c`."""
+    *first, last = phrases
+    return f"{', '.join(first)} and {last}" if first else last

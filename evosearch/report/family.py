@@ -1,7 +1,8 @@
 """Family tree of the champions, as text for a terminal and as an SVG picture.
 
-Each ancestor has a row, oldest first, and each branch has a lane. The first lane is the last
-champion's line of descent; each branch that ends in an earlier champion has another lane.
+Each ancestor has a row, oldest first, and each branch has a lane, which is a column of the picture.
+The first lane holds the last champion and its ancestors; each branch that ends in an earlier
+champion has another lane.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ class Row:
         champion: The ancestor's number as a champion, from 0; None for other programs.
         lane: Index of the ancestor's lane.
         parent: Row and lane of the ancestor's parent; None for a root.
-        open: Lanes that continue past this row.
+        passing_lanes: Lanes of other branches that pass this row.
     """
 
     ancestor: Ancestor
     champion: int | None
     lane: int
     parent: tuple[int, int] | None
-    open: frozenset[int]
+    passing_lanes: frozenset[int]
 
     @property
     def text(self) -> str:
@@ -58,25 +59,28 @@ class Row:
 def rows(tree: nx.DiGraph[int]) -> list[Row]:
     """Return the rows of a family tree that `lineage.family` made."""
     lanes = _lanes(tree)
-    order = sorted(tree)
-    row_of = {node: number for number, node in enumerate(order)}
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for node in order:
+    nodes = sorted(tree)
+    row_of = {node: index for index, node in enumerate(nodes)}
+    first_row: dict[int, int] = {}
+    last_row: dict[int, int] = {}
+    for node in nodes:
         parent = _parent(tree, node)
-        first.setdefault(lanes[node], row_of[node] if parent is None else row_of[parent])
-        last[lanes[node]] = row_of[node]
+        first_row.setdefault(lanes[node], row_of[node] if parent is None else row_of[parent])
+        last_row[lanes[node]] = row_of[node]
     result = []
-    for number, node in enumerate(order):
+    for index, node in enumerate(nodes):
         parent = _parent(tree, node)
         data = tree.nodes[node]
+        passing_lanes = frozenset(
+            lane for lane in last_row if first_row[lane] < index < last_row[lane]
+        )
         result.append(
             Row(
                 data["ancestor"],
                 data["champion"],
                 lanes[node],
                 None if parent is None else (row_of[parent], lanes[parent]),
-                frozenset(lane for lane in last if first[lane] < number < last[lane]),
+                passing_lanes,
             )
         )
     return result
@@ -93,9 +97,10 @@ def _lanes(tree: nx.DiGraph[int]) -> dict[int, int]:
     have no lane yet.
     """
     lanes: dict[int, int] = {}
-    champions = [(data["champion"], node) for node, data in tree.nodes(data=True)]
-    numbered = sorted((n, node) for n, node in champions if n is not None)
-    for _, champion in reversed(numbered):
+    champions = sorted(
+        (number, node) for node, number in tree.nodes(data="champion") if number is not None
+    )
+    for _, champion in reversed(champions):
         node: int | None = champion
         lane = len(set(lanes.values()))
         while node is not None and node not in lanes:
@@ -106,68 +111,72 @@ def _lanes(tree: nx.DiGraph[int]) -> dict[int, int]:
 
 def to_text(rows: list[Row]) -> list[str]:
     """Return the tree as lines: one for each ancestor, and one for each branch."""
-    width = max((row.lane for row in rows), default=0) + 1
-    branches: dict[int, set[int]] = {}
+    lane_count = max((row.lane for row in rows), default=0) + 1
+    new_lanes: dict[int, set[int]] = {}  # by the row of the parent from which a lane branches off
     for row in rows:
         if row.parent is not None and row.parent[1] != row.lane:
-            branches.setdefault(row.parent[0], set()).add(row.lane)
+            new_lanes.setdefault(row.parent[0], set()).add(row.lane)
     lines = []
-    for number, row in enumerate(rows):
-        cells = ["│ " if lane in row.open else "  " for lane in range(width)]
+    for index, row in enumerate(rows):
+        cells = ["│ " if lane in row.passing_lanes else "  " for lane in range(lane_count)]
         cells[row.lane] = "● " if row.champion is not None else "○ "
         lines.append(f"{''.join(cells)} {row.text}")
-        continuing = {*row.open} | ({row.lane} if _continues(rows, number) else set())
-        for lane in sorted(branches.get(number, ()), reverse=True):
-            cells = ["│ " if other in continuing else "  " for other in range(width)]
-            crossed = range(row.lane + 1, lane)
-            cells[row.lane : lane + 1] = [
+        continuing = set(row.passing_lanes)
+        if _continues(rows, index):
+            continuing.add(row.lane)
+        for new_lane in sorted(new_lanes.get(index, ()), reverse=True):
+            cells = ["│ " if lane in continuing else "  " for lane in range(lane_count)]
+            crossed = range(row.lane + 1, new_lane)
+            cells[row.lane : new_lane + 1] = [
                 "├─",
-                *("┼─" if other in continuing else "──" for other in crossed),
+                *("┼─" if lane in continuing else "──" for lane in crossed),
                 "╮ ",
             ]
             lines.append("".join(cells).rstrip())
-            continuing.add(lane)
+            continuing.add(new_lane)
     return lines
 
 
-def _continues(rows: list[Row], number: int) -> bool:
+def _continues(rows: list[Row], index: int) -> bool:
     """Return whether the lane of a row has more rows below."""
-    return any(row.lane == rows[number].lane for row in rows[number + 1 :])
+    return any(row.lane == rows[index].lane for row in rows[index + 1 :])
 
 
 def to_svg(rows: list[Row]) -> str:
     """Return the tree as a self-contained SVG document."""
-    width = max((row.lane for row in rows), default=0) + 1
-    left = _MARGIN + width * _LANE
-    right = left + max((len(row.text) for row in rows), default=0) * _CHARACTER + _MARGIN
+    lane_count = max((row.lane for row in rows), default=0) + 1
+    text_x = _MARGIN + lane_count * _LANE
+    text_width = max((len(row.text) for row in rows), default=0) * _CHARACTER
+    width = text_x + text_width + _MARGIN
     height = 2 * _MARGIN + len(rows) * _ROW
-    strokes = []
-    for number, row in enumerate(rows):
-        x, y = _point(number, row.lane)
+    elements = []
+    for index, row in enumerate(rows):
+        x, y = _node_position(index, row.lane)
         if row.parent is not None:
-            from_x, from_y = _point(*row.parent)
-            below = from_y + _ROW
-            bend = f"C {from_x:g} {below:g} {x:g} {from_y:g} {x:g} {below:g}"
-            middle = f" {bend}" if from_x != x else ""
-            strokes.append(f'<path d="M {from_x:g} {from_y:g}{middle} L {x:g} {y:g}"/>')
-    for number, row in enumerate(rows):
-        x, y = _point(number, row.lane)
-        kind = ' class="champion"' if row.champion is not None else ""
-        strokes.append(
-            f'<g{kind}><circle cx="{x:g}" cy="{y:g}" r="5"/>'
-            f'<text x="{left:g}" y="{y + 4:g}">{as_xml(row.text)}</text></g>'
+            parent_x, parent_y = _node_position(*row.parent)
+            row_below = parent_y + _ROW
+            bend = f"C {parent_x:g} {row_below:g} {x:g} {parent_y:g} {x:g} {row_below:g}"
+            middle = f" {bend}" if parent_x != x else ""
+            elements.append(f'<path d="M {parent_x:g} {parent_y:g}{middle} L {x:g} {y:g}"/>')
+    for index, row in enumerate(rows):
+        x, y = _node_position(index, row.lane)
+        class_attribute = ' class="champion"' if row.champion is not None else ""
+        elements.append(
+            f'<g{class_attribute}><circle cx="{x:g}" cy="{y:g}" r="5"/>'
+            f'<text x="{text_x:g}" y="{y + 4:g}">{as_xml(row.text)}</text></g>'
         )
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{right:.0f}" height="{height}" '
-            f'viewBox="0 0 {right:.0f} {height}">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" '
+            f'viewBox="0 0 {width:.0f} {height}">',
             f"<style>{_STYLE}</style>",
             '<rect width="100%" height="100%" fill="#fff"/>',
-            *strokes,
+            *elements,
             "</svg>\n",
         ]
     )
 
 
-def _point(row: int, lane: int) -> tuple[float, float]:
+def _node_position(row: int, lane: int) -> tuple[float, float]:
+    """Return the coordinates of a node's centre, in pixels."""
     return _MARGIN + lane * _LANE, _MARGIN + (row + 0.5) * _ROW

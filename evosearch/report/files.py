@@ -35,7 +35,7 @@ def check(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
 
 
 def write(evaluation: Evaluation, path: Path, landscapes: Sequence[Landscape] = ()) -> None:
-    """Write an evaluation atomically, in the form that the suffix of `path` names.
+    """Write an evaluation atomically, in the format that the suffix of `path` names.
 
     Args:
         evaluation: The evaluation.
@@ -50,11 +50,11 @@ def write(evaluation: Evaluation, path: Path, landscapes: Sequence[Landscape] = 
             from evosearch.report.plots import landscapes as trajectories
             from evosearch.report.plots import suite
 
-            form = path.suffix.removeprefix(".")
+            file_format = path.suffix.removeprefix(".")
             if landscapes:
-                trajectories.draw(landscapes, file, form)
+                trajectories.draw(landscapes, file, file_format)
             else:
-                suite.draw(evaluation, file, form)
+                suite.draw(evaluation, file, file_format)
         elif path.suffix == ".json":
             document = json.dumps(evaluation.document(), indent=2, allow_nan=False)
             file.write(f"{document}\n".encode())

@@ -1,4 +1,4 @@
-"""Report of a program: text, simplified form, description, equations, ancestors, properties."""
+"""Report of a program: its text, simplified form, equations, ancestors and properties."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def simplified(program: Program, origin: tuple[Run, int] | None) -> tuple[Simpli
 
     Args:
         program: The program.
-        origin: The program's run and id; None if it comes from no run. The run may hold a measured
-            derivation; if there is none, the program is simplified by algebra.
+        origin: The program's run and id; None for a program that comes from no run. If the run
+            holds no measured derivation of the program, the program is simplified by algebra.
     """
     measured = read_derivation(origin[0].directory, origin[1]) if origin else None
     return (measured, True) if measured else (simplify_by_algebra(program), False)
@@ -102,7 +102,8 @@ class Inspection:
         entry: The program's entry in the zoo; None for other programs.
         simplification: The program's stored derivation, or a simplification by algebra.
         measured: Whether measurements decided the steps of the simplification.
-        ancestors: The program's ancestors, the oldest first; None if it comes from no run.
+        ancestors: The program's ancestors, the oldest first; None for a program that comes from no
+            run.
     """
 
     program: Program
@@ -152,7 +153,7 @@ def inspect(name: str, program: Program, origin: tuple[Run, int] | None) -> Insp
     Args:
         name: The PROGRAM argument.
         program: The program.
-        origin: The program's run and id; None if it comes from no run.
+        origin: The program's run and id; None for a program that comes from no run.
 
     Raises:
         EvosearchError: The run is damaged.
@@ -173,60 +174,63 @@ def _equation_lines(program: Program) -> list[str]:
 def program_report(inspection: Inspection) -> Report:
     """Return the report of a program."""
     sections = [
-        *_header(inspection.entry),
-        *_sources(inspection.program),
-        *_simplified_form(inspection),
-        _verbatim(_equations(inspection)),
+        *_header_sections(inspection.entry),
+        *_source_sections(inspection.program),
+        *_simplified_sections(inspection),
+        _verbatim_section(_equations_text(inspection)),
     ]
     if inspection.ancestors:
         sections += [
             Section(notes=plain_notes("lineage:")),
-            Section(table=_lineage(inspection.ancestors)),
+            Section(table=_lineage_table(inspection.ancestors)),
         ]
-    return Report((*sections, _verbatim(_properties(inspection.program))))
+    return Report((*sections, _verbatim_section(_properties_text(inspection.program))))
 
 
-def _verbatim(text: str) -> Section:
+def _verbatim_section(text: str) -> Section:
     return Section(notes=(Note(text, verbatim=True),))
 
 
-def _header(entry: zoo.Entry | None) -> list[Section]:
+def _header_sections(entry: zoo.Entry | None) -> list[Section]:
     if entry is None:
         return []
     defaults = ", ".join(f"{name} {value:g}" for name, value in entry.hyperparameters)
     lines = [f"{entry.title}: {entry.idea}", entry.paper, defaults]
-    return [_verbatim("\n".join([*lines, *textwrap.wrap(entry.notes, _WIDTH)]))]
+    return [_verbatim_section("\n".join([*lines, *textwrap.wrap(entry.notes, _WIDTH)]))]
 
 
-def _sources(program: Program) -> list[Section]:
+def _source_sections(program: Program) -> list[Section]:
     """Return the program's text and, if it has dead statements, its text without them."""
-    sections, live_program = [_verbatim(str(program))], live(program)
+    sections, live_program = [_verbatim_section(str(program))], live(program)
     if len(live_program.statements) < len(program.statements):
         sections += [
             Section(notes=plain_notes("without dead statements:")),
-            _verbatim(str(live_program)),
+            _verbatim_section(str(live_program)),
         ]
     return sections
 
 
-def _simplified_form(inspection: Inspection) -> list[Section]:
-    """Return the simplified program if it differs, its description and the nearest optimizer."""
+def _simplified_sections(inspection: Inspection) -> list[Section]:
+    """Return sections with the simplified program, its description and the nearest optimizer.
+
+    The text of a simplified program that equals the program is left out.
+    """
     program = inspection.simplification.program
     steps = len(inspection.simplification.steps)
     sections = []
     if inspection.entry is None and steps:
-        how = "by algebra and measurement" if inspection.measured else "by algebra"
+        method = "by algebra and measurement" if inspection.measured else "by algebra"
         sections += [
-            Section(notes=plain_notes(f"simplified {how}, in {steps} steps:")),
-            _verbatim(str(program)),
+            Section(notes=plain_notes(f"simplified {method}, in {steps} steps:")),
+            _verbatim_section(str(program)),
         ]
-    sections.append(_verbatim(textwrap.fill(describe(program), _WIDTH)))
+    sections.append(_verbatim_section(textwrap.fill(describe(program), _WIDTH)))
     if inspection.entry is None:
-        sections.append(_verbatim(describe_nearest(nearest(program))))
+        sections.append(_verbatim_section(describe_nearest(nearest(program))))
     return sections
 
 
-def _equations(inspection: Inspection) -> str:
+def _equations_text(inspection: Inspection) -> str:
     title = "one step, from t-1 to t" + (", simplified" if inspection.entry is None else "")
     return "\n".join(
         [
@@ -236,8 +240,8 @@ def _equations(inspection: Inspection) -> str:
     )
 
 
-def _lineage(ancestors: Sequence[Ancestor]) -> Table:
-    """Return a row for each ancestor; mutations that left the update unchanged are only counted."""
+def _lineage_table(ancestors: Sequence[Ancestor]) -> Table:
+    """Return a row for each ancestor, with the number of its neutral mutations."""
     columns = (
         Column("id", "d"),
         Column("fitness", "+.3f", missing="not measured"),
@@ -253,7 +257,7 @@ def _lineage(ancestors: Sequence[Ancestor]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _properties(program: Program) -> str:
+def _properties_text(program: Program) -> str:
     memory = state_memory(program)
     live_statements = len(live(program).statements)
     return "\n".join(
@@ -261,13 +265,13 @@ def _properties(program: Program) -> str:
             f"statements    {len(program.statements)}, of which {live_statements} live",
             f"state memory  {memory:.4g} number{'s' * (memory != 1)} per weight "
             "(for two 1024 x 1024 layers with biases)",
-            *_kinds(check(program)),
+            *_kind_lines(check(program)),
             f"semantic key  {semantic_key(program)}",
         ]
     )
 
 
-def _kinds(kinds: Mapping[str, Kind]) -> list[str]:
+def _kind_lines(kinds: Mapping[str, Kind]) -> list[str]:
     """Return a line for each kind except tensor, the most common one."""
     lines: list[str] = []
     for kind in dict.fromkeys(kinds.values()):

@@ -40,7 +40,7 @@ _BASELINE = (
 
 @dataclass(frozen=True)
 class BestProgram:
-    """The best program of a run: the winner of its funnel or, without one, its champion.
+    """The best program of a run: the winner of its funnel or, without a winner, its champion.
 
     Attributes:
         program: The PROGRAM argument that names the program.
@@ -92,10 +92,9 @@ def _best_program(run: Run, status: RunStatus) -> BestProgram | None:
     best = _name_source_id(status)
     if best is None:
         return None
-    name, source, number = best
-    simplification, measured = simplified(
-        parse(source), (run, number) if number is not None else None
-    )
+    name, source, program_id = best
+    origin = None if program_id is None else (run, program_id)
+    simplification, measured = simplified(parse(source), origin)
     program = simplification.program
     return BestProgram(
         program=name,
@@ -107,53 +106,60 @@ def _best_program(run: Run, status: RunStatus) -> BestProgram | None:
 
 
 def _name_source_id(status: RunStatus) -> tuple[str, str, int | None] | None:
-    """Return name, text and id of the best program; the id is None for another run's program."""
+    """Return name, text and id of the best program; the id is None for another run's program.
+
+    Return None if nothing has been measured.
+    """
     if status.funnel and (winner := status.funnel.winner):
-        is_own = winner.run == status.run
-        return f"{status.run}#winner", winner.source, winner.id if is_own else None
+        is_from_this_run = winner.run == status.run
+        return f"{status.run}#winner", winner.source, winner.id if is_from_this_run else None
     return (status.run, status.best.source, status.best.id) if status.best else None
 
 
 def status_report(overview: RunOverview, command: Callable[..., str]) -> Report:
-    """Return the status of a search: counts, the best program and its evidence.
+    """Return the status of a search: its counts, the best program, and that program's evidence.
 
     Args:
         overview: The status and the best program.
         command: Returns the command line of `evosearch` with the given arguments.
     """
     status, best = overview.status, overview.best
-    counts = Section(notes=(*plain_notes(_counts(status, command)), *map(_worker, status.workers)))
+    counts_note = plain_notes(_counts_sentence(status, command))
+    counts = Section(notes=(*counts_note, *map(_worker_note, status.workers)))
     if best is None:
         return Report((counts, Section(notes=plain_notes("Nothing has been measured yet."))))
-    how = "by algebra and measurement" if best.measured else "by algebra"
+    method = "by algebra and measurement" if best.measured else "by algebra"
     return Report(
         (
             counts,
-            Section(notes=plain_notes(f"Best program, simplified {how}:")),
+            Section(notes=plain_notes(f"Best program, simplified {method}:")),
             Section(notes=(Note(best.source, verbatim=True, indent=4),)),
             Section(notes=plain_notes(best.in_words, best.nearest.describe())),
             Section(notes=plain_notes("Evidence:")),
-            Section(notes=tuple(Note(text, indent=2) for text in _evidence(status))),
+            Section(notes=tuple(Note(text, indent=2) for text in _evidence_sentences(status))),
         )
     )
 
 
-def duration(seconds: float) -> str:
-    """Format a duration as `1:02:03`, `2:03` or `0:07`."""
-    minutes, rest = divmod(int(seconds), 60)
+def format_duration(seconds: float) -> str:
+    """Format a duration as `1:02:03` (hours, minutes, seconds), `2:03` or `0:07`."""
+    minutes, whole_seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    if hours:
+        return f"{hours}:{minutes:02}:{whole_seconds:02}"
+    return f"{minutes}:{whole_seconds:02}"
 
 
-def _counts(status: RunStatus, command: Callable[..., str]) -> str:
+def _counts_sentence(status: RunStatus, command: Callable[..., str]) -> str:
+    elapsed = format_duration(status.elapsed_seconds)
     return (
-        f"{status.run}: {status.generated:,} programs in {duration(status.elapsed_seconds)}, "
+        f"{status.run}: {status.generated:,} programs in {elapsed}, "
         f"{status.evaluated:,} of them distinct and trained, in {status.trainings:,} trainings; "
-        f"{_search_state(status, command)}."
+        f"{_describe_search_state(status, command)}."
     )
 
 
-def _search_state(status: RunStatus, command: Callable[..., str]) -> str:
+def _describe_search_state(status: RunStatus, command: Callable[..., str]) -> str:
     """Return whether the search is running, or why it stopped."""
     if status.running:
         return "still running"
@@ -167,12 +173,12 @@ def _search_state(status: RunStatus, command: Callable[..., str]) -> str:
     )
 
 
-def _worker(activity: WorkerActivity) -> Note:
-    spent = duration(max(0.0, time.time() - activity.since))
-    return Note(f"{activity.worker}: {activity.doing}, for {spent}", indent=2)
+def _worker_note(activity: WorkerActivity) -> Note:
+    elapsed = format_duration(max(0.0, time.time() - activity.since))
+    return Note(f"{activity.worker}: {activity.doing}, for {elapsed}", indent=2)
 
 
-def _evidence(status: RunStatus) -> list[str]:
+def _evidence_sentences(status: RunStatus) -> list[str]:
     """Return a sentence for each comparison of the best program with the baseline."""
     best, validation, funnel = status.best, status.validation, status.funnel
     assert best is not None
@@ -180,13 +186,13 @@ def _evidence(status: RunStatus) -> list[str]:
     sentences = [
         "On the search tasks: "
         + describe_champion(best.fitness, best.seeds, confirmed=best.confirmed, initial=is_initial)
-        + f". By task: {_by_task(best)}."
+        + f". By task: {_format_losses_by_task(best)}."
     ]
     if validation is not None and not is_initial:
         sentences.append(
             "On the same tasks at ten times the work: "
             + describe_loss(validation.fitness, validation.seeds, "fresh ")
-            + f". By task: {_by_task(validation)}."
+            + f". By task: {_format_losses_by_task(validation)}."
         )
     if funnel is not None:
         winner = funnel.winner
@@ -199,7 +205,7 @@ def _evidence(status: RunStatus) -> list[str]:
     return [*sentences, _BASELINE]
 
 
-def _by_task(estimate: Estimate) -> str:
+def _format_losses_by_task(estimate: Estimate) -> str:
     means: Mapping[str, float] = estimate.per_task
     return ", ".join(f"{task} {format_loss_change(mean)}" for task, mean in means.items())
 

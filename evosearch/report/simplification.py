@@ -23,8 +23,11 @@ from primitives.explain.description import describe
 from primitives.explain.nearest import changed_lines, nearest
 
 _MAX_COST = round(LARGEST_SCORE, 3)
+"""Largest possible cost, in log loss."""
 _INDENT = 3
+"""Number of spaces before each line of a step."""
 _TONES = {"-": Tone.BAD, "+": Tone.GOOD}
+"""Tones of removed and added lines."""
 
 
 def step_section(number: int, step: Step) -> Section:
@@ -54,20 +57,25 @@ def result_report(simplification: Simplification) -> Report:
     program = simplification.program
     source = Note(str(program), verbatim=True)
     description = plain_notes(describe(program), describe_nearest(nearest(program)))
-    sections = [Section(notes=(source,)), Section(notes=description), _summary(simplification)]
+    sections = [
+        Section(notes=(source,)),
+        Section(notes=description),
+        _summary_section(simplification),
+    ]
     if simplification.confirmation:
-        sections.append(_confirmation(simplification, simplification.confirmation))
+        sections.append(_confirmation_section(simplification, simplification.confirmation))
     if simplification.ablations:
-        sections.append(_ablations(simplification))
+        sections.append(_ablations_section(simplification))
     return Report(tuple(sections))
 
 
-def _summary(simplification: Simplification) -> Section:
+def _summary_section(simplification: Simplification) -> Section:
     source, program = simplification.source, simplification.program
     count, is_partial = len(simplification.steps), simplification.was_interrupted
     sentences = [
-        f"{_statements(source)} and {_states(source)} became "
-        f"{len(program.statements)} and {_states(program)}, in {count} step{'s' * (count != 1)}."
+        f"{_format_statement_count(source)} and {_format_state_count(source)} became "
+        f"{len(program.statements)} and {_format_state_count(program)}, "
+        f"in {count} step{'s' * (count != 1)}."
         if count or is_partial or simplification.ended_early
         else "There is nothing to simplify."
     ]
@@ -81,7 +89,7 @@ def _summary(simplification: Simplification) -> Section:
     return Section(notes=plain_notes(*sentences))
 
 
-def _confirmation(simplification: Simplification, cost: Cost) -> Section:
+def _confirmation_section(simplification: Simplification, cost: Cost) -> Section:
     """Return the cost of the result on each task, on fresh seeds."""
     columns = (Column("task"), Column("mean", "+.4f"), Column("at most (95%)", "+.4f"))
     rows = [Row((task, *of_task)) for task, of_task in cost.per_task.items()]
@@ -89,23 +97,26 @@ def _confirmation(simplification: Simplification, cost: Cost) -> Section:
     return Section(
         f"Cost compared with the original, in log loss, on {cost.seeds} fresh seeds:",
         table=Table(columns, tuple(rows)),
-        notes=plain_notes(_verdict(simplification)),
+        notes=plain_notes(_verdict_sentence(simplification)),
     )
 
 
-def _verdict(simplification: Simplification) -> str:
-    limit, worst = (
-        f"{factor * simplification.settings['limit']:g}" for factor in (1, TASK_LIMIT_FACTOR)
-    )
+def _verdict_sentence(simplification: Simplification) -> str:
+    limit = simplification.settings["limit"]
+    mean_limit, task_limit = f"{limit:g}", f"{TASK_LIMIT_FACTOR * limit:g}"
     if simplification.unconfirmed:
         tasks = ", ".join(simplification.unconfirmed)
-        return f"Not shown to cost less than {limit} in the mean, {worst} on each task: {tasks}."
+        return (
+            f"Not shown to cost less than {mean_limit} in the mean, {task_limit} on each task: "
+            f"{tasks}."
+        )
     return (
-        f"The program costs less than {limit} in the mean and less than {worst} on each task (95%)."
+        f"The program costs less than {mean_limit} in the mean and less than {task_limit} on each "
+        "task (95%)."
     )
 
 
-def _ablations(simplification: Simplification) -> Section:
+def _ablations_section(simplification: Simplification) -> Section:
     """Return the cost of leaving out each statement: in the mean, and on the worst task."""
     columns = (
         Column("statement", wraps=True, min_width=12),  # the only column that shrinks
@@ -117,13 +128,16 @@ def _ablations(simplification: Simplification) -> Section:
     rows = []
     for ablation in simplification.ablations:
         cost = ablation.cost
-        task, (most, _) = max(cost.per_task.items(), key=lambda pair: pair[1][0])
-        text = f"{cost.mean:+.4f} \N{PLUS-MINUS SIGN} {(cost.high - cost.low) / 2:.4f}"
-        rows.append(Row((ablation.statement, ablation.instead, Cell(cost.mean, text), most, task)))
+        worst_task, (highest_mean, _) = max(cost.per_task.items(), key=lambda pair: pair[1][0])
+        half_width = (cost.high - cost.low) / 2
+        cost_cell = Cell(cost.mean, f"{cost.mean:+.4f} \N{PLUS-MINUS SIGN} {half_width:.4f}")
+        cells = (ablation.statement, ablation.instead, cost_cell, highest_mean, worst_task)
+        rows.append(Row(cells))
     ablations, sentences = simplification.ablations, []
-    doubtful = [each.statement for each in ablations if not is_needed(each.cost.low)]
-    if doubtful:
-        sentences.append(f"Not shown to be needed on these tasks: {'; '.join(doubtful)}.")
+    not_shown_to_be_needed = [each.statement for each in ablations if not is_needed(each.cost.low)]
+    if not_shown_to_be_needed:
+        statements = "; ".join(not_shown_to_be_needed)
+        sentences.append(f"Not shown to be needed on these tasks: {statements}.")
     if any(each.cost.high >= _MAX_COST for each in ablations):
         sentences.append(f"Costs are capped at {_MAX_COST:+.3f}, which is four times the loss.")
     seeds = ablations[0].cost.seeds
@@ -134,11 +148,11 @@ def _ablations(simplification: Simplification) -> Section:
     )
 
 
-def _statements(program: Program) -> str:
+def _format_statement_count(program: Program) -> str:
     count = len(program.statements)
     return f"{count} statement{'s' * (count != 1)}"
 
 
-def _states(program: Program) -> str:
+def _format_state_count(program: Program) -> str:
     count = len(program.states)
     return f"{count or 'no'} state{'s' * (count != 1)}"

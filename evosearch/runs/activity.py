@@ -15,6 +15,7 @@ from evosearch.files import read_bytes, write_text
 ACTIVITY = "activity.json"
 _SECONDS_BETWEEN_WRITES = 1.0
 _MAX_BYTES = 2**20
+"""Maximum size of the file that is read."""
 
 
 class WorkerActivity(NamedTuple):
@@ -71,6 +72,7 @@ class Activity:
         return [WorkerActivity(name, text, since) for name, (text, since) in activities]
 
     def _write(self) -> None:
+        """Write the activities once a second if they have changed, until the search ends."""
         last_written = None
         while not self._ended.wait(_SECONDS_BETWEEN_WRITES):
             activities = self.now()

@@ -73,7 +73,7 @@ def measurement_of(row: MeasurementRow) -> Measurement:
 
 
 def reject_rows(births: Iterable[Birth]) -> list[RejectRow]:
-    """Return the rows of rejected drafts, one for each generated program and reason."""
+    """Return the counts of rejected drafts: a row for each generated program and reason."""
     return [
         RejectRow(birth.request, birth.id, reason, count)
         for birth in births
@@ -84,7 +84,7 @@ def reject_rows(births: Iterable[Birth]) -> list[RejectRow]:
 def measurement_rows(
     request: Request, measurements: Mapping[str, Measurement]
 ) -> list[MeasurementRow]:
-    """Return the rows of one request's measurements, one for each task."""
+    """Return the rows of a request's measurements: a row for each task."""
     record, seed = request.record, request.seed
     return [
         MeasurementRow(
@@ -110,7 +110,13 @@ def measurement_rows(
 def validation_rows(
     champion: int, program: int, validations: Iterable[Validation]
 ) -> list[ValidationRow]:
-    """Return the rows of a champion's validations, given its number and its program's id."""
+    """Return the rows of a champion's validations: a row for each task and seed.
+
+    Args:
+        champion: Number of the champion.
+        program: Id of the champion's program.
+        validations: The champion's validations.
+    """
     return [
         ValidationRow(
             champion,
@@ -133,7 +139,13 @@ def validation_of(row: ValidationRow) -> Validation:
 
 
 def progress_row(evolution: Evolution, elapsed: float, stop_reason: str | None) -> ProgressRow:
-    """Return the row of a search's progress; the arguments are those of `Store.set_progress`."""
+    """Return the row of a search's progress.
+
+    Args:
+        evolution: The search.
+        elapsed: Seconds spent by all processes of the search.
+        stop_reason: Why the search ended; None if it has not ended.
+    """
     counts = evolution.counts
     return ProgressRow(
         1,
@@ -149,7 +161,7 @@ def progress_row(evolution: Evolution, elapsed: float, stop_reason: str | None) 
 
 
 def tuning_row(task: str, params: int, tuner: Tuner) -> TuningRow:
-    """Return the row of the baseline's tuned learning rate and the trials that chose it."""
+    """Return the row of the baseline's tuned learning rate on a task, with all trials."""
     trials = json.dumps(
         {f"{rate:g}": _none_if_infinite(loss) for rate, loss in sorted(tuner.losses.items())}
     )

@@ -19,7 +19,7 @@ from evosearch.runs.rows import MeasurementRow
 
 @dataclass(frozen=True)
 class Cost:
-    """Number of trainings and number of weight updates in all these trainings."""
+    """Number of trainings, and number of weight updates in these trainings."""
 
     trainings: int = 0
     updates: int = 0

@@ -1,9 +1,9 @@
 """Comparison of searches at equal cost: the fitness of the current champion against cost.
 
 A curve changes at the cost at which a challenger beat the champion and replaced it. The new value
-of the curve is the new champion's confirmed fitness. So the curve shows what a search would have
-returned if the search had stopped at that cost. A curve is not a running maximum, which would
-favour lucky estimates, so a curve may decrease by chance.
+of the curve is the new champion's confirmed fitness. At each cost, a curve shows what the search
+would have returned if the search had stopped at that cost. A curve is not a running maximum, which
+would favour lucky estimates, so a curve may decrease by chance.
 
 Runs form one group if they differ only in their seed and in settings that a resumed run may change,
 such as the maximum number of programs.
@@ -47,7 +47,7 @@ class FitnessCurve(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Mean, minimum and maximum over the runs of a group."""
+    """Mean, minimum (`low`) and maximum (`high`) over the runs of a group."""
 
     mean: float
     low: float
@@ -206,16 +206,17 @@ def compare_runs(runs: Sequence[Run], unit: Unit = Unit.UPDATES) -> RunCompariso
     """
     if not runs:
         raise UsageError("there is nothing to compare; name one or more runs")
-    grouped: dict[str, list[Run]] = {}
+    runs_by_settings: dict[str, list[Run]] = {}
     for run in runs:
-        grouped.setdefault(json.dumps(_settings(run.config)), []).append(run)
-    _check_comparable(runs[0], grouped.values())
+        runs_by_settings.setdefault(json.dumps(_settings(run.config)), []).append(run)
+    lists_of_runs = list(runs_by_settings.values())
+    _check_comparable(runs[0], lists_of_runs)
     first = _settings(runs[0].config)
     groups = []
-    for name, members in zip(_names(list(grouped.values())), grouped.values(), strict=True):
-        settings = _settings(members[0].config)
+    for name, group_runs in zip(_names(lists_of_runs), lists_of_runs, strict=True):
+        settings = _settings(group_runs[0].config)
         differing = {key: settings[key] for key in settings if settings[key] != first[key]}
-        groups.append(Group(name, tuple(_run_curves(run, unit) for run in members), differing))
+        groups.append(Group(name, tuple(_run_curves(run, unit) for run in group_runs), differing))
     lowest_cost = min(unit.of(run.cost) for group in groups for run in group.runs)
     costs = tuple(round(fraction * lowest_cost) for fraction in _COST_FRACTIONS)
     return RunComparison(tuple(groups), unit, costs)
@@ -223,19 +224,20 @@ def compare_runs(runs: Sequence[Run], unit: Unit = Unit.UPDATES) -> RunCompariso
 
 def _check_comparable(first: Run, groups: Iterable[Sequence[Run]]) -> None:
     for runs in groups:
-        seen: dict[int, Run] = {}
+        run_by_seed: dict[int, Run] = {}
         for run in runs:
             if set(run.config.tasks) != set(first.config.tasks):
                 raise UsageError(
                     f"{run.directory} and {first.directory} were searched on different tasks, so "
                     "their fitness cannot be compared; compare programs with `evosearch eval`"
                 )
-            if run.config.seed in seen:
+            if run.config.seed in run_by_seed:
+                other = run_by_seed[run.config.seed]
                 raise UsageError(
-                    f"{run.directory} and {seen[run.config.seed].directory} are the same search "
-                    "with the same seed; name only one of them"
+                    f"{run.directory} and {other.directory} are the same search with the same "
+                    "seed; name only one of them"
                 )
-            seen[run.config.seed] = run
+            run_by_seed[run.config.seed] = run
 
 
 def _run_curves(run: Run, unit: Unit) -> RunCurves:
@@ -272,7 +274,8 @@ def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
 
     The prefix of a group is the name of its first directory without a number at the end. A group
     of several runs is named after its prefix if the names of all its directories begin with the
-    prefix and no other group has the same prefix. Otherwise it is named after its first directory.
+    prefix and no other group has the same prefix. Any other group is named after its first
+    directory.
     """
     directories = [[run.directory.absolute().name for run in runs] for runs in groups]
     prefixes = [names[0].rstrip("0123456789").rstrip("-_.") for names in directories]

@@ -29,7 +29,7 @@ BEST = "best.txt"
 """The file with the text of the champion's program."""
 _LOCK = "lock"
 _LOCK_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""The lock of an untrusted run may be a link, or a pipe that blocks when it is opened."""
+"""Flags for opening the lock, which in an untrusted run may be a link or a pipe."""
 _UNFINISHED = "run.db.new"
 """The database while a run is created; renamed to `DATABASE` once all other files are written."""
 _LOCK_TIMEOUT_SECONDS = 10
@@ -50,7 +50,7 @@ def create(
         files: Texts of further files, by name.
 
     Raises:
-        UsageError: The directory holds a run, or a file of another kind would be overwritten.
+        UsageError: The directory holds a run, or files that the run would overwrite.
         EvosearchError: The directory cannot be written, or another process creates a run in it.
     """
     path = directory / DATABASE
@@ -144,6 +144,7 @@ def _create_database(path: Path, meta: Mapping[str, str]) -> None:
 
 
 def _remove(path: Path) -> None:
+    """Delete a database and the files that SQLite creates beside it, if they exist."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
@@ -202,8 +203,8 @@ def _schema_version(path: Path, connection: sqlite3.Connection) -> int:
     row = connection.execute("select value from meta where key = 'schema_version'").fetchone()
     if row is None or not re.fullmatch("[1-9][0-9]{0,3}", str(row[0])):
         raise EvosearchError(f"{path} is damaged (no schema version); restore it from a copy")
-    query = "select count(*) from sqlite_master where type in ('view', 'trigger')"
-    if connection.execute(query).fetchone()[0]:  # reading a view could take forever
+    count_views = "select count(*) from sqlite_master where type in ('view', 'trigger')"
+    if connection.execute(count_views).fetchone()[0]:  # reading a view could take forever
         raise EvosearchError(
             f"{path} is damaged (it has views or triggers); restore it from a copy"
         )

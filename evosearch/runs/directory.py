@@ -19,12 +19,13 @@ from evosearch.runs.store import Store
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 _MAX_ENVIRONMENT_BYTES = 2**20
-"""Typical runs need less than 10,000 bytes."""
+"""Maximum size of `environment.json`; typical files have less than 10,000 bytes."""
 
 
 def free_directory(name: str = "search") -> Path:
     """Return the first of `runs/NAME`, `runs/NAME-2`, `runs/NAME-3`, ... that does not exist."""
-    candidates = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+    numbered = (Path("runs") / f"{name}-{number}" for number in itertools.count(2))
+    candidates = itertools.chain([Path("runs") / name], numbered)
     return next(path for path in candidates if not path.exists())
 
 
@@ -57,8 +58,8 @@ def read_config(directory: Path) -> Config:
         UsageError: The directory holds no run, or its configuration is damaged.
     """
     if not (directory / CONFIG).exists():
-        why = f"{CONFIG} is missing" if directory.is_dir() else "there is no such directory"
-        raise UsageError(f"{directory} holds no run ({why}); check the path")
+        cause = f"{CONFIG} is missing" if directory.is_dir() else "there is no such directory"
+        raise UsageError(f"{directory} holds no run ({cause}); check the path")
     try:
         settings = read_toml(directory / CONFIG)
     except UsageError as error:

@@ -20,7 +20,7 @@ from primitives import parse
 
 CHECKSUM = "sha256"
 _MAX_BYTES = 64 * 2**20
-"""Documents of typical runs have less than 1,000,000 bytes."""
+"""Maximum size of a document; those of typical runs have less than 1,000,000 bytes."""
 
 
 class Document(BaseModel):
@@ -48,8 +48,9 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
     Raises:
         EvosearchError: The file cannot be written.
     """
-    plain = json.loads(json.dumps(document, allow_nan=False))
-    text = json.dumps({**plain, CHECKSUM: checksum(plain)}, indent=2)
+    # The checksum is that of the values that a reader of the file gets.
+    json_values = json.loads(json.dumps(document, allow_nan=False))
+    text = json.dumps({**json_values, CHECKSUM: checksum(json_values)}, indent=2)
     write_text(path, text + "\n", follow=False)
 
 

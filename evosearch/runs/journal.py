@@ -15,6 +15,7 @@ from evosearch.runs.database import BEST, LOG
 from primitives import Program
 
 _MAX_BYTES = 2**20
+"""Maximum size of `best.txt` when it is read."""
 
 
 class Journal:

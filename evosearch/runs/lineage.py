@@ -1,7 +1,7 @@
 """Lineage of a program since the initial program, and the family tree of the champions.
 
-Mutations that do not change what a program computes (dead code, renamings) are neutral drift:
-consecutive programs with the same semantic key are folded into one ancestor.
+A mutation that does not change what a program computes, such as a new dead statement, is neutral.
+Consecutive programs with the same semantic key count as one ancestor.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def lineage(run: Run, number: int) -> list[Ancestor]:
 
 
 def _ancestor_of(run: Run, rows: Sequence[ProgramRow]) -> Ancestor:
+    """Return the ancestor of consecutive programs with the same semantic key."""
     first = rows[0]
     measured = run.measured(first.key)
     return Ancestor(

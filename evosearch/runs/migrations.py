@@ -49,28 +49,32 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, table: Table[Any]) -> None:
+    """Create a table with the current schema and copy the rows of the old table."""
     old_columns = {row[1] for row in connection.execute(f"pragma table_info({table.name})")}
     if not old_columns:
         connection.execute(table.schema)
         return
     connection.execute(f"alter table {table.name} rename to old_{table.name}")
     connection.execute(table.schema)
-    old_names = {column: _OLD_NAMES.get((table.name, column), column) for column in table.columns}
-    old_names = {column: old for column, old in old_names.items() if old in old_columns}
+    names = {column: _OLD_NAMES.get((table.name, column), column) for column in table.columns}
+    old_names = {column: name for column, name in names.items() if name in old_columns}
     defaults = {
         column: _DEFAULTS.get((table.name, column))
         for column in table.columns
         if column not in old_names
     }
     if table is PROGRESS:
-        # A limit cannot have decided requests before that of the last program.
+        # A limit cannot have decided requests before the request of the last program.
         defaults["limited_from"] = _last_programs_request(connection)
         defaults |= {name: _count(connection, name) for name in ("programs", "tests", "champions")}
     query = f"select {', '.join(old_names.values())} from old_{table.name}"
     for values in connection.execute(query).fetchall():
         row = dict(zip(old_names, values, strict=True)) | defaults
         if table is PROGRESS:
-            row = {k: 0 if v is None and k != "stop_reason" else v for k, v in row.items()}
+            row = {
+                name: 0 if value is None and name != "stop_reason" else value
+                for name, value in row.items()
+            }
         connection.execute(table.insertion, table.stored(table.row(**row)))
     connection.execute(f"drop table old_{table.name}")
 

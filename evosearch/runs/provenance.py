@@ -1,8 +1,9 @@
-"""Code, libraries, machine and tasks with which a run was made.
+"""Provenance of a run: the code, libraries, computer and tasks with which it was made.
 
-A search is a function of its configuration and of the modules in `DECIDING_MODULES`. A run stores a
-digest of these modules. If a replay differs from the record and the digest is equal, the record is
-corrupt; if the digest differs, another version made the run.
+What a search decides from its measurements depends only on its configuration and on the modules in
+`DECIDING_MODULES`. A run stores a digest of these modules. If a replay differs from the record
+although the digest is equal, the record is corrupt; if the digest differs, another version made the
+run.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ DECIDING_MODULES = (
 )
 """The modules that determine what a search does with its measurements."""
 _TASKS = "tasks"
+"""Key of the tasks' digests in the table `meta`."""
 _LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "scipy")
 
 
@@ -66,7 +68,7 @@ def code_digest() -> str:
 
 
 @cache
-def _libraries() -> str:
+def _library_versions() -> str:
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES)
 
 
@@ -94,13 +96,13 @@ def current_process_row(number: int, first_request: int) -> ProcessRow:
         first_request,
         version(),
         code_digest(),
-        _libraries(),
+        _library_versions(),
         f"{platform.system()} {platform.machine()}, {', '.join(devices)}",
     )
 
 
 def read_task_digests(store: Store) -> dict[str, dict[str, str]]:
-    """Return the digests of a run's tasks, by task and part; empty if the run has none.
+    """Return the digests of a run's tasks, by task and part; empty for runs of earlier versions.
 
     Raises:
         EvosearchError: The stored digests are damaged.
@@ -118,7 +120,7 @@ def read_task_digests(store: Store) -> dict[str, dict[str, str]]:
 def check_tasks(store: Store, tasks: Mapping[str, Task]) -> None:
     """Check that the tasks are unchanged since the run began; store their digests in a new run.
 
-    Measurements on a changed task cannot be compared with the stored ones.
+    Measurements on a changed task cannot be compared with the stored measurements.
 
     Raises:
         UsageError: A task file, a file that it read, or a bundled data source has changed.
@@ -138,7 +140,7 @@ def check_tasks(store: Store, tasks: Mapping[str, Task]) -> None:
 
 
 def divergence_error(divergence: Divergence, store: Store) -> EvosearchError:
-    """Return the error for a run whose replay differs from the record: the cause and remedies."""
+    """Return the error for a run whose replay differs from the record, with cause and remedies."""
     directory = store.directory
     processes = store.select(PROCESSES, "order by number")
     made_by = (

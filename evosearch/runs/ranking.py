@@ -1,4 +1,4 @@
-"""Fitness of a run's measured programs, computed from measurements without parsing programs."""
+"""Ranking of a run's programs by fitness, which is computed without parsing the programs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE, Interval
 
 _STREAMS = {str(stream): stream for stream in Stream}
+"""Streams of seeds by name."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,12 @@ class Candidate:
 
 @dataclass
 class _KeyScores:
-    """Scores by seed and task of the programs with one semantic key, and the id of the first."""
+    """Scores of the programs with one semantic key, which compute the same updates.
+
+    Attributes:
+        program: Id of the first program with the key.
+        scores: The score by seed and task.
+    """
 
     program: int = 0
     scores: dict[Seed, dict[str, float]] = field(default_factory=dict)
@@ -69,43 +75,45 @@ def candidates(
         ValueError: A row names an unknown stream of seeds.
     """
     result = []
-    for measured in _by_key(rows).values():
-        used_scores = reported_scores(measured.scores)
-        has_skipped = any(len(scores) < len(config.tasks) for scores in used_scores)
-        if used_scores and (include_incomplete or not has_skipped):
-            result.append(_candidate(measured, used_scores, config))
+    for key_scores in _scores_by_key(rows).values():
+        scores_of_seeds = reported_scores(key_scores.scores)
+        has_skipped_tasks = any(len(scores) < len(config.tasks) for scores in scores_of_seeds)
+        if scores_of_seeds and (include_incomplete or not has_skipped_tasks):
+            result.append(_candidate(key_scores, scores_of_seeds, config))
     return result
 
 
-def _by_key(rows: Iterable[MeasurementRow]) -> dict[str, _KeyScores]:
-    by_key: dict[str, _KeyScores] = {}
+def _scores_by_key(rows: Iterable[MeasurementRow]) -> dict[str, _KeyScores]:
+    """Return the scores of the measured programs, by semantic key."""
+    result: dict[str, _KeyScores] = {}
     for row in rows:
-        measured = by_key.setdefault(row.key, _KeyScores())
-        measured.program = row.program
+        key_scores = result.setdefault(row.key, _KeyScores())
+        key_scores.program = row.program
         try:
             seed = Seed(_STREAMS[row.stream], row.seed)
         except KeyError:
             raise ValueError(f"a stream of seeds named {row.stream!r}") from None
-        scores = measured.scores.setdefault(seed, {})
+        scores = key_scores.scores.setdefault(seed, {})
         if not row.stopped:
             scores[row.task] = row.score
-    return by_key
+    return result
 
 
 def _candidate(
-    measured: _KeyScores, used_scores: Sequence[Mapping[str, float]], config: Config
+    key_scores: _KeyScores, scores_of_seeds: Sequence[Mapping[str, float]], config: Config
 ) -> Candidate:
+    """Return the candidate with the scores of its fitness; skipped tasks have the worst score."""
     settings = config.measurement
-    scores: list[Mapping[str, float]] = [
-        {task: seed_scores.get(task, -LARGEST_SCORE) for task in config.tasks}
-        for seed_scores in used_scores
+    complete_scores: list[Mapping[str, float]] = [
+        {task: scores.get(task, -LARGEST_SCORE) for task in config.tasks}
+        for scores in scores_of_seeds
     ]
     return Candidate(
-        measured.program,
-        fitness(scores, settings.noise_floor, settings.largest_gain),
-        scores,
-        is_confirmed(measured.scores),
-        sum(map(len, measured.scores.values())),
+        key_scores.program,
+        fitness(complete_scores, settings.noise_floor, settings.largest_gain),
+        complete_scores,
+        is_confirmed(key_scores.scores),
+        sum(map(len, key_scores.scores.values())),
     )
 
 
@@ -115,16 +123,16 @@ def pareto_front(
     """Return the Pareto front in fitness (lower bound), number of statements and state memory.
 
     Args:
-        programs: The measured programs; of several that are equal in all three measures, the first
-            is returned.
+        programs: The measured programs; of programs that are equal in all three criteria, only the
+            first is in the front.
         statements: Number of live statements, by program id.
-        memory: Function from a program id to its state memory. It parses the program, so it is
-            called only where the other two measures do not decide.
+        memory: Function from a program id to its state memory. The function parses the program, so
+            it is called only where the other two criteria do not decide.
     """
     front: list[Candidate] = []
 
     def least_memory(count: int) -> float:
-        """Minimum over the programs in `front` with at most `count` statements."""
+        """Return the least memory of a program in `front` with at most `count` statements."""
         values = [memory(member.id) for member in front if statements[member.id] <= count]
         return min(values, default=float("inf"))
 

@@ -12,7 +12,7 @@ from evosearch.runs.store import Store
 
 
 class Recorder:
-    """Writer of a search that continues after a replay; the caller commits.
+    """Writes what a search decides after a replay to the run's store; the caller commits.
 
     Args:
         store: The run's store, opened to search.
@@ -23,12 +23,12 @@ class Recorder:
         self._store = store
         self._evolution = replayed.evolution
         self._has_spares = bool(replayed.spares)
-        self._num_tests = len(self._evolution.tests)
+        self._stored_tests = len(self._evolution.tests)
         # The initial champion is only stored with the first measurement.
-        measured = self._evolution.counts.measurements > 0
-        self._num_champions = len(self._evolution.champions) if measured else 0
+        has_measurements = self._evolution.counts.measurements > 0
+        self._stored_champions = len(self._evolution.champions) if has_measurements else 0
         if replayed.set_aside_from is not None:
-            store.set_aside(replayed.set_aside_from, self._num_tests, self._num_champions)
+            store.set_aside(replayed.set_aside_from, self._stored_tests, self._stored_champions)
             for test in self._evolution.tests:
                 store.add_test(test)  # an open test may have been stored with a verdict
             last_progress = store.progress_or_guess()
@@ -46,19 +46,20 @@ class Recorder:
         store.add_measurements(request, measurements)
         if self._has_spares:
             store.remove_spare(request.record.key, request.seed)
-        for test in evolution.tests[max(0, self._num_tests - 1) :]:
+        # The measurements may have decided the last stored test.
+        for test in evolution.tests[max(0, self._stored_tests - 1) :]:
             store.add_test(test)
-        self._num_tests = len(evolution.tests)
-        for number in range(self._num_champions, len(evolution.champions)):
+        self._stored_tests = len(evolution.tests)
+        for number in range(self._stored_champions, len(evolution.champions)):
             store.add_champion(number, evolution.champions[number])
-        self._num_champions = len(evolution.champions)
+        self._stored_champions = len(evolution.champions)
 
     def write_progress(self, elapsed: float, reason: str | None) -> None:
         """Write newly generated programs and the search's counts.
 
         Args:
             elapsed: Seconds spent by all processes of the search.
-            reason: Why the search ended; None while it runs.
+            reason: Why the search ended; None if it has not ended.
         """
         self._write_births()
         self._store.set_progress(self._evolution, elapsed, reason)

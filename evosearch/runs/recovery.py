@@ -1,4 +1,4 @@
-"""Repair of damaged runs: recompute all other rows from measurements and injected programs."""
+"""Repair and forking of runs: all other rows are recomputed from the measurements that replay."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from evosearch.runs.store import Store
 
 @dataclass(frozen=True)
 class ForkResult:
-    """Numbers of requests that `fork` copied and that the original run has.
+    """Result of `fork`.
 
     Attributes:
         copied_requests: Number of requests that replay and were copied.
@@ -105,16 +105,18 @@ def _check_no_measurements_lost(store: Store, evolution: Evolution) -> None:
     """
     stored = store.progress_or_guess()
     derived = evolution.counts
-    derived_rows = (
+    derived_row_counts = (
         (PROGRAMS, derived.generated + 1),
         (TESTS, len(evolution.tests)),
         (CHAMPIONS, len(evolution.champions)),
     )
-    for table, rows in derived_rows:  # this detects the loss even if the counts are lost too
-        if store.count(table) > rows:
+    # The comparison of tables detects the loss even if the stored counts are lost too.
+    for table, derived_count in derived_row_counts:
+        if store.count(table) > derived_count:
             raise EvosearchError(
                 f"measurements are lost: table {table.name} has {store.count(table):,} rows, but "
-                f"only {rows:,} follow from the remaining measurements; restore run.db from a "
+                f"only {derived_count:,} follow from the remaining measurements; restore run.db "
+                "from a "
                 "copy, or continue from the remaining measurements with "
                 f"`evosearch resume {store.directory} --fork NEW`"
             )
@@ -170,7 +172,7 @@ def fork(directory: Path, new: Path) -> ForkResult:
 
 
 def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:
-    """Copy the measurements that replay; return the numbers of copied and of all requests."""
+    """Copy the measurements that replay, and return the numbers of copied and of all requests."""
     measurements = source.select_until_damaged(MEASUREMENTS)
     if len(measurements) < source.count(MEASUREMENTS) and measurements:
         # The request of the last readable row may be incomplete.
@@ -190,8 +192,8 @@ def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:
         copy.clear(MEASUREMENTS)
         copy.clear(PROGRESS)  # its limit was reached after the divergence
         copy.write(MEASUREMENTS, [row for row in measurements if row.request < divergence.request])
-        later = [row for row in injections if (row.request or 0) >= divergence.request]
-        copy.write(INJECTIONS, [row._replace(request=None) for row in later])
+        used_later = [row for row in injections if (row.request or 0) >= divergence.request]
+        copy.write(INJECTIONS, [row._replace(request=None) for row in used_later])
         replayed = replay(config, copy, derive=True)
     write_derived(copy, replayed.evolution)
     programs = {row.id for row in copy.select(PROGRAMS)}
@@ -204,18 +206,19 @@ def _copy(source: Store, copy: Store, config: Config) -> tuple[int, int]:
 
 
 def _first_incomplete_request(rows: Iterable[MeasurementRow], config: Config) -> int | None:
-    """Return the first request that has lost a row; None if there is none.
+    """Return the first request that has lost a row; None if no request has.
 
-    A missing task is only normal if the hurdle or the race may have skipped it. A lost row would
-    otherwise count as a skipped task, with the worst score.
+    A request may have no row of a task only if the hurdle or the race skipped the task. A lost row
+    would count as a skipped task, with the worst score.
     """
-    limits = config.measurement
+    settings = config.measurement
     for _, group in itertools.groupby(rows, lambda row: row.request):
         request_rows = list(group)
         tasks = [row.task for row in request_rows]
-        is_raced = limits.race is not None and request_rows[0].reason == "child"
-        may_skip = is_raced or request_rows[-1].score < limits.hurdle
+        can_lose_race = settings.race is not None and request_rows[0].reason == "child"
+        is_below_hurdle = request_rows[-1].score < settings.hurdle
+        may_skip_tasks = can_lose_race or is_below_hurdle
         is_prefix = tasks == config.tasks[: len(tasks)]
-        if not is_prefix or (len(tasks) < len(config.tasks) and not may_skip):
+        if not is_prefix or (len(tasks) < len(config.tasks) and not may_skip_tasks):
             return request_rows[0].request
     return None

@@ -1,8 +1,8 @@
 """Replay of a run: a new evolution receives the stored measurements, up to the last one.
 
 Each request and each program of the replay is compared with the stored request or program of the
-same number. So a replay either consumes the whole record or reports where the replay differs from
-the record. A replay writes nothing and trains nothing.
+same number. A replay either uses all of the record or reports where the replay differs from the
+record. A replay writes nothing and trains nothing.
 """
 
 from __future__ import annotations
@@ -87,13 +87,16 @@ def replay(
         store: The run's store, which is only read.
         programs: Maximum number of programs of the continued search; None means unlimited.
         trainings: Maximum number of trainings of the continued search; None means unlimited.
-        on_progress: Called with the number of replayed requests and of all requests. It may raise
-            an exception to stop the replay.
+        on_progress: Function that is called with the number of replayed requests and of all
+            requests. The function may raise an exception to stop the replay.
         add_injections: Called before each request beyond the record, to pass new injections to the
             evolution.
-        derive: Whether to read only measurements from the record. Programs and verdicts, which
-            follow from them, are then not compared, and all programs are in
+        derive: Whether to read only measurements from the record. Stored programs and verdicts are
+            then not compared with the replay, and all programs are in
             `ReplayResult.evolution.births`.
+
+    Returns:
+        The search at the end of the record.
 
     Raises:
         Divergence: The replay differs from the record.
@@ -120,8 +123,8 @@ class _Replay:
         self._stored_rows: dict[int, list[MeasurementRow]] = defaultdict(list)
         for row in store.select(MEASUREMENTS, "order by rowid"):
             self._stored_rows[row.request].append(row)
-        self._total = len(self._stored_rows)
-        self._last = max(self._stored_rows, default=0)
+        self._stored_request_count = len(self._stored_rows)
+        self._last_stored_request = max(self._stored_rows, default=0)
         self._programs = {} if derive else {row.id: row for row in store.select(PROGRAMS)}
         self._limited_from = store.progress_or_guess().limited_from
         self._injections = deque(
@@ -145,15 +148,19 @@ class _Replay:
             self._tell(in_flight.popleft())
         self._check_record_is_consumed()
         evolution.births.extend(self._new_births)
-        return ReplayResult(evolution, in_flight, self._spares(), self._set_aside_from)
+        return ReplayResult(evolution, in_flight, self._collect_spares(), self._set_aside_from)
 
     def _next_request(self) -> Request | None:
-        """Return the next request, after comparing it with the record; None if a limit ends it."""
+        """Return the next request, after comparing it with the record; None after a limit."""
         evolution = self._evolution
-        self._inject()
+        self._inject_due_programs()
         request = evolution.ask(*self._limits)
         self._check_births()
-        if request is None or self._set_aside_from is not None or request.number > self._last:
+        if (
+            request is None
+            or self._set_aside_from is not None
+            or request.number > self._last_stored_request
+        ):
             return request
         rows = self._stored_rows.get(request.number)
         if not _is_same_request(request, rows):
@@ -163,7 +170,7 @@ class _Replay:
         return request
 
     def _is_stored(self, number: int) -> bool:
-        """Whether the record has results of a request that are not set aside."""
+        """Whether the record has measurements of a request, and they are not set aside."""
         is_set_aside = self._set_aside_from is not None and number >= self._set_aside_from
         return number in self._stored_rows and not is_set_aside
 
@@ -171,9 +178,11 @@ class _Replay:
         rows = self._stored_rows.pop(request.number)
         scores = {row.task: measurement_of(row).score for row in rows}
         self._evolution.tell(request, scores)
-        self._on_progress(self._total - len(self._stored_rows), self._total)
+        self._on_progress(
+            self._stored_request_count - len(self._stored_rows), self._stored_request_count
+        )
 
-    def _inject(self) -> None:
+    def _inject_due_programs(self) -> None:
         """Pass injected programs to evolution at the request at which the search used them."""
         number = self._evolution.next_request
         while self._injections and self._injections[0].request == number:
@@ -182,7 +191,7 @@ class _Replay:
                 self._evolution.inject(row.id, parse(row.source))
             except ProgramError as error:
                 raise Divergence(number, f"the injected program i{row.id}", str(error)) from None
-        is_beyond_record = number > self._last or self._set_aside_from is not None
+        is_beyond_record = number > self._last_stored_request or self._set_aside_from is not None
         if is_beyond_record and not self._programs:
             self._add_injections(self._evolution)
 
@@ -220,7 +229,7 @@ class _Replay:
         """Check that all stored measurements, programs and verdicts were replayed or set aside.
 
         Raises:
-            Divergence: Some were not.
+            Divergence: The replay did not use all of the record.
         """
         if self._stored_rows and self._set_aside_from is None:
             first = min(self._stored_rows)
@@ -232,9 +241,10 @@ class _Replay:
             self._check_verdicts()
 
     def _check_verdicts(self) -> None:
-        """Compare tests and champions with the record, unless it has no measurements yet."""
+        """Compare tests and champions with the record, if the record has measurements."""
         evolution = self._evolution
-        # Schema version 1 has no `seeds`; `difference` and `low` follow from the scores.
+        # Seeds are not compared, since schema version 1 does not have them. The columns
+        # `difference` and `low` follow from the scores.
         tests = [(row.challenger, row.defender, row.won) for row in map(test_row, evolution.tests)]
         stored_tests = [
             (row.challenger, row.defender, row.won)
@@ -246,10 +256,11 @@ class _Replay:
             ("tests (challenger, defender, won)", stored_tests, tests),
             ("champions", stored_champions, champions),
         ):
-            if self._total and stored != replayed:
+            if self._stored_request_count and stored != replayed:
                 raise Divergence(evolution.next_request, f"{name} {stored}", f"{name} {replayed}")
 
-    def _spares(self) -> dict[tuple[str, Seed], Measurements]:
+    def _collect_spares(self) -> dict[tuple[str, Seed], Measurements]:
+        """Return stored spares, and the measurements that this replay has set aside."""
         rows = [row for rows in self._stored_rows.values() for row in rows]
         spares: dict[tuple[str, Seed], Measurements] = defaultdict(dict)
         for row in [*self._store.select(SPARES), *rows]:

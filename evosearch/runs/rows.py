@@ -1,7 +1,7 @@
 """The tables of a run's database and the types of their rows.
 
-Each row has a CRC-32 of its values, which is checked when the row is read. So a changed byte is an
-error and cannot change a result silently.
+Each row has a CRC-32 checksum of its values, which is checked when the row is read. A changed byte
+is therefore an error and cannot change a result without notice.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class ProcessRow(NamedTuple):
 
     Attributes:
         number: 1 for the process that began the run, then 2, 3, ...
-        started: Time at which it started, in UTC.
-        first_request: The first request that it measured.
+        started: Time at which the process started, in UTC.
+        first_request: The first request that the process measured.
         version: Version of evosearch.
         code: Digest of the code that determines a search (`evosearch.runs.provenance`).
         libraries: Names and versions of libraries, on one line.
@@ -49,8 +49,8 @@ class ProgramRow(NamedTuple):
     Attributes:
         id: Number of the program; 0 is the initial program.
         request: The request for which the program was generated.
-        parent: Id of the parent; None if there is none.
-        mutation: Description of the mutation; `initial` or `injected` if there is none.
+        parent: Id of the parent; None for an initial or injected program.
+        mutation: Description of the mutation; `initial` or `injected` for a program without parent.
         key: The semantic key.
         source: Text of the program.
         statements: Number of statements.
@@ -119,7 +119,14 @@ class TuningRow(NamedTuple):
 
 
 class RejectRow(NamedTuple):
-    """Number of drafts of a program that were rejected for one reason."""
+    """Count of drafts that were rejected before a child of a mutation was valid.
+
+    Attributes:
+        request: The request for which the child was generated.
+        program: Id of the child.
+        reason: Kind of the edit that made the drafts.
+        drafts: Number of rejected drafts.
+    """
 
     request: int
     program: int
@@ -136,7 +143,7 @@ class TestRow(NamedTuple):
         seeds: JSON array of the numbers of the seeds.
         difference: Mean score difference, challenger minus champion; None before the first pair.
         low: Lower confidence bound of the difference at the last finished stage.
-        won: Whether the challenger won; None while the test is open.
+        won: Whether the challenger won; None before the test is decided.
     """
 
     number: int
@@ -156,7 +163,7 @@ class ChampionRow(NamedTuple):
         program: Id of the program.
         key: The program's semantic key.
         test: Number of the test that the champion won; None if the champion won no test.
-        confirmed_on: JSON array of the numbers of the confirmation seeds.
+        confirmed_on: JSON array of the numbers of the confirming seeds.
     """
 
     number: int
@@ -173,7 +180,7 @@ class ValidationRow(NamedTuple):
         champion: Number of the champion.
         program: Id of the champion's program.
         task: Name of the validation task.
-        seed: The seed.
+        seed: Number of the seed.
         lr: Tuned multiplier of the program's own learning rate.
         loss, baseline: Final loss of the program and of the baseline; None if it is infinite.
         score: Log ratio of the baseline's loss to the program's, clipped.
@@ -195,8 +202,8 @@ class InjectionRow(NamedTuple):
     Attributes:
         id: Number of the injection, from 1.
         source: Text of the program.
-        request: The request for which the search used the program; None before that.
-        withdrawn: Why the injection was set aside; None if it was not.
+        request: The request for which the search used the program; None if it has not been used.
+        withdrawn: Why the program was withdrawn or set aside; None if it was not.
     """
 
     id: int
@@ -206,12 +213,12 @@ class InjectionRow(NamedTuple):
 
 
 class ProgressRow(NamedTuple):
-    """Counts and state of the search at the last commit.
+    """Counts and state of the search at the last commit; see `RunStatus` for the other attributes.
 
     Attributes:
         one: Always 1: the primary key of the only row.
         limited_from: The first request that a limit on programs, trainings or minutes decided;
-            None while no limit has been reached.
+            None if no limit has been reached.
         programs, tests, champions: Number of rows in these tables, to detect lost rows.
     """
 
@@ -266,37 +273,40 @@ class Table(Generic[R]):
 
     @cached_property
     def _types(self) -> tuple[tuple[type, bool], ...]:
-        """For each column its Python type and whether it may be None."""
+        """For each column its Python type, and whether its values may be None."""
         result = []
         for hint in get_type_hints(self.row).values():
             members = get_args(hint) or (hint,)
-            plain = next(member for member in members if member is not types.NoneType)
-            result.append((plain, get_origin(hint) is types.UnionType))
+            python_type = next(member for member in members if member is not types.NoneType)
+            result.append((python_type, get_origin(hint) is types.UnionType))
         return tuple(result)
 
     @cached_property
-    def _allowed(self) -> tuple[tuple[type, ...], ...]:
+    def _allowed_types(self) -> tuple[tuple[type, ...], ...]:
+        """For each column the types in which SQLite may return its values."""
         return tuple(
-            (*_STORED_TYPES[plain], *((types.NoneType,) if nullable else ()))
-            for plain, nullable in self._types
+            (*_STORED_TYPES[python_type], *((types.NoneType,) if nullable else ()))
+            for python_type, nullable in self._types
         )
 
     @cached_property
     def _conversions(self) -> tuple[Callable[[Any], Any], ...]:
-        """Functions that convert values to the plain types that SQLite returns."""
-        return tuple(_CONVERSIONS[plain] for plain, _ in self._types)
+        """For each column the function that converts its values to the type that SQLite returns."""
+        return tuple(_CONVERSIONS[python_type] for python_type, _ in self._types)
 
     @cached_property
     def _boolean_columns(self) -> tuple[int, ...]:
         """Indices of the boolean columns."""
-        return tuple(index for index, (plain, _) in enumerate(self._types) if plain is bool)
+        return tuple(
+            index for index, (python_type, _) in enumerate(self._types) if python_type is bool
+        )
 
     @cached_property
     def schema(self) -> str:
         """SQL statement that creates the table."""
         columns = [
-            f"{name} {_SQL_TYPES[plain]}{'' if nullable else ' not null'}"
-            for name, (plain, nullable) in zip(self.columns, self._types, strict=True)
+            f"{name} {_SQL_TYPES[python_type]}{'' if nullable else ' not null'}"
+            for name, (python_type, nullable) in zip(self.columns, self._types, strict=True)
         ]
         if self.key:
             columns.append(f"primary key ({', '.join(self.key)})")
@@ -307,8 +317,8 @@ class Table(Generic[R]):
     def insertion(self) -> str:
         """SQL statement that inserts a row or replaces the row with the same primary key."""
         names = ", ".join((*self.columns, "checksum"))
-        marks = ", ".join("?" * (len(self.columns) + 1))
-        return f"insert or replace into {self.name} ({names}) values ({marks})"
+        placeholders = ", ".join("?" * (len(self.columns) + 1))
+        return f"insert or replace into {self.name} ({names}) values ({placeholders})"
 
     @cached_property
     def selection(self) -> str:
@@ -316,7 +326,7 @@ class Table(Generic[R]):
         return f"select {', '.join((*self.columns, 'checksum'))} from {self.name}"
 
     def stored(self, row: R) -> tuple[Any, ...]:
-        """Return the values of a row as SQLite stores them, the checksum last."""
+        """Return the values of a row as SQLite stores them, followed by their checksum."""
         values = tuple(
             value if value is None else convert(value)
             for value, convert in zip(row, self._conversions, strict=True)
@@ -324,7 +334,7 @@ class Table(Generic[R]):
         return (*values, _checksum(values))
 
     def read(self, stored: Sequence[Any]) -> R:
-        """Return the row with these stored values, of which the last is the checksum.
+        """Return the row of stored values, of which the last is the checksum.
 
         Raises:
             RowError: A value has the wrong type, or the checksum does not match.
@@ -346,13 +356,14 @@ class Table(Generic[R]):
         return set()
 
     def _check_types(self, value_types: tuple[type, ...]) -> None:
-        for name, value_type, allowed in zip(self.columns, value_types, self._allowed, strict=True):
-            if value_type not in allowed:
+        columns = zip(self.columns, value_types, self._allowed_types, strict=True)
+        for name, value_type, allowed_types in columns:
+            if value_type not in allowed_types:
                 raise RowError(f"{name} is {value_type.__name__}")
         self._checked_types.add(value_types)
 
     def is_undamaged(self, stored: Sequence[Any]) -> bool:
-        """Whether `read` accepts these stored values."""
+        """Whether `read` accepts the stored values of a row."""
         try:
             self.read(stored)
         except RowError:
@@ -384,7 +395,7 @@ PROCESSES = Table("processes", ProcessRow, ("number",))
 PROGRAMS = Table("programs", ProgramRow, ("id",))
 MEASUREMENTS = Table("measurements", MeasurementRow, _MEASUREMENT_KEY)
 SPARES = Table("spares", MeasurementRow, _MEASUREMENT_KEY)
-"""Measurements made after a limit that the continued search has not requested yet."""
+"""Measurements that a search made after a limit and that the resumed search has not requested."""
 TUNING = Table("tuning", TuningRow, ("task",))
 REJECTS = Table("rejects", RejectRow)
 TESTS = Table("tests", TestRow, ("number",))

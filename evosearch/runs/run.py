@@ -44,7 +44,7 @@ _MAX_IDS_PER_QUERY = 500
 
 
 class Run:
-    """Read access to a run directory, in which another process may be searching.
+    """A run that is read from its directory, in which another process may be searching.
 
     Args:
         directory: The run's directory.
@@ -103,9 +103,9 @@ class Run:
         return self.measured(rows[0].key) if rows else None
 
     def _last_validation(self) -> Estimate | None:
-        """Return the champion's validation; None if the champion is not (yet) validated."""
-        last = self._store.largest(CHAMPIONS, "number")
-        return None if last is None else self.validations().get(last)
+        """Return the champion's validation; None if the champion has no validation."""
+        number = self._store.largest(CHAMPIONS, "number")
+        return None if number is None else self.validations().get(number)
 
     def top(self, n: int | None = 10, *, pareto: bool = False) -> list[MeasuredProgram]:
         """Return the best programs, sorted by the lower bound of fitness, then by id.
@@ -117,11 +117,11 @@ class Run:
             pareto: Whether to return only the Pareto front in fitness (lower bound), live
                 statements and state memory.
         """
-        ranked = self._candidates()
+        programs = self._candidates()
         if pareto:
-            ranked = self._pareto_front(ranked)
-        ranked.sort(key=lambda candidate: (-candidate.fitness.low, candidate.id))
-        return self._measured_programs(ranked[:n])
+            programs = self._pareto_front(programs)
+        programs.sort(key=lambda candidate: (-candidate.fitness.low, candidate.id))
+        return self._measured_programs(programs[:n])
 
     def program(self, number: int) -> Program:
         """Return a generated program by its id.
@@ -129,7 +129,7 @@ class Run:
         Raises:
             UsageError: There is no program with this id.
         """
-        return self._parsed(self.row(number).source)
+        return self._parse(self.row(number).source)
 
     def row(self, number: int) -> ProgramRow:
         """Return the database row of a generated program by its id.
@@ -146,16 +146,16 @@ class Run:
         return rows[0]
 
     def injected(self, number: int) -> Program:
-        """Return an injected program by the number that `evosearch inject` printed.
+        """Return an injected program by the id that `evosearch inject` printed, without the `i`.
 
         Raises:
-            UsageError: There is no injection of this number.
+            UsageError: There is no injected program with this id.
         """
         if not 0 <= number < 2**63 or not (
             rows := self._store.select(INJECTIONS, "where id = ?", number)
         ):
             raise UsageError(f"{self.directory} has no injected program i{number}")
-        return self._parsed(rows[0].source)
+        return self._parse(rows[0].source)
 
     def champion(self) -> Program:
         """Return the champion's program.
@@ -171,7 +171,7 @@ class Run:
         return parse(best.source)
 
     def save_funnel(self, document: Mapping[str, Any]) -> None:
-        """Write the result of `evosearch.evaluation.funnel` for this run's programs.
+        """Write the result of a funnel with this run's programs to `funnel.json`.
 
         Raises:
             EvosearchError: The file cannot be written.
@@ -191,7 +191,7 @@ class Run:
         """Return the program that won the funnel.
 
         Raises:
-            UsageError: There was no funnel, or no program passed it.
+            UsageError: There was no funnel, or no program passed the funnel.
         """
         document = self.funnel()
         if document is None:
@@ -203,7 +203,7 @@ class Run:
         return parse(document.winner.source)
 
     def measured(self, key: str) -> MeasuredProgram | None:
-        """Return the measured program with a semantic key; None if there is none."""
+        """Return the measured program with a semantic key; None if no such program was measured."""
         programs = self._measured_programs(self._candidates(key))
         return programs[0] if programs else None
 
@@ -222,8 +222,8 @@ class Run:
     def champions(self) -> list[ChampionEntry]:
         """Return all champions in order, the initial program first.
 
-        A champion's estimate is from confirmation seeds only; a champion that was replaced before
-        its confirmation has no estimate. If a champion fails on a confirmation seed, the previous
+        A champion's estimate is from its confirming seeds; a champion that was replaced before its
+        confirmation has no estimate. If a champion fails on a confirming seed, the previous
         champion becomes champion again, as a new entry.
         """
         costs = self._running_cost()
@@ -236,33 +236,30 @@ class Run:
             else:
                 request = self._failed_confirmation(previous.key) if previous else 0
             previous = row
-            estimates = [
-                candidate.estimate
-                for candidate in self._candidates(row.key)[:1]
-                if candidate.confirmed or row.number == 0
-            ]
-            entries.append(
-                ChampionEntry(
-                    row.number,
-                    row.program,
-                    costs.get(request, Cost()),
-                    estimates[0] if estimates else None,
-                )
-            )
+            cost = costs.get(request, Cost())
+            entries.append(ChampionEntry(row.number, row.program, cost, self._estimate_of(row)))
         return entries
+
+    def _estimate_of(self, row: ChampionRow) -> Estimate | None:
+        """Return a champion's fitness; None if the champion was not confirmed."""
+        programs = self._candidates(row.key)
+        is_initial = row.number == 0
+        if programs and (programs[0].confirmed or is_initial):
+            return programs[0].estimate
+        return None
 
     def validations(self) -> dict[int, Estimate]:
         """Return the fitness of champions on validation tasks, by the champion's number.
 
-        Champions without validation are left out.
+        The result leaves out champions without validation.
         """
         if not self._store.has_all_validations():
             raise self._incomplete_validation_error()
-        by_program = self._store.validations()
+        validations = self._store.validations()
         return {
-            row.number: self._validated(by_program[row.program])
+            row.number: self._validated_estimate(validations[row.program])
             for row in self._store.select(CHAMPIONS, "order by number")
-            if row.program in by_program
+            if row.program in validations
         }
 
     def _running_cost(self) -> dict[int, Cost]:
@@ -277,34 +274,34 @@ class Run:
         return running_cost(rows, weights)
 
     def _failed_confirmation(self, key: str) -> int:
-        """Return the first confirmation request on which a program failed; 0 if there is none."""
-        by_request: dict[int, list[MeasurementRow]] = defaultdict(list)
-        where = "where +key = ? and stream = ? order by request"
-        for row in self._store.select(MEASUREMENTS, where, key, Stream.CONFIRM):
-            by_request[row.request].append(row)
-        for request, rows in by_request.items():
-            lowest = min(row.score for row in rows)
-            if lowest <= -LARGEST_SCORE or len(rows) < len(self.config.tasks):
+        """Return the first request of a program's confirmation that failed; 0 if none failed."""
+        rows_by_request: dict[int, list[MeasurementRow]] = defaultdict(list)
+        condition = "where +key = ? and stream = ? order by request"
+        for row in self._store.select(MEASUREMENTS, condition, key, Stream.CONFIRM):
+            rows_by_request[row.request].append(row)
+        for request, rows in rows_by_request.items():
+            lowest_score = min(row.score for row in rows)
+            if lowest_score <= -LARGEST_SCORE or len(rows) < len(self.config.tasks):
                 return request
         return 0
 
     def _last_test_requests(self) -> dict[int, int]:
         """Return the last request of each test, by the test's number."""
-        last: dict[int, int] = defaultdict(int)
+        last_requests: dict[int, int] = defaultdict(int)
         for row in self._store.select(MEASUREMENTS, "where stream = ?", Stream.TEST):
-            last[row.seed] = max(last[row.seed], row.request)
+            last_requests[row.seed] = max(last_requests[row.seed], row.request)
         return {
-            row.number: max((last[seed] for seed in self._seeds(row)), default=0)
+            row.number: max((last_requests[seed] for seed in self._seed_numbers(row)), default=0)
             for row in self._store.select(TESTS)
         }
 
-    def _seeds(self, test: TestRow) -> list[int]:
+    def _seed_numbers(self, test: TestRow) -> list[int]:
         try:
             return [int(seed) for seed in json.loads(test.seeds)]
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise self._missing_data_error(f"the seeds of test {test.number}") from None
 
-    def _parsed(self, source: str) -> Program:
+    def _parse(self, source: str) -> Program:
         try:
             return parse(source)
         except ProgramError as error:
@@ -323,28 +320,33 @@ class Run:
         )
 
     def _candidates(self, key: str | None = None) -> list[Candidate]:
-        """Return the programs that were trained on all tasks, or the trained program with `key`."""
-        where, values = ("where +key = ?", (key,)) if key else ("", ())
-        rows = self._store.select(MEASUREMENTS, f"{where} order by rowid", *values)
+        """Return the programs that were trained on all tasks.
+
+        With a semantic key, return only the program with this key, even if the hurdle or the race
+        skipped a task.
+        """
+        condition, values = ("where +key = ?", (key,)) if key else ("", ())
+        rows = self._store.select(MEASUREMENTS, f"{condition} order by rowid", *values)
         try:
             return candidates(rows, self.config, include_incomplete=key is not None)
         except ValueError as error:
             raise self._missing_data_error(str(error)) from None
 
-    def _pareto_front(self, ranked: list[Candidate]) -> list[Candidate]:
-        rows = self._program_rows(candidate.id for candidate in ranked)
+    def _pareto_front(self, programs: list[Candidate]) -> list[Candidate]:
+        rows = self._program_rows(candidate.id for candidate in programs)
+        live_statements = {row.id: row.live_statements for row in rows.values()}
 
         @cache
         def memory(number: int) -> float:
-            return state_memory(self._parsed(rows[number].source))
+            return state_memory(self._parse(rows[number].source))
 
-        return pareto_front(ranked, {row.id: row.live_statements for row in rows.values()}, memory)
+        return pareto_front(programs, live_statements, memory)
 
-    def _measured_programs(self, ranked: Sequence[Candidate]) -> list[MeasuredProgram]:
-        """Read and parse the programs of candidates."""
-        rows = self._program_rows(candidate.id for candidate in ranked)
+    def _measured_programs(self, programs: Sequence[Candidate]) -> list[MeasuredProgram]:
+        """Return the programs with their texts, which are read from the database and parsed."""
+        rows = self._program_rows(candidate.id for candidate in programs)
         return [
-            self._measured_program(candidate, rows[candidate.id].source) for candidate in ranked
+            self._measured_program(candidate, rows[candidate.id].source) for candidate in programs
         ]
 
     def _program_rows(self, ids: Iterable[int]) -> dict[int, ProgramRow]:
@@ -361,7 +363,7 @@ class Run:
         return rows
 
     def _measured_program(self, candidate: Candidate, source: str) -> MeasuredProgram:
-        program, estimate = live(self._parsed(source)), candidate.estimate
+        program, estimate = live(self._parse(source)), candidate.estimate
         return MeasuredProgram(
             fitness=estimate.fitness,
             per_task=estimate.per_task,
@@ -374,7 +376,7 @@ class Run:
             source=str(program),
         )
 
-    def _validated(self, validations: list[Validation]) -> Estimate:
+    def _validated_estimate(self, validations: list[Validation]) -> Estimate:
         if not is_complete(validations, self.config):
             raise self._incomplete_validation_error()
         return validated_estimate(validations, self.config.measurement)

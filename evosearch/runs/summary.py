@@ -1,4 +1,4 @@
-"""Results of a run as typed records; `document` converts them to the JSON that commands print."""
+"""Results of a run as dataclasses, whose method `document` returns the JSON that commands print."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ class ChampionEntry:
         number: 0 for the initial program, then 1, 2, ...
         id: The program's id.
         cost: Cost of the search up to this champion.
-        estimate: Fitness from confirmation seeds, or from search seeds for the initial program,
-            which was not selected. None if the champion was not measured on these seeds.
+        estimate: Fitness on the champion's confirming seeds, or on search seeds for the initial
+            program, which was not selected. None if the champion was not confirmed.
     """
 
     number: int
@@ -110,15 +110,15 @@ class RunStatus:
         cache_hits, cache_hit_rate: Number and fraction of programs with the semantic key of an
             earlier program.
         evaluated: Number of trained programs.
-        redundant_fraction: Fraction of the generated programs' statements that no update depends
-            on.
+        redundant_fraction: Fraction of the generated programs' statements on which no update
+            depends.
         measurements: Number of trainings of programs.
         trainings, weight_updates: Cost of the search, including the baseline's trainings.
         programs_per_second: Programs per second of `elapsed_seconds`.
         elapsed_seconds: Time spent by all processes of the search.
         best: The champion; None before the first measurement.
-        validation: The champion's validation; None if there is none.
-        funnel: Result of the funnel; None if there was none.
+        validation: The champion's fitness on validation tasks; None without validation.
+        funnel: Result of the funnel; None if no funnel has run.
         stop_reason: Why the search ended; None if it is running or was killed.
         running: Whether a process is searching now.
         workers: Activity of each worker.

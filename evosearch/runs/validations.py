@@ -37,7 +37,7 @@ class Validation:
 
     Attributes:
         task: Name of the validation task.
-        seed: The seed.
+        seed: Number of the seed.
         lr_multiplier: Tuned multiplier of the program's own learning rate.
         loss: The program's loss; infinite if it diverged.
         baseline_loss: Loss of the tuned baseline on the same seed.
@@ -55,7 +55,7 @@ class Validation:
         return score(self.loss, self.baseline_loss)
 
 
-def by_task(validations: Sequence[Validation]) -> dict[str, list[float]]:
+def scores_by_task(validations: Sequence[Validation]) -> dict[str, list[float]]:
     """Return the scores of a program's validations, by task."""
     scores: dict[str, list[float]] = {}
     for validation in validations:
@@ -82,19 +82,19 @@ def is_complete(validations: Sequence[Validation], config: Config) -> bool:
 def validated_fitness(validations: Sequence[Validation], settings: MeasurementConfig) -> Interval:
     """Return the fitness of a program on validation tasks.
 
-    The interval is a 95% confidence interval over seeds. It does not account for the choice of
+    The interval is a 95% confidence interval over seeds, which does not account for the choice of
     tasks. Scores are bounded by `settings.largest_gain`.
     """
     bounded_scores = [
         [min(score, settings.largest_gain) for score in scores]
-        for scores in by_task(validations).values()
+        for scores in scores_by_task(validations).values()
     ]
     return stratified_interval(bounded_scores, settings.noise_floor)
 
 
 def validated_estimate(validations: Sequence[Validation], settings: MeasurementConfig) -> Estimate:
     """Return `validated_fitness` with the mean score on each task and the number of seeds."""
-    scores = by_task(validations)
+    scores = scores_by_task(validations)
     return Estimate(
         fitness=validated_fitness(validations, settings),
         per_task={task: float(np.mean(scores[task])) for task in sorted(scores)},

@@ -15,7 +15,7 @@ from evosearch.config import MeasurementConfig
 from evosearch.evolution.evolution import Counts
 from evosearch.evolution.records import Champion, Record
 from evosearch.pipeline.observers import Snapshot
-from evosearch.report.run import duration
+from evosearch.report.run import format_duration
 from evosearch.seeds import Seed, Stream
 from primitives import semantic_key, zoo
 
@@ -183,4 +183,4 @@ def test_a_champion_is_green_only_if_it_is_shown_to_beat_the_baseline(
 
 @pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (123.9, "2:03"), (3723, "1:02:03")])
 def test_durations_are_formatted_as_on_a_clock(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

@@ -25,6 +25,7 @@ from tests.evosearch.stored_runs import config, evolve, shorter_is_better
 
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
+    """The directory of a run without measurements."""
     directory = tmp_path / "run"
     make_run_directory(directory, config(), {})
     return directory
@@ -123,7 +124,7 @@ from evosearch.runs.store import Store
 directory = Path(sys.argv[1])
 Run(directory).status()  # imports that happen on first use
 if os.geteuid() == 0:
-    os.setuid(65534)  # nobody: root could write to read-only files
+    os.setuid(65534)  # a user without rights; root can write to read-only files
 for mode in ("search", "inject"):
     try:
         Store.open(directory, mode).inject("")

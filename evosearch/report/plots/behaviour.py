@@ -1,4 +1,4 @@
-"""Picture of a program's behaviour: update against gradient, responses, step sizes."""
+"""Picture of a program's behaviour: its updates for sequences of scalar gradients."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _TITLES = {
 }
 
 
-def draw(behaviour: Behaviour, title: str, file: BinaryIO, form: str) -> None:
-    """Write the picture to `file` in `form` (svg, png or pdf)."""
+def draw(behaviour: Behaviour, title: str, file: BinaryIO, file_format: str) -> None:
+    """Write the picture to `file` in `file_format` (svg, png or pdf)."""
     figure, axes = panels(2 + len(behaviour.responses))
     figure.suptitle(label(title))
     _draw_update_against_gradient(axes[0], behaviour)
@@ -26,7 +26,7 @@ def draw(behaviour: Behaviour, title: str, file: BinaryIO, form: str) -> None:
     for ax, (name, (gradient, update)) in responses:
         _draw_response(ax, _TITLES[name], gradient, update)
     _draw_step_sizes(axes[-1], behaviour)
-    save(figure, file, form)
+    save(figure, file, file_format)
 
 
 def _draw_update_against_gradient(ax: Axes, behaviour: Behaviour) -> None:

@@ -12,8 +12,8 @@ from evosearch.report.plots.figure import COLOURS, label, panels, save
 from evosearch.runs.curves import FitnessCurve, Group, RunComparison, RunCurves, Spread
 
 
-def draw(comparison: RunComparison, file: BinaryIO, form: str) -> None:
-    """Write the picture to `file` in `form` (svg, png or pdf)."""
+def draw(comparison: RunComparison, file: BinaryIO, file_format: str) -> None:
+    """Write the picture to `file` in `file_format` (svg, png or pdf)."""
     figure, axes = panels(2 if comparison.validated else 1)
     _draw_panel(axes[0], comparison, lambda run: run.fitness, Group.fitness)
     axes[0].set_title("search tasks")
@@ -21,7 +21,7 @@ def draw(comparison: RunComparison, file: BinaryIO, form: str) -> None:
     if comparison.validated:
         _draw_panel(axes[1], comparison, lambda run: run.validation, Group.validation)
         axes[1].set_title("validation tasks")
-    save(figure, file, form)
+    save(figure, file, file_format)
 
 
 def _draw_panel(
@@ -30,7 +30,7 @@ def _draw_panel(
     curve: Callable[[RunCurves], FitnessCurve],
     spread: Callable[[Group, float], Spread | None],
 ) -> None:
-    """Draw a thin line for each run, and a thick one for the mean of each group at equal cost."""
+    """Draw a thin line for each run, and a thick line for each group's mean at equal cost."""
     last_cost = comparison.costs[-1]
     for number, group in enumerate(comparison.groups):
         colour = COLOURS[number % len(COLOURS)]

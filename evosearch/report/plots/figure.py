@@ -43,10 +43,10 @@ def panels(count: int, columns: int = 3) -> tuple[Figure, list[Axes]]:
             squeeze=False,
             layout="constrained",
         )
-    flat = list(axes.flat)
-    for unused in flat[count:]:
+    all_axes = list(axes.flat)
+    for unused in all_axes[count:]:
         unused.set_visible(False)
-    return figure, flat[:count]
+    return figure, all_axes[:count]
 
 
 def label(text: str) -> str:
@@ -54,9 +54,9 @@ def label(text: str) -> str:
     return printable(text).replace("$", r"\$")
 
 
-def save(figure: Figure, file: BinaryIO, form: str) -> None:
-    """Write `figure` in `form` (svg, png or pdf) and close it; the SVG is deterministic."""
-    metadata = {"Date": None} if form == "svg" else None
+def save(figure: Figure, file: BinaryIO, file_format: str) -> None:
+    """Write `figure` in `file_format` (svg, png or pdf) and close it; the SVG is deterministic."""
+    metadata = {"Date": None} if file_format == "svg" else None
     with plt.rc_context(_STYLE):
-        figure.savefig(file, format=form, dpi=150, metadata=metadata)
+        figure.savefig(file, format=file_format, dpi=150, metadata=metadata)
     plt.close(figure)

@@ -1,4 +1,8 @@
-"""Picture of trajectories: paths over contours for two weights, else metric against step."""
+"""Picture of trajectories on landscapes.
+
+A landscape of two weights is drawn as contours with the paths of the weights; other landscapes are
+drawn as the metric against the step.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,19 @@ _GRID = 120
 """Number of grid points along each side of a contour plot."""
 
 
-def draw(landscapes: Sequence[Landscape], file: BinaryIO, form: str) -> None:
-    """Write the picture to `file` in `form` (svg, png or pdf), with a panel per landscape."""
+def draw(landscapes: Sequence[Landscape], file: BinaryIO, file_format: str) -> None:
+    """Write a picture with a panel for each landscape, in `file_format` (svg, png or pdf)."""
     figure, axes = panels(len(landscapes))
     for ax, landscape in zip(axes, landscapes, strict=True):
         has_two_weights = landscape.trajectories[0].weights.shape[1] == 2
-        (_draw_contours if has_two_weights else _draw_heights)(ax, landscape)
+        if has_two_weights:
+            _draw_contours(ax, landscape)
+        else:
+            _draw_heights(ax, landscape)
         name, description = label(landscape.task.name), label(landscape.task.description)
         ax.set_title(f"{name}\n{description}", fontsize="small")
     axes[0].legend(fontsize="small")
-    save(figure, file, form)
+    save(figure, file, file_format)
 
 
 def _draw_contours(ax: Axes, landscape: Landscape) -> None:
@@ -37,8 +44,8 @@ def _draw_contours(ax: Axes, landscape: Landscape) -> None:
     low, high = np.minimum(low, start), np.maximum(high, start)
     margin = 0.15 * (high - low) + 0.1
     sides = [
-        np.linspace(a, b, _GRID, dtype=np.float32)
-        for a, b in zip(low - margin, high + margin, strict=True)
+        np.linspace(minimum, maximum, _GRID, dtype=np.float32)
+        for minimum, maximum in zip(low - margin, high + margin, strict=True)
     ]
     grid = np.stack(np.meshgrid(*sides), axis=-1)
     ax.contourf(

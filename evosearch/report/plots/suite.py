@@ -11,18 +11,18 @@ from evosearch.evaluation.results import Evaluation, TaskReport
 from evosearch.report.plots.figure import COLOURS, label, panels, save
 
 
-def draw(evaluation: Evaluation, file: BinaryIO, form: str) -> None:
-    """Write the picture to `file` in `form` (svg, png or pdf)."""
+def draw(evaluation: Evaluation, file: BinaryIO, file_format: str) -> None:
+    """Write the picture to `file` in `file_format` (svg, png or pdf)."""
     names = [result.program for result in evaluation.tasks[0].results]
-    colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
-    count = len(evaluation.tasks) + bool(evaluation.standings)
-    figure, axes = panels(count)
+    colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
+    panel_count = len(evaluation.tasks) + (1 if evaluation.standings else 0)
+    figure, axes = panels(panel_count)
     for ax, report in zip(axes, evaluation.tasks, strict=False):
         _draw_curves(ax, report, colours)
     if evaluation.standings:
         _draw_ratios(axes[-1], evaluation, colours)
     axes[0].legend(fontsize="small")
-    save(figure, file, form)
+    save(figure, file, file_format)
 
 
 def _draw_curves(ax: Axes, report: TaskReport, colours: dict[str, str]) -> None:
