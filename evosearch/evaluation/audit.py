@@ -1,10 +1,10 @@
-"""Audits of searches: whether the reported fitness of champions holds on fresh seeds.
+"""Audits of searches, which test whether the reported fitness of champions is unbiased.
 
-A run reports a champion's fitness from seeds that influenced no decision, so it should be unbiased.
-An audit tests whether the reported fitness is unbiased: the confirmed champions are measured again,
-under the same conditions and with the same baseline, on seeds of a separate stream. Without a bias,
-the 95% interval of the mean of (reported - fresh) over champions contains zero with probability
-0.95.
+The reported fitness of a champion is measured on seeds that influenced no decision, so the reported
+fitness should be unbiased. An audit measures the confirmed champions again, under the same
+conditions and with the same baseline, on seeds of a separate stream. Without a bias, the 95%
+interval of the mean of (reported fitness - fresh fitness) over champions contains zero with
+probability 0.95.
 """
 
 from __future__ import annotations
@@ -176,12 +176,12 @@ def audit(
 def _confirmed(run: Run) -> list[ChampionEntry]:
     """Return the run's champions, without duplicates, whose confirmation is complete."""
     required = run.config.measurement.confirm_seeds
-    by_id = {
-        entry.id: entry
-        for entry in run.champions()
-        if entry.number > 0 and entry.estimate is not None and entry.estimate.seeds >= required
-    }
-    return list(by_id.values())
+    confirmed = {}
+    for entry in run.champions():
+        is_initial = entry.number == 0
+        if not is_initial and entry.estimate is not None and entry.estimate.seeds >= required:
+            confirmed[entry.id] = entry
+    return list(confirmed.values())
 
 
 class _Auditor:
@@ -199,8 +199,8 @@ class _Auditor:
         self._threads = ThreadPoolExecutor(runner.backend.capacity)
         self._progress = progress
         self._seeds = seeds
-        self._done = 0
-        self._planned = sum(self._trainings_per_seed(run) * seeds for run, _ in confirmed)
+        self._finished = 0
+        self._expected_total = sum(self._trainings_per_seed(run) * seeds for run, _ in confirmed)
         self._prepared: set[TaskSetup] = set()
         self._scorers: dict[Run, Scorer] = {}
 
@@ -209,26 +209,26 @@ class _Auditor:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def audit(self, run: Run, champion: ChampionEntry) -> AuditedChampion:
-        """Measure `champion` on seeds that no other champion uses, for independence."""
+        """Measure `champion` on seeds that no other champion of the run uses."""
         assert champion.estimate is not None
-        first = champion.number * self._seeds
+        first_seed = champion.number * self._seeds
         scorer = self._scorer(run)
         program = run.program(champion.id)
         futures = [
-            self._threads.submit(scorer.measure, program, Seed(Stream.AUDIT, first + n))
-            for n in range(self._seeds)
+            self._threads.submit(scorer.measure, program, Seed(Stream.AUDIT, number))
+            for number in range(first_seed, first_seed + self._seeds)
         ]
         name = f"{run.directory}#{champion.id}"
         tasks = run.config.tasks
         scores = []
         for future in futures:
-            self._progress(name, self._done, self._planned)
+            self._progress(name, self._finished, self._expected_total)
             try:
                 scores.append(_scores(future.result(), tasks))
             except TrainingError as error:
                 raise error.named(name if error.contender == program else "") from error.__cause__
-            self._done += self._trainings_per_seed(run)
-        self._progress(name, self._done, self._planned)
+            self._finished += self._trainings_per_seed(run)
+        self._progress(name, self._finished, self._expected_total)
         settings = run.config.measurement
         return AuditedChampion(
             run=str(run.directory),
@@ -241,9 +241,10 @@ class _Auditor:
         )
 
     def _scorer(self, run: Run) -> Scorer:
+        """Return the scorer with the tasks and tuned learning rates of a run."""
         if run not in self._scorers:
             setups = setups_of(run.config)
-            self._progress("compiling", self._done, self._planned)
+            self._progress("compiling", self._finished, self._expected_total)
             list(self._threads.map(self._prepare, set(setups.values()) - self._prepared))
             self._prepared |= set(setups.values())
             scorer = scorer_of(run.config, self._runner, setups, run.rates())
@@ -259,6 +260,8 @@ class _Auditor:
         return 2 * len(run.config.tasks)
 
 
-def _scores(measured: Mapping[str, Measurement], tasks: Sequence[str]) -> Mapping[str, float]:
-    """Return scores by task; tasks that were not measured have the worst score."""
-    return {task: measured[task].score if task in measured else -LARGEST_SCORE for task in tasks}
+def _scores(measurements: Mapping[str, Measurement], tasks: Sequence[str]) -> Mapping[str, float]:
+    """Return the score of each task; tasks that were not measured have the worst score."""
+    return {
+        task: measurements[task].score if task in measurements else -LARGEST_SCORE for task in tasks
+    }

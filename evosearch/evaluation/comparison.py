@@ -1,9 +1,10 @@
 """Significance tests of the differences between contenders.
 
-All contenders train on the same seeds, so differences are paired: log(loss / reference's loss) on a
-seed, clipped to +-log 4. If one of the two diverges, the difference is +-log 4; if both, it is 0.
-Holm's correction (1979) covers all comparisons of a report. Over several tasks, fitness is defined
-as in a search: minus the difference to the first reference, averaged over tasks on each seed.
+All contenders train on the same seeds, so differences are paired: the difference on a seed is
+log(loss / reference's loss), clipped to +-log 4. If only one of the two trainings diverges, the
+difference is +-log 4; if both diverge, the difference is 0. Holm's correction (1979) covers all
+comparisons of a report. Over several tasks, fitness is defined as in a search: minus the difference
+to the first reference, averaged over tasks on each seed.
 """
 
 from __future__ import annotations
@@ -30,68 +31,81 @@ def compare(
     also compared with the other references.
 
     Args:
-        reports: the results of each task, not compared yet.
+        reports: the report of each task, without differences.
         references: names of the references.
-        tuning_seeds: number of seeds of each tuning trial, for the record.
+        tuning_seeds: number of seeds of each tuning trial, which the evaluation records.
     """
-    first = references[0]
+    first_reference, *other_references = references
     contenders = [result.program for result in reports[0].results]
-    pairs = [(name, first) for name in contenders if name != first]
-    pairs += [(n, other) for n in contenders if n not in references for other in references[1:]]
-    differences: dict[_Comparison, list[float]] = {}
+    pairs = [(name, first_reference) for name in contenders if name != first_reference]
+    pairs += [
+        (name, reference)
+        for name in contenders
+        if name not in references
+        for reference in other_references
+    ]
+    log_ratios: dict[_Comparison, list[float]] = {}  # one number for each seed
     for report in reports:
         losses = {result.program: result.losses for result in report.results}
-        for name, other in pairs:
-            paired = list(map(log_ratio, losses[name], losses[other]))
-            differences[report.task, name, other] = paired
-    overall = contenders if len(reports) > 1 else []
-    for name in overall:
-        if name != first:
-            by_task = [differences[report.task, name, first] for report in reports]
-            differences[None, name, first] = [float(mean) for mean in np.mean(by_task, axis=0)]
-    tested = _test_differences(differences)
+        for name, reference in pairs:
+            ratios = list(map(log_ratio, losses[name], losses[reference]))
+            log_ratios[report.task, name, reference] = ratios
+    compared_over_tasks = contenders if len(reports) > 1 else []
+    for name in compared_over_tasks:
+        if name != first_reference:
+            by_task = [log_ratios[report.task, name, first_reference] for report in reports]
+            means = [float(mean) for mean in np.mean(by_task, axis=0)]
+            log_ratios[None, name, first_reference] = means
+    differences = _test_differences(log_ratios)
     tasks = [report.task for report in reports]
-    compared = [_with_differences(report, references, tested) for report in reports]
-    mean_differences = {name: tested[None, name, first] for name in overall if name != first}
+    reports = [_with_differences(report, references, differences) for report in reports]
+    mean_differences = {
+        name: differences[None, name, first_reference]
+        for name in compared_over_tasks
+        if name != first_reference
+    }
     return Evaluation(
-        tuple(compared),
-        tuple(_fitness(name, first, tasks, tested) for name in overall),
-        tuple(standings(compared, first, mean_differences)) if overall else (),
-        first,
+        tuple(reports),
+        tuple(_fitness(name, first_reference, tasks, differences) for name in compared_over_tasks),
+        tuple(standings(reports, first_reference, mean_differences)) if compared_over_tasks else (),
+        first_reference,
         tuning_seeds,
-        len(tested),
+        len(differences),
     )
 
 
 def _test_differences(
-    differences: Mapping[_Comparison, Sequence[float]],
+    log_ratios: Mapping[_Comparison, Sequence[float]],
 ) -> dict[_Comparison, Difference]:
-    p_values = [p_value(paired, MIN_DEVIATION) for paired in differences.values()]
+    """Return interval and p-values of each comparison, from the log ratios on each seed."""
+    p_values = [p_value(ratios, MIN_DEVIATION) for ratios in log_ratios.values()]
     return {
-        comparison: Difference(interval(paired, MIN_DEVIATION), p, p_holm)
-        for (comparison, paired), p, p_holm in zip(
-            differences.items(), p_values, holm(p_values), strict=True
+        comparison: Difference(interval(ratios, MIN_DEVIATION), p, p_holm)
+        for (comparison, ratios), p, p_holm in zip(
+            log_ratios.items(), p_values, holm(p_values), strict=True
         )
     }
 
 
 def _with_differences(
-    report: TaskReport, references: Sequence[str], tested: Mapping[_Comparison, Difference]
+    report: TaskReport, references: Sequence[str], differences: Mapping[_Comparison, Difference]
 ) -> TaskReport:
+    """Return the report with the difference of each result to each reference."""
     results = []
     for result in report.results:
         comparisons = {name: (report.task, result.program, name) for name in references}
-        versus = {name: tested[key] for name, key in comparisons.items() if key in tested}
+        versus = {name: differences[key] for name, key in comparisons.items() if key in differences}
         results.append(replace(result, versus=versus))
     return replace(report, results=tuple(results))
 
 
 def _fitness(
-    name: str, first: str, tasks: Sequence[str], tested: Mapping[_Comparison, Difference]
+    name: str, reference: str, tasks: Sequence[str], differences: Mapping[_Comparison, Difference]
 ) -> Fitness:
-    if name == first:
+    """Return the fitness of a contender relative to a reference, over all tasks."""
+    if name == reference:
         return Fitness(name, Interval(0.0, 0.0, 0.0), dict.fromkeys(tasks, 0.0), None)
-    difference = tested[None, name, first]
+    difference = differences[None, name, reference]
     mean, low, high = difference.interval
-    per_task = {task: 0.0 - tested[task, name, first].interval.mean for task in tasks}
+    per_task = {task: 0.0 - differences[task, name, reference].interval.mean for task in tasks}
     return Fitness(name, Interval(0.0 - mean, -high, -low), per_task, difference)

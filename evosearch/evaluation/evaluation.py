@@ -67,9 +67,10 @@ def evaluate(
     """Compare programs with references on tasks, each at its best setting.
 
     Args:
-        programs: contenders by name; a sequence of programs gets the zoo's names or numbers.
+        programs: contenders by name, or a sequence of programs, which are named by their names in
+            the zoo or by numbers.
         task: name of a task, or several names, over which fitness is averaged.
-        against: references by name, or names in the zoo or of `evosearch.measuring.contenders`.
+        against: references by name, or names that `evosearch.measuring.contenders.find` accepts.
             Fitness is relative to the first reference.
         seeds: number of fresh seeds, the same for all contenders.
         lrs: initial grid of multipliers of a program's own learning rate; None for 1/4 to 16. The
@@ -90,10 +91,11 @@ def evaluate(
         sharpness: whether to measure the sharpness of the minimum that each contender reaches.
         streams: streams of the tuning seeds and of the fresh seeds.
         ledger: stores finished trainings, which are not repeated; None to store nothing.
-        runner: job runner that replaces `workers`, `timeout`, `notify` and `ledger`. Later calls
-            with the same runner reuse its compiled trainings. None to open a new one.
-        ops: additional ops that programs of later calls with this runner may use.
-        trace: whether `evosearch.evaluation.trajectories` will request paths of these trainings.
+        runner: job runner, used instead of `workers`, `timeout`, `notify` and `ledger`. Later calls
+            with the same runner reuse compiled trainings. None opens a new job runner.
+        ops: additional ops that programs of later calls with `runner` may use.
+        trace: whether the compiled trainings can return paths, which
+            `evosearch.evaluation.trajectories` needs.
 
     Raises:
         UsageError: a task, schedule or reference does not exist, one name is used for two programs,
@@ -115,9 +117,9 @@ def evaluate(
     grid = _positive_numbers("lrs", lrs, GRID)
     decays = _positive_numbers("decays", decays, ()) if decays else ()
     if schedule not in proxies.SCHEDULES:
-        near = suggestion(schedule, proxies.SCHEDULES)
+        hint = suggestion(schedule, proxies.SCHEDULES)
         raise UsageError(
-            f"no schedule {schedule!r}{near or '; there are ' + ', '.join(proxies.SCHEDULES)}"
+            f"no schedule {schedule!r}{hint or '; there are ' + ', '.join(proxies.SCHEDULES)}"
         )
     for name, value, minimum in (
         ("seeds", seeds, 2),
@@ -127,33 +129,34 @@ def evaluate(
     ):
         if value < minimum:
             raise UsageError(f"{name} = {value}: use at least {minimum}")
-    with ExitStack() as opened:
+    with ExitStack() as stack:
         if runner is None:
-            runner = opened.enter_context(
+            runner = stack.enter_context(
                 open_job_runner(workers, ledger or Ledger(), timeout=timeout, notify=notify)
             )
         if runner.ledger is not None:
             for split in {task.split for task in tasks}:
                 names = [task.name for task in tasks if task.split == split]
                 runner.ledger.log(split, names, list(contenders))
-        ops = ops.union(*(c.ops for c in contenders.values() if isinstance(c, Program)))
-        # The minimum number of trainings of each contender on each task.
-        count = (len(grid) + len(decays)) * tuning_seeds + seeds
-        trainings = _Trainings(runner, progress, count * len(tasks) * len(contenders))
+        programs_of_contenders = [c for c in contenders.values() if isinstance(c, Program)]
+        ops = ops.union(*(program.ops for program in programs_of_contenders))
+        min_trainings = (len(grid) + len(decays)) * tuning_seeds + seeds  # per task and contender
+        expected_total = min_trainings * len(tasks) * len(contenders)
+        trainings = _Trainings(runner, progress, expected_total)
 
-        def report(task: proxies.Task) -> TaskReport:
+        def evaluate_on(task: proxies.Task) -> TaskReport:
             setup = TaskSetup.of(task, steps, ops=ops, observe=True, trace=trace)
             evaluation = _TaskEvaluation(
-                task, setup, contenders, count, trainings, streams, seed, schedule
+                task, setup, contenders, min_trainings, trainings, streams, seed, schedule
             )
             tuners = {name: SettingTuner(grid, decays, {}, resolution) for name in contenders}
             evaluation.tune(tuners, tuning_seeds, references)
             return evaluation.measure(seeds, sharpness=sharpness)
 
-        # One thread per worker: while one task compiles, the trainings of others continue.
+        # One thread per worker: while a task is compiled, the trainings of other tasks continue.
         threads = ThreadPoolExecutor(runner.backend.capacity, thread_name_prefix="task")
         try:
-            reports = list(threads.map(report, tasks))
+            reports = list(threads.map(evaluate_on, tasks))
         except TrainingError as error:
             names = [name for name, c in contenders.items() if c == error.contender]
             raise error.named(names[0] if names else "") from error.__cause__
@@ -199,6 +202,7 @@ def _load_tasks(task: str | Sequence[str]) -> list[proxies.Task]:
 def _positive_numbers(
     name: str, values: Sequence[float] | None, default: tuple[float, ...]
 ) -> tuple[float, ...]:
+    """Return the sorted numbers of an argument, or raise an error if they are not positive."""
     numbers = default if values is None else tuple(sorted(set(values)))
     invalid = [number for number in numbers if not (number > 0 and math.isfinite(number))]
     if invalid or not numbers:
@@ -207,7 +211,8 @@ def _positive_numbers(
 
 
 def _mean_curve(curves: Sequence[NDArray[np.float32]]) -> tuple[float, ...]:
-    return tuple(float(x) for x in np.mean(curves, axis=0))
+    """Return the mean of several curves at each point."""
+    return tuple(float(mean) for mean in np.mean(curves, axis=0))
 
 
 class _Trainings:
@@ -216,43 +221,44 @@ class _Trainings:
     Args:
         runner: runs the trainings.
         progress: called with the state of the evaluation.
-        planned: expected number of trainings.
+        expected_total: expected number of trainings.
     """
 
-    def __init__(self, runner: JobRunner, progress: Progress, planned: int):
+    def __init__(self, runner: JobRunner, progress: Progress, expected_total: int):
         self.runner = runner
         self._progress = progress
-        self._planned = planned
-        self._done = 0
+        self._expected_total = expected_total
+        self._finished = 0
         self._lock = threading.Lock()
 
-    def extend(self, trainings: int) -> None:
+    def add_expected(self, trainings: int) -> None:
         """Add `trainings` to the expected number of trainings."""
         with self._lock:
-            self._planned += trainings
+            self._expected_total += trainings
 
-    def results(self, text: str, rows: Sequence[Sequence[Job]]) -> list[list[JobResult]]:
+    def results(self, activity: str, rows: Sequence[Sequence[Job]]) -> list[list[JobResult]]:
         """Run all jobs concurrently and return their results, row by row."""
         futures = [[self.runner.submit_once(job) for job in row] for row in rows]
         results: list[list[JobResult]] = []
         for row in futures:
             results.append([])
             for future in row:
-                self._report(text)
+                self._report_progress(activity)
                 results[-1].append(future.result())
                 with self._lock:
-                    self._done += 1
-        self._report(text)
+                    self._finished += 1
+        self._report_progress(activity)
         return results
 
-    def _report(self, text: str) -> None:
-        self._progress(text, self._done, max(self._done, self._planned))
+    def _report_progress(self, activity: str) -> None:
+        total = max(self._finished, self._expected_total)
+        self._progress(activity, self._finished, total)
 
 
 class _TaskEvaluation:
     """Tunes and measures all contenders on one task.
 
-    Each contender is trained with the engine that is cheapest for about `count` trainings.
+    Each contender is trained with the engine that is cheapest for about `training_count` trainings.
     """
 
     def __init__(
@@ -260,7 +266,7 @@ class _TaskEvaluation:
         task: proxies.Task,
         setup: TaskSetup,
         contenders: Mapping[str, Contender],
-        count: int,
+        training_count: int,
         trainings: _Trainings,
         streams: tuple[Stream, Stream],
         run_seed: int,
@@ -274,8 +280,11 @@ class _TaskEvaluation:
         self._run_seed = run_seed
         self._schedule = schedule
         self._tuners: Mapping[str, SettingTuner] = {}
-        engine = trainings.runner.backend.engine
-        self._engines = {name: engine(setup, c, count) for name, c in contenders.items()}
+        choose_engine = trainings.runner.backend.engine
+        self._engines = {
+            name: choose_engine(setup, contender, training_count)
+            for name, contender in contenders.items()
+        }
 
     def tune(
         self, tuners: Mapping[str, SettingTuner], seeds: int, references: Sequence[str]
@@ -289,8 +298,9 @@ class _TaskEvaluation:
         self._tuners = tuners
 
         def mean_losses(trials: list[tuple[str, Setting]]) -> list[float]:
-            if any(tuner.losses for tuner in tuners.values()):
-                self._trainings.extend(len(trials) * seeds)
+            is_first_round = not any(tuner.losses for tuner in tuners.values())
+            if not is_first_round:
+                self._trainings.add_expected(len(trials) * seeds)
             rows = self._results("tuning", trials, tuning_seeds)
             return [float(np.mean([log_loss(result.loss) for result in row])) for row in rows]
 
@@ -305,26 +315,34 @@ class _TaskEvaluation:
                 )
 
     def measure(self, seeds: int, *, sharpness: bool) -> TaskReport:
-        """Train each contender at its best setting on fresh seeds; the report lacks differences."""
+        """Train each contender at its best setting on fresh seeds.
+
+        The report has no differences yet; `comparison.compare` adds them.
+        """
         fresh_seeds = [Seed(self._report_stream, number) for number in range(seeds)]
-        best = [(name, tuner.best) for name, tuner in self._tuners.items()]
-        rows = self._results("measuring", best, fresh_seeds)
+        best_settings = [(name, tuner.best) for name, tuner in self._tuners.items()]
+        rows = self._results("measuring", best_settings, fresh_seeds)
         results = [
             Result(
                 program=name,
                 source=str(self._contenders[name]),
                 lr=setting.lr,
                 decay=setting.decay,
-                trials={s: math.exp(x) for s, x in sorted(self._tuners[name].losses.items())},
+                trials=self._trials(name),
                 losses=tuple(result.loss for result in row),
                 curve=_mean_curve([result.train_loss for result in row]),
                 update_rms=_mean_curve([result.update_rms for result in row]),
                 sharpness=self._sharpness(name, setting, fresh_seeds) if sharpness else None,
             )
-            for (name, setting), row in zip(best, rows, strict=True)
+            for (name, setting), row in zip(best_settings, rows, strict=True)
         ]
         task = self._task
         return TaskReport(task.name, task.split, task.metric, self._setup.steps, tuple(results))
+
+    def _trials(self, name: str) -> dict[Setting, float]:
+        """Return the geometric mean loss of each setting that was tried for a contender."""
+        log_losses = self._tuners[name].losses
+        return {setting: math.exp(log_losses[setting]) for setting in sorted(log_losses)}
 
     def _sharpness(self, name: str, setting: Setting, seeds: Sequence[Seed]) -> float:
         """Return the geometric mean of the sharpness over the first seeds."""
@@ -332,16 +350,17 @@ class _TaskEvaluation:
             replace(self._job(name, setting, seed), output="sharpness")
             for seed in seeds[:_SHARPNESS_SEEDS]
         ]
-        self._trainings.extend(len(jobs))
+        self._trainings.add_expected(len(jobs))
         (row,) = self._trainings.results(f"{self._task.name}: sharpness", [jobs])
         eigenvalues = np.array([result.sharpness for result in row], float)
         return float(np.exp(np.mean(np.log(np.abs(eigenvalues)))))
 
     def _results(
-        self, text: str, settings: Sequence[tuple[str, Setting]], seeds: Sequence[Seed]
+        self, activity: str, settings: Sequence[tuple[str, Setting]], seeds: Sequence[Seed]
     ) -> list[list[JobResult]]:
+        """Train contenders with the given settings; return a row of results for each setting."""
         rows = [[self._job(name, setting, seed) for seed in seeds] for name, setting in settings]
-        return self._trainings.results(f"{self._task.name}: {text}", rows)
+        return self._trainings.results(f"{self._task.name}: {activity}", rows)
 
     def _job(self, name: str, setting: Setting, seed: Seed) -> Job:
         contender = self._contenders[name]

@@ -1,9 +1,10 @@
 """The funnel: successive halving of the best programs of runs at 10x and 100x the work.
 
-Only programs whose interval lies above the tuned baseline advance, the best mean first (Chen et al.
-2023, section 2.3). In each stage, the learning rate and weight decay of all entrants and of the
-baseline are tuned with the same number of trials. Selection makes the winner's measurements
-optimistic, so the winner and the baseline are measured again on fresh seeds for the report.
+Only programs whose 95% interval lies above the tuned baseline advance to the next stage, those with
+the best means first (Chen et al. 2023, section 2.3). In each stage, the learning rate and weight
+decay of all entrants and of the baseline are tuned with the same number of trials. The measurements
+that select the winner are too optimistic, so the winner and the baseline are measured again on
+fresh seeds for the report.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from evosearch.config import FunnelConfig
 from evosearch.errors import UsageError
 from evosearch.evaluation.evaluation import Progress, evaluate
-from evosearch.evaluation.results import MIN_DEVIATION, Evaluation
+from evosearch.evaluation.results import MIN_DEVIATION, Evaluation, TaskReport
 from evosearch.fixed import VALIDATION_DECAYS, VALIDATION_RATES, VALIDATION_RESOLUTION
 from evosearch.measuring.ledger import Ledger
 from evosearch.measuring.scorer import BASELINE
@@ -30,7 +31,7 @@ from primitives.explain.names import canonical
 from proxies.precision import SUFFIX as BFLOAT16
 
 SCALES = ("10x", "100x")
-"""The work of each stage, relative to the search tasks."""
+"""The work of the tasks of each stage, relative to the search tasks."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Entrant:
     Attributes:
         name: run and id of the program, as `runs/NAME#ID`.
         source: text of the program.
-        fitness: mean and 95% interval over seeds; each seed counts with its mean over tasks of
+        fitness: mean and 95% interval over seeds of the mean over tasks of
             min(score, `largest_gain`). The tuned baseline has fitness 0.
         per_task: for each task, the mean score over seeds.
     """
@@ -121,7 +122,7 @@ def funnel(
     Args:
         runs: the runs; all have the same search tasks.
         config: number of entrants and seeds of each stage; None for the first run's settings.
-        to: scale of the last stage, whose best program is the winner.
+        to: scale of the last stage, whose best program is the winner; one of `SCALES`.
         workers: number of concurrent trainings, which does not affect results; None for one per
             core.
         timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
@@ -185,10 +186,10 @@ def funnel(
             )
 
         entrants = _entrants(measure(remaining, Stream.VALIDATE, seeds), largest_gain)
-        entrants.sort(key=lambda e: (e.fitness.low > 0, e.fitness.mean), reverse=True)
-        better = [entrant for entrant in entrants if entrant.fitness.low > 0]
+        entrants.sort(key=_rank, reverse=True)
+        better_than_baseline = [entrant for entrant in entrants if entrant.fitness.low > 0]
         is_last = scale == to
-        promoted = better[:1] if is_last else better
+        promoted = better_than_baseline[:1] if is_last else better_than_baseline
         stages.append(Stage(scale, seeds, tuple(entrants), len(promoted)))
         remaining = {entrant.name: remaining[entrant.name] for entrant in promoted}
         if not remaining:
@@ -197,61 +198,63 @@ def funnel(
     return FunnelResult(tuple(stages), _entrants(confirmed, largest_gain)[0])
 
 
+def _rank(entrant: Entrant) -> tuple[bool, float]:
+    """Return a sort key: entrants above the baseline are best, then entrants with higher means."""
+    return entrant.fitness.low > 0, entrant.fitness.mean
+
+
 def candidates(runs: Sequence[Run], count: int) -> dict[str, Program]:
     """Return the best `count` programs of several runs by the lower bound of fitness.
 
-    Programs of a run that differ only in constants, or in dead or redundant statements, are the
-    same rule. Only the best program of a rule is taken, unless there are fewer rules than `count`.
-    The runs take turns, so that the best program of each run is among the candidates.
+    Programs of a run have the same structure if they differ only in constants, or in dead or
+    redundant statements. Only the best program of each structure is taken, unless there are fewer
+    structures than `count`. The programs are taken from the runs in turn, so that the best program
+    of each run is among the candidates.
     """
     rankings = [[(run, entry) for entry in run.top(None) if entry.seeds > 1] for run in runs]
-    turns = [pair for turn in zip_longest(*rankings) for pair in turn if pair]
-    best_of_rules: dict[str, Program] = {}
+    in_turn = [pair for turn in zip_longest(*rankings) for pair in turn if pair]
+    best_of_structures: dict[str, Program] = {}
     others: dict[str, Program] = {}
-    rules: set[tuple[Run, str]] = set()
-    for run, entry in turns:
-        if len(best_of_rules) == count:
+    structures: set[tuple[Run, str]] = set()
+    for run, entry in in_turn:
+        if len(best_of_structures) == count:
             break
         program = parse(entry.source)
-        rule = (run, _without_constants(program))
-        group = others if rule in rules else best_of_rules
+        structure = (run, _without_constants(program))
+        group = others if structure in structures else best_of_structures
         group[f"{run.directory}#{entry.id}"] = program
-        rules.add(rule)
-    return dict([*best_of_rules.items(), *others.items()][:count])
+        structures.add(structure)
+    return dict([*best_of_structures.items(), *others.items()][:count])
 
 
 def _without_constants(program: Program) -> str:
-    """Return the simplified program with canonical names and `#` for each number."""
-    body = canonical(simplify(program).program)
-    return "\n".join(
-        " ".join([target, op, *("#" if isinstance(arg, float) else arg for arg in args)])
-        for target, op, args in body.statements
-    )
+    """Return the statements of the simplified program, with canonical names and without numbers."""
+    lines = []
+    for target, op, args in canonical(simplify(program).program).statements:
+        names = ["#" if isinstance(arg, float) else arg for arg in args]
+        lines.append(" ".join([target, op, *names]))
+    return "\n".join(lines)
 
 
 def _entrants(evaluation: Evaluation, largest_gain: float) -> list[Entrant]:
     """Return all contenders of the evaluation except the baseline, in the evaluation's order."""
-    by_task = {
-        report.task: {result.program: result.losses for result in report.results}
-        for report in evaluation.tasks
-    }
     entrants = []
     for result in evaluation.tasks[0].results:
         if result.program == BASELINE:
             continue
-        scores = {
-            task: [
-                -log_ratio(loss, baseline)
-                for loss, baseline in zip(losses[result.program], losses[BASELINE], strict=True)
-            ]
-            for task, losses in by_task.items()
-        }
-        by_seed = [
-            bounded_mean(dict(zip(scores, seed_scores, strict=True)), largest_gain)
-            for seed_scores in zip(*scores.values(), strict=True)
+        scores = {report.task: _scores(report, result.program) for report in evaluation.tasks}
+        means_over_tasks = [
+            bounded_mean(dict(zip(scores, scores_of_seed, strict=True)), largest_gain)
+            for scores_of_seed in zip(*scores.values(), strict=True)
         ]
+        fitness = interval(means_over_tasks, MIN_DEVIATION)
         per_task = {task: sum(values) / len(values) for task, values in scores.items()}
-        entrants.append(
-            Entrant(result.program, result.source, interval(by_seed, MIN_DEVIATION), per_task)
-        )
+        entrants.append(Entrant(result.program, result.source, fitness, per_task))
     return entrants
+
+
+def _scores(report: TaskReport, program: str) -> list[float]:
+    """Return a program's score on each seed of a task."""
+    losses = {result.program: result.losses for result in report.results}
+    pairs = zip(losses[program], losses[BASELINE], strict=True)
+    return [-log_ratio(loss, baseline_loss) for loss, baseline_loss in pairs]

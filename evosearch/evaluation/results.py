@@ -1,4 +1,4 @@
-"""Results of an evaluation: differences, results by task, and results over several tasks."""
+"""Classes for the results of an evaluation: by task, over several tasks, and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evosearch.statistics import Interval, interval
 from evosearch.verdicts import ERROR_RATE, Verdict, difference_verdict, verdict_over_tasks
 
 MIN_DEVIATION = 1e-3
-"""Minimum standard deviation of a difference, so that rounding is never significant."""
+"""Standard deviations of differences count as at least this, so rounding is never significant."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Result:
 
     @property
     def at_edge(self) -> bool:
-        """Whether `lr` is the smallest or largest value tried: the optimum may lie outside."""
-        tried = [lr for lr, decay in self.trials if decay == self.decay]
-        return self.lr in (min(tried), max(tried)) if tried else False
+        """Whether `lr` is the smallest or largest tried value, so that a better one may exist."""
+        tried_lrs = [lr for lr, decay in self.trials if decay == self.decay]
+        return self.lr in (min(tried_lrs), max(tried_lrs)) if tried_lrs else False
 
     @property
     def loss(self) -> Interval | None:
@@ -161,8 +161,8 @@ class Fitness:
         program: name of the contender.
         interval: mean and 95% interval over seeds of the mean over tasks.
         per_task: mean over seeds for each task.
-        difference: minus the fitness as a paired difference, with its p-values over seeds on these
-            tasks; None for the reference.
+        difference: the mean over tasks of the paired difference to the reference, which is minus
+            the fitness, with p-values over seeds; None for the reference.
     """
 
     program: str
@@ -171,7 +171,7 @@ class Fitness:
     difference: Difference | None
 
     def document(self) -> dict[str, Any]:
-        """Return the fitness as JSON; `real` is significance on these tasks."""
+        """Return the fitness as JSON; `real` says whether it is significant on these tasks."""
         mean, low, high = self.interval
         return {
             "program": self.program,
@@ -195,11 +195,11 @@ class Standing:
         ties: number of tasks without a significant difference.
         mean_rank: mean rank among all contenders by mean log loss; 1 is the best, and equal losses
             share their mean rank.
-        ratio: geometric mean over tasks of loss / reference's loss, each clipped to 1/4 to 4. Its
-            95% interval is from a bootstrap over tasks and, within each, seeds.
+        ratio: geometric mean over tasks of loss / reference's loss, each ratio clipped to 1/4 to 4,
+            with its 95% interval from a bootstrap over tasks and the seeds of each task.
         verdict_on_tasks: verdict over seeds on the measured tasks; None for the reference.
-        p_holm: p-value of the tasks' mean log ratios (Student's t), after Holm's correction for
-            all contenders; None for the reference.
+        p_holm: p-value of the hypothesis that the mean log ratio over tasks is zero (Student's t),
+            after Holm's correction for all contenders; None for the reference.
     """
 
     program: str
@@ -213,7 +213,7 @@ class Standing:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse` or `undecided`, generalized to other tasks of these kinds."""
+        """`better`, `worse` or `undecided`, for other tasks like the measured tasks."""
         if self.verdict_on_tasks is None or self.p_holm is None:
             return "the reference"
         return str(verdict_over_tasks(self.verdict_on_tasks, self.ratio, self.p_holm))

@@ -1,4 +1,4 @@
-"""Signal-to-noise ratio of tasks: how well a task distinguishes optimizers.
+"""The signal-to-noise ratio of a task, which measures how well the task separates optimizers.
 
 Known optimizers are tuned and trained on fresh seeds, as in `evaluate`. With `x[i, s]` the log loss
 of optimizer `i` on seed `s`,
@@ -6,8 +6,9 @@ of optimizer `i` on seed `s`,
     signal = standard deviation over i of mean over s of x
     noise  = root mean square over i of the standard deviation over s of x
 
-Scores are paired on their seed, so a search is not affected by the part of the noise that all
-optimizers share on a seed. `paired` is the noise of `x[i, s] - mean over i of x[:, s]`.
+A search compares programs on the same seed, so a search is not affected by the part of the noise
+that all optimizers share on a seed. The paired noise is the noise of `x[i, s] - mean over i of
+x[:, s]`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ OPTIMIZERS = ("sgd", "momentum", "sign_sgd", "adam", "adamw", "lion", "adafactor
 
 @dataclass(frozen=True)
 class SignalToNoise:
-    """How well a task distinguishes optimizers.
+    """The signal and the noise of a task.
 
     Attributes:
         task: name of the task.
@@ -63,8 +64,10 @@ class SignalToNoise:
     def document(self) -> dict[str, Any]:
         """Return the result as JSON; infinite ratios are null."""
         ratios = {"ratio": self.ratio, "paired_ratio": self.paired_ratio}
-        finite = {name: x if math.isfinite(x) else None for name, x in ratios.items()}
-        return {**asdict(self), "left_out": list(self.left_out), **finite}
+        ratios_or_null = {
+            name: ratio if math.isfinite(ratio) else None for name, ratio in ratios.items()
+        }
+        return {**asdict(self), "left_out": list(self.left_out), **ratios_or_null}
 
 
 def signal_to_noise(
@@ -115,17 +118,19 @@ def from_report(report: TaskReport) -> SignalToNoise:
         raise EvosearchError(
             f"task {report.task!r}: fewer than two optimizers have finite losses on it"
         )
-    logs = np.array([[log_loss(loss) for loss in result.losses] for result in trained])
-    count, seeds = logs.shape
-    residuals = logs - logs.mean(axis=0) - logs.mean(axis=1, keepdims=True) + logs.mean()
-    degrees_of_freedom = (count - 1) * (seeds - 1)
+    log_losses = np.array([[log_loss(loss) for loss in result.losses] for result in trained])
+    optimizers, seeds = log_losses.shape
+    seed_means, optimizer_means = log_losses.mean(axis=0), log_losses.mean(axis=1)
+    residuals = log_losses - seed_means - optimizer_means[:, np.newaxis] + log_losses.mean()
+    degrees_of_freedom = (optimizers - 1) * (seeds - 1)
     return SignalToNoise(
         task=report.task,
-        signal=float(logs.mean(axis=1).std(ddof=1)),
-        noise=float(np.sqrt(logs.var(axis=1, ddof=1).mean())),
+        signal=float(optimizer_means.std(ddof=1)),
+        noise=float(np.sqrt(log_losses.var(axis=1, ddof=1).mean())),
         paired=float(np.sqrt(np.square(residuals).sum() / degrees_of_freedom)),
         losses={
-            result.program: math.exp(row.mean()) for result, row in zip(trained, logs, strict=True)
+            result.program: math.exp(mean)
+            for result, mean in zip(trained, optimizer_means, strict=True)
         },
         left_out=tuple(result.program for result in report.results if result.diverged),
         seeds=seeds,

@@ -1,6 +1,6 @@
-"""The paths of programs on landscapes, each at its best learning rate.
+"""The paths of programs on landscapes, each program at its best learning rate.
 
-A landscape is a task that is a formula of a few weights.
+A landscape is a task without data, whose loss is a formula of a few weights.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Landscape:
-    """A task that is a formula, with the trajectories of programs on it."""
+    """A task without data, with the trajectories of programs on the task."""
 
     task: proxies.Task
     trajectories: tuple[Trajectory, ...]
@@ -91,10 +91,11 @@ def trajectories(
         schedule: name of the learning-rate schedule.
         steps: number of training steps; None for each task's default.
         seed: the number that all seeds are derived from.
-        workers: number of concurrent trainings; None for one per core.
+        workers: number of concurrent trainings, which does not affect results; None for one per
+            core.
         timeout: maximum seconds of a training; see `evosearch.measuring.job_runner.open_backend`.
         notify: called with a message for each failed training, which counts as diverged.
-        ledger: where trainings are stored; None to store nothing.
+        ledger: stores finished trainings, which are not repeated; None to store nothing.
         progress: called with the state of the evaluation.
         settings: other arguments of `evaluate`.
 
@@ -131,9 +132,9 @@ def trajectories(
                 contender = contenders[result.program]
                 engine = runner.backend.engine(setup, contender, trainings=1)
                 conditions = Conditions(setup.steps, schedule, result.decay)
-                first = Seed(Stream.EVAL, 0)
+                first_seed = Seed(Stream.EVAL, 0)
                 job = Job(
-                    setup, contender, engine, conditions, seed, first, result.lr, output="path"
+                    setup, contender, engine, conditions, seed, first_seed, result.lr, output="path"
                 )
                 path = runner.submit_once(job).result().path
                 assert path is not None
@@ -143,18 +144,20 @@ def trajectories(
 
 
 def _trajectory(program: str, task: proxies.Task, path: NDArray[np.float32]) -> Trajectory:
+    """Return the trajectory of a path, `[steps, weights]`, at up to `_MAX_POINTS` points."""
     steps = np.linspace(0, len(path) - 1, min(len(path), _MAX_POINTS)).round().astype(np.int64)
     weights = path[steps]
     return Trajectory(program, steps, weights, _heights(task, weights))
 
 
 def _heights(task: proxies.Task, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the task's metric, `[...]`, at `weights`, `[..., weights]`."""
     key = seed_key(0, Seed(Stream.EVAL, 0))
-    _, as_weights = ravel_pytree(task.init(key))
+    _, unravel = ravel_pytree(task.init(key))
     partition = task.partition(task.data, key)
 
-    def height(flat: jax.Array) -> jax.Array:
-        return task.evaluate(as_weights(flat), task.data, partition, key)
+    def height(vector: jax.Array) -> jax.Array:
+        return task.evaluate(unravel(vector), task.data, partition, key)
 
-    flat = jnp.asarray(weights).reshape(-1, weights.shape[-1])
-    return np.asarray(jax.jit(jax.vmap(height))(flat)).reshape(weights.shape[:-1])
+    vectors = jnp.asarray(weights).reshape(-1, weights.shape[-1])
+    return np.asarray(jax.jit(jax.vmap(height))(vectors)).reshape(weights.shape[:-1])

@@ -1,7 +1,8 @@
-"""Validation of champions during a search, to detect meta-overfitting.
+"""Validation of champions during a search, which detects overfitting to the search tasks.
 
-If fitness rises but validation does not, the search is overfitting (Chen et al. 2023, section 2.3).
-Validation does not influence the search, so it runs concurrently, on its own thread.
+If the fitness of champions rises but their result in validation does not, the search overfits (Chen
+et al. 2023, section 2.3, "meta-overfitting"). Validation does not influence the search, so it runs
+on a thread of its own beside the search.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from evosearch.seeds import Stream
 from primitives import Program, zoo
 
 STREAMS = (Stream.VALIDATE_TUNE, Stream.VALIDATE)
-"""The streams of seeds for tuning and for measuring."""
+"""The streams of the seeds for tuning and of the seeds for measuring."""
 _CHAMPION = "the champion"
 
 
 class Validator:
-    """Validates programs one after the other on its own thread.
+    """Validates programs, one after the other, on a thread of its own.
 
     Attributes:
         problems: messages about programs that could not be validated, for the log of the search.
 
     Args:
-        config: configuration of the search; champions are validated on the counterparts of its
+        config: configuration of the search; champions are validated on the counterparts of the
             search tasks with 10x the work.
         interrupted: event that cancels all validations.
-        ledger: opens the ledger of trainings; called once, on the validating thread.
-        note: called with the current activity of the validating thread.
+        ledger: function that opens the ledger; called once, on the validating thread.
+        note: function that is called with the current activity of the validating thread.
     """
 
     def __init__(
@@ -69,8 +70,8 @@ class Validator:
 
     def finished(self) -> dict[int, list[Validation]]:
         """Return the validations that finished since the last call, by number."""
-        done = [number for number, future in self._pending.items() if future.done()]
-        return {number: self._pending.pop(number).result() for number in done}
+        finished = [number for number, future in self._pending.items() if future.done()]
+        return {number: self._pending.pop(number).result() for number in finished}
 
     def close(self) -> None:
         """Cancel queued validations and wait for the current one."""
@@ -79,10 +80,12 @@ class Validator:
             self._runner.backend.close()
 
     def _validate(self, number: int, program: Program) -> list[Validation]:
-        def check(text: str, done: int, total: int) -> None:
+        """Return the result of each task and seed; empty if interrupted or after an error."""
+
+        def report_progress(activity: str, done: int, total: int) -> None:
             if self._interrupted.is_set():
                 raise _InterruptedError
-            self._note(f"validation of champion {number}: {text}, {done} of {total} trainings")
+            self._note(f"validation of champion {number}: {activity}, {done} of {total} trainings")
 
         try:
             self._runner = self._runner or JobRunner(open_backend(1), self._open_ledger())
@@ -97,7 +100,7 @@ class Validator:
                 resolution=VALIDATION_RESOLUTION,
                 seed=self._config.seed,
                 streams=STREAMS,
-                progress=check,
+                progress=report_progress,
                 runner=self._runner,
                 ops=self._config.ops,
             )

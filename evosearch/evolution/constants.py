@@ -1,4 +1,4 @@
-"""Reading, replacing and ignoring the constants of a program."""
+"""Functions that read, replace and remove the constants of a program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LARGEST = 1e38
 
 
 def rounded(value: float) -> float:
-    """Round a constant to six significant digits, which float32 represents faithfully."""
+    """Round a constant to six significant digits, which a float32 preserves."""
     return float(f"{min(max(value, -_LARGEST), _LARGEST):.6g}")
 
 
@@ -33,7 +33,9 @@ def with_constants(program: Program, values: Mapping[Position, float]) -> Progra
     """Return `program` with the constants at the positions of `values` replaced."""
     statements = []
     for index, statement in enumerate(program.statements):
-        args = tuple(values.get((index, n), arg) for n, arg in enumerate(statement.args))
+        args = tuple(
+            values.get((index, operand), arg) for operand, arg in enumerate(statement.args)
+        )
         statements.append(Statement(statement.target, statement.op, args))
     return replace(program, statements=tuple(statements))
 

@@ -1,9 +1,9 @@
 """Mutation: one random edit of a program, as in Chen et al. 2023 (arXiv 2302.06675).
 
 An edit inserts a random statement, deletes a statement or modifies one argument. Two further edits,
-which are not in the paper, apply a random op to a value that the program uses, and change one
-constant. An edited program (a draft) that fails the kind check is rejected, and another edit of the
-same parent is drawn.
+which are not in the paper, apply a random op to a value that the program uses, or change one
+constant. An edited program is a draft. If a draft fails the kind check, the draft is rejected and
+another edit of the same parent is drawn.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Child:
 
     Attributes:
         analysis: the program with its kinds and semantic key.
-        mutation: description of the edit, such as `insert 3: v2 = sign(m)`.
+        mutation: the edit in words, such as `insert 3: v2 = sign(m)`.
         rejects: number of earlier drafts that failed the kind check, by kind of edit.
     """
 
@@ -106,13 +106,14 @@ def _keep_step_size(
 
 
 _Draft = tuple[tuple[Statement, ...], str]
-"""Statements of an edited program, and the description of the edit."""
+"""Statements of an edited program, and the edit in words."""
 
 
 def _schedule(body: tuple[Statement, ...]) -> tuple[object, ...]:
-    """Return all statements from the first with `lr` to the last, without their constants."""
-    uses = [index for index, (target, _, args) in enumerate(body) if _LR in (target, *args)]
-    return tuple(map(without_constants, body[min(uses, default=len(body)) :]))
+    """Return the first statement with `lr` and all later statements, without constants."""
+    uses_of_lr = [index for index, (target, _, args) in enumerate(body) if _LR in (target, *args)]
+    first = min(uses_of_lr, default=len(body))
+    return tuple(map(without_constants, body[first:]))
 
 
 def _insert(program: Program, rng: np.random.Generator, config: MutationConfig) -> _Draft | None:
@@ -180,17 +181,17 @@ def _wrap(program: Program, rng: np.random.Generator, config: MutationConfig) ->
     index = int(rng.integers(len(body)))
     target, user_op, args = body[index]
     operands = [operand for operand, arg in enumerate(args) if isinstance(arg, str)]
-    chosen = int(rng.integers(len(operands) + 1))
-    wraps_result = chosen == len(operands)
+    choice = int(rng.integers(len(operands) + 1))
+    wraps_result = choice == len(operands)
     variables = _variables_before(program, index + wraps_result)
     arguments: list[Argument] = [_argument(variables, rng, config) for _ in range(OPS[op].arity)]
-    replaced = int(rng.integers(len(arguments)))
+    wrapped_operand = int(rng.integers(len(arguments)))
     if wraps_result:
-        arguments[replaced] = target
+        arguments[wrapped_operand] = target
         wrapped = Statement(target, op, tuple(arguments))
         return (*body[: index + 1], wrapped, *body[index + 1 :]), f"wrap {index + 2}: {wrapped}"
-    operand = operands[chosen]
-    arguments[replaced] = args[operand]
+    operand = operands[choice]
+    arguments[wrapped_operand] = args[operand]
     wrapped = Statement(_new_name(_variables_before(program, len(body))), op, tuple(arguments))
     user = Statement(target, user_op, (*args[:operand], wrapped.target, *args[operand + 1 :]))
     text = f"wrap {index + 1}: {wrapped}; {user}"
@@ -198,6 +199,7 @@ def _wrap(program: Program, rng: np.random.Generator, config: MutationConfig) ->
 
 
 def _with_argument(program: Program, index: int, operand: int, arg: Argument, edit: str) -> _Draft:
+    """Return the draft in which one operand of a statement is replaced by `arg`."""
     body = program.statements
     old = body[index]
     new = old._replace(args=(*old.args[:operand], arg, *old.args[operand + 1 :]))
@@ -205,6 +207,7 @@ def _with_argument(program: Program, index: int, operand: int, arg: Argument, ed
 
 
 def _argument(variables: list[str], rng: np.random.Generator, config: MutationConfig) -> Argument:
+    """Draw a constant or one of the variables."""
     if rng.random() < config.constant:
         return _constant(rng)
     return variables[int(rng.integers(len(variables)))]
@@ -239,7 +242,7 @@ def _op_names(op_set: Any) -> tuple[str, ...]:
 
 
 def with_states(program: Program, states: int) -> Program:
-    """Return `program` with unused tensor states added until it has `states` states."""
+    """Return `program` with unused tensor states, so that it has at least `states` states."""
     missing = states - len(program.states)
     if missing <= 0:
         return program

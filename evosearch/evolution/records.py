@@ -1,4 +1,4 @@
-"""Records of programs (their scores by seed), and tests of challengers against the champion."""
+"""Records of the scores of programs by seed, and tests of challengers against the champion."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Record:
         return self._search_scores
 
     def task_means(self) -> dict[str, float]:
-        """Return the mean bounded score of each task over the search seeds; needs at least one."""
+        """Return the mean bounded score of each task over the search seeds; needs a search seed."""
         rows = [scores for seed, scores in self.scores.items() if seed.stream is Stream.SEARCH]
         return {
             task: fmean(min(scores[task], self.largest_gain) for scores in rows) for task in rows[0]
@@ -84,7 +84,7 @@ class Record:
         return mean - error
 
     def looks_better_than(self, other: Record, min_shared: int, noise_floor: float) -> bool:
-        """Whether this record's mean is higher than `other`'s by more than two standard errors.
+        """Return whether the mean is higher than that of `other` by more than two standard errors.
 
         The difference is paired if both records have scores on at least `min_shared` equal seeds.
         Otherwise the means of the search scores are compared.
@@ -99,7 +99,7 @@ class Record:
         return mean - other_mean > 2 * math.hypot(error, other_error)
 
     def mean(self) -> float:
-        """Return the mean of the search scores; the largest score if there are none."""
+        """Return the mean of the search scores; the largest score if there are no search scores."""
         return fmean(self._search_scores) if self._search_scores else LARGEST_SCORE
 
     def _mean_and_standard_error(self, noise_floor: float) -> tuple[float, float]:
@@ -142,9 +142,8 @@ class Test:
         """Update the result from the measured pairs; return whether the test is decided.
 
         The challenger wins if the lower confidence bound of the mean difference is above 0 at the
-        end of a stage. The stages share the test's error rate equally. The test is lost
-        early if the challenger is behind after `FUTILITY_AFTER` pairs; this rule cannot let a worse
-        program win.
+        end of a stage. The stages share the test's error rate equally. The challenger loses early
+        if it is behind after `FUTILITY_AFTER` pairs; this rule cannot let a worse program win.
 
         Args:
             error_rate: error rate of the whole run; see `statistics.spent_error`.
@@ -185,8 +184,8 @@ class Champion:
 
     Attributes:
         record: record of the program.
-        test: the test that the champion won; None for the initial program, and for a champion that
-            replaces a failed one.
+        test: the test that the champion won; None for the initial program, and for a program that
+            is champion again because a later champion diverged.
         confirming_seeds: fresh seeds on which the champion is confirmed.
     """
 
@@ -198,15 +197,15 @@ class Champion:
 def reported_scores(scores: Scores) -> list[Mapping[str, float]]:
     """Return the scores, by task, of the seeds from which a program's fitness is reported.
 
-    A confirmed program's fitness is reported from its confirming seeds, that of other programs from
-    search seeds, whose mean is biased upwards by selection.
+    The fitness of a confirmed program is reported from confirming seeds. The fitness of other
+    programs is reported from search seeds, whose mean is biased upwards by selection.
     """
     stream = Stream.CONFIRM if is_confirmed(scores) else Stream.SEARCH
     return [row for seed, row in scores.items() if seed.stream is stream]
 
 
 def is_confirmed(scores: Scores) -> bool:
-    """Whether there are scores on at least two confirming seeds."""
+    """Return whether there are scores on at least two confirming seeds."""
     return sum(seed.stream is Stream.CONFIRM for seed in scores) > 1
 
 

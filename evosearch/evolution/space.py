@@ -1,4 +1,4 @@
-"""A program's constants as coordinates, and sampling of better constants."""
+"""The constants of a program as coordinates, and drawing of better constants."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evosearch.evolution.constants import (
-    Position,
-    constants,
-    rounded,
-    structure,
-    with_constants,
-)
+from evosearch.evolution.constants import Position, constants, rounded, structure, with_constants
 from evosearch.evolution.step_size import learning_rate_statement, step_size, with_step_size_of
 from evosearch.fixed import ELITE, WIDELY_DRAWN
 from primitives import Program, live
@@ -34,10 +28,14 @@ _EPSILON = 1e-12
 
 @dataclass(frozen=True)
 class _Axis:
-    """The coordinate of one constant.
+    """The coordinate axis of one constant.
 
-    For a constant c whose value in the program is c0, the coordinate is
+    For a constant c with the value c0 in the original program, the coordinate is
     `-log((1 - c) / (1 - c0))` if c0 is a decay, that is 0.5 <= c0 < 1, else `log(c / c0)`.
+
+    Attributes:
+        position: position of the constant.
+        value: c0, the value in the original program.
     """
 
     position: Position
@@ -66,9 +64,9 @@ class _Axis:
 class Space:
     """The constants of a program as unbounded coordinates, with 0 at the program's own constants.
 
-    Each nonzero constant is a coordinate (see `_Axis`), except a constant factor on the learning
-    rate. If there is such a factor, the last coordinate is the logarithm of the step size on
-    synthetic gradients. So other constants can be changed without changing the step size.
+    Each nonzero constant is a coordinate (see `_Axis`), except the constant that multiplies the
+    learning rate. If there is such a constant, the last coordinate is the logarithm of the step
+    size on synthetic gradients. So other constants can change without changing the step size.
 
     Attributes:
         program: the program at coordinates 0.
@@ -90,7 +88,7 @@ class Space:
         self.initial_std = np.array(initial_std + [_INITIAL_STD] * self._has_step_size)
 
     def __contains__(self, program: Program) -> bool:
-        """Whether `program` differs from this space's program at most in constants."""
+        """Return whether `program` differs from the space's program at most in constants."""
         return structure(program) == structure(self.program)
 
     def __len__(self) -> int:

@@ -1,9 +1,9 @@
 """Step sizes of programs on synthetic gradients, and programs rescaled to another step size.
 
-A child with another structure than its parent usually takes larger or smaller steps, and fails at
-its parent's learning rate for this reason alone. For example, the sign of an update is larger than
-the update, an orthogonalized update smaller. The updates on synthetic gradients show the step sizes
-without a training.
+A child with another structure than its parent usually takes larger or smaller steps, and fails for
+this reason alone at the parent's learning rate. For example, the sign of an update is larger than
+the update, and an orthogonalized update is smaller. Updates on synthetic gradients give the step
+size of a program without a training.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def with_step_size_of(child: Program, parent: Program, factor: float = 1.0) -> P
     ratio = factor * step_size(live(parent)) / step_size(live(child))
     if not (math.isfinite(ratio) and ratio > 0):
         return child
-    body = list(child.statements)
-    statement_index = learning_rate_statement(child)
-    if statement_index is not None:
-        body[statement_index] = _scaled(body[statement_index], ratio)
+    statements = list(child.statements)
+    index = learning_rate_statement(child)
+    if index is not None:
+        statements[index] = _scaled(statements[index], ratio)
     else:
-        body.insert(uses[0], _scaled(Statement(_LR, "multiply", (_LR, 1.0)), ratio))
-    return replace(child, statements=tuple(body))
+        statements.insert(uses[0], _scaled(Statement(_LR, "multiply", (_LR, 1.0)), ratio))
+    return replace(child, statements=tuple(statements))
 
 
 def learning_rate_statement(program: Program) -> int | None:
@@ -74,10 +74,10 @@ def _scaled(statement: Statement, ratio: float) -> Statement:
 
 @lru_cache(maxsize=4096)
 def step_size(program: Program) -> float:
-    """Return the geometric mean of the root mean squares of four updates on synthetic gradients.
+    """Return the step size: the geometric mean of the root mean squares of the first four updates.
 
-    The updates are the program's first. The result is NaN if one of their root mean squares is zero
-    or not finite.
+    The updates are computed from synthetic weights and gradients. The step size is NaN if the root
+    mean square of an update is zero or not finite.
     """
     weights, gradients = _synthetic_inputs()
     state, stepper = initial_state(program, weights, np), Stepper(program, np)
@@ -85,7 +85,8 @@ def step_size(program: Program) -> float:
     for t, gradient in enumerate(gradients, start=1):
         update, state = stepper.step(state, weights, gradient, t=float(t))
         with np.errstate(over="ignore"):  # an overflow gives inf, which is checked below
-            sizes.append(np.sqrt(np.mean(np.concatenate([u.ravel() ** 2 for u in update]))))
+            squares = np.concatenate([array.ravel() ** 2 for array in update])
+            sizes.append(np.sqrt(np.mean(squares)))
         if not 0 < sizes[-1] < math.inf:
             return math.nan
     return float(np.exp(np.mean(np.log(sizes))))
@@ -93,7 +94,7 @@ def step_size(program: Program) -> float:
 
 @lru_cache(maxsize=1)
 def _synthetic_inputs() -> tuple[list[NDArray[np.float64]], list[list[NDArray[np.float64]]]]:
-    """Return weights, and gradients by step: a constant direction plus equally large noise."""
+    """Return weights, and gradients for each step: a constant direction plus noise as large."""
     rng = np.random.default_rng(0)
     weights = [_WEIGHT_STD * rng.standard_normal(shape) for shape in _SHAPES]
     scales = [_GRADIENT_SCALE * np.exp(rng.standard_normal(shape)) for shape in _SHAPES]

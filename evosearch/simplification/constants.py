@@ -1,4 +1,4 @@
-"""Rounding constants to the fewest digits whose cost is negligible, and tuning them."""
+"""Tuning of a program's constants, and rounding to the fewest digits of negligible cost."""
 
 from __future__ import annotations
 
@@ -39,32 +39,33 @@ def roundings(value: float) -> Iterator[float]:
 
 
 def round_constants(
-    program: Program, tester: EditTester, on_step: OnStep, against: Program | None = None
+    program: Program, tester: EditTester, on_step: OnStep, reference: Program | None = None
 ) -> Program:
     """Round each constant to the fewest digits for which the cost is below the limit.
 
-    If there are cheaper screening tasks, they determine how far each constant can be rounded, and
-    the program with all constants rounded is tested. Otherwise, or if this program is rejected, the
-    constants are rounded one at a time. After the deadline, only programs with all constants
-    rounded are tested: to two digits each, then to one more digit each.
+    If there are cheaper screening tasks, trainings on these tasks determine how far each constant
+    can be rounded, and the program with all constants rounded is tested on the measuring tasks.
+    Without screening tasks, or if this program is rejected, the constants are rounded one at a
+    time. After the deadline, only programs with all constants rounded are tested: to two digits
+    each, then to one more digit each.
 
     Args:
         program: The program whose constants are rounded.
         tester: Decides whether a rounded program is accepted.
         on_step: Called with each step.
-        against: The program with which costs are compared; None for the original program.
+        reference: The program against which costs are measured; None for the original program.
     """
     rounded = program
     if tester.screening_trainings is not tester.trainings:
         screening_tester = replace(tester, trainings=tester.screening_trainings)
-        rounded = _round_one_by_one(program, screening_tester, lambda step: None, against)
+        rounded = _round_one_by_one(program, screening_tester, lambda step: None, reference)
     elif tester.is_out_of_time():
         rounded = _round_to_two_digits(program)
     for _ in range(_JOINT_ATTEMPTS):
         if rounded == program:
             break
         tester.trainings.report("testing the program with all constants rounded")
-        decision = tester.decide(rounded, against)
+        decision = tester.decide(rounded, reference)
         if decision.accepted:
             cost = tester.cost(rounded, decision.seeds)
             on_step(Step("round", _describe_changes(program, rounded), program, rounded, cost=cost))
@@ -74,10 +75,11 @@ def round_constants(
         rounded = _with_one_more_digit(program, rounded)
     if tester.is_out_of_time():
         return program
-    return _round_one_by_one(program, tester, on_step, against)
+    return _round_one_by_one(program, tester, on_step, reference)
 
 
 def _describe_changes(program: Program, rounded: Program) -> str:
+    """Return the text of the changed constants, such as "0.8999 is 0.9"."""
     before, after = constants(program), constants(rounded)
     changed = [position for position in before if before[position] != after[position]]
     return ", ".join(f"{before[position]!r} is {after[position]!r}" for position in changed)
@@ -85,10 +87,10 @@ def _describe_changes(program: Program, rounded: Program) -> str:
 
 def _round_to_two_digits(program: Program) -> Program:
     """Round each constant to at most two digits."""
-    rounded = {
-        position: [value, *islice(roundings(value), 2)][-1]
-        for position, value in constants(program).items()
-    }
+    rounded = {}
+    for position, value in constants(program).items():
+        candidates = [value, *islice(roundings(value), 2)]
+        rounded[position] = candidates[-1]
     return with_constants(program, rounded)
 
 
@@ -104,13 +106,14 @@ def _with_one_more_digit(program: Program, rounded: Program) -> Program:
 
 
 def _round_one_by_one(
-    program: Program, tester: EditTester, on_step: OnStep, against: Program | None
+    program: Program, tester: EditTester, on_step: OnStep, reference: Program | None
 ) -> Program:
+    """Round one constant after the other to the fewest digits for which a test accepts it."""
     for position, value in constants(program).items():
         for rounded in roundings(value):
             candidate = with_constants(program, {position: rounded})
             tester.trainings.report(f"rounding {value:g} to {rounded:g}")
-            decision = tester.decide(candidate, against)
+            decision = tester.decide(candidate, reference)
             if decision.accepted:
                 cost = tester.cost(candidate, decision.seeds)
                 reason = f"{value!r} is {rounded!r} in `{program.statements[position[0]]}`"
@@ -137,7 +140,7 @@ def tune(
     References:
         Nelder and Mead, A simplex method for function minimization, 1965, Computer Journal 7:308.
     """
-    from scipy.optimize import minimize  # here, since it takes a while to import
+    from scipy.optimize import minimize  # its import is slow
 
     space = Space(program)
     if not len(space):
@@ -166,14 +169,16 @@ def tune(
 
 
 def _objective(space: Space, tester: EditTester, trials: int) -> Callable[[np.ndarray], float]:
+    """Return the function from coordinates in `space` to the mean cost, which is minimized."""
     seeds = first_seeds(Stream.SIMPLIFY_TUNE, _SEEDS_PER_TRIAL)
     trial = 0
 
-    def mean_cost(x: np.ndarray) -> float:
+    def mean_cost(coordinates: np.ndarray) -> float:
         nonlocal trial
         trial += 1
         tester.trainings.report(f"tuning constants: trial {trial} of at most {trials}")
-        costs = tester.trainings.differences(space.program_at(x), space.program, seeds)
+        program = space.program_at(coordinates)
+        costs = tester.trainings.differences(program, space.program, seeds)
         return float(costs.mean()) if np.isfinite(costs).all() else LARGEST_SCORE
 
     return mean_cost

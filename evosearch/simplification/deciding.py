@@ -1,11 +1,12 @@
 """A sequential test of whether the cost of an edit is below a limit.
 
-The candidate is compared with the original program on the same seeds, after 32, 64 and 128 seeds.
-Each of these comparisons is a look. At a look the candidate is accepted if the one-sided upper
-bound of its cost (Student's t over seeds, error rate 0.05 / 3) is below the limit in the mean over
-tasks and below three times the limit on each task. So the probability of accepting a candidate that
-costs at least the limit, or at least three times the limit on one task, is at most 5% over all
-looks (Bonferroni). No correction for the number of bounds is needed, since all of them must hold.
+The candidate, the edited program, is compared with the original program on the same seeds, after
+32, 64 and 128 seeds. Each of these comparisons is a look. At a look the candidate is accepted if
+the one-sided upper bound of its cost (Student's t over seeds, error rate 0.05 / 3) is below the
+limit in the mean over tasks and below three times the limit on each task. So the probability of
+accepting a candidate that costs at least the limit, or at least three times the limit on one task,
+is at most 5% over all looks (Bonferroni). The number of bounds needs no correction, since all
+bounds must be below their limits.
 
 A candidate is rejected early if a lower bound is above its limit, or if the last look would not
 accept it even if the mean decreased half-way to the lower bound. Early rejections cannot increase
@@ -83,34 +84,35 @@ def decide(
 
     Args:
         costs: Function from a number of seeds to the costs, [tasks, seeds], and whether the
-            candidate diverged where the original did not.
+            candidate diverged on a task and seed on which the original did not.
         limit: Maximum difference of log losses in the mean over tasks; on a single task
             `TASK_LIMIT_FACTOR` times this limit is allowed.
         looks: Number of seeds at each look.
     """
     for seeds in looks:
-        values, diverged = costs(seeds)
+        measured_costs, diverged = costs(seeds)
         if diverged:
             return Decision(False, seeds, "diverges where the original does not")
-        bounds_and_limits = [(bounds(values.mean(axis=0), len(looks)), limit)]
-        bounds_and_limits += [
-            (bounds(row, len(looks)), TASK_LIMIT_FACTOR * limit) for row in values
-        ]
-        if all(bound.high < maximum for bound, maximum in bounds_and_limits):
+        over_tasks = bounds(measured_costs.mean(axis=0), len(looks))
+        per_task = [bounds(task_costs, len(looks)) for task_costs in measured_costs]
+        bounds_and_limits = [(over_tasks, limit)]
+        bounds_and_limits += [(task_mean, TASK_LIMIT_FACTOR * limit) for task_mean in per_task]
+        if all(mean.high < maximum for mean, maximum in bounds_and_limits):
             return Decision(True, seeds)
-        if any(bound.low > maximum for bound, maximum in bounds_and_limits):
+        if any(mean.low > maximum for mean, maximum in bounds_and_limits):
             return Decision(False, seeds, f"costs more than {limit:g}")
         measured_fraction = seeds / looks[-1]
-        if any(
-            _optimistic_high(bound, measured_fraction) > maximum
-            for bound, maximum in bounds_and_limits
-        ):
+        is_hopeless = any(
+            _optimistic_high(mean, measured_fraction) > maximum
+            for mean, maximum in bounds_and_limits
+        )
+        if is_hopeless:
             break
     return Decision(False, seeds, f"not shown to cost less than {limit:g}")
 
 
 def _optimistic_high(current: Bounds, measured_fraction: float) -> float:
-    """Estimate the upper bound at the last look from the fraction of its seeds measured so far.
+    """Estimate the upper bound at the last look, if a fraction of its seeds is measured so far.
 
     The mean is assumed to decrease half-way to the lower bound.
     """

@@ -1,4 +1,4 @@
-"""The derivations stored in a run directory, one JSON file for each simplified program."""
+"""Reads and writes the derivations of a run, one JSON file for each simplified program."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def derivation_path(run: Path, number: int) -> Path:
 
 
 def save_derivation(run: Path, number: int, derivation: Simplification) -> bool:
-    """Write the derivation of a run's program and replace an older one.
+    """Write the derivation of a run's program, and replace an older derivation.
 
-    A complete older derivation is not replaced by one that ended early.
+    A derivation that ended early does not replace an older derivation that did not.
 
     Args:
         run: The run's directory.
@@ -51,7 +51,7 @@ def save_derivation(run: Path, number: int, derivation: Simplification) -> bool:
 
 
 def read_derivation(run: Path, number: int) -> Simplification | None:
-    """Read the derivation of a run's program; None if there is none.
+    """Return the derivation of a run's program; None if the run has no derivation of the program.
 
     Raises:
         EvosearchError: The file is damaged.

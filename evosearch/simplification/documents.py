@@ -1,4 +1,4 @@
-"""Typed models of the JSON form of a derivation, as stored in a run directory."""
+"""Pydantic models of the JSON form of a derivation, which validate the files of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TaskCostDocument(Document):
 
 
 class CostDocument(Document):
-    """Cost of a program relative to another one."""
+    """Cost of a program relative to another program."""
 
     mean: float
     low: float

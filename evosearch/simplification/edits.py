@@ -19,7 +19,7 @@ _CONSTANTS = (0.0, 1.0)
 
 @dataclass(frozen=True)
 class Edit:
-    """Replacement of the values of one or two statements by an operand or a constant each.
+    """An edit that replaces the value of one or two statements by an operand or a constant.
 
     Attributes:
         changes: Pairs of the index of a statement and the replacement of its value.
@@ -52,18 +52,25 @@ def edits_by_statement(program: Program) -> dict[int, list[Edit]]:
     Results of different statements may have the same semantic key. Statements without edits are
     left out.
     """
-    by_statement = {
-        index: _distinct(program, ((change,) for change in changes))
-        for index, changes in groupby(_replacements(program), key=itemgetter(0))
-    }
-    return {index: candidates for index, candidates in by_statement.items() if candidates}
+    result = {}
+    for index, changes in groupby(_replacements(program), key=itemgetter(0)):
+        statement_edits = _distinct(program, ((change,) for change in changes))
+        if statement_edits:
+            result[index] = statement_edits
+    return result
 
 
 def pair_edits(program: Program) -> list[Edit]:
     """Return the edits of two statements that save at least two statements or states."""
     change_pairs = combinations(_replacements(program), 2)
     return _distinct(
-        program, (pair for pair in change_pairs if pair[0][0] != pair[1][0]), min_saved=2
+        program,
+        (
+            (first, second)
+            for first, second in change_pairs
+            if first[0] != second[0]  # the indices of the statements
+        ),
+        min_saved=2,
     )
 
 
@@ -79,7 +86,7 @@ def _replacements(program: Program) -> Iterator[tuple[int, str | float]]:
 
 
 def _hyperparameter_statements(program: Program) -> set[int]:
-    """Return the statements that multiply by a weight decay or by the learning rate's constant."""
+    """Return the indices of statements with a constant that is a weight decay or learning rate."""
     if live(program) != program:  # roles are only defined for live programs
         return set()
     program_roles = roles(program)
@@ -101,12 +108,12 @@ def _distinct(
     min_saved: int = 1,
 ) -> list[Edit]:
     """Apply changes; return the valid edits with distinct keys that save enough statements."""
-    by_key: dict[str, Edit] = {}
+    edits_by_key: dict[str, Edit] = {}
     for changes in change_sets:
         edited = _apply(program, changes)
-        if edited is not None and _num_saved(program, edited) >= min_saved:
-            by_key.setdefault(semantic_key(edited), Edit(changes, edited))
-    return list(by_key.values())
+        if edited is not None and _saved_count(program, edited) >= min_saved:
+            edits_by_key.setdefault(semantic_key(edited), Edit(changes, edited))
+    return list(edits_by_key.values())
 
 
 def _apply(program: Program, changes: tuple[tuple[int, str | float], ...]) -> Program | None:
@@ -124,11 +131,13 @@ def _apply(program: Program, changes: tuple[tuple[int, str | float], ...]) -> Pr
 
 
 def _reads_gradient(program: Program) -> bool:
-    read = {arg for statement in program.statements for arg in statement.args}
-    return program.gradient in read or program.gradient in program.returns
+    args = {arg for statement in program.statements for arg in statement.args}
+    return program.gradient in args or program.gradient in program.returns
 
 
-def _num_saved(program: Program, edited: Program) -> int:
+def _saved_count(program: Program, edited: Program) -> int:
     """Return the number of statements and states saved; 0 if there are more statements."""
-    before, after = (len(p.statements) + len(p.states) for p in (program, edited))
-    return before - after if len(edited.statements) <= len(program.statements) else 0
+    if len(edited.statements) > len(program.statements):
+        return 0
+    size_before, size_after = (len(p.statements) + len(p.states) for p in (program, edited))
+    return size_before - size_after

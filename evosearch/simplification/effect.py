@@ -1,10 +1,10 @@
 """Removal of statements whose measured cost is negligible, one at a time and in pairs.
 
-A candidate is one edit of the current program, but its cost is measured against the original
-program, so that small costs cannot add up. Candidates are ordered by their mean cost on screening
-seeds, on cheaper tasks if there are any. In this order the candidates are tested on seeds of
-another stream (`evosearch.simplification.deciding`). The first accepted candidate becomes the
-current program, and the procedure starts again.
+A candidate is the current program after one edit. The cost of a candidate is measured against the
+original program, so that small costs cannot add up. Candidates are ordered by their mean cost on
+screening seeds, on cheaper tasks if there are any. In this order the candidates are tested on seeds
+of another stream (see `evosearch.simplification.deciding`). The first accepted candidate becomes
+the current program, and the procedure starts again.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class EditTester:
         limit: Maximum cost of an accepted candidate, as a difference of log losses.
         looks: Number of seeds at each look of a test.
         deadline: Time of `time.monotonic` after which no more candidates are tested.
-        num_decided: Number of candidates that were tested.
-        ended_early: Whether candidates were left untested because of the deadline.
+        tested_count: Number of candidates that were tested.
+        ended_early: Whether candidates were left untested because the deadline passed.
     """
 
     trainings: PairedTrainings
@@ -61,40 +61,41 @@ class EditTester:
     limit: float = LIMIT
     looks: Sequence[int] = LOOKS
     deadline: float = math.inf
-    num_decided: int = 0
+    tested_count: int = 0
     ended_early: bool = False
     _rejected_keys: set[str] = field(default_factory=set)
 
     def is_out_of_time(self) -> bool:
-        """Whether the deadline has passed; if so, set `ended_early`."""
+        """Return whether the deadline has passed; if so, set `ended_early`."""
         is_late = time.monotonic() >= self.deadline
         self.ended_early |= is_late
         return is_late
 
-    def decide(self, program: Program, against: Program | None = None) -> Decision:
+    def decide(self, program: Program, reference: Program | None = None) -> Decision:
         """Test whether the cost of a candidate is below the limit.
 
         Args:
             program: The candidate.
-            against: The program with which `program` is compared; None for the original program.
+            reference: The program with which `program` is compared; None for the original program.
         """
-        self.num_decided += 1
-        reference = against or self.trainings.original
+        self.tested_count += 1
+        compared_program = reference or self.trainings.original
 
-        def costs(count: int) -> tuple[np.ndarray, bool]:
-            seeds = first_seeds(Stream.SIMPLIFY, count)
-            values = self.trainings.differences(program, reference, seeds)
-            return values, self.trainings.diverges(program, seeds)
+        def costs(seed_count: int) -> tuple[np.ndarray, bool]:
+            seeds = first_seeds(Stream.SIMPLIFY, seed_count)
+            differences = self.trainings.differences(program, compared_program, seeds)
+            return differences, self.trainings.diverges(program, seeds)
 
         return decide(costs, limit=self.limit, looks=self.looks)
 
     def is_better(self, program: Program, reference: Program) -> Decision:
         """Test whether a program has a lower loss than `reference`, in the mean over tasks."""
 
-        def costs(count: int) -> tuple[np.ndarray, bool]:
-            seeds = first_seeds(Stream.SIMPLIFY, count)
-            values = self.trainings.differences(program, reference, seeds)
-            return values.mean(axis=0, keepdims=True), self.trainings.diverges(program, seeds)
+        def costs(seed_count: int) -> tuple[np.ndarray, bool]:
+            seeds = first_seeds(Stream.SIMPLIFY, seed_count)
+            differences = self.trainings.differences(program, reference, seeds)
+            over_tasks = differences.mean(axis=0, keepdims=True)
+            return over_tasks, self.trainings.diverges(program, seeds)
 
         return decide(costs, limit=0.0, looks=self.looks)
 
@@ -106,7 +107,7 @@ class EditTester:
         )
 
     def cost(self, program: Program, seeds: int) -> Cost:
-        """Return the cost of a program on the first `seeds` seeds of the decisions."""
+        """Return the cost of a program on the first `seeds` seeds of the tests of candidates."""
         return self.trainings.cost(
             program, first_seeds(Stream.SIMPLIFY, seeds), looks=len(self.looks)
         )
@@ -133,6 +134,7 @@ class EditTester:
         return [candidates[index] for index in indices[:_MAX_PAIRS]]
 
     def _screening_cost(self, edit: Edit, seeds: Sequence[Seed]) -> float:
+        """Return the mean cost of an edited program over the screening tasks and seeds."""
         costs = self.screening_trainings.differences(
             edit.program, self.screening_trainings.original, seeds
         )
@@ -141,9 +143,10 @@ class EditTester:
     def _first_accepted_step(
         self, rule: str, program: Program, candidates: list[Edit]
     ) -> Step | None:
-        """Test candidates in the order of their screening cost; return the first accepted one.
+        """Test candidates in the order of their screening cost until a candidate is accepted.
 
-        Return None if all are rejected or the deadline passes.
+        Returns:
+            The step to the accepted candidate; None if all are rejected or the deadline passes.
         """
         seeds = first_seeds(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
         candidates = [
@@ -176,11 +179,12 @@ class EditTester:
     def ablations(self, program: Program) -> tuple[Ablation, ...]:
         """Measure a program without each of its statements, one at a time.
 
-        Of the edits of a statement, the edit with the lowest cost on the screening seeds is used.
+        If several edits remove a statement, the edit with the lowest cost on the screening seeds is
+        measured.
         """
         screening_seeds = first_seeds(Stream.SIMPLIFY_SCREEN, SCREENING_SEEDS)
         ablation_seeds = first_seeds(Stream.SIMPLIFY_CONFIRM, ABLATION_SEEDS)
-        result = []
+        ablations = []
         for index, candidates in edits_by_statement(program).items():
             statement = str(program.statements[index])
             self.screening_trainings.report(f"ablation: without `{statement}`")
@@ -192,7 +196,8 @@ class EditTester:
                 for edit in candidates
             ]
             best = candidates[int(np.argmin(costs))]
+            ((_, replacement),) = best.changes
             self.trainings.report(f"ablation: without `{statement}`")
-            cost = self.trainings.cost(best.program, ablation_seeds, against=program, looks=1)
-            result.append(Ablation(statement, str(best.changes[0][1]), best.program, cost))
-        return tuple(result)
+            cost = self.trainings.cost(best.program, ablation_seeds, reference=program, looks=1)
+            ablations.append(Ablation(statement, str(replacement), best.program, cost))
+        return tuple(ablations)

@@ -1,4 +1,4 @@
-"""Trainings of programs on the measuring tasks, and differences of losses paired by seed."""
+"""Trainings of programs on the measuring tasks, and paired differences of their losses."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from primitives import Program, semantic_key, zoo
 from primitives.machine.instructions import OpNames
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with a description of the current work, the amount done and the total amount or None."""
+"""Called with the current activity, the number of finished trainings and their total or None."""
 
 TUNING_SEEDS = 3
 """Number of seeds on which learning rates are tuned."""
 _FITNESS_SEEDS = 32
 """Maximum number of seeds from which a fitness is estimated."""
 _ASSUMED_TRAININGS = 8
-"""Assumed number of trainings of a program, from which the backend chooses an engine."""
+"""Number of trainings of a program for which the backend chooses the cheapest engine."""
 
 
 class PairedTrainings:
-    """Trainings of programs on tasks and seeds; each training is made once.
+    """Trains programs on tasks and seeds; no training is repeated.
 
-    On each task a multiplier of the original program's learning rate is tuned, and all other
-    programs are trained with the same multiplier. The baseline has its own tuned learning rates.
+    For each task, a multiplier of the original program's learning rate is tuned. All other programs
+    are trained with the same multiplier, except for the baseline, which has multipliers of its own.
 
     Args:
         original: The program that costs are measured against.
@@ -68,7 +68,7 @@ class PairedTrainings:
         self._progress = progress
         self._activity = ""
         self._representatives: dict[tuple[str, float], Program] = {}
-        """The program that is trained for all programs of one semantic key and factor."""
+        """The program that is trained for all programs of a semantic key and a multiplier."""
         self._baseline = zoo.load(BASELINE)
         self._setups = {
             name: TaskSetup.of(proxies.load(name), ops=ops | self._baseline.ops) for name in tasks
@@ -84,18 +84,18 @@ class PairedTrainings:
 
     @property
     def num_trainings(self) -> int:
-        """Number of different trainings, not counting those of the tuning."""
+        """Number of different trainings, without the trainings that tune learning rates."""
         return len(self._jobs)
 
-    def report(self, text: str, done: int = 0, total: int | None = None) -> None:
-        """Report the current work; `differences` reports the same text with its progress."""
-        self._activity = text
-        self._progress(text, done, total)
+    def report(self, activity: str, done: int = 0, total: int | None = None) -> None:
+        """Report the current activity, which `differences` reports again with its progress."""
+        self._activity = activity
+        self._progress(activity, done, total)
 
     def differences(
         self, program: Program, reference: Program, seeds: Sequence[Seed]
     ) -> np.ndarray:
-        """Return log(program's loss / reference's loss), clipped to +-log 4, [tasks, seeds]."""
+        """Return log(loss / reference's loss), clipped to +-log 4, [tasks, seeds]."""
         self.start_trainings([program, reference], seeds)
         values = np.empty((len(self.tasks), len(seeds)))
         for column, seed in enumerate(seeds):
@@ -113,7 +113,7 @@ class PairedTrainings:
                     self._submit(task, program, seed)
 
     def diverges(self, program: Program, seeds: Sequence[Seed]) -> bool:
-        """Whether a program diverges on a task and seed on which the original does not."""
+        """Return whether a program diverges on a task and seed on which the original does not."""
         return any(
             not math.isfinite(self._loss(task, program, seed))
             and math.isfinite(self._loss(task, self.original, seed))
@@ -122,35 +122,41 @@ class PairedTrainings:
         )
 
     def cost(
-        self, program: Program, seeds: Sequence[Seed], *, against: Program | None = None, looks: int
+        self,
+        program: Program,
+        seeds: Sequence[Seed],
+        *,
+        reference: Program | None = None,
+        looks: int,
     ) -> Cost:
         """Return the cost of a program with confidence bounds.
 
         Args:
             program: The program.
-            seeds: Two or more seeds; the fitness is from the first 32.
-            against: The program with which `program` is compared; None for the original program.
+            seeds: Two or more seeds; the fitness is measured on the first 32.
+            reference: The program with which `program` is compared; None for the original program.
             looks: Number of looks at the data over which the error rate of the bounds is divided.
         """
         fitness_seeds = seeds[:_FITNESS_SEEDS]
         self.start_trainings([self._baseline], fitness_seeds)
-        values = self.differences(program, against or self.original, seeds)
-        over_tasks = bounds(values.mean(axis=0), looks)
-        per_task = [bounds(row, looks) for row in values]
-        against_baseline = self.differences(program, self._baseline, fitness_seeds)
+        costs = self.differences(program, reference or self.original, seeds)
+        over_tasks = bounds(costs.mean(axis=0), looks)
+        per_task = {}
+        for task, task_costs in zip(self.tasks, costs, strict=True):
+            task_bounds = bounds(task_costs, looks)
+            per_task[task] = task_bounds.mean, task_bounds.high
+        differences_to_baseline = self.differences(program, self._baseline, fitness_seeds)
         return Cost(
-            over_tasks.mean,
-            over_tasks.low,
-            over_tasks.high,
-            {
-                task: (task_bounds.mean, task_bounds.high)
-                for task, task_bounds in zip(self.tasks, per_task, strict=True)
-            },
-            len(seeds),
-            -float(against_baseline.mean()),
+            mean=over_tasks.mean,
+            low=over_tasks.low,
+            high=over_tasks.high,
+            per_task=per_task,
+            seeds=len(seeds),
+            fitness=-float(differences_to_baseline.mean()),
         )
 
     def _submit(self, task: str, program: Program, seed: Seed) -> Future[JobResult]:
+        """Submit a training; an equal training that was submitted earlier is not repeated."""
         factors = self._baseline_factors if program == self._baseline else self.factors
         factor, setup = factors[task], self._setups[task]
         program = self._representatives.setdefault((semantic_key(program), factor), program)
@@ -179,6 +185,7 @@ class PairedTrainings:
             self.factors[task] = self._tuned_factor(setup, conditions)
 
     def _tuned_factor(self, setup: TaskSetup, conditions: Mapping[Seed, Conditions]) -> float:
+        """Return the best multiplier of the original program's learning rate on a task."""
         tuner = tune_rate(
             setup, self.original, self._runner, self.seed, conditions, _ASSUMED_TRAININGS
         )

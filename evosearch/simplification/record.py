@@ -1,4 +1,4 @@
-"""Data of a derivation: the steps from a program to its simplified form.
+"""Classes for a derivation: the steps from a program to its simplified form.
 
 A step has either a rewrite rule with its domain, or a measured cost. All classes convert to JSON
 (`document`) and back (`read`) without loss.
@@ -20,7 +20,7 @@ from primitives.explain.nearest import nearest
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a program: log(its loss / loss of the original program), paired by task and seed.
+    """Cost of a program: log(loss / loss of the original program), paired by task and seed.
 
     Attributes:
         mean: Mean over tasks and seeds; 0.01 is about 1% more loss.
@@ -112,7 +112,7 @@ class Ablation:
         statement: Text of the statement.
         instead: The variable or constant that replaces the statement's value.
         program: The program without the statement.
-        cost: Cost of this program against the simplified program, not against the original.
+        cost: Cost of `program` against the simplified program, not against the original program.
     """
 
     statement: str

@@ -25,7 +25,7 @@ from evosearch.simplification.record import Simplification, Step
 from primitives import Program
 
 DEFAULT_TASKS = ("digits-mlp", "photos-autoencoder", "digits-conv", "topics-attention")
-"""Cheap tasks with different models, used for programs that are not from a run."""
+"""Cheap tasks with different models, the default for programs that are not from a run."""
 
 
 def simplify(
@@ -45,7 +45,7 @@ def simplify(
     notify: Callable[[str], None] = lambda text: None,
     ledger: Ledger | None = None,
 ) -> Simplification:
-    """Simplify a program and record each step with the reason why it is allowed.
+    """Simplify a program and record each step with its reason.
 
     First the program is rewritten by algebra. Then statements are removed, alone and in pairs, if
     their removal costs less than `limit`, measured against `program` on the tasks. Then constants
@@ -56,7 +56,7 @@ def simplify(
     Args:
         program: A valid program.
         tasks: Names of the measuring tasks.
-        screening: Names of cheaper tasks to screen candidates on; None for `tasks`.
+        screening: Names of cheaper tasks on which candidates are screened; None for `tasks`.
         tuning: Whether to tune the constants before they are rounded.
         seed: The number from which all seeds are derived.
         limit: Maximum cost of an accepted candidate, as a difference of log losses.
@@ -88,22 +88,22 @@ def simplify(
         steps.append(step)
         on_step(step)
 
-    algebra = rewrite_by_algebra(program, record_step)
+    rewritten = rewrite_by_algebra(program, record_step)
 
     with open_job_runner(workers, ledger or Ledger(), timeout=timeout, notify=notify) as runner:
 
         def trainings_on(names: Sequence[str]) -> PairedTrainings:
-            ops = program.ops | algebra.ops
+            ops = program.ops | rewritten.ops
             return PairedTrainings(program, names, seed, ops, runner, progress)
 
         trainings = screening_trainings = trainings_on(tasks)
         if screening is not None and list(screening) != list(tasks):
             screening_trainings = trainings_on(screening)
         tester = EditTester(trainings, screening_trainings, record_step, limit, looks, deadline)
-        shorter = rewrite_by_algebra(tester.remove_statements(algebra), record_step)
+        shorter = rewrite_by_algebra(tester.remove_statements(rewritten), record_step)
         tuned = tune(shorter, tester, record_step) if tuning else shorter
-        against = tuned if tuned is not shorter else None
-        rounded = round_constants(tuned, tester, record_step, against)
+        reference = None if tuned is shorter else tuned
+        rounded = round_constants(tuned, tester, record_step, reference)
         result = rename_by_role(rewrite_by_algebra(rounded, record_step), record_step)
         confirmation = tester.confirm(result)
         ablations = tester.ablations(result)
@@ -120,10 +120,8 @@ def simplify(
             "seed": seed,
             "minutes": minutes,
             "ended_early": tester.ended_early,
-            "candidates": tester.num_decided,
-            "trainings": sum(
-                distinct.num_trainings for distinct in {trainings, screening_trainings}
-            ),
+            "candidates": tester.tested_count,
+            "trainings": sum(each.num_trainings for each in {trainings, screening_trainings}),
         }
         return Simplification(
             program, result, tuple(steps), trainings.factors, confirmation, ablations, settings

@@ -1,7 +1,7 @@
 """The training loop for one task, one update rule and one seed.
 
-The loop is split into pure functions, so that `proxies.training.lanes` can run many trainings side
-by side: `Loop.begin`, `Loop.is_running`, `Loop.advance` and `Loop.finish`.
+The loop consists of the pure functions `Loop.begin`, `Loop.is_running`, `Loop.advance` and
+`Loop.finish`, so that `proxies.training.lanes` can run many trainings side by side.
 """
 
 from collections.abc import Callable
@@ -106,18 +106,32 @@ class Draws(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """The state of a training between two steps."""
+    """The state of a training between two steps.
+
+    Attributes:
+        step: () int32, the number of completed steps.
+        params: the weights.
+        past_params: the weights of the last `Task.delay` steps, each array with a first axis
+            [delay]; the weights of step t are at index t mod `delay`. () without a delay.
+        rule_state: the state of the update rule.
+        train_loss: `[budget]` float32; see `TrainingResult`.
+        smooth_loss: () float32, the moving average of the batch losses, which starts at 0.
+        update_rms: `[budget]` float32; see `TrainingResult`. None unless `Loop.observe` is set.
+        path: see `TrainingResult`.
+        finite: () bool, whether the last batch loss is finite.
+        within_limit: () bool, whether the smoothed loss is within its limit.
+    """
 
     step: jax.Array
     params: PyTree
-    past_params: PyTree  # the weights of the last `delay` steps; step t is at index t mod `delay`
+    past_params: PyTree
     rule_state: PyTree
     train_loss: jax.Array
     smooth_loss: jax.Array
-    update_rms: PyTree  # an array, or None
+    update_rms: PyTree
     path: PyTree
     finite: jax.Array
-    within_limit: jax.Array  # whether the smoothed loss is within its limit
+    within_limit: jax.Array
 
 
 @dataclass(frozen=True)
@@ -127,8 +141,8 @@ class Loop:
     Attributes:
         task: the task to train.
         rule: an optax pair of `init` and `update`.
-        weights: `(final weights, rule's state) -> weights` to evaluate, for rules that average
-            weights; None evaluates the final weights.
+        weights: function of the final weights and the rule's state that returns the weights to
+            evaluate, for rules that average weights; None evaluates the final weights.
         observe: whether results contain `update_rms` and `params`.
         trace: whether results contain `path`.
     """
@@ -142,7 +156,7 @@ class Loop:
     def begin(
         self, data: PyTree, key: jax.Array, schedule: StepSchedule, operands: tuple[PyTree, ...]
     ) -> tuple[Draws, TrainState]:
-        """Return the draws of a training and its state before the first step.
+        """Return the draws of a training, and the training's state before the first step.
 
         Args:
             data: the task's data.
@@ -160,7 +174,7 @@ class Loop:
         sample_keys, loss_keys = keys[3::2], keys[4::2]
         partition = task.partition(data, partition_key)
         # A counter-based generator inside an XLA CPU loop costs more than a small training step, so
-        # all numbers are drawn here. The compiler removes loss keys that a task ignores.
+        # all random numbers are drawn here. XLA removes the loss keys if the task ignores them.
         samples = jax.vmap(partial(task.sample, partition))(sample_keys)
         schedule = jax.tree.map(jnp.asarray, schedule)
         draws = Draws(schedule, partition, samples, loss_keys, evaluation_key)
@@ -208,22 +222,22 @@ class Loop:
 
         lrs, decays, limits, _ = draws.schedule
         step, params, past_params, rule_state, train_loss, smooth_loss, update_rms, path, *_ = state
-        sample, loss_key = jax.tree.map(lambda rows: rows[step], (draws.samples, draws.loss_keys))
+        sample, loss_key = jax.tree.map(lambda array: array[step], (draws.samples, draws.loss_keys))
         gradient_params = params
         if task.delay:
             index = step % task.delay
-            gradient_params = jax.tree.map(lambda weights: weights[index], past_params)
+            gradient_params = jax.tree.map(lambda past: past[index], past_params)
             past_params = jax.tree.map(
-                lambda rows, row: rows.at[index].set(row), past_params, params
+                lambda past, leaf: past.at[index].set(leaf), past_params, params
             )
         gradient = task.gradient or jax.value_and_grad(scalar_loss)
         loss, gradients = gradient(gradient_params, task.batch(data, sample), loss_key)
         t = (step + 1).astype(jnp.float32)
         if self.trace:
-            path = jax.tree.map(lambda rows, row: rows.at[step].set(row), path, params)
+            path = jax.tree.map(lambda array, leaf: array.at[step].set(leaf), path, params)
         update = optax.with_extra_args_support(self.rule).update
         updates, rule_state = update(gradients, rule_state, params, lr=lrs[step], t=t)
-        updates = jax.tree.map(lambda u, w: u - decays[step] * w, updates, params)
+        updates = jax.tree.map(lambda update, leaf: update - decays[step] * leaf, updates, params)
         params = optax.apply_updates(params, updates)
         if self.observe:
             update_rms = update_rms.at[step].set(_rms(updates))
@@ -247,11 +261,9 @@ class Loop:
         Raises:
             ValueError: the task's evaluation is not a scalar.
         """
-        evaluated = end.params if self.weights is None else self.weights(end.params, end.rule_state)
-        loss = _scalar(
-            "evaluate",
-            self.task.evaluate(evaluated, data, draws.partition, draws.evaluation_key),
-        )
+        params = end.params if self.weights is None else self.weights(end.params, end.rule_state)
+        loss = self.task.evaluate(params, data, draws.partition, draws.evaluation_key)
+        loss = _scalar("evaluate", loss)
         finite = end.finite & jnp.isfinite(loss) & _all_finite(end.params)
         return TrainingResult(
             train_loss=end.train_loss,
@@ -284,16 +296,19 @@ def _rms(updates: PyTree) -> jax.Array:
 def _distinct_keys(key: jax.Array, count: int) -> jax.Array:
     """Return `count` distinct keys that also differ from the keys of other seeds.
 
-    A counter-based generator only needs distinct keys. So the keys are numbered in their first
-    word, which is zero in the keys of small seeds; `jax.random.split` takes 0.2 s to compile.
+    A counter-based generator only needs distinct keys. So the first word of the key, which is zero
+    in the keys of small seeds, is increased by 0, 1, 2, ... `jax.random.split` would take 0.2 s to
+    compile.
     """
-    words = jax.random.key_data(key)
-    numbered = jnp.tile(words, (count, 1)).at[:, 0].add(jnp.arange(count, dtype=words.dtype))
-    keys: jax.Array = jax.random.wrap_key_data(numbered, impl=jax.random.key_impl(key))
+    key_data = jax.random.key_data(key)
+    numbers = jnp.arange(count, dtype=key_data.dtype)
+    all_key_data = jnp.tile(key_data, (count, 1)).at[:, 0].add(numbers)
+    keys: jax.Array = jax.random.wrap_key_data(all_key_data, impl=jax.random.key_impl(key))
     return keys
 
 
 def _init(rule: Rule, params: PyTree, operands: tuple[PyTree, ...]) -> PyTree:
+    """Return the initial state of a rule."""
     init: Callable[..., Any] = rule.init  # optax's type declares one argument
     return init(params, *operands)
 

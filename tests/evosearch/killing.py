@@ -66,6 +66,7 @@ class Zygote:
 
 
 def _main() -> None:
+    """Import all modules, and then run the requested commands in forks of this process."""
     import evosearch.cli
     from evosearch.environment import prepare
 

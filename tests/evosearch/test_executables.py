@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from evosearch.measuring.engines import interpreter_options
 from evosearch.measuring.executables import Executables
 
 
@@ -49,3 +50,9 @@ def test_a_failed_compilation_is_tried_again() -> None:
     with pytest.raises(MemoryError):
         cache.get("key", fail)
     assert cache.get("key", lambda: "compiled") == "compiled"
+
+
+def test_xla_does_not_choose_kernels_by_their_speed_on_a_gpu() -> None:
+    """Such a choice would make the results of a search depend on chance."""
+    assert interpreter_options("gpu") == {"xla_gpu_autotune_level": 0}
+    assert interpreter_options("tpu") is None

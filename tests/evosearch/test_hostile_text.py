@@ -223,6 +223,7 @@ def test_a_file_name_is_shown_literally_in_every_report(
 
 
 def without_rich_codes(text: str) -> str:
+    """Return text without the control codes for colours and the cursor that rich prints."""
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", text)
 
 

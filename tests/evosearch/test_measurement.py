@@ -47,6 +47,7 @@ def make_scorer(hurdle: float, rates: Mapping[str, float]) -> Scorer:
 
 @pytest.fixture(scope="module")
 def digits_scorer() -> Scorer:
+    """A scorer on `digits-mlp` with a hurdle of -1 and the tuned baseline."""
     return make_scorer(-1.0, {"digits-mlp": 8.0})
 
 
@@ -116,9 +117,9 @@ def test_a_second_training_does_not_trace_the_task_again(
 def test_a_race_ends_after_the_task_at_which_the_sum_of_scores_is_below_the_minimum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The scores are +0.5, -0.2, -0.2 and -0.2; `largest_gain` reduces the first to +0.3.
+    """The scores are +0.5, -0.2, -0.2 and -0.2, of which `largest_gain` reduces the first to +0.3.
 
-    So the sums of scores are 0.3, 0.1, -0.1 and -0.3.
+    The sums of scores are therefore 0.3, 0.1, -0.1 and -0.3.
     """
     setups = {name: TaskSetup(name, 200) for name in "abcd"}
     settings = MeasurementConfig(largest_gain=0.3)
@@ -210,7 +211,9 @@ def test_the_hurdle_stops_at_most_2_percent_of_the_programs_with_a_score_above_m
         scores_of_stopped = [
             full.score for cut, full in zip(limited, complete, strict=True) if cut.stopped
         ]
-        step_fraction = sum(m.steps for m in limited) / sum(m.steps for m in complete)
+        steps_with_hurdle = sum(measurement.steps for measurement in limited)
+        steps_without_hurdle = sum(measurement.steps for measurement in complete)
+        step_fraction = steps_with_hurdle / steps_without_hurdle
         good = sum(measurement.score > -0.2 for measurement in complete)
         errors = sum(score > -0.2 for score in scores_of_stopped)
         print(

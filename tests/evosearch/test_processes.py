@@ -89,6 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[ProcessBackend]:
+    """A backend with one worker process and a time limit of 30 seconds."""
     process_backend = ProcessBackend(1, timeout=30)
     yield process_backend
     process_backend.close()

@@ -63,8 +63,8 @@ class FakeTrainings:
     def diverges(self, program, seeds):
         return False
 
-    def cost(self, program, seeds, *, against=None, looks):
-        values = self.differences(program, against or self.original, seeds)
+    def cost(self, program, seeds, *, reference=None, looks):
+        values = self.differences(program, reference or self.original, seeds)
         over_tasks = bounds(values.mean(axis=0), looks)
         return Cost(over_tasks.mean, over_tasks.low, over_tasks.high, {}, len(seeds))
 
