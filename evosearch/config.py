@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evosearch.errors import UsageError
 from evosearch.files import read_bytes
-from evosearch.fixed import REQUESTS_PER_LANE
+from evosearch.fixed import FINISHED_PER_REQUEST, REQUESTS_PER_LANE
 from evosearch.seeds import Rounds
 from evosearch.statistics import LARGEST_SCORE
 from primitives import MAX_STATEMENTS, ProgramError, parse
@@ -306,7 +306,7 @@ class Config(_Section):
 
     @property
     def requests(self) -> int:
-        """Number of requests in flight.
+        """Largest number of requests in flight.
 
         With batches there are `REQUESTS_PER_LANE` requests for each lane of all tasks. Not every
         request trains at a time: finished requests wait for earlier ones, and the others are spread
@@ -315,6 +315,16 @@ class Config(_Section):
         if self.batch == 1:
             return self.in_flight
         return max(self.in_flight, math.ceil(REQUESTS_PER_LANE * self.batch * len(self.tasks)))
+
+    def requests_after(self, finished: int) -> int:
+        """Return the number of requests in flight after `finished` requests.
+
+        With batches, a search begins with as many requests as the population has programs. The
+        number then grows with the number of finished requests, so that evolution never waits for
+        the results of a large part of the search.
+        """
+        grown = self.population + finished // FINISHED_PER_REQUEST
+        return max(self.in_flight, min(self.requests, grown))
 
     def to_toml(self) -> str:
         """Return the configuration as TOML, which `read_toml` and `make_config` read back."""

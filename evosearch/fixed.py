@@ -32,6 +32,9 @@ REQUESTS_PER_LANE = 2.0
 On a slow fake device, 1.5 requests per lane fill 80% of the lanes, 2 fill 92% and 3 fill 98%.
 """
 
+FINISHED_PER_REQUEST = 4
+"""Finished requests for each request in flight beyond the size of the population."""
+
 TUNED_POPULATION = 100
 """Population size while constants are tuned."""
 WIDELY_DRAWN = 80

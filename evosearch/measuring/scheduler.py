@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import Protocol
 
@@ -10,6 +11,8 @@ FULL = 0.9
 """Fraction of a batch's lanes from which on the batch counts as full."""
 _MAX_STARTED = 3
 """Number of batches that have started to advance: one runs, one is next, one is being read."""
+_SECONDS_TO_FILL = 0.001
+"""Time for which a batch that is not full waits for trainings, before it starts alone."""
 _IDLE_SECONDS = 1.0
 """Seconds without work after which the scheduler's thread ends."""
 
@@ -80,6 +83,8 @@ class Scheduler:
         while not self._is_closed:
             batch = self._next(started)
             if batch is not None:
+                if batch.fill < FULL:
+                    time.sleep(_SECONDS_TO_FILL)
                 if batch.start():
                     started.append(batch)
             elif started:

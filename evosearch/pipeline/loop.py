@@ -144,8 +144,9 @@ class SearchLoop:
         if self._config.batch > 1:
             self._activity.note(f"batches of up to {self._config.batch:,} programs on each task")
         while not self._interrupted.is_set():
+            finished = self._evolution.next_request - 1 - len(self._in_flight)
             while (
-                len(self._in_flight) < self._config.requests
+                len(self._in_flight) < self._config.requests_after(finished)
                 and not self._interrupted.is_set()
                 and (request := self._ask())
             ):

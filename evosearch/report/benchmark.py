@@ -152,9 +152,10 @@ def _search_sentence(search: Mapping[str, float]) -> str:
 def _driver_sentence(driver: Mapping[str, Any]) -> str:
     instant, slow = driver["instant"], driver["slow"]
     return (
-        f"With {driver['lanes']:,} lanes per task on a fake device, a search with the quick preset "
-        f"generates {instant['generated_per_second']:,.0f} programs per second if the device takes "
-        f"no time, with {instant['driver_us']:.0f} microseconds of CPU time per program "
+        f"With {driver['lanes']:,} lanes per task on a fake device that takes no time, a search "
+        f"generates {instant['generated_per_second']:,.0f} and measures "
+        f"{instant['measured_per_second']:,.0f} programs per second, with "
+        f"{instant['driver_us']:.0f} microseconds of CPU time per generated program "
         f"({instant['main_thread_us']:.0f} of them for evolution and the record). If a step takes "
         f"{driver['step_ms']:g} ms, {slow['lanes_filled']:.0%} of the lanes are full."
     )

@@ -138,7 +138,8 @@ class _Replay:
         evolution = self._evolution
         in_flight: deque[Request] = deque()
         while True:
-            while len(in_flight) < evolution.config.requests:
+            finished = evolution.next_request - 1 - len(in_flight)
+            while len(in_flight) < evolution.config.requests_after(finished):
                 request = self._next_request()
                 if request is None:
                     break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from evosearch.benchmarking.driver import measure_driver
 from evosearch.benchmarking.fake_device import FakeDevice
 from evosearch.benchmarking.plan import mutants
 from evosearch.config import make_config
+from evosearch.pipeline.observers import Observer, Snapshot
 from evosearch.pipeline.search import Search
 from evosearch.report.benchmark import batches_report
 from evosearch.report.terminal import plain_text
@@ -78,17 +80,45 @@ def test_a_slow_device_limits_the_search_and_shows_how_full_its_lanes_are(
     assert 0 < slow["lanes_filled"] <= 1
 
 
-def test_the_speed_of_the_device_does_not_change_a_search(tmp_path: Path) -> None:
-    settings = quick().model_dump() | {"batch": 16, "validation_seeds": 0, "programs": 150}
-    records = []
-    for name, device in (("instant", FakeDevice()), ("slow", FakeDevice(step_seconds=0.0002))):
-        config = make_config(settings)
+class InterruptingObserver(Observer):
+    """Interrupts a search after 60 programs."""
+
+    def __init__(self) -> None:
+        self.interrupt: Callable[[], None] = lambda: None
+
+    def update(self, snapshot: Snapshot) -> None:
+        if snapshot.counts.generated >= 60:
+            self.interrupt()
+
+
+def test_neither_the_speed_of_the_device_nor_an_interruption_changes_a_search(
+    tmp_path: Path,
+) -> None:
+    """The number of requests in flight grows from 20, the size of the population."""
+    settings: dict[str, Any] = quick().model_dump() | {"batch": 16, "population": 20}
+    settings |= {"validation_seeds": 0, "tune_first": 0, "programs": 300}
+    settings["mutation"]["op_set"] = "paper"
+    config = make_config(settings)
+    assert config.requests_after(200) > config.population
+
+    def search(name: str, device: FakeDevice, observer: Observer | None = None) -> Search:
+        return Search(tmp_path / name, config, make_lanes=device.lanes, observer=observer)
+
+    for name in ("instant", "slow", "interrupted"):
         make_run_directory(tmp_path / name, config, {})
-        Search(tmp_path / name, config, make_lanes=device.lanes).run()
+    assert search("instant", FakeDevice()).run() == "programs"
+    assert search("slow", FakeDevice(step_seconds=0.0002)).run() == "programs"
+    observer = InterruptingObserver()
+    interrupted = search("interrupted", FakeDevice(step_seconds=0.0002), observer)
+    observer.interrupt = interrupted.interrupt
+    assert interrupted.run() == "interrupted"
+    assert search("interrupted", FakeDevice()).run() == "programs"
+    records = []
+    for name in ("instant", "slow", "interrupted"):
         store = Store.open(tmp_path / name)
         records.append((store.select(MEASUREMENTS, "order by request"), store.select(PROGRAMS)))
         store.close()
-    assert records[0] == records[1]
+    assert records[0] == records[1] == records[2]
     assert len(records[0][0]) > 150
 
 
@@ -133,5 +163,5 @@ def test_the_report_states_the_speed_and_the_fraction_of_full_lanes(
     report = batches_report(batches | empty_parts | {"rates": rates, "driver": document})
     text = plain_text(report)
     assert "With 16 lanes per task on a fake device" in text
-    assert f"generates {document['instant']['generated_per_second']:,.0f} programs" in text
+    assert f"generates {document['instant']['generated_per_second']:,.0f} and measures" in text
     assert f"If a step takes 2 ms, {document['slow']['lanes_filled']:.0%} of the lanes" in text
