@@ -1,6 +1,6 @@
 """Handling of Ctrl-C while a command starts, works and ends.
 
-This module imports only the standard library, so that `evosearch.cli.main` can install a handler
+The module imports only the standard library, so that `evosearch.cli.main` can install a handler
 before slow imports.
 """
 

@@ -1,4 +1,4 @@
-"""Report of a program: text, simplified form, description, equations, ancestors, properties."""
+"""Report of a program: its text, simplified form, equations, ancestors and properties."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def simplified(program: Program, origin: tuple[Run, int] | None) -> tuple[Simpli
 
     Args:
         program: The program.
-        origin: The program's run and id; None if it comes from no run. The run may hold a measured
-            derivation; if there is none, the program is simplified by algebra.
+        origin: The program's run and id; None for a program that comes from no run. If the run
+            holds no measured derivation of the program, the program is simplified by algebra.
     """
     measured = read_derivation(origin[0].directory, origin[1]) if origin else None
     return (measured, True) if measured else (simplify_by_algebra(program), False)
@@ -102,7 +102,8 @@ class Inspection:
         entry: The program's entry in the zoo; None for other programs.
         simplification: The program's stored derivation, or a simplification by algebra.
         measured: Whether measurements decided the steps of the simplification.
-        ancestors: The program's ancestors, the oldest first; None if it comes from no run.
+        ancestors: The program's ancestors, the oldest first; None for a program that comes from no
+            run.
     """
 
     program: Program
@@ -152,7 +153,7 @@ def inspect(name: str, program: Program, origin: tuple[Run, int] | None) -> Insp
     Args:
         name: The PROGRAM argument.
         program: The program.
-        origin: The program's run and id; None if it comes from no run.
+        origin: The program's run and id; None for a program that comes from no run.
 
     Raises:
         EvosearchError: The run is damaged.
@@ -210,14 +211,17 @@ def _source_sections(program: Program) -> list[Section]:
 
 
 def _simplified_sections(inspection: Inspection) -> list[Section]:
-    """Return the simplified program if it differs, its description and the nearest optimizer."""
+    """Return sections with the simplified program, its description and the nearest optimizer.
+
+    The text of a simplified program that equals the program is left out.
+    """
     program = inspection.simplification.program
     steps = len(inspection.simplification.steps)
     sections = []
     if inspection.entry is None and steps:
-        how = "by algebra and measurement" if inspection.measured else "by algebra"
+        method = "by algebra and measurement" if inspection.measured else "by algebra"
         sections += [
-            Section(notes=plain_notes(f"simplified {how}, in {steps} steps:")),
+            Section(notes=plain_notes(f"simplified {method}, in {steps} steps:")),
             _verbatim_section(str(program)),
         ]
     sections.append(_verbatim_section(textwrap.fill(describe(program), _WIDTH)))
@@ -237,7 +241,7 @@ def _equations_text(inspection: Inspection) -> str:
 
 
 def _lineage_table(ancestors: Sequence[Ancestor]) -> Table:
-    """Return a row for each ancestor; mutations that left the update unchanged are only counted."""
+    """Return a row for each ancestor, with the number of its neutral mutations."""
     columns = (
         Column("id", "d"),
         Column("fitness", "+.3f", missing="not measured"),

@@ -128,11 +128,11 @@ def status_report(overview: RunOverview, command: Callable[..., str]) -> Report:
     counts = Section(notes=(*counts_note, *map(_worker_note, status.workers)))
     if best is None:
         return Report((counts, Section(notes=plain_notes("Nothing has been measured yet."))))
-    how = "by algebra and measurement" if best.measured else "by algebra"
+    method = "by algebra and measurement" if best.measured else "by algebra"
     return Report(
         (
             counts,
-            Section(notes=plain_notes(f"Best program, simplified {how}:")),
+            Section(notes=plain_notes(f"Best program, simplified {method}:")),
             Section(notes=(Note(best.source, verbatim=True, indent=4),)),
             Section(notes=plain_notes(best.in_words, best.nearest.describe())),
             Section(notes=plain_notes("Evidence:")),

@@ -1,9 +1,9 @@
 """Comparison of searches at equal cost: the fitness of the current champion against cost.
 
 A curve changes at the cost at which a challenger beat the champion and replaced it. The new value
-of the curve is the new champion's confirmed fitness. So the curve shows what a search would have
-returned if the search had stopped at that cost. A curve is not a running maximum, which would
-favour lucky estimates, so a curve may decrease by chance.
+of the curve is the new champion's confirmed fitness. At each cost, a curve shows what the search
+would have returned if the search had stopped at that cost. A curve is not a running maximum, which
+would favour lucky estimates, so a curve may decrease by chance.
 
 Runs form one group if they differ only in their seed and in settings that a resumed run may change,
 such as the maximum number of programs.

@@ -24,7 +24,8 @@ _MAX_ENVIRONMENT_BYTES = 2**20
 
 def free_directory(name: str = "search") -> Path:
     """Return the first of `runs/NAME`, `runs/NAME-2`, `runs/NAME-3`, ... that does not exist."""
-    candidates = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+    numbered = (Path("runs") / f"{name}-{number}" for number in itertools.count(2))
+    candidates = itertools.chain([Path("runs") / name], numbered)
     return next(path for path in candidates if not path.exists())
 
 

@@ -56,8 +56,8 @@ def _migrate(connection: sqlite3.Connection, table: Table[Any]) -> None:
         return
     connection.execute(f"alter table {table.name} rename to old_{table.name}")
     connection.execute(table.schema)
-    old_names = {column: _OLD_NAMES.get((table.name, column), column) for column in table.columns}
-    old_names = {column: old for column, old in old_names.items() if old in old_columns}
+    names = {column: _OLD_NAMES.get((table.name, column), column) for column in table.columns}
+    old_names = {column: name for column, name in names.items() if name in old_columns}
     defaults = {
         column: _DEFAULTS.get((table.name, column))
         for column in table.columns

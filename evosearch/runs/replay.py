@@ -1,8 +1,8 @@
 """Replay of a run: a new evolution receives the stored measurements, up to the last one.
 
 Each request and each program of the replay is compared with the stored request or program of the
-same number. So a replay either consumes the whole record or reports where the replay differs from
-the record. A replay writes nothing and trains nothing.
+same number. A replay either uses all of the record or reports where the replay differs from the
+record. A replay writes nothing and trains nothing.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def replay(
         store: The run's store, which is only read.
         programs: Maximum number of programs of the continued search; None means unlimited.
         trainings: Maximum number of trainings of the continued search; None means unlimited.
-        on_progress: Called with the number of replayed requests and of all requests. It may raise
-            an exception to stop the replay.
+        on_progress: Function that is called with the number of replayed requests and of all
+            requests. The function may raise an exception to stop the replay.
         add_injections: Called before each request beyond the record, to pass new injections to the
             evolution.
         derive: Whether to read only measurements from the record. Stored programs and verdicts are

@@ -1,7 +1,7 @@
 """The tables of a run's database and the types of their rows.
 
-Each row has a CRC-32 checksum of its values, which is checked when the row is read. So a changed
-byte is an error and cannot change a result without notice.
+Each row has a CRC-32 checksum of its values, which is checked when the row is read. A changed byte
+is therefore an error and cannot change a result without notice.
 """
 
 from __future__ import annotations

@@ -276,8 +276,8 @@ class Run:
     def _failed_confirmation(self, key: str) -> int:
         """Return the first request of a program's confirmation that failed; 0 if none failed."""
         rows_by_request: dict[int, list[MeasurementRow]] = defaultdict(list)
-        where = "where +key = ? and stream = ? order by request"
-        for row in self._store.select(MEASUREMENTS, where, key, Stream.CONFIRM):
+        condition = "where +key = ? and stream = ? order by request"
+        for row in self._store.select(MEASUREMENTS, condition, key, Stream.CONFIRM):
             rows_by_request[row.request].append(row)
         for request, rows in rows_by_request.items():
             lowest_score = min(row.score for row in rows)
@@ -325,8 +325,8 @@ class Run:
         With a semantic key, return only the program with this key, even if the hurdle or the race
         skipped a task.
         """
-        where, values = ("where +key = ?", (key,)) if key else ("", ())
-        rows = self._store.select(MEASUREMENTS, f"{where} order by rowid", *values)
+        condition, values = ("where +key = ?", (key,)) if key else ("", ())
+        rows = self._store.select(MEASUREMENTS, f"{condition} order by rowid", *values)
         try:
             return candidates(rows, self.config, include_incomplete=key is not None)
         except ValueError as error:

@@ -82,7 +82,7 @@ def is_complete(validations: Sequence[Validation], config: Config) -> bool:
 def validated_fitness(validations: Sequence[Validation], settings: MeasurementConfig) -> Interval:
     """Return the fitness of a program on validation tasks.
 
-    The interval is a 95% confidence interval over seeds. It does not account for the choice of
+    The interval is a 95% confidence interval over seeds, which does not account for the choice of
     tasks. Scores are bounded by `settings.largest_gain`.
     """
     bounded_scores = [

@@ -12,6 +12,7 @@ from evosearch import trust
 
 @pytest.fixture(autouse=True)
 def _separate_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Place the ledger of commands without a run in the test's temporary directory."""
     monkeypatch.setattr("evosearch.measuring.ledger.LEDGER", tmp_path / "evaluations.db")
 
 

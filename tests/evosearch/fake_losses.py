@@ -1,7 +1,7 @@
 """Searches with fake losses, computed from each program's length and semantic key.
 
-All other code is the real one. Such a search takes milliseconds and always gives the same result,
-so tests can compare records.
+All other code is that of real searches. A search with fake losses takes milliseconds and always
+gives the same result, so tests can compare the records of two searches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from evosearch.config import Config, make_config
 from evosearch.measuring.measurement import Engine, Measurement
 from evosearch.measuring.tuning import Tuner
-from evosearch.pipeline import search
+from evosearch.pipeline import loop, search
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.seeds import Seed
@@ -28,7 +28,7 @@ TASKS = ("digits-mlp", "points-teacher")
 
 
 def config(programs: int = 25, **settings: Any) -> Config:
-    """Return the configuration of a short search that replaces and confirms its champion."""
+    """Return the configuration of a short search, which finds and confirms a new champion."""
     measurement = {"challenge_seeds": 2, "test_seeds": 3, "confirm_seeds": 2, "noise_floor": 0.01}
     return make_config(
         {
@@ -53,6 +53,7 @@ class FakeScorer:
         min_totals: Mapping[str, float] | None = None,
         on_task: Callable[[str], None] = lambda task: None,
     ) -> dict[str, Measurement]:
+        """Return fake measurements of a program on all tasks, as `Scorer.measure` does."""
         measurements = {}
         for task in TASKS:
             on_task(task)
@@ -73,8 +74,9 @@ def make_fake_scorer(config: Config, store: Store, *others: Any) -> FakeScorer:
 
 
 def use_fake_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make all searches measure with `FakeScorer`."""
+    """Make all searches measure with `FakeScorer`, and commit each result."""
     monkeypatch.setattr(search, "make_scorer", make_fake_scorer)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_COMMITS", 0.0)
 
 
 def reported_results(run: Run) -> dict[str, Any]:

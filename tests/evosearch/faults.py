@@ -46,6 +46,7 @@ class WriteCounter:
         self.failed: str | None = None
 
     def count(self, call: str) -> None:
+        """Count a call, and call `on_fault` if the number of calls is `number`."""
         self.calls += 1
         if self.calls == self.number:
             self.failed = call

@@ -157,16 +157,16 @@ def test_show_prints_the_champion_or_a_program_by_its_id(run: Any, finished_run:
     champion = json.loads(run("show", finished_run, "--json").out)
     assert champion["live_source"] == status["best"]["source"]
     program = json.loads(run("top", finished_run, "-n", "2", "--json").out)["programs"][1]
-    shown = json.loads(run("show", f"{finished_run}#{program['id']}", "--json").out)
-    assert shown["live_source"] == program["source"]
+    document = json.loads(run("show", f"{finished_run}#{program['id']}", "--json").out)
+    assert document["live_source"] == program["source"]
 
 
 def test_inject_returns_an_id_that_show_accepts(run: Any, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     make_run_directory(directory, config(), {})
     injection_id = json.loads(run("inject", directory, "lion", "--json").out)["id"]
-    shown = json.loads(run("show", f"{directory}#{injection_id}", "--json").out)
-    assert shown["source"] == str(zoo.load("lion"))
+    document = json.loads(run("show", f"{directory}#{injection_id}", "--json").out)
+    assert document["source"] == str(zoo.load("lion"))
 
 
 def test_programs_come_from_files_and_standard_input(run: Any, tmp_path: Path) -> None:

@@ -458,10 +458,13 @@ def test_two_tasks_are_too_few_for_a_verdict_over_tasks() -> None:
 def test_verdicts_over_tasks_are_corrected_for_many_contenders() -> None:
     """Of forty contenders without any effect, some interval excludes 1; all are undecided."""
     rng = np.random.default_rng(2)
-    losses = [{f"p{n}": math.exp(0.3 * rng.normal()) for n in range(40)} for _ in range(8)]
-    standings = [s for s in simulated_evaluation(losses).standings if s.program != "adamw"]
-    assert any(s.ratio.high < 1 or s.ratio.low > 1 for s in standings)
-    assert {s.verdict for s in standings} == {"undecided"}
+    losses_of_tasks = [
+        {f"p{number}": math.exp(0.3 * rng.normal()) for number in range(40)} for _ in range(8)
+    ]
+    evaluation = simulated_evaluation(losses_of_tasks)
+    standings = [each for each in evaluation.standings if each.program != "adamw"]
+    assert any(each.ratio.high < 1 or each.ratio.low > 1 for each in standings)
+    assert {each.verdict for each in standings} == {"undecided"}
 
 
 def test_a_difference_that_is_not_significant_on_the_tasks_is_undecided() -> None:

@@ -33,6 +33,8 @@ class BadBatchError(Exception):
 
 
 def callback_that_raises(error: BaseException) -> Any:
+    """Return a function that raises `error`, to be called by JAX on the host."""
+
     def callback(x: Any) -> Any:
         raise error
 

@@ -36,6 +36,7 @@ def _with_fake_losses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def expected(tmp_path: Path) -> dict[str, Any]:
+    """The reported results of an uninterrupted search."""
     return fake_losses.reported_results(
         search(fake_losses.config(), tmp_path / "expected", workers=1)
     )
@@ -88,6 +89,7 @@ def test_a_fault_at_any_write_while_extending_a_search_loses_no_measurement(
 
 
 def stored_losses(directory: Path) -> set[tuple[Any, ...]]:
+    """Return the losses in a run's database, each with program, seed and task."""
     store = Store.open(directory)
     rows = store.select(MEASUREMENTS) + store.select(SPARES)
     store.close()

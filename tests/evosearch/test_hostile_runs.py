@@ -31,6 +31,7 @@ from tests.evosearch.test_search import small_config
 
 @pytest.fixture
 def run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a finished search with fake losses."""
     fake_losses.use_fake_scorer(monkeypatch)
     return search(fake_losses.config(), tmp_path / "run").directory
 

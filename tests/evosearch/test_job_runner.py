@@ -139,6 +139,7 @@ def test_after_an_error_jobs_that_have_not_begun_are_cancelled() -> None:
 
 @pytest.fixture(scope="module", params=["threads", "batches", "processes"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """A backend of each kind."""
     backends: dict[str, Backend] = {
         "threads": LocalBackend(2),
         "batches": LocalBackend(4, batching=Batching(4)),

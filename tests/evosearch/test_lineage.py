@@ -21,6 +21,7 @@ from tests.evosearch.test_search import small_config
 
 @pytest.fixture(scope="module")
 def searched_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run of a search of 60 programs."""
     directory = tmp_path_factory.mktemp("runs") / "run"
     return search(small_config(programs=60), directory)
 

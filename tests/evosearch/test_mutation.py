@@ -18,6 +18,7 @@ DEFAULT = MutationConfig()
 
 
 def generator_of(*key: int) -> np.random.Generator:
+    """Return the random generator with a key of two numbers."""
     return np.random.Generator(np.random.Philox(key=list(key)))
 
 

@@ -89,6 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[ProcessBackend]:
+    """A backend with one worker process and a time limit of 30 seconds."""
     process_backend = ProcessBackend(1, timeout=30)
     yield process_backend
     process_backend.close()
@@ -225,7 +226,7 @@ def test_user_tasks_and_trainings_with_a_time_limit_run_in_processes_and_others_
     limited.close()
 
 
-def test_on_an_accelerator_all_tasks_are_trained_in_this_process(
+def test_on_an_accelerator_all_tasks_are_trained_in_this_process_and_in_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A worker process would train on the CPU."""
@@ -233,6 +234,9 @@ def test_on_an_accelerator_all_tasks_are_trained_in_this_process(
     for timeout in (None, 5.0):
         backend = open_backend(1, timeout=timeout)
         assert isinstance(backend, LocalBackend)
+        for trainings in (1, 1000):
+            setup, program = TaskSetup.of(proxies.load("quadratic")), zoo.load("lion")
+            assert backend.engine(setup, program, trainings) is Engine.BATCHED
         backend.close()
 
 

@@ -192,10 +192,10 @@ def test_an_interrupted_resume_with_a_higher_limit_keeps_every_measurement(
 def test_a_record_without_one_program_or_one_measurement_does_not_replay(tmp_path: Path) -> None:
     make_stored_run(tmp_path / "run", programs=200)
     config = Run(tmp_path / "run").config
-    for table, where in ((PROGRAMS, "id = 40"), (MEASUREMENTS, "request = 30")):
+    for table, condition in ((PROGRAMS, "id = 40"), (MEASUREMENTS, "request = 30")):
         shutil.copytree(tmp_path / "run", tmp_path / table.name)
         with sqlite3.connect(tmp_path / table.name / DATABASE) as db:
-            db.execute(f"delete from {table.name} where {where}")
+            db.execute(f"delete from {table.name} where {condition}")
         with pytest.raises(Divergence):
             replay_as_ended(config, Store.open(tmp_path / table.name))
 
@@ -342,6 +342,7 @@ def undamaged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def change_setting(run: Path) -> None:
+    """Change a setting in the configuration of a run."""
     path = run / "config.toml"
     path.write_text(path.read_text().replace("noise_floor = 0.01", "noise_floor = 0.11"))
 
@@ -396,6 +397,7 @@ DAMAGE = {
 
 
 def rows_of_tables(run: Path) -> dict[str, list[Any]]:
+    """Return all rows of a run's database, by table."""
     store = Store.open(run)
     return {table.name: list(store.select(table)) for table in TABLES}
 

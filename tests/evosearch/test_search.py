@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import operator
 import os
 import signal
 import subprocess
@@ -130,6 +131,7 @@ def _run_and_kill(command_line: list[str], directory: Path, new_requests: int) -
 
 
 def _count_requests(directory: Path) -> int:
+    """Return the number of requests with stored measurements; 0 before the run exists."""
     if not (directory / "config.toml").exists():
         return 0
     store = Store.open(directory)
@@ -253,7 +255,8 @@ def test_the_pareto_front_has_no_dominated_program(uninterrupted: Run) -> None:
     costs = [(-program.fitness.low, program.statements, program.state_memory) for program in front]
 
     def dominates(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
-        return first != second and all(a <= b for a, b in zip(first, second, strict=True))
+        is_at_least_as_good = all(map(operator.le, first, second))
+        return is_at_least_as_good and first != second
 
     assert not any(dominates(first, second) for first in costs for second in costs)
 

@@ -25,6 +25,7 @@ from tests.evosearch.stored_runs import config, evolve, shorter_is_better
 
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
+    """The directory of a run without measurements."""
     directory = tmp_path / "run"
     make_run_directory(directory, config(), {})
     return directory

@@ -145,7 +145,7 @@ def test_this_file_lists_every_command_that_takes_a_run(run: Any) -> None:
 def test_a_task_file_named_by_the_user_stays_trusted_until_the_file_or_an_import_changes(
     run: Any, tmp_path: Path, list_of_trusted_files: Path
 ) -> None:
-    """So users can resume their own runs without a question."""
+    """Users can therefore resume their own runs without a question."""
     (tmp_path / "mine.py").write_text(VALID_TASK)
     (tmp_path / "helper.py").write_text("STEPS = 8\n")
     out = tmp_path / "out"

@@ -227,6 +227,7 @@ def test_a_missing_winner_is_explained_as_worse_or_as_undecided(
 
 
 def entrant_with(fitness: Interval) -> Entrant:
+    """Return an entrant of a funnel with the given fitness."""
     return Entrant("runs/x#1", "def train(w, g):\n    return g\n", fitness, {"a-10x": 0.1})
 
 

@@ -31,11 +31,12 @@ def decide_on(costs, *, diverges=False):
 
 
 def draw_costs(seed, mean, std):
+    """Return normally distributed costs of an edit, an array [seeds]."""
     return np.random.default_rng(seed).normal(mean, std, MAX_SEEDS)
 
 
 def test_at_most_5_percent_of_edits_with_a_cost_at_the_limit_are_accepted() -> None:
-    """This is the error rate over all looks together."""
+    """The error rate of 5% holds for all looks together."""
     decisions = [decide_on(draw_costs(seed, LIMIT, 0.05)) for seed in range(EXPERIMENTS)]
     accepted = sum(decision.accepted for decision in decisions)
     assert 0 < accepted <= EXPERIMENTS * ERROR_RATE

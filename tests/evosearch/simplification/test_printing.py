@@ -189,10 +189,10 @@ def test_show_prefers_the_measured_derivation(run: Any, tmp_path: Path) -> None:
     funnel = FunnelResult((Stage("100x", 2, (winner,), 1),), winner)
     Run(directory).save_funnel(funnel.document())
     assert json.loads(run("show", f"{directory}#winner", "--json").out)["measured"]
-    shown = json.loads(run("show", directory, "--json").out)
-    assert shown["measured"]
-    assert shown["simplified"] == str(measured_derivation().program)
-    assert shown["ablations"][0]["cost"]["seeds"] == 32
+    document = json.loads(run("show", directory, "--json").out)
+    assert document["measured"]
+    assert document["simplified"] == str(measured_derivation().program)
+    assert document["ablations"][0]["cost"]["seeds"] == 32
     assert "by algebra and measurement" in run("show", directory).out
 
 

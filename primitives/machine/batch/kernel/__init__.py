@@ -23,7 +23,7 @@ from jax.experimental.pallas import triton
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch.gangs import Gangs, Lanes
 from primitives.machine.batch.kernel.block import Arguments, Block
-from primitives.machine.batch.kernel.places import Places, places_of
+from primitives.machine.batch.kernel.model_tables import ModelTables, tables_of
 from primitives.machine.batch.kernel.work import Work, branches_of
 from primitives.machine.encoding import Code
 from primitives.machine.instructions import Instruction, InstructionSet
@@ -51,7 +51,7 @@ def run_kernel(
     With `interpret`, JAX interprets the kernel on any device, for tests.
     """
     branches = branches_of(instructions, model)
-    places = places_of(model)
+    tables = tables_of(model)
     lane_count = tensors.shape[0]
     weights, grads = (_flatten(tree, lane_count) for tree in (inputs.weights, inputs.grads))
     arguments = Arguments(
@@ -59,8 +59,8 @@ def run_kernel(
         length=code.length,
         branch_rows=branches.rows_of(code),
         update=jnp.stack([code.update, code.scale], axis=1),
-        ranges=jnp.asarray(places.ranges),
-        matrices=jnp.asarray(places.matrices),
+        ranges=jnp.asarray(tables.ranges),
+        matrices=jnp.asarray(tables.matrices),
         sum_factors=sum_factors,
         numbers=jnp.stack([inputs.lr, inputs.t, inputs.factor], axis=1),
         weights=weights,
@@ -68,7 +68,7 @@ def run_kernel(
     )
     needs_scratch = bool(branches.by_work[Work.MATRIX])
     scratch: Any = jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
-        (lane_count, 3 * places.largest if needs_scratch else 1), jnp.float32
+        (lane_count, 3 * tables.largest if needs_scratch else 1), jnp.float32
     )
 
     def run_to_matrices(lanes: Lanes) -> tuple[Lanes, list[Array]]:
@@ -78,7 +78,7 @@ def run_kernel(
         """
         argument_count = len(jax.tree.leaves(arguments))
         call = pl.pallas_call(
-            partial(_run_lane, branches.by_work, places, model, interpret),
+            partial(_run_lane, branches.by_work, tables, model, interpret),
             out_shape=(Lanes(*map(jax.typeof, lanes)), list(map(jax.typeof, weights)), scratch),
             grid=(lane_count,),
             input_output_aliases={argument_count + number: number for number in range(len(lanes))},
@@ -116,7 +116,7 @@ def _flatten(tree: PyTree, lane_count: int) -> list[Array]:
 
 def _run_lane(
     by_work: dict[Work, list[Instruction]],
-    places: Places,
+    tables: ModelTables,
     model: ArrayLayout,
     interpret: bool,
     arguments: Arguments,
@@ -127,5 +127,5 @@ def _run_lane(
 ) -> None:
     """Run the kernel for one lane. The registers before and after the step share memory."""
     lane = pl.program_id(0)
-    block = Block(lane, by_work, places, model, interpret, arguments, *after, scratch)
+    block = Block(lane, by_work, tables, model, interpret, arguments, *after, scratch)
     block.run(updates)

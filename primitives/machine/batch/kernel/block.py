@@ -17,7 +17,7 @@ from jax.experimental.pallas import triton
 from primitives.kinds import Kind
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch.kernel.matrices import Matrix, Stored, iterate
-from primitives.machine.batch.kernel.places import Places
+from primitives.machine.batch.kernel.model_tables import ModelTables
 from primitives.machine.batch.kernel.tiles import Tile, Tiles, for_each, load, store, tiles_of
 from primitives.machine.batch.kernel.work import Work
 from primitives.machine.encoding import FIRST, KIND, OUT
@@ -40,8 +40,8 @@ class Arguments(NamedTuple):
         branch_rows: [lanes, instructions, 2]; see `Branches.rows_of`.
         update: [lanes, 2], the tensor register of the update, and the scalar register that
             multiplies the update.
-        ranges: [entries]; see `Places`.
-        matrices: [matrices, 3]; see `Places`.
+        ranges: [entries]; see `ModelTables`.
+        matrices: [matrices, 3]; see `ModelTables`.
         sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
         numbers: [lanes, 3]: lr, t and the learning rate that multiplies the update.
         weights: for each array of the model, [lanes, weights of the array].
@@ -67,7 +67,7 @@ class Block:
     Attributes:
         lane: () int32, the index of the lane.
         by_work: the instructions of each kind of work.
-        places: where the arrays and matrices of the model begin.
+        tables: where the arrays and matrices of the model begin.
         model: the layout of the model.
         interpret: whether JAX interprets the kernel.
         arguments: what the kernel reads.
@@ -79,7 +79,7 @@ class Block:
 
     lane: Array
     by_work: dict[Work, list[Instruction]]
-    places: Places
+    tables: ModelTables
     model: ArrayLayout
     interpret: bool
     arguments: Arguments
@@ -217,7 +217,7 @@ class Block:
 
         def compute(instruction: Instruction, i: Array) -> Array:
             assert instruction.op.reduction is not None
-            first, count = self.places.range_starts[instruction.op.reduction.kind]
+            first, count = self.tables.range_starts[instruction.op.reduction.kind]
 
             def on_range(number: Array) -> None:
                 start, end = self.arguments.ranges[number], self.arguments.ranges[number + 1]
@@ -251,7 +251,7 @@ class Block:
 
                 for_each(0, line_blocks, on_lines)
 
-            for_each(0, len(self.places.matrices), on_matrix)
+            for_each(0, len(self.tables.matrices), on_matrix)
             return i + 1
 
         return self._switch(Work.SUM_PER_LINE, compute, i, i)
@@ -268,12 +268,12 @@ class Block:
                 operand = Stored(self.tensors, (self.lane, self._field(i, FIRST)), matrix)
                 result = Stored(self.tensors, (self.lane, self._field(i, OUT)), matrix)
                 areas = [
-                    Stored(self.scratch, (self.lane,), matrix.at(area * self.places.largest))
+                    Stored(self.scratch, (self.lane,), matrix.at(area * self.tables.largest))
                     for area in range(3)
                 ]
                 iterate(iteration, operand, result, areas, self._wait)
 
-            for_each(0, len(self.places.matrices), on_matrix)
+            for_each(0, len(self.tables.matrices), on_matrix)
             return i + 1
 
         return self._switch(Work.MATRIX, compute, i, i)

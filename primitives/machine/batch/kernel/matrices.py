@@ -124,13 +124,13 @@ def iterate(
 
     zeros = jnp.zeros((BLOCK, BLOCK), jnp.float32)
     norm = jnp.sqrt(jnp.sum(_fold_blocks(x, add_squares, zeros)))
-    write(next_u, lambda *place: divide(jnp, x.load(*place), norm))
+    write(next_u, lambda *block: divide(jnp, x.load(*block), norm))
     write(u, next_u.load)
 
     def step(_: Array) -> None:
-        write(gram, lambda *place: _product(u, u_transposed, *place))
-        write(factor, lambda *place: b * gram.load(*place) + c * _product(gram, gram, *place))
-        write(next_u, lambda *place: a * u.load(*place) + _product(factor, u, *place))
+        write(gram, lambda *block: _product(u, u_transposed, *block))
+        write(factor, lambda *block: b * gram.load(*block) + c * _product(gram, gram, *block))
+        write(next_u, lambda *block: a * u.load(*block) + _product(factor, u, *block))
         write(u, next_u.load)
 
     for_each(0, iteration.steps, step)

@@ -12,7 +12,7 @@ import numpy as np
 from primitives.kinds import Kind
 from primitives.machine.arrays import ArrayLayout
 from primitives.machine.batch.gangs import form_key
-from primitives.machine.batch.kernel.places import places_of
+from primitives.machine.batch.kernel.model_tables import tables_of
 from primitives.machine.encoding import OPCODE, SECTION, Code
 from primitives.machine.instructions import Instruction, InstructionSet
 
@@ -99,4 +99,4 @@ def _tensor_work(instruction: Instruction, matrix_work: Work) -> Work:
 
 def _fits(model: ArrayLayout) -> bool:
     """Return whether the kernel can multiply all matrices of the model."""
-    return places_of(model).largest <= MAX_MATRIX
+    return tables_of(model).largest <= MAX_MATRIX

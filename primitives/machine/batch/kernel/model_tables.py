@@ -11,7 +11,7 @@ from primitives.kinds import Kind, matrix_view
 from primitives.machine.arrays import ArrayLayout
 
 
-class Places(NamedTuple):
+class ModelTables(NamedTuple):
     """Where the arrays and matrices of a model begin, as tables that the kernel reads.
 
     Attributes:
@@ -28,7 +28,7 @@ class Places(NamedTuple):
     largest: int
 
 
-def places_of(model: ArrayLayout) -> Places:
+def tables_of(model: ArrayLayout) -> ModelTables:
     """Return the tables of a model."""
     matrices = []
     for offset, shape in zip(model.offsets[:-1], model.shapes, strict=True):
@@ -47,4 +47,4 @@ def places_of(model: ArrayLayout) -> Places:
         ranges += of_kind
     largest = max(rows * columns for _, rows, columns in matrices)
     table = np.array(matrices, np.int32)
-    return Places(np.array(ranges, np.int32), range_starts, table, largest)
+    return ModelTables(np.array(ranges, np.int32), range_starts, table, largest)
