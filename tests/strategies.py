@@ -60,7 +60,11 @@ def programs(
         op_names: names of the ops to use.
     """
     program_parameters, states = draw(parameters(max_states, kinds))
-    state_kinds = {p.name: p.kind for p in program_parameters if p.name in states}
+    state_kinds = {
+        parameter.name: parameter.kind
+        for parameter in program_parameters
+        if parameter.name in states
+    }
     variable_kinds = {p.name: state_kinds.get(p.name, Kind.SCALAR) for p in program_parameters}
     variable_kinds |= {"w": Kind.TENSOR, "g": Kind.TENSOR}
     unread = ["g", *states]

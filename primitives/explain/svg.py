@@ -73,7 +73,7 @@ class _Drawing:
     def _columns(self) -> tuple[list[float], list[float]]:
         """Return the left and the right edge of each layer.
 
-        Each loop widens the gaps between layers that it goes through.
+        Each loop widens the gaps between layers that the loop goes through.
         """
         left, right = [], []
         x = _MARGIN + _LOOP_SPACING * sum(self.layer_of[state] == 0 for _, state in self.loops)

@@ -1,4 +1,4 @@
-"""Conversion of values to statements. Values that are read once are inlined, others named."""
+"""Conversion of values to statements: a value that is read once is inlined, others get a name."""
 
 from __future__ import annotations
 

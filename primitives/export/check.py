@@ -207,7 +207,7 @@ class _Reference:
         return update, next_state[: len(self.graph.states)]
 
     def _varied(self, rng: np.random.Generator) -> dict[str, float]:
-        """Return the defaults, each reduced by up to a tenth, so as to stay in its interval."""
+        """Return the defaults, each reduced by up to a tenth, which keeps each in its interval."""
         return {name: value * rng.uniform(0.9, 1.0) for name, value in self.defaults.items()}
 
 

@@ -124,7 +124,7 @@ def _orthogonalize(x):
 
 
 class Torch(Dialect):
-    """Code over `torch`. Values of kind scalar are Python numbers where that is safe.
+    """Code over `torch`. Values of kind scalar are Python numbers where `is_python_number` is true.
 
     Attributes:
         like: the name of the tensor whose type and device converted numbers get.

@@ -62,14 +62,16 @@ class OptaxFile:
         self.weight_decay = roles.weight_decay
         # The hyperparameters of `scale_by_NAME`.
         self.scale_by_hyperparameters = tuple(
-            h for h in roles.hyperparameters if h is not self.weight_decay
+            hyperparameter
+            for hyperparameter in roles.hyperparameters
+            if hyperparameter is not self.weight_decay
         )
         self.names = source.Names(
             {
                 *_RESERVED_NAMES,
                 name,
                 f"scale_by_{name}",
-                *(h.name for h in self.scale_by_hyperparameters),
+                *(hyperparameter.name for hyperparameter in self.scale_by_hyperparameters),
             }
         )
         self.states = state_names(graph, "optax", self.names)
@@ -188,11 +190,11 @@ class OptaxFile:
     # -- the functions --------------------------------------------------------------------------
 
     def _transformation(self, update: list[str]) -> list[str]:
-        arguments = [_argument(h) for h in self.scale_by_hyperparameters]
+        arguments = [_argument(hyperparameter) for hyperparameter in self.scale_by_hyperparameters]
         if self.graph.reads("lr"):
             arguments.append("schedule: optax.ScalarOrSchedule = 1.0")
         remaining = "weight decay and learning rate" if self.weight_decay else "the learning rate"
-        words = f"Rescale updates as `{self.name}` does, before {remaining}."
+        summary = f"Rescale updates as `{self.name}` does, before {remaining}."
         return [
             "",
             "",
@@ -202,7 +204,7 @@ class OptaxFile:
                 ") -> optax.GradientTransformation:",
             ),
             *source.docstring(
-                [*source.paragraph(words), *_arguments(self._descriptions())], indent=4
+                [*source.paragraph(summary), *_arguments(self._descriptions())], indent=4
             ),
             "",
             *self._init_function(),
@@ -214,7 +216,10 @@ class OptaxFile:
 
     def _descriptions(self) -> list[tuple[str, str]]:
         """Return names and descriptions of the arguments of `scale_by_NAME`."""
-        descriptions = [(h.name, h.meaning) for h in self.scale_by_hyperparameters]
+        descriptions = [
+            (hyperparameter.name, hyperparameter.meaning)
+            for hyperparameter in self.scale_by_hyperparameters
+        ]
         if self.graph.reads("lr"):
             text = (
                 "learning-rate schedule with peak 1, called `lr` in the program: a number or a "
@@ -228,7 +233,7 @@ class OptaxFile:
         arguments = [
             f"learning_rate: optax.ScalarOrSchedule = {source.number(learning_rate.value)}"
         ]
-        arguments += [_argument(h) for h in self.scale_by_hyperparameters]
+        arguments += [_argument(hyperparameter) for hyperparameter in self.scale_by_hyperparameters]
         descriptions = [("learning_rate", "a factor on the update, fixed or a schedule")]
         descriptions += self._descriptions()
         has_schedule = self.graph.reads("lr")
@@ -246,12 +251,14 @@ class OptaxFile:
                     "which of them decay",
                 )
             )
-        passed_names = [h.name for h in self.scale_by_hyperparameters] + ["schedule"] * has_schedule
+        passed_names = [hyperparameter.name for hyperparameter in self.scale_by_hyperparameters]
+        if has_schedule:
+            passed_names.append("schedule")
         chain = source.call(f"scale_by_{self.name}(", passed_names, "),", indent=BODY)
         if self.weight_decay:
             chain.append(f"        optax.add_decayed_weights({self.weight_decay.name}, mask),")
         chain.append("        optax.scale_by_learning_rate(learning_rate),")
-        words = self.summary or f"The optimizer {camel_case(self.name)}."
+        summary = self.summary or f"The optimizer {camel_case(self.name)}."
         return [
             "",
             "",
@@ -259,7 +266,7 @@ class OptaxFile:
                 f"def {self.name}(", arguments, ") -> optax.GradientTransformationExtraArgs:"
             ),
             *source.docstring(
-                [*source.hanging(title(self.name, words)), *_arguments(descriptions)], indent=4
+                [*source.hanging(title(self.name, summary)), *_arguments(descriptions)], indent=4
             ),
             "    return optax.chain(",
             *chain,

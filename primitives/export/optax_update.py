@@ -200,7 +200,9 @@ class Update:
             for arg in value.args
             if arg.kind == Kind.SCALAR
         ]
-        scalars += [s.next_value for s in self.graph.states if s.next_value.kind == Kind.SCALAR]
+        scalars += [
+            state.next_value for state in self.graph.states if state.next_value.kind == Kind.SCALAR
+        ]
         return tuple(dict.fromkeys(scalars))
 
     def _scalar_leaf(self, value: Node) -> ast.expr | None:

@@ -223,7 +223,9 @@ class _Body:
     @property
     def reads_group(self) -> bool:
         """Whether the body reads a hyperparameter."""
-        return any(h.name in self.read_inputs for h in self.file.hyperparameters)
+        return any(
+            hyperparameter.name in self.read_inputs for hyperparameter in self.file.hyperparameters
+        )
 
     def opening(self, final: bool) -> list[str]:
         """Return the lines that define what the body reads.
@@ -233,7 +235,11 @@ class _Body:
         """
         space = " " * self.indent
         file, lines = self.file, []
-        hyperparameters = [h.name for h in file.hyperparameters if h.name in self.read_inputs]
+        hyperparameters = [
+            hyperparameter.name
+            for hyperparameter in file.hyperparameters
+            if hyperparameter.name in self.read_inputs
+        ]
         if self.is_model:
             group = "self.param_groups[0]"
         else:
@@ -289,7 +295,7 @@ class _Body:
     def _is_self_contained(self, state: StateVariable) -> bool:
         """Whether nothing but the state's next value depends on the state's old value."""
         others = [self.graph.direction]
-        others += [s.next_value for s in self.graph.states if s is not state]
+        others += [other.next_value for other in self.graph.states if other is not state]
         if state.next_value.kind != state.parameter.kind or state.next_value is state.old_value:
             return False
         visited: set[Node] = {state.next_value}
@@ -309,7 +315,9 @@ class _Body:
         """
         pending = [state for state in states if state.next_value is not state.old_value]
         while pending:
-            ready = next((s for s in pending if not self._is_still_read(s, pending)), None)
+            ready = next(
+                (state for state in pending if not self._is_still_read(state, pending)), None
+            )
             if ready is None:  # the states depend on each other: compute a value before storing it
                 value = pending[0].next_value
                 if value.args:
