@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evosearch.errors import UsageError
 from evosearch.files import read_bytes
+from evosearch.fixed import REQUESTS_PER_LANE
 from evosearch.seeds import Rounds
 from evosearch.statistics import LARGEST_SCORE
 from primitives import MAX_STATEMENTS, ProgramError, parse
@@ -241,8 +243,8 @@ class Config(_Section):
     batch: Annotated[int, Field(ge=1, le=16384)] = 1
     """Maximum number of programs that train side by side on each task; memory may limit it further.
 
-    1 trains one program per thread. Larger batches raise the number of requests in flight until
-    the batches are full, up to the size of the population.
+    1 trains one program per thread. Larger batches raise the number of requests in flight, so that
+    the batches of all tasks stay full. This number may exceed the size of the population.
     """
     simplify: bool = False
     """Whether the winner or, without a funnel, the champion is simplified after the search."""
@@ -304,19 +306,15 @@ class Config(_Section):
 
     @property
     def requests(self) -> int:
-        """Number of requests in flight, large enough to fill the batches."""
-        filled = min(self.batch * len(self.tasks), self.population) if self.batch > 1 else 1
-        return max(self.in_flight, filled)
+        """Number of requests in flight.
 
-    @property
-    def lanes(self) -> int:
-        """Number of lanes per task.
-
-        A program trains on one task after the other, so the requests in flight are spread over the
-        tasks. Twice the mean number of requests per task is enough even for the task with the most
-        requests; more lanes would mostly be empty.
+        With batches there are `REQUESTS_PER_LANE` requests for each lane of all tasks. Not every
+        request trains at a time: finished requests wait for earlier ones, and the others are spread
+        unequally over the tasks, since many programs end after the first task.
         """
-        return min(self.batch, -(-2 * self.requests // len(self.tasks)))
+        if self.batch == 1:
+            return self.in_flight
+        return max(self.in_flight, math.ceil(REQUESTS_PER_LANE * self.batch * len(self.tasks)))
 
     def to_toml(self) -> str:
         """Return the configuration as TOML, which `read_toml` and `make_config` read back."""

@@ -26,6 +26,12 @@ After that a program of the population is measured on another seed instead.
 MAX_DRAFTS = 1000
 """Maximum number of drafts of one child; mutation fails after that."""
 
+REQUESTS_PER_LANE = 2.0
+"""Requests in flight for each lane of a search with batches; `evosearch bench` shows the effect.
+
+On a slow fake device, 1.5 requests per lane fill 80% of the lanes, 2 fill 92% and 3 fill 98%.
+"""
+
 TUNED_POPULATION = 100
 """Population size while constants are tuned."""
 WIDELY_DRAWN = 80

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from functools import cache
 
 
 class Kind(IntEnum):
@@ -102,6 +103,7 @@ def matrix_view(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) >= 2 else (*shape, 1) if shape else (1, 1)
 
 
+@cache
 def kind_shape(kind: Kind, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a value of `kind` for one array of the model.
 

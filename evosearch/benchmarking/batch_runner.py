@@ -97,6 +97,7 @@ class BatchRunner:
         advances = math.ceil(steps / self._batch.steps_per_advance)
         for _ in range(advances):
             self._batch.advance()
+        self._batch.ended()
         return advances * self._batch.steps_per_advance
 
     def _groups(self) -> list[range]:

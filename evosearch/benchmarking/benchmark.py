@@ -239,10 +239,11 @@ def search_speed(
         stopwatch = _Stopwatch(seconds, len(config.tasks), progress)
         search = Search(path, config, observer=stopwatch, make_lanes=make_lanes)
         stopwatch.stop = search.interrupt
+        stopwatch.lane_counts = search.occupancy.counts
         stopwatch.begin()
         search.run()
-    lanes_filled = search.occupancy.fraction if config.batch > 1 else None
-    return {**stopwatch.document(), "lanes_filled": lanes_filled}
+    filled = search.occupancy.fraction(stopwatch.first_lane_counts)
+    return {**stopwatch.document(), "lanes_filled": filled if config.batch > 1 else None}
 
 
 def quick() -> Config:
@@ -280,6 +281,8 @@ class _Stopwatch(Observer):
 
     def __init__(self, seconds: float, tasks: int, progress: Progress):
         self.stop: Callable[[], None] = lambda: None
+        self.lane_counts: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self.first_lane_counts = (0, 0)
         self._seconds = seconds
         self._tasks = tasks
         self._progress = progress
@@ -305,7 +308,7 @@ class _Stopwatch(Observer):
         now = _Counts.now(snapshot)
         if self._first is None:
             if now.measurements > self._tasks:
-                self._first = now
+                self._first, self.first_lane_counts = now, self.lane_counts()
                 self._progress("search: searching")
         elif now.wall - self._first.wall >= self._seconds:
             self.stop()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evosearch.evolution.constants import rounded
 from primitives import Program, Statement, live
-from primitives.machine.reference import initial_state, step
+from primitives.machine.reference import Stepper, initial_state
 
 _LR = "lr"
 _STEPS = 4
@@ -80,10 +80,10 @@ def step_size(program: Program) -> float:
     mean square of an update is zero or not finite.
     """
     weights, gradients = _synthetic_inputs()
-    state = initial_state(program, weights, np)
+    state, stepper = initial_state(program, weights, np), Stepper(program, np)
     sizes = []
     for t, gradient in enumerate(gradients, start=1):
-        update, state = step(program, state, weights, gradient, t=float(t), xp=np)
+        update, state = stepper.step(state, weights, gradient, t=float(t))
         with np.errstate(over="ignore"):  # an overflow gives inf, which is checked below
             squares = np.concatenate([array.ravel() ** 2 for array in update])
             sizes.append(np.sqrt(np.mean(squares)))

@@ -1,9 +1,9 @@
 """Continuous batching: trainings are submitted one by one and run side by side in lanes.
 
-The batch advances a few steps at a time. In between, the results of finished trainings are read
-and waiting trainings take over the free lanes. So the lanes stay full as long as trainings wait,
-and a training that diverges or is stopped delays no other training. The result of a training does
-not depend on the other trainings of the batch.
+A batch advances a few steps at a time, in turn with the batches of other tasks. In between, the
+results of finished trainings are read and waiting trainings take over the free lanes. So the lanes
+stay full as long as trainings wait, and a training that diverges or is stopped delays no other
+training. The result of a training does not depend on the other trainings of the batch.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 
 from evosearch.errors import EvosearchError
+from evosearch.measuring.scheduler import Scheduler
 from proxies import TrainingResult
 from proxies.training.lanes import Entry, Lanes
 from proxies.training.loop import Loop
@@ -32,15 +35,13 @@ _MEMORY_FRACTION = 0.8
 _COPIES_OF_STATE = 3
 """Memory of a lane as a multiple of its state, for gradients, intermediate values and loading."""
 
-_Waiting: TypeAlias = tuple[Entry, "Future[TrainingResult]"]
-
 
 def _ignore(message: str) -> None:
     """Ignore a message."""
 
 
 class Occupancy:
-    """Fraction of the lanes' steps that belonged to a training, not to an empty lane.
+    """Fraction of the lanes that held a training, over all advances of batches.
 
     Safe to use from several threads.
     """
@@ -51,16 +52,24 @@ class Occupancy:
         self._lock = threading.Lock()
 
     def add(self, used: int, available: int) -> None:
-        """Add `used` steps of trainings, and `available` steps that lanes executed."""
+        """Add an advance of `available` lanes, `used` of which held a training."""
         with self._lock:
             self._used += used
             self._available += available
 
-    @property
-    def fraction(self) -> float:
-        """Number of used steps divided by the available steps; NaN before the first step."""
+    def fraction(self, since: tuple[int, int] = (0, 0)) -> float:
+        """Return the used fraction of the available lanes; NaN before the first advance.
+
+        Args:
+            since: an earlier value of `counts`, from which on advances are counted.
+        """
+        used, available = self.counts()
+        return (used - since[0]) / (available - since[1]) if available > since[1] else math.nan
+
+    def counts(self) -> tuple[int, int]:
+        """Return the sums of used and of available lanes over all advances."""
         with self._lock:
-            return self._used / self._available if self._available else math.nan
+            return self._used, self._available
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ class Batching:
         memory_fraction: fraction of the devices' free memory that lanes may fill.
         notify: called with a message when a batch turns out to be too large.
         occupancy: counts how full the lanes are.
+        scheduler: advances the batches of all tasks.
         make_lanes: makes the lanes of a batch; `evosearch.benchmarking.fake_device` has another.
     """
 
@@ -83,7 +93,16 @@ class Batching:
     memory_fraction: float = 1.0
     notify: Callable[[str], None] = _ignore
     occupancy: Occupancy = field(default_factory=Occupancy)
+    scheduler: Scheduler = field(default_factory=Scheduler)
     make_lanes: Callable[..., Lanes] = Lanes
+
+
+class _Training(NamedTuple):
+    """A submitted training, and the functions that receive its result or an error."""
+
+    entry: Entry
+    on_result: Callable[[TrainingResult], None]
+    on_error: Callable[[Exception], None]
 
 
 class Batch:
@@ -93,7 +112,7 @@ class Batch:
         loop: the training loop.
         data: the task's data.
         example: the inputs of one training; those of all trainings have the same shapes.
-        batching: number of lanes and devices.
+        batching: number of lanes, devices and scheduler.
         compiler_options: options of XLA.
     """
 
@@ -121,67 +140,92 @@ class Batch:
         self._notify = batching.notify
         self._occupancy = batching.occupancy
         self._min_lanes = len(devices)
-        self._active: dict[int, _Waiting] = {}
-        self._waiting: deque[_Waiting] = deque()
-        self._lock = threading.Lock()
-        self._is_running = False
+        self._active: dict[int, _Training] = {}
+        self._waiting: deque[_Training] = deque()
         lane_count = batching.lanes - batching.lanes % self._min_lanes
         limit = lanes_that_fit(loop, data, example, devices, batching.memory_fraction)
         self.lanes = lane_count if limit is None else max(self._min_lanes, min(lane_count, limit))
         self._lanes: Any = None
         self._make_lanes()
+        self._free = list(range(self.lanes))
+        self._scheduler = batching.scheduler
+        self._scheduler.add(self)
+
+    def submit(
+        self,
+        entry: Entry,
+        on_result: Callable[[TrainingResult], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """Queue a training; the scheduler's thread passes on the result or the error.
+
+        Args:
+            entry: the inputs of the training.
+            on_result: called with the result; it must not raise an exception.
+            on_error: called with an `EvosearchError` if the device's memory does not hold even the
+                smallest batch, with a `CancelledError` if the scheduler was closed, or with another
+                error of the device; it must not raise an exception.
+        """
+        self._waiting.append(_Training(entry, on_result, on_error))
+        self._scheduler.wake()
 
     def train(self, entry: Entry) -> TrainingResult:
-        """Run one training in a lane and wait for its result.
-
-        Raises:
-            EvosearchError: the device's memory does not hold even the smallest batch.
-        """
+        """Run one training in a lane and wait for its result; see `submit` for its errors."""
         future: Future[TrainingResult] = Future()
-        with self._lock:
-            self._waiting.append((entry, future))
-            start, self._is_running = not self._is_running, True
-        if start:
-            threading.Thread(target=self._run, name=f"batch {self._name}", daemon=True).start()
+        self.submit(entry, future.set_result, future.set_exception)
         return future.result()
 
-    def _run(self) -> None:
-        """Train until no training is active or waiting; runs on the batch's own thread."""
-        while True:
-            with self._lock:
-                if not self._waiting and not self._active:
-                    self._is_running = False
-                    return
-            try:
-                if self._lanes is None:
-                    self._make_lanes()
-                self._fill()
-                self._advance()
-            except Exception as error:
-                self._recover(error)
+    @property
+    def fill(self) -> float:
+        """Fraction of the lanes that have a training, or get one at the next start."""
+        return min(1.0, (len(self._active) + len(self._waiting)) / self.lanes)
 
-    def _fill(self) -> None:
+    def start(self) -> bool:
+        """Load waiting trainings and begin to advance; return False if that failed."""
+        try:
+            if self._lanes is None:
+                self._make_lanes()
+                self._free = list(range(self.lanes))
+            self._load()
+            self._lanes.advance()
+        except Exception as error:
+            self._recover(error)
+            return False
+        return True
+
+    def collect(self) -> None:
+        """Wait until the lanes have advanced, and pass on the results of finished trainings."""
+        try:
+            self._finish(self._lanes.ended())
+        except Exception as error:
+            self._recover(error)
+
+    def cancel(self) -> None:
+        """Give up all trainings."""
+        self._fail(CancelledError())
+
+    def _load(self) -> None:
         """Load waiting trainings into free lanes, in the order of submission."""
-        while True:
-            free = [lane for lane in range(self.lanes) if lane not in self._active]
-            chosen = self._lanes.next_group(free)[: len(self._waiting)]
-            if not chosen:
-                return
+        while self._free and self._waiting:
+            chosen = self._lanes.next_group(self._free)[: len(self._waiting)]
             for lane in chosen:
                 self._active[lane] = self._waiting.popleft()
-            self._lanes.load(chosen, [self._active[lane][0] for lane in chosen])
+            taken = set(chosen)
+            self._free = [lane for lane in self._free if lane not in taken]
+            self._lanes.load(chosen, [self._active[lane].entry for lane in chosen])
 
-    def _advance(self) -> None:
-        """Train some steps and return the results of finished trainings to their callers."""
-        ended = self._lanes.advance()
-        self._occupancy.add(0, self.lanes * self._lanes.steps_per_advance)
-        finished = [lane for lane in self._active if ended[lane]]
+    def _finish(self, ended: NDArray[np.bool_]) -> None:
+        """Read the results of trainings that have ended, and pass them on."""
+        self._occupancy.add(len(self._active), self.lanes)
+        finished = [lane for lane in np.flatnonzero(ended).tolist() if lane in self._active]
         while finished:
             chosen = self._lanes.next_group(finished)
-            for lane, result in zip(chosen, self._lanes.finish(chosen), strict=True):
-                self._occupancy.add(int(result.steps), 0)
-                self._active.pop(lane)[1].set_result(result)
-            finished = [lane for lane in finished if lane not in chosen]
+            results = self._lanes.finish(chosen)
+            taken = set(chosen)
+            finished = [lane for lane in finished if lane not in taken]
+            self._free += chosen
+            for lane, result in zip(chosen, results, strict=True):
+                self._active.pop(lane).on_result(result)
 
     def _recover(self, error: Exception) -> None:
         """Restart all active trainings in a smaller batch if memory ran out.
@@ -194,12 +238,16 @@ class Batch:
             self._waiting.extendleft(reversed(self._active.values()))
             self._active.clear()
         except Exception as fatal:
-            with self._lock:
-                failed = [*self._active.values(), *self._waiting]
-                self._active.clear()
-                self._waiting.clear()
-            for _, future in failed:
-                future.set_exception(fatal)
+            self._fail(fatal)
+
+    def _fail(self, error: Exception) -> None:
+        """Pass `error` on to all submitted trainings."""
+        failed = list(self._active.values())
+        self._active.clear()
+        while self._waiting:
+            failed.append(self._waiting.popleft())
+        for training in failed:
+            training.on_error(error)
 
     def _make_lanes(self) -> None:
         """Create the lanes, and halve their number after each attempt that runs out of memory."""

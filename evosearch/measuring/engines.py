@@ -4,8 +4,9 @@
   slower than a compiled one.
 - `compiled`: the training loop compiled for one program. Compiling takes a second or two; the steps
   are the fastest.
-- `batched`: the compile-once machine with many programs side by side, for searches in batches.
+- `batched`: the compile-once machine with many programs side by side.
 
+On a GPU or TPU, and in batches on a CPU, `batched` is chosen wherever it is possible. Otherwise
 `interpreter` or `compiled` is chosen from the numbers of weights, steps and trainings. The results
 of the engines agree within tolerances, not bit for bit.
 """
@@ -16,6 +17,7 @@ import hashlib
 import math
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -29,7 +31,7 @@ from numpy.typing import NDArray
 
 import proxies
 from evosearch.errors import EvosearchError
-from evosearch.measuring.batching import Batch, Batching
+from evosearch.measuring.batching import Batch, Batching, lanes_that_fit
 from evosearch.measuring.contenders import Contender, OptaxOptimizer
 from evosearch.measuring.executables import EXECUTABLES
 from evosearch.measuring.failures import TrainingError, explain_failures
@@ -73,7 +75,7 @@ def interpreter_options(platform: str) -> dict[str, Any] | None:
     return options.get(platform)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8192)  # more than the programs that a search trains at the same time
 def _encoded(program: Program, ops: OpNames) -> Code | None:
     """Return the encoded program; None if it exceeds the machine's capacity or ops."""
     try:
@@ -83,11 +85,16 @@ def _encoded(program: Program, ops: OpNames) -> Code | None:
 
 
 @lru_cache(maxsize=1024)
-def seed_key(run_seed: int, seed: Seed) -> jax.Array:
-    """Return the JAX key of a seed; it differs for every run seed, stream and number."""
+def seed_words(run_seed: int, seed: Seed) -> NDArray[np.uint32]:
+    """Return the data of a seed's JAX key; it differs for every run seed, stream and number."""
     name = f"{run_seed}/{seed.stream}/{seed.number}".encode()
-    digest = hashlib.blake2b(name, digest_size=8).digest()
-    key_data = jnp.asarray(np.frombuffer(digest, np.uint32))
+    return np.frombuffer(hashlib.blake2b(name, digest_size=8).digest(), np.uint32)
+
+
+@lru_cache(maxsize=1024)
+def seed_key(run_seed: int, seed: Seed) -> jax.Array:
+    """Return the JAX key of a seed."""
+    key_data = jnp.asarray(seed_words(run_seed, seed))
     key: jax.Array = jax.random.wrap_key_data(key_data, impl="threefry2x32")
     return key
 
@@ -108,10 +115,6 @@ def _evaluated_weights(contender: Contender | None) -> Any:
         if isinstance(contender, OptaxOptimizer) and contender.evaluation_weights
         else None
     )
-
-
-def _key_data(key: jax.Array) -> NDArray[np.uint32]:
-    return np.asarray(jax.random.key_data(key))
 
 
 class Trainer:
@@ -151,10 +154,12 @@ class Trainer:
         self._trace = trace
         self._batching = batching
         self._batch: Batch | None = None
+        self._fits: bool | None = None
         self._batch_lock = threading.Lock()
         with explain_failures(task):
             self._params = task.params
         self._max_steps = max(1, round(self.steps * longest))
+        self._cached_schedule = lru_cache(maxsize=1024)(self._schedule)
         self._cache_key = object()  # distinguishes its executables from other trainers'
 
     @cached_property
@@ -170,10 +175,32 @@ class Trainer:
         if code is None:
             return Engine.COMPILED
         if self._batching is not None:
-            return Engine.BATCHED
+            return Engine.BATCHED if self._fits_in_batch(code) else Engine.COMPILED
         per_step = int(code.length) * (DISPATCH_SECONDS + ELEMENT_SECONDS * self._params)
         overhead = trainings * self.steps * per_step
         return Engine.INTERPRETER if overhead <= COMPILE_SECONDS else Engine.COMPILED
+
+    def _fits_in_batch(self, code: Code) -> bool:
+        """Whether at least one training fits in the memory of each device, if that is known.
+
+        Where it does not fit, programs are compiled, and a training is split over all devices.
+        """
+        if self._fits is None:
+            assert self._batching is not None
+            devices = self._batching.devices
+            example = self._example((code, np.float32(1.0)))
+            with explain_failures(self.task):
+                limit = lanes_that_fit(self._batched_loop, self.task.data, example, devices)
+            self._fits = limit is None or limit >= len(devices)
+        return self._fits
+
+    @cached_property
+    def _batched_loop(self) -> Loop:
+        return self._loop(interpreter(self.ops))
+
+    def _example(self, operands: tuple[Any, ...]) -> Entry:
+        """Return a training with the given operands; those of all trainings have equal shapes."""
+        return Entry(seed_words(0, Seed(Stream.TUNE, 0)), self._schedule(), operands)
 
     def prepare(self, program: Contender, engine: Engine) -> None:
         """Compile the training loop before the first training needs it."""
@@ -208,13 +235,10 @@ class Trainer:
                 contender and seed.
         """
         key = seed_key(job.run_seed, job.seed)
-        loss_limits = (
-            None if job.loss_limits is None else np.frombuffer(job.loss_limits, np.float32)
-        )
         start = time.perf_counter()
         try:
             with explain_failures(self.task, job.contender):
-                schedule = self._schedule(job.conditions, loss_limits)
+                schedule = self._cached_schedule(job.conditions, job.loss_limits)
                 trained = self._train(
                     job.contender, job.learning_rate_factor, key, job.engine, schedule
                 )
@@ -227,6 +251,43 @@ class Trainer:
                 return replace(result, path=_path(trained))
         except TrainingError as error:
             raise error.on(job.seed) from error.__cause__
+
+    def submit(self, job: Job) -> Future[JobResult]:
+        """Queue `job`, whose engine is `batched` and which asks for losses, in this task's batch.
+
+        Returns:
+            A future with the same result and errors as `train`. Its callbacks run on the thread
+            that advances all batches.
+        """
+        future: Future[JobResult] = Future()
+        start = time.perf_counter()
+
+        def on_result(trained: proxies.TrainingResult) -> None:
+            try:
+                result = _losses(trained, job.engine)
+                future.set_result(replace(result, seconds=time.perf_counter() - start))
+            except Exception as error:
+                future.set_exception(error)
+
+        def on_error(error: Exception) -> None:
+            try:
+                with explain_failures(self.task, job.contender):
+                    raise error
+            except TrainingError as explained:
+                future.set_exception(explained.on(job.seed))
+            except Exception as unexplained:
+                future.set_exception(unexplained)
+
+        try:
+            operands = self._operands(job.contender, job.engine, job.learning_rate_factor)
+            schedule = self._cached_schedule(job.conditions, job.loss_limits)
+            entry = Entry(seed_words(job.run_seed, job.seed), schedule, operands)
+            with explain_failures(self.task, job.contender):
+                batch = self._shared_batch(operands)
+            batch.submit(entry, on_result, on_error)
+        except TrainingError as error:
+            raise error.on(job.seed) from error.__cause__
+        return future
 
     def _sharpness(self, trained: proxies.TrainingResult, key: jax.Array) -> float:
         """Return the largest eigenvalue of the final loss's Hessian; NaN after a divergence."""
@@ -244,7 +305,8 @@ class Trainer:
     ) -> proxies.TrainingResult:
         operands = self._operands(program, engine, lr_factor)
         if engine is Engine.BATCHED:
-            return self._shared_batch(operands).train(Entry(_key_data(key), schedule, operands))
+            words = np.asarray(jax.random.key_data(key))
+            return self._shared_batch(operands).train(Entry(words, schedule, operands))
         execute = self._executable(program, engine)
         result: proxies.TrainingResult = execute(self._data, key, schedule, operands)
         return result
@@ -256,17 +318,17 @@ class Trainer:
             operands: operands with the shapes that all trainings have.
         """
         assert self._batching is not None
+        if self._batch is not None:
+            return self._batch
         with self._batch_lock:
             if self._batch is None:
                 device, batching = self._batching.devices[0], self._batching
                 if runs_kernel(device):
                     gangs = self._loop(interpreter(self.ops, use_kernel=False))
                     batching = with_fallback(batching, gangs)
-                key = _key_data(seed_key(0, Seed(Stream.TUNE, 0)))
-                example = Entry(key, self._schedule(), operands)
+                example = self._example(operands)
                 options = interpreter_options(device.platform)
-                loop = self._loop(interpreter(self.ops))
-                self._batch = Batch(loop, self.task.data, example, batching, options)
+                self._batch = Batch(self._batched_loop, self.task.data, example, batching, options)
             return self._batch
 
     def _loop(self, rule: Rule) -> Loop:
@@ -304,13 +366,14 @@ class Trainer:
         return contender.rule() if isinstance(contender, OptaxOptimizer) else rule(contender)
 
     def _schedule(
-        self, conditions: Conditions | None = None, loss_limits: NDArray[np.float32] | None = None
+        self, conditions: Conditions | None = None, loss_limits: bytes | None = None
     ) -> proxies.StepSchedule:
         """Return the step schedule of a training.
 
         Args:
             conditions: number of steps, schedule and decay; None for the budget with a cosine.
-            loss_limits: [longest budget] maximum of the smoothed batch loss; None for no limits.
+            loss_limits: float32 [longest budget], maximum of the smoothed batch loss; None for no
+                limits.
         """
         conditions = conditions or Conditions(min(self.steps, self._max_steps))
         relative_rates = proxies.relative_rates(
@@ -320,7 +383,9 @@ class Trainer:
         decays = plain.decays
         if conditions.decay:
             decays = conditions.decay * relative_rates / relative_rates.sum()
-        limits = plain.limits if loss_limits is None else loss_limits
+        limits = plain.limits
+        if loss_limits is not None:
+            limits = np.frombuffer(loss_limits, np.float32)
         return plain._replace(decays=decays, limits=limits)
 
     def _operands(self, program: Contender, engine: Engine, lr_factor: float) -> tuple[Any, ...]:
@@ -332,7 +397,9 @@ class Trainer:
 
 def _losses(trained: proxies.TrainingResult, engine: Engine) -> JobResult:
     """Return the losses of a training and the root mean square of its updates."""
-    result = jax.device_get(trained._replace(params=None, path=None))
+    result: Any = trained._replace(params=None, path=None)
+    if engine is not Engine.BATCHED:  # a batch returns host arrays
+        result = jax.device_get(result)
     return JobResult(
         float(result.loss),
         int(result.steps),

@@ -51,6 +51,10 @@ class JobRunner:
         """Run a job and wait; the result is neither cached nor stored in the ledger."""
         return self._report_failure(job, self.backend.train(job))
 
+    def submit(self, job: Job) -> Future[JobResult]:
+        """Queue a job; the result is neither cached nor stored, and failures are not reported."""
+        return self.backend.submit(job)
+
     def submit_once(self, job: Job) -> Future[JobResult]:
         """Run a job unless an equal one has run or is running; return the future of its result."""
         with self._lock:
@@ -142,6 +146,13 @@ def condense(curve: NDArray[np.float32]) -> NDArray[np.float32]:
     return points
 
 
+ACCELERATOR_LANES = 64
+"""Number of lanes per task on a GPU or TPU, for evaluations and searches without `batch`.
+
+An evaluation of one program has about this many trainings at a time.
+"""
+
+
 class _CpuBackend:
     """Trains user tasks in worker processes and bundled tasks on threads.
 
@@ -184,17 +195,19 @@ def open_backend(
     """Open the backend for this machine.
 
     On a GPU or TPU, which processes cannot share, all tasks are trained in this process without a
-    time limit. With batches, too, all tasks are trained in this process without a time limit.
+    time limit, and programs in batches. With batches on a CPU, too, all tasks are trained in this
+    process without a time limit.
 
     Args:
         workers: maximum number of jobs at a time; None for one per core.
         timeout: time limit of a job in seconds; None for ten minutes for user tasks and no limit
             for bundled ones.
-        batching: settings of batches; None if each worker runs one training at a time.
+        batching: settings of batches; None for one training at a time in each worker, or for
+            batches of `ACCELERATOR_LANES` lanes on a GPU or TPU.
     """
-    if batching is not None or jax.default_backend() != "cpu":
-        return LocalBackend(workers, batching=batching)
-    return _CpuBackend(workers, timeout)
+    if batching is None and jax.default_backend() == "cpu":
+        return _CpuBackend(workers, timeout)
+    return LocalBackend(workers, batching=batching or Batching(ACCELERATOR_LANES))
 
 
 @contextmanager

@@ -21,14 +21,15 @@ class LocalBackend:
     """Runs jobs on threads; see `evosearch.measuring.job.Backend`.
 
     Args:
-        workers: maximum number of jobs at a time; None for one per core.
-        batching: settings of batches; None for one training on each thread. With batches, the
-            threads only wait for the results.
+        workers: maximum number of jobs that threads run at a time; None for one per core.
+        batching: settings of batches; None for one training on each thread. Any number of jobs can
+            be in batches.
     """
 
     def __init__(self, workers: int | None = None, *, batching: Batching | None = None):
         self.capacity = workers or os.cpu_count() or 1
         self._trainers = Trainers(batching)
+        self._scheduler = None if batching is None else batching.scheduler
         self._executor = ThreadPoolExecutor(self.capacity, thread_name_prefix="training")
         self._slots = threading.Semaphore(self.capacity)
         self._closed = False
@@ -42,7 +43,11 @@ class LocalBackend:
         self._trainers.of(setup).prepare(contender, engine)
 
     def submit(self, job: Job) -> Future[JobResult]:
-        """Queue `job`; threads run jobs in the order of submission."""
+        """Queue `job` in a batch, or for the threads, which run jobs in the order of submission."""
+        if job.engine is Engine.BATCHED and job.output == "losses":
+            if self._closed:
+                raise CancelledError
+            return self._trainers.of(job.setup).submit(job)
         return self._executor.submit(self.train, job)
 
     def train(self, job: Job) -> JobResult:
@@ -55,4 +60,6 @@ class LocalBackend:
     def close(self, *, wait: bool = True) -> None:
         """Cancel jobs that have not begun; a running training cannot be ended."""
         self._closed = True
+        if self._scheduler is not None:
+            self._scheduler.close(wait=wait)
         self._executor.shutdown(wait=wait, cancel_futures=True)

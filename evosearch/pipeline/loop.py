@@ -25,6 +25,8 @@ from primitives import ProgramError, live, parse
 
 INTERRUPTED = "interrupted"
 """Stop reason of an interrupted search."""
+SECONDS_BETWEEN_COMMITS = 0.25
+"""Time after which results are committed although the next result is there already."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,9 @@ class Injections:
 class SearchLoop:
     """Continues a search from the end of its record to a limit or an interrupt.
 
-    The main thread decides and writes the record. Each of the other threads measures one request
-    at a time, task by task, and waits while the backend trains.
+    The main thread decides and writes the record. Without batches, each of the other threads
+    measures one request at a time, task by task, and waits while the backend trains. With batches,
+    the thread that advances the batches measures all requests.
 
     Args:
         config: configuration of the search.
@@ -127,6 +130,8 @@ class SearchLoop:
         self._search_start = time.monotonic()
         self._replayed_programs = self._evolution.counts.generated
         self._replayed_trainings = self._evolution.trainings
+        self._logged_champions = len(self._evolution.champions) - 1
+        self._last_commit = time.monotonic()
         self._in_flight = deque((request, self._submit(request)) for request in replayed.in_flight)
 
     def run(self) -> str:
@@ -135,8 +140,15 @@ class SearchLoop:
         Raises:
             EvosearchError: a training failed. Committed results are kept.
         """
+        self._injections.add_to(self._evolution)
+        if self._config.batch > 1:
+            self._activity.note(f"batches of up to {self._config.batch:,} programs on each task")
         while not self._interrupted.is_set():
-            while len(self._in_flight) < self._config.requests and (request := self._ask()):
+            while (
+                len(self._in_flight) < self._config.requests
+                and not self._interrupted.is_set()
+                and (request := self._ask())
+            ):
                 self._in_flight.append((request, self._submit(request)))
             if not self._in_flight:
                 self._finish_validation()
@@ -148,12 +160,13 @@ class SearchLoop:
                 break
             scores = {task: measurement.score for task, measurement in measurements.items()}
             self._evolution.tell(request, scores)
-            self._commit(request, measurements)
+            self._recorder.add(request, measurements)
+            if self._is_commit_due():
+                self._commit()
         return self._stop(INTERRUPTED)
 
     def _ask(self) -> Request | None:
         """Return the next request; None at a limit."""
-        self._injections.add_to(self._evolution)
         programs = self._limits.programs
         if (
             self._limits.minutes is not None
@@ -166,6 +179,8 @@ class SearchLoop:
         """Start measuring a request, unless the run already stores its measurements."""
         measurements = self._stored.pop((request.record.key, request.seed), None)
         if measurements is None:
+            if self._config.batch > 1:
+                return self._scorer.submit(request.program, request.seed, request.min_totals)
             return self._threads.submit(self._measure, request)
         future: Future[Measurements] = Future()
         future.set_result(measurements)
@@ -198,19 +213,25 @@ class SearchLoop:
                 f"continue with `evosearch resume {self._store.directory}`"
             ) from error
 
-    def _commit(self, request: Request, measurements: Measurements) -> None:
+    def _is_commit_due(self) -> bool:
+        """Whether the next result is not there yet, or the last commit was some time ago."""
+        if not self._in_flight or not self._in_flight[0][1].done():
+            return True
+        return time.monotonic() - self._last_commit >= SECONDS_BETWEEN_COMMITS
+
+    def _commit(self) -> None:
         """Commit measurements with the decisions that followed, and update the observer."""
-        evolution = self._evolution
-        self._recorder.write(request, measurements)
-        self._validation.advance(evolution)
-        self._recorder.write_progress(self._clock.elapsed, None)
+        self._validation.advance(self._evolution)
+        self._recorder.write(self._clock.elapsed, None)
         self._store.commit()
-        record = evolution.champion.record
-        self._notifier.journal.write_champion(
-            record.id, live(record.program), evolution.counts.generated
-        )
+        for champion in self._evolution.champions[self._logged_champions :]:
+            program, generated = live(champion.record.program), self._evolution.counts.generated
+            self._notifier.journal.write_champion(champion.record.id, program, generated)
+        self._logged_champions = len(self._evolution.champions)
         self._notifier.deliver()
         self._notifier.observer.update(self._snapshot())
+        self._injections.add_to(self._evolution)
+        self._last_commit = time.monotonic()
 
     def _finish_validation(self) -> None:
         """Wait until all champions are validated, or the search is interrupted."""
@@ -234,7 +255,7 @@ class SearchLoop:
         return "minutes"
 
     def _stop(self, reason: str) -> str:
-        self._recorder.write_progress(self._clock.elapsed, reason)
+        self._recorder.write(self._clock.elapsed, reason)
         self._store.commit()
         self._notifier.stop(reason)
         return reason

@@ -53,7 +53,7 @@ class Search:
         make_lanes: makes the lanes of batches.
 
     Attributes:
-        occupancy: fraction of lane steps that trained, in a search with batches.
+        occupancy: fraction of lanes that held a training, in a search with batches.
 
     Example:
         >>> import tempfile
@@ -106,7 +106,7 @@ class Search:
         self._check_older_run()
         store = Store.open(self.directory, "search")
         backend = open_backend(
-            self._capacity, timeout=self.config.job_timeout, batching=self._batching
+            self._workers, timeout=self.config.job_timeout, batching=self._batching
         )
         threads = ThreadPoolExecutor(backend.capacity, thread_name_prefix="worker")
         ledger = partial(Ledger.beside, self.directory, on_error=self._notifier.notice)
@@ -123,17 +123,12 @@ class Search:
                 store.close()
 
     @property
-    def _capacity(self) -> int | None:
-        """Maximum number of trainings at a time; with batches, the number of open requests."""
-        return self._workers if self.config.batch == 1 else self.config.requests
-
-    @property
     def _batching(self) -> Batching | None:
         """Settings of batches; None if `batch` is 1. Tasks share the memory equally."""
         if self.config.batch == 1:
             return None
         return Batching(
-            self.config.lanes,
+            self.config.batch,
             memory_fraction=1 / len(self.config.tasks),
             notify=self._notifier.notice,
             occupancy=self.occupancy,

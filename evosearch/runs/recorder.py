@@ -1,4 +1,4 @@
-"""Writing the progress of a search to its store, request by request."""
+"""Writing the progress of a search to its store."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Recorder:
         self._evolution = replayed.evolution
         self._has_spares = bool(replayed.spares)
         self._stored_tests = len(self._evolution.tests)
+        self._results: list[tuple[Request, Mapping[str, Measurement]]] = []
         # The initial champion is only stored with the first measurement.
         has_measurements = self._evolution.counts.measurements > 0
         self._stored_champions = len(self._evolution.champions) if has_measurements else 0
@@ -32,41 +33,40 @@ class Recorder:
             for test in self._evolution.tests:
                 store.add_test(test)  # an open test may have been stored with a verdict
             last_progress = store.progress_or_guess()
-            self.write_progress(last_progress.elapsed_seconds, None)
+            self.write(last_progress.elapsed_seconds, None)
 
-    def write(self, request: Request, measurements: Mapping[str, Measurement]) -> None:
-        """Write the measurements of a request, and the tests and champions that follow.
+    def add(self, request: Request, measurements: Mapping[str, Measurement]) -> None:
+        """Add the measurements of a request to what `write` writes.
 
         Args:
             request: The request, whose results evolution has received.
             measurements: The request's measurements, by task.
         """
-        store, evolution = self._store, self._evolution
-        self._write_births()
-        store.add_measurements(request, measurements)
+        self._results.append((request, measurements))
         if self._has_spares:
-            store.remove_spare(request.record.key, request.seed)
-        # The measurements may have decided the last stored test.
-        for test in evolution.tests[max(0, self._stored_tests - 1) :]:
-            store.add_test(test)
-        self._stored_tests = len(evolution.tests)
-        for number in range(self._stored_champions, len(evolution.champions)):
-            store.add_champion(number, evolution.champions[number])
-        self._stored_champions = len(evolution.champions)
+            self._store.remove_spare(request.record.key, request.seed)
 
-    def write_progress(self, elapsed: float, reason: str | None) -> None:
-        """Write newly generated programs and the search's counts.
+    def write(self, elapsed: float, reason: str | None) -> None:
+        """Write added measurements, everything that follows from them, and the search's counts.
 
         Args:
             elapsed: Seconds spent by all processes of the search.
             reason: Why the search ended; None if it has not ended.
         """
-        self._write_births()
-        self._store.set_progress(self._evolution, elapsed, reason)
-
-    def _write_births(self) -> None:
-        self._store.add_births(self._evolution.births)
-        self._evolution.births.clear()
+        store, evolution = self._store, self._evolution
+        store.add_births(evolution.births)
+        evolution.births.clear()
+        store.add_measurements(self._results)
+        self._results.clear()
+        # The measurements may have decided the last stored test.
+        for test in evolution.tests[max(0, self._stored_tests - 1) :]:
+            store.add_test(test)
+        self._stored_tests = len(evolution.tests)
+        if evolution.counts.measurements:
+            for number in range(self._stored_champions, len(evolution.champions)):
+                store.add_champion(number, evolution.champions[number])
+            self._stored_champions = len(evolution.champions)
+        store.set_progress(evolution, elapsed, reason)
 
 
 def write_derived(store: Store, evolution: Evolution) -> None:

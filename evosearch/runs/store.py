@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -192,9 +193,12 @@ class Store:
                 ],
             )
 
-    def add_measurements(self, request: Request, measurements: Mapping[str, Measurement]) -> None:
-        """Write the measurements of one request, given by task."""
-        self.write(MEASUREMENTS, measurement_rows(request, measurements))
+    def add_measurements(
+        self, results: Iterable[tuple[Request, Mapping[str, Measurement]]]
+    ) -> None:
+        """Write the measurements of requests, given by task."""
+        rows = (measurement_rows(request, measurements) for request, measurements in results)
+        self.write(MEASUREMENTS, chain.from_iterable(rows))
 
     def remove_spare(self, key: str, seed: Seed) -> None:
         """Remove the spares of a semantic key and seed, which the search has requested again."""

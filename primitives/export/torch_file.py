@@ -64,8 +64,8 @@ class TorchFile:
         self.graph, self.name, self.summary, self.program = graph, name, summary, program
         self.class_name = camel_case(name)
         self.hyperparameters = graph.roles.hyperparameters
-        taken = {*_RESERVED_NAMES, name, *(h.name for h in self.hyperparameters)}
-        self.names = source.Names(taken)
+        reserved_names = {*_RESERVED_NAMES, name, *(h.name for h in self.hyperparameters)}
+        self.names = source.Names(reserved_names)
         self.states = state_names(graph, "torch", self.names)
         self.dialect = Torch(graph.ranges())
         self.array_states = [s for s in graph.states if s.parameter.kind != Kind.SCALAR]
@@ -125,7 +125,7 @@ class TorchFile:
         summary = self.summary or f"{self.class_name}: an optimizer found by program search."
         lr_meaning = "lr: the learning rate, a factor on the update; what schedulers change."
         lines = ["", "", f"class {self.class_name}(torch.optim.Optimizer):"]
-        doc = [
+        docstring_lines = [
             *source.hanging(title(self.name, summary)),
             "",
             "    Args:",
@@ -133,7 +133,9 @@ class TorchFile:
             *source.paragraph(lr_meaning, 8, 4),
         ]
         for hyperparameter in self.hyperparameters:
-            doc += source.paragraph(f"{hyperparameter.name}: {hyperparameter.meaning}.", 8, 4)
+            docstring_lines += source.paragraph(
+                f"{hyperparameter.name}: {hyperparameter.meaning}.", 8, 4
+            )
         if self.has_schedule:
             schedule_meaning = (
                 "schedule: learning-rate schedule with peak 1, called `lr` in the program: a "
@@ -141,15 +143,15 @@ class TorchFile:
                 "of the state_dict; 1 by default. The argument `lr` is a separate factor, because "
                 "the update is not proportional to the schedule."
             )
-            doc += source.paragraph(schedule_meaning, 8, 4)
-        return [*lines, *source.docstring(doc, indent=4)]
+            docstring_lines += source.paragraph(schedule_meaning, 8, 4)
+        return [*lines, *source.docstring(docstring_lines, indent=4)]
 
     def _constructor(self) -> list[str]:
-        rate = self.graph.roles.learning_rate
+        learning_rate = self.graph.roles.learning_rate
         arguments = [
             "self",
             "params: Iterable[Tensor] | Iterable[dict[str, Any]]",
-            f"lr: float = {source.number(rate.value)}",
+            f"lr: float = {source.number(learning_rate.value)}",
             *(f"{h.name}: float = {source.number(h.value)}" for h in self.hyperparameters),
         ]
         if self.has_schedule:

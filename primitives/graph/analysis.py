@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NoReturn
 
 from primitives.graph.keys import semantic_hash
@@ -80,6 +80,7 @@ class Analysis:
         return f"{key:016x}"
 
 
+@lru_cache(maxsize=4096)  # a search analyses parents and the programs in flight repeatedly
 def analyse(program: Program) -> Analysis:
     """Derive the kinds, liveness and single-assignment form of a program.
 
@@ -240,6 +241,7 @@ def semantic_key(program: Program) -> str:
     return analyse(program).key
 
 
+@lru_cache(maxsize=4096)
 def live(program: Program) -> Program:
     """Return the program without the statements and states that no update depends on.
 

@@ -87,31 +87,66 @@ def step(
         >>> update
         array([ 0.5, -0.5])
     """
-    analysis = analyse(program)
-    leaves, structure = jax.tree.flatten(params)
-    shapes = [tuple(leaf.shape) for leaf in leaves]
-    dtype = xp.float64 if xp is np else xp.float32
-    inputs = {"lr": xp.asarray(lr, dtype), "t": xp.asarray(t, dtype)}
-    values: list[Any] = [_views(leaves, dtype, xp), _views(jax.tree.leaves(grads), dtype, xp)]
-    old_states = dict(zip(program.returns[1:], state, strict=True))
-    for parameter in program.parameters[2:]:
-        state_value = old_states.get(parameter.name)
-        values.append(inputs[parameter.name] if state_value is None else state_value)
-    with np.errstate(all="ignore"):
+    return Stepper(program, xp).step(state, params, grads, lr=lr, t=t)
+
+
+class Stepper:
+    """Runs steps of one program; the function `step` prepares its program in each call.
+
+    Args:
+        program: the program; it must pass `check`.
+        xp: `jax.numpy` for float32 or `numpy` for float64.
+    """
+
+    def __init__(self, program: Program, xp: Any = jnp):
+        self._program = program
+        self._xp = xp
+        self._dtype = xp.float64 if xp is np else xp.float32
+        analysis = analyse(program)
+        self._outputs = analysis.outputs
+        count = len(program.parameters) + len(program.statements)
+        self._constants: list[Any] = []
+        self._calls: list[tuple[Op, list[int]]] = []  # operands are indices of values
         for statement, operands in zip(program.statements, analysis.operands, strict=True):
-            args = [values[a] if type(a) is int else _constant(a, dtype, xp) for a in operands]
-            value = _apply(OPS[statement.op], args, xp)
-            values.append(value if isinstance(value, list) else xp.asarray(value, dtype))
-    update = _broadcast(values[analysis.outputs[0]], Kind.TENSOR, shapes, xp)
-    arrays = [
-        array.reshape(shape).astype(leaf.dtype)
-        for array, shape, leaf in zip(update, shapes, leaves, strict=True)
-    ]
-    next_state = tuple(
-        _broadcast(values[value], declared.kind, shapes, xp)
-        for declared, value in zip(program.states, analysis.outputs[1:], strict=True)
-    )
-    return jax.tree.unflatten(structure, arrays), next_state
+            indices = []
+            for operand in operands:
+                if type(operand) is int:
+                    indices.append(operand)
+                else:
+                    indices.append(count + len(self._constants))
+                    self._constants.append(_constant(operand, self._dtype, xp))
+            self._calls.append((OPS[statement.op], indices))
+
+    def step(
+        self, state: State, params: PyTree, grads: PyTree, *, lr: Any = 1.0, t: Any = 1.0
+    ) -> tuple[PyTree, State]:
+        """Run one step; arguments and results are those of the function `step`."""
+        program, xp, dtype = self._program, self._xp, self._dtype
+        leaves, structure = jax.tree.flatten(params)
+        shapes = [tuple(leaf.shape) for leaf in leaves]
+        inputs = {"lr": xp.asarray(lr, dtype), "t": xp.asarray(t, dtype)}
+        values: list[Any] = [_views(leaves, dtype, xp), _views(jax.tree.leaves(grads), dtype, xp)]
+        old_states = dict(zip(program.returns[1:], state, strict=True))
+        for parameter in program.parameters[2:]:
+            state_value = old_states.get(parameter.name)
+            values.append(inputs[parameter.name] if state_value is None else state_value)
+        position = len(values)
+        values += [None] * len(self._calls) + self._constants
+        with np.errstate(all="ignore"):
+            for op, operands in self._calls:
+                value = _apply(op, [values[index] for index in operands], xp)
+                values[position] = value if type(value) is list else xp.asarray(value, dtype)
+                position += 1
+        update = _broadcast(values[self._outputs[0]], Kind.TENSOR, shapes, xp)
+        arrays = [
+            array.reshape(shape).astype(leaf.dtype)
+            for array, shape, leaf in zip(update, shapes, leaves, strict=True)
+        ]
+        next_state = tuple(
+            _broadcast(values[value], declared.kind, shapes, xp)
+            for declared, value in zip(program.states, self._outputs[1:], strict=True)
+        )
+        return jax.tree.unflatten(structure, arrays), next_state
 
 
 def _constant(value: float, dtype: Any, xp: Any) -> Any:
@@ -128,20 +163,25 @@ def _broadcast(value: Any, kind: Kind, shapes: list[tuple[int, ...]], xp: Any) -
     if kind == Kind.SCALAR:
         return value
     per_leaf = value if isinstance(value, list) else [value] * len(shapes)
+    sizes = [kind_shape(kind, shape) for shape in shapes]
     return [
-        xp.broadcast_to(array, kind_shape(kind, shape))
-        for array, shape in zip(per_leaf, shapes, strict=True)
+        array if array.shape == size else xp.broadcast_to(array, size)
+        for array, size in zip(per_leaf, sizes, strict=True)
     ]
 
 
 def _apply(op: Op, args: list[Any], xp: Any) -> Any:
     """Return the result of an op on operands that are lists (an array for each leaf) or scalars."""
-    if not any(isinstance(arg, list) for arg in args):  # all operands are scalars
+    counts = [len(arg) for arg in args if type(arg) is list]
+    if not counts:  # all operands are scalars
         return op.of_numbers(xp, *args)
-    count = next(len(arg) for arg in args if isinstance(arg, list))
-    leaf_args = [[arg[i] if isinstance(arg, list) else arg for arg in args] for i in range(count)]
+    count = counts[0]
+    leaf_args = list(
+        zip(*[arg if type(arg) is list else [arg] * count for arg in args], strict=True)
+    )
     if op.reduction is None:
-        return [op.meaning(xp, *leaf) for leaf in leaf_args]
+        meaning = op.meaning
+        return [meaning(xp, *leaf) for leaf in leaf_args]
     reduced = [_reduced(op, leaf, xp) for leaf in leaf_args]
     if op.reduction.kind == Kind.SCALAR:
         sums = tuple(sum(slot) for slot in zip(*reduced, strict=True))
@@ -151,7 +191,7 @@ def _apply(op: Op, args: list[Any], xp: Any) -> Any:
     return [op.meaning(xp, totals, *leaf) for totals, leaf in zip(reduced, leaf_args, strict=True)]
 
 
-def _reduced(op: Op, args: list[Any], xp: Any) -> tuple[Any, ...]:
+def _reduced(op: Op, args: tuple[Any, ...], xp: Any) -> tuple[Any, ...]:
     """Return the sums or means over one leaf.
 
     The results have size 1 along the reduced axes, or shape () for sums over the whole model.

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from proxies.task import PyTree
 from proxies.training.loop import Draws, Loop, StepSchedule, TrainingResult, TrainState
+from proxies.training.packing import Packing
 
 _GROUPS_PER_DEVICE = 8  # a group is the lanes that are loaded or read at once
 AXIS = "lanes"
@@ -89,7 +90,7 @@ class Lanes:
         self._devices = len(devices)
         self._lanes_per_device = lanes // len(devices)
         self.group_size = max(1, self._lanes_per_device // _GROUPS_PER_DEVICE)
-        self._padding = example
+        self._packing = Packing(example)
         self.steps_per_advance = steps_per_advance
         self._compile(loop, data, example, lanes, devices, compiler_options)
 
@@ -135,30 +136,36 @@ class Lanes:
             )
             return jax.jit(per_device, donate_argnums=0 if donate else ()).lower(*arguments)
 
-        _, lane_indices, entries = self._layout([], [])
+        load = partial(_load_packed, self._packing)
+        no_lanes, rows = self._no_lanes(), self._empty_rows()
         return (
-            lower_per_device(
-                _load, state, data, lane_indices, entries, replicated=[1], donate=True
-            ),
+            lower_per_device(load, state, data, no_lanes, rows, replicated=[1], donate=True),
             lower_per_device(
                 partial(_advance, self.steps_per_advance), state, data, replicated=[1], donate=True
             ),
-            lower_per_device(_finish, state, data, lane_indices, replicated=[1], donate=False),
+            lower_per_device(_finish, state, data, no_lanes, replicated=[1], donate=False),
         )
 
     def load(self, lane_indices: Sequence[int], entries: Sequence[Entry]) -> None:
         """Begin a training in each of the lanes, at most `group_size` lanes of each device."""
-        _, local_indices, rows = self._layout(lane_indices, entries)
+        local_indices, rows = self._no_lanes(), self._empty_rows()
+        positions = self._positions(lane_indices)
+        for position, lane, entry in zip(positions, lane_indices, entries, strict=True):
+            local_indices[position] = lane % self._lanes_per_device
+            rows[position] = self._packing.pack(entry)
         self._state = self._load(self._state, self._data, local_indices, rows)
 
-    def advance(self) -> NDArray[np.bool_]:
-        """Advance every lane by `steps_per_advance` steps, or to the end of its training.
+    def advance(self) -> None:
+        """Begin to advance lanes by `steps_per_advance` steps, or to the end of their trainings."""
+        self._state, self._ended = self._advance(self._state, self._data)
+
+    def ended(self) -> NDArray[np.bool_]:
+        """Wait until the lanes have advanced.
 
         Returns:
             `[lanes]`, whether the lane's training has ended.
         """
-        self._state, ended = self._advance(self._state, self._data)
-        return np.asarray(ended)
+        return np.asarray(self._ended)
 
     def finish(self, lane_indices: Sequence[int]) -> list[TrainingResult]:
         """Evaluate the trainings in the lanes, at most `group_size` lanes of each device.
@@ -166,12 +173,17 @@ class Lanes:
         Returns:
             The results in the order of `lane_indices`, as host arrays.
         """
-        positions, local_indices, _ = self._layout(lane_indices, [])
+        positions = self._positions(lane_indices)
+        local_indices = self._no_lanes()
+        local_indices[positions] = [lane % self._lanes_per_device for lane in lane_indices]
         results = jax.device_get(self._finish(self._state, self._data, local_indices))
-        return [jax.tree.map(lambda leaf, at=at: leaf[at], results) for at in positions]
+        leaves, structure = jax.tree.flatten(results)
+        return [jax.tree.unflatten(structure, [leaf[at] for leaf in leaves]) for at in positions]
 
     def next_group(self, lane_indices: Sequence[int]) -> list[int]:
         """Return the first lanes of `lane_indices`, as many as can be loaded or read at once."""
+        if self._devices == 1:
+            return list(lane_indices[: self.group_size])
         used: Counter[int] = Counter()
         group = []
         for lane in lane_indices:
@@ -181,30 +193,35 @@ class Lanes:
                 group.append(lane)
         return group
 
-    def _layout(
-        self, lane_indices: Sequence[int], entries: Sequence[Entry]
-    ) -> tuple[list[int], NDArray[np.int32], Entry]:
-        """Lay out lanes and entries as arrays with a first axis `[devices * group_size]`.
+    def _no_lanes(self) -> NDArray[np.int32]:
+        """Return `[devices * group_size]`, for each row an index beyond the device's lanes."""
+        return np.full(self._devices * self.group_size, self._lanes_per_device, np.int32)
 
-        Returns:
-            The row of each lane; for each row, the index of the lane among the device's lanes; and
-            the stacked entries. Unused rows have an index beyond the device's lanes, and the
-            example as entry.
-        """
-        size = self._devices * self.group_size
-        local_indices = np.full(size, self._lanes_per_device, np.int32)
-        rows = [self._padding] * size
+    def _empty_rows(self) -> NDArray[np.uint32]:
+        """Return `[devices * group_size, words]`, a packed entry of zeros for each row."""
+        return np.zeros((self._devices * self.group_size, self._packing.words), np.uint32)
+
+    def _positions(self, lane_indices: Sequence[int]) -> list[int]:
+        """Return the row of each lane in arrays with a first axis `[devices * group_size]`."""
         used: Counter[int] = Counter()
         positions = []
-        for index, lane in enumerate(lane_indices):
+        for lane in lane_indices:
             device = lane // self._lanes_per_device
-            position = device * self.group_size + used[device]
+            positions.append(device * self.group_size + used[device])
             used[device] += 1
-            positions.append(position)
-            local_indices[position] = lane % self._lanes_per_device
-            if entries:
-                rows[position] = entries[index]
-        return positions, local_indices, jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+        return positions
+
+
+def _load_packed(
+    packing: Packing,
+    loop: Loop,
+    state: _State,
+    data: PyTree,
+    lane_indices: jax.Array,
+    rows: jax.Array,
+) -> _State:
+    """Return `state` with the packed entries `[group_size, words]` in `lane_indices`."""
+    return _load(loop, state, data, lane_indices, packing.unpack(rows))
 
 
 def empty_state(loop: Loop, data: PyTree, example: Entry, lanes: int) -> PyTree:

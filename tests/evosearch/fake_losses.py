@@ -16,7 +16,7 @@ import pytest
 from evosearch.config import Config, make_config
 from evosearch.measuring.measurement import Engine, Measurement
 from evosearch.measuring.tuning import Tuner
-from evosearch.pipeline import search
+from evosearch.pipeline import loop, search
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
 from evosearch.seeds import Seed
@@ -74,8 +74,9 @@ def make_fake_scorer(config: Config, store: Store, *others: Any) -> FakeScorer:
 
 
 def use_fake_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make all searches measure with `FakeScorer`."""
+    """Make all searches measure with `FakeScorer`, and commit each result."""
     monkeypatch.setattr(search, "make_scorer", make_fake_scorer)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_COMMITS", 0.0)
 
 
 def reported_results(run: Run) -> dict[str, Any]:

@@ -117,10 +117,11 @@ def _run_and_exit(
     if commit is not None:
         _kill_after_commit(commit)
     if fake_losses:
-        from evosearch.pipeline import search
+        from evosearch.pipeline import loop, search
         from tests.evosearch.fake_losses import make_fake_scorer
 
         search.make_scorer = make_fake_scorer  # type: ignore[assignment]
+        loop.SECONDS_BETWEEN_COMMITS = 0.0
     sys.argv = ["evosearch", *arguments]
     status = 1
     try:

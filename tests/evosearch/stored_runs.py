@@ -104,7 +104,7 @@ def make_stored_run(directory: Path, programs: int, **settings: object) -> Evolu
             task: Measurement(1.0, math.exp(score), 100, "cosine", Engine.COMPILED)
             for task, score in scores.items()
         }
-        store.add_measurements(request, measurements)
+        store.add_measurements([(request, measurements)])
     store.add_births(evolution.births)
     for test in evolution.tests:
         store.add_test(test)

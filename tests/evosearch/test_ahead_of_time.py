@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,14 @@ def test_the_table_has_every_task_of_every_preset_with_its_largest_budget():
     tasks = {task for name in presets() for task in load_preset(name)["tasks"]}
     assert set(SETUPS) == tasks
     assert SETUPS["digits-mlp"].longest == 2.0  # the focused preset's; the others have 1
+
+
+def test_the_documentation_has_the_table_of_all_tasks_and_numbers_of_lanes():
+    text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    _, table = text.split(ahead_of_time.HEADER)
+    rows = table.split("\n\n")[0].strip().splitlines()
+    expected = [f"| `{task}` | {lanes:,} |" for task in SETUPS for lanes in LANES]
+    assert [" ".join(row.split(" ")[:5]) for row in rows] == expected
 
 
 @pytest.mark.skipif(find_spec("jax_plugins") is not None, reason="a plugin of JAX is installed")

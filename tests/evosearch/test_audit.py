@@ -61,7 +61,8 @@ def make_run_with_champions(
         seeds = tuple(Seed(Stream.CONFIRM, seed_number) for seed_number in seed_numbers)
         for seed in seeds:
             measurement = Measurement(1.0, math.exp(score), 200, "cosine", Engine.INTERPRETER)
-            store.add_measurements(Request(number, "confirm", record, seed), {task: measurement})
+            request = Request(number, "confirm", record, seed)
+            store.add_measurements([(request, {task: measurement})])
         store.add_champion(number, Champion(record, None, seeds))
     counts = {
         "measurements": CONFIRM_SEEDS * len(champions),

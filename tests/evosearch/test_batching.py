@@ -64,6 +64,8 @@ class Lanes:
             raise RuntimeError("the device fell off the bus")
         for training in self.active.values():
             training[1] -= 1
+
+    def ended(self):
         return np.array([self.active.get(lane, [0, -1])[1] < 0 for lane in range(self.lanes)])
 
     def finish(self, lanes):
@@ -113,8 +115,8 @@ def test_the_occupancy_is_the_fraction_of_lane_steps_that_belonged_to_a_training
     settings = Batching(1, devices=jax.devices()[:1], notify=messages.append, occupancy=full)
     train_all(make_batch(settings), [1, 2, 3, 4])
     train_all(make_batch(replace(settings, lanes=2, occupancy=half)), [3])
-    assert (full.fraction, half.fraction) == (1.0, 0.5)
-    assert math.isnan(Occupancy().fraction)
+    assert (full.fraction(), half.fraction()) == (1.0, 0.5)
+    assert math.isnan(Occupancy().fraction())
 
 
 def test_running_out_of_memory_halves_the_batch_and_loses_no_training(messages, monkeypatch):
@@ -174,7 +176,7 @@ def test_a_search_in_batches_gives_the_scores_of_a_search_without(tmp_path):
             "measurement": {"tuning_seeds": 1, "budgets": [0.1]},
         }
     )
-    assert config.requests == 64
+    assert config.requests == 128
     search(config, tmp_path / "run")
     store = Store.open(tmp_path / "run", "read")
     rates, rows = store.rates(), store.select(MEASUREMENTS, "order by rowid")

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import proxies
+from evosearch.benchmarking.benchmark import quick
 from evosearch.benchmarking.driver import measure_driver
 from evosearch.benchmarking.fake_device import FakeDevice
 from evosearch.benchmarking.plan import mutants
+from evosearch.config import make_config
+from evosearch.pipeline.search import Search
 from evosearch.report.benchmark import batches_report
 from evosearch.report.terminal import plain_text
+from evosearch.runs.directory import make_run_directory
+from evosearch.runs.rows import MEASUREMENTS, PROGRAMS
+from evosearch.runs.store import Store
 from primitives import encode, interpreter, zoo
 from proxies.training.lanes import Entry, Lanes
 from proxies.training.loop import Loop, StepSchedule, TrainingResult
@@ -49,6 +55,7 @@ def train(lanes: Lanes, numbers: list[int], limit: float = np.inf) -> list[Train
     for lane, number in enumerate(numbers):
         lanes.load([lane], [entry(number, limit)])
     lanes.advance()
+    lanes.ended()
     return [result for lane in range(len(numbers)) for result in lanes.finish([lane])]
 
 
@@ -62,10 +69,27 @@ def test_on_an_instant_device_the_figures_are_the_speed_of_the_driver(
     json.dumps(document, allow_nan=False)
 
 
-def test_a_slow_device_limits_the_search_and_has_fuller_lanes(document: dict[str, Any]) -> None:
+def test_a_slow_device_limits_the_search_and_shows_how_full_its_lanes_are(
+    document: dict[str, Any],
+) -> None:
     instant, slow = document["instant"], document["slow"]
     assert slow["measured_per_second"] < instant["measured_per_second"]
-    assert instant["lanes_filled"] < slow["lanes_filled"] <= 1
+    assert instant["lanes_filled"] is None
+    assert 0 < slow["lanes_filled"] <= 1
+
+
+def test_the_speed_of_the_device_does_not_change_a_search(tmp_path: Path) -> None:
+    settings = quick().model_dump() | {"batch": 16, "validation_seeds": 0, "programs": 150}
+    records = []
+    for name, device in (("instant", FakeDevice()), ("slow", FakeDevice(step_seconds=0.0002))):
+        config = make_config(settings)
+        make_run_directory(tmp_path / name, config, {})
+        Search(tmp_path / name, config, make_lanes=device.lanes).run()
+        store = Store.open(tmp_path / name)
+        records.append((store.select(MEASUREMENTS, "order by request"), store.select(PROGRAMS)))
+        store.close()
+    assert records[0] == records[1]
+    assert len(records[0][0]) > 150
 
 
 def test_a_loss_on_the_fake_device_depends_on_program_and_task_but_not_on_the_lane() -> None:
@@ -90,14 +114,14 @@ def test_some_trainings_on_the_fake_device_stop_at_their_limit() -> None:
 
 def test_a_slow_device_runs_one_batch_after_another() -> None:
     device = FakeDevice(step_seconds=0.001)
-    batches = [fake_lanes(device), fake_lanes(device)]
-    threads = [threading.Thread(target=train, args=(lanes, [0])) for lanes in batches]
+    both = [fake_lanes(device), fake_lanes(device)]
     start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert time.perf_counter() - start >= 2 * STEPS * 0.001
+    for lanes in both:
+        lanes.load([0], [entry(0)])
+        lanes.advance()
+    for batches, lanes in enumerate(both, 1):
+        assert lanes.ended()[0]
+        assert time.perf_counter() - start >= batches * STEPS * 0.001
 
 
 def test_the_report_states_the_speed_and_the_fraction_of_full_lanes(

@@ -58,9 +58,11 @@ class HostileStore(Store):
         ]
         super().add_births(changed)
 
-    def add_measurements(self, request: Any, measurements: Mapping[str, Measurement]) -> None:
-        renamed = {hostile_name(task): value for task, value in measurements.items()}
-        super().add_measurements(request, renamed)
+    def add_measurements(self, results: Iterable[tuple[Any, Mapping[str, Measurement]]]) -> None:
+        super().add_measurements(
+            (request, {hostile_name(task): value for task, value in measurements.items()})
+            for request, measurements in results
+        )
 
     def add_tuning(self, task: str, *args: Any) -> None:
         super().add_tuning(hostile_name(task), *args)

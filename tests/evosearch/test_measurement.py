@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ import pytest
 import proxies
 from evosearch.config import MeasurementConfig, MutationConfig
 from evosearch.evolution.mutation import mutate
-from evosearch.measuring.job import TaskSetup
+from evosearch.measuring.job import Job, JobResult, TaskSetup
 from evosearch.measuring.job_runner import JobRunner
 from evosearch.measuring.local import LocalBackend
 from evosearch.measuring.measurement import Engine, Measurement
@@ -131,6 +134,69 @@ def test_a_race_ends_after_the_task_at_which_the_sum_of_scores_is_below_the_mini
     for min_total, last_task in ((-0.4, "d"), (0.0, "c"), (0.2, "b"), (0.4, "a")):
         min_totals = dict.fromkeys("abcd", min_total)
         assert list(scorer.measure(TOO_SLOW, SEED, min_totals))[-1] == last_task
+
+
+class FakeBackend:
+    """Trains at once: a program has a score on each task, and the baseline's loss is 1."""
+
+    capacity = 1
+    scores: Mapping[str, float] = {"a": 0.5, "b": -0.2, "c": -0.2, "d": -1.5, "e": 0.1}
+
+    def engine(self, setup: TaskSetup, program: Program, trainings: int) -> Engine:
+        return Engine.BATCHED
+
+    def train(self, job: Job) -> JobResult:
+        losses = np.ones(job.conditions.steps, np.float32)
+        score = 0.0 if job.contender == zoo.load("adamw_paper") else self.scores[job.setup.task]
+        return JobResult(math.exp(-score), 200, job.engine, losses, False, losses[:0])
+
+    def submit(self, job: Job) -> Future[JobResult]:
+        future: Future[JobResult] = Future()
+        future.set_result(self.train(job))
+        return future
+
+
+def fake_scorer(backend: Any) -> Scorer:
+    setups = {name: TaskSetup(name, 200) for name in "abcde"}
+    return Scorer(JobRunner(backend), setups, 0, dict.fromkeys("abcde", 1.0), MeasurementConfig())
+
+
+def test_a_submitted_program_gets_the_measurements_of_measure() -> None:
+    for min_total, last_task in ((None, "d"), (-9.0, "d"), (0.2, "c"), (0.4, "b"), (0.6, "a")):
+        min_totals = None if min_total is None else dict.fromkeys("abcde", min_total)
+        submitted = fake_scorer(FakeBackend()).submit(TOO_SLOW, SEED, min_totals).result(0)
+        assert submitted == fake_scorer(FakeBackend()).measure(TOO_SLOW, SEED, min_totals)
+        assert list(submitted)[-1] == last_task
+
+
+def test_an_error_of_a_submitted_training_is_the_error_of_the_measurement() -> None:
+    class FailingBackend(FakeBackend):
+        def submit(self, job: Job) -> Future[JobResult]:
+            if job.setup.task == "b" and job.contender == TOO_SLOW:
+                raise RuntimeError("the device fell off the bus")
+            return super().submit(job)
+
+    with pytest.raises(RuntimeError, match="fell off the bus"):
+        fake_scorer(FailingBackend()).submit(TOO_SLOW, SEED).result(0)
+
+
+def test_the_baseline_is_trained_on_later_seeds_in_advance_and_once_on_each() -> None:
+    class CountingBackend(FakeBackend):
+        def __init__(self) -> None:
+            self.baselines = Counter[tuple[str, Seed]]()
+
+        def submit(self, job: Job) -> Future[JobResult]:
+            self.baselines[job.setup.task, job.seed] += job.contender != TOO_SLOW
+            return super().submit(job)
+
+    backend = CountingBackend()
+    four = fake_scorer(backend)
+    four._seeds_ahead = 2
+    for number in (7, 7, 8):
+        four.submit(TOO_SLOW, Seed(Stream.SEARCH, number)).result(0)
+    four.submit(TOO_SLOW, Seed(Stream.TEST, 3)).result(0)
+    seeds = [Seed(Stream.SEARCH, number) for number in (7, 8, 9, 10)] + [Seed(Stream.TEST, 3)]
+    assert +backend.baselines == Counter((task, seed) for task in "abcde" for seed in seeds)
 
 
 @pytest.mark.slow

@@ -227,7 +227,7 @@ def test_user_tasks_and_trainings_with_a_time_limit_run_in_processes_and_others_
     limited.close()
 
 
-def test_on_an_accelerator_all_tasks_are_trained_in_this_process(
+def test_on_an_accelerator_all_tasks_are_trained_in_this_process_and_in_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A worker process would train on the CPU."""
@@ -235,6 +235,9 @@ def test_on_an_accelerator_all_tasks_are_trained_in_this_process(
     for timeout in (None, 5.0):
         backend = open_backend(1, timeout=timeout)
         assert isinstance(backend, LocalBackend)
+        for trainings in (1, 1000):
+            setup, program = TaskSetup.of(proxies.load("quadratic")), zoo.load("lion")
+            assert backend.engine(setup, program, trainings) is Engine.BATCHED
         backend.close()
 
 

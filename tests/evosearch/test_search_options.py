@@ -47,11 +47,11 @@ def test_the_batch_size_is_part_of_the_configuration_and_determines_the_number_o
     assert run("search", "--batch", "64", "--out", "batches").status == 0
     batches = read_config(Path("batches"))
     assert batches.batch == 64
-    assert batches.requests == 64 * len(batches.tasks)
+    assert batches.requests == 2 * 64 * len(batches.tasks)
     assert run("search", "--batch", "4096", "--out", "large-batches").status == 0
     large_batches = read_config(Path("large-batches"))
-    assert large_batches.requests == large_batches.population
-    assert large_batches.lanes == large_batches.population // 2
+    assert large_batches.requests == 2 * 4096 * len(large_batches.tasks)
+    assert large_batches.requests > large_batches.population
 
 
 def test_the_error_for_a_missing_device_says_how_to_install_it(tmp_path: Path) -> None:

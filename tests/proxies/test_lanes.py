@@ -110,7 +110,9 @@ def test_trainings_in_refilled_lanes_have_the_results_of_single_trainings(
         refilled = lanes.next_group(empty)[: len(waiting)]
         training_in |= {lane: waiting.pop() for lane in refilled}
         lanes.load(refilled, [entry(training_in[lane]) for lane in refilled])
-        has_ended = [lanes.advance() for _ in range(advances)][-1]
+        for _ in range(advances):
+            lanes.advance()
+        has_ended = lanes.ended()
         ended = lanes.next_group([lane for lane in training_in if has_ended[lane]])
         for lane, result in zip(ended, lanes.finish(ended), strict=True):
             results[training_in.pop(lane)] = result
