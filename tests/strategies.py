@@ -60,8 +60,15 @@ def programs(
         op_names: names of the ops to use.
     """
     program_parameters, states = draw(parameters(max_states, kinds))
-    state_kinds = {p.name: p.kind for p in program_parameters if p.name in states}
-    variable_kinds = {p.name: state_kinds.get(p.name, Kind.SCALAR) for p in program_parameters}
+    state_kinds = {
+        parameter.name: parameter.kind
+        for parameter in program_parameters
+        if parameter.name in states
+    }
+    variable_kinds = {
+        parameter.name: state_kinds.get(parameter.name, Kind.SCALAR)
+        for parameter in program_parameters
+    }
     variable_kinds |= {"w": Kind.TENSOR, "g": Kind.TENSOR}
     unread = ["g", *states]
     op_name = st.sampled_from(op_names or ops.names(op_set))
@@ -103,8 +110,8 @@ def operands(draw, op, variable_kinds, unread=()):
             if may_have_any_kind or kind == Kind.SCALAR
         )
         suitable_unread = [name for name in unread if name in suitable and name not in args]
-        constant = [None] * (1 if may_have_any_kind else 4)
-        # Repeated candidates are more likely to be drawn.
-        name = draw(st.sampled_from([*suitable_unread[-2:] * 4, *suitable, *constant]))
+        constant_candidates = [None] * (1 if may_have_any_kind else 4)
+        # Repeated candidates are more likely to be drawn. None stands for a constant.
+        name = draw(st.sampled_from([*suitable_unread[-2:] * 4, *suitable, *constant_candidates]))
         args.append(draw(constants) if name is None else name)
     return tuple(args)

@@ -113,7 +113,9 @@ def test_there_are_no_circular_imports():
 def test_only_the_kernel_for_nvidia_gpus_imports_pallas():
     """Batches without the kernel work with a JAX that lacks Pallas's Triton backend."""
     imports_pallas = re.compile(r"^ *(import|from) .*\bpallas\b", re.MULTILINE)
-    with_pallas = {m for m, path in MODULES.items() if imports_pallas.search(path.read_text())}
+    with_pallas = {
+        module for module, path in MODULES.items() if imports_pallas.search(path.read_text())
+    }
     assert with_pallas
     kernel = "primitives.machine.batch.kernel"
     assert {module for module in with_pallas if not f"{module}.".startswith(f"{kernel}.")} == set()

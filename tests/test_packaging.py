@@ -29,7 +29,9 @@ def test_every_dependency_has_a_lowest_version(requirement: str) -> None:
     assert re.search(r">=\d|==\d|^evosearch\[", requirement)
 
 
-@pytest.mark.parametrize("requirement", [r for r in requirements() if "<" in r])
+@pytest.mark.parametrize(
+    "requirement", [requirement for requirement in requirements() if "<" in requirement]
+)
 def test_an_upper_bound_is_explained_in_the_line_above(requirement: str) -> None:
     lines = PYPROJECT.splitlines()
     index = next(index for index, line in enumerate(lines) if requirement in line)
@@ -46,7 +48,9 @@ def test_the_classifiers_name_the_python_versions_that_ci_tests() -> None:
 
 
 def test_jax_has_one_lower_bound_in_all_extras() -> None:
-    jax_requirements = [r for r in requirements() if re.match(r"jax\b|jaxlib", r)]
+    jax_requirements = [
+        requirement for requirement in requirements() if re.match(r"jax\b|jaxlib", requirement)
+    ]
     lower_bounds = {re.search(r">=([\d.]+)", r)[1] for r in jax_requirements}
     assert len(lower_bounds) == 1
 

@@ -138,7 +138,9 @@ def evaluate(
             for split in {task.split for task in tasks}:
                 names = [task.name for task in tasks if task.split == split]
                 runner.ledger.log(split, names, list(contenders))
-        programs_of_contenders = [c for c in contenders.values() if isinstance(c, Program)]
+        programs_of_contenders = [
+            contender for contender in contenders.values() if isinstance(contender, Program)
+        ]
         ops = ops.union(*(program.ops for program in programs_of_contenders))
         min_trainings = (len(grid) + len(decays)) * tuning_seeds + seeds  # per task and contender
         expected_total = min_trainings * len(tasks) * len(contenders)
@@ -158,7 +160,7 @@ def evaluate(
         try:
             reports = list(threads.map(evaluate_on, tasks))
         except TrainingError as error:
-            names = [name for name, c in contenders.items() if c == error.contender]
+            names = [name for name, contender in contenders.items() if contender == error.contender]
             raise error.named(names[0] if names else "") from error.__cause__
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
@@ -172,7 +174,10 @@ def _named_contenders(
     """Return all contenders by name, programs first, and the names of the references."""
     if not isinstance(programs, Mapping):
         zoo_names = {zoo.load(name): name for name in zoo.names()}
-        programs = {zoo_names.get(p, f"program {i}"): p for i, p in enumerate(programs, 1)}
+        programs = {
+            zoo_names.get(program, f"program {number}"): program
+            for number, program in enumerate(programs, 1)
+        }
     if not isinstance(against, Mapping):
         against = {name: find(name) for name in against}
     if not against:

@@ -247,7 +247,9 @@ def with_states(program: Program, states: int) -> Program:
     if missing <= 0:
         return program
     used = _variables_before(program, len(program.statements))
-    unused = (name for name in ("m", "v", *(f"s{i}" for i in range(1, 99))) if name not in used)
+    unused = (
+        name for name in ("m", "v", *(f"s{number}" for number in range(1, 99))) if name not in used
+    )
     added = [next(unused) for _ in range(missing)]
     return Program(
         (*program.parameters, *map(Parameter, added)),

@@ -22,12 +22,14 @@ PROGRAMS_OF_THE_PAPER = 300_000
 """Number of programs in a search of Chen et al. 2023."""
 
 _BATCHES_EXPLANATION = (
-    "floor: one program fused by XLA under vmap over seeds. batched: the interpreter, with one "
-    "program per lane, relative to the floor; mutants are relative to the floor of adamw_paper. "
-    "naive: the interpreter, executing every branch. programs/s: complete trainings with all lanes "
-    "full. jit: time of compiling and training programs one after another, relative to batched. "
-    "roof: fraction of the roofline that is reached."
+    "floor: one program, compiled by XLA as a whole, under vmap over seeds. batched: the "
+    "interpreter with one program per lane, and its ratio to the floor (for mutants, to the floor "
+    "of adamw_paper). naive: the interpreter if each instruction executes all branches. "
+    "programs/s: complete trainings per second if all lanes are full. jit: time to compile and "
+    "train the programs one after another, as a multiple of batched. roof: percentage of the "
+    "roofline that is reached."
 )
+"""Explanation of the columns of `_task_section`."""
 
 
 def training_report(document: Mapping[str, Any]) -> Report:

@@ -139,5 +139,7 @@ def _saved_count(program: Program, edited: Program) -> int:
     """Return the number of statements and states saved; 0 if there are more statements."""
     if len(edited.statements) > len(program.statements):
         return 0
-    size_before, size_after = (len(p.statements) + len(p.states) for p in (program, edited))
+    size_before, size_after = (
+        len(each.statements) + len(each.states) for each in (program, edited)
+    )
     return size_before - size_after

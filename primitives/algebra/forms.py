@@ -253,8 +253,11 @@ class Expander:
                 return [(args[0], _MINUS_ONE)]
         if not args[2].is_constant:
             return None
-        a = args[2].value
-        return [(args[0], Coefficient.computed(1 - a)), (args[1], Coefficient.from_constant(a))]
+        second_weight = args[2].value
+        return [
+            (args[0], Coefficient.computed(1 - second_weight)),
+            (args[1], Coefficient.from_constant(second_weight)),
+        ]
 
     def _as_sum(self, node: Node) -> Sum:
         """Return the terms of `node` if it is a constant times a sum, else a single product."""

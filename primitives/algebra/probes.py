@@ -291,10 +291,10 @@ def run(graph: Graph, perturbation: int) -> Trajectory:
     probes = streams()
     stream_count = probes.weights.shape[1]
     leaves = [node for node in graph.live if node.is_leaf]
-    state_shapes = {s.name: (stream_count, *_KIND_SHAPES[s.kind]) for s in graph.states}
+    state_shapes = {state.name: (stream_count, *_KIND_SHAPES[state.kind]) for state in graph.states}
     state_values: dict[str, Array] = {
-        s.name: np.full(state_shapes[s.name], np.float32(s.initial), np.float64)
-        for s in graph.states
+        state.name: np.full(state_shapes[state.name], np.float32(state.initial), np.float64)
+        for state in graph.states
     }
     leaf_values: dict[Node, list[Array]] = {leaf: [] for leaf in leaves}
     updates = []

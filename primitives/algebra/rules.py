@@ -123,20 +123,22 @@ def _reduces_to(op_name: str) -> Callable[[Op], bool]:
 # -- the table ------------------------------------------------------------------------------------
 
 _INVERSES = tuple(
-    rewrite(f"{f.name}-of-{f.inverse}", op(f.name)(op(f.inverse)(x)), x, domain=_REAL)
-    for f in OPS.values()
-    if f.inverse and f.name not in PRODUCT_OPS
+    rewrite(
+        f"{entry.name}-of-{entry.inverse}", op(entry.name)(op(entry.inverse)(x)), x, domain=_REAL
+    )
+    for entry in OPS.values()
+    if entry.inverse and entry.name not in PRODUCT_OPS
 )
 """Rules f(g(x)) = x for an op f and its inverse g, except for powers; see "power-form"."""
 
 _SAME_SIGNS = tuple(
-    rewrite(f"sign-of-{f}", op.sign(op(f)(x)), op.sign(x), domain=domain)
+    rewrite(f"sign-of-{name}", op.sign(op(name)(x)), op.sign(x), domain=domain)
     for domain, names in (
         (_ALWAYS, "tanh sinh arctan arcsinh expm1"),
         (_REAL, "arcsin"),
         (_FINITE, "arctanh log1p"),
     )
-    for f in names.split()
+    for name in names.split()
 )
 
 _POWERS_WITH_LITERALS = [

@@ -38,7 +38,7 @@ class StateRule:
 
 def _leaves(context: Context) -> dict[str, Node]:
     """Return the node of each state's old value, by name."""
-    return {s.name: context.nodes.state(s) for s in context.graph.states}
+    return {state.name: context.nodes.state(state) for state in context.graph.states}
 
 
 def _constant_states(context: Context) -> Iterator[tuple[Graph, str]]:
@@ -59,7 +59,7 @@ def _duplicate_states(context: Context) -> Iterator[tuple[Graph, str]]:
     replacements: dict[Node, Node] = {}
     for first, *others in _equal_states(context):
         kept = nodes.state(first)
-        replacements.update({nodes.state(s): kept for s in others})
+        replacements.update({nodes.state(other): kept for other in others})
     if replacements:
         pairs = ", ".join(f"{other!r} = {kept!r}" for other, kept in replacements.items())
         yield substitute(graph, nodes, replacements), f"{pairs} at every step"
@@ -74,7 +74,9 @@ def _equal_states(context: Context) -> list[list[Parameter]]:
     """
     graph, nodes = context.graph, context.nodes
     leaves = _leaves(context)
-    group_of: dict[str, object] = {s.name: (s.kind, s.initial) for s in graph.states}
+    group_of: dict[str, object] = {
+        state.name: (state.kind, state.initial) for state in graph.states
+    }
     while True:
         first_in: dict[object, str] = {}
         for name, group in group_of.items():
@@ -199,7 +201,8 @@ def _with_scaled_state(
     next_values = {name: rebuild(node) for name, node in graph.next_values.items()}
     next_values[state.name] = next_value
     states = tuple(
-        s._replace(initial=s.initial * factor) if s.name == state.name else s for s in graph.states
+        each._replace(initial=each.initial * factor) if each.name == state.name else each
+        for each in graph.states
     )
     return without_dead_states(Graph(rebuild(graph.update), next_values, states))
 

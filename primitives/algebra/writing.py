@@ -213,7 +213,9 @@ class _Naming:
                 self.name_of_value[node] = node.name
         self.reserved = set(self.graph.next_values)
         self.last_number = 0
-        self.used_names = {p.name for p in self.parameters} | set(writer.names.values())
+        self.used_names = {parameter.name for parameter in self.parameters} | set(
+            writer.names.values()
+        )
         self.statements: list[Statement] = []
 
     def program(self) -> Program:
@@ -246,10 +248,13 @@ class _Naming:
         source = self.writer.source
         needed = {*self.graph.next_values, *schedule_inputs(self.graph)}
         states_by_name = {state.name: state for state in self.graph.states}
-        others = [p for p in source.parameters[2:] if p.name in needed]
+        others = [parameter for parameter in source.parameters[2:] if parameter.name in needed]
         other_names = {p.name for p in others}
         others += [state for state in self.graph.states if state.name not in other_names]
-        return (*source.parameters[:2], *(states_by_name.get(p.name, p) for p in others))
+        return (
+            *source.parameters[:2],
+            *(states_by_name.get(parameter.name, parameter) for parameter in others),
+        )
 
     def _count_reads(self) -> dict[Node, int]:
         """Return the number of reads of each value; returning a value counts as a read."""

@@ -59,7 +59,7 @@ def behaviour(program: Program) -> Behaviour:
         The updates of the program on each stream.
 
     Raises:
-        ProgramError: the program is ill-kinded.
+        ProgramError: the program is not valid.
     """
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(STEPS, _NOISE_STREAMS))

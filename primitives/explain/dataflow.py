@@ -50,7 +50,7 @@ def to_graph(program: Program) -> Graph:
         A `networkx.DiGraph`.
 
     Raises:
-        ProgramError: the program is ill-kinded.
+        ProgramError: the program is not valid.
 
     Example:
         >>> from primitives import zoo
@@ -71,24 +71,26 @@ class _Builder(StatementGraph):
         import networkx as nx  # not at the top: only graphs need it, and it takes 0.1 s
 
         self.graph = nx.DiGraph()
-        self.boxes: dict[Node, str] = {}  # the name of each value's node
+        self.node_names: dict[Node, str] = {}  # the name of each value's node
 
     def build(self) -> Graph:
-        read = {self.update, *self.live_states}.union(*(s.args for s in self.live_statements))
+        read_values = {self.update, *self.live_states}.union(
+            *(statement.args for statement in self.live_statements)
+        )
         for leaf in self.parameters:
-            if leaf in read:
+            if leaf in read_values:
                 role = "state" if leaf.op == STATE else "input"
                 caption = str(leaf.kind) if role == "state" and leaf.kind != Kind.TENSOR else ""
-                self.boxes[leaf] = f"{role} {leaf.name}"
-                self._add(self.boxes[leaf], role, leaf.name, caption, leaf.kind)
+                self.node_names[leaf] = f"{role} {leaf.name}"
+                self._add(self.node_names[leaf], role, leaf.name, caption, leaf.kind)
         for statement in self.live_statements:
             self._add_statement(statement)
         self._add(UPDATE, UPDATE, _update_label(self.program.weight), "", Kind.TENSOR)
-        self._connect(self.boxes[self.update], UPDATE, 0, "")
+        self._connect(self.node_names[self.update], UPDATE, 0, "")
         for state in self.live_states:
-            next_value = self.boxes[self.next_values[state]]
+            next_value = self.node_names[self.next_values[state]]
             self.graph.add_edge(
-                next_value, self.boxes[state], loop=True, operand_indices=(), mark=""
+                next_value, self.node_names[state], loop=True, operand_indices=(), mark=""
             )
         return self.graph
 
@@ -97,30 +99,32 @@ class _Builder(StatementGraph):
             if arg.is_constant:
                 self._add_constant(arg)
         if statement.op == "identity":
-            self.boxes[statement] = self.boxes[statement.args[0]]
+            self.node_names[statement] = self.node_names[statement.args[0]]
             return
         op = statement.op_entry
-        box = self.boxes[statement] = f"statement {self.index(statement) + 1}"
-        self._add(box, "op", _op_label(op), statement.name, statement.kind)
+        node_name = self.node_names[statement] = f"statement {self.index(statement) + 1}"
+        self._add(node_name, "op", _op_label(op), statement.name, statement.kind)
         is_ordered = op.arity > 1 and not op.commutative
         for index, arg in enumerate(statement.args):
             mark = op.operand_names[index] if is_ordered else ""
-            self._connect(self.boxes[arg], box, index, mark)
+            self._connect(self.node_names[arg], node_name, index, mark)
 
     def _add_constant(self, constant: Node) -> None:
         statement_index, operand_index = self.positions[constant]
-        self.boxes[constant] = f"constant {statement_index + 1}.{operand_index + 1}"
+        self.node_names[constant] = f"constant {statement_index + 1}.{operand_index + 1}"
         label = formula(constant.value).plain()
-        self._add(self.boxes[constant], "constant", label, "", Kind.SCALAR)
+        self._add(self.node_names[constant], "constant", label, "", Kind.SCALAR)
 
-    def _add(self, box: str, role: str, label: str, caption: str, kind: Kind) -> None:
-        self.graph.add_node(box, role=role, label=label, caption=caption, kind=str(kind))
+    def _add(self, node_name: str, role: str, label: str, caption: str, kind: Kind) -> None:
+        self.graph.add_node(node_name, role=role, label=label, caption=caption, kind=str(kind))
 
-    def _connect(self, source: str, box: str, operand_index: int, mark: str) -> None:
-        edge = self.graph.get_edge_data(source, box) or {"operand_indices": (), "mark": ""}
+    def _connect(self, source: str, node_name: str, operand_index: int, mark: str) -> None:
+        edge = self.graph.get_edge_data(source, node_name) or {"operand_indices": (), "mark": ""}
         marks = ", ".join(filter(None, (edge["mark"], mark)))
         operand_indices = (*edge["operand_indices"], operand_index)
-        self.graph.add_edge(source, box, loop=False, operand_indices=operand_indices, mark=marks)
+        self.graph.add_edge(
+            source, node_name, loop=False, operand_indices=operand_indices, mark=marks
+        )
 
 
 def _update_label(weight: str) -> str:

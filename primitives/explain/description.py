@@ -42,12 +42,12 @@ def describe(program: Program) -> str:
 0.9. Learning rate 0.0001.'
 
     Raises:
-        ProgramError: the program is ill-kinded.
+        ProgramError: the program is not valid.
     """
-    return _Narrator(roles(program)).paragraph()
+    return _DescriptionWriter(roles(program)).paragraph()
 
 
-class _Narrator(Structure):
+class _DescriptionWriter(Structure):
     """Writes the sentences about one program.
 
     Args:
@@ -57,29 +57,29 @@ class _Narrator(Structure):
     def __init__(self, roles: Roles):
         super().__init__(roles.program)
         self.roles = roles
-        self.returned: dict[Node, Node] = {}  # for each next value, its state
+        self.state_of_next_value: dict[Node, Node] = {}  # for each next value, its state
         for state, value in self.next_values.items():
-            self.returned.setdefault(value, state)
+            self.state_of_next_value.setdefault(value, state)
 
     def paragraph(self) -> str:
         """Return all sentences that are not empty."""
-        sentences = [self._update(), self._states(), self._rate()]
+        sentences = [self._update(), self._states(), self._learning_rate()]
         return " ".join(sentence for sentence in sentences if sentence)
 
     # -- sentences -----------------------------------------------------------------------------
 
     def _update(self) -> str:
-        core = self.update
-        _, rates, others = self.factors(self.update)
-        if len(others) == 1 and (self.roles.lr_is_factor or not rates):
-            core = others[0]
+        direction = self.update
+        _, lr_power, others = self.factors(self.update)
+        if len(others) == 1 and (self.roles.lr_is_factor or not lr_power):
+            direction = others[0]
         decay = self.roles.weight_decay
-        words = self._phrase_without(core, self.roles.weight_decay_node)
-        if len(words.split()) > _MAX_WORDS:
-            words = self._summary()
+        text = self._phrase_without(direction, self.roles.weight_decay_node)
+        if len(text.split()) > _MAX_WORDS:
+            text = self._summary()
         if decay:
-            words += f", with decoupled weight decay of {decay.value:g}"
-        return f"{_capitalized(words)}."
+            text += f", with decoupled weight decay of {decay.value:g}"
+        return f"{_capitalized(text)}."
 
     def _phrase_without(self, value: Node, term: int | None) -> str:
         """Return the phrase of a sum without the term whose node has the number `term`."""
@@ -117,26 +117,26 @@ class _Narrator(Structure):
         others = [arg for arg in value.args[:2] if resolved(arg) is not state]
         average = match_average(value, state)
         if average and len(others) == 1:
-            new, decay = average
+            averaged, decay = average
             constant = self.constant(decay)
             decay_phrase = f"decay {constant[0]:g}" if constant else "a varying decay"
-            words = f"{name}, an average of {self.phrase(new)} with {decay_phrase}"
+            text = f"{name}, an average of {self.phrase(averaged)} with {decay_phrase}"
         elif value.op == "maximum" and len(others) == 1:
-            words = f"{name}, the largest so far of {self.phrase(others[0])}"
+            text = f"{name}, the largest so far of {self.phrase(others[0])}"
         elif value.op == "add" and len(others) == 1:
-            words = f"{name}, a sum of {self.phrase(others[0])}"
+            text = f"{name}, a sum of {self.phrase(others[0])}"
         elif value.op == "add" and self.form(state) == "sum":
-            new = next(arg for arg in value.args if self.scaled(arg) is not state)
-            words = f"{name}, a decaying sum of {self.phrase(new)}"
+            added = next(arg for arg in value.args if self.scaled(arg) is not state)
+            text = f"{name}, a decaying sum of {self.phrase(added)}"
         else:
-            words = f"{name}, which becomes {self.phrase(value, expand=True)}"
-        return words if len(words.split()) <= _MAX_WORDS else name
+            text = f"{name}, which becomes {self.phrase(value, expand=True)}"
+        return text if len(text.split()) <= _MAX_WORDS else name
 
-    def _rate(self) -> str:
-        rate = self.roles.learning_rate
+    def _learning_rate(self) -> str:
+        learning_rate = self.roles.learning_rate
         if not self.roles.lr_is_factor:
             return "The update is not proportional to the learning rate."
-        return f"Learning rate {rate.value:g}." if rate.positions else ""
+        return f"Learning rate {learning_rate.value:g}." if learning_rate.positions else ""
 
     # -- phrases -------------------------------------------------------------------------------
 
@@ -153,8 +153,8 @@ class _Narrator(Structure):
             return f"{value.value:g}"
         if value.is_leaf:
             return self._leaf(value)
-        if value in self.returned and not expand:
-            return self._state_name(self.returned[value])
+        if value in self.state_of_next_value and not expand:
+            return self._state_name(self.state_of_next_value[value])
         if value.op == "divide" and bias_correction(value.args[1]):
             return f"{self._operand(value.args[0])}{_CORRECTED}"
         operands = [self._operand(arg) for arg in value.args]
@@ -164,12 +164,12 @@ class _Narrator(Structure):
 
     def _operand(self, value: Node) -> str:
         """Return the phrase of an operand, in parentheses if the phrase begins with an operand."""
-        words = self.phrase(value)
+        text = self.phrase(value)
         value = resolved(value)
-        if not value.is_call or value in self.returned or words.endswith(_CORRECTED):
-            return words
+        if not value.is_call or value in self.state_of_next_value or text.endswith(_CORRECTED):
+            return text
         phrase = value.op_entry.phrase
-        return f"({words})" if phrase and phrase.startswith("{") else words
+        return f"({text})" if phrase and phrase.startswith("{") else text
 
     def _leaf(self, leaf: Node) -> str:
         return self._state_name(leaf) if leaf.op == STATE else _INPUTS[leaf.op]
@@ -181,6 +181,6 @@ class _Narrator(Structure):
         return _ROLES.get(role, state.name)
 
 
-def _capitalized(words: str) -> str:
-    first = next((index for index, letter in enumerate(words) if letter.isalnum()), 0)
-    return f"{words[:first]}{words[first].upper()}{words[first + 1 :]}"
+def _capitalized(text: str) -> str:
+    first = next((index for index, letter in enumerate(text) if letter.isalnum()), 0)
+    return f"{text[:first]}{text[first].upper()}{text[first + 1 :]}"

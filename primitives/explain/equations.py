@@ -71,7 +71,7 @@ def to_latex(program: Program) -> str:
     \eta_t. As everywhere in the language, x / 0 is 0.
 
     Raises:
-        ProgramError: the program is ill-kinded.
+        ProgramError: the program is not valid.
 
     Example:
         >>> from primitives import zoo
@@ -80,7 +80,10 @@ def to_latex(program: Program) -> str:
             w_t &= w_{t-1} - \eta_t g_t
         \end{align*}
     """
-    lines = [f"    {e.left.latex()} &= {e.right.latex()}" for e in equations(program)]
+    lines = [
+        f"    {equation.left.latex()} &= {equation.right.latex()}"
+        for equation in equations(program)
+    ]
     return "\n".join([r"\begin{align*}", " \\\\\n".join(lines), r"\end{align*}"])
 
 
@@ -88,7 +91,7 @@ def equations(program: Program) -> tuple[Equation, ...]:
     """Return the equations of one step; `str` of an equation is plain text.
 
     Raises:
-        ProgramError: the program is ill-kinded.
+        ProgramError: the program is not valid.
 
     Example:
         >>> from primitives import zoo
@@ -122,29 +125,31 @@ class _Writer(StatementGraph):
         self.name_counts = Counter(node.name for node in (*self.parameters, *self.live_statements))
 
     def equations(self) -> tuple[Equation, ...]:
-        lines = []
+        written = []
         for leaf, parameter in zip(self.parameters, self.program.parameters, strict=True):
             self.formulas[leaf] = self._parameter_symbol(leaf)
             if parameter.initial and leaf in self.live_states:
-                lines.append(Equation(self._symbol_at(leaf, "0"), formula(parameter.initial)))
+                written.append(Equation(self._symbol_at(leaf, "0"), formula(parameter.initial)))
         for node in self.live_statements:
             value = node.op_entry.formula(*[self.formulas[arg] for arg in node.args])
             name = self._statement_symbol(node, value)
             if name is not None:
-                lines.append(Equation(name, value, self.index(node)))
+                written.append(Equation(name, value, self.index(node)))
             self.formulas[node] = name or value
         unchanged = [state for state in self.live_states if self.next_values[state] is state]
-        lines += [Equation(self._symbol_at(s, "t"), self.formulas[s]) for s in unchanged]
+        written += [
+            Equation(self._symbol_at(state, "t"), self.formulas[state]) for state in unchanged
+        ]
         update = self.formulas[self.update]
         weight = self.program.weight
-        return (*lines, Equation(symbol(weight), symbol(weight, "t-1") - update))
+        return (*written, Equation(symbol(weight), symbol(weight, "t-1") - update))
 
     def _count_uses(self) -> Counter[Node]:
         """Count how often the formulas contain each value."""
         counts = Counter([self.update])
         for node in self.live_statements:
-            for operand, times in zip(node.args, uses(node.op_entry), strict=True):
-                counts[operand] += times
+            for operand, use_count in zip(node.args, uses(node.op_entry), strict=True):
+                counts[operand] += use_count
         return counts
 
     def _new_primes(self, name: str) -> int:

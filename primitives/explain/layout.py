@@ -54,7 +54,9 @@ def layer_numbers(graph: Graph) -> dict[str, int]:
 
     forward = nx.DiGraph()
     forward.add_nodes_from(graph)
-    forward.add_edges_from((u, v) for u, v, loop in graph.edges(data="loop") if not loop)
+    forward.add_edges_from(
+        (source, target) for source, target, is_loop in graph.edges(data="loop") if not is_loop
+    )
     layer = {
         node: number
         for number, generation in enumerate(nx.topological_generations(forward))
@@ -72,8 +74,8 @@ def arrange(graph: Graph) -> tuple[dict[str, int], Layers]:
     """Return the layer of each node of `graph`, and the layers with sorted slots."""
     import networkx as nx
 
-    numbers = layer_numbers(graph)
-    rows: list[list[Slot]] = [[] for _ in range(max(numbers.values()) + 1)]
+    layer_of = layer_numbers(graph)
+    rows: list[list[Slot]] = [[] for _ in range(max(layer_of.values()) + 1)]
     above: dict[Slot, list[Slot]] = defaultdict(list)
     below: dict[Slot, list[Slot]] = defaultdict(list)
 
@@ -87,14 +89,18 @@ def arrange(graph: Graph) -> tuple[dict[str, int], Layers]:
             below[before].append(after)
 
     for target in reversed(list(nx.dfs_preorder_nodes(graph.reverse(copy=False), UPDATE))):
-        add(box(target), numbers[target])
-    for target in numbers:
-        add(box(target), numbers[target])
-        arrows = [(u, d) for u, _, d in graph.in_edges(target, data=True) if not d["loop"]]
+        add(box(target), layer_of[target])
+    for target in layer_of:
+        add(box(target), layer_of[target])
+        arrows = [
+            (source, data)
+            for source, _, data in graph.in_edges(target, data=True)
+            if not data["loop"]
+        ]
         for source, _ in sorted(arrows, key=lambda arrow: arrow[1]["operand_indices"]):
-            add(box(source), numbers[source])
+            add(box(source), layer_of[source])
             before = box(source)
-            for number in range(numbers[source] + 1, numbers[target]):
+            for number in range(layer_of[source] + 1, layer_of[target]):
                 add((source, number), number)
                 connect(before, (source, number))
                 before = (source, number)
@@ -102,7 +108,7 @@ def arrange(graph: Graph) -> tuple[dict[str, int], Layers]:
     ordered = {box(target) for _, target, mark in graph.edges(data="mark") if mark}
     layers = Layers(rows, above, below, ordered)
     _reduce_crossings(layers)
-    return numbers, layers
+    return layer_of, layers
 
 
 def crossings(layers: Layers) -> int:
@@ -120,10 +126,10 @@ def crossings(layers: Layers) -> int:
         ]
         ends = [index for index, slot in enumerate(after) for _ in layers.above[slot]]
         count += sum(
-            a > b and ends[i] < ends[j]
-            for i, a in enumerate(starts)
-            for j, b in enumerate(starts)
-            if i < j
+            upper_start > lower_start and ends[upper] < ends[lower]
+            for upper, upper_start in enumerate(starts)
+            for lower, lower_start in enumerate(starts)
+            if upper < lower
         )
     return count
 
@@ -138,7 +144,7 @@ def _reduce_crossings(layers: Layers) -> None:
 
     The order with the fewest crossings is kept.
     """
-    best_rows, fewest = [list(row) for row in layers.rows], crossings(layers)
+    best_rows, fewest_crossings = [list(row) for row in layers.rows], crossings(layers)
     for sweep in range(SWEEPS):
         is_forward = sweep % 2 == 0
         neighbours = layers.above if is_forward else layers.below
@@ -150,8 +156,9 @@ def _reduce_crossings(layers: Layers) -> None:
             barycentre = {
                 slot: _mean(
                     [
-                        rank[n] + (0.0 if is_forward else _port_offset(layers.above[n], slot))
-                        for n in neighbours[slot]
+                        rank[neighbour]
+                        + (0.0 if is_forward else _port_offset(layers.above[neighbour], slot))
+                        for neighbour in neighbours[slot]
                     ],
                     default=index,
                 )
@@ -159,8 +166,8 @@ def _reduce_crossings(layers: Layers) -> None:
             }
             row.sort(key=barycentre.__getitem__)
         count = crossings(layers)
-        if count < fewest:
-            best_rows, fewest = [list(row) for row in layers.rows], count
+        if count < fewest_crossings:
+            best_rows, fewest_crossings = [list(row) for row in layers.rows], count
     layers.rows[:] = best_rows
 
 
@@ -192,10 +199,13 @@ def heights(layers: Layers, size: dict[Slot, float], gap: float) -> dict[Slot, f
             targets, weights = [], []
             for slot in row:
                 neighbours = [*layers.above[slot], *layers.below[slot]]
-                pulls = [_pull(slot, neighbour) for neighbour in neighbours]
-                weights.append(sum(pulls) or 1.0)
-                pulled = sum(pull * y[n] for pull, n in zip(pulls, neighbours, strict=True))
-                targets.append(pulled / weights[-1])
+                arrow_weights = [_arrow_weight(slot, neighbour) for neighbour in neighbours]
+                weights.append(sum(arrow_weights) or 1.0)
+                weighted_sum = sum(
+                    weight * y[neighbour]
+                    for weight, neighbour in zip(arrow_weights, neighbours, strict=True)
+                )
+                targets.append(weighted_sum / weights[-1])
             spaced = _spaced(targets, weights, [size[slot] for slot in row], gap)
             y |= dict(zip(row, spaced, strict=True))
     _straighten(layers, y, size, gap)
@@ -224,7 +234,7 @@ def _straighten(layers: Layers, y: dict[Slot, float], size: dict[Slot, float], g
             y |= {slot: level for slot, _, _ in slots}
 
 
-def _pull(slot: Slot, neighbour: Slot) -> float:
+def _arrow_weight(slot: Slot, neighbour: Slot) -> float:
     """Return the weight of an arrow: 1 between boxes, 8 between slots of an arrow, else 2."""
     passing = (slot[1] >= 0) + (neighbour[1] >= 0)
     return (1.0, 2.0, 8.0)[passing]  # weights of Gansner et al. 1993

@@ -34,7 +34,7 @@ def canonical(program: Program) -> Program:
     The result has the same semantic key as `program`.
 
     Raises:
-        ProgramError: the program is ill-kinded.
+        ProgramError: the program is not valid.
     """
     return _Namer(roles(program)).renamed()
 
@@ -49,14 +49,14 @@ class _Namer(Structure):
         super().__init__(roles.program)
         self.roles = roles
         self.last_read = self._last_reads()
-        self.holder: dict[str, Node] = {}  # the value that each name currently belongs to
+        self.value_of_name: dict[str, Node] = {}  # the value that each name currently belongs to
         self.states: dict[str, str] = {}  # the new name of each state
-        taken = {"w", "g", "lr", "t"}
+        used_names = {"w", "g", "lr", "t"}
         for state in self.program.states:
             base = _STATE_NAMES.get(roles.states[state.name], "state")
             base += SUFFIXES.get(state.kind, "") if base != "state" else ""
-            self.states[state.name] = _numbered(base, taken)
-            taken.add(self.states[state.name])
+            self.states[state.name] = _numbered(base, used_names)
+            used_names.add(self.states[state.name])
         self.update_chain = self._update_chain()
 
     def renamed(self) -> Program:
@@ -65,17 +65,17 @@ class _Namer(Structure):
             node: node.value for node in self.positions if node.is_constant
         }
         names = {leaf: self._parameter(leaf) for leaf in self.parameters}
-        self.holder = {name: leaf for leaf, name in names.items()}
+        self.value_of_name = {name: leaf for leaf, name in names.items()}
         statements = []
         for node in self.statements:
             args = tuple([constants[arg] if arg in constants else names[arg] for arg in node.args])
-            names[node] = self._target(node)
-            self.holder[names[node]] = node
+            names[node] = self._result_name(node)
+            self.value_of_name[names[node]] = node
             statements.append(Statement(names[node], node.op_entry.name, args))
         return Program(
             tuple(
-                Parameter(names[leaf], p.kind, p.initial)
-                for leaf, p in zip(self.parameters, self.program.parameters, strict=True)
+                Parameter(names[leaf], parameter.kind, parameter.initial)
+                for leaf, parameter in zip(self.parameters, self.program.parameters, strict=True)
             ),
             tuple(statements),
             (names[self.update], *(self.states[state.name] for state in self.program.states)),
@@ -114,10 +114,16 @@ class _Namer(Structure):
         """Whether `node` depends on the gradient of this step, or on a state."""
         return not node.leaves.isdisjoint({self.gradient.name, *self.states})
 
-    def _target(self, node: Node) -> str:
+    def _result_name(self, node: Node) -> str:
         """Return the name of a statement's result."""
-        is_returned = any(s.name == node.name and v is node for s, v in self.next_values.items())
-        return self.states[node.name] if is_returned else self._free(self._base_name(node), node)
+        is_returned = any(
+            state.name == node.name and value is node for state, value in self.next_values.items()
+        )
+        return (
+            self.states[node.name]
+            if is_returned
+            else self._unused_name(self._base_name(node), node)
+        )
 
     def _base_name(self, node: Node) -> str:
         if node in self.update_chain:
@@ -158,17 +164,17 @@ class _Namer(Structure):
         _, _, others = self.factors(node)
         return others == [self.weights]
 
-    def _free(self, base: str, node: Node) -> str:
-        """Return `base` as a free name for `node`, with a number if needed.
+    def _unused_name(self, base: str, node: Node) -> str:
+        """Return `base` as an unused name for `node`, with a number if needed.
 
-        A name is free if no later statement reads the value that has the name now.
+        A name is unused if no later statement reads the value that has the name now.
         """
         number = 1
         while True:
             name = base if number == 1 else f"{base}{number}"
-            holder = self.holder.get(name)
-            is_held = holder is not None and self.last_read[holder] > self.index(node)
-            if not is_held and name not in self.states.values() and not _is_op_name(name):
+            value = self.value_of_name.get(name)
+            is_in_use = value is not None and self.last_read[value] > self.index(node)
+            if not is_in_use and name not in self.states.values() and not _is_op_name(name):
                 return name
             number += 1
 
@@ -177,9 +183,9 @@ def _is_op_name(name: str) -> bool:
     return name in OPS or name in ALIASES
 
 
-def _numbered(base: str, taken: set[str]) -> str:
+def _numbered(base: str, used_names: set[str]) -> str:
     number, name = 1, base
-    while name in taken:
+    while name in used_names:
         number += 1
         name = f"{base}{number}"
     return name

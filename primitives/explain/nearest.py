@@ -68,7 +68,7 @@ def nearest(program: Program) -> Nearest:
         program: the program to compare with the zoo; it is simplified first.
 
     Raises:
-        ProgramError: the program is ill-kinded.
+        ProgramError: the program is not valid.
     """
     simplified = canonical(simplify(program).program)
     labels, constants = _labels(simplified), _constants(simplified)
@@ -124,10 +124,10 @@ def _constants(program: Program) -> Counter[float]:
     )
 
 
-def _jaccard_distance(a: Counter[int], b: Counter[int]) -> float:
+def _jaccard_distance(first: Counter[int], second: Counter[int]) -> float:
     """Return 1 minus the Jaccard similarity of two multisets."""
-    union = (a | b).total()
-    return 1 - (a & b).total() / union if union else 0.0
+    union = (first | second).total()
+    return 1 - (first & second).total() / union if union else 0.0
 
 
 def _labels(program: Program) -> Counter[int]:
@@ -139,16 +139,16 @@ def _labels(program: Program) -> Counter[int]:
     labels |= {statement: statement.op_entry.tag for statement in graph.statements}
     counts = Counter(labels[statement] for statement in graph.statements)
     for _ in range(_ROUNDS):
-        new = dict(labels)
+        new_labels = dict(labels)
         for state, next_value in graph.next_values.items():
-            new[state] = mix(_STATE, labels[next_value])
+            new_labels[state] = mix(_STATE, labels[next_value])
         for statement in graph.statements:
             operands = [labels[arg] for arg in statement.args]
             label = statement.op_entry.tag
             for operand in sorted(operands) if statement.op_entry.commutative else operands:
                 label = mix(label, operand)
-            new[statement] = label
-        labels = new
+            new_labels[statement] = label
+        labels = new_labels
         counts.update(labels[statement] for statement in graph.statements)
         counts.update([mix(labels[graph.update], 0)])
     return counts
@@ -162,11 +162,11 @@ def changed_lines(before: Program, after: Program) -> list[str]:
         after: the program after the change; lines that `before` lacks are returned as `+ ...`,
             after the lines that they replace.
     """
-    old, new = ([line.strip() for line in str(p).splitlines()] for p in (before, after))
+    old, new = ([line.strip() for line in str(program).splitlines()] for program in (before, after))
     changed = []
     matcher = SequenceMatcher(None, old, new, autojunk=False)
-    for tag, first, last, start, end in matcher.get_opcodes():
+    for tag, old_start, old_end, new_start, new_end in matcher.get_opcodes():
         if tag != "equal":
-            changed += [f"- {line}" for line in old[first:last]]
-            changed += [f"+ {line}" for line in new[start:end]]
+            changed += [f"- {line}" for line in old[old_start:old_end]]
+            changed += [f"+ {line}" for line in new[new_start:new_end]]
     return changed

@@ -53,7 +53,7 @@ class _Drawing:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.numbers, self.layers = arrange(graph)
+        self.layer_of, self.layers = arrange(graph)
         self.width = {node: _box_width(graph, node) for node in graph}
         self.height = {node: _box_height(graph, node) for node in graph}
         sizes = {
@@ -61,35 +61,37 @@ class _Drawing:
             for row in self.layers.rows
             for slot in row
         }
-        self.y = {s: _MARGIN + y for s, y in heights(self.layers, sizes, _BOX_GAP).items()}
+        self.y = {slot: _MARGIN + y for slot, y in heights(self.layers, sizes, _BOX_GAP).items()}
         self.bottom = max(self.y[slot] + size / 2 for slot, size in sizes.items())
         # Pairs (node of a state's next value, node of the state), shortest loops first.
         self.loops = sorted(
-            ((u, v) for u, v, loop in graph.edges(data="loop") if loop),
-            key=lambda edge: self.numbers[edge[0]] - self.numbers[edge[1]],
+            ((source, target) for source, target, is_loop in graph.edges(data="loop") if is_loop),
+            key=lambda edge: self.layer_of[edge[0]] - self.layer_of[edge[1]],
         )
         self.left, self.right = self._columns()
 
     def _columns(self) -> tuple[list[float], list[float]]:
         """Return the left and the right edge of each layer.
 
-        Each loop widens the gaps between layers that it goes through.
+        Each loop widens the gaps between layers that the loop goes through.
         """
         left, right = [], []
-        x = _MARGIN + _LOOP_SPACING * sum(self.numbers[state] == 0 for _, state in self.loops)
+        x = _MARGIN + _LOOP_SPACING * sum(self.layer_of[state] == 0 for _, state in self.loops)
         for number, row in enumerate(self.layers.rows):
             left.append(x)
-            x += 2 * _LAYER_PADDING + max(self.width[node] for node, kind in row if kind < 0)
+            x += 2 * _LAYER_PADDING + max(
+                self.width[node] for node, passed_layer in row if passed_layer < 0
+            )
             right.append(x)
-            down = sum(self.numbers[next_value] == number for next_value, _ in self.loops)
-            up = sum(self.numbers[state] == number + 1 for _, state in self.loops)
+            down = sum(self.layer_of[next_value] == number for next_value, _ in self.loops)
+            up = sum(self.layer_of[state] == number + 1 for _, state in self.loops)
             x += _LAYER_GAP + _LOOP_SPACING * (down + up)
         return left, right
 
     def document(self) -> str:
         elements = [*self._loops(), *self._arrows(), *self._boxes(), *self._marks()]
         last = len(self.right) - 1
-        loops_from_last = sum(self.numbers[next_value] == last for next_value, _ in self.loops)
+        loops_from_last = sum(self.layer_of[next_value] == last for next_value, _ in self.loops)
         width = self.right[-1] + _MARGIN + _LOOP_SPACING * loops_from_last
         height = self.bottom + _MARGIN + _LOOP_SPACING * len(self.loops)
         return "\n".join(
@@ -106,7 +108,7 @@ class _Drawing:
 
     def _ends(self, node: str) -> tuple[float, float]:
         """Return the left and the right edge of a box, which is centred in its layer."""
-        number = self.numbers[node]
+        number = self.layer_of[node]
         middle = (self.left[number] + self.right[number]) / 2
         return middle - self.width[node] / 2, middle + self.width[node] / 2
 
@@ -126,8 +128,8 @@ class _Drawing:
 
     def _y_before(self, source: str, target: str) -> float:
         """Return the vertical position of an arrow in the layer before its target."""
-        before = self.numbers[target] - 1
-        return self.y[box(source) if self.numbers[source] == before else (source, before)]
+        before = self.layer_of[target] - 1
+        return self.y[box(source) if self.layer_of[source] == before else (source, before)]
 
     def _arrows(self) -> list[str]:
         return [
@@ -146,7 +148,7 @@ class _Drawing:
         ]
 
     def _arrow(self, source: str, target: str, port: float) -> str:
-        start, end = self.numbers[source], self.numbers[target]
+        start, end = self.layer_of[source], self.layer_of[target]
         y = self.y[box(source)]
         path = f"M{self._ends(source)[1]:.1f} {y:.1f} H{self.right[start]:.1f}"
         for number in range(start + 1, end + 1):
@@ -166,7 +168,7 @@ class _Drawing:
         down: dict[int, int] = {}  # number of loops that leave each layer
         up: dict[int, int] = {}  # number of loops that return to each layer
         for index, (next_value, state) in enumerate(self.loops):
-            start, end = self.numbers[next_value], self.numbers[state]
+            start, end = self.layer_of[next_value], self.layer_of[state]
             down[start] = down.get(start, 0) + 1
             up[end] = up.get(end, 0) + 1
             start_x = self.right[start] + _LOOP_SPACING * down[start]
@@ -216,14 +218,14 @@ def _box_width(graph: Graph, node: str) -> float:
     text = max(_LABEL_CHARACTER * len(data["label"]), _CAPTION_CHARACTER * len(data["caption"]))
     if data["role"] == "constant":
         return text + 12
-    names = [n for _, _, mark in graph.in_edges(node, data="mark") for n in mark.split(", ")]
+    names = [name for _, _, mark in graph.in_edges(node, data="mark") for name in mark.split(", ")]
     marks = _CAPTION_CHARACTER * max(map(len, names), default=0)
     return text + 2 * max(15.0, marks + 8)
 
 
 def _box_height(graph: Graph, node: str) -> float:
     data = graph.nodes[node]
-    operands = sum(len(d["operand_indices"]) for _, _, d in graph.in_edges(node, data=True))
+    operands = sum(len(edge["operand_indices"]) for _, _, edge in graph.in_edges(node, data=True))
     text = 22.0 if data["role"] == "constant" else 36.0 if data["caption"] else 28.0
     return max(text, _PORT_SPACING * operands + 8)
 
@@ -232,9 +234,14 @@ def _rounded(points: list[tuple[float, float]]) -> str:
     """Return a dashed path along `points` with rounded corners."""
     (x, y), *others = points
     path = f"M{x:.1f} {y:.1f}"
-    for (ax, ay), (bx, by), (cx, cy) in zip(points, others, others[1:], strict=False):
-        start, end = _corner_end(bx, by, ax, ay), _corner_end(bx, by, cx, cy)
-        path += f" L{start} Q{bx:.1f} {by:.1f} {end}"
+    for (before_x, before_y), (corner_x, corner_y), (after_x, after_y) in zip(
+        points, others, others[1:], strict=False
+    ):
+        start, end = (
+            _corner_end(corner_x, corner_y, before_x, before_y),
+            _corner_end(corner_x, corner_y, after_x, after_y),
+        )
+        path += f" L{start} Q{corner_x:.1f} {corner_y:.1f} {end}"
     end_x, end_y = points[-1]
     return f'<path class="loop" d="{path} L{end_x:.1f} {end_y:.1f}" marker-end="url(#back)"/>'
 

@@ -50,7 +50,7 @@ def export(program: Program, target: Target, name: str, summary: str = "") -> Ex
     Raises:
         OptimizerNameError: `name` cannot name an optimizer.
         ExportError: an op of the program has no code.
-        ProgramError: the program is ill-kinded.
+        ProgramError: the program is not valid.
     """
     lowered = lower(program)
     arguments = (lowered, checked_name(name), summary, program)

@@ -1,4 +1,4 @@
-"""Conversion of values to statements. Values that are read once are inlined, others named."""
+"""Conversion of values to statements: a value that is read once is inlined, others get a name."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Block:
     def _uses(self, outputs: tuple[Node, ...]) -> Counter[Node]:
         """Return the number of reads of each value in this block."""
         uses: Counter[Node] = Counter(outputs)
-        seen: set[Node] = set()
+        visited: set[Node] = set()
 
         def visit(value: Node) -> None:
-            if value in seen or (value not in outputs and self.is_external(value)):
+            if value in visited or (value not in outputs and self.is_external(value)):
                 return
-            seen.add(value)
+            visited.add(value)
             uses.update(value.args)
             for arg in value.args:
                 visit(arg)
@@ -81,17 +81,17 @@ class Block:
         if leaf is not None:
             return leaf
         args = [self.operand(arg, value) for arg in value.args]
-        code, extra = self.write(value, args)
+        code, other_operands = self.write(value, args)
         for index, arg in enumerate(value.args):
             if source.repeats(code, f"_{index}") and not _is_simple(args[index]):
                 args[index] = self.assign(arg, args[index])
-        while len(source.text(_filled(code, args, extra))) > MAX_INLINE_LENGTH:
+        while len(source.text(_filled(code, args, other_operands))) > MAX_INLINE_LENGTH:
             lengths = [0 if _is_simple(arg) else len(source.text(arg)) for arg in args]
             longest = max(range(len(args)), key=lengths.__getitem__, default=0)
             if not args or not lengths[longest]:
                 break
             args[longest] = self.assign(value.args[longest], args[longest])
-        return _filled(code, args, extra)
+        return _filled(code, args, other_operands)
 
     def operand(self, value: Node, reader: Node | None = None) -> ast.expr:
         """Return `value` as an operand: a name if read more than once, else an expression.
@@ -123,8 +123,10 @@ class Block:
         return self.local[value]
 
 
-def _filled(code: str, args: list[ast.expr], extra: dict[str, ast.expr]) -> ast.expr:
-    return source.fill(code, **{f"_{n}": arg for n, arg in enumerate(args)}, **extra)
+def _filled(code: str, args: list[ast.expr], other_operands: dict[str, ast.expr]) -> ast.expr:
+    return source.fill(
+        code, **{f"_{index}": arg for index, arg in enumerate(args)}, **other_operands
+    )
 
 
 def _is_simple(expression: ast.expr) -> bool:
@@ -147,12 +149,14 @@ def shared(roots: tuple[Node, ...], is_inner: Callable[[Node], bool]) -> list[No
     """
     shared_values: list[Node] = []
     while True:
-        separate = {*roots, *shared_values}
+        separately_computed = {*roots, *shared_values}
         counts: Counter[Node] = Counter()
-        for root in separate:
-            counts.update(_parts(root, separate, is_inner))
+        for root in separately_computed:
+            counts.update(_parts(root, separately_computed, is_inner))
         candidates = [
-            value for value in reachable(roots) if counts[value] > 1 and value not in separate
+            value
+            for value in reachable(roots)
+            if counts[value] > 1 and value not in separately_computed
         ]
         if not candidates:
             return [value for value in reachable(roots) if value in set(shared_values)]
@@ -161,13 +165,15 @@ def shared(roots: tuple[Node, ...], is_inner: Callable[[Node], bool]) -> list[No
         )  # operands come first, so the last candidate is outermost
 
 
-def _parts(root: Node, separate: set[Node], is_inner: Callable[[Node], bool]) -> set[Node]:
-    """Return the values that are computed as part of `root`, without those in `separate`."""
+def _parts(
+    root: Node, separately_computed: set[Node], is_inner: Callable[[Node], bool]
+) -> set[Node]:
+    """Return the values computed as part of `root`, without those in `separately_computed`."""
     parts: set[Node] = set()
     stack = [arg for arg in root.args if is_inner(arg)]
     while stack:
         value = stack.pop()
-        if value not in parts and value not in separate:
+        if value not in parts and value not in separately_computed:
             parts.add(value)
             stack += [arg for arg in value.args if is_inner(arg)]
     return parts

@@ -142,9 +142,9 @@ class _Reference:
 
     Attributes:
         program: the program, whose constants are replaced by states.
-        lifted: the names of the states that replace constants.
+        constant_states: the names of the states that replace constants.
         defaults: the default of each hyperparameter, the learning rate included.
-        rate_in_program: whether the program itself multiplies by its learning rate.
+        multiplies_by_learning_rate: whether the program itself multiplies by its learning rate.
     """
 
     def __init__(self, program: Program):
@@ -152,21 +152,24 @@ class _Reference:
         self.roles = roles(program)
         hyperparameters = (self.roles.learning_rate, *self.roles.hyperparameters)
         positions: dict[Position, str] = {}
-        for h in hyperparameters:
-            for index, position in enumerate((*h.positions, *h.unit_positions)):
+        for hyperparameter in hyperparameters:
+            for position in hyperparameter.positions:
                 if position[0] != INITIAL:
-                    positions[position] = f"<{h.name}>" if index < len(h.positions) else "<1>"
+                    positions[position] = f"<{hyperparameter.name}>"
+            for position in hyperparameter.unit_positions:
+                if position[0] != INITIAL:
+                    positions[position] = "<1>"
         self.program = constants_to_states(self.graph.program, positions)
-        self.lifted = tuple(dict.fromkeys(positions.values()))
+        self.constant_states = tuple(dict.fromkeys(positions.values()))
         self.defaults = {h.name: h.value for h in hyperparameters}
-        self.rate_in_program = bool(self.roles.learning_rate.positions)
+        self.multiplies_by_learning_rate = bool(self.roles.learning_rate.positions)
 
     def steps(self, count: int) -> Iterator[_Step]:
         """Yield `count` steps on random inputs, each from the state after the previous step."""
         rng = np.random.default_rng(0)
         weights = _random_arrays(rng)
-        full = interpreter.initial_state(self.program, weights, np)
-        state = full[: len(self.graph.states)]
+        state_with_constants = interpreter.initial_state(self.program, weights, np)
+        state = state_with_constants[: len(self.graph.states)]
         for t in range(1, count + 1):
             hyperparameters = self.defaults if t <= max(1, count // 4) else self._varied(rng)
             weights, grads = _random_arrays(rng), _random_arrays(rng)
@@ -189,7 +192,7 @@ class _Reference:
             noise: returns a factor near 1; every value is multiplied by such a factor.
         """
         program, values = self.program, dict(step.hyperparameters) | {"1": 1.0}
-        constants: list[float] = [values[name.strip("<>")] for name in self.lifted]
+        constants: list[float] = [values[name.strip("<>")] for name in self.constant_states]
         if noise is not None:
             program, factors = _with_noise(program, noise)
             constants += factors
@@ -197,14 +200,14 @@ class _Reference:
         update, next_state = interpreter.step(
             program, state, step.weights, step.grads, lr=step.schedule, t=float(step.t), xp=np
         )
-        if not self.rate_in_program:
+        if not self.multiplies_by_learning_rate:
             with np.errstate(all="ignore"):
-                rate = step.hyperparameters["learning_rate"]
-                update = {key: rate * array for key, array in update.items()}
+                learning_rate = step.hyperparameters["learning_rate"]
+                update = {key: learning_rate * array for key, array in update.items()}
         return update, next_state[: len(self.graph.states)]
 
     def _varied(self, rng: np.random.Generator) -> dict[str, float]:
-        """Return the defaults, each reduced by up to a tenth, so as to stay in its interval."""
+        """Return the defaults, each reduced by up to a tenth, which keeps each in its interval."""
         return {name: value * rng.uniform(0.9, 1.0) for name, value in self.defaults.items()}
 
 
@@ -290,14 +293,14 @@ def _run_torch(
         options["schedule"] = lambda completed_steps: steps[completed_steps].schedule
     optimizer = getattr(module, camel_case(file.name))(groups, **options)
     for step in steps:
-        rate = step.hyperparameters["learning_rate"]
+        learning_rate = step.hyperparameters["learning_rate"]
         if reference.roles.reads_lr and not options:
-            rate *= step.schedule
+            learning_rate *= step.schedule
         for group in optimizer.param_groups:
-            group.update(step.hyperparameters | {"lr": rate})
-        for key, p in params.items():
-            p.copy_(torch.tensor(step.weights[key]))
-            p.grad = torch.tensor(step.grads[key])
+            group.update(step.hyperparameters | {"lr": learning_rate})
+        for key, parameter in params.items():
+            parameter.copy_(torch.tensor(step.weights[key]))
+            parameter.grad = torch.tensor(step.grads[key])
         states = _torch_states(file, optimizer, reference, params)
         if step is steps[0]:
             _compare_initial_state(reference, step, states)
@@ -308,7 +311,9 @@ def _run_torch(
             for key, array in zip(KEYS, value, strict=True):
                 tensors[key].copy_(torch.tensor(np.reshape(array, tensors[key].shape)))
         optimizer.step()
-        subtracted = {key: step.weights[key] - p.numpy() for key, p in params.items()}
+        subtracted = {
+            key: step.weights[key] - parameter.numpy() for key, parameter in params.items()
+        }
         yield step, subtracted, tuple(states)
 
 
@@ -333,17 +338,20 @@ def _named_arrays(name: str, expected: Any, actual: Any) -> list[tuple[str, Any,
     """Return the arrays of a state of the reference and of the file, each pair with a name."""
     if not isinstance(expected, list):
         return [(name, expected, actual)]
-    return [(f"{name}[{key!r}]", x, actual[key]) for key, x in zip(KEYS, expected, strict=True)]
+    return [
+        (f"{name}[{key!r}]", array, actual[key]) for key, array in zip(KEYS, expected, strict=True)
+    ]
 
 
 def _compare_initial_state(reference: _Reference, first: _Step, actual: Any) -> None:
     for state, value, actual_value in zip(reference.graph.states, first.state, actual, strict=True):
-        for array, a, b in _named_arrays(state.parameter.name, value, actual_value):
-            a, b = np.ravel(a), np.ravel(b)
-            if not np.allclose(a, b, rtol=1e-6, atol=0):
+        for array, *pair in _named_arrays(state.parameter.name, value, actual_value):
+            expected_numbers, actual_numbers = map(np.ravel, pair)
+            if not np.allclose(expected_numbers, actual_numbers, rtol=1e-6, atol=0):
                 raise ExportError(
-                    f"the exported file initializes {array} with {b[0]!r}, the program with "
-                    f"{a[0]!r}; this is a bug in the export, please report it"
+                    f"the exported file initializes {array} with {actual_numbers[0]!r}, the "
+                    f"program with {expected_numbers[0]!r}; this is a bug in the export, please "
+                    "report it"
                 )
 
 
@@ -355,15 +363,18 @@ def _compare(reference: _Reference, step: _Step, array: str, expected: Any, actu
     Raises:
         ExportError: the difference exceeds `TOLERANCE`.
     """
-    a, b = np.ravel(np.asarray(actual)), np.ravel(np.asarray(expected))
+    actual, expected = np.ravel(np.asarray(actual)), np.ravel(np.asarray(expected))
     with np.errstate(all="ignore"):
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-        error = np.where(same, 0.0, np.abs(a - b) / (1 + np.abs(b)))
-        error = np.where(np.isnan(error), np.inf, error)
-    worst = int(np.argmax(error))
-    if error[worst] > TOLERANCE:
-        _raise_difference(reference, step, array, worst, float(a[worst]), float(b[worst]))
-    return float(error[worst])
+        are_equal = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+        differences = np.abs(actual - expected) / (1 + np.abs(expected))
+        differences = np.where(are_equal, 0.0, differences)
+        differences = np.where(np.isnan(differences), np.inf, differences)
+    worst = int(np.argmax(differences))
+    if differences[worst] > TOLERANCE:
+        _raise_difference(
+            reference, step, array, worst, float(actual[worst]), float(expected[worst])
+        )
+    return float(differences[worst])
 
 
 def _raise_difference(
@@ -376,11 +387,11 @@ def _raise_difference(
     )
     if not np.isfinite(expected):
         raise ExportError(f"not exported: the program itself diverges ({difference})")
-    spread = _rounding_change(reference, step, array, index, expected)
-    if spread * 8 >= abs(actual - expected):
+    rounding_change = _rounding_change(reference, step, array, index, expected)
+    if rounding_change * 8 >= abs(actual - expected):
         raise ExportError(
             f"not exported: the program amplifies rounding errors ({difference}; rounding alone "
-            f"changes this number by {spread:.1g}); simplify the program first"
+            f"changes this number by {rounding_change:.1g}); simplify the program first"
         )
     raise ExportError(
         f"not exported: the file differs from the program ({difference}); this is a bug in the "
@@ -401,13 +412,15 @@ def _rounding_change(
 
         noisy_step = replace(
             step,
-            weights={key: x * near_one() for key, x in step.weights.items()},
-            grads={key: x * near_one() for key, x in step.grads.items()},
+            weights={key: weight * near_one() for key, weight in step.weights.items()},
+            grads={key: grad * near_one() for key, grad in step.grads.items()},
         )
         update, next_state = reference.run(noisy_step, near_one)
         arrays = {f"update[{key!r}]": update[key] for key in SHAPES}
         for state, value in zip(reference.graph.states, next_state, strict=True):
-            arrays |= {name: x for name, x, _ in _named_arrays(state.parameter.name, value, SHAPES)}
+            arrays |= {
+                name: array for name, array, _ in _named_arrays(state.parameter.name, value, SHAPES)
+            }
         change = abs(float(np.ravel(arrays[array])[index]) - expected)
         largest = max(largest, np.inf if np.isnan(change) else change)
     return largest

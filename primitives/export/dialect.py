@@ -23,7 +23,7 @@ class Dialect:
     Attributes:
         namespace: the name of the array library in the file.
         helpers: the definition of each helper function.
-        used: the names of the helper functions that were used.
+        used_helpers: the names of the helper functions that were used.
     """
 
     namespace = ""
@@ -31,7 +31,7 @@ class Dialect:
 
     def __init__(self, ranges: Ranges):
         self.ranges = ranges
-        self.used: set[str] = set()
+        self.used_helpers: set[str] = set()
 
     def write(self, value: Node, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
         """Return the code of an op.
@@ -53,7 +53,7 @@ class Dialect:
         if value.op == "power" and exponent.is_constant and isinstance(args[1], ast.Constant):
             args[1] = source.literal(exponent.value)
         code = self._code(value)
-        self.used |= {
+        self.used_helpers |= {
             node.id
             for node in ast.walk(source.template(code))
             if isinstance(node, ast.Name) and node.id in self.helpers
@@ -61,10 +61,10 @@ class Dialect:
         return code, {"xp": source.name(self.namespace)}
 
     def _code(self, value: Node) -> str:
-        row = value.op_entry
-        if row.guarded_code and not row.code_valid(*map(self.ranges, value.args)):
-            return row.guarded_code
-        if row.matrixwise and value.kind <= Kind.LEAF:
+        op_entry = value.op_entry
+        if op_entry.guarded_code and not op_entry.code_valid(*map(self.ranges, value.args)):
+            return op_entry.guarded_code
+        if op_entry.matrixwise and value.kind <= Kind.LEAF:
             return self.template(value).replace("_0", "_0.reshape(1, 1)") + ".reshape(())"
         code = self.template(value)
         if value.op in ("greater", "equal") and value.args[0].is_constant:
@@ -79,7 +79,7 @@ class Dialect:
 
     def helper_lines(self) -> list[str]:
         """Return the definitions of the helper functions used, each after two blank lines."""
-        needed = set(self.used)
+        needed = set(self.used_helpers)
         if "_orthogonalize" in needed:
             needed.add("_divide")
         lines: list[str] = []
@@ -124,7 +124,7 @@ def _orthogonalize(x):
 
 
 class Torch(Dialect):
-    """Code over `torch`. Values of kind scalar are Python numbers where that is safe.
+    """Code over `torch`. Values of kind scalar are Python numbers where `is_python_number` is true.
 
     Attributes:
         like: the name of the tensor whose type and device converted numbers get.
@@ -186,21 +186,21 @@ def _orthogonalize(x: Tensor) -> Tensor:
         return self._is_python_number_cache[value]
 
     def _is_python_op(self, value: Node) -> bool:
-        row = value.op_entry
-        if row.python is None or not all(map(self.is_python_number, value.args)):
+        op_entry = value.op_entry
+        if op_entry.python is None or not all(map(self.is_python_number, value.args)):
             return False
-        return row.python_valid(*map(self.ranges, value.args))
+        return op_entry.python_valid(*map(self.ranges, value.args))
 
     def write(self, value: Node, args: list[ast.expr]) -> tuple[str, dict[str, ast.expr]]:
         """Return the code of an op; Python numbers are converted where PyTorch needs tensors.
 
         See `Dialect.write`.
         """
-        code, extra = super().write(value, args)
+        code, other_names = super().write(value, args)
         for index in self._operands_to_convert(value, code):
             code = re.sub(rf"\b_{index}\b", f"_tensor(_{index}, like)", code)
-            self.used.add("_tensor")
-        return code, extra | {"like": source.name(self.like)}
+            self.used_helpers.add("_tensor")
+        return code, other_names | {"like": source.name(self.like)}
 
     def _operands_to_convert(self, value: Node, code: str) -> list[int]:
         """Return the indices of operands that are Python numbers but must be tensors."""
@@ -208,11 +208,11 @@ def _orthogonalize(x: Tensor) -> Tensor:
             return []
         numbers = [index for index, arg in enumerate(value.args) if self.is_python_number(arg)]
         if code == value.op_entry.guarded_code and code.startswith("_"):
-            is_division = value.op == "divide"  # a dividend may be a number; a divisor may not
-            return [index for index in numbers if index or not is_division]
+            is_divide_helper = value.op == "divide"  # a dividend may be a number; a divisor may not
+            return [index for index in numbers if index or not is_divide_helper]
         if value.op == "where":
-            both = {1, 2} <= set(numbers)
-            return [index for index in numbers if index == 0 or (both and index == 1)]
+            has_both_branches = {1, 2} <= set(numbers)
+            return [index for index in numbers if index == 0 or (has_both_branches and index == 1)]
         if not _passes_operands(code):  # Python's operators need only one tensor operand
             return numbers[:1] if len(numbers) == len(value.args) else []
         if value.op in ("maximum", "minimum") and len(numbers) == 1:
@@ -221,9 +221,9 @@ def _orthogonalize(x: Tensor) -> Tensor:
 
     def template(self, value: Node) -> str:
         """Return the code of an op; see `Dialect.template`."""
-        row = value.op_entry
-        if row.python and self.is_python_number(value):
-            return row.python
+        op_entry = value.op_entry
+        if op_entry.python and self.is_python_number(value):
+            return op_entry.python
         if value.op in ("maximum", "minimum"):
             bound = {"maximum": "min", "minimum": "max"}[value.op]  # the argument of torch.clamp
             for tensor, number in ((0, 1), (1, 0)):
@@ -231,7 +231,7 @@ def _orthogonalize(x: Tensor) -> Tensor:
                     value.args[tensor]
                 ):
                     return f"torch.clamp(_{tensor}, {bound}=_{number})"
-        return row.torch or super().template(value)
+        return op_entry.torch or super().template(value)
 
 
 def _passes_operands(code: str) -> bool:

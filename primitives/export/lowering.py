@@ -81,13 +81,13 @@ class StateVariable:
     Attributes:
         parameter: the state as the program declares it.
         initial: the initial value, a constant or a hyperparameter.
-        old: the value before a step.
+        old_value: the value before a step.
         next_value: the value after a step.
     """
 
     parameter: Parameter
     initial: Node
-    old: Node
+    old_value: Node
     next_value: Node
 
 
@@ -121,13 +121,16 @@ class Lowered:
 
     def ranges(self) -> Ranges:
         """Return intervals that hold for all admissible values of the hyperparameters."""
-        intervals = {h.name: h.interval for h in self.roles.hyperparameters}
+        intervals = {
+            hyperparameter.name: hyperparameter.interval
+            for hyperparameter in self.roles.hyperparameters
+        }
 
-        def start(node: Node) -> Interval:
+        def initial_interval(node: Node) -> Interval:
             return exactly(node.value) if node.is_constant else intervals[node.name]
 
         return Ranges(
-            {state.parameter.name: start(state.initial) for state in self.states},
+            {state.parameter.name: initial_interval(state.initial) for state in self.states},
             {state.parameter.name: state.next_value for state in self.states},
             hyperparameters=intervals,
         )
@@ -144,7 +147,11 @@ class Lowered:
 
     def constants(self) -> list[str]:
         """Return the lines that define named constants, which have no short decimal notation."""
-        constants = {v.name: v.value for v in self.values() if v.op == CONSTANT and v.name}
+        constants = {
+            value.name: value.value
+            for value in self.values()
+            if value.op == CONSTANT and value.name
+        }
         lines = [f"{name} = {number!r}  # in float32" for name, number in sorted(constants.items())]
         return [""] + lines if lines else []
 
@@ -173,7 +180,7 @@ def lower(program: Program) -> Lowered:
 
     Raises:
         ExportError: the program has an op without code.
-        ProgramError: the program is ill-kinded.
+        ProgramError: the program is not valid.
     """
     return _Lowering(roles(program)).lower()
 
@@ -182,8 +189,8 @@ class _Lowering:
     """Builds the lowered graph of one program.
 
     Attributes:
-        ones: positions of constants that are 1 in the file, because another factor includes their
-            values.
+        unit_positions: positions of constants that are 1 in the file, because another factor
+            includes their values.
     """
 
     def __init__(self, roles: Roles):
@@ -192,11 +199,11 @@ class _Lowering:
         self.nodes = Nodes({**OPS, **{op.name: op for op in _EXPORT_OPS}}, commute=False)
         self.program_names: dict[Node, str] = {}
         self.hyperparameters: dict[Position, Hyperparameter] = {}
-        self.ones: set[Position] = set()
+        self.unit_positions: set[Position] = set()
         for hyperparameter in roles.hyperparameters:
             self.hyperparameters |= dict.fromkeys(hyperparameter.positions, hyperparameter)
-            self.ones |= set(hyperparameter.unit_positions)
-        self.ones |= {*roles.learning_rate.positions, *roles.learning_rate.unit_positions}
+            self.unit_positions |= set(hyperparameter.unit_positions)
+        self.unit_positions |= {*roles.learning_rate.positions, *roles.learning_rate.unit_positions}
 
     def lower(self) -> Lowered:
         graph = StatementGraph(self.program)
@@ -243,7 +250,7 @@ class _Lowering:
 
     def _number(self, position: Position, value: float) -> Node:
         """Return the node of the constant `value` at `position`: a hyperparameter or a constant."""
-        if position in self.ones:
+        if position in self.unit_positions:
             return self.nodes.constant(1.0)
         hyperparameter = self.hyperparameters.get(position)
         if hyperparameter is None:
@@ -261,15 +268,15 @@ class _Lowering:
         Raises:
             ExportError: the op has no code.
         """
-        row = OPS[op]
+        op_entry = OPS[op]
         if op == "identity":
             return args[0]
         other = self._without_neutral_element(op, args)
         if other is not None:
             return other
-        if row.reduction is not None:
-            return self._reduction(row, args, name)
-        if row.code is None:
+        if op_entry.reduction is not None:
+            return self._reduction(op_entry, args, name)
+        if op_entry.code is None:
             raise ExportError(f"not exported: the op {op!r} has no code for export")
         return self._call(op, args, name)
 
@@ -285,17 +292,17 @@ class _Lowering:
 
     # -- reductions -----------------------------------------------------------------------------
 
-    def _reduction(self, row: Op, args: list[Node], name: str) -> Node:
-        assert row.reduction is not None
+    def _reduction(self, op_entry: Op, args: list[Node], name: str) -> Node:
+        assert op_entry.reduction is not None
         kind = common(arg.kind for arg in args)
         # The reduction of a single number is another op, such as `abs` for a norm.
-        if row.of_number and meet(kind, row.reduction.kind) == kind:
-            return self.apply(row.of_number, args, name)
-        if row.name in _DECOMPOSITIONS:
-            return _DECOMPOSITIONS[row.name](self, args, name)
-        if row.code is None:
-            raise ExportError(f"not exported: the op {row.name!r} has no code for export")
-        return self._call(row.name, args, name)
+        if op_entry.of_number and meet(kind, op_entry.reduction.kind) == kind:
+            return self.apply(op_entry.of_number, args, name)
+        if op_entry.name in _DECOMPOSITIONS:
+            return _DECOMPOSITIONS[op_entry.name](self, args, name)
+        if op_entry.code is None:
+            raise ExportError(f"not exported: the op {op_entry.name!r} has no code for export")
+        return self._call(op_entry.name, args, name)
 
     def global_norm(self, args: list[Node], name: str) -> Node:
         """Return sqrt(total(x^2))."""

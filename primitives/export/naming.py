@@ -72,7 +72,7 @@ def checked_name(name: str) -> str:
             f"{name!r} cannot name an optimizer; use up to 40 lower-case letters, digits and "
             "underscores, the first a letter"
         )
-    if name in _NAMES_IN_FILES or name in source.Names().taken:
+    if name in _NAMES_IN_FILES or name in source.Names().in_use:
         raise OptimizerNameError(
             f"{name!r} is already a name in Python or in the exported file; choose another name"
         )
@@ -101,9 +101,9 @@ def provenance(program: Program) -> list[str]:
         exporter = f"evosearch {version('evosearch')}"
     except PackageNotFoundError:  # a source tree that is not installed
         exporter = "evosearch"
-    words = f"Exported by {exporter} from this program, whose semantic key is "
+    text = f"Exported by {exporter} from this program, whose semantic key is "
     return [
-        *source.paragraph(f"{words}{semantic_key(program)}:"),
+        *source.paragraph(f"{text}{semantic_key(program)}:"),
         "",
         *("    " + line for line in str(program).rstrip("\n").split("\n")),
     ]
@@ -111,6 +111,6 @@ def provenance(program: Program) -> list[str]:
 
 def title(name: str, summary: str) -> list[str]:
     """Return the first lines of a docstring: `summary`, with only printable ASCII characters."""
-    words = re.sub(r"[^\x20-\x7e]", " ", " ".join(summary.split()))
-    words = words or f"{camel_case(name)}: an optimizer found by program search."
-    return source.paragraph(words, hanging=0)
+    text = re.sub(r"[^\x20-\x7e]", " ", " ".join(summary.split()))
+    text = text or f"{camel_case(name)}: an optimizer found by program search."
+    return source.paragraph(text, hanging=0)

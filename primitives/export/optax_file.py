@@ -61,9 +61,18 @@ class OptaxFile:
         roles = graph.roles
         self.weight_decay = roles.weight_decay
         # The hyperparameters of `scale_by_NAME`.
-        self.scale_by = tuple(h for h in roles.hyperparameters if h is not self.weight_decay)
+        self.scale_by_hyperparameters = tuple(
+            hyperparameter
+            for hyperparameter in roles.hyperparameters
+            if hyperparameter is not self.weight_decay
+        )
         self.names = source.Names(
-            {*_RESERVED_NAMES, name, f"scale_by_{name}", *(h.name for h in self.scale_by)}
+            {
+                *_RESERVED_NAMES,
+                name,
+                f"scale_by_{name}",
+                *(hyperparameter.name for hyperparameter in self.scale_by_hyperparameters),
+            }
         )
         self.states = state_names(graph, "optax", self.names)
         self.dialect = Jax(graph.ranges())
@@ -181,11 +190,11 @@ class OptaxFile:
     # -- the functions --------------------------------------------------------------------------
 
     def _transformation(self, update: list[str]) -> list[str]:
-        arguments = [_argument(h) for h in self.scale_by]
+        arguments = [_argument(hyperparameter) for hyperparameter in self.scale_by_hyperparameters]
         if self.graph.reads("lr"):
             arguments.append("schedule: optax.ScalarOrSchedule = 1.0")
-        later = "weight decay and learning rate" if self.weight_decay else "the learning rate"
-        words = f"Rescale updates as `{self.name}` does, before {later}."
+        remaining = "weight decay and learning rate" if self.weight_decay else "the learning rate"
+        summary = f"Rescale updates as `{self.name}` does, before {remaining}."
         return [
             "",
             "",
@@ -195,7 +204,7 @@ class OptaxFile:
                 ") -> optax.GradientTransformation:",
             ),
             *source.docstring(
-                [*source.paragraph(words), *_arguments(self._descriptions())], indent=4
+                [*source.paragraph(summary), *_arguments(self._descriptions())], indent=4
             ),
             "",
             *self._init_function(),
@@ -207,7 +216,10 @@ class OptaxFile:
 
     def _descriptions(self) -> list[tuple[str, str]]:
         """Return names and descriptions of the arguments of `scale_by_NAME`."""
-        descriptions = [(h.name, h.meaning) for h in self.scale_by]
+        descriptions = [
+            (hyperparameter.name, hyperparameter.meaning)
+            for hyperparameter in self.scale_by_hyperparameters
+        ]
         if self.graph.reads("lr"):
             text = (
                 "learning-rate schedule with peak 1, called `lr` in the program: a number or a "
@@ -217,9 +229,11 @@ class OptaxFile:
         return descriptions
 
     def _optimizer(self) -> list[str]:
-        rate = self.graph.roles.learning_rate
-        arguments = [f"learning_rate: optax.ScalarOrSchedule = {source.number(rate.value)}"]
-        arguments += [_argument(h) for h in self.scale_by]
+        learning_rate = self.graph.roles.learning_rate
+        arguments = [
+            f"learning_rate: optax.ScalarOrSchedule = {source.number(learning_rate.value)}"
+        ]
+        arguments += [_argument(hyperparameter) for hyperparameter in self.scale_by_hyperparameters]
         descriptions = [("learning_rate", "a factor on the update, fixed or a schedule")]
         descriptions += self._descriptions()
         has_schedule = self.graph.reads("lr")
@@ -237,12 +251,14 @@ class OptaxFile:
                     "which of them decay",
                 )
             )
-        passed = [h.name for h in self.scale_by] + ["schedule"] * has_schedule
-        chain = source.call(f"scale_by_{self.name}(", passed, "),", indent=BODY)
+        passed_names = [hyperparameter.name for hyperparameter in self.scale_by_hyperparameters]
+        if has_schedule:
+            passed_names.append("schedule")
+        chain = source.call(f"scale_by_{self.name}(", passed_names, "),", indent=BODY)
         if self.weight_decay:
             chain.append(f"        optax.add_decayed_weights({self.weight_decay.name}, mask),")
         chain.append("        optax.scale_by_learning_rate(learning_rate),")
-        words = self.summary or f"The optimizer {camel_case(self.name)}."
+        summary = self.summary or f"The optimizer {camel_case(self.name)}."
         return [
             "",
             "",
@@ -250,7 +266,7 @@ class OptaxFile:
                 f"def {self.name}(", arguments, ") -> optax.GradientTransformationExtraArgs:"
             ),
             *source.docstring(
-                [*source.hanging(title(self.name, words)), *_arguments(descriptions)], indent=4
+                [*source.hanging(title(self.name, summary)), *_arguments(descriptions)], indent=4
             ),
             "    return optax.chain(",
             *chain,

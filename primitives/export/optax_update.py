@@ -81,12 +81,12 @@ class Update:
             BODY,
             self.body,
         )
-        self.early = [value for value in scalars if _depends_on_step_only(value)]
+        self.step_scalars = [value for value in scalars if _depends_on_step_only(value)]
 
     def lines(self) -> list[str]:
         """Return `def update_fn` and its body."""
         graph = self.graph
-        for value in self.early:
+        for value in self.step_scalars:
             self.scalars.assign(value)
         is_gradient = graph.direction.op == "gradient"
         ending = [] if is_gradient else self._ending(self._direction())
@@ -96,8 +96,8 @@ class Update:
             for name, state in zip(names, graph.states, strict=True)
         ]
         state = f"{self.file.state_class}(" if self.file.has_state else "optax.EmptyState("
-        returned = source.call(f"return updates, {state}", fields, indent=BODY)
-        lines = [*self._opening(), *self.body, *ending, *returned]
+        return_lines = source.call(f"return updates, {state}", fields, indent=BODY)
+        lines = [*self._opening(), *self.body, *ending, *return_lines]
         pairs = zip(["", *lines], lines, strict=False)
         return [
             "    def update_fn(updates, state, params=None):",
@@ -113,7 +113,7 @@ class Update:
     def _opening(self) -> list[str]:
         """Return the lines that define what the body reads."""
         graph, space = self.graph, " " * BODY
-        view = "_matrix" if graph.uses_matrices else "_float"
+        view_function = "_matrix" if graph.uses_matrices else "_float"
         lines = []
         if graph.reads("weights"):
             message = f'"scale_by_{self.file.name} reads the parameters; pass params to update"'
@@ -125,12 +125,12 @@ class Update:
         if self.file.counts_steps:
             lines.append(f"{space}count = optax.safe_increment(state.count)")
         if "grads" in "\n".join(self.body):
-            lines.append(f"{space}grads = jax.tree.map({view}, updates)")
+            lines.append(f"{space}grads = jax.tree.map({view_function}, updates)")
         if graph.reads("weights"):
-            lines.append(f"{space}weights = jax.tree.map({view}, params)")
+            lines.append(f"{space}weights = jax.tree.map({view_function}, params)")
         if graph.reads("lr"):
-            shape = "schedule(state.count) if callable(schedule) else schedule"
-            lines.append(f"{space}lr = {shape}")
+            schedule_value = "schedule(state.count) if callable(schedule) else schedule"
+            lines.append(f"{space}lr = {schedule_value}")
         if self._needs_float_step:
             lines.append(f"{space}t = 1.0 * count")
         return lines
@@ -157,7 +157,7 @@ class Update:
         for state in self.graph.states:
             if state.parameter.kind != Kind.SCALAR:
                 name = self.file.states[state.parameter.name]
-                trees[state.old] = _Tree(f"state.{name}", name, self._access(state))
+                trees[state.old_value] = _Tree(f"state.{name}", name, self._access(state))
         return trees
 
     def _access(self, state: StateVariable) -> str:
@@ -181,7 +181,7 @@ class Update:
         roots += [value.args[0] for value in values if value.op == "total"]
         roots = [root for root in roots if root.kind != Kind.SCALAR and root.args]
         readers: Counter[Node] = Counter(roots)
-        readers.update({arg for v in values if v.kind != Kind.SCALAR for arg in v.args})
+        readers.update({arg for value in values if value.kind != Kind.SCALAR for arg in value.args})
         shared_values = {root for root in roots if readers[root] > 1}
         shared_values |= set(shared(tuple(dict.fromkeys(roots)), _is_per_array))
         for value in values:
@@ -200,7 +200,9 @@ class Update:
             for arg in value.args
             if arg.kind == Kind.SCALAR
         ]
-        scalars += [s.next_value for s in self.graph.states if s.next_value.kind == Kind.SCALAR]
+        scalars += [
+            state.next_value for state in self.graph.states if state.next_value.kind == Kind.SCALAR
+        ]
         return tuple(dict.fromkeys(scalars))
 
     def _scalar_leaf(self, value: Node) -> ast.expr | None:
@@ -222,14 +224,14 @@ class Update:
         term = value.args[0]
         name = self.names.new(self.graph.name_for(value))
         if term in self.trees or term in self.computed_trees:
-            summed = self._tree(term).text
+            terms = self._tree(term).text
         else:
-            arguments = self._mapped(term, name)
-            summed = f"jax.tree.map({', '.join(arguments)})"
-            if len(summed) + BODY + 4 > source.WIDTH:
-                summed = self.names.new(f"{name}_terms")
-                self.body += source.call(f"{summed} = jax.tree.map(", arguments, indent=BODY)
-        self.body += source.call(f"{name} = optax.tree.sum(", [summed], indent=BODY)
+            arguments = self._map_arguments(term, name)
+            terms = f"jax.tree.map({', '.join(arguments)})"
+            if len(terms) + BODY + 4 > source.WIDTH:
+                terms = self.names.new(f"{name}_terms")
+                self.body += source.call(f"{terms} = jax.tree.map(", arguments, indent=BODY)
+        self.body += source.call(f"{name} = optax.tree.sum(", [terms], indent=BODY)
         self.scalars.local[value] = source.name(name)
         return source.name(name)
 
@@ -255,11 +257,11 @@ class Update:
                 self.trees[value] = _Tree(name, name)
             else:
                 name = self.file.states[state.parameter.name]
-                self._assign(name, value, self._storing(state), state.old)
+                self._assign(name, value, self._storage_code(state), state.old_value)
                 self.trees[value] = _Tree(name, name, self._access(state))
         return self.trees[value]
 
-    def _storing(self, state: StateVariable) -> str:
+    def _storage_code(self, state: StateVariable) -> str:
         """Return the code that converts a state's next value `_0` to shape and type of `like`."""
         value, is_matrix = state.next_value, self._access(state) != "_0"
         ending = "_0"
@@ -271,10 +273,10 @@ class Update:
         return f"{ending}.astype(like.dtype)" if _may_widen(value) else ending
 
     def _assign(self, name: str, value: Node, ending: str = "_0", like: Node | None = None) -> None:
-        arguments = self._mapped(value, name, ending, like)
+        arguments = self._map_arguments(value, name, ending, like)
         self.body += source.call(f"{name} = jax.tree.map(", arguments, indent=BODY)
 
-    def _mapped(
+    def _map_arguments(
         self, value: Node, name: str, ending: str = "_0", like: Node | None = None
     ) -> list[str]:
         """Return the arguments of the `jax.tree.map` that computes `value` for each array.
@@ -286,7 +288,7 @@ class Update:
             like: the node whose tree has the leaf `like`.
         """
         parameters: dict[str, ast.expr] = {}  # for each tree, the name of its leaves
-        names = source.Names(self.names.taken - self._names_of_trees())
+        names = source.Names(self.names.in_use - self._names_of_trees())
 
         def leaf(node: Node) -> ast.expr | None:
             if node.kind == Kind.SCALAR:
@@ -309,14 +311,14 @@ class Update:
             names, is_external, leaf, self.dialect.write, self.graph.name_for, outputs, BODY + 4
         )
         result = block.expression(value, compute=compute)
-        extra = {}
+        ending_operands = {}
         if like is not None and "like" in ending:
             leaf(like)
-            extra["like"] = parameters[self.trees[like].text]
-        code = source.text(source.fill(ending, _0=result, **extra))
+            ending_operands["like"] = parameters[self.trees[like].text]
+        code = source.text(source.fill(ending, _0=result, **ending_operands))
         if len(code) + BODY + 11 > source.WIDTH:
             result = block.assign(value, result)
-            code = source.text(source.fill(ending, _0=result, **extra))
+            code = source.text(source.fill(ending, _0=result, **ending_operands))
         trees = sorted(parameters, key=lambda text: text not in ("grads", "weights"))
         signature = ", ".join(source.text(parameters[text]) for text in trees)
         function = f"lambda {signature}: {code}"
@@ -359,7 +361,7 @@ class Update:
     def _next_value(self, name: str, state: StateVariable) -> str:
         """Return the expression of a state's next value, after adding the lines that compute it."""
         value, kind = state.next_value, state.parameter.kind
-        if value is state.old:
+        if value is state.old_value:
             return f"state.{name}"
         if kind == Kind.SCALAR:
             expression = source.text(self.scalars.expression(value))
@@ -368,7 +370,7 @@ class Update:
             return name
         if self.computed_trees.get(value) is state:
             return self._tree(value).text
-        self._assign(name, value, self._storing(state), state.old)
+        self._assign(name, value, self._storage_code(state), state.old_value)
         return name
 
 

@@ -97,11 +97,11 @@ class Names:
     """The names of one scope. New names are valid, short, lower-case and unique.
 
     Args:
-        taken: names in use, besides keywords and builtins.
+        in_use: names in use, besides keywords and builtins.
     """
 
-    def __init__(self, taken: Collection[str] = ()):
-        self.taken = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "l", *taken}
+    def __init__(self, in_use: Collection[str] = ()):
+        self.in_use = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "l", *in_use}
 
     def new(self, base: str) -> str:
         """Return a name that is not yet in use: `base` as a valid name, with a number if needed."""
@@ -109,14 +109,14 @@ class Names:
         if not base or not base[0].isalpha():
             base = f"x{base}" if base else "x"
         name, number = base, 2
-        while name in self.taken:
+        while name in self.in_use:
             name, number = f"{base}_{number}", number + 1
-        self.taken.add(name)
+        self.in_use.add(name)
         return name
 
     def scope(self) -> Names:
         """Return a new scope inside this one."""
-        return Names(self.taken)
+        return Names(self.in_use)
 
 
 def call(head: str, args: Iterable[str], tail: str = ")", indent: int = 0) -> list[str]:

@@ -64,12 +64,16 @@ class TorchFile:
         self.graph, self.name, self.summary, self.program = graph, name, summary, program
         self.class_name = camel_case(name)
         self.hyperparameters = graph.roles.hyperparameters
-        taken = {*_RESERVED_NAMES, name, *(h.name for h in self.hyperparameters)}
-        self.names = source.Names(taken)
+        reserved_names = {
+            *_RESERVED_NAMES,
+            name,
+            *(hyperparameter.name for hyperparameter in self.hyperparameters),
+        }
+        self.names = source.Names(reserved_names)
         self.states = state_names(graph, "torch", self.names)
         self.dialect = Torch(graph.ranges())
-        self.array_states = [s for s in graph.states if s.parameter.kind != Kind.SCALAR]
-        self.model_states = [s for s in graph.states if s.parameter.kind == Kind.SCALAR]
+        self.array_states = [state for state in graph.states if state.parameter.kind != Kind.SCALAR]
+        self.model_states = [state for state in graph.states if state.parameter.kind == Kind.SCALAR]
         self.reads_t, self.has_schedule = graph.reads("t"), graph.reads("lr")
         self.counts_steps = self.reads_t or self.has_schedule
         # Steps are counted once for the model if the program has a state of the model, and
@@ -125,7 +129,7 @@ class TorchFile:
         summary = self.summary or f"{self.class_name}: an optimizer found by program search."
         lr_meaning = "lr: the learning rate, a factor on the update; what schedulers change."
         lines = ["", "", f"class {self.class_name}(torch.optim.Optimizer):"]
-        doc = [
+        docstring_lines = [
             *source.hanging(title(self.name, summary)),
             "",
             "    Args:",
@@ -133,7 +137,9 @@ class TorchFile:
             *source.paragraph(lr_meaning, 8, 4),
         ]
         for hyperparameter in self.hyperparameters:
-            doc += source.paragraph(f"{hyperparameter.name}: {hyperparameter.meaning}.", 8, 4)
+            docstring_lines += source.paragraph(
+                f"{hyperparameter.name}: {hyperparameter.meaning}.", 8, 4
+            )
         if self.has_schedule:
             schedule_meaning = (
                 "schedule: learning-rate schedule with peak 1, called `lr` in the program: a "
@@ -141,16 +147,19 @@ class TorchFile:
                 "of the state_dict; 1 by default. The argument `lr` is a separate factor, because "
                 "the update is not proportional to the schedule."
             )
-            doc += source.paragraph(schedule_meaning, 8, 4)
-        return [*lines, *source.docstring(doc, indent=4)]
+            docstring_lines += source.paragraph(schedule_meaning, 8, 4)
+        return [*lines, *source.docstring(docstring_lines, indent=4)]
 
     def _constructor(self) -> list[str]:
-        rate = self.graph.roles.learning_rate
+        learning_rate = self.graph.roles.learning_rate
         arguments = [
             "self",
             "params: Iterable[Tensor] | Iterable[dict[str, Any]]",
-            f"lr: float = {source.number(rate.value)}",
-            *(f"{h.name}: float = {source.number(h.value)}" for h in self.hyperparameters),
+            f"lr: float = {source.number(learning_rate.value)}",
+            *(
+                f"{hyperparameter.name}: float = {source.number(hyperparameter.value)}"
+                for hyperparameter in self.hyperparameters
+            ),
         ]
         if self.has_schedule:
             arguments.append("schedule: Callable[[int], float] | None = None")
@@ -160,7 +169,10 @@ class TorchFile:
         ]
         valid_intervals = [
             ("lr", NONNEGATIVE),
-            *((h.name, h.interval) for h in self.hyperparameters),
+            *(
+                (hyperparameter.name, hyperparameter.interval)
+                for hyperparameter in self.hyperparameters
+            ),
         ]
         for name, interval in valid_intervals:
             condition = _outside_condition(
@@ -172,7 +184,7 @@ class TorchFile:
                 lines += source.call("raise ValueError(", [message], indent=12)
         if self.has_schedule:
             lines.append("        self.schedule = schedule")
-        names = ["lr", *(h.name for h in self.hyperparameters)]
+        names = ["lr", *(hyperparameter.name for hyperparameter in self.hyperparameters)]
         lines += source.call("defaults = {", [f'"{name}": {name}' for name in names], "}", indent=8)
         return [*lines, "        super().__init__(params, defaults)"]
 
@@ -181,7 +193,8 @@ class TorchFile:
     def _array_methods(self) -> list[str]:
         """Return the lines of two methods.
 
-        One yields the parameters that have gradients, the other returns a parameter's state.
+        The first method yields the parameters that have gradients. The second returns the state of
+        a parameter.
         """
         message = f'"{self.class_name} takes no sparse gradients"'
         lines = [
@@ -210,7 +223,8 @@ class TorchFile:
         if self.array_states:
             float32_or_wider = "p.detach().to(torch.promote_types(p.dtype, torch.float32))"
             needs_matrix = any(
-                s.parameter.kind in (Kind.ROW, Kind.COL, Kind.MATRIX) for s in self.array_states
+                state.parameter.kind in (Kind.ROW, Kind.COL, Kind.MATRIX)
+                for state in self.array_states
             )
             lines.append(f"            like = {float32_or_wider}")
             if needs_matrix:

@@ -126,8 +126,8 @@ class Step:
         if "t" in read:
             lines.append(f"{space}t = {step}")
         if "shape" in read:
-            done = f'{state}["step"] - 1' if increment else f'{state}["step"]'
-            shape = f"1.0 if self.schedule is None else self.schedule({done})"
+            completed_steps = f'{state}["step"] - 1' if increment else f'{state}["step"]'
+            shape = f"1.0 if self.schedule is None else self.schedule({completed_steps})"
             lines.append(f"{space}shape = {shape}")
         return lines
 
@@ -189,7 +189,7 @@ class _Body:
         self.is_model = is_model
         self.indent = indent
         self.names = step.names.scope()
-        self.read: dict[str, None] = {}  # names of the inputs that were read, in order
+        self.read_inputs: dict[str, None] = {}  # names of the inputs that were read, in order
         self.read_states: dict[Node, str] = {}
         self.written: dict[Node, ast.expr] = {}  # values that states hold since they were updated
         self.file.dialect.like = "like" if is_model else "grad"
@@ -210,7 +210,7 @@ class _Body:
                 return source.constant(value.name, value.value)
             case "hyperparameter" | "gradient" | "weights" | "t" | "lr":
                 name = {"gradient": "grad", "lr": "shape"}.get(value.op, value.name)
-                self.read["gradient" if name == "grad" else name] = None
+                self.read_inputs["gradient" if name == "grad" else name] = None
                 return source.name(name)
             case "total":
                 return source.name(self.step.totals[value])
@@ -223,7 +223,9 @@ class _Body:
     @property
     def reads_group(self) -> bool:
         """Whether the body reads a hyperparameter."""
-        return any(h.name in self.read for h in self.file.hyperparameters)
+        return any(
+            hyperparameter.name in self.read_inputs for hyperparameter in self.file.hyperparameters
+        )
 
     def opening(self, final: bool) -> list[str]:
         """Return the lines that define what the body reads.
@@ -233,7 +235,11 @@ class _Body:
         """
         space = " " * self.indent
         file, lines = self.file, []
-        hyperparameters = [h.name for h in file.hyperparameters if h.name in self.read]
+        hyperparameters = [
+            hyperparameter.name
+            for hyperparameter in file.hyperparameters
+            if hyperparameter.name in self.read_inputs
+        ]
         if self.is_model:
             group = "self.param_groups[0]"
         else:
@@ -241,10 +247,12 @@ class _Body:
             float32_or_wider = "p.grad.to(torch.promote_types(p.dtype, torch.float32))"
             if self.graph.uses_matrices:
                 float32_or_wider = f"_matrix({float32_or_wider})"
-            is_read = "weights" in self.read or re.search(r"\bgrad\b", "\n".join(self.block.lines))
-            if is_read or "gradient" in self.read:
+            is_read = "weights" in self.read_inputs or re.search(
+                r"\bgrad\b", "\n".join(self.block.lines)
+            )
+            if is_read or "gradient" in self.read_inputs:
                 lines.append(f"{space}grad = {float32_or_wider}")
-            if "weights" in self.read:
+            if "weights" in self.read_inputs:
                 weights = "_matrix(p)" if self.graph.uses_matrices else "p"
                 lines.append(f"{space}weights = {weights}.to(grad.dtype)")
         if final and not self.is_model:
@@ -254,12 +262,12 @@ class _Body:
         needs_count = (
             file.counts_per_array
             and not self.is_model
-            and (final or bool({"t", "shape"} & set(self.read)))
+            and (final or bool({"t", "shape"} & set(self.read_inputs)))
         )
         if not self.is_model and (has_arrays or needs_count):
             lines.append(f"{space}state = self._state(p)")
         if needs_count:
-            lines += self.step.count("state", self.indent, self.read, final)
+            lines += self.step.count("state", self.indent, self.read_inputs, final)
         for value, name in self.read_states.items():
             if value.kind == Kind.SCALAR:
                 lines.append(f'{space}{name} = model["{name}"]')
@@ -277,26 +285,26 @@ class _Body:
         First come the states whose old value only their next value reads, then the update, then the
         other states. The weights come last, because the next values of states may depend on them.
         """
-        early = [state for state in states if self._is_self_contained(state)]
-        for state in early:
+        written_before_update = [state for state in states if self._is_self_contained(state)]
+        for state in written_before_update:
             self._write_state(state)
         update = self._update()
-        self.write_states([state for state in states if state not in early])
+        self.write_states([state for state in states if state not in written_before_update])
         self._write_weights(update)
 
     def _is_self_contained(self, state: StateVariable) -> bool:
         """Whether nothing but the state's next value depends on the state's old value."""
         others = [self.graph.direction]
-        others += [s.next_value for s in self.graph.states if s is not state]
-        if state.next_value.kind != state.parameter.kind or state.next_value is state.old:
+        others += [other.next_value for other in self.graph.states if other is not state]
+        if state.next_value.kind != state.parameter.kind or state.next_value is state.old_value:
             return False
-        seen: set[Node] = {state.next_value}
+        visited: set[Node] = {state.next_value}
         while others:
             value = others.pop()
-            if value is state.old:
+            if value is state.old_value:
                 return False
-            if value not in seen:
-                seen.add(value)
+            if value not in visited:
+                visited.add(value)
                 others += value.args
         return True
 
@@ -305,9 +313,11 @@ class _Body:
 
         A state is overwritten after all values that depend on its old value are computed.
         """
-        pending = [state for state in states if state.next_value is not state.old]
+        pending = [state for state in states if state.next_value is not state.old_value]
         while pending:
-            ready = next((s for s in pending if not self._is_still_read(s, pending)), None)
+            ready = next(
+                (state for state in pending if not self._is_still_read(state, pending)), None
+            )
             if ready is None:  # the states depend on each other: compute a value before storing it
                 value = pending[0].next_value
                 if value.args:
@@ -324,7 +334,8 @@ class _Body:
     def _is_still_read(self, state: StateVariable, pending: list[StateVariable]) -> bool:
         """Whether the pending value of another state depends on the state's old value."""
         return any(
-            other is not state and state.old in self._inputs(other.next_value) for other in pending
+            other is not state and state.old_value in self._inputs(other.next_value)
+            for other in pending
         )
 
     def _inputs(self, value: Node) -> set[Node]:
@@ -339,7 +350,7 @@ class _Body:
         return inputs
 
     def _write_state(self, state: StateVariable) -> None:
-        name, value, old = self.file.states[state.parameter.name], state.next_value, state.old
+        name, value, old = self.file.states[state.parameter.name], state.next_value, state.old_value
         self.read_states[old] = name
         space = self.block.indent
         is_computed = value in self.block.local or value in self.written
@@ -365,20 +376,24 @@ class _Body:
         is_python_number = self.file.dialect.is_python_number
         average = match_average(value, old)
         if average and is_python_number(average[1]):
-            new, decay = average
-            if new.kind != old.kind or is_python_number(new) or old in reachable((new,)):
+            averaged, decay = average
+            if (
+                averaged.kind != old.kind
+                or is_python_number(averaged)
+                or old in reachable((averaged,))
+            ):
                 return False
             new_weight = source.text(source.fill("1 - _0", _0=block.operand(decay)))
-            text = source.text(block.fitted(new, f"{name}.lerp_(, {new_weight})"))
+            text = source.text(block.fitted(averaged, f"{name}.lerp_(, {new_weight})"))
             self.block.lines.append(f"{space}{name}.lerp_({text}, {new_weight})")
             return True
         if value.op == "add":
-            for kept, new in (value.args, value.args[::-1]):
-                factor = self._factor(kept, old)
-                if factor is None or old in reachable((new,)):
+            for decayed_term, added in (value.args, value.args[::-1]):
+                factor = self._factor(decayed_term, old)
+                if factor is None or old in reachable((added,)):
                     continue
-                decayed = name if kept is old else f"{name}.mul_({source.text(factor)})"
-                text = source.text(block.fitted(new, f"{decayed}.add_()"))
+                decayed = name if decayed_term is old else f"{name}.mul_({source.text(factor)})"
+                text = source.text(block.fitted(added, f"{decayed}.add_()"))
                 block.lines.append(f"{space}{decayed}.add_({text})")
                 return True
         return False
@@ -416,7 +431,7 @@ class _Body:
         change = source.fill("rate * _0", _0=update, rate=source.name("lr"))
         if file.weight_decay is not None:
             decay = source.name(file.weight_decay.name)
-            self.read[file.weight_decay.name] = None
+            self.read_inputs[file.weight_decay.name] = None
             change = source.fill("lr * (_0 + decay * p)", _0=update, decay=decay)
         self.block.lines.append(f"{space}p.sub_({source.text(change)})")
 

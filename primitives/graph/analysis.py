@@ -215,7 +215,9 @@ def check(program: Program) -> dict[str, Kind]:
         >>> {name: str(kind) for name, kind in check(program).items()}
         {'w': 'tensor', 'g': 'tensor', 'n': 'leaf', 'u': 'tensor'}
     """
-    names = [p.name for p in program.parameters] + [s.target for s in program.statements]
+    names = [parameter.name for parameter in program.parameters] + [
+        statement.target for statement in program.statements
+    ]
     return dict(zip(names, analyse(program).kinds, strict=True))
 
 
@@ -262,7 +264,7 @@ def live(program: Program) -> Program:
         program.parameters[number].name for number in analysis.live_states
     }
     return Program(
-        tuple(p for p in program.parameters if p.name not in dead_states),
+        tuple(parameter for parameter in program.parameters if parameter.name not in dead_states),
         tuple(program.statements[index] for index in analysis.live_statements),
         (program.update, *(name for name in program.returns[1:] if name not in dead_states)),
     )

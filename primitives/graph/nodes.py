@@ -78,7 +78,7 @@ class Node:
         self.is_call = op_entry is not _NO_OP
         self.is_leaf = not (self.is_call or self.is_constant)
         self.leaves: frozenset[str] = (
-            frozenset([name]) if self.is_leaf else _NONE.union(*[a.leaves for a in args])
+            frozenset([name]) if self.is_leaf else _NONE.union(*[arg.leaves for arg in args])
         )
         self.depth: int = 1 + max([a.depth for a in args], default=0) if self.is_call else 0
 
@@ -120,7 +120,7 @@ class Nodes:
         A copy (`identity`) returns the node of its operand. A synonym such as `ema` returns a node
         of the op that it is a synonym of (`interp`).
         """
-        nodes = tuple([a if isinstance(a, Node) else self.constant(a) for a in args])
+        nodes = tuple([arg if isinstance(arg, Node) else self.constant(arg) for arg in args])
         if op_name == "identity":
             return nodes[0]
         op = self._ops[op_name]
@@ -214,7 +214,7 @@ class Graph:
 
     def initial(self, state: str) -> float:
         """Return the value of `state` before the first step."""
-        return next(s.initial for s in self.states if s.name == state)
+        return next(each.initial for each in self.states if each.name == state)
 
 
 def _is_state(node: Node, name: str) -> bool:

@@ -94,7 +94,14 @@ class Roles:
         """The hyperparameter of decoupled weight decay, if the program has it."""
         if self.weight_decay_node is None:
             return None
-        return next((h for h in self.hyperparameters if h.role == "weight decay"), None)
+        return next(
+            (
+                hyperparameter
+                for hyperparameter in self.hyperparameters
+                if hyperparameter.role == "weight decay"
+            ),
+            None,
+        )
 
 
 @lru_cache(maxsize=1024)

@@ -109,7 +109,10 @@ class StatementGraph:
 def _leaf_ops(program: Program) -> list[str]:
     """Return `Node.op` for the leaf of each parameter."""
     states = program.returns[1:]
-    others = [STATE if p.name in states else p.name for p in program.parameters[2:]]
+    others = [
+        STATE if parameter.name in states else parameter.name
+        for parameter in program.parameters[2:]
+    ]
     return [WEIGHTS, GRADIENT, *others]
 
 

@@ -111,34 +111,38 @@ def run(
     Returns:
         The tensor and scalar registers after the step.
     """
-    # In the following functions, `i` is the index of an instruction of the program, () int32.
+    # In the following functions, `index` is that of an instruction of the program, () int32.
 
-    def field(i: Array, column: int) -> Array:
-        start = (i, np.int32(column))
+    def field(index: Array, column: int) -> Array:
+        start = (index, np.int32(column))
         entry = lax.dynamic_slice(code.instructions, start, (1, 1), allow_negative_indices=False)
         return entry.reshape(())
 
-    def operands(instruction: Instruction, tensors: Array, scalars: Array, i: Array) -> list[Array]:
+    def operands(
+        instruction: Instruction, tensors: Array, scalars: Array, index: Array
+    ) -> list[Array]:
         return [
-            read(tensors if register_class == "T" else scalars, field(i, FIRST + position))
+            read(tensors if register_class == "T" else scalars, field(index, FIRST + position))
             for position, register_class in enumerate(instruction.layout)
         ]
 
-    def factors(i: Array) -> Array:
-        return read(sum_factors, field(i, KIND))
+    def factors(index: Array) -> Array:
+        return read(sum_factors, field(index, KIND))
 
     def tensor_branch(instruction: Instruction) -> Any:
-        def compute(tensors: Array, scalars: Array, i: Array) -> Array:
-            args = operands(instruction, tensors, scalars, i)
-            value = tensor_value(instruction, model, args, lambda: factors(i))
+        def compute(tensors: Array, scalars: Array, index: Array) -> Array:
+            args = operands(instruction, tensors, scalars, index)
+            value = tensor_value(instruction, model, args, lambda: factors(index))
             return jnp.broadcast_to(value, (model.size,)).astype(jnp.float32)
 
         return compute
 
     def scalar_branch(group: tuple[Instruction, ...]) -> Any:
-        def compute(tensors: Array, scalars: Array, i: Array) -> Array:
-            group_operands = [operands(instruction, tensors, scalars, i) for instruction in group]
-            return scalar_value(group, group_operands, field(i, OPCODE), lambda: factors(i))
+        def compute(tensors: Array, scalars: Array, index: Array) -> Array:
+            group_operands = [
+                operands(instruction, tensors, scalars, index) for instruction in group
+            ]
+            return scalar_value(group, group_operands, field(index, OPCODE), lambda: factors(index))
 
         return compute
 
@@ -147,30 +151,34 @@ def run(
     ]
     scalar_branches = [scalar_branch(group) for group in instructions.scalar_groups]
 
-    def next_is_scalar(i: Array, expected: bool) -> Array:
-        is_running: Array = i < code.length
-        return is_running & ((field(i, SECTION) > 0) == expected)
+    def next_is_scalar(index: Array, expected: bool) -> Array:
+        is_running: Array = index < code.length
+        return is_running & ((field(index, SECTION) > 0) == expected)
 
     def block(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        i, tensors, scalars = carry
+        index, tensors, scalars = carry
 
         def scalar(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            i, scalars = carry
-            value = lax.switch(field(i, SECTION) - 1, scalar_branches, tensors, scalars, i)
-            return i + 1, write(scalars, value, field(i, OUT))
+            index, scalars = carry
+            value = lax.switch(field(index, SECTION) - 1, scalar_branches, tensors, scalars, index)
+            return index + 1, write(scalars, value, field(index, OUT))
 
-        i, scalars = lax.while_loop(lambda c: next_is_scalar(c[0], True), scalar, (i, scalars))
+        index, scalars = lax.while_loop(
+            lambda carry: next_is_scalar(carry[0], True), scalar, (index, scalars)
+        )
 
         def tensor(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            i, tensors = carry
-            value = lax.switch(field(i, OPCODE), tensor_branches, tensors, scalars, i)
-            return i + 1, write(tensors, value, field(i, OUT))
+            index, tensors = carry
+            value = lax.switch(field(index, OPCODE), tensor_branches, tensors, scalars, index)
+            return index + 1, write(tensors, value, field(index, OUT))
 
-        i, tensors = lax.while_loop(lambda c: next_is_scalar(c[0], False), tensor, (i, tensors))
-        return i, tensors, scalars
+        index, tensors = lax.while_loop(
+            lambda carry: next_is_scalar(carry[0], False), tensor, (index, tensors)
+        )
+        return index, tensors, scalars
 
     start: tuple[Any, Array, Array] = (np.int32(0), tensors, scalars)
-    _, tensors, scalars = lax.while_loop(lambda c: c[0] < code.length, block, start)
+    _, tensors, scalars = lax.while_loop(lambda carry: carry[0] < code.length, block, start)
     return tensors, scalars
 
 

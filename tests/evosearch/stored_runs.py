@@ -20,6 +20,8 @@ from primitives import Program, live, zoo
 
 WEIGHTS = {"one": 1000, "two": 30}
 """Number of weights of each task in a stored run."""
+NOISE_STD = 0.03
+"""Standard deviation of the noise in the scores of a stored run."""
 TrueScore = Callable[[Program], float]
 """Function from a program to its score without noise, which is the same on each task."""
 
@@ -62,7 +64,7 @@ def evolve(
     evolution: Evolution,
     programs: int | None,
     true_score: TrueScore,
-    noise_std: float = 0.03,
+    noise_std: float = NOISE_STD,
     in_flight: int | None = None,
     trainings: int | None = None,
     run: int = 0,
@@ -97,7 +99,7 @@ def make_stored_run(directory: Path, programs: int, **settings: object) -> Evolu
     for task, weights in WEIGHTS.items():
         store.add_tuning(task, weights, Tuner(losses={1.0: 0.0}))
     for request in evolve(evolution, programs, shorter_is_better):
-        scores = measure(request, shorter_is_better, 0.03)
+        scores = measure(request, shorter_is_better, NOISE_STD)
         measurements = {
             task: Measurement(1.0, math.exp(score), 100, "cosine", Engine.COMPILED)
             for task, score in scores.items()

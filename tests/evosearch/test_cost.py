@@ -12,7 +12,14 @@ from evosearch.runs.cost import Cost, running_cost
 from evosearch.runs.rows import MeasurementRow
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
-from tests.evosearch.stored_runs import WEIGHTS, config, make_stored_run, measure, shorter_is_better
+from tests.evosearch.stored_runs import (
+    NOISE_STD,
+    WEIGHTS,
+    config,
+    make_stored_run,
+    measure,
+    shorter_is_better,
+)
 
 
 def measurement_row(request: int, task: str, seed: int, steps: int) -> MeasurementRow:
@@ -76,7 +83,7 @@ def test_champions_have_the_cost_at_the_end_of_their_tests(tmp_path: Path) -> No
         while len(open_requests) < repeated.config.in_flight and (request := repeated.ask(1600)):
             open_requests.append(request)
         request = open_requests.pop(0)
-        repeated.tell(request, measure(request, shorter_is_better, 0.03))
+        repeated.tell(request, measure(request, shorter_is_better, NOISE_STD))
         last_champion = len(repeated.champions) - 1
         cost_by_champion.setdefault(last_champion, repeated.trainings)
     assert costs[1:] == [cost_by_champion[number] for number in range(1, len(champions))]

@@ -60,7 +60,7 @@ def result_of(evaluation: Evaluation, program: str, task_index: int = 0) -> Resu
 
 def standing_of(evaluation: Evaluation, program: str) -> Standing:
     """Return the standing of a contender over all tasks of an evaluation."""
-    return next(s for s in evaluation.standings if s.program == program)
+    return next(standing for standing in evaluation.standings if standing.program == program)
 
 
 def test_the_document_of_one_task_has_the_documented_fields(on_one_task: Evaluation) -> None:

@@ -17,7 +17,7 @@ from evosearch.fixed import ELITE
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, analyse, live, zoo
-from tests.evosearch.stored_runs import config, evolve, measure, shorter_is_better
+from tests.evosearch.stored_runs import NOISE_STD, config, evolve, measure, shorter_is_better
 
 
 def test_only_the_same_seed_gives_the_same_search() -> None:
@@ -50,7 +50,7 @@ def test_a_search_that_begins_with_stored_scores_equals_the_uninterrupted_search
     uninterrupted = Evolution(config(seed=seed, **restart_settings))
     requests = evolve(uninterrupted, 200, shorter_is_better)
     stored_scores = {
-        (request.record.key, request.seed): measure(request, shorter_is_better, 0.03)
+        (request.record.key, request.seed): measure(request, shorter_is_better, NOISE_STD)
         for request in requests[:stored_requests]
     }
     resumed = Evolution(config(seed=seed, **restart_settings))
@@ -64,7 +64,7 @@ def test_a_search_that_begins_with_stored_scores_equals_the_uninterrupted_search
         request = open_requests.pop(0)
         scores = stored_scores.pop((request.record.key, request.seed), None)
         if scores is None:
-            scores = measure(request, shorter_is_better, 0.03)
+            scores = measure(request, shorter_is_better, NOISE_STD)
             measured_requests += 1
         resumed.tell(request, scores)
     assert not stored_scores
@@ -94,13 +94,14 @@ def test_a_search_limited_by_trainings_is_the_beginning_of_the_longer_search() -
     programs = programs_of(short)
     assert programs == programs_of(long)[: len(programs)]
     assert 100 < len(programs) < len(long.births)
-    # The last program was generated when the results of these requests were complete.
+    # When the last program was generated, the results of requests up to `last_complete` existed.
     last_complete = short.births[-1].request - short.config.in_flight
     complete_requests = [request for request in requests if request.number <= last_complete]
     seeds = {request.seed for request in complete_requests}
     # On two tasks, each request trains a program, and each new seed also trains the baseline.
     trainings = 2 * (len(complete_requests) + len(seeds))
-    assert 400 - 8 <= trainings < 400 <= short.trainings
+    max_trainings_of_two_requests = 8
+    assert 400 - max_trainings_of_two_requests <= trainings < 400 <= short.trainings
 
 
 def ancestor_before(evolution: Evolution, first_id: int, program_id: int) -> int:
@@ -356,7 +357,7 @@ def test_a_champion_that_fails_on_a_confirming_seed_is_replaced_by_the_previous_
             and request.seed == champion.confirming_seeds[2]
         )
         if not fails:
-            evolution.tell(request, measure(request, shorter_is_better, 0.03))
+            evolution.tell(request, measure(request, shorter_is_better, NOISE_STD))
             continue
         failed_key = request.record.key
         open_test = evolution._test

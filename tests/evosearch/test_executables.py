@@ -53,6 +53,6 @@ def test_a_failed_compilation_is_tried_again() -> None:
 
 
 def test_xla_does_not_choose_kernels_by_their_speed_on_a_gpu() -> None:
-    """Such a choice would make the results of a search depend on chance."""
+    """A choice by speed would make the results of a search depend on chance."""
     assert interpreter_options("gpu") == {"xla_gpu_autotune_level": 0}
     assert interpreter_options("tpu") is None

@@ -25,6 +25,8 @@ from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, parse, zoo
 
 SEED = Seed(Stream.SEARCH, 0)
+STEPS = 200
+"""Number of steps of a training on `digits-mlp`."""
 RATES = {
     "digits-mlp": 8.0,
     "photos-autoencoder": 5.66,
@@ -78,18 +80,18 @@ def test_a_training_whose_score_would_be_below_the_hurdle_is_stopped(
 ) -> None:
     stopped = digits_scorer.measure(TOO_SLOW, SEED)["digits-mlp"]
     assert stopped.stopped
-    assert 200 / 8 <= stopped.steps < 200
+    assert STEPS / 8 <= stopped.steps < STEPS
     assert stopped.score == -LARGEST_SCORE
     complete = with_settings(digits_scorer, hurdle=-10.0).measure(TOO_SLOW, SEED)["digits-mlp"]
     assert not complete.stopped
-    assert complete.steps == 200
+    assert complete.steps == STEPS
     assert complete.score < -1.0
 
 
 def test_the_loss_limit_is_never_below_the_limit_for_the_baselines_final_loss(
     digits_scorer: Scorer,
 ) -> None:
-    """The baseline's loss on batches may be lower than its final loss, because it memorizes them.
+    """The baseline may memorize its batches, whose loss is then lower than the final loss.
 
     The hurdle of -1 allows a loss of e times the baseline's.
     """
@@ -121,13 +123,13 @@ def test_a_race_ends_after_the_task_at_which_the_sum_of_scores_is_below_the_mini
 
     The sums of scores are therefore 0.3, 0.1, -0.1 and -0.3.
     """
-    setups = {name: TaskSetup(name, 200) for name in "abcd"}
+    setups = {name: TaskSetup(name, STEPS) for name in "abcd"}
     settings = MeasurementConfig(largest_gain=0.3)
     scorer = Scorer(JobRunner(LocalBackend(1)), setups, 0, {}, settings)
     scores = {"a": 0.5, "b": -0.2, "c": -0.2, "d": -0.2}
 
     def fake_measure(task: str, program: Program, seed: Seed) -> Measurement:
-        return Measurement(math.exp(-scores[task]), 1.0, 200, "cosine", Engine.INTERPRETER)
+        return Measurement(math.exp(-scores[task]), 1.0, STEPS, "cosine", Engine.INTERPRETER)
 
     monkeypatch.setattr(scorer, "_measure", fake_measure)
     assert list(scorer.measure(TOO_SLOW, SEED)) == ["a", "b", "c", "d"]

@@ -14,7 +14,7 @@ from evosearch.errors import UsageError
 from evosearch.evolution.mutation import mutate, with_states
 from primitives import OPS, Program, analyse, ops, parse, zoo
 
-DEFAULT = MutationConfig()
+DEFAULT_SETTINGS = MutationConfig()
 
 
 def generator_of(*key: int) -> np.random.Generator:
@@ -23,7 +23,7 @@ def generator_of(*key: int) -> np.random.Generator:
 
 
 def descendants(
-    count: int, rng: np.random.Generator, config: MutationConfig = DEFAULT
+    count: int, rng: np.random.Generator, config: MutationConfig = DEFAULT_SETTINGS
 ) -> list[Program]:
     """Return a line of descendants of AdamW, each of which is a child of the previous program."""
     program = with_states(zoo.load("adamw_paper"), 2)
@@ -39,7 +39,7 @@ def test_every_child_is_valid_and_differs_from_its_parent(seed: int) -> None:
     rng = generator_of(seed, 1)
     parent = zoo.load("lion")
     for _ in range(20):
-        child = mutate(parent, rng, DEFAULT).analysis.program
+        child = mutate(parent, rng, DEFAULT_SETTINGS).analysis.program
         analyse(child)
         assert child != parent
         assert parse(str(child)) == child
@@ -75,7 +75,7 @@ def test_inserting_adds_one_statement_deleting_removes_one_and_modifying_none() 
     expected_change = {"insert": 1, "delete": -1, "modify": 0}
     counts = Counter[str]()
     for _ in range(200):
-        child = mutate(parent, rng, DEFAULT)
+        child = mutate(parent, rng, DEFAULT_SETTINGS)
         edit = edit_of(child.mutation)
         counts[edit] += 1
         change = len(child.analysis.program.statements) - len(parent.statements)
@@ -190,7 +190,7 @@ def test_rejected_children_are_counted_by_kind_of_edit() -> None:
     rejects = Counter[str]()
     rng = generator_of(11, 0)
     for _ in range(300):
-        rejects += mutate(zoo.load("adamw_paper"), rng, DEFAULT).rejects
+        rejects += mutate(zoo.load("adamw_paper"), rng, DEFAULT_SETTINGS).rejects
     assert rejects["delete"] > 0
     assert rejects["insert"] > 0
 

@@ -1,4 +1,4 @@
-"""Tests of worker processes: if a training crashes or hangs, its job ends but the search goes on.
+"""Tests that a training that crashes or hangs ends only its own job, not the search.
 
 The task of these tests crashes, hangs or raises an exception on command.
 """
@@ -104,13 +104,14 @@ def make_job(
 
 
 def command_failure(folder: Path, failure: str) -> Path:
-    """Make the task fail from its next step on; return the command file, to delete it later."""
+    """Make the task fail from its next step on; return the command file, which the test deletes."""
     file = folder / f"do-{failure}"
     file.touch()
     return file
 
 
 def are_equal(first: JobResult, second: JobResult) -> bool:
+    """Whether two results have the same losses, steps, engine and stop, to the bit."""
     return (
         (first.loss, first.steps, first.engine, first.stopped)
         == (second.loss, second.steps, second.engine, second.stopped)

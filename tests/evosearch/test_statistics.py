@@ -78,12 +78,12 @@ def test_a_stratified_interval_covers_the_mean_and_is_narrower_than_the_interval
     noise = np.array(noise_std)[:, None] * rng.normal(size=(1000, 4, seeds))
     experiments = true_means[:, None] + noise
     stratified = [stratified_interval(scores.tolist(), 0.0) for scores in experiments]
-    coverage = np.mean([i.low <= true_means.mean() <= i.high for i in stratified])
+    coverage = np.mean([low <= true_means.mean() <= high for _, low, high in stratified])
     # With two seeds of unequal noise the coverage is a little below 0.95.
     assert coverage > 0.92
     of_seed_means = [interval(scores.mean(axis=0).tolist(), 0.0) for scores in experiments]
-    width = np.median([i.high - i.low for i in stratified])
-    width_of_seed_means = np.median([i.high - i.low for i in of_seed_means])
+    width = np.median([high - low for _, low, high in stratified])
+    width_of_seed_means = np.median([high - low for _, low, high in of_seed_means])
     assert width < width_of_seed_means
     has_equal_noise = len(set(noise_std)) == 1
     if seeds == 2 and has_equal_noise:

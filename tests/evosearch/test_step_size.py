@@ -69,7 +69,7 @@ def test_with_keep_step_size_a_child_with_another_structure_has_the_parents_step
 
 
 def test_constants_of_a_rescaled_program_are_in_the_range_of_float32() -> None:
-    """A very small step size is increased only as far as this range allows."""
+    """A very small step size is increased only as far as the range of float32 allows."""
     program = parse(
         "def train(w, g, lr):\n    lr = lr * 1e30\n    x = g * 1e-38\n    x = x * 1e-37\n"
         "    update = x * lr\n    return update\n"

@@ -68,7 +68,7 @@ def write_task_file(directory: Path, text: str) -> None:
 
 
 def clear_cache_of_tasks() -> None:
-    """Clear the cache of loaded tasks, so that the next command loads its tasks as if started."""
+    """Clear the cache of loaded tasks, so that the next command loads its tasks from files."""
     _load.cache_clear()
 
 
@@ -79,7 +79,10 @@ COMMANDS_THAT_LOAD_TASKS = {
     "simplify by id": ("simplify", "RUN", "1"),
     "search": ("search", "RUN/config.toml", "--out", "RUN/new"),
 }
-"""Arguments of commands that load the tasks of a run or a configuration, by test name."""
+"""Arguments of commands that load the tasks of a run or a configuration, by name of the test case.
+
+`RUN` means the run's directory.
+"""
 COMMANDS_THAT_LOAD_NO_TASKS = {
     "status": ("status", "RUN"),
     "check": ("check", "RUN"),
@@ -95,7 +98,7 @@ COMMANDS_THAT_LOAD_NO_TASKS = {
     "algebra": ("simplify", "RUN", "--algebra-only"),
     "other tasks": ("simplify", "RUN", "--task", "nothing"),
 }
-"""Arguments of commands that take a run and do not load the run's tasks, by test name."""
+"""Arguments of commands that take a run and do not load its tasks, by name of the test case."""
 
 
 @pytest.mark.parametrize("command", COMMANDS_THAT_LOAD_TASKS)

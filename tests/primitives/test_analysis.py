@@ -33,7 +33,7 @@ def test_raw_lion_has_one_live_state_and_twelve_live_statements():
 
 
 def test_pruned_lion_has_one_live_state():
-    assert [p.name for p in live(PRUNED_LION).states] == ["v"]
+    assert [state.name for state in live(PRUNED_LION).states] == ["v"]
     assert "cosh" not in str(live(PRUNED_LION))
 
 
@@ -49,7 +49,7 @@ def test_zoo_programs_have_no_dead_statements(name):
 
 def test_a_state_read_only_by_itself_is_dead():
     program = parse("def train(w, g, m, v):\n  m = m * 0.9\n  v = g + v\n  return v, m, v")
-    assert [p.name for p in live(program).states] == ["v"]
+    assert [state.name for state in live(program).states] == ["v"]
 
 
 def test_states_that_feed_only_each_other_are_dead():

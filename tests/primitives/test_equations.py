@@ -75,7 +75,7 @@ def symbols_of(name, index):
 
 def value_of(name, index, values):
     """Return the value of a variable, or 0.0 if `values` has none of the variable's symbols."""
-    return next((values[s] for s in symbols_of(name, index) if s in values), 0.0)
+    return next((values[text] for text in symbols_of(name, index) if text in values), 0.0)
 
 
 def trajectory(program, inputs, perturbation=0.0):

@@ -28,7 +28,9 @@ from tests.strategies import constants, operands, programs
 
 def rename_variables(program, rng):
     """Rename every variable, with a separate name for each assignment."""
-    schedule_inputs = {p.name for p in program.parameters[2:]} - set(program.returns[1:])
+    schedule_inputs = {parameter.name for parameter in program.parameters[2:]} - set(
+        program.returns[1:]
+    )
     parameters = tuple(
         p if p.name in schedule_inputs else p._replace(name=f"p{i}")
         for i, p in enumerate(program.parameters)
@@ -195,7 +197,9 @@ def programs_and_edited_copies(draw, source):
     program = draw(source)
     part = draw(st.sampled_from(["statement", "statement", "statement", "update", "initial value"]))
     if part == "update":
-        names = [p.name for p in program.parameters] + [s.target for s in program.statements]
+        names = [parameter.name for parameter in program.parameters] + [
+            statement.target for statement in program.statements
+        ]
         returns = (draw(st.sampled_from(names)), *program.returns[1:])
         return program, Program(program.parameters, program.statements, returns)
     if part == "initial value":
@@ -205,7 +209,7 @@ def programs_and_edited_copies(draw, source):
         parameters = tuple(changed_state if p == state else p for p in program.parameters)
         return program, Program(parameters, program.statements, program.returns)
     index = draw(st.sampled_from(analyse(program).live_statements or (0,)))
-    variables_before = [p.name for p in program.parameters]
+    variables_before = [parameter.name for parameter in program.parameters]
     variables_before += [s.target for s in program.statements[:index]]
     environment = {name: kind for name, kind in check(program).items() if name in variables_before}
     op = OPS[program.statements[index].op]

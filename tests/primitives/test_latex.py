@@ -197,7 +197,7 @@ def test_a_long_operand_that_a_formula_repeats_gets_a_symbol():
 
 
 def test_the_equation_of_the_weights_is_last_and_replaces_a_long_update_by_a_symbol():
-    equation = weight_equation("u = " + " + ".join(f"sin(g + {n})" for n in range(9)))
+    equation = weight_equation("u = " + " + ".join(f"sin(g + {number})" for number in range(9)))
     assert equation.startswith("w_t &= w_{t-1} - ")
     assert len(equation) < 200
 

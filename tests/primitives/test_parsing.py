@@ -78,7 +78,7 @@ def test_nested_expressions_become_one_op_per_statement():
     program = parse(
         "def f(weight, grad, lr):\n  u = -sign(grad) * lr + weight ** 2 / 3\n  return u"
     )
-    assert [s.op for s in program.statements] == (
+    assert [statement.op for statement in program.statements] == (
         ["sign", "negative", "multiply", "power", "divide", "add"]
     )
 

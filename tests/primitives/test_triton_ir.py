@@ -67,7 +67,7 @@ def test_triton_accepts_the_full_op_set_with_its_fused_pairs():
 @settings(max_examples=5)
 @given(st.lists(programs(min_statements=4), min_size=1, max_size=4))
 def test_triton_accepts_the_ops_of_random_programs(batch):
-    assert_triton_accepts({s.op for program in batch for s in program.statements})
+    assert_triton_accepts({statement.op for program in batch for statement in program.statements})
 
 
 @pytest.mark.parametrize("others", [[], ["add", "where", "norm"]], ids=len)

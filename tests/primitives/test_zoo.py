@@ -86,7 +86,9 @@ def test_zoo_header_has_title_idea_paper_and_defaults(name):
 def test_zoo_defaults_appear_as_constants_in_the_program(name):
     """A default of 1 may be missing, because a factor of 1 needs no statement."""
     program = zoo.load(name)
-    constants = [arg for s in program.statements for arg in s.args if isinstance(arg, float)]
+    constants = [
+        arg for statement in program.statements for arg in statement.args if isinstance(arg, float)
+    ]
     initial_values = [state.initial for state in program.states]
     magnitudes = {abs(number) for number in (*constants, *initial_values)} | {1.0}
     assert {value for _, value in zoo.entry(name).hyperparameters} <= magnitudes

@@ -64,7 +64,7 @@ def test_an_edit_with_a_noisy_cost_is_rejected() -> None:
 
 
 def test_an_edit_that_is_unlikely_to_be_accepted_is_rejected_before_the_last_look() -> None:
-    """Most costs just below the limit are rejected early, but hardly any costs of zero."""
+    """Most edits with a cost just below the limit are rejected early; few without cost are."""
     zero_costs = [draw_costs(seed, 0.0, 0.05) for seed in range(200)]
     decisions = [decide_on(costs + 0.9 * LIMIT) for costs in zero_costs]
     rejections = [decision for decision in decisions if not decision.accepted]

@@ -83,6 +83,7 @@ FOUR_OPS = (
 
 
 def ops_of(program: Program) -> set[str]:
+    """Return the names of a program's ops, each once."""
     return set(program.ops)
 
 
@@ -105,9 +106,9 @@ def test_statements_are_removed_in_order_of_cost() -> None:
 
 
 def test_the_sum_of_the_costs_of_all_removals_is_limited() -> None:
-    """Removing one statement costs 0.006, less than the limit of 0.01, but removing two does not.
+    """Removing one statement costs 0.006, less than the limit of 0.01; removing two costs 0.012.
 
-    Costs are measured against the original program.
+    Costs are measured relative to the original program, so only one statement may be removed.
     """
     true_score = score_of_ops(sin=0.006, tanh=0.006, arctan=0.006, multiply=1.0)
     tester, steps = make_tester(FOUR_OPS, true_score)
@@ -157,7 +158,7 @@ def test_screening_decisions_and_confirmation_use_different_seeds() -> None:
 
 
 def test_statements_untested_at_the_deadline_are_kept() -> None:
-    """The first removal is accepted before the deadline; the deadline passes after this removal."""
+    """The first removal is accepted before the deadline, and the next is due after the deadline."""
     seconds = 0.0
     tester, steps = make_tester(FOUR_OPS, score_of_ops(multiply=1.0))
     tester.deadline = 60.0
@@ -230,7 +231,7 @@ def test_constants_are_rounded_to_the_fewest_digits_that_cost_nothing(
 def test_constants_are_rounded_in_one_step_if_the_deciding_tasks_accept_it(
     tolerance: float, rounded: str, step_count: int
 ) -> None:
-    """Screening proposes 0.9 and 0.06. If this is rejected, each constant is rounded in a step."""
+    """Screening proposes 0.9 and 0.06; if both cannot be accepted, each is rounded in a step."""
     program = simplify_by_algebra(parse(MOMENTUM.replace("m * lr", "m * 0.0571"))).program
     screening = FakeTrainings(program, score_of_largest_constant(0.9187, 0.05))
     deciding = FakeTrainings(program, score_of_largest_constant(0.9187, tolerance))

@@ -279,7 +279,9 @@ def subpatterns(pattern):
 def bindings(equation, context):
     """Yield the bindings of an equation's variables for which its conditions are proved."""
     patterns = list(subpatterns(equation.left))
-    variables = list(dict.fromkeys(p for p in patterns if isinstance(p, Variable)))
+    variables = list(
+        dict.fromkeys(pattern for pattern in patterns if isinstance(pattern, Variable))
+    )
     families = list(dict.fromkeys(p.family for p in patterns if isinstance(p, FamilyCall)))
     nodes = [graph_with(text, context.nodes)[1] for text in OPERANDS]
     values = [[node for node in nodes if variable.may_match(node)] for variable in variables]

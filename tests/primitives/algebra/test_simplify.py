@@ -65,7 +65,7 @@ def test_each_step_starts_at_the_result_of_the_previous_one_and_is_not_longer(pr
     derived = [program, *(step.after for step in derivation.steps)]
     assert [step.before for step in derivation.steps] == derived[:-1]
     assert derived[-1] == derivation.program
-    lengths = [len(p.statements) for p in derived]
+    lengths = [len(program.statements) for program in derived]
     assert lengths == sorted(lengths, reverse=True)
 
 
@@ -230,7 +230,11 @@ def test_simplification_keeps_the_kinds_of_states(program):
 
 def test_unused_schedule_inputs_are_removed():
     program = parse("def train(w, g, lr, t):\n  x = t - t\n  u = g * lr + x\n  return u")
-    assert [p.name for p in simplify(program).program.parameters] == ["w", "g", "lr"]
+    assert [parameter.name for parameter in simplify(program).program.parameters] == [
+        "w",
+        "g",
+        "lr",
+    ]
 
 
 def test_simplification_keeps_the_update_of_each_op():

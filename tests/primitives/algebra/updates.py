@@ -21,7 +21,7 @@ UNDERFLOWING_OPS |= {"reciprocal", "clip", "clip_by_rms"}
 
 def with_distinct_names(program):
     """Return `program` with a different name for each value: `value0`, `value1`, ..."""
-    value_names = {p.name: p.name for p in program.parameters}
+    value_names = {parameter.name: parameter.name for parameter in program.parameters}
     statements = []
     for index, (target, op, args) in enumerate(program.statements):
         args = tuple(value_names[arg] if isinstance(arg, str) else arg for arg in args)
@@ -30,7 +30,9 @@ def with_distinct_names(program):
     update = value_names[program.update]
     statements.append(Statement("final_update", "identity", (update,)))
     states = program.returns[1:]
-    statements += [Statement(f"next_{s}", "identity", (value_names[s],)) for s in states]
+    statements += [
+        Statement(f"next_{state}", "identity", (value_names[state],)) for state in states
+    ]
     statements += [Statement(s, "identity", (f"next_{s}",)) for s in states]
     return Program(program.parameters, tuple(statements), ("final_update", *states))
 
@@ -63,7 +65,9 @@ def random_arrays(rng, stream_name):
     """Return random arrays of all `SHAPES` with the magnitudes of a stream."""
     arrays = {key: rng.normal(size=shape) for key, shape in SHAPES.items()}
     if stream_name == "mixed":
-        arrays = {k: x * 10.0 ** rng.uniform(-12, 12, x.shape) for k, x in arrays.items()}
+        arrays = {
+            key: array * 10.0 ** rng.uniform(-12, 12, array.shape) for key, array in arrays.items()
+        }
     return {key: array * SCALES.get(stream_name, 1.0) for key, array in arrays.items()}
 
 

@@ -353,7 +353,9 @@ def test_learning_rate_schedulers_of_pytorch_scale_the_update(name):
             for param, initial_param in zip(params, initial, strict=True):
                 param.copy_(initial_param)
         train(optimizer, params, [2])
-        return optimizer, [(a - b).detach() for a, b in zip(params, initial, strict=True)]
+        return optimizer, [
+            (final - start).detach() for final, start in zip(params, initial, strict=True)
+        ]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # PyTorch warns if no scheduler step is taken
@@ -369,7 +371,11 @@ def test_learning_rate_schedulers_of_pytorch_scale_the_update(name):
 
 def test_initial_values_of_states_are_arguments():
     name = "eg_step_size"
-    positions = [p for h in roles(zoo.load(name)).hyperparameters for p in h.positions]
+    positions = [
+        position
+        for hyperparameter in roles(zoo.load(name)).hyperparameters
+        for position in hyperparameter.positions
+    ]
     assert any(index == INITIAL for index, _ in positions)
     params = random_parameters()
     optimizer = optimizer_class(name)(params, initial_size=2.0)

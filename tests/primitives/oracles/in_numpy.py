@@ -10,9 +10,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from tests.primitives.oracles import single
+from tests.primitives.oracles import as_float32
 
-B1, B2, EPS, RATE = single(0.9), single(0.999), single(1e-8), single(1e-3)
+B1, B2, EPS, LEARNING_RATE = as_float32(0.9), as_float32(0.999), as_float32(1e-8), as_float32(1e-3)
 
 
 def average(memory, name, x, beta):
@@ -21,7 +21,7 @@ def average(memory, name, x, beta):
     return memory[name]
 
 
-def discounted(past, beta):
+def discounted_sum(past, beta):
     """Return the sum over k of beta^k times the value k steps ago; the last value is the newest."""
     return sum(beta**age * x for age, x in enumerate(reversed(past)))
 
@@ -35,40 +35,40 @@ def adamw_paper(memory, w, g, t):
     """Chen et al. 2023, program 4, with 0 / 0 = 0."""
     m = average(memory, "m", g, B1)
     v = average(memory, "v", g * g, B2)
-    return RATE * (ratio(m, np.sqrt(v)) + single(0.01) * w)
+    return LEARNING_RATE * (ratio(m, np.sqrt(v)) + as_float32(0.01) * w)
 
 
 def eadam(memory, w, g, t):
     """Yuan and Gao 2020: v_t = beta2 v_(t-1) + (1 - beta2) g^2 + epsilon."""
     past = memory.setdefault("past", [])
     past.append(g)
-    m_hat = (1 - B1) * discounted(past, B1) / (1 - B1**t)
+    m_hat = (1 - B1) * discounted_sum(past, B1) / (1 - B1**t)
     epsilons = EPS * (1 - B2**t) / (1 - B2)
-    v = (1 - B2) * discounted([x**2 for x in past], B2) + epsilons
-    return RATE * m_hat / np.sqrt(v / (1 - B2**t))
+    v = (1 - B2) * discounted_sum([x**2 for x in past], B2) + epsilons
+    return LEARNING_RATE * m_hat / np.sqrt(v / (1 - B2**t))
 
 
 def adax(memory, w, g, t):
     """Li et al. 2020; sqrt(v) + epsilon is corrected as a whole, as in the authors' code."""
-    beta2 = single(1e-4)
+    beta2 = as_float32(1e-4)
     past = memory.setdefault("past", [])
     past.append(g * g)
     m = average(memory, "m", g, B1)
-    v = beta2 * discounted(past, 1 + beta2)
+    v = beta2 * discounted_sum(past, 1 + beta2)
     correction = (1 + beta2) ** t - 1
-    return single(1.5e-3) * np.sqrt(correction) * m / (np.sqrt(v) + single(1e-12))
+    return as_float32(1.5e-3) * np.sqrt(correction) * m / (np.sqrt(v) + as_float32(1e-12))
 
 
 def amos(memory, w, g, t):
     """Tian and Parikh 2022, algorithm 1, with states reduced over the second-to-last axis."""
     axis = -2 if g.ndim >= 2 else None
-    xi, quarter = single(0.01), 0.25
+    xi, quarter = as_float32(0.01), 0.25
     rms = np.sqrt(np.mean(w * w))
     eta = memory.setdefault("eta", rms if rms > 0 else 0.5)
     b = memory.get("b", 0.0)
     g2 = np.mean(g * g, axis=axis, keepdims=True)
     v_hat = average(memory, "v", g2, B2) / (1 - B2**t)
-    v_hat = np.maximum(v_hat, single(2.3509887e-38) / (1 - B2**t))
+    v_hat = np.maximum(v_hat, as_float32(2.3509887e-38) / (1 - B2**t))
     c = (1 + quarter * np.sqrt(xi) * b) ** -0.5
     d = (1 + quarter * np.sqrt(xi * eta) * b) ** -1.0
     gamma = c * g2 / v_hat * xi**2
@@ -92,25 +92,25 @@ def adam_accumulated(memory, w, g, t):
     cycle = t // micro_batches
     m_hat = memory["m"] / (1 - B1**cycle)
     v_hat = memory["v"] / (1 - B2**cycle)
-    return RATE * m_hat / (np.sqrt(v_hat) + EPS)
+    return LEARNING_RATE * m_hat / (np.sqrt(v_hat) + EPS)
 
 
 def adam_corrected_decay(memory, w, g, t):
     """Shazeer and Stern 2018, section 7.1."""
     decay = B2 * (1 - B2 ** (t - 1)) / (1 - B2**t)
-    return RATE * g / (np.sqrt(average(memory, "v", g * g, decay)) + EPS)
+    return LEARNING_RATE * g / (np.sqrt(average(memory, "v", g * g, decay)) + EPS)
 
 
 def adam_power_decay(memory, w, g, t):
     """Shazeer and Stern 2018, section 7.2."""
-    decay = 1 - float(t) ** -single(0.8)
-    return RATE * g / (np.sqrt(average(memory, "v", g * g, decay)) + EPS)
+    decay = 1 - float(t) ** -as_float32(0.8)
+    return LEARNING_RATE * g / (np.sqrt(average(memory, "v", g * g, decay)) + EPS)
 
 
 def adafactor_scaled(memory, g, t):
     """Shazeer and Stern 2018, algorithms 4 (matrices, with sums of rows and columns) and 5."""
-    decay = 1 - float(t) ** -single(0.8)
-    g2 = g * g + single(1e-30)
+    decay = 1 - float(t) ** -as_float32(0.8)
+    g2 = g * g + as_float32(1e-30)
     if g.ndim >= 2:
         rows = average(memory, "rows", g2.sum(axis=-1, keepdims=True), decay)
         columns = average(memory, "columns", g2.sum(axis=-2, keepdims=True), decay)
@@ -123,7 +123,7 @@ def adafactor_scaled(memory, g, t):
 
 def adafactor(memory, w, g, t):
     """Shazeer and Stern 2018, algorithms 4 to 6."""
-    step = max(single(1e-3), np.sqrt(np.mean(w * w))) * min(single(0.01), t**-0.5)
+    step = max(as_float32(1e-3), np.sqrt(np.mean(w * w))) * min(as_float32(0.01), t**-0.5)
     return step * adafactor_scaled(memory, g, t)
 
 
@@ -134,7 +134,7 @@ def adafactor_momentum(memory, w, g, t):
 
 def adafactor_external(memory, w, g, t):
     """Shazeer and Stern 2018, section 7, with an external step size."""
-    return RATE * adafactor_scaled(memory, g, t)
+    return LEARNING_RATE * adafactor_scaled(memory, g, t)
 
 
 def cautious_lion(memory, w, g, t):
@@ -144,22 +144,22 @@ def cautious_lion(memory, w, g, t):
     """
     old_m = memory.get("m", np.zeros_like(g))
     direction = np.sign(B1 * old_m + (1 - B1) * g)
-    average(memory, "m", g, single(0.99))
+    average(memory, "m", g, as_float32(0.99))
     mask = direction * g > 0
-    masked = np.where(mask, direction, 0.0) / max(mask.sum() / mask.size, single(1e-3))
-    return single(1e-4) * (masked + single(0.1) * w)
+    masked = np.where(mask, direction, 0.0) / max(mask.sum() / mask.size, as_float32(1e-3))
+    return as_float32(1e-4) * (masked + as_float32(0.1) * w)
 
 
 def row_adagrad(memory, w, g, t):
     """Gupta et al. 2014: one accumulator for each row, which sums the row's mean squares."""
     rows = np.mean(g * g, axis=-1, keepdims=True) if g.ndim >= 2 else g * g
     memory["v"] = memory.get("v", 0.0) + rows
-    return single(0.01) * ratio(g, np.sqrt(memory["v"]))
+    return as_float32(0.01) * ratio(g, np.sqrt(memory["v"]))
 
 
 def exponentiated_gradient(memory, w, g, t):
     """Kivinen and Warmuth 1997, EG without normalisation: w <- w exp(-rate g)."""
-    return w - w * np.exp(-single(0.1) * g)
+    return w - w * np.exp(-as_float32(0.1) * g)
 
 
 def newton_schulz(x):
@@ -176,7 +176,7 @@ def newton_schulz(x):
 
 def scion(memory, w, g, t):
     """Pethick et al. 2025, algorithm 2 (constrained): spectral norm, one radius for all arrays."""
-    radius, step = 1 / single(0.02), single(0.0122) * single(0.02)
+    radius, step = 1 / as_float32(0.02), as_float32(0.0122) * as_float32(0.02)
     boundary_point = -radius * newton_schulz(average(memory, "d", g, B1))
     return w - ((1 - step) * w + step * boundary_point)
 
@@ -185,7 +185,7 @@ def orthogonal_sgdm(memory, w, g, t):
     """Tuddenham et al. 2022: SGD with momentum on orthogonalized gradients."""
     past = memory.setdefault("past", [])
     past.append(newton_schulz(g))
-    return single(0.01) * discounted(past, B1)
+    return as_float32(0.01) * discounted_sum(past, B1)
 
 
 def each_array(rule):
@@ -217,11 +217,11 @@ def eg_step_size(weights):
         gradient, momentum = flatten(grads), flatten(momenta)
         product_of_norms = np.linalg.norm(gradient) * np.linalg.norm(momentum)
         cosine = gradient @ momentum / product_of_norms if product_of_norms else 0.0
-        step_size = np.clip(step_size * np.exp(single(1e-3) * cosine), single(0.1), 10.0)
+        step_size = np.clip(step_size * np.exp(as_float32(1e-3) * cosine), as_float32(0.1), 10.0)
         for key, grad in grads.items():
             agreement = np.sign(averages[key] * grad)
-            gains[key] = gains[key] * np.exp(single(0.01) * agreement)
-            gains[key] = np.clip(gains[key], single(0.01), 100.0)
+            gains[key] = gains[key] * np.exp(as_float32(0.01) * agreement)
+            gains[key] = np.clip(gains[key], as_float32(0.01), 100.0)
             averages[key] = B1 * averages[key] + (1 - B1) * grad
             momenta[key] = B1 * momenta[key] + gains[key] * grad
         return {key: step_size * momenta[key] for key in weights}

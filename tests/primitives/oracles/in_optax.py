@@ -6,25 +6,27 @@ import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
 
-from tests.primitives.oracles import single
+from tests.primitives.oracles import as_float32
 
-B1, B2, EPS = single(0.9), single(0.999), single(1e-8)
+B1, B2, EPS = as_float32(0.9), as_float32(0.999), as_float32(1e-8)
 ADAM = {"b1": B1, "b2": B2, "eps": EPS}
 
 
 def adafactor(learning_rate, **options):
+    """Return optax's Adafactor with the constants of the paper, factored for all matrices."""
     return optax.adafactor(
         learning_rate,
         min_dim_size_to_factor=1,
-        decay_rate=single(0.8),
+        decay_rate=as_float32(0.8),
         clipping_threshold=1.0,
-        eps=single(1e-30),
+        eps=as_float32(1e-30),
         **options,
     )
 
 
 def relative_step(count):
-    return jnp.minimum(single(1e-2), (count + 1.0) ** -0.5)
+    """Return the learning rate of the paper for the step after `count` steps."""
+    return jnp.minimum(as_float32(1e-2), (count + 1.0) ** -0.5)
 
 
 def muon_of_matrices():
@@ -44,54 +46,60 @@ def muon_of_matrices():
         return jax.tree.map(lambda _: numbers, tree)
 
     muon = optax.contrib.muon(
-        single(0.02),
+        as_float32(0.02),
         (3.4445, -4.775, 2.0315),
-        beta=single(0.95),
+        beta=as_float32(0.95),
         eps=1e-30,  # makes 0 / (0 + eps) zero, since 0 / 0 is 0 in programs
         muon_weight_dimension_numbers=dimension_numbers,
     )
 
     def update(grads, state, params):
         updates, state = muon.update(as_matrices(grads), state, as_matrices(params))
-        return jax.tree.map(lambda u, w: u.reshape(w.shape), updates, params), state
+        return jax.tree.map(
+            lambda update, weights: update.reshape(weights.shape), updates, params
+        ), state
 
     return optax.GradientTransformation(lambda params: muon.init(as_matrices(params)), update)
 
 
 OPTIMIZERS = {
     "adabelief": lambda: optax.adabelief(
-        single(1e-3), B1, B2, eps=single(1e-16), eps_root=single(1e-16)
+        as_float32(1e-3), B1, B2, eps=as_float32(1e-16), eps_root=as_float32(1e-16)
     ),
-    "adadelta": lambda: optax.adadelta(1.0, rho=B1, eps=single(1e-6)),
+    "adadelta": lambda: optax.adadelta(1.0, rho=B1, eps=as_float32(1e-6)),
     "adafactor": lambda: adafactor(relative_step),
-    "adafactor_external": lambda: adafactor(single(1e-3), multiply_by_parameter_scale=False),
+    "adafactor_external": lambda: adafactor(as_float32(1e-3), multiply_by_parameter_scale=False),
     "adafactor_momentum": lambda: adafactor(relative_step, momentum=B1, dtype_momentum=jnp.float64),
-    "adagrad": lambda: optax.adagrad(single(0.01), single(0.1), eps=single(1e-7)),
-    "adam": lambda: optax.adam(single(1e-3), **ADAM),
-    "adam_corrected_decay": lambda: optax.adam(single(1e-3), b1=0.0, b2=B2, eps=EPS),
-    "adam_no_momentum": lambda: optax.adam(single(1e-3), b1=0.0, b2=B2, eps=EPS),
-    "adamax": lambda: optax.adamax(single(2e-3), **ADAM),
-    "adamw": lambda: optax.adamw(single(1e-3), **ADAM, weight_decay=single(0.01)),
-    "amsgrad": lambda: optax.amsgrad(single(1e-3), **ADAM),
-    "lamb": lambda: optax.lamb(single(1e-3), B1, B2, eps=single(1e-6), weight_decay=single(0.01)),
-    "lars": lambda: optax.lars(
-        1.0, weight_decay=single(5e-4), trust_coefficient=single(1e-3), momentum=B1
+    "adagrad": lambda: optax.adagrad(as_float32(0.01), as_float32(0.1), eps=as_float32(1e-7)),
+    "adam": lambda: optax.adam(as_float32(1e-3), **ADAM),
+    "adam_corrected_decay": lambda: optax.adam(as_float32(1e-3), b1=0.0, b2=B2, eps=EPS),
+    "adam_no_momentum": lambda: optax.adam(as_float32(1e-3), b1=0.0, b2=B2, eps=EPS),
+    "adamax": lambda: optax.adamax(as_float32(2e-3), **ADAM),
+    "adamw": lambda: optax.adamw(as_float32(1e-3), **ADAM, weight_decay=as_float32(0.01)),
+    "amsgrad": lambda: optax.amsgrad(as_float32(1e-3), **ADAM),
+    "lamb": lambda: optax.lamb(
+        as_float32(1e-3), B1, B2, eps=as_float32(1e-6), weight_decay=as_float32(0.01)
     ),
-    "lion": lambda: optax.lion(single(1e-4), B1, single(0.99), weight_decay=single(0.1)),
+    "lars": lambda: optax.lars(
+        1.0, weight_decay=as_float32(5e-4), trust_coefficient=as_float32(1e-3), momentum=B1
+    ),
+    "lion": lambda: optax.lion(
+        as_float32(1e-4), B1, as_float32(0.99), weight_decay=as_float32(0.1)
+    ),
     "momentum": lambda: optax.sgd(1.0, momentum=B1),
     "momentum_accumulated": lambda: optax.MultiSteps(
         optax.sgd(1.0, momentum=B1), 4, accumulator_dtype=jnp.float64
     ),
     "muon": muon_of_matrices,
-    "nadam": lambda: optax.nadam(single(2e-3), **ADAM),
+    "nadam": lambda: optax.nadam(as_float32(2e-3), **ADAM),
     "nesterov": lambda: optax.sgd(1.0, momentum=B1, nesterov=True),
-    "rmsprop": lambda: optax.rmsprop(single(1e-3), decay=B1, eps=EPS, eps_in_sqrt=True),
+    "rmsprop": lambda: optax.rmsprop(as_float32(1e-3), decay=B1, eps=EPS, eps_in_sqrt=True),
     "sgd": lambda: optax.sgd(1.0),
-    "sign_sgd": lambda: optax.sign_sgd(single(1e-4)),
-    "signum": lambda: optax.signum(single(1e-4), beta=B1),
+    "sign_sgd": lambda: optax.sign_sgd(as_float32(1e-4)),
+    "signum": lambda: optax.signum(as_float32(1e-4), beta=B1),
     "yogi": lambda: optax.chain(
-        optax.scale_by_yogi(B1, B2, single(1e-3), initial_accumulator_value=single(1e-6)),
-        optax.scale_by_learning_rate(single(0.01)),
+        optax.scale_by_yogi(B1, B2, as_float32(1e-3), initial_accumulator_value=as_float32(1e-6)),
+        optax.scale_by_learning_rate(as_float32(0.01)),
     ),
 }
 

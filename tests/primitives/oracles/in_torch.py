@@ -3,21 +3,29 @@
 PyTorch is imported when an oracle is created, because the fast tests run without PyTorch.
 """
 
-from tests.primitives.oracles import single
+from tests.primitives.oracles import as_float32
 
-BETAS = (single(0.9), single(0.999))
-ADAM = {"lr": single(1e-3), "eps": single(1e-8)}
+BETAS = (as_float32(0.9), as_float32(0.999))
+ADAM = {"lr": as_float32(1e-3), "eps": as_float32(1e-8)}
 
 OPTIMIZERS = {
-    "adadelta": lambda optim, p: optim.Adadelta(p, 1.0, rho=single(0.9), eps=single(1e-6)),
-    "adam": lambda optim, p: optim.Adam(p, betas=BETAS, **ADAM),
-    "adam_l2": lambda optim, p: optim.Adam(p, betas=BETAS, weight_decay=single(0.01), **ADAM),
-    "adam_no_momentum": lambda optim, p: optim.Adam(p, betas=(0.0, BETAS[1]), **ADAM),
-    "adamax": lambda optim, p: optim.Adamax(p, single(2e-3), betas=BETAS, eps=single(1e-8)),
-    "adamw": lambda optim, p: optim.AdamW(p, betas=BETAS, weight_decay=single(0.01), **ADAM),
-    "momentum": lambda optim, p: optim.SGD(p, 1.0, momentum=BETAS[0]),
-    "nesterov": lambda optim, p: optim.SGD(p, 1.0, momentum=BETAS[0], nesterov=True),
-    "sgd": lambda optim, p: optim.SGD(p, 1.0),
+    "adadelta": lambda optim, params: optim.Adadelta(
+        params, 1.0, rho=as_float32(0.9), eps=as_float32(1e-6)
+    ),
+    "adam": lambda optim, params: optim.Adam(params, betas=BETAS, **ADAM),
+    "adam_l2": lambda optim, params: optim.Adam(
+        params, betas=BETAS, weight_decay=as_float32(0.01), **ADAM
+    ),
+    "adam_no_momentum": lambda optim, params: optim.Adam(params, betas=(0.0, BETAS[1]), **ADAM),
+    "adamax": lambda optim, params: optim.Adamax(
+        params, as_float32(2e-3), betas=BETAS, eps=as_float32(1e-8)
+    ),
+    "adamw": lambda optim, params: optim.AdamW(
+        params, betas=BETAS, weight_decay=as_float32(0.01), **ADAM
+    ),
+    "momentum": lambda optim, params: optim.SGD(params, 1.0, momentum=BETAS[0]),
+    "nesterov": lambda optim, params: optim.SGD(params, 1.0, momentum=BETAS[0], nesterov=True),
+    "sgd": lambda optim, params: optim.SGD(params, 1.0),
 }
 
 
