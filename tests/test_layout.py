@@ -26,7 +26,10 @@ FOLDERS = {
         "cli",
     ),
 }
-"""The folders of each package; a folder may import from itself and from earlier folders."""
+"""The folders of each package; a folder may import from itself and from earlier folders.
+
+`""` stands for the modules at the top of the package.
+"""
 IMPORTS_FROM_GRAPH = {"primitives.parsing", "primitives.zoo"}
 """Top-level modules of `primitives` that import from `graph`, because they check kinds."""
 REEXPORTING = {"primitives", "proxies", "evosearch", "evosearch.__main__", "proxies.loading"}
@@ -127,7 +130,7 @@ def test_primitives_has_at_most_12_modules_and_folders_at_its_top():
     assert len(entries) <= 12
 
 
-def test_the_function_imports_finds_imports_inside_functions(tmp_path):
+def test_imports_inside_functions_are_found(tmp_path):
     source = tmp_path / "module.py"
     source.write_text("def f():\n    import evosearch.cli\n    from proxies.data import x\n")
     assert set(imports(source)) == {"evosearch.cli", "proxies.data"}

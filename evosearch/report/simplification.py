@@ -43,12 +43,16 @@ def step_section(number: int, step: Step) -> Section:
 
 
 def format_cost(cost: Cost) -> str:
-    """Return `costs -0.054 log loss (-0.061 to -0.046, 95% each side), on 32 seeds of 4 tasks`."""
+    """Return a cost as text.
+
+    For example: `costs -0.054 log loss (-0.061 to -0.046, one-sided 95% bounds), on 32 seeds of 4
+    tasks; fitness +0.070`.
+    """
     fitness = "" if cost.fitness is None else f"; fitness {cost.fitness:+.3f}"
     tasks = len(cost.per_task)
     return (
-        f"costs {cost.mean:+.4f} log loss ({cost.low:+.4f} to {cost.high:+.4f}, 95% each side), on "
-        f"{cost.seeds} seeds of {tasks} task{'s' * (tasks != 1)}{fitness}"
+        f"costs {cost.mean:+.4f} log loss ({cost.low:+.4f} to {cost.high:+.4f}, one-sided 95% "
+        f"bounds), on {cost.seeds} seeds of {tasks} task{'s' * (tasks != 1)}{fitness}"
     )
 
 
@@ -107,8 +111,8 @@ def _verdict_sentence(simplification: Simplification) -> str:
     if simplification.unconfirmed:
         tasks = ", ".join(simplification.unconfirmed)
         return (
-            f"Not shown to cost less than {mean_limit} in the mean, {task_limit} on each task: "
-            f"{tasks}."
+            f"The cost is not shown to be below {mean_limit} in the mean and below {task_limit} on "
+            f"each task. The bound is too high for: {tasks}."
         )
     return (
         f"The program costs less than {mean_limit} in the mean and less than {task_limit} on each "
@@ -120,10 +124,10 @@ def _ablations_section(simplification: Simplification) -> Section:
     """Return the cost of leaving out each statement: in the mean, and on the worst task."""
     columns = (
         Column("statement", wraps=True, min_width=12),  # the only column that shrinks
-        Column("instead"),
+        Column("replaced by"),
         Column("cost, 95% bounds", ""),
-        Column("most", "+.3f"),
-        Column("on"),
+        Column("max cost", "+.3f"),
+        Column("on task"),
     )
     rows = []
     for ablation in simplification.ablations:

@@ -2,8 +2,8 @@
 
 A rewrite is accepted if the program gets shorter, or if the number of statements stays the same and
 the statements become less nested. In addition, both sides of the rewrite must agree numerically on
-probe streams. Finally, the program is written in a canonical form, so that equal programs get equal
-texts.
+probes, which are sequences of synthetic weights and gradients. Finally, the program is written in a
+canonical form, so that equal programs get equal texts.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def simplify(program: Program, *, within: Domain = Domain.REAL, strict: bool = F
 
     Args:
         program: a valid program.
-        within: the narrowest domain on which a rule may hold. `Domain.ALWAYS` admits only rules
-            that hold for every float32.
+        within: the narrowest domain that is accepted; rules that hold only on narrower domains are
+            not used. `Domain.ALWAYS` accepts only rules that hold for every float32.
         strict: whether a rewrite that fails its numeric check raises an error. By default the
             rewrite is rejected and its rule is listed in `Derivation.refused`.
 
@@ -127,14 +127,15 @@ class _Simplifier:
 
     Attributes:
         program: the current program.
-        within: the narrowest domain on which a rule may hold.
+        within: the narrowest domain that is accepted.
         strict: whether a failed numeric check raises an error.
         nodes: the factory of nodes.
         context: the graph of the current program.
         names: preferred names of the values of nodes.
         steps: the steps so far.
         refused: names of the rules whose rewrites failed their check so far.
-        probe: the values of the current graph on the probe streams; None until they are needed.
+        probe: the values of a graph on the probes, cached: of the current graph or of an earlier
+            graph with the same updates; None until they are needed.
         untried: nodes on which rules on values are still to be tried.
         noncanonical: nodes on which the rules of the canonical form are still to be tried.
     """
@@ -157,7 +158,11 @@ class _Simplifier:
         written = write(self.context, self.program, self.names)
         if len(written.statements) > len(self.program.statements):
             return self._derivation()
-        self._record(written, "written-once", "each value once, copies followed, in one order")
+        self._record(
+            written,
+            "written-once",
+            "each value once, copies replaced by what they copy, in one order",
+        )
         seen = set()
         while self.graph.roots not in seen:
             seen.add(self.graph.roots)
@@ -202,7 +207,7 @@ class _Simplifier:
         self.noncanonical |= changed
         return written
 
-    def _current_probe(self) -> Probe:
+    def _cached_probe(self) -> Probe:
         if self.probe is None:
             self.probe = Probe(self.graph)
         return self.probe
@@ -259,12 +264,16 @@ class _Simplifier:
         if new is old or not may_replace(self.graph, self.nodes, old, new):
             return False
         change = size_change(self.graph, old, new)
-        if change is not None and not _may_improve(change, folds=rule.folds, canonical=canonical):
+        if change is not None and not _may_improve(
+            change, accepts_less_nested=rule.accepts_less_nested, canonical=canonical
+        ):
             return False
         graph = substitute(self.graph, self.nodes, {old: new})
-        if not self._improves(graph, folds=rule.folds, canonical=canonical):
+        if not self._improves(
+            graph, accepts_less_nested=rule.accepts_less_nested, canonical=canonical
+        ):
             return False
-        if not self._current_probe().agrees(old, new, rule.domain):
+        if not self._cached_probe().agrees(old, new, rule.domain):
             self._refuse(rule.name, f"{old!r} = {new!r}")
             return False
         self._transfer_names(old, new)
@@ -276,7 +285,7 @@ class _Simplifier:
         return True
 
     def _transfer_names(self, old: Node, new: Node) -> None:
-        """Give each value rebuilt from `new` the name of the value with `old`."""
+        """Name each value in which `new` replaces `old` as the value was named before."""
         rebuild = rebuilder(self.nodes, {old: new})
         for node in self.graph.live:
             name = self.names.get(node)
@@ -284,17 +293,17 @@ class _Simplifier:
             if name is not None and rebuilt.is_call:
                 self.names.setdefault(rebuilt, name)
 
-    def _improves(self, graph: Graph, *, folds: bool, canonical: bool) -> bool:
+    def _improves(self, graph: Graph, *, accepts_less_nested: bool, canonical: bool) -> bool:
         """Return whether `graph` is better than the current graph.
 
         Args:
             graph: the rewritten graph.
-            folds: whether a less nested graph of the same size is better.
+            accepts_less_nested: whether a less nested graph of the same size is better.
             canonical: whether any graph of the same size is better.
         """
         if graph.size != self.graph.size:
             return graph.size < self.graph.size
-        return canonical or (folds and _nesting(graph) < _nesting(self.graph))
+        return canonical or (accepts_less_nested and _nesting(graph) < _nesting(self.graph))
 
     def _try_states(self, rule: StateRule, graph: Graph, reason: str) -> bool:
         """Switch to `graph` if the program improves and the numeric check passes.
@@ -309,8 +318,9 @@ class _Simplifier:
         if not self._same_updates(graph, rule.domain):
             self._refuse(rule.name, reason)
             return False
-        if graph.update.is_call and self.program.update not in graph.next_values:
-            self.names.setdefault(graph.update, self.program.update)
+        update_name = self.program.update
+        if graph.update.is_call and update_name not in graph.next_values:
+            self.names.setdefault(graph.update, update_name)
         written = self._switch_to(graph)
         if written is None:
             return False
@@ -319,15 +329,15 @@ class _Simplifier:
         return True
 
     def _same_updates(self, graph: Graph, domain: Domain) -> bool:
-        """Return whether `graph` and the current graph have the same updates on the probe streams.
+        """Return whether `graph` and the current graph have the same updates on the probes.
 
         The cached probe may be of an earlier graph. If `graph` disagrees with the cached probe, a
         probe of the current graph decides.
         """
-        if self._current_probe().same_updates(graph, domain):
+        if self._cached_probe().same_updates(graph, domain):
             return True
         self.probe = None
-        return self._current_probe().same_updates(graph, domain)
+        return self._cached_probe().same_updates(graph, domain)
 
     def _refuse(self, name: str, reason: str) -> None:
         if self.strict:
@@ -342,15 +352,19 @@ class _Simplifier:
             self.program = after
 
 
-def _may_improve(change: SizeChange, *, folds: bool, canonical: bool) -> bool:
+def _may_improve(change: SizeChange, *, accepts_less_nested: bool, canonical: bool) -> bool:
     """Return False only if a graph with this change in size cannot be better; see `_improves`."""
     if change.statements != 0:
         return change.statements < 0
-    return canonical or (folds and change.nesting < 0)
+    return canonical or (accepts_less_nested and change.nesting < 0)
 
 
 def _changed_nodes(before: Graph, after: Graph) -> set[Node]:
-    """Return nodes of `after` that are new or no longer (or newly) shared, and all their users."""
+    """Return the nodes of `after` whose rewrites must be tried again.
+
+    They are the nodes that are new, that became shared or that stopped being shared, and all their
+    users.
+    """
     changed: set[Node] = set()
     for node in after.live:
         uses = before.uses.get(node)

@@ -63,7 +63,10 @@ class Pattern:
         raise NotImplementedError
 
     def families(self) -> set[str]:
-        """Return the text of each family of ops in the pattern, such as "even f"."""
+        """Return the adjective and the name of each family of ops in the pattern.
+
+        For example, "even f" for an even op that the equation calls f.
+        """
         return set()
 
     def __add__(self, other: Pattern | float) -> Call:
@@ -102,11 +105,11 @@ class Pattern:
 
 def pattern(value: Pattern | float) -> Pattern:
     """Return `value` as a pattern."""
-    return value if isinstance(value, Pattern) else Number(value)
+    return value if isinstance(value, Pattern) else Constant(value)
 
 
 @dataclass(frozen=True, eq=False)
-class Number(Pattern):
+class Constant(Pattern):
     """A constant."""
 
     value: float
@@ -160,7 +163,7 @@ def values(names: str) -> list[Variable]:
     return [Variable(name, lambda node: True) for name in names.split()]
 
 
-def numbers(names: str) -> list[Variable]:
+def scalars(names: str) -> list[Variable]:
     """Return variables that match values of kind scalar."""
     return [Variable(name, lambda node: node.kind == Kind.SCALAR) for name in names.split()]
 

@@ -87,8 +87,8 @@ class Rule:
         domain: where the equation holds.
         may_apply: whether the rule can rewrite nodes of the given op.
         rewrite: returns an equal node, or None if the rule does not apply.
-        folds: whether a rewrite is also accepted if it leaves the number of statements unchanged
-            and makes the statements less nested.
+        accepts_less_nested: whether a rewrite is also accepted if it leaves the number of
+            statements unchanged and makes the statements less nested.
         equations: the equations as data; empty if the rule is a function.
     """
 
@@ -97,7 +97,7 @@ class Rule:
     domain: Domain
     may_apply: Callable[[Op], bool]
     rewrite: Rewrite
-    folds: bool = False
+    accepts_less_nested: bool = False
     equations: tuple[Equation, ...] = ()
 
     def also(self, left: Call, right: Pattern | float, *when: Condition) -> Rule:

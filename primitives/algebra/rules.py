@@ -19,8 +19,8 @@ from primitives.algebra.patterns import (
     Variable,
     constants,
     differs,
-    numbers,
     op,
+    scalars,
     values,
 )
 from primitives.algebra.products import PRODUCT_OPS, SUM_OPS
@@ -34,7 +34,7 @@ _ALWAYS, _FINITE, _REAL = Domain
 _TOLERANCE = 1e-5
 
 x, y = values("x y")
-a, b, c = numbers("a b c")
+a, b, c = scalars("a b c")
 j, k = constants("a b")
 (test,) = values("c")
 array = Variable("x", lambda node: node.kind != Kind.SCALAR)
@@ -233,8 +233,8 @@ RULES: tuple[Rule, ...] = (
         _reduction_of_one_number,
     ),
     Rule(
-        "dot-of-numbers",
-        "dot(x, y) = x * y for single numbers x, y",
+        "dot-of-scalars",
+        "dot(x, y) = x * y for single scalars x, y",
         _ALWAYS,
         _reduces_to("multiply"),
         _reduction_of_one_number,
@@ -274,7 +274,7 @@ RULES: tuple[Rule, ...] = (
         _REAL,
         _ADDITIVE,
         folded_sum,
-        folds=True,
+        accepts_less_nested=True,
     ),
 )
 """The rules on values, in the order in which they are tried."""

@@ -22,6 +22,8 @@ _POWER = re.compile(rf"(?<![\w.)\]])({_SIMPLE}) \*\* (-?(?:{_SIMPLE}))(?![\w.(\[
 """A power of simple operands, which `ruff format` writes without spaces."""
 _SIGNED_EXPONENT = re.compile(r"\*\* \((-[\w.]+(?:e-?\d+)?)\)")
 """A negative exponent in unnecessary parentheses."""
+_AMBIGUOUS = ("l",)
+"""Lower-case names that look like a digit, which linters reject."""
 
 
 @lru_cache(maxsize=1024)
@@ -70,8 +72,8 @@ def literal(value: float) -> ast.expr:
 def constant(constant_name: str, value: float) -> ast.expr:
     """Return the expression of a constant.
 
-    The expression is the constant's name if the file defines the name, which then starts with an
-    underscore. Otherwise it is the value as a float.
+    If `constant_name` starts with an underscore, the exported file defines it, and the expression
+    is this name. Otherwise the expression is the value, as a float.
     """
     if constant_name.startswith("_"):
         return name(constant_name)
@@ -97,11 +99,11 @@ class Names:
     """The names of one scope. New names are valid, short, lower-case and unique.
 
     Args:
-        in_use: names in use, besides keywords and builtins.
+        in_use: names in use, besides keywords, builtins and names that look like a digit.
     """
 
     def __init__(self, in_use: Collection[str] = ()):
-        self.in_use = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "l", *in_use}
+        self.in_use = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *_AMBIGUOUS, *in_use}
 
     def new(self, base: str) -> str:
         """Return a name that is not yet in use: `base` as a valid name, with a number if needed."""
@@ -134,7 +136,8 @@ def call(head: str, args: Iterable[str], tail: str = ")", indent: int = 0) -> li
     if len(line) <= WIDTH:
         return [line]
     inner = f"{space}    {', '.join(args)}"
-    # A single parameter of a function is followed by a comma, like the elements of a dict.
+    # `ruff format` writes a single parameter of a `def`, and the elements of a dict, on lines of
+    # their own with a trailing comma.
     has_one_parameter = head.startswith("def ") and len(args) == 1
     if len(inner) <= WIDTH and not head.endswith("{") and not has_one_parameter:
         return [f"{space}{head}", inner, f"{space}{tail}"]

@@ -38,7 +38,7 @@ import jax
 from proxies.task import Files
 
 EXECUTE = "proxies.execute"
-"""Name of the audit event before code is executed; see this module's documentation."""
+"""Name of the audit event that is raised before code is executed; see the module's docstring."""
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC  # flags of files opened for writing
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr")
 _CODE_SUFFIXES = frozenset([".py", ".pyc", ".pyi", ".pth", ".so", ".pyd"])
@@ -62,10 +62,10 @@ class Execution:
             [os.path.dirname(self.path), os.path.dirname(os.path.realpath(path))]
         )
         """The folder of the file and, if it is a link, the folder of its target."""
-        self._libraries = self._without_own_roots(_library_roots())
+        self._libraries = self._roots_without_file(_library_roots())
         self._read: set[str] = set()
         self._written: set[str] = set()
-        self._inherited: dict[str, str] = {}
+        self._files_of_loaded_tasks: dict[str, str] = {}
         self._checked: set[CodeType] = set()
 
     def run(self) -> ModuleType:
@@ -90,9 +90,9 @@ class Execution:
         """
         return _is_within(path, self._libraries)
 
-    def add(self, files: Files) -> None:
-        """Record the files, with digests, of another task that the file loads."""
-        self._inherited.update(files)
+    def record_loaded_task(self, files: Files) -> None:
+        """Record the files, with digests, of another task that the file loaded."""
+        self._files_of_loaded_tasks.update(files)
 
     def record_open(self, name: Any, flags: int) -> None:
         """Record that a file is opened."""
@@ -123,13 +123,14 @@ class Execution:
 
         Libraries, caches, system files and files that the execution wrote are excluded.
         """
-        digests = dict(self._inherited)
-        excluded = self._without_own_roots(_cache_roots()), self._without_own_roots(_system_roots())
+        digests = dict(self._files_of_loaded_tasks)
+        caches = self._roots_without_file(_cache_roots())
+        system = self._roots_without_file(_system_roots())
         for path in self._read - self._written:
-            if self._is_dependency(path, *excluded) and os.path.isfile(path):
+            if self._is_dependency(path, caches, system) and os.path.isfile(path):
                 digests[path] = sha256(path)
-        own = str(self.path)
-        first = (own, digests.pop(own, "") or sha256(own))
+        python_file = str(self.path)
+        first = (python_file, digests.pop(python_file, "") or sha256(python_file))
         return (first, *sorted(digests.items()))
 
     def _is_dependency(self, path: str, caches: tuple[str, ...], system: tuple[str, ...]) -> bool:
@@ -141,8 +142,8 @@ class Execution:
             return True
         return not _is_within(path, system) and Path(path).suffix not in _CODE_SUFFIXES
 
-    def _without_own_roots(self, roots: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the roots that do not contain the file."""
+    def _roots_without_file(self, roots: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the roots that do not contain the executed file."""
         return tuple(root for root in roots if not _is_within(str(self.path), (root,)))
 
 
@@ -188,10 +189,10 @@ def _restored_process() -> Iterator[None]:
             os.chdir(directory)
 
 
-def inherit(files: Files) -> None:
-    """Record the files of a task for every Python file that is being executed."""
+def record_loaded_task(files: Files) -> None:
+    """Record a loaded task's files as dependencies of every Python file being executed."""
     for execution in _ACTIVE:
-        execution.add(files)
+        execution.record_loaded_task(files)
 
 
 class _SourceLoader(SourceFileLoader):
@@ -221,7 +222,8 @@ class _SiblingFinder(MetaPathFinder):
             return None
         folders = [*self.execution.folders, *sys.path] if path is None else path
         for folder in map(os.path.abspath, folders):
-            if not self.execution.includes(os.path.join(folder, "module.py")):
+            file_in_folder = os.path.join(folder, "module.py")  # any file name will do
+            if not self.execution.includes(file_in_folder):
                 continue
             spec = FileFinder(folder, (_SourceLoader, SOURCE_SUFFIXES)).find_spec(fullname)
             if spec is None or (spec.loader is None and PathFinder.find_spec(fullname, path)):
@@ -299,8 +301,8 @@ def _library_roots() -> tuple[str, ...]:
     home = Path(__file__).parents[2]
     python = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     packages = [*site.getsitepackages(), site.getusersitepackages()]
-    own = [str(home / package) for package in ("primitives", "proxies", "evosearch")]
-    return _with_real_paths([*python, *packages, *own])
+    project = [str(home / package) for package in ("primitives", "proxies", "evosearch")]
+    return _with_real_paths([*python, *packages, *project])
 
 
 def _system_roots() -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from proxies.registry import Factory
 from proxies.sampling import Partition, cut, draw
 from proxies.task import Files, Split, Task
 from proxies.tasks import paper, recurrent, topics
-from proxies.user_tasks.execution import inherit, sha256
+from proxies.user_tasks.execution import record_loaded_task, sha256
 from proxies.user_tasks.python_file import UserTaskError, from_python
 
 _NAME = re.compile(r"(?P<path>.+\.(py|npz|txt))(:(?P<selector>[\w-]+))?(@(?P<part>[\w-]+))?")
@@ -60,7 +60,7 @@ def load(name: str) -> Task:
         UntrustedTaskError: an audit hook refused a Python file.
     """
     task = _load(name)
-    inherit(task.files)
+    record_loaded_task(task.files)
     return task
 
 

@@ -77,11 +77,12 @@ def from_python(name: str, path: Path, function: str | None) -> tuple[Task, File
 
 
 def _is_raised_by_file(error: BaseException, execution: Execution) -> bool:
-    """Return whether the file's code raised `error`, not a signal or the caller.
+    """Return whether `error` was raised by the file's code.
 
-    Exceptions that end the process, such as that of `sys.exit`, count if Python or the file defines
-    their class. KeyboardInterrupt counts only if Ctrl-C has another handler than Python's default
-    handler.
+    Otherwise a signal handler or the caller raised it. A BaseException such as SystemExit counts as
+    the file's if Python or the file defines its class. KeyboardInterrupt counts as the file's only
+    if Python's default handler of Ctrl-C has been replaced, because otherwise it comes from the
+    user.
     """
     if isinstance(error, Exception):
         return True

@@ -39,22 +39,25 @@ def config(**settings: object) -> Config:
     )
 
 
-def draw_noise(request: Request, task: str, noise_std: float, run: int) -> float:
-    """Return a draw from N(0, noise_std**2), which depends on program, seed, task and `run`."""
+def draw_noise(request: Request, task: str, noise_std: float, noise_seed: int) -> float:
+    """Return a draw from N(0, noise_std**2) that is fixed by the other arguments."""
     name = f"{request.record.key}/{request.seed}/{task}".encode()
     entropy = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
-    rng = np.random.default_rng([entropy, run] if run else entropy)
+    rng = np.random.default_rng([entropy, noise_seed] if noise_seed else entropy)
     return float(rng.normal(0.0, noise_std))
 
 
 def measure(
-    request: Request, true_score: TrueScore, noise_std: float, run: int = 0
+    request: Request, true_score: TrueScore, noise_std: float, noise_seed: int = 0
 ) -> dict[str, float]:
-    """Return a program's true score plus noise on each task, without `two` if the race ends."""
+    """Return a program's true score plus noise on each task.
+
+    Task `two` is missing if the race stops the program after `one`.
+    """
     score_without_noise = true_score(request.program)
     scores: dict[str, float] = {}
     for task in ("one", "two"):
-        scores[task] = score_without_noise + draw_noise(request, task, noise_std, run)
+        scores[task] = score_without_noise + draw_noise(request, task, noise_std, noise_seed)
         if request.min_totals and sum(scores.values()) < request.min_totals[task]:
             break
     return scores
@@ -67,9 +70,12 @@ def evolve(
     noise_std: float = NOISE_STD,
     in_flight: int | None = None,
     trainings: int | None = None,
-    run: int = 0,
+    noise_seed: int = 0,
 ) -> list[Request]:
-    """Run a search to its end and return its requests in order; each `run` has different noise."""
+    """Run a search to its end and return its requests in order.
+
+    Each `noise_seed` gives different noise.
+    """
     requests: list[Request] = []
     open_requests: list[Request] = []
     while True:
@@ -81,12 +87,16 @@ def evolve(
         if not open_requests:
             return requests
         request = open_requests.pop(0)
-        evolution.tell(request, measure(request, true_score, noise_std, run))
+        evolution.tell(request, measure(request, true_score, noise_std, noise_seed))
         requests.append(request)
 
 
-def shorter_is_better(program: Program) -> float:
-    """Return a true score that is higher for fewer statements and for up to three ops `sign`."""
+def short_with_signs_is_better(program: Program) -> float:
+    """Return a true score that rewards ops `sign` and short programs.
+
+    The score rises by 0.2 for each of the first three ops `sign`, and falls by 0.02 for each
+    statement.
+    """
     signs = sum(statement.op == "sign" for statement in program.statements)
     return 0.2 * min(signs, 3) - 0.02 * len(program.statements)
 
@@ -98,8 +108,8 @@ def make_stored_run(directory: Path, programs: int, **settings: object) -> Evolu
     store = Store.open(directory, "search")
     for task, weights in WEIGHTS.items():
         store.add_tuning(task, weights, Tuner(losses={1.0: 0.0}))
-    for request in evolve(evolution, programs, shorter_is_better):
-        scores = measure(request, shorter_is_better, NOISE_STD)
+    for request in evolve(evolution, programs, short_with_signs_is_better):
+        scores = measure(request, short_with_signs_is_better, NOISE_STD)
         measurements = {
             task: Measurement(1.0, math.exp(score), 100, "cosine", Engine.COMPILED)
             for task, score in scores.items()

@@ -1,4 +1,7 @@
-"""Batches compile for an NVIDIA H100, without a GPU (`pytest -m aot`), and the table of figures."""
+"""Tests that batches compile for an NVIDIA H100 without a GPU (`pytest -m aot`).
+
+Other tests check the table of compilation figures in `docs/benchmarks.md`.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ ptxas info    : Used 16 registers, used 0 barriers
 """
 
 
-def test_graph_nodes_are_counted_by_the_loop_that_contains_them():
+def test_kernels_and_copies_are_grouped_by_the_loop_that_launches_them():
     assert graph_nodes(THUNKS) == GraphNodes(
         outside=("kCopy", "loop_not_fusion"),
         in_loop=("loop_compare_fusion", "gemm_fusion_dot_2", "kCopy"),
@@ -91,20 +94,22 @@ def test_registers_and_spills_are_read_from_the_log_of_the_assembler():
 def test_a_row_of_the_table_names_the_figures_of_its_header():
     load = CompiledFunction(GraphNodes(("a",) * 36, (), ()), 0, {}, 5, 2_000_000, 1.88)
     kernels = {UPDATE_KERNEL: KernelResources(64, 4), "other": KernelResources(32, 8)}
-    step = CompiledFunction(
+    advance = CompiledFunction(
         GraphNodes((), ("b",) * 24, ("c",)), 3, kernels, 139_000_000, 11e6, 19.23
     )
-    batch = CompiledBatch(load, step, load)
+    batch = CompiledBatch(load, advance, load)
     assert table_row(SETUPS["digits-mlp"], 1024, batch) == (
         "| `digits-mlp` | 1,024 | 24 | 1 | 3 | 36, 36 | 139 | 2, 11, 2 | 64 | 12 | 1.9, 19.2, 1.9 |"
     )
     assert ahead_of_time.HEADER.splitlines()[0].count("|") == 12
 
 
-def test_the_table_has_every_task_of_every_preset_with_its_largest_budget():
+def test_the_table_has_every_task_of_every_preset_with_its_largest_number_of_steps():
     tasks = {task for name in presets() for task in load_preset(name)["tasks"]}
     assert set(SETUPS) == tasks
-    assert SETUPS["digits-mlp"].longest == 2.0  # the focused preset's; the others have 1
+    # `longest` is the largest number of steps of a training, as a factor on the task's number of
+    # steps: 2 in the preset `focused`, and 1 in the others.
+    assert SETUPS["digits-mlp"].longest == 2.0
 
 
 def test_the_documentation_has_the_table_of_all_tasks_and_numbers_of_lanes():
@@ -132,8 +137,10 @@ def test_the_batch_of_a_task_compiles_for_an_h100(task, lanes):
     assert done.returncode == 0, done.stderr
     *_, row = done.stdout.splitlines()
     print(row)
-    _, name, _, step, _, waits, *_, registers, _, _, _ = (cell.strip() for cell in row.split("|"))
+    _, name, _, nodes_per_step, _, waits, *_, registers, _, _, _ = (
+        cell.strip() for cell in row.split("|")
+    )
     assert name == f"`{task}`"
-    assert int(step) > 0
+    assert int(nodes_per_step) > 0
     assert int(registers) > 0, "the batch does not run the kernel"
     assert int(waits) == 0, "a step waits for the host"

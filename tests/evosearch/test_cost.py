@@ -18,7 +18,7 @@ from tests.evosearch.stored_runs import (
     config,
     make_stored_run,
     measure,
-    shorter_is_better,
+    short_with_signs_is_better,
 )
 
 
@@ -83,7 +83,7 @@ def test_champions_have_the_cost_at_the_end_of_their_tests(tmp_path: Path) -> No
         while len(open_requests) < repeated.config.in_flight and (request := repeated.ask(1600)):
             open_requests.append(request)
         request = open_requests.pop(0)
-        repeated.tell(request, measure(request, shorter_is_better, NOISE_STD))
+        repeated.tell(request, measure(request, short_with_signs_is_better, NOISE_STD))
         last_champion = len(repeated.champions) - 1
         cost_by_champion.setdefault(last_champion, repeated.trainings)
     assert costs[1:] == [cost_by_champion[number] for number in range(1, len(champions))]

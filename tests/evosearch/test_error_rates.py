@@ -48,7 +48,7 @@ def simulate_search(
     evolution = Evolution(
         config(seed=seed, population=POPULATION, tournament=2, measurement=measurement)
     )
-    evolve(evolution, programs, true_score, TASK_STD, run=seed)
+    evolve(evolution, programs, true_score, TASK_STD, noise_seed=seed)
     return evolution
 
 

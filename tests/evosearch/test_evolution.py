@@ -17,13 +17,19 @@ from evosearch.fixed import ELITE
 from evosearch.seeds import Seed, Stream
 from evosearch.statistics import LARGEST_SCORE
 from primitives import Program, analyse, live, zoo
-from tests.evosearch.stored_runs import NOISE_STD, config, evolve, measure, shorter_is_better
+from tests.evosearch.stored_runs import (
+    NOISE_STD,
+    config,
+    evolve,
+    measure,
+    short_with_signs_is_better,
+)
 
 
 def test_only_the_same_seed_gives_the_same_search() -> None:
     first, same_seed, other_seed = (Evolution(config(seed=seed)) for seed in (1, 1, 2))
     for evolution in (first, same_seed, other_seed):
-        evolve(evolution, 400, shorter_is_better)
+        evolve(evolution, 400, short_with_signs_is_better)
     assert programs_of(first) == programs_of(same_seed)
     assert programs_of(first) != programs_of(other_seed)
 
@@ -48,9 +54,9 @@ def test_a_search_that_begins_with_stored_scores_equals_the_uninterrupted_search
 ) -> None:
     """The scores of the first requests are stored, so only later requests are measured."""
     uninterrupted = Evolution(config(seed=seed, **restart_settings))
-    requests = evolve(uninterrupted, 200, shorter_is_better)
+    requests = evolve(uninterrupted, 200, short_with_signs_is_better)
     stored_scores = {
-        (request.record.key, request.seed): measure(request, shorter_is_better, NOISE_STD)
+        (request.record.key, request.seed): measure(request, short_with_signs_is_better, NOISE_STD)
         for request in requests[:stored_requests]
     }
     resumed = Evolution(config(seed=seed, **restart_settings))
@@ -64,7 +70,7 @@ def test_a_search_that_begins_with_stored_scores_equals_the_uninterrupted_search
         request = open_requests.pop(0)
         scores = stored_scores.pop((request.record.key, request.seed), None)
         if scores is None:
-            scores = measure(request, shorter_is_better, NOISE_STD)
+            scores = measure(request, short_with_signs_is_better, NOISE_STD)
             measured_requests += 1
         resumed.tell(request, scores)
     assert not stored_scores
@@ -78,29 +84,36 @@ def test_a_search_of_more_programs_begins_with_the_programs_of_the_shorter_searc
     restart_settings: dict[str, object],
 ) -> None:
     long = Evolution(config(**restart_settings))
-    evolve(long, 600, shorter_is_better)
+    evolve(long, 600, short_with_signs_is_better)
     short = Evolution(config(**restart_settings))
-    evolve(short, 300, shorter_is_better)
+    evolve(short, 300, short_with_signs_is_better)
     initial_and_generated = 1 + 300
     assert programs_of(short)[:initial_and_generated] == programs_of(long)[:initial_and_generated]
 
 
 def test_a_search_limited_by_trainings_is_the_beginning_of_the_longer_search() -> None:
-    """After the limit, the search generates no program but finishes the open test."""
+    """At the limit, the search generates no more programs.
+
+    It finishes the open comparison of a challenger with the champion.
+    """
     long = Evolution(config())
-    evolve(long, None, shorter_is_better, trainings=700)
+    evolve(long, None, short_with_signs_is_better, trainings=700)
     short = Evolution(config())
-    requests = evolve(short, None, shorter_is_better, trainings=400)
+    requests = evolve(short, None, short_with_signs_is_better, trainings=400)
     programs = programs_of(short)
     assert programs == programs_of(long)[: len(programs)]
     assert 100 < len(programs) < len(long.births)
-    # When the last program was generated, the results of requests up to `last_complete` existed.
+    # When the last program was generated, evolution had been told the results of the requests up to
+    # `last_complete`; later ones were in flight.
     last_complete = short.births[-1].request - short.config.in_flight
     complete_requests = [request for request in requests if request.number <= last_complete]
     seeds = {request.seed for request in complete_requests}
     # On two tasks, each request trains a program, and each new seed also trains the baseline.
     trainings = 2 * (len(complete_requests) + len(seeds))
-    max_trainings_of_two_requests = 8
+    # A request trains at most a program and the baseline on two tasks: 4 trainings. Every second
+    # request can generate a program, so at most two requests end between the last program and the
+    # limit.
+    max_trainings_of_two_requests = 2 * 4
     assert 400 - max_trainings_of_two_requests <= trainings < 400 <= short.trainings
 
 
@@ -116,19 +129,19 @@ def ancestor_before(evolution: Evolution, first_id: int, program_id: int) -> int
 
 def test_after_a_restart_all_programs_descend_from_the_initial_program() -> None:
     evolution = Evolution(config(restart_every=200))
-    evolve(evolution, 600, shorter_is_better)
+    evolve(evolution, 600, short_with_signs_is_better)
     for birth in evolution.births[1:]:
         last_before_restart = 200 * ((birth.id - 1) // 200)
         assert ancestor_before(evolution, last_before_restart + 1, birth.id) == 0
     without_restarts = Evolution(config())
-    evolve(without_restarts, 600, shorter_is_better)
+    evolve(without_restarts, 600, short_with_signs_is_better)
     later_births = without_restarts.births[401:]
     assert any(ancestor_before(without_restarts, 401, birth.id) != 0 for birth in later_births)
 
 
 def test_after_a_restart_from_the_best_all_programs_descend_from_the_champion() -> None:
     evolution = Evolution(config(seed=4, restart_every=400, restart_from="best"))
-    evolve(evolution, 1200, shorter_is_better)
+    evolve(evolution, 1200, short_with_signs_is_better)
     champions = {champion.record.id for champion in evolution.champions}
     ancestors = []
     for last_before_restart in (400, 800):
@@ -141,31 +154,31 @@ def test_after_a_restart_from_the_best_all_programs_descend_from_the_champion() 
 
 
 def test_tune_last_changes_only_constants_of_the_best_program() -> None:
-    """A generation generates 300 programs by all edits, and then 100 by tuning the best one."""
+    """A generation generates 300 programs by all mutations, and then 100 by tuning the best one."""
 
     def true_score(program: Program) -> float:
-        return shorter_is_better(program) if constants(live(program)) else -1.0
+        return short_with_signs_is_better(program) if constants(live(program)) else -1.0
 
     evolution = Evolution(config(seed=1, restart_every=400, tune_last=100))
     evolve(evolution, 1200, true_score)
     births = {birth.id: birth for birth in evolution.births}
 
-    def edits_of(ids: range) -> set[str]:
+    def mutations_of(ids: range) -> set[str]:
         return {births[program_id].mutation.split()[0] for program_id in ids}
 
     def estimate_of(program_id: int) -> float:
         record = evolution.records[births[program_id].analysis.key]
-        return record.cautious_estimate(0.02)
+        return record.cautious_estimate(evolution.config.measurement.noise_floor)
 
     tuned_programs = set()
     for first_id in (1, 401, 801):
         first_tuned_id = first_id + 300
         tuned_ids = range(first_tuned_id, first_tuned_id + 100)
-        assert edits_of(range(first_id, first_tuned_id)) >= {"insert", "delete", "modify"}
-        assert edits_of(tuned_ids) == {"tune"}
-        (best,) = {ancestor_before(evolution, first_tuned_id, number) for number in tuned_ids}
-        last_ids_before_tuning = range(first_tuned_id - 21, first_tuned_id)
-        median = np.median([estimate_of(number) for number in last_ids_before_tuning])
+        assert mutations_of(range(first_id, first_tuned_id)) >= {"insert", "delete", "modify"}
+        assert mutations_of(tuned_ids) == {"tune"}
+        (best,) = {ancestor_before(evolution, first_tuned_id, tuned_id) for tuned_id in tuned_ids}
+        population_ids = range(first_tuned_id - evolution.config.population, first_tuned_id)
+        median = np.median([estimate_of(program_id) for program_id in population_ids])
         assert estimate_of(best) >= median
         tuned_programs.add(evolution.records[births[best].analysis.key].id)
     assert len(tuned_programs) > 1
@@ -197,39 +210,40 @@ def test_a_best_program_without_constants_is_not_tuned() -> None:
         "tune_last": 39,
     }
     evolution = Evolution(config(**settings, mutation={"constant": 0.0}))
-    evolve(evolution, 80, shorter_is_better)
+    evolve(evolution, 80, short_with_signs_is_better)
     assert not any(birth.mutation.startswith("tune") for birth in evolution.births)
 
 
 def test_a_restart_keeps_the_measurements_of_earlier_generations() -> None:
     """No program is measured twice on one seed, even if several generations generate it."""
     evolution = Evolution(config(restart_every=100))
-    requests = evolve(evolution, 1500, shorter_is_better)
+    requests = evolve(evolution, 1500, short_with_signs_is_better)
     counts = Counter((request.record.key, request.seed) for request in requests)
     assert max(counts.values()) == 1
     assert all(record.scores for record in evolution.records.values())
     assert len(evolution.champions) > 1
 
 
-def test_only_with_tournaments_of_several_programs_parents_are_better_than_average() -> None:
+def test_parents_are_better_than_average_only_if_tournaments_have_several_programs() -> None:
     """With tournaments of one, as in the baseline `random`, parents are drawn uniformly."""
 
     def mean_score_of_parents(tournament: int) -> float:
         evolution = Evolution(config(tournament=tournament, population=50))
-        evolve(evolution, 1000, shorter_is_better)
+        evolve(evolution, 1000, short_with_signs_is_better)
         programs = {birth.id: birth.analysis.program for birth in evolution.births}
         parents = [birth.parent for birth in evolution.births if birth.parent is not None]
-        return sum(shorter_is_better(programs[parent]) for parent in parents) / len(parents)
+        scores = [short_with_signs_is_better(programs[parent]) for parent in parents]
+        return sum(scores) / len(scores)
 
     assert mean_score_of_parents(tournament=1) < mean_score_of_parents(tournament=2) - 0.1
 
 
 def test_the_last_champion_is_better_than_the_initial_program() -> None:
     evolution = Evolution(config())
-    evolve(evolution, 1500, shorter_is_better)
-    initial_score = shorter_is_better(evolution.champions[0].record.program)
+    evolve(evolution, 1500, short_with_signs_is_better)
+    initial_score = short_with_signs_is_better(evolution.champions[0].record.program)
     assert len(evolution.champions) > 1
-    assert shorter_is_better(evolution.champion.record.program) > initial_score + 0.1
+    assert short_with_signs_is_better(evolution.champion.record.program) > initial_score + 0.1
 
 
 def test_on_pure_noise_few_searches_accept_a_new_champion() -> None:
@@ -245,16 +259,16 @@ def test_on_pure_noise_few_searches_accept_a_new_champion() -> None:
     assert errors <= 7
 
 
-def test_a_program_is_measured_once_on_a_seed_and_a_test_seed_belongs_to_one_test() -> None:
+def test_no_seed_measures_a_program_twice_or_belongs_to_two_challenges() -> None:
     evolution = Evolution(config())
-    requests = evolve(evolution, 800, shorter_is_better)
+    requests = evolve(evolution, 800, short_with_signs_is_better)
     counts = Counter((request.record.key, request.seed) for request in requests)
     assert max(counts.values()) == 1
     keys_by_fresh_seed: dict[object, set[str]] = {}
     for request in requests:
         if request.seed.stream is not Stream.SEARCH:
             keys_by_fresh_seed.setdefault(request.seed, set()).add(request.record.key)
-    # A test measures the challenger and the champion.
+    # A seed of a challenge measures the challenger and the champion.
     assert all(len(keys) <= 2 for keys in keys_by_fresh_seed.values())
     assert len(evolution.tests) > 1
     test_seeds = [seed for test in evolution.tests for seed in test.seeds]
@@ -263,7 +277,7 @@ def test_a_program_is_measured_once_on_a_seed_and_a_test_seed_belongs_to_one_tes
 
 def test_new_programs_are_measured_on_a_search_seed_that_advances_every_50_requests() -> None:
     evolution = Evolution(config(measurement={"requests_per_seed": 50}))
-    requests = evolve(evolution, 800, shorter_is_better)
+    requests = evolve(evolution, 800, short_with_signs_is_better)
     child_requests = [request for request in requests if request.reason == "child"]
     for request in child_requests:
         assert request.seed.number == request.number // 50
@@ -272,7 +286,7 @@ def test_new_programs_are_measured_on_a_search_seed_that_advances_every_50_reque
 
 def test_promising_programs_are_measured_again_on_new_seeds() -> None:
     evolution = Evolution(config())
-    requests = evolve(evolution, 800, shorter_is_better)
+    requests = evolve(evolution, 800, short_with_signs_is_better)
     repeated = [request for request in requests if request.reason == "again"]
     assert len(repeated) > 20
     assert len(evolution.champion.record.search_scores()) >= 4
@@ -280,14 +294,14 @@ def test_promising_programs_are_measured_again_on_new_seeds() -> None:
 
 def test_only_new_programs_race_and_only_against_the_best_since_the_restart() -> None:
     evolution = Evolution(config(measurement={"race": 0.1}, restart_every=100))
-    requests = evolve(evolution, 300, shorter_is_better)
+    requests = evolve(evolution, 300, short_with_signs_is_better)
     min_totals = [request.min_totals for request in requests if request.reason == "child"]
     assert min_totals[0] is None  # the initial program is not measured yet
     assert all(request.min_totals is None for request in requests if request.reason != "child")
-    sums = [sum(by_task.values()) for by_task in min_totals if by_task is not None]
-    assert len(sums) > 50
-    rises = sum(earlier < later for earlier, later in pairwise(sums))
-    falls = sum(earlier > later for earlier, later in pairwise(sums))
+    sums_of_min_totals = [sum(by_task.values()) for by_task in min_totals if by_task is not None]
+    assert len(sums_of_min_totals) > 50
+    rises = sum(earlier < later for earlier, later in pairwise(sums_of_min_totals))
+    falls = sum(earlier > later for earlier, later in pairwise(sums_of_min_totals))
     # A sum rises when a better program is found, and falls at a restart.
     assert rises > falls > 0
 
@@ -295,8 +309,8 @@ def test_only_new_programs_race_and_only_against_the_best_since_the_restart() ->
 def test_a_program_that_ties_with_the_best_finishes_the_race() -> None:
     """A race stops a program if its sum of scores falls below a minimum.
 
-    The minimum of the last task is the best program's sum, less `race` and a standard error for
-    each task; that of an earlier task assumes that the program ties on the remaining tasks.
+    The minimum after each task is the best program's sum up to this task, less n times (`race` +
+    standard error), where n is the number of all tasks.
     """
     evolution = Evolution(config(measurement={"race": 0.1}))
     initial_request = evolution.ask()
@@ -310,16 +324,16 @@ def test_a_program_that_ties_with_the_best_finishes_the_race() -> None:
     )
 
 
-def test_during_tuning_programs_race_against_the_last_program_of_the_elite() -> None:
+def test_during_tuning_programs_race_against_the_worst_program_of_the_elite() -> None:
     evolution = Evolution(config(measurement={"race": 0.1}, tune_first=90))
-    requests = evolve(evolution, 60, shorter_is_better)
+    requests = evolve(evolution, 60, short_with_signs_is_better)
     assert all(request.min_totals is None for request in requests[:ELITE])
     noise_floor = evolution.config.measurement.noise_floor
     estimates = [record.cautious_estimate(noise_floor) for record in evolution.records.values()]
-    estimate_of_rival = sorted(estimates, reverse=True)[ELITE - 1]
+    worst_estimate_of_elite = sorted(estimates, reverse=True)[ELITE - 1]
     child_request = next_child_request(evolution)
     assert child_request.min_totals is not None
-    assert child_request.min_totals["two"] == pytest.approx(2 * (estimate_of_rival - 0.1))
+    assert child_request.min_totals["two"] == pytest.approx(2 * (worst_estimate_of_elite - 0.1))
 
 
 def next_child_request(evolution: Evolution) -> Request:
@@ -329,7 +343,7 @@ def next_child_request(evolution: Evolution) -> Request:
 
 def test_a_champion_is_confirmed_on_fresh_seeds() -> None:
     evolution = Evolution(config())
-    evolve(evolution, 1500, shorter_is_better)
+    evolve(evolution, 1500, short_with_signs_is_better)
     champion = evolution.champion
     assert champion.test is not None
     assert len(champion.confirming_seeds) == 16
@@ -357,7 +371,7 @@ def test_a_champion_that_fails_on_a_confirming_seed_is_replaced_by_the_previous_
             and request.seed == champion.confirming_seeds[2]
         )
         if not fails:
-            evolution.tell(request, measure(request, shorter_is_better, NOISE_STD))
+            evolution.tell(request, measure(request, short_with_signs_is_better, NOISE_STD))
             continue
         failed_key = request.record.key
         open_test = evolution._test
@@ -378,7 +392,7 @@ def test_a_champion_that_fails_on_a_confirming_seed_is_replaced_by_the_previous_
 
 def test_counts_agree_with_programs_and_requests() -> None:
     evolution = Evolution(config())
-    requests = evolve(evolution, 700, shorter_is_better)
+    requests = evolve(evolution, 700, short_with_signs_is_better)
     counts = evolution.counts
     generated = programs_of(evolution)[1:]
     assert counts.generated == len(generated) == 700
@@ -396,10 +410,10 @@ def test_an_injected_program_is_the_next_child() -> None:
     assert evolution.births[-1].injection == 1
 
 
-def test_as_many_requests_as_may_be_in_flight_need_no_results() -> None:
+def test_the_first_in_flight_requests_do_not_depend_on_results() -> None:
     evolution = Evolution(config(in_flight=8))
     first_requests = [evolution.ask() for _ in range(8)]
-    all_requests = evolve(Evolution(config(in_flight=8)), 100, shorter_is_better)
+    all_requests = evolve(Evolution(config(in_flight=8)), 100, short_with_signs_is_better)
 
     def keys_and_seeds(requests: Sequence[Request | None]) -> list[tuple[str, Seed]]:
         return [(request.record.key, request.seed) for request in requests if request]

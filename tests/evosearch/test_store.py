@@ -20,7 +20,7 @@ from evosearch.runs.directory import make_run_directory
 from evosearch.runs.rows import PROGRAMS
 from evosearch.runs.run import Run
 from evosearch.runs.store import Store
-from tests.evosearch.stored_runs import config, evolve, shorter_is_better
+from tests.evosearch.stored_runs import config, evolve, short_with_signs_is_better
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_an_unreadable_database_is_a_one_line_error(
 
 def test_a_full_disk_is_an_error_and_committed_data_are_kept(run_directory: Path) -> None:
     evolution = Evolution(config())
-    evolve(evolution, 300, shorter_is_better)
+    evolve(evolution, 300, short_with_signs_is_better)
     store = Store.open(run_directory, "search")
     store.add_births(evolution.births[:10])
     store.commit()
@@ -163,7 +163,7 @@ def test_commits_older_than_ten_seconds_survive_a_power_failure(
     The test sets the time between two syncs, and copies only the database file.
     """
     evolution = Evolution(config())
-    evolve(evolution, 50, shorter_is_better)
+    evolve(evolution, 50, short_with_signs_is_better)
     store = Store.open(run_directory, "search")
 
     def ids_after_power_failure(name: str) -> list[int]:

@@ -24,15 +24,21 @@ pytest.importorskip("jax.experimental.pallas.triton", reason="this JAX lacks Pal
 NAMES = [op.name for op in OPS.values() if op.arity and not op.same_as]
 GROUPS = [NAMES[first : first + 8] for first in range(0, len(NAMES), 8)]
 UNTYPED_GREATER = replace(OPS["greater"], meaning=lambda xp, x, y: xp.where(x > y, 1.0, 0.0))
-"""Pallas gives the literals the type of the predicate, which is no type of Triton's `select`."""
+"""The op `greater` with a meaning whose kernel Triton rejects.
+
+Pallas gives the untyped literals 1.0 and 0.0 the type of the condition (i1) instead of float32, and
+Triton's `select` rejects that.
+"""
 
 
 def verify(names):
     """Lower a step of two lanes on a machine with these ops, and verify the kernel."""
-    instructions = instruction_set.__wrapped__(frozenset(names))  # a test changes the table of ops
+    # `__wrapped__` bypasses the cache, because one test changes OPS.
+    instructions = instruction_set.__wrapped__(frozenset(names))
     weights, (grads, *_), _ = random_inputs(0)
     model = ArrayLayout(weights)
-    code = encode(parse("def train(w, g):\n    return g"))  # instructions are read at run time
+    # Any program will do: the kernel reads its instructions at run time.
+    code = encode(parse("def train(w, g):\n    return g"))
     code = jax.tree.map(lambda leaf: np.stack([leaf] * 2), code)
     tensors = np.zeros((*code.initial_tensors.shape, model.size), np.float32)
     inputs = batch_inputs(weights, grads, 1.0, 1.0, lanes=2)

@@ -73,16 +73,16 @@ class Forms(NamedTuple):
 
     Attributes:
         members: for each form, one instruction for each of its ops; only form 0 has several ops.
-        form: [opcodes], the form of each instruction.
-        member: [opcodes], the index in `members` of each instruction's op.
+        form_of_opcode: [opcodes], the form of each instruction.
+        member_of_opcode: [opcodes], the index in `members` of each instruction's op.
         is_tensor: [opcodes, operands], whether an operand is a tensor register.
         operand_classes: the register classes that each operand of each form may have: "T", "S",
             "ST", or "" where there is no operand.
     """
 
     members: tuple[tuple[Instruction, ...], ...]
-    form: np.ndarray
-    member: np.ndarray
+    form_of_opcode: np.ndarray
+    member_of_opcode: np.ndarray
     is_tensor: np.ndarray
     operand_classes: tuple[tuple[str, ...], ...]
 
@@ -96,6 +96,7 @@ def forms_of(tensor_instructions: tuple[Instruction, ...]) -> Forms:
         key = form_key(instruction)
         if key in positions:
             continue
+        # The inner op is fused into this instruction's op and computes one of its operands.
         inner = instruction.inner.name if instruction.inner else "identity"
         if {instruction.op.name, inner} <= _CHEAP:
             members[0].append(instruction)
@@ -104,9 +105,9 @@ def forms_of(tensor_instructions: tuple[Instruction, ...]) -> Forms:
             members.append([instruction])
             positions[key] = len(members) - 1, 0
     by_opcode = [positions[form_key(instruction)] for instruction in tensor_instructions]
-    width = KIND - FIRST
-    layouts = [instruction.layout.ljust(width) for instruction in tensor_instructions]
-    operand_classes = [[""] * width for _ in members]
+    max_operands = KIND - FIRST
+    layouts = [instruction.layout.ljust(max_operands) for instruction in tensor_instructions]
+    operand_classes = [[""] * max_operands for _ in members]
     for (form, _), layout in zip(by_opcode, layouts, strict=True):
         classes = operand_classes[form]
         for operand, register_class in enumerate(layout):
@@ -138,7 +139,7 @@ def run_gangs(
 
     Args:
         instructions: the machine's instructions.
-        model: the layout of the model.
+        model: how the model's arrays lie in one vector.
         code: the lanes' programs; each array has a first axis [lanes].
         sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
         tensors: [lanes, registers, weights] float32.
@@ -152,21 +153,21 @@ def run_gangs(
     tensors, scalars = jax.vmap(partial(write_inputs, model))(tensors, scalars, inputs)
     gangs = Gangs(instructions, model, code, sum_factors)
 
-    def run_block(lanes: Lanes) -> Lanes:
+    def run_scalar_then_tensor_rounds(lanes: Lanes) -> Lanes:
         return gangs.run_tensor_instructions(gangs.run_scalar_instructions(lanes))
 
     start = Lanes(jnp.zeros(tensors.shape[0], jnp.int32), tensors, scalars)
-    end = lax.while_loop(gangs.are_running, run_block, start)
+    end = lax.while_loop(gangs.are_running, run_scalar_then_tensor_rounds, start)
     read = jax.vmap(partial(read_updates, model))
     return read(code, end.tensors, end.scalars, inputs.factor), end.tensors, end.scalars
 
 
 class Gangs:
-    """The rounds of one step.
+    """Runs the instructions of one step in rounds, one gang a round.
 
     Args:
         instructions: the machine's instructions.
-        model: the layout of the model.
+        model: how the model's arrays lie in one vector.
         code: the lanes' programs; each array has a first axis [lanes].
         sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
     """
@@ -179,7 +180,7 @@ class Gangs:
         self._model = model
         self._code = code
         self._sum_factors = sum_factors
-        self._gang = max(1, code.length.shape[0] // _GANG_DIVISOR)
+        self._gang_size = max(1, code.length.shape[0] // _GANG_DIVISOR)
 
     def are_running(self, lanes: Lanes) -> Array:
         """Return whether any lane has instructions left."""
@@ -189,15 +190,16 @@ class Gangs:
         """Run rounds until no lane's next instruction has a scalar result."""
 
         def next_group(next_index: Array) -> Array:
+            # Section 0 holds the tensor instructions, section n the scalar group n - 1; -1: none.
             section = self._next_rows(next_index)[:, SECTION]
             return jnp.where(next_index < self._code.length, section - 1, -1)
 
         def run_round(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             next_index, scalars = carry
-            group, gang = self._largest_gang(next_group(next_index), len(self._groups))
+            chosen_group, gang = self._largest_gang(next_group(next_index), len(self._groups))
             rows = self._next_rows(next_index)[gang]
             branches = [self._scalar_branch(group) for group in self._groups]
-            value = lax.switch(group, branches, lanes.tensors, scalars, gang, rows)
+            value = lax.switch(chosen_group, branches, lanes.tensors, scalars, gang, rows)
             return _write_results(next_index, scalars, gang, rows, value)
 
         next_index, scalars = lax.while_loop(
@@ -223,14 +225,14 @@ class Gangs:
             is_included = (next_index < self._code.length) & (rows[:, SECTION] == 0)
             if includes is not None:
                 is_included &= includes(opcode)
-            return jnp.where(is_included, jnp.asarray(self._forms.form)[opcode], -1)
+            return jnp.where(is_included, jnp.asarray(self._forms.form_of_opcode)[opcode], -1)
 
         def run_round(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             next_index, tensors = carry
-            form, gang = self._largest_gang(next_form(next_index), len(self._forms.members))
+            chosen_form, gang = self._largest_gang(next_form(next_index), len(self._forms.members))
             rows = self._next_rows(next_index)[gang]
             branches = [self._tensor_branch(form) for form in range(len(self._forms.members))]
-            value = lax.switch(form, branches, tensors, lanes.scalars, gang, rows)
+            value = lax.switch(chosen_form, branches, tensors, lanes.scalars, gang, rows)
             return _write_results(next_index, tensors, gang, rows, value)
 
         next_index, tensors = lax.while_loop(
@@ -259,7 +261,7 @@ class Gangs:
         """
         counts = jnp.sum(choices[:, None] == jnp.arange(choice_count), axis=0)
         choice = jnp.argmax(counts).astype(jnp.int32)
-        (gang,) = jnp.nonzero(choices == choice, size=self._gang, fill_value=choices.shape[0])
+        (gang,) = jnp.nonzero(choices == choice, size=self._gang_size, fill_value=choices.shape[0])
         return choice, gang
 
     def _scalar_branch(self, group: tuple[Instruction, ...]) -> Any:
@@ -305,7 +307,7 @@ class Gangs:
                 return jnp.where(is_tensor[:, None], tensor, scalar)
 
             def value(row: Array, operands: list[Array]) -> Array:
-                member = jnp.asarray(self._forms.member)[row[OPCODE]]
+                member = jnp.asarray(self._forms.member_of_opcode)[row[OPCODE]]
                 result = jnp.zeros(self._model.size, jnp.float32)
                 for index, instruction in enumerate(members):
                     args = operands[: len(instruction.layout)]

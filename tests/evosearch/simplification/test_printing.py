@@ -86,7 +86,8 @@ def test_a_narrow_terminal_shortens_statements_but_not_numbers() -> None:
     )
     text = printed_text(replace(measured_derivation(), ablations=(ablation,)), width=80)
     assert (
-        "second_moment  -0.0123 \N{PLUS-MINUS SIGN} 0.0077  +0.099  photos-autoencoder-10x" in text
+        "second_moment  -0.0123 \N{PLUS-MINUS SIGN} 0.0077    +0.099  photos-autoencoder-10x"
+        in text
     )
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
 
@@ -102,7 +103,10 @@ def test_a_simplification_that_fresh_seeds_do_not_confirm_is_reported() -> None:
     unconfirmed_on_task = replace(derivation, confirmation=cost_on_task)
     assert unconfirmed_on_task.unconfirmed == ["one"]
     text = printed_text(unconfirmed_on_task)
-    assert "Not shown to cost less than 0.01 in the mean, 0.03 on each task: one." in text
+    assert (
+        "The cost is not shown to be below 0.01 in the mean and below 0.03 on each task. The bound "
+        "is too high for: one."
+    ) in " ".join(text.split())
     unconfirmed_in_mean = replace(derivation, confirmation=replace(COST, high=0.012))
     assert unconfirmed_in_mean.unconfirmed == ["the mean over tasks"]
 

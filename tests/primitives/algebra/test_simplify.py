@@ -95,7 +95,7 @@ def test_raw_lion_simplifies_to_nine_statements():
     ]
     assert [step.reason.split(", where")[0].split(", in real")[0] for step in derivation.steps] == [
         "statements and states that no update reads",
-        "each value once, copies followed, in one order",
+        "each value once, copies replaced by what they copy, in one order",
         "interp(g, interp(g, v, 0.9), 1.109133) = interp(g, v, 0.99821967)",
         "sqrt(m * m) = abs(m)",
         "(m * lr) / abs(m) = sign(m) * lr",

@@ -1,7 +1,7 @@
-"""Tests that exported optax optimizers meet optax's requirements, except for convergence.
+"""Tests that exported optax optimizers meet optax's requirements.
 
-Tests marked `REPRESENTATIVE` run on a few programs with states of every kind, and with `-m slow` on
-the whole zoo.
+Convergence is tested in `test_optax_convergence.py`. Tests with `@for_representative_programs` run
+on a few programs with states of every kind, and with `-m slow` on the whole zoo.
 """
 
 import inspect
