@@ -72,7 +72,7 @@ def _scaled(statement: Statement, ratio: float) -> Statement:
     return statement._replace(args=tuple(args))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)  # parents' step sizes are read repeatedly
 def step_size(program: Program) -> float:
     """Return the step size: the geometric mean of the root mean squares of the first four updates.
 

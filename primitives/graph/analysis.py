@@ -261,7 +261,7 @@ def semantic_key(program: Program) -> str:
     return analyse(program).key
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def live(program: Program) -> Program:
     """Return the program without the statements and states that no update depends on.
 
