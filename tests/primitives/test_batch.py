@@ -160,15 +160,18 @@ def test_the_kernel_acts_on_matrices_of_every_shape_as_the_op_does():
         for op in op_names
     ]
     code = jax.tree.map(lambda *leaves: np.stack(leaves), *codes)
-    updates, *_ = kernel.run_kernel(
+    step = partial(
+        kernel.run_kernel,
         instructions.instruction_set(frozenset(op_names)),
         model,
+        interpret=True,
+    )
+    updates, *_ = jax.jit(step, compiler_options=_FAST)(
         code,
         model.sum_factors(),
         np.zeros((*code.initial_tensors.shape, model.size), np.float32),
         code.initial_scalars,
         batch_inputs(grads, grads, 1.0, 1.0, lanes=len(op_names)),
-        interpret=True,
     )
     for name, gradient in grads.items():
         matrices = np.float64(gradient).reshape(matrix_view(gradient.shape))
