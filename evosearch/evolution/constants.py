@@ -40,9 +40,14 @@ def with_constants(program: Program, values: Mapping[Position, float]) -> Progra
     return replace(program, statements=tuple(statements))
 
 
-def structure(program: Program) -> tuple[object, ...]:
-    """Return the statements without constants; equal for programs that differ only in constants."""
-    return tuple(map(without_constants, program.statements))
+def have_equal_structure(first: Program, second: Program) -> bool:
+    """Whether the statements of two programs are equal except for their constants."""
+    if len(first.statements) != len(second.statements):
+        return False
+    return all(
+        a is b or without_constants(a) == without_constants(b)
+        for a, b in zip(first.statements, second.statements, strict=True)
+    )
 
 
 def without_constants(statement: Statement) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from evosearch.config import MutationConfig
 from evosearch.errors import UsageError
-from evosearch.evolution.constants import rounded, structure, without_constants
+from evosearch.evolution.constants import have_equal_structure, rounded, without_constants
 from evosearch.evolution.step_size import with_step_size_of
 from evosearch.fixed import MAX_DRAFTS
 from primitives import OPS, Parameter, Program, Statement, analyse, ops
@@ -97,11 +97,13 @@ def _keep_step_size(
     parent: Program, child: Analysis, mutation: str, config: MutationConfig
 ) -> tuple[Analysis, str]:
     """Rescale `child` to the parent's step size, unless they differ in constants only."""
-    if structure(child.program) == structure(parent) or child.key == analyse(parent).key:
+    if have_equal_structure(child.program, parent) or child.key == analyse(parent).key:
         return child, mutation
     rescaled = with_step_size_of(child.program, parent)
     if rescaled == child.program or len(rescaled.statements) > config.max_statements:
         return child, mutation
+    if len(rescaled.statements) == len(child.program.statements):
+        return child.with_constants_of(rescaled), f"{mutation}; steps kept"
     return analyse(rescaled), f"{mutation}; steps kept"
 
 

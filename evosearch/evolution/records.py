@@ -50,13 +50,14 @@ class Record:
     measured_at_last_test: int = 0
     _search_scores: list[float] = field(default_factory=list)
     _estimate: tuple[float, float] | None = None  # cached result of `_mean_and_standard_error`
+    _task_means: dict[str, float] | None = None  # cached result of `task_means`
 
     def add(self, seed: Seed, scores: Mapping[str, float]) -> None:
         """Add the scores, by task, of one seed."""
         self.scores[seed] = dict(scores)
         if seed.stream is Stream.SEARCH:
             self._search_scores.append(self.score(seed))
-            self._estimate = None
+            self._estimate = self._task_means = None
 
     def score(self, seed: Seed) -> float:
         """Return the mean over tasks of the bounded scores on one seed."""
@@ -68,10 +69,13 @@ class Record:
 
     def task_means(self) -> dict[str, float]:
         """Return the mean bounded score of each task over the search seeds; needs a search seed."""
-        rows = [scores for seed, scores in self.scores.items() if seed.stream is Stream.SEARCH]
-        return {
-            task: fmean(min(scores[task], self.largest_gain) for scores in rows) for task in rows[0]
-        }
+        if self._task_means is None:
+            rows = [scores for seed, scores in self.scores.items() if seed.stream is Stream.SEARCH]
+            self._task_means = {
+                task: fmean(min(scores[task], self.largest_gain) for scores in rows)
+                for task in rows[0]
+            }
+        return self._task_means
 
     def cautious_estimate(self, noise_floor: float) -> float:
         """Return the mean of the search scores minus one standard error, which selection uses.

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evosearch.evolution.constants import Position, constants, rounded, structure, with_constants
+from evosearch.evolution.constants import (
+    Position,
+    constants,
+    have_equal_structure,
+    rounded,
+    with_constants,
+)
 from evosearch.evolution.step_size import learning_rate_statement, step_size, with_step_size_of
 from evosearch.fixed import ELITE, WIDELY_DRAWN
 from primitives import Program, live
@@ -89,7 +95,7 @@ class Space:
 
     def __contains__(self, program: Program) -> bool:
         """Return whether `program` differs from the space's program at most in constants."""
-        return structure(program) == structure(self.program)
+        return have_equal_structure(program, self.program)
 
     def __len__(self) -> int:
         return len(self.initial_std)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evosearch.evolution.constants import rounded
 from primitives import Program, Statement, live
-from primitives.machine.reference import Stepper, initial_state
+from primitives.machine.reference import Stepper, initial_state, matrix_views
 
 _LR = "lr"
 _STEPS = 4
@@ -72,7 +72,7 @@ def _scaled(statement: Statement, ratio: float) -> Statement:
     return statement._replace(args=tuple(args))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)  # parents' step sizes are read repeatedly
 def step_size(program: Program) -> float:
     """Return the step size: the geometric mean of the root mean squares of the first four updates.
 
@@ -82,19 +82,22 @@ def step_size(program: Program) -> float:
     weights, gradients = _synthetic_inputs()
     state, stepper = initial_state(program, weights, np), Stepper(program, np)
     sizes = []
-    for t, gradient in enumerate(gradients, start=1):
-        update, state = stepper.step(state, weights, gradient, t=float(t))
-        with np.errstate(over="ignore"):  # an overflow gives inf, which is checked below
+    with np.errstate(all="ignore"):  # an overflow gives inf, which is checked below
+        for t, gradient in enumerate(gradients, start=1):
+            update, state = stepper.step_views(state, weights, gradient, list(_SHAPES), t=float(t))
             squares = np.concatenate([array.ravel() ** 2 for array in update])
-            sizes.append(np.sqrt(np.mean(squares)))
-        if not 0 < sizes[-1] < math.inf:
-            return math.nan
+            sizes.append(math.sqrt(squares.sum() / squares.size))
+            if not 0 < sizes[-1] < math.inf:
+                return math.nan
     return float(np.exp(np.mean(np.log(sizes))))
 
 
 @lru_cache(maxsize=1)
 def _synthetic_inputs() -> tuple[list[NDArray[np.float64]], list[list[NDArray[np.float64]]]]:
-    """Return weights, and gradients for each step: a constant direction plus noise as large."""
+    """Return weights, and gradients for each step: a constant direction plus noise as large.
+
+    All arrays are matrices, as `Stepper.step_views` takes them.
+    """
     rng = np.random.default_rng(0)
     weights = [_WEIGHT_STD * rng.standard_normal(shape) for shape in _SHAPES]
     scales = [_GRADIENT_SCALE * np.exp(rng.standard_normal(shape)) for shape in _SHAPES]
@@ -106,4 +109,8 @@ def _synthetic_inputs() -> tuple[list[NDArray[np.float64]], list[list[NDArray[np
         ]
         for _ in range(_STEPS)
     ]
-    return weights, gradients
+    return _matrices(weights), [_matrices(gradient) for gradient in gradients]
+
+
+def _matrices(arrays: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    return matrix_views(arrays, np.float64, np)

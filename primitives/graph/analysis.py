@@ -12,7 +12,7 @@ microseconds.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NoReturn
 
@@ -78,6 +78,24 @@ class Analysis:
             self.live_statements,
         )
         return f"{key:016x}"
+
+    def with_constants_of(self, program: Program) -> Analysis:
+        """Return the analysis of a program that differs from this one at most in constants."""
+        operands = tuple(
+            old if statement is changed else _with_constants(old, changed)
+            for statement, changed, old in zip(
+                self.program.statements, program.statements, self.operands, strict=True
+            )
+        )
+        return replace(self, program=program, operands=operands)
+
+
+def _with_constants(operands: Operands, statement: Statement) -> Operands:
+    """Return `operands` with the constants of `statement`."""
+    return tuple(
+        operand if isinstance(arg, str) else float(arg)
+        for operand, arg in zip(operands, statement.args, strict=True)
+    )
 
 
 @lru_cache(maxsize=4096)  # a search analyses parents and the programs in flight repeatedly
@@ -243,7 +261,7 @@ def semantic_key(program: Program) -> str:
     return analyse(program).key
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def live(program: Program) -> Program:
     """Return the program without the statements and states that no update depends on.
 

@@ -121,32 +121,60 @@ class Stepper:
         self, state: State, params: PyTree, grads: PyTree, *, lr: Any = 1.0, t: Any = 1.0
     ) -> tuple[PyTree, State]:
         """Run one step; arguments and results are those of the function `step`."""
-        program, xp, dtype = self._program, self._xp, self._dtype
         leaves, structure = jax.tree.flatten(params)
         shapes = [tuple(leaf.shape) for leaf in leaves]
+        weights = matrix_views(leaves, self._dtype, self._xp)
+        gradients = matrix_views(jax.tree.leaves(grads), self._dtype, self._xp)
+        with np.errstate(all="ignore"):
+            update, next_state = self.step_views(state, weights, gradients, shapes, lr=lr, t=t)
+        arrays = [
+            array.reshape(shape).astype(leaf.dtype)
+            for array, shape, leaf in zip(update, shapes, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(structure, arrays), next_state
+
+    def step_views(
+        self,
+        state: State,
+        weights: list[Any],
+        gradients: list[Any],
+        shapes: list[tuple[int, ...]],
+        *,
+        lr: Any = 1.0,
+        t: Any = 1.0,
+    ) -> tuple[list[Any], State]:
+        """Run one step without conversion of the arrays, and with NumPy's floating-point warnings.
+
+        Args:
+            state: see `step`.
+            weights: matrices that `matrix_views` returns for the leaves of the weights.
+            gradients: the same for the gradients.
+            shapes: the shapes of the leaves.
+            lr: see `step`.
+            t: see `step`.
+
+        Returns:
+            The update as matrices, and the states for the next step.
+        """
+        program, xp, dtype = self._program, self._xp, self._dtype
         inputs = {"lr": xp.asarray(lr, dtype), "t": xp.asarray(t, dtype)}
-        values: list[Any] = [_views(leaves, dtype, xp), _views(jax.tree.leaves(grads), dtype, xp)]
+        values: list[Any] = [weights, gradients]
         old_states = dict(zip(program.returns[1:], state, strict=True))
         for parameter in program.parameters[2:]:
             state_value = old_states.get(parameter.name)
             values.append(inputs[parameter.name] if state_value is None else state_value)
         position = len(values)
         values += [None] * len(self._calls) + self._constants
-        with np.errstate(all="ignore"):
-            for op, operands in self._calls:
-                value = _apply(op, [values[index] for index in operands], xp)
-                values[position] = value if type(value) is list else xp.asarray(value, dtype)
-                position += 1
+        for op, operands in self._calls:
+            value = _apply(op, [values[index] for index in operands], xp)
+            values[position] = value if type(value) is list else xp.asarray(value, dtype)
+            position += 1
         update = _broadcast(values[self._outputs[0]], Kind.TENSOR, shapes, xp)
-        arrays = [
-            array.reshape(shape).astype(leaf.dtype)
-            for array, shape, leaf in zip(update, shapes, leaves, strict=True)
-        ]
         next_state = tuple(
             _broadcast(values[value], declared.kind, shapes, xp)
             for declared, value in zip(program.states, self._outputs[1:], strict=True)
         )
-        return jax.tree.unflatten(structure, arrays), next_state
+        return update, next_state
 
 
 def _constant(value: float, dtype: Any, xp: Any) -> Any:
@@ -154,7 +182,8 @@ def _constant(value: float, dtype: Any, xp: Any) -> Any:
     return xp.asarray(np.float32(value), dtype)
 
 
-def _views(leaves: list[Any], dtype: Any, xp: Any) -> list[Any]:
+def matrix_views(leaves: list[Any], dtype: Any, xp: Any) -> list[Any]:
+    """Return arrays as matrices, or stacks of matrices, of a dtype."""
     return [xp.asarray(leaf, dtype).reshape(matrix_view(leaf.shape)) for leaf in leaves]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 import proxies
 from evosearch.config import make_config
 from evosearch.errors import EvosearchError
-from evosearch.measuring import batching
+from evosearch.evaluation.evaluation import evaluate
+from evosearch.measuring import batching, engines
 from evosearch.measuring.batching import Batch, Batching, Occupancy, lanes_that_fit
+from evosearch.measuring.engines import Trainer
 from evosearch.measuring.job_runner import JobRunner
 from evosearch.measuring.local import LocalBackend
 from evosearch.measuring.measurement import Engine, Measurement
@@ -204,3 +207,46 @@ def test_a_search_in_batches_gives_the_scores_of_a_search_without(tmp_path):
                 compared += 1
     assert compared > 40
     assert stopped > 1
+
+
+def test_programs_are_compiled_on_a_task_that_does_not_fit_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engines_by_limit = {None: Engine.BATCHED, 1: Engine.BATCHED, 0: Engine.COMPILED}
+    for limit, engine in engines_by_limit.items():
+        monkeypatch.setattr(engines, "lanes_that_fit", lambda *_, limit=limit: limit)
+        batching_of_four = Batching(4, devices=jax.devices()[:1])
+        trainer = Trainer(proxies.load("quadratic"), batching=batching_of_four)
+        assert trainer.choose_engine(zoo.load("lion"), trainings=1000) is engine
+
+
+def test_an_evaluation_on_an_accelerator_trains_in_batches_with_the_same_losses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lion = zoo.load("lion")
+
+    def losses() -> list[float]:
+        evaluation = evaluate(
+            [lion],
+            "quadratic",
+            against={"sgd": zoo.load("sgd")},
+            seeds=2,
+            tuning_seeds=1,
+            lrs=(1.0, 4.0),
+            steps=20,
+            ops=lion.ops | zoo.load("sgd").ops,
+        )
+        return [loss for result in evaluation.tasks[0].results for loss in result.losses]
+
+    unbatched = losses()
+    batched = list[str]()
+    original_submit = Batch.submit
+
+    def submit(batch: Batch, *args: Any) -> None:
+        batched.append(batch._name)
+        original_submit(batch, *args)
+
+    monkeypatch.setattr(Batch, "submit", submit)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert losses() == pytest.approx(unbatched, rel=1e-3)
+    assert len(batched) >= len(unbatched)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evosearch.evolution.constants import constants, structure
+from evosearch.evolution.constants import constants, have_equal_structure
 from evosearch.evolution.evolution import Evolution, Request
 from evosearch.fixed import ELITE
 from evosearch.seeds import Seed, Stream
@@ -196,7 +196,7 @@ def test_tune_first_changes_only_constants_of_the_initial_program() -> None:
     initial = evolution.births[0].analysis.program
     for birth in evolution.births[1:101]:
         assert birth.mutation == "tune constants"
-        assert structure(birth.analysis.program) == structure(initial)
+        assert have_equal_structure(birth.analysis.program, initial)
     later_births = evolution.births[101:]
     (tuned_id,) = {ancestor_before(evolution, 101, birth.id) for birth in later_births}
     tuned = evolution.births[tuned_id].analysis.program

@@ -100,3 +100,12 @@ def test_check_returns_the_kind_of_every_variable():
     assert kinds["update"] == Kind.TENSOR
     assert kinds["decay"] == kinds["lr"] == kinds["t"] == Kind.SCALAR
     assert kinds["scale"] == Kind.LEAF
+
+
+def test_the_analysis_with_changed_constants_is_that_of_the_changed_program():
+    text = "def train(w, g, m, lr):\n    m = interp(g, m, {})\n    d = m * 0.5\n    u = m * {}\n"
+    text += "    u = u * lr\n    return u, m\n"
+    first, second = parse(text.format(0.9, 2.0)), parse(text.format(0.8, -3.0))
+    changed = analyse(first).with_constants_of(second)
+    assert changed == analyse(second)
+    assert changed.key == analyse(second).key != analyse(first).key
