@@ -233,8 +233,8 @@ RULES: tuple[Rule, ...] = (
         _reduction_of_one_number,
     ),
     Rule(
-        "dot-of-scalars",
-        "dot(x, y) = x * y for single scalars x, y",
+        "dot-of-numbers",
+        "dot(x, y) = x * y for single numbers x, y",
         _ALWAYS,
         _reduces_to("multiply"),
         _reduction_of_one_number,

@@ -40,7 +40,7 @@ def config(**settings: object) -> Config:
 
 
 def draw_noise(request: Request, task: str, noise_std: float, noise_seed: int) -> float:
-    """Return a draw from N(0, noise_std**2) that is fixed by the other arguments."""
+    """Return a draw from N(0, noise_std**2); equal arguments give equal draws."""
     name = f"{request.record.key}/{request.seed}/{task}".encode()
     entropy = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
     rng = np.random.default_rng([entropy, noise_seed] if noise_seed else entropy)

@@ -35,6 +35,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [root / "full", root / "full-2", root / "constants-1"]
 
 
+@pytest.fixture
+def run_command(run: Any) -> Any:
+    """Return the function that runs a command; in this module, `run` is a search's record."""
+    return run
+
+
 def open_runs(paths: list[Path]) -> list[Run]:
     return [Run(path) for path in paths]
 
@@ -103,7 +109,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs: list[Path], tmp_path: Pa
         compare_runs([Run(runs[0]), Run(tmp_path / "other")])
 
 
-def test_runs_that_differ_in_seed_limits_funnel_and_simplification_form_one_group(
+def test_runs_that_differ_only_in_seed_and_in_changeable_settings_form_one_group(
     tmp_path: Path,
 ) -> None:
     make_stored_run(tmp_path / "mine-1", programs=200, seed=1)
@@ -158,15 +164,16 @@ def test_a_champions_validation_is_the_mean_over_tasks_and_seeds(tmp_path: Path)
         assert spread.mean == pytest.approx(mean)
 
 
-def test_compare_prints_a_row_for_each_cost_and_group(run: Any, runs: list[Path]) -> None:
-    document = json.loads(run("compare", *runs, "--json").out)
+def test_compare_prints_a_row_for_each_cost_and_group(run_command: Any, runs: list[Path]) -> None:
+    document = json.loads(run_command("compare", *runs, "--json").out)
     assert document["unit"] == "weight updates"
     assert [group["name"] for group in document["groups"]] == ["full", "constants-1"]
     fitness = document["groups"][0]["fitness"]
     assert len(fitness) == len(document["costs"]) == 5
-    result = run("compare", *runs, "--by", "trainings")
+    result = run_command("compare", *runs, "--by", "trainings")
     assert result.status == 0
-    rows_of_full = [line for line in result.out.splitlines()[:12] if "full" in line]
+    first_table = result.out.splitlines()[:12]
+    rows_of_full = [line for line in first_table if "full" in line]
     assert len(rows_of_full) == 5
     text = " ".join(result.out.split())
     last = fitness[-1]
@@ -178,36 +185,36 @@ def test_compare_prints_a_row_for_each_cost_and_group(run: Any, runs: list[Path]
     assert "validation" not in result.out
 
 
-def test_compare_draws_a_line_for_each_group_and_the_same_file_again(
-    run: Any, runs: list[Path], tmp_path: Path
+def test_compare_draws_a_line_for_each_group_and_drawing_again_gives_the_same_bytes(
+    run_command: Any, runs: list[Path], tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "curves.svg"
-    assert run("compare", *runs, "-o", path).status == 0
+    assert run_command("compare", *runs, "-o", path).status == 0
     text = path.read_text()
     assert "<svg" in text
     assert "full" in text
     assert "constants-1" in text
     assert "validation tasks" not in text
     second_path = tmp_path / "second.svg"
-    document = json.loads(run("compare", *runs, "-o", second_path, "--json").out)
+    document = json.loads(run_command("compare", *runs, "-o", second_path, "--json").out)
     assert document["path"] == str(second_path)
     assert second_path.read_bytes() == path.read_bytes()
 
 
 def test_compare_refuses_to_draw_into_a_text_file(
-    run: Any, runs: list[Path], tmp_path: Path
+    run_command: Any, runs: list[Path], tmp_path: Path
 ) -> None:
-    result = run("compare", *runs, "-o", tmp_path / "curves.txt")
+    result = run_command("compare", *runs, "-o", tmp_path / "curves.txt")
     assert result.status == 2
     assert "must be one of .svg, .png, .pdf" in result.err
 
 
-def test_compare_prints_and_draws_validation(run: Any, tmp_path: Path) -> None:
+def test_compare_prints_and_draws_validation(run_command: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     evolution = make_stored_run(tmp_path / "run", programs=1200)
     add_validation(tmp_path / "run", evolution, 1, {"big": [0.25, 0.25]})
-    result = run("compare", tmp_path / "run", "-o", tmp_path / "curves.svg")
+    result = run_command("compare", tmp_path / "run", "-o", tmp_path / "curves.svg")
     assert "validation" in result.out
     assert "+0.250" in result.out
     assert "validation tasks" in (tmp_path / "curves.svg").read_text()

@@ -216,7 +216,8 @@ def test_a_file_name_is_shown_literally_in_every_report(
         assert separators - 1 in (5, 7, 9), line
     name_in_markdown = r"a\$x_\$ \$\\frac\$ \\\$1 \|\`b\`\[red\]\<i\>:smile:.txt"
     assert any(name_in_markdown in line for line in table_lines)
-    assert name_in_markdown in markdown.splitlines()[-3]
+    caption_of_the_last_table = markdown.splitlines()[-3]
+    assert name_in_markdown in caption_of_the_last_table
     for path in ("b.png", "b.svg"):
         assert run("show", name, "--as", "behaviour", "-o", path).status == 0
     assert f"{ESCAPED}{FILE_NAME}" in text_of_svg(Path("b.svg"))
@@ -254,7 +255,7 @@ def test_a_terminal_escapes_all_text_that_rich_prints() -> None:
 @pytest.mark.parametrize(
     "parent_of",
     [lambda birth: birth.id, lambda birth: 40 - birth.id, lambda birth: birth.id + 1],
-    ids=["itself", "pairs", "the next program"],
+    ids=["itself", "programs n and 40 - n are each other's parents", "the next program"],
 )
 def test_a_cycle_of_parents_is_an_error_that_names_the_run(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parent_of: Callable[[Birth], int]
@@ -282,6 +283,8 @@ def test_a_program_that_is_not_a_regular_file_is_refused_at_once(
 ) -> None:
     """A command that opens a pipe waits until another process writes to the pipe."""
     monkeypatch.chdir(tmp_path)
+    # Python would open a file of the name `<unknown>` to quote a syntax error of source without a
+    # file.
     name = "/dev/zero" if kind == "device" else "<unknown>"
     if kind == "pipe":
         os.mkfifo(name)
@@ -321,4 +324,4 @@ def test_commands_print_only_through_functions_that_escape_control_characters(pa
     }
     forbidden = {"print", "typer.echo", "Console", "rich.print", "sys.stdout.write"}
     exceptions = {"app.py": {"print"}}
-    assert not called_functions & forbidden - exceptions.get(path.name, set())
+    assert not called_functions & (forbidden - exceptions.get(path.name, set()))

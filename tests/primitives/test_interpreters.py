@@ -1,4 +1,4 @@
-"""Compares the compile-once machine and compiled programs with the reference interpreter."""
+"""Compares the interpreter and compiled programs with the reference interpreter."""
 
 from types import SimpleNamespace
 
@@ -31,7 +31,11 @@ from tests.strategies import programs
 SHAPES = {"matrix": (4, 3), "vector": (5,), "scalar": (), "stacked": (2, 3, 4)}
 RELATIVE_NOISE = 2e-6  # of perturbed values; about 16 units in the last place of float32
 
-NUMPY_FLOAT32 = SimpleNamespace(**vars(np))  # with `np` itself, `step` computes in float64
+NUMPY_FLOAT32 = SimpleNamespace(**vars(np))
+"""Copy of the namespace of NumPy, with which `step` computes in float32.
+
+`step` computes in float64 only if `xp` is `np` itself.
+"""
 
 machine = interpreter()
 machine_update = jax.jit(machine.update)
@@ -50,7 +54,7 @@ def random_inputs(seed, steps=3):
 
 
 def run_machine(program, weights, gradients, schedule):
-    """Yield the update of each step, computed by the compile-once machine."""
+    """Yield the update of each step, computed by the interpreter."""
     state = machine.init(weights, encode(program), -1.0)
     for t, (gradient, lr) in enumerate(zip(gradients, schedule, strict=True), 1):
         update, state = machine_update(gradient, state, weights, lr=lr, t=float(t))
@@ -150,12 +154,13 @@ def test_the_machine_agrees_with_the_reference_on_the_zoo(name):
 
 
 @pytest.mark.parametrize("op", [op for op in OPS.values() if op.arity], ids=lambda op: op.name)
-def test_the_machine_runs_every_op_on_every_layout_and_kind(op):
-    """The first two operands are each pair from a tensor, a row, a leaf, a scalar, a constant."""
+def test_the_machine_runs_every_op_on_operands_of_different_kinds(op):
+    """Every pair of a tensor, a row, a leaf, a scalar and a constant is tried as first operands."""
     operands = ["w", "r", "n", "lr", 0.5]
     for first in operands:
         has_second = len(op.operands) > 1 and op.operands[1] == "x"
         for second in operands if has_second else ["lr"]:
+            # The letter of an operand is `x` for any kind and `s` for a scalar; see `Op.operands`.
             args_by_type = {"x": iter([first, second, first]), "s": iter([0.25, 0.75])}
             args = tuple(next(args_by_type[operand_type]) for operand_type in op.operands)
             program = Program(
@@ -181,7 +186,7 @@ def test_the_machine_runs_every_op_on_every_layout_and_kind(op):
             )
 
 
-PROGRAMS_WITH_STATES = {
+EDGE_CASES = {
     "two states are swapped": """def train(w, g, a: tensor(1.0), b):
     update = a - b
     c = a + g
@@ -213,7 +218,7 @@ PROGRAMS_WITH_STATES = {
     v = m
     return u, m, v""",
     "state set to a number": "def train(w, g, m):\n    u = m + g\n    m = 3.0\n    return u, m",
-    "a constant equals the index of a value": """def train(w, g, m, v):
+    "a constant equals the encoding's number of a value": """def train(w, g, m, v):
     a = sign(m)
     b = cos(g)
     u = a + b
@@ -251,9 +256,9 @@ PROGRAMS_WITH_STATES = {
 }
 
 
-@pytest.mark.parametrize("case", PROGRAMS_WITH_STATES)
+@pytest.mark.parametrize("case", EDGE_CASES)
 def test_the_machine_moves_states_and_outputs_correctly(case):
-    program = parse(PROGRAMS_WITH_STATES[case])
+    program = parse(EDGE_CASES[case])
     assert assert_agree(program, lambda *data: run_machine(program, *data)) == 1.0
 
 

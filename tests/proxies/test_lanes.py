@@ -129,7 +129,12 @@ def test_two_devices_hold_equally_many_lanes():
 
 
 def test_the_result_of_a_lane_does_not_depend_on_empty_lanes_before_it():
-    """The program takes a norm of row means, which have fewer numbers than the weights."""
+    """Run one training in lane 2 and then in lane 0, and compare the losses.
+
+    The program takes a norm of row means, which have fewer numbers than the weights. Its sum needs
+    the model's factors (`ArrayLayout.sum_factors`), which every lane must have, even after empty
+    lanes.
+    """
     key_data, schedule, _ = entry(0)
     program = parse(
         "def train(w, g, lr):\n    u = g / norm(row_mean(abs(g)))\n    u = u * lr\n    return u"
