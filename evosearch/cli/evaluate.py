@@ -289,8 +289,8 @@ def bench(
     """Time training, mutation and search on this machine.
 
     On CPU, the benchmark times one training. The floor is the training loop of one program, fused
-    by XLA, without compilation time. The floor is compared with the compile-once interpreter, with
-    compiling the whole loop for each new program, and with compiling only the update.
+    by XLA, without compilation time. The floor is compared with the interpreter, with compiling the
+    whole loop for each new program, and with compiling only the update.
 
     On a GPU or TPU, or with --batch, the benchmark times batches. The floor is one program fused
     under vmap over seeds. The floor is compared with the interpreter with one program per lane, and

@@ -1,4 +1,4 @@
-"""Translates programs to instructions of the compile-once machine.
+"""Translates programs to instructions of the interpreter.
 
 `primitives.machine.instructions` describes the instructions.
 """

@@ -1,4 +1,4 @@
-"""The instructions of the compile-once machine: one for each op and layout of its operands.
+"""The instructions of the interpreter: one for each op and layout of its operands.
 
 The machine has tensor registers, each a vector over all weights of the model, and scalar registers,
 each one number. A value of any kind other than scalar is broadcast to a tensor register. An op that

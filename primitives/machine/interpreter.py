@@ -1,4 +1,4 @@
-"""The compile-once interpreter: one compiled machine that runs every program as data.
+"""The interpreter, which is compiled once and then runs every program as data.
 
 `interpreter(ops)` is an optax transformation whose state holds the registers and the encoded
 program. So a training loop that is compiled once trains with any program, learning rate and seed.

@@ -1,4 +1,4 @@
-"""One step of one program on the compile-once machine.
+"""One step of one program on the interpreter.
 
 Blocks of scalar and of tensor instructions alternate. Each tensor instruction is a branch of a
 `lax.switch`, which reads operands from registers and returns one value. The value is then written
