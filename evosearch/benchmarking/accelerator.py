@@ -167,9 +167,6 @@ def _parts(plan: AcceleratorPlan, profile_path: Path, progress: Progress) -> Ite
     if plan.search_seconds:
         lanes = plan.lanes or plan.first_task_lanes[0]
         yield "search", partial(time_search, lanes, plan.search_seconds, progress)
-    if plan.driver_seconds:
-        lanes = plan.lanes or plan.first_task_lanes[0]
-        yield "driver", partial(measure_driver, lanes, plan.driver_seconds, progress=progress)
     if plan.profiled_steps:
         lanes = plan.first_task_lanes[0]
         yield "profile", partial(_profile_mutants, first, lanes, plan, profile_path)
@@ -184,6 +181,9 @@ def _parts(plan: AcceleratorPlan, profile_path: Path, progress: Progress) -> Ite
         costly_batches = _Batches(replace(plan, batches=replace(batches_plan, ops=ops)), progress)
         name = f"costliest: {task.name}, {plan.costly_lanes} lanes, {len(ops)} ops"
         yield name, partial(costly_batches.rows, task, plan.costly_lanes)
+    if plan.driver_seconds:
+        lanes = plan.lanes or plan.first_task_lanes[0]
+        yield "driver", partial(measure_driver, lanes, plan.driver_seconds, progress=progress)
 
 
 class _Batches:

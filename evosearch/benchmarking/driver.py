@@ -17,7 +17,7 @@ from evosearch.config import make_config
 def measure_driver(
     lanes: int = 1024,
     seconds: float = 10.0,
-    step_seconds: float = 0.005,
+    step_seconds: float = 0.008,
     progress: Progress = lambda text: None,
 ) -> dict[str, Any]:
     """Measure the driver on an instant and on a slow fake device.

@@ -66,11 +66,11 @@ def test_the_parts_come_in_the_order_of_importance(figures: dict[str, Any]) -> N
         "agreement",
         "quadratic, 4 lanes",
         "search",
-        "driver",
         "profile",
         "valley, 2 lanes",
         "paper: quadratic",
         f"costliest: quadratic, 2 lanes, {len(OPS)} ops",
+        "driver",
     ]
     assert not [part for part in figures.values() if "error" in part]
     json.dumps(list(figures.values()), allow_nan=False)
