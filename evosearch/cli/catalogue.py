@@ -17,7 +17,7 @@ def ops(
     ] = False,
 ) -> None:
     """List the ops that programs are made of."""
-    from evosearch.cli.terminal import unbroken_lines
+    from evosearch.cli.terminal import unbroken_terminal
     from evosearch.report.catalogue import ops_report
     from evosearch.report.terminal import show
     from primitives import OPS
@@ -41,7 +41,7 @@ def ops(
     if markdown:
         say(language.markdown(), end="")
         return
-    show(ops_report(), unbroken_lines())
+    show(ops_report(), unbroken_terminal())
 
 
 @app.command()
@@ -50,11 +50,11 @@ def zoo(json: Json = False) -> None:
 
     Each known optimizer is a program that a search can start from and `eval` can compare with.
     """
-    from evosearch.cli.terminal import unbroken_lines
+    from evosearch.cli.terminal import unbroken_terminal
     from evosearch.report.catalogue import zoo_report, zoo_table
     from evosearch.report.terminal import show
 
     if json:
         print_json({"zoo": zoo_table().json_rows()})
     else:
-        show(zoo_report(), unbroken_lines())
+        show(zoo_report(), unbroken_terminal())

@@ -22,7 +22,7 @@ from evosearch.pipeline.observers import Snapshot
 from evosearch.report.run import format_duration
 from evosearch.statistics import Interval
 from evosearch.verdicts import MIN_SEEDS, Verdict, champion_verdict
-from primitives import live
+from primitives import live as without_dead_code
 from primitives.text.printable import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -40,14 +40,14 @@ class LimitProgress:
     """Progress of a search towards one of its limits.
 
     Attributes:
-        limit: Name of the limit in the configuration.
+        name: Name of the limit in the configuration.
         used: The used part of the limit as text, such as `8,213 of 20,000 programs`.
         fraction: Fraction of the limit that is used, from 0 to 1.
         seconds_left: Estimate of the time until the limit is reached, from the speed so far; None
             before the speed can be estimated.
     """
 
-    limit: str
+    name: str
     used: str
     fraction: float
     seconds_left: float | None
@@ -85,7 +85,10 @@ def _seconds_left_or_infinity(limit: LimitProgress) -> float:
 
 
 def format_fitness(estimate: Interval, seeds: int, *, fresh: bool) -> str:
-    """Return a champion's fitness as text, with its seeds and, given two seeds, its interval."""
+    """Return a champion's fitness as text.
+
+    The text has the number of seeds and, from `MIN_SEEDS` seeds on, the interval.
+    """
     mean, low, high = estimate
     seeds_text = f"{'fresh' if fresh else 'search'} seed{'s' * (seeds > 1)}"
     bounds = f"95% [{low:+.3f}, {high:+.3f}]  " if seeds >= MIN_SEEDS else ""
@@ -108,7 +111,7 @@ class LiveView:
         self._phase = "starting"
         self._snapshot: Snapshot | None = None
         self._spinner = Spinner("dots")
-        self._next_line = 0.0
+        self._next_line_time = 0.0
         self._champion: Champion | None = None
         self._live: Live | None = None
         if console.is_terminal and not console.is_dumb_terminal:
@@ -142,12 +145,13 @@ class LiveView:
     def stopping(self, text: str) -> None:
         """Announce that the search is about to stop, and switch to plain lines.
 
-        A signal handler calls this method on the thread that draws the view.
+        A signal handler calls this method on the thread that draws the view, between two statements
+        of that thread. So the method must not wait until the thread finishes an update.
         """
         if self._live:
             self._live.stop()
             self._live = None
-        self._next_line = math.inf
+        self._next_line_time = math.inf
         self._print_line(text)
 
     def notice(self, text: str) -> None:
@@ -161,8 +165,8 @@ class LiveView:
         if self._live:
             return
         now = time.monotonic()
-        if now >= self._next_line:
-            self._next_line = now + _SECONDS_BETWEEN_LINES
+        if now >= self._next_line_time:
+            self._next_line_time = now + _SECONDS_BETWEEN_LINES
             self._print_line(_progress_line(snapshot, self._champion_text(snapshot.champion)))
 
     def _print_line(self, text: str) -> None:
@@ -271,7 +275,8 @@ def _bar(limit: LimitProgress) -> Table:
 
 
 def _program_text(champion: Champion) -> Text:
-    return Text(str(live(champion.record.program)).rstrip(), no_wrap=True, overflow="ellipsis")
+    program = without_dead_code(champion.record.program)
+    return Text(str(program).rstrip(), no_wrap=True, overflow="ellipsis")
 
 
 def _percentage(count: int, total: int) -> str:
@@ -293,7 +298,7 @@ def _progress_line(snapshot: Snapshot, champion_text: str) -> str:
     limit = nearest_limit(snapshot)
     if limit is None:
         progress = f"{programs} in {format_duration(snapshot.elapsed_seconds)}"
-    elif limit.limit == "programs":
+    elif limit.name == "programs":
         progress = str(limit)
     else:
         progress = f"{programs}, {limit}"

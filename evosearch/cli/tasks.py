@@ -108,7 +108,7 @@ def _weight_shapes(task: Task) -> dict[str, list[int]]:
 
 
 def _print_tables(tasks: list[Task]) -> None:
-    from evosearch.cli.terminal import unbroken_lines
+    from evosearch.cli.terminal import unbroken_terminal
     from evosearch.report.catalogue import tasks_report
     from evosearch.report.terminal import show
     from proxies import data
@@ -117,7 +117,7 @@ def _print_tables(tasks: list[Task]) -> None:
     provenance = {
         name: source().provenance for name, source in data.SOURCES.items() if name in source_names
     }
-    show(tasks_report(tasks, provenance), unbroken_lines())
+    show(tasks_report(tasks, provenance), unbroken_terminal())
 
 
 def _print_detail(task: Task) -> None:
@@ -163,7 +163,7 @@ def _print_signal_to_noise(names: str, seeds: int, json: bool) -> None:
     """Measure and print the signal-to-noise ratio of tasks."""
     from evosearch.cli.evaluate import task_names
     from evosearch.cli.progress import reporting
-    from evosearch.cli.terminal import Terminal, unbroken_lines
+    from evosearch.cli.terminal import Terminal, unbroken_terminal
     from evosearch.evaluation.signal_to_noise import OPTIMIZERS, signal_to_noise
     from evosearch.report.catalogue import signal_to_noise_report
     from evosearch.report.terminal import show
@@ -173,4 +173,4 @@ def _print_signal_to_noise(names: str, seeds: int, json: bool) -> None:
     if json:
         print_json({"tasks": [row.document() for row in rows]})
         return
-    show(signal_to_noise_report(rows, OPTIMIZERS), unbroken_lines())
+    show(signal_to_noise_report(rows, OPTIMIZERS), unbroken_terminal())

@@ -34,13 +34,13 @@ class Terminal(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Render to segments in which only rich's own control codes are not escaped."""
+        """Render to segments in which all control characters are escaped except rich's own."""
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else printable(segment.text, keep="\n")
             yield segment._replace(text=text)
 
 
-def unbroken_lines() -> Terminal:
+def unbroken_terminal() -> Terminal:
     """Return a terminal for lists; in a file or a pipe it ignores `COLUMNS` and breaks no line."""
     terminal = Terminal()
     if not terminal.is_terminal:
