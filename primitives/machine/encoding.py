@@ -379,10 +379,8 @@ class _Encoder:
                 f"the machine has no instruction for {call.op.name!r} with operands {layout} "
                 "(T: tensor, S: scalar)"
             )
-        if call.op.matrixwise and kind != Kind.TENSOR:
-            raise CapacityError(
-                f"the machine has {call.op.name!r} for tensors only, not for a {kind}"
-            )
+        if call.op.matrixwise and kind <= Kind.MATRIX:
+            kind = Kind.MATRIX  # one number in each matrix; see `step.undo_repetition`
         section, opcode = self.opcodes[signature(instruction)]
         row = [opcode, out[1], *(register for _, register in operands)]
         row += [0] * (KIND - len(row)) + [kind, section]

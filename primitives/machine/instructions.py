@@ -125,8 +125,6 @@ def _instructions(ops: Set[str]) -> list[Instruction]:
 def _layouts(op: Op) -> list[str]:
     choices = ["TS" if kind_letter == "x" else "S" for kind_letter in op.operands]
     layouts = ["".join(choice) for choice in itertools.product(*choices)]
-    if op.matrixwise:
-        layouts.remove("S")
     return [layout for layout in layouts if not (op.commutative and layout == "ST")]
 
 

@@ -198,7 +198,7 @@ def tensor_value(
     """
     op, operands = apply_inner(instruction, operands)
     if op.matrixwise:
-        return model.apply_to_matrices(instruction.op, operands)
+        return undo_repetition(model.apply_to_matrices(instruction.op, operands), factors())
     if op.reduction is None:
         return op.meaning(jnp, *operands)
     inputs = op.reduction.inputs(jnp, *operands)
@@ -211,6 +211,20 @@ def tensor_value(
     else:
         totals = [model.reduce_arrays(term, kind, method) for term in terms]
     return op.meaning(jnp, tuple(totals), *operands)
+
+
+def undo_repetition(value: Array, factors: Array) -> Array:
+    """Return the result of an op on the singular values of matrices with repeated numbers.
+
+    A register holds a value of a smaller kind than tensor with its numbers repeated, so each matrix
+    consists of equal rows, columns or numbers. Its result has the rows, columns or numbers of the
+    result for the matrix without repetition, divided by the square root of the repetitions.
+
+    Args:
+        value: [weights], the result for the matrices with repetition.
+        factors: [weights], one divided by the number of repetitions; a row of `sum_factors`.
+    """
+    return value / jnp.sqrt(factors)
 
 
 def apply_inner(instruction: Instruction, operands: list[Array]) -> tuple[Op, list[Array]]:

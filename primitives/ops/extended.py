@@ -38,8 +38,8 @@ _NEWTON_SCHULZ = MatrixIteration((3.4445, -4.775, 2.0315), steps=5)
 
 
 def _orthogonalize(xp: Namespace, x: Array) -> Array:
-    if x.ndim < 2:
-        return _orthogonalize(xp, x.reshape(1, 1)).reshape(x.shape)
+    if xp.ndim(x) < 2:  # numbers, each of which is a 1 x 1 matrix
+        return _orthogonalize_numbers(xp, x)
     wide = x if x.shape[-2] <= x.shape[-1] else xp.swapaxes(x, -1, -2)
     u = divide(xp, wide, xp.sqrt(xp.sum(wide * wide, axis=(-2, -1), keepdims=True)))
     a, b, c = _NEWTON_SCHULZ.coefficients
@@ -47,6 +47,15 @@ def _orthogonalize(xp: Namespace, x: Array) -> Array:
         gram = u @ xp.swapaxes(u, -1, -2)
         u = a * u + (b * gram + c * gram @ gram) @ u
     return u if wide is x else xp.swapaxes(u, -1, -2)
+
+
+def _orthogonalize_numbers(xp: Namespace, x: Array) -> Array:
+    u = divide(xp, x, xp.sqrt(x * x))
+    a, b, c = _NEWTON_SCHULZ.coefficients
+    for _ in range(_NEWTON_SCHULZ.steps):
+        gram = u * u
+        u = a * u + (b * gram + c * gram * gram) * u
+    return u
 
 
 def _mean(name: str, kind: Kind, summary: str, **facts: Any) -> Op:

@@ -140,6 +140,17 @@ def test_a_lanes_update_does_not_depend_on_other_lanes(batch):
         np.testing.assert_array_equal(a[0], b[3])
 
 
+def test_a_batch_orthogonalizes_values_of_every_kind(batch):
+    values = ["g", "row_mean(g)", "col_mean(g)", "matrix_mean(g)", "norm(g)", "lr"]
+    assert_lanes_agree(
+        batch,
+        [
+            parse(f"def train(w, g, lr):\n    u = g * orthogonalize({value})\n    return u")
+            for value in values
+        ],
+    )
+
+
 MATRICES = {
     "wide": (3, 20),
     "tall": (35, 5),

@@ -271,7 +271,8 @@ class Block:
                     Stored(self.scratch, (self.lane,), matrix.at(area * self.tables.largest))
                     for area in range(3)
                 ]
-                iterate(iteration, operand, result, areas, self._wait)
+                factor = self.arguments.sum_factors[self._field(i, KIND), matrix.offset]
+                iterate(iteration, operand, result, areas, factor, self._wait)
 
             for_each(0, len(self.tables.matrices), on_matrix)
             return i + 1

@@ -12,6 +12,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 
 from primitives.machine.batch.kernel.tiles import Tile, for_each, load, store
+from primitives.machine.step import undo_repetition
 from primitives.op import MatrixIteration
 from primitives.ops.functions import divide
 
@@ -90,6 +91,7 @@ def iterate(
     operand: Stored,
     result: Stored,
     scratch: Sequence[Stored],
+    repetition_factor: Array,
     wait: Callable[[], None],
 ) -> None:
     """Write the result of an iteration on the singular values of one matrix.
@@ -99,6 +101,7 @@ def iterate(
         operand: the matrix.
         result: where to write; may be the operand.
         scratch: memory for three matrices of the operand's size.
+        repetition_factor: () float32, the operand's factor; see `primitives.machine.step`.
         wait: function that waits until the writes of all threads are visible to all threads.
     """
     wide = operand.matrix.with_fewer_rows_than_columns()
@@ -134,6 +137,7 @@ def iterate(
         write(u, next_u.load)
 
     for_each(0, iteration.steps, step)
+    write(u, lambda *block: undo_repetition(u.load(*block), repetition_factor))
 
 
 def _product(left: Stored, right: Stored, row: Any, column: Any) -> Array:
