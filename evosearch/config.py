@@ -316,14 +316,14 @@ class Config(_Section):
             return self.in_flight
         return max(self.in_flight, math.ceil(REQUESTS_PER_LANE * self.batch * len(self.tasks)))
 
-    def requests_after(self, finished: int) -> int:
-        """Return the number of requests in flight after `finished` requests.
+    def max_in_flight(self, finished_requests: int) -> int:
+        """Return the maximum number of requests in flight after a number of finished requests.
 
         With batches, a search begins with as many requests as the population has programs. The
         number then grows with the number of finished requests, so that evolution never waits for
         the results of a large part of the search.
         """
-        grown = self.population + finished // FINISHED_PER_REQUEST
+        grown = self.population + finished_requests // FINISHED_PER_REQUEST
         return max(self.in_flight, min(self.requests, grown))
 
     def to_toml(self) -> str:

@@ -2,8 +2,8 @@
 
 `python -m evosearch.benchmarking.ahead_of_time` prints the table in `docs/benchmarks.md`. It needs
 the extra `aot`: JAX's CUDA plugin, and the assembler `ptxas`. XLA compiles for a description of the
-device, `h100.txt`; autotuning, which needs the device, is off. So times on a GPU cannot be
-predicted, but errors of the compiler, the number of kernels and their registers are those of a GPU.
+device, `h100.txt`; autotuning, which needs the device, is off. So times cannot be predicted.
+Compiler errors are those of a GPU, and the numbers of kernels and registers are close to a GPU's.
 """
 
 from __future__ import annotations
@@ -42,8 +42,12 @@ LANES = 256, 1024
 UPDATE_KERNEL = "optimizer_programs"
 """Name of the kernel that runs the lanes' programs."""
 _ARCHITECTURE = "sm_90a"
-_LOOPS = {"kWhile", "kConditional"}
-_GROUPS = {*_LOOPS, "kCommandBuffer", "kSequential", "kAsyncStart", "kDynamicSliceFusion"}
+_LOOPS_AND_BRANCHES = {"kWhile", "kConditional"}
+_THUNKS_WITH_CHILDREN = {
+    *_LOOPS_AND_BRANCHES,
+    *("kCommandBuffer", "kSequential", "kAsyncStart", "kDynamicSliceFusion"),
+}
+"""Kinds of thunks that launch nothing but the thunks that XLA's dump indents below them."""
 _NO_WORK = {"kAsyncDone"}
 _THUNK = re.compile(r"^( *)\d+: (k\w+) +\[[^]]*\] *(\S*)", re.MULTILINE)
 _HOST_WAIT = re.compile(r" (?:while(?!.*known_trip_count)|conditional)\(.*$", re.MULTILINE)
@@ -109,17 +113,20 @@ class CompiledBatch(NamedTuple):
 
 
 def graph_nodes(thunks: str) -> GraphNodes:
-    """Return the graph nodes in the text of XLA's sequence of thunks, whose indentation nests."""
+    """Return the graph nodes in XLA's dump of the thunk sequence.
+
+    In the dump, indentation shows nesting.
+    """
     nodes: tuple[list[str], list[str], list[str]] = ([], [], [])
-    groups: list[tuple[int, str]] = []
+    parents: list[tuple[int, str]] = []
     for spaces, kind, name in _THUNK.findall(thunks):
-        while groups and groups[-1][0] >= len(spaces):
-            groups.pop()
-        if kind in _GROUPS:
-            groups.append((len(spaces), kind))
+        while parents and parents[-1][0] >= len(spaces):
+            parents.pop()
+        if kind in _THUNKS_WITH_CHILDREN:
+            parents.append((len(spaces), kind))
         elif kind not in _NO_WORK:
-            loops = sum(group in _LOOPS for _, group in groups)
-            nodes[min(loops, 2)].append(name or kind)
+            depth = sum(parent in _LOOPS_AND_BRANCHES for _, parent in parents)
+            nodes[min(depth, 2)].append(name or kind)
     return GraphNodes(*map(tuple, nodes))
 
 
@@ -149,7 +156,7 @@ def compile_batch(setup: TaskSetup, lanes: int) -> CompiledBatch:
     mesh = Mesh(np.array([_device()]), (AXIS,))
     compiled: list[CompiledFunction] = []
 
-    class LanesAhead(Lanes):
+    class AheadOfTimeLanes(Lanes):
         """Lanes that are compiled for the H100 and cannot run."""
 
         def _compile(
@@ -165,14 +172,14 @@ def compile_batch(setup: TaskSetup, lanes: int) -> CompiledBatch:
             lowered = self._lower(loop, _on(mesh, state, AXIS), _on(mesh, data), mesh)
             compiled.extend(map(_compiled, lowered))
 
-    cpu = jax.devices("cpu")[:1]  # stands in for the H100, which is described and not present
-    batching = Batching(lanes, devices=cpu, make_lanes=LanesAhead)
+    cpu = jax.devices("cpu")[:1]  # takes the place of the H100, which is not present
+    batching = Batching(lanes, devices=cpu, make_lanes=AheadOfTimeLanes)
     Trainers(batching).of(setup).prepare(zoo.load(BASELINE), Engine.BATCHED)
     return CompiledBatch(*compiled)
 
 
 def _device() -> jax.Device:
-    """Return a device that is compiled for and cannot execute."""
+    """Return a device for which XLA can compile, but which cannot execute."""
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # cuDNN and the driver are not needed
     target = (resources.files(__package__) / "h100.txt").read_text()
     try:
@@ -219,7 +226,7 @@ def _compiled(lowered: Any) -> CompiledFunction:
 
 
 def _ptxas(path: Path) -> str:
-    """Assemble a kernel and return what `ptxas -v` says about it."""
+    """Assemble a kernel and return the output of `ptxas -v`, which lists its resources."""
     spec = find_spec("nvidia.cu13")
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -232,7 +239,7 @@ def _ptxas(path: Path) -> str:
 
 
 def setups() -> list[TaskSetup]:
-    """Return the setup of each task of the presets, with the largest budget of any preset."""
+    """Return each task's setup with the largest number of steps in any preset."""
     largest: dict[str, TaskSetup] = {}
     for preset in presets():
         config = make_config({**load_preset(preset), "init": str(zoo.load(BASELINE))})

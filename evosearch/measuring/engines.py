@@ -1,10 +1,10 @@
 """Training with each of the three engines, and the choice of the cheapest.
 
-- `interpreter`: the compile-once machine. A new program needs no compilation, but each step is
-  slower than a compiled one.
+- `interpreter`: the interpreter, which is compiled once for all programs. Its steps are slower than
+  those of a compiled program.
 - `compiled`: the training loop compiled for one program. Compiling takes a second or two; the steps
   are the fastest.
-- `batched`: the compile-once machine with many programs side by side.
+- `batched`: the interpreter with many programs side by side.
 
 On a GPU or TPU, and in batches on a CPU, `batched` is chosen wherever it is possible. Otherwise
 `interpreter` or `compiled` is chosen from the numbers of weights, steps and trainings. The results

@@ -26,7 +26,10 @@ from primitives import ProgramError, live, parse
 INTERRUPTED = "interrupted"
 """Stop reason of an interrupted search."""
 SECONDS_BETWEEN_COMMITS = 0.25
-"""Time after which results are committed although the next result is there already."""
+"""Maximum time between commits while results arrive.
+
+Results are committed when no further result is ready, and at the latest after this time.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,14 @@ class Clock:
     earlier_seconds: float
 
     @property
-    def in_this_process(self) -> float:
+    def seconds_in_this_process(self) -> float:
         """Seconds since this process started."""
         return time.monotonic() - self.start
 
     @property
     def elapsed(self) -> float:
         """Seconds that all processes of the run took."""
-        return self.earlier_seconds + self.in_this_process
+        return self.earlier_seconds + self.seconds_in_this_process
 
 
 class Injections:
@@ -116,7 +119,7 @@ class SearchLoop:
         self._config = config
         self._store = store
         self._evolution = replayed.evolution
-        self._stored = replayed.spares
+        self._unused_measurements = replayed.unused_measurements
         self._scorer = scorer
         self._threads = threads
         self._limits = limits
@@ -130,6 +133,8 @@ class SearchLoop:
         self._search_start = time.monotonic()
         self._replayed_programs = self._evolution.counts.generated
         self._replayed_trainings = self._evolution.trainings
+        # The first commit logs the last champion again, since an earlier process may have ended
+        # between the commit of this champion and the write of `best.txt`.
         self._logged_champions = len(self._evolution.champions) - 1
         self._last_commit = time.monotonic()
         self._in_flight = deque((request, self._submit(request)) for request in replayed.in_flight)
@@ -144,9 +149,9 @@ class SearchLoop:
         if self._config.batch > 1:
             self._activity.note(f"batches of up to {self._config.batch:,} programs on each task")
         while not self._interrupted.is_set():
-            finished = self._evolution.next_request - 1 - len(self._in_flight)
+            finished_requests = self._evolution.next_request - 1 - len(self._in_flight)
             while (
-                len(self._in_flight) < self._config.requests_after(finished)
+                len(self._in_flight) < self._config.max_in_flight(finished_requests)
                 and not self._interrupted.is_set()
                 and (request := self._ask())
             ):
@@ -171,14 +176,14 @@ class SearchLoop:
         programs = self._limits.programs
         if (
             self._limits.minutes is not None
-            and self._clock.in_this_process >= 60 * self._limits.minutes
+            and self._clock.seconds_in_this_process >= 60 * self._limits.minutes
         ):
             programs = self._evolution.counts.generated  # generate no more programs
         return self._evolution.ask(programs, self._limits.trainings)
 
     def _submit(self, request: Request) -> Future[Measurements]:
         """Start measuring a request, unless the run already stores its measurements."""
-        measurements = self._stored.pop((request.record.key, request.seed), None)
+        measurements = self._unused_measurements.pop((request.record.key, request.seed), None)
         if measurements is None:
             if self._config.batch > 1:
                 return self._scorer.submit(request.program, request.seed, request.min_totals)
@@ -215,7 +220,7 @@ class SearchLoop:
             ) from error
 
     def _is_commit_due(self) -> bool:
-        """Whether the next result is not there yet, or the last commit was some time ago."""
+        """Return whether no further result is ready, or the last commit was some time ago."""
         if not self._in_flight or not self._in_flight[0][1].done():
             return True
         return time.monotonic() - self._last_commit >= SECONDS_BETWEEN_COMMITS
@@ -271,11 +276,11 @@ class SearchLoop:
             programs=limits.programs,
             trainings_limit=limits.trainings,
             minutes=limits.minutes,
-            elapsed_seconds=self._clock.in_this_process,
+            elapsed_seconds=self._clock.seconds_in_this_process,
             searching_seconds=time.monotonic() - self._search_start,
             replayed=self._replayed_programs,
             replayed_trainings=self._replayed_trainings,
-            validated=self._validation.curve(evolution),
+            validated=self._validation.validated_champions(evolution),
         )
 
 

@@ -52,7 +52,7 @@ class ChampionValidation:
             self._validations[program] = validation
             self._store.add_validation(number, program, validation)
 
-    def curve(self, evolution: Evolution) -> list[tuple[Champion, float]]:
+    def validated_champions(self, evolution: Evolution) -> list[tuple[Champion, float]]:
         """Return the validated champions in order, each with its fitness on validation tasks."""
         return [
             (champion, validated_fitness(validation, self._settings).mean)

@@ -22,7 +22,7 @@ class Recorder:
     def __init__(self, store: Store, replayed: ReplayResult):
         self._store = store
         self._evolution = replayed.evolution
-        self._has_spares = bool(replayed.spares)
+        self._has_unused_measurements = bool(replayed.unused_measurements)
         self._stored_tests = len(self._evolution.tests)
         self._results: list[tuple[Request, Mapping[str, Measurement]]] = []
         # The initial champion is only stored with the first measurement.
@@ -43,7 +43,7 @@ class Recorder:
             measurements: The request's measurements, by task.
         """
         self._results.append((request, measurements))
-        if self._has_spares:
+        if self._has_unused_measurements:
             self._store.remove_spare(request.record.key, request.seed)
 
     def write(self, elapsed: float, reason: str | None) -> None:

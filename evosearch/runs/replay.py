@@ -57,16 +57,16 @@ class ReplayResult:
     Attributes:
         evolution: The evolution, which has received all stored measurements.
         in_flight: Requests of the evolution for which no measurements are stored, in order.
-        spares: Stored measurements that were made after a limit and that the continued search has
-            not requested yet, by semantic key and seed. When the search requests them, they are
-            used instead of trainings.
-        set_aside_from: The first request whose measurements became spares in this replay; None if
-            there is none.
+        unused_measurements: Measurements in the record that no decision has used yet, by semantic
+            key and seed. They were made after a limit. When the continued search requests them,
+            they are used instead of trainings. The table `spares` stores them.
+        set_aside_from: The first request whose measurements this replay moved to
+            `unused_measurements`; None if there is none.
     """
 
     evolution: Evolution
     in_flight: deque[Request]
-    spares: dict[tuple[str, Seed], Measurements] = field(default_factory=dict)
+    unused_measurements: dict[tuple[str, Seed], Measurements] = field(default_factory=dict)
     set_aside_from: int | None = None
 
 
@@ -138,8 +138,8 @@ class _Replay:
         evolution = self._evolution
         in_flight: deque[Request] = deque()
         while True:
-            finished = evolution.next_request - 1 - len(in_flight)
-            while len(in_flight) < evolution.config.requests_after(finished):
+            finished_requests = evolution.next_request - 1 - len(in_flight)
+            while len(in_flight) < evolution.config.max_in_flight(finished_requests):
                 request = self._next_request()
                 if request is None:
                     break
@@ -149,7 +149,9 @@ class _Replay:
             self._tell(in_flight.popleft())
         self._check_record_is_consumed()
         evolution.births.extend(self._new_births)
-        return ReplayResult(evolution, in_flight, self._collect_spares(), self._set_aside_from)
+        return ReplayResult(
+            evolution, in_flight, self._collect_unused_measurements(), self._set_aside_from
+        )
 
     def _next_request(self) -> Request | None:
         """Return the next request, after comparing it with the record; None after a limit."""
@@ -260,13 +262,13 @@ class _Replay:
             if self._stored_request_count and stored != replayed:
                 raise Divergence(evolution.next_request, f"{name} {stored}", f"{name} {replayed}")
 
-    def _collect_spares(self) -> dict[tuple[str, Seed], Measurements]:
-        """Return stored spares, and the measurements that this replay has set aside."""
+    def _collect_unused_measurements(self) -> dict[tuple[str, Seed], Measurements]:
+        """Return the stored unused measurements, and those that this replay has set aside."""
         rows = [row for rows in self._stored_rows.values() for row in rows]
-        spares: dict[tuple[str, Seed], Measurements] = defaultdict(dict)
+        unused: dict[tuple[str, Seed], Measurements] = defaultdict(dict)
         for row in [*self._store.select(SPARES), *rows]:
-            spares[row.key, Seed(Stream(row.stream), row.seed)][row.task] = measurement_of(row)
-        return dict(spares)
+            unused[row.key, Seed(Stream(row.stream), row.seed)][row.task] = measurement_of(row)
+        return dict(unused)
 
 
 def _describe_seed(seed: Seed) -> str:

@@ -99,7 +99,7 @@ def test_neither_the_speed_of_the_device_nor_an_interruption_changes_a_search(
     settings |= {"validation_seeds": 0, "tune_first": 0, "programs": 300}
     settings["mutation"]["op_set"] = "paper"
     config = make_config(settings)
-    assert config.requests_after(200) > config.population
+    assert config.max_in_flight(200) > config.population
 
     def search(name: str, device: FakeDevice, observer: Observer | None = None) -> Search:
         return Search(tmp_path / name, config, make_lanes=device.lanes, observer=observer)

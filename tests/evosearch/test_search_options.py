@@ -51,9 +51,9 @@ def test_the_batch_size_is_part_of_the_configuration_and_determines_the_number_o
     assert run("search", "--batch", "4096", "--out", "large-batches").status == 0
     large_batches = read_config(Path("large-batches"))
     assert large_batches.requests == 2 * 4096 * len(large_batches.tasks)
-    assert large_batches.requests_after(0) == large_batches.population
-    assert large_batches.requests_after(4000) == large_batches.population + 1000
-    assert large_batches.requests_after(10**6) == large_batches.requests
+    assert large_batches.max_in_flight(0) == large_batches.population
+    assert large_batches.max_in_flight(4000) == large_batches.population + 1000
+    assert large_batches.max_in_flight(10**6) == large_batches.requests
 
 
 def test_the_error_for_a_missing_device_says_how_to_install_it(tmp_path: Path) -> None:

@@ -155,7 +155,10 @@ def test_the_machine_agrees_with_the_reference_on_the_zoo(name):
 
 @pytest.mark.parametrize("op", [op for op in OPS.values() if op.arity], ids=lambda op: op.name)
 def test_the_machine_runs_every_op_on_operands_of_different_kinds(op):
-    """Every pair of a tensor, a row, a leaf, a scalar and a constant is tried as first operands."""
+    """Try operands of all kinds.
+
+    The first two operands are every pair of a tensor, a row, a leaf, a scalar and a constant.
+    """
     operands = ["w", "r", "n", "lr", 0.5]
     for first in operands:
         has_second = len(op.operands) > 1 and op.operands[1] == "x"
