@@ -8,7 +8,8 @@ import os
 import platform
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ def prepare() -> None:
     """Set the environment variables that JAX reads when it is imported.
 
     Trainings run side by side, one per core, so XLA must not spread the operations of one training
-    over several threads. Compiled programs are
-    cached in the user's cache directory. JAX's log messages are hidden.
+    over several threads. Compiled programs are cached in the user's cache directory. JAX's log
+    messages are hidden.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
@@ -71,6 +72,37 @@ def use_device(kind: str | None, *, batched: bool = False) -> str:
             f"'{extra}' (pip install '.[{extra}]'), or use --device cpu"
         ) from None
     return backend
+
+
+@contextmanager
+def count_compilations() -> Iterator[Compilations]:
+    """Count the programs that JAX compiles, or reads from its cache, within the context."""
+    import jax
+
+    counts = Compilations()
+    jax.monitoring.register_event_listener(counts.add)
+    try:
+        yield counts
+    finally:
+        jax.monitoring.unregister_event_listener(counts.add)
+
+
+class Compilations:
+    """Numbers of compilations since the start of `count_compilations`.
+
+    Attributes:
+        total: number of programs that were compiled or read from the cache.
+        cached: number of these programs that were read from the cache.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.cached = 0
+
+    def add(self, event: str, **_: Any) -> None:
+        """Count one event of JAX."""
+        self.total += event == "/jax/compilation_cache/compile_requests_use_cache"
+        self.cached += event == "/jax/compilation_cache/cache_hits"
 
 
 def _cache_directory() -> Path:

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import proxies
 from evosearch.config import Config
+from evosearch.environment import Compilations, count_compilations
 from evosearch.errors import EvosearchError, UsageError, describe_error
 from evosearch.measuring.job import TaskSetup
 from evosearch.measuring.job_runner import JobRunner
@@ -101,10 +102,12 @@ def make_scorer(
 
     threads = ThreadPoolExecutor(len(setups), thread_name_prefix="start-up")
     try:
-        pending = {
-            threads.submit(prepare_and_clear, name, setup): name for name, setup in setups.items()
-        }
-        _report_until_ready(pending, phase, interrupted)
+        with count_compilations() as compilations:
+            pending = {
+                threads.submit(prepare_and_clear, name, setup): name
+                for name, setup in setups.items()
+            }
+            _report_until_ready(pending, phase, interrupted, compilations)
     finally:
         # After an interrupt, tracing threads continue, since tracing cannot be ended.
         threads.shutdown(wait=False, cancel_futures=True)
@@ -122,6 +125,7 @@ def _report_until_ready(
     pending: dict[Future[Tuner | None], str],
     phase: Callable[[str], None],
     interrupted: threading.Event,
+    compilations: Compilations,
 ) -> None:
     """Report progress until all tasks are ready or the search is interrupted.
 
@@ -131,7 +135,10 @@ def _report_until_ready(
     waiting = set(pending)
     while waiting and not interrupted.is_set():
         ready = len(pending) - len(waiting)
-        phase(f"compiling and tuning the baseline: {ready} of {len(pending)} tasks ready")
+        phase(
+            f"compiling and tuning the baseline: {ready} of {len(pending)} tasks ready; "
+            f"{compilations.cached} of {compilations.total} compilations were cached"
+        )
         done: set[Future[Tuner | None]] = set()
         while not done and not interrupted.is_set():
             done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)

@@ -1,8 +1,12 @@
 """Tests of the cache of executables, which discards the least recently used."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +60,29 @@ def test_xla_does_not_choose_kernels_by_their_speed_on_a_gpu() -> None:
     """A choice by speed would make the results of a search depend on chance."""
     assert interpreter_options("gpu") == {"xla_gpu_autotune_level": 0}
     assert interpreter_options("tpu") is None
+
+
+def test_compilations_are_counted_and_those_from_the_cache_too(tmp_path: Path) -> None:
+    code = """
+from evosearch.environment import count_compilations, prepare
+prepare()
+import jax
+with count_compilations() as compilations:
+    jax.jit(lambda x: 2 * x)(1.0)
+jax.jit(lambda x: 3 * x)(1.0)
+print(compilations.total, compilations.cached)
+"""
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    counts = []
+    for _ in range(2):
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        counts.append(tuple(map(int, run.stdout.split())))
+    total = counts[0][0]
+    assert total > 0
+    assert counts == [(total, 0), (total, total)]
