@@ -72,7 +72,11 @@ with count_compilations() as compilations:
 jax.jit(lambda x: 3 * x)(1.0)
 print(compilations.total, compilations.cached)
 """
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    environment = {**os.environ, **cache}
     counts = []
     for _ in range(2):
         run = subprocess.run(
