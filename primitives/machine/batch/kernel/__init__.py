@@ -4,8 +4,8 @@ A block runs its lane's program. A sequence of elementwise instructions is run t
 whole sequence for one tile of the weights, then for the next tile. So an instruction reads the
 result of the previous instruction from the cache. Sums end such a sequence.
 
-Ops that multiply matrices run in the kernel if all matrices of the model are small, block by block
-of each matrix, so that few registers are needed and many lanes run side by side. For a model with a
+If all matrices of the model are small, ops that multiply matrices run in the kernel, one submatrix
+at a time. So a thread needs few registers, and many lanes run side by side. For a model with a
 large matrix, gangs run these ops between calls of the kernel.
 """
 
@@ -57,8 +57,8 @@ def run_kernel(
     arguments = Arguments(
         program=code.instructions,
         length=code.length,
-        branch_rows=branches.rows_of(code),
-        update=jnp.stack([code.update, code.scale], axis=1),
+        dispatch=branches.rows_of(code),
+        update_registers=jnp.stack([code.update, code.scale], axis=1),
         ranges=jnp.asarray(tables.ranges),
         matrices=jnp.asarray(tables.matrices),
         sum_factors=sum_factors,
@@ -66,19 +66,19 @@ def run_kernel(
         weights=weights,
         grads=grads,
     )
-    needs_scratch = bool(branches.by_work[Work.MATRIX])
+    needs_scratch = bool(branches.by_kind_of_work[Work.MATRIX])
     scratch: Any = jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
-        (lane_count, 3 * tables.largest if needs_scratch else 1), jnp.float32
+        (lane_count, 3 * tables.largest_matrix if needs_scratch else 1), jnp.float32
     )
 
-    def run_to_matrices(lanes: Lanes) -> tuple[Lanes, list[Array]]:
-        """Advance every lane to its next instruction outside the kernel or its end.
+    def run_in_kernel(lanes: Lanes) -> tuple[Lanes, list[Array]]:
+        """Run every lane until its program ends or its next instruction runs outside the kernel.
 
-        Also return the updates of the lanes that are at their end.
+        Also return the updates of the lanes whose programs have ended.
         """
         argument_count = len(jax.tree.leaves(arguments))
         call = pl.pallas_call(
-            partial(_run_lane, branches.by_work, tables, model, interpret),
+            partial(_run_lane, branches.by_kind_of_work, tables, model, interpret),
             out_shape=(Lanes(*map(jax.typeof, lanes)), list(map(jax.typeof, weights)), scratch),
             grid=(lane_count,),
             input_output_aliases={argument_count + number: number for number in range(len(lanes))},
@@ -90,18 +90,18 @@ def run_kernel(
         return after, updates
 
     start = Lanes(jnp.zeros(lane_count, jnp.int32), tensors, scalars)
-    if branches.by_work[Work.OUTSIDE]:
+    if branches.by_kind_of_work[Work.OUTSIDE]:
         gangs = Gangs(instructions, model, code, sum_factors)
         tensor_count = len(instructions.tensor_instructions)
         is_outside = jnp.asarray(branches.table[:tensor_count, 0] == Work.OUTSIDE)
 
-        def run_past_matrices(lanes: Lanes) -> Lanes:
+        def run_next_round(lanes: Lanes) -> Lanes:
             return gangs.run_tensor_instructions(
-                run_to_matrices(lanes)[0], includes=lambda opcode: is_outside[opcode]
+                run_in_kernel(lanes)[0], includes=lambda opcode: is_outside[opcode]
             )
 
-        start = lax.while_loop(gangs.are_running, run_past_matrices, start)
-    end, updates = run_to_matrices(start)
+        start = lax.while_loop(gangs.are_running, run_next_round, start)
+    end, updates = run_in_kernel(start)
     leaves = [
         update.reshape(lane_count, *shape)
         for update, shape in zip(updates, model.shapes, strict=True)
@@ -115,7 +115,7 @@ def _flatten(tree: PyTree, lane_count: int) -> list[Array]:
 
 
 def _run_lane(
-    by_work: dict[Work, list[Instruction]],
+    by_kind_of_work: dict[Work, list[Instruction]],
     tables: ModelTables,
     model: ArrayLayout,
     interpret: bool,
@@ -125,7 +125,7 @@ def _run_lane(
     updates: list[Any],
     scratch: Any,
 ) -> None:
-    """Run the kernel for one lane. The registers before and after the step share memory."""
+    """Run the kernel for one lane. `_before` and `after` are the same memory."""
     lane = pl.program_id(0)
-    block = Block(lane, by_work, tables, model, interpret, arguments, *after, scratch)
+    block = Block(lane, by_kind_of_work, tables, model, interpret, arguments, *after, scratch)
     block.run(updates)

@@ -37,9 +37,9 @@ class Arguments(NamedTuple):
     Attributes:
         program: [lanes, instructions, columns], the lanes' programs.
         length: [lanes], the number of instructions of each lane.
-        branch_rows: [lanes, instructions, 2]; see `Branches.rows_of`.
-        update: [lanes, 2], the tensor register of the update, and the scalar register that
-            multiplies the update.
+        dispatch: [lanes, instructions, 3], the work of each instruction; see `Branches.table`.
+        update_registers: [lanes, 2], the index of the tensor register that holds the update, and of
+            the scalar register that multiplies it.
         ranges: [entries]; see `ModelTables`.
         matrices: [matrices, 3]; see `ModelTables`.
         sum_factors: [kinds, weights]; see `ArrayLayout.sum_factors`.
@@ -50,8 +50,8 @@ class Arguments(NamedTuple):
 
     program: Any
     length: Any
-    branch_rows: Any
-    update: Any
+    dispatch: Any
+    update_registers: Any
     ranges: Any
     matrices: Any
     sum_factors: Any
@@ -66,7 +66,7 @@ class Block:
 
     Attributes:
         lane: () int32, the index of the lane.
-        by_work: the instructions of each kind of work.
+        by_kind_of_work: the instructions of each kind of work.
         tables: where the arrays and matrices of the model begin.
         model: the layout of the model.
         interpret: whether JAX interprets the kernel.
@@ -78,7 +78,7 @@ class Block:
     """
 
     lane: Array
-    by_work: dict[Work, list[Instruction]]
+    by_kind_of_work: dict[Work, list[Instruction]]
     tables: ModelTables
     model: ArrayLayout
     interpret: bool
@@ -117,7 +117,9 @@ class Block:
 
     def _read_updates(self, updates: Sequence[Ref]) -> None:
         """Write the updates from the registers."""
-        register, scale = (self.arguments.update[self.lane, column] for column in range(2))
+        register, scale = (
+            self.arguments.update_registers[self.lane, column] for column in range(2)
+        )
         factor = -self.arguments.numbers[self.lane, 2]
         for array, offset in zip(updates, self.model.offsets[:-1], strict=True):
 
@@ -137,7 +139,7 @@ class Block:
     def _may_run(self, i: Array) -> Array:
         """Whether instruction `i` exists and runs in the kernel."""
         exists: Array = i < self._length
-        last = self.arguments.branch_rows.shape[1] - 1
+        last = self.arguments.dispatch.shape[1] - 1
         return exists & (self._work(jnp.minimum(i, last)) != Work.OUTSIDE)
 
     def _run_from(self, i: Array) -> Array:
@@ -151,7 +153,8 @@ class Block:
             self._iterate_matrices,
         ]
         branches = [
-            runner if self.by_work[Work(work)] else _skip for work, runner in enumerate(runners)
+            runner if self.by_kind_of_work[Work(work)] else _skip
+            for work, runner in enumerate(runners)
         ]
         next_index: Array = lax.switch(self._work(i), branches, i)
         self._wait()
@@ -268,7 +271,7 @@ class Block:
                 operand = Stored(self.tensors, (self.lane, self._field(i, FIRST)), matrix)
                 result = Stored(self.tensors, (self.lane, self._field(i, OUT)), matrix)
                 areas = [
-                    Stored(self.scratch, (self.lane,), matrix.at(area * self.tables.largest))
+                    Stored(self.scratch, (self.lane,), matrix.at(area * self.tables.largest_matrix))
                     for area in range(3)
                 ]
                 factor = self.arguments.sum_factors[self._field(i, KIND), matrix.offset]
@@ -287,8 +290,8 @@ class Block:
         self, work: Work, compute: Callable[[Instruction, Any], Array], i: Array, argument: Any
     ) -> Array:
         """Return `compute(instruction, argument)` for instruction `i`, whose work is `work`."""
-        branches = [partial(compute, instruction) for instruction in self.by_work[work]]
-        branch = self.arguments.branch_rows[self.lane, i, 1]
+        branches = [partial(compute, instruction) for instruction in self.by_kind_of_work[work]]
+        branch = self.arguments.dispatch[self.lane, i, 1]
         value: Array = lax.switch(branch, branches, argument)
         return value
 
@@ -332,7 +335,7 @@ class Block:
         )
 
     def _work(self, i: Array) -> Array:
-        work: Array = self.arguments.branch_rows[self.lane, i, 0]
+        work: Array = self.arguments.dispatch[self.lane, i, 0]
         return work
 
     def _field(self, i: Array, column: int) -> Array:
@@ -357,7 +360,7 @@ class Block:
 
         The branches compute only, which makes the kernel shorter than branches that load.
         """
-        tensor_bits = self.arguments.branch_rows[self.lane, i, 2]
+        tensor_bits = self.arguments.dispatch[self.lane, i, 2]
         operands = []
         for operand in range(self._operand_count(Work.ELEMENTWISE)):
             register = self._field(i, FIRST + operand)
@@ -369,7 +372,7 @@ class Block:
 
     def _operand_count(self, work: Work) -> int:
         """Return the maximum number of operands of the instructions of a kind of work."""
-        return max(len(instruction.layout) for instruction in self.by_work[work])
+        return max(len(instruction.layout) for instruction in self.by_kind_of_work[work])
 
     def _operands(self, instruction: Instruction, i: Array, tile: Tile) -> list[Array]:
         """Return a tile of each operand of an instruction."""

@@ -19,13 +19,13 @@ class ModelTables(NamedTuple):
         range_starts: for the kinds scalar, leaf and matrix, the index in `ranges` of the kind's
             first offset, and the number of ranges. Range n goes from offset n to offset n + 1.
         matrices: [matrices, 3] int32, the offset, rows and columns of each matrix.
-        largest: the number of weights of the largest matrix.
+        largest_matrix: the number of weights of the largest matrix.
     """
 
     ranges: np.ndarray
     range_starts: dict[Kind, tuple[int, int]]
     matrices: np.ndarray
-    largest: int
+    largest_matrix: int
 
 
 def tables_of(model: ArrayLayout) -> ModelTables:

@@ -43,15 +43,16 @@ class Branches(NamedTuple):
     """The machine's instructions by the kind of work.
 
     Attributes:
-        by_work: for each kind of work, an instruction for each branch of the kernel. Elementwise
-            instructions that differ only in the layout of their operands share a branch.
-        table: [instructions, 3] int32: the work of each instruction, its branch in `by_work`, and
-            a bit for each operand, which is set if the operand is a tensor. Instructions with
-            tensor results come first, then those of each scalar group.
+        by_kind_of_work: for each kind of work, an instruction for each branch of the kernel.
+            Elementwise instructions that differ only in the layout of their operands share a
+            branch.
+        table: [instructions, 3] int32: the kind of work of each instruction, the index of its
+            branch, and a bit for each operand, which is set if the operand is a tensor.
+            Instructions with tensor results come first, then those of each scalar group.
         starts: [sections] int32, the row of `table` at which each section of opcodes begins.
     """
 
-    by_work: dict[Work, list[Instruction]]
+    by_kind_of_work: dict[Work, list[Instruction]]
     table: np.ndarray
     starts: np.ndarray
 
@@ -65,7 +66,7 @@ def branches_of(instructions: InstructionSet, model: ArrayLayout) -> Branches:
     """Return the branches of the kernel for a machine's instructions and a model."""
     matrix_work = Work.MATRIX if _fits(model) else Work.OUTSIDE
     sections = [instructions.tensor_instructions, *instructions.scalar_groups]
-    by_work: dict[Work, list[Instruction]] = {work: [] for work in Work}
+    by_kind_of_work: dict[Work, list[Instruction]] = {work: [] for work in Work}
     branch_indices: dict[Any, int] = {}
     table = []
     for index, section in enumerate(sections):
@@ -77,14 +78,14 @@ def branches_of(instructions: InstructionSet, model: ArrayLayout) -> Branches:
             is_elementwise = work == Work.ELEMENTWISE
             key = work, form_key(instruction) if is_elementwise else instruction
             if key not in branch_indices:
-                branch_indices[key] = len(by_work[work])
-                by_work[work].append(instruction)
+                branch_indices[key] = len(by_kind_of_work[work])
+                by_kind_of_work[work].append(instruction)
             tensor_bits = [
                 1 << operand for operand, letter in enumerate(instruction.layout) if letter == "T"
             ]
             table.append((work, branch_indices[key], sum(tensor_bits)))
     starts = np.cumsum([0, *map(len, sections)])[:-1]
-    return Branches(by_work, np.array(table, np.int32), starts.astype(np.int32))
+    return Branches(by_kind_of_work, np.array(table, np.int32), starts.astype(np.int32))
 
 
 def _tensor_work(instruction: Instruction, matrix_work: Work) -> Work:
@@ -99,4 +100,4 @@ def _tensor_work(instruction: Instruction, matrix_work: Work) -> Work:
 
 def _fits(model: ArrayLayout) -> bool:
     """Return whether the kernel can multiply all matrices of the model."""
-    return tables_of(model).largest <= MAX_MATRIX
+    return tables_of(model).largest_matrix <= MAX_MATRIX
