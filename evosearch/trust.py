@@ -123,21 +123,21 @@ class Trust:
 _current: Trust | None = None
 
 
-def enable(arguments: Sequence[str]) -> None:
+def start_checks(arguments: Sequence[str]) -> None:
     """Start refusing untrusted files; `arguments` are the arguments of the command line."""
     global _current
     _current = Trust(arguments)
     _install_audit_hook()
 
 
-def disable() -> None:
+def stop_checks() -> None:
     """Stop refusing untrusted files, as is the default for the Python API."""
     global _current
     _current = None
 
 
 def current() -> Trust:
-    """Return the active `Trust`; if checks are disabled, a new one that has no effect."""
+    """Return the active `Trust`; if checks are off, a new one that has no effect."""
     return _current or Trust(())
 
 

@@ -14,7 +14,10 @@ from enum import StrEnum
 from evosearch.statistics import Interval, interval
 
 ERROR_RATE = 0.05
-"""Probability that a report calls at least one zero difference significant."""
+"""Family-wise error rate of a report.
+
+The maximum probability that the report calls any difference significant although it is zero.
+"""
 _BASELINE = "tuned AdamW"
 MIN_SEEDS = 2
 """Minimum number of seeds for an interval."""
@@ -56,11 +59,14 @@ def difference_verdict(mean: float, p_holm: float) -> Verdict:
     return Verdict.BETTER if mean < 0 else Verdict.WORSE
 
 
-def verdict_over_tasks(verdict_on_tasks: Verdict, ratio: Interval, p_holm: float) -> Verdict:
+def verdict_on_other_tasks(
+    verdict_on_measured_tasks: Verdict, ratio: Interval, p_holm: float
+) -> Verdict:
     """Return the verdict on a ratio of losses, generalized to other tasks of the same kinds.
 
     Args:
-        verdict_on_tasks: the verdict on the measured tasks over seeds, after Holm's correction.
+        verdict_on_measured_tasks: the verdict over seeds on the measured tasks, after Holm's
+            correction.
         ratio: the geometric mean of loss / reference's loss; its interval comes from a bootstrap
             over tasks.
         p_holm: the p-value of the tasks' mean log ratios (Student's t), after Holm's correction
@@ -68,23 +74,28 @@ def verdict_over_tasks(verdict_on_tasks: Verdict, ratio: Interval, p_holm: float
             chance.
     """
     by_interval = {-1: Verdict.BETTER, 1: Verdict.WORSE, 0: Verdict.UNDECIDED}[side_of(ratio, 1.0)]
-    agree = by_interval == verdict_on_tasks and p_holm < ERROR_RATE
+    agree = by_interval == verdict_on_measured_tasks and p_holm < ERROR_RATE
     return by_interval if agree else Verdict.UNDECIDED
 
 
-def describe_over_tasks(
-    name: str, reference: str, tasks: int, verdict_on_tasks: Verdict, ratio: Interval, p_holm: float
+def describe_verdict_on_other_tasks(
+    name: str,
+    reference: str,
+    tasks: int,
+    verdict_on_measured_tasks: Verdict,
+    ratio: Interval,
+    p_holm: float,
 ) -> str:
-    """Return the result of `verdict_over_tasks` as a sentence with its figures."""
-    change = _format_change(ratio.mean)
-    bounds = f"{_format_percent(ratio.low)} to {_format_percent(ratio.high)}"
-    verdict = verdict_over_tasks(verdict_on_tasks, ratio, p_holm)
+    """Return the result of `verdict_on_other_tasks` as a sentence with its figures."""
+    change = _ratio_in_words(ratio.mean)
+    bounds = f"{_ratio_as_percent(ratio.low)} to {_ratio_as_percent(ratio.high)}"
+    verdict = verdict_on_other_tasks(verdict_on_measured_tasks, ratio, p_holm)
     if verdict is not Verdict.UNDECIDED:
         return (
             f"Over tasks, {name} is {verdict} than {reference}: its mean loss is {change} "
             f"(95% interval over tasks {bounds})."
         )
-    if verdict_on_tasks is Verdict.UNDECIDED:
+    if verdict_on_measured_tasks is Verdict.UNDECIDED:
         return (
             f"On these {tasks} tasks {name}'s mean loss is not shown to differ from {reference}'s."
         )
@@ -100,11 +111,11 @@ def describe_over_tasks(
     )
 
 
-def _format_change(ratio: float) -> str:
+def _ratio_in_words(ratio: float) -> str:
     return f"{abs(100 * (ratio - 1)):.1f}% {'lower' if ratio < 1 else 'higher'}"
 
 
-def _format_percent(ratio: float) -> str:
+def _ratio_as_percent(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f}%"
 
 
@@ -139,10 +150,10 @@ def describe_loss(fitness: Interval, seeds: int, seed_kind: str = "") -> str:
         seeds: number of seeds over which the fitness is the mean.
         seed_kind: adjective for the seeds with a trailing space, such as `"fresh "`.
     """
-    change = _format_change(math.exp(-fitness.mean))
+    change = _ratio_in_words(math.exp(-fitness.mean))
     if seeds < MIN_SEEDS:
         return f"on one seed (no interval), its loss is {change} than {_BASELINE}'s"
-    low, high = (format_loss_change(bound) for bound in (fitness.high, fitness.low))
+    low, high = (fitness_as_loss_percent(bound) for bound in (fitness.high, fitness.low))
     verdict = {
         Verdict.BETTER: f"better than {_BASELINE}",
         Verdict.WORSE: f"worse than {_BASELINE}",
@@ -153,9 +164,9 @@ def describe_loss(fitness: Interval, seeds: int, seed_kind: str = "") -> str:
     )
 
 
-def format_loss_change(fitness: float) -> str:
-    """Return the relative change of loss, such as "+5.1%", of a fitness."""
-    return _format_percent(math.exp(-fitness))
+def fitness_as_loss_percent(fitness: float) -> str:
+    """Return the relative change of loss that a fitness means, such as "+5.1%"."""
+    return _ratio_as_percent(math.exp(-fitness))
 
 
 def describe_champion(fitness: Interval, seeds: int, *, confirmed: bool, initial: bool) -> str:
@@ -165,7 +176,7 @@ def describe_champion(fitness: Interval, seeds: int, *, confirmed: bool, initial
         return f"the initial program, which no other program has beaten yet: {loss}"
     if confirmed:
         return describe_loss(fitness, seeds, "fresh ")
-    change = _format_change(math.exp(-fitness.mean))
+    change = _ratio_in_words(math.exp(-fitness.mean))
     return (
         f"not confirmed yet; its loss is {change} than {_BASELINE}'s on the seeds that selected "
         "it, which is too optimistic"
@@ -201,7 +212,10 @@ def explain_missing_winner(entrants: Sequence[Interval], scale: str) -> str:
 
 
 def bias_interval(differences: Sequence[float]) -> Interval | None:
-    """Return the mean of (reported - fresh) with Student's t interval; None for one champion."""
+    """Return the mean of (reported fitness - fitness on fresh seeds) over champions.
+
+    The interval is Student's t. The result is None if there is only one champion.
+    """
     return interval(differences, 0.0) if len(differences) > 1 else None
 
 
@@ -239,10 +253,10 @@ def is_needed(low: float) -> bool:
 
 
 def warn_of_single_runs(runs: Iterable[tuple[str, int]]) -> str | None:
-    """Return a warning if a search has a single run, else None.
+    """Return a warning if a configuration was searched with one seed only, else None.
 
     Args:
-        runs: the name of each search and its number of runs (seeds).
+        runs: the name of each configuration and its number of runs, each with another seed.
     """
     single = [name for name, count in runs if count < MIN_SEEDS]
     if not single:

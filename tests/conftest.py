@@ -69,7 +69,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     def run_command(*arguments: str | Path) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["evosearch", *map(str, arguments)])
         # The original function would end the test process.
-        monkeypatch.setattr("evosearch.cli.interrupts.leave", sys.exit)
+        monkeypatch.setattr("evosearch.cli.interrupts.exit_now", sys.exit)
         with pytest.raises(SystemExit) as system_exit:
             main()
         captured = capsys.readouterr()

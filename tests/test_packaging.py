@@ -13,7 +13,7 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PROJECT = tomllib.loads(PYPROJECT)["project"]
 VERSIONS_SCRIPT = (ROOT / ".ci" / "versions").read_text(encoding="utf-8")
 TESTED_VERSIONS = re.findall(r"^check (3\.\d+) (\S+)$", VERSIONS_SCRIPT, re.MULTILINE)
-"""Pairs of a Python version that CI tests and uv's strategy for resolving library versions."""
+"""The tested pairs: a Python version, and uv's resolution strategy for the libraries."""
 
 
 def requirements() -> list[str]:

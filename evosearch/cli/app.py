@@ -1,4 +1,7 @@
-"""The `evosearch` application: shared options, and errors as one line and an exit status."""
+"""The `evosearch` application, its shared options and its reporting of errors.
+
+An error is reported as one line and an exit status.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import typer
 
 from evosearch import trust
 from evosearch.cli import interrupts
-from evosearch.cli.interrupts import INTERRUPTED, Interrupted
+from evosearch.cli.interrupts import INTERRUPTED_STATUS, Interrupted
 from evosearch.environment import prepare
 from evosearch.errors import EvosearchError
 
@@ -108,7 +111,10 @@ def print_json(document: Any) -> None:
 
 
 def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:
-    """Print text for people; control characters that came from a file are shown as escapes."""
+    """Print text for people.
+
+    Control characters other than newline and tab are escaped, since text may come from a file.
+    """
     from primitives.text.printable import printable
 
     print(printable(text, keep="\n\t"), end=end, file=sys.stderr if err else sys.stdout)
@@ -137,7 +143,7 @@ def main() -> NoReturn:
         "catalogue",
     ):  # in the order of `--help`
         importlib.import_module(f"evosearch.cli.{module}")
-    trust.enable(sys.argv[1:])
+    trust.start_checks(sys.argv[1:])
     # Characters that the encoding of the output lacks are escaped.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -145,10 +151,10 @@ def main() -> NoReturn:
         app()
     except Interrupted:
         print("interrupted", file=sys.stderr)
-        interrupts.leave(INTERRUPTED)
+        interrupts.exit_now(INTERRUPTED_STATUS)
     except SystemExit as exit_request:
-        if exit_request.code == INTERRUPTED:
-            interrupts.leave(INTERRUPTED)
+        if exit_request.code == INTERRUPTED_STATUS:
+            interrupts.exit_now(INTERRUPTED_STATUS)
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -164,7 +170,7 @@ def main() -> NoReturn:
         say(f"evosearch: {_one_line(error)}", err=True)
         sys.exit(status)
     finally:
-        trust.disable()
+        trust.stop_checks()
     raise AssertionError("the command line always exits")
 
 

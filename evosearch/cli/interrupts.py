@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-INTERRUPTED = 130
+INTERRUPTED_STATUS = 130
 """Exit status after Ctrl-C."""
 
 
@@ -36,7 +36,7 @@ def end_at_once(number: int, frame: object) -> None:
     show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
     with suppress(OSError, ValueError):
         os.write(2, f"{show_cursor}interrupted\n".encode())
-    leave(INTERRUPTED)
+    exit_now(INTERRUPTED_STATUS)
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous_handler)
 
 
-def leave(status: int) -> NoReturn:
+def exit_now(status: int) -> NoReturn:
     """End the process without waiting for trainings in other threads."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

@@ -23,7 +23,7 @@ from evosearch.cli.app import (
     warn,
 )
 from evosearch.cli.interrupts import (
-    INTERRUPTED,
+    INTERRUPTED_STATUS,
     Interrupted,
     interruptible,
     restore_default_handlers,
@@ -329,7 +329,7 @@ def _run(directory: Path, config: Config, workers: int | None, json: bool, limit
     if was_interrupted:
         resume_command = shlex.join(["evosearch", "resume", str(directory)])
         say(f"interrupted; continue with `{resume_command}`", err=True)
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(INTERRUPTED_STATUS)
 
 
 @contextmanager

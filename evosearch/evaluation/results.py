@@ -9,7 +9,7 @@ from typing import Any
 
 from evosearch.measuring.tuning import Setting
 from evosearch.statistics import Interval, interval
-from evosearch.verdicts import ERROR_RATE, Verdict, difference_verdict, verdict_over_tasks
+from evosearch.verdicts import ERROR_RATE, Verdict, difference_verdict, verdict_on_other_tasks
 
 MIN_DEVIATION = 1e-3
 """Standard deviations of differences count as at least this, so rounding is never significant."""
@@ -197,7 +197,7 @@ class Standing:
             share their mean rank.
         ratio: geometric mean over tasks of loss / reference's loss, each ratio clipped to 1/4 to 4,
             with its 95% interval from a bootstrap over tasks and the seeds of each task.
-        verdict_on_tasks: verdict over seeds on the measured tasks; None for the reference.
+        verdict_on_measured_tasks: verdict over seeds on the measured tasks; None for the reference.
         p_holm: p-value of the hypothesis that the mean log ratio over tasks is zero (Student's t),
             after Holm's correction for all contenders; None for the reference.
     """
@@ -208,15 +208,15 @@ class Standing:
     ties: int
     mean_rank: float
     ratio: Interval
-    verdict_on_tasks: Verdict | None = None
+    verdict_on_measured_tasks: Verdict | None = None
     p_holm: float | None = None
 
     @property
     def verdict(self) -> str:
         """`better`, `worse` or `undecided`, for other tasks like the measured tasks."""
-        if self.verdict_on_tasks is None or self.p_holm is None:
+        if self.verdict_on_measured_tasks is None or self.p_holm is None:
             return "the reference"
-        return str(verdict_over_tasks(self.verdict_on_tasks, self.ratio, self.p_holm))
+        return str(verdict_on_other_tasks(self.verdict_on_measured_tasks, self.ratio, self.p_holm))
 
     def document(self) -> dict[str, Any]:
         """Return the standing as JSON."""
@@ -230,7 +230,7 @@ class Standing:
             "ratio": mean,
             "ratio_low": low,
             "ratio_high": high,
-            "on_these_tasks": self.verdict_on_tasks,
+            "on_these_tasks": self.verdict_on_measured_tasks,
             "p_holm": self.p_holm,
             "verdict": self.verdict,
         }

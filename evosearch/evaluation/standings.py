@@ -39,9 +39,9 @@ def standings(
     for index, name in enumerate(names):
         verdicts = [_verdict(report, index, reference) for report in reports]
         wins, losses = verdicts.count("better"), verdicts.count("worse")
-        verdict_on_tasks = None
+        verdict_on_measured_tasks = None
         if name in mean_differences:
-            verdict_on_tasks = difference_verdict(
+            verdict_on_measured_tasks = difference_verdict(
                 mean_differences[name].interval.mean, mean_differences[name].p_holm
             )
         unsorted_standings.append(
@@ -52,7 +52,7 @@ def standings(
                 ties=len(reports) - wins - losses,
                 mean_rank=float(mean_ranks[index]),
                 ratio=_ratio(log_ratios[index]),
-                verdict_on_tasks=verdict_on_tasks,
+                verdict_on_measured_tasks=verdict_on_measured_tasks,
                 p_holm=p_values.get(name),
             )
         )

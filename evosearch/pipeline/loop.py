@@ -16,7 +16,7 @@ from evosearch.measuring.scorer import Scorer
 from evosearch.pipeline.limits import Limits
 from evosearch.pipeline.observers import Notifier, Snapshot
 from evosearch.pipeline.validating import ChampionValidation
-from evosearch.runs.activity import Activity
+from evosearch.runs.activity import ActivityWriter
 from evosearch.runs.recorder import Recorder
 from evosearch.runs.replay import Measurements, ReplayResult
 from evosearch.runs.rows import INJECTIONS
@@ -113,7 +113,7 @@ class SearchLoop:
         injections: Injections,
         validation: ChampionValidation,
         notifier: Notifier,
-        activity: Activity,
+        activity: ActivityWriter,
         interrupted: threading.Event,
     ):
         self._config = config

@@ -25,7 +25,7 @@ from evosearch.pipeline.loop import INTERRUPTED, Clock, Injections, SearchLoop
 from evosearch.pipeline.observers import Notifier, Observer
 from evosearch.pipeline.startup import make_scorer
 from evosearch.pipeline.validating import ChampionValidation
-from evosearch.runs.activity import Activity
+from evosearch.runs.activity import ActivityWriter
 from evosearch.runs.directory import check_config
 from evosearch.runs.journal import Journal
 from evosearch.runs.provenance import current_process_row, divergence_error
@@ -89,7 +89,7 @@ class Search:
         self.occupancy = Occupancy()
         self._interrupted = threading.Event()
         self._notifier = Notifier(Journal(directory), observer or Observer())
-        self._activity = Activity(directory)
+        self._activity = ActivityWriter(directory)
 
     def interrupt(self) -> None:
         """End `run` soon, from a signal handler too; a resume repeats unfinished measurements."""

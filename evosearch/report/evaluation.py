@@ -26,7 +26,7 @@ from evosearch.report.tables import (
     plain_notes,
 )
 from evosearch.statistics import LARGEST_SCORE
-from evosearch.verdicts import describe_over_tasks
+from evosearch.verdicts import describe_verdict_on_other_tasks
 
 _TONES = {
     "better": Tone.GOOD,
@@ -56,7 +56,7 @@ def sentences(evaluation: Evaluation) -> list[str]:
     """Return a conclusion for each task and, over several tasks, for each contender."""
     conclusions = [_task_sentence(report) for report in evaluation.tasks]
     conclusions += [
-        _over_tasks_sentence(standing, evaluation)
+        _sentence_on_other_tasks(standing, evaluation)
         for standing in evaluation.standings
         if standing.program != evaluation.reference
     ]
@@ -200,14 +200,14 @@ def _task_sentence(report: TaskReport) -> str:
     return sentence
 
 
-def _over_tasks_sentence(standing: Standing, evaluation: Evaluation) -> str:
-    assert standing.verdict_on_tasks is not None
+def _sentence_on_other_tasks(standing: Standing, evaluation: Evaluation) -> str:
+    assert standing.verdict_on_measured_tasks is not None
     assert standing.p_holm is not None
-    return describe_over_tasks(
+    return describe_verdict_on_other_tasks(
         standing.program,
         evaluation.reference,
         len(evaluation.tasks),
-        standing.verdict_on_tasks,
+        standing.verdict_on_measured_tasks,
         standing.ratio,
         standing.p_holm,
     )

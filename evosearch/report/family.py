@@ -51,9 +51,9 @@ class Row:
         ancestor = self.ancestor
         fitness = "" if ancestor.fitness is None else f"  {ancestor.fitness:+.3f}"
         count = ancestor.neutral
-        neutral = f"  (+ {count} neutral mutation{'s' * (count != 1)})" if count else ""
+        neutral_mutations = f"  (+ {count} neutral mutation{'s' * (count != 1)})" if count else ""
         rank = "" if self.champion is None else f"  champion {self.champion}"
-        return f"#{ancestor.id}{fitness}  {printable(ancestor.mutation)}{neutral}{rank}"
+        return f"#{ancestor.id}{fitness}  {printable(ancestor.mutation)}{neutral_mutations}{rank}"
 
 
 def rows(tree: nx.DiGraph[int]) -> list[Row]:

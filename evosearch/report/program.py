@@ -44,8 +44,8 @@ class NearestOptimizer(NamedTuple):
     title: str
     distance: float
 
-    def describe(self) -> str:
-        """Return a sentence on the optimizer and its distance."""
+    def describe_distance(self) -> str:
+        """Return a sentence on the optimizer and its distance from the program."""
         title, distance = self.title, self.distance
         if distance == 0:
             return f"The program has the structure of {title}; only constants may differ."
@@ -66,8 +66,8 @@ def nearest_optimizer(program: Program) -> NearestOptimizer:
     return NearestOptimizer(match.name, zoo.entry(match.name).title, match.distance)
 
 
-def describe_nearest(match: Nearest) -> str:
-    """Return a sentence on the nearest known optimizer, and the lines that differ."""
+def describe_differences(match: Nearest) -> str:
+    """Return a sentence on the nearest known optimizer, followed by the lines that differ."""
     title = zoo.entry(match.name).title
     if match.distance > FAR:
         return f"The program resembles no known optimizer; the nearest is {title}."
@@ -77,7 +77,11 @@ def describe_nearest(match: Nearest) -> str:
         else "The nearest known optimizer is"
     )
     changes = "\n".join(f"    {line}" for line in match.diff)
-    end = f"; the differences from it are:\n{changes}" if changes else ", with its constants."
+    end = (
+        f"; the differences from it are:\n{changes}"
+        if changes
+        else ", with the same constants as in the zoo."
+    )
     return f"{start} {title}{end}"
 
 
@@ -122,7 +126,7 @@ class Inspection:
         live_program, derivation = live(self.program), self.simplification.document()
         simplified_program = self.simplification.program
         return {
-            "description": self.entry and _entry_document(self.entry),
+            "description": self.entry and _entry_document(self.entry),  # of the zoo's entry
             "source": str(self.program),
             "statements": len(self.program.statements),
             "live_source": str(live_program),
@@ -136,7 +140,7 @@ class Inspection:
             "simplified_statements": derivation["statements"],
             "simplified_equations": _equation_lines(simplified_program),
             "simplified_latex": to_latex(simplified_program),
-            "in_words": derivation["description"],
+            "in_words": derivation["description"],  # what the simplified program computes
             "nearest": derivation["nearest"],
             "derivation": derivation["steps"],
             "measured": self.measured,
@@ -213,7 +217,8 @@ def _source_sections(program: Program) -> list[Section]:
 def _simplified_sections(inspection: Inspection) -> list[Section]:
     """Return sections with the simplified program, its description and the nearest optimizer.
 
-    The text of a simplified program that equals the program is left out.
+    The simplified program's text is left out if no step changed the program or if the program is
+    from the zoo.
     """
     program = inspection.simplification.program
     steps = len(inspection.simplification.steps)
@@ -226,7 +231,7 @@ def _simplified_sections(inspection: Inspection) -> list[Section]:
         ]
     sections.append(_verbatim_section(textwrap.fill(describe(program), _WIDTH)))
     if inspection.entry is None:
-        sections.append(_verbatim_section(describe_nearest(nearest(program))))
+        sections.append(_verbatim_section(describe_differences(nearest(program))))
     return sections
 
 
@@ -251,8 +256,8 @@ def _lineage_table(ancestors: Sequence[Ancestor]) -> Table:
     rows = []
     for ancestor in ancestors:
         count = ancestor.neutral
-        neutral = f"  (+ {count} neutral mutation{'s' * (count != 1)})" if count else ""
-        mutation = f"{ancestor.mutation}{neutral}"
+        neutral_mutations = f"  (+ {count} neutral mutation{'s' * (count != 1)})" if count else ""
+        mutation = f"{ancestor.mutation}{neutral_mutations}"
         rows.append(Row((ancestor.id, ancestor.fitness, ancestor.seeds, mutation)))
     return Table(columns, tuple(rows))
 

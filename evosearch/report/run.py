@@ -24,8 +24,8 @@ from evosearch.verdicts import (
     describe_champion,
     describe_loss,
     describe_winner,
+    fitness_as_loss_percent,
     format_estimate,
-    format_loss_change,
 )
 from primitives import parse
 from primitives.explain.description import describe
@@ -134,7 +134,7 @@ def status_report(overview: RunOverview, command: Callable[..., str]) -> Report:
             counts,
             Section(notes=plain_notes(f"Best program, simplified {method}:")),
             Section(notes=(Note(best.source, verbatim=True, indent=4),)),
-            Section(notes=plain_notes(best.in_words, best.nearest.describe())),
+            Section(notes=plain_notes(best.in_words, best.nearest.describe_distance())),
             Section(notes=plain_notes("Evidence:")),
             Section(notes=tuple(Note(text, indent=2) for text in _evidence_sentences(status))),
         )
@@ -207,7 +207,7 @@ def _evidence_sentences(status: RunStatus) -> list[str]:
 
 def _format_losses_by_task(estimate: Estimate) -> str:
     means: Mapping[str, float] = estimate.per_task
-    return ", ".join(f"{task} {format_loss_change(mean)}" for task, mean in means.items())
+    return ", ".join(f"{task} {fitness_as_loss_percent(mean)}" for task, mean in means.items())
 
 
 def top_report(programs: Sequence[MeasuredProgram]) -> Report:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evosearch.report.program import describe_nearest
+from evosearch.report.program import describe_differences
 from evosearch.report.tables import (
     Cell,
     Column,
@@ -60,7 +60,7 @@ def result_report(simplification: Simplification) -> Report:
     """Return the simplified program, its confirmation on fresh seeds and the ablation table."""
     program = simplification.program
     source = Note(str(program), verbatim=True)
-    description = plain_notes(describe(program), describe_nearest(nearest(program)))
+    description = plain_notes(describe(program), describe_differences(nearest(program)))
     sections = [
         Section(notes=(source,)),
         Section(notes=description),

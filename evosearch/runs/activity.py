@@ -32,7 +32,7 @@ class WorkerActivity(NamedTuple):
     since: float
 
 
-class Activity:
+class ActivityWriter:
     """Context manager that writes the activity of each thread to a file in the run directory.
 
     The file appears within a second and is removed when the search ends. If the file cannot be
@@ -46,7 +46,7 @@ class Activity:
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write, name="activity", daemon=True)
 
-    def __enter__(self) -> Activity:
+    def __enter__(self) -> ActivityWriter:
         self._writer.start()
         return self
 

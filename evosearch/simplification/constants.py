@@ -24,6 +24,8 @@ TUNING_TRIALS = 60
 _SEEDS_PER_TRIAL = 8
 _INITIAL_SIMPLEX_SIZE = 0.4
 """Size of the initial simplex around the program's constants, in the units of `Space`."""
+_LARGEST_COST = LARGEST_SCORE
+"""Absolute value at which costs, which are log ratios of losses, are clipped."""
 
 
 def roundings(value: float) -> Iterator[float]:
@@ -46,21 +48,26 @@ def round_constants(
     If there are cheaper screening tasks, trainings on these tasks determine how far each constant
     can be rounded, and the program with all constants rounded is tested on the measuring tasks.
     Without screening tasks, or if this program is rejected, the constants are rounded one at a
-    time. After the deadline, only programs with all constants rounded are tested: to two digits
-    each, then to one more digit each.
+    time on the measuring tasks.
+
+    After the deadline, constants are no longer rounded one at a time on the measuring tasks.
+    Without screening tasks, all constants are then rounded together, to two digits. If the program
+    with all constants rounded is rejected, the program with one more digit in each constant is
+    tested.
 
     Args:
         program: The program whose constants are rounded.
         tester: Decides whether a rounded program is accepted.
         on_step: Called with each step.
-        reference: The program against which costs are measured; None for the original program.
+        reference: The program against which costs are measured; None for the program that the
+            simplification started from.
     """
     rounded = program
     if tester.screening_trainings is not tester.trainings:
         screening_tester = replace(tester, trainings=tester.screening_trainings)
         rounded = _round_one_by_one(program, screening_tester, lambda step: None, reference)
     elif tester.is_out_of_time():
-        rounded = _round_to_two_digits(program)
+        rounded = _with_second_rounding(program)
     for _ in range(_JOINT_ATTEMPTS):
         if rounded == program:
             break
@@ -72,7 +79,7 @@ def round_constants(
             return rounded
         if not tester.is_out_of_time():
             break
-        rounded = _with_one_more_digit(program, rounded)
+        rounded = _with_next_rounding(program, rounded)
     if tester.is_out_of_time():
         return program
     return _round_one_by_one(program, tester, on_step, reference)
@@ -85,8 +92,11 @@ def _describe_changes(program: Program, rounded: Program) -> str:
     return ", ".join(f"{before[position]!r} is {after[position]!r}" for position in changed)
 
 
-def _round_to_two_digits(program: Program) -> Program:
-    """Round each constant to at most two digits."""
+def _with_second_rounding(program: Program) -> Program:
+    """Replace each constant by the second of its `roundings`, or by the last if there are fewer.
+
+    A constant without roundings is kept.
+    """
     rounded = {}
     for position, value in constants(program).items():
         candidates = [value, *islice(roundings(value), 2)]
@@ -94,8 +104,11 @@ def _round_to_two_digits(program: Program) -> Program:
     return with_constants(program, rounded)
 
 
-def _with_one_more_digit(program: Program, rounded: Program) -> Program:
-    """Round each constant of `program` to one more digit than in `rounded`."""
+def _with_next_rounding(program: Program, rounded: Program) -> Program:
+    """Replace each constant by the one of its `roundings` that follows its value in `rounded`.
+
+    A constant whose last rounding is in `rounded` gets its value in `program`.
+    """
     current = constants(rounded)
     finer = {}
     for position, value in constants(program).items():
@@ -128,8 +141,9 @@ def tune(
 ) -> Program:
     """Tune the constants of a program; return the program itself if that gives no improvement.
 
-    The Nelder-Mead simplex method minimizes the mean log loss on a few seeds, the same for every
-    trial. Then the result is tested on other seeds and accepted if it is better than `program`.
+    The Nelder-Mead simplex method minimizes the mean cost (log loss minus that of the untuned
+    program) on a few seeds, the same for every trial. Then the result is tested on other seeds and
+    accepted if it is better than `program`.
 
     Args:
         program: The program whose constants are tuned.
@@ -169,7 +183,7 @@ def tune(
 
 
 def _objective(space: Space, tester: EditTester, trials: int) -> Callable[[np.ndarray], float]:
-    """Return the function from coordinates in `space` to the mean cost, which is minimized."""
+    """Return the function from coordinates in `space` to the mean cost, which `tune` minimizes."""
     seeds = first_seeds(Stream.SIMPLIFY_TUNE, _SEEDS_PER_TRIAL)
     trial = 0
 
@@ -179,6 +193,6 @@ def _objective(space: Space, tester: EditTester, trials: int) -> Callable[[np.nd
         tester.trainings.report(f"tuning constants: trial {trial} of at most {trials}")
         program = space.program_at(coordinates)
         costs = tester.trainings.differences(program, space.program, seeds)
-        return float(costs.mean()) if np.isfinite(costs).all() else LARGEST_SCORE
+        return float(costs.mean()) if np.isfinite(costs).all() else _LARGEST_COST
 
     return mean_cost

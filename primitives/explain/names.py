@@ -1,7 +1,8 @@
 """Renaming of a program's variables to the terms of the field.
 
-States are named by role (`momentum`, `second_moment`) and the term of weight decay `weight_decay`.
-The successive values that become the update are all named `update`, as in hand-written code:
+States are named by role (`momentum`, `second_moment`), and the weight decay term is named
+`weight_decay`. The successive values that become the update are all named `update`, as in
+hand-written code:
 
     update = interp(g, momentum, 0.9)
     update = sign(update)
@@ -26,6 +27,7 @@ _STATE_NAMES = {
     ("second moment", True): "sum_of_squares",
     ("largest second moment", False): "largest_second_moment",
 }
+"""Name of a state by its role and by whether it is a sum, not an average."""
 
 
 def canonical(program: Program) -> Program:
@@ -42,7 +44,7 @@ def canonical(program: Program) -> Program:
 class _Namer(Structure):
     """Gives every value a name.
 
-    A name gets a number if a later statement reads another value of the same name.
+    A name gets a number if the value that already has the name is still read later.
     """
 
     def __init__(self, roles: Roles):
@@ -64,8 +66,8 @@ class _Namer(Structure):
         constants: dict[Node, Argument] = {
             node: node.value for node in self.positions if node.is_constant
         }
-        names = {leaf: self._parameter(leaf) for leaf in self.parameters}
-        self.value_of_name = {name: leaf for leaf, name in names.items()}
+        names = {node: self._parameter_name(node) for node in self.parameters}
+        self.value_of_name = {name: node for node, name in names.items()}
         statements = []
         for node in self.statements:
             args = tuple([constants[arg] if arg in constants else names[arg] for arg in node.args])
@@ -74,21 +76,21 @@ class _Namer(Structure):
             statements.append(Statement(names[node], node.op_entry.name, args))
         return Program(
             tuple(
-                Parameter(names[leaf], parameter.kind, parameter.initial)
-                for leaf, parameter in zip(self.parameters, self.program.parameters, strict=True)
+                Parameter(names[node], parameter.kind, parameter.initial)
+                for node, parameter in zip(self.parameters, self.program.parameters, strict=True)
             ),
             tuple(statements),
             (names[self.update], *(self.states[state.name] for state in self.program.states)),
         )
 
-    def _parameter(self, leaf: Node) -> str:
-        return {WEIGHTS: "w", GRADIENT: "g"}.get(leaf.op) or self.states.get(leaf.name, leaf.name)
+    def _parameter_name(self, node: Node) -> str:
+        return {WEIGHTS: "w", GRADIENT: "g"}.get(node.op) or self.states.get(node.name, node.name)
 
     def _last_reads(self) -> dict[Node, int]:
         """Return for each value the index of the last statement that reads the value.
 
-        The index is the number of statements for values that the program returns, and -1 for
-        unread values.
+        For a value that the program returns, the index is `len(self.statements)`; for an unread
+        value it is -1.
         """
         last = {
             node: max((self.index(user) for user, _ in self.users[node]), default=-1)
@@ -102,7 +104,7 @@ class _Namer(Structure):
         node: Node | None = self.update
         while node is not None and node.is_call:
             chain.add(node)
-            operands = set(filter(self._depends_on_gradients, node.args))
+            operands = set(filter(self._depends_on_gradient_or_state, node.args))
             node = operands.pop() if len(operands) == 1 else None
             if node is not None and (
                 node in self.next_values.values() or len(self.users[node]) > 1
@@ -110,18 +112,18 @@ class _Namer(Structure):
                 node = None
         return chain
 
-    def _depends_on_gradients(self, node: Node) -> bool:
+    def _depends_on_gradient_or_state(self, node: Node) -> bool:
         """Whether `node` depends on the gradient of this step, or on a state."""
         return not node.leaves.isdisjoint({self.gradient.name, *self.states})
 
     def _result_name(self, node: Node) -> str:
         """Return the name of a statement's result."""
-        is_returned = any(
+        is_next_value_of_its_state = any(
             state.name == node.name and value is node for state, value in self.next_values.items()
         )
         return (
             self.states[node.name]
-            if is_returned
+            if is_next_value_of_its_state
             else self._unused_name(self._base_name(node), node)
         )
 
@@ -132,19 +134,19 @@ class _Namer(Structure):
             return "weight_decay"
         if node.leaves == {"lr"}:
             return "lr"
-        if node.leaves == {"t"}:
+        if node.leaves == {"t"}:  # bias correction: decayed = 0.9^t, correction = 1 - decayed
             return {"subtract": "correction", "power": "decayed"}.get(node.op, "step")
         if node.op == "divide":
             state = self._state_of(node.args[0])
-            if state and not self._depends_on_gradients(node.args[1]):
+            if state and not self._depends_on_gradient_or_state(node.args[1]):
                 return f"corrected_{state}"
         if self._is_only_divisor(node):
             return "denominator"
         if (
             self.gradient.name in node.leaves
             and node.leaves.isdisjoint(self.states)
-            and self.orders[node] == 1
-            and sum(map(self._depends_on_gradients, node.args)) == 1
+            and self.orders[node] == 1  # proportional to the gradient
+            and sum(map(self._depends_on_gradient_or_state, node.args)) == 1
         ):
             return "g"
         return node.op_entry.noun or f"{node.op}_value"

@@ -52,7 +52,11 @@ def gan(
         specs_of = {player: network_specs(sizes) for player, sizes in players.items()}
         weights = gaussian(
             key,
-            {f"{p}/{name}": row for p, specs in specs_of.items() for name, row in specs.items()},
+            {
+                f"{player}/{name}": spec
+                for player, specs in specs_of.items()
+                for name, spec in specs.items()
+            },
         )
         return {
             player: {name: weights[f"{player}/{name}"] for name in specs}
@@ -74,9 +78,12 @@ def gan(
     def gradient(
         params: dict[str, Weights], images: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, Weights]]:
-        loss, critic = jax.value_and_grad(critic_loss)(params, images, key)
-        generator = jax.grad(generator_loss)(params, images, key)
-        return loss, {"generator": generator["generator"], "critic": critic["critic"]}
+        loss, critic_gradients = jax.value_and_grad(critic_loss)(params, images, key)
+        generator_gradients = jax.grad(generator_loss)(params, images, key)
+        return loss, {
+            "generator": generator_gradients["generator"],
+            "critic": critic_gradients["critic"],
+        }
 
     def distance(params: dict[str, Weights], images: Batch, key: jax.Array) -> jax.Array:
         generated = generate(params, images.labels.shape[0], key)
@@ -86,6 +93,7 @@ def gan(
         name,
         split,
         "handwritten digits, generator against critic",
+        # "held-out images" are the evaluation images; the text is part of the task's identity.
         metric="sliced Wasserstein distance to held-out images (squared)",
         steps=steps,
         batch=batch,

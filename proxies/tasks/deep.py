@@ -13,7 +13,7 @@ import jax
 from proxies.layers import Weights, WeightSpecs, gaussian, he, lecun, rms_normalize
 from proxies.registry import register
 from proxies.task import Split, Task
-from proxies.tasks.digits import CLASSES, PIXELS, classify
+from proxies.tasks.digits import CLASSES, PIXELS, classification_task
 
 Deviation: TypeAlias = Callable[[int, int], float]
 """A function from a layer's inputs and outputs to the standard deviation of its weights."""
@@ -85,7 +85,7 @@ def deep(
         *["normalised"] * normalized,
         *[f"delay {delay}"] * bool(delay),
     ]
-    return classify(
+    return classification_task(
         name,
         split,
         f"{depth + 2} layers of {width} units, {', '.join(variants)}",

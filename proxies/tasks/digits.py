@@ -171,7 +171,7 @@ def build(
     )
 
 
-def classify(
+def classification_task(
     name: str,
     split: Split,
     description: str,
@@ -239,7 +239,9 @@ def mlp(
     units = "x".join(map(str, hidden)) or "linear"
     description = f"network with {units} hidden units"
     name = f"digits-mlp-{units}" if name is None else name
-    return classify(name, split, description, steps=steps, batch=batch, init=init, model=network)
+    return classification_task(
+        name, split, description, steps=steps, batch=batch, init=init, model=network
+    )
 
 
 @register("digits-conv", "search")
@@ -288,7 +290,9 @@ def conv(
         return x @ params["weight"] + params["bias"]
 
     description = f"convolutional network with {first_channels} and {second_channels} channels"
-    return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
+    return classification_task(
+        name, split, description, steps=steps, batch=batch, init=init, model=model
+    )
 
 
 @register("digits-residual", "held-out")
@@ -325,7 +329,9 @@ def residual(
         return rms_normalize(x) @ params["weight"] + params["bias"]
 
     description = f"normalised residual network of {blocks} blocks"
-    return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
+    return classification_task(
+        name, split, description, steps=steps, batch=batch, init=init, model=model
+    )
 
 
 # Tasks of 10x and 100x the work, which is the product of weights, steps and batch.

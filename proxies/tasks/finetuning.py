@@ -10,7 +10,7 @@ from proxies import data
 from proxies.layers import Weights, gaussian, lecun, network, network_specs, normalize_patches
 from proxies.registry import register
 from proxies.task import Split, Task
-from proxies.tasks.digits import CLASSES, PIXELS, SIDE, classify
+from proxies.tasks.digits import CLASSES, PIXELS, SIDE, classification_task
 
 
 def _patches(split: Split, task: str) -> NDArray[np.uint8]:
@@ -76,4 +76,6 @@ def finetune(
         return trained | dict(zip(head, (weight, jnp.zeros(CLASSES)), strict=True))
 
     description = "network pre-trained on photographs"
-    return classify(name, split, description, steps=steps, batch=batch, init=init, model=network)
+    return classification_task(
+        name, split, description, steps=steps, batch=batch, init=init, model=network
+    )

@@ -17,7 +17,7 @@ from proxies.layers import (
 )
 from proxies.registry import register
 from proxies.task import Split, Task
-from proxies.tasks.digits import CLASSES, SIDE, classify
+from proxies.tasks.digits import CLASSES, SIDE, classification_task
 
 
 @register("digits-vit", "held-out")
@@ -46,7 +46,9 @@ def vit(
         return classify_patches(params, image_patches, layers, heads)
 
     description = f"vision transformer of {layers} layers"
-    return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
+    return classification_task(
+        name, split, description, steps=steps, batch=batch, init=init, model=model
+    )
 
 
 @register("digits-resnet", "held-out")
@@ -68,6 +70,7 @@ def resnet(
     def init(key: jax.Array) -> Weights:
         specs: WeightSpecs = {
             "enter": ((9, width), lecun(9)),
+            # Despite their names, "expand" and "contract" both keep the width.
             "expand": ((blocks, 9 * width, width), he(9 * width)),
             "contract": ((blocks, 9 * width, width), lecun(9 * width * blocks)),
             "weight": ((width, CLASSES), lecun(width)),
@@ -88,4 +91,6 @@ def resnet(
         return features @ params["weight"] + params["bias"]
 
     description = f"normalised residual convolutional network of {blocks} blocks"
-    return classify(name, split, description, steps=steps, batch=batch, init=init, model=model)
+    return classification_task(
+        name, split, description, steps=steps, batch=batch, init=init, model=model
+    )

@@ -20,4 +20,4 @@ def _separate_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_trust_after_test() -> Iterator[None]:
     """Discard the trusted files of the command lines that the test ran."""
     yield
-    trust.disable()
+    trust.stop_checks()

@@ -424,7 +424,7 @@ def test_the_bootstrap_interval_is_wide_if_the_tasks_differ() -> None:
     assert ratio.high == pytest.approx(2.0, rel=0.1)
 
 
-def test_a_verdict_over_tasks_requires_that_tasks_agree() -> None:
+def test_a_verdict_on_other_tasks_requires_that_tasks_agree() -> None:
     """Without noise every difference is significant on the measured tasks."""
     better = simulated_evaluation({"lion": 0.9 + 0.01 * n} for n in range(8))
     assert standing_of(better, "lion").verdict == "better"
@@ -436,7 +436,7 @@ def test_a_verdict_over_tasks_requires_that_tasks_agree() -> None:
     mixed = simulated_evaluation({"lion": loss} for loss in losses)
     lion = standing_of(mixed, "lion")
     assert mixed.overall[0].difference is not None
-    assert mixed.overall[0].difference.verdict == lion.verdict_on_tasks == "better"
+    assert mixed.overall[0].difference.verdict == lion.verdict_on_measured_tasks == "better"
     assert lion.ratio.low < 1 < lion.ratio.high
     assert lion.verdict == "undecided"
     text = sentences(mixed)[-1]

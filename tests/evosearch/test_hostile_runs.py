@@ -123,7 +123,7 @@ def _trust_and_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> proxies.Task
     """Trust a task file, as if the user named it on a command line, and load its task."""
     trust_of_command = trust.Trust(["check"])
     trust_of_command.trust_tasks([f"{path}:task"])
-    trust.enable([])
+    trust.start_checks([])
     monkeypatch.setattr(trust, "_current", trust_of_command)
     return proxies.load(f"{path}:task")
 

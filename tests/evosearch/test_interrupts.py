@@ -17,7 +17,7 @@ import pytest
 
 from evosearch.cli.status import print_status
 from evosearch.report.run import overview
-from evosearch.runs.activity import ACTIVITY, Activity, read_activity
+from evosearch.runs.activity import ACTIVITY, ActivityWriter, read_activity
 from evosearch.runs.database import LOG
 from evosearch.runs.run import Run
 from tests.evosearch.test_search import small_config
@@ -201,7 +201,7 @@ def test_ctrl_c_while_a_command_starts_ends_it_without_a_traceback(
 def test_the_activity_file_appears_and_is_deleted_at_the_end(
     tmp_path: Path,
 ) -> None:
-    with Activity(tmp_path) as activity:
+    with ActivityWriter(tmp_path) as activity:
         activity.note("program 7 on digits-mlp")
         deadline = time.monotonic() + 10
         while not (tmp_path / ACTIVITY).exists():
@@ -216,7 +216,7 @@ def test_the_activity_file_appears_and_is_deleted_at_the_end(
 
 
 def test_an_activity_file_that_cannot_be_written_is_no_error() -> None:
-    with Activity(Path("/proc/nowhere")) as activity:
+    with ActivityWriter(Path("/proc/nowhere")) as activity:
         activity.note("program 7 on digits-mlp")
 
 

@@ -42,7 +42,7 @@ def test_editing_a_file_that_the_task_uses_changes_the_key(
 
     def key_of_training() -> str:
         _load.cache_clear()
-        return training_key(proxies.load(f"{tmp_path}/task.py:task"), "lion", 1.0)
+        return training_key(proxies.load(f"{tmp_path}/task.py:task"), "lion")
 
     original_key = key_of_training()
     edit(tmp_path)
@@ -53,6 +53,6 @@ def test_after_the_first_key_of_a_task_a_thousand_keys_take_less_than_a_second()
     task = proxies.load("digits-mlp")
     training_key(task, "lion")
     start = time.perf_counter()
-    for number in range(1000):
-        training_key(task, "lion", number)
+    for seed in range(1000):
+        training_key(task, "lion", seed)
     assert time.perf_counter() - start < 1.0

@@ -23,7 +23,7 @@ from evosearch.runs.documents import CHECKSUM, checksum
 from evosearch.runs.run import Run
 from evosearch.runs.validations import counterparts, counterparts_10x_or_same
 from evosearch.seeds import Stream
-from evosearch.verdicts import format_loss_change
+from evosearch.verdicts import fitness_as_loss_percent
 from primitives import zoo
 
 SCRIPT = """
@@ -138,7 +138,7 @@ def test_the_status_reports_validation_and_funnel(
     # The champion may be the initial program, id 0, for which less is printed.
     print_status(replace(run_overview, status=replace(status, best=replace(status.best, id=7))))
     text = " ".join(capsys.readouterr().out.split())
-    change = format_loss_change(status.validation.fitness.mean)
+    change = fitness_as_loss_percent(status.validation.fitness.mean)
     assert "On the same tasks at ten times the work: " in text
     assert f"By task: points-teacher-10x {change}" in text
     winner = json.loads((folder / "run" / "funnel.json").read_text())["winner"]

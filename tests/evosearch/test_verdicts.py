@@ -25,7 +25,7 @@ from evosearch.verdicts import (
     champion_verdict,
     describe_bias,
     describe_champion,
-    describe_over_tasks,
+    describe_verdict_on_other_tasks,
     describe_winner,
     difference_verdict,
     explain_missing_winner,
@@ -34,7 +34,7 @@ from evosearch.verdicts import (
     is_below,
     is_needed,
     side_of,
-    verdict_over_tasks,
+    verdict_on_other_tasks,
     warn_of_single_runs,
 )
 
@@ -105,7 +105,7 @@ RATIO_BELOW_ONE, RATIO_ABOVE_ONE = Interval(0.9, 0.8, 0.99), Interval(1.1, 1.01,
 
 
 @pytest.mark.parametrize(
-    ("verdict_on_tasks", "ratio", "p_holm", "verdict"),
+    ("verdict_on_measured_tasks", "ratio", "p_holm", "verdict"),
     [
         (Verdict.BETTER, RATIO_BELOW_ONE, 0.01, Verdict.BETTER),
         (Verdict.WORSE, RATIO_ABOVE_ONE, 0.01, Verdict.WORSE),
@@ -121,30 +121,34 @@ RATIO_BELOW_ONE, RATIO_ABOVE_ONE = Interval(0.9, 0.8, 0.99), Interval(1.1, 1.01,
         *((Verdict.BETTER, ratio, 0.01, Verdict.UNDECIDED) for ratio in NOT_FINITE),
     ],
 )
-def test_a_verdict_over_tasks_needs_a_verdict_on_the_tasks_an_interval_and_a_p_value(
-    verdict_on_tasks: Verdict, ratio: Interval, p_holm: float, verdict: Verdict
+def test_a_verdict_on_other_tasks_needs_a_verdict_on_the_measured_tasks_an_interval_and_a_p_value(
+    verdict_on_measured_tasks: Verdict, ratio: Interval, p_holm: float, verdict: Verdict
 ) -> None:
     """The interval of the ratio must exclude 1, and the p-value must be below 0.05."""
-    assert verdict_over_tasks(verdict_on_tasks, ratio, p_holm) is verdict
-    text = describe_over_tasks("lion", "adamw", 10, verdict_on_tasks, ratio, p_holm)
+    assert verdict_on_other_tasks(verdict_on_measured_tasks, ratio, p_holm) is verdict
+    text = describe_verdict_on_other_tasks(
+        "lion", "adamw", 10, verdict_on_measured_tasks, ratio, p_holm
+    )
     assert ("lion is better than adamw" in text) == (verdict is Verdict.BETTER)
     assert ("lion is worse than adamw" in text) == (verdict is Verdict.WORSE)
 
 
 def test_a_difference_on_the_measured_tasks_alone_is_not_generalized() -> None:
     ratio = Interval(0.969, 0.50, 1.85)
-    assert describe_over_tasks("lion", "adamw", 10, Verdict.BETTER, ratio, 0.9) == (
+    assert describe_verdict_on_other_tasks("lion", "adamw", 10, Verdict.BETTER, ratio, 0.9) == (
         "On these 10 tasks lion's mean loss is 3.1% lower than adamw's; the interval over tasks "
         "(-50.0% to +85.0%) leaves open whether this holds on other tasks."
     )
-    assert describe_over_tasks("lion", "adamw", 2, Verdict.WORSE, RATIO_ABOVE_ONE, 0.21) == (
+    assert describe_verdict_on_other_tasks(
+        "lion", "adamw", 2, Verdict.WORSE, RATIO_ABOVE_ONE, 0.21
+    ) == (
         "On these 2 tasks lion's mean loss is 10.0% higher than adamw's; the tasks are too few or "
         "differ too much to show that this holds on other tasks (p = 0.21 over tasks, after Holm's "
         "correction)."
     )
-    assert describe_over_tasks("lion", "adamw", 2, Verdict.UNDECIDED, RATIO_BELOW_ONE, 0.21) == (
-        "On these 2 tasks lion's mean loss is not shown to differ from adamw's."
-    )
+    assert describe_verdict_on_other_tasks(
+        "lion", "adamw", 2, Verdict.UNDECIDED, RATIO_BELOW_ONE, 0.21
+    ) == ("On these 2 tasks lion's mean loss is not shown to differ from adamw's.")
 
 
 @pytest.mark.parametrize(

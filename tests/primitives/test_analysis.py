@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from primitives import Kind, analyse, check, initial_state, live, parse, semantic_key, step, zoo
 from primitives.kinds import kind_shape
-from tests.primitives.probes import MEDIUM_PROGRAMS, PRUNED_LION, RAW_LION, updates
+from tests.primitives.example_programs import PRUNED_LION, RAW_LION, medium_programs, updates
 from tests.strategies import programs
 
 
@@ -63,7 +63,7 @@ def test_a_state_read_through_another_state_is_live():
 
 
 @settings(max_examples=60)
-@given(MEDIUM_PROGRAMS)
+@given(medium_programs)
 def test_live_keeps_updates_and_key_and_is_idempotent(program):
     reduced = live(program)
     assert live(reduced) == reduced

@@ -12,7 +12,7 @@ from primitives.explain.description import describe
 from primitives.explain.names import canonical
 from primitives.explain.nearest import nearest
 from tests.primitives.algebra.obfuscation import obfuscated
-from tests.primitives.probes import RAW_LION
+from tests.primitives.example_programs import RAW_LION
 from tests.strategies import programs
 
 

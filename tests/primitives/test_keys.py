@@ -20,7 +20,13 @@ from primitives import (
     semantic_key,
     zoo,
 )
-from tests.primitives.probes import MEDIUM_PROGRAMS, PRUNED_LION, RAW_LION, updates, updates_agree
+from tests.primitives.example_programs import (
+    PRUNED_LION,
+    RAW_LION,
+    medium_programs,
+    updates,
+    updates_agree,
+)
 from tests.strategies import constants, operands, programs
 
 # --- rewrites that must not change the key ---
@@ -157,7 +163,7 @@ REWRITES = [
 
 @pytest.mark.parametrize("rewrite", REWRITES)
 @settings(max_examples=50)
-@given(program=MEDIUM_PROGRAMS, seed=st.integers(0, 2**32 - 1))
+@given(program=medium_programs, seed=st.integers(0, 2**32 - 1))
 def test_the_key_does_not_change_under_each_rewrite(rewrite, program, seed):
     rewritten = rewrite(program, np.random.default_rng(seed))
     assert updates_agree(updates(rewritten), updates(program)), "the rewrite changes the update"
@@ -165,7 +171,7 @@ def test_the_key_does_not_change_under_each_rewrite(rewrite, program, seed):
 
 
 @settings(max_examples=40)
-@given(program=MEDIUM_PROGRAMS, seed=st.integers(0, 2**32 - 1), order=st.permutations(REWRITES))
+@given(program=medium_programs, seed=st.integers(0, 2**32 - 1), order=st.permutations(REWRITES))
 def test_the_key_does_not_change_under_combined_rewrites(program, seed, order):
     rng = np.random.default_rng(seed)
     rewritten = program

@@ -9,7 +9,7 @@ from primitives import OPS, Kind, analyse, live, parse, semantic_key, zoo
 from primitives.algebra import Domain, simplify
 from tests.primitives.algebra.obfuscation import obfuscated
 from tests.primitives.algebra.updates import STREAMS, assert_same_updates, run
-from tests.primitives.probes import RAW_LION
+from tests.primitives.example_programs import RAW_LION
 from tests.strategies import programs
 
 ARITHMETIC = ["add", "subtract", "multiply", "divide", "interp", "negative", "square", "sqrt"]

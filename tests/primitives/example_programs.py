@@ -1,4 +1,4 @@
-"""The programs of Chen et al. 2023 that became Lion, and functions that compare updates."""
+"""The programs of Chen et al. 2023 that became Lion, random programs, and comparison of updates."""
 
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from tests.strategies import programs
 DATA = Path(__file__).parent / "data"
 RAW_LION = parse((DATA / "raw_lion.txt").read_text())
 PRUNED_LION = parse((DATA / "lion_pruned.txt").read_text())
-MEDIUM_PROGRAMS = programs(min_statements=5, max_statements=12)
+medium_programs = programs(min_statements=5, max_statements=12)
+"""Strategy for programs of 5 to 12 statements."""
 
 
 def updates(program, steps=4, seed=0):
