@@ -1,8 +1,8 @@
 """The speed of a search's driver: everything in Python between evolution and the device.
 
 A search with batches runs on a fake device. Its settings are those of the quick preset, but for a
-larger population and without matrix ops. On an instant device, the driver is the only limit; on a
-slow device, the figures show how full the driver keeps the lanes.
+larger population. On an instant device, the driver is the only limit; on a slow device, the figures
+show how full the driver keeps the lanes.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ def measure_driver(
 def _speed(lanes: int, seconds: float, device: FakeDevice, progress: Progress) -> dict[str, Any]:
     settings: dict[str, Any] = quick().model_dump() | {"batch": lanes}
     settings["validation_seeds"] = 0  # validation would train on the real device
-    # So would programs that a batch cannot run, which have matrix ops of scalars.
-    settings["mutation"]["op_set"] = "paper"
     # With a smaller population, the number of requests in flight would grow for minutes.
     settings["population"] = make_config(settings).requests
     config = make_config(settings)
